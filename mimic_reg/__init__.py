@@ -1,0 +1,3 @@
+"""mimic-reg: reproducible deep learning on intensive-care time series."""
+
+__version__ = "0.1.0"
