@@ -1,0 +1,32 @@
+"""Random streams: derived from their purpose, independent of each other's use."""
+
+import torch
+
+from mimic_reg.seeds import Streams, derive, generator
+
+
+def test_derive_is_the_same_everywhere():
+    assert derive("init", "x", 0) == 8773774915155996266
+
+
+def test_every_part_of_the_purpose_counts():
+    purposes = [("a", 0), ("a", 1), ("b", 0), ("a", "0"), ("a", 0, 0), ("a", 0.5)]
+    assert len({derive(*p) for p in purposes}) == len(purposes)
+
+
+def test_streams_of_a_seed_are_separate_and_repeatable():
+    streams = Streams(3, "phenotyping")
+    cpu = torch.device("cpu")
+    draws = [
+        torch.rand(4, generator=g)
+        for g in (streams.init(), streams.batches(0), streams.batches(1), streams.stochastic(cpu))
+    ]
+    assert len({tuple(d.tolist()) for d in draws}) == 4
+    assert torch.equal(torch.rand(4, generator=Streams(3, "phenotyping").batches(1)), draws[2])
+    assert not torch.equal(torch.rand(4, generator=Streams(4, "phenotyping").init()), draws[0])
+
+
+def test_the_global_generator_is_left_alone():
+    before = torch.get_rng_state()
+    torch.rand(4, generator=generator("init", 0))
+    assert torch.equal(before, torch.get_rng_state())
