@@ -15,6 +15,17 @@ import yaml
 SCHEMA_VERSION = 1
 SPLITS = ("train", "val", "test")  # the published listfiles' own labels
 
+# Tolerance of the benchmark in every comparison of hours.
+EPSILON = 1e-6
+
+# What pandas 1.x, and so the benchmark, reads as missing. "None" is a value: an eye opening.
+MISSING_TEXTS = (
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+    *("<NA>", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"),
+)
+# An id that is there but is no number matches nothing, and is not the same as a missing one.
+NO_ID = -1
+
 
 def resource(name: str) -> Any:
     """Path-like of a file of facts in `clinical/resources`."""
@@ -23,7 +34,7 @@ def resource(name: str) -> Any:
 
 @dataclass(frozen=True)
 class Variable:
-    """One clinical variable: its imputation value, plausible ranges, and categories if it has any."""
+    """One clinical variable: imputation value, plausible ranges, categories if it has any."""
 
     name: str
     normal: float | str
@@ -70,7 +81,9 @@ CONTINUOUS_CHANNELS = tuple(c for c in VALUE_CHANNELS if "->" not in c)
 @cache
 def phenotypes() -> dict[str, dict[str, Any]]:
     """The 25 phenotypes in label order: kind, published prevalence, ICD-9-CM codes."""
-    loaded: dict[str, dict[str, Any]] = yaml.safe_load(resource("phenotypes.yaml").read_text("utf-8"))
+    loaded: dict[str, dict[str, Any]] = yaml.safe_load(
+        resource("phenotypes.yaml").read_text("utf-8")
+    )
     return loaded
 
 
@@ -114,4 +127,6 @@ EPISODE_TEXTS = pl.Schema(
     {"icustay_id": ID, "hours": pl.Float64, "variable": pl.String, "text": pl.String}
 )
 HOURLY = pl.Schema({"icustay_id": ID, "hour": pl.Int32} | dict.fromkeys(CHANNELS, pl.Float32))
-SAMPLES = pl.Schema({"subject_id": ID, "icustay_id": ID, "split": pl.String, "period_length": pl.Float64})
+SAMPLES = pl.Schema(
+    {"subject_id": ID, "icustay_id": ID, "split": pl.String, "period_length": pl.Float64}
+)

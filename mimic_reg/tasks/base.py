@@ -9,11 +9,11 @@ from typing import Literal
 
 import polars as pl
 
+from mimic_reg.schema import EPSILON, SAMPLES
+
 Target = Literal["binary", "multilabel", "multiclass", "regression"]
 
-# Tolerance of the benchmark in every comparison of hours.
-EPSILON = 1e-6
-# Prediction starts after this many hours in the unit (decompensation, length of stay).
+# Hourly predictions start after this many hours in the unit (decompensation, length of stay).
 FIRST_HOURS = 4.0
 
 
@@ -37,3 +37,31 @@ class Task:
     score: str
     samples: Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame] | None = None
     num_outputs: int = 1
+
+
+def eligible(stays: pl.DataFrame) -> pl.DataFrame:
+    """Stays that any task may use: a length of stay, a diagnosis, a measurement within the stay."""
+    return stays.filter(
+        pl.col("los_hours").is_not_null(),
+        pl.col("num_diagnoses") > 0,
+        pl.col("first_event_hours").is_not_null(),
+    )
+
+
+def hourly_samples(stays: pl.DataFrame, end: pl.Expr) -> pl.DataFrame:
+    """One row a stay and full hour before `end`, after `FIRST_HOURS` and the first measurement."""
+    times = pl.int_ranges(0, (end + EPSILON).ceil().cast(pl.Int64))
+    return (
+        stays.with_columns(times.alias("period_length"))
+        .explode("period_length", empty_as_null=False)
+        .with_columns(pl.col("period_length").cast(pl.Float64))
+        .filter(
+            pl.col("period_length") > FIRST_HOURS,
+            pl.col("period_length") > pl.col("first_event_hours"),
+        )
+    )
+
+
+def finish(samples: pl.DataFrame, *labels: str) -> pl.DataFrame:
+    """The columns of a sample table, in the store's order."""
+    return samples.select(*SAMPLES.names(), *labels).sort("icustay_id", "period_length")

@@ -1,0 +1,320 @@
+"""From raw event rows to cleaned measurements of the 17 variables, by the benchmark's rules.
+
+Source: the reference's `validate_events` and `preprocessing`. A rule that looks wrong and is kept
+on purpose says so: the published cohorts were made with it (`benchmark` mode). `corrected` mode
+replaces four of them.
+
+Divisions are NumPy's, not Polars': Polars multiplies by the reciprocal, and 70 x (1/100) is not
+70/100 in the last bit.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from mimic_reg.clinical.stays import parse_time
+from mimic_reg.schema import ID, MISSING_TEXTS, TIME, VARIABLES, resource, variables
+
+Mode = Literal["benchmark", "corrected"]
+
+# What `corrected` mode changes; these texts go into the manifest.
+CORRECTIONS = {
+    "inspired_oxygen": "fraction of inspired oxygen is divided by 100 only above 1",
+    "temperature": "temperatures are converted by their unit and label too, not only from 79 up",
+    "blood_only": "glucose and pH of urine and other fluids are left out",
+    "plausible_ranges": "values outside the plausible range are dropped, or clipped to it",
+}
+
+# Variables whose text the reference never touches. Its choice among several values at one time is
+# the largest text, so "9" beats "12": kept, for the published cohorts have it.
+UNTOUCHED = frozenset(
+    {v.name for v in variables() if v.is_text}
+    | {"Heart Rate", "Respiratory rate", "Mean blood pressure"}
+)
+_PLAIN_NUMBER = r"^(\d+(\.\d*)?|\.\d+)$"
+
+# One cleaned measurement; `text` for the untouched variables, `number` for the others.
+MEASUREMENTS = pl.Schema(
+    {
+        "subject_id": ID,
+        "icustay_id": ID,
+        "time": TIME,
+        "variable": pl.UInt8,  # position in schema.VARIABLES
+        "number": pl.Float64,
+        "text": pl.String,
+    }
+)
+
+
+def items(mode: Mode) -> pl.DataFrame:
+    """The benchmark's 114 items: itemid, variable (position in `VARIABLES`), label."""
+    table = pl.read_csv(resource("items.csv").read_bytes())
+    if mode == "corrected":
+        table = table.filter(pl.col("fluid").fill_null("blood") == "blood")
+    codes = pl.Enum(VARIABLES)
+    variable = pl.col("variable").cast(codes).to_physical().cast(pl.UInt8)
+    return table.select("itemid", variable, "label")
+
+
+def count_rows(events: pl.DataFrame) -> pl.DataFrame:
+    """Number of rows a (subject, admission, stay): all that validation needs to count."""
+    return events.group_by("subject_id", "hadm_id", "icustay_id").agg(pl.len().alias("rows"))
+
+
+def _fate(stays: pl.DataFrame) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
+    """Adds `fate` and the row's stay: the reference's four checks, in its order.
+
+    An admission belongs to a stay of the same subject; a missing ICUSTAY_ID is the admission's
+    stay whatever the time; times are not compared with the stay's at all.
+    """
+    kept = stays.select("subject_id", "hadm_id", pl.col("icustay_id").alias("stay_id")).lazy()
+    subjects = stays.select("subject_id").unique().lazy().with_columns(pl.lit(True).alias("known"))
+
+    def add(rows: pl.LazyFrame) -> pl.LazyFrame:
+        stay, given = pl.col("stay_id"), pl.col("icustay_id")
+        return (
+            rows.join(subjects, on="subject_id", how="left")
+            .join(kept, on=["subject_id", "hadm_id"], how="left")
+            .with_columns(
+                pl.when(pl.col("known").is_null())
+                .then(pl.lit("subject_not_kept"))
+                .when(pl.col("hadm_id").is_null())
+                .then(pl.lit("empty_hadm"))
+                .when(stay.is_null())
+                .then(pl.lit("no_hadm_in_stay"))
+                .when(given.is_null())
+                .then(pl.lit("kept_recovered"))
+                .when(given != stay)
+                .then(pl.lit("icustay_missing_in_stays"))
+                .otherwise(pl.lit("kept"))
+                .alias("fate")
+            )
+        )
+
+    return add
+
+
+def count_fates(groups: pl.DataFrame, stays: pl.DataFrame) -> dict[str, int]:
+    """Rows by fate; `groups` from `count_rows`."""
+    counted = _fate(stays)(groups.lazy()).group_by("fate").agg(pl.col("rows").sum()).collect()
+    return dict(sorted(counted.iter_rows()))
+
+
+def keep_valid(events: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+    """The rows that pass validation, with ICUSTAY_ID the stay of their admission."""
+    kept = stays.select("subject_id", "hadm_id", pl.col("icustay_id").alias("stay_id"))
+    given = pl.col("icustay_id")
+    return (
+        events.join(kept, on=["subject_id", "hadm_id"])
+        .filter(given.is_null() | (given == pl.col("stay_id")))
+        .with_columns(pl.col("stay_id").alias("icustay_id"))
+        .drop("stay_id")
+    )
+
+
+# One function a cleaning rule: (text, unit, label) -> number; unit and label in lower case.
+
+Cleaner = Callable[[pl.Series, pl.Series, pl.Series], pl.Series]
+
+
+def to_number(text: pl.Series) -> pl.Series:
+    """Float64 of each text as Python's float() reads it; null where it would raise."""
+    number = text.cast(pl.Float64, strict=False)
+    unread = text.filter(number.is_null() & text.is_not_null()).unique()
+    if len(unread):
+        read = unread.map_elements(_python_float, return_dtype=pl.Float64)
+        number = number.fill_null(text.replace_strict(unread, read, default=None))
+    return number.fill_nan(None)
+
+
+def _python_float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _plain_number(text: pl.Series) -> pl.Series:
+    return to_number(text.set(~text.str.contains(_PLAIN_NUMBER), None))
+
+
+def _where(condition: pl.Series, then: np.ndarray, otherwise: pl.Series) -> pl.Series:
+    """Element-wise choice; nulls stay null."""
+    chosen = np.where(condition.fill_null(False).to_numpy(), then, otherwise.to_numpy())
+    return pl.Series(otherwise.name, chosen).fill_nan(None)
+
+
+def capillary_refill(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
+    """0 for normal or brisk, 1 for abnormal or delayed; else null."""
+    meaning = {"Normal <3 secs": 0.0, "Brisk": 0.0, "Abnormal >3 secs": 1.0, "Delayed": 1.0}
+    return text.replace_strict(meaning, default=None, return_dtype=pl.Float64)
+
+
+def _pressure(part: int) -> Cleaner:
+    def pressure(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
+        """`part` of "systolic/diastolic" where there is a slash."""
+        split = text.str.extract(r"^(\d+)/(\d+)$", part)
+        slash = text.str.contains("/", literal=True)
+        return to_number(split.zip_with(slash, text))
+
+    return pressure
+
+
+systolic_pressure = _pressure(1)
+diastolic_pressure = _pressure(2)
+
+
+def inspired_oxygen(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
+    """Every value whose unit is not torr is divided by 100, also 0.4.
+
+    The reference means to spare values up to 1; its condition is always true under Python 3.
+    """
+    number = to_number(text)
+    percent = ~unit.str.contains("torr", literal=True)
+    return _where(percent, number.to_numpy() / 100.0, number)
+
+
+def inspired_oxygen_corrected(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
+    """Per cent (above 1) to fraction."""
+    number = to_number(text)
+    percent = ~unit.str.contains("torr", literal=True) & (number > 1.0)
+    return _where(percent, number.to_numpy() / 100.0, number)
+
+
+def oxygen_saturation(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
+    """Plain numbers; fractions (up to 1) to per cent."""
+    number = _plain_number(text)
+    return _where(number <= 1.0, number.to_numpy() * 100.0, number)
+
+
+def plain_number(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
+    """Plain decimal numbers; "NEG", ">500", "-3" and "1e3" become null."""
+    return _plain_number(text)
+
+
+def _celsius(number: pl.Series) -> np.ndarray:
+    return (number.to_numpy() - 32.0) * 5.0 / 9.0
+
+
+def temperature(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
+    """From 79 up: Fahrenheit. The reference's tests of unit and label can never fire."""
+    number = to_number(text)
+    return _where(number >= 79.0, _celsius(number), number)
+
+
+def temperature_corrected(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
+    """Fahrenheit by unit or label, and from 79 up where neither says Celsius."""
+    number = to_number(text)
+    says_f = unit.str.contains("f", literal=True) | label.str.contains(r"\[f\]|fahrenheit| f\b")
+    says_c = unit.str.contains("c", literal=True) | label.str.contains(r"\[c\]|celsius| c\b")
+    return _where(says_f | (~says_c & (number >= 79.0)), _celsius(number), number)
+
+
+def weight(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
+    """Ounces and pounds, by unit or label, to kilograms."""
+    number = to_number(text)
+    ounces = unit.str.contains("oz", literal=True) | label.str.contains("oz", literal=True)
+    pounds = unit.str.contains("lb", literal=True) | label.str.contains("lb", literal=True)
+    in_pounds = _where(ounces, number.to_numpy() / 16.0, number)
+    return _where(ounces | pounds, in_pounds.to_numpy() * 0.453592, number)
+
+
+def height(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
+    """Inches, by unit or label, to whole centimetres (half to even)."""
+    number = to_number(text)
+    inches = unit.str.contains("in", literal=True) | label.str.contains("in", literal=True)
+    return _where(inches, np.round(number.to_numpy() * 2.54), number)
+
+
+CLEANERS: dict[str, Cleaner] = {
+    "Capillary refill rate": capillary_refill,
+    "Diastolic blood pressure": diastolic_pressure,
+    "Systolic blood pressure": systolic_pressure,
+    "Fraction inspired oxygen": inspired_oxygen,
+    "Oxygen saturation": oxygen_saturation,
+    "Glucose": plain_number,
+    "pH": plain_number,
+    "Temperature": temperature,
+    "Weight": weight,
+    "Height": height,
+}
+CORRECTED_CLEANERS = CLEANERS | {
+    "Fraction inspired oxygen": inspired_oxygen_corrected,
+    "Temperature": temperature_corrected,
+}
+
+
+def clean(events: pl.DataFrame, mode: Mode) -> tuple[pl.DataFrame, dict[str, dict[str, int]]]:
+    """Measurements (`MEASUREMENTS`) of valid rows, and what became of the rows by variable.
+
+    Args:
+        events: valid rows of mapped items: subject_id, icustay_id, itemid, charttime, value,
+            valueuom.
+        mode: `benchmark`, or `corrected` (see `CORRECTIONS`).
+
+    Returns:
+        The measurements, and {variable: {mapped, empty, unreadable, no_time, ...: rows}}.
+    """
+    events = events.join(items(mode), on="itemid").with_columns(
+        pl.col("label").str.to_lowercase(),
+        pl.col("valueuom").fill_null("").str.to_lowercase(),
+        parse_time(pl.col("charttime")).alias("time"),
+    )
+    parts, counts = [], {}
+    for (code,), rows in events.partition_by("variable", as_dict=True).items():
+        name = VARIABLES[code]
+        part, counts[name] = _clean_variable(rows, name, mode)
+        parts.append(part)
+    return pl.concat([pl.DataFrame(schema=MEASUREMENTS), *parts]), counts
+
+
+def _clean_variable(
+    rows: pl.DataFrame, name: str, mode: Mode
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    present = rows.filter(~pl.col("value").is_in(MISSING_TEXTS))
+    count = {"mapped": rows.height, "empty": rows.height - present.height}
+    if name in UNTOUCHED:
+        number, text = pl.Series([None] * present.height, dtype=pl.Float64), present["value"]
+    else:
+        cleaner = (CORRECTED_CLEANERS if mode == "corrected" else CLEANERS)[name]
+        number = cleaner(present["value"], present["valueuom"], present["label"])
+        text = pl.Series([None] * present.height, dtype=pl.String)
+        count["unreadable"] = number.null_count()
+    cleaned = present.with_columns(number.alias("number"), text.alias("text"))
+    cleaned = cleaned.filter(pl.any_horizontal(pl.col("number", "text").is_not_null()))
+    if mode == "corrected":
+        cleaned, changed = _plausible(cleaned, name)
+        count |= changed
+    timed = cleaned.filter(pl.col("time").is_not_null())
+    count |= {"no_time": cleaned.height - timed.height, "kept": timed.height}
+    return timed.select(MEASUREMENTS.names()), count
+
+
+def _plausible(rows: pl.DataFrame, name: str) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Drop what is outside the outlier range, clip the rest to the valid range; count both."""
+    variable = next(v for v in variables() if v.name == name)
+    if variable.outlier is None or variable.valid is None:
+        return rows, {}
+    number = rows["number"] if name not in UNTOUCHED else to_number(rows["text"])
+    inside = number.is_between(*variable.outlier).fill_null(False)
+    kept, number = rows.filter(inside), number.filter(inside)
+    clipped = number.clip(*variable.valid)
+    moved = clipped != number
+    counts = {"implausible": rows.height - kept.height, "clipped": int(moved.sum())}
+    if name not in UNTOUCHED:
+        return kept.with_columns(clipped.alias("number")), counts
+    text = clipped.cast(pl.String).zip_with(moved, kept["text"])
+    return kept.with_columns(text.alias("text")), counts
+
+
+def add_counts(total: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """Sum of two nested dictionaries of counts."""
+    merged = dict(total)
+    for key, value in part.items():
+        if isinstance(value, dict):
+            merged[key] = add_counts(merged.get(key, {}), value)
+        else:
+            merged[key] = merged.get(key, 0) + value
+    return merged

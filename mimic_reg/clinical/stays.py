@@ -1,0 +1,171 @@
+"""The cohort: which ICU stays the benchmark keeps, in its order of filters, and their facts.
+
+Source: Harutyunyan et al. 2019; rules 1-7 of the reference's `extract_subjects`. The order matters:
+transfers are removed before admissions with several stays, so an admission with one transferred
+and one clean stay survives.
+"""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mimic_reg.errors import InputError
+from mimic_reg.schema import DIAGNOSES, MISSING_TEXTS, NO_ID, STAYS, resource
+
+MIN_AGE = 18.0
+# Ages that overflowed in the reference's early versions; MIMIC itself has none below 0.
+AGE_IF_NEGATIVE = 90.0
+
+TIME_FORMATS = (
+    "%Y-%m-%d %H:%M:%S",
+    "%Y-%m-%d",
+    "%Y-%m-%dT%H:%M:%S",
+    "%Y-%m-%d %H:%M:%S%.f",
+    "%Y-%m-%d %H:%M",
+)
+
+
+def parse_time(text: pl.Expr) -> pl.Expr:
+    """Datetime (microseconds) of MIMIC's text, or of the usual variants; null where unreadable."""
+    return pl.coalesce(
+        text.str.to_datetime(form, strict=False, exact=True, time_unit="us")
+        for form in TIME_FORMATS
+    )
+
+
+def hours_between(later: pl.Series, earlier: pl.Series) -> pl.Series:
+    """Hours from `earlier` to `later`, by the reference's two divisions, to the last bit.
+
+    NumPy divides; Polars would multiply by the reciprocal, which differs in the last bit.
+    """
+    seconds = (later - earlier).dt.total_seconds().cast(pl.Float64)
+    return pl.Series(later.name, seconds.to_numpy() / 60.0 / 60.0).fill_nan(None)
+
+
+def attrition(stays: pl.DataFrame) -> dict[str, int]:
+    """Unique stays, admissions and subjects of a table of stays."""
+    columns = {"stays": "icustay_id", "admissions": "hadm_id", "subjects": "subject_id"}
+    return {name: stays[column].n_unique() for name, column in columns.items()}
+
+
+def select_stays(
+    icustays: pl.DataFrame, admissions: pl.DataFrame, patients: pl.DataFrame
+) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """The kept stays (`schema.STAYS` but for the columns that events give) and the cohort flow.
+
+    Args:
+        icustays, admissions, patients: the source's tables, all but the ids as text.
+
+    Raises:
+        InputError: ids missing, or standing twice, where they must be unique; unreadable times.
+    """
+    icustays = _times(_checked(icustays, "ICUSTAYS", "icustay_id"), "ICUSTAYS", "intime", "outtime")
+    admissions = _times(
+        _checked(admissions, "ADMISSIONS", "hadm_id"),
+        *("ADMISSIONS", "admittime", "dischtime", "deathtime"),
+    )
+    patients = _times(_checked(patients, "PATIENTS", "subject_id"), "PATIENTS", "dob", "dod")
+
+    flow = [{"step": "all ICU stays", **attrition(icustays)}]
+    stays = icustays.filter(_same("first_wardid", "last_wardid"), _same(*_CAREUNITS))
+    flow.append({"step": "no transfers", **attrition(stays)})
+    stays = stays.join(admissions, on=["subject_id", "hadm_id"]).join(patients, on="subject_id")
+    stays = stays.filter(pl.len().over("hadm_id") == 1)
+    flow.append({"step": "one stay an admission", **attrition(stays)})
+    stays = stays.with_columns(_age(stays)).filter(pl.col("age") >= MIN_AGE)
+    flow.append({"step": "age 18 or more", **attrition(stays)})
+    return _with_facts(stays), flow
+
+
+_CAREUNITS = ("first_careunit", "last_careunit")
+
+
+def _checked(table: pl.DataFrame, name: str, key: str) -> pl.DataFrame:
+    ids = [c for c in ("subject_id", "hadm_id", "icustay_id") if c in table.columns]
+    bad = table.filter(pl.any_horizontal(pl.col(ids).is_null() | (pl.col(ids) == NO_ID))).height
+    if bad:
+        raise InputError(
+            f"{name}: {bad:,} rows have an empty or non-numeric {' or '.join(ids).upper()}. "
+            "Is it MIMIC-III's own table?"
+        )
+    twice = table.height - table[key].n_unique()
+    if twice:
+        raise InputError(
+            f"{name}: {twice:,} rows repeat an earlier {key.upper()}. "
+            "Was the table written or loaded twice? Each must stand once."
+        )
+    return table
+
+
+def _times(table: pl.DataFrame, name: str, *columns: str) -> pl.DataFrame:
+    parsed = table.with_columns(
+        parse_time(pl.when(~pl.col(c).is_in(MISSING_TEXTS)).then(pl.col(c))).alias(c)
+        for c in columns
+    )
+    for column in columns:
+        missing = table[column].is_null() | table[column].is_in(MISSING_TEXTS)
+        bad = int((parsed[column].is_null() & ~missing).sum())
+        if bad:
+            raise InputError(
+                f"{name}: {bad:,} rows have a {column.upper()} that is no time like "
+                "2130-02-04 04:00:00. Is it MIMIC-III's own table?"
+            )
+    return parsed
+
+
+def _same(first: str, last: str) -> pl.Expr:
+    """Equal as text or as numbers (52 and 52.0); null where either is missing."""
+    a, b = (pl.when(~pl.col(c).is_in(MISSING_TEXTS)).then(pl.col(c)) for c in (first, last))
+    numbers = a.cast(pl.Float64, strict=False) == b.cast(pl.Float64, strict=False)
+    return (a == b) | numbers.fill_null(False)
+
+
+def _age(stays: pl.DataFrame) -> pl.Series:
+    seconds = (stays["intime"] - stays["dob"]).dt.total_seconds().cast(pl.Float64)
+    years = seconds.to_numpy() / 3600.0 / 24.0 / 365.0
+    return pl.Series("age", np.where(years < 0, AGE_IF_NEGATIVE, years)).fill_nan(None)
+
+
+def _died_between(start: str, end: str) -> pl.Expr:
+    """DOD (a midnight) or DEATHTIME in [start, end]; nulls are false. Not the EXPIRE flags."""
+    return pl.any_horizontal(
+        pl.col(c).is_between(start, end).fill_null(False) for c in ("dod", "deathtime")
+    ).cast(pl.Int8)
+
+
+def _with_facts(stays: pl.DataFrame) -> pl.DataFrame:
+    los = stays["los"].cast(pl.Float64, strict=False)
+    unreadable = int((los.is_null() & ~stays["los"].is_in(MISSING_TEXTS).fill_null(True)).sum())
+    if unreadable:
+        raise InputError(f"ICUSTAYS: {unreadable:,} kept stays have a LOS that is not a number.")
+    published = pl.read_csv(resource("published_split.csv").read_bytes())
+    return (
+        stays.with_columns(
+            los.alias("los_days"),
+            (24.0 * los).alias("los_hours"),
+            _died_between("admittime", "dischtime").alias("mortality"),
+            _died_between("intime", "outtime").alias("mortality_inunit"),
+        )
+        .join(published, on="subject_id", how="left")
+        .with_columns(pl.col("split").fill_null("train"))
+        .sort("subject_id", "intime", "outtime", nulls_last=True, maintain_order=True)
+        .with_columns(
+            pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("subject_id").alias("episode")
+        )
+        .select(c for c in STAYS if c not in ("first_event_hours", "num_diagnoses"))
+    )
+
+
+def select_diagnoses(
+    diagnoses: pl.DataFrame, dictionary: pl.DataFrame, stays: pl.DataFrame
+) -> pl.DataFrame:
+    """The kept stays' diagnoses (`schema.DIAGNOSES`): codes that are in the dictionary, as text."""
+    known = dictionary.select("icd9_code").drop_nulls()
+    return (
+        diagnoses.join(known, on="icd9_code")
+        .join(stays.select("subject_id", "hadm_id", "icustay_id"), on=["subject_id", "hadm_id"])
+        .with_columns(pl.col("seq_num").cast(pl.Float64, strict=False).cast(pl.Int32))
+        .sort("icustay_id", "seq_num", "icd9_code", nulls_last=True)
+        .select(DIAGNOSES.names())
+    )

@@ -1,0 +1,405 @@
+"""Extraction, stage by stage: each stage is finished or absent, so a killed run goes on.
+
+cohort → one stage an event table → episodes and hourly arrays → tasks → publication.
+
+The event tables are read once, in blocks. Measurements of the 114 items are cleaned and set aside
+by bucket: a range of stays in the order of their ids, with all measurements of their subjects.
+Episodes and hourly arrays are then made bucket by bucket, and come out sorted by stay.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+import xxhash
+
+from mimic_reg import __version__, tasks
+from mimic_reg.clinical import events as ev
+from mimic_reg.clinical.episodes import build_episodes
+from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, within_stay
+from mimic_reg.clinical.stays import select_diagnoses, select_stays
+from mimic_reg.errors import InputError
+from mimic_reg.extraction.audit import audit, count_episodes
+from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
+from mimic_reg.extraction.normalizers import normalizers
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.schema import ID, SCHEMA_VERSION, STAYS
+from mimic_reg.sources.mimic3 import (
+    EVENT_TABLES,
+    Reading,
+    Table,
+    find_tables,
+    read_blocks,
+    read_table,
+)
+from mimic_reg.storage import (
+    MANIFEST,
+    Store,
+    Workspace,
+    check_target,
+    disk_errors,
+    file_hash,
+    locked,
+    publish,
+    read_json,
+    recover,
+    write_json,
+)
+
+# Counts by (subject, admission, stay) are added up whenever so many blocks have been read.
+_MERGE_EVERY = 64
+
+
+@dataclass(frozen=True)
+class Result:
+    """How an extraction ended.
+
+    status:  "written", or "unchanged" where the store was up to date
+    store:   the open store
+    audit:   the content of audit.json
+    seconds: wall time by stage; a stage that was there already is absent
+    """
+
+    status: str
+    store: Store
+    audit: dict[str, Any]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def extract(
+    source: Path,
+    out: Path,
+    *,
+    task_names: Sequence[str] | None = None,
+    mode: ev.Mode = "benchmark",
+    memory: int = DEFAULT_MEMORY,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Result:
+    """Extract the benchmark's cohorts from raw MIMIC-III into the store `out`.
+
+    Args:
+        source: folder with the tables, .csv or .csv.gz.
+        out: the store; new, or one to bring up to date.
+        task_names: of `tasks.names()`; all by default.
+        mode: `benchmark` (the published cohorts) or `corrected` (`events.CORRECTIONS`).
+        memory: bytes the extraction may take.
+        force: extract although the store is up to date, and forget finished stages.
+        progress: told about stages, bytes and rows.
+
+    Raises:
+        InputError: wrong options or a source that cannot be read; the store stays as it was.
+        MimicRegError: the disk is full, the store is locked or cannot be written.
+    """
+    names = _task_names(task_names)
+    tables = find_tables(source)
+    check_target(out)
+    with disk_errors(out), locked(out):
+        recover(out)
+        if not force and (result := _up_to_date(out, tables, names, mode)):
+            return result
+        run = _Run(tables, out, names, mode, Plan.within(memory), progress or Silent())
+        if force:
+            run.work.clear()
+            run.work = Workspace(out, run.key)
+        return run.extract()
+
+
+def _task_names(names: Sequence[str] | None) -> tuple[str, ...]:
+    valid = tuple(n for n in tasks.names() if tasks.get(n).samples)
+    wrong = [n for n in names or () if n not in valid]
+    if wrong:
+        raise InputError(f"Unknown task {', '.join(wrong)}. Choose from: {', '.join(valid)}.")
+    return tuple(sorted(set(names))) if names else valid
+
+
+def _up_to_date(
+    out: Path, tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode
+) -> Result | None:
+    """The store, if it was made by this version from this very source with these options."""
+    if not (out / MANIFEST).exists():
+        return None
+    manifest = read_json(out / MANIFEST)
+    made_so = (
+        manifest.get("schema") == SCHEMA_VERSION
+        and manifest.get("program") == __version__
+        and manifest.get("mode") == mode
+        and set(names) <= set(manifest.get("tasks", ()))
+    )
+    if not made_so or not all(_unchanged(t, manifest["source"]["tables"]) for t in tables.values()):
+        return None
+    store = Store.open(out)
+    if store.changed_files():
+        return None
+    return Result("unchanged", store, read_json(store.path("audit.json")))
+
+
+def _unchanged(table: Table, known: dict[str, Any]) -> bool:
+    """Whether the file is the one recorded: by size and time, else by size and content."""
+    entry, now = known.get(table.name, {}), table.path.stat()
+    if (entry.get("file"), entry.get("bytes")) != (table.path.name, now.st_size):
+        return False
+    return entry["mtime_ns"] == now.st_mtime_ns or entry["xxh3"] == file_hash(table.path)
+
+
+def _hash(content: Any) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(content, sort_keys=True).encode())
+
+
+@dataclass
+class _Run:
+    tables: dict[str, Table]
+    out: Path
+    names: tuple[str, ...]
+    mode: ev.Mode
+    plan: Plan
+    progress: Progress
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        files = [
+            (t.path.name, (s := t.path.stat()).st_size, s.st_mtime_ns, t.header)
+            for t in self.tables.values()
+        ]
+        self.key = _hash([files, self.mode, SCHEMA_VERSION, __version__])
+        self.work = Workspace(self.out, self.key)
+
+    def _stage(
+        self, name: str, build: Callable[[Path], dict[str, Any]], total: int, unit: str
+    ) -> tuple[Path, Any]:
+        self.progress.stage(name, total, unit)
+        begin = time.perf_counter()
+        folder, facts, ran = self.work.stage(name, build)
+        took = time.perf_counter() - begin
+        if ran:
+            self.seconds[name] = took
+        self.progress.done(took, resumed=not ran)
+        return folder, facts
+
+    def extract(self) -> Result:
+        folder, cohort = self._stage("cohort", self._cohort, 5, "tables")
+        stays = pl.read_parquet(folder / "stays.parquet")
+        scans: dict[str, Any] = {}
+        for name in EVENT_TABLES:
+            size = self.tables[name].path.stat().st_size
+            _, scans[name] = self._stage(
+                name.lower(), lambda f, t=name: self._scan(f, t, stays), size, "bytes"
+            )
+        buckets = cohort["buckets"]
+        made, episodes = self._stage(
+            "episodes", lambda f: self._episodes(f, stays), buckets, "buckets"
+        )
+        done, facts = self._stage(
+            "tasks",
+            lambda f: self._tasks(f, folder, made, cohort, scans, episodes),
+            len(self.names),
+            "tasks",
+        )
+        files = {p.name: p for p in made.glob("*.parquet") if p.name != "first_events.parquet"}
+        files["diagnoses.parquet"] = folder / "diagnoses.parquet"
+        files |= {
+            str(p.relative_to(done)): p
+            for p in sorted(done.rglob("*"))
+            if p.is_file() and p.name != "done.json"
+        }
+        publish(self.out, files, self._manifest(cohort, scans, facts))
+        store = Store.open(self.out)
+        return Result("written", store, read_json(store.path("audit.json")), self.seconds)
+
+    def _manifest(self, cohort: Any, scans: Any, facts: Any) -> dict[str, Any]:
+        read = cohort["read"] | {name: scan["read"] for name, scan in scans.items()}
+        described = {
+            name: {
+                "file": table.path.name,
+                "bytes": table.path.stat().st_size,
+                "mtime_ns": table.path.stat().st_mtime_ns,
+                "header": list(table.header),
+                **read[name],
+            }
+            for name, table in self.tables.items()
+        }
+        content = {name: (read[name]["xxh3"], t.header) for name, t in self.tables.items()}
+        return {
+            "program": __version__,
+            "mode": self.mode,
+            "corrections": ev.CORRECTIONS if self.mode == "corrected" else {},
+            "tasks": list(facts["tasks"]),
+            "fingerprint": _hash([content, self.mode, SCHEMA_VERSION, __version__]),
+            "source": {"fingerprint": _hash(content), "tables": described},
+        }
+
+    def _cohort(self, folder: Path) -> dict[str, Any]:
+        frames, read = {}, {}
+        for name in self.tables.keys() - set(EVENT_TABLES):
+            reading = Reading()
+            frames[name] = read_table(self.tables[name], reading)
+            read[name] = {"rows": reading.rows, "xxh3": reading.digest}
+            self.progress.advance(1, reading.rows)
+        stays, flow = select_stays(frames["ICUSTAYS"], frames["ADMISSIONS"], frames["PATIENTS"])
+        if stays.is_empty():
+            steps = "; ".join(f"{step['step']}: {step['stays']}" for step in flow)
+            raise InputError(
+                f"No ICU stay passes the benchmark's criteria ({steps}). "
+                "Is --source the right folder?"
+            )
+        diagnoses = select_diagnoses(frames["DIAGNOSES_ICD"], frames["D_ICD_DIAGNOSES"], stays)
+        stays.write_parquet(folder / "stays.parquet")
+        diagnoses.write_parquet(folder / "diagnoses.parquet")
+        ranks = stays.select("subject_id", "icustay_id").sort("icustay_id").with_row_index()
+        ranks = ranks.with_columns(bucket=pl.col("index") // self.plan.stays_per_bucket)
+        ranks.drop("index").write_parquet(folder / "buckets.parquet")
+        return {
+            "flow": flow,
+            "read": read,
+            "diagnoses": {
+                "rows": frames["DIAGNOSES_ICD"].height,
+                "kept": diagnoses.height,
+            },
+            "buckets": int(ranks["bucket"].max()) + 1,  # type: ignore[arg-type]
+        }
+
+    def _buckets(self) -> pl.DataFrame:
+        return pl.read_parquet(self.work.folder / "cohort" / "buckets.parquet")
+
+    def _scan(self, folder: Path, name: str, stays: pl.DataFrame) -> dict[str, Any]:
+        """Read an event table: count the fate of every row, set measurements aside."""
+        route = self._buckets().select("subject_id", "bucket").unique()
+        wanted = ev.items(self.mode)["itemid"].implode()
+        reading, counts, variables = Reading(), _Counts(), {}
+        mapped: list[pl.DataFrame] = []
+        flushes = 0
+
+        def flush() -> None:
+            nonlocal mapped, flushes, variables
+            valid = ev.keep_valid(pl.concat(mapped), stays)
+            mapped = []
+            measurements, counted = ev.clean(valid, self.mode)
+            variables = ev.add_counts(variables, counted)
+            routed = measurements.join(route, on="subject_id")
+            for (bucket,), part in routed.partition_by("bucket", as_dict=True).items():
+                part.drop("bucket").write_ipc(folder / f"{bucket}-{flushes}.arrow")
+            flushes += 1
+
+        for block in read_blocks(
+            self.tables[name], self.plan.block_bytes, reading, self.progress.advance
+        ):
+            if "icustay_id" not in block.columns:  # LABEVENTS
+                block = block.with_columns(pl.lit(None, ID).alias("icustay_id"))
+            counts.add(ev.count_rows(block))
+            mapped.append(block.filter(pl.col("itemid").is_in(wanted)))
+            if sum(m.height for m in mapped) >= self.plan.flush_rows:
+                flush()
+        if mapped:
+            flush()
+        if not reading.rows:
+            self.progress.note(f"{name} has no rows.")
+        return {
+            "read": {"rows": reading.rows, "xxh3": reading.digest},
+            "not_utf8": reading.not_utf8,
+            "fates": ev.count_fates(counts.total(), stays) if reading.rows else {},
+            "variables": variables,
+        }
+
+    def _episodes(self, folder: Path, stays: pl.DataFrame) -> dict[str, Any]:
+        """Episodes and hourly arrays, bucket by bucket; also each stay's first measurement."""
+        writer = _Writer(folder)
+        counts: dict[str, Any] = {}
+        firsts = []
+        for (_,), own in self._buckets().partition_by("bucket", as_dict=True).items():
+            bucket = own["bucket"][0]
+            chosen = stays.filter(pl.col("icustay_id").is_in(own["icustay_id"].implode()))
+            episodes, texts = build_episodes(self._measurements(bucket), chosen)
+            with_los = chosen.filter(pl.col("los_hours").is_not_null())
+            writer.write("episodes.parquet", episodes)
+            writer.write("episode_texts.parquet", texts)
+            writer.write("hourly.parquet", build_hourly(episodes, with_los))
+            used = episodes.join(with_los.select("icustay_id", "los_hours"), on="icustay_id")
+            used = used.filter(within_stay(pl.col("hours"), pl.col("los_hours")))
+            firsts.append(used.group_by("icustay_id").agg(first_event_hours=pl.col("hours").min()))
+            counts = ev.add_counts(counts, count_episodes(episodes, used))
+            counts = ev.add_counts(
+                counts, {"unknown_categories": count_unknown_categories(episodes)}
+            )
+            self.progress.advance(1)
+        writer.close()
+        pl.concat(firsts).write_parquet(folder / "first_events.parquet")
+        return counts
+
+    def _measurements(self, bucket: int) -> pl.DataFrame:
+        files = [
+            file
+            for name in EVENT_TABLES
+            for file in sorted((self.work.folder / name.lower()).glob(f"{bucket}-*.arrow"))
+        ]
+        empty = pl.DataFrame(schema=ev.MEASUREMENTS)
+        return pl.concat([empty, *(pl.read_ipc(file) for file in files)])
+
+    def _tasks(
+        self, folder: Path, cohort_folder: Path, made: Path, cohort: Any, scans: Any, episodes: Any
+    ) -> dict[str, Any]:
+        """Stays with what their events gave, the tasks' samples, normalisers, the audit."""
+        diagnoses = pl.read_parquet(cohort_folder / "diagnoses.parquet")
+        counted = diagnoses.group_by("icustay_id").agg(num_diagnoses=pl.len().cast(pl.Int32))
+        stays = (
+            pl.read_parquet(cohort_folder / "stays.parquet")
+            .join(pl.read_parquet(made / "first_events.parquet"), on="icustay_id", how="left")
+            .join(counted, on="icustay_id", how="left")
+            .with_columns(pl.col("num_diagnoses").fill_null(0))
+            .select(STAYS.names())
+            .sort("icustay_id")
+        )
+        stays.write_parquet(folder / "stays.parquet")
+        (folder / "tasks").mkdir()
+        (folder / "normalizers").mkdir()
+        samples = {}
+        for name in self.names:
+            build = tasks.get(name).samples
+            assert build is not None
+            samples[name] = build(stays, diagnoses)
+            samples[name].write_parquet(folder / "tasks" / f"{name}.parquet")
+            self.progress.advance(1, samples[name].height)
+        for name, normalizer in normalizers(made / "hourly.parquet", samples).items():
+            write_json(folder / "normalizers" / f"{name}.json", normalizer)
+        write_json(folder / "audit.json", audit(self.mode, stays, samples, cohort, scans, episodes))
+        return {"tasks": self.names}
+
+
+class _Counts:
+    """Adds up counts by (subject, admission, stay) without keeping every block's."""
+
+    def __init__(self) -> None:
+        self.parts: list[pl.DataFrame] = []
+
+    def add(self, part: pl.DataFrame) -> None:
+        self.parts.append(part)
+        if len(self.parts) >= _MERGE_EVERY:
+            self.parts = [self.total()]
+
+    def total(self) -> pl.DataFrame:
+        keys = ("subject_id", "hadm_id", "icustay_id")
+        return pl.concat(self.parts).group_by(keys).agg(pl.col("rows").sum())
+
+
+class _Writer:
+    """Parquet files that grow by a row group a bucket."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.writers: dict[str, pq.ParquetWriter] = {}
+
+    def write(self, name: str, frame: pl.DataFrame) -> None:
+        table = frame.to_arrow()
+        if name not in self.writers:
+            self.writers[name] = pq.ParquetWriter(
+                self.folder / name, table.schema, compression="zstd", compression_level=1
+            )
+        self.writers[name].write_table(table)
+
+    def close(self) -> None:
+        for writer in self.writers.values():
+            writer.close()

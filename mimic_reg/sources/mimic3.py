@@ -1,0 +1,365 @@
+"""MIMIC-III's tables as the user has them: find, open, check, stream.
+
+Files are .csv or .csv.gz, upper- or lower-case, columns in any order. Tables are read block by
+block: one thread reads (and unpacks, hashes, counts commas) while Polars parses, so a table is
+never in memory whole, packed or not.
+
+Nothing malformed passes in silence. Polars refuses a row with too many fields but completes one
+with too few, and a stray quote may swallow lines. So each line gets one more field, a sentinel:
+the block is sound when it has as many rows as lines and every row ends with its sentinel.
+"""
+
+import csv
+import queue
+import re
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from io import BufferedReader
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import polars as pl
+import xxhash
+from isal import igzip, isal_zlib
+
+from mimic_reg.errors import InputError
+from mimic_reg.schema import MISSING_TEXTS, NO_ID
+
+EVENT_TABLES = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
+ID_COLUMNS = ("subject_id", "hadm_id", "icustay_id", "itemid")
+_EVENT_COLUMNS = ("subject_id", "hadm_id", "itemid", "charttime", "value", "valueuom")
+
+# The columns the extraction reads; a table may have more. Brackets mark those it can do without.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "PATIENTS": ("subject_id", "gender", "dob", "dod"),
+    "ADMISSIONS": ("subject_id", "hadm_id", "admittime", "dischtime", "deathtime", "ethnicity"),
+    "ICUSTAYS": (
+        *("subject_id", "hadm_id", "icustay_id", "first_careunit", "last_careunit"),
+        *("first_wardid", "last_wardid", "intime", "outtime", "los"),
+    ),
+    "DIAGNOSES_ICD": ("subject_id", "hadm_id", "seq_num", "icd9_code"),
+    "D_ICD_DIAGNOSES": ("icd9_code",),
+    "CHARTEVENTS": (*_EVENT_COLUMNS, "icustay_id"),
+    "LABEVENTS": (*_EVENT_COLUMNS, "[icustay_id]"),
+    "OUTPUTEVENTS": (*_EVENT_COLUMNS, "icustay_id"),
+}
+
+_MAX_LINE = 1 << 20
+_NEWLINE = ord("\n")
+_BLANK_LINE = re.compile(rb"(?m)^,1\n")  # a blank line, with its sentinel
+_SENTINEL = "sentinel of the row's end"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's file: its columns as they stand in the header, in lower case."""
+
+    name: str
+    path: Path
+    header: tuple[str, ...]
+
+    @property
+    def packed(self) -> bool:
+        """Whether the file is gzip."""
+        return self.path.suffix.lower() == ".gz"
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns the extraction reads that this file has."""
+        wanted = [c.strip("[]") for c in COLUMNS[self.name]]
+        return [c for c in wanted if c in self.header]
+
+
+@dataclass
+class Reading:
+    """What reading a table brought to light; filled while `read_blocks` goes on."""
+
+    rows: int = 0
+    not_utf8: int = 0  # bytes that are not UTF-8, read as U+FFFD
+    digest: str = ""  # XXH3-128 of the file as it lies on disk
+
+
+def find_tables(source: Path) -> dict[str, Table]:
+    """The eight tables the extraction reads, each with its header checked.
+
+    Raises:
+        InputError: no such folder; tables missing (all are named); a file that is empty, is not
+            what its name says, or lacks columns.
+    """
+    if not source.is_dir():
+        raise InputError(
+            f"--source {source} is not a folder. It must hold MIMIC-III's tables "
+            f"({', '.join(COLUMNS)}) as .csv or .csv.gz files."
+        )
+    by_name = {p.name.upper(): p for p in sorted(source.iterdir(), reverse=True) if p.is_file()}
+    paths = {t: by_name.get(f"{t}.CSV") or by_name.get(f"{t}.CSV.GZ") for t in COLUMNS}
+    missing = [name for name, path in paths.items() if path is None]
+    if missing:
+        raise InputError(
+            f"{source} lacks {', '.join(missing)} (looked for NAME.csv and NAME.csv.gz). "
+            "Download the missing tables of MIMIC-III v1.4 into that folder."
+        )
+    return {name: _open_table(name, path) for name, path in paths.items() if path is not None}
+
+
+def _open_table(name: str, path: Path) -> Table:
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty. Download it again and compare its SHA-256.")
+    with _opened(path) as file:
+        line = _guarded(path, lambda: file.readline(_MAX_LINE))
+    text = line.decode("utf-8", errors="replace").removeprefix("\ufeff").strip("\r\n")
+    header = tuple(c.strip().lower() for c in next(csv.reader([text]), []))
+    table = Table(name, path, header)
+    required = [c for c in COLUMNS[name] if not c.startswith("[")]
+    lacking = [c.upper() for c in required if c not in header]
+    if lacking:  # the line found is not shown: where the header is missing, it is a patient's
+        raise InputError(
+            f"{path}, line 1: {name} needs the column{'s' * (len(lacking) > 1)} "
+            f"{', '.join(lacking)}, and its first line does not name "
+            f"{'them' if len(lacking) > 1 else 'it'} ({len(header)} fields there). "
+            "Is this the right file, with its header?"
+        )
+    if len(set(header)) < len(header):
+        raise InputError(f"{path}, line 1: a column name stands twice. Remove one of the columns.")
+    return table
+
+
+def _opened(path: Path) -> IO[bytes]:
+    if path.suffix.lower() == ".gz":
+        return igzip.open(path, "rb")  # type: ignore[no-any-return]
+    return path.open("rb")
+
+
+def _guarded(path: Path, read: Callable[[], bytes]) -> bytes:
+    """Run `read`; a damaged gzip file gets a message that says so."""
+    try:
+        return read()
+    except EOFError as error:
+        raise InputError(
+            f"{path} ends in the middle: the .gz file is truncated. "
+            "Download it again and compare its SHA-256."
+        ) from error
+    except (igzip.BadGzipFile, zlib.error, isal_zlib.IsalError) as error:
+        raise InputError(
+            f"{path} is not a sound gzip file ({error}). "
+            "Download it again and compare its SHA-256; a plain CSV file must be named .csv."
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Whole lines of a table, each with the sentinel field at its end."""
+
+    text: bytes
+    lines: int
+    position: int  # bytes of the file read so far
+
+
+@dataclass
+class _Feed:
+    """Prepares blocks in a thread, while those before are parsed."""
+
+    table: Table
+    block_bytes: int
+    digest: Any = field(default_factory=xxhash.xxh3_128)
+
+    def __iter__(self) -> Iterator[_Block]:
+        blocks: queue.Queue[_Block | BaseException | None] = queue.Queue(2)
+        stop = threading.Event()
+        thread = threading.Thread(target=self._fill, args=(blocks, stop), daemon=True)
+        thread.start()
+        try:
+            while (item := blocks.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stop.set()
+            while not blocks.empty():
+                blocks.get_nowait()
+            thread.join()
+
+    def _fill(self, blocks: "queue.Queue[Any]", stop: threading.Event) -> None:
+        def put(item: Any) -> None:
+            while not stop.is_set():
+                try:
+                    blocks.put(item, timeout=0.2)
+                    return
+                except queue.Full:
+                    continue
+
+        try:
+            for block in self._blocks():
+                put(block)
+                if stop.is_set():
+                    return
+            put(None)
+        except BaseException as error:  # noqa: BLE001 - handed to the consumer, which raises it
+            put(error)
+
+    def _blocks(self) -> Iterator[_Block]:
+        path = self.table.path
+        with path.open("rb") as raw:
+            hashed = _HashedReader(raw, self.digest)
+            file: Any = igzip.IGzipFile(fileobj=hashed) if self.table.packed else hashed
+            newline = (
+                b"\r\n"
+                if _guarded(path, lambda: file.readline(_MAX_LINE)).endswith(b"\r\n")
+                else b"\n"
+            )
+            while text := self._lines(file):
+                text = text.replace(newline, b",1\n")
+                lines = int(np.count_nonzero(np.frombuffer(text, np.uint8) == _NEWLINE))
+                yield _Block(text, lines, hashed.position)
+
+    def _lines(self, file: Any) -> bytes:
+        """About `block_bytes` of whole lines; the file's last line gets its newline."""
+        path = self.table.path
+        text = _guarded(path, lambda: file.read(self.block_bytes))
+        if not text or text.endswith(b"\n"):
+            return text
+        rest = _guarded(path, lambda: file.readline(_MAX_LINE))
+        if len(rest) == _MAX_LINE:
+            raise InputError(f"{path} has a line of over 1 MB. Is it a CSV file?")
+        return text + rest if rest.endswith(b"\n") else text + rest + b"\n"
+
+
+class _HashedReader:
+    """A binary file that hashes what is read from it."""
+
+    def __init__(self, file: BufferedReader, digest: Any) -> None:
+        self.file, self.digest, self.position = file, digest, 0
+
+    def _seen(self, data: bytes) -> bytes:
+        self.digest.update(data)
+        self.position += len(data)
+        return data
+
+    def read(self, size: int = -1) -> bytes:
+        return self._seen(self.file.read(size))
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._seen(self.file.readline(size))
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def read_blocks(
+    table: Table,
+    block_bytes: int,
+    reading: Reading,
+    advance: Callable[[int, int], None] = lambda read, rows: None,
+) -> Iterator[pl.DataFrame]:
+    """The table's rows, block by block: ids Int64, all else text (empty: null).
+
+    Args:
+        table: from `find_tables`.
+        block_bytes: how much text a block holds.
+        reading: receives counts while the blocks are taken, and the file's hash at the end.
+        advance: called after each block with the bytes of the file and the rows it took.
+
+    Raises:
+        InputError: a damaged file or a malformed row, with the line.
+    """
+    feed = _Feed(table, block_bytes)
+    before = 0
+    for block in feed:
+        frame = _parse(table, block)
+        if frame is None:
+            frame = _parse_carefully(table, block.text, reading)
+        reading.rows += frame.height
+        advance(block.position - before, frame.height)
+        before = block.position
+        yield frame
+    reading.digest = feed.digest.hexdigest()
+
+
+def read_table(table: Table, reading: Reading) -> pl.DataFrame:
+    """A small table, whole."""
+    frames = list(read_blocks(table, 1 << 26, reading))
+    empty = pl.DataFrame(schema={c: _dtype(c) for c in table.columns})
+    return pl.concat([empty, *frames], how="vertical")
+
+
+def _dtype(column: str) -> type[pl.DataType]:
+    return pl.Int64 if column in ID_COLUMNS else pl.String
+
+
+def _scan(block: bytes, dtypes: dict[str, Any]) -> pl.LazyFrame:
+    schema = {**dtypes, _SENTINEL: pl.UInt8}
+    return pl.scan_csv(block, has_header=False, schema=schema, quote_char='"')
+
+
+def _is_sound(frame: pl.DataFrame, lines: int) -> bool:
+    return frame.height == lines and frame.get_column(_SENTINEL).null_count() == 0
+
+
+def _parse(table: Table, block: _Block) -> pl.DataFrame | None:
+    """The fast way, for a block without oddities; None where there is one."""
+    dtypes = {c: _dtype(c) if c in table.columns else pl.String for c in table.header}
+    try:
+        frame = _scan(block.text, dtypes).select(*table.columns, _SENTINEL).collect()
+    except (pl.exceptions.ComputeError, pl.exceptions.NoDataError):
+        return None
+    return frame.drop(_SENTINEL) if _is_sound(frame, block.lines) else None
+
+
+def _parse_carefully(table: Table, text: bytes, reading: Reading) -> pl.DataFrame:
+    """Ids as text first: allows for stray bytes, blank lines and ids that are no numbers."""
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        replaced = text.decode("utf-8", errors="replace")
+        reading.not_utf8 += replaced.count("\ufffd")
+        text = replaced.encode("utf-8")
+    text = _BLANK_LINE.sub(b"", text)
+    columns = table.columns
+    try:
+        frame = _scan(text, dict.fromkeys(table.header, pl.String)).select(*columns, _SENTINEL)
+        frame = frame.collect()
+    except pl.exceptions.NoDataError:
+        return pl.DataFrame(schema={c: _dtype(c) for c in columns})
+    except pl.exceptions.ComputeError as error:
+        raise _malformed(table, text, reading) from error
+    if not _is_sound(frame, text.count(b"\n")):
+        raise _malformed(table, text, reading)
+    return frame.select(
+        _lenient_id(pl.col(c)).alias(c) if c in ID_COLUMNS else pl.col(c) for c in columns
+    )
+
+
+def _lenient_id(text: pl.Expr) -> pl.Expr:
+    number = text.cast(pl.Int64, strict=False)
+    return pl.when(~text.is_in(MISSING_TEXTS)).then(number.fill_null(NO_ID))
+
+
+def _malformed(table: Table, text: bytes, reading: Reading) -> InputError:
+    """Name the first line that is not a row of this table; its content is not shown."""
+    width = len(table.header)
+    for number, line in enumerate(text.split(b"\n"), start=reading.rows + 2):
+        problem = _problem(line.removesuffix(b",1"), width)
+        if problem:
+            return InputError(
+                f"{table.path}, line {number:,}: {problem}. The file is damaged or was edited: "
+                "download it again and compare its SHA-256, or mend that line."
+            )
+    return InputError(
+        f"{table.path}, lines {reading.rows + 2:,} to {number:,}: cannot be read as CSV. "
+        "Download the file again and compare its SHA-256."
+    )
+
+
+def _problem(line: bytes, width: int) -> str | None:
+    try:
+        fields = len(next(csv.reader([line.decode("utf-8")], strict=True), []))
+    except csv.Error:
+        return "its quotes do not match"
+    if line and fields != width:
+        return f"it has {fields} fields, the header has {width}"
+    return None

@@ -1,0 +1,269 @@
+"""The cohort store on disk: atomic writes, a lock, a manifest that proves what is there.
+
+A store is a folder. Nothing in it is ever half written: files are built under `.work/`, and
+`publish` moves them into place behind a journal, so that a publication cut off in the middle is
+completed by the next run and refused by readers until then.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import xxhash
+
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.schema import SCHEMA_VERSION
+
+MANIFEST = "manifest.json"
+_WORK = ".work"
+_JOURNAL = ".publish.json"
+_LOCK = ".lock"
+_HASH_BLOCK = 1 << 22
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` as JSON, atomically: a reader sees the old file or the new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=1)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a broken one is the user's to know about."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not valid JSON ({error}); write the store again.") from error
+
+
+def file_hash(path: Path) -> str:
+    """XXH3-128 of a file's bytes, in hexadecimal."""
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(store: Path) -> Iterator[None]:
+    """Hold the store's lock; a second writer is told so at once."""
+    store.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (store / _LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise MimicRegError(
+                f"Another run is writing to {store}. Wait until it ends, or choose another --out."
+            ) from error
+        yield
+
+
+@contextlib.contextmanager
+def disk_errors(store: Path) -> Iterator[None]:
+    """Say plainly when the disk is full or the store cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise _disk_full(store) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise MimicRegError(
+                f"Cannot write to {error.filename or store}: {error.strerror}. "
+                "Choose another --out, or change its permissions."
+            ) from error
+        raise
+    except pl.exceptions.ComputeError as error:
+        if any(text in str(error) for text in ("No space left", "File too large", "quota")):
+            raise _disk_full(store) from error
+        raise
+
+
+def _disk_full(store: Path) -> MimicRegError:
+    return MimicRegError(
+        f"The disk is full: could not write to {store}. What was published there before is "
+        "unchanged. Free some space and run the same command again; it goes on from the stages "
+        "that were finished."
+    )
+
+
+class Workspace:
+    """The store's `.work` folder: stages that are each either finished or absent.
+
+    A stage is a folder; it is built under a temporary name and renamed when complete, with
+    `done.json` inside: the key it was built for, and the facts the next stages need.
+    """
+
+    def __init__(self, store: Path, key: str) -> None:
+        self.folder = store / _WORK
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.key = key
+        for path in self.folder.iterdir():
+            if not self._is_done(path):
+                shutil.rmtree(path)
+
+    def _is_done(self, path: Path) -> bool:
+        done = path / "done.json"
+        return done.is_file() and read_json(done)["key"] == self.key
+
+    def stage(self, name: str, build: Callable[[Path], dict[str, Any]]) -> tuple[Path, Any, bool]:
+        """Run `build(folder)` unless the stage is there: (folder, its facts, whether it ran)."""
+        final = self.folder / name
+        if final.exists():
+            return final, read_json(final / "done.json")["facts"], False
+        temporary = self.folder / f"{name}.tmp"
+        temporary.mkdir()
+        facts = build(temporary)
+        write_json(temporary / "done.json", {"key": self.key, "facts": facts})
+        temporary.rename(final)
+        return final, facts, True
+
+    def clear(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self.folder)
+
+
+def publish(store: Path, files: dict[str, Path], manifest: dict[str, Any]) -> None:
+    """Move `files` (name in the store → where it was built) into the store, manifest last.
+
+    All files are complete before the journal is written; from then on the move can be finished by
+    anyone (`recover`), so the store is the old one or the new one, never a mixture.
+    """
+    work = store / _WORK
+    entries = {
+        name: {"bytes": path.stat().st_size, "xxh3": file_hash(path)}
+        for name, path in files.items()
+    }
+    built = work / "manifest.json"
+    write_json(built, {"schema": SCHEMA_VERSION, **manifest, "files": entries})
+    moves = {name: str(path.relative_to(work)) for name, path in files.items()}
+    obsolete = [name for name in _published_files(store) if name not in files]
+    write_json(
+        store / _JOURNAL, {"moves": {**moves, MANIFEST: "manifest.json"}, "obsolete": obsolete}
+    )
+    recover(store)
+
+
+def recover(store: Path) -> None:
+    """Finish a publication that was cut off. Call under the lock."""
+    journal = store / _JOURNAL
+    if not journal.exists():
+        return
+    plan = read_json(journal)
+    for name, source in plan["moves"].items():
+        built = store / _WORK / source
+        if built.exists():  # else it was moved before the cut
+            target = store / name
+            target.parent.mkdir(mode=0o700, exist_ok=True)
+            built.chmod(0o600)
+            built.replace(target)
+    for name in plan["obsolete"]:
+        (store / name).unlink(missing_ok=True)
+    journal.unlink()
+    shutil.rmtree(store / _WORK)
+
+
+def _published_files(store: Path) -> list[str]:
+    path = store / MANIFEST
+    return list(read_json(path)["files"]) if path.exists() else []
+
+
+def check_target(store: Path) -> None:
+    """Refuse a folder that holds something else than a store."""
+    if store.exists() and not store.is_dir():
+        raise InputError(f"{store} is a file; --out names a folder.")
+    if store.is_dir() and not (store / MANIFEST).exists() and not (store / _WORK).exists():
+        foreign = [p.name for p in store.iterdir() if p.name not in (_LOCK, _JOURNAL)]
+        if foreign:
+            raise InputError(
+                f"{store} is not empty and is not a cohort store (it has no {MANIFEST}). "
+                "Choose an empty or new folder for --out."
+            )
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open cohort store; reading a table checks that it is the one the manifest names."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Store":
+        """Open a store.
+
+        Raises:
+            InputError: not a store, one of another schema version, or one cut off in publication.
+        """
+        if (folder / _JOURNAL).exists():
+            raise InputError(
+                f"{folder} was cut off while its files were put in place. "
+                "Run the same `mimic-reg extract` again: it finishes that in a moment."
+            )
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise InputError(
+                f"{folder} is not a cohort store: it has no {MANIFEST}. "
+                "Write one with `mimic-reg extract --source DIR --out STORE`."
+            )
+        manifest = read_json(path)
+        if manifest.get("schema") != SCHEMA_VERSION:
+            raise InputError(
+                f"{folder} has schema version {manifest.get('schema')}, this program reads "
+                f"version {SCHEMA_VERSION}. Extract it again."
+            )
+        return cls(folder, manifest)
+
+    def path(self, name: str) -> Path:
+        """Where the file `name` lies.
+
+        Raises:
+            InputError: the store has no such file, or it is not as long as the manifest says.
+        """
+        if name not in self.manifest["files"]:
+            present = ", ".join(sorted(self.manifest["files"]))
+            raise InputError(f"{self.folder} has no {name}. It holds: {present}.")
+        path = self.folder / name
+        expected = self.manifest["files"][name]["bytes"]
+        if not path.is_file() or path.stat().st_size != expected:
+            raise InputError(
+                f"{path} is missing or was changed since it was written "
+                f"({expected:,} bytes expected). Extract the store again with --force."
+            )
+        return path
+
+    def scan(self, name: str) -> pl.LazyFrame:
+        """A Parquet table of the store, lazily."""
+        return pl.scan_parquet(self.path(name))
+
+    def read(self, name: str) -> pl.DataFrame:
+        """A Parquet table of the store."""
+        return pl.read_parquet(self.path(name))
+
+    def changed_files(self) -> list[str]:
+        """Names of the files whose content is not what the manifest says: length, then hash."""
+        files = self.manifest["files"]
+
+        def same(name: str) -> bool:
+            path = self.folder / name
+            return (
+                path.is_file()
+                and path.stat().st_size == files[name]["bytes"]
+                and file_hash(path) == files[name]["xxh3"]
+            )
+
+        return [name for name in files if not same(name)]

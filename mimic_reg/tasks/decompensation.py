@@ -1,0 +1,31 @@
+"""Decompensation: will the patient die within 24 hours? At every hour of the stay."""
+
+import polars as pl
+
+from mimic_reg.tasks.base import Task, eligible, finish, hourly_samples
+
+HORIZON_HOURS = 24.0
+# Stands for the hours lived by a patient without a time of death.
+_FOREVER = 1e18
+
+
+def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
+    """One sample an hour while the patient lives and stays; y: dies within 24 hours.
+
+    A patient who died in hospital but has no DEATHTIME has only y = 0, as in the reference.
+    """
+    stays = eligible(stays)
+    lived = hours_lived(stays).fill_null(_FOREVER)
+    until = stays.with_columns(lived.alias("lived"))
+    hours = hourly_samples(until, pl.min_horizontal("los_hours", "lived"))
+    dies = (pl.col("mortality") == 1) & (pl.col("lived") - pl.col("period_length") < HORIZON_HOURS)
+    return finish(hours.with_columns(y=dies.cast(pl.Int8)), "y")
+
+
+def hours_lived(stays: pl.DataFrame) -> pl.Series:
+    """Hours from `intime` to `deathtime`, by the reference's one division; null without one."""
+    seconds = (stays["deathtime"] - stays["intime"]).dt.total_seconds().cast(pl.Float64)
+    return pl.Series("lived", seconds.to_numpy() / 3600.0).fill_nan(None)
+
+
+TASK = Task("decompensation", "binary", ("y",), "auroc", samples)

@@ -1,0 +1,21 @@
+"""In-hospital mortality: will the patient die in hospital? From the stay's first 48 hours."""
+
+import polars as pl
+
+from mimic_reg.schema import EPSILON
+from mimic_reg.tasks.base import Task, eligible, finish
+
+HOURS = 48.0
+
+
+def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
+    """One sample a stay of at least 48 hours with a measurement in them; y: died in hospital."""
+    long_enough = eligible(stays).filter(
+        pl.col("los_hours") >= HOURS - EPSILON, pl.col("first_event_hours") < HOURS + EPSILON
+    )
+    return finish(
+        long_enough.with_columns(pl.lit(HOURS).alias("period_length"), y="mortality"), "y"
+    )
+
+
+TASK = Task("in_hospital_mortality", "binary", ("y",), "auroc", samples)

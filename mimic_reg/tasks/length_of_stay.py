@@ -1,0 +1,14 @@
+"""Length of stay: how many hours will the patient stay in the unit? At every hour of the stay."""
+
+import polars as pl
+
+from mimic_reg.tasks.base import Task, eligible, finish, hourly_samples
+
+
+def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
+    """One sample an hour of the stay, also past a death in it; y: hours that remain."""
+    hours = hourly_samples(eligible(stays), pl.col("los_hours"))
+    return finish(hours.with_columns(y=pl.col("los_hours") - pl.col("period_length")), "y")
+
+
+TASK = Task("length_of_stay", "regression", ("y",), "mean_absolute_deviation", samples)

@@ -1,0 +1,21 @@
+"""Phenotyping: which of 25 conditions does the patient have? From the whole stay."""
+
+import polars as pl
+
+from mimic_reg.schema import PHENOTYPES, phenotypes
+from mimic_reg.tasks.base import Task, eligible, finish
+
+
+def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
+    """One sample a stay; a label is 1 if any diagnosis of the stay has a code of the phenotype."""
+    labels = diagnoses.group_by("icustay_id").agg(
+        pl.col("icd9_code").is_in(facts["codes"]).any().cast(pl.Int8).alias(name)
+        for name, facts in phenotypes().items()
+    )
+    whole = eligible(stays).with_columns(pl.col("los_hours").alias("period_length"))
+    return finish(whole.join(labels, on="icustay_id"), *PHENOTYPES)
+
+
+TASK = Task(
+    "phenotyping", "multilabel", PHENOTYPES, "macro_auroc", samples, num_outputs=len(PHENOTYPES)
+)
