@@ -113,12 +113,14 @@ class Workspace:
         self.folder.mkdir(mode=0o700, exist_ok=True)
         self.key = key
         for path in self.folder.iterdir():
-            if not self._is_done(path):
+            if path.is_file():
+                path.unlink()
+            elif not self._is_done(path):
                 shutil.rmtree(path)
 
     def _is_done(self, path: Path) -> bool:
         done = path / "done.json"
-        return done.is_file() and read_json(done)["key"] == self.key
+        return path.suffix != ".tmp" and done.is_file() and read_json(done)["key"] == self.key
 
     def stage(self, name: str, build: Callable[[Path], dict[str, Any]]) -> tuple[Path, Any, bool]:
         """Run `build(folder)` unless the stage is there: (folder, its facts, whether it ran)."""

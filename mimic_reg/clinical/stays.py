@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from mimic_reg.errors import InputError
-from mimic_reg.schema import DIAGNOSES, MISSING_TEXTS, NO_ID, STAYS, resource
+from mimic_reg.schema import DIAGNOSES, MISSING_TEXTS, NO_ID, STAYS, TIME, resource
 
 MIN_AGE = 18.0
 # Ages that overflowed in the reference's early versions; MIMIC itself has none below 0.
@@ -26,12 +26,16 @@ TIME_FORMATS = (
 )
 
 
-def parse_time(text: pl.Expr) -> pl.Expr:
+def parse_time(text: pl.Series) -> pl.Series:
     """Datetime (microseconds) of MIMIC's text, or of the usual variants; null where unreadable."""
-    return pl.coalesce(
-        text.str.to_datetime(form, strict=False, exact=True, time_unit="us")
-        for form in TIME_FORMATS
-    )
+    time = pl.Series(text.name, [None] * len(text), TIME)
+    for form in TIME_FORMATS:
+        unread = time.is_null() & text.is_not_null()
+        if not unread.any():
+            break
+        parsed = text.str.to_datetime(form, strict=False, exact=True, time_unit="us")
+        time = parsed.zip_with(unread, time)
+    return time
 
 
 def hours_between(later: pl.Series, earlier: pl.Series) -> pl.Series:
@@ -99,19 +103,19 @@ def _checked(table: pl.DataFrame, name: str, key: str) -> pl.DataFrame:
 
 
 def _times(table: pl.DataFrame, name: str, *columns: str) -> pl.DataFrame:
-    parsed = table.with_columns(
-        parse_time(pl.when(~pl.col(c).is_in(MISSING_TEXTS)).then(pl.col(c))).alias(c)
-        for c in columns
-    )
+    parsed = table.with_columns(parse_time(_present(table[c])) for c in columns)
     for column in columns:
-        missing = table[column].is_null() | table[column].is_in(MISSING_TEXTS)
-        bad = int((parsed[column].is_null() & ~missing).sum())
+        bad = parsed[column].null_count() - _present(table[column]).null_count()
         if bad:
             raise InputError(
                 f"{name}: {bad:,} rows have a {column.upper()} that is no time like "
                 "2130-02-04 04:00:00. Is it MIMIC-III's own table?"
             )
     return parsed
+
+
+def _present(text: pl.Series) -> pl.Series:
+    return text.set(text.is_in(MISSING_TEXTS), None)
 
 
 def _same(first: str, last: str) -> pl.Expr:
@@ -136,13 +140,12 @@ def _died_between(start: str, end: str) -> pl.Expr:
 
 def _with_facts(stays: pl.DataFrame) -> pl.DataFrame:
     los = stays["los"].cast(pl.Float64, strict=False)
-    unreadable = int((los.is_null() & ~stays["los"].is_in(MISSING_TEXTS).fill_null(True)).sum())
+    unreadable = los.null_count() - _present(stays["los"]).null_count()
     if unreadable:
         raise InputError(f"ICUSTAYS: {unreadable:,} kept stays have a LOS that is not a number.")
     published = pl.read_csv(resource("published_split.csv").read_bytes())
     return (
         stays.with_columns(
-            los.alias("los_days"),
             (24.0 * los).alias("los_hours"),
             _died_between("admittime", "dischtime").alias("mortality"),
             _died_between("intime", "outtime").alias("mortality_inunit"),

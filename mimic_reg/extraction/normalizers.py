@@ -1,10 +1,13 @@
 """Mean and standard deviation of every channel: the published ones and those of this cohort."""
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 
 from mimic_reg.clinical.hourly import num_hours
 from mimic_reg.schema import CHANNELS, resource
@@ -20,42 +23,60 @@ def published(task: str) -> dict[str, list[float]]:
     return {"means": [table[c][0] for c in CHANNELS], "stds": [table[c][1] for c in CHANNELS]}
 
 
+@dataclass
+class _Moments:
+    """Count, mean and squared deviations of rows that arrive in parts (Chan et al. 1979)."""
+
+    count: int = 0
+    mean: np.ndarray = field(default_factory=lambda: np.zeros(len(CHANNELS)))
+    squares: np.ndarray = field(default_factory=lambda: np.zeros(len(CHANNELS)))
+
+    def add(self, rows: np.ndarray) -> None:
+        if not len(rows):
+            return
+        mean = rows.mean(0)
+        delta, total = mean - self.mean, self.count + len(rows)
+        between = delta**2 * self.count * len(rows) / total
+        self.squares += ((rows - mean) ** 2).sum(0) + between
+        self.mean += delta * len(rows) / total
+        self.count = total
+
+    def std(self) -> np.ndarray:
+        return np.maximum(np.sqrt(self.squares / max(self.count - 1, 1)), MIN_STD)
+
+
 def normalizers(hourly: Path, samples: dict[str, pl.DataFrame]) -> dict[str, dict[str, Any]]:
     """{task: {channels, published, fitted}} for each sample table.
 
     `fitted` takes every hour of the training stays that a sample of the task sees, once (the
     reference draws random samples of decompensation and length of stay instead), with ddof 1.
     """
-    queries = [_statistics(hourly, table) for table in samples.values()]
+    seen = {name: _hours_seen(table) for name, table in samples.items()}
+    moments = {name: _Moments() for name in samples}
+    file = pq.ParquetFile(hourly)
+    for group in range(file.num_row_groups):
+        frame = pl.DataFrame(file.read_row_group(group))
+        array = frame.select(CHANNELS).to_numpy()
+        for name, limits in seen.items():
+            rows = frame.select("icustay_id", "hour").join(
+                limits, on="icustay_id", how="left", maintain_order="left"
+            )
+            used = (rows["hour"] < rows["hours"]).fill_null(False).to_numpy()
+            moments[name].add(array[used].astype(np.float64))
     return {
-        name: {"channels": list(CHANNELS), "published": published(name), "fitted": _fitted(result)}
-        for name, result in zip(samples, pl.collect_all(queries, engine="streaming"), strict=True)
+        name: {
+            "channels": list(CHANNELS),
+            "published": published(name),
+            "fitted": {
+                "hours": found.count,
+                "means": found.mean.tolist(),
+                "stds": found.std().tolist(),
+            },
+        }
+        for name, found in moments.items()
     }
 
 
-def _statistics(hourly: Path, samples: pl.DataFrame) -> pl.LazyFrame:
-    seen = (
-        samples.lazy()
-        .filter(pl.col("split") == "train")
-        .group_by("icustay_id")
-        .agg(num_hours(pl.col("period_length")).max().alias("hours"))
-    )
-    return (
-        pl.scan_parquet(hourly)
-        .join(seen, on="icustay_id")
-        .filter(pl.col("hour") < pl.col("hours"))
-        .select(
-            pl.len(),
-            *(pl.col(c).cast(pl.Float64).mean().alias(f"mean {c}") for c in CHANNELS),
-            *(pl.col(c).cast(pl.Float64).std(ddof=1).alias(f"std {c}") for c in CHANNELS),
-        )
-    )
-
-
-def _fitted(result: pl.DataFrame) -> dict[str, Any]:
-    row = result.row(0, named=True)
-    return {
-        "hours": row["len"],
-        "means": [0.0 if row[f"mean {c}"] is None else row[f"mean {c}"] for c in CHANNELS],
-        "stds": [max(row[f"std {c}"] or 0.0, MIN_STD) for c in CHANNELS],
-    }
+def _hours_seen(samples: pl.DataFrame) -> pl.DataFrame:
+    train = samples.filter(pl.col("split") == "train")
+    return train.group_by("icustay_id").agg(num_hours(pl.col("period_length")).max().alias("hours"))

@@ -235,7 +235,7 @@ class _Run:
 
     def _cohort(self, folder: Path) -> dict[str, Any]:
         frames, read = {}, {}
-        for name in self.tables.keys() - set(EVENT_TABLES):
+        for name in (n for n in self.tables if n not in EVENT_TABLES):
             reading = Reading()
             frames[name] = read_table(self.tables[name], reading)
             read[name] = {"rows": reading.rows, "xxh3": reading.digest}

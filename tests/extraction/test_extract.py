@@ -1,0 +1,277 @@
+"""Atomic, resumable, idempotent: the extraction as a whole, on a small source."""
+
+import fcntl
+import gzip
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+
+import polars as pl
+import pytest
+
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.extraction import extract, run
+from mimic_reg.extraction.memory import GIB, Plan, parse_memory
+from mimic_reg.storage import Store
+from tests.raw import Source, at, small_source
+
+STAGES = ["cohort", "chartevents", "labevents", "outputevents", "episodes", "tasks"]
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return small_source().write(tmp_path_factory.mktemp("small") / "raw")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(source, tmp_path_factory):
+    return extract(source, tmp_path_factory.mktemp("undisturbed") / "store")
+
+
+def files_of(store):
+    """Content hashes of a store's files, and that they are what lies there."""
+    assert store.changed_files() == []
+    return {name: entry["xxh3"] for name, entry in store.manifest["files"].items()}
+
+
+def test_the_store_holds_what_the_readme_lists(undisturbed):
+    tasks = ("decompensation", "in_hospital_mortality", "length_of_stay", "phenotyping")
+    assert set(files_of(undisturbed.store)) == {
+        *("stays.parquet", "diagnoses.parquet", "episodes.parquet", "episode_texts.parquet"),
+        *("hourly.parquet", "audit.json"),
+        *(f"tasks/{t}.parquet" for t in tasks),
+        *(f"normalizers/{t}.json" for t in tasks),
+    }
+    for path in undisturbed.store.folder.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0 or path.name == ".lock"
+    assert not (undisturbed.store.folder / ".work").exists()
+
+
+@pytest.mark.parametrize("upper", [True, False])
+@pytest.mark.parametrize("packed", [True, False])
+def test_any_case_and_packing_gives_the_same_store(tmp_path, undisturbed, upper, packed):
+    source = small_source().write(tmp_path / "raw", upper=upper, packed=packed)
+    result = extract(source, tmp_path / "store")
+    assert files_of(result.store) == files_of(undisturbed.store)
+
+
+def test_column_and_row_order_do_not_matter(tmp_path, undisturbed, source):
+    shuffled = tmp_path / "raw"
+    shuffled.mkdir()
+    for path in source.iterdir():
+        table = pl.read_csv(path, infer_schema=False).sample(fraction=1.0, shuffle=True, seed=1)
+        table.select(sorted(table.columns)).write_csv(shuffled / path.name)
+    result = extract(shuffled, tmp_path / "store")
+    mine, theirs = files_of(result.store), files_of(undisturbed.store)
+    assert mine == theirs
+
+
+def test_small_blocks_and_buckets_give_the_same_rows(tmp_path, source, undisturbed, monkeypatch):
+    tiny = Plan(block_bytes=1000, flush_rows=100, stays_per_bucket=2)
+    monkeypatch.setattr(run.Plan, "within", lambda memory: tiny)
+    store = extract(source, tmp_path / "store").store
+    for name in store.manifest["files"]:
+        if name.endswith(".parquet"):
+            assert store.read(name).equals(undisturbed.store.read(name)), name
+    assert store.path("audit.json").read_text() == undisturbed.store.path("audit.json").read_text()
+
+
+def test_a_second_run_does_nothing_and_a_changed_source_is_noticed(tmp_path):
+    raw = small_source().write(tmp_path / "raw")
+    first = extract(raw, tmp_path / "store")
+    again = extract(raw, tmp_path / "store")
+    assert (first.status, again.status, again.seconds) == ("written", "unchanged", {})
+    os.utime(raw / "PATIENTS.csv", (1, 1))  # another time, the same content
+    assert extract(raw, tmp_path / "store").status == "unchanged"
+    text = (raw / "CHARTEVENTS.csv").read_text()
+    (raw / "CHARTEVENTS.csv").write_text(text.replace(",98.6,", ",98.7,", 1))  # the same length
+    changed = extract(raw, tmp_path / "store")
+    assert changed.status == "written"
+    assert changed.store.manifest["fingerprint"] != first.store.manifest["fingerprint"]
+    assert extract(raw, tmp_path / "store", force=True).status == "written"
+
+
+def test_a_damaged_store_is_written_again(tmp_path, source):
+    store = extract(source, tmp_path / "store").store
+    path = store.path("stays.parquet")
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert store.changed_files() == ["stays.parquet"]
+    assert extract(source, tmp_path / "store").status == "written"
+
+
+def test_tasks_can_be_chosen(tmp_path, source):
+    store = extract(source, tmp_path / "store", task_names=["phenotyping"]).store
+    assert [f for f in store.manifest["files"] if f.startswith("tasks/")] == [
+        "tasks/phenotyping.parquet"
+    ]
+    assert extract(source, tmp_path / "store", task_names=["phenotyping"]).status == "unchanged"
+    assert extract(source, tmp_path / "store").status == "written"
+    with pytest.raises(InputError, match=r"Unknown task mortality\. Choose from: decompensation"):
+        extract(source, tmp_path / "store", task_names=["mortality"])
+
+
+def test_modes_never_mix(tmp_path, undisturbed):
+    raw = small_source().chart(3420, "0.4", 3).write(tmp_path / "raw")
+    benchmark = extract(raw, tmp_path / "store").store
+    corrected = extract(raw, tmp_path / "store", mode="corrected").store
+    assert corrected.manifest["mode"] == "corrected"
+    assert set(corrected.manifest["corrections"]) == set(run.ev.CORRECTIONS)
+    assert benchmark.manifest["fingerprint"] != corrected.manifest["fingerprint"]
+    oxygen = corrected.read("episodes.parquet")["Fraction inspired oxygen"].drop_nulls()
+    assert oxygen.to_list() == [0.4]
+
+
+def test_stays_without_events_diagnoses_or_length_are_kept_and_counted(tmp_path):
+    source = small_source().stay(20, codes=()).stay(21).stay(22, los="")
+    source.chart(211, "80", subject=20).chart(211, "80", subject=22)
+    result = extract(source.write(tmp_path / "raw"), tmp_path / "store")
+    assert result.store.read("stays.parquet").height == 15
+    left_out = result.audit["stays_left_out_of_the_tasks"]
+    assert left_out["no_diagnosis"] == left_out["no_event_within_the_stay"] == 1
+    assert left_out["no_length_of_stay"] == 1
+    stays = result.store.read("tasks/phenotyping.parquet")["icustay_id"].to_list()
+    assert not {200020, 200021, 200022} & set(stays)
+
+
+def test_a_source_without_any_stay_says_what_removed_them(tmp_path):
+    source = Source().stay(7, dob=at(0)).write(tmp_path / "raw")
+    with pytest.raises(InputError, match=r"No ICU stay passes .*age 18 or more: 0"):
+        extract(source, tmp_path / "store")
+
+
+KILLED = textwrap.dedent(
+    """
+    import os, signal, sys
+    from pathlib import Path
+    from mimic_reg import storage
+    from mimic_reg.extraction import extract
+    source, out, point = sys.argv[1:]
+    kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    write_json, replace = storage.write_json, Path.replace
+    moves = 0
+    def writing(path, content):
+        if path.name == "done.json" and path.parent.name == point + ".tmp":
+            kill()
+        if path.name == "done.json" and "unnamed " + path.parent.name == point + ".tmp":
+            write_json(path, content)
+            kill()
+        if path.name == ".publish.json" and point == "journal":
+            kill()
+        write_json(path, content)
+    def moving(self, target):
+        global moves
+        if Path(target).parent.name in ("store", "tasks", "normalizers") and self.suffix != ".tmp":
+            moves += 1
+            if point == f"move {moves}":
+                kill()
+        return replace(self, target)
+    storage.write_json, Path.replace = writing, moving
+    extract(Path(source), Path(out))
+    """
+)
+
+
+@pytest.mark.parametrize(
+    "point", [*STAGES, "unnamed episodes", "journal", "move 1", "move 4", "move 15"]
+)
+def test_kill_9_in_any_stage_then_resume_equals_an_uninterrupted_run(
+    tmp_path, source, undisturbed, point
+):
+    out = tmp_path / "store"
+    child = subprocess.run(
+        [sys.executable, "-c", KILLED, str(source), str(out), point], check=False
+    )
+    assert child.returncode == -signal.SIGKILL
+    if point.startswith("move"):
+        with pytest.raises(InputError, match="cut off while its files were put in place"):
+            Store.open(out)
+    else:
+        assert not (out / "manifest.json").exists()
+    result = extract(source, out)
+    assert files_of(result.store) == files_of(undisturbed.store)
+    assert not (out / ".work").exists()
+    if point in STAGES:
+        assert set(result.seconds) == set(STAGES[STAGES.index(point) :])
+
+
+def test_a_failed_run_leaves_the_store_as_it_was(tmp_path, source):
+    raw = tmp_path / "raw"
+    shutil.copytree(source, raw)
+    store = extract(raw, tmp_path / "store").store
+    before = files_of(store)
+    with (raw / "LABEVENTS.csv").open("a") as file:
+        file.write("1,2,3\n")
+    with pytest.raises(InputError, match="it has 3 fields, the header has 9"):
+        extract(raw, tmp_path / "store")
+    assert files_of(Store.open(tmp_path / "store")) == before
+
+
+def test_two_runs_on_one_store(tmp_path, source):
+    out = tmp_path / "store"
+    out.mkdir()
+    with (out / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(MimicRegError, match="Another run is writing to"):
+            extract(source, out)
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path, source):
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(InputError, match="is not empty and is not a cohort store"):
+        extract(source, tmp_path)
+    with pytest.raises(InputError, match="is a file"):
+        extract(source, tmp_path / "thesis.tex")
+
+
+def test_full_disk_is_said_and_loses_nothing(tmp_path, source):
+    out = tmp_path / "store"
+    before = files_of(extract(source, out).store)
+    (tmp_path / "raw").mkdir()
+    for path in source.iterdir():
+        shutil.copy(path, tmp_path / "raw")
+    with gzip.open(tmp_path / "raw" / "LABEVENTS.csv.gz", "wt") as file:
+        file.write((tmp_path / "raw" / "LABEVENTS.csv").read_text())
+    (tmp_path / "raw" / "LABEVENTS.csv").unlink()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(MimicRegError, match="The disk is full"):
+            extract(tmp_path / "raw", out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert files_of(Store.open(out)) == before
+    assert extract(tmp_path / "raw", out).status == "written"
+
+
+def test_memory_amounts():
+    assert parse_memory("4GB") == 4 * 10**9
+    assert parse_memory("1.5 GiB") == 1.5 * GIB
+    for wrong in ("much", "4 apples", "-1GB", ""):
+        with pytest.raises(InputError, match="is not an amount such as 4GB"):
+            parse_memory(wrong)
+    with pytest.raises(InputError, match="give at least 1GB"):
+        parse_memory("100MB")
+
+
+def test_more_memory_means_larger_blocks():
+    small, large = Plan.within(GIB), Plan.within(4 * GIB)
+    assert small.block_bytes < large.block_bytes
+    assert small.stays_per_bucket < large.stays_per_bucket
+
+
+def test_published_sizes_stand_beside_ours_for_the_full_data(undisturbed, monkeypatch):
+    from mimic_reg.extraction import audit
+
+    sizes = json.loads(json.dumps(audit.published_sizes()))
+    sizes["rows"]["ICUSTAYS"] = 12
+    monkeypatch.setattr(audit, "published_sizes", lambda: sizes)
+    pairs = audit._beside_published(undisturbed.audit)
+    assert {"what": "rows of ICUSTAYS", "published": 12, "ours": 12, "same": True} in pairs
+    assert not all(pair["same"] for pair in pairs)
