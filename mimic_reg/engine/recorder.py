@@ -1,0 +1,85 @@
+"""The history of a fit: one JSON object a line, in the order it happened.
+
+`history.jsonl` holds numbers and names of tensors, never a subject, admission or stay. Any tracker
+can read it; `cost` holds what differs between two runs of the same trial (time, memory).
+"""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mimic_reg.errors import InputError
+
+Value = float | int | Tensor
+
+
+class Recorder:
+    """Appends rows to a history and holds what methods record until the next row.
+
+    Values stay tensors until a row is written, so that recording never waits for the device.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.pending: dict[str, Any] = {}
+        self._file = path.open("ab")
+
+    def record(self, name: str, value: Value) -> None:
+        """Remember a value for the next row; the last value of a name counts."""
+        self.pending[name] = value.detach().clone() if isinstance(value, Tensor) else value
+
+    def write(self, event: str, **content: Any) -> None:
+        """Append a row with `content` and everything recorded since the last one."""
+        recorded = {name: _plain(value) for name, value in self.pending.items()}
+        self.pending.clear()
+        row = {"event": event, **_plain(content), "recorded": recorded}
+        self._file.write(json.dumps(row).encode() + b"\n")
+        self._file.flush()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the history ends, once it is safely on the disk, and what is pending."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return {"position": self._file.tell(), "pending": dict(self.pending)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Cut the history back to where the checkpoint was written.
+
+        Raises:
+            InputError: the history is shorter than it was then.
+        """
+        if self.path.stat().st_size < state["position"]:
+            raise InputError(
+                f"{self.path} lost rows since the checkpoint beside it was written. "
+                "Start the run again in an empty folder."
+            )
+        self._file.truncate(state["position"])
+        self._file.seek(state["position"])
+        self.pending = dict(state["pending"])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The rows of a history; a last line that was cut off while being written is left out."""
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON: tensors as numbers or lists, what is not a number as text."""
+    if isinstance(value, Tensor):
+        return _plain(value.tolist())
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
