@@ -89,32 +89,32 @@ def phenotypes() -> dict[str, dict[str, Any]]:
 
 PHENOTYPES = tuple(phenotypes())
 
-ID = pl.Int64
-TIME = pl.Datetime("us")
+DType = pl.DataType | type[pl.DataType]
+ID: DType = pl.Int64
+TIME: DType = pl.Datetime("us")
 
-STAYS = pl.Schema(
-    {
-        "subject_id": ID,
-        "hadm_id": ID,
-        "icustay_id": ID,
-        "episode": pl.Int32,  # 1-based position among the subject's kept stays, by intime
-        "split": pl.String,
-        "intime": TIME,
-        "outtime": TIME,
-        "los_hours": pl.Float64,  # 24 x ICUSTAYS.LOS; null where LOS is
-        "admittime": TIME,
-        "dischtime": TIME,
-        "deathtime": TIME,
-        "age": pl.Float64,  # years of 365 days; about 300 for patients over 89
-        "gender": pl.String,
-        "ethnicity": pl.String,
-        "first_careunit": pl.String,
-        "mortality": pl.Int8,  # in hospital
-        "mortality_inunit": pl.Int8,
-        "first_event_hours": pl.Float64,  # first event row within the stay; null: no such row
-        "num_diagnoses": pl.Int32,
-    }
-)
+_STAYS: dict[str, DType] = {
+    "subject_id": ID,
+    "hadm_id": ID,
+    "icustay_id": ID,
+    "episode": pl.Int32,  # 1-based position among the subject's kept stays, by intime
+    "split": pl.String,
+    "intime": TIME,
+    "outtime": TIME,
+    "los_hours": pl.Float64,  # 24 x ICUSTAYS.LOS; null where LOS is
+    "admittime": TIME,
+    "dischtime": TIME,
+    "deathtime": TIME,
+    "age": pl.Float64,  # years of 365 days; about 300 for patients over 89
+    "gender": pl.String,
+    "ethnicity": pl.String,
+    "first_careunit": pl.String,
+    "mortality": pl.Int8,  # in hospital
+    "mortality_inunit": pl.Int8,
+    "first_event_hours": pl.Float64,  # first event row within the stay; null: no such row
+    "num_diagnoses": pl.Int32,
+}
+STAYS = pl.Schema(_STAYS)
 DIAGNOSES = pl.Schema(
     {"subject_id": ID, "icustay_id": ID, "seq_num": pl.Int32, "icd9_code": pl.String}
 )

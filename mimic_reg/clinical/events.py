@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from mimic_reg.clinical.stays import parse_time
-from mimic_reg.schema import ID, MISSING_TEXTS, TIME, VARIABLES, resource, variables
+from mimic_reg.schema import ID, MISSING_TEXTS, TIME, VARIABLES, DType, resource, variables
 
 Mode = Literal["benchmark", "corrected"]
 
@@ -36,16 +36,15 @@ UNTOUCHED = frozenset(
 _PLAIN_NUMBER = r"^(\d+(\.\d*)?|\.\d+)$"
 
 # One cleaned measurement; `text` for the untouched variables, `number` for the others.
-MEASUREMENTS = pl.Schema(
-    {
-        "subject_id": ID,
-        "icustay_id": ID,
-        "time": TIME,
-        "variable": pl.UInt8,  # position in schema.VARIABLES
-        "number": pl.Float64,
-        "text": pl.String,
-    }
-)
+_MEASUREMENTS: dict[str, DType] = {
+    "subject_id": ID,
+    "icustay_id": ID,
+    "time": TIME,
+    "variable": pl.UInt8,  # position in schema.VARIABLES
+    "number": pl.Float64,
+    "text": pl.String,
+}
+MEASUREMENTS = pl.Schema(_MEASUREMENTS)
 
 
 def items(mode: Mode) -> pl.DataFrame:

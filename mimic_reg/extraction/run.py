@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def _unchanged(table: Table, known: dict[str, Any]) -> bool:
     entry, now = known.get(table.name, {}), table.path.stat()
     if (entry.get("file"), entry.get("bytes")) != (table.path.name, now.st_size):
         return False
-    return entry["mtime_ns"] == now.st_mtime_ns or entry["xxh3"] == file_hash(table.path)
+    return bool(entry["mtime_ns"] == now.st_mtime_ns or entry["xxh3"] == file_hash(table.path))
 
 
 def _hash(content: Any) -> str:
@@ -187,9 +188,8 @@ class _Run:
         scans: dict[str, Any] = {}
         for name in EVENT_TABLES:
             size = self.tables[name].path.stat().st_size
-            _, scans[name] = self._stage(
-                name.lower(), lambda f, t=name: self._scan(f, t, stays), size, "bytes"
-            )
+            scan = partial(self._scan, name=name, stays=stays)
+            _, scans[name] = self._stage(name.lower(), scan, size, "bytes")
         buckets = cohort["buckets"]
         made, episodes = self._stage(
             "episodes", lambda f: self._episodes(f, stays), buckets, "buckets"
@@ -270,7 +270,8 @@ class _Run:
         """Read an event table: count the fate of every row, set measurements aside."""
         route = self._buckets().select("subject_id", "bucket").unique()
         wanted = ev.items(self.mode)["itemid"].implode()
-        reading, counts, variables = Reading(), _Counts(), {}
+        reading, counts = Reading(), _Counts()
+        variables: dict[str, Any] = {}
         mapped: list[pl.DataFrame] = []
         flushes = 0
 

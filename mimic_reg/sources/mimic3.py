@@ -16,9 +16,10 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from gzip import BadGzipFile
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import polars as pl
@@ -47,6 +48,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "OUTPUTEVENTS": (*_EVENT_COLUMNS, "icustay_id"),
 }
 
+_GZIP_ERRORS: tuple[type[Exception], ...] = (BadGzipFile, zlib.error, isal_zlib.IsalError)
 _MAX_LINE = 1 << 20
 _NEWLINE = ord("\n")
 _BLANK_LINE = re.compile(rb"(?m)^,1\n")  # a blank line, with its sentinel
@@ -78,6 +80,7 @@ class Reading:
     """What reading a table brought to light; filled while `read_blocks` goes on."""
 
     rows: int = 0
+    blank_lines: int = 0
     not_utf8: int = 0  # bytes that are not UTF-8, read as U+FFFD
     digest: str = ""  # XXH3-128 of the file as it lies on disk
 
@@ -128,9 +131,11 @@ def _open_table(name: str, path: Path) -> Table:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    if path.suffix.lower() == ".gz":
-        return igzip.open(path, "rb")  # type: ignore[no-any-return]
-    return path.open("rb")
+    return _unpacked(path.open("rb")) if path.suffix.lower() == ".gz" else path.open("rb")
+
+
+def _unpacked(file: Any) -> IO[bytes]:
+    return cast(IO[bytes], igzip.IGzipFile(fileobj=file))  # type: ignore[no-untyped-call]
 
 
 def _guarded(path: Path, read: Callable[[], bytes]) -> bytes:
@@ -142,7 +147,7 @@ def _guarded(path: Path, read: Callable[[], bytes]) -> bytes:
             f"{path} ends in the middle: the .gz file is truncated. "
             "Download it again and compare its SHA-256."
         ) from error
-    except (igzip.BadGzipFile, zlib.error, isal_zlib.IsalError) as error:
+    except _GZIP_ERRORS as error:
         raise InputError(
             f"{path} is not a sound gzip file ({error}). "
             "Download it again and compare its SHA-256; a plain CSV file must be named .csv."
@@ -204,12 +209,9 @@ class _Feed:
         path = self.table.path
         with path.open("rb") as raw:
             hashed = _HashedReader(raw, self.digest)
-            file: Any = igzip.IGzipFile(fileobj=hashed) if self.table.packed else hashed
-            newline = (
-                b"\r\n"
-                if _guarded(path, lambda: file.readline(_MAX_LINE)).endswith(b"\r\n")
-                else b"\n"
-            )
+            file: Any = _unpacked(hashed) if self.table.packed else hashed
+            header = _guarded(path, lambda: file.readline(_MAX_LINE))
+            newline = b"\r\n" if header.endswith(b"\r\n") else b"\n"
             while text := self._lines(file):
                 text = text.replace(newline, b",1\n")
                 lines = int(np.count_nonzero(np.frombuffer(text, np.uint8) == _NEWLINE))
@@ -305,7 +307,7 @@ def _parse(table: Table, block: _Block) -> pl.DataFrame | None:
     dtypes = {c: _dtype(c) if c in table.columns else pl.String for c in table.header}
     try:
         frame = _scan(block.text, dtypes).select(*table.columns, _SENTINEL).collect()
-    except (pl.exceptions.ComputeError, pl.exceptions.NoDataError):
+    except pl.exceptions.PolarsError:
         return None
     return frame.drop(_SENTINEL) if _is_sound(frame, block.lines) else None
 
@@ -318,17 +320,19 @@ def _parse_carefully(table: Table, text: bytes, reading: Reading) -> pl.DataFram
         replaced = text.decode("utf-8", errors="replace")
         reading.not_utf8 += replaced.count("\ufffd")
         text = replaced.encode("utf-8")
-    text = _BLANK_LINE.sub(b"", text)
+    text, blank = _BLANK_LINE.subn(b"", text)
     columns = table.columns
     try:
-        frame = _scan(text, dict.fromkeys(table.header, pl.String)).select(*columns, _SENTINEL)
-        frame = frame.collect()
+        lazy = _scan(text, dict.fromkeys(table.header, pl.String))
+        frame = lazy.select(*columns, _SENTINEL).collect()
     except pl.exceptions.NoDataError:
+        reading.blank_lines += blank
         return pl.DataFrame(schema={c: _dtype(c) for c in columns})
-    except pl.exceptions.ComputeError as error:
+    except pl.exceptions.PolarsError as error:
         raise _malformed(table, text, reading) from error
     if not _is_sound(frame, text.count(b"\n")):
         raise _malformed(table, text, reading)
+    reading.blank_lines += blank
     return frame.select(
         _lenient_id(pl.col(c)).alias(c) if c in ID_COLUMNS else pl.col(c) for c in columns
     )
@@ -341,8 +345,8 @@ def _lenient_id(text: pl.Expr) -> pl.Expr:
 
 def _malformed(table: Table, text: bytes, reading: Reading) -> InputError:
     """Name the first line that is not a row of this table; its content is not shown."""
-    width = len(table.header)
-    for number, line in enumerate(text.split(b"\n"), start=reading.rows + 2):
+    width, first = len(table.header), reading.rows + reading.blank_lines + 2
+    for number, line in enumerate(text.split(b"\n"), start=first):
         problem = _problem(line.removesuffix(b",1"), width)
         if problem:
             return InputError(
@@ -350,7 +354,7 @@ def _malformed(table: Table, text: bytes, reading: Reading) -> InputError:
                 "download it again and compare its SHA-256, or mend that line."
             )
     return InputError(
-        f"{table.path}, lines {reading.rows + 2:,} to {number:,}: cannot be read as CSV. "
+        f"{table.path}, lines {first:,} to {number:,}: cannot be read as CSV. "
         "Download the file again and compare its SHA-256."
     )
 

@@ -1,0 +1,195 @@
+"""Reading tables: every oddity is either read right, or refused with file, line and advice."""
+
+import gzip
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mimic_reg.errors import InputError
+from mimic_reg.schema import NO_ID
+from mimic_reg.sources.mimic3 import Reading, Table, find_tables, read_blocks, read_table
+from tests.raw import small_source
+
+HEADER = "SUBJECT_ID,HADM_ID,ITEMID,CHARTTIME,VALUE,VALUEUOM,FLAG\n"
+ROW = "7,107,50931,2130-05-01 12:00:00,120,mg/dL,\n"
+
+
+def table(tmp_path, content, name="LABEVENTS.csv"):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    header = HEADER.strip().lower().split(",")
+    return Table("LABEVENTS", path, tuple(header))
+
+
+def read(tmp_path, content, name="LABEVENTS.csv", block_bytes=1 << 20):
+    reading = Reading()
+    frames = list(read_blocks(table(tmp_path, content, name), block_bytes, reading))
+    return [row for frame in frames for row in frame.iter_rows(named=True)], reading
+
+
+@pytest.fixture
+def raw(tmp_path):
+    return small_source().write(tmp_path / "raw")
+
+
+def test_a_plain_table(tmp_path):
+    rows, reading = read(tmp_path, HEADER + ROW * 3)
+    assert rows == 3 * [
+        {
+            "subject_id": 7,
+            "hadm_id": 107,
+            "itemid": 50931,
+            "charttime": "2130-05-01 12:00:00",
+            "value": "120",
+            "valueuom": "mg/dL",
+        }
+    ]
+    assert reading.rows == 3
+    assert len(reading.digest) == 32
+
+
+@pytest.mark.parametrize("block_bytes", [1, 50, 100, 1 << 20])
+def test_blocks_end_at_line_ends_and_the_last_newline_may_be_missing(tmp_path, block_bytes):
+    rows, reading = read(tmp_path, HEADER + (ROW * 5).rstrip("\n"), block_bytes=block_bytes)
+    assert len(rows) == reading.rows == 5
+
+
+def test_quotes_commas_line_ends_and_blank_lines(tmp_path):
+    quoted = '7,,50931,2130-05-01 12:00:00,"say ""so"", twice","",x\n'
+    rows, _ = read(tmp_path, (HEADER + ROW + quoted + "\n" + ROW + "\n\n").replace("\n", "\r\n"))
+    assert [r["value"] for r in rows] == ["120", 'say "so", twice', "120"]
+    assert rows[1]["hadm_id"] is None
+    assert rows[1]["valueuom"] in (None, "")
+
+
+def test_bytes_that_are_not_utf8_are_replaced_and_counted(tmp_path):
+    content = (HEADER + ROW).encode() + ROW.replace("mg/dL", "DEG").encode().replace(
+        b"DEG", b"\xb0F"
+    )
+    rows, reading = read(tmp_path, content)
+    assert rows[1]["valueuom"] == "\ufffdF"
+    assert reading.not_utf8 == 1
+
+
+def test_an_id_that_is_no_number_matches_nothing_but_is_not_missing(tmp_path):
+    odd = ROW.replace("107", "107.0") + ROW.replace("107", "NA") + ROW.replace("107", "")
+    rows, _ = read(tmp_path, HEADER + ROW + odd)
+    assert [r["hadm_id"] for r in rows] == [107, NO_ID, None, None]
+
+
+MALFORMED = {
+    "too few fields": (ROW.replace(",mg/dL", ""), "it has 6 fields, the header has 7"),
+    "too many fields": (ROW.replace("120", "1,20"), "it has 8 fields, the header has 7"),
+    "an open quote": (ROW.replace("120", '"120'), "its quotes do not match"),
+    "text after a quote": (ROW.replace("120", '"1"20'), "its quotes do not match"),
+    "an open quote at the end": (ROW.strip() + '"x\n', "its quotes do not match"),
+    "cut in the middle": (ROW[:20], "it has 4 fields, the header has 7"),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+@pytest.mark.parametrize("after", [0, 3])
+@pytest.mark.parametrize("block_bytes", [60, 1 << 20])
+def test_a_malformed_row_is_refused_with_its_line(tmp_path, case, after, block_bytes):
+    bad, problem = MALFORMED[case]
+    content = HEADER + ROW * 7 + bad + (ROW * after if bad.endswith("\n") else "")
+    with pytest.raises(InputError) as error:
+        read(tmp_path, content, block_bytes=block_bytes)
+    assert f"LABEVENTS.csv, line 9: {problem}." in str(error.value)
+    assert "120" not in str(error.value)  # a patient's value is never shown
+
+
+def test_quotes_that_swallow_lines_are_refused(tmp_path):
+    first, second = ROW.replace("120", '"120'), ROW.replace("120", '120"')
+    with pytest.raises(InputError, match=r"LABEVENTS.csv, line 3: its quotes do not match"):
+        read(tmp_path, HEADER + ROW + first + second + ROW)
+
+
+def test_a_truncated_gz(tmp_path):
+    packed = gzip.compress((HEADER + ROW * 1000).encode(), mtime=0)
+    rows, _ = read(tmp_path, packed, "LABEVENTS.csv.gz")
+    assert len(rows) == 1000
+    for cut in (15, len(packed) // 2, len(packed) - 3):
+        with pytest.raises(InputError, match=r"LABEVENTS\.csv\.gz .*(truncated|sound gzip)"):
+            read(tmp_path, packed[:cut], "LABEVENTS.csv.gz")
+
+
+def test_a_damaged_gz_and_one_that_is_none(tmp_path):
+    packed = bytearray(gzip.compress(os.urandom(3000) + (HEADER + ROW * 100).encode()))
+    packed[1500] ^= 0xFF
+    with pytest.raises(InputError, match="not a sound gzip file"):
+        read(tmp_path, bytes(packed), "LABEVENTS.csv.gz")
+    with pytest.raises(InputError, match=r"a plain CSV file must be named \.csv"):
+        read(tmp_path, HEADER + ROW, "LABEVENTS.csv.gz")
+
+
+def test_all_missing_tables_are_named(tmp_path, raw):
+    for name in ("PATIENTS", "LABEVENTS"):
+        (raw / f"{name}.csv").unlink()
+    with pytest.raises(InputError, match=r"lacks PATIENTS, LABEVENTS .*Download the missing"):
+        find_tables(raw)
+    with pytest.raises(InputError, match="is not a folder"):
+        find_tables(tmp_path / "nowhere")
+
+
+def test_an_empty_file_and_a_wrong_file_under_a_right_name(raw):
+    good = (raw / "LABEVENTS.csv").read_text()
+    (raw / "LABEVENTS.csv").write_text("")
+    with pytest.raises(InputError, match=r"LABEVENTS\.csv is empty"):
+        find_tables(raw)
+    (raw / "LABEVENTS.csv").write_text((raw / "PATIENTS.csv").read_text())
+    with pytest.raises(InputError, match=r"line 1: LABEVENTS needs the columns HADM_ID, ITEMID"):
+        find_tables(raw)
+    (raw / "LABEVENTS.csv").write_text(good.split("\n", 1)[1])  # without its header
+    with pytest.raises(InputError) as error:
+        find_tables(raw)
+    assert "120" not in str(error.value)
+    (raw / "LABEVENTS.csv").write_text(good.replace("VALUENUM", "VALUE", 1))
+    with pytest.raises(InputError, match="a column name stands twice"):
+        find_tables(raw)
+
+
+def test_a_table_with_a_header_only_has_no_rows(raw):
+    path = raw / "D_ICD_DIAGNOSES.csv"
+    path.write_text(path.read_text().split("\n")[0] + "\n")
+    reading = Reading()
+    assert read_table(find_tables(raw)["D_ICD_DIAGNOSES"], reading).height == reading.rows == 0
+
+
+def test_a_plain_file_goes_before_a_packed_one(raw):
+    (raw / "PATIENTS.csv.gz").write_bytes(b"x")
+    assert find_tables(raw)["PATIENTS"].path.name == "PATIENTS.csv"
+
+
+def test_a_reader_that_stops_early_leaves_no_thread_waiting(tmp_path):
+    blocks = read_blocks(table(tmp_path, HEADER + ROW * 10_000), 500, Reading())
+    next(blocks)
+    blocks.close()
+
+
+FIELD = st.text(st.sampled_from('ab,"7 \n'), max_size=4)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(FIELD, min_size=1, max_size=12), st.sampled_from([20, 1 << 20]))
+def test_no_text_is_read_as_something_else(tmp_path_factory, fragments, block_bytes):
+    """Whatever stands in the file: read like Python's strict csv module, or refused."""
+    import csv
+    import io
+
+    text = ROW + "".join(fragments) + "\n" + ROW
+    lines = [line for line in text.split("\n") if line]
+    try:
+        expected = [next(csv.reader(io.StringIO(line), strict=True)) for line in lines]
+        regular = all(len(row) == 7 for row in expected)
+    except (csv.Error, StopIteration):
+        regular = False
+    try:
+        rows, _ = read(tmp_path_factory.mktemp("fuzz"), HEADER + text, block_bytes=block_bytes)
+    except InputError:
+        assert not regular
+        return
+    assert regular
+    assert [r["value"] or "" for r in rows] == [row[4] for row in expected]
