@@ -1,0 +1,91 @@
+"""The command as a user meets it: what it prints and its exit codes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mimic_reg import __version__
+from tests.raw import small_source
+
+COMMAND = Path(sys.executable).parent / "mimic-reg"
+
+
+def mimic_reg(*arguments):
+    environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    return small_source().write(tmp_path_factory.mktemp("cli") / "raw")
+
+
+def test_version_and_help():
+    assert mimic_reg("--version").stdout == f"mimic-reg {__version__}\n"
+    told = mimic_reg("--help")
+    assert told.returncode == 0
+    assert "mimic-reg synthesize --out raw" in told.stdout
+    assert "verify store --published" in " ".join(told.stdout.split())
+
+
+def test_extract_tells_what_it_did_and_then_that_nothing_is_left_to_do(tmp_path, raw):
+    first = mimic_reg("extract", "--source", raw, "--out", tmp_path / "store")
+    assert first.returncode == 0, first.stderr
+    assert "chartevents" in first.stderr  # progress, plain lines without a terminal
+    assert "one stay an admission" in first.stdout
+    assert "dropped: no HADM_ID" in first.stdout
+    assert "Wrote" in first.stdout
+    second = mimic_reg("extract", "--source", raw, "--out", tmp_path / "store")
+    assert second.returncode == 0
+    assert "is up to date: the source is unchanged" in " ".join(second.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["extract", "--out", "x"], "Missing option '--source'"),
+        (["extract", "--source", "/nowhere", "--out", "x"], "--source /nowhere is not a folder"),
+        (["extract", "--source", "RAW", "--out", "x", "--tasks", "a,b"], "Unknown task a, b."),
+        (["extract", "--source", "RAW", "--out", "x", "--memory", "1MB"], "give at least 1GB"),
+        (["extract", "--source", "RAW", "--out", "x", "--mode", "best"], "benchmark"),
+        (["extrct"], "No such command 'extrct'"),
+    ],
+)
+def test_bad_usage_is_exit_code_2_without_a_traceback(tmp_path, raw, arguments, text):
+    result = mimic_reg(*(raw if a == "RAW" else tmp_path / a if a == "x" else a for a in arguments))
+    assert result.returncode == 2
+    assert text in " ".join(result.stderr.split())
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_failure_is_exit_code_1(tmp_path, raw):
+    out = tmp_path / "store"
+    out.mkdir()
+    script = (
+        "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print(1, flush=True)"
+    )
+    script += "; sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", script, out / ".lock"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        holder.stdout.readline()
+        result = mimic_reg("extract", "--source", raw, "--out", out)
+        holder.stdin.close()
+    assert result.returncode == 1
+    assert "Failed: Another run is writing to" in result.stderr
+
+
+def test_nothing_of_a_patient_is_printed(tmp_path, raw):
+    result = mimic_reg("extract", "--source", raw, "--out", tmp_path / "store")
+    for identifier in ("200007", "100007", "10011", "2130-05-01"):
+        assert identifier not in result.stdout + result.stderr

@@ -1,0 +1,85 @@
+import json
+
+import polars as pl
+import pytest
+
+from mimic_reg.errors import InputError
+from mimic_reg.storage import MANIFEST, Store, Workspace, file_hash, publish, read_json, write_json
+
+
+def published(folder, **tables):
+    folder.mkdir(exist_ok=True)
+    (folder / ".work").mkdir()
+    files = {}
+    for name, values in tables.items():
+        path = folder / ".work" / f"{name}.parquet"
+        pl.DataFrame({"x": values}).write_parquet(path)
+        files[f"{name}.parquet"] = path
+    publish(folder, files, {"mode": "benchmark"})
+    return Store.open(folder)
+
+
+def test_what_is_published_can_be_read_and_is_verified(tmp_path):
+    store = published(tmp_path, a=[1, 2], b=[3])
+    assert store.read("a.parquet")["x"].to_list() == [1, 2]
+    assert store.scan("b.parquet").collect().height == 1
+    assert store.manifest["files"]["a.parquet"]["xxh3"] == file_hash(tmp_path / "a.parquet")
+    assert store.changed_files() == []
+    with pytest.raises(InputError, match=r"has no c\.parquet. It holds: a\.parquet, b\.parquet"):
+        store.read("c.parquet")
+
+
+def test_a_new_publication_replaces_the_old_one_whole(tmp_path):
+    published(tmp_path, a=[1], b=[2])
+    store = published(tmp_path, a=[5])
+    assert store.read("a.parquet")["x"].to_list() == [5]
+    assert not (tmp_path / "b.parquet").exists()
+
+
+def test_changes_behind_the_manifest_are_found(tmp_path):
+    store = published(tmp_path, a=[1], b=[2])
+    (tmp_path / "b.parquet").unlink()
+    path = tmp_path / "a.parquet"
+    path.write_bytes(path.read_bytes()[::-1])
+    assert store.changed_files() == ["a.parquet", "b.parquet"]
+    with pytest.raises(InputError, match=r"b\.parquet is missing or was changed"):
+        store.path("b.parquet")
+
+
+def test_not_a_store_another_version_and_broken_json(tmp_path):
+    with pytest.raises(InputError, match=r"has no manifest\.json\. Write one with `mimic-reg"):
+        Store.open(tmp_path)
+    (tmp_path / MANIFEST).write_text("{")
+    with pytest.raises(InputError, match="is not valid JSON"):
+        Store.open(tmp_path)
+    (tmp_path / MANIFEST).write_text(json.dumps({"schema": 0}))
+    with pytest.raises(InputError, match="has schema version 0, this program reads"):
+        Store.open(tmp_path)
+
+
+def test_json_is_replaced_whole(tmp_path):
+    write_json(tmp_path / "x.json", {"a": [1, None]})
+    write_json(tmp_path / "x.json", {"b": 2})
+    assert read_json(tmp_path / "x.json") == {"b": 2}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_stages_of_another_key_are_forgotten(tmp_path):
+    calls = []
+
+    def build(folder):
+        calls.append(folder.name)
+        (folder / "x").write_text("x")
+        return {"n": len(calls)}
+
+    work = Workspace(tmp_path, "one")
+    assert work.stage("s", build)[1:] == ({"n": 1}, True)
+    assert Workspace(tmp_path, "one").stage("s", build)[1:] == ({"n": 1}, False)
+    assert Workspace(tmp_path, "two").stage("s", build)[1:] == ({"n": 2}, True)
+
+
+def test_a_stage_that_fails_is_not_there(tmp_path):
+    work = Workspace(tmp_path, "key")
+    with pytest.raises(ZeroDivisionError):
+        work.stage("s", lambda folder: {"x": 1 / 0})
+    assert Workspace(tmp_path, "key").stage("s", lambda folder: {"x": 2})[1] == {"x": 2}
