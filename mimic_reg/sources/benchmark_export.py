@@ -1,0 +1,197 @@
+"""Write a store as the files of mimic3-benchmarks, to the letter."""
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import polars as pl
+
+from mimic_reg.errors import InputError
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.schema import SPLITS
+from mimic_reg.sources.benchmark_files import (
+    EPISODE_FACTS,
+    LISTFILE_COLUMNS,
+    MORTALITY_HOURS,
+    MULTITASK,
+    PARTITIONS,
+    ROOT,
+    TASK_FOLDERS,
+    batches,
+    mortality_stays,
+    partition,
+    rows_within,
+    timeseries_texts,
+    used_stays,
+)
+from mimic_reg.sources.benchmark_listfiles import (
+    FLAG_COLUMNS,
+    csv_lines,
+    episode_facts,
+    listfiles,
+)
+from mimic_reg.storage import Store, disk_errors, locked
+
+# Listfiles and the splits whose samples they list.
+_LISTFILES = {f"{split}_listfile.csv": (split,) for split in SPLITS} | {
+    "train/listfile.csv": ("train", "val"),
+    "test/listfile.csv": ("test",),
+}
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written: files by folder (`root` and the tasks'), lines of listfiles by task."""
+
+    folder: Path
+    files: dict[str, int]
+    samples: dict[str, int]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StayFiles:
+    """The texts of one stay's files, and where they belong.
+
+    `texts`: path within the reference's output -> content.
+    """
+
+    subject_id: int
+    episode: int
+    texts: dict[str, str]
+
+
+def export(store: Store, out: Path, progress: Progress | None = None) -> Export:
+    """Write the reference's `root/`, task folders and listfiles into the new folder `out`.
+
+    They are written beside `out` and renamed, so `out` is there complete or not at all.
+
+    Raises:
+        InputError: `out` holds something; the store cannot give the files.
+        MimicRegError: the disk is full or cannot be written.
+    """
+    progress = progress or Silent()
+    begin = time.perf_counter()
+    check_exportable(store)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is not empty. Choose a new or empty folder for --out.")
+    if store.manifest["mode"] != "benchmark":
+        progress.note("This store is a corrected one: its files differ from the published ones.")
+    with disk_errors(out), _beside(out) as folder:
+        files = _write_stays(store, folder, progress)
+        samples = _write_listfiles(store, folder)
+    took = time.perf_counter() - begin
+    progress.done(took)
+    return Export(out, files, samples, took)
+
+
+def check_exportable(store: Store) -> None:
+    """Refuse a store that was itself imported: times and diagnoses are missing there.
+
+    Raises:
+        InputError: it was imported.
+    """
+    if store.manifest.get("source", {}).get("kind") == "mimic3-benchmarks":
+        raise InputError(
+            f"{store.folder} was imported from files of mimic3-benchmarks, which lack the times "
+            "and diagnoses that these files are made from. Use a store made by "
+            "`mimic-reg extract`."
+        )
+
+
+@contextmanager
+def _beside(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that becomes `out` at the end; what a killed run left is replaced."""
+    out = out.absolute()
+    temporary = out.with_name(f".{out.name}.partial")
+    with locked(temporary):
+        for old in temporary.iterdir():
+            if old.is_dir():
+                shutil.rmtree(old)
+        try:
+            yield temporary / "files"
+        except BaseException:
+            shutil.rmtree(temporary)
+            raise
+        (temporary / "files").rename(out)
+        shutil.rmtree(temporary)
+
+
+def task_folders(store: Store) -> tuple[str, ...]:
+    """The tasks, by our names, whose folders a store gives."""
+    tasks = tuple(store.manifest["tasks"])
+    return (*tasks, MULTITASK) if "phenotyping" in tasks else tasks
+
+
+def stay_files(store: Store, tasks: Iterable[str], *, root: bool = True) -> Iterator[StayFiles]:
+    """Every stay's files in `root/` and in the folders of `tasks`, made by ranges of stays."""
+    stays = store.read("stays.parquet")
+    whole = [t for t in tasks if t != "in_hospital_mortality"]
+    short = [t for t in tasks if t == "in_hospital_mortality"]
+    for part, cells in batches(store, stays):
+        episodes = _episode_texts(store, part, cells) if root else {}
+        every = timeseries_texts(cells) if root else {}
+        long = timeseries_texts(rows_within(cells, used_stays(part), pl.col("los_hours")))
+        first = timeseries_texts(rows_within(cells, mortality_stays(part), pl.lit(MORTALITY_HOURS)))
+        keys = part.select("icustay_id", "subject_id", "episode", partition())
+        for stay, subject, episode, where in keys.iter_rows():
+            name = f"episode{episode}"
+            texts = {}
+            if stay in every:
+                folder = f"{ROOT}/{where}/{subject}"
+                texts[f"{folder}/{name}.csv"] = episodes[stay]
+                texts[f"{folder}/{name}_timeseries.csv"] = every[stay]
+            for made, names in ((long, whole), (first, short)):
+                if stay in made:
+                    for task in names:
+                        path = f"{TASK_FOLDERS[task]}/{where}/{subject}_{name}_timeseries.csv"
+                        texts[path] = made[stay]
+            yield StayFiles(subject, episode, texts)
+
+
+def _episode_texts(store: Store, stays: pl.DataFrame, cells: pl.DataFrame) -> dict[int, str]:
+    """The content of each stay's `episode{n}.csv`: no row for a stay without a diagnosis."""
+    subjects = stays["subject_id"].unique().implode()
+    diagnoses = store.scan("diagnoses.parquet").filter(pl.col("subject_id").is_in(subjects))
+    facts = episode_facts(stays, cells, diagnoses.collect())
+    header = ",".join((*EPISODE_FACTS, *FLAG_COLUMNS))
+    lines = dict(zip(facts["icustay_id"], csv_lines(facts.drop("icustay_id")), strict=True))
+    return {
+        stay: f"{header}\n{lines[stay]}\n" if stay in lines else f"{header}\n"
+        for stay in stays["icustay_id"]
+    }
+
+
+def _write_stays(store: Store, folder: Path, progress: Progress) -> dict[str, int]:
+    tasks = task_folders(store)
+    for name, part in product((ROOT, *(TASK_FOLDERS[t] for t in tasks)), PARTITIONS):
+        (folder / name / part).mkdir(parents=True)
+    count = {ROOT: 0} | {TASK_FOLDERS[t]: 0 for t in tasks}
+    progress.stage("stays", store.read("stays.parquet").height, "stays")
+    for files in stay_files(store, tasks):
+        for path, text in files.texts.items():
+            top = path.partition("/")[0]
+            count[top] += 1
+            if top == ROOT:
+                (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8", newline="\n")
+        progress.advance(1)
+    return count
+
+
+def _write_listfiles(store: Store, folder: Path) -> dict[str, int]:
+    """Each task's listfiles: number of samples by task."""
+    samples = {}
+    for task, rows in listfiles(store, store.read("stays.parquet")):
+        target = folder / TASK_FOLDERS[task]
+        for name, splits in _LISTFILES.items():
+            lines = pl.concat(csv_lines(rows.filter(split=s).drop("split")) for s in splits)
+            with (target / name).open("wb") as file:
+                file.write((",".join(LISTFILE_COLUMNS[task]) + "\n").encode())
+                lines.to_frame().write_csv(file, include_header=False, quote_style="never")
+        samples[task] = rows.height
+    return samples

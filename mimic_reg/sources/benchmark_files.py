@@ -1,0 +1,202 @@
+"""How the files of mimic3-benchmarks are laid out and spelled.
+
+A folder of its output holds `root/{train,test}/{subject}/episode{n}.csv` and
+`episode{n}_timeseries.csv`, and one folder a task with `{train,test}/` (the time series cut to the
+task's hours) and listfiles. Everything here makes texts of whole columns; files are only written
+and read elsewhere.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mimic_reg.clinical.episodes import number_text
+from mimic_reg.clinical.events import UNTOUCHED
+from mimic_reg.clinical.hourly import within_stay
+from mimic_reg.errors import InputError
+from mimic_reg.schema import EPSILON, NUMBER_VARIABLES, PHENOTYPES, VARIABLES
+from mimic_reg.storage import Store
+
+ROOT = "root"
+MULTITASK = "multitask"
+# Name of a task here and in the reference.
+TASK_FOLDERS = {
+    "in_hospital_mortality": "in-hospital-mortality",
+    "decompensation": "decompensation",
+    "length_of_stay": "length-of-stay",
+    "phenotyping": "phenotyping",
+    MULTITASK: MULTITASK,
+}
+PARTITIONS = ("train", "test")  # of folders; validation is part of train/
+
+MORTALITY_HOURS = 48.0  # the first hours of a stay that in-hospital mortality looks at
+TIMESERIES = ("Hours", *VARIABLES)
+TIMESERIES_HEADER = ",".join(TIMESERIES)
+EPISODE_FACTS = (
+    *("Icustay", "Ethnicity", "Gender", "Age", "Height", "Weight"),
+    *("Length of Stay", "Mortality"),
+)
+LISTFILE_COLUMNS: dict[str, tuple[str, ...]] = {
+    "in_hospital_mortality": ("stay", "y_true"),
+    "decompensation": ("stay", "period_length", "y_true"),
+    "length_of_stay": ("stay", "period_length", "y_true"),
+    "phenotyping": ("stay", "period_length", *PHENOTYPES),
+    MULTITASK: (
+        "filename",
+        "length of stay",
+        "in-hospital mortality task (pos;mask;label)",
+        "length of stay task (masks;labels)",
+        "phenotyping task (labels)",
+        "decompensation task (masks;labels)",
+    ),
+}
+
+# Polars writes 0.00002 where Python writes 2e-05; elsewhere they agree.
+_SMALL = 1e-4
+_STAYS_AT_ONCE = 1000
+
+GENDER_CODES = {"F": 1, "M": 2, "": 0}
+GENDER_OTHER = 3
+ETHNICITY_CODES = {
+    **{"ASIAN": 1, "BLACK": 2, "CARIBBEAN ISLAND": 2, "HISPANIC": 3, "SOUTH AMERICAN": 3},
+    **{"WHITE": 4, "MIDDLE EASTERN": 4, "PORTUGUESE": 4},
+}
+
+
+@dataclass(frozen=True)
+class Folders:
+    """What is there of the reference's output; `tasks` by our names."""
+
+    root: Path | None
+    tasks: dict[str, Path]
+
+
+def find_folders(folder: Path) -> Folders:
+    """Find `root/` and the task folders in `folder`, or in its `data/` as upstream lays them.
+
+    Raises:
+        InputError: there is none of them.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder.")
+    for base in (folder, folder / "data"):
+        root = base / ROOT if (base / ROOT).is_dir() else None
+        tasks = {n: base / f for n, f in TASK_FOLDERS.items() if (base / f).is_dir()}
+        if root or tasks:
+            return Folders(root, tasks)
+    wanted = ", ".join((ROOT, *TASK_FOLDERS.values()))
+    raise InputError(
+        f"{folder} holds no output of mimic3-benchmarks: neither it nor its data/ has any of "
+        f"the folders {wanted}."
+    )
+
+
+def each_value(values: pl.Series, spell: Callable[[Any], str]) -> pl.Series:
+    """`spell` of each value, called once for every distinct one; null stays null."""
+    distinct = values.drop_nulls().unique()
+    spelled = pl.Series([spell(v) for v in distinct], dtype=pl.String)
+    return values.replace_strict(distinct, spelled, default=None, return_dtype=pl.String)
+
+
+def six_decimals(values: pl.Series) -> pl.Series:
+    """The listfiles' spelling of hours."""
+    return each_value(values, "{:.6f}".format)
+
+
+def python_text(numbers: pl.Series) -> pl.Series:
+    """Python's repr of each number."""
+    text = numbers.cast(pl.String)
+    small = ((numbers.abs() < _SMALL) & (numbers != 0)).fill_null(False)
+    if not small.any():
+        return text
+    return each_value(numbers.set(~small, None), repr).zip_with(small, text)
+
+
+def quoted(text: pl.Expr) -> pl.Expr:
+    """A CSV field with quotes where it needs them."""
+    inner = text.str.replace_all('"', '""', literal=True)
+    return pl.when(text.str.contains('[,"\r\n]')).then('"' + inner + '"').otherwise(text)
+
+
+def used_stays(stays: pl.DataFrame) -> pl.DataFrame:
+    """The stays that have a file in the folders of all tasks but in-hospital mortality.
+
+    As `tasks.base.eligible`, but a stay whose diagnoses are unknown (imported) is used too.
+    """
+    return stays.filter(
+        pl.col("los_hours").is_not_null(),
+        pl.col("num_diagnoses").ne_missing(0),
+        pl.col("first_event_hours").is_not_null(),
+    )
+
+
+def mortality_stays(stays: pl.DataFrame) -> pl.DataFrame:
+    """The stays that have a file in the folder of in-hospital mortality."""
+    return used_stays(stays).filter(
+        pl.col("los_hours") >= MORTALITY_HOURS - EPSILON,
+        pl.col("first_event_hours") < MORTALITY_HOURS + EPSILON,
+    )
+
+
+def partition() -> pl.Expr:
+    """The folder of a stay: validation subjects lie in train/."""
+    return pl.when(pl.col("split") == "test").then(pl.lit("test")).otherwise(pl.lit("train"))
+
+
+def timeseries_name() -> pl.Expr:
+    """The name of a stay's file in the task folders, and in the listfiles."""
+    return pl.format("{}_episode{}_timeseries.csv", "subject_id", "episode")
+
+
+def batches(store: Store, stays: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """`stays` by ranges of icustay_id, each with its episode rows as texts (`cell_texts`)."""
+    for part in stays.sort("icustay_id").iter_slices(_STAYS_AT_ONCE):
+        ids = part["icustay_id"]
+        inside = pl.col("icustay_id").is_between(ids[0], ids[-1])
+        episodes = store.scan("episodes.parquet").filter(inside).collect()
+        texts = store.scan("episode_texts.parquet").filter(inside).collect()
+        wanted = part.select("icustay_id")
+        rows = episodes.join(wanted, on="icustay_id", how="semi", maintain_order="left")
+        yield part, cell_texts(rows, texts)
+
+
+def cell_texts(episodes: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
+    """icustay_id, hours, and the columns of `TIMESERIES` as the reference spells their cells.
+
+    Args:
+        episodes: `schema.EPISODES`.
+        texts: `schema.EPISODE_TEXTS` of the same stays.
+    """
+    own = [name for name in NUMBER_VARIABLES if name in UNTOUCHED]
+    cells = episodes.with_columns(
+        python_text(episodes["hours"]).alias("Hours"),
+        *(
+            number_text(pl.col(name)).alias(name) if name in own else python_text(episodes[name])
+            for name in NUMBER_VARIABLES
+        ),
+    )
+    for name in own:
+        spelled = texts.filter(variable=name).select("icustay_id", "hours", spelled="text")
+        if spelled.height:
+            cells = cells.join(
+                spelled, on=["icustay_id", "hours"], how="left", maintain_order="left"
+            ).with_columns(pl.coalesce("spelled", name).alias(name))
+            cells = cells.drop("spelled")
+    return cells.select("icustay_id", "hours", *TIMESERIES)
+
+
+def rows_within(cells: pl.DataFrame, stays: pl.DataFrame, bound: pl.Expr) -> pl.DataFrame:
+    """The rows of `cells` that a task uses of `stays`: from admission to `bound` hours."""
+    return cells.join(
+        stays.select("icustay_id", bound.alias("bound")), on="icustay_id", maintain_order="left"
+    ).filter(within_stay(pl.col("hours"), pl.col("bound")))
+
+
+def timeseries_texts(cells: pl.DataFrame) -> dict[int, str]:
+    """The content of each stay's time-series file."""
+    line = pl.concat_str((quoted(pl.col(name)).fill_null("") for name in TIMESERIES), separator=",")
+    files = cells.group_by("icustay_id").agg(line.str.join("\n"))
+    return {stay: f"{TIMESERIES_HEADER}\n{text}\n" for stay, text in files.iter_rows()}

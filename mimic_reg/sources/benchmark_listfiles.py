@@ -1,0 +1,193 @@
+"""The reference's listfiles and `episode{n}.csv`, as frames of text.
+
+Source: its `create_*` scripts and `extract_episodes_from_subjects`. The order of its listfiles
+depends on the machine; ours is by subject, episode and hour.
+"""
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from mimic_reg.schema import EPSILON, PHENOTYPES, resource
+from mimic_reg.sources.benchmark_files import (
+    EPISODE_FACTS,
+    ETHNICITY_CODES,
+    GENDER_CODES,
+    GENDER_OTHER,
+    LISTFILE_COLUMNS,
+    MORTALITY_HOURS,
+    MULTITASK,
+    each_value,
+    python_text,
+    six_decimals,
+    timeseries_name,
+    used_stays,
+)
+from mimic_reg.storage import Store
+from mimic_reg.tasks.base import FIRST_HOURS
+from mimic_reg.tasks.decompensation import HORIZON_HOURS, hours_lived
+
+# Hour of the one prediction of in-hospital mortality in the multitask listfile.
+_MORTALITY_POSITION = 47
+_FOREVER = 1e18
+_DIGITS_READ = 17
+
+_FLAG_CODES = resource("diagnosis_flags.txt").read_text("utf-8").split()
+FLAG_COLUMNS = tuple(f"Diagnosis {code}" for code in _FLAG_CODES)
+
+
+def csv_lines(frame: pl.DataFrame) -> pl.Series:
+    """Each row of a frame of text as one line, null as nothing."""
+    return frame.select(pl.concat_str(pl.all().fill_null(""), separator=",")).to_series()
+
+
+def listfiles(store: Store, stays: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """(task, its listfile) for every task of the store, and multitask where it can be made.
+
+    A frame has the columns of `LISTFILE_COLUMNS`, as text, and `split`.
+    """
+    keys = stays.select("icustay_id", "episode", stay=timeseries_name())
+    for task in store.manifest["tasks"]:
+        samples = store.read(f"tasks/{task}.parquet").join(keys, on="icustay_id")
+        yield task, _listfile(task, samples.sort("subject_id", "episode", "period_length"))
+    if "phenotyping" in store.manifest["tasks"]:
+        labels = store.read("tasks/phenotyping.parquet").select("icustay_id", *PHENOTYPES)
+        yield MULTITASK, multitask_listfile(stays.sort("subject_id", "episode"), labels)
+
+
+def _listfile(task: str, samples: pl.DataFrame) -> pl.DataFrame:
+    y = six_decimals(samples["y"]) if task == "length_of_stay" else None
+    labels = PHENOTYPES if task == "phenotyping" else ("y",)
+    texts = samples.with_columns(
+        six_decimals(samples["period_length"]).alias("period_length"),
+        *(pl.col(label).cast(pl.String) for label in labels),
+    )
+    if y is not None:
+        texts = texts.with_columns(y.alias("y"))
+    return texts.rename({"y": "y_true"}, strict=False).select(*LISTFILE_COLUMNS[task], "split")
+
+
+def multitask_listfile(stays: pl.DataFrame, phenotypes: pl.DataFrame) -> pl.DataFrame:
+    """One row a stay: every task's masks and labels at all hours of the stay.
+
+    Unlike decompensation's own listfile, hours before the first prediction are listed too, with
+    mask 0.
+    """
+    stays = used_stays(stays).join(phenotypes, on="icustay_id", maintain_order="left")
+    stays = stays.with_columns(hours_lived(stays).fill_null(_FOREVER).alias("lived"))
+    t, los, lived = pl.col("t"), pl.col("los_hours"), pl.col("lived")
+    predicted = (los >= MORTALITY_HOURS - EPSILON) & (
+        pl.col("first_event_hours") <= MORTALITY_HOURS + EPSILON
+    )
+    stays = stays.with_columns(predicted.cast(pl.Int8).alias("predicted"))
+    dies = (pl.col("mortality") == 1) & (lived - t < HORIZON_HOURS)
+    columns: tuple[pl.Expr | pl.Series, ...] = (
+        timeseries_name(),
+        six_decimals(stays["los_hours"]),
+        pl.format("{};{};{}", _MORTALITY_POSITION * pl.col("predicted"), "predicted", "mortality"),
+        _masks_and_labels(stays, los, los - t),
+        pl.concat_str(PHENOTYPES, separator=";"),
+        _masks_and_labels(stays, pl.min_horizontal(los, lived), dies.cast(pl.Int8)),
+    )
+    names = LISTFILE_COLUMNS[MULTITASK]
+    return stays.select(
+        *(column.alias(name) for name, column in zip(names, columns, strict=True)), "split"
+    )
+
+
+def _masks_and_labels(stays: pl.DataFrame, end: pl.Expr, label: pl.Expr) -> pl.Series:
+    """Masks, then labels, of every full hour `t` of a stay before `end`; ";" where none is."""
+    t = pl.col("t")
+    mask = (t > FIRST_HOURS) & (t > pl.col("first_event_hours"))
+    hours = (
+        stays.with_columns(pl.int_ranges(0, (end + EPSILON).ceil().cast(pl.Int64)).alias("t"))
+        .explode("t", empty_as_null=False)
+        .select("icustay_id", mask=mask.cast(pl.Int8).cast(pl.String), label=label)
+    )
+    label_text = hours["label"].cast(pl.String)
+    if hours.schema["label"].is_float():
+        label_text = six_decimals(hours["label"])
+    lists = (
+        hours.with_columns(label_text.alias("label"))
+        .group_by("icustay_id")
+        .agg(pl.format("{};{}", pl.col("mask").str.join(";"), pl.col("label").str.join(";")))
+    )
+    joined = stays.select("icustay_id").join(
+        lists.rename({lists.columns[-1]: "lists"}),
+        on="icustay_id",
+        how="left",
+        maintain_order="left",
+    )
+    return joined["lists"].fill_null(";")
+
+
+def episode_facts(
+    stays: pl.DataFrame, cells: pl.DataFrame, diagnoses: pl.DataFrame
+) -> pl.DataFrame:
+    """icustay_id and the columns of `episode{n}.csv`, as text; only stays with a diagnosis.
+
+    Height and weight are the first in the episode, also from before admission to the unit.
+
+    Args:
+        stays: `schema.STAYS`.
+        cells: the stays' episodes (`benchmark_files.cell_texts`).
+        diagnoses: `schema.DIAGNOSES` of the stays' subjects.
+    """
+    first = cells.group_by("icustay_id").agg(pl.col("Height", "Weight").first(ignore_nulls=True))
+    described = (
+        stays.join(first, on="icustay_id")
+        .join(_diagnosis_flags(diagnoses), on="icustay_id", maintain_order="left")
+        .with_columns(pl.col("icustay_id").cast(pl.String).alias("Icustay"))
+    )
+    group = pl.col("ethnicity").str.replace_all(" OR ", "/", literal=True)
+    group = group.str.split(" - ").list.first().str.split("/").list.first()
+    gender = pl.col("gender").fill_null("")
+    return described.with_columns(
+        group.replace_strict(ETHNICITY_CODES, default=0).cast(pl.String).alias("Ethnicity"),
+        gender.replace_strict(GENDER_CODES, default=GENDER_OTHER).cast(pl.String).alias("Gender"),
+        each_value(described["age"], _reread).alias("Age"),
+        python_text(_days(described["los_hours"])).alias("Length of Stay"),
+        pl.col("mortality").cast(pl.String).alias("Mortality"),
+    ).select("icustay_id", *EPISODE_FACTS, *FLAG_COLUMNS)
+
+
+def _reread(number: float) -> str:
+    """A number as it comes out of the text reader of pandas 1.x.
+
+    The reference writes ages and reads them again; that reader rounds at every digit past 2^53,
+    which moves the last bit of one age in twenty.
+    """
+    whole, decimals = repr(number).split(".")
+    read = 0.0
+    for digit in (whole + decimals)[:_DIGITS_READ]:
+        read = read * 10.0 + int(digit)
+    return repr(read / 10.0 ** (min(_DIGITS_READ, len(whole + decimals)) - len(whole)))
+
+
+def _days(los_hours: pl.Series) -> pl.Series:
+    """ICUSTAYS.LOS again, which has four decimals in MIMIC-III."""
+    days = pl.Series(los_hours.name, los_hours.to_numpy() / 24.0).fill_nan(None)
+    rounded = days.round(4)
+    return rounded.zip_with((24.0 * rounded == los_hours).fill_null(False), days)
+
+
+def _diagnosis_flags(diagnoses: pl.DataFrame) -> pl.DataFrame:
+    """icustay_id and 128 flags, wrong where the reference's are.
+
+    It reads a subject's codes without a type: where all of them are digits they become integers,
+    equal no code, and every flag is 0.
+    """
+    text = ~pl.col("icd9_code").str.contains(r"^\d+$").all().over("subject_id")
+    codes = pl.when(text).then("icd9_code").alias("code")
+    return (
+        diagnoses.select("icustay_id", codes)
+        .group_by("icustay_id")
+        .agg("code")
+        .select(
+            "icustay_id",
+            *(
+                pl.col("code").list.contains(code).cast(pl.Int8).cast(pl.String).alias(column)
+                for code, column in zip(_FLAG_CODES, FLAG_COLUMNS, strict=True)
+            ),
+        )
+    )

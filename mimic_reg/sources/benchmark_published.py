@@ -1,0 +1,215 @@
+"""Prove that a store is the published benchmark: MD5s of its files against the published ones.
+
+The reference ships an MD5 of every time-series file it makes of the full MIMIC-III. It is taken
+over a canonical form of the table, not over the file: every number with one decimal, sorted, as
+pandas prints it. Here that form is made for many stays at once, without pandas and without files.
+"""
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from mimic_reg.errors import InputError
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.schema import STAYS, resource
+from mimic_reg.sources.benchmark_files import (
+    MORTALITY_HOURS,
+    TIMESERIES,
+    batches,
+    each_value,
+    mortality_stays,
+    partition,
+    rows_within,
+    used_stays,
+)
+from mimic_reg.storage import Store
+
+IN_HOSPITAL_MORTALITY = "in_hospital_mortality"
+# The files of the other tasks are all the same: decompensation, phenotyping, length of stay.
+WHOLE_STAY = "whole_stay"
+
+_KEYS = ("files", "subject_id", "episode")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One kind of files against its published hashes, in numbers of stays.
+
+    matching:      same content, same folder (train/ or test/)
+    differing:     another content, or the other folder
+    unpublished:   ours without a published hash
+    absent:        published, and not in this cohort: for the demo and other extracts most of them
+    """
+
+    matching: int
+    differing: int
+    unpublished: int
+    absent: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether this is all that was published and nothing else."""
+        return not (self.differing or self.unpublished or self.absent)
+
+
+@dataclass(frozen=True)
+class PublishedReport:
+    """By kind of files; `stays` has one row a file that does not match, with its ids.
+
+    `stays`: files, subject_id, episode, outcome ("differing", "unpublished" or "absent"). The ids
+    are the user's: show them only when asked.
+    """
+
+    kinds: dict[str, Comparison]
+    seconds: float
+    stays: pl.DataFrame = field(repr=False)
+
+    @property
+    def identical(self) -> bool:
+        """Whether every file of the store that has a published hash is the published one."""
+        kinds = self.kinds.values()
+        return any(k.matching for k in kinds) and not any(
+            k.differing or k.unpublished for k in kinds
+        )
+
+
+def verify_published(store: Store, progress: Progress | None = None) -> PublishedReport:
+    """Compare the store with the published hashes of the full MIMIC-III v1.4.
+
+    Raises:
+        InputError: the store was extracted in `corrected` mode.
+    """
+    if store.manifest["mode"] != "benchmark":
+        raise InputError(
+            f"{store.folder} was extracted in {store.manifest['mode']} mode; the published hashes "
+            "are of the benchmark's own cohorts. Extract with --mode benchmark to compare."
+        )
+    progress = progress or Silent()
+    begin = time.perf_counter()
+    published = pl.read_parquet(resource("published_hashes.parquet").read_bytes()).cast(
+        {name: STAYS[name] for name in ("subject_id", "episode")}
+    )
+    ours = hash_store(store, progress)
+    joined = published.rename({"md5": "expected", "partition": "expected_partition"}).join(
+        ours, on=_KEYS, how="full", coalesce=True, maintain_order="left_right"
+    )
+    same = (pl.col("md5") == pl.col("expected")) & (
+        pl.col("partition") == pl.col("expected_partition")
+    )
+    outcome = (
+        pl.when(pl.col("md5").is_null())
+        .then(pl.lit("absent"))
+        .when(pl.col("expected").is_null())
+        .then(pl.lit("unpublished"))
+        .when(same)
+        .then(pl.lit("matching"))
+        .otherwise(pl.lit("differing"))
+    )
+    stays = joined.select(*_KEYS, outcome.alias("outcome"))
+    took = time.perf_counter() - begin
+    progress.done(took)
+    kinds = {kind: _count(stays.filter(files=kind)) for kind in (IN_HOSPITAL_MORTALITY, WHOLE_STAY)}
+    return PublishedReport(kinds, took, stays.filter(pl.col("outcome") != "matching"))
+
+
+def _count(stays: pl.DataFrame) -> Comparison:
+    counts = dict(stays["outcome"].value_counts().iter_rows())
+    return Comparison(
+        **{k: counts.get(k, 0) for k in ("matching", "differing", "unpublished", "absent")}
+    )
+
+
+def hash_store(store: Store, progress: Progress) -> pl.DataFrame:
+    """files, subject_id, episode, partition, md5 of every task file that the store gives."""
+    stays = store.read("stays.parquet")
+    progress.stage("hashes", stays.height, "stays")
+    parts = []
+    for part, cells in batches(store, stays):
+        kinds = (
+            (IN_HOSPITAL_MORTALITY, mortality_stays(part), pl.lit(MORTALITY_HOURS)),
+            (WHOLE_STAY, used_stays(part), pl.col("los_hours")),
+        )
+        for files, chosen, bound in kinds:
+            md5 = hash_tables(rows_within(cells, chosen, bound))
+            parts.append(
+                chosen.join(md5, on="icustay_id").select(
+                    pl.lit(files).alias("files"),
+                    "subject_id",
+                    "episode",
+                    partition().alias("partition"),
+                    "md5",
+                )
+            )
+        progress.advance(part.height)
+    return pl.concat(parts)
+
+
+def hash_tables(cells: pl.DataFrame) -> pl.DataFrame:
+    """icustay_id and the MD5 of each stay's table.
+
+    Args:
+        cells: icustay_id and the columns of `TIMESERIES`, as text; null is a missing cell.
+    """
+    texts = canonical_texts(cells)
+    digests = [hashlib.md5(t.encode(), usedforsecurity=False).digest() for t in texts["text"]]
+    return texts.select("icustay_id", pl.Series("md5", digests, dtype=pl.Binary))
+
+
+def canonical_texts(cells: pl.DataFrame) -> pl.DataFrame:
+    """icustay_id and `text`: what pandas' `DataFrame.to_string()` prints of each stay's table.
+
+    Of the table with numbers to one decimal, sorted by the first column whose values are all
+    distinct, as text, and numbered anew; a table without such a column keeps its order.
+    """
+    named = cells.select("icustay_id", *(_canonical(cells[name]) for name in TIMESERIES))
+    per_stay = named.group_by("icustay_id", maintain_order=True).agg(
+        pl.len().alias("rows"),
+        *((pl.col(n).n_unique() == pl.len()).alias(f"distinct {n}") for n in TIMESERIES),
+        *(_width(n).alias(f"width {n}") for n in TIMESERIES),
+    )
+    index_width = (pl.col("rows") - 1).cast(pl.String).str.len_chars()
+    per_stay = per_stay.with_columns(index_width.alias("index width"))
+    key = pl.coalesce(pl.when(f"distinct {n}").then(n) for n in TIMESERIES)
+    index = pl.int_range(pl.len()).over("icustay_id").cast(pl.String)
+    lines = (
+        named.join(per_stay, on="icustay_id", maintain_order="left")
+        .sort("icustay_id", key, maintain_order=True)
+        .select(
+            "icustay_id",
+            _line(index, {n: pl.col(n) for n in TIMESERIES}).alias("line"),
+        )
+        .group_by("icustay_id")
+        .agg(pl.col("line").str.join("\n"))
+    )
+    header = _line(pl.lit(""), {n: pl.lit(n) for n in TIMESERIES})
+    return per_stay.join(lines, on="icustay_id").select(
+        "icustay_id", text=pl.concat_str(header, "line", separator="\n")
+    )
+
+
+def _canonical(values: pl.Series) -> pl.Series:
+    return each_value(values, canonical_cell).fill_null("nan")
+
+
+def canonical_cell(text: str) -> str:
+    """A number with one decimal; other text as it is, its line breaks and tabs escaped."""
+    try:
+        return f"{float(text):.1f}"
+    except ValueError:
+        return text.translate(_ESCAPED)
+
+
+_ESCAPED = str.maketrans({"\t": r"\t", "\r": r"\r", "\n": r"\n"})
+
+
+def _width(name: str) -> pl.Expr:
+    """Width of a column: its name, or its longest cell with the space that pandas puts before."""
+    return pl.max_horizontal(pl.lit(len(name)), pl.col(name).str.len_chars().max() + 1)
+
+
+def _line(index: pl.Expr, cells: dict[str, pl.Expr]) -> pl.Expr:
+    """The index to the left, cells to the right of their columns."""
+    padded = (cell.str.pad_start(pl.col(f"width {name}")) for name, cell in cells.items())
+    return pl.concat_str(index.str.pad_end(pl.col("index width")), *padded, separator=" ")
