@@ -1,0 +1,41 @@
+"""The methods, one module each; a module's `build` signature is its list of options."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mimic_reg.config import find_module, module_names, resolve_options
+from mimic_reg.errors import InputError
+from mimic_reg.regularisers.base import Composite, Regulariser
+
+
+def names() -> list[str]:
+    """Names of all methods: the modules of this package."""
+    return module_names(__name__)
+
+
+def create(name: str, **options: Any) -> Regulariser:
+    """The method called `name`.
+
+    Raises:
+        InputError: an unknown name or option; the text names the nearest one.
+    """
+    build = find_module(__name__, name).build
+    method: Regulariser = build(**resolve_options(build, options, f"Regulariser {name!r}"))
+    return method
+
+
+def compose(entries: Iterable[Mapping[str, Mapping[str, Any] | None]]) -> Composite:
+    """The methods of a list such as `[{spectral_dropout: {eta: 0.1}}, {itps: {tau: 0.1}}]`.
+
+    Raises:
+        InputError: an entry that is not one name with its options, or what `create` refuses.
+    """
+    members = []
+    for entry in entries:
+        if not isinstance(entry, Mapping) or len(entry) != 1:
+            raise InputError(
+                f"A regulariser is a name with its options, as 'itps: {{tau: 0.1}}'; got {entry!r}."
+            )
+        ((name, options),) = entry.items()
+        members.append(create(name, **(options or {})))
+    return Composite(members)
