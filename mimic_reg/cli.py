@@ -129,6 +129,7 @@ def _print_audit(audit: dict[str, Any]) -> None:
     }
     rows = [[text, *(audit["events"][n][fate] for n in names)] for fate, text in fates.items()]
     out.print(table("Event rows", ["", *names], rows))
+    _print_values(audit)
     rows = [
         [f"{task}, {split}", c["samples"], c["stays"], _positives(c.get("positives"))]
         for task, splits in audit["samples"].items()
@@ -143,6 +144,26 @@ def _print_audit(audit: dict[str, Any]) -> None:
         for p in audit["published"]
     ]
     out.print(table("Beside the published sizes", ["", "published", "ours", ""], pairs))
+
+
+def _print_values(audit: dict[str, Any]) -> None:
+    """One line on the values of the 17 variables, and one for each oddity that occurred."""
+    total: dict[str, int] = {}
+    for counts in audit["variables"].values():
+        for what, count in counts.items():
+            total[what] = total.get(what, 0) + count
+    mapped, kept, clipped = (total.pop(what, 0) for what in ("mapped", "kept", "clipped"))
+    dropped = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in total.items() if n)
+    out.print(
+        f"Values of the 17 variables: {mapped:,} rows, {kept:,} used; {dropped or 'no'} left out."
+    )
+    if clipped:
+        out.print(f"{clipped:,} values were clipped to their plausible range.")
+    stray = audit["events"]["total"].get("bytes_not_utf8", 0)
+    if stray:
+        out.print(f"{stray:,} bytes were not UTF-8 and were read as \ufffd.")
+    for name, count in audit["episodes"]["unknown_categories"].items():
+        out.print(f"{name}: {count:,} texts have no channel of their own and count as missing.")
 
 
 def _positives(positives: int | dict[str, int] | None) -> str:
