@@ -143,9 +143,10 @@ class Samples:
         batches = batches[torch.randperm(len(batches), generator=generator)]
         return torch.cat([batches.view(-1), order[full:]])
 
-    def evaluation_batches(self, hours: int) -> Iterator[Tensor]:
-        """Indices of all samples, longest first, in batches of at most `hours` padded hours."""
+    def evaluation_batches(self, numbers: int) -> Iterator[Tensor]:
+        """Indices of all samples, longest first, in batches of about `numbers` padded numbers."""
         order = torch.argsort(self.lengths, descending=True, stable=True)
+        hours = numbers // self.units.values[0].numel()
         start = 0
         while start < len(order):
             count = max(1, hours // int(self.lengths[order[start]]))

@@ -106,7 +106,7 @@ def test_training_order_is_a_permutation_and_buckets_pad_less(store):
 
 def test_evaluation_visits_every_sample_once_within_the_budget(store):
     samples = load(store, TASKS["decompensation"], normalizer="fitted")["test"]
-    batches = list(samples.evaluation_batches(200))
+    batches = list(samples.evaluation_batches(200 * len(CHANNELS)))
     assert sorted(torch.cat(batches).tolist()) == list(range(len(samples)))
     assert all(len(b) * int(samples.lengths[b].max()) <= 200 for b in batches)
     assert len(list(samples.evaluation_batches(1))) == len(samples)

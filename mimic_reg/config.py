@@ -1,0 +1,299 @@
+"""Frozen, typed settings: YAML in, a `Trial` out, resolved once.
+
+Names are module names: `itps: {tau: 0.15}` means `mimic_reg.regularisers.itps` and the option `tau`
+of its `build`. Whatever is unknown is refused, with the nearest name that is known.
+"""
+
+import copy
+import difflib
+import hashlib
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+from mimic_reg.errors import InputError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def suggest(name: str, allowed: Iterable[str]) -> str:
+    """Text that ends an error about an unknown name: the nearest one, then all of them."""
+    allowed = sorted(allowed)
+    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Allowed: {', '.join(allowed) or 'none'}."
+
+
+def module_names(package: str) -> list[str]:
+    """The names a configuration may use: the package's public modules, except `base`."""
+    found = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    return sorted(m.name for m in found if m.name != "base" and not m.name.startswith("_"))
+
+
+def find_module(package: str, name: str) -> ModuleType:
+    """The module `name` of `package`.
+
+    Raises:
+        InputError: there is no such module; the text names the nearest one.
+    """
+    names = module_names(package)
+    if name not in names:
+        kind = package.rpartition(".")[2]
+        raise InputError(f"There is no {name!r} in {kind}. {suggest(name, names)}")
+    return importlib.import_module(f"{package}.{name}")
+
+
+def resolve_options(
+    function: Callable[..., Any], given: Mapping[str, Any], what: str, skip: Iterable[str] = ()
+) -> dict[str, Any]:
+    """`given`, completed by the defaults in the signature: a configuration that hides nothing.
+
+    Raises:
+        InputError: an option that the signature does not have, or one that it needs and is missing.
+    """
+    skipped = set(skip)
+    known = {n: p for n, p in inspect.signature(function).parameters.items() if n not in skipped}
+    for name in given:
+        if name not in known:
+            raise InputError(f"{what} has no option {name!r}. {suggest(name, known)}")
+    missing = [n for n, p in known.items() if p.default is p.empty and n not in given]
+    if missing:
+        raise InputError(f"{what} needs the option {missing[0]!r}.")
+    return {n: _plain(given.get(n, p.default)) for n, p in known.items()}
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON and YAML hold it, so that a tuple and a list are one configuration."""
+    return list(map(_plain, value)) if isinstance(value, tuple | list) else value
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a repeated key and reads 1e-3 as a number."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        repeated = [key for key in keys if keys.count(key) > 1]
+        if repeated:
+            line = node.start_mark.line + 1
+            raise InputError(f"The key {repeated[0]!r} is given twice from line {line} on.")
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.1, which PyYAML follows, wants 1.0e-3; everyone writes 1e-3
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    [*"-+0123456789"],
+)
+
+
+def load_yaml(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        InputError: it is missing, or not YAML.
+    """
+    try:
+        loader = _Loader(path.read_text("utf-8"))
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}.") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from error
+
+
+class _Settings(BaseModel):
+    """Frozen, strict about types, without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=True)
+
+
+class Component(_Settings):
+    """A module by its name, with options of its `build`: written {itps: {tau: 0.15}}.
+
+    The name alone stands for a component without options.
+    """
+
+    name: str
+    given: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_entry(cls, entry: Any) -> Any:
+        if isinstance(entry, str):
+            return {"name": entry}
+        if not isinstance(entry, Mapping) or len(entry) != 1:
+            raise ValueError("A component is a name with its options, as itps: {tau: 0.1}")
+        ((name, options),) = entry.items()
+        return {"name": name, "given": {} if options is None else options}
+
+    @model_serializer
+    def entry(self) -> dict[str, dict[str, Any]]:
+        """As it is written, in a copy that callers may change."""
+        return {self.name: copy.deepcopy(self.given)}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options, in a copy that callers may change."""
+        return copy.deepcopy(self.given)
+
+
+class Training(_Settings):
+    """How a model is trained, whatever the method. The defaults are the paper's.
+
+    epoch_steps: steps of an epoch, at whose end the model is validated; null: one pass over the
+                 training samples. Large tasks are validated more often than once a pass.
+    patience:    epochs without a better validation score before training stops; null: never
+    normalizer:  the benchmark's published means and deviations, or those of this cohort
+    by_length:   batches of similar lengths; the paper pads within random batches
+    """
+
+    optimizer: Literal["adam", "sgd", "adagrad"] = "adam"
+    learning_rate: float = Field(default=1e-3, gt=0)
+    batch_size: int = Field(default=32, ge=1)
+    max_epochs: int = Field(default=100, ge=1)
+    epoch_steps: int | None = Field(default=None, ge=1)
+    normalizer: Literal["published", "fitted"] = "published"
+    by_length: bool = False
+
+
+class Trial(_Settings):
+    """One fully specified fit.
+
+    supervision:      fraction of the training samples, nested between levels
+    supervision_unit: what is kept or left out as a whole
+    seed:             the pair's number: trials that differ only in their regularisers share initial
+                      weights and batches
+    """
+
+    task: str
+    model: Component
+    regularisers: tuple[Component, ...] = ()
+    supervision: float = Field(default=1.0, gt=0, le=1)
+    supervision_unit: Literal["sample", "subject"] = "sample"
+    seed: int = Field(default=0, ge=0)
+    training: Training = Training()
+
+    @field_validator("regularisers", mode="before")
+    @classmethod
+    def _list(cls, given: Any) -> Any:
+        return tuple(given) if isinstance(given, list) else given
+
+    def id(self, data: str) -> str:
+        """The trial's identity on the data with this fingerprint; stable over machines."""
+        text = json.dumps({"trial": self.model_dump(mode="json"), "data": data}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_yaml(self) -> str:
+        """The resolved configuration, for reading; `resolve(load_yaml(…))` gives it back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def resolve(settings: Mapping[str, Any]) -> Trial:
+    """A trial from plain settings: every name looked up, every default written out.
+
+    Raises:
+        InputError: an unknown key, name or option, a wrong type, a value out of range.
+    """
+    try:
+        trial = Trial.model_validate(dict(settings))
+    except ValidationError as error:
+        raise InputError("\n".join(_explain(e) for e in error.errors())) from error
+    find_module("mimic_reg.tasks", trial.task)
+    # what the engine gives a model is no setting
+    model = _resolve("mimic_reg.models", "Model", trial.model, skip=("n_outputs", "generator"))
+    methods = [_resolve("mimic_reg.regularisers", "Regulariser", r) for r in trial.regularisers]
+    return trial.model_copy(update={"model": model, "regularisers": tuple(methods)})
+
+
+def _resolve(package: str, kind: str, component: Component, skip: Iterable[str] = ()) -> Component:
+    build = find_module(package, component.name).build
+    what = f"{kind} {component.name!r}"
+    return Component.model_validate(
+        {component.name: resolve_options(build, component.given, what, skip)}
+    )
+
+
+def compose_trial(
+    task: str,
+    model: str,
+    method: str,
+    *,
+    supervision: float = 1.0,
+    supervision_unit: str = "sample",
+    seed: int = 0,
+    training: Mapping[str, Any] | None = None,
+) -> Trial:
+    """The trial of a task's, a model's and a method's settings, as the command line names them.
+
+    task, method: a YAML file, or the name of one in `configs/tasks`, `configs/regularisers`; the
+                  regularisers of the task (early stopping, say) act after those of the method
+    model:        a YAML file, or the model's name
+    training:     settings that replace those of the task
+
+    Raises:
+        InputError: see `resolve`; or there is no such file.
+    """
+    common = _read("tasks", task)
+    own = _read("regularisers", method)
+    return resolve(
+        {
+            **common,
+            **own,
+            "model": load_yaml(Path(model)) if _is_file(model) else model,
+            "regularisers": [*own.get("regularisers", []), *common.get("regularisers", [])],
+            "supervision": supervision,
+            "supervision_unit": supervision_unit,
+            "seed": seed,
+            "training": {**common.get("training", {}), **(training or {})},
+        }
+    )
+
+
+def _is_file(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+def _read(kind: str, name: str) -> dict[str, Any]:
+    """The mapping in a YAML file, or in the one of that name in `configs`."""
+    folder = CONFIGS / kind
+    path = Path(name) if _is_file(name) else folder / f"{name}.yaml"
+    if not path.is_file():
+        known = [str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml")]
+        raise InputError(f"There is no file {path}. {suggest(name, known)}")
+    content = load_yaml(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} must hold settings with their names, as 'seed: 0'.")
+    return content
+
+
+def _explain(error: ErrorDetails) -> str:
+    *parents, name = error["loc"]
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        fields = Training.model_fields if parents else Trial.model_fields
+        return f"There is no setting {where!r}. {suggest(str(name), fields)}"
+    if error["type"] == "missing":
+        return f"The setting {where!r} is missing."
+    return f"The setting {where!r} is {error['input']!r}. {error['msg']}."
