@@ -15,6 +15,7 @@ from mimic_reg.progress import Progress, Silent
 from mimic_reg.schema import SPLITS
 from mimic_reg.sources.benchmark_files import (
     EPISODE_FACTS,
+    KIND,
     LISTFILE_COLUMNS,
     MORTALITY_HOURS,
     MULTITASK,
@@ -37,7 +38,7 @@ from mimic_reg.sources.benchmark_listfiles import (
 from mimic_reg.storage import Store, disk_errors, locked
 
 # Listfiles and the splits whose samples they list.
-_LISTFILES = {f"{split}_listfile.csv": (split,) for split in SPLITS} | {
+LISTFILES = {f"{split}_listfile.csv": (split,) for split in SPLITS} | {
     "train/listfile.csv": ("train", "val"),
     "test/listfile.csv": ("test",),
 }
@@ -95,7 +96,7 @@ def check_exportable(store: Store) -> None:
     Raises:
         InputError: it was imported.
     """
-    if store.manifest.get("source", {}).get("kind") == "mimic3-benchmarks":
+    if store.manifest.get("source", {}).get("kind") == KIND:
         raise InputError(
             f"{store.folder} was imported from files of mimic3-benchmarks, which lack the times "
             "and diagnoses that these files are made from. Use a store made by "
@@ -188,7 +189,7 @@ def _write_listfiles(store: Store, folder: Path) -> dict[str, int]:
     samples = {}
     for task, rows in listfiles(store, store.read("stays.parquet")):
         target = folder / TASK_FOLDERS[task]
-        for name, splits in _LISTFILES.items():
+        for name, splits in LISTFILES.items():
             lines = pl.concat(csv_lines(rows.filter(split=s).drop("split")) for s in splits)
             with (target / name).open("wb") as file:
                 file.write((",".join(LISTFILE_COLUMNS[task]) + "\n").encode())

@@ -20,6 +20,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.schema import EPSILON, NUMBER_VARIABLES, PHENOTYPES, VARIABLES
 from mimic_reg.storage import Store
 
+KIND = "mimic3-benchmarks"  # a manifest's source.kind, of a store imported from such files
 ROOT = "root"
 MULTITASK = "multitask"
 # Name of a task here and in the reference.
@@ -56,7 +57,7 @@ LISTFILE_COLUMNS: dict[str, tuple[str, ...]] = {
 
 # Polars writes 0.00002 where Python writes 2e-05; elsewhere they agree.
 _SMALL = 1e-4
-_STAYS_AT_ONCE = 1000
+_STAYS_AT_ONCE = 500
 
 GENDER_CODES = {"F": 1, "M": 2, "": 0}
 GENDER_OTHER = 3
@@ -68,25 +69,31 @@ ETHNICITY_CODES = {
 
 @dataclass(frozen=True)
 class Folders:
-    """What is there of the reference's output; `tasks` by our names."""
+    """What is there of the reference's output, under `base`; `tasks` by our names."""
 
-    root: Path | None
-    tasks: dict[str, Path]
+    base: Path
+    root: bool
+    tasks: tuple[str, ...]
 
 
 def find_folders(folder: Path) -> Folders:
     """Find `root/` and the task folders in `folder`, or in its `data/` as upstream lays them.
 
     Raises:
-        InputError: there is none of them.
+        InputError: there is none of them, or subjects were not yet split into train and test.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder.")
     for base in (folder, folder / "data"):
-        root = base / ROOT if (base / ROOT).is_dir() else None
-        tasks = {n: base / f for n, f in TASK_FOLDERS.items() if (base / f).is_dir()}
+        root = (base / ROOT).is_dir()
+        tasks = tuple(n for n, f in TASK_FOLDERS.items() if (base / f).is_dir())
+        if root and not all((base / ROOT / name).is_dir() for name in PARTITIONS):
+            raise InputError(
+                f"{base / ROOT} has no train/ and test/ folder. "
+                "Run the reference's split_train_and_test first."
+            )
         if root or tasks:
-            return Folders(root, tasks)
+            return Folders(base, root, tasks)
     wanted = ", ".join((ROOT, *TASK_FOLDERS.values()))
     raise InputError(
         f"{folder} holds no output of mimic3-benchmarks: neither it nor its data/ has any of "

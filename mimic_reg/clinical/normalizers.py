@@ -1,0 +1,82 @@
+"""Mean and standard deviation of every channel: the published ones and those of this cohort."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow.parquet as pq
+
+from mimic_reg.clinical.hourly import num_hours
+from mimic_reg.schema import CHANNELS, resource
+
+# As the reference: a smaller deviation would blow up a constant channel.
+MIN_STD = 1e-7
+
+
+def published(task: str) -> dict[str, list[float]]:
+    """The reference's normaliser of `task`, fitted on the full MIMIC-III with its outliers."""
+    tables = json.loads(resource("published_normalizers.json").read_text("utf-8"))
+    table = tables.get(task, tables["others"])
+    return {"means": [table[c][0] for c in CHANNELS], "stds": [table[c][1] for c in CHANNELS]}
+
+
+@dataclass
+class _Moments:
+    """Count, mean and squared deviations of rows that arrive in parts (Chan et al. 1979)."""
+
+    count: int = 0
+    mean: np.ndarray = field(default_factory=lambda: np.zeros(len(CHANNELS)))
+    squares: np.ndarray = field(default_factory=lambda: np.zeros(len(CHANNELS)))
+
+    def add(self, rows: np.ndarray) -> None:
+        if not len(rows):
+            return
+        mean = rows.mean(0)
+        delta, total = mean - self.mean, self.count + len(rows)
+        between = delta**2 * self.count * len(rows) / total
+        self.squares += ((rows - mean) ** 2).sum(0) + between
+        self.mean += delta * len(rows) / total
+        self.count = total
+
+    def std(self) -> np.ndarray:
+        return np.maximum(np.sqrt(self.squares / max(self.count - 1, 1)), MIN_STD)
+
+
+def normalizers(hourly: Path, samples: dict[str, pl.DataFrame]) -> dict[str, dict[str, Any]]:
+    """{task: {channels, published, fitted}} for each sample table.
+
+    `fitted` takes every hour of the training stays that a sample of the task sees, once (the
+    reference draws random samples of decompensation and length of stay instead), with ddof 1.
+    """
+    seen = {name: _hours_seen(table) for name, table in samples.items()}
+    moments = {name: _Moments() for name in samples}
+    file = pq.ParquetFile(hourly)
+    for group in range(file.num_row_groups):
+        frame = pl.DataFrame(file.read_row_group(group))
+        array = frame.select(CHANNELS).to_numpy()
+        for name, limits in seen.items():
+            rows = frame.select("icustay_id", "hour").join(
+                limits, on="icustay_id", how="left", maintain_order="left"
+            )
+            used = (rows["hour"] < rows["hours"]).fill_null(False).to_numpy()
+            moments[name].add(array[used].astype(np.float64))
+    return {
+        name: {
+            "channels": list(CHANNELS),
+            "published": published(name),
+            "fitted": {
+                "hours": found.count,
+                "means": found.mean.tolist(),
+                "stds": found.std().tolist(),
+            },
+        }
+        for name, found in moments.items()
+    }
+
+
+def _hours_seen(samples: pl.DataFrame) -> pl.DataFrame:
+    train = samples.filter(pl.col("split") == "train")
+    return train.group_by("icustay_id").agg(num_hours(pl.col("period_length")).max().alias("hours"))

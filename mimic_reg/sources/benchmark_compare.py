@@ -1,0 +1,316 @@
+"""Compare a store with output folders of mimic3-benchmarks, stay by stay and channel by channel."""
+
+import csv
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from mimic_reg.errors import InputError
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.sources.benchmark_export import (
+    LISTFILES,
+    StayFiles,
+    check_exportable,
+    stay_files,
+    task_folders,
+)
+from mimic_reg.sources.benchmark_files import (
+    ROOT,
+    TASK_FOLDERS,
+    Folders,
+    find_folders,
+)
+from mimic_reg.sources.benchmark_listfiles import listfiles
+from mimic_reg.sources.benchmark_reading import read_listfile, read_text
+from mimic_reg.storage import Store
+
+# What can differ; "missing" is in the store only, "extra" in the folder only.
+KINDS = (
+    *("missing file", "extra file", "unreadable file", "missing row", "extra row"),
+    *("value", "spelling", "missing sample", "extra sample"),
+)
+DIFFERENCES = pl.Schema(
+    {
+        "folder": pl.String,  # root, or a task's
+        "file": pl.String,  # in the folder
+        "stay": pl.String,  # {subject}_episode{n}
+        "channel": pl.String,  # or label; null where a whole row or file differs
+        "kind": pl.String,  # of KINDS; "spelling": the same number, written otherwise
+        "count": pl.Int64,
+        "first_hours": pl.Float64,  # where the first one is
+    }
+)
+_TIMESERIES = "_timeseries.csv"
+_ROWS_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a store differs from a folder of the reference's output.
+
+    files:    files compared, by folder (`root` and the tasks')
+    samples:  lines of listfiles compared, by folder
+    absent:   folders that the store could be compared with and that are not there
+    unknown:  task folders that are there, and not in the store
+    differences: `DIFFERENCES`; its stays are for the user's eyes
+    """
+
+    files: dict[str, int]
+    samples: dict[str, int]
+    absent: tuple[str, ...]
+    unknown: tuple[str, ...]
+    seconds: float
+    differences: pl.DataFrame = field(repr=False)
+
+    @property
+    def identical(self) -> bool:
+        """Whether nothing differs but the spelling of numbers."""
+        return self.differences.filter(pl.col("kind") != "spelling").is_empty()
+
+    def summary(self) -> pl.DataFrame:
+        """folder, kind, channel, stays, count: the differences added up over stays."""
+        return (
+            self.differences.group_by("folder", "kind", "channel")
+            .agg(pl.col("stay").n_unique().alias("stays"), pl.col("count").sum())
+            .sort("folder", "kind", "channel", nulls_last=True)
+        )
+
+
+def compare(store: Store, folder: Path, progress: Progress | None = None) -> Report:
+    """Compare the store with what `folder` holds of the reference's output.
+
+    Files are compared by their text first; only where it differs they are taken apart.
+
+    Raises:
+        InputError: nothing to compare is there; a listfile that cannot be read; a store that was
+            itself imported.
+    """
+    progress = progress or Silent()
+    begin = time.perf_counter()
+    check_exportable(store)
+    found = find_folders(folder)
+    ours = task_folders(store)
+    tasks = tuple(t for t in ours if t in found.tasks)
+    if not tasks and not found.root:
+        raise InputError(f"{found.base} has none of the store's tasks ({', '.join(ours)}).")
+    differences: list[pl.DataFrame] = []
+    files = _compare_files(store, found, tasks, differences, progress)
+    samples = _compare_listfiles(store, found, tasks, differences)
+    took = time.perf_counter() - begin
+    progress.done(took)
+    absent = tuple(TASK_FOLDERS[t] for t in ours if t not in tasks)
+    return Report(
+        files,
+        samples,
+        absent if found.root else (ROOT, *absent),
+        tuple(TASK_FOLDERS[t] for t in found.tasks if t not in ours),
+        took,
+        pl.concat([pl.DataFrame(schema=DIFFERENCES), *differences]).sort("folder", "file"),
+    )
+
+
+def _compare_files(
+    store: Store,
+    found: Folders,
+    tasks: tuple[str, ...],
+    differences: list[pl.DataFrame],
+    progress: Progress,
+) -> dict[str, int]:
+    count = Counter({TASK_FOLDERS[t]: 0 for t in tasks} | ({ROOT: 0} if found.root else {}))
+    expected: set[str] = set()
+    rows: list[dict[str, object]] = []
+    progress.stage("compare", store.read("stays.parquet").height, "stays")
+    for files in stay_files(store, tasks, root=found.root):
+        expected.update(files.texts)
+        count.update(path.partition("/")[0] for path in files.texts)
+        rows += _compare_stay(files, found.base)
+        if len(rows) > _ROWS_AT_ONCE:
+            differences.append(pl.DataFrame(rows, schema=DIFFERENCES))
+            rows = []
+        progress.advance(1)
+    for path in _present(found, tasks):
+        if path not in expected:
+            rows.append(_row(path, _stay_of(path), None, "extra file"))
+    differences.append(pl.DataFrame(rows, schema=DIFFERENCES))
+    return dict(count)
+
+
+def _row(
+    path: str, stay: str, channel: str | None, kind: str, count: int = 1, hours: float | None = None
+) -> dict[str, object]:
+    folder, _, file = path.partition("/")
+    return dict(zip(DIFFERENCES, (folder, file, stay, channel, kind, count, hours), strict=True))
+
+
+def _stay_of(path: str) -> str:
+    """The stay, as 7_episode1, of root/train/7/episode1.csv or a task's train/7_episode1_….csv."""
+    *folders, name = path.split("/")
+    stay = name.removesuffix(_TIMESERIES).removesuffix(".csv")
+    return f"{folders[-1]}_{stay}" if folders[0] == ROOT else stay
+
+
+def _present(found: Folders, tasks: tuple[str, ...]) -> Iterator[str]:
+    """Paths of the episode and time-series files that are there."""
+    patterns = [f"{TASK_FOLDERS[t]}/*/*{_TIMESERIES}" for t in tasks]
+    if found.root:
+        patterns.append(f"{ROOT}/*/*/episode*.csv")
+    for pattern in patterns:
+        for path in found.base.glob(pattern):
+            yield path.relative_to(found.base).as_posix()
+
+
+def _compare_stay(files: StayFiles, base: Path) -> Iterator[dict[str, object]]:
+    stay = f"{files.subject_id}_episode{files.episode}"
+    for path, ours in files.texts.items():
+        if not (base / path).is_file():
+            yield _row(path, stay, None, "missing file")
+            continue
+        theirs = read_text(base / path)
+        if theirs != ours:
+            for channel, kind, count, hours in compare_tables(ours, theirs):
+                yield _row(path, stay, channel, kind, count, hours)
+
+
+def compare_tables(ours: str, theirs: str) -> list[tuple[str | None, str, int, float | None]]:
+    """(channel, kind, count, hours of the first) of all that differs between two CSV texts.
+
+    Rows belong together when their first column is the same number; of several such rows the
+    first with the first.
+    """
+    header, *own_rows = csv.reader(ours.splitlines())
+    columns, *rows = csv.reader(theirs.splitlines()) if theirs else [[]]
+    if set(columns) != set(header) or any(len(row) != len(columns) for row in rows):
+        return [(None, "unreadable file", 1, None)]
+    order = [columns.index(name) for name in header]
+    own = _by_key(own_rows)
+    other = _by_key([row[i] for i in order] for row in rows)
+    counts: Counter[tuple[str | None, str]] = Counter()
+    first: dict[tuple[str | None, str], float | None] = {}
+    is_timeseries = header[0] == "Hours"
+
+    def add(channel: str | None, kind: str, hours: float | None) -> None:
+        counts[channel, kind] += 1
+        first.setdefault((channel, kind), hours if is_timeseries else None)
+
+    for key, row in own.items():
+        if key not in other:
+            add(None, "missing row", key[0])
+            continue
+        for name, a, b in zip(header, row, other[key], strict=True):
+            if a != b:
+                add(name, "spelling" if _number(a) == _number(b) else "value", key[0])
+    for key in other.keys() - own.keys():
+        add(None, "extra row", key[0])
+    return [(*key, count, first[key]) for key, count in counts.items()]
+
+
+def _by_key(rows: Iterable[list[str]]) -> dict[tuple[float | None, int], list[str]]:
+    seen: Counter[float | None] = Counter()
+    keyed = {}
+    for row in rows:
+        hours = _number(row[0])
+        keyed[hours, seen[hours]] = row
+        seen[hours] += 1
+    return keyed
+
+
+def _number(text: str) -> float | None:
+    """The number a cell holds; NaN, equal to nothing, for other text; null for an empty cell."""
+    if not text:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def _compare_listfiles(
+    store: Store, found: Folders, tasks: tuple[str, ...], differences: list[pl.DataFrame]
+) -> dict[str, int]:
+    compared: Counter[str] = Counter()
+    for task, ours in listfiles(store, store.read("stays.parquet")):
+        if task not in tasks:
+            continue
+        for name, splits in LISTFILES.items():
+            path = found.base / TASK_FOLDERS[task] / name
+            expected = ours.filter(pl.col("split").is_in(splits)).drop("split")
+            if not path.is_file():
+                missing = _row(f"{TASK_FOLDERS[task]}/{name}", "", None, "missing file")
+                differences.append(pl.DataFrame([missing], schema=DIFFERENCES))
+                continue
+            found_rows = read_listfile(path, task).drop("file", "line")
+            if len(splits) == 1 and "/" not in name:
+                compared[TASK_FOLDERS[task]] += expected.height
+            differences.append(
+                compare_listfiles(expected, found_rows).select(
+                    pl.lit(TASK_FOLDERS[task]).alias("folder"),
+                    pl.lit(name).alias("file"),
+                    *list(DIFFERENCES)[2:],
+                )
+            )
+    return dict(compared)
+
+
+def compare_listfiles(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
+    """The last columns of `DIFFERENCES` between two listfiles of one task.
+
+    Samples belong together by stay, and by period length in the tasks with several samples a stay.
+    """
+    stay, *values = ours.columns
+    hourly = values == ["period_length", "y_true"]
+    if hourly:
+        values = ["y_true"]
+    period = pl.col("period_length") if hourly else pl.lit(None, pl.String)
+
+    def keyed(table: pl.DataFrame) -> pl.DataFrame:
+        hours = period.cast(pl.Float64, strict=False).alias("first_hours")
+        keys = table.select(pl.col(stay).alias("stay"), hours, *values)
+        return keys.with_columns(nth=pl.int_range(pl.len()).over("stay", "first_hours"))
+
+    keys = ("stay", "first_hours", "nth")
+    joined = (
+        keyed(ours)
+        .with_columns(own=True)
+        .join(
+            keyed(theirs).with_columns(other=True),
+            on=keys,
+            how="full",
+            coalesce=True,
+            nulls_equal=True,
+            suffix=" there",
+        )
+    )
+    whole = joined.select(
+        "stay",
+        "first_hours",
+        pl.lit(None, pl.String).alias("channel"),
+        pl.when(pl.col("other").is_null())
+        .then(pl.lit("missing sample"))
+        .when(pl.col("own").is_null())
+        .then(pl.lit("extra sample"))
+        .alias("kind"),
+    ).filter(pl.col("kind").is_not_null())
+    both = joined.filter("own", "other")
+    cells = [_label_differences(both, name) for name in values]
+    return (
+        pl.concat([whole, *cells])
+        .with_columns(pl.col("stay").str.strip_suffix(_TIMESERIES))
+        .group_by("stay", "channel", "kind")
+        .agg(pl.len().cast(pl.Int64).alias("count"), pl.col("first_hours").min())
+        .sort("stay", "channel", "kind", nulls_last=True)
+    )
+
+
+def _label_differences(joined: pl.DataFrame, name: str) -> pl.DataFrame:
+    here, there = pl.col(name), pl.col(f"{name} there")
+    same_number = here.cast(pl.Float64, strict=False) == there.cast(pl.Float64, strict=False)
+    return joined.filter(here != there).select(
+        "stay",
+        "first_hours",
+        pl.lit(name).alias("channel"),
+        pl.when(same_number).then(pl.lit("spelling")).otherwise(pl.lit("value")).alias("kind"),
+    )

@@ -1,0 +1,205 @@
+"""The reference's `root/` and listfiles as tables of our schema."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from mimic_reg.clinical.episodes import split_texts
+from mimic_reg.clinical.events import UNTOUCHED
+from mimic_reg.errors import InputError
+from mimic_reg.schema import ID, PHENOTYPES, SPLITS, VARIABLES, resource
+from mimic_reg.sources.benchmark_files import (
+    EPISODE_FACTS,
+    MORTALITY_HOURS,
+    PARTITIONS,
+    TASK_FOLDERS,
+    TIMESERIES,
+    six_decimals,
+    timeseries_name,
+)
+from mimic_reg.sources.benchmark_listfiles import FLAG_COLUMNS
+from mimic_reg.sources.benchmark_reading import malformed, numbers, read_listfile, read_tables
+from mimic_reg.tasks.base import finish
+
+FILES_AT_ONCE = 500
+
+_GENDERS = {1: "F", 2: "M", 3: "OTHER"}
+_ETHNICITIES = {0: "OTHER", 1: "ASIAN", 2: "BLACK", 3: "HISPANIC", 4: "WHITE"}
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One stay's two files in `root/`."""
+
+    subject_id: int
+    episode: int
+    partition: str
+    facts: Path
+    timeseries: Path
+
+
+def find_episodes(root: Path) -> list[Episode]:
+    """All stays of `root/{train,test}/{subject}/`.
+
+    Raises:
+        InputError: there is none, or a stay has only one of its two files.
+    """
+    found = []
+    for partition in PARTITIONS:
+        for subject in sorted(p for p in (root / partition).iterdir() if p.name.isdigit()):
+            for timeseries in sorted(subject.glob("episode*_timeseries.csv")):
+                name = timeseries.name.removesuffix("_timeseries.csv")
+                number = name.removeprefix("episode")
+                facts = subject / f"{name}.csv"
+                if not number.isdigit() or not facts.is_file():
+                    raise InputError(f"{timeseries} has no {name}.csv beside it.")
+                found.append(Episode(int(subject.name), int(number), partition, facts, timeseries))
+    if not found:
+        raise InputError(f"{root} has no files {{train,test}}/*/episode*_timeseries.csv.")
+    return found
+
+
+def read_stays(episodes: list[Episode]) -> tuple[pl.DataFrame, int]:
+    """The stays that have a diagnosis, with `timeseries` (path); number of those that have none.
+
+    Raises:
+        InputError: a file is malformed, or two give the same stay.
+    """
+    tables = []
+    for begin in range(0, len(episodes), FILES_AT_ONCE):
+        part = episodes[begin : begin + FILES_AT_ONCE]
+        tables.append(_read_facts(part))
+    stays = pl.concat(tables)
+    if stays["icustay_id"].n_unique() < stays.height:
+        twice = stays.filter(pl.col("icustay_id").is_duplicated())["timeseries"]
+        raise InputError(f"{twice[0]} and {twice[1]} are of the same Icustay.")
+    return stays, len(episodes) - stays.height
+
+
+def _read_facts(episodes: list[Episode]) -> pl.DataFrame:
+    paths = [e.facts for e in episodes]
+    facts = read_tables(paths, (*EPISODE_FACTS, *FLAG_COLUMNS))
+    if (facts["line"] > 2).any():
+        second = facts.filter(pl.col("line") > 2).row(0, named=True)
+        malformed(paths[second["file"]], second["line"], "there is a second stay")
+    values = {n: numbers(facts, n, paths) for n in EPISODE_FACTS if n not in ("Height", "Weight")}
+    for name in ("Icustay", "Mortality"):
+        if values[name].null_count():
+            row = facts.filter(values[name].is_null()).row(0, named=True)
+            malformed(paths[row["file"]], row["line"], f"{name} is empty")
+    files = pl.DataFrame(
+        {
+            "file": range(len(episodes)),
+            "subject_id": [e.subject_id for e in episodes],
+            "episode": [e.episode for e in episodes],
+            "partition": [e.partition for e in episodes],
+            "timeseries": [str(e.timeseries) for e in episodes],
+        }
+    )
+    codes = {name: values[name].cast(pl.Int64) for name in ("Gender", "Ethnicity")}
+    return (
+        facts.select("file")
+        .with_columns(
+            values["Icustay"].cast(ID).alias("icustay_id"),
+            (24.0 * values["Length of Stay"]).alias("los_hours"),
+            values["Age"].alias("age"),
+            values["Mortality"].cast(pl.Int8).alias("mortality"),
+            codes["Gender"]
+            .replace_strict(_GENDERS, default=None, return_dtype=pl.String)
+            .alias("gender"),
+            codes["Ethnicity"]
+            .replace_strict(_ETHNICITIES, default=None, return_dtype=pl.String)
+            .alias("ethnicity"),
+        )
+        .join(files, on="file")
+        .drop("file")
+    )
+
+
+def read_episodes(stays: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`schema.EPISODES` and `schema.EPISODE_TEXTS` of stays sorted by icustay_id.
+
+    Raises:
+        InputError: a file is malformed.
+    """
+    paths = [Path(p) for p in stays["timeseries"]]
+    table = read_tables(paths, TIMESERIES)
+    hours = numbers(table, "Hours", paths)
+    if hours.null_count():
+        row = table.filter(hours.is_null()).row(0, named=True)
+        malformed(paths[row["file"]], row["line"], "Hours is empty")
+    cells = [table[n] if n in UNTOUCHED else numbers(table, n, paths) for n in VARIABLES]
+    rows = table.select(stays["icustay_id"].gather(table["file"]), hours.alias("hours"), *cells)
+    return split_texts(rows.sort("icustay_id", "hours", maintain_order=True))
+
+
+def read_samples(base: Path, task: str, stays: pl.DataFrame) -> pl.DataFrame:
+    """A task's sample table from its listfiles; lists before the split into validation serve too.
+
+    Raises:
+        InputError: listfiles are absent, malformed, or name a stay that `root/` has not.
+    """
+    folder = base / TASK_FOLDERS[task]
+    files: dict[str, str | None] = {f"{split}_listfile.csv": split for split in SPLITS}
+    if not all((folder / name).is_file() for name in files):
+        files = {f"{name}/listfile.csv": None for name in PARTITIONS}
+    parts = []
+    for name, split in files.items():
+        if not (folder / name).is_file():
+            raise InputError(
+                f"{folder} has neither train_listfile.csv, val_listfile.csv and "
+                "test_listfile.csv nor train/listfile.csv and test/listfile.csv."
+            )
+        parts.append(_read_samples(folder / name, task, split, stays))
+    return pl.concat(parts).sort("icustay_id", "period_length")
+
+
+def _read_samples(path: Path, task: str, split: str | None, stays: pl.DataFrame) -> pl.DataFrame:
+    table = read_listfile(path, task)
+    known = stays.select(
+        "subject_id", "icustay_id", "los_hours", "partition", stay=timeseries_name()
+    )
+    rows = table.join(known, on="stay", how="left", maintain_order="left")
+    unknown = rows.filter(pl.col("icustay_id").is_null())
+    if unknown.height:
+        malformed(path, unknown["line"][0], "its stay has no files, or no diagnosis, in root/")
+    labels = PHENOTYPES if task == "phenotyping" else ("y_true",)
+    values = {name: numbers(rows, name, [path]) for name in labels}
+    if task == "in_hospital_mortality":
+        period = pl.Series([MORTALITY_HOURS] * rows.height, dtype=pl.Float64)
+    else:
+        period = numbers(rows, "period_length", [path])
+    if task == "phenotyping":
+        period = _unrounded(rows["period_length"], period, rows["los_hours"])
+    if task == "length_of_stay":
+        rest = rows["los_hours"] - period
+        columns = [_unrounded(rows["y_true"], values["y_true"], rest)]
+    else:
+        columns = [values[name].cast(pl.Int8) for name in labels]
+    names = PHENOTYPES if task == "phenotyping" else ("y",)
+    samples = rows.with_columns(
+        period.alias("period_length"),
+        split_of(split),
+        *(column.alias(name) for name, column in zip(names, columns, strict=True)),
+    )
+    return finish(samples, *names)
+
+
+def _unrounded(text: pl.Series, listed: pl.Series, exact: pl.Series) -> pl.Series:
+    """The exact value where the listfile's six decimals are its own, else the listed one."""
+    return exact.zip_with((six_decimals(exact) == text).fill_null(False), listed)
+
+
+def split_of(listed: str | None) -> pl.Expr:
+    """The listfile's split, or from the folder and the published validation subjects."""
+    if listed:
+        return pl.lit(listed).alias("split")
+    published = pl.read_csv(resource("published_split.csv").read_bytes())
+    validation = published.filter(split="val")["subject_id"].implode()
+    return (
+        pl.when((pl.col("partition") == "train") & pl.col("subject_id").is_in(validation))
+        .then(pl.lit("val"))
+        .otherwise("partition")
+        .alias("split")
+    )

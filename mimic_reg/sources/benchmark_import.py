@@ -1,0 +1,243 @@
+"""Build a store from output folders of mimic3-benchmarks, for people who already ran it.
+
+The folders hold the episodes to the letter, so `episodes`, `episode_texts`, `hourly`, the sample
+tables and the fitted normalisers come out as `mimic-reg extract` makes them. What they do not hold
+is null: hadm_id, all times (intime, outtime, admittime, dischtime, deathtime), first_careunit,
+mortality_inunit and num_diagnoses. `diagnoses` is empty; gender and ethnicity are the reference's
+groups ("OTHER" for what it does not tell apart); an age can differ in its last bit. Stays without
+files (no measurement) or without a diagnosis are not there: no task uses them.
+"""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import xxhash
+
+from mimic_reg import __version__
+from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, within_stay
+from mimic_reg.clinical.normalizers import normalizers
+from mimic_reg.errors import InputError
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.schema import DIAGNOSES, SPLITS, STAYS, VARIABLES
+from mimic_reg.sources.benchmark_files import (
+    KIND,
+    MULTITASK,
+    ROOT,
+    Folders,
+    find_folders,
+)
+from mimic_reg.sources.benchmark_folders import (
+    FILES_AT_ONCE,
+    Episode,
+    find_episodes,
+    read_episodes,
+    read_samples,
+    read_stays,
+    split_of,
+)
+from mimic_reg.storage import (
+    MANIFEST,
+    Store,
+    Workspace,
+    check_target,
+    disk_errors,
+    file_hash,
+    locked,
+    publish,
+    read_json,
+    recover,
+    write_json,
+)
+
+_TABLES = ("episodes", "episode_texts", "hourly")
+
+
+def import_benchmark(folder: Path, out: Path, progress: Progress | None = None) -> Store:
+    """Build the store `out` from the reference's `root/` and task folders in `folder`.
+
+    Raises:
+        InputError: folders or files are absent or malformed (with file and line), or `out` holds
+            something else; it stays as it was.
+        MimicRegError: the disk is full, the store is locked or cannot be written.
+    """
+    found = find_folders(folder)
+    tasks = tuple(sorted(set(found.tasks) - {MULTITASK}))
+    if not found.root or not tasks:
+        needed = ROOT if not found.root else "a task folder such as in-hospital-mortality"
+        raise InputError(
+            f"{found.base} lacks {needed}: a store is built from root/ and the tasks' listfiles."
+        )
+    check_target(out)
+    _check_replaceable(out)
+    with disk_errors(out), locked(out):
+        recover(out)
+        return _Import(found, tasks, out, progress or Silent()).run()
+
+
+def _check_replaceable(out: Path) -> None:
+    path = out / MANIFEST
+    if path.exists() and read_json(path).get("source", {}).get("kind") != KIND:
+        raise InputError(
+            f"{out} is a store made by `mimic-reg extract`; an import, which knows less, would "
+            "replace it. Choose another --out."
+        )
+
+
+class _Import:
+    def __init__(
+        self, found: Folders, tasks: tuple[str, ...], out: Path, progress: Progress
+    ) -> None:
+        self.found = found
+        self.tasks = tasks
+        self.out = out
+        self.progress = progress
+        self.episodes = find_episodes(found.base / ROOT)
+
+    def run(self) -> Store:
+        begin = time.perf_counter()
+        work = Workspace(self.out, _fingerprint_of_paths(self.found, self.episodes))
+        folder, facts, ran = work.stage("import", self._build)
+        files = {
+            str(path.relative_to(folder)): path
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name != "done.json"
+        }
+        content = {n: file_hash(p) for n, p in files.items() if n.endswith(".parquet")}
+        fingerprint = xxhash.xxh3_128_hexdigest(repr(sorted(content.items())).encode())
+        manifest = {
+            "program": __version__,
+            "mode": "benchmark",
+            "corrections": {},
+            "tasks": list(self.tasks),
+            "fingerprint": fingerprint,
+            "source": {"kind": KIND, "fingerprint": fingerprint, "tables": {}, **facts},
+        }
+        publish(self.out, files, manifest)
+        self.progress.done(time.perf_counter() - begin, resumed=not ran)
+        return Store.open(self.out)
+
+    def _build(self, folder: Path) -> dict[str, Any]:
+        stays, undiagnosed = read_stays(self.episodes)
+        firsts, counts = self._write_episodes(folder, stays)
+        samples = {task: read_samples(self.found.base, task, stays) for task in self.tasks}
+        stays = stays.drop("timeseries").join(firsts, on="icustay_id", how="left")
+        stays = _with_splits(stays, samples)
+        _stays_table(stays).write_parquet(folder / "stays.parquet")
+        pl.DataFrame(schema=DIAGNOSES).write_parquet(folder / "diagnoses.parquet")
+        (folder / "tasks").mkdir()
+        (folder / "normalizers").mkdir()
+        for task, table in samples.items():
+            table.write_parquet(folder / "tasks" / f"{task}.parquet")
+        for task, normalizer in normalizers(folder / "hourly.parquet", samples).items():
+            write_json(folder / "normalizers" / f"{task}.json", normalizer)
+        write_json(folder / "audit.json", _audit(stays, samples, counts, undiagnosed))
+        return {"stays": stays.height, "without_diagnosis": undiagnosed}
+
+    def _write_episodes(
+        self, folder: Path, stays: pl.DataFrame
+    ) -> tuple[pl.DataFrame, dict[str, Any]]:
+        """Episodes and hourly arrays by ranges of stays; each stay's first measurement, counts."""
+        for name in _TABLES:
+            (folder / name).mkdir()
+        firsts = []
+        self.progress.stage("episodes", stays.height, "stays")
+        for number, part in enumerate(stays.sort("icustay_id").iter_slices(FILES_AT_ONCE)):
+            episodes, texts = read_episodes(part)
+            known = part.filter(pl.col("los_hours").is_not_null())
+            hourly = build_hourly(episodes, known)
+            for name, table in zip(_TABLES, (episodes, texts, hourly), strict=True):
+                table.write_parquet(folder / name / f"{number:05}.parquet")
+            inside = within_stay(pl.col("hours"), pl.col("los_hours"))
+            used = episodes.join(known.select("icustay_id", "los_hours"), on="icustay_id")
+            firsts.append(
+                used.filter(inside).group_by("icustay_id").agg(first_event_hours=pl.min("hours"))
+            )
+            self.progress.advance(part.height)
+        for name in _TABLES:
+            pl.scan_parquet(folder / name / "*.parquet").sink_parquet(
+                folder / f"{name}.parquet", compression="zstd", compression_level=1
+            )
+            shutil.rmtree(folder / name)
+        return pl.concat(firsts), _count_episodes(folder / "episodes.parquet")
+
+
+def _fingerprint_of_paths(found: Folders, episodes: list[Episode]) -> str:
+    """Changes with any file's size or time."""
+    paths = [path for e in episodes for path in (e.facts, e.timeseries)]
+    paths += sorted(found.base.glob("*/*listfile.csv"))
+    states = [(str(p), (s := p.stat()).st_size, s.st_mtime_ns) for p in paths]
+    return xxhash.xxh3_128_hexdigest(repr((states, found.tasks, __version__)).encode())
+
+
+def _with_splits(stays: pl.DataFrame, samples: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    """`split` of each stay: as the listfiles have its subject, else as published.
+
+    Raises:
+        InputError: the listfiles put a subject into two splits.
+    """
+    listed = pl.concat(t.select("subject_id", listed="split") for t in samples.values()).unique()
+    if listed["subject_id"].n_unique() < listed.height:
+        raise InputError("The listfiles put the same subject into two of train, val and test.")
+    return (
+        stays.with_columns(split_of(None))
+        .join(listed, on="subject_id", how="left")
+        .with_columns(pl.coalesce("listed", "split").alias("split"))
+        .drop("listed", "partition")
+    )
+
+
+def _stays_table(stays: pl.DataFrame) -> pl.DataFrame:
+    """`schema.STAYS`; what the files do not tell is null."""
+    unknown = [pl.lit(None).alias(name) for name in STAYS if name not in stays.columns]
+    return stays.with_columns(unknown).select(STAYS.names()).cast(STAYS).sort("icustay_id")
+
+
+def _count_episodes(path: Path) -> dict[str, Any]:
+    episodes = pl.scan_parquet(path)
+    counts = episodes.select(pl.len(), pl.col(VARIABLES).count(), pl.col("icustay_id").n_unique())
+    row = counts.collect().row(0, named=True)
+    texts = episodes.select("^Glascow.*$").collect()
+    return {
+        "stays": row["icustay_id"],
+        "rows": row["len"],
+        "cells": {name: row[name] for name in VARIABLES},
+        "unknown_categories": count_unknown_categories(texts),
+    }
+
+
+def _audit(
+    stays: pl.DataFrame,
+    samples: dict[str, pl.DataFrame],
+    episodes: dict[str, Any],
+    undiagnosed: int,
+) -> dict[str, Any]:
+    """The content of audit.json: what the files tell of it."""
+    return {
+        "mode": "benchmark",
+        "imported_from": KIND,
+        "episodes": episodes,
+        "stays_left_out_of_the_tasks": {
+            "no_length_of_stay": stays["los_hours"].null_count(),
+            "no_diagnosis": undiagnosed,
+        },
+        "samples": {task: _count_samples(table) for task, table in samples.items()},
+        "published": None,
+    }
+
+
+def _count_samples(table: pl.DataFrame) -> dict[str, Any]:
+    counts = {}
+    labels = [name for name, dtype in table.schema.items() if dtype == pl.Int8]
+    for split in SPLITS:
+        part = table.filter(split=split)
+        positives = part.select(pl.col(labels).sum().cast(pl.Int64)).to_dicts() if labels else []
+        counts[split] = {
+            "samples": part.height,
+            "stays": part["icustay_id"].n_unique(),
+            "subjects": part["subject_id"].n_unique(),
+            **({"positives": positives[0].get("y", positives[0])} if positives else {}),
+        }
+    return counts

@@ -1,0 +1,110 @@
+"""Read the files of mimic3-benchmarks, many at once; errors name the file and the line."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import polars as pl
+
+from mimic_reg.clinical.events import to_number
+from mimic_reg.errors import InputError
+from mimic_reg.sources.benchmark_files import LISTFILE_COLUMNS
+
+# Ends every line that is read, so that a line with too few fields shows.
+_END = "$"
+
+
+def read_text(path: Path) -> str:
+    """A file's text, line ends as newlines.
+
+    Raises:
+        InputError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}).") from error
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def malformed(path: Path, line: int, problem: str) -> NoReturn:
+    """Refuse a file, without quoting it."""
+    raise InputError(f"{path}, line {line}: {problem}. Was the file cut off or edited?")
+
+
+def read_tables(paths: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame:
+    """All rows of CSV files that have the same columns.
+
+    Returns:
+        `file` (position in `paths`), `line` (in the file), and the columns as text.
+
+    Raises:
+        InputError: a file has another header, or a line with too few or too many fields.
+    """
+    header = ",".join(columns)
+    bodies = []
+    for number, path in enumerate(paths):
+        first, _, body = read_text(path).partition("\n")
+        if first != header:
+            malformed(path, 1, f"the columns are not {columns[0]}, ..., {columns[-1]}")
+        if body:
+            rows = body.removesuffix("\n").replace("\n", f",{_END}\n{number},")
+            bodies.append(f"{number},{rows},{_END}\n")
+    names = ("file", *columns, "end")
+    content = io.BytesIO("".join(bodies).encode())
+    if not bodies:
+        empty = pl.DataFrame(schema=_texts(("file", "line", *columns)))
+        return empty.cast({"file": pl.Int64, "line": pl.Int64})
+    try:
+        table = pl.read_csv(content, has_header=False, schema=_texts(names))
+    except pl.exceptions.ComputeError:
+        _find_malformed(paths, len(columns))
+        raise
+    if not (table["end"] == _END).all() or table["end"].null_count():
+        _find_malformed(paths, len(columns))
+    line = pl.int_range(2, pl.len() + 2).over("file")
+    return table.select(pl.col("file").cast(pl.Int64), line.alias("line"), *columns)
+
+
+def _texts(names: Sequence[str]) -> dict[str, pl.DataType]:
+    return dict.fromkeys(names, pl.String())
+
+
+def _find_malformed(paths: Sequence[Path], num_fields: int) -> None:
+    """Refuse the first line whose number of fields is wrong."""
+    for path in paths:
+        for number, line in enumerate(read_text(path).splitlines(), 1):
+            # Commas in quotes are no separators: every other part of a split by quotes is quoted.
+            if sum(part.count(",") for part in line.split('"')[::2]) != num_fields - 1:
+                malformed(path, number, f"it does not have {num_fields} fields")
+    malformed(paths[0], 1, "it or one of its neighbours has unbalanced quotes")
+
+
+def numbers(table: pl.DataFrame, column: str, paths: Sequence[Path]) -> pl.Series:
+    """A column of `read_tables` as Float64; an empty field is null.
+
+    Raises:
+        InputError: a field is no number.
+    """
+    number = to_number(table[column])
+    wrong = table.filter(number.is_null() & table[column].is_not_null())
+    if wrong.height:
+        where = wrong.row(0, named=True)
+        malformed(paths[where["file"]], where["line"], f"{column} is not a number")
+    return number
+
+
+def read_listfile(path: Path, task: str) -> pl.DataFrame:
+    """As `read_tables`, of one listfile of a task.
+
+    Raises:
+        InputError: another header, or a line with an empty or missing field.
+    """
+    columns = LISTFILE_COLUMNS[task]
+    table = read_tables([path], columns)
+    empty = table.filter(pl.any_horizontal(pl.col(columns).is_null()))
+    if empty.height:
+        malformed(path, empty["line"][0], "a field is empty")
+    return table
