@@ -273,6 +273,12 @@ def _read_columns(
     for start, frame in _slices(scan):
         unit, length, label = _compact(frame, task, stays)
         subject_id[unit] = frame["subject_id"].to_numpy()
+        unknown = set(frame["split"].unique()) - set(SPLITS)
+        if unknown:
+            raise InputError(
+                f"The sample table of {task.name} has a split {unknown.pop()!r}; there are "
+                f"{', '.join(SPLITS)}. Extract the store again."
+            )
         for split in SPLITS:
             here = np.flatnonzero((frame["split"] == split).to_numpy()).astype(np.int32)
             pieces[split].append((unit[here], length[here], label[here], here + np.int32(start)))

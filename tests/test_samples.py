@@ -156,6 +156,16 @@ def rewrite(folder, name, change):
         ),
         (
             "tasks/in_hospital_mortality.parquet",
+            lambda f: f.with_columns(split=pl.lit("validation")),
+            "has a split 'validation'",
+        ),
+        (
+            "tasks/in_hospital_mortality.parquet",
+            lambda f: f.filter(pl.col("split") != "test"),
+            "no samples for 'test'",
+        ),
+        (
+            "tasks/in_hospital_mortality.parquet",
             lambda f: f.rename({"y": "label"}),
             "no label 'y'",
         ),

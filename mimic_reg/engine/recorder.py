@@ -8,13 +8,13 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from torch import Tensor
 
 from mimic_reg.errors import InputError
 
-Value = float | int | Tensor
+Value = float | Tensor
 
 
 class Recorder:
@@ -26,7 +26,25 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.pending: dict[str, Any] = {}
-        self._file = path.open("ab")
+        self._file: BinaryIO | None = None
+
+    def open(self, state: dict[str, Any] | None = None) -> None:
+        """Begin an empty history, or cut the one that is there back to a checkpoint's `state`.
+
+        Raises:
+            InputError: the history is shorter than it was at the checkpoint.
+        """
+        state = state or {"position": 0, "pending": {}}
+        file = self.path.open("ab")
+        if file.tell() < state["position"]:
+            file.close()
+            raise InputError(
+                f"{self.path} lost rows since the checkpoint beside it was written. "
+                "Start the run again in an empty folder."
+            )
+        file.truncate(state["position"])
+        self.pending = dict(state["pending"])
+        self._file = file
 
     def record(self, name: str, value: Value) -> None:
         """Remember a value for the next row; the last value of a name counts."""
@@ -34,6 +52,7 @@ class Recorder:
 
     def write(self, event: str, **content: Any) -> None:
         """Append a row with `content` and everything recorded since the last one."""
+        assert self._file is not None
         recorded = {name: _plain(value) for name, value in self.pending.items()}
         self.pending.clear()
         row = {"event": event, **_plain(content), "recorded": recorded}
@@ -42,28 +61,15 @@ class Recorder:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the history ends, once it is safely on the disk, and what is pending."""
-        self._file.flush()
+        assert self._file is not None
         os.fsync(self._file.fileno())
-        return {"position": self._file.tell(), "pending": dict(self.pending)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Cut the history back to where the checkpoint was written.
-
-        Raises:
-            InputError: the history is shorter than it was then.
-        """
-        if self.path.stat().st_size < state["position"]:
-            raise InputError(
-                f"{self.path} lost rows since the checkpoint beside it was written. "
-                "Start the run again in an empty folder."
-            )
-        self._file.truncate(state["position"])
-        self._file.seek(state["position"])
-        self.pending = dict(state["pending"])
+        return {"position": os.fstat(self._file.fileno()).st_size, "pending": dict(self.pending)}
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

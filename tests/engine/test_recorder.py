@@ -9,6 +9,7 @@ from mimic_reg.errors import InputError
 
 def test_rows_carry_what_was_recorded_since_the_last(tmp_path):
     recorder = Recorder(tmp_path / "h.jsonl")
+    recorder.open()
     value = torch.tensor(1.0)
     recorder.record("norm", value)
     value += 1  # a later change in place is not what was recorded
@@ -32,6 +33,7 @@ def test_rows_carry_what_was_recorded_since_the_last(tmp_path):
 def test_resuming_cuts_the_history_back(tmp_path):
     path = tmp_path / "h.jsonl"
     recorder = Recorder(path)
+    recorder.open()
     recorder.write("steps", step=1)
     recorder.record("a", 1.0)
     state = recorder.state_dict()
@@ -41,7 +43,7 @@ def test_resuming_cuts_the_history_back(tmp_path):
         file.write('{"event": "st')  # a row cut off by a kill
     assert [row["step"] for row in read_history(path)] == [1, 2]
     recorder = Recorder(path)
-    recorder.load_state_dict(state)
+    recorder.open(state)
     recorder.write("steps", step=2)
     recorder.close()
     rows = read_history(path)
@@ -52,5 +54,13 @@ def test_resuming_cuts_the_history_back(tmp_path):
 def test_a_history_that_lost_rows_is_refused(tmp_path):
     recorder = Recorder(tmp_path / "h.jsonl")
     with pytest.raises(InputError, match="lost rows"):
-        recorder.load_state_dict({"position": 10, "pending": {}})
+        recorder.open({"position": 10, "pending": {}})
+
+
+def test_a_run_without_a_checkpoint_begins_an_empty_history(tmp_path):
+    path = tmp_path / "h.jsonl"
+    path.write_text('{"event": "steps"}\n')
+    recorder = Recorder(path)
+    recorder.open()
     recorder.close()
+    assert read_history(path) == []

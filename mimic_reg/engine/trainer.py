@@ -1,0 +1,367 @@
+"""The only training loop. It knows no task, model, method or data set by name.
+
+One step: batch → closure (gradients to zero, forward, loss, penalties, backward) → the optimiser,
+which may wrap others → the methods' tick. Everything that decides the next step is in the
+checkpoint, so a run cut off anywhere ends as the uninterrupted one, bit for bit on the CPU.
+"""
+
+import math
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adagrad, Adam, Optimizer
+
+from mimic_reg.config import Training
+from mimic_reg.engine.checkpoint import load_state, save_state
+from mimic_reg.engine.recorder import Recorder
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.evaluation.scores import LOWER_IS_BETTER, score
+from mimic_reg.models.base import Model, loss_of
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.regularisers.base import Fit, Regulariser, Step, differentiation, trainable
+from mimic_reg.samples import Samples
+from mimic_reg.seeds import Streams
+from mimic_reg.tasks.base import Target
+
+CHECKPOINT = "checkpoint.safetensors"
+BEST = "best.safetensors"
+HISTORY = "history.jsonl"
+
+RECORD_STEPS = 50  # steps between two rows of the history, and between two looks at the loss
+CHECKPOINT_SECONDS = 300.0  # at most this much work is repeated after a kill
+EVALUATION_NUMBERS = 1 << 21  # input numbers of an evaluation batch
+
+Status = Literal["finished", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The epoch whose validation score is the best so far; the first one wins ties."""
+
+    epoch: int
+    score: float
+
+
+class Trainer:
+    """One fit of one model.
+
+    train, validation: the samples, on the device that trains
+    selected_by: the validation score that selects the checkpoint
+    folder:      where checkpoint, best model and history are kept
+    interrupted: set it to True, in a signal handler say, to stop after the running step
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        method: Regulariser,
+        train: Samples,
+        validation: Samples,
+        *,
+        num_outputs: int,
+        selected_by: str,
+        training: Training,
+        streams: Streams,
+        folder: Path,
+        progress: Progress | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> None:
+        self.device = train.units.values.device
+        self.method, self.train, self.validation = method, train, validation
+        self.selected_by, self.training, self.streams = selected_by, training, streams
+        self.folder, self.progress = folder, progress or Silent()
+        self.checkpoint_seconds = checkpoint_seconds
+        self.interrupted = False
+        self.best: Best | None = None
+        self.pass_steps = -(-len(train) // training.batch_size)
+        self.recorder = Recorder(folder / HISTORY)
+        self.fit = Fit(
+            target=train.target,
+            num_outputs=num_outputs,
+            num_train=len(train),
+            epoch_steps=training.epoch_steps or self.pass_steps,
+            max_epochs=training.max_epochs,
+            generator=streams.stochastic(self.device),
+            record=self.recorder.record,
+        )
+        self.model = method.prepare(model.to(self.device), self.fit).to(self.device)
+        self.optimizer = method.optimizer(make_optimizer(self.model, training), self.fit)
+        self._losses = _Losses(self.device)
+        self._norms: list[Tensor] = []
+        self._order: tuple[int, Tensor] | None = None
+        self._saved_at = self._recorded_at = time.perf_counter()
+
+    def run(self) -> Status:
+        """Train from the last checkpoint, or from the start, to the end or to an interruption."""
+        checkpoint = self.folder / CHECKPOINT
+        state = load_state(checkpoint) if checkpoint.exists() else None
+        self.recorder.open(state["recorder"] if state else None)
+        try:
+            if state:
+                self.load_state_dict(state)
+            return self._run()
+        finally:
+            self.recorder.close()
+
+    def _run(self) -> Status:
+        fit = self.fit
+        started = self._saved_at = time.perf_counter()
+        self.progress.stage("train", fit.max_epochs * fit.epoch_steps - fit.step, "steps")
+        while fit.epoch < fit.max_epochs and fit.stop_reason is None:
+            if self.interrupted:
+                return "interrupted"  # what was done is saved: the epoch before ended with it
+            if not self._run_epoch():
+                self._save(CHECKPOINT)
+                return "interrupted"
+        self.progress.done(time.perf_counter() - started)
+        return "finished"
+
+    def _run_epoch(self) -> bool:
+        """Run what is left of the epoch; False if it was interrupted."""
+        fit = self.fit
+        first, end = fit.epoch * fit.epoch_steps, (fit.epoch + 1) * fit.epoch_steps
+        if fit.step == first:
+            self.method.tick("epoch_start", fit)
+        self.model.train()
+        started = self._recorded_at = time.perf_counter()
+        while fit.step < end:
+            recording = (fit.step + 1) % RECORD_STEPS == 0 or fit.step + 1 == end
+            self._step(measuring=recording)
+            if recording:
+                self._record_steps()
+            if self.interrupted:
+                return False
+            if time.perf_counter() - self._saved_at > self.checkpoint_seconds:
+                self._save(CHECKPOINT)
+        self._end_epoch(time.perf_counter() - started)
+        return True
+
+    def _step(self, *, measuring: bool) -> None:
+        fit, method = self.fit, self.method
+        batch = method.batch(self.train.gather(self._indices(fit.step)), fit)
+        if "input_grad" in method.needs:
+            batch.x.requires_grad_()
+
+        def closure() -> Tensor:
+            self.optimizer.zero_grad()
+            with differentiation(method.needs):
+                logits = self.model(batch.x, batch.lengths)
+                per_sample = loss_of(fit.target, logits, batch.y)
+                step = Step(self.model, batch, logits, per_sample)
+                loss = method.loss(per_sample.mean(), step, fit)
+                loss.backward()  # type: ignore[no-untyped-call]
+            if measuring:
+                self._norms = [self._gradient_norm()]
+            return loss.detach()
+
+        loss: Any = self.optimizer.step(closure)  # type: ignore[arg-type]  # a tensor will do
+        self._losses.add(loss)
+        if measuring:
+            self._norms.append(self._gradient_norm())
+        fit.step += 1
+        method.tick("step", fit)
+
+    def _indices(self, step: int) -> Tensor:
+        """The samples of a step: it depends on nothing but the seed and the number of the step."""
+        number, position = divmod(step, self.pass_steps)
+        if self._order is None or self._order[0] != number:
+            order = self.train.training_order(
+                self.training.batch_size,
+                self.streams.batches(number),
+                by_length=self.training.by_length,
+            )
+            self._order = number, order
+        size = self.training.batch_size
+        return self._order[1][position * size : (position + 1) * size]
+
+    def _gradient_norm(self) -> Tensor:
+        """As the gradients are now: before the optimiser raw, after it as the method left them."""
+        gradients = [p.grad for p in trainable(self.model) if p.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
+
+    def _record_steps(self) -> None:
+        """Write a row about the steps since the last; the only place that waits for the device."""
+        mean, count = self._losses.take()
+        self._check_loss(mean)
+        now = time.perf_counter()
+        raw, applied = self._norms
+        self.recorder.write(
+            "steps",
+            epoch=self.fit.epoch,
+            step=self.fit.step,
+            loss=mean,
+            gradient_norm=raw,
+            applied_gradient_norm=applied,
+            cost={"seconds_per_step": (now - self._recorded_at) / count},
+        )
+        self._recorded_at = now
+        self.progress.advance(count)
+
+    def _check_loss(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            self.recorder.write("failed", epoch=self.fit.epoch, step=self.fit.step, loss=loss)
+            raise MimicRegError(
+                f"The loss became {loss} in the steps up to {self.fit.step} (epoch "
+                f"{self.fit.epoch}): the model has diverged. Lower the learning rate "
+                f"({self.training.learning_rate}) or the strength of the method. "
+                "The checkpoint before is kept, and would lead here again."
+            )
+
+    def _end_epoch(self, seconds: float) -> None:
+        fit = self.fit
+        started = time.perf_counter()
+        scores = score(
+            fit.target, self.validation.label.cpu().numpy(), self.predict(self.validation)
+        )
+        selecting = scores[self.selected_by]
+        if selecting.value is None:
+            raise InputError(
+                f"The validation score {self.selected_by} is undefined: {selecting.reason}. "
+                "Without it no checkpoint can be selected."
+            )
+        fit.score = -selecting.value if self.selected_by in LOWER_IS_BETTER else selecting.value
+        if self.best is None or fit.score > self.best.score:
+            self.best = Best(fit.epoch, fit.score)
+            self._save(BEST)
+        self.method.tick("epoch_end", fit)
+        self.recorder.write(
+            "epoch",
+            epoch=fit.epoch,
+            step=fit.step,
+            loss=self._losses.take_epoch(),
+            validation={name: s.value for name, s in scores.items()},
+            best_epoch=self.best.epoch,
+            stop_reason=fit.stop_reason,
+            cost={
+                "training_seconds": seconds,
+                "validation_seconds": time.perf_counter() - started,
+                "peak_memory_bytes": peak_memory(self.device),
+            },
+        )
+        best = " (best)" if self.best.epoch == fit.epoch else ""
+        self.progress.note(
+            f"epoch {fit.epoch}: validation {self.selected_by} {selecting.value:.4f}{best}"
+        )
+        fit.epoch += 1
+        self._save(CHECKPOINT)
+
+    def predict(self, samples: Samples) -> np.ndarray:
+        """(N, C) predictions of all samples, as the method evaluates the model."""
+        self.model.eval()
+        indices, outputs = [], []
+        with torch.no_grad():
+            predictor = self.method.predictor(self.model, self.model)
+            for index in samples.evaluation_batches(EVALUATION_NUMBERS):
+                batch = samples.gather(index)
+                indices.append(index)
+                outputs.append(prediction(samples.target, predictor(batch.x, batch.lengths)))
+        order = torch.cat(indices)
+        assert len(order) == len(samples), "every sample is predicted once"
+        result = torch.empty(len(samples), outputs[0].shape[1])
+        result[order] = torch.cat(outputs).float().cpu()
+        return result.numpy()
+
+    def load_best(self) -> None:
+        """Go back to the state of the best validation score."""
+        self.load_state_dict(load_state(self.folder / BEST))
+
+    def _save(self, name: str) -> None:
+        self._check_loss(self._losses.mean())
+        save_state(self.folder / name, self.state_dict())
+        self._saved_at = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that decides how the fit goes on. Batches follow from the number of the step."""
+        fit = self.fit
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "method": self.method.state_dict(),
+            "generator": fit.generator.get_state(),
+            "fit": {name: getattr(fit, name) for name in _FIT_STATE},
+            "best": None if self.best is None else [self.best.epoch, self.best.score],
+            "losses": self._losses.state_dict(),
+            "recorder": self.recorder.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`; the recorder has its part already."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.method.load_state_dict(state["method"])
+        self.fit.generator.set_state(state["generator"])
+        for name in _FIT_STATE:
+            setattr(self.fit, name, state["fit"][name])
+        self.best = None if state["best"] is None else Best(*state["best"])
+        self._losses.load_state_dict(state["losses"])
+
+
+_FIT_STATE = ("epoch", "step", "score", "started", "stop_reason")
+
+
+class _Losses:
+    """Mean losses since the last look and of the epoch; only a look waits for the device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._sum = torch.zeros((), device=device)
+        self._count = 0
+        self._epoch_sum, self._epoch_count = 0.0, 0
+
+    def add(self, loss: Tensor) -> None:
+        self._sum += loss
+        self._count += 1
+
+    def mean(self) -> float:
+        return float(self._sum) / max(1, self._count)
+
+    def take(self) -> tuple[float, int]:
+        mean, count = self.mean(), self._count
+        self._epoch_sum += mean * count
+        self._epoch_count += count
+        self._sum.zero_()
+        self._count = 0
+        return mean, count
+
+    def take_epoch(self) -> float:
+        mean = self._epoch_sum / self._epoch_count
+        self._epoch_sum, self._epoch_count = 0.0, 0
+        return mean
+
+    def state_dict(self) -> dict[str, Any]:
+        epoch = [self._epoch_sum, self._epoch_count]
+        return {"sum": self._sum, "count": self._count, "epoch": epoch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._sum.copy_(state["sum"])
+        self._count = state["count"]
+        self._epoch_sum, self._epoch_count = state["epoch"]
+
+
+def make_optimizer(model: Model, training: Training) -> Optimizer:
+    """The optimiser of a model's trainable parameters; in one kernel where torch has it."""
+    parameters = trainable(model)
+    if training.optimizer == "adagrad":
+        return Adagrad(parameters, lr=training.learning_rate)
+    if training.optimizer == "sgd":
+        return SGD(parameters, lr=training.learning_rate, fused=True)
+    return Adam(parameters, lr=training.learning_rate, fused=True)
+
+
+def prediction(target: Target, logits: Tensor) -> Tensor:
+    """(B, C) probabilities, or the predicted values of a regression."""
+    if target == "multiclass":
+        return logits.softmax(1)
+    return logits if target == "regression" else logits.sigmoid()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: of the tensors on a GPU, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

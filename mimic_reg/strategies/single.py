@@ -1,0 +1,354 @@
+"""One model, one task, one fit: the run folder of a trial, from settings to scores.
+
+A run folder holds `trial.json` (resolved settings, data fingerprint, versions), `history.jsonl`,
+`checkpoint.safetensors`, `best.safetensors`, `predictions_<split>.parquet` (row of the task's
+sample table and probabilities, no ids), `scores.json`, and last `done.json`, with the trial's id.
+"""
+
+import platform
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+
+from mimic_reg import __version__, models, regularisers, tasks
+from mimic_reg.config import Trial, resolve
+from mimic_reg.engine.trainer import BEST, CHECKPOINT, Trainer
+from mimic_reg.errors import InputError
+from mimic_reg.evaluation.scores import Score, score
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.samples import Samples, load
+from mimic_reg.seeds import Streams
+from mimic_reg.splits import select
+from mimic_reg.storage import Store, locked, read_json, write_json
+from mimic_reg.tasks.base import Task
+
+TRIAL = "trial.json"
+SCORES = "scores.json"
+DONE = "done.json"
+NUM_REPLICATES = 1000
+
+# the published split's label → our word, in file names and scores
+EVALUATED = {"val": "validation", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run.
+
+    status: "skipped" means that it was finished before and nothing was done
+    scores: split → name → score; empty after an interruption
+    """
+
+    status: Literal["finished", "interrupted", "skipped"]
+    trial_id: str
+    scores: dict[str, dict[str, Score]]
+
+
+def train(
+    trial: Trial,
+    store: Path,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+    device: str | None = None,
+) -> Outcome:
+    """Fit a trial in the folder `out`, or go on where it was cut off.
+
+    The first Ctrl-C ends the running step, writes a checkpoint and returns "interrupted".
+
+    Raises:
+        InputError: `out` holds another trial; the data cannot serve this one.
+        MimicRegError: the model diverged; another process writes to `out`.
+    """
+    progress = progress or Silent()
+    opened = Store.open(store)
+    trial = resolve(trial.model_dump())
+    trial_id = trial.id(opened.manifest["fingerprint"])
+    with locked(out):
+        if _is_done(out, trial_id):
+            progress.note(f"{out} holds this trial, finished; nothing to do.")
+            return Outcome("skipped", trial_id, read_scores(out))
+        where = torch.device(device or default_device())
+        _describe(out, trial, trial_id, opened, where)
+        trainer, samples = _prepare(trial, opened, out, progress, where)
+        if (out / CHECKPOINT).exists():
+            progress.note("Going on from the checkpoint.")
+        with _stopping(trainer):
+            status = trainer.run()
+        if status == "interrupted":
+            progress.note("Interrupted: the checkpoint is written; the same command goes on.")
+            return Outcome(status, trial_id, {})
+        scores = _evaluate(trainer, samples, tasks.get(trial.task), out)
+        write_json(out / DONE, {"trial": trial_id})
+        return Outcome(status, trial_id, scores)
+
+
+def evaluate(
+    run: Path,
+    *,
+    store: Path | None = None,
+    progress: Progress | None = None,
+    device: str | None = None,
+) -> dict[str, dict[str, Score]]:
+    """Score a run's best model again: predictions and scores are written anew.
+
+    store: where the cohort store is now, if it was moved
+
+    Raises:
+        InputError: `run` holds no trained model, or the store is not the one it was trained on.
+    """
+    if not (run / TRIAL).is_file() or not (run / BEST).is_file():
+        raise InputError(f"{run} holds no trained model. Train one with `mimic-reg train`.")
+    description = read_json(run / TRIAL)
+    opened = Store.open(store or Path(description["store"]["path"]))
+    if opened.manifest["fingerprint"] != description["store"]["fingerprint"]:
+        raise InputError(
+            f"{opened.folder} is not the store that {run} was trained on: their fingerprints "
+            "differ. Name the right one with --store."
+        )
+    trial = resolve(description["trial"])
+    with locked(run):
+        where = torch.device(device or default_device())
+        trainer, samples = _prepare(trial, opened, run, progress or Silent(), where)
+        return _evaluate(trainer, samples, tasks.get(trial.task), run)
+
+
+def default_device() -> str:
+    """The GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def read_scores(run: Path) -> dict[str, dict[str, Score]]:
+    """The scores in a run folder."""
+    content = read_json(run / SCORES)["scores"]
+    return {
+        split: {name: Score(**values) for name, values in scores.items()}
+        for split, scores in content.items()
+    }
+
+
+def _is_done(out: Path, trial_id: str) -> bool:
+    done = out / DONE
+    return done.is_file() and read_json(done)["trial"] == trial_id
+
+
+def _describe(out: Path, trial: Trial, trial_id: str, store: Store, device: torch.device) -> None:
+    """Write `trial.json`, or check that the one that is there is of the same trial."""
+    path = out / TRIAL
+    settings = trial.model_dump(mode="json")
+    if path.exists():
+        there = read_json(path)
+        if there["id"] != trial_id:
+            raise InputError(
+                f"{out} holds another trial: {_difference(there, settings, store)}. "
+                "Choose another --out, or start it with the same settings to go on with it."
+            )
+        return
+    if any(p.name != ".lock" and p.suffix != ".tmp" for p in out.iterdir()):
+        raise InputError(f"{out} is not empty and holds no run. Choose another --out.")
+    write_json(
+        path,
+        {
+            "id": trial_id,
+            "trial": settings,
+            "store": {
+                "path": str(store.folder.resolve()),
+                "fingerprint": store.manifest["fingerprint"],
+            },
+            "device": str(device),
+            "versions": {
+                "mimic_reg": __version__,
+                "code": code_version(),
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "cuda": torch.version.cuda,
+            },
+        },
+    )
+
+
+def _difference(there: dict[str, Any], settings: dict[str, Any], store: Store) -> str:
+    """The first setting in which two trials differ, as text."""
+    if there["store"]["fingerprint"] != store.manifest["fingerprint"]:
+        return "it was trained on another store"
+    old, new = _flat(there["trial"]), _flat(settings)
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            return f"its {name} is {old.get(name)!r}, not {new.get(name)!r}"
+    raise AssertionError("equal trials have equal ids")
+
+
+def _flat(settings: Any, path: str = "") -> dict[str, Any]:
+    """Nested settings by dotted names."""
+    items = dict(enumerate(settings)) if isinstance(settings, list) else settings
+    if not isinstance(items, dict) or not items:
+        return {path: settings}
+    flat: dict[str, Any] = {}
+    for key, value in items.items():
+        flat |= _flat(value, f"{path}.{key}" if path else str(key))
+    return flat
+
+
+def code_version() -> str | None:
+    """The git commit of this code, with "+changes" if files differ from it; None without git."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        commit, changes = (
+            subprocess.run(
+                ["git", "-C", str(root), *arguments],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+            ).stdout.strip()
+            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+changes" if changes else "")
+
+
+def _prepare(
+    trial: Trial, store: Store, out: Path, progress: Progress, device: torch.device
+) -> tuple[Trainer, dict[str, Samples]]:
+    """The trainer of a trial, and the samples of all splits."""
+    task = tasks.get(trial.task)
+    samples = load(store, task, normalizer=trial.training.normalizer, device=device)
+    kept = _supervised(trial, store, task, samples["train"])
+    _check_labels(task, {**samples, "train": kept})
+    streams = Streams(trial.seed, task.name)
+    ((name, settings),) = trial.model.entry().items()
+    model = models.create(name, task.num_outputs, generator=streams.init(), **settings)
+    trainer = Trainer(
+        model,
+        regularisers.compose([r.entry() for r in trial.regularisers]),
+        kept,
+        samples["val"],
+        num_outputs=task.num_outputs,
+        selected_by=task.score,
+        training=trial.training,
+        streams=streams,
+        folder=out,
+        progress=progress,
+    )
+    return trainer, samples
+
+
+def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Samples:
+    """The training samples that the supervision level keeps."""
+    if trial.supervision == 1:
+        return train
+    keys = ["subject_id", "icustay_id", "period_length", *task.labels]
+    table = store.scan(f"tasks/{task.name}.parquet").filter(pl.col("split") == "train")
+    return train.keep(
+        select(
+            table.select(keys).collect(),
+            task.labels,
+            task.target,
+            level=trial.supervision,
+            seed=trial.seed,
+            unit=trial.supervision_unit,
+        )
+    )
+
+
+def _check_labels(task: Task, samples: dict[str, Samples]) -> None:
+    """Refuse what cannot be learned or selected by, before hours are spent on it."""
+    for split in ("train", "val"):
+        label = samples[split].label.cpu().numpy()
+        if task.target == "regression":
+            continue
+        shape = (len(label), task.num_outputs)
+        found = score(task.target, label, np.full(shape, 1 / shape[1]), labels=task.labels)
+        if split == "train":
+            one_class = (
+                len(np.unique(label)) == 1
+                if task.target == "multiclass"
+                else ((label == label[0]).all(0)).all()
+            )
+            if one_class:
+                raise InputError(
+                    f"All {len(label)} training samples of {task.name} have the same label: "
+                    "nothing can be learned. Use a larger cohort or supervision level."
+                )
+        elif found[task.score].value is None:
+            raise InputError(
+                f"The validation score {task.score} of {task.name} is undefined: "
+                f"{found[task.score].reason}. Without it no checkpoint can be selected; use a "
+                "larger cohort."
+            )
+
+
+@contextmanager
+def _stopping(trainer: Trainer) -> Iterator[None]:
+    """Turn the first Ctrl-C into a checkpoint and a clean end; a second one acts as ever."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        trainer.interrupted = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _evaluate(
+    trainer: Trainer, samples: dict[str, Samples], task: Task, out: Path
+) -> dict[str, dict[str, Score]]:
+    """Predict validation and test with the best model; write predictions and scores."""
+    trainer.load_best()
+    assert trainer.best is not None
+    scores = {}
+    for split, name in EVALUATED.items():
+        predictions = trainer.predict(samples[split])
+        _write_predictions(out / f"predictions_{name}.parquet", samples[split], predictions)
+        scores[name] = score(
+            task.target,
+            samples[split].label.cpu().numpy(),
+            predictions,
+            samples[split].subject,
+            labels=task.labels,
+            num_replicates=NUM_REPLICATES,
+        )
+    write_json(
+        out / SCORES,
+        {
+            "trial": read_json(out / TRIAL)["id"],
+            "best_epoch": trainer.best.epoch,
+            "selected_by": task.score,
+            "num_samples": {name: len(samples[s]) for s, name in EVALUATED.items()},
+            "interval": {"coverage": 0.95, "resampled": "subjects", "drawn": NUM_REPLICATES},
+            "scores": {
+                split: {name: asdict(s) for name, s in of_split.items()}
+                for split, of_split in scores.items()
+            },
+        },
+    )
+    return scores
+
+
+def _write_predictions(path: Path, samples: Samples, predictions: np.ndarray) -> None:
+    """Rows of the task's sample table with their predictions; atomically, without any id."""
+    columns = {f"p{c}": predictions[:, c] for c in range(predictions.shape[1])}
+    frame = pl.DataFrame({"row": samples.row, **columns}).sort("row")
+    temporary = path.with_suffix(".tmp")
+    frame.write_parquet(temporary)
+    temporary.replace(path)

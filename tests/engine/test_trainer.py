@@ -1,0 +1,268 @@
+"""The training loop: what a step is, what a checkpoint holds, what stops a fit."""
+
+import re
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+
+import mimic_reg.engine.trainer as engine
+from mimic_reg import models
+from mimic_reg.config import Training, module_names
+from mimic_reg.engine.checkpoint import load_state
+from mimic_reg.engine.recorder import read_history
+from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY, Trainer, make_optimizer
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.evaluation.scores import score
+from mimic_reg.models.base import loss_of
+from mimic_reg.regularisers.base import Composite, Regulariser
+from mimic_reg.samples import load
+from mimic_reg.seeds import Streams
+from mimic_reg.storage import Store
+from mimic_reg.tasks.base import Task
+from tests.engine.methods import Busy, Killed, KilledAt, Poison, Spy, StopsAfter
+from tests.engine.test_checkpoint import same
+from tests.stores import write_store
+
+TASK = Task("decompensation", "binary", ("y",), "auroc")
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    folder = write_store(tmp_path_factory.mktemp("store"), num_subjects=25, hours=(20, 26))
+    return load(Store.open(folder), TASK, normalizer="fitted")
+
+
+def build(samples, folder, *methods, seed=0, selected_by="auroc", seconds=300.0, **training):
+    folder.mkdir(exist_ok=True)
+    streams = Streams(seed, "decompensation")
+    settings = {"max_epochs": 3, "epoch_steps": 7, "batch_size": 16, **training}
+    return Trainer(
+        models.create("lstm", 1, generator=streams.init(), units=4),
+        Composite(methods),
+        samples["train"],
+        samples["val"],
+        num_outputs=1,
+        selected_by=selected_by,
+        training=Training(**settings),
+        streams=streams,
+        folder=folder,
+        checkpoint_seconds=seconds,
+    )
+
+
+def history(folder):
+    return [{k: v for k, v in r.items() if k != "cost"} for r in read_history(folder / HISTORY)]
+
+
+def final(trainer):
+    state = trainer.state_dict_of_the_end
+    return {k: v for k, v in state.items() if k != "recorder"}
+
+
+def run(trainer):
+    status = trainer.run()
+    trainer.state_dict_of_the_end = load_state(trainer.folder / CHECKPOINT)
+    return status
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(samples, tmp_path_factory):
+    trainer = build(samples, tmp_path_factory.mktemp("run"), Busy())
+    assert run(trainer) == "finished"
+    return trainer
+
+
+@pytest.mark.parametrize("seconds", [0.0, 300.0], ids=["saved every step", "saved every epoch"])
+@pytest.mark.parametrize("step", [1, 5, 7, 8, 14, 18, 21])
+def test_killed_at_any_step_ends_as_the_uninterrupted(
+    samples, uninterrupted, tmp_path, step, seconds
+):
+    with pytest.raises(Killed):
+        build(samples, tmp_path, Busy(), KilledAt(step), seconds=seconds).run()
+    resumed = build(samples, tmp_path, Busy(), Regulariser(), seconds=seconds)
+    assert run(resumed) == "finished"
+    expected = final(uninterrupted)
+    got = final(resumed)
+    got["method"] = {"0": got["method"]["0"]}
+    assert same(got, expected)
+    assert history(tmp_path) == history(uninterrupted.folder)
+    best, expected_best = load_state(tmp_path / BEST), load_state(uninterrupted.folder / BEST)
+    assert same(best["model"], expected_best["model"])
+
+
+@pytest.mark.parametrize("step", [1, 6, 7, 10])
+def test_interrupted_after_any_step_ends_as_the_uninterrupted(
+    samples, uninterrupted, tmp_path, step
+):
+    trainer = build(samples, tmp_path, Busy())
+    tick = trainer.method.tick
+
+    def interrupt(event, fit):
+        tick(event, fit)
+        trainer.interrupted |= event == "step" and fit.step == step
+
+    trainer.method.tick = interrupt
+    assert run(trainer) == "interrupted"
+    assert trainer.fit.step == step
+    resumed = build(samples, tmp_path, Busy())
+    assert run(resumed) == "finished"
+    assert same(final(resumed), final(uninterrupted))
+    assert history(tmp_path) == history(uninterrupted.folder)
+
+
+def test_interrupted_during_validation_loses_nothing(samples, uninterrupted, tmp_path):
+    trainer = build(samples, tmp_path, Busy())
+    trainer.progress.note = lambda text: setattr(trainer, "interrupted", True)
+    assert run(trainer) == "interrupted"
+    assert (trainer.fit.epoch, trainer.fit.step) == (1, 7)
+    resumed = build(samples, tmp_path, Busy())
+    assert run(resumed) == "finished"
+    assert same(final(resumed), final(uninterrupted))
+
+
+def test_a_step_is_that_of_a_bare_loop(samples, tmp_path):
+    trainer = build(samples, tmp_path, max_epochs=2)
+    run(trainer)
+    streams = Streams(0, "decompensation")
+    model = models.create("lstm", 1, generator=streams.init(), units=4)
+    optimizer = make_optimizer(model, Training())
+    steps = [
+        index
+        for number in range(2)
+        for index in samples["train"].training_order(16, streams.batches(number)).split(16)
+    ]
+    for index in steps[:14]:
+        batch = samples["train"].gather(index)
+        optimizer.zero_grad()
+        loss_of("binary", model(batch.x, batch.lengths), batch.y).mean().backward()
+        optimizer.step()
+    assert same(dict(model.state_dict()), load_state(tmp_path / CHECKPOINT)["model"])
+
+
+def test_ticks_come_in_order(uninterrupted):
+    calls = uninterrupted.method.members[0].calls
+    assert calls[:9] == [
+        ("epoch_start", 0, 0, False),
+        *(("step", 0, s, False) for s in range(1, 8)),
+        ("epoch_end", 0, 7, True),
+    ]
+    assert calls[9] == ("epoch_start", 1, 7, True)
+    assert len(calls) == 3 * 9
+
+
+def test_methods_share_weights_and_batches_over_two_passes(samples, tmp_path):
+    spies = Spy(), Spy(), Spy()
+    for spy, methods, seed in zip(spies, [[], [Busy()], []], [0, 0, 1], strict=True):
+        trainer = build(
+            samples,
+            tmp_path / str(id(spy)),
+            spy,
+            *methods,
+            seed=seed,
+            epoch_steps=None,
+            max_epochs=2,
+        )
+        trainer.run()
+        assert trainer.fit.step == 2 * trainer.pass_steps
+    plain, busy, other_seed = spies
+    assert plain.indices == busy.indices
+    assert same(plain.start, busy.start)
+    assert plain.indices != other_seed.indices
+    assert not same(plain.start, other_seed.start)
+    half = len(plain.indices) // 2
+    first, second = (list(chain(*p)) for p in (plain.indices[:half], plain.indices[half:]))
+    assert sorted(first) == sorted(second) == list(range(len(samples["train"])))
+    assert first != second
+
+
+def test_the_best_validation_score_is_what_is_kept(samples, tmp_path):
+    trainer = build(samples, tmp_path, Busy(), max_epochs=5, learning_rate=0.05)
+    run(trainer)
+    rows = [r for r in history(tmp_path) if r["event"] == "epoch"]
+    values = [r["validation"]["auroc"] for r in rows]
+    assert trainer.best.epoch == values.index(max(values))  # the first best wins ties
+    assert rows[-1]["best_epoch"] == trainer.best.epoch
+    trainer.load_best()
+    label = samples["val"].label.numpy()
+    assert score("binary", label, trainer.predict(samples["val"]))["auroc"].value == max(values)
+
+
+def test_lower_is_better_where_it_is(samples, tmp_path):
+    trainer = build(samples, tmp_path, selected_by="brier")
+    run(trainer)
+    values = [r["validation"]["brier"] for r in history(tmp_path) if r["event"] == "epoch"]
+    assert trainer.best.epoch == values.index(min(values))
+    assert trainer.best.score == -min(values)
+
+
+def test_prediction_is_in_the_order_of_the_samples_and_changes_nothing(samples, uninterrupted):
+    before = {n: p.clone() for n, p in uninterrupted.model.state_dict().items()}
+    predictions = uninterrupted.predict(samples["test"])
+    assert same(before, dict(uninterrupted.model.state_dict()))
+    assert (predictions == uninterrupted.predict(samples["test"])).all()
+    for i in (0, 3, len(samples["test"]) - 1):
+        batch = samples["test"].gather(torch.tensor([i]))
+        with torch.no_grad():
+            alone = uninterrupted.model(batch.x, batch.lengths).sigmoid()
+        assert predictions[i, 0] == pytest.approx(alone.item(), abs=1e-6)
+
+
+def test_a_method_can_end_the_fit(samples, tmp_path):
+    trainer = build(samples, tmp_path, StopsAfter(1), max_epochs=9)
+    assert run(trainer) == "finished"
+    assert trainer.fit.epoch == 2
+    assert history(tmp_path)[-1]["stop_reason"] == "enough"
+    again = build(samples, tmp_path, StopsAfter(1), max_epochs=9)
+    assert again.run() == "finished"
+    assert again.fit.step == 14
+
+
+@pytest.mark.parametrize("seconds", [0.0, 300.0])
+def test_a_loss_that_is_not_a_number_stops_before_a_checkpoint_is_lost(samples, tmp_path, seconds):
+    with pytest.raises(MimicRegError, match=r"loss became nan .* diverged"):
+        build(samples, tmp_path, Poison(10), seconds=seconds).run()
+    state = load_state(tmp_path / CHECKPOINT)
+    assert all(value.isfinite().all() for value in state["model"].values())
+    assert history(tmp_path)[-1]["event"] == "failed"
+
+
+def test_an_undefined_validation_score_is_said(samples, tmp_path):
+    negatives = (samples["val"].label[:, 0] == 0).nonzero()[:, 0].numpy()
+    one_class = {**samples, "val": samples["val"].keep(negatives)}
+    with pytest.raises(InputError, match=r"auroc is undefined: all .* = 0"):
+        build(one_class, tmp_path).run()
+
+
+def test_history_is_monitored(uninterrupted):
+    rows = read_history(uninterrupted.folder / HISTORY)
+    steps = [r for r in rows if r["event"] == "steps"]
+    assert [r["step"] for r in steps] == [7, 14, 21]
+    for row in steps:
+        assert row["gradient_norm"] > row["applied_gradient_norm"] > 0
+        assert row["recorded"]["noise"] > 0
+        assert row["cost"]["seconds_per_step"] > 0
+    epochs = [r for r in rows if r["event"] == "epoch"]
+    assert [r["epoch"] for r in epochs] == [0, 1, 2]
+    assert epochs[0]["cost"]["peak_memory_bytes"] > 1e6
+    assert epochs[0]["loss"] == pytest.approx(steps[0]["loss"])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "adagrad"])
+def test_optimisers(samples, tmp_path, optimizer):
+    trainer = build(samples, tmp_path, optimizer=optimizer, max_epochs=1)
+    assert type(trainer.optimizer).__name__.lower() == optimizer
+    assert run(trainer) == "finished"
+
+
+def test_batches_of_similar_lengths(samples, tmp_path):
+    trainer = build(samples, tmp_path, by_length=True, max_epochs=1)
+    assert run(trainer) == "finished"
+
+
+def test_the_engine_names_no_task_model_or_method():
+    source = Path(engine.__file__).read_text("utf-8")
+    for package in ("tasks", "models", "regularisers"):
+        for name in module_names(f"mimic_reg.{package}"):
+            assert not re.search(rf"\b{name}\b", source), name
