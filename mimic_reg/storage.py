@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow.parquet as pq
 import xxhash
 
 from mimic_reg.errors import InputError, MimicRegError
@@ -137,6 +138,28 @@ class Workspace:
     def clear(self) -> None:
         """Remove everything."""
         shutil.rmtree(self.folder)
+
+
+class TableWriter:
+    """Parquet tables of a folder that grow by a row group with every `write`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.writers: dict[str, pq.ParquetWriter] = {}
+
+    def write(self, name: str, frame: pl.DataFrame) -> None:
+        """Append `frame` to the table `name`."""
+        table = frame.to_arrow()
+        if name not in self.writers:
+            self.writers[name] = pq.ParquetWriter(
+                self.folder / name, table.schema, compression="zstd", compression_level=1
+            )
+        self.writers[name].write_table(table)
+
+    def close(self) -> None:
+        """Complete all tables."""
+        for writer in self.writers.values():
+            writer.close()
 
 
 def publish(store: Path, files: dict[str, Path], manifest: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ groups ("OTHER" for what it does not tell apart); an age can differ in its last 
 files (no measurement) or without a diagnosis are not there: no task uses them.
 """
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import polars as pl
 import xxhash
 
 from mimic_reg import __version__
+from mimic_reg.clinical.events import add_counts
 from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, within_stay
 from mimic_reg.clinical.normalizers import normalizers
 from mimic_reg.errors import InputError
@@ -26,6 +26,7 @@ from mimic_reg.sources.benchmark_files import (
     KIND,
     MULTITASK,
     ROOT,
+    TASK_FOLDERS,
     Folders,
     find_folders,
 )
@@ -41,6 +42,7 @@ from mimic_reg.sources.benchmark_folders import (
 from mimic_reg.storage import (
     MANIFEST,
     Store,
+    TableWriter,
     Workspace,
     check_target,
     disk_errors,
@@ -51,8 +53,6 @@ from mimic_reg.storage import (
     recover,
     write_json,
 )
-
-_TABLES = ("episodes", "episode_texts", "hourly")
 
 
 def import_benchmark(folder: Path, out: Path, progress: Progress | None = None) -> Store:
@@ -140,34 +140,33 @@ class _Import:
         self, folder: Path, stays: pl.DataFrame
     ) -> tuple[pl.DataFrame, dict[str, Any]]:
         """Episodes and hourly arrays by ranges of stays; each stay's first measurement, counts."""
-        for name in _TABLES:
-            (folder / name).mkdir()
+        writer = TableWriter(folder)
         firsts = []
+        counts: dict[str, Any] = {}
         self.progress.stage("episodes", stays.height, "stays")
-        for number, part in enumerate(stays.sort("icustay_id").iter_slices(FILES_AT_ONCE)):
+        for part in stays.sort("icustay_id").iter_slices(FILES_AT_ONCE):
             episodes, texts = read_episodes(part)
             known = part.filter(pl.col("los_hours").is_not_null())
-            hourly = build_hourly(episodes, known)
-            for name, table in zip(_TABLES, (episodes, texts, hourly), strict=True):
-                table.write_parquet(folder / name / f"{number:05}.parquet")
+            writer.write("episodes.parquet", episodes)
+            writer.write("episode_texts.parquet", texts)
+            writer.write("hourly.parquet", build_hourly(episodes, known))
+            counts = add_counts(counts, _count_episodes(episodes))
             inside = within_stay(pl.col("hours"), pl.col("los_hours"))
             used = episodes.join(known.select("icustay_id", "los_hours"), on="icustay_id")
             firsts.append(
                 used.filter(inside).group_by("icustay_id").agg(first_event_hours=pl.min("hours"))
             )
             self.progress.advance(part.height)
-        for name in _TABLES:
-            pl.scan_parquet(folder / name / "*.parquet").sink_parquet(
-                folder / f"{name}.parquet", compression="zstd", compression_level=1
-            )
-            shutil.rmtree(folder / name)
-        return pl.concat(firsts), _count_episodes(folder / "episodes.parquet")
+        writer.close()
+        return pl.concat(firsts), counts
 
 
 def _fingerprint_of_paths(found: Folders, episodes: list[Episode]) -> str:
     """Changes with any file's size or time."""
     paths = [path for e in episodes for path in (e.facts, e.timeseries)]
-    paths += sorted(found.base.glob("*/*listfile.csv"))
+    for task in found.tasks:
+        paths += sorted((found.base / TASK_FOLDERS[task]).glob("*listfile.csv"))
+        paths += sorted((found.base / TASK_FOLDERS[task]).glob("*/listfile.csv"))
     states = [(str(p), (s := p.stat()).st_size, s.st_mtime_ns) for p in paths]
     return xxhash.xxh3_128_hexdigest(repr((states, found.tasks, __version__)).encode())
 
@@ -195,16 +194,12 @@ def _stays_table(stays: pl.DataFrame) -> pl.DataFrame:
     return stays.with_columns(unknown).select(STAYS.names()).cast(STAYS).sort("icustay_id")
 
 
-def _count_episodes(path: Path) -> dict[str, Any]:
-    episodes = pl.scan_parquet(path)
-    counts = episodes.select(pl.len(), pl.col(VARIABLES).count(), pl.col("icustay_id").n_unique())
-    row = counts.collect().row(0, named=True)
-    texts = episodes.select("^Glascow.*$").collect()
+def _count_episodes(episodes: pl.DataFrame) -> dict[str, Any]:
     return {
-        "stays": row["icustay_id"],
-        "rows": row["len"],
-        "cells": {name: row[name] for name in VARIABLES},
-        "unknown_categories": count_unknown_categories(texts),
+        "stays": episodes["icustay_id"].n_unique(),
+        "rows": episodes.height,
+        "cells": episodes.select(pl.col(VARIABLES).count()).row(0, named=True),
+        "unknown_categories": count_unknown_categories(episodes),
     }
 
 

@@ -88,12 +88,11 @@ def verify_published(store: Store, progress: Progress | None = None) -> Publishe
         )
     progress = progress or Silent()
     begin = time.perf_counter()
-    published = pl.read_parquet(resource("published_hashes.parquet").read_bytes()).cast(
-        {name: STAYS[name] for name in ("subject_id", "episode")}
-    )
     ours = hash_store(store, progress)
-    joined = published.rename({"md5": "expected", "partition": "expected_partition"}).join(
-        ours, on=_KEYS, how="full", coalesce=True, maintain_order="left_right"
+    joined = (
+        published_hashes()
+        .rename({"md5": "expected", "partition": "expected_partition"})
+        .join(ours, on=_KEYS, how="full", coalesce=True, maintain_order="left_right")
     )
     same = (pl.col("md5") == pl.col("expected")) & (
         pl.col("partition") == pl.col("expected_partition")
@@ -112,6 +111,12 @@ def verify_published(store: Store, progress: Progress | None = None) -> Publishe
     progress.done(took)
     kinds = {kind: _count(stays.filter(files=kind)) for kind in (IN_HOSPITAL_MORTALITY, WHOLE_STAY)}
     return PublishedReport(kinds, took, stays.filter(pl.col("outcome") != "matching"))
+
+
+def published_hashes() -> pl.DataFrame:
+    """files, subject_id, episode, partition, md5 of all that was published."""
+    table = pl.read_parquet(resource("published_hashes.parquet").read_bytes())
+    return table.cast({name: STAYS[name] for name in ("subject_id", "episode")})
 
 
 def _count(stays: pl.DataFrame) -> Comparison:
