@@ -115,6 +115,142 @@ def extract(
         out.print(f"Prove it: mimic-reg verify {escape(str(store))} --published")
 
 
+@app.command()
+def verify(
+    store: StoreArgument,
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Against the hashes published for the full MIMIC-III."),
+    ] = False,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Against output folders of the reference code (root/ and task folders).",
+            metavar="DIR",
+        ),
+    ] = None,
+    details: Annotated[
+        Path | None,
+        typer.Option(help="Write what differs, stay by stay, to a CSV file.", metavar="FILE"),
+    ] = None,
+) -> None:
+    """Prove that a store is intact, and that its cohorts are the published ones.
+
+    Without an option: the store's files against the hashes in its manifest. Exit code 1 where
+    something differs.
+    """
+    from mimic_reg.sources import benchmark
+    from mimic_reg.storage import Store
+
+    opened = Store.open(store)
+    changed = opened.changed_files()
+    if changed:
+        raise MimicRegError(
+            f"{store}: {', '.join(changed)} changed since it was written. Extract it again."
+        )
+    out.print(f"{len(opened.manifest['files'])} files of the store are as they were written.")
+    same = True
+    with progress(err) as shown:
+        if published:
+            report = benchmark.verify_published(opened, shown)
+            _print_published(report)
+            _write_details(report.stays, details)
+            same &= report.identical
+        if against:
+            found = benchmark.compare(opened, against, shown)
+            _print_comparison(found)
+            _write_details(found.differences, details)
+            same &= found.identical
+    raise typer.Exit(0 if same else 1)
+
+
+def _print_published(report: Any) -> None:
+    names = {
+        "in_hospital_mortality": "in-hospital mortality (first 48 h)",
+        "whole_stay": "other tasks (whole stay)",
+    }
+    rows = [
+        [names[kind], c.matching, c.differing, c.unpublished, c.absent]
+        for kind, c in report.kinds.items()
+    ]
+    columns = ["time series", "published ones", "differing", "not published", "not in this cohort"]
+    out.print(table("Beside the hashes published in 2019", columns, rows))
+    if not report.identical:
+        out.print("This is NOT the published benchmark: see the columns above.")
+    elif all(c.complete for c in report.kinds.values()):
+        out.print("This is the published benchmark: every file, and no other.")
+    else:
+        out.print("Every time series of this cohort is the published one, to the hash.")
+
+
+def _print_comparison(report: Any) -> None:
+    files = ", ".join(f"{folder} {count:,}" for folder, count in report.files.items())
+    out.print(f"Compared time series: {files or 'none'}.")
+    samples = ", ".join(f"{folder} {count:,}" for folder, count in report.samples.items())
+    out.print(f"Compared samples: {samples or 'none'}.")
+    if report.absent:
+        out.print(f"Not there to compare with: {', '.join(report.absent)}.")
+    if report.unknown:
+        out.print(f"There, but not in the store: {', '.join(report.unknown)}.")
+    rows = [
+        [folder, kind, channel or "", stays, count]
+        for folder, kind, channel, stays, count in report.summary().iter_rows()
+    ]
+    if rows:
+        out.print(table("What differs", ["folder", "kind", "channel", "stays", "count"], rows))
+    out.print("The same." if report.identical else "NOT the same.")
+
+
+def _write_details(frame: Any, path: Path | None) -> None:
+    if path:
+        frame.write_csv(path)
+        path.chmod(0o600)
+        out.print(f"Wrote {frame.height:,} rows to {escape(str(path))}: it holds ids of stays.")
+
+
+@app.command()
+def export_benchmark(
+    store: StoreArgument,
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder for the files; new or empty.", metavar="DIR")
+    ],
+) -> None:
+    """Write a store as the reference code's own files, to the letter."""
+    from mimic_reg.sources import benchmark
+    from mimic_reg.storage import Store
+
+    with progress(err) as shown:
+        written = benchmark.export(Store.open(store), folder, shown)
+    rows = [
+        [name, count, written.samples.get(name.replace("-", "_"), "")]
+        for name, count in written.files.items()
+    ]
+    out.print(table("Written", ["folder", "files", "samples"], rows))
+    out.print(f"Wrote {escape(str(written.folder))} in {written.seconds:,.1f} s.")
+
+
+@app.command()
+def import_benchmark(
+    folder: Annotated[
+        Path, typer.Argument(help="Output of the reference code: root/ and its task folders.")
+    ],
+    store: Annotated[
+        Path, typer.Option("--out", help="The store to write: a folder.", metavar="STORE")
+    ],
+) -> None:
+    """Build a store from folders that the reference code wrote, without the raw tables.
+
+    What those files do not hold (times of admission and death, diagnoses) is empty in the store.
+    """
+    from mimic_reg.sources import benchmark
+    from mimic_reg.storage import read_json
+
+    with progress(err) as shown:
+        opened = benchmark.import_benchmark(folder, store, shown)
+    _print_samples(read_json(opened.path("audit.json")))
+    out.print(f"Wrote {escape(str(store))}.")
+
+
 def _print_audit(audit: dict[str, Any]) -> None:
     flow = [[s["step"], s["stays"], s["admissions"], s["subjects"]] for s in audit["cohort_flow"]]
     out.print(table("Cohort", ["after", "stays", "admissions", "subjects"], flow))
@@ -130,12 +266,7 @@ def _print_audit(audit: dict[str, Any]) -> None:
     rows = [[text, *(audit["events"][n][fate] for n in names)] for fate, text in fates.items()]
     out.print(table("Event rows", ["", *names], rows))
     _print_values(audit)
-    rows = [
-        [f"{task}, {split}", c["samples"], c["stays"], _positives(c.get("positives"))]
-        for task, splits in audit["samples"].items()
-        for split, c in splits.items()
-    ]
-    out.print(table("Samples", ["task, split", "samples", "stays", "positives"], rows))
+    _print_samples(audit)
     if audit["published"] is None:
         out.print("The source is not the full MIMIC-III v1.4: no published sizes to compare with.")
         return
@@ -144,6 +275,15 @@ def _print_audit(audit: dict[str, Any]) -> None:
         for p in audit["published"]
     ]
     out.print(table("Beside the published sizes", ["", "published", "ours", ""], pairs))
+
+
+def _print_samples(audit: dict[str, Any]) -> None:
+    rows = [
+        [f"{task}, {split}", c["samples"], c["stays"], _positives(c.get("positives"))]
+        for task, splits in audit["samples"].items()
+        for split, c in splits.items()
+    ]
+    out.print(table("Samples", ["task, split", "samples", "stays", "positives"], rows))
 
 
 def _print_values(audit: dict[str, Any]) -> None:

@@ -85,6 +85,26 @@ def test_a_failure_is_exit_code_1(tmp_path, raw):
     assert "Failed: Another run is writing to" in result.stderr
 
 
+def test_verify_export_and_import(tmp_path, raw):
+    store, folder = tmp_path / "store", tmp_path / "csv"
+    mimic_reg("extract", "--source", raw, "--out", store)
+    assert "14 files of the store are as they were written" in mimic_reg("verify", store).stdout
+    wrong = mimic_reg("verify", store, "--published", "--details", tmp_path / "differing.csv")
+    assert wrong.returncode == 1  # made-up patients are not the published ones
+    assert "NOT the published benchmark" in wrong.stdout
+    assert (tmp_path / "differing.csv").stat().st_mode & 0o077 == 0
+    written = mimic_reg("export-benchmark", store, "--out", folder)
+    assert written.returncode == 0
+    assert "multitask" in written.stdout
+    same = mimic_reg("verify", store, "--against", folder)
+    assert (same.returncode, same.stdout.splitlines()[-1]) == (0, "The same.")
+    assert mimic_reg("import-benchmark", folder, "--out", tmp_path / "again").returncode == 0
+    (store / "stays.parquet").unlink()
+    broken = mimic_reg("verify", store)
+    assert broken.returncode == 1
+    assert "stays.parquet changed since it was written" in broken.stderr
+
+
 def test_nothing_of_a_patient_is_printed(tmp_path, raw):
     result = mimic_reg("extract", "--source", raw, "--out", tmp_path / "store")
     for identifier in ("200007", "100007", "10011", "2130-05-01"):

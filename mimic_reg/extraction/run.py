@@ -16,18 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pyarrow.parquet as pq
 import xxhash
 
 from mimic_reg import __version__, tasks
 from mimic_reg.clinical import events as ev
 from mimic_reg.clinical.episodes import build_episodes
 from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, within_stay
+from mimic_reg.clinical.normalizers import normalizers
 from mimic_reg.clinical.stays import select_diagnoses, select_stays
 from mimic_reg.errors import InputError
 from mimic_reg.extraction.audit import audit, count_episodes
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
-from mimic_reg.extraction.normalizers import normalizers
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.schema import ID, SCHEMA_VERSION, STAYS
 from mimic_reg.sources.mimic3 import (
@@ -41,6 +40,7 @@ from mimic_reg.sources.mimic3 import (
 from mimic_reg.storage import (
     MANIFEST,
     Store,
+    TableWriter,
     Workspace,
     check_target,
     disk_errors,
@@ -308,7 +308,7 @@ class _Run:
 
     def _episodes(self, folder: Path, stays: pl.DataFrame) -> dict[str, Any]:
         """Episodes and hourly arrays, bucket by bucket; also each stay's first measurement."""
-        writer = _Writer(folder)
+        writer = TableWriter(folder)
         counts: dict[str, Any] = {}
         firsts = []
         for (_,), own in self._buckets().partition_by("bucket", as_dict=True).items():
@@ -384,23 +384,3 @@ class _Counts:
     def total(self) -> pl.DataFrame:
         keys = ("subject_id", "hadm_id", "icustay_id")
         return pl.concat(self.parts).group_by(keys).agg(pl.col("rows").sum())
-
-
-class _Writer:
-    """Parquet files that grow by a row group a bucket."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.writers: dict[str, pq.ParquetWriter] = {}
-
-    def write(self, name: str, frame: pl.DataFrame) -> None:
-        table = frame.to_arrow()
-        if name not in self.writers:
-            self.writers[name] = pq.ParquetWriter(
-                self.folder / name, table.schema, compression="zstd", compression_level=1
-            )
-        self.writers[name].write_table(table)
-
-    def close(self) -> None:
-        for writer in self.writers.values():
-            writer.close()

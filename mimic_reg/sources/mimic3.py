@@ -111,7 +111,8 @@ def find_tables(source: Path) -> dict[str, Table]:
 def _open_table(name: str, path: Path) -> Table:
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty. Download it again and compare its SHA-256.")
-    with _opened(path) as file:
+    with path.open("rb") as raw:
+        file = _unpacked(raw) if path.suffix.lower() == ".gz" else raw
         line = _guarded(path, lambda: file.readline(_MAX_LINE))
     text = line.decode("utf-8", errors="replace").removeprefix("\ufeff").strip("\r\n")
     header = tuple(c.strip().lower() for c in next(csv.reader([text]), []))
@@ -128,10 +129,6 @@ def _open_table(name: str, path: Path) -> Table:
     if len(set(header)) < len(header):
         raise InputError(f"{path}, line 1: a column name stands twice. Remove one of the columns.")
     return table
-
-
-def _opened(path: Path) -> IO[bytes]:
-    return _unpacked(path.open("rb")) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 def _unpacked(file: Any) -> IO[bytes]:
