@@ -9,10 +9,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils import skip_init
 
 from mimic_reg.errors import InputError
 from mimic_reg.tasks.base import Target
+
+LSTM_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # torch's names, in its order
 
 
 class Site(nn.Sequential):
@@ -57,9 +58,14 @@ class Model(nn.Module):
         """The sites, in the order in which data passes them."""
         return [module for module in self.modules() if isinstance(module, Site)]
 
+    def fill_sites(self, make: Callable[[int], nn.Module]) -> None:
+        """Append `make(dim)` to every site."""
+        for site in self.sites:
+            site.append(make(site.dim))
+
 
 class Recurrence(nn.Module):
-    """A one-layer LSTM, in one or two directions, that returns its last states.
+    """A bidirectional one-layer LSTM that returns its last states.
 
     Methods that change the recurrence replace this module by one that owns the same `lstm`, so the
     parameters and their names stay.
@@ -70,17 +76,50 @@ class Recurrence(nn.Module):
         self.lstm = lstm
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T, F) -> (B, directions x H): the state after each direction's last valid hour."""
-        lengths = lengths.cpu()
-        shortest, longest = int(lengths.min()), int(lengths.max())
-        if shortest == longest:  # nothing to mask: packing would only cost time
-            _, (state, _) = self.lstm(x[:, :longest])
-        else:
-            packed = nn.utils.rnn.pack_padded_sequence(
-                x[:, :longest], lengths, batch_first=True, enforce_sorted=False
-            )
-            _, (state, _) = self.lstm(packed)
-        return torch.cat(tuple(state), dim=-1)
+        """(B, T, F) -> (B, 2H)."""
+        return recur(self.lstm, x, lengths)
+
+
+def recur(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
+    """(B, T, F) -> (B, 2H): the state of each direction after the last hour that it reads."""
+    longest = int(lengths.max())
+    x = x[:, :longest]
+    if x.device.type == "cpu":
+        return last_states(lstm, x, lengths)
+    if int(lengths.min()) == longest:
+        _, (state, _) = lstm(x)
+    else:
+        packed = nn.utils.rnn.pack_padded_sequence(
+            x, lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        _, (state, _) = lstm(packed)
+    return torch.cat(tuple(state), dim=1)
+
+
+def last_states(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
+    """What a packed bidirectional LSTM ends with, (B, T, F) -> (B, 2H), without packing.
+
+    Padding stands at the end, so either direction passes a sample's valid hours first, once the
+    backward one reads them reversed, and its state is picked there. On the CPU this takes a third
+    to half of the time of packed sequences, which have no kernel in oneDNN.
+    """
+    states = []
+    samples = torch.arange(len(x), device=x.device)
+    zeros = x.new_zeros(1, len(x), lstm.hidden_size)
+    for sequence, suffix in ((x, ""), (reverse(x, lengths), "_reverse")):
+        weights = [getattr(lstm, f"{n}_l0{suffix}") for n in LSTM_WEIGHTS]
+        out, _, _ = torch.lstm(
+            sequence, (zeros, zeros), weights, True, 1, 0.0, lstm.training, False, True
+        )
+        states.append(out[samples, lengths - 1])
+    return torch.cat(states, dim=1)
+
+
+def reverse(x: Tensor, lengths: Tensor) -> Tensor:
+    """(B, T, F) with the valid hours of each sample in reverse; what follows them is anything."""
+    hours = torch.arange(x.shape[1], device=x.device)
+    source = (lengths.to(x.device)[:, None] - 1 - hours).clamp_(min=0)
+    return x.gather(1, source[..., None].expand_as(x))
 
 
 def linear(
@@ -93,8 +132,8 @@ def linear(
 
     fans: (fan_in, fan_out) where they are not (n_in, n_out)
     """
-    # skip_init: the layer's own start would draw from the global generator
-    layer: nn.Linear = skip_init(nn.Linear, n_in, n_out)  # type: ignore[no-untyped-call]
+    # on "meta", so that the layer's own start draws nothing from the global generator
+    layer = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
     glorot_uniform_(layer.weight, fans or (n_in, n_out), generator)
     nn.init.zeros_(layer.bias)
     return layer

@@ -48,12 +48,13 @@ __all__ = [
     "Event",
     "Fit",
     "Need",
-    "Options",
     "OptimizerWrapper",
+    "Options",
     "Predict",
     "Regulariser",
     "Step",
     "differentiation",
+    "draw_keep",
     "require",
     "trainable",
 ]
@@ -76,7 +77,8 @@ class Fit:
     epoch:           0-based, of the epoch under way
     step:            optimiser steps done since the fit began
     score:           the latest validation score, larger is better; None before the first
-    started:         False while a method knows that no parameter has moved yet
+    started:         set to False at "epoch_end" by a method whose effect has not begun: the epoch
+                     does not count for patience; early stopping, listed last, sets it back
     stop_reason:     set by `stop`; the engine ends the fit after the epoch
     """
 
@@ -328,7 +330,7 @@ def differentiation(needs: frozenset[Need]) -> Iterator[None]:
     with ExitStack() as stack:
         if "double_backward" in needs:
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
-            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False, allow_tf32=None))
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         yield
 
@@ -341,6 +343,12 @@ def require(condition: bool, method: str, rule: str, got: object) -> None:
     """
     if not condition:
         raise InputError(f"{method}: {rule}, got {got!r}.")
+
+
+def draw_keep(like: Tensor, rate: float, generator: torch.Generator) -> Tensor:
+    """A pattern of `like`'s shape and mean 1: 0 with probability `rate`, else 1 / (1 - rate)."""
+    keep = torch.empty_like(like).bernoulli_(1 - rate, generator=generator)
+    return keep.div_(1 - rate)
 
 
 def trainable(module: nn.Module) -> list[Tensor]:

@@ -1,0 +1,59 @@
+"""The paper's LSTM (its Fig. 5): bidirectional, 256 units, the two last states to one dense layer.
+
+Reconstructed from the published counts of trainable parameters: 682,497 with one output, 694,809
+with 25. They are Keras's, which has one bias where torch has two: `bias_hh` stays zero and frozen,
+else the bias would learn at twice the rate.
+
+Shapes: B samples, T hours, F channels, H units, C outputs.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from mimic_reg.models.base import Model, Recurrence, Site, glorot_uniform_, linear
+from mimic_reg.schema import CHANNELS
+
+
+class LSTMTrunk(nn.Module):
+    """(B, T, F) -> (B, 2H): the last state of each direction; one site, behind it."""
+
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.recurrence = Recurrence(lstm)
+        self.site = Site(2 * lstm.hidden_size)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Features (B, 2H)."""
+        features: Tensor = self.site(self.recurrence(x, lengths))
+        return features
+
+
+def initialise(lstm: nn.LSTM, generator: torch.Generator) -> None:
+    """Start as Keras does: its matrices hold the four gates (i, f, g, o) side by side, as torch's.
+
+    So the Glorot limit is that of the whole input matrix (F, 4H), and the recurrent matrix (H, 4H)
+    is orthogonal as a whole, not gate by gate; the forget gate's bias is 1.
+    """
+    for name, parameter in lstm.named_parameters():
+        if name.startswith("weight_ih"):
+            fan_out, fan_in = parameter.shape
+            glorot_uniform_(parameter, (fan_in, fan_out), generator)
+        elif name.startswith("weight_hh"):
+            nn.init.orthogonal_(parameter, generator=generator)
+        else:
+            nn.init.zeros_(parameter)
+            if name.startswith("bias_ih"):
+                nn.init.ones_(parameter.data[lstm.hidden_size : 2 * lstm.hidden_size])
+            else:
+                parameter.requires_grad_(False)
+
+
+def build(
+    *, n_outputs: int, generator: torch.Generator, n_features: int = len(CHANNELS), units: int = 256
+) -> Model:
+    """The model; `units` is H, of each direction."""
+    # on "meta", so that the layer's own start draws nothing from the global generator
+    lstm = nn.LSTM(n_features, units, batch_first=True, bidirectional=True, device="meta")
+    lstm = lstm.to_empty(device="cpu")
+    initialise(lstm, generator)
+    return Model(LSTMTrunk(lstm), linear(2 * units, n_outputs, generator))
