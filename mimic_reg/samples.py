@@ -116,7 +116,7 @@ class Samples:
         units = self.units
         first = units.offset[self.unit[here].long()]
         if not units.sequence:
-            return units.values[first]
+            return units.values.index_select(0, first)
         hours = torch.arange(longest, device=here.device)
         rows = first[:, None] + hours
         padding = hours >= self.length[here][:, None]

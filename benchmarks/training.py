@@ -1,0 +1,258 @@
+"""What the engine, the input pipeline and ITPS cost: ratios measured in one run.
+
+    python benchmarks/training.py [--device cuda] [--rounds 30] [--out benchmarks/results/x.json]
+
+Each round runs every variant of a model once, in turn, so that a busy machine slows all of them; a
+ratio is the median over rounds of the ratio within a round. The models are the paper's, on random
+numbers of the tasks' shapes: batches of 32 stays of 48 hours, or of 32 images.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mimic_reg import models, regularisers
+from mimic_reg.config import Training
+from mimic_reg.engine.trainer import RECORD_STEPS, Trainer, make_optimizer
+from mimic_reg.models.base import loss_of
+from mimic_reg.samples import Samples, Units, from_arrays
+from mimic_reg.schema import CHANNELS
+from mimic_reg.seeds import Streams
+
+BATCH = 32
+HOURS = 48
+ITPS = {"lstm": 0.15, "dnn": 0.25}  # thresholds of the paper's Table II
+
+
+def stays(device: torch.device, num: int = 1024) -> Samples:
+    """Random hourly matrices with a binary label."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(num * HOURS + 1, len(CHANNELS))).astype(np.float32)
+    offset = torch.arange(num, device=device) * HOURS
+    units = Units(torch.from_numpy(values).to(device), offset, np.arange(num), sequence=True)
+    length = torch.full((num,), HOURS, dtype=torch.int32)
+    label = torch.from_numpy(rng.integers(0, 2, (num, 1)).astype(np.int8)).to(device)
+    unit = torch.arange(num, dtype=torch.int32, device=device)
+    return Samples(
+        units, "binary", unit, length.to(device), label, length, np.arange(num, dtype=np.int32)
+    )
+
+
+def images(device: torch.device, num: int = 4096) -> Samples:
+    """Random images of ten classes."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(num, 784)).astype(np.float32)
+    return from_arrays(values, rng.integers(0, 10, num), "multiclass", device=device)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def trainer(name: str, samples: Samples, methods: list[Any], folder: Path) -> Trainer:
+    """The engine on one model, with its history open."""
+    outputs = 1 if samples.target == "binary" else 10
+    streams = Streams(0, "benchmark")
+    made = Trainer(
+        models.create(name, outputs, generator=streams.init()),
+        regularisers.compose(methods),
+        samples,
+        samples,
+        num_outputs=outputs,
+        selected_by="auroc",
+        training=Training(),
+        streams=streams,
+        folder=folder,
+    )
+    made.recorder.open()
+    made.model.train()
+    return made
+
+
+def engine_steps(made: Trainer) -> Callable[[int], None]:
+    """Steps as the engine takes them, with its monitoring at its usual rate."""
+
+    def run(count: int) -> None:
+        for _ in range(count):
+            recording = (made.fit.step + 1) % RECORD_STEPS == 0
+            made._step(measuring=recording)
+            if recording:
+                made._record_steps()
+
+    return run
+
+
+def bare_steps(name: str, samples: Samples) -> Callable[[int], None]:
+    """The loop that one would write by hand for this model and these samples of one length."""
+    outputs = 1 if samples.target == "binary" else 10
+    device = samples.units.values.device
+    model = models.create(name, outputs, generator=Streams(0, "benchmark").init()).to(device)
+    optimizer = make_optimizer(model, Training())
+    rows = HOURS if samples.units.sequence else 1
+    x = samples.units.values[: len(samples) * rows]
+    x = x.view(len(samples), *((HOURS, -1) if samples.units.sequence else (-1,)))
+    y = samples.label.float() if outputs == 1 else samples.label
+    lengths = torch.full((BATCH,), rows)
+    indices = torch.randperm(len(samples)).to(device).split(BATCH)
+    done = 0
+
+    def run(count: int) -> None:
+        nonlocal done
+        for _ in range(count):
+            index = indices[done % len(indices)]
+            optimizer.zero_grad()
+            loss_of(samples.target, model(x[index], lengths), y[index]).mean().backward()
+            optimizer.step()
+            done += 1
+
+    return run
+
+
+def input_steps(samples: Samples) -> Callable[[int], None]:
+    """The batches alone."""
+    order = samples.training_order(BATCH, Streams(0, "benchmark").batches(0))
+    indices = order.split(BATCH)
+
+    def run(count: int) -> None:
+        for i in range(count):
+            samples.gather(indices[i % len(indices)])
+
+    return run
+
+
+def measure(
+    variants: dict[str, Callable[[int], None]], rounds: int, steps: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds a step of every variant, in every round."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for number in range(rounds + 1):
+        names = list(variants)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            synchronise(device)
+            start = time.perf_counter()
+            variants[name](steps)
+            synchronise(device)
+            if number:  # the first round warms up
+                seconds[name].append((time.perf_counter() - start) / steps)
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], above: str, below: str) -> float:
+    """Median over rounds of the ratio within the round."""
+    pairs = zip(seconds[above], seconds[below], strict=True)
+    return statistics.median(a / b for a, b in pairs)
+
+
+def state_bytes(made: Trainer) -> int:
+    """Bytes of all tensors that the optimiser keeps between steps."""
+
+    def count(value: Any) -> int:
+        if isinstance(value, torch.Tensor):
+            return value.nbytes
+        if isinstance(value, dict):
+            return sum(map(count, value.values()))
+        return sum(map(count, value)) if isinstance(value, list | tuple) else 0
+
+    return count(made.optimizer.state_dict())
+
+
+def peak_bytes(made: Trainer, device: torch.device) -> int | None:
+    """Peak of a few steps on a GPU; None elsewhere."""
+    if device.type != "cuda":
+        return None
+    torch.cuda.reset_peak_memory_stats(device)
+    engine_steps(made)(3)
+    return torch.cuda.max_memory_allocated(device)
+
+
+def benchmark(
+    name: str, samples: Samples, rounds: int, steps: int, folder: Path
+) -> dict[str, float | None]:
+    """All figures of one model."""
+    device = samples.units.values.device
+    methods = {
+        "plain": [],
+        "itps": [{"itps": {"tau": ITPS[name], "track_ever": False}}],
+        "itps tracked": [{"itps": {"tau": ITPS[name]}}],
+    }
+    engines = {}
+    for method, entries in methods.items():
+        (folder / method).mkdir(parents=True)
+        engines[method] = trainer(name, samples, entries, folder / method)
+    variants = {method: engine_steps(made) for method, made in engines.items()}
+    variants["bare"] = bare_steps(name, samples)
+    variants["input"] = input_steps(samples)
+    seconds = measure(variants, rounds, steps, device)
+    parameters = sum(p.nbytes for p in engines["plain"].model.parameters() if p.requires_grad)
+    kept = {method: state_bytes(made) for method, made in engines.items()}
+    peaks = {method: peak_bytes(made, device) for method, made in engines.items()}
+    for made in engines.values():
+        made.recorder.close()
+    peak = None
+    if peaks["itps"] is not None and peaks["plain"] is not None:
+        peak = (peaks["itps"] - peaks["plain"]) / parameters
+    return {
+        "milliseconds_per_step": 1000 * statistics.median(seconds["plain"]),
+        "itps_over_plain": ratio(seconds, "itps", "plain"),
+        "itps_tracked_over_plain": ratio(seconds, "itps tracked", "plain"),
+        "engine_over_bare": ratio(seconds, "plain", "bare"),
+        "input_over_step": ratio(seconds, "input", "plain"),
+        "itps_state_in_parameters": (kept["itps"] - kept["plain"]) / parameters,
+        "itps_peak_in_parameters": peak,
+    }
+
+
+AIMS = {
+    "itps_over_plain": "<= 1.05",
+    "engine_over_bare": "<= 1.05",
+    "input_over_step": "<= 0.05",
+    "itps_state_in_parameters": "1: one tensor a parameter",
+    "itps_peak_in_parameters": "1: one tensor a parameter",
+}
+
+
+def main() -> None:
+    """Measure, print a table, write JSON if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    device = torch.device(arguments.device)
+    results: dict[str, dict[str, float | None]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, make, steps in (("lstm", stays, 10), ("dnn", images, 50)):
+            results[name] = benchmark(
+                name, make(device), arguments.rounds, steps, Path(folder) / name
+            )
+    print(f"{'':28}" + "".join(f"{name:>10}" for name in results) + "   aim")
+    for figure in results["lstm"]:
+        cells = (results[name][figure] for name in results)
+        row = "".join(f"{'-':>10}" if c is None else f"{c:>10.3f}" for c in cells)
+        print(f"{figure:28}{row}   {AIMS.get(figure, '')}")
+    if arguments.out:
+        machine = {
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+            "threads": arguments.threads,
+            "torch": torch.__version__,
+            "rounds": arguments.rounds,
+        }
+        content = json.dumps({"machine": machine, "results": results}, indent=1)
+        arguments.out.write_text(content + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
