@@ -24,17 +24,20 @@ def create(name: str, **options: Any) -> Regulariser:
     return method
 
 
-def compose(entries: Iterable[Mapping[str, Mapping[str, Any] | None]]) -> Composite:
+def compose(entries: Iterable[str | Mapping[str, Mapping[str, Any] | None]]) -> Composite:
     """The methods of a list such as `[{spectral_dropout: {eta: 0.1}}, {itps: {tau: 0.1}}]`.
+
+    A name alone stands for a method without options.
 
     Raises:
         InputError: an entry that is not one name with its options, or what `create` refuses.
     """
     members = []
-    for entry in entries:
+    for given in entries:
+        entry = {given: None} if isinstance(given, str) else given
         if not isinstance(entry, Mapping) or len(entry) != 1:
             raise InputError(
-                f"A regulariser is a name with its options, as 'itps: {{tau: 0.1}}'; got {entry!r}."
+                f"A regulariser is a name with its options, as 'itps: {{tau: 0.1}}'; got {given!r}."
             )
         ((name, options),) = entry.items()
         members.append(create(name, **(options or {})))

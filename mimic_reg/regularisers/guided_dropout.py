@@ -5,11 +5,11 @@ and y = x * t. After a warm-up without dropping, units outside the fullest of 10
 are "active" and are dropped with probability `rate`; the others stay.
 
 Rulings, for we know the paper's mask only from two public codes, which contradict each other and
-are no oracles: one mask a unit, shared by batch and time; kept active units are divided by 1 - rate,
-so every unit keeps its mean; equal strengths mean that all units are active (plain dropout is a
-special case); warm-up is 20 % of the longest fit, then the rate is constant. No mask at evaluation,
-where y = x * t. Patience of early stopping counts from the end of the warm-up, else many fits would
-end before anything was dropped.
+are no oracles: one mask a unit, shared by batch and time; kept active units are divided by
+1 - rate, so every unit keeps its mean; equal strengths mean that all units are active (plain
+dropout is a special case); warm-up is 20 % of the longest fit, then the rate is constant. No mask
+at evaluation, where y = x * t. Patience of early stopping counts from the end of the warm-up, else
+many fits would end before anything was dropped.
 
 `variant="topk"`: drop the floor(rate * N) strongest units, without rescaling.
 
