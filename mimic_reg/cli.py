@@ -335,6 +335,87 @@ def synthesize(
     out.print(f"Next: mimic-reg extract --source {escape(str(out_dir))} --out STORE")
 
 
+@app.command()
+def train(
+    store: Annotated[Path, typer.Option(help="The cohort store.", metavar="STORE")],
+    task: Annotated[str, typer.Option(help="A task's name, or a YAML file.")],
+    model: Annotated[str, typer.Option(help="lstm, transformer, or a YAML file.")],
+    run: Annotated[Path, typer.Option("--out", help="The run's folder.", metavar="RUN")],
+    method: Annotated[
+        str, typer.Option(help="A method's name in configs/regularisers, or a YAML file.")
+    ] = "none",
+    supervision: Annotated[
+        float, typer.Option(help="Share of the training samples, such as 0.25.")
+    ] = 1.0,
+    unit: Annotated[
+        str, typer.Option(help="What the share keeps or leaves out as a whole: sample, subject.")
+    ] = "sample",
+    seed: Annotated[int, typer.Option(help="Runs with one seed share weights and batches.")] = 0,
+    max_epochs: Annotated[
+        int | None, typer.Option(help="Epochs at the most, instead of the task's own.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")
+    ] = None,
+) -> None:
+    """Train a model on a cohort and score its best checkpoint on validation and test.
+
+    Ctrl-C writes a checkpoint; the same command goes on from it, and ends as if it had never been
+    stopped. A finished run started again does nothing.
+    """
+    from mimic_reg.config import compose_trial
+    from mimic_reg.strategies import single
+
+    trial = compose_trial(
+        task,
+        model,
+        method,
+        supervision=supervision,
+        supervision_unit=unit,
+        seed=seed,
+        training={"max_epochs": max_epochs} if max_epochs is not None else None,
+    )
+    out.print(escape(trial.to_yaml()), end="")
+    with progress(err) as shown:
+        outcome = single.train(trial, store, run, progress=shown, device=device)
+    if outcome.status == "interrupted":
+        raise MimicRegError("Interrupted; run the same command again to go on.")
+    _print_scores(outcome.scores)
+    out.print(f"Run {outcome.trial_id} is in {escape(str(run))}.")
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run's folder, made by `mimic-reg train`.")],
+    store: Annotated[
+        Path | None, typer.Option(help="Where its store is now, if it was moved.", metavar="STORE")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.")] = None,
+) -> None:
+    """Score a run's best checkpoint again, on validation and test."""
+    from mimic_reg.strategies import single
+
+    with progress(err) as shown:
+        scores = single.evaluate(run, store=store, progress=shown, device=device)
+    _print_scores(scores)
+
+
+def _print_scores(scores: Any) -> None:
+    names = sorted({name for of_split in scores.values() for name in of_split})
+    rows = [[name, *(_score(of_split.get(name)) for of_split in scores.values())] for name in names]
+    out.print(table("Scores, with 95 % intervals over subjects", ["", *scores], rows))
+
+
+def _score(score: Any) -> str:
+    if score is None:
+        return ""
+    if score.value is None:
+        return f"undefined: {score.reason}"
+    if score.low is None:
+        return f"{score.value:.4f}"
+    return f"{score.value:.4f} ({score.low:.4f} to {score.high:.4f})"
+
+
 def main() -> None:
     """Run the command: exit code 0, 1 (failed) or 2 (bad usage or input)."""
     sys.exit(_run(app))
