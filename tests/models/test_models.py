@@ -1,0 +1,199 @@
+"""What holds for every model, found by discovery."""
+
+import pytest
+import torch
+
+from mimic_reg import models
+from mimic_reg.config import CONFIGS, load_yaml
+from mimic_reg.errors import InputError
+from mimic_reg.models.base import Model, Site, glorot_uniform_, loss_of
+
+COUNTS = {
+    ("lstm", 1): 682_497,
+    ("lstm", 25): 694_809,
+    ("transformer", 1): 1_274_177,
+    ("transformer", 10): 1_275_338,
+    ("transformer", 25): 1_277_273,
+    ("dnn", 10): 1_494_154,
+}
+SITES = {
+    "lstm": [512],
+    "transformer": [76, 76, 76, 76, 128],
+    "dnn": [1024, 512, 256, 128],
+}
+SEQUENCE_MODELS = ["lstm", "transformer"]
+LENGTHS = torch.tensor([7, 1, 4, 7, 2])
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def inputs(name, num=5):
+    generator = seeded(1)
+    shape = (num, 784) if name == "dnn" else (num, 7, 76)
+    return torch.randn(shape, generator=generator)
+
+
+@pytest.fixture(scope="module", params=models.names())
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(name):
+    return models.create(name, 3, generator=seeded())
+
+
+@pytest.mark.parametrize(("name", "n_outputs"), COUNTS)
+def test_trainable_parameters_are_as_published(name, n_outputs):
+    model = models.create(name, n_outputs)
+    count = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert count == COUNTS[name, n_outputs]
+
+
+def test_every_model_is_counted():
+    assert {name for name, _ in COUNTS} == set(SITES) == set(models.names())
+
+
+def test_output_shape_and_features(model, name):
+    x = inputs(name)
+    logits = model(x, LENGTHS)
+    assert logits.shape == (5, 3)
+    assert logits.dtype == torch.float32
+    assert torch.equal(model.head(model.features(x, LENGTHS)), logits)
+    assert isinstance(model, Model)
+
+
+def test_sites_stand_where_the_methods_act(model, name):
+    assert [site.dim for site in model.sites] == SITES[name]
+    assert all(isinstance(site, Site) and len(site) == 0 for site in model.sites)
+
+
+def test_sites_see_their_size_last(name):
+    model = models.create(name, 3, generator=seeded())
+    seen = []
+    for site in model.sites:
+        site.register_forward_hook(lambda module, x, y: seen.append(y.shape[-1]))
+    model(inputs(name), LENGTHS)
+    assert seen == SITES[name]
+
+
+def test_what_a_method_appends_acts(name):
+    model = models.create(name, 3, generator=seeded())
+    x = inputs(name)
+    before = model(x, LENGTHS)
+    model.fill_sites(lambda dim: torch.nn.Threshold(1e9, 0.25))  # replaces everything by 0.25
+    after = model(x, LENGTHS)
+    assert not torch.allclose(before, after)
+    assert torch.allclose(after, after[:1].expand_as(after))
+
+
+def test_the_generator_decides_the_weights_and_the_global_one_is_left_alone(name):
+    state = torch.get_rng_state()
+    first = models.create(name, 2, generator=seeded(3)).state_dict()
+    again = models.create(name, 2, generator=seeded(3)).state_dict()
+    other = models.create(name, 2, generator=seeded(4)).state_dict()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_without_a_generator_torch_s_own_seed_decides(name):
+    def weights():
+        torch.manual_seed(5)
+        return models.create(name).head.weight
+
+    assert torch.equal(weights(), weights())
+
+
+@pytest.mark.parametrize("name", SEQUENCE_MODELS)
+def test_extra_padding_changes_nothing(name):
+    model = models.create(name, 3, generator=seeded())
+    x = inputs(name)
+    for i, length in enumerate(LENGTHS):
+        x[i, length:] = 0
+    padded = torch.nn.functional.pad(x, (0, 0, 0, 9))
+    padded[:, 7:] = 123.0
+    with torch.no_grad():
+        assert (model(padded, LENGTHS) - model(x, LENGTHS)).abs().max() < 1e-6
+        noise = x.clone()
+        noise[1, 1:] = 55.0
+        assert (model(noise, LENGTHS) - model(x, LENGTHS)).abs().max() < 1e-6
+
+
+def test_a_sample_s_logits_do_not_depend_on_the_others(model, name):
+    x = inputs(name)
+    with torch.no_grad():
+        together = model(x, LENGTHS)
+        alone = torch.cat([model(x[i : i + 1], LENGTHS[i : i + 1]) for i in range(5)])
+    assert (together - alone).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("name", SEQUENCE_MODELS)
+def test_no_gradient_reaches_the_padding(name):
+    model = models.create(name, 3, generator=seeded())
+    x = inputs(name).requires_grad_()
+    (gradient,) = torch.autograd.grad(model(x, LENGTHS).sum(), x)
+    for i, length in enumerate(LENGTHS):
+        assert gradient[i, length:].eq(0).all()
+        assert gradient[i, :length].ne(0).any()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: models.create("lsmt"), "Did you mean 'lstm'"),
+        (lambda: models.create("lstm", unit=3), "Did you mean 'units'"),
+        (lambda: models.create("transformer", norm="post"), "'pre' or 'post_branch', got 'post'"),
+        (lambda: models.create("base"), "There is no 'base'"),
+    ],
+)
+def test_mistakes_are_named(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_every_model_has_a_configuration_with_all_its_settings(name):
+    ((configured, settings),) = load_yaml(CONFIGS / "models" / f"{name}.yaml").items()
+    assert configured == name
+    configured = models.create(name, 3, generator=seeded(), **settings)
+    default = models.create(name, 3, generator=seeded())
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(configured.parameters(), default.parameters(), strict=True)
+    )
+    assert len(list((CONFIGS / "models").iterdir())) == len(models.names())
+
+
+def test_glorot_limit():
+    weight = torch.empty(2000, 100)
+    glorot_uniform_(weight, (100, 50), seeded())
+    assert weight.abs().max() <= 0.2  # sqrt(6 / 150)
+    assert weight.abs().max() > 0.1999
+    assert abs(weight.var().item() - 0.2**2 / 3) < 1e-4
+
+
+def test_losses_are_means_over_labels_never_sums():
+    logits = torch.tensor([[0.0, 2.0], [1.0, -1.0]])
+    y = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
+    losses = loss_of("multilabel", logits, y)
+    # -log(.5) = .693147; log(1 + e^-2) = .126928; log(1 + e) = 1.313262; log(1 + e^-1) = .313262
+    assert losses.tolist() == pytest.approx([0.410038, 0.813262], abs=1e-6)
+    repeated = loss_of("multilabel", logits.repeat(1, 25), y.repeat(1, 25))
+    assert repeated.tolist() == pytest.approx(losses.tolist(), rel=1e-6)
+
+
+def test_losses_of_every_target():
+    logits = torch.tensor([[0.0, 0.0, 1.0]])
+    assert loss_of("multiclass", logits, torch.tensor([2])).item() == pytest.approx(0.551445, 1e-5)
+    soft = torch.tensor([[0.5, 0.0, 0.5]])
+    assert loss_of("multiclass", logits, soft).item() == pytest.approx(1.051445, 1e-5)
+    one = torch.tensor([[3.0]])
+    assert loss_of("regression", one, torch.tensor([[1.0]])).item() == 4.0
+    assert loss_of("binary", one * 0, torch.tensor([[1.0]])).item() == pytest.approx(0.693147, 1e-5)
+
+
+def test_labels_of_another_shape_are_refused():
+    with pytest.raises(InputError, match=r"shape \(4, 2\), got \(4,\)"):
+        loss_of("multilabel", torch.zeros(4, 2), torch.zeros(4))

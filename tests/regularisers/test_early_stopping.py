@@ -1,0 +1,69 @@
+"""Early stopping on given scores."""
+
+import pytest
+
+from mimic_reg import regularisers
+from mimic_reg.errors import InputError
+from tests.regularisers.fits import make_fit
+
+CONTRACT = {"patience": 3}
+
+
+def stopped_at(scores, started=True, **options):
+    """The epoch after which the fit ends, or None."""
+    method, fit = regularisers.create("early_stopping", **options), make_fit()
+    flags = started if isinstance(started, list) else [started] * len(scores)
+    for fit.epoch, (fit.score, has_started) in enumerate(zip(scores, flags, strict=True)):
+        if not has_started:
+            fit.started = False
+        method.tick("epoch_end", fit)
+        if fit.stop_reason:
+            return fit.epoch
+    return None
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "epoch"),
+    [
+        ([0.5, 0.6, 0.6, 0.6], 2, 3),  # a tie is no improvement: the first best wins
+        ([0.5, 0.6, 0.5, 0.7, 0.6, 0.6], 2, 5),
+        ([0.5, 0.6, 0.7, 0.8], 1, None),
+        ([0.5, 0.4], 1, 1),
+        ([0.5, float("nan"), float("nan")], 2, 2),
+        ([float("nan"), 0.5, 0.6], 2, None),
+        ([-3.0, -2.0, -2.5], 1, 2),
+    ],
+)
+def test_patience(scores, patience, epoch):
+    assert stopped_at(scores, patience=patience) == epoch
+
+
+def test_small_improvements_do_not_count():
+    assert stopped_at([0.5, 0.505, 0.511, 0.515, 0.522], patience=2, min_delta=0.01) is None
+    assert stopped_at([0.5, 0.505, 0.509], patience=2, min_delta=0.01) == 2
+
+
+def test_epochs_before_a_method_has_begun_do_not_count():
+    assert stopped_at([0.5] * 6, patience=2) == 2
+    assert stopped_at([0.5] * 6, started=False, patience=2) is None
+    assert stopped_at([0.5] * 6, started=[False] * 3 + [True] * 3, patience=2) == 4
+
+
+def test_the_reason_is_told():
+    method, fit = regularisers.create("early_stopping", patience=1), make_fit(score=0.5)
+    method.tick("epoch_end", fit)
+    method.tick("step", fit)
+    assert fit.stop_reason is None
+    method.tick("epoch_end", fit)
+    assert fit.stop_reason == "no better validation score for 1 epochs"
+
+
+def test_a_missing_score_is_refused():
+    with pytest.raises(InputError, match="no validation score"):
+        regularisers.create("early_stopping").tick("epoch_end", make_fit())
+
+
+@pytest.mark.parametrize("options", [{"patience": 0}, {"min_delta": -1}])
+def test_impossible_options_are_refused(options):
+    with pytest.raises(InputError, match="at least"):
+        regularisers.create("early_stopping", **options)
