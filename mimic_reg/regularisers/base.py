@@ -26,6 +26,7 @@ A checkpoint holds the states of model, optimiser, method and `fit.generator`, a
 Shapes: B samples, T hours, F channels, C outputs.
 """
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -225,6 +226,12 @@ class OptimizerWrapper(Optimizer):
     def __init__(self, base: Optimizer) -> None:
         if not isinstance(base, Optimizer):
             raise InputError(f"An optimiser wrapper needs a torch optimiser, got {type(base)}.")
+        (closure,) = inspect.signature(base.step).parameters.values()
+        if closure.default is closure.empty:
+            raise InputError(
+                f"{type(base).__name__} evaluates its closure itself, so its gradients cannot be "
+                "edited. Wrap an optimiser whose step() works without one."
+            )
         self.base = base
 
     @abstractmethod

@@ -54,6 +54,16 @@ Interval = tuple[float, float]
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)  # of J, in the history
 
 
+def check(beta: float, mode: str) -> None:
+    """Check the other options.
+
+    Raises:
+        InputError: out of range.
+    """
+    require(0 < beta < math.inf, "itps", "beta must be a positive number", beta)
+    require(mode in ("grad", "freeze"), "itps", "mode must be 'grad' or 'freeze'", mode)
+
+
 def interval(tau: float | Sequence[float]) -> Interval:
     """(low, high) from `tau`, or (-tau, tau) where it is one number.
 
@@ -84,6 +94,7 @@ def mask_(gradient: Tensor, J: Tensor, low: float, high: float) -> None:
     Through the derivatives of two activation functions, which compare and copy in one fast pass and
     keep no mask. No product with a mask either: an infinite gradient would become NaN.
     """
+    low, high = _rounded(low, J.dtype), _rounded(high, J.dtype)
     if low == -high and J.dtype in (torch.float32, torch.float64):
         # keeps `gradient` where |J| > bound, strictly, so the bound is the number before `high`
         bound = _before(high, J.dtype) if high > 0 else -1.0
@@ -94,8 +105,14 @@ def mask_(gradient: Tensor, J: Tensor, low: float, high: float) -> None:
 
 
 @cache  # the same few thresholds in every step; a small tensor's round trip costs 10 microseconds
+def _rounded(value: float, dtype: torch.dtype) -> float:
+    """The number of `dtype` with which torch compares a tensor when it is given `value`."""
+    return torch.tensor(value, dtype=dtype).item()
+
+
+@cache
 def _before(value: float, dtype: torch.dtype) -> float:
-    """The largest number of `dtype` below `value`, which is rounded to `dtype` first."""
+    """The number of `dtype` next to `value`, towards zero."""
     number = torch.tensor(value, dtype=dtype)
     return torch.nextafter(number, torch.zeros_like(number)).item()
 
@@ -128,8 +145,7 @@ class ITPSOptimizer(OptimizerWrapper):
         track_ever: bool = False,
     ) -> None:
         super().__init__(base_optimizer)
-        require(0 < beta < math.inf, "itps", "beta must be a positive number", beta)
-        require(mode in ("grad", "freeze"), "itps", "mode must be 'grad' or 'freeze'", mode)
+        check(beta, mode)
         self.beta, self.mode, self.track_ever = beta, mode, track_ever
         self.low, self.high = interval(tau)
         self._J: dict[Tensor, Tensor] = {}
@@ -247,7 +263,8 @@ class ITPS(Regulariser):
         self.options: dict[str, Any] = {"beta": beta, "tau": tau, "mode": mode}
         self.track_ever = track_ever
         self.started = False
-        interval(tau)  # a bad option fails now, not when the fit starts
+        check(beta, mode)  # a bad option fails now, not when the fit starts
+        interval(tau)
 
     def prepare(self, model: Model, fit: Fit) -> Model:
         """Keep the model, for its parameters' names."""

@@ -1,0 +1,73 @@
+"""The configurations hold the values of Table II, and every one of them builds its methods."""
+
+import pytest
+
+from mimic_reg import regularisers
+from mimic_reg.config import CONFIGS, load_yaml
+
+FOLDER = CONFIGS / "regularisers"
+FILES = sorted(FOLDER.rglob("*.yaml"))
+
+MODELS = (
+    *("lstm", "transformer", "dnn"),
+    *("vgg16_cifar", "resnet50_cifar", "efficientnet_b0_cifar"),
+    *("vgg16_stl", "resnet50_stl", "efficientnet_b0_stl"),
+)
+TABLE_II = {
+    "dropout": [0.5] * 9,
+    "guided_dropout": [0.5, 0.5, 0.5, 0.5, 0.4, 0.3, 0.5, 0.4, 0.5],
+    "l2": [5e-3, 1e-3, 1e-3, 5e-4, 1e-4, 1e-4, 5e-4, 1e-4, 1e-4],
+    "data_gradient": [0.01, 5e-3, 0.01, 5e-3, 1e-3, 1e-3, 0.01, 5e-3, 1e-3],
+    "jacobian": [0.015, 5e-3, 0.01, 0.01, 1e-3, 1e-3, 0.01, 1e-3, 1e-3],
+    "spectral_dropout": [0.1, 0.05, 0.1, *[0.01] * 6],
+    "itps": [0.15, 0.05, 0.25, *[0.05] * 6],
+    "itps_spectral_dropout": [0.1, 0.05, 0.1, *[0.05] * 6],
+}
+OPTION = {
+    "dropout": ("dropout", "rate"),
+    "guided_dropout": ("guided_dropout", "rate"),
+    "l2": ("norm_penalty", "l2"),
+    "data_gradient": ("data_gradient", "weight"),
+    "jacobian": ("jacobian", "weight"),
+    "spectral_dropout": ("spectral_dropout", "eta"),
+    "itps": ("itps", "tau"),
+    "itps_spectral_dropout": ("itps", "tau"),
+}
+
+
+def methods(path):
+    entries = load_yaml(path)["regularisers"]
+    return {name: options for e in entries if isinstance(e, dict) for name, options in e.items()}
+
+
+@pytest.mark.parametrize("row", TABLE_II)
+def test_values_are_those_of_table_2(row):
+    name, option = OPTION[row]
+    values = [methods(FOLDER / model / f"{row}.yaml")[name][option] for model in MODELS]
+    assert values == TABLE_II[row]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_values_that_all_models_share(model):
+    itps = methods(FOLDER / model / "itps.yaml")["itps"]
+    both = methods(FOLDER / model / "itps_spectral_dropout.yaml")
+    alone = methods(FOLDER / model / "spectral_dropout.yaml")
+    assert itps["beta"] == both["itps"]["beta"] == 0.1
+    assert both["spectral_dropout"] == alone["spectral_dropout"]
+    assert alone["spectral_dropout"]["tau"] == 0.1
+    assert list(both) == ["spectral_dropout", "itps"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(FOLDER)))
+def test_every_file_builds_and_tells_its_source(path):
+    content = load_yaml(path)
+    assert list(content) == ["regularisers"]
+    regularisers.compose(content["regularisers"])
+    first_line = path.read_text("utf-8").splitlines()[0]
+    assert first_line.startswith("# ")
+    assert "Table II" in first_line or path.stem in ("none", "variational_lstm")
+
+
+def test_no_file_is_overlooked():
+    assert len(FILES) == len(MODELS) * len(TABLE_II) + 2
+    assert {path.parent.name for path in FILES} == {*MODELS, "regularisers"}
