@@ -1,0 +1,248 @@
+"""What every method promises, whoever wrote it. Methods are found, not listed.
+
+A method's test module, `tests/regularisers/test_<name>.py`, holds its options here as `CONTRACT`.
+"""
+
+import importlib
+import inspect
+
+import pytest
+import torch
+
+from mimic_reg import models, regularisers
+from mimic_reg.config import Training, find_module
+from mimic_reg.engine.checkpoint import load_state
+from mimic_reg.engine.trainer import CHECKPOINT, Trainer
+from mimic_reg.errors import InputError
+from mimic_reg.evaluation.scores import score
+from mimic_reg.regularisers.base import Composite, Fit, Regulariser
+from mimic_reg.samples import load
+from mimic_reg.schema import PHENOTYPES
+from mimic_reg.seeds import Streams
+from mimic_reg.storage import Store
+from mimic_reg.tasks.base import Task
+from tests.reference_loop import Loop
+from tests.stores import write_store
+
+TASK = Task("phenotyping", "multilabel", PHENOTYPES[:3], "macro_auroc", num_outputs=3)
+STREAMS = Streams(seed=0, purpose=TASK.name)
+EPOCHS, SIZE = 2, 8
+
+each_method = pytest.mark.parametrize("name", regularisers.names())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("store")
+    write_store(folder, num_subjects=60, hours=(10, 16), num_phenotypes=3)
+    return load(Store.open(folder), TASK, normalizer="fitted")
+
+
+class Spy(Regulariser):
+    """Keeps the weights at the start and which samples each step saw."""
+
+    def __init__(self):
+        self.start, self.indices = {}, []
+
+    def prepare(self, model, fit):
+        self.start = {k: v.clone() for k, v in model.state_dict().items()}
+        return model
+
+    def batch(self, batch, fit):
+        self.indices.append(batch.index.tolist())
+        return batch
+
+
+class KilledAt(Regulariser):
+    """Ends the program after a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def tick(self, event, fit):
+        if event == "step" and fit.step == self.step:
+            raise KeyboardInterrupt
+
+
+def contract(name):
+    """The method, with its options for these tests."""
+    tests = importlib.import_module(f"tests.regularisers.test_{name}")
+    return regularisers.create(name, **tests.CONTRACT)
+
+
+def model():
+    return models.create("lstm", 3, generator=STREAMS.init(), units=4)
+
+
+def reference(method, samples):
+    """The fit as a plain loop."""
+    train, validation = samples["train"], samples["val"]
+    epoch_steps = -(-len(train) // SIZE)
+    everything = validation.gather(torch.arange(len(validation)))
+
+    def batches(epoch):
+        order = train.training_order(SIZE, STREAMS.batches(epoch))
+        return [train.gather(index) for index in order.split(SIZE)]
+
+    def validate(predict):
+        p = predict(everything.x, everything.lengths).sigmoid()
+        return score(TASK.target, everything.y.numpy(), p.numpy())[TASK.score].value
+
+    fit = Fit(
+        target=TASK.target,
+        num_outputs=3,
+        num_train=len(train),
+        epoch_steps=epoch_steps,
+        max_epochs=EPOCHS,
+        generator=STREAMS.stochastic(torch.device("cpu")),
+        record=lambda name, value: None,
+    )
+    return Loop(model(), method, fit, batches, validate)
+
+
+def trainer(method, samples, folder):
+    """The same fit in the engine; a checkpoint after each step."""
+    folder.mkdir(exist_ok=True)
+    return Trainer(
+        model(),
+        method,
+        samples["train"],
+        samples["val"],
+        num_outputs=3,
+        selected_by=TASK.score,
+        training=Training(max_epochs=EPOCHS, batch_size=SIZE),
+        streams=STREAMS,
+        folder=folder,
+        checkpoint_seconds=0.0,
+    )
+
+
+def state(loop):
+    """What decides how a fit goes on."""
+    return {
+        "model": loop.model.state_dict(),
+        "optimizer": loop.optimizer.state_dict(),
+        "method": loop.method.state_dict(),
+        "generator": loop.fit.generator.get_state(),
+    }
+
+
+def flat(tree, path=""):
+    """The leaves of a nested state, by their path."""
+    if isinstance(tree, dict | list | tuple):
+        items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+        return {k: v for key, part in items for k, v in flat(part, f"{path}/{key}").items()}
+    return {path: tree}
+
+
+def assert_same(a, b):
+    a, b = flat(a), flat(b)
+    assert a.keys() == b.keys()
+    for key, value in a.items():
+        equal = torch.equal(value, b[key]) if torch.is_tensor(value) else value == b[key]
+        assert equal, f"{key} differs"
+
+
+@pytest.fixture(scope="module")
+def fits(samples):
+    """The reference fit of each method, made once."""
+    made = {}
+
+    def fit(name):
+        if name not in made:
+            made[name] = reference(contract(name), samples)
+            made[name].run()
+        return made[name]
+
+    return fit
+
+
+@each_method
+def test_its_neutral_setting_is_the_baseline(name, samples, fits):
+    method = contract(name)
+    if method.neutral is None:
+        assert "\nNo neutral setting: " in find_module("mimic_reg.regularisers", name).__doc__
+        return
+    neutral = reference(regularisers.create(name, **method.neutral), samples)
+    neutral.run()
+    assert neutral.fit.step == fits("none").fit.step == EPOCHS * neutral.fit.epoch_steps
+    assert_same(neutral.model.state_dict(), fits("none").model.state_dict())
+
+
+@each_method
+@pytest.mark.parametrize("at", [1, 4, 6, 9])
+def test_resumed_is_uninterrupted(name, at, samples, fits):
+    interrupted = reference(contract(name), samples)
+    interrupted.run(until=at)
+    resumed = reference(contract(name), samples)
+    resumed.load(interrupted.save())
+    resumed.run()
+    assert_same(state(resumed), state(fits(name)))
+
+
+@each_method
+def test_in_the_engine_it_is_as_in_the_plain_loop_also_after_a_kill(name, samples, fits, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        trainer(Composite([contract(name), KilledAt(9)]), samples, tmp_path).run()
+    resumed = trainer(Composite([contract(name), Regulariser()]), samples, tmp_path)
+    assert resumed.run() == "finished"
+    saved = load_state(tmp_path / CHECKPOINT)
+    saved["method"] = saved["method"]["0"]
+    expected = state(fits(name))
+    assert_same({key: saved[key] for key in expected}, expected)
+
+
+@each_method
+def test_prediction_is_deterministic_and_leaves_the_fit_alone(name, samples, fits):
+    loop = fits(name)
+    before = {k: v.clone() for k, v in flat(state(loop)).items() if torch.is_tensor(v)}
+    batch = samples["test"].gather(torch.arange(len(samples["test"])))
+    predictions = [loop.predictor()(batch.x, batch.lengths) for _ in range(2)]
+    assert torch.equal(*predictions)
+    assert predictions[0].shape == (len(samples["test"]), 3)
+    after = flat(state(loop))
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+
+
+@each_method
+def test_methods_start_from_the_same_weights_and_see_the_same_batches(name, samples, tmp_path):
+    spies = Spy(), Spy()
+    global_stream = torch.get_rng_state()
+    trainer(Composite([contract(name), spies[0]]), samples, tmp_path / "method").run()
+    assert torch.equal(torch.get_rng_state(), global_stream), "it draws from the global generator"
+    trainer(Composite([contract("none"), spies[1]]), samples, tmp_path / "none").run()
+    assert spies[0].indices == spies[1].indices
+    steps = len(spies[0].indices)
+    assert steps == EPOCHS * -(-len(samples["train"]) // SIZE)
+    assert spies[0].indices[: steps // 2] != spies[0].indices[steps // 2 :]
+    assert all(torch.equal(value, spies[0].start[key]) for key, value in spies[1].start.items())
+
+
+@each_method
+def test_its_state_is_plain(name, fits):
+    leaves = flat([fits(name).method.state_dict(), fits(name).optimizer.state_dict()])
+    allowed = torch.Tensor | bool | int | float | str | None
+    assert all(isinstance(leaf, allowed) for leaf in leaves.values())
+
+
+@each_method
+def test_mistakes_in_its_name_and_options_are_named(name):
+    with pytest.raises(InputError, match=f"Did you mean '{name}'"):
+        regularisers.create(name + "s")
+    options = inspect.signature(find_module("mimic_reg.regularisers", name).build).parameters
+    for option in options:
+        with pytest.raises(InputError, match=f"Did you mean '{option}'"):
+            regularisers.create(name, **{option + "_": 1})
+
+
+def test_methods_are_found():
+    assert len(regularisers.names()) >= 10
+    assert "base" not in regularisers.names()
