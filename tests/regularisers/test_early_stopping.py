@@ -67,3 +67,13 @@ def test_a_missing_score_is_refused():
 def test_impossible_options_are_refused(options):
     with pytest.raises(InputError, match="at least"):
         regularisers.create("early_stopping", **options)
+
+
+def test_it_goes_on_where_it_was():
+    method, fit = regularisers.create("early_stopping", patience=2), make_fit()
+    for fit.score in (0.7, 0.6):
+        method.tick("epoch_end", fit)
+    resumed, fit = regularisers.create("early_stopping", patience=2), make_fit(score=0.65)
+    resumed.load_state_dict(method.state_dict())
+    resumed.tick("epoch_end", fit)
+    assert fit.stop_reason is not None
