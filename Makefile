@@ -17,8 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: $(READY)  ## simulate patients, extract their cohorts, show what came out
-	rm -rf demo/raw
-	$(BIN)/mimic-reg synthesize --out demo/raw --patients 1500
+	$(BIN)/mimic-reg synthesize --out demo/raw --patients 1500 --overwrite
 	$(BIN)/mimic-reg extract --source demo/raw --out demo/store
 
 test: $(READY) lint  ## lint, types and all tests

@@ -112,7 +112,9 @@ def extract(
     seconds = sum(result.seconds.values())
     out.print(f"Wrote {escape(str(store))} in {seconds:,.1f} s ({mode.value} mode).")
     if mode is Mode.benchmark:
-        out.print(f"Prove it: mimic-reg verify {escape(str(store))} --published")
+        out.print(
+            f"If it is MIMIC-III, prove it: mimic-reg verify {escape(str(store))} --published"
+        )
 
 
 @app.command()
@@ -322,6 +324,12 @@ def synthesize(
     missing: Annotated[
         float, typer.Option(help="Share of measurements left out on top of the usual gaps.")
     ] = 0.0,
+    compress: Annotated[
+        bool, typer.Option("--compress", help="Write .csv.gz instead of .csv.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier simulation in DIR.")
+    ] = False,
 ) -> None:
     """Simulate MIMIC-III-shaped tables, to try everything without access to patients' data.
 
@@ -330,8 +338,20 @@ def synthesize(
     """
     from mimic_reg.sources.synthetic import synthesize as simulate
 
-    summary = simulate(out_dir, patients=patients, seed=seed, missing=missing)
-    out.print(f"Wrote {escape(str(out_dir))}: {summary}")
+    summary = simulate(
+        out_dir,
+        patients=patients,
+        seed=seed,
+        missing=missing,
+        compress=compress,
+        overwrite=overwrite,
+    )
+    rows = sum(summary.rows.values())
+    out.print(
+        f"Wrote {escape(str(out_dir))}: {summary.patients:,} simulated patients, "
+        f"{summary.stays:,} ICU stays, {rows:,} rows in {len(summary.rows)} tables; "
+        "true_risk.json states the best AUROC that a model could reach."
+    )
     out.print(f"Next: mimic-reg extract --source {escape(str(out_dir))} --out STORE")
 
 
