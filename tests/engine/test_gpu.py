@@ -1,0 +1,94 @@
+"""The engine on a GPU: the trial of the CPU, resumed, with every kind of derivative."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from mimic_reg.config import resolve
+from mimic_reg.engine.recorder import read_history
+from mimic_reg.engine.trainer import HISTORY
+from mimic_reg.progress import Silent
+from mimic_reg.samples import load
+from mimic_reg.storage import Store
+from mimic_reg.strategies.single import evaluate, read_scores, train
+from mimic_reg.tasks.base import Task
+from tests.stores import write_store
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+]
+
+METHODS = {
+    "none": [],
+    "itps": [{"itps": {"tau": 0.01}}],
+    "dropout": [{"dropout": {"rate": 0.5}}],
+    "jacobian": [{"jacobian": {"weight": 0.01}}],
+    "data gradient": [{"data_gradient": {"weight": 0.01}}],
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("store"), num_subjects=150, hours=(48, 50))
+
+
+def trial(methods, model="lstm", epochs=3):
+    return resolve(
+        {
+            "task": "in_hospital_mortality",
+            "model": model,
+            "regularisers": methods,
+            "training": {"normalizer": "fitted", "max_epochs": epochs},
+        }
+    )
+
+
+def losses(run):
+    return [r["loss"] for r in read_history(run / HISTORY) if r["event"] == "epoch"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("model", ["lstm", "transformer"])
+def test_every_kind_of_method_trains(store, tmp_path, name, model):
+    outcome = train(trial(METHODS[name], model, 1), store, tmp_path / "run", device="cuda")
+    assert outcome.status == "finished"
+    assert outcome.scores["test"]["auroc"].value is not None
+
+
+def test_training_is_that_of_the_cpu(store, tmp_path):
+    for device in ("cpu", "cuda"):
+        train(trial([]), store, tmp_path / device, device=device)
+    assert losses(tmp_path / "cuda") == pytest.approx(losses(tmp_path / "cpu"), rel=2e-2)
+
+
+def test_a_run_moves_between_devices(store, tmp_path):
+    class Interrupting(Silent):
+        def note(self, text):
+            if text.startswith("epoch 0"):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    run = tmp_path / "run"
+    assert train(
+        trial(METHODS["itps"]), store, run, progress=Interrupting(), device="cuda"
+    ).status == ("interrupted")
+    assert train(trial(METHODS["itps"]), store, run, device="cpu").status == "finished"
+    before = read_scores(run)["test"]["auroc"].value
+    assert evaluate(run, device="cuda")["test"]["auroc"].value == pytest.approx(before, abs=0.01)
+
+
+def test_batches_are_gathered_where_the_arrays_are(store):
+    task = Task("decompensation", "binary", ("y",), "auroc")
+    opened = Store.open(store)
+    here, there = (
+        load(opened, task, normalizer="fitted", device=torch.device(d))["train"]
+        for d in ("cpu", "cuda")
+    )
+    index = torch.arange(0, len(here), 7)
+    batch, expected = there.gather(index), here.gather(index)
+    assert batch.x.device.type == "cuda"
+    assert torch.equal(batch.x.cpu(), expected.x)
+    assert torch.equal(batch.y.cpu(), expected.y)
+    assert batch.lengths.device.type == "cpu"
