@@ -1,4 +1,4 @@
-"""ITPS: iterative trainable parameter selection, an optimiser wrapper.
+"""ITPS: incremental trainable parameter selection, an optimiser wrapper.
 
 Thakur et al., IEEE TNNLS 35(5):6478 (2024), 10.1109/TNNLS.2022.3210297, Eq. 1 and Algorithm 1. Each
 parameter has an accounting variable J, which integrates its gradients. Only parameters whose J lies

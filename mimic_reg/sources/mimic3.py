@@ -48,7 +48,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "OUTPUTEVENTS": (*_EVENT_COLUMNS, "icustay_id"),
 }
 
-_GZIP_ERRORS: tuple[type[Exception], ...] = (BadGzipFile, zlib.error, isal_zlib.IsalError)
+_GZIP_ERRORS = (BadGzipFile, zlib.error, cast(type[Exception], isal_zlib.IsalError))
 _MAX_LINE = 1 << 20
 _NEWLINE = ord("\n")
 _BLANK_LINE = re.compile(rb"(?m)^,1\n")  # a blank line, with its sentinel
