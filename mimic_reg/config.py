@@ -250,23 +250,26 @@ def compose_trial(
     task, method: a YAML file, or the name of one in `configs/tasks`, `configs/regularisers`; the
                   regularisers of the task (early stopping, say) act after those of the method
     model:        a YAML file, or the model's name
-    training:     settings that replace those of the task
+    training:     settings that replace those of the method, which replace those of the task
 
     Raises:
         InputError: see `resolve`; or there is no such file.
     """
-    common = _read("tasks", task)
-    own = _read("regularisers", method)
+    common = _read("tasks", task, {"task", "training", "regularisers"})
+    own = _read("regularisers", method, {"training", "regularisers"})
     return resolve(
         {
-            **common,
-            **own,
+            "task": common.get("task", task),
             "model": load_yaml(Path(model)) if _is_file(model) else model,
             "regularisers": [*own.get("regularisers", []), *common.get("regularisers", [])],
             "supervision": supervision,
             "supervision_unit": supervision_unit,
             "seed": seed,
-            "training": {**common.get("training", {}), **(training or {})},
+            "training": {
+                **common.get("training", {}),
+                **own.get("training", {}),
+                **(training or {}),
+            },
         }
     )
 
@@ -275,8 +278,8 @@ def _is_file(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def _read(kind: str, name: str) -> dict[str, Any]:
-    """The mapping in a YAML file, or in the one of that name in `configs`."""
+def _read(kind: str, name: str, allowed: set[str]) -> dict[str, Any]:
+    """The settings in a YAML file, or in the one of that name in `configs`."""
     folder = CONFIGS / kind
     path = Path(name) if _is_file(name) else folder / f"{name}.yaml"
     if not path.is_file():
@@ -284,7 +287,10 @@ def _read(kind: str, name: str) -> dict[str, Any]:
         raise InputError(f"There is no file {path}. {suggest(name, known)}")
     content = load_yaml(path)
     if not isinstance(content, dict):
-        raise InputError(f"{path} must hold settings with their names, as 'seed: 0'.")
+        raise InputError(f"{path} must hold settings with their names, as 'training: ...'.")
+    for key in content:
+        if key not in allowed:
+            raise InputError(f"{path} has no business with {key!r}. {suggest(str(key), allowed)}")
     return content
 
 

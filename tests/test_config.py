@@ -163,6 +163,13 @@ def test_a_trial_is_composed_of_files(tmp_path):
     assert (trial.supervision, trial.seed, trial.training.max_epochs) == (0.25, 2, 3)
     with pytest.raises(InputError, match="Did you mean 'in_hospital_mortality'"):
         compose_trial("in_hospital_mortalit", "lstm", str(method))
+    method.write_text("regularisers: [none]\ntraining: {batch_size: 8, max_epochs: 4}\n")
+    trial = compose_trial("in_hospital_mortality", "lstm", str(method), training={"max_epochs": 5})
+    assert (trial.training.batch_size, trial.training.max_epochs) == (8, 5)
+    assert [r.name for r in trial.regularisers] == ["none", "early_stopping"]
+    method.write_text("regularisers: [none]\nseed: 3\n")
+    with pytest.raises(InputError, match="has no business with 'seed'"):
+        compose_trial("in_hospital_mortality", "lstm", str(method))
     method.write_text("- none\n")
     with pytest.raises(InputError, match="must hold settings"):
         compose_trial("in_hospital_mortality", "lstm", str(method))
