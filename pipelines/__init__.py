@@ -1,0 +1,14 @@
+"""Prefect and MLflow around `mimic_reg`: orchestration, tracking, registry, serving; no algorithm.
+
+Nothing leaves the machine and nothing is unpickled. Both programs read these settings when they are
+imported, so they are made here, before any module of this package can import them.
+"""
+
+import os
+
+os.environ.update(
+    DO_NOT_TRACK="1",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false",
+    PREFECT_SERVER_ANALYTICS_ENABLED="false",
+)
