@@ -1,0 +1,263 @@
+"""The registry: which trained model is the one to use, and where it came from.
+
+One registered model a task and model family, a version a registered trial. The alias `champion`
+moves to a version only if its validation score is better: test scores are there to read, not to
+choose by.
+"""
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from mimic_reg import __version__
+from mimic_reg.errors import InputError
+from mimic_reg.evaluation.scores import LOWER_IS_BETTER, improves
+from pipelines.serving import save_mlflow_model
+from pipelines.tracking import (
+    PREFIX,
+    RunFolder,
+    alone,
+    client,
+    default,
+    experiment_id,
+    final_metrics,
+    log_trial,
+    read_run,
+)
+
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What became of a trial in the registry.
+
+    champion: whether the alias is on this version now
+    why:      a sentence about that
+    """
+
+    name: str
+    version: str
+    run_id: str
+    trial_id: str
+    champion: bool
+    why: str
+
+    @property
+    def uri(self) -> str:
+        """How MLflow and `mimic-reg predict` call this version."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def model_name(task: str, model: str) -> str:
+    """The name of a task's registered model of one family."""
+    return f"{PREFIX}-{task}-{model}"
+
+
+def champion_uri(task: str, model: str) -> str:
+    """How MLflow and `mimic-reg predict` call the best model of a task and family."""
+    return f"models:/{model_name(task, model)}@{CHAMPION}"
+
+
+def register_best(
+    folders: Iterable[Path],
+    *,
+    uri: str,
+    store: Path | None = None,
+    sweep: str | None = None,
+    methods: Mapping[Path, str] | None = None,
+) -> list[Registered]:
+    """Register the trial with the best validation score of every task and model family.
+
+    folders: run folders; those that are not finished are left out, and of equals the first wins
+    store, sweep: as in `register`
+    methods: run folder → what its methods are called, where their modules' names do not tell
+
+    Raises:
+        InputError: a folder holds no trial; none of them is finished.
+    """
+    best: dict[tuple[str, str], RunFolder] = {}
+    for folder in folders:
+        run = read_run(folder, (methods or {}).get(folder))
+        if not run.finished:
+            continue
+        family = (run.trial.task, run.trial.model.name)
+        name, value = validation_score(run)
+        if family not in best or improves(name, value, validation_score(best[family])[1]):
+            best[family] = run
+    if not best:
+        raise InputError("There is no finished trial to register.")
+    return [
+        register(run.folder, uri=uri, store=store, sweep=sweep, method=run.method)
+        for _, run in sorted(best.items())
+    ]
+
+
+def register(
+    folder: Path,
+    *,
+    uri: str,
+    store: Path | None = None,
+    sweep: str | None = None,
+    method: str | None = None,
+) -> Registered:
+    """Register the best model of a run folder, once, and make it champion if it is.
+
+    store:  where the cohort store is now, if it was moved
+    sweep, method: as in `tracking.log_trial`, which is called for trials that are not logged yet
+
+    Raises:
+        InputError: the folder holds no finished trial.
+    """
+    run = read_run(folder, method)
+    run_id = log_trial(folder, uri=uri, sweep=sweep, method=method)
+    name = model_name(run.trial.task, run.trial.model.name)
+    with alone(uri), default(uri):
+        api = client(uri)
+        _make(api, name, run)
+        version = _find(api, name, run.id) or _add(api, name, run, run_id, uri, store)
+        champion, why = _promote(api, name, version)
+    return Registered(name, str(version.version), run_id, run.id, champion, why)
+
+
+def validation_score(run: RunFolder) -> tuple[str, float]:
+    """The score that selects, by name, and its value at the best epoch."""
+    assert run.selected_by is not None, "a finished trial was selected by a score"
+    value = run.scores["validation"][run.selected_by]["value"]
+    assert value is not None, "training refuses a validation score that is undefined"
+    return run.selected_by, float(value)
+
+
+def _make(api: MlflowClient, name: str, run: RunFolder) -> None:
+    trial = run.trial
+    try:
+        api.create_registered_model(
+            name,
+            tags={"task": trial.task, "model": trial.model.name},
+            description=f"{trial.model.name} for {trial.task}: raw hourly features in, "
+            f"predictions out. The alias `{CHAMPION}` is on the version with the best validation "
+            f"{run.selected_by}.",
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _find(api: MlflowClient, name: str, trial_id: str) -> ModelVersion | None:
+    for version in _versions(api, name):
+        if version.tags.get("trial_id") == trial_id:
+            return version
+    return None
+
+
+def _versions(api: MlflowClient, name: str) -> Iterable[ModelVersion]:
+    token = None
+    while True:
+        page = api.search_model_versions(f"name = '{name}'", max_results=200, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _add(
+    api: MlflowClient, name: str, run: RunFolder, run_id: str, uri: str, store: Path | None
+) -> ModelVersion:
+    tags = version_tags(run)
+    logged = api.create_logged_model(
+        experiment_id(uri, run.trial.task),
+        name=f"{run.trial.model.name}-{run.id}",
+        source_run_id=run_id,
+        tags=tags,
+        model_type=run.trial.model.name,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        save_mlflow_model(run, path, store=store, model_id=logged.model_id)
+        api.log_model_artifacts(logged.model_id, str(path))
+    api.finalize_logged_model(logged.model_id, "READY")
+    end = api.get_run(run_id).info.end_time
+    points = [
+        Metric(metric, value, end, run.best_epoch or 0, model_id=logged.model_id)
+        for metric, value in final_metrics(run).items()
+    ]
+    api.log_batch(run_id, metrics=points)
+    return api.create_model_version(
+        name,
+        source=f"models:/{logged.model_id}",
+        run_id=run_id,
+        model_id=logged.model_id,
+        tags=tags,
+        description=describe(run),
+    )
+
+
+def version_tags(run: RunFolder) -> dict[str, str]:
+    """Where a version came from and how good it is; texts, as all tags."""
+    trial = run.trial
+    name, value = validation_score(run)
+    tags = {
+        "trial_id": run.id,
+        "method": run.method,
+        "supervision": f"{trial.supervision:g}",
+        "seed": str(trial.seed),
+        "selected_by": name,
+        f"validation_{name}": repr(value),
+        "code_version": run.versions["code"] or f"{PREFIX} {__version__}",
+        "data_fingerprint": run.fingerprint,
+    }
+    score = run.scores["test"][name]
+    tags[f"test_{name}"] = _number(score)
+    if score["low"] is not None:
+        tags[f"test_{name}_interval"] = f"{score['low']:.4f} to {score['high']:.4f}"
+    return tags
+
+
+def describe(run: RunFolder) -> str:
+    """A version in a sentence."""
+    trial = run.trial
+    name = validation_score(run)[0]
+    score = run.scores["test"][name]
+    interval = f" (95 % {score['low']:.4f} to {score['high']:.4f})" if score["low"] else ""
+    return (
+        f"{run.method}, {trial.supervision:.0%} of the training samples, seed {trial.seed}: "
+        f"test {name} {_number(score)}{interval}."
+    )
+
+
+def _number(score: Mapping[str, Any]) -> str:
+    return f"undefined: {score['reason']}" if score["value"] is None else f"{score['value']:.4f}"
+
+
+def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool, str]:
+    """Move the alias to the version if its validation score is better."""
+    champion = _champion(api, name)
+    if champion is None:
+        api.set_registered_model_alias(name, CHAMPION, version.version)
+        return True, "It is the first one."
+    if champion.version == version.version:
+        return True, "It was champion before."
+    selected_by = version.tags["selected_by"]
+    score = f"validation_{selected_by}"
+    new, old = float(version.tags[score]), float(champion.tags[score])
+    better = improves(selected_by, new, old)
+    if better:
+        api.set_registered_model_alias(name, CHAMPION, version.version)
+    sign = ("<" if selected_by in LOWER_IS_BETTER else ">") if better else "not better than"
+    why = f"Its validation {selected_by} {new:.4f} is {sign} {old:.4f} of version "
+    why = f"{why}{champion.version}."
+    if champion.tags["data_fingerprint"] != version.tags["data_fingerprint"]:
+        why += " The two were validated on different data."
+    return better, why
+
+
+def _champion(api: MlflowClient, name: str) -> ModelVersion | None:
+    aliases = api.get_registered_model(name).aliases
+    return api.get_model_version(name, aliases[CHAMPION]) if CHAMPION in aliases else None

@@ -1,0 +1,228 @@
+"""MLflow's own pages, on loopback.
+
+Whoever reaches MLflow's server can read and delete every run, so it answers this machine only,
+unless authentication is set up; and under its own names only, lest a web page that is open in the
+same browser reaches it under another one (DNS rebinding).
+"""
+
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.progress import Progress, Silent
+from pipelines.tracking import (
+    ARTIFACTS,
+    check,
+    comparison_url,
+    experiments,
+    prepare,
+    sqlite_path,
+)
+
+HOST = "127.0.0.1"
+PORT = 5000
+START_SECONDS = 120.0
+
+_AUTHENTICATION = ("MLFLOW_AUTH_CONFIG_PATH", "MLFLOW_FLASK_SERVER_SECRET_KEY")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: where it answers, and its process, which leads a group of its own."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+def command(
+    uri: str,
+    host: str = HOST,
+    port: int = PORT,
+    *,
+    allowed_hosts: Sequence[str] = (),
+    authentication: bool = False,
+) -> list[str]:
+    """The command that starts MLflow's server on a database.
+
+    allowed_hosts:  names under which browsers reach it, beside loopback's; needed by wider hosts
+    authentication: with user names and passwords, as set up in the environment
+
+    Raises:
+        InputError: a host wider than loopback without authentication or names.
+    """
+    check(uri)
+    if uri.startswith("http"):
+        raise InputError(f"{uri} is a server already: open it in a browser.")
+    _check_host(host, allowed_hosts, authentication)
+    names = [f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]")]
+    path = sqlite_path(uri)
+    return [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--backend-store-uri", uri),
+        *("--host", host, "--port", str(port), "--workers", "1"),
+        *("--allowed-hosts", ",".join([*names, *allowed_hosts])),
+        *("--cors-allowed-origins", ",".join(f"http://{name}" for name in names)),
+        *("--x-frame-options", "DENY"),
+        *(("--artifacts-destination", str(path.parent / ARTIFACTS)) if path else ()),
+        *(("--app-name", "basic-auth") if authentication else ()),
+    ]
+
+
+def _check_host(host: str, allowed_hosts: Sequence[str], authentication: bool) -> None:
+    if authentication:
+        missing = [name for name in _AUTHENTICATION if name not in os.environ]
+        if missing:
+            raise InputError(
+                f"Authentication needs {' and '.join(missing)} in the environment: MLflow's "
+                "documentation of basic-auth tells what they hold."
+            )
+    if "*" in allowed_hosts:
+        raise InputError("Name the allowed hosts: with '*' any web page can reach the server.")
+    if is_loopback(host):
+        return
+    if not authentication:
+        raise InputError(
+            f"Without authentication MLflow only answers this machine, not on {host}: whoever "
+            "reaches it can read and delete every run. Leave the host out and forward the port "
+            "(ssh -L 5000:127.0.0.1:5000 …), or set up authentication."
+        )
+    if not allowed_hosts:
+        raise InputError(f"On {host}, name the hosts under which browsers will reach MLflow.")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server on this host."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+@contextlib.contextmanager
+def running(
+    uri: str,
+    host: str = HOST,
+    port: int = PORT,
+    *,
+    allowed_hosts: Sequence[str] = (),
+    authentication: bool = False,
+    output: int | None = subprocess.DEVNULL,
+) -> Iterator[Server]:
+    """MLflow's server, from when it answers to the end of the block.
+
+    output: where its own messages go; None: where ours go
+
+    Raises:
+        InputError: see `command`; the port is taken.
+        MimicRegError: it did not start.
+    """
+    full = command(uri, host, port, allowed_hosts=allowed_hosts, authentication=authentication)
+    prepare(uri)
+    _check_free(host, port)
+    # no language models here: the processes that would judge their answers stay away
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    process = subprocess.Popen(
+        full, env=environment, stdout=output, stderr=output, start_new_session=True
+    )
+    try:
+        url = f"http://{'127.0.0.1' if is_loopback(host) else host}:{port}"
+        _wait(url, process)
+        yield Server(url, process)
+    finally:
+        _stop(process)
+
+
+def serve_ui(
+    uri: str,
+    host: str = HOST,
+    port: int = PORT,
+    *,
+    allowed_hosts: Sequence[str] = (),
+    authentication: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Serve MLflow's pages until Ctrl-C, and tell where the runs can be compared.
+
+    Raises:
+        InputError: see `running`.
+        MimicRegError: it did not start, or ended by itself.
+    """
+    progress = progress or Silent()
+    with (
+        _ending_on_sigterm(),
+        running(
+            uri, host, port, allowed_hosts=allowed_hosts, authentication=authentication, output=None
+        ) as server,
+    ):
+        progress.note(f"MLflow answers at {server.url} until Ctrl-C.")
+        for name, link in links(uri, server.url).items():
+            progress.note(f"{name}: {link}")
+        with contextlib.suppress(KeyboardInterrupt):
+            code = server.process.wait()
+            raise MimicRegError(f"MLflow's server ended by itself, with code {code}.")
+
+
+@contextlib.contextmanager
+def _ending_on_sigterm() -> Iterator[None]:
+    """As Ctrl-C, so that the server never outlives us; signals reach the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def links(uri: str, base: str) -> dict[str, str]:
+    """Experiment → the page that compares its runs."""
+    return {name: comparison_url(base, number) for name, number in experiments(uri).items()}
+
+
+def _check_free(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError as error:
+            raise InputError(
+                f"Port {port} of {host} cannot be used ({error.strerror}). Choose another one."
+            ) from error
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise MimicRegError(f"MLflow's server did not start (code {process.returncode}).")
+        try:
+            with urllib.request.urlopen(f"{url}/health", timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.1)
+    raise MimicRegError(f"MLflow's server did not answer within {START_SECONDS:.0f} s.")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server and what it started: all in its group."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+            return
