@@ -1,6 +1,6 @@
 """What the engine, the input pipeline and ITPS cost: ratios measured in one run.
 
-    python benchmarks/training.py [--device cuda] [--rounds 30] [--out benchmarks/results/x.json]
+    python benchmarks/training.py [--device cuda] [--rounds 100] [--out benchmarks/results/x.json]
 
 Each round runs every variant of a model once, in turn, so that a busy machine slows all of them; a
 ratio is the median over rounds of the ratio within a round. The models are the paper's, on random
@@ -227,14 +227,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     results: dict[str, dict[str, float | None]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, make, steps in (("lstm", stays, 10), ("dnn", images, 50)):
+        for name, make, steps in (("lstm", stays, 3), ("dnn", images, 25)):
             results[name] = benchmark(
                 name, make(device), arguments.rounds, steps, Path(folder) / name
             )
