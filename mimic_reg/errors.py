@@ -5,7 +5,7 @@ An error text says what is wrong, where, and what to do. It never quotes a row o
 
 
 class MimicRegError(Exception):
-    """Something failed although the request was sound: a full disk, a locked store (exit code 1)."""
+    """Something failed although the request was sound: a full disk, a lock (exit code 1)."""
 
     exit_code = 1
 

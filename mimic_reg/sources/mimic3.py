@@ -4,9 +4,10 @@ Files are .csv or .csv.gz, upper- or lower-case, columns in any order. Tables ar
 block: one thread reads (and unpacks, hashes, counts commas) while Polars parses, so a table is
 never in memory whole, packed or not.
 
-Nothing malformed passes in silence. Polars refuses a row with too many fields but completes one
-with too few, and a stray quote may swallow lines. So each line gets one more field, a sentinel:
-the block is sound when it has as many rows as lines and every row ends with its sentinel.
+Nothing malformed passes in silence. Polars completes a row with too few fields, ignores those too
+many behind the last column it needs, and a stray quote may swallow lines. So each line gets one
+more field, a sentinel that no table holds: the block is sound when it has as many rows as lines and
+every row has its sentinel in its place.
 """
 
 import csv
@@ -51,8 +52,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 _GZIP_ERRORS = (BadGzipFile, zlib.error, cast(type[Exception], isal_zlib.IsalError))
 _MAX_LINE = 1 << 20
 _NEWLINE = ord("\n")
-_BLANK_LINE = re.compile(rb"(?m)^,1\n")  # a blank line, with its sentinel
-_SENTINEL = "sentinel of the row's end"
+_SENTINEL = "sentinel of the row's end"  # the name of its column
+_MARK = "\x01"
+_ROW_END = f",{_MARK}\n".encode()
+_BLANK_LINE = re.compile(b"(?m)^" + _ROW_END)
 
 
 @dataclass(frozen=True)
@@ -210,7 +213,7 @@ class _Feed:
             header = _guarded(path, lambda: file.readline(_MAX_LINE))
             newline = b"\r\n" if header.endswith(b"\r\n") else b"\n"
             while text := self._lines(file):
-                text = text.replace(newline, b",1\n")
+                text = text.replace(newline, _ROW_END)
                 lines = int(np.count_nonzero(np.frombuffer(text, np.uint8) == _NEWLINE))
                 yield _Block(text, lines, hashed.position)
 
@@ -291,12 +294,12 @@ def _dtype(column: str) -> type[pl.DataType]:
 
 
 def _scan(block: bytes, dtypes: dict[str, Any]) -> pl.LazyFrame:
-    schema = {**dtypes, _SENTINEL: pl.UInt8}
+    schema = {**dtypes, _SENTINEL: pl.String}
     return pl.scan_csv(block, has_header=False, schema=schema, quote_char='"')
 
 
 def _is_sound(frame: pl.DataFrame, lines: int) -> bool:
-    return frame.height == lines and frame.get_column(_SENTINEL).null_count() == 0
+    return frame.height == lines and frame.get_column(_SENTINEL).eq_missing(_MARK).all()
 
 
 def _parse(table: Table, block: _Block) -> pl.DataFrame | None:
@@ -318,49 +321,43 @@ def _parse_carefully(table: Table, text: bytes, reading: Reading) -> pl.DataFram
         reading.not_utf8 += replaced.count("\ufffd")
         text = replaced.encode("utf-8")
     text, blank = _BLANK_LINE.subn(b"", text)
-    columns = table.columns
+    reading.blank_lines += blank
+    if not text:
+        return pl.DataFrame(schema={c: _dtype(c) for c in table.columns})
     try:
         lazy = _scan(text, dict.fromkeys(table.header, pl.String))
-        frame = lazy.select(*columns, _SENTINEL).collect()
-    except pl.exceptions.NoDataError:
-        reading.blank_lines += blank
-        return pl.DataFrame(schema={c: _dtype(c) for c in columns})
-    except pl.exceptions.PolarsError as error:
-        raise _malformed(table, text, reading) from error
-    if not _is_sound(frame, text.count(b"\n")):
-        raise _malformed(table, text, reading)
-    reading.blank_lines += blank
+        frame = lazy.select(*table.columns, _SENTINEL).collect()
+    except pl.exceptions.PolarsError:
+        frame = None
+    if frame is None or not _is_sound(frame, text.count(b"\n")):
+        frame = _parse_by_line(table, text, reading.rows + reading.blank_lines + 2)
     return frame.select(
-        _lenient_id(pl.col(c)).alias(c) if c in ID_COLUMNS else pl.col(c) for c in columns
+        _lenient_id(pl.col(c)).alias(c) if c in ID_COLUMNS else pl.col(c) for c in table.columns
     )
+
+
+def _parse_by_line(table: Table, text: bytes, first: int) -> pl.DataFrame:
+    """Python's csv module, which allows a quote within an unquoted field, line by line.
+
+    Raises:
+        InputError: names the first line that is not a row of this table; without its content.
+    """
+    rows = []
+    for number, line in enumerate(text.decode("utf-8").split("\n")[:-1], start=first):
+        try:
+            row = next(csv.reader([line.removesuffix(f",{_MARK}")], strict=True), [])
+            problem = f"it has {len(row)} fields, the header has {len(table.header)}"
+        except csv.Error:
+            row, problem = [], "its quotes do not match"
+        if len(row) != len(table.header):
+            raise InputError(
+                f"{table.path}, line {number:,}: {problem}. The file is damaged or was edited: "
+                "download it again and compare its SHA-256, or mend that line."
+            )
+        rows.append(row)
+    return pl.DataFrame(rows, schema=dict.fromkeys(table.header, pl.String), orient="row")
 
 
 def _lenient_id(text: pl.Expr) -> pl.Expr:
     number = text.cast(pl.Int64, strict=False)
     return pl.when(~text.is_in(MISSING_TEXTS)).then(number.fill_null(NO_ID))
-
-
-def _malformed(table: Table, text: bytes, reading: Reading) -> InputError:
-    """Name the first line that is not a row of this table; its content is not shown."""
-    width, first = len(table.header), reading.rows + reading.blank_lines + 2
-    for number, line in enumerate(text.split(b"\n"), start=first):
-        problem = _problem(line.removesuffix(b",1"), width)
-        if problem:
-            return InputError(
-                f"{table.path}, line {number:,}: {problem}. The file is damaged or was edited: "
-                "download it again and compare its SHA-256, or mend that line."
-            )
-    return InputError(
-        f"{table.path}, lines {first:,} to {number:,}: cannot be read as CSV. "
-        "Download the file again and compare its SHA-256."
-    )
-
-
-def _problem(line: bytes, width: int) -> str | None:
-    try:
-        fields = len(next(csv.reader([line.decode("utf-8")], strict=True), []))
-    except csv.Error:
-        return "its quotes do not match"
-    if line and fields != width:
-        return f"it has {fields} fields, the header has {width}"
-    return None

@@ -64,6 +64,11 @@ def test_quotes_commas_line_ends_and_blank_lines(tmp_path):
     assert rows[1]["valueuom"] in (None, "")
 
 
+def test_a_quote_within_an_unquoted_field_is_a_quote(tmp_path):
+    rows, _ = read(tmp_path, HEADER + ROW.replace("120", "5' 7\"") + ROW.replace("120", '"a,b"'))
+    assert [r["value"] for r in rows] == ["5' 7\"", "a,b"]
+
+
 def test_bytes_that_are_not_utf8_are_replaced_and_counted(tmp_path):
     content = (HEADER + ROW).encode() + ROW.replace("mg/dL", "DEG").encode().replace(
         b"DEG", b"\xb0F"
@@ -81,6 +86,7 @@ def test_an_id_that_is_no_number_matches_nothing_but_is_not_missing(tmp_path):
 
 MALFORMED = {
     "too few fields": (ROW.replace(",mg/dL", ""), "it has 6 fields, the header has 7"),
+    "one field too many at the end": (ROW.strip() + ",1\n", "it has 8 fields, the header has 7"),
     "too many fields": (ROW.replace("120", "1,20"), "it has 8 fields, the header has 7"),
     "an open quote": (ROW.replace("120", '"120'), "its quotes do not match"),
     "text after a quote": (ROW.replace("120", '"1"20'), "its quotes do not match"),
@@ -172,7 +178,7 @@ def test_a_reader_that_stops_early_leaves_no_thread_waiting(tmp_path):
 FIELD = st.text(st.sampled_from('ab,"7 \n'), max_size=4)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(FIELD, min_size=1, max_size=12), st.sampled_from([20, 1 << 20]))
 def test_no_text_is_read_as_something_else(tmp_path_factory, fragments, block_bytes):
     """Whatever stands in the file: read like Python's strict csv module, or refused."""
@@ -181,15 +187,16 @@ def test_no_text_is_read_as_something_else(tmp_path_factory, fragments, block_by
 
     text = ROW + "".join(fragments) + "\n" + ROW
     lines = [line for line in text.split("\n") if line]
+    expected = [next(csv.reader(io.StringIO(line)), []) for line in lines]
     try:
-        expected = [next(csv.reader(io.StringIO(line), strict=True)) for line in lines]
-        regular = all(len(row) == 7 for row in expected)
-    except (csv.Error, StopIteration):
-        regular = False
+        strict = [next(csv.reader(io.StringIO(line), strict=True), []) for line in lines]
+    except csv.Error:
+        strict = [[]]
     try:
         rows, _ = read(tmp_path_factory.mktemp("fuzz"), HEADER + text, block_bytes=block_bytes)
     except InputError:
-        assert not regular
+        assert any(len(row) != 7 for row in strict)
         return
-    assert regular
+    # A column that nobody reads may be quoted loosely; the fields must be right all the same.
+    assert {len(row) for row in expected} == {7}
     assert [r["value"] or "" for r in rows] == [row[4] for row in expected]
