@@ -68,7 +68,7 @@ def interval(tau: float | Sequence[float]) -> Interval:
     """(low, high) from `tau`, or (-tau, tau) where it is one number.
 
     Raises:
-        InputError: not low <= 0 <= high, or not numbers.
+        InputError: not numbers with low < 0 < high, nor zero.
     """
     low, high = (-tau, tau) if isinstance(tau, int | float) else _pair(tau)
     ordered = low < 0 < high or low == high == 0
@@ -100,7 +100,7 @@ def mask_(gradient: Tensor, J: Tensor, low: float, high: float) -> None:
         bound = _before(high, J.dtype) if high > 0 else -1.0
         torch.ops.aten.hardshrink_backward.grad_input(gradient, J, bound, grad_input=gradient)
     else:
-        # keeps it where low < J < high; what is infinite is selected, since J was updated with it
+        # takes away what lies between; nothing infinite does, since J was updated with it
         gradient.sub_(torch.ops.aten.hardtanh_backward(gradient, J, low, high))
 
 

@@ -1,4 +1,4 @@
-"""Penalties on the norm of the weights: L2.
+"""Penalties on the norm of the weights: L2 (Krogh & Hertz, NIPS 1991).
 
 L + l2 * sum of squared weights, over weight matrices and kernels only: no biases, norms' scales or
 learned strengths. Keras's convention, hence the gradient 2 * l2 * w, where torch's `weight_decay`
@@ -11,7 +11,6 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from mimic_reg.models.base import Model
 from mimic_reg.regularisers.base import Fit, Options, Regulariser, Step, require, trainable
 
 
@@ -34,10 +33,6 @@ class NormPenalty(Regulariser):
     def __init__(self, l2: float) -> None:
         require(l2 >= 0, "norm_penalty", "l2 must be at least 0", l2)
         self.l2 = l2
-
-    def prepare(self, model: Model, fit: Fit) -> Model:
-        """Nothing to change."""
-        return model
 
     def loss(self, loss: Tensor, step: Step, fit: Fit) -> Tensor:
         """Add l2 * sum of squared weights."""
