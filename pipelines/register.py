@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation.scores import LOWER_IS_BETTER, improves
+from mimic_reg.evaluation.scores import improves
 from pipelines.serving import save_mlflow_model
 from pipelines.tracking import (
     PREFIX,
@@ -242,7 +242,7 @@ def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool,
     if champion is None:
         api.set_registered_model_alias(name, CHAMPION, version.version)
         return True, "It is the first one."
-    if champion.version == version.version:
+    if str(champion.version) == str(version.version):
         return True, "It was champion before."
     selected_by = version.tags["selected_by"]
     score = f"validation_{selected_by}"
@@ -250,9 +250,10 @@ def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool,
     better = improves(selected_by, new, old)
     if better:
         api.set_registered_model_alias(name, CHAMPION, version.version)
-    sign = ("<" if selected_by in LOWER_IS_BETTER else ">") if better else "not better than"
-    why = f"Its validation {selected_by} {new:.4f} is {sign} {old:.4f} of version "
-    why = f"{why}{champion.version}."
+    why = (
+        f"Its validation {selected_by} {new:.4f} is {'' if better else 'not '}better than "
+        f"{old:.4f} of version {champion.version}."
+    )
     if champion.tags["data_fingerprint"] != version.tags["data_fingerprint"]:
         why += " The two were validated on different data."
     return better, why

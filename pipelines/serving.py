@@ -51,7 +51,7 @@ from mimic_reg.schema import (
 from mimic_reg.storage import Store, disk_errors, read_json
 from mimic_reg.strategies.single import TRIAL, default_device
 from mimic_reg.tasks.base import Target, Task
-from pipelines.tracking import RunFolder, default, read_run
+from pipelines.tracking import RunFolder, default, quiet, read_run
 
 WEIGHTS = "model.safetensors"
 SETTINGS = "model.yaml"
@@ -363,7 +363,7 @@ def save_mlflow_model(
     store:    as in `export`
     model_id: what MLflow calls the model, if it knows it
     """
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, quiet():
         temporary = Path(name)
         export(run, temporary, store=store)
         (temporary / "model.py").write_text(_CODE, "utf-8")

@@ -77,7 +77,7 @@ def prepare(uri: str) -> None:
     with alone(uri):
         if path.exists():
             return
-        with _quiet():
+        with quiet():
             client(uri).search_experiments(max_results=1)
         path.chmod(0o600)
         (path.parent / ARTIFACTS).mkdir(exist_ok=True, mode=0o700)
@@ -207,7 +207,7 @@ def log_trial(
 
     sweep:  the sweep that the trial belongs to
     method: what the trial's methods are called together, where their modules' names do not tell
-    error:  why the trial failed; it is logged as it is, as a failed run
+    error:  why the trial failed; what there is of it is logged as a failed run
 
     Raises:
         InputError: the folder holds no trial, or one that neither finished nor failed.
@@ -383,11 +383,17 @@ def _log(
     _log_batches(api, run_id, points, params(trial), _undefined(run))
     _log_files(api, run_id, run)
     if error is not None:
-        tags = {"error": f"{type(error).__name__}: {error}"[:_ERROR_LENGTH]}
+        tags = {"error": error_text(error)}
         _log_batches(api, run_id, tags=tags)
     # last: until here the run counts as cut off
     api.set_terminated(run_id, "FINISHED" if error is None else "FAILED", end_time=end)
     return run_id
+
+
+def error_text(error: BaseException) -> str:
+    """The error as it may be shown: our own texts quote no patient's data, others' might."""
+    own = f": {error}" if isinstance(error, MimicRegError) else ""
+    return f"{type(error).__name__}{own}"[:_ERROR_LENGTH]
 
 
 def _tags(run: RunFolder, sweep: str | None) -> dict[str, str]:
@@ -617,9 +623,10 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the log of every table that MLflow makes."""
-    loggers = [logging.getLogger(name) for name in ("mlflow", "mlflow.store.db.utils", "alembic")]
+def quiet() -> Iterator[None]:
+    """Without what MLflow logs of every table and every check that it makes."""
+    names = ("mlflow", "mlflow.store.db.utils", "mlflow.pyfunc", "alembic")
+    loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.WARNING)

@@ -69,11 +69,12 @@ def command(
     path = sqlite_path(uri)
     return [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--backend-store-uri", uri),
+        *("--backend-store-uri", uri, "--registry-store-uri", uri),
         *("--host", host, "--port", str(port), "--workers", "1"),
         *("--allowed-hosts", ",".join([*names, *allowed_hosts])),
         *("--cors-allowed-origins", ",".join(f"http://{name}" for name in names)),
         *("--x-frame-options", "DENY"),
+        *("--uvicorn-opts", "--log-level warning"),  # not a line a request
         *(("--artifacts-destination", str(path.parent / ARTIFACTS)) if path else ()),
         *(("--app-name", "basic-auth") if authentication else ()),
     ]

@@ -211,6 +211,10 @@ def test_a_failure_is_logged_and_a_success_replaces_it(variant, uri):
     assert tracking.log_trial(folder, uri=uri, error=ValueError("late")) == only.info.run_id
 
 
+def test_other_programs_errors_are_not_quoted():
+    assert tracking.error_text(ValueError("subject 731000001")) == "ValueError"
+
+
 def test_an_undefined_score_is_said(variant, uri):
     folder = variant(1)
     scores = read_json(folder / "scores.json")

@@ -1,0 +1,136 @@
+"""MLflow's pages: on loopback, under their own names, or not at all."""
+
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import mlflow
+import pytest
+
+from mimic_reg.errors import InputError, MimicRegError
+from pipelines import register, serving, tracking, ui
+
+URI = "sqlite:////data/mlflow.db"
+
+
+def options(command):
+    return dict(zip(command[4::2], command[5::2], strict=True))
+
+
+def test_the_command_answers_this_machine_only():
+    command = ui.command(URI, port=5001)
+    assert command[:4] == [sys.executable, "-m", "mlflow", "server"]
+    assert options(command) == {
+        "--backend-store-uri": URI,
+        "--registry-store-uri": URI,
+        "--host": "127.0.0.1",
+        "--port": "5001",
+        "--workers": "1",
+        "--allowed-hosts": "localhost:5001,127.0.0.1:5001,[::1]:5001",
+        "--cors-allowed-origins": "http://localhost:5001,http://127.0.0.1:5001,http://[::1]:5001",
+        "--x-frame-options": "DENY",
+        "--uvicorn-opts": "--log-level warning",
+        "--artifacts-destination": "/data/mlflow-artifacts",
+    }
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "mlflow.hospital.example"])
+def test_a_wider_host_needs_authentication_and_names(host, monkeypatch):
+    with pytest.raises(InputError, match=r"only answers this machine.*ssh -L"):
+        ui.command(URI, host)
+    with pytest.raises(InputError, match="MLFLOW_AUTH_CONFIG_PATH and MLFLOW_FLASK_SERVER_SECRET"):
+        ui.command(URI, host, authentication=True)
+    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", "x")
+    monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "x")
+    with pytest.raises(InputError, match="name the hosts"):
+        ui.command(URI, host, authentication=True)
+    with pytest.raises(InputError, match="any web page"):
+        ui.command(URI, host, authentication=True, allowed_hosts=["*"])
+    found = options(ui.command(URI, host, authentication=True, allowed_hosts=["a.example"]))
+    assert found["--app-name"] == "basic-auth"
+    assert found["--allowed-hosts"].endswith(",a.example")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.9", "::1", "[::1]"])
+def test_loopback_is_known(host):
+    assert ui.is_loopback(host)
+
+
+def test_a_server_or_a_folder_is_no_database():
+    with pytest.raises(InputError, match="is a server already"):
+        ui.command("http://127.0.0.1:5000")
+    with pytest.raises(InputError, match="folders of files"):
+        ui.command("mlruns")
+
+
+def get(url, **headers):
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+SERVE = """
+import sys
+from mimic_reg.progress import Silent
+from pipelines import ui
+
+class Shown(Silent):
+    def note(self, text):
+        print(text, flush=True)
+
+ui.serve_ui(sys.argv[1], port=int(sys.argv[2]), progress=Shown())
+"""
+
+
+def test_a_server_answers_keeps_runs_and_ends_with_its_parent(run, store, uri, free_port, tmp_path):
+    tracking.log_trial(run, uri=uri)
+    url = f"http://127.0.0.1:{free_port}"
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVE, uri, str(free_port)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout.readline() == f"MLflow answers at {url} until Ctrl-C.\n"
+            name, _, link = process.stdout.readline().strip().partition(": ")
+            assert name == "mimic-reg-in_hospital_mortality"
+            assert link == ui.links(uri, url)[name]
+            code, page = get(link)
+            assert code == 200
+            assert "<title>MLflow</title>" in page
+            assert get(url, Host="evil.example")[0] == 403
+            with pytest.raises(InputError, match="cannot be used"), ui.running(uri, port=free_port):
+                pass
+            use_as_several_machines_would(url, run, store, tmp_path)
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(url, timeout=5)
+
+
+def use_as_several_machines_would(url, run, store, folder):
+    """The same functions, through the server."""
+    assert tracking.log_trial(run, uri=url, sweep="s")
+    found = register.register(run, uri=url)
+    assert found.champion
+    assert register.register(run, uri=url).version == found.version
+    serving.predict(found.uri, store, folder / "p.parquet", uri=url, device="cpu")
+    with tracking.default(url):
+        answer = mlflow.pyfunc.load_model(found.uri).predict(serving.example())
+    assert 0 < answer["probability"][0] < 1
+    assert not list(folder.glob("mlruns")) + list(folder.glob("mlartifacts"))
+
+
+def test_a_server_that_does_not_start_is_said(uri, free_port, monkeypatch):
+    monkeypatch.setattr(
+        ui, "command", lambda *a, **k: [sys.executable, "-c", "raise SystemExit(3)"]
+    )
+    with (
+        pytest.raises(MimicRegError, match=r"did not start \(code 3\)"),
+        ui.running(uri, port=free_port),
+    ):
+        pass
