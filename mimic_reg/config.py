@@ -247,16 +247,18 @@ def compose_trial(
 ) -> Trial:
     """The trial of a task's, a model's and a method's settings, as the command line names them.
 
-    task, method: a YAML file, or the name of one in `configs/tasks`, `configs/regularisers`; the
-                  regularisers of the task (early stopping, say) act after those of the method
-    model:        a YAML file, or the model's name
-    training:     settings that replace those of the method, which replace those of the task
+    task:   a YAML file, or the name of one in `configs/tasks`; its regularisers (early stopping,
+            say) act after those of the method
+    model:  a YAML file, or the model's name
+    method: a YAML file, or the name of one in `configs/regularisers`: for this model (`itps` stands
+            for `lstm/itps`), or for all (`none`)
+    training: settings that replace those of the method, which replace those of the task
 
     Raises:
         InputError: see `resolve`; or there is no such file.
     """
     common = _read("tasks", task, {"task", "training", "regularisers"})
-    own = _read("regularisers", method, {"training", "regularisers"})
+    own = _read("regularisers", method, {"training", "regularisers"}, folder=model)
     return resolve(
         {
             "task": common.get("task", task),
@@ -278,13 +280,14 @@ def _is_file(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 
 
-def _read(kind: str, name: str, allowed: set[str]) -> dict[str, Any]:
-    """The settings in a YAML file, or in the one of that name in `configs`."""
-    folder = CONFIGS / kind
-    path = Path(name) if _is_file(name) else folder / f"{name}.yaml"
+def _read(kind: str, name: str, allowed: set[str], folder: str = "") -> dict[str, Any]:
+    """The mapping in a YAML file, or in the one of that name in `configs` or a `folder` of it."""
+    places = {p.stem: p for place in ("", folder) for p in (CONFIGS / kind / place).glob("*.yaml")}
+    path = Path(name) if _is_file(name) else places.get(name, CONFIGS / kind / f"{name}.yaml")
     if not path.is_file():
-        known = [str(p.relative_to(folder).with_suffix("")) for p in folder.rglob("*.yaml")]
-        raise InputError(f"There is no file {path}. {suggest(name, known)}")
+        raise InputError(
+            f"There is no {name!r} in configs/{kind}, and no such file. {suggest(name, places)}"
+        )
     content = load_yaml(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold settings with their names, as 'training: ...'.")
