@@ -105,6 +105,30 @@ def test_verify_export_and_import(tmp_path, raw):
     assert "stays.parquet changed since it was written" in broken.stderr
 
 
+def test_simulate_extract_train_and_evaluate(tmp_path):
+    raw, store, run = tmp_path / "raw", tmp_path / "store", tmp_path / "run"
+    assert (
+        "100 simulated patients" in mimic_reg("synthesize", "--out", raw, "--patients", 100).stdout
+    )
+    assert mimic_reg("extract", "--source", raw, "--out", store).returncode == 0
+    options = ["--store", store, "--task", "phenotyping", "--model", "lstm", "--max-epochs", 1]
+    first = mimic_reg("train", *options, "--method", "itps", "--seed", 1, "--out", run)
+    assert first.returncode == 0, first.stderr
+    assert "- itps:" in first.stdout  # the resolved configuration
+    assert "macro_auroc" in first.stdout
+    again = mimic_reg("train", *options, "--method", "itps", "--seed", 1, "--out", run)
+    assert again.returncode == 0
+    assert "nothing to do" in again.stderr
+    other = mimic_reg("train", *options, "--method", "none", "--seed", 1, "--out", run)
+    assert other.returncode == 2
+    assert "holds another trial" in other.stderr
+    scores = mimic_reg("evaluate", run)
+    assert scores.stdout.strip() in first.stdout  # the same table
+    wrong = mimic_reg("train", *options, "--method", "itsp", "--out", tmp_path / "x")
+    assert wrong.returncode == 2
+    assert "Did you mean 'itps'?" in wrong.stderr
+
+
 def test_nothing_of_a_patient_is_printed(tmp_path, raw):
     result = mimic_reg("extract", "--source", raw, "--out", tmp_path / "store")
     for identifier in ("200007", "100007", "10011", "2130-05-01"):

@@ -52,6 +52,8 @@ from mimic_reg.storage import (
     write_json,
 )
 
+# A file that `mimic-reg synthesize` leaves beside its tables, and MIMIC-III does not have.
+SIMULATED = "true_risk.json"
 # Counts by (subject, admission, stay) are added up whenever so many blocks have been read.
 _MERGE_EVERY = 64
 
@@ -230,7 +232,13 @@ class _Run:
             "corrections": ev.CORRECTIONS if self.mode == "corrected" else {},
             "tasks": list(facts["tasks"]),
             "fingerprint": _hash([content, self.mode, SCHEMA_VERSION, __version__]),
-            "source": {"fingerprint": _hash(content), "tables": described},
+            "source": {
+                "fingerprint": _hash(content),
+                "simulated": any(
+                    t.path.with_name(SIMULATED).is_file() for t in self.tables.values()
+                ),
+                "tables": described,
+            },
         }
 
     def _cohort(self, folder: Path) -> dict[str, Any]:
