@@ -21,6 +21,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import improves
 from pipelines.serving import save_mlflow_model
 from pipelines.tracking import (
+    FINAL,
     PREFIX,
     RunFolder,
     alone,
@@ -185,7 +186,7 @@ def _add(
     api.finalize_logged_model(logged.model_id, "READY")
     end = api.get_run(run_id).info.end_time
     points = [
-        Metric(metric, value, end, run.best_epoch or 0, model_id=logged.model_id)
+        Metric(metric, value, end, FINAL, model_id=logged.model_id)
         for metric, value in final_metrics(run).items()
     ]
     api.log_batch(run_id, metrics=points)

@@ -49,6 +49,8 @@ SWEEPS = f"{PREFIX}-sweeps"  # the experiment of the summaries
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlflow-artifacts"  # beside the database
 
+FINAL = 0  # the step of what has no curve: MLflow draws it as bars, run by run
+
 _SQLITE = "sqlite:///"
 _SERVERS = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
 _STOPPING_METHODS = ("early_stopping",)  # when a fit ends is no method of its own
@@ -326,15 +328,14 @@ def _runs_of(api: MlflowClient, experiment: str, trial_id: str) -> list[Run]:
 
 
 def _experiment(uri: str, name: str) -> str:
-    """The id of an experiment, made where it is missing; its kind opens the right pages."""
+    """The id of an experiment, made where it is missing."""
     api = client(uri)
     found: Experiment | None = api.get_experiment_by_name(name)
     if found is None:
         path = sqlite_path(uri)
         place = str(path.parent / ARTIFACTS / name) if path else None
-        tags = {"mlflow.experimentKind": "custom_model_development"}
         try:
-            return str(api.create_experiment(name, artifact_location=place, tags=tags))
+            return str(api.create_experiment(name, artifact_location=place))
         except MlflowException:
             found = api.get_experiment_by_name(name)  # another process was faster
             if found is None:
@@ -377,9 +378,7 @@ def _log(
         )
         for name, value, epoch, seconds in curves(history)
     ]
-    points += [
-        Metric(name, value, end, run.best_epoch or 0) for name, value in final_metrics(run).items()
-    ]
+    points += [Metric(name, value, end, FINAL) for name, value in final_metrics(run).items()]
     _log_batches(api, run_id, points, params(trial), _undefined(run))
     _log_files(api, run_id, run)
     if error is not None:
@@ -555,15 +554,17 @@ def _numbers(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def final_metrics(run: RunFolder) -> dict[str, float]:
-    """Scores of the checkpoint with the best validation score, with their intervals."""
+    """Scores of the checkpoint with the best validation score; those of test with intervals."""
     found: dict[str, float] = {}
     if run.best_epoch is not None:
         found["best/epoch"] = float(run.best_epoch)
-    for split, place in (("validation", "best/validation_{}"), ("test", "test/{}")):
-        for name, score in run.scores.get(split, {}).items():
-            for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
-                if score[part] is not None:
-                    found[place.format(name) + suffix] = float(score[part])
+    for name, score in run.scores.get("validation", {}).items():
+        if score["value"] is not None:
+            found[f"best/validation_{name}"] = float(score["value"])
+    for name, score in run.scores.get("test", {}).items():
+        for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
+            if score[part] is not None:
+                found[f"test/{name}{suffix}"] = float(score[part])
     return found
 
 

@@ -105,7 +105,8 @@ def test_metrics_are_curves_and_the_best_checkpoints_scores(logged, run, shared_
         (r["epoch"], r["validation"]["auroc"]) for r in rows
     ]
     assert all(logged.info.start_time <= p.timestamp <= logged.info.end_time for p in points)
-    assert len(api.get_metric_history(logged.info.run_id, "test/auroc")) == 1
+    (final,) = api.get_metric_history(logged.info.run_id, "test/auroc")
+    assert (final.step, final.timestamp) == (0, logged.info.end_time)
     assert {"train/loss", "train/gradient_norm", "selection/selected_now"} <= metrics.keys()
     assert {name.partition("/")[0] for name in metrics} == {
         *("train", "validation", "selection", "method", "cost", "best", "test")
