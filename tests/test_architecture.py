@@ -25,6 +25,7 @@ ROWS = [
     ("regularisers",),
     ("engine",),
     ("strategies",),
+    ("experiments",),
     ("console",),
     ("cli",),
 ]

@@ -126,7 +126,7 @@ class ITPSOptimizer(OptimizerWrapper):
     beta:  rate of the accounting variable
     tau:   (low, high), or one number for (-tau, tau)
     mode:  "grad" or "freeze", see the module
-    track_ever: keep a byte a parameter, for `selected_ever`
+    track_ever: keep a byte a parameter, for `selected_ever`; False saves it, and some time
 
     Parameters without a gradient are left as they are, and so is their J. Groups, learning rates
     and schedulers are the base's. `state_dict` holds J; without it selection would start again.
@@ -142,7 +142,7 @@ class ITPSOptimizer(OptimizerWrapper):
         tau: float | Sequence[float] = (-0.15, 0.15),
         mode: Mode = "grad",
         *,
-        track_ever: bool = False,
+        track_ever: bool = True,
     ) -> None:
         super().__init__(base_optimizer)
         check(beta, mode)
