@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from enum import StrEnum
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -436,8 +437,31 @@ def _score(score: Any) -> str:
     return f"{score.value:.4f} ({score.low:.4f} to {score.high:.4f})"
 
 
+@app.command()
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders, or folders that hold them.", metavar="RUN…")
+    ],
+    page: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    title: Annotated[str, typer.Option(help="Its title.")] = "Regularisers compared",
+) -> None:
+    """Compare finished runs in one page: tables, intervals, paired tests, curves.
+
+    The page needs no network and no script, and holds nothing of a single patient.
+    """
+    from mimic_reg.evaluation import report as reporting
+    from mimic_reg.evaluation import results, tables
+
+    found = results.collect(runs)
+    written = reporting.write_report(found, page, title=title)
+    out.print(escape(tables.to_markdown(found)), soft_wrap=True)
+    out.print(f"Wrote {escape(str(written))}.")
+
+
 def main() -> None:
     """Run the command: exit code 0, 1 (failed) or 2 (bad usage or input)."""
+    for plugin in entry_points(group="mimic_reg.commands"):
+        plugin.load()(app)
     sys.exit(_run(app))
 
 

@@ -107,9 +107,7 @@ def test_verify_export_and_import(tmp_path, raw):
 
 def test_simulate_extract_train_and_evaluate(tmp_path):
     raw, store, run = tmp_path / "raw", tmp_path / "store", tmp_path / "run"
-    assert (
-        "100 simulated patients" in mimic_reg("synthesize", "--out", raw, "--patients", 100).stdout
-    )
+    assert "60 simulated patients" in mimic_reg("synthesize", "--out", raw, "--patients", 60).stdout
     assert mimic_reg("extract", "--source", raw, "--out", store).returncode == 0
     options = ["--store", store, "--task", "phenotyping", "--model", "lstm", "--max-epochs", 1]
     first = mimic_reg("train", *options, "--method", "itps", "--seed", 1, "--out", run)
@@ -124,6 +122,10 @@ def test_simulate_extract_train_and_evaluate(tmp_path):
     assert "holds another trial" in other.stderr
     scores = mimic_reg("evaluate", run)
     assert scores.stdout.strip() in first.stdout  # the same table
+    page = tmp_path / "report.html"
+    told = mimic_reg("report", run, "--out", page)
+    assert "| itps" in told.stdout
+    assert "itps" in page.read_text()
     wrong = mimic_reg("train", *options, "--method", "itsp", "--out", tmp_path / "x")
     assert wrong.returncode == 2
     assert "Did you mean 'itps'?" in wrong.stderr
