@@ -109,12 +109,14 @@ def test_simulate_extract_train_and_evaluate(tmp_path):
     raw, store, run = tmp_path / "raw", tmp_path / "store", tmp_path / "run"
     assert "60 simulated patients" in mimic_reg("synthesize", "--out", raw, "--patients", 60).stdout
     assert mimic_reg("extract", "--source", raw, "--out", store).returncode == 0
-    options = ["--store", store, "--task", "phenotyping", "--model", "lstm", "--max-epochs", 1]
-    first = mimic_reg("train", *options, "--method", "itps", "--seed", 1, "--out", run)
+    (tmp_path / "small.yaml").write_text("lstm: {units: 8}\n")
+    options = ["--store", store, "--task", "phenotyping", "--max-epochs", 1]
+    options += ["--model", tmp_path / "small.yaml"]
+    first = mimic_reg("train", *options, "--method", "lstm/itps", "--seed", 1, "--out", run)
     assert first.returncode == 0, first.stderr
     assert "- itps:" in first.stdout  # the resolved configuration
     assert "macro_auroc" in first.stdout
-    again = mimic_reg("train", *options, "--method", "itps", "--seed", 1, "--out", run)
+    again = mimic_reg("train", *options, "--method", "lstm/itps", "--seed", 1, "--out", run)
     assert again.returncode == 0
     assert "nothing to do" in again.stderr
     other = mimic_reg("train", *options, "--method", "none", "--seed", 1, "--out", run)
@@ -126,6 +128,7 @@ def test_simulate_extract_train_and_evaluate(tmp_path):
     told = mimic_reg("report", run, "--out", page)
     assert "| itps" in told.stdout
     assert "itps" in page.read_text()
+    options[-1] = "lstm"
     wrong = mimic_reg("train", *options, "--method", "itsp", "--out", tmp_path / "x")
     assert wrong.returncode == 2
     assert "Did you mean 'itps'?" in wrong.stderr
