@@ -10,5 +10,7 @@ os.environ.update(
     DO_NOT_TRACK="1",
     MLFLOW_DISABLE_TELEMETRY="true",
     MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false",
+    PREFECT_RESULTS_DEFAULT_SERIALIZER="json",  # Prefect's own choice would be pickle
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
+    RAY_USAGE_STATS_ENABLED="0",
 )

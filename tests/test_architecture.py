@@ -26,6 +26,7 @@ ROWS = [
     ("engine",),
     ("strategies",),
     ("experiments",),
+    ("experiments",),
     ("console",),
     ("cli",),
 ]

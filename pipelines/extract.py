@@ -1,0 +1,121 @@
+"""Extraction as a flow: the cohort store brought up to date, what was counted shown."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from pydantic import field_validator
+
+from mimic_reg import extraction
+from mimic_reg.errors import InputError
+from mimic_reg.extraction.memory import parse_memory
+from mimic_reg.progress import Progress
+from pipelines.settings import TAGS, Parameters
+from pipelines.sweep import PrefectProgress, artifact_key
+
+
+class ExtractParameters(Parameters):
+    """Parameters of the flow, as `mimic-reg extract` has them.
+
+    source: folder with MIMIC-III's tables, .csv or .csv.gz
+    store:  the store to write or to bring up to date
+    tasks:  null: all
+    """
+
+    source: Path
+    store: Path
+    tasks: tuple[str, ...] | None = None
+    mode: Literal["benchmark", "corrected"] = "benchmark"
+    memory: str = "4GB"
+    force: bool = False
+
+    @field_validator("memory")
+    @classmethod
+    def _readable(cls, memory: str) -> str:
+        parse_memory(memory)
+        return memory
+
+
+def extract_cohorts(
+    source: Path,
+    store: Path,
+    *,
+    tasks: Sequence[str] | None = None,
+    mode: Literal["benchmark", "corrected"] = "benchmark",
+    memory: str = "4GB",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Bring a store up to date with its source; what was done, as JSON.
+
+    Raises:
+        InputError: wrong options or a source that cannot be read; the store stays as it was.
+        MimicRegError: the disk is full, the store is locked or cannot be written.
+    """
+    result = extraction.extract(
+        source,
+        store,
+        task_names=tasks,
+        mode=mode,
+        memory=parse_memory(memory),
+        force=force,
+        progress=progress,
+    )
+    return {
+        "status": result.status,
+        "store": str(store),
+        "fingerprint": result.store.manifest["fingerprint"],
+        "seconds": sum(result.seconds.values()),
+        "cohort_flow": result.audit["cohort_flow"],
+        "samples": result.audit["samples"],
+    }
+
+
+def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
+    """A retry helps where a disk or a lock was away, not where the request is wrong."""
+    return not isinstance(state.result(raise_on_failure=False), InputError)
+
+
+@task(
+    name="extract",
+    tags=TAGS,
+    retries=2,
+    retry_delay_seconds=[30, 300],
+    retry_condition_fn=_may_help,
+    cache_policy=NO_CACHE,  # the store's manifest is the truth
+    persist_result=False,
+)
+def extract(parameters: ExtractParameters) -> dict[str, Any]:
+    """One extraction; it goes on from the stages that were finished."""
+    given = parameters.model_dump()
+    return extract_cohorts(progress=PrefectProgress("extract"), **given)
+
+
+@flow(name="extract_cohorts", flow_run_name="extract {parameters.store}", persist_result=False)
+def extract_flow(parameters: ExtractParameters) -> dict[str, Any]:
+    """The benchmark's cohorts from raw MIMIC-III; nothing where the source is unchanged."""
+    done = extract(parameters)
+    create_table_artifact(
+        key=artifact_key("cohort-flow"),
+        table=done["cohort_flow"],
+        description=f"Who is in the cohort: {done['store']} ({done['status']})",
+    )
+    create_table_artifact(
+        key=artifact_key("samples"),
+        table=[
+            {"task": task, "split": split, **_flat(counts)}
+            for task, of_split in done["samples"].items()
+            for split, counts in of_split.items()
+        ],
+        description=f"Samples of {done['store']}",
+    )
+    return {name: done[name] for name in ("status", "store", "fingerprint", "seconds")}
+
+
+def _flat(counts: dict[str, Any]) -> dict[str, Any]:
+    """Counts of a split; those of many labels as their sum."""
+    return {k: sum(v.values()) if isinstance(v, dict) else v for k, v in counts.items()}

@@ -1,0 +1,143 @@
+"""The main job: raw tables → cohorts → all trials of an experiment → registry and report."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from pydantic import Field
+
+from mimic_reg import experiments
+from mimic_reg.errors import InputError
+from mimic_reg.experiments import Experiment
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.sources.synthetic import TRUE_RISK
+from pipelines import tracking
+from pipelines.extract import ExtractParameters, extract_cohorts, extract_flow
+from pipelines.report import Concluded, conclude
+from pipelines.settings import Parameters, Running, Work
+from pipelines.sweep import SweepParameters, SweepResult, find_store, sweep, sweep_flow
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What the main job came to.
+
+    concluded: None where no trial has a result
+    ui:        the command that opens MLflow's pages
+    """
+
+    result: SweepResult
+    concluded: Concluded | None
+    ui: str
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every trial has its result, else 1."""
+        return self.result.exit_code
+
+
+def run(
+    experiment: Experiment,
+    work: Path,
+    *,
+    source: Path | None = None,
+    store: Path | None = None,
+    memory: str = "4GB",
+    running: Running | None = None,
+    tracking_uri: str | None = None,
+    command: str | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Do everything; each part does what is not done yet, so the same call goes on after a stop.
+
+    source:  raw tables; None: those that the experiment names, or else the store as it is
+    store:   the cohort store, if not in the work folder
+    command: what was typed, for the report
+
+    Raises:
+        InputError: wrong options; a source or a store that cannot be used.
+        NotAvailableError: the experiment needs what this version does not have.
+    """
+    progress = progress or Silent()
+    experiments.plan(experiment)  # before hours are spent on the rest
+    folders = Work(work).create()
+    place = find_store(experiment, folders, store)
+    source = find_source(experiment, folders, source)
+    simulated = None
+    if source is not None:
+        extract_cohorts(source, place, memory=memory, progress=progress)
+        simulated = (source / TRUE_RISK).is_file()
+    uri = tracking_uri or tracking.database(work)
+    result = sweep(
+        experiment,
+        work,
+        store=place,
+        running=running,
+        tracking_uri=uri,
+        simulated=simulated,
+        progress=progress,
+    )
+    concluded = None
+    if any(t.done for t in result.trials):
+        commands = [command] if command else []
+        concluded = conclude(result, tracking_uri=uri, commands=commands, progress=progress)
+    return RunResult(result, concluded, ui_command(work, tracking_uri))
+
+
+def find_source(experiment: Experiment, work: Work, source: Path | None) -> Path | None:
+    """The raw tables, as told or as the experiment says; None: there are none to extract."""
+    if source is not None:
+        return source
+    return experiments.within(work.folder, experiment.source) if experiment.source else None
+
+
+def ui_command(work: Path, tracking_uri: str | None) -> str:
+    """The command that opens MLflow's pages on the runs of a work folder."""
+    return f"mimic-reg ui --tracking {shlex.quote(tracking_uri or tracking.database(work))}"
+
+
+# --- Prefect --------------------------------------------------------------------------------------
+
+
+class RunParameters(Parameters):
+    """Parameters of the flow: those of the parts."""
+
+    experiment: str
+    work: Path
+    source: Path | None = None
+    store: Path | None = None
+    memory: str = "4GB"
+    tracking_uri: str | None = None
+    running: Running = Field(default_factory=Running)
+
+
+@flow(name="run", flow_run_name="run {parameters.experiment}", persist_result=False)
+def run_flow(parameters: RunParameters) -> State[Any]:
+    """Extraction, then a sweep with registry and report."""
+    given = parameters
+    experiment = experiments.load(given.experiment)
+    experiments.plan(experiment)
+    folders = Work(given.work).create()
+    place = find_store(experiment, folders, given.store)
+    source = find_source(experiment, folders, given.source)
+    simulated = None
+    if source is not None:
+        simulated = (source / TRUE_RISK).is_file()
+        extract_flow(ExtractParameters(source=source, store=place, memory=given.memory))
+    elif not place.exists():
+        raise InputError(f"There is neither a source nor a store {place}.")
+    state: State[Any] = sweep_flow(
+        SweepParameters(
+            experiment=given.experiment,
+            work=given.work,
+            store=place,
+            tracking_uri=given.tracking_uri,
+            running=given.running,
+            simulated=simulated,
+        ),
+        return_state=True,
+    )
+    return state

@@ -1,0 +1,614 @@
+"""Sweeps: all trials of an experiment, each for itself, whatever becomes of the others.
+
+The run folders are the truth: a trial whose folder says that it is done is done, with the same
+settings, seed, data and code. So a sweep that was killed goes on where it was when started again,
+and sweeps of one work folder share their trials.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from mlflow.exceptions import MlflowException
+from prefect import flow, task
+from prefect.artifacts import (
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from mimic_reg import experiments
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.experiments import Experiment, Planned
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.storage import Store, locked, read_json, write_json
+from mimic_reg.strategies.single import DONE, SCORES, TRIAL
+from pipelines import tracking
+from pipelines.runners import Ended, Order, Runner, describe, open_runner
+from pipelines.settings import TAGS, Parameters, Running, Work
+
+STATUS = "status.json"
+
+Status = Literal["unfinished", "skipped", "finished", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class TrialStatus:
+    """A trial of a sweep, and what became of it.
+
+    method:  what the experiment calls its method; label: with the values of a search
+    folder:  of its run, in the work folder's runs/
+    status:  "skipped": it was finished before
+    """
+
+    identity: str
+    folder: str
+    task: str
+    model: str
+    method: str
+    label: str
+    searched: Mapping[str, Any]
+    supervision: float
+    seed: int
+    status: Status = "unfinished"
+    seconds: float = 0.0
+    error: str | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether its result is there."""
+        return self.status in ("finished", "skipped")
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return (
+            f"{self.task}, {self.model}, {self.label}, {100 * self.supervision:g} %, "
+            f"seed {self.seed}"
+        )
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep came to.
+
+    store:     the cohort store, absolute
+    simulated: whether its patients are; None: unknown
+    """
+
+    name: str
+    title: str
+    work: Path
+    store: Path
+    data: str
+    code: str
+    configuration: Mapping[str, Any]
+    trials: tuple[TrialStatus, ...]
+    simulated: bool | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's own folder."""
+        return Work(self.work).sweep(self.name)
+
+    @property
+    def failed(self) -> tuple[TrialStatus, ...]:
+        """Those without a result."""
+        return tuple(t for t in self.trials if not t.done)
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every trial has its result, else 1."""
+        return 1 if self.failed else 0
+
+    def run_folder(self, trial: TrialStatus) -> Path:
+        """Where a trial's run is."""
+        return Work(self.work).runs / trial.folder
+
+    def write(self) -> None:
+        """Write the status, for whoever reads it later."""
+        write_json(
+            self.folder / STATUS,
+            {
+                "title": self.title,
+                "store": str(self.store),
+                "data": self.data,
+                "code": self.code,
+                "simulated": self.simulated,
+                "configuration": self.configuration,
+                "trials": [asdict(t) for t in self.trials],
+            },
+        )
+
+    @classmethod
+    def read(cls, work: Path, name: str) -> "SweepResult":
+        """The status of a sweep, as it was written last.
+
+        Raises:
+            InputError: there is no such sweep in the work folder.
+        """
+        tracking.check_name(name)
+        path = Work(work).sweep(name) / STATUS
+        if not path.is_file():
+            raise InputError(f"{work} holds no sweep {name!r}. Start it with `mimic-reg sweep`.")
+        content = read_json(path)
+        trials = tuple(TrialStatus(**t) for t in content.pop("trials"))
+        store = Path(content.pop("store"))
+        return cls(name=name, work=work, store=store, trials=trials, **content)
+
+
+# --- plain functions ------------------------------------------------------------------------------
+
+
+def sweep(
+    experiment: Experiment,
+    work: Path,
+    *,
+    store: Path | None = None,
+    running: Running | None = None,
+    tracking_uri: str | None = None,
+    simulated: bool | None = None,
+    progress: Progress | None = None,
+) -> SweepResult:
+    """Run the trials of an experiment that are not finished yet; what became of all of them.
+
+    work:         the work folder: runs, status and, by default, store and MLflow's database
+    store:        the cohort store; None: the experiment's, or that of the work folder
+    tracking_uri: MLflow's store; None: the database in the work folder
+
+    Raises:
+        InputError: an unusable store, tracking URI or runner.
+        NotAvailableError: the experiment needs what this version does not have.
+        MimicRegError: another process runs the same sweep.
+        KeyboardInterrupt: Ctrl-C; what ran wrote a checkpoint, and the same call goes on from it.
+    """
+    running = running or Running()
+    with _prepare(experiment, work, store, tracking_uri, simulated, progress) as prepared:
+        with open_runner(running, len(prepared.pending)) as runner:
+            prepared.announce(running, runner)
+            run = _trying_again(prepared, running, runner)
+            dispatch(prepared.pending, run, runner, prepared.ended)
+        return prepared.result
+
+
+def _trying_again(
+    prepared: "Prepared", running: Running, runner: Runner
+) -> Callable[[TrialStatus], Ended]:
+    def run(trial: TrialStatus) -> Ended:
+        order = prepared.order(trial, running)
+        ended = runner.run(order)
+        return runner.run(order) if ended.again else ended
+
+    return run
+
+
+class Prepared:
+    """A sweep under way: what is to be done, and the record of what was."""
+
+    def __init__(
+        self, result: SweepResult, planned: Mapping[str, Planned], uri: str, progress: Progress
+    ) -> None:
+        self.result, self.uri, self.progress = result, uri, progress
+        self._planned = planned
+        self.pending = _longest_first([t for t in result.trials if not t.done], planned, result)
+
+    def announce(self, running: Running, runner: Runner) -> None:
+        """Say what will happen."""
+        done = len(self.result.trials) - len(self.pending)
+        before = f"; {done} were finished before" if done else ""
+        self.progress.note(
+            f"{self.result.title}: {len(self.pending)} trials to run{before}; "
+            f"{describe(running, runner)}."
+        )
+        self.progress.stage("trials", len(self.pending), "trials")
+
+    def order(self, trial: TrialStatus, running: Running) -> Order:
+        """What a runner is told."""
+        return Order(
+            trial=self._planned[trial.identity].trial.model_dump(mode="json"),
+            store=str(self.result.store),
+            folder=str(self.result.run_folder(trial).resolve()),
+            threads=running.threads,
+            device=running.device,
+        )
+
+    def ended(self, trial: TrialStatus, ended: Ended) -> None:
+        """Record what became of a trial, here and in MLflow."""
+        now = replace(trial, status=ended.status, seconds=ended.seconds, error=ended.error)
+        trials = tuple(now if t.identity == now.identity else t for t in self.result.trials)
+        self.result = replace(self.result, trials=trials)
+        self.result.write()
+        self.progress.advance(1)
+        self.progress.note(f"{now.name}: {self._describe(now)}")
+        if now.status != "interrupted":
+            self.log(now)
+        if now.status == "interrupted":
+            raise KeyboardInterrupt
+
+    def _describe(self, trial: TrialStatus) -> str:
+        if trial.error:
+            return f"FAILED: {trial.error}"
+        if not trial.done:
+            return trial.status
+        scored = read_json(self.result.run_folder(trial) / SCORES)
+        name = scored["selected_by"]
+        value = scored["scores"]["validation"][name]["value"]
+        return f"validation {name} {value:.4f}, {trial.seconds:,.0f} s"
+
+    def log(self, trial: TrialStatus) -> None:
+        """Tell MLflow; where that fails, the run folder has all, and the next sweep tells."""
+        folder = self.result.run_folder(trial)
+        if not (folder / TRIAL).is_file():
+            return
+        error = None if trial.done else MimicRegError(trial.error or trial.status)
+        try:
+            tracking.log_trial(
+                folder, uri=self.uri, sweep=self.result.name, method=trial.label, error=error
+            )
+        except (MlflowException, MimicRegError, OSError) as problem:
+            text = str(problem).partition("\n")[0]
+            self.progress.note(f"Not logged in MLflow: {trial.name}: {text}")
+
+
+@contextmanager
+def _prepare(
+    experiment: Experiment,
+    work: Path,
+    store: Path | None,
+    tracking_uri: str | None,
+    simulated: bool | None,
+    progress: Progress | None,
+) -> Iterator[Prepared]:
+    """A sweep, ready to run, that nobody else runs meanwhile."""
+    folders = Work(work).create()
+    planned = experiments.plan(experiment)
+    place = find_store(experiment, folders, store)
+    opened = Store.open(place)
+    uri = tracking_uri or tracking.database(folders.folder)
+    tracking.prepare(uri)
+    tracking.check_name(experiment.name)
+    data, code = str(opened.manifest["fingerprint"]), experiments.code_fingerprint()
+    with locked(folders.sweep(experiment.name)):
+        by_identity = {p.identity(data, code): p for p in planned}
+        trials = tuple(_status(i, p, data, code, folders) for i, p in by_identity.items())
+        result = SweepResult(
+            name=experiment.name,
+            title=experiment.title,
+            work=work,
+            store=place.resolve(),
+            data=data,
+            code=code,
+            configuration=experiment.model_dump(mode="json", exclude_defaults=True),
+            trials=trials,
+            simulated=simulated,
+        )
+        result.write()
+        prepared = Prepared(result, by_identity, uri, progress or Silent())
+        for trial in trials:
+            if trial.done:
+                prepared.log(trial)  # it may be new to this sweep, or to this MLflow
+        yield prepared
+
+
+def find_store(experiment: Experiment, work: Work, store: Path | None) -> Path:
+    """Where the cohort store is: as told, else as the experiment says, else in the work folder."""
+    if store is not None:
+        return store
+    return experiments.within(work.folder, experiment.store) if experiment.store else work.store
+
+
+def _status(identity: str, planned: Planned, data: str, code: str, work: Work) -> TrialStatus:
+    trial = planned.trial
+    folder = planned.folder_name(data, code)
+    done = work.runs / folder / DONE
+    finished = done.is_file() and read_json(done)["trial"] == trial.id(data)
+    return TrialStatus(
+        identity=identity,
+        folder=folder,
+        task=trial.task,
+        model=trial.model.name,
+        method=planned.method,
+        label=planned.label,
+        searched=dict(planned.searched),
+        supervision=trial.supervision,
+        seed=trial.seed,
+        status="skipped" if finished else "unfinished",
+    )
+
+
+def _longest_first(
+    trials: Sequence[TrialStatus], planned: Mapping[str, Planned], result: SweepResult
+) -> list[TrialStatus]:
+    """So that no process works alone at the end."""
+    opened = Store.open(result.store)
+    counts = experiments.sizes(opened if "audit.json" in opened.manifest["files"] else None)
+
+    def seconds(trial: TrialStatus) -> float:
+        return experiments.estimate(planned[trial.identity].trial, counts).seconds
+
+    return sorted(trials, key=seconds, reverse=True)
+
+
+def dispatch(
+    pending: Sequence[TrialStatus],
+    run: Callable[[TrialStatus], Ended],
+    runner: Runner,
+    ended: Callable[[TrialStatus, Ended], None],
+) -> None:
+    """Run trials, as many at a time as the runner can; the threads only wait for its processes.
+
+    An interruption asks what runs for a checkpoint, waits for it, and goes on its way.
+    """
+    if runner.workers == 0:
+        for trial in pending:
+            ended(trial, run(trial))
+        return
+    with ThreadPoolExecutor(runner.workers) as threads:
+        futures: dict[Future[Ended], TrialStatus] = {
+            threads.submit(copy_context().run, run, trial): trial for trial in pending
+        }
+        try:
+            for future in as_completed(futures):
+                ended(futures[future], future.result())
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            runner.interrupt()
+            raise
+
+
+# --- dry run --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """Trials of a dry run that differ in their seeds only.
+
+    steps, seconds: of all of them at the most, on one thread; None: not known
+    """
+
+    task: str
+    model: str
+    method: str
+    supervision: float
+    seeds: tuple[int, ...]
+    steps: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a sweep would do.
+
+    missing: modules that it needs and this version does not have
+    seconds: of all trials one after the other, at the most; None: not known
+    """
+
+    title: str
+    num_trials: int
+    lines: tuple[Line, ...]
+    missing: tuple[str, ...]
+    seconds: float | None
+
+    @property
+    def summary(self) -> str:
+        """One or two sentences."""
+        text = f"{self.title}: {self.num_trials} trials."
+        if self.missing:
+            return f"{text} Not available yet: needs {', '.join(self.missing)}."
+        assert self.seconds is not None
+        return (
+            f"{text} At most about {format_seconds(self.seconds)} of one CPU core; early stopping "
+            "usually ends a trial sooner, and a GPU takes a fraction of it."
+        )
+
+
+def dry_run(experiment: Experiment, store: Path | None = None) -> DryRun:
+    """The trials of an experiment and an estimate of their time, without running anything.
+
+    store: whose numbers of samples count; None: those of the full MIMIC-III
+    """
+    missing = experiments.needs(experiment)
+    if missing:
+        grouped: dict[tuple[str, str, str, float], list[int]] = {}
+        for c in experiments.combinations(experiment):
+            name = " + ".join(c.tasks) if len(c.tasks) > 1 else c.tasks[0]
+            strategy = "" if c.grid.strategy == "single" else f"{c.grid.strategy}: "
+            key = (name, c.model, strategy + c.label, float(c.supervision))
+            grouped.setdefault(key, []).append(c.seed)
+        lines = tuple(Line(*key, tuple(seeds), None, None) for key, seeds in grouped.items())
+        num = sum(len(line.seeds) for line in lines)
+        return DryRun(experiment.title, num, lines, tuple(missing), None)
+    planned = experiments.plan(experiment)
+    counts = experiments.sizes(Store.open(store) if store else None)
+    groups: dict[tuple[str, str, str, float], list[Planned]] = {}
+    for p in planned:
+        key = (p.trial.task, p.trial.model.name, p.label, p.trial.supervision)
+        groups.setdefault(key, []).append(p)
+    found = []
+    for key, members in groups.items():
+        costs = [experiments.estimate(p.trial, counts) for p in members]
+        seeds = tuple(p.trial.seed for p in members)
+        steps, seconds = sum(c.steps for c in costs), sum(c.seconds for c in costs)
+        found.append(Line(*key, seeds, steps, seconds))
+    seconds = experiments.total_seconds((p.trial for p in planned), counts)
+    return DryRun(experiment.title, len(planned), tuple(found), (), seconds)
+
+
+def format_seconds(seconds: float) -> str:
+    """A duration for people: 40 s, 12 min, 5.2 h, 3.1 days."""
+    for unit, size, least in (("days", 86_400, 2), ("h", 3_600, 2), ("min", 60, 2)):
+        if seconds >= least * size:
+            return f"{seconds / size:,.{0 if unit == 'min' else 1}f} {unit}"
+    return f"{seconds:,.0f} s"
+
+
+# --- Prefect --------------------------------------------------------------------------------------
+
+
+class SweepParameters(Parameters):
+    """Parameters of the flow.
+
+    experiment:   a name in configs/experiments, or a YAML file
+    work:         the work folder
+    store:        the cohort store, if it is not in the work folder
+    tracking_uri: MLflow's store; null: the database in the work folder
+    simulated:    whether the patients are; null: unknown
+    conclude:     register the best of each task and write the report
+    """
+
+    experiment: str
+    work: Path
+    store: Path | None = None
+    tracking_uri: str | None = None
+    running: Running = Field(default_factory=Running)
+    simulated: bool | None = None
+    conclude: bool = True
+
+
+class TrialFailedError(MimicRegError):
+    """A trial has no result; what became of it goes with it."""
+
+    def __init__(self, ended: Ended) -> None:
+        super().__init__(ended.error or ended.status)
+        self.ended = ended
+
+
+def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
+    """Whether a retry can help: a process that died, a file system that was away."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, TrialFailedError) and error.ended.again
+
+
+@task(
+    name="train_trial",
+    task_run_name="{label}",
+    tags=TAGS,
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=_may_help,
+    cache_policy=NO_CACHE,  # done.json in the run folder is the truth
+    persist_result=False,
+)
+def train_trial(label: str, order: dict[str, Any], runner: Runner) -> dict[str, Any]:
+    """Run one trial of a sweep, wherever the runner does."""
+    ended = runner.run(Order.model_validate(order))
+    if ended.status == "failed":
+        raise TrialFailedError(ended)
+    return ended.model_dump(mode="json")
+
+
+@flow(name="sweep", flow_run_name="sweep {parameters.experiment}", persist_result=False)
+def sweep_flow(parameters: SweepParameters) -> State[Any]:
+    """All trials of an experiment; then the registry and the report."""
+    from pipelines.report import conclude_task, publish
+
+    experiment = experiments.load(parameters.experiment)
+    key = artifact_key("sweep", experiment.name)
+    with _prepare(
+        experiment,
+        parameters.work,
+        parameters.store,
+        parameters.tracking_uri,
+        parameters.simulated,
+        PrefectProgress(key),
+    ) as prepared:
+        with open_runner(parameters.running, len(prepared.pending)) as runner:
+            prepared.announce(parameters.running, runner)
+            run = _as_prefect_task(prepared, parameters.running, runner)
+            dispatch(prepared.pending, run, runner, prepared.ended)
+        result = prepared.result
+    create_table_artifact(key=key, table=rows(result), description=result.title)
+    if parameters.conclude and any(t.done for t in result.trials):
+        publish(
+            result.name,
+            conclude_task(str(result.work), result.name, parameters.tracking_uri),
+        )
+    return final_state(result)
+
+
+def _as_prefect_task(
+    prepared: Prepared, running: Running, runner: Runner
+) -> Callable[[TrialStatus], Ended]:
+    def run(trial: TrialStatus) -> Ended:
+        order = prepared.order(trial, running).model_dump(mode="json")
+        try:
+            return Ended.model_validate(train_trial(trial.name, order, runner))
+        except TrialFailedError as error:
+            return error.ended
+
+    return run
+
+
+def final_state(result: SweepResult) -> State[Any]:
+    """Failed, with a list, if any trial has no result; the others are there all the same."""
+    if not result.failed:
+        return Completed(message=f"{len(result.trials)} trials have their results.")
+    names = "; ".join(f"{t.name}: {t.error or t.status}" for t in result.failed)
+    return Failed(
+        message=f"{len(result.failed)} of {len(result.trials)} trials have no result: {names}"
+    )
+
+
+def rows(result: SweepResult) -> list[dict[str, Any]]:
+    """The trials of a sweep, for a table."""
+    return [
+        {
+            "task": t.task,
+            "model": t.model,
+            "method": t.label,
+            "supervision": f"{100 * t.supervision:g} %",
+            "seed": t.seed,
+            "status": t.status,
+            "seconds": round(t.seconds, 1),
+            "error": t.error or "",
+        }
+        for t in result.trials
+    ]
+
+
+def artifact_key(*parts: str) -> str:
+    """A key as Prefect wants it: small letters, digits and dashes."""
+    text = "-".join(parts).lower()
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in text)
+
+
+class PrefectProgress(Silent):
+    """Shows progress as an artifact, and notes in the flow run's log."""
+
+    def __init__(self, key: str) -> None:
+        from prefect.logging import get_run_logger
+
+        self._key, self._log = f"{key}-progress", get_run_logger()
+        self._total = self._done = 0
+        self._artifact: Any = None
+
+    def stage(self, name: str, total: int | None, unit: str) -> None:
+        """Begin an artifact, if it is known how much there is to do."""
+        self._total, self._done = total or 0, 0
+        if self._total:
+            self._artifact = create_progress_artifact(
+                progress=0.0, key=self._key, description=f"{name}: {self._total:,} {unit}"
+            )
+
+    def advance(self, amount: int, rows: int = 0) -> None:
+        """Move on by whole percents."""
+        before, self._done = self._percent(), self._done + amount
+        if self._total and self._percent() > before:
+            update_progress_artifact(self._artifact, progress=float(self._percent()))
+
+    def _percent(self) -> int:
+        return min(100, 100 * self._done // self._total) if self._total else 0
+
+    def note(self, text: str) -> None:
+        """Log it."""
+        self._log.info(text)

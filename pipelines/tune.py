@@ -1,0 +1,295 @@
+"""Search of a method's own parameters: a sweep over their product, judged on validation.
+
+An experiment with `search: {itps.tau: [...], …}` in its grids is a sweep like any other, resumable
+and isolated. Test scores are not looked at: the best mean validation score over seeds wins, the
+first in the order of the search where two are equal. What won is written as a YAML file that
+`mimic-reg train --method FILE` takes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import State
+from pydantic import Field
+
+from mimic_reg import experiments
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.evaluation.scores import improves
+from mimic_reg.experiments import Experiment, parse
+from mimic_reg.progress import Progress
+from mimic_reg.storage import read_json
+from mimic_reg.strategies.single import SCORES, TRIAL
+from pipelines.settings import Parameters, Running, Work
+from pipelines.sweep import (
+    SweepParameters,
+    SweepResult,
+    TrialStatus,
+    artifact_key,
+    final_state,
+    sweep,
+    sweep_flow,
+)
+
+_STOPPING = "early_stopping"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a search: its values, and the validation scores of its seeds.
+
+    score:   the name of the score
+    missing: seeds without a result; a point that lacks one cannot win
+    """
+
+    values: Mapping[str, Any]
+    score: str
+    scores: Mapping[int, float]
+    missing: tuple[int, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds."""
+        return math.fsum(self.scores.values()) / len(self.scores) if self.scores else math.nan
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best point of a task, model, method and level, and the file that holds it."""
+
+    task: str
+    model: str
+    method: str
+    supervision: float
+    best: Point
+    points: tuple[Point, ...]
+    file: Path
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a search came to."""
+
+    result: SweepResult
+    choices: tuple[Choice, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every trial has its result, else 1."""
+        return self.result.exit_code
+
+
+def search(
+    task: str,
+    model: str,
+    method: str,
+    values: Mapping[str, Sequence[Any]],
+    *,
+    supervision: float = 1.0,
+    seeds: int = 1,
+    training: Mapping[str, Any] | None = None,
+    name: str | None = None,
+) -> Experiment:
+    """The experiment of a search, as the command line names it: values = {"itps.tau": [0.1, …]}.
+
+    Raises:
+        InputError: see `experiments.parse`.
+    """
+    return parse(
+        {
+            "name": name or f"tune-{task}-{model}-{method}-{100 * supervision:g}",
+            "title": f"Search: {method}, {model}, {task}",
+            "grids": [
+                {
+                    "tasks": [task],
+                    "models": [model],
+                    "methods": [method],
+                    "supervision": [supervision],
+                    "seeds": seeds,
+                    "search": {key: list(v) for key, v in values.items()},
+                }
+            ],
+            "training": dict(training or {}),
+        }
+    )
+
+
+def tune(
+    experiment: Experiment,
+    work: Path,
+    *,
+    store: Path | None = None,
+    running: Running | None = None,
+    tracking_uri: str | None = None,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Run a search, as `sweep` does, and write what won.
+
+    Raises:
+        InputError: the experiment has no search; see also `sweep`.
+        MimicRegError: no point has all its results.
+    """
+    check(experiment)
+    result = sweep(
+        experiment,
+        work,
+        store=store,
+        running=running,
+        tracking_uri=tracking_uri,
+        progress=progress,
+    )
+    return Tuned(result, tuple(choose(result)))
+
+
+def check(experiment: Experiment) -> None:
+    """Refuse an experiment without anything to search."""
+    if not any(grid.search for grid in experiment.grids):
+        raise InputError(
+            f"{experiment.title} has nothing to search. Give its grid a search, as "
+            "search: {itps.tau: [0.05, 0.1, 0.15]}."
+        )
+
+
+def choose(result: SweepResult) -> list[Choice]:
+    """The best point of every task, model, method and level that was searched; written as YAML.
+
+    Raises:
+        MimicRegError: of one of them no point has all its results.
+    """
+    groups: dict[tuple[str, str, str, float], list[TrialStatus]] = {}
+    for trial in result.trials:
+        if trial.searched:
+            key = (trial.task, trial.model, trial.method, trial.supervision)
+            groups.setdefault(key, []).append(trial)
+    return [_choose(result, *key, trials) for key, trials in groups.items()]
+
+
+def _choose(
+    result: SweepResult,
+    task: str,
+    model: str,
+    method: str,
+    supervision: float,
+    trials: Sequence[TrialStatus],
+) -> Choice:
+    by_values: dict[str, list[TrialStatus]] = {}
+    for trial in trials:
+        by_values.setdefault(trial.label, []).append(trial)
+    points = tuple(_point(result, of_point) for of_point in by_values.values())
+    best: Point | None = None
+    for point in points:
+        if not point.missing and (best is None or improves(point.score, point.mean, best.mean)):
+            best = point
+    if best is None:
+        raise MimicRegError(
+            f"No point of {method} for {task} with {model} has all its results: "
+            f"{trials[0].error or trials[0].status}. What is there is kept; start it again."
+        )
+    winner = by_values[
+        next(label for label, t in by_values.items() if t[0].searched == best.values)
+    ]
+    path = _write(result, task, model, method, supervision, best, points, winner[0])
+    return Choice(task, model, method, supervision, best, points, path)
+
+
+def _point(result: SweepResult, trials: Sequence[TrialStatus]) -> Point:
+    scores: dict[int, float] = {}
+    name = ""
+    for trial in trials:
+        if trial.done:
+            scored = read_json(result.run_folder(trial) / SCORES)
+            name = scored["selected_by"]
+            scores[trial.seed] = scored["scores"]["validation"][name]["value"]
+    missing = tuple(t.seed for t in trials if not t.done)
+    return Point(dict(trials[0].searched), name, scores, missing)
+
+
+def _write(
+    result: SweepResult,
+    task: str,
+    model: str,
+    method: str,
+    supervision: float,
+    best: Point,
+    points: Sequence[Point],
+    winner: TrialStatus,
+) -> Path:
+    """The winner as a file for configs/regularisers or `--method`."""
+    settings = read_json(result.run_folder(winner) / TRIAL)["trial"]
+    own = [entry for entry in settings["regularisers"] if _STOPPING not in entry]
+    level = f"{100 * supervision:g} %"
+    lines = [
+        f"# {method} for {model}, {task} at {level} supervision: found by the search "
+        f"{result.name!r}.",
+        f"# Mean validation {best.score} over {len(best.scores)} seeds: {best.mean:.4f}; "
+        f"{len(points)} points:",
+        *(f"#   {values_text(p)}: {'no result' if p.missing else f'{p.mean:.4f}'}" for p in points),
+        f"# Data {result.data}, code {result.code}.",
+        yaml.safe_dump({"regularisers": own}, sort_keys=False, allow_unicode=True),
+    ]
+    place = Work(result.work).tuned / f"{task}-{model}-{_slug(method)}-{100 * supervision:g}.yaml"
+    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = place.with_suffix(".tmp")
+    temporary.write_text("\n".join(lines), "utf-8")
+    temporary.replace(place)
+    return place
+
+
+def values_text(point: Point) -> str:
+    """The values of a point, for people."""
+    return ", ".join(f"{key}={value}" for key, value in point.values.items())
+
+
+def _slug(method: str) -> str:
+    return method.replace(" ", "")
+
+
+# --- Prefect --------------------------------------------------------------------------------------
+
+
+class TuneParameters(Parameters):
+    """Parameters of the flow.
+
+    experiment: with a search; a name in configs/experiments, or a YAML file
+    the others: as those of a sweep
+    """
+
+    experiment: str
+    work: Path
+    store: Path | None = None
+    tracking_uri: str | None = None
+    running: Running = Field(default_factory=Running)
+
+
+@flow(name="tune", flow_run_name="tune {parameters.experiment}", persist_result=False)
+def tune_flow(parameters: TuneParameters) -> State[Any]:
+    """A search, and the YAML of what won."""
+    experiment = experiments.load(parameters.experiment)
+    check(experiment)
+    sweep_flow(SweepParameters(**dict(parameters), conclude=False), return_state=True)
+    result = SweepResult.read(parameters.work, experiment.name)
+    for choice in choose(result):
+        key = artifact_key("tuned", choice.task, choice.model, choice.method)
+        create_table_artifact(key=key, table=rows(choice), description=str(choice.file))
+        create_markdown_artifact(
+            key=f"{key}-yaml", markdown=f"```yaml\n{choice.file.read_text('utf-8')}\n```"
+        )
+    return final_state(result)
+
+
+def rows(choice: Choice) -> list[dict[str, Any]]:
+    """The points of a search, for a table."""
+    return [
+        {
+            **point.values,
+            f"validation {choice.best.score}": None if point.missing else round(point.mean, 4),
+            "seeds": len(point.scores),
+            "best": "*" if point is choice.best else "",
+        }
+        for point in choice.points
+    ]
