@@ -13,12 +13,12 @@ help:  ## this list
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "mimic-reg needs Python 3.11 or newer"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,pipelines]'
 	touch $(READY)
 
-demo: $(READY)  ## simulate patients, extract their cohorts, show what came out
+demo: $(READY)  ## simulate patients, extract, train, compare: a report in minutes
 	$(BIN)/mimic-reg synthesize --out demo/raw --patients 1500 --overwrite
-	$(BIN)/mimic-reg extract --source demo/raw --out demo/store
+	$(BIN)/mimic-reg run --source demo/raw --out demo/work --config demo
 
 test: $(READY) lint  ## lint, types and all tests
 	$(BIN)/python -m pytest

@@ -1,28 +1,64 @@
 """The commands of `mimic-reg` that need Prefect or MLflow; thin: parse, call, print.
 
-`mimic_reg.cli` finds `add_to` by its entry point, so that it need not know this package.
+`mimic_reg.cli` finds `add_to` by its entry point, so that it need not know this package. Heavy
+imports happen within the commands.
 """
 
+import shlex
+import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from mimic_reg.cli import err, out
-from mimic_reg.console import progress
-from mimic_reg.errors import InputError
+from mimic_reg.console import progress, table
+from mimic_reg.errors import InputError, MimicRegError
+
+if TYPE_CHECKING:
+    from pipelines.report import Concluded
+    from pipelines.settings import Running
+    from pipelines.sweep import SweepResult
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(predict)
-    app.command()(ui)
+    for command in (run, sweep, tune, predict, ui):
+        app.command()(command)
 
 
-Work = Annotated[
-    Path, typer.Option("--work", help="The work folder of `mimic-reg run`.", metavar="WORK")
+class Runner(StrEnum):
+    """How trials are run."""
+
+    in_process = "in_process"
+    pool = "pool"
+    ray = "ray"
+
+
+ConfigOption = Annotated[
+    str,
+    typer.Option(
+        "--config", help="An experiment in configs/experiments, or a YAML file.", metavar="YAML"
+    ),
 ]
+WorkOption = Annotated[
+    Path,
+    typer.Option("--out", help="Work folder: store, runs, report, MLflow's data.", metavar="WORK"),
+]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(help="The cohort store, if it is not in the work folder.", metavar="STORE"),
+]
+RunnerOption = Annotated[
+    Runner, typer.Option(help="One after the other here, processes, or a Ray cluster.")
+]
+WorkersOption = Annotated[int | None, typer.Option(help="Trials at a time.", min=1)]
+ThreadsOption = Annotated[int, typer.Option(help="Threads of a trial.", min=1)]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; GPUs in turn if any.")]
+AddressOption = Annotated[str | None, typer.Option(help="Of the Ray cluster.")]
+GpusOption = Annotated[float, typer.Option(help="That Ray reserves for a trial, such as 0.5.")]
 
 
 def _need_pipelines() -> None:
@@ -34,6 +70,152 @@ def _need_pipelines() -> None:
             f"This command needs {error.name}, which is not installed: "
             "pip install -c constraints.txt -e '.[pipelines]'"
         ) from error
+
+
+def _running(
+    runner: Runner,
+    workers: int | None,
+    threads: int,
+    device: str | None,
+    address: str | None,
+    gpus_per_run: float,
+) -> "Running":
+    from pydantic import ValidationError
+
+    from pipelines.settings import Running
+
+    try:
+        return Running(
+            runner=runner.value,
+            workers=workers,
+            threads=threads,
+            device=device,
+            address=address,
+            gpus_per_run=gpus_per_run,
+        )
+    except ValidationError as error:
+        raise InputError("; ".join(e["msg"] for e in error.errors())) from error
+
+
+def run(
+    config: ConfigOption,
+    work: WorkOption,
+    source: Annotated[
+        Path | None,
+        typer.Option(help="MIMIC-III's tables; without it, the store as it is.", metavar="DIR"),
+    ] = None,
+    store: StoreOption = None,
+    memory: Annotated[str, typer.Option(help="Memory of the extraction.")] = "4GB",
+    runner: RunnerOption = Runner.pool,
+    workers: WorkersOption = None,
+    threads: ThreadsOption = 1,
+    device: DeviceOption = None,
+    address: AddressOption = None,
+    gpus_per_run: GpusOption = 0.0,
+) -> None:
+    """The whole job: extract, run all trials of an experiment, register the best, report.
+
+    Started again it goes on where it was: what is finished is not done twice.
+    """
+    _need_pipelines()
+    from mimic_reg import experiments
+    from pipelines import run as whole
+
+    with progress(err) as shown:
+        result = whole.run(
+            experiments.load(config),
+            work,
+            source=source,
+            store=store,
+            memory=memory,
+            running=_running(runner, workers, threads, device, address, gpus_per_run),
+            command=shlex.join(["mimic-reg", *sys.argv[1:]]),
+            progress=shown,
+        )
+    _print_concluded(result.concluded)
+    _print_failed(result.result)
+    out.print(f"Compare the runs in MLflow: [bold]{escape(result.ui)}[/]", soft_wrap=True)
+    raise typer.Exit(result.exit_code)
+
+
+def sweep(
+    config: ConfigOption,
+    work: WorkOption,
+    store: StoreOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the trials and estimate their time.")
+    ] = False,
+    runner: RunnerOption = Runner.pool,
+    workers: WorkersOption = None,
+    threads: ThreadsOption = 1,
+    device: DeviceOption = None,
+    address: AddressOption = None,
+    gpus_per_run: GpusOption = 0.0,
+) -> None:
+    """Run all trials of an experiment on a store; register the best of each task and report.
+
+    A trial that fails stops no other one. A sweep that was stopped goes on where it was.
+    """
+    _need_pipelines()
+    from mimic_reg import experiments
+    from pipelines import report
+    from pipelines import sweep as sweeps
+
+    experiment = experiments.load(config)
+    if dry_run:
+        _print_dry_run(sweeps.dry_run(experiment, store))
+        return
+    with progress(err) as shown:
+        result = sweeps.sweep(
+            experiment,
+            work,
+            store=store,
+            running=_running(runner, workers, threads, device, address, gpus_per_run),
+            progress=shown,
+        )
+        concluded = (
+            report.conclude(result, progress=shown) if any(t.done for t in result.trials) else None
+        )
+    _print_concluded(concluded)
+    _print_failed(result)
+    raise typer.Exit(result.exit_code)
+
+
+def tune(
+    config: ConfigOption,
+    work: WorkOption,
+    store: StoreOption = None,
+    runner: RunnerOption = Runner.pool,
+    workers: WorkersOption = None,
+    threads: ThreadsOption = 1,
+    device: DeviceOption = None,
+    address: AddressOption = None,
+    gpus_per_run: GpusOption = 0.0,
+) -> None:
+    """Search a method's own parameters on the validation split; write the best as a YAML file."""
+    _need_pipelines()
+    from mimic_reg import experiments
+    from pipelines import tune as tuning
+
+    with progress(err) as shown:
+        tuned = tuning.tune(
+            experiments.load(config),
+            work,
+            store=store,
+            running=_running(runner, workers, threads, device, address, gpus_per_run),
+            progress=shown,
+        )
+    for choice in tuned.choices:
+        shown_rows = [
+            [", ".join(f"{k}: {v}" for k, v in p.values.items()), f"{p.mean:.4f}", len(p.scores)]
+            for p in choice.points
+            if not p.missing
+        ]
+        title = f"{choice.task}, {choice.model}, {choice.method}, {100 * choice.supervision:g} %"
+        out.print(table(title, ["", f"validation {choice.best.score}", "seeds"], shown_rows))
+        out.print(f"Wrote {escape(str(choice.file))}.")
+    _print_failed(tuned.result)
+    raise typer.Exit(tuned.exit_code)
 
 
 def predict(
@@ -64,13 +246,61 @@ def predict(
 
 
 def ui(
-    work: Work,
+    work: Annotated[
+        Path | None, typer.Option(help="A work folder with MLflow's data.", metavar="WORK")
+    ] = None,
+    tracking: Annotated[
+        str | None, typer.Option(help="MLflow's store, if it is elsewhere.", metavar="URI")
+    ] = None,
     port: Annotated[int, typer.Option(help="On this machine only.")] = 5000,
 ) -> None:
     """Open MLflow's pages on this machine, to compare runs; Ctrl-C ends them."""
     _need_pipelines()
-    from pipelines import tracking
+    from pipelines import tracking as tracked
     from pipelines import ui as pages
 
+    if (work is None) == (tracking is None):
+        raise InputError("Say where the runs are: either --work WORK or --tracking URI.")
+    if work is not None and not work.is_dir():
+        raise InputError(f"{work} is not a work folder. Make one with `mimic-reg run`.")
+    uri = tracking or tracked.database(work or Path())
     with progress(err) as shown:
-        pages.serve_ui(tracking.database(work), port=port, progress=shown)
+        pages.serve_ui(uri, port=port, progress=shown)
+
+
+def _print_dry_run(plan: "object") -> None:
+    from pipelines.sweep import DryRun, format_seconds
+
+    assert isinstance(plan, DryRun)
+    rows = [
+        [
+            line.task,
+            line.model,
+            line.method,
+            f"{100 * line.supervision:g} %",
+            len(line.seeds),
+            "" if line.seconds is None else format_seconds(line.seconds),
+        ]
+        for line in plan.lines
+    ]
+    columns = ["task", "model", "method", "supervision", "trials", "at most"]
+    out.print(table("Trials", columns, rows))
+    out.print(plan.summary)
+
+
+def _print_concluded(concluded: "Concluded | None") -> None:
+    if concluded is None:
+        return
+    out.print(escape(concluded.markdown), soft_wrap=True)
+    for registered in concluded.registered:
+        what = "champion" if registered.champion else f"not champion: {registered.why}"
+        out.print(f"Registered {registered.name}, version {registered.version} ({what}).")
+    out.print(f"Report: [bold]{escape(str(concluded.report))}[/]", soft_wrap=True)
+
+
+def _print_failed(result: "SweepResult") -> None:
+    """List what has no result; raise if nothing has."""
+    for trial in result.failed:
+        err.print(f"No result: {escape(trial.name)}: {escape(trial.error or trial.status)}")
+    if len(result.failed) == len(result.trials):
+        raise MimicRegError("No trial has a result.")
