@@ -14,7 +14,6 @@ values. Whatever is unknown is refused, with the nearest name that is known; wha
 there yet can be written down, and says what it needs when it is to be run.
 """
 
-import copy
 import hashlib
 import itertools
 import math
@@ -78,23 +77,26 @@ class _Frozen(BaseModel):
         return tuple(given) if isinstance(given, list) else given
 
 
+Model = str | Component
 Method = str | tuple[Component, ...]
 
 
 class Grid(_Frozen):
     """All combinations of what it lists.
 
-    tasks, models: names of YAML files in configs, or of modules
+    tasks:     names of YAML files in configs/tasks
+    models:    names of YAML files in configs/models, or of modules; or a module with its settings
     methods:   names of YAML files in configs/regularisers; or components, alone or in a list
     families:  model → the folder of configs/regularisers with its methods, if not the model's name
     search:    component.option → values
     strategy:  single: a trial a task; joint, reptile: one fit of all tasks
     data:      a set of images; null: a cohort store
+    stopping:  with the early stopping of the tasks' YAML, if it has one
     training:  replaces what tasks and experiment say
     """
 
     tasks: tuple[str, ...] = Field(min_length=1)
-    models: tuple[str, ...] = Field(min_length=1)
+    models: tuple[Model, ...] = Field(min_length=1)
     methods: tuple[Method, ...] = Field(min_length=1)
     supervision: tuple[float, ...] = Field(default=(1.0,), min_length=1)
     supervision_unit: Literal["sample", "subject"] = "sample"
@@ -103,6 +105,7 @@ class Grid(_Frozen):
     search: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     strategy: str = "single"
     data: Literal["cifar10", "fashion_mnist", "stl10"] | None = None
+    stopping: bool = True
     training: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("seeds", mode="before")
@@ -215,7 +218,7 @@ def parse(settings: Mapping[str, Any]) -> Experiment:
     try:
         experiment = Experiment.model_validate(dict(settings))
     except ValidationError as error:
-        raise InputError("\n".join(_explain(e) for e in error.errors())) from error
+        raise InputError("\n".join(_explain(e) for e in _innermost(error.errors()))) from error
     for grid in experiment.grids:
         _check_names(grid)
         _check_training({**experiment.training, **grid.training})
@@ -223,6 +226,16 @@ def parse(settings: Mapping[str, Any]) -> Experiment:
     if not needs(experiment):
         plan(experiment)
     return experiment
+
+
+def _innermost(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without those that only follow from one inside them."""
+    places = [error["loc"] for error in errors]
+    return [
+        error
+        for error, place in zip(errors, places, strict=True)
+        if not any(len(p) > len(place) and p[: len(place)] == place for p in places)
+    ]
 
 
 def _explain(error: ErrorDetails) -> str:
@@ -233,13 +246,16 @@ def _explain(error: ErrorDetails) -> str:
         return f"There is no setting {where!r}. {suggest(str(name), fields)}"
     if error["type"] == "missing":
         return f"The setting {where!r} is missing."
-    return f"The setting {where!r} is {error['input']!r}. {error['msg']}."
+    reason = error["msg"].removeprefix("Value error, ").replace("tuple", "list")
+    reason = reason.replace("Tuple", "List").replace(" after validation, not 0", "")
+    given = list(error["input"]) if isinstance(error["input"], tuple) else error["input"]
+    return f"The setting {where!r} is {given!r}: {reason}."
 
 
 def _check_names(grid: Grid) -> None:
     allowed = {
         "task": (grid.tasks, _known("tasks")),
-        "model": ((*grid.models, *grid.families), _known("models")),
+        "model": ((*map(_name, grid.models), *grid.families), _known("models")),
         "strategy": ((grid.strategy,), _known("strategies")),
     }
     for kind, (given, known) in allowed.items():
@@ -250,6 +266,10 @@ def _check_names(grid: Grid) -> None:
     for family in grid.families.values():
         if family not in families:
             raise InputError(f"There is no family {family!r}. {suggest(family, families)}")
+
+
+def _name(model: Model) -> str:
+    return model if isinstance(model, str) else model.name
 
 
 def _known(kind: str) -> set[str]:
@@ -295,7 +315,7 @@ class Combination:
 
     grid: Grid
     tasks: tuple[str, ...]
-    model: str
+    model: Model
     method: Method
     label: str
     supervision: float
@@ -335,11 +355,11 @@ def _label(method: Method, searched: Mapping[str, Any]) -> str:
     return f"{name} ({values})" if values else name
 
 
-def _entries(grid: Grid, model: str, method: Method) -> list[Component]:
+def _entries(grid: Grid, model: Model, method: Method) -> list[Component]:
     """The components of a method, for a model."""
     if not isinstance(method, str):
         return list(method)
-    family = grid.families.get(model, model)
+    family = grid.families.get(_name(model), _name(model))
     content = load_yaml(_method_file(family, method))
     return [Component.model_validate(entry) for entry in content["regularisers"]]
 
@@ -364,7 +384,7 @@ def needs(experiment: Experiment) -> list[str]:
     for grid in experiment.grids:
         wanted = [("strategies", grid.strategy)]
         wanted += [("tasks", name) for name in grid.tasks]
-        wanted += [("models", _model_module(name)) for name in grid.models]
+        wanted += [("models", next(iter(_settings(model)))) for model in grid.models]
         wanted += [("sources", "images")] if grid.data else []
         for kind, name in wanted:
             if name not in module_names(f"mimic_reg.{kind}"):
@@ -372,14 +392,13 @@ def needs(experiment: Experiment) -> list[str]:
     return list(missing)
 
 
-def _model_module(name: str) -> str:
-    model = _model(name)
-    return model if isinstance(model, str) else next(iter(model))
-
-
-def _model(name: str) -> Any:
-    path = CONFIGS / "models" / f"{name}.yaml"
-    return load_yaml(path) if path.is_file() else name
+def _settings(model: Model) -> dict[str, Any]:
+    """A model as a configuration has it: its module's name with its settings."""
+    if not isinstance(model, str):
+        return model.entry()
+    path = CONFIGS / "models" / f"{model}.yaml"
+    content: dict[str, Any] = load_yaml(path) if path.is_file() else {model: {}}
+    return content
 
 
 @dataclass(frozen=True)
@@ -432,12 +451,15 @@ def _resolve(combination: Combination, experiment: Experiment) -> Planned:
     common = load_yaml(CONFIGS / "tasks" / f"{task}.yaml")
     entries = [e.entry() for e in _entries(grid, combination.model, combination.method)]
     method = [_with(entry, combination.searched) for entry in entries]
+    method += [
+        entry for entry in common.get("regularisers", []) if grid.stopping or _STOPPING not in entry
+    ]
     training = {**common.get("training", {}), **experiment.training, **grid.training}
     trial = resolve(
         {
             **common,
-            "model": copy.deepcopy(_model(combination.model)),
-            "regularisers": [*method, *common.get("regularisers", [])],
+            "model": _settings(combination.model),
+            "regularisers": method,
             "supervision": float(combination.supervision),
             "supervision_unit": grid.supervision_unit,
             "seed": combination.seed,
@@ -469,7 +491,8 @@ def code_fingerprint() -> str:
 # --- cost -----------------------------------------------------------------------------------------
 
 # Seconds of one CPU core for a step without a method, a batch of 32; measured on simulated stays,
-# one thread, processor time. Scoring a sample costs about a quarter of training on it.
+# one thread, processor time. Scoring a sample costs about a fifth of training on it, and batches of
+# similar lengths a third of random ones where stays are whole.
 _STEP_SECONDS: Mapping[tuple[str, str], float] = {
     ("in_hospital_mortality", "lstm"): 0.035,
     ("in_hospital_mortality", "transformer"): 0.21,
@@ -481,7 +504,8 @@ _STEP_SECONDS: Mapping[tuple[str, str], float] = {
     ("length_of_stay", "transformer"): 3.5,
 }
 _OTHER_STEP_SECONDS = 0.3
-_SCORING = 0.25
+_SCORING = 0.2
+_BY_LENGTH = 0.35
 # Times a step without a method, measured in the same way; methods that are not listed cost nothing.
 _METHOD_COST: Mapping[tuple[str, str], float] = {
     ("lstm", "data_gradient"): 5.9,
@@ -531,6 +555,8 @@ def estimate(trial: Trial, counts: Mapping[tuple[str, str], int]) -> Estimate:
     step = _STEP_SECONDS.get((trial.task, model), _OTHER_STEP_SECONDS)
     factor = math.prod(_METHOD_COST.get((model, r.name), 1.0) for r in trial.regularisers)
     steps = training.max_epochs * epoch_steps
+    if training.by_length and trial.task != "in_hospital_mortality":  # 48 hours, all of them
+        factor *= _BY_LENGTH
     train = steps * step * factor * training.batch_size / 32
     validated = counts.get((trial.task, "val"), 0)
     scored = (training.max_epochs + 1) * validated + counts.get((trial.task, "test"), 0)

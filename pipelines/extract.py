@@ -82,6 +82,7 @@ def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
 
 @task(
     name="extract",
+    task_run_name="extract {parameters.store}",
     tags=TAGS,
     retries=2,
     retry_delay_seconds=[30, 300],

@@ -159,6 +159,7 @@ class ReportParameters(Parameters):
 
 @task(
     name="conclude",
+    task_run_name="conclude {sweep}",
     tags=TAGS,
     retries=1,  # MLflow's server may have been away; everything is done once at most
     retry_delay_seconds=10,

@@ -17,7 +17,7 @@ from mimic_reg.sources.synthetic import TRUE_RISK
 from pipelines import tracking
 from pipelines.extract import ExtractParameters, extract_cohorts, extract_flow
 from pipelines.report import Concluded, conclude
-from pipelines.settings import Parameters, Running, Work
+from pipelines.settings import OfExperiment, Running, Work
 from pipelines.sweep import SweepParameters, SweepResult, find_store, sweep, sweep_flow
 
 
@@ -102,10 +102,9 @@ def ui_command(work: Path, tracking_uri: str | None) -> str:
 # --- Prefect --------------------------------------------------------------------------------------
 
 
-class RunParameters(Parameters):
+class RunParameters(OfExperiment):
     """Parameters of the flow: those of the parts."""
 
-    experiment: str
     work: Path
     source: Path | None = None
     store: Path | None = None
@@ -114,7 +113,7 @@ class RunParameters(Parameters):
     running: Running = Field(default_factory=Running)
 
 
-@flow(name="run", flow_run_name="run {parameters.experiment}", persist_result=False)
+@flow(name="run", flow_run_name="run {parameters.name}", persist_result=False)
 def run_flow(parameters: RunParameters) -> State[Any]:
     """Extraction, then a sweep with registry and report."""
     given = parameters

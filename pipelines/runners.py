@@ -7,14 +7,14 @@ in a thread: those of the callers only wait.
 This module imports no torch, so that a new process can set its number of threads before.
 """
 
+import contextlib
 import os
 import signal
 import threading
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
 from multiprocessing import get_context
@@ -229,13 +229,17 @@ class _Child:
     def __init__(self, slot: int, threads: int) -> None:
         self.slot, self.threads = slot, threads
         self._executor: ProcessPoolExecutor | None = None
-        self._pid = 0
+        self._pid: int | None = None
+        self._stopped = False
 
     def run(self, order: Order) -> Ended:
         started = time.perf_counter()
         text = order.model_copy(update={"slot": self.slot}).model_dump_json()
         try:
-            return Ended.model_validate_json(self._submit(execute, text).result())
+            executor = self._start()
+            if self._stopped:  # before there was a process to tell
+                return Ended(status="interrupted")
+            return Ended.model_validate_json(executor.submit(execute, text).result())
         except BrokenProcessPool:
             self.close()
             return Ended(
@@ -245,7 +249,7 @@ class _Child:
                 again=True,
             )
 
-    def _submit(self, function: Callable[[str], str], text: str) -> "Future[str]":
+    def _start(self) -> ProcessPoolExecutor:
         if self._executor is None:
             self._executor = ProcessPoolExecutor(
                 max_workers=1,
@@ -254,14 +258,16 @@ class _Child:
                 initargs=(os.getpid(), self.threads),
             )
             self._pid = self._executor.submit(os.getpid).result()
-        return self._executor.submit(function, text)
+        return self._executor
 
     def interrupt(self) -> None:
-        if self._executor is not None:
-            os.kill(self._pid, signal.SIGINT)
+        self._stopped = True
+        if self._pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGINT)
 
     def close(self) -> None:
-        executor, self._executor = self._executor, None
+        executor, self._executor, self._pid = self._executor, None, None
         if executor is not None:
             executor.shutdown(cancel_futures=True)
 

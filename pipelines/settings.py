@@ -20,6 +20,17 @@ class Parameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class OfExperiment(Parameters):
+    """Parameters that name an experiment: in configs/experiments, or a YAML file."""
+
+    experiment: str
+
+    @property
+    def name(self) -> str:
+        """What the experiment is called."""
+        return Path(self.experiment).stem
+
+
 class Running(Parameters):
     """How trials are run; their results are the same whichever way it is.
 

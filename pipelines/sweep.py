@@ -33,7 +33,7 @@ from mimic_reg.storage import Store, locked, read_json, write_json
 from mimic_reg.strategies.single import DONE, SCORES, TRIAL
 from pipelines import tracking
 from pipelines.runners import Ended, Order, Runner, describe, open_runner
-from pipelines.settings import TAGS, Parameters, Running, Work
+from pipelines.settings import TAGS, OfExperiment, Running, Work
 
 STATUS = "status.json"
 
@@ -423,7 +423,8 @@ def dry_run(experiment: Experiment, store: Path | None = None) -> DryRun:
         for c in experiments.combinations(experiment):
             name = " + ".join(c.tasks) if len(c.tasks) > 1 else c.tasks[0]
             strategy = "" if c.grid.strategy == "single" else f"{c.grid.strategy}: "
-            key = (name, c.model, strategy + c.label, float(c.supervision))
+            model = c.model if isinstance(c.model, str) else c.model.name
+            key = (name, model, strategy + c.label, float(c.supervision))
             grouped.setdefault(key, []).append(c.seed)
         lines = tuple(Line(*key, tuple(seeds), None, None) for key, seeds in grouped.items())
         num = sum(len(line.seeds) for line in lines)
@@ -445,20 +446,20 @@ def dry_run(experiment: Experiment, store: Path | None = None) -> DryRun:
 
 
 def format_seconds(seconds: float) -> str:
-    """A duration for people: 40 s, 12 min, 5.2 h, 3.1 days."""
-    for unit, size, least in (("days", 86_400, 2), ("h", 3_600, 2), ("min", 60, 2)):
-        if seconds >= least * size:
-            return f"{seconds / size:,.{0 if unit == 'min' else 1}f} {unit}"
+    """A duration for people: 40 s, 12 min, 5.2 h, 31 days."""
+    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            value = seconds / size
+            return f"{value:,.{1 if value < 10 else 0}f} {unit}"
     return f"{seconds:,.0f} s"
 
 
 # --- Prefect --------------------------------------------------------------------------------------
 
 
-class SweepParameters(Parameters):
+class SweepParameters(OfExperiment):
     """Parameters of the flow.
 
-    experiment:   a name in configs/experiments, or a YAML file
     work:         the work folder
     store:        the cohort store, if it is not in the work folder
     tracking_uri: MLflow's store; null: the database in the work folder
@@ -466,7 +467,6 @@ class SweepParameters(Parameters):
     conclude:     register the best of each task and write the report
     """
 
-    experiment: str
     work: Path
     store: Path | None = None
     tracking_uri: str | None = None
@@ -507,7 +507,7 @@ def train_trial(label: str, order: dict[str, Any], runner: Runner) -> dict[str, 
     return ended.model_dump(mode="json")
 
 
-@flow(name="sweep", flow_run_name="sweep {parameters.experiment}", persist_result=False)
+@flow(name="sweep", flow_run_name="sweep {parameters.name}", persist_result=False)
 def sweep_flow(parameters: SweepParameters) -> State[Any]:
     """All trials of an experiment; then the registry and the report."""
     from pipelines.report import conclude_task, publish

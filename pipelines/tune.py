@@ -25,7 +25,7 @@ from mimic_reg.experiments import Experiment, parse
 from mimic_reg.progress import Progress
 from mimic_reg.storage import read_json
 from mimic_reg.strategies.single import SCORES, TRIAL
-from pipelines.settings import Parameters, Running, Work
+from pipelines.settings import OfExperiment, Running, Work
 from pipelines.sweep import (
     SweepParameters,
     SweepResult,
@@ -252,21 +252,16 @@ def _slug(method: str) -> str:
 # --- Prefect --------------------------------------------------------------------------------------
 
 
-class TuneParameters(Parameters):
-    """Parameters of the flow.
+class TuneParameters(OfExperiment):
+    """Parameters of the flow: those of a sweep; the experiment has a search."""
 
-    experiment: with a search; a name in configs/experiments, or a YAML file
-    the others: as those of a sweep
-    """
-
-    experiment: str
     work: Path
     store: Path | None = None
     tracking_uri: str | None = None
     running: Running = Field(default_factory=Running)
 
 
-@flow(name="tune", flow_run_name="tune {parameters.experiment}", persist_result=False)
+@flow(name="tune", flow_run_name="tune {parameters.name}", persist_result=False)
 def tune_flow(parameters: TuneParameters) -> State[Any]:
     """A search, and the YAML of what won."""
     experiment = experiments.load(parameters.experiment)

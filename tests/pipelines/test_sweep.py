@@ -1,0 +1,417 @@
+"""Sweeps: isolated, resumable, the same whichever runner; without a Prefect server."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from mimic_reg import experiments
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.progress import Silent
+from mimic_reg.storage import locked, read_json
+from pipelines import sweep as sweeps
+from pipelines import tracking
+from pipelines.report import conclude
+from pipelines.runners import Ended, InProcess, Order, Pool, open_runner
+from pipelines.settings import Running, Work
+from pipelines.sweep import SweepResult, dispatch, dry_run, sweep
+from tests.pipelines.conftest import copy_of
+from tests.pipelines.flows_conftest import DIVERGING, content, experiment
+
+HERE = Running(runner="in_process")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def statuses(result):
+    return [t.status for t in result.trials]
+
+
+@pytest.fixture
+def work(tmp_path, empty):
+    """A work folder with a prepared database."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    copy_of(empty, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def swept(store, empty, tmp_path_factory):
+    """A finished sweep."""
+    folder = tmp_path_factory.mktemp("swept")
+    copy_of(empty, folder)
+    return sweep(experiment(), folder, store=store, running=HERE)
+
+
+def test_every_trial_has_its_run_folder_and_its_record(swept):
+    assert statuses(swept) == ["finished"] * 4
+    assert swept.exit_code == 0
+    for trial in swept.trials:
+        folder = swept.run_folder(trial)
+        assert folder.name.endswith(trial.identity)
+        described = read_json(folder / "trial.json")["trial"]
+        assert (described["seed"], described["task"]) == (trial.seed, "in_hospital_mortality")
+    found = tracking.client(tracking.database(swept.work)).search_runs(
+        [tracking.experiment_id(tracking.database(swept.work), "in_hospital_mortality")],
+        tracking.sweep_filter("small"),
+    )
+    assert sorted(run.data.tags["method"] for run in found) == ["itps", "itps", "none", "none"]
+
+
+def test_the_status_can_be_read_again(swept):
+    again = SweepResult.read(swept.work, "small")
+    assert again == swept
+    assert experiments.parse(again.configuration) == experiment()
+    with pytest.raises(InputError, match="holds no sweep 'other'"):
+        SweepResult.read(swept.work, "other")
+    with pytest.raises(InputError, match="cannot be called"):
+        SweepResult.read(swept.work, "../small")
+
+
+def test_a_finished_sweep_does_nothing_again(swept, store):
+    before = {p: p.stat().st_mtime_ns for p in Work(swept.work).runs.rglob("*.json")}
+    again = sweep(experiment(), swept.work, store=store, running=HERE)
+    assert statuses(again) == ["skipped"] * 4
+    assert before == {p: p.stat().st_mtime_ns for p in Work(swept.work).runs.rglob("*.json")}
+
+
+def test_sweeps_of_a_work_folder_share_their_trials(swept, store):
+    other = sweep(experiment(name="larger", seeds=3), swept.work, store=store, running=HERE)
+    assert sorted(statuses(other)) == ["finished"] * 2 + ["skipped"] * 4
+    runs = tracking.client(tracking.database(swept.work)).search_runs(
+        [tracking.experiment_id(tracking.database(swept.work), "in_hospital_mortality")],
+        tracking.sweep_filter("larger"),
+    )
+    assert len(runs) == 6
+
+
+def test_one_value_changed_is_one_trial_to_run(swept, store):
+    changed = experiment(name="changed", methods=["none", {"itps": {"tau": 2e-4}}], seeds=[0])
+    result = sweep(changed, swept.work, store=store, running=HERE)
+    assert statuses(result) == ["skipped", "finished"]
+
+
+def test_other_code_makes_other_trials(swept, store, monkeypatch):
+    monkeypatch.setattr(experiments, "code_fingerprint", lambda: "other")
+    result = sweep(experiment(name="code", seeds=[0]), swept.work, store=store, running=HERE)
+    assert statuses(result) == ["finished"] * 2
+    assert {t.identity for t in result.trials}.isdisjoint(t.identity for t in swept.trials)
+
+
+def test_processes_of_their_own_give_the_same_bit_for_bit(swept, store, work):
+    result = sweep(experiment(), work, store=store, running=Running(runner="pool", workers=2))
+    assert statuses(result) == ["finished"] * 4
+    for one, other in zip(swept.trials, result.trials, strict=True):
+        assert one.identity == other.identity
+        assert content(swept.run_folder(one)) == content(result.run_folder(other))
+
+
+def test_a_ray_cluster_gives_the_same_bit_for_bit(swept, store, work):
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("needs Ray: pip install 'mimic-reg[ray]'")
+    result = sweep(experiment(), work, store=store, running=Running(runner="ray", workers=2))
+    for one, other in zip(swept.trials, result.trials, strict=True):
+        assert content(swept.run_folder(one)) == content(result.run_folder(other))
+
+
+def test_without_ray_the_runner_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"pip install 'mimic-reg\[ray\]'"):
+        open_runner(Running(runner="ray"), 2)
+
+
+# --- failures -------------------------------------------------------------------------------------
+
+
+def test_a_failing_trial_is_recorded_and_the_others_go_on(store, work):
+    notes = Notes()
+    failing = experiment(methods=["none", [DIVERGING], "dropout"], seeds=[0])
+    result = sweep(failing, work, store=store, running=HERE, progress=notes)
+    assert sorted(statuses(result)) == ["failed", "finished", "finished"]
+    assert result.exit_code == 1
+    (trial,) = result.failed
+    assert trial.label == "norm_penalty"
+    assert "the model has diverged" in trial.error
+    assert any("FAILED" in note for note in notes.notes)
+    uri = tracking.database(work)
+    runs = tracking.client(uri).search_runs(
+        [tracking.experiment_id(uri, "in_hospital_mortality")],
+        "attributes.status = 'FAILED'",
+    )
+    assert "diverged" in runs[0].data.tags["error"]
+
+    concluded = conclude(result, commands=["make demo"])
+    text = concluded.report.read_text("utf-8")
+    assert "diverged" in text
+    assert "make demo" in text
+    assert len(concluded.registered) == 1
+    assert {path.name for path in concluded.tables} == {
+        "scores.csv",
+        "paired_tests.csv",
+        "tables.md",
+    }
+    summary = tracking.client(uri).get_run(concluded.summary)
+    assert summary.data.metrics["failed"] == 1
+
+    again = sweep(failing, work, store=store, running=HERE)
+    assert sorted(statuses(again)) == ["failed", "skipped", "skipped"]  # only it was tried again
+
+
+def test_errors_that_nobody_expected_are_recorded_too(store, work, monkeypatch):
+    from mimic_reg.strategies import single
+
+    def broken(*given, **options):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(single, "train", broken)
+    result = sweep(experiment(seeds=[0], methods=["none"]), work, store=store, running=HERE)
+    assert result.trials[0].error.startswith("ZeroDivisionError: division by zero (test_sweep.py")
+    with pytest.raises(InputError, match="nothing to report"):
+        conclude(result)
+
+
+def test_a_task_whose_validation_has_one_class_is_a_failed_run(tmp_path, work):
+    from tests.stores import write_manifest, write_store
+
+    folder = write_store(tmp_path / "store", num_subjects=30)
+    path = folder / "tasks" / "in_hospital_mortality.parquet"
+    changed = pl.when(pl.col("split") == "val").then(0).otherwise("y").cast(pl.Int8).alias("y")
+    pl.read_parquet(path).with_columns(changed).write_parquet(path)
+    write_manifest(folder)
+    both = experiment(tasks=["in_hospital_mortality", "phenotyping"], methods=["none"], seeds=[0])
+    result = sweep(both, work, store=folder, running=HERE)
+    assert [t.status for t in result.trials] == ["failed", "finished"]
+    assert "auroc of in_hospital_mortality is undefined" in result.trials[0].error
+    assert "undefined" in conclude(result).report.read_text("utf-8")
+
+
+def test_a_process_that_dies_takes_no_other_trial_with_it(store, tmp_path):
+    (planned,) = experiments.plan(experiment(methods=["none"], seeds=[0]))
+    order = Order(
+        trial=planned.trial.model_dump(mode="json"),
+        store=str(store),
+        folder=str(tmp_path / "run"),
+        threads=1,
+    )
+    with Pool(1, 1) as pool:
+        child = pool._children[0]
+        child._start().submit(os.kill, child._pid, signal.SIGKILL)
+        dead = pool.run(order)
+        assert dead.status == "failed"
+        assert dead.again
+        assert "ended by itself" in dead.error
+        assert pool.run(order).status == "finished"
+
+
+def test_what_may_pass_is_tried_once_more(store, work, monkeypatch):
+    found = []
+
+    def dying(self, order):
+        found.append(order.folder)
+        return Ended(status="failed", error="killed", again=True)
+
+    monkeypatch.setattr(InProcess, "run", dying)
+    sweep(experiment(seeds=[0], methods=["none"]), work, store=store, running=HERE)
+    assert len(found) == 2
+
+
+def test_without_mlflow_a_sweep_goes_on(store, work, monkeypatch):
+    def away(*given, **options):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(tracking, "log_trial", away)
+    notes = Notes()
+    small = experiment(seeds=[0], methods=["none"])
+    result = sweep(small, work, store=store, running=HERE, progress=notes)
+    assert result.exit_code == 0
+    assert any("Not logged in MLflow" in note for note in notes.notes)
+
+
+def test_what_cannot_be_run_is_said_before_anything_is_done(store, work, tmp_path):
+    images = experiments.load("table_08")
+    with pytest.raises(MimicRegError, match="not available yet"):
+        sweep(images, work, store=store)
+    with pytest.raises(InputError, match="is not a cohort store"):
+        sweep(experiment(), work, store=tmp_path / "nothing")
+    with pytest.raises(InputError, match="MLflow no longer keeps"):
+        sweep(experiment(), work, store=store, tracking_uri=str(tmp_path))
+    with (
+        locked(Work(work).sweep("small")),
+        pytest.raises(MimicRegError, match="Another run is writing"),
+    ):
+        sweep(experiment(), work, store=store)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"runner": "threads"},
+        {"runner": "pool", "address": "auto"},
+        {"runner": "in_process", "workers": 2},
+        {"workers": 0},
+        {"wokers": 2},
+    ],
+)
+def test_wrong_settings_of_runners_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"validation error"):
+        Running(**wrong)
+
+
+# --- interruption ---------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from mimic_reg import experiments
+from pipelines.settings import Running
+from pipelines.sweep import sweep
+
+if __name__ == "__main__":
+    experiment, work, store, runner = sys.argv[1:]
+    workers = 2 if runner == "pool" else None
+    sweep(
+        experiments.load(Path(experiment)),
+        Path(work),
+        store=Path(store),
+        running=Running(runner=runner, workers=workers),
+    )
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_sweep_redoes_only_what_is_unfinished(swept, store, work, tmp_path, number):
+    """In a pool, so that the processes must notice that their parent is gone."""
+    script, file = tmp_path / "script.py", tmp_path / "small.yaml"
+    script.write_text(SCRIPT)
+    settings = experiment(training={"max_epochs": 30}, seeds=3).model_dump(
+        mode="json", exclude_defaults=True
+    )
+    file.write_text(yaml.safe_dump(settings))
+    command = [sys.executable, str(script), str(file), str(work), str(store), "pool"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    runs = Work(work).runs
+    _wait(lambda: list(runs.glob("*/done.json")), process)
+    process.send_signal(number)
+    process.wait(60)
+    assert process.returncode != 0
+    _wait(lambda: not _locked(runs), None)
+    done = {p.parent.name: p.stat().st_mtime_ns for p in runs.glob("*/done.json")}
+    assert 0 < len(done) < 6
+    if number == signal.SIGINT:  # what was running wrote a checkpoint
+        started = [p.parent for p in runs.glob("*/history.jsonl") if p.stat().st_size]
+        assert all((p / "checkpoint.safetensors").is_file() for p in started)
+
+    again = sweep(experiments.load(file), work, store=store, running=HERE)
+    assert again.exit_code == 0
+    skipped = {t.folder for t in again.trials if t.status == "skipped"}
+    assert skipped == set(done)
+    assert done == {
+        p.parent.name: p.stat().st_mtime_ns
+        for p in runs.glob("*/done.json")
+        if p.parent.name in done
+    }
+
+
+def _wait(condition, process, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process is None or process.poll() is None, "the sweep ended too early"
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+def _locked(runs):
+    """Whether a process still works in a run folder."""
+    for folder in runs.iterdir():
+        try:
+            with locked(folder):
+                pass
+        except MimicRegError:
+            return True
+    return False
+
+
+def test_an_interruption_here_stops_the_sweep_and_keeps_the_checkpoint(store, work, monkeypatch):
+    run = InProcess.run
+    interrupted = []
+
+    def interrupting(self, order):
+        if not interrupted:
+            interrupted.append(order.folder)
+            return Ended(status="interrupted")
+        return run(self, order)
+
+    monkeypatch.setattr(InProcess, "run", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(experiment(), work, store=store, running=HERE)
+    found = sorted(statuses(SweepResult.read(work, "small")))
+    assert found == ["interrupted", "unfinished", "unfinished", "unfinished"]
+
+
+def test_dispatch_tells_the_runner_of_an_interruption(swept):
+    class Told(InProcess):
+        workers = 2
+        interrupted = 0
+
+        def interrupt(self):
+            self.interrupted += 1
+
+    def refuse(trial, ended):
+        raise KeyboardInterrupt
+
+    runner = Told()
+    with pytest.raises(KeyboardInterrupt):
+        dispatch(swept.trials, lambda trial: Ended(status="finished"), runner, refuse)
+    assert runner.interrupted == 1
+
+
+# --- dry run --------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_lists_the_trials_and_their_time():
+    found = dry_run(experiments.load("table_09"))
+    assert found.num_trials == 200 == sum(len(line.seeds) for line in found.lines)
+    assert len(found.lines) == 40
+    assert found.seconds == pytest.approx(sum(line.seconds for line in found.lines))
+    assert "200 trials. At most about" in found.summary
+
+
+def test_a_dry_run_of_what_is_not_there_yet_says_so():
+    found = dry_run(experiments.load("table_15"))
+    if not found.missing:
+        pytest.skip("multi-task training is there")
+    assert "not available yet" in found.summary.lower()
+    assert {line.method for line in found.lines} >= {"reptile: itps", "joint: none", "itps"}
+    assert found.num_trials == 45
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(59, "59 s"), (150, "2.5 min"), (5 * 3600, "5.0 h"), (86_400 * 1290, "1,290 days")],
+)
+def test_durations(seconds, text):
+    assert sweeps.format_seconds(seconds) == text
+
+
+def test_the_longest_trials_begin(store, work):
+    both = experiment(tasks=["in_hospital_mortality", "decompensation"], seeds=[0])
+    with sweeps._prepare(both, work, store, None, None, None) as prepared:
+        order = [t.task for t in prepared.pending]
+    assert order[0] == order[1] == "decompensation"

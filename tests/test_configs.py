@@ -1,0 +1,99 @@
+"""Every YAML file of configs: it resolves, and an experiment says what it is, costs and expects."""
+
+import re
+
+import pytest
+
+from mimic_reg import experiments, models, tasks
+from mimic_reg.config import CONFIGS, compose_trial, load_yaml
+from mimic_reg.experiments import NotAvailableError, combinations, load, needs, plan
+
+FILES = sorted((CONFIGS / "experiments").rglob("*.yaml"))
+NAMES = [path.stem for path in FILES]
+LSTM_TABLES = ["table_09", "table_10", "table_11"]
+TRANSFORMER_TABLES = ["table_12", "table_13", "table_14"]
+IMAGE_TABLES = [f"table_0{number}" for number in range(3, 9)]
+CLINICAL = [*LSTM_TABLES, *TRANSFORMER_TABLES, "figure_06", "figure_07", "tune_lstm_itps", "demo"]
+LATER = [*IMAGE_TABLES, "table_15", "figure_04"]
+OF_THE_PAPER = ["none", "dropout", "guided_dropout", "l2", "data_gradient", "jacobian"]
+OF_THE_PAPER += ["spectral_dropout", "itps", "itps_spectral_dropout"]
+
+
+def test_no_file_is_overlooked():
+    assert sorted(NAMES) == sorted(CLINICAL + LATER) == experiments.names()
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_the_header_says_what_it_is_costs_and_expects(path):
+    header = [line for line in path.read_text("utf-8").splitlines() if line.startswith("#")]
+    keys = [m.group(1) for line in header if (m := re.match(r"# ([A-Z]\w+): \S", line))]
+    assert keys == ["What", "Command", "Cost", "Paper"]
+    command = next(line for line in header if line.startswith("# Command"))
+    assert f"configs/experiments/{path.name}" in command or path.stem == "demo"
+    cost = " ".join(header[header.index(command) + 1 :])
+    assert re.search(rf"\b{len(combinations(load(path.stem)))} trials", cost)
+    assert all(len(line) <= 100 for line in header)
+
+
+@pytest.mark.parametrize("name", CLINICAL)
+def test_clinical_experiments_can_be_run(name):
+    experiment = load(name)
+    planned = plan(experiment)
+    assert len(planned) == len(combinations(experiment))
+    folders = {p.folder_name("data", "code") for p in planned}
+    assert len(folders) == len(planned)
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_later_experiments_say_what_they_need(name):
+    experiment = load(name)
+    if missing := needs(experiment):
+        with pytest.raises(NotAvailableError, match=f"not available yet: needs {missing[0]}"):
+            plan(experiment)
+    else:
+        assert plan(experiment)
+
+
+@pytest.mark.parametrize("name", [*LSTM_TABLES, *TRANSFORMER_TABLES, *IMAGE_TABLES])
+def test_tables_have_every_method_and_five_seeds(name):
+    for grid in load(name).grids:
+        own = ["variational_lstm"] if name in LSTM_TABLES else []
+        assert sorted(grid.methods) == sorted(OF_THE_PAPER + own)
+        assert grid.seeds == (0, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("names", "model"), [(LSTM_TABLES, "lstm"), (TRANSFORMER_TABLES, "transformer")]
+)
+def test_clinical_tables_are_a_task_each_at_all_levels(names, model):
+    grids = [load(name).grids[0] for name in names]
+    assert [g.tasks for g in grids] == [
+        ("in_hospital_mortality",),
+        ("decompensation",),
+        ("phenotyping",),
+    ]
+    assert {g.models for g in grids} == {(model,)}
+    assert {g.supervision for g in grids} == {(0.25, 0.5, 0.75, 1.0)}
+
+
+def test_the_demonstration_is_what_the_main_job_promises():
+    found = [(p.trial.task, p.label, p.trial.supervision, p.trial.seed) for p in plan(load("demo"))]
+    expected = [
+        ("in_hospital_mortality", method, level, seed)
+        for method in ("none", "dropout", "itps")
+        for level in (0.25, 1.0)
+        for seed in (0, 1)
+    ]
+    expected += [("phenotyping", "itps", 1.0, 0), ("decompensation", "itps", 1.0, 0)]
+    assert found == expected
+
+
+def test_every_task_and_model_has_its_file_and_resolves():
+    files = {path.stem for path in (CONFIGS / "tasks").glob("*.yaml")}
+    assert files == set(tasks.names())
+    for task in files:
+        assert load_yaml(CONFIGS / "tasks" / f"{task}.yaml")["task"] == task
+        assert compose_trial(task, "lstm", "none").task == task
+    assert {path.stem for path in (CONFIGS / "models").glob("*.yaml")} >= set(models.names())
+    for path in (CONFIGS / "models").glob("*.yaml"):
+        compose_trial("phenotyping", str(path), "none")

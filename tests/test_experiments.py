@@ -1,0 +1,279 @@
+"""A grid in YAML: what is refused, which trials it stands for, what makes two of them the same."""
+
+import pytest
+
+from mimic_reg import experiments
+from mimic_reg.config import CONFIGS, compose_trial, load_yaml
+from mimic_reg.errors import InputError
+from mimic_reg.experiments import NotAvailableError, combinations, estimate, parse, plan, sizes
+
+GRID = {"tasks": ["in_hospital_mortality"], "models": ["lstm"], "methods": ["itps"]}
+SMALL = {"lstm": {"units": 8}}
+
+
+def grid(**changes):
+    return parse({"name": "x", "title": "X", "grids": [GRID | changes]})
+
+
+def labels(experiment):
+    return [p.label for p in plan(experiment)]
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tasks": ["in_hospital_mortalty"]}, "Did you mean 'in_hospital_mortality'"),
+        ({"models": ["lstn"]}, "no model 'lstn'. Did you mean 'lstm'"),
+        ({"models": [{"lstm": {"unit": 8}}]}, "Did you mean 'units'"),
+        ({"methods": ["ipts"]}, "no method 'ipts' for lstm.*Did you mean 'itps'"),
+        ({"methods": ["../../tasks/phenotyping"]}, "no method"),
+        ({"methods": [{"itps": {"taw": 0.1}}]}, "no option 'taw'. Did you mean 'tau'"),
+        ({"model": ["lstm"]}, r"no setting 'grids.0.model'. Did you mean 'models'"),
+        ({"models": "lstm"}, "'grids.0.models' is 'lstm': Input should be a valid list"),
+        ({"methods": []}, "'grids.0.methods' is .*at least 1 item"),
+        ({"training": {"max_epoch": 3}}, "Did you mean 'max_epochs'"),
+        ({"training": {"max_epochs": "many"}}, "training.max_epochs"),
+        ({"supervision": [25]}, "share of the training samples"),
+        ({"seeds": [-1]}, "greater than or equal to 0"),
+        ({"seeds": 0}, "at least 1 item"),
+        ({"families": {"lstm": "lstn"}}, "no family 'lstn'. Did you mean 'lstm'"),
+        ({"search": {"itps.tua": [1]}}, "Did you mean 'tau'"),
+        ({"search": {"l2.tau": [1]}}, "no method of its grid has 'l2.tau'"),
+        ({"search": {"tau": [1]}}, "write component.option"),
+        ({"search": {"itps.tau": []}}, "no values for 'itps.tau'"),
+        ({"strategy": "reptil"}, "no strategy 'reptil'. Did you mean 'reptile'"),
+        ({"data": "cifar"}, "cifar10"),
+    ],
+)
+def test_what_is_unknown_or_wrong_is_refused_by_name(changes, message):
+    with pytest.raises(InputError, match=message):
+        grid(**changes)
+
+
+def test_one_mistake_gives_one_line():
+    with pytest.raises(InputError) as caught:
+        grid(model=["lstm"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["/data/store", "../store", "a/../../store"])
+def test_configurations_cannot_name_paths_outside_the_work_folder(path):
+    with pytest.raises(InputError, match="within the work folder"):
+        parse({"name": "x", "title": "X", "grids": [GRID], "store": path})
+
+
+def test_a_link_out_of_the_work_folder_is_refused(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "link").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="leads out of"):
+        experiments.within(tmp_path / "work", "link/store")
+    assert experiments.within(tmp_path / "work", "store") == tmp_path / "work" / "store"
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "X Y", ".hidden"])
+def test_names_that_would_lead_elsewhere_are_refused(name):
+    with pytest.raises(InputError, match="small letters"):
+        parse({"name": name, "title": "X", "grids": [GRID]})
+
+
+def test_files(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("title: T\ngrids:\n- {tasks: [phenotyping], models: [lstm], methods: [l2]}\n")
+    assert experiments.load(path).name == "mine"
+    path.write_text("- title")
+    with pytest.raises(InputError, match="must hold settings"):
+        experiments.load(path)
+    path.write_text("titel: T\ngrids: []\n")
+    with pytest.raises(InputError, match=r"mine\.yaml: [\s\S]*Did you mean 'title'"):
+        experiments.load(path)
+    with pytest.raises(InputError, match=r"no experiment 'table_9'[\s\S]*Did you mean 'table_"):
+        experiments.load("table_9")
+
+
+# --- which trials ---------------------------------------------------------------------------------
+
+
+def test_a_trial_is_the_one_that_the_command_line_composes():
+    (planned,) = plan(grid(supervision=[0.25], seeds=[3], training={"max_epochs": 7}))
+    told = compose_trial(
+        "in_hospital_mortality",
+        "lstm",
+        "lstm/itps",
+        supervision=0.25,
+        seed=3,
+        training={"max_epochs": 7},
+    )
+    assert planned.trial == told
+    assert planned.label == planned.method == "itps"
+
+
+def test_an_experiment_is_the_union_of_its_grids_each_trial_once():
+    first = GRID | {"methods": ["none", "itps"], "seeds": 2}
+    second = GRID | {"methods": ["itps", "dropout"], "seeds": [1]}
+    experiment = parse({"name": "x", "title": "X", "grids": [first, second]})
+    assert len(combinations(experiment)) == 6
+    found = [(p.label, p.trial.seed) for p in plan(experiment)]
+    assert found == [("none", 0), ("none", 1), ("itps", 0), ("itps", 1), ("dropout", 1)]
+
+
+def test_methods_come_from_the_models_family_or_from_the_grid():
+    experiment = grid(
+        models=["lstm", "transformer"],
+        methods=["itps", {"itps": {"tau": 0.3}}, [{"dropout": {"rate": 0.1}}, "itps"]],
+    )
+    trials = [p.trial for p in plan(experiment)]
+    assert [t.regularisers[0].options.get("tau") for t in trials] == [
+        *(0.15, 0.3, None),
+        *(0.05, 0.3, None),
+    ]
+    assert labels(experiment)[2] == "dropout + itps"
+    assert [r.name for r in trials[2].regularisers] == ["dropout", "itps", "early_stopping"]
+    other = plan(grid(families={"lstm": "transformer"}))[0].trial
+    assert other.regularisers[0].options["tau"] == 0.05
+
+
+def test_training_of_the_grid_comes_before_that_of_experiment_and_task():
+    one = GRID | {"training": {"max_epochs": 2}}
+    experiment = parse(
+        {"name": "x", "title": "X", "grids": [one, GRID], "training": {"max_epochs": 5}}
+    )
+    assert [p.trial.training.max_epochs for p in plan(experiment)] == [2, 5]
+    assert {p.trial.training.learning_rate for p in plan(experiment)} == {1e-3}
+
+
+def test_early_stopping_is_the_tasks_and_can_be_left_out():
+    (kept,), (left_out,) = plan(grid()), plan(grid(stopping=False))
+    assert [r.name for r in kept.trial.regularisers] == ["itps", "early_stopping"]
+    assert [r.name for r in left_out.trial.regularisers] == ["itps"]
+
+
+def test_a_search_multiplies_the_methods_that_have_its_options():
+    experiment = grid(
+        methods=["none", "itps", "itps_spectral_dropout"],
+        search={"itps.tau": [0.1, 0.2], "itps.beta": [0.3], "spectral_dropout.eta": [0.5]},
+    )
+    assert labels(experiment) == [
+        "none",
+        "itps (tau=0.1, beta=0.3)",
+        "itps (tau=0.2, beta=0.3)",
+        "itps_spectral_dropout (tau=0.1, beta=0.3, eta=0.5)",
+        "itps_spectral_dropout (tau=0.2, beta=0.3, eta=0.5)",
+    ]
+    last = plan(experiment)[-1]
+    assert last.trial.regularisers[0].options == {
+        **last.trial.regularisers[0].options,
+        "eta": 0.5,
+    }
+    assert last.trial.regularisers[1].options["tau"] == 0.2
+    assert last.method == "itps_spectral_dropout"
+    assert last.searched == {"itps.tau": 0.2, "itps.beta": 0.3, "spectral_dropout.eta": 0.5}
+
+
+# --- identity -------------------------------------------------------------------------------------
+
+
+def test_identity_is_settings_seed_data_and_code():
+    (planned,) = plan(grid(models=[SMALL]))
+    same = plan(grid(models=[SMALL]))[0].identity("data", "code")
+    assert planned.identity("data", "code") == same
+    others = [
+        planned.identity("other data", "code"),
+        planned.identity("data", "other code"),
+        plan(grid(models=[SMALL], seeds=[1]))[0].identity("data", "code"),
+        plan(grid(models=[SMALL], training={"max_epochs": 3}))[0].identity("data", "code"),
+        plan(grid(models=[{"lstm": {"units": 9}}]))[0].identity("data", "code"),
+    ]
+    assert len({same, *others}) == 6
+
+
+def test_a_folders_name_tells_people_what_it_is():
+    experiment = grid(methods=["itps_spectral_dropout"], supervision=[0.125], seeds=[4])
+    (planned,) = plan(experiment)
+    name = planned.folder_name("data", "code")
+    start = "in_hospital_mortality-lstm-spectral_dropout+itps-12.5-seed4-"
+    assert name == start + planned.identity("data", "code")
+    assert "-none-" in plan(grid(methods=["none"]))[0].folder_name("data", "code")
+
+
+def test_the_code_that_decides_is_there():
+    experiments.code_fingerprint.cache_clear()
+    assert len(experiments.code_fingerprint()) == 16
+    root = CONFIGS.parent / "mimic_reg"
+    assert all((root / part).exists() for part in experiments._DECIDING)
+
+
+def test_a_change_of_deciding_code_changes_the_fingerprint(tmp_path, monkeypatch):
+    for part in experiments._DECIDING:
+        path = tmp_path / part if part.endswith(".py") else tmp_path / part / "a.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x = 1\n")
+    monkeypatch.setattr(experiments, "__file__", str(tmp_path / "experiments.py"))
+    found = []
+    for file in ("engine/a.py", "evaluation/report.py", "tasks/new.py"):
+        experiments.code_fingerprint.cache_clear()
+        found.append(experiments.code_fingerprint())
+        (tmp_path / file).write_text("x = 2\n")
+    experiments.code_fingerprint.cache_clear()
+    found.append(experiments.code_fingerprint())
+    experiments.code_fingerprint.cache_clear()
+    assert found[0] != found[1] == found[2] != found[3]
+
+
+# --- what is not there yet ------------------------------------------------------------------------
+
+
+def test_what_is_planned_can_be_written_down_but_not_run():
+    experiment = grid(tasks=["image_classification"], models=["dnn"], data="fashion_mnist")
+    assert experiments.needs(experiment) == [
+        "mimic_reg.tasks.image_classification",
+        "mimic_reg.sources.images",
+    ]
+    with pytest.raises(
+        NotAvailableError, match=r"not available yet: needs mimic_reg\.tasks\.image"
+    ):
+        plan(experiment)
+
+
+def test_methods_are_checked_even_where_the_model_is_not_there_yet():
+    with pytest.raises(InputError, match="no method 'itsp' for vgg16_cifar"):
+        grid(
+            tasks=["image_classification"],
+            models=["vgg16"],
+            families={"vgg16": "vgg16_cifar"},
+            methods=["itsp"],
+        )
+
+
+def test_a_strategy_of_several_tasks_is_one_fit():
+    experiment = grid(tasks=["in_hospital_mortality", "phenotyping"], strategy="reptile", seeds=2)
+    found = combinations(experiment)
+    assert [(c.tasks, c.seed) for c in found] == [
+        (("in_hospital_mortality", "phenotyping"), 0),
+        (("in_hospital_mortality", "phenotyping"), 1),
+    ]
+
+
+# --- cost -----------------------------------------------------------------------------------------
+
+
+def test_steps_of_an_estimate_are_exact():
+    trials = plan(grid(supervision=[0.25, 1], training={"max_epochs": 10}))
+    counts = sizes()
+    assert counts["in_hospital_mortality", "train"] == 14_681
+    assert [estimate(p.trial, counts).steps for p in trials] == [10 * 115, 10 * 459]
+    long = plan(grid(tasks=["decompensation"], training={"max_epochs": 2}))[0].trial
+    assert (
+        estimate(long, counts).steps
+        == 2 * load_yaml(CONFIGS / "tasks" / "decompensation.yaml")["training"]["epoch_steps"]
+    )
+
+
+def test_costly_methods_cost_more():
+    counts = sizes()
+    trials = plan(grid(methods=["none", "dropout", "variational_lstm", "jacobian"]))
+    seconds = [estimate(p.trial, counts).seconds for p in trials]
+    assert seconds[0] == seconds[1] < seconds[2] < seconds[3]
+    assert experiments.total_seconds((p.trial for p in trials), counts) == sum(seconds)
