@@ -66,7 +66,7 @@ class ConsoleProgress:
 
     def note(self, text: str) -> None:
         """Something worth knowing."""
-        self.console.print(f"Note: {text}", highlight=False)
+        self.console.print(f"Note: {text}", highlight=False, soft_wrap=True)
 
     def _amount(self) -> str:
         return _amount(self.done_units, self.total, self.unit)
