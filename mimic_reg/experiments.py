@@ -360,7 +360,7 @@ def _entries(grid: Grid, model: Model, method: Method) -> list[Component]:
     if not isinstance(method, str):
         return list(method)
     family = grid.families.get(_name(model), _name(model))
-    content = load_yaml(_method_file(family, method))
+    content = _yaml(_method_file(family, method))
     return [Component.model_validate(entry) for entry in content["regularisers"]]
 
 
@@ -397,7 +397,17 @@ def _settings(model: Model) -> dict[str, Any]:
     if not isinstance(model, str):
         return model.entry()
     path = CONFIGS / "models" / f"{model}.yaml"
-    content: dict[str, Any] = load_yaml(path) if path.is_file() else {model: {}}
+    return _yaml(path) if path.is_file() else {model: {}}
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    """A file that many trials share; callers leave the content as it is."""
+    return _parsed(path, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@cache
+def _parsed(path: Path, mtime_ns: int) -> dict[str, Any]:
+    content: dict[str, Any] = load_yaml(path)
     return content
 
 
@@ -448,7 +458,7 @@ def plan(experiment: Experiment) -> list[Planned]:
 
 def _resolve(combination: Combination, experiment: Experiment) -> Planned:
     grid, (task,) = combination.grid, combination.tasks
-    common = load_yaml(CONFIGS / "tasks" / f"{task}.yaml")
+    common = _yaml(CONFIGS / "tasks" / f"{task}.yaml")
     entries = [e.entry() for e in _entries(grid, combination.model, combination.method)]
     method = [_with(entry, combination.searched) for entry in entries]
     method += [

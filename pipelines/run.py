@@ -96,7 +96,8 @@ def find_source(experiment: Experiment, work: Work, source: Path | None) -> Path
 
 def ui_command(work: Path, tracking_uri: str | None) -> str:
     """The command that opens MLflow's pages on the runs of a work folder."""
-    return f"mimic-reg ui --tracking {shlex.quote(tracking_uri or tracking.database(work))}"
+    option, value = ("--tracking", tracking_uri) if tracking_uri else ("--work", str(work))
+    return shlex.join(["mimic-reg", "ui", option, value])
 
 
 # --- Prefect --------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
 from multiprocessing import get_context
+from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType, TracebackType
 from typing import Any, Literal, Self
@@ -34,11 +35,13 @@ _WATCH_SECONDS = 0.5
 class Order(Parameters):
     """A trial to run: its settings, the store, its run folder; paths are absolute.
 
+    data: the store's fingerprint when the sweep began
     slot: the number of the process that runs it; with several GPUs it gets that one
     """
 
     trial: dict[str, JsonValue]
     store: str
+    data: str
     folder: str
     threads: int
     device: str | None = None
@@ -67,6 +70,7 @@ def _execute(order: Order) -> Ended:
     import torch
 
     from mimic_reg.config import resolve
+    from mimic_reg.storage import Store
     from mimic_reg.strategies import single
 
     started = time.perf_counter()
@@ -75,10 +79,15 @@ def _execute(order: Order) -> Ended:
     try:
         if _interrupted.is_set():
             return Ended(status="interrupted")
+        if Store.open(Path(order.store)).manifest["fingerprint"] != order.data:
+            raise MimicRegError(
+                f"The store {order.store} was written anew since the sweep began. Start the sweep "
+                "again: it will be on the new data."
+            )
         outcome = single.train(
             resolve(order.trial),
-            _path(order.store),
-            _path(order.folder),
+            Path(order.store),
+            Path(order.folder),
             progress=_Interruptible(),
             device=order.device or _gpu(order.slot),
         )
@@ -92,12 +101,6 @@ def _execute(order: Order) -> Ended:
         return Ended(status="failed", seconds=seconds, error=_sentence(error) + _place(error))
     finally:
         torch.set_num_threads(before)
-
-
-def _path(text: str) -> Any:
-    from pathlib import Path
-
-    return Path(text)
 
 
 def _gpu(slot: int) -> str | None:

@@ -216,6 +216,7 @@ class Prepared:
         return Order(
             trial=self._planned[trial.identity].trial.model_dump(mode="json"),
             store=str(self.result.store),
+            data=self.result.data,
             folder=str(self.result.run_folder(trial).resolve()),
             threads=running.threads,
             device=running.device,

@@ -177,7 +177,7 @@ def test_the_main_job_is_the_same_with_and_without_prefect(server, empty, tmp_pa
         copy_of(empty, copy)
     done = run(small, tmp_path / "plain", source=tmp_path / "raw", running=HERE)
     assert done.exit_code == 0
-    assert done.ui == f"mimic-reg ui --tracking {tracking.database(tmp_path / 'plain')}"
+    assert done.ui == f"mimic-reg ui --work {tmp_path / 'plain'}"
     assert "These patients are simulated" in done.concluded.report.read_text("utf-8")
     results.append(done.result)
     state = run_flow(

@@ -15,7 +15,7 @@ import yaml
 from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.progress import Silent
-from mimic_reg.storage import locked, read_json
+from mimic_reg.storage import Store, locked, read_json
 from pipelines import sweep as sweeps
 from pipelines import tracking
 from pipelines.report import conclude
@@ -205,6 +205,7 @@ def test_a_process_that_dies_takes_no_other_trial_with_it(store, tmp_path):
     order = Order(
         trial=planned.trial.model_dump(mode="json"),
         store=str(store),
+        data=Store.open(store).manifest["fingerprint"],
         folder=str(tmp_path / "run"),
         threads=1,
     )
@@ -216,6 +217,17 @@ def test_a_process_that_dies_takes_no_other_trial_with_it(store, tmp_path):
         assert dead.again
         assert "ended by itself" in dead.error
         assert pool.run(order).status == "finished"
+
+
+def test_a_store_that_is_written_anew_meanwhile_is_noticed(store, work, monkeypatch):
+    order = sweeps.Prepared.order
+
+    def of_yesterday(self, trial, running):
+        return order(self, trial, running).model_copy(update={"data": "yesterday's"})
+
+    monkeypatch.setattr(sweeps.Prepared, "order", of_yesterday)
+    result = sweep(experiment(seeds=[0], methods=["none"]), work, store=store, running=HERE)
+    assert "was written anew since the sweep began" in result.trials[0].error
 
 
 def test_what_may_pass_is_tried_once_more(store, work, monkeypatch):
