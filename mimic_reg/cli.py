@@ -31,6 +31,7 @@ app = typer.Typer(
         "[bold]mimic-reg verify store --published[/]."
     ),
 )
+SPLIT_NAMES = {"val": "validation"}  # the published label -> our word
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -282,7 +283,7 @@ def _print_audit(audit: dict[str, Any]) -> None:
 
 def _print_samples(audit: dict[str, Any]) -> None:
     rows = [
-        [f"{task}, {split}", c["samples"], c["stays"], _positives(c.get("positives"))]
+        [f"{task}, {SPLIT_NAMES.get(split, split)}", c["samples"], c["stays"], _positives(c.get("positives"))]
         for task, splits in audit["samples"].items()
         for split, c in splits.items()
     ]
