@@ -288,20 +288,16 @@ def test_wrong_settings_of_runners_are_refused(wrong):
 
 SCRIPT = """
 import sys
-from pathlib import Path
-from mimic_reg import experiments
-from pipelines.settings import Running
-from pipelines.sweep import sweep
 
-if __name__ == "__main__":
-    experiment, work, store, runner = sys.argv[1:]
-    workers = 2 if runner == "pool" else None
-    sweep(
-        experiments.load(Path(experiment)),
-        Path(work),
-        store=Path(store),
-        running=Running(runner=runner, workers=workers),
-    )
+if __name__ == "__main__":  # the new processes import this file, but need nothing of it
+    from pathlib import Path
+    from mimic_reg import experiments
+    from pipelines.settings import Running
+    from pipelines.sweep import sweep
+
+    experiment, work, store = map(Path, sys.argv[1:])
+    running = Running(runner="pool", workers=2)
+    sweep(experiments.load(experiment), work, store=store, running=running)
 """
 
 
@@ -311,11 +307,11 @@ def test_a_stopped_sweep_redoes_only_what_is_unfinished(swept, store, work, tmp_
     """In a pool, so that the processes must notice that their parent is gone."""
     script, file = tmp_path / "script.py", tmp_path / "small.yaml"
     script.write_text(SCRIPT)
-    settings = experiment(training={"max_epochs": 30}, seeds=3).model_dump(
+    settings = experiment(training={"max_epochs": 15}, seeds=3).model_dump(
         mode="json", exclude_defaults=True
     )
     file.write_text(yaml.safe_dump(settings))
-    command = [sys.executable, str(script), str(file), str(work), str(store), "pool"]
+    command = [sys.executable, str(script), str(file), str(work), str(store)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     runs = Work(work).runs
