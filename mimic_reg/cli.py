@@ -283,7 +283,12 @@ def _print_audit(audit: dict[str, Any]) -> None:
 
 def _print_samples(audit: dict[str, Any]) -> None:
     rows = [
-        [f"{task}, {SPLIT_NAMES.get(split, split)}", c["samples"], c["stays"], _positives(c.get("positives"))]
+        [
+            f"{task}, {SPLIT_NAMES.get(split, split)}",
+            c["samples"],
+            c["stays"],
+            _positives(c.get("positives")),
+        ]
         for task, splits in audit["samples"].items()
         for split, c in splits.items()
     ]
