@@ -281,6 +281,8 @@ def served(registered, shared_uri, free_port, tmp_path):
         *("-h", "127.0.0.1", "-p", str(free_port)),
     ]
     environment = os.environ | {"MLFLOW_TRACKING_URI": shared_uri, "OMP_NUM_THREADS": "1"}
+    # MLflow starts `uvicorn` by its name, which an environment that is not activated lacks
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, start_new_session=True
