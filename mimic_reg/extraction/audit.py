@@ -7,7 +7,8 @@ import polars as pl
 
 from mimic_reg import tasks
 from mimic_reg.clinical.events import Mode, add_counts
-from mimic_reg.schema import EPSILON, SPLITS, VARIABLES, resource
+from mimic_reg.schema import EPSILON, VARIABLES, resource
+from mimic_reg.tasks.base import count_samples
 from mimic_reg.tasks.in_hospital_mortality import HOURS
 
 FATES = ("empty_hadm", "no_hadm_in_stay", "icustay_missing_in_stays", "kept_recovered", "kept")
@@ -52,7 +53,7 @@ def audit(
         "variables": {name: variables[name] for name in VARIABLES if name in variables},
         "episodes": episodes,
         "stays_left_out_of_the_tasks": _left_out(stays),
-        "samples": {name: _samples(name, table) for name, table in samples.items()},
+        "samples": {name: count_samples(tasks.get(name), table) for name, table in samples.items()},
     }
     return result | {"published": _beside_published(result)}
 
@@ -81,24 +82,6 @@ def _left_out(stays: pl.DataFrame) -> dict[str, int]:
         no_event_within_the_stay=(los.is_not_null() & first.is_null()).sum(),
         shorter_than_48_hours=(los < HOURS - EPSILON).sum(),
     ).row(0, named=True)
-
-
-def _samples(name: str, table: pl.DataFrame) -> dict[str, Any]:
-    task = tasks.get(name)
-    by_split = {}
-    for split in SPLITS:
-        part = table.filter(pl.col("split") == split)
-        counts: dict[str, Any] = {
-            "samples": part.height,
-            "stays": part["icustay_id"].n_unique(),
-            "subjects": part["subject_id"].n_unique(),
-        }
-        if task.target == "binary":
-            counts["positives"] = int(part["y"].sum())
-        elif task.target == "multilabel":
-            counts["positives"] = part.select(pl.col(task.labels).sum()).row(0, named=True)
-        by_split[split] = counts
-    return by_split
 
 
 def _beside_published(ours: dict[str, Any]) -> list[dict[str, Any]] | None:

@@ -21,7 +21,7 @@ from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, wi
 from mimic_reg.clinical.normalizers import normalizers
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.schema import DIAGNOSES, SPLITS, STAYS, VARIABLES
+from mimic_reg.schema import DIAGNOSES, STAYS, VARIABLES
 from mimic_reg.sources.benchmark_files import (
     KIND,
     MULTITASK,
@@ -53,6 +53,8 @@ from mimic_reg.storage import (
     recover,
     write_json,
 )
+from mimic_reg.tasks import get as get_task
+from mimic_reg.tasks.base import count_samples
 
 
 def import_benchmark(folder: Path, out: Path, progress: Progress | None = None) -> Store:
@@ -218,21 +220,6 @@ def _audit(
             "no_length_of_stay": stays["los_hours"].null_count(),
             "no_diagnosis": undiagnosed,
         },
-        "samples": {task: _count_samples(table) for task, table in samples.items()},
+        "samples": {name: count_samples(get_task(name), table) for name, table in samples.items()},
         "published": None,
     }
-
-
-def _count_samples(table: pl.DataFrame) -> dict[str, Any]:
-    counts = {}
-    labels = [name for name, dtype in table.schema.items() if dtype == pl.Int8]
-    for split in SPLITS:
-        part = table.filter(split=split)
-        positives = part.select(pl.col(labels).sum().cast(pl.Int64)).to_dicts() if labels else []
-        counts[split] = {
-            "samples": part.height,
-            "stays": part["icustay_id"].n_unique(),
-            "subjects": part["subject_id"].n_unique(),
-            **({"positives": positives[0].get("y", positives[0])} if positives else {}),
-        }
-    return counts

@@ -5,11 +5,11 @@ A task module in this package defines `TASK`; the module's name is the task's na
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
-from mimic_reg.schema import EPSILON, SAMPLES
+from mimic_reg.schema import EPSILON, SAMPLES, SPLITS
 
 Target = Literal["binary", "multilabel", "multiclass", "regression"]
 
@@ -65,3 +65,20 @@ def hourly_samples(stays: pl.DataFrame, end: pl.Expr) -> pl.DataFrame:
 def finish(samples: pl.DataFrame, *labels: str) -> pl.DataFrame:
     """The columns of a sample table, in the store's order."""
     return samples.select(*SAMPLES.names(), *labels).sort("icustay_id", "period_length")
+
+
+def count_samples(task: Task, table: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Samples, stays, subjects and positives (by label, where there are several) of each split."""
+    counts: dict[str, dict[str, Any]] = {}
+    for split in SPLITS:
+        part = table.filter(pl.col("split") == split)
+        counts[split] = {
+            "samples": part.height,
+            "stays": part["icustay_id"].n_unique(),
+            "subjects": part["subject_id"].n_unique(),
+        }
+        if task.target == "binary":
+            counts[split]["positives"] = int(part["y"].sum())
+        elif task.target == "multilabel":
+            counts[split]["positives"] = part.select(pl.col(task.labels).sum()).row(0, named=True)
+    return counts
