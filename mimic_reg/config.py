@@ -165,7 +165,8 @@ class Training(_Settings):
     epoch_steps: steps of an epoch, at whose end the model is validated; null: one pass over the
                  training samples. Large tasks are validated more often than once a pass.
     patience:    epochs without a better validation score before training stops; null: never
-    normalizer:  the benchmark's published means and deviations, or those of this cohort
+    normalizer:  of stays: the benchmark's published means and deviations, or those fitted to this
+                 cohort; of images: unit (pixels in [0, 1]), fitted, or raw (0 to 255)
     by_length:   batches of similar lengths; the paper pads within random batches
     """
 
@@ -174,7 +175,7 @@ class Training(_Settings):
     batch_size: int = Field(default=32, ge=1)
     max_epochs: int = Field(default=100, ge=1)
     epoch_steps: int | None = Field(default=None, ge=1)
-    normalizer: Literal["published", "fitted"] = "published"
+    normalizer: Literal["published", "fitted", "unit", "raw"] = "published"
     by_length: bool = False
 
 

@@ -42,19 +42,19 @@ from mimic_reg.extraction.audit import published_sizes
 from mimic_reg.storage import Store, read_json
 
 FOLDER = CONFIGS / "experiments"
+IMAGE_TASK = "image_classification"
 
 # Names that experiments may use before their modules are there.
 PLANNED: Mapping[str, tuple[str, ...]] = {
-    "tasks": ("image_classification",),
+    "tasks": (),
     "models": ("efficientnet_b0", "resnet50", "vgg16"),
     "strategies": ("joint", "reptile"),
-    "sources": ("images",),
 }
 
 # What decides the result of a trial, beside its settings and data: rooms and files of the package.
 _DECIDING = (
-    *("config.py", "seeds.py", "schema.py", "samples.py", "splits.py"),
-    *("tasks", "models", "regularisers", "engine", "strategies"),
+    *("config.py", "seeds.py", "schema.py", "splits.py"),
+    *("samples", "tasks", "models", "regularisers", "engine", "strategies"),
     *("evaluation/scores.py", "evaluation/bootstrap.py"),
 )
 
@@ -90,7 +90,7 @@ class Grid(_Frozen):
     families:  model → the folder of configs/regularisers with its methods, if not the model's name
     search:    component.option → values
     strategy:  single: a trial a task; joint, reptile: one fit of all tasks
-    data:      a set of images; null: a cohort store
+    data:      the set of images to train on, `images` for any; null: a cohort store
     stopping:  with the early stopping of the tasks' YAML, if it has one
     training:  replaces what tasks and experiment say
     """
@@ -104,7 +104,7 @@ class Grid(_Frozen):
     families: dict[str, str] = Field(default_factory=dict)
     search: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     strategy: str = "single"
-    data: Literal["cifar10", "fashion_mnist", "stl10"] | None = None
+    data: Literal["cifar10", "fashion_mnist", "stl10", "images"] | None = None
     stopping: bool = True
     training: dict[str, Any] = Field(default_factory=dict)
 
@@ -165,6 +165,28 @@ class Experiment(_Frozen):
         if not _NAME.fullmatch(name):
             raise ValueError("use small letters, digits, '_', '-' and '.' only")
         return name
+
+    @property
+    def data(self) -> str | None:
+        """The set of images that all its grids train on; None: a cohort store."""
+        return self.grids[0].data
+
+    @model_validator(mode="after")
+    def _one_data(self) -> "Experiment":
+        data = {grid.data for grid in self.grids}
+        if len(data) > 1:
+            raise ValueError(
+                "its grids differ in 'data', but an experiment has one store: write an experiment "
+                "for each"
+            )
+        for grid in self.grids:
+            images = IMAGE_TASK in grid.tasks
+            if images != bool(grid.data) or (images and len(grid.tasks) > 1):
+                raise ValueError(
+                    f"a grid with the task {IMAGE_TASK} has no other task, and says which images "
+                    "with 'data'; other tasks have no 'data'"
+                )
+        return self
 
     @field_validator("store", "source")
     @classmethod
@@ -301,6 +323,24 @@ def within(work: Path, relative: str) -> Path:
     return path
 
 
+def check_data(experiment: Experiment, store: Store) -> None:
+    """Refuse a store that holds other data than the experiment is about.
+
+    Raises:
+        InputError: images instead of ICU stays, the other way round, or other images.
+    """
+    there, wanted = store.manifest.get("dataset"), experiment.data
+    if there == wanted or (there and wanted == "images"):
+        return
+    holds = f"the images {there}" if there else "ICU stays"
+    needed = f"the images {wanted}" if wanted else "ICU stays"
+    advice = "mimic-reg import-images" if wanted else "mimic-reg extract"
+    raise InputError(
+        f"{experiment.name} needs {needed}, but {store.folder} holds {holds}. Make the right store "
+        f"with `{advice}` and name it with --store."
+    )
+
+
 # --- combinations ---------------------------------------------------------------------------------
 
 
@@ -385,7 +425,6 @@ def needs(experiment: Experiment) -> list[str]:
         wanted = [("strategies", grid.strategy)]
         wanted += [("tasks", name) for name in grid.tasks]
         wanted += [("models", next(iter(_settings(model)))) for model in grid.models]
-        wanted += [("sources", "images")] if grid.data else []
         for kind, name in wanted:
             if name not in module_names(f"mimic_reg.{kind}"):
                 missing[f"mimic_reg.{kind}.{name}"] = None
@@ -512,6 +551,7 @@ _STEP_SECONDS: Mapping[tuple[str, str], float] = {
     ("decompensation", "transformer"): 3.5,
     ("length_of_stay", "lstm"): 0.29,
     ("length_of_stay", "transformer"): 3.5,
+    ("image_classification", "dnn"): 0.0055,
 }
 _OTHER_STEP_SECONDS = 0.3
 _SCORING = 0.2
@@ -521,6 +561,7 @@ _METHOD_COST: Mapping[tuple[str, str], float] = {
     ("lstm", "data_gradient"): 5.9,
     ("lstm", "jacobian"): 5.9,
     ("lstm", "variational_lstm"): 2.5,
+    ("dnn", "itps"): 1.15,
     ("transformer", "data_gradient"): 2.7,
     ("transformer", "jacobian"): 2.7,
 }
@@ -549,7 +590,9 @@ def sizes(store: Store | None = None) -> dict[tuple[str, str], int]:
         for split, count in of_split.items()
     }
     hourly = {"train": 2_388_414, "val": 520_000, "test": 523_208}  # METHODS 8.4
-    return published | {
+    fashion_mnist = {"train": 50_000, "val": 10_000, "test": 10_000}
+    images = {(IMAGE_TASK, split): count for split, count in fashion_mnist.items()}
+    return published | images | {
         (task, split): count
         for task in ("decompensation", "length_of_stay")  # nearly the same
         for split, count in hourly.items()

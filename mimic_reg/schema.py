@@ -15,6 +15,9 @@ import yaml
 SCHEMA_VERSION = 1
 SPLITS = ("train", "val", "test")  # the published listfiles' own labels
 
+# A store of images: their bytes, (N, C, H, W) under the name "images".
+IMAGES = "images.safetensors"
+
 # Tolerance of the benchmark in every comparison of hours.
 EPSILON = 1e-6
 

@@ -27,12 +27,15 @@ def select(
     level: float,
     seed: int,
     unit: Unit = "sample",
+    keys: tuple[str, ...] = ("icustay_id", "period_length"),
+    subject: str = "subject_id",
 ) -> np.ndarray:
     """The rows of `samples` that a supervision level keeps, in the table's order.
 
-    samples: the training samples, with `subject_id`, `icustay_id`, `period_length` and the labels
+    samples: the training samples: their keys, subject and labels
     level:   fraction to keep, in (0, 1]
     unit:    what is kept or left out as a whole: single samples, or all samples of a subject
+    keys:    the columns that tell samples apart; subject: the column of whom a sample belongs to
 
     Raises:
         InputError: a level outside (0, 1].
@@ -43,12 +46,12 @@ def select(
         return np.arange(samples.height)
     stratum = strata(samples.select(labels).to_numpy(), target)
     if unit == "sample":
-        keys = (samples["icustay_id"].to_numpy(), samples["period_length"].to_numpy())
-        return np.flatnonzero(_keep(keys, stratum, level, seed))
-    subjects, subject = np.unique(samples["subject_id"].to_numpy(), return_inverse=True)
+        identity = tuple(samples[key].to_numpy() for key in keys)
+        return np.flatnonzero(_keep(identity, stratum, level, seed))
+    subjects, number = np.unique(samples[subject].to_numpy(), return_inverse=True)
     highest = np.zeros(len(subjects), np.int64)
-    np.maximum.at(highest, subject, stratum)
-    return np.flatnonzero(_keep((subjects,), highest, level, seed)[subject])
+    np.maximum.at(highest, number, stratum)
+    return np.flatnonzero(_keep((subjects,), highest, level, seed)[number])
 
 
 def _keep(keys: tuple[np.ndarray, ...], stratum: np.ndarray, level: float, seed: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from mimic_reg import extraction
 from mimic_reg.errors import InputError
 from mimic_reg.extraction.memory import parse_memory
 from mimic_reg.progress import Progress
+from mimic_reg.sources.images import import_images
 from pipelines.settings import TAGS, Parameters
 from pipelines.sweep import PrefectProgress, artifact_key
 
@@ -75,6 +76,26 @@ def extract_cohorts(
     }
 
 
+def make_store(
+    source: Path,
+    store: Path,
+    *,
+    images: bool,
+    memory: str = "4GB",
+    progress: Progress | None = None,
+) -> None:
+    """Bring the store of an experiment up to date with its source: a cohort, or images.
+
+    Raises:
+        InputError: a source that cannot be read; the store stays as it was.
+        MimicRegError: the disk is full, the store is locked or cannot be written.
+    """
+    if images:
+        import_images(source, store, progress=progress)
+    else:
+        extract_cohorts(source, store, memory=memory, progress=progress)
+
+
 def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
     """A retry helps where a disk or a lock was away, not where the request is wrong."""
     return not isinstance(state.result(raise_on_failure=False), InputError)
@@ -94,6 +115,18 @@ def extract(parameters: ExtractParameters) -> dict[str, Any]:
     """One extraction; it goes on from the stages that were finished."""
     given = parameters.model_dump()
     return extract_cohorts(progress=PrefectProgress("extract"), **given)
+
+
+@task(
+    name="import images",
+    task_run_name="images {store}",
+    tags=TAGS,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def images_task(source: str, store: str) -> None:
+    """A store of images; nothing where it is there."""
+    import_images(Path(source), Path(store), progress=PrefectProgress("images"))
 
 
 @flow(name="extract_cohorts", flow_run_name="extract {parameters.store}", persist_result=False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
+from prefect import flow, tags
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
@@ -15,9 +15,9 @@ from mimic_reg.experiments import Experiment
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.sources.synthetic import TRUE_RISK
 from pipelines import tracking
-from pipelines.extract import ExtractParameters, extract_cohorts, extract_flow
+from pipelines.extract import ExtractParameters, extract_flow, images_task, make_store
 from pipelines.report import Concluded, conclude
-from pipelines.settings import OfExperiment, Running, Work
+from pipelines.settings import TAGS, OfExperiment, Running, Work
 from pipelines.sweep import SweepParameters, SweepResult, find_store, sweep, sweep_flow
 
 
@@ -53,8 +53,8 @@ def run(
 ) -> RunResult:
     """Do everything; each part does what is not done yet, so the same call goes on after a stop.
 
-    source:  raw tables; None: those that the experiment names, or else the store as it is
-    store:   the cohort store, if not in the work folder
+    source:  raw tables, or images; None: what the experiment names, or else the store as it is
+    store:   the store, if not in the work folder
     command: what was typed, for the report
 
     Raises:
@@ -68,7 +68,8 @@ def run(
     source = find_source(experiment, folders, source)
     simulated = None
     if source is not None:
-        extract_cohorts(source, place, memory=memory, progress=progress)
+        images = experiment.data is not None
+        make_store(source, place, images=images, memory=memory, progress=progress)
         simulated = (source / TRUE_RISK).is_file()
     uri = tracking_uri or tracking.database(work)
     result = sweep(
@@ -126,7 +127,11 @@ def run_flow(parameters: RunParameters) -> State[Any]:
     simulated = None
     if source is not None:
         simulated = (source / TRUE_RISK).is_file()
-        extract_flow(ExtractParameters(source=source, store=place, memory=given.memory))
+        if experiment.data:
+            with tags(*TAGS):
+                images_task(str(source), str(place))
+        else:
+            extract_flow(ExtractParameters(source=source, store=place, memory=given.memory))
     elif not place.exists():
         raise InputError(f"There is neither a source nor a store {place}.")
     state: State[Any] = sweep_flow(

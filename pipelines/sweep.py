@@ -274,6 +274,7 @@ def _prepare(
     planned = experiments.plan(experiment)
     place = find_store(experiment, folders, store)
     opened = Store.open(place)
+    experiments.check_data(experiment, opened)
     uri = tracking_uri or tracking.database(folders.folder)
     tracking.prepare(uri)
     tracking.check_name(experiment.name)
@@ -301,10 +302,15 @@ def _prepare(
 
 
 def find_store(experiment: Experiment, work: Work, store: Path | None) -> Path:
-    """Where the cohort store is: as told, else as the experiment says, else in the work folder."""
+    """Where the store is: as told, else as the experiment says, else in the work folder.
+
+    There a cohort is in `store`, a set of images in a folder of its name.
+    """
     if store is not None:
         return store
-    return experiments.within(work.folder, experiment.store) if experiment.store else work.store
+    if experiment.store:
+        return experiments.within(work.folder, experiment.store)
+    return work.folder / experiment.data if experiment.data else work.store
 
 
 def _status(identity: str, planned: Planned, data: str, code: str, work: Work) -> TrialStatus:

@@ -5,12 +5,17 @@
 Shapes: B samples, C outputs, N units of a layer.
 """
 
+import math
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from mimic_reg.errors import InputError
 from mimic_reg.models.base import Model, Site, linear
+
+Init = Literal["glorot", "he", "torch"]
 
 
 class DNNTrunk(nn.Module):
@@ -18,12 +23,19 @@ class DNNTrunk(nn.Module):
 
     def __init__(self, layers: list[nn.Linear]) -> None:
         super().__init__()
+        self.n_features = layers[0].in_features
         blocks = [nn.Sequential(layer, nn.ReLU(), Site(layer.out_features)) for layer in layers]
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Features (B, N); images have no lengths."""
-        features: Tensor = self.blocks(x.flatten(1))
+        x = x.flatten(1)
+        if x.shape[1] != self.n_features:
+            raise InputError(
+                f"The model dnn is made for {self.n_features} numbers a sample, these have "
+                f"{x.shape[1]}. Set its n_features to that."
+            )
+        features: Tensor = self.blocks(x)
         return features
 
 
@@ -33,8 +45,30 @@ def build(
     generator: torch.Generator,
     n_features: int = 784,
     hidden: tuple[int, ...] = (1024, 512, 256, 128),
+    init: Init = "glorot",
 ) -> Model:
-    """The model; `hidden` holds the sizes of the hidden layers."""
-    sizes = pairwise((n_features, *hidden))
-    trunk = DNNTrunk([linear(n_in, n_out, generator) for n_in, n_out in sizes])
-    return Model(trunk, linear(hidden[-1], n_outputs, generator))
+    """The model.
+
+    hidden: sizes of the hidden layers
+    init:   glorot (uniform, zero bias, as Keras), he (uniform, zero bias), or torch's own
+
+    Raises:
+        InputError: an unknown init.
+    """
+    if init not in ("glorot", "he", "torch"):
+        raise InputError(f"dnn has no init {init!r}. Allowed: glorot, he, torch.")
+    layers = [linear(*sizes, generator) for sizes in pairwise((n_features, *hidden, n_outputs))]
+    if init != "glorot":
+        for layer in layers:
+            _start(layer, init, generator)
+    return Model(DNNTrunk(layers[:-1]), layers[-1])
+
+
+def _start(layer: nn.Linear, init: Init, generator: torch.Generator) -> None:
+    """Fill a layer from uniform distributions: He's for ReLU, or what torch starts with."""
+    bound = 1 / math.sqrt(layer.in_features)
+    if init == "he":
+        nn.init.uniform_(layer.weight, -math.sqrt(6) * bound, math.sqrt(6) * bound, generator)
+        return
+    nn.init.uniform_(layer.weight, -bound, bound, generator)
+    nn.init.uniform_(layer.bias, -bound, bound, generator)

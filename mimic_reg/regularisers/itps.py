@@ -11,7 +11,7 @@ base optimiser sees them::
 
 Rulings:
 - Equality selects ("do not lie between [the] open interval"), so tau = 0 is the base optimiser.
-- The selection is made anew in each step: a parameter can drop out again.
+- The selection is made anew in each step: a parameter can drop out again. `latch` keeps it.
 - g is the gradient of the whole objective, unclipped, a mean over batch and labels: J integrates
   it, so its scale decides what tau means. An L2 penalty belongs into the loss: `weight_decay` of
   the base moves parameters that are not selected. Clip after selection; with accumulated or
@@ -19,13 +19,15 @@ Rulings:
 - mode "grad" masks before Adam's moments, as the paper says. So a parameter that drops out drifts
   on by its moments, and one selected late starts with a larger step, since the bias correction
   counts all steps (up to 6.6 times the learning rate). mode "freeze" holds what is not selected
-  constant. With Adam betas=(0, .999) nothing drifts either.
+  constant. With Adam betas=(0, .999) nothing drifts either. mode "update" lets the base optimiser
+  see all gradients and undoes its change where nothing is selected: its moments are up to date when
+  a parameter is selected, so the first step is an ordinary one.
 
 Pitfall: at first nothing moves. Patience counts only once something did (`Fit.started`), and with
 fewer samples, hence fewer steps an epoch, selection starts at a later epoch.
 
-Memory: J, one tensor a parameter; with `track_ever` one byte more; in mode "freeze" a copy of the
-parameters during a step. No mask is kept: the selection follows from J.
+Memory: J, one tensor a parameter; with `track_ever` one byte more; in the modes "freeze" and
+"update" a copy of the parameters during a step. No mask is kept: the selection follows from J.
 """
 
 import math
@@ -48,7 +50,8 @@ from mimic_reg.regularisers.base import (
     require,
 )
 
-Mode = Literal["grad", "freeze"]
+Mode = Literal["grad", "freeze", "update"]
+MODES = ("grad", "freeze", "update")
 Interval = tuple[float, float]
 
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)  # of J, in the history
@@ -61,7 +64,7 @@ def check(beta: float, mode: str) -> None:
         InputError: out of range.
     """
     require(0 < beta < math.inf, "itps", "beta must be a positive number", beta)
-    require(mode in ("grad", "freeze"), "itps", "mode must be 'grad' or 'freeze'", mode)
+    require(mode in MODES, "itps", f"mode must be one of {MODES}", mode)
 
 
 def interval(tau: float | Sequence[float]) -> Interval:
@@ -125,7 +128,8 @@ class ITPSOptimizer(OptimizerWrapper):
 
     beta:  rate of the accounting variable
     tau:   (low, high), or one number for (-tau, tau)
-    mode:  "grad" or "freeze", see the module
+    mode:  "grad", "freeze" or "update", see the module
+    latch: a parameter once selected stays selected
     track_ever: keep a byte a parameter, for `selected_ever`; False saves it, and some time
 
     Parameters without a gradient are left as they are, and so is their J. Groups, learning rates
@@ -142,11 +146,13 @@ class ITPSOptimizer(OptimizerWrapper):
         tau: float | Sequence[float] = (-0.15, 0.15),
         mode: Mode = "grad",
         *,
+        latch: bool = False,
         track_ever: bool = True,
     ) -> None:
         super().__init__(base_optimizer)
         check(beta, mode)
-        self.beta, self.mode, self.track_ever = beta, mode, track_ever
+        require(track_ever or not latch, "itps", "latch needs track_ever=True", track_ever)
+        self.beta, self.mode, self.latch, self.track_ever = beta, mode, latch, track_ever
         self.low, self.high = interval(tau)
         self._J: dict[Tensor, Tensor] = {}
         self._ever: dict[Tensor, Tensor] = {}
@@ -158,19 +164,44 @@ class ITPSOptimizer(OptimizerWrapper):
         accounts = [self._account(p) for p in parameters]
         if parameters:
             torch._foreach_add_(accounts, gradients, alpha=-self.beta)
+        if self.mode != "update" and not self.latch:
+            self._mask(parameters, gradients, accounts)
+            if self.mode == "grad":
+                self.base.step()
+                return
+        self._step_selected(parameters, gradients, accounts)
+
+    def _mask(
+        self, parameters: list[Tensor], gradients: list[Tensor], accounts: list[Tensor]
+    ) -> None:
+        """Mask the gradients by J alone, without keeping a mask."""
         for gradient, J in zip(gradients, accounts, strict=True):
             mask_(gradient, J, self.low, self.high)
         if self.track_ever:
             # J crosses a threshold only in a step with a gradient, which then is still there
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 self._ever[parameter] |= gradient.bool()
-        if self.mode == "freeze":
-            before = [p.clone() for p in parameters]
+
+    def _step_selected(
+        self, parameters: list[Tensor], gradients: list[Tensor], accounts: list[Tensor]
+    ) -> None:
+        """The readings that need the selection itself: it is made, and memory spent on it."""
+        where = []
+        for parameter, J in zip(parameters, accounts, strict=True):
+            selection = self._select(J)
+            if self.track_ever:
+                self._ever[parameter] |= selection
+            where.append(self._ever[parameter] if self.latch else selection)
+        if self.mode != "update":
+            for gradient, selection in zip(gradients, where, strict=True):
+                gradient.masked_fill_(~selection, 0)
+        if self.mode == "grad":
             self.base.step()
-            for parameter, old, J in zip(parameters, before, accounts, strict=True):
-                torch.where(self._select(J), parameter, old, out=parameter)
-        else:
-            self.base.step()
+            return
+        before = [p.clone() for p in parameters]
+        self.base.step()
+        for parameter, old, selection in zip(parameters, before, where, strict=True):
+            torch.where(selection, parameter, old, out=parameter)
 
     def accounting(self) -> list[Tensor]:
         """J of every parameter, in the groups' order."""
@@ -259,11 +290,19 @@ class ITPS(Regulariser):
 
     neutral: ClassVar[Options] = {"tau": 0.0}
 
-    def __init__(self, beta: float, tau: float | Sequence[float], mode: Mode, track_ever: bool):
-        self.options: dict[str, Any] = {"beta": beta, "tau": tau, "mode": mode}
+    def __init__(
+        self,
+        beta: float,
+        tau: float | Sequence[float],
+        mode: Mode,
+        latch: bool,
+        track_ever: bool,
+    ):
+        self.options: dict[str, Any] = {"beta": beta, "tau": tau, "mode": mode, "latch": latch}
         self.track_ever = track_ever
         self.started = False
         check(beta, mode)  # a bad option fails now, not when the fit starts
+        require(track_ever or not latch, "itps", "latch needs track_ever=True", track_ever)
         interval(tau)
 
     def prepare(self, model: Model, fit: Fit) -> Model:
@@ -310,7 +349,8 @@ def build(
     beta: float = 0.1,
     tau: float | Sequence[float] = 0.15,
     mode: Mode = "grad",
+    latch: bool = False,
     track_ever: bool = True,
 ) -> ITPS:
     """The method; `tau`: one number for (-tau, tau), or (low, high); Table II has it per model."""
-    return ITPS(beta, tau, mode, track_ever)
+    return ITPS(beta, tau, mode, latch, track_ever)

@@ -26,7 +26,7 @@ from mimic_reg.engine.trainer import BEST, CHECKPOINT, Trainer
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import Score, score
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.samples import Samples, load
+from mimic_reg.samples import Samples, load, num_outputs
 from mimic_reg.seeds import Streams
 from mimic_reg.splits import select
 from mimic_reg.storage import Store, locked, read_json, write_json
@@ -228,16 +228,17 @@ def _prepare(
     task = tasks.get(trial.task)
     samples = load(store, task, normalizer=trial.training.normalizer, device=device)
     kept = _supervised(trial, store, task, samples["train"])
-    _check_labels(task, {**samples, "train": kept})
+    _check_labels(task, {**samples, "train": kept}, num_outputs(store, task))
     streams = Streams(trial.seed, task.name)
     ((name, settings),) = trial.model.entry().items()
-    model = models.create(name, task.num_outputs, generator=streams.init(), **settings)
+    outputs = num_outputs(store, task)
+    model = models.create(name, outputs, generator=streams.init(), **settings)
     trainer = Trainer(
         model,
         regularisers.compose([r.entry() for r in trial.regularisers]),
         kept,
         samples["val"],
-        num_outputs=task.num_outputs,
+        num_outputs=outputs,
         selected_by=task.score,
         training=trial.training,
         streams=streams,
@@ -251,27 +252,29 @@ def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Sampl
     """The training samples that the supervision level keeps."""
     if trial.supervision == 1:
         return train
-    keys = ["subject_id", "icustay_id", "period_length", *task.labels]
+    columns = {*task.keys, task.subject, *task.labels}
     table = store.scan(f"tasks/{task.name}.parquet").filter(pl.col("split") == "train")
     return train.keep(
         select(
-            table.select(keys).collect(),
+            table.select(columns).collect(),
             task.labels,
             task.target,
             level=trial.supervision,
             seed=trial.seed,
             unit=trial.supervision_unit,
+            keys=task.keys,
+            subject=task.subject,
         )
     )
 
 
-def _check_labels(task: Task, samples: dict[str, Samples]) -> None:
+def _check_labels(task: Task, samples: dict[str, Samples], outputs: int) -> None:
     """Refuse what cannot be learned or selected by, before hours are spent on it."""
     for split in ("train", "val"):
         label = samples[split].label.cpu().numpy()
         if task.target == "regression":
             continue
-        shape = (len(label), task.num_outputs)
+        shape = (len(label), outputs)
         found = score(task.target, label, np.full(shape, 1 / shape[1]), labels=task.labels)
         if split == "train":
             one_class = (

@@ -29,6 +29,8 @@ class Task:
     samples:   (stays, diagnoses) -> the sample table (`schema.SAMPLES` + label columns), or None
                where samples do not come from ICU stays
     num_outputs: logits of a model for this task
+    keys:      the columns that tell its samples apart
+    subject:   the column of whom a sample belongs to
     """
 
     name: str
@@ -37,6 +39,8 @@ class Task:
     score: str
     samples: Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame] | None = None
     num_outputs: int = 1
+    keys: tuple[str, ...] = ("icustay_id", "period_length")
+    subject: str = "subject_id"
 
 
 def eligible(stays: pl.DataFrame) -> pl.DataFrame:

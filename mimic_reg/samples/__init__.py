@@ -1,0 +1,40 @@
+"""What a model is fed: the samples of a task, from a store of ICU stays or of images."""
+
+import torch
+
+from mimic_reg.errors import InputError
+from mimic_reg.samples import images, stays
+from mimic_reg.samples.base import CPU, Batch, Samples, Units, from_arrays
+from mimic_reg.samples.stays import read_normalizer
+from mimic_reg.schema import IMAGES
+from mimic_reg.storage import Store
+from mimic_reg.tasks.base import Task
+
+__all__ = ["Batch", "Samples", "Units", "from_arrays", "load", "num_outputs", "read_normalizer"]
+
+
+def load(
+    store: Store, task: Task, *, normalizer: str, device: torch.device = CPU
+) -> dict[str, Samples]:
+    """The samples of a task: split → samples, over the same units.
+
+    normalizer: "published" or "fitted" for stays, "unit", "fitted" or "raw" for images
+
+    Raises:
+        InputError: the store does not hold the task, or its tables do not fit together; it has no
+            such normaliser.
+    """
+    source = images if IMAGES in store.manifest["files"] else stays
+    if normalizer not in source.NORMALIZERS:
+        what = "images" if source is images else "ICU stays"
+        raise InputError(
+            f"{store.folder} holds {what}; their normalizer is one of "
+            f"{', '.join(source.NORMALIZERS)}, not {normalizer!r} (training: normalizer)."
+        )
+    return source.load(store, task, normalizer=normalizer, device=device)
+
+
+def num_outputs(store: Store, task: Task) -> int:
+    """Logits of a model for a task on this data: as many as the store's images have classes."""
+    classes = store.manifest.get("classes")
+    return len(classes) if task.target == "multiclass" and classes else task.num_outputs

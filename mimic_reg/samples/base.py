@@ -1,0 +1,200 @@
+"""Samples: a sample is (unit, length, label), a unit a stay's hourly matrix or an image.
+
+The units' rows lie one after the other in one array that all samples and splits share, so the
+millions of prefixes of decompensation take no memory of their own. A batch is gathered by index
+arithmetic in one operation, on the device that holds the array.
+
+Shapes: B samples, T hours, F channels, C labels, N samples of a split.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mimic_reg.tasks.base import Target
+
+CPU = torch.device("cpu")
+
+_BUCKET = 64  # batches that are ordered by length together, if asked for
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees.
+
+    x:       (B, T, F), zero beyond a sample's length; or (B, ...) where units are images
+    lengths: (B,) valid hours, on the CPU, where packing needs them; ones for images
+    y:       (B, C) float; (B,) int64 where classes exclude each other
+    index:   (B,) position in the split, the same in every epoch; on the CPU
+    """
+
+    x: Tensor
+    lengths: Tensor
+    y: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Units:
+    """The features of all units.
+
+    values:   (rows + 1, F): the hourly rows of all stays, then a row of zeros that padding points
+              to; or (images, ...), uint8 pixels too
+    offset:   (units,) int64, the unit's first row
+    subject:  (units,) the subject's number, 0-based; never an id
+    sequence: whether a unit has a time axis
+    scale, shift: what pixels are multiplied by, then what is added, when a batch is gathered; they
+              broadcast against a unit; None: values are used as they are
+    """
+
+    values: Tensor
+    offset: Tensor
+    subject: np.ndarray
+    sequence: bool
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of one split.
+
+    unit, length, label: (N,), (N,), (N, C) or (N,); compact types, on the units' device
+    lengths: `length` once more, on the CPU
+    row:     (N,) row in the task's sample table: where predictions are joined
+    """
+
+    units: Units
+    target: Target
+    unit: Tensor
+    length: Tensor
+    label: Tensor
+    lengths: Tensor
+    row: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def subject(self) -> np.ndarray:
+        """(N,) the subject's number, what intervals are resampled over."""
+        subject: np.ndarray = self.units.subject[self.unit.cpu().numpy()]
+        return subject
+
+    def keep(self, positions: np.ndarray) -> "Samples":
+        """The samples at `positions`; the units stay shared."""
+        at = torch.from_numpy(positions)
+        here = at.to(self.unit.device)
+        return Samples(
+            units=self.units,
+            target=self.target,
+            unit=self.unit[here],
+            length=self.length[here],
+            label=self.label[here],
+            lengths=self.lengths[at],
+            row=self.row[positions],
+        )
+
+    def gather(self, index: Tensor) -> Batch:
+        """The batch of the samples at `index` (on the CPU): no loop, no wait for the device."""
+        lengths = self.lengths[index].long()
+        here = index.to(self.unit.device, non_blocking=True)
+        label = self.label[here]
+        return Batch(
+            x=self._features(here, int(lengths.max())),
+            lengths=lengths,
+            y=label.long() if self.target == "multiclass" else label.float(),
+            index=index,
+        )
+
+    def _features(self, here: Tensor, longest: int) -> Tensor:
+        units = self.units
+        first = units.offset[self.unit[here].long()]
+        if not units.sequence:
+            features = units.values.index_select(0, first)
+            if units.scale is None or units.shift is None:
+                return features
+            return torch.addcmul(units.shift, features.to(units.scale.dtype), units.scale)
+        hours = torch.arange(longest, device=here.device)
+        rows = first[:, None] + hours
+        padding = hours >= self.length[here][:, None]
+        rows.masked_fill_(padding, len(units.values) - 1)
+        features = units.values.index_select(0, rows.view(-1))
+        return features.view(len(here), longest, -1)
+
+    def training_order(
+        self, batch_size: int, generator: torch.Generator, *, by_length: bool = False
+    ) -> Tensor:
+        """An epoch's order: batches are its consecutive slices of `batch_size`, the last one short.
+
+        by_length: batches of similar lengths, hence little padding: the shuffled samples are sorted
+        by length within blocks of 64 batches, and the batches shuffled again.
+        """
+        order = torch.randperm(len(self), generator=generator)
+        if not by_length:
+            return order
+        block = torch.arange(len(order)) // (batch_size * _BUCKET)
+        longest = int(self.lengths.max()) + 1
+        order = order[torch.argsort(block * longest + self.lengths[order], stable=True)]
+        full = len(order) // batch_size * batch_size
+        batches = order[:full].view(-1, batch_size)
+        batches = batches[torch.randperm(len(batches), generator=generator)]
+        return torch.cat([batches.view(-1), order[full:]])
+
+    def evaluation_batches(self, numbers: int) -> Iterator[Tensor]:
+        """Indices of all samples, longest first, in batches of about `numbers` padded numbers."""
+        order = torch.argsort(self.lengths, descending=True, stable=True)
+        hours = numbers // self.units.values[0].numel()
+        start = 0
+        while start < len(order):
+            count = max(1, hours // int(self.lengths[order[start]]))
+            yield order[start : start + count]
+            start += count
+
+
+def from_arrays(
+    values: np.ndarray,
+    labels: np.ndarray,
+    target: Target,
+    subject: np.ndarray | None = None,
+    device: torch.device = CPU,
+) -> Samples:
+    """Samples that are whole units without a time axis: images.
+
+    values: (N, ...) float32; subject: (N,) whom a unit belongs to, by default each its own
+    """
+    num = len(values)
+    numbers = np.arange(num) if subject is None else np.unique(subject, return_inverse=True)[1]
+    units = Units(
+        values=torch.from_numpy(values).to(device),
+        offset=torch.arange(num, device=device),
+        subject=numbers.astype(np.int32),
+        sequence=False,
+    )
+    ones = np.ones(num, np.int32)
+    return make_samples(units, target, np.arange(num, dtype=np.int32), ones, labels, np.arange(num))
+
+
+def make_samples(
+    units: Units,
+    target: Target,
+    unit: np.ndarray,
+    length: np.ndarray,
+    label: np.ndarray,
+    row: np.ndarray,
+) -> Samples:
+    """Samples of a split from plain columns, on the units' device; see `Samples`."""
+    device = units.values.device
+    lengths = torch.from_numpy(length)
+    return Samples(
+        units=units,
+        target=target,
+        unit=torch.from_numpy(unit).to(device),
+        length=lengths.to(device),
+        label=torch.from_numpy(label).to(device),
+        lengths=lengths,
+        row=row.astype(np.int32),
+    )

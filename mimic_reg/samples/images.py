@@ -1,0 +1,94 @@
+"""Samples that are images: the pixels stay uint8 and become numbers when a batch is gathered.
+
+Shapes: N images, C channels, H, W pixels.
+"""
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from mimic_reg.errors import InputError
+from mimic_reg.samples.base import CPU, Samples, Units, make_samples
+from mimic_reg.schema import IMAGES, SPLITS
+from mimic_reg.storage import Store
+from mimic_reg.tasks.base import Task
+
+# unit: pixels in [0, 1]; fitted: standardised by the channels of the training images; raw: 0 to 255
+NORMALIZERS = ("unit", "fitted", "raw")
+
+_AT_ONCE = 1024  # images summed together
+
+
+def load(
+    store: Store, task: Task, *, normalizer: str, device: torch.device = CPU
+) -> dict[str, Samples]:
+    """Split → samples, over the same images.
+
+    Raises:
+        InputError: the store does not hold the task, or its tables do not fit together.
+    """
+    table = store.read(f"tasks/{task.name}.parquet")
+    pixels = read_pixels(store)
+    image, label = table["image"].to_numpy(), table["y"].to_numpy()
+    classes = len(store.manifest["classes"])
+    if not (np.isin(image, np.arange(len(pixels))).all() and np.isin(label, range(classes)).all()):
+        raise InputError(
+            f"The sample table of {task.name} in {store.folder} names images or classes that are "
+            "not there. Import the images again."
+        )
+    split = table["split"].to_numpy()
+    training = pixels[torch.from_numpy(image[split == "train"].astype(np.int64))]
+    scale, shift = constants(training, normalizer)
+    units = Units(
+        values=pixels.to(device),
+        offset=torch.arange(len(pixels), device=device),
+        subject=np.arange(len(pixels), dtype=np.int32),
+        sequence=False,
+        scale=scale.to(device),
+        shift=shift.to(device),
+    )
+    found = {}
+    for name in SPLITS:
+        row = np.flatnonzero(split == name)
+        if not len(row):
+            raise InputError(f"{task.name} has no samples for {name!r} in {store.folder}.")
+        unit, ones = image[row].astype(np.int32), np.ones(len(row), np.int32)
+        found[name] = make_samples(units, task.target, unit, ones, label[row], row)
+    return found
+
+
+def read_pixels(store: Store) -> Tensor:
+    """The images, (N, C, H, W) uint8.
+
+    Raises:
+        InputError: the file holds something else.
+    """
+    path = store.path(IMAGES)
+    try:
+        with safe_open(path, "pt") as file:
+            pixels: Tensor = file.get_tensor("images")
+    except Exception as error:  # the library's own exception is not public
+        raise InputError(f"{path} is damaged ({error}). Import the images again.") from error
+    if pixels.dtype != torch.uint8 or pixels.dim() != 4:
+        raise InputError(f"{path} holds no (N, C, H, W) bytes. Import the images again.")
+    return pixels
+
+
+def constants(training: Tensor, normalizer: str) -> tuple[Tensor, Tensor]:
+    """Scale and shift (C, 1, 1) of a normaliser, from the training images (N, C, H, W)."""
+    channels = training.shape[1]
+    if normalizer != "fitted":
+        scale = 1 / 255 if normalizer == "unit" else 1.0
+        return torch.full((channels, 1, 1), scale), torch.zeros(channels, 1, 1)
+    count = training.numel() / channels
+    total = torch.zeros(2, channels, dtype=torch.float64)
+    for part in training.split(_AT_ONCE):
+        values = part.double()
+        total += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
+    mean = total[0] / count
+    deviation = (total[1] / count - mean.square()).clamp(min=0).sqrt()
+    if (deviation == 0).any():
+        raise InputError("A channel of the training images is constant: use normalizer: unit.")
+    scale, shift = 1 / deviation, -mean / deviation
+    return scale.float().view(-1, 1, 1), shift.float().view(-1, 1, 1)

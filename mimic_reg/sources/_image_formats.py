@@ -1,0 +1,277 @@
+"""The formats of image data sets: bytes on disk → pixels, labels, names of the classes.
+
+Nothing is unpickled: CIFAR-10's Python files are read as the list of constants that they are.
+
+Shapes: N images, C channels, H, W pixels.
+"""
+
+import gzip
+import pickletools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mimic_reg.errors import InputError
+
+FASHION_MNIST_CLASSES = (
+    *("t_shirt_top", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle_boot"),
+)
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+STL10_CLASSES = (
+    *("airplane", "bird", "car", "cat", "deer"),
+    *("dog", "horse", "monkey", "ship", "truck"),
+)
+
+_PICTURES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm")
+_IDX_BYTES = 0x08  # the type code of unsigned bytes
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images of one part of a data set.
+
+    pixels: (N, C, H, W) uint8
+    labels: (N,) int64, from 0
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set as it lies on disk: parts "train" and "test", "val" if it has one."""
+
+    name: str
+    classes: tuple[str, ...]
+    parts: dict[str, Part]
+
+
+def read(folder: Path, size: int | None = None) -> Dataset:
+    """The data set in a folder, whichever of the known formats it has.
+
+    size: edge of the pictures of an image folder, which are then resized; None: as they are
+
+    Raises:
+        InputError: no known format, or a file that is not what its name says.
+    """
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}.")
+    for inside in (folder, *(folder / name for name in _SUBFOLDERS)):
+        for looks_like, reader in _READERS:
+            if looks_like(inside):
+                return reader(inside)
+    if (folder / "train").is_dir():
+        return _image_folder(folder, size)
+    raise InputError(
+        f"{folder} holds no images that can be read. Known are: Fashion-MNIST "
+        "(train-images-idx3-ubyte.gz …), CIFAR-10 (cifar-10-batches-py or -bin), STL-10 "
+        "(stl10_binary), and folders train/CLASS/*.jpg and test/CLASS/*.jpg."
+    )
+
+
+# --- Fashion-MNIST --------------------------------------------------------------------------------
+
+
+def _is_idx(folder: Path) -> bool:
+    return bool(list(folder.glob("train-images-idx3-ubyte*")))
+
+
+def _fashion_mnist(folder: Path) -> Dataset:
+    parts = {}
+    for part, prefix in (("train", "train"), ("test", "t10k")):
+        pixels = read_idx(_packed(folder, f"{prefix}-images-idx3-ubyte"))
+        labels = read_idx(_packed(folder, f"{prefix}-labels-idx1-ubyte"))
+        parts[part] = Part(pixels[:, None], labels.astype(np.int64))
+    return Dataset("fashion_mnist", FASHION_MNIST_CLASSES, parts)
+
+
+def _packed(folder: Path, name: str) -> Path:
+    return folder / name if (folder / name).is_file() else folder / f"{name}.gz"
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The array of bytes in an IDX file, packed or not.
+
+    Raises:
+        InputError: it is missing, cut off, or no IDX file of bytes.
+    """
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}.") from error
+    except (OSError, EOFError) as error:
+        raise InputError(f"{path} is damaged: {error}.") from error
+    if len(data) < 4 or data[:3] != bytes([0, 0, _IDX_BYTES]):
+        raise InputError(f"{path} is no IDX file of bytes: it begins with {data[:4].hex()!r}.")
+    start = 4 + 4 * data[3]
+    shape = tuple(int(n) for n in np.frombuffer(data[4:start], ">u4"))
+    if len(data) != start + int(np.prod(shape)):
+        raise InputError(f"{path} is cut off: it has {len(data):,} bytes for the shape {shape}.")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+# --- CIFAR-10 -------------------------------------------------------------------------------------
+
+
+def _is_cifar_binary(folder: Path) -> bool:
+    return (folder / "data_batch_1.bin").is_file()
+
+
+def _is_cifar_python(folder: Path) -> bool:
+    return (folder / "data_batch_1").is_file()
+
+
+def _cifar10(folder: Path) -> Dataset:
+    suffix, reader = ("", _cifar_python) if _is_cifar_python(folder) else (".bin", _cifar_binary)
+    batches = [f"data_batch_{number}" for number in range(1, 6)]
+    train = [reader(folder / f"{name}{suffix}") for name in batches]
+    pixels, labels = (np.concatenate(values) for values in zip(*train, strict=True))
+    parts = {
+        "train": Part(pixels, labels),
+        "test": Part(*reader(folder / f"test_batch{suffix}")),
+    }
+    return Dataset("cifar10", CIFAR10_CLASSES, parts)
+
+
+def _cifar_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    rows = _records(path, 1 + 3 * 32 * 32)
+    return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].astype(np.int64)
+
+
+def _cifar_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The constants of the pickled dictionary: one long string of pixels, a list of numbers.
+
+    pickletools only lists what a file would make an unpickler do; nothing is run.
+    """
+    data = b""
+    labels: list[int] = []
+    in_labels = False
+    for value in _constants(path):
+        if isinstance(value, str):
+            in_labels = value == "labels"
+            if len(value) > len(data):
+                data = value.encode("latin-1")
+        elif in_labels:
+            labels.append(value)
+    if len(data) != len(labels) * 3 * 32 * 32 or not labels:
+        raise InputError(
+            f"{path} is no batch of CIFAR-10: {len(data):,} bytes of pixels, {len(labels):,} labels."
+        )
+    pixels = np.frombuffer(data, np.uint8).reshape(-1, 3, 32, 32)
+    return pixels, np.array(labels)
+
+
+def _constants(path: Path) -> Iterator[str | int]:
+    try:
+        with path.open("rb") as file:
+            for _, value, _ in pickletools.genops(file):
+                if isinstance(value, bytes):
+                    yield value.decode("latin-1")
+                elif isinstance(value, str | int) and not isinstance(value, bool):
+                    yield value
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is damaged: {error}.") from error
+
+
+# --- STL-10 ---------------------------------------------------------------------------------------
+
+
+def _is_stl(folder: Path) -> bool:
+    return (folder / "train_X.bin").is_file()
+
+
+def _stl10(folder: Path) -> Dataset:
+    parts = {}
+    for part in ("train", "test"):
+        rows = _records(folder / f"{part}_X.bin", 3 * 96 * 96)
+        pixels = rows.reshape(-1, 3, 96, 96).swapaxes(2, 3)  # columns come first in the file
+        labels = _records(folder / f"{part}_y.bin", 1)[:, 0].astype(np.int64) - 1
+        parts[part] = Part(np.ascontiguousarray(pixels), labels)
+    return Dataset("stl10", STL10_CLASSES, parts)
+
+
+def _records(path: Path, size: int) -> np.ndarray:
+    """(N, size) bytes of a file without a header."""
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    data = np.fromfile(path, np.uint8)
+    if not len(data) or len(data) % size:
+        raise InputError(f"{path} is cut off: {len(data):,} bytes are no multiple of {size:,}.")
+    return data.reshape(-1, size)
+
+
+# --- any folder of pictures -----------------------------------------------------------------------
+
+
+def _image_folder(folder: Path, size: int | None) -> Dataset:
+    classes = tuple(sorted(p.name for p in (folder / "train").iterdir() if p.is_dir()))
+    if len(classes) < 2:
+        raise InputError(f"{folder}/train needs a folder a class, at least two.")
+    parts = {}
+    for part in ("train", "val", "test"):
+        if (folder / part).is_dir():
+            parts[part] = _pictures(folder / part, classes, size)
+    if "test" not in parts:
+        raise InputError(f"{folder} has no folder test/ with a folder a class.")
+    return Dataset("images", classes, parts)
+
+
+def _pictures(folder: Path, classes: tuple[str, ...], size: int | None) -> Part:
+    unknown = {p.name for p in folder.iterdir() if p.is_dir()} - set(classes)
+    if unknown:
+        raise InputError(f"{folder} has a class {min(unknown)!r} that train/ does not have.")
+    paths = [(p, c) for c, name in enumerate(classes) for p in _files(folder / name)]
+    if not paths:
+        raise InputError(f"{folder} holds no pictures ({', '.join(_PICTURES)}).")
+    pixels = [_decode(path, size) for path, _ in paths]
+    shapes = {p.shape for p in pixels}
+    if len(shapes) > 1:
+        raise InputError(
+            f"The pictures in {folder} differ in size. Give them one: --size 96, for instance."
+        )
+    return Part(np.stack(pixels), np.array([c for _, c in paths]))
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES)
+
+
+def _decode(path: Path, size: int | None) -> np.ndarray:
+    """(3, H, W) uint8."""
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise InputError(
+            "To read pictures, install Pillow: pip install -c constraints.txt -e '.[images]'"
+        ) from error
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("RGB")
+            if size:
+                picture = picture.resize((size, size), Image.Resampling.BILINEAR)
+            return np.asarray(picture).transpose(2, 0, 1)
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} is no picture that can be read: {error}.") from error
+
+
+# where torchvision's downloads, and archives when unpacked, put the files
+_SUBFOLDERS = (
+    *("FashionMNIST/raw", "cifar-10-batches-py", "cifar-10-batches-bin", "stl10_binary"),
+)
+_READERS = (
+    (_is_idx, _fashion_mnist),
+    (_is_cifar_python, _cifar10),
+    (_is_cifar_binary, _cifar10),
+    (_is_stl, _stl10),
+)

@@ -1,0 +1,224 @@
+"""Image data sets → a store: decoded once, kept as bytes, split as in the paper's Table I.
+
+The store of images is published, proven and opened like a cohort store. It holds
+
+    images.safetensors                    "images": (N, C, H, W) uint8
+    tasks/image_classification.parquet    image (its row), split, y (its class)
+    audit.json                            samples and images a class of every split
+    manifest.json                         data set, classes, shape, fingerprint, hashes
+
+Validation images are drawn from the training part, class by class, with a fixed seed: 10,000 of
+Fashion-MNIST and CIFAR-10, 1,000 of STL-10 (Table I), a sixth of any other; where a folder has a
+part val/, that is taken.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+import xxhash
+from safetensors.torch import save_file
+
+from mimic_reg import __version__
+from mimic_reg.errors import InputError
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.schema import IMAGES, SPLITS
+from mimic_reg.seeds import derive
+from mimic_reg.sources._image_formats import Dataset, Part, read
+from mimic_reg.storage import (
+    MANIFEST,
+    Store,
+    Workspace,
+    check_target,
+    disk_errors,
+    locked,
+    publish,
+    read_json,
+    recover,
+    write_json,
+)
+
+KIND = "images"
+TASK = "image_classification"
+TABLE = f"tasks/{TASK}.parquet"
+
+VALIDATION = {"fashion_mnist": 10_000, "cifar10": 10_000, "stl10": 1_000}
+_OTHER = 6  # one in so many
+
+DOWNLOADS = ("fashion_mnist", "cifar10", "stl10")
+
+
+def import_images(
+    folder: Path,
+    out: Path,
+    *,
+    validation: int | None = None,
+    size: int | None = None,
+    progress: Progress | None = None,
+) -> Store:
+    """Make the store `out` of the images in `folder`; of the same images a second time, nothing.
+
+    validation: images that are taken from the training part; None: as the paper
+    size:       edge to which the pictures of an image folder are resized
+
+    Raises:
+        InputError: no known format, a damaged file; `out` holds something else.
+        MimicRegError: the disk is full, the store is locked or cannot be written.
+    """
+    progress = progress or Silent()
+    check_target(out)
+    _check_replaceable(out)
+    dataset = read(folder, size)
+    progress.note(f"{folder}: {dataset.name}, {len(dataset.classes)} classes.")
+    with disk_errors(out), locked(out):
+        recover(out)
+        table, pixels = _arrange(dataset, validation)
+        fingerprint = _fingerprint(dataset, table, pixels)
+        if (there := _same(out, fingerprint)) is not None:
+            progress.note(f"{out} is up to date.")
+            return there
+        _write(out, dataset, table, pixels, fingerprint)
+    return Store.open(out)
+
+
+def download(name: str, folder: Path) -> None:
+    """Fetch a data set into `folder` with torchvision, where the network allows it.
+
+    Raises:
+        InputError: there is no such data set, torchvision is not installed, or no network.
+    """
+    from mimic_reg.config import suggest
+    from mimic_reg.torchvision_import import torchvision
+
+    if name not in DOWNLOADS:
+        raise InputError(f"{name!r} cannot be downloaded. {suggest(name, DOWNLOADS)}")
+    datasets = torchvision().datasets
+    make = {
+        "fashion_mnist": lambda: datasets.FashionMNIST(str(folder), download=True),
+        "cifar10": lambda: datasets.CIFAR10(str(folder), download=True),
+        "stl10": lambda: datasets.STL10(str(folder), download=True),
+    }
+    try:
+        make[name]()
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"{name} could not be downloaded ({error}). Without a network, fetch it elsewhere and "
+            f"put it into {folder}."
+        ) from error
+
+
+def _check_replaceable(out: Path) -> None:
+    path = out / MANIFEST
+    if path.exists() and read_json(path).get("source", {}).get("kind") != KIND:
+        raise InputError(f"{out} is a cohort store; images would replace it. Choose another --out.")
+
+
+def _same(out: Path, fingerprint: str) -> Store | None:
+    """The store, if it holds just this."""
+    if not (out / MANIFEST).exists() or read_json(out / MANIFEST)["fingerprint"] != fingerprint:
+        return None
+    store = Store.open(out)
+    return None if store.changed_files() else store
+
+
+def _arrange(dataset: Dataset, validation: int | None) -> tuple[pl.DataFrame, torch.Tensor]:
+    """The sample table, and the pixels of all parts one after the other."""
+    parts = dataset.parts
+    _check(parts, dataset)
+    split = {name: np.full(len(part.labels), name) for name, part in parts.items()}
+    if "val" not in parts:
+        split["train"] = _draw(parts["train"], dataset, validation)
+    elif validation is not None:
+        raise InputError("The folder has a part val/: --validation has nothing to draw.")
+    table = pl.DataFrame(
+        {
+            "image": np.arange(sum(len(part.labels) for part in parts.values()), dtype=np.int32),
+            "split": np.concatenate([split[name] for name in parts]),
+            "y": np.concatenate([part.labels for part in parts.values()]).astype(np.int16),
+        }
+    )
+    return table, torch.cat([torch.from_numpy(part.pixels.copy()) for part in parts.values()])
+
+
+def _check(parts: dict[str, Part], dataset: Dataset) -> None:
+    for name, part in parts.items():
+        if len(part.pixels) != len(part.labels):
+            raise InputError(
+                f"{dataset.name}: {len(part.pixels):,} images and {len(part.labels):,} labels in "
+                f"the part {name!r}."
+            )
+        if part.labels.min() < 0 or part.labels.max() >= len(dataset.classes):
+            raise InputError(
+                f"{dataset.name}: a label of the part {name!r} is outside of 0 to "
+                f"{len(dataset.classes) - 1}."
+            )
+    if len({part.pixels.shape[1:] for part in parts.values()}) > 1:
+        raise InputError(f"{dataset.name}: the images of its parts differ in size. Give --size.")
+
+
+def _draw(train: Part, dataset: Dataset, validation: int | None) -> np.ndarray:
+    """(N,) "val" for as many training images, each class by its share; the others "train"."""
+    count = len(train.labels)
+    wanted = VALIDATION.get(dataset.name, count // _OTHER) if validation is None else validation
+    if not 0 < wanted < count:
+        raise InputError(
+            f"{wanted:,} of {count:,} training images cannot be kept for validation: give "
+            "--validation a number between."
+        )
+    order = np.random.default_rng(derive("validation images")).permutation(count)
+    order = order[np.argsort(train.labels[order], kind="stable")]
+    # evenly spread over the images sorted by class, so every class gives its share
+    chosen = order[(np.arange(wanted) * count) // wanted]
+    split = np.full(count, "train")
+    split[chosen] = "val"
+    return split
+
+
+def _fingerprint(dataset: Dataset, table: pl.DataFrame, pixels: torch.Tensor) -> str:
+    digest = xxhash.xxh3_128(repr((dataset.name, dataset.classes, tuple(pixels.shape))).encode())
+    digest.update(pixels.numpy())
+    for column in (table["y"].to_numpy(), (table["split"] == "val").to_numpy()):
+        digest.update(np.ascontiguousarray(column))
+    return digest.hexdigest()
+
+
+def _write(
+    out: Path, dataset: Dataset, table: pl.DataFrame, pixels: torch.Tensor, fingerprint: str
+) -> None:
+    work = Workspace(out, fingerprint)
+    folder = work.folder / "images"
+    (folder / "tasks").mkdir(parents=True, exist_ok=True)
+    save_file({"images": pixels}, folder / IMAGES)
+    table.write_parquet(folder / TABLE)
+    write_json(folder / "audit.json", _audit(dataset, table))
+    names = (IMAGES, TABLE, "audit.json")
+    manifest = {
+        "program": __version__,
+        "dataset": dataset.name,
+        "classes": list(dataset.classes),
+        "shape": list(pixels.shape[1:]),
+        "tasks": [TASK],
+        "fingerprint": fingerprint,
+        "source": {"kind": KIND, "fingerprint": fingerprint},
+    }
+    publish(out, {name: folder / name for name in names}, manifest)
+
+
+def _audit(dataset: Dataset, table: pl.DataFrame) -> dict[str, Any]:
+    counts = {}
+    for split in SPLITS:
+        labels = table.filter(pl.col("split") == split)["y"].to_numpy()
+        by_class = np.bincount(labels, minlength=len(dataset.classes))
+        counts[split] = {
+            "samples": len(labels),
+            "classes": dict(zip(dataset.classes, by_class.tolist(), strict=True)),
+        }
+    return {"dataset": dataset.name, "samples": {TASK: counts}, "published": None}
+
+
+def read_counts(store: Store) -> dict[str, dict[str, Any]]:
+    """Split → samples, and images a class."""
+    counts: dict[str, dict[str, Any]] = read_json(store.path("audit.json"))["samples"][TASK]
+    return counts
