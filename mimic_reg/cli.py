@@ -1,7 +1,7 @@
 """The command `mimic-reg`: parse, call, print."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -255,6 +255,57 @@ def import_benchmark(
     out.print(f"Wrote {escape(str(store))}.")
 
 
+@app.command()
+def import_images(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="Fashion-MNIST, CIFAR-10 or STL-10 as distributed, or train/CLASS/*.jpg and "
+            "test/CLASS/*.jpg."
+        ),
+    ],
+    store: Annotated[
+        Path, typer.Option("--out", help="The store to write: a folder.", metavar="STORE")
+    ],
+    validation: Annotated[
+        int | None,
+        typer.Option(help="Training images kept for validation; as the paper by default."),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Resize pictures of folders to SIZE x SIZE.", min=1)
+    ] = None,
+    download: Annotated[
+        str | None,
+        typer.Option(
+            help="Fetch it into the folder first: fashion_mnist, cifar10 or stl10.", metavar="NAME"
+        ),
+    ] = None,
+) -> None:
+    """Build a store of images: decoded once, kept as bytes, split as in the paper.
+
+    A second run on the same images does nothing.
+    """
+    from mimic_reg.sources import images
+
+    with progress(err) as shown:
+        if download:
+            images.download(download, folder)
+        opened = images.import_images(
+            folder, store, validation=validation, size=size, progress=shown
+        )
+    rows = [
+        [SPLIT_NAMES.get(split, split), c["samples"], _range(c["classes"].values())]
+        for split, c in images.read_counts(opened).items()
+    ]
+    out.print(table(opened.manifest["dataset"], ["split", "images", "a class"], rows))
+    out.print(f"Wrote {escape(str(store))}.")
+
+
+def _range(counts: Collection[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
 def _print_audit(audit: dict[str, Any]) -> None:
     flow = [[s["step"], s["stays"], s["admissions"], s["subjects"]] for s in audit["cohort_flow"]]
     out.print(table("Cohort", ["after", "stays", "admissions", "subjects"], flow))
@@ -364,9 +415,9 @@ def synthesize(
 
 @app.command()
 def train(
-    store: Annotated[Path, typer.Option(help="The cohort store.", metavar="STORE")],
+    store: Annotated[Path, typer.Option(help="The store: cohorts or images.", metavar="STORE")],
     task: Annotated[str, typer.Option(help="A task's name, or a YAML file.")],
-    model: Annotated[str, typer.Option(help="lstm, transformer, or a YAML file.")],
+    model: Annotated[str, typer.Option(help="A model's name, such as lstm, or a YAML file.")],
     run: Annotated[Path, typer.Option("--out", help="The run's folder.", metavar="RUN")],
     method: Annotated[
         str, typer.Option(help="A method's name in configs/regularisers, or a YAML file.")
@@ -385,7 +436,7 @@ def train(
         str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")
     ] = None,
 ) -> None:
-    """Train a model on a cohort and score its best checkpoint on validation and test.
+    """Train a model on a store and score its best checkpoint on validation and test.
 
     Ctrl-C writes a checkpoint; the same command goes on from it, and ends as if it had never been
     stopped. A finished run started again does nothing.

@@ -252,18 +252,20 @@ def compose_trial(
             say) act after those of the method
     model:  a YAML file, or the model's name
     method: a YAML file, or the name of one in `configs/regularisers`: for this model (`itps` stands
-            for `lstm/itps`), or for all (`none`)
+            for `lstm/itps`), for all (`none`), or with its folder (`resnet50_cifar/itps`)
     training: settings that replace those of the method, which replace those of the task
 
     Raises:
         InputError: see `resolve`; or there is no such file.
     """
     common = _read("tasks", task, {"task", "training", "regularisers"})
-    own = _read("regularisers", method, {"training", "regularisers"}, folder=model)
+    architecture = load_yaml(Path(model)) if _is_file(model) else model
+    family = next(iter(architecture)) if isinstance(architecture, dict) else model
+    own = _read("regularisers", method, {"training", "regularisers"}, folder=str(family))
     return resolve(
         {
             "task": common.get("task", task),
-            "model": load_yaml(Path(model)) if _is_file(model) else model,
+            "model": architecture,
             "regularisers": [*own.get("regularisers", []), *common.get("regularisers", [])],
             "supervision": supervision,
             "supervision_unit": supervision_unit,
@@ -283,7 +285,7 @@ def _is_file(name: str) -> bool:
 
 def _read(kind: str, name: str, allowed: set[str], folder: str = "") -> dict[str, Any]:
     """The mapping in a YAML file, or in the one of that name in `configs` or a `folder` of it."""
-    places = {p.stem: p for place in ("", folder) for p in (CONFIGS / kind / place).glob("*.yaml")}
+    places = _places(kind, folder)
     path = Path(name) if _is_file(name) else places.get(name, CONFIGS / kind / f"{name}.yaml")
     if not path.is_file():
         raise InputError(
@@ -296,6 +298,18 @@ def _read(kind: str, name: str, allowed: set[str], folder: str = "") -> dict[str
         if key not in allowed:
             raise InputError(f"{path} has no business with {key!r}. {suggest(str(key), allowed)}")
     return content
+
+
+def _places(kind: str, folder: str) -> dict[str, Path]:
+    """Name → file: of the kind itself, of a folder in it, and `folder/name` for all its families.
+
+    The families of a model are folders that begin with its name: resnet50_cifar, resnet50_stl.
+    """
+    base = CONFIGS / kind
+    families = base.glob(f"{folder}*/*.yaml") if folder else ()
+    places = {str(path.relative_to(base).with_suffix("")): path for path in sorted(families)}
+    own = [path for place in ("", folder) for path in (base / place).glob("*.yaml")]
+    return {**places, **{path.stem: path for path in own}}
 
 
 def _explain(error: ErrorDetails) -> str:

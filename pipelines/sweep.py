@@ -437,7 +437,7 @@ def dry_run(experiment: Experiment, store: Path | None = None) -> DryRun:
         num = sum(len(line.seeds) for line in lines)
         return DryRun(experiment.title, num, lines, tuple(missing), None)
     planned = experiments.plan(experiment)
-    counts = experiments.sizes(Store.open(store) if store else None)
+    counts = experiments.sizes(Store.open(store) if store else None, experiment.data)
     groups: dict[tuple[str, str, str, float], list[Planned]] = {}
     for p in planned:
         key = (p.trial.task, p.trial.model.name, p.label, p.trial.supervision)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A row may import itself and the rows above it.
 ROWS = [
-    ("errors", "progress"),
+    ("errors", "progress", "vision"),
     ("config", "seeds"),
     ("schema",),
     ("storage",),

@@ -44,7 +44,7 @@ def test_a_name_is_a_module():
         ({"training": {"learning_rate": "fast"}}, "should be a valid number"),
         ({"training": {"batch_size": 1.5}}, "'training.batch_size' is 1.5"),
         ({"training": {"by_length": "False"}}, "'training.by_length' is 'False'"),
-        ({"training": {"normalizer": "none"}}, "'published' or 'fitted'"),
+        ({"training": {"normalizer": "none"}}, "'published', 'fitted', 'unit' or 'raw'"),
         ({"training": {"optimizer": "adamw"}}, "'adam', 'sgd' or 'adagrad'"),
         ({"supervision": 1.5}, "'supervision' is 1.5"),
         ({"regularisers": [{"none": {}, "other": {}}]}, "a name with its options"),

@@ -6,6 +6,7 @@ from mimic_reg import experiments
 from mimic_reg.config import CONFIGS, compose_trial, load_yaml
 from mimic_reg.errors import InputError
 from mimic_reg.experiments import NotAvailableError, combinations, estimate, parse, plan, sizes
+from mimic_reg.storage import Store
 
 GRID = {"tasks": ["in_hospital_mortality"], "models": ["lstm"], "methods": ["itps"]}
 SMALL = {"lstm": {"units": 8}}
@@ -222,25 +223,81 @@ def test_a_change_of_deciding_code_changes_the_fingerprint(tmp_path, monkeypatch
     assert found[0] != found[1] == found[2] != found[3]
 
 
+# --- images ---------------------------------------------------------------------------------------
+
+IMAGES = {"tasks": ["image_classification"], "models": ["dnn"], "data": "fashion_mnist"}
+
+
+def test_a_grid_of_images_says_which():
+    assert grid(**IMAGES).data == "fashion_mnist"
+    assert grid().data is None
+    for wrong in ({"data": None}, {"tasks": ["image_classification", "phenotyping"]}):
+        with pytest.raises(InputError, match="has no other task, and says which images"):
+            grid(**{**IMAGES, **wrong})
+    with pytest.raises(InputError, match="has no other task, and says which images"):
+        grid(data="stl10")
+
+
+def test_an_experiment_has_one_store():
+    common = {"methods": ["none"], "tasks": ["image_classification"], "models": ["dnn"]}
+    with pytest.raises(InputError, match="The experiment cannot be: its grids differ in 'data'"):
+        experiments.parse(
+            {
+                "name": "two",
+                "title": "two",
+                "grids": [{**common, "data": "cifar10"}, {**common, "data": "stl10"}],
+            }
+        )
+
+
+@pytest.mark.parametrize(
+    ("manifest", "wanted", "message"),
+    [
+        (
+            {"dataset": "cifar10"},
+            "fashion_mnist",
+            "images fashion_mnist, but .* images cifar10",
+        ),
+        ({}, "cifar10", "the images cifar10, but .* holds ICU stays"),
+        ({"dataset": "cifar10"}, None, "needs ICU stays, but .* holds the images cifar10"),
+    ],
+)
+def test_a_store_with_other_data_is_refused(manifest, wanted, message, tmp_path):
+    experiment = grid(**{**IMAGES, "data": wanted}) if wanted else grid()
+    with pytest.raises(InputError, match=message):
+        experiments.check_data(experiment, Store(tmp_path, manifest))
+
+
+def test_any_images_will_do_where_none_are_named(tmp_path):
+    experiment = grid(**{**IMAGES, "data": "images"})
+    experiments.check_data(experiment, Store(tmp_path, {"dataset": "cifar10"}))
+
+
+def test_images_are_counted_by_data_set():
+    counts = sizes(images="stl10")
+    assert [counts["image_classification", s] for s in ("train", "val", "test")] == [
+        4_000,
+        1_000,
+        8_000,
+    ]
+
+
 # --- what is not there yet ------------------------------------------------------------------------
 
 
-def test_what_is_planned_can_be_written_down_but_not_run():
-    experiment = grid(tasks=["image_classification"], models=["dnn"], data="fashion_mnist")
-    assert experiments.needs(experiment) == [
-        "mimic_reg.tasks.image_classification",
-        "mimic_reg.sources.images",
-    ]
-    with pytest.raises(
-        NotAvailableError, match=r"not available yet: needs mimic_reg\.tasks\.image"
-    ):
+def test_what_is_planned_can_be_written_down_but_not_run(monkeypatch):
+    monkeypatch.setitem(experiments.PLANNED, "models", ("gru",))
+    experiment = grid(models=["gru"], methods=["none"])
+    assert experiments.needs(experiment) == ["mimic_reg.models.gru"]
+    with pytest.raises(NotAvailableError, match=r"not available yet: needs mimic_reg\.models\.gru"):
         plan(experiment)
 
 
-def test_methods_are_checked_even_where_the_model_is_not_there_yet():
+def test_a_family_s_methods_are_checked():
     with pytest.raises(InputError, match="no method 'itsp' for vgg16_cifar"):
         grid(
             tasks=["image_classification"],
+            data="cifar10",
             models=["vgg16"],
             families={"vgg16": "vgg16_cifar"},
             methods=["itsp"],

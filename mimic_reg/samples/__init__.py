@@ -25,13 +25,16 @@ def load(
             such normaliser.
     """
     source = images if IMAGES in store.manifest["files"] else stays
+    what = "images" if source is images else "ICU stays"
+    if (source is images) != ("image" in task.keys):
+        raise InputError(f"{store.folder} holds {what}: {task.name} is no task for them.")
     if normalizer not in source.NORMALIZERS:
-        what = "images" if source is images else "ICU stays"
         raise InputError(
             f"{store.folder} holds {what}; their normalizer is one of "
             f"{', '.join(source.NORMALIZERS)}, not {normalizer!r} (training: normalizer)."
         )
-    return source.load(store, task, normalizer=normalizer, device=device)
+    samples: dict[str, Samples] = source.load(store, task, normalizer=normalizer, device=device)
+    return samples
 
 
 def num_outputs(store: Store, task: Task) -> int:

@@ -79,11 +79,11 @@ def constants(training: Tensor, normalizer: str) -> tuple[Tensor, Tensor]:
     """Scale and shift (C, 1, 1) of a normaliser, from the training images (N, C, H, W)."""
     channels = training.shape[1]
     if normalizer != "fitted":
-        scale = 1 / 255 if normalizer == "unit" else 1.0
-        return torch.full((channels, 1, 1), scale), torch.zeros(channels, 1, 1)
+        unit = 1 / 255 if normalizer == "unit" else 1.0
+        return torch.full((channels, 1, 1), unit), torch.zeros(channels, 1, 1)
     count = training.numel() / channels
     total = torch.zeros(2, channels, dtype=torch.float64)
-    for part in training.split(_AT_ONCE):
+    for part in torch.split(training, _AT_ONCE):
         values = part.double()
         total += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
     mean = total[0] / count

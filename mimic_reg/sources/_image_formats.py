@@ -162,7 +162,8 @@ def _cifar_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
             labels.append(value)
     if len(data) != len(labels) * 3 * 32 * 32 or not labels:
         raise InputError(
-            f"{path} is no batch of CIFAR-10: {len(data):,} bytes of pixels, {len(labels):,} labels."
+            f"{path} is no batch of CIFAR-10: {len(data):,} bytes of pixels for {len(labels):,} "
+            "labels."
         )
     pixels = np.frombuffer(data, np.uint8).reshape(-1, 3, 32, 32)
     return pixels, np.array(labels)

@@ -90,7 +90,7 @@ def download(name: str, folder: Path) -> None:
         InputError: there is no such data set, torchvision is not installed, or no network.
     """
     from mimic_reg.config import suggest
-    from mimic_reg.torchvision_import import torchvision
+    from mimic_reg.vision import torchvision
 
     if name not in DOWNLOADS:
         raise InputError(f"{name!r} cannot be downloaded. {suggest(name, DOWNLOADS)}")
@@ -178,9 +178,9 @@ def _draw(train: Part, dataset: Dataset, validation: int | None) -> np.ndarray:
 
 def _fingerprint(dataset: Dataset, table: pl.DataFrame, pixels: torch.Tensor) -> str:
     digest = xxhash.xxh3_128(repr((dataset.name, dataset.classes, tuple(pixels.shape))).encode())
-    digest.update(pixels.numpy())
+    digest.update(pixels.numpy().data)
     for column in (table["y"].to_numpy(), (table["split"] == "val").to_numpy()):
-        digest.update(np.ascontiguousarray(column))
+        digest.update(np.ascontiguousarray(column).data)
     return digest.hexdigest()
 
 

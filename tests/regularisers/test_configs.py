@@ -69,5 +69,10 @@ def test_every_file_builds_and_tells_its_source(path):
 
 
 def test_no_file_is_overlooked():
-    assert len(FILES) == len(MODELS) * len(TABLE_II) + 2
-    assert {path.parent.name for path in FILES} == {*MODELS, "regularisers"}
+    assert len(FILES) == (len(MODELS) + 1) * len(TABLE_II) + 2
+    assert {path.parent.name for path in FILES} == {*MODELS, "cnn", "regularisers"}
+
+
+@pytest.mark.parametrize("row", TABLE_II)
+def test_the_small_cnn_has_the_values_of_the_dnn(row):
+    assert methods(FOLDER / "cnn" / f"{row}.yaml") == methods(FOLDER / "dnn" / f"{row}.yaml")

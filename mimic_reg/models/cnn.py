@@ -1,0 +1,67 @@
+"""A small convolutional network for images of any size, from scratch: it trains on a CPU.
+
+Three blocks of two 3 x 3 convolutions with ReLU and 2 x 2 maximum pooling, the mean over what is
+left of the image, a layer of `dense` units. 322,602 parameters with three channels and ten outputs.
+
+Shapes: B images, C channels, H, W pixels, D features.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from mimic_reg.errors import InputError
+from mimic_reg.models.base import Model, Site, glorot_uniform_, linear
+
+KERNEL = 3
+
+
+class CNNTrunk(nn.Module):
+    """(B, C, H, W) -> (B, D); a site behind the dense layer."""
+
+    def __init__(
+        self, channels: int, filters: tuple[int, ...], dense: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        blocks = [_block(*sizes, generator) for sizes in pairwise((channels, *filters))]
+        self.convolutions = nn.Sequential(*blocks)
+        self.dense = nn.Sequential(linear(filters[-1], dense, generator), nn.ReLU(), Site(dense))
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Features (B, D); images have no lengths."""
+        if x.dim() != 4 or x.shape[1] != self.channels:
+            raise InputError(
+                f"The model cnn is made for images with {self.channels} channels, this batch has "
+                f"the shape {tuple(x.shape)}. Set its channels."
+            )
+        features: Tensor = self.dense(self.convolutions(x).mean((2, 3)))
+        return features
+
+
+def _block(n_in: int, n_out: int, generator: torch.Generator) -> nn.Sequential:
+    first, second = _convolution(n_in, n_out, generator), _convolution(n_out, n_out, generator)
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True))
+
+
+def _convolution(n_in: int, n_out: int, generator: torch.Generator) -> nn.Conv2d:
+    """As Keras starts it: Glorot-uniform kernels, zero bias; nothing of the global generator."""
+    layer = nn.Conv2d(n_in, n_out, KERNEL, padding=1, device="meta").to_empty(device="cpu")
+    glorot_uniform_(layer.weight, (n_in * KERNEL**2, n_out * KERNEL**2), generator)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def build(
+    *,
+    n_outputs: int,
+    generator: torch.Generator,
+    channels: int = 3,
+    filters: tuple[int, ...] = (32, 64, 128),
+    dense: int = 256,
+) -> Model:
+    """The model; `filters` holds the filters of each block."""
+    trunk = CNNTrunk(channels, tuple(filters), dense, generator)
+    return Model(trunk, linear(dense, n_outputs, generator))

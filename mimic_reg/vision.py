@@ -1,0 +1,48 @@
+"""torchvision, beside any build of torch.
+
+Its compiled operators belong to one build of torch. Beside another (the CPU build, say) they do not
+load, and `import torchvision` stops although models, transforms and data sets need none of them.
+Declaring the schemas of the two operators that it registers fake kernels for is enough.
+"""
+
+from types import ModuleType
+
+import torch
+
+from mimic_reg.errors import InputError
+
+_SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+_declared: list[torch.library.Library] = []  # a library's schemas live as long as it does
+
+
+def torchvision() -> ModuleType:
+    """The package torchvision, imported when first needed.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return _import()
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "Networks for images need torchvision, which is not installed: "
+            "pip install -c constraints.txt -e '.[images]'"
+        ) from error
+    except RuntimeError:  # "operator torchvision::nms does not exist"
+        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        for schema in _SCHEMAS:
+            library.define(schema)  # type: ignore[no-untyped-call]
+        _declared.append(library)
+        return _import()
+
+
+def _import() -> ModuleType:
+    import torchvision
+    import torchvision.datasets
+    import torchvision.models
+
+    package: ModuleType = torchvision
+    return package
