@@ -242,7 +242,9 @@ def predict(
     uri = tracking.database(work) if work else None
     with progress(err) as shown:
         count = serving.predict(model, store, file, uri=uri, device=device, progress=shown)
-    out.print(f"Wrote {count:,} predictions to {escape(str(file))}: it holds ids of stays.")
+    out.print(
+        f"Wrote {count:,} predictions to {escape(str(file))}; of ICU stays, it holds their ids."
+    )
 
 
 def ui(

@@ -19,6 +19,7 @@ from mlflow.tracking import MlflowClient
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import improves
+from mimic_reg.experiments import IMAGE_TASK
 from pipelines.serving import save_mlflow_model
 from pipelines.tracking import (
     FINAL,
@@ -142,7 +143,8 @@ def _make(api: MlflowClient, name: str, run: RunFolder) -> None:
         api.create_registered_model(
             name,
             tags={"task": trial.task, "model": trial.model.name},
-            description=f"{trial.model.name} for {trial.task}: raw hourly features in, "
+            description=f"{trial.model.name} for {trial.task}: "
+            f"{'images' if trial.task == IMAGE_TASK else 'raw hourly features'} in, "
             f"predictions out. The alias `{CHAMPION}` is on the version with the best validation "
             f"{run.selected_by}.",
         )

@@ -32,14 +32,15 @@ from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
-from mimic_reg import models, regularisers, tasks
+from mimic_reg import tasks
 from mimic_reg.clinical.normalizers import published
-from mimic_reg.config import load_yaml, resolve
+from mimic_reg.config import load_yaml
 from mimic_reg.engine.checkpoint import load_state, save_state
-from mimic_reg.engine.trainer import BEST, EVALUATION_NUMBERS, make_optimizer, prediction
+from mimic_reg.engine.trainer import BEST, EVALUATION_NUMBERS, prediction
 from mimic_reg.errors import InputError
+from mimic_reg.experiments import IMAGE_TASK
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.regularisers.base import Fit, Predict
+from mimic_reg.regularisers.base import Predict
 from mimic_reg.samples import Samples, Units, read_normalizer
 from mimic_reg.schema import (
     CHANNELS,
@@ -51,6 +52,9 @@ from mimic_reg.schema import (
 from mimic_reg.storage import Store, disk_errors, read_json
 from mimic_reg.strategies.single import TRIAL, default_device
 from mimic_reg.tasks.base import Target, Task
+from pipelines import serving_images
+from pipelines.restore import restore
+from pipelines.serving_images import ImagePredictor, describe_images, predict_store
 from pipelines.tracking import RunFolder, default, quiet, read_run
 
 WEIGHTS = "model.safetensors"
@@ -87,8 +91,7 @@ def export(run: RunFolder, folder: Path, *, store: Path | None = None) -> None:
         "target": task.target,
         "labels": list(task.labels),
         "method": run.method,
-        "channels": list(CHANNELS),
-        "normalizer": _normalizer(run, task, store),
+        **_features(run, task, store),
         "trial": run.trial.model_dump(mode="json"),
         "origin": {
             "trial_id": run.id,
@@ -102,19 +105,35 @@ def export(run: RunFolder, folder: Path, *, store: Path | None = None) -> None:
     (folder / SETTINGS).write_text(text, "utf-8")
 
 
+def _features(run: RunFolder, task: Task, store: Path | None) -> dict[str, Any]:
+    """What the model sees, and how it is normalised."""
+    if task.name == IMAGE_TASK:
+        return describe_images(_its_store(run, store), task, run.trial.training.normalizer)
+    return {"channels": list(CHANNELS), "normalizer": _normalizer(run, task, store)}
+
+
+def _its_store(run: RunFolder, store: Path | None) -> Store:
+    """The store that a run was trained on.
+
+    Raises:
+        InputError: it is another one.
+    """
+    opened = Store.open(store or Path(read_json(run.folder / TRIAL)["store"]["path"]))
+    if opened.manifest["fingerprint"] != run.fingerprint:
+        raise InputError(
+            f"{opened.folder} is not the store that {run.folder} was trained on: their "
+            "fingerprints differ. Name the right one."
+        )
+    return opened
+
+
 def _normalizer(run: RunFolder, task: Task, store: Path | None) -> dict[str, list[float]]:
     """Mean and deviation of every channel that is normalised."""
     if run.trial.training.normalizer == "published":
         state = published(task.name)
         mean, std = np.array(state["means"]), np.array(state["stds"])
     else:
-        opened = Store.open(store or Path(read_json(run.folder / TRIAL)["store"]["path"]))
-        if opened.manifest["fingerprint"] != run.fingerprint:
-            raise InputError(
-                f"{opened.folder} is not the store that {run.folder} was trained on: their "
-                "fingerprints differ. Name the right one."
-            )
-        mean, std = read_normalizer(opened, task, "fitted")
+        mean, std = read_normalizer(_its_store(run, store), task, "fitted")
     at = [CHANNELS.index(channel) for channel in CONTINUOUS_CHANNELS]
     pairs = zip(CONTINUOUS_CHANNELS, mean[at], std[at], strict=True)
     return {channel: [float(m), float(s)] for channel, m, s in pairs}
@@ -153,7 +172,7 @@ class Predictor:
             mean[CHANNELS.index(channel)], std[CHANNELS.index(channel)] = pair
         task = tasks.get(settings["task"])
         where = torch.device(device)
-        predict = _restore(settings, task, load_state(folder / WEIGHTS), where)
+        predict = restore(settings, task, load_state(folder / WEIGHTS), where)
         return cls(task, output_names(task), mean, std, predict, where)
 
     def run(self, values: np.ndarray, first: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -218,34 +237,6 @@ class Predictor:
         answer["hours"] = length
         answer |= {name: predictions[:, c] for c, name in enumerate(self.outputs)}
         return pd.DataFrame(answer)
-
-
-def _restore(
-    settings: dict[str, Any], task: Task, state: dict[str, Any], device: torch.device
-) -> Predict:
-    """The model as its method evaluates it: built as for training, then its state loaded."""
-    trial = resolve(settings["trial"])
-    ((name, options),) = trial.model.entry().items()
-    generator = torch.Generator().manual_seed(0)  # of weights that the state replaces
-    model = models.create(name, task.num_outputs, generator=generator, **options)
-    method = regularisers.compose([r.entry() for r in trial.regularisers])
-    fit = Fit(
-        target=task.target,
-        num_outputs=task.num_outputs,
-        num_train=1,
-        epoch_steps=1,
-        max_epochs=trial.training.max_epochs,
-        generator=torch.Generator(device),
-        record=lambda name, value: None,
-    )
-    model = method.prepare(model.to(device), fit).to(device)
-    method.optimizer(
-        make_optimizer(model, trial.training), fit
-    )  # some wait for it with their state
-    model.load_state_dict(state["model"])
-    method.load_state_dict(state["method"])
-    model.eval()
-    return method.predictor(model, model)
 
 
 def output_names(task: Task) -> tuple[str, ...]:
@@ -366,14 +357,21 @@ def save_mlflow_model(
     with tempfile.TemporaryDirectory() as name, quiet():
         temporary = Path(name)
         export(run, temporary, store=store)
-        (temporary / "model.py").write_text(_CODE, "utf-8")
+        content = load_yaml(temporary / SETTINGS)
+        images = content["task"] == IMAGE_TASK
+        code = serving_images.CODE if images else _CODE
+        (temporary / "model.py").write_text(code, "utf-8")
         mlflow.pyfunc.save_model(
             str(folder),
             python_model=str(temporary / "model.py"),
             artifacts={"weights": str(temporary / WEIGHTS), "settings": str(temporary / SETTINGS)},
-            input_example=example(),
+            input_example=serving_images.example(content) if images else example(),
             mlflow_model=Model(model_id=model_id),
-            signature=signature(tasks.get(run.trial.task)),
+            signature=(
+                serving_images.signature(content)
+                if images
+                else signature(tasks.get(run.trial.task))
+            ),
             pip_requirements=[
                 f"{package}=={version(package)}" for package in ("mimic-reg", "mlflow", "torch")
             ],
@@ -393,7 +391,8 @@ def predict(
     """Predict every sample of the model's task in a store, into a Parquet file; how many.
 
     Its columns: row of the task's sample table, icustay_id, period_length, split, predictions. It
-    holds ids of patients' stays, so only its owner may read it.
+    holds ids of patients' stays, so only its owner may read it. Of images: row, image, split and
+    the probability of every class.
 
     model: a run folder, a folder with an exported model, or MLflow's models:/… or runs:/…
     uri:   where MLflow's models are registered
@@ -403,8 +402,14 @@ def predict(
     """
     progress = progress or Silent()
     opened = Store.open(store)
+    device = device or default_device()
     with _located(model, store, uri) as folder:
-        predictor = Predictor.load(folder, device or default_device())
+        if load_yaml(folder / SETTINGS)["task"] == IMAGE_TASK:
+            of_images = ImagePredictor.load(folder / SETTINGS, folder / WEIGHTS, device)
+            table = predict_store(of_images, opened, progress)
+            _write_private(table, out)
+            return table.height
+        predictor = Predictor.load(folder, device)
     name = f"tasks/{predictor.task.name}.parquet"
     columns = ["row", "icustay_id", "period_length", "split"]
     table = opened.read(name).with_row_index("row").select(columns).sort("icustay_id", "row")

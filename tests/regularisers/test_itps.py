@@ -10,7 +10,7 @@ from torch.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 from mimic_reg import models, regularisers
 from mimic_reg.errors import InputError
 from mimic_reg.regularisers.base import OptimizerWrapper
-from mimic_reg.regularisers.itps import ITPSOptimizer, interval, mask_, selected
+from mimic_reg.regularisers.itps import MODES, ITPSOptimizer, interval, mask_, selected
 from tests.regularisers.fits import make_fit
 
 CONTRACT = {"tau": 0.002, "beta": 0.1}  # selects some, not all, within the contracts' few steps
@@ -106,6 +106,27 @@ def test_in_mode_freeze_it_does_not():
     assert len(set(trace)) == 1
 
 
+def test_in_mode_update_the_moments_see_every_gradient():
+    """A late parameter's first step is an ordinary one: with grad it would be .484 of it."""
+    p = parameter(0.0)
+    optimizer = ITPSOptimizer(Adam([p], lr=1e-3), beta=0.1, tau=1.0, mode="update")
+    trace = give(optimizer, p, [1.0] * 12)
+    assert trace[:9] == [0.0] * 9
+    assert trace[9:] == pytest.approx([-1e-3, -2e-3, -3e-3], rel=1e-4)
+
+
+def test_latched_a_parameter_stays_selected():
+    p = parameter(0.0)
+    optimizer = ITPSOptimizer(SGD([p], lr=1.0), beta=0.5, tau=0.75, latch=True)
+    # J: -.5, -1, -.5, 0, .5, 1, 1.5; once selected it follows every gradient
+    assert give(optimizer, p, [1.0, 1, -1, -1, -1, -1, -1]) == [0, -1, 0, 1, 2, 3, 4]
+    assert optimizer.selected_ever()[0]
+    with pytest.raises(InputError, match="latch needs track_ever=True"):
+        ITPSOptimizer(SGD([p]), latch=True, track_ever=False)
+    with pytest.raises(InputError, match="latch needs track_ever=True"):
+        regularisers.create("itps", latch=True, track_ever=False)
+
+
 @pytest.mark.parametrize(
     ("step", "size"), [(1, 1.0), (10, 0.484), (100, 0.976), (1000, 2.515), (10_000, 3.162)]
 )
@@ -133,11 +154,12 @@ def test_weight_decay_of_the_base_moves_what_is_not_selected(make, moved):
 # Oracles
 
 
-@pytest.mark.parametrize("mode", ["grad", "freeze"])
+@pytest.mark.parametrize("latch", [False, True])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("base", BASES)
-def test_tau_zero_is_the_base(base, mode):
+def test_tau_zero_is_the_base(base, mode, latch):
     plain, _ = run(BASES[base], 50)
-    wrapped, _ = run(lambda p: ITPSOptimizer(BASES[base](p), tau=0, mode=mode), 50)
+    wrapped, _ = run(lambda p: ITPSOptimizer(BASES[base](p), tau=0, mode=mode, latch=latch), 50)
     assert all(torch.equal(a, b) for a, b in zip(plain, wrapped, strict=True))
 
 
@@ -152,9 +174,9 @@ def test_tau_infinity_moves_nothing(base):
 class Loop:
     """Algorithm 1, one number after the other, around a base optimiser."""
 
-    def __init__(self, base, parameters, beta, low, high, mode):
+    def __init__(self, base, parameters, beta, low, high, mode, latch):
         self.base, self.parameters = base, parameters
-        self.beta, self.low, self.high, self.mode = beta, low, high, mode
+        self.beta, self.low, self.high, self.mode, self.latch = beta, low, high, mode, latch
         self.J = [[0.0] * p.numel() for p in parameters]
         self.ever = [[False] * p.numel() for p in parameters]
 
@@ -168,27 +190,29 @@ class Loop:
             gradient, value = p.grad.view(-1), p.data.view(-1)
             for i in range(p.numel()):
                 self.J[k][i] -= self.beta * gradient[i].item()
-                if self.low < self.J[k][i] < self.high:
-                    gradient[i] = 0
+                outside = not self.low < self.J[k][i] < self.high
+                self.ever[k][i] = self.ever[k][i] or outside
+                if not (outside or (self.latch and self.ever[k][i])):
                     frozen.append((value, i, value[i].item()))
-                else:
-                    self.ever[k][i] = True
+                    if self.mode != "update":
+                        gradient[i] = 0
         self.base.step()
-        if self.mode == "freeze":
+        if self.mode != "grad":
             for value, i, old in frozen:
                 value[i] = old
 
 
-@pytest.mark.parametrize("mode", ["grad", "freeze"])
+@pytest.mark.parametrize("latch", [False, True])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("tau", [0.05, (-0.05, 0.02), (-0.02, math.inf)])
 @pytest.mark.parametrize("base", ["sgd", "adam", "adagrad"])
-def test_it_is_the_loop_over_elements(base, tau, mode):
+def test_it_is_the_loop_over_elements(base, tau, mode, latch):
     low, high = interval(tau)
 
     def wrap(p):
-        return ITPSOptimizer(BASES[base](p), beta=0.1, tau=tau, mode=mode, track_ever=True)
+        return ITPSOptimizer(BASES[base](p), beta=0.1, tau=tau, mode=mode, latch=latch)
 
-    expected, loop = run(lambda p: Loop(BASES[base](p), p, 0.1, low, high, mode), 30)
+    expected, loop = run(lambda p: Loop(BASES[base](p), p, 0.1, low, high, mode, latch), 30)
     got, optimizer = run(wrap, 30)
     for a, b in zip(expected, got, strict=True):
         assert torch.allclose(a, b, atol=1e-6)
@@ -286,12 +310,12 @@ def test_groups_and_schedules_are_the_base_s():
     assert "lr: 0.0125" in repr(optimizer)
 
 
-@pytest.mark.parametrize("mode", ["grad", "freeze"])
+@pytest.mark.parametrize(("mode", "latch"), [*((m, False) for m in MODES), ("grad", True)])
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("at", [1, 7])
-def test_resumed_is_uninterrupted(base, mode, at, tmp_path):
+def test_resumed_is_uninterrupted(base, mode, latch, at, tmp_path):
     def wrap(p):
-        return ITPSOptimizer(BASES[base](p), tau=(-0.03, 0.05), mode=mode, track_ever=True)
+        return ITPSOptimizer(BASES[base](p), tau=(-0.03, 0.05), mode=mode, latch=latch)
 
     expected, whole = run(wrap, 20)
     parameters, optimizer = run(wrap, at)

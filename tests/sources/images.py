@@ -5,6 +5,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
@@ -88,4 +89,18 @@ def write_stl(folder: Path, num: int = 20) -> Path:
         pixels.swapaxes(2, 3).tofile(folder / f"{part}_X.bin")  # columns first
         (np.arange(count, dtype=np.uint8) % 10 + 1).tofile(folder / f"{part}_y.bin")
         np.save(folder / f"expected_{part}.npy", pixels)
+    return folder
+
+
+def write_pictures(folder: Path, edges: tuple[int, int] = (6, 6)) -> Path:
+    """Two classes, told apart by their red; 12 pictures a class in train/ and test/."""
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    for part in ("train", "test"):
+        for number, name in enumerate(("cat", "dog")):
+            (folder / part / name).mkdir(parents=True)
+            for copy in range(12):
+                colour = (200 * number, 10 * copy, 30)
+                edge = edges[copy % 2]
+                picture = image.new("RGB", (edge, edge), colour)
+                picture.save(folder / part / name / f"{copy:02}.png")
     return folder

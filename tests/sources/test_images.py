@@ -23,6 +23,7 @@ from tests.sources.images import (
     write_cifar_python,
     write_fashion_mnist,
     write_idx,
+    write_pictures,
     write_stl,
 )
 
@@ -90,19 +91,6 @@ def test_stl10(tmp_path):
         expected = np.load(tmp_path / "stl10_binary" / f"expected_{part}.npy")
         assert np.array_equal(dataset.parts[part].pixels, expected)
     assert dataset.parts["test"].labels.tolist() == list(range(10))
-
-
-def write_pictures(folder: Path, edges: tuple[int, int] = (6, 6)) -> Path:
-    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-    for part in ("train", "test"):
-        for number, name in enumerate(("cat", "dog")):
-            (folder / part / name).mkdir(parents=True)
-            for copy in range(12):
-                colour = (200 * number, 10 * copy, 30)
-                edge = edges[copy % 2]
-                picture = image.new("RGB", (edge, edge), colour)
-                picture.save(folder / part / name / f"{copy:02}.png")
-    return folder
 
 
 def test_a_folder_of_pictures(tmp_path):

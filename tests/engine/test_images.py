@@ -1,0 +1,102 @@
+"""Images through the same engine: every method of the paper, and networks with batch norm."""
+
+import numpy as np
+import pytest
+
+from mimic_reg.config import CONFIGS, compose_trial, resolve
+from mimic_reg.engine.checkpoint import load_state
+from mimic_reg.engine.trainer import BEST, CHECKPOINT, Trainer
+from mimic_reg.errors import InputError
+from mimic_reg.sources.images import import_images
+from mimic_reg.strategies.single import read_scores, train
+from tests.engine.test_checkpoint import same
+from tests.sources.images import write_fashion_mnist
+
+METHODS = sorted(p.stem for p in (CONFIGS / "regularisers" / "cnn").iterdir())
+SMALL_CNN = {"cnn": {"channels": 1, "filters": [8, 8], "dense": 16}}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    write_fashion_mnist(folder / "source", num=480)
+    return import_images(folder / "source", folder / "store", validation=80).folder
+
+
+def trial(method, model=SMALL_CNN, **training):
+    composed = compose_trial("image_classification", "cnn", method).model_dump()
+    training = composed["training"] | {"max_epochs": 2, "learning_rate": 0.005} | training
+    return resolve({**composed, "model": model, "training": training})
+
+
+@pytest.mark.parametrize("method", ["none", *METHODS])
+def test_every_method_of_the_paper_trains_on_images(method, store, tmp_path):
+    outcome = train(trial(method), store, tmp_path / "run")
+    assert outcome.status == "finished"
+    score = outcome.scores["test"]["accuracy"]
+    assert 0 <= score.low <= score.value <= score.high <= 1
+
+
+def test_a_network_learns_from_images(store, tmp_path):
+    dnn = {"dnn": {"n_features": 64, "hidden": [64]}}
+    outcome = train(trial("none", dnn, max_epochs=25), store, tmp_path / "run")
+    assert outcome.scores["test"]["accuracy"].low > 0.5  # chance: 0.1
+
+
+def test_the_scale_of_the_pixels_is_a_setting(store, tmp_path):
+    results = []
+    for normalizer in ("unit", "fitted", "raw"):
+        out = tmp_path / normalizer
+        train(trial("none", normalizer=normalizer), store, out)
+        results.append(load_state(out / BEST)["model"]["head.weight"].numpy())
+    assert not np.allclose(results[0], results[1])
+    assert not np.allclose(results[0], results[2])
+
+
+def test_a_level_of_supervision_is_so_many_images_a_class(store, tmp_path):
+    settings = trial("none", max_epochs=1).model_dump() | {"supervision": 0.25}
+    train(resolve(settings), store, tmp_path / "run")
+    labels = []
+
+    class Looking(Trainer):
+        def run(self):
+            labels.extend(self.train.label.tolist())
+            return "interrupted"
+
+    import mimic_reg.strategies.single as single
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(single, "Trainer", Looking)
+        train(resolve(settings), store, tmp_path / "looking")
+    assert np.bincount(labels).tolist() == [10] * 10  # of 40 a class
+
+
+def test_batch_norm_resumes_bit_for_bit(store, tmp_path):
+    pytest.importorskip("PIL", reason="torchvision's Pillow is not installed")
+    model = {"efficientnet_b0": {"weights": "none", "size": 32}}
+    settings = trial("itps", model, max_epochs=1, epoch_steps=6, batch_size=8)
+    train(settings, store, tmp_path / "whole")
+
+    class Interrupted(Trainer):
+        def _step(self, *, measuring):
+            super()._step(measuring=measuring)
+            self.interrupted = self.fit.step == 3
+
+    import mimic_reg.strategies.single as single
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(single, "Trainer", Interrupted)
+        assert train(settings, store, tmp_path / "cut").status == "interrupted"
+    assert train(settings, store, tmp_path / "cut").status == "finished"
+    whole, cut = (load_state(tmp_path / n / CHECKPOINT) for n in ("whole", "cut"))
+    assert any("running_mean" in name for name in whole["model"])
+    assert same(whole["model"], cut["model"])
+    assert same(whole["optimizer"], cut["optimizer"])
+    assert read_scores(tmp_path / "whole") == read_scores(tmp_path / "cut")
+
+
+def test_a_network_for_other_images_says_so(store, tmp_path):
+    with pytest.raises(InputError, match="made for 784 numbers a sample, these have 64"):
+        train(trial("none", {"dnn": {}}), store, tmp_path / "a")
+    with pytest.raises(InputError, match="made for images with 3 channels"):
+        train(trial("none", {"cnn": {}}), store, tmp_path / "b")
