@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
 from mimic_reg import __version__
-from mimic_reg.console import progress, table
+from mimic_reg.cli_analyse import app as analyse
+from mimic_reg.console import err, out, progress, table
 from mimic_reg.errors import InputError, MimicRegError
 
 app = typer.Typer(
@@ -31,9 +31,8 @@ app = typer.Typer(
         "[bold]mimic-reg verify store --published[/]."
     ),
 )
+app.add_typer(analyse, name="analyse")
 SPLIT_NAMES = {"val": "validation"}  # the published label -> our word
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
 
 
 class Mode(StrEnum):

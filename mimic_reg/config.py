@@ -61,6 +61,11 @@ def find_module(package: str, name: str) -> ModuleType:
     return importlib.import_module(f"{package}.{name}")
 
 
+def is_probe(name: str) -> bool:
+    """Whether a regulariser only measures: it changes no fit, and no method is named after it."""
+    return name.endswith("_probe")
+
+
 def resolve_options(
     function: Callable[..., Any], given: Mapping[str, Any], what: str, skip: Iterable[str] = ()
 ) -> dict[str, Any]:

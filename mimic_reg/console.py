@@ -18,6 +18,9 @@ from rich.table import Table
 
 from mimic_reg.progress import Progress as ProgressProtocol
 
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
 # Without a terminal, a line of progress at most every so many seconds.
 _LINE_SECONDS = 10.0
 

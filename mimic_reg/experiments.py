@@ -32,6 +32,8 @@ from mimic_reg.config import (
     Component,
     Training,
     Trial,
+    find_module,
+    is_probe,
     load_yaml,
     module_names,
     resolve,
@@ -93,6 +95,7 @@ class Grid(_Frozen):
     strategy:  single: a trial a task; joint, reptile: one fit of all tasks
     data:      the set of images to train on, `images` for any; null: a cohort store
     stopping:  with the early stopping of the tasks' YAML, if it has one
+    probes:    what measures every fit without changing it, as {hessian_probe: {every: 10}}
     training:  replaces what tasks and experiment say
     """
 
@@ -107,6 +110,7 @@ class Grid(_Frozen):
     strategy: str = "single"
     data: Literal["cifar10", "fashion_mnist", "stl10", "images"] | None = None
     stopping: bool = True
+    probes: tuple[Component, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("seeds", mode="before")
@@ -150,6 +154,7 @@ class Experiment(_Frozen):
     """A set of trials that belong together.
 
     name:          of the file it stands in; what sweeps and folders are called
+    analyses:      modules of mimic_reg.analyses, whose figures the report has besides
     store, source: the cohort store and the raw tables, within the work folder
     """
 
@@ -157,6 +162,7 @@ class Experiment(_Frozen):
     title: str
     grids: tuple[Grid, ...] = Field(min_length=1)
     training: dict[str, Any] = Field(default_factory=dict)
+    analyses: tuple[str, ...] = ()
     store: str | None = None
     source: str | None = None
 
@@ -242,6 +248,8 @@ def parse(settings: Mapping[str, Any]) -> Experiment:
         experiment = Experiment.model_validate(dict(settings))
     except ValidationError as error:
         raise InputError("\n".join(_explain(e) for e in _innermost(error.errors()))) from error
+    for name in experiment.analyses:
+        find_module("mimic_reg.analyses", name)
     for grid in experiment.grids:
         _check_names(grid)
         _check_training({**experiment.training, **grid.training})
@@ -287,6 +295,10 @@ def _check_names(grid: Grid) -> None:
         for name in given:
             if name not in known:
                 raise InputError(f"There is no {kind} {name!r}. {suggest(name, known)}")
+    for probe in grid.probes:
+        if not is_probe(probe.name):
+            known = {name for name in module_names("mimic_reg.regularisers") if is_probe(name)}
+            raise InputError(f"There is no probe {probe.name!r}. {suggest(probe.name, known)}")
     families = {p.name for p in (CONFIGS / "regularisers").iterdir() if p.is_dir()}
     for family in grid.families.values():
         if family not in families:
@@ -473,7 +485,11 @@ class Planned:
     def folder_name(self, data: str, code: str) -> str:
         """A run folder's name: for people first, unique by the identity that ends it."""
         trial = self.trial
-        methods = "+".join(r.name for r in trial.regularisers if r.name not in ("none", _STOPPING))
+        methods = "+".join(
+            r.name
+            for r in trial.regularisers
+            if r.name not in ("none", _STOPPING) and not is_probe(r.name)
+        )
         return (
             f"{trial.task}-{trial.model.name}-{methods or 'none'}-{100 * trial.supervision:g}"
             f"-seed{trial.seed}-{self.identity(data, code)}"
@@ -503,6 +519,7 @@ def _resolve(combination: Combination, experiment: Experiment) -> Planned:
     common = _yaml(CONFIGS / "tasks" / f"{task}.yaml")
     entries = [e.entry() for e in _entries(grid, combination.model, combination.method)]
     method = [_with(entry, combination.searched) for entry in entries]
+    method += [probe.entry() for probe in grid.probes]
     method += [
         entry for entry in common.get("regularisers", []) if grid.stopping or _STOPPING not in entry
     ]

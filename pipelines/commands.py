@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from mimic_reg.cli import err, out
-from mimic_reg.console import progress, table
+from mimic_reg.console import err, out, progress, table
 from mimic_reg.errors import InputError, MimicRegError
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ from prefect import flow, tags, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from mimic_reg.analyses import analyse_all, save
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation import figures as fg
 from mimic_reg.evaluation import tables as tb
-from mimic_reg.evaluation.report import REPORT, draw, write_report
+from mimic_reg.evaluation.drawn import draw
+from mimic_reg.evaluation.report import REPORT, write_report
 from mimic_reg.evaluation.results import Results, collect
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.storage import Store
@@ -104,7 +105,10 @@ def write(
     }
     results = collect([result.run_folder(t) for t in result.trials], errors)
     stores = [Store.open(result.store)]
-    drawn = draw(results, stores)
+    analyses = analyse_all(result.configuration.get("analyses", ()), results)
+    analysed = [d for analysis in analyses for d in analysis.drawn]
+    names = {d.name for d in analysed}  # these take the place of the report's own
+    drawn = [d for d in draw(results, stores) if d.name not in names]
     report = write_report(
         results,
         out / REPORT,
@@ -116,8 +120,9 @@ def write(
         ),
         commands=commands,
         drawn=drawn,
+        analyses=analyses,
     )
-    figures = [fg.save(d.figure, out / FIGURES / f"{d.name}.png") for d in drawn]
+    figures = save([*drawn, *analysed], out / FIGURES)
     return report, results, _write_tables(results, out / TABLES), figures
 
 

@@ -37,7 +37,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from mimic_reg.config import Trial, resolve
+from mimic_reg.config import Trial, is_probe, resolve
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import HISTORY
 from mimic_reg.errors import InputError, MimicRegError
@@ -190,8 +190,8 @@ def read_run(folder: Path, method: str | None = None) -> RunFolder:
 
 def method_of(trial: Trial) -> str:
     """What the methods of a trial are called together: 'none', 'itps', 'dropout + itps'."""
-    names = [r.name for r in trial.regularisers if r.name not in _STOPPING_METHODS]
-    return " + ".join(name for name in names if name != "none") or "none"
+    names = [r.name for r in trial.regularisers if r.name not in ("none", *_STOPPING_METHODS)]
+    return " + ".join(name for name in names if not is_probe(name)) or "none"
 
 
 def log_trial(

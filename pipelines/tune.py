@@ -19,6 +19,7 @@ from prefect.client.schemas.objects import State
 from pydantic import Field
 
 from mimic_reg import experiments
+from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.evaluation.scores import improves
 from mimic_reg.experiments import Experiment, parse
@@ -221,7 +222,7 @@ def _write(
 ) -> Path:
     """The winner as a file for configs/regularisers or `--method`."""
     settings = read_json(result.run_folder(winner) / TRIAL)["trial"]
-    own = [entry for entry in settings["regularisers"] if _STOPPING not in entry]
+    own = [e for e in settings["regularisers"] if _STOPPING not in e and not any(map(is_probe, e))]
     level = f"{100 * supervision:g} %"
     lines = [
         f"# {method} for {model}, {task} at {level} supervision: found by the search "

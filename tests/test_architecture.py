@@ -25,9 +25,10 @@ ROWS = [
     ("regularisers",),
     ("engine",),
     ("strategies",),
-    ("experiments",),
+    ("analyses",),
     ("experiments",),
     ("console",),
+    ("cli_analyse",),
     ("cli",),
 ]
 RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}

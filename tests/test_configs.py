@@ -14,7 +14,8 @@ LSTM_TABLES = ["table_09", "table_10", "table_11"]
 TRANSFORMER_TABLES = ["table_12", "table_13", "table_14"]
 IMAGE_TABLES = [f"table_0{number}" for number in range(3, 9)]
 CLINICAL = [*LSTM_TABLES, *TRANSFORMER_TABLES, "figure_06", "figure_07", "tune_lstm_itps", "demo"]
-IMAGES = [*IMAGE_TABLES, "table_07_stl10", "figure_04", "fashion_mnist", "itps_readings"]
+FIGURES_2_TO_4 = ["figure_02", "figure_03", "figure_04"]
+IMAGES = [*IMAGE_TABLES, "table_07_stl10", *FIGURES_2_TO_4, "fashion_mnist", "itps_readings"]
 LATER = ["table_15"]
 OF_THE_PAPER = ["none", "dropout", "guided_dropout", "l2", "data_gradient", "jacobian"]
 OF_THE_PAPER += ["spectral_dropout", "itps", "itps_spectral_dropout"]
@@ -75,6 +76,11 @@ def test_clinical_tables_are_a_task_each_at_all_levels(names, model):
     ]
     assert {g.models for g in grids} == {(model,)}
     assert {g.supervision for g in grids} == {(0.25, 0.5, 0.75, 1.0)}
+
+
+def test_figures_2_to_4_share_their_trials():
+    grids = [load(name).grids for name in FIGURES_2_TO_4]
+    assert grids[0] == grids[1] == grids[2]
 
 
 def test_the_demonstration_is_what_the_main_job_promises():

@@ -104,6 +104,7 @@ def reference(method, samples):
         max_epochs=EPOCHS,
         generator=STREAMS.stochastic(torch.device("cpu")),
         record=lambda name, value: None,
+        train=train,
     )
     return Loop(model(), method, fit, batches, validate)
 

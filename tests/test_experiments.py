@@ -45,6 +45,9 @@ def labels(experiment):
         ({"search": {"l2.tau": [1]}}, "no method of its grid has 'l2.tau'"),
         ({"search": {"tau": [1]}}, "write component.option"),
         ({"search": {"itps.tau": []}}, "no values for 'itps.tau'"),
+        ({"probes": ["hessian_prob"]}, "no probe 'hessian_prob'. Did you mean 'hessian_probe'"),
+        ({"probes": ["dropout"]}, "no probe 'dropout'. Allowed: hessian_probe"),
+        ({"probes": [{"hessian_probe": {"each": 2}}]}, "no option 'each'"),
         ({"strategy": "reptil"}, "no strategy 'reptil'. Did you mean 'reptile'"),
         ({"data": "cifar"}, "cifar10"),
     ],
@@ -52,6 +55,21 @@ def labels(experiment):
 def test_what_is_unknown_or_wrong_is_refused_by_name(changes, message):
     with pytest.raises(InputError, match=message):
         grid(**changes)
+
+
+def test_an_unknown_analysis_is_refused_by_name():
+    with pytest.raises(InputError, match=r"no 'hesian' in analyses\. Did you mean 'hessian'"):
+        parse({"name": "x", "title": "X", "grids": [GRID], "analyses": ["hesian"]})
+
+
+def test_probes_join_every_method_and_name_none():
+    planned = plan(grid(methods=["none", "itps"], probes=[{"hessian_probe": {"every": 5}}]))
+    assert [p.label for p in planned] == ["none", "itps"]
+    for p in planned:
+        names = [r.name for r in p.trial.regularisers]
+        assert names[-2:] == ["hessian_probe", "early_stopping"]
+        assert p.trial.regularisers[-2].options["every"] == 5
+        assert "probe" not in p.folder_name("data", "code")
 
 
 def test_one_mistake_gives_one_line():

@@ -33,8 +33,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
         temporary.replace(path)
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """The state in a file; its tensors are on the CPU.
+def load_state(path: Path, part: str | None = None) -> dict[str, Any]:
+    """The state in a file, or only the part of that name; its tensors are on the CPU.
 
     Raises:
         InputError: the file is not a checkpoint of this program.
@@ -42,13 +42,17 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             tree = (file.metadata() or {}).get(_TREE)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = [n for n in file.keys() if part is None or n.startswith(f"{part}/")]  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, FileNotFoundError) as error:
         raise InputError(f"{path} cannot be read as a checkpoint: {error}.") from error
     if tree is None:
         raise InputError(f"{path} holds tensors but no state: another program wrote it.")
-    state: dict[str, Any] = _restore(json.loads(tree), tensors)
-    return state
+    kind, items = json.loads(tree)
+    if part is not None:
+        items = [item for item in items if item[0] == part]
+    state: dict[str, Any] = _restore([kind, items], tensors)
+    return state if part is None else state[part]
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

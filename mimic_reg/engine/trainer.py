@@ -89,6 +89,7 @@ class Trainer:
             max_epochs=training.max_epochs,
             generator=streams.stochastic(self.device),
             record=self.recorder.record,
+            train=train,
         )
         self.model = method.prepare(model.to(self.device), self.fit).to(self.device)
         self.optimizer = method.optimizer(make_optimizer(self.model, training), self.fit)

@@ -60,6 +60,15 @@ def summarise(scores: Sequence[float]) -> Summary:
     return Summary(len(values), float(values.mean()) if len(values) else math.nan, sd)
 
 
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of a mean (t distribution); None below two values or without variance."""
+    found = summarise(values)
+    if not found.sd:
+        return None
+    half = float(stats.t.ppf(1 - LEVEL / 2, found.n - 1)) * found.sd / math.sqrt(found.n)
+    return found.mean - half, found.mean + half
+
+
 def paired(method: Mapping[int, float], baseline: Mapping[int, float]) -> Comparison:
     """Compare scores by seed; seeds that only one of them has are left out.
 
@@ -79,8 +88,7 @@ def paired(method: Mapping[int, float], baseline: Mapping[int, float]) -> Compar
     sd = float(differences.std(ddof=1))
     if sd <= 1e-12 * abs(mean):
         return Comparison(n, mean, reason="every difference is the same: no variance")
-    half = float(stats.t.ppf(1 - LEVEL / 2, n - 1)) * sd / math.sqrt(n)
-    result = Comparison(n, mean, (mean - half, mean + half), mean / sd)
+    result = Comparison(n, mean, interval(differences.tolist()), mean / sd)
     if n < MIN_PAIRS:
         return replace(result, reason=f"fewer than {MIN_PAIRS} pairs")
     test = stats.ttest_1samp(differences, 0.0)

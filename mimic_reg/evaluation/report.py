@@ -6,7 +6,7 @@ is escaped where it becomes HTML (`tag`), so a name from a configuration cannot 
 
 import html
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,37 +14,24 @@ from string import Template
 from typing import Any
 
 import yaml
-from matplotlib.figure import Figure
 
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation import figures as fg
 from mimic_reg.evaluation import tables as tb
+from mimic_reg.evaluation.drawing import inline_svg
+from mimic_reg.evaluation.drawn import Analysis, Drawn, draw
+from mimic_reg.evaluation.markup import Html, details, grid, join, section, soft, tag
 from mimic_reg.evaluation.results import (
     Results,
     TrialResult,
     find_stores,
     format_option,
-    method_order,
 )
 from mimic_reg.evaluation.scores import Score
 from mimic_reg.evaluation.tables import ScoreTable
 from mimic_reg.storage import Store, read_json
 
 REPORT = "report.html"
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure of the report.
-
-    name:    unique, a file name without its suffix
-    section: "supervision", "selection", "training" or "curves"
-    """
-
-    name: str
-    section: str
-    caption: str
-    figure: Figure
 
 
 def write_report(
@@ -57,6 +44,7 @@ def write_report(
     configuration: str | Mapping[str, Any] | None = None,
     commands: Sequence[str] = (),
     drawn: Sequence[Drawn] | None = None,
+    analyses: Sequence[Analysis] = (),
 ) -> Path:
     """Write the report of a set of trials; where it was written.
 
@@ -67,6 +55,7 @@ def write_report(
     configuration: what was asked for, as YAML or plain settings; None: the trials' settings
     commands:  what to type to get the same
     drawn:     the figures, if `draw` has made them already
+    analyses:  what else was looked into
 
     Raises:
         InputError: `out` is another kind of file.
@@ -75,7 +64,8 @@ def write_report(
     if path.is_dir() or (not out.is_dir() and out.is_file() and out.suffix != ".html"):
         raise InputError(f"{out} is neither an HTML file nor a folder; name one of these.")
     stores = find_stores(results) if stores is None else stores
-    given = _Given(results, stores, _is_simulated(stores, simulated), configuration, commands)
+    is_simulated = _is_simulated(stores, simulated)
+    given = _Given(results, stores, is_simulated, configuration, commands, analyses)
     figures = draw(results, stores) if drawn is None else drawn
     body = join(_header(given, title), _main(given, figures), _footer(given))
     resource = files("mimic_reg.evaluation") / "resources" / REPORT
@@ -85,168 +75,6 @@ def write_report(
     temporary.write_text(page.substitute(title=html.escape(title), body=body), "utf-8")
     temporary.replace(path)
     return path
-
-
-def draw(results: Results, stores: Sequence[Store] = ()) -> list[Drawn]:
-    """All figures of a report; curves of predictions only where a store has the labels."""
-    drawn: list[Drawn] = []
-    look = fg.styles(method_order(results.trials))
-    for task, model in results.settings():
-        trials = results.of(task, model)
-        table = tb.score_table(results, task, model, trials[0].selected_by)
-        where = f"{tb.format_task(task)}, {model}"
-        name = f"{task}_{_file_name(model)}"
-        if any(table.by_seed(level) for level in table.levels):
-            caption = f"{where}: {_supervision_caption(table)}"
-            figure = fg.supervision_figure(table, look)
-            drawn.append(Drawn(f"{name}_supervision", "supervision", caption, figure))
-        selection = fg.selection_figure(trials)
-        if selection:
-            caption = (
-                f"{where}: parameters that ITPS has selected at least once (solid) and selects at "
-                "the end of the epoch (dashed). One line a seed."
-            )
-            drawn.append(Drawn(f"{name}_selected", "selection", caption, selection))
-        for level in _outer(table.levels):
-            drawn += _draw_level(trials, level, where, f"{name}_{100 * level:g}", stores, look)
-    return drawn
-
-
-def _supervision_caption(table: ScoreTable) -> str:
-    score = f"{table.split} {tb.format_score_name(table.score)}"
-    if len(table.levels) == 1:
-        return f"{score} of every seed (faint), mean and standard deviation."
-    return f"mean {score} over seeds; bands: ± 1 standard deviation."
-
-
-def _draw_level(
-    trials: Sequence[TrialResult],
-    level: float,
-    where: str,
-    name: str,
-    stores: Sequence[Store],
-    look: fg.Look,
-) -> list[Drawn]:
-    """Training curves of a level, and the curves of its predictions."""
-    at = f"{where} at {tb.format_level(level)} supervision"
-    caption = f"{at}: means over seeds, up to the epoch that every seed reached."
-    drawn = [
-        Drawn(f"{name}_training", "training", caption, fg.training_figure(trials, level, look)),
-    ]
-    predictions = _predictions(trials, level, stores)
-    pooled = (
-        " All labels pooled."
-        if any(p.y.shape[1] > 1 for v in predictions.values() for p in v)
-        else ""
-    )
-    kinds: dict[str, tuple[Callable[..., Figure | None], str]] = {
-        "roc": (fg.roc_figure, "ROC curves on the test samples, averaged over seeds."),
-        "calibration": (
-            fg.calibration_figure,
-            "calibration on the test samples: up to ten bins of equally many predictions.",
-        ),
-    }
-    for kind, (function, text) in kinds.items():
-        figure = function(predictions, look)
-        if figure:
-            drawn.append(Drawn(f"{name}_{kind}", "curves", f"{at}: {text}{pooled}", figure))
-    return drawn
-
-
-def _predictions(
-    trials: Sequence[TrialResult], level: float, stores: Sequence[Store]
-) -> dict[str, list[fg.Predictions]]:
-    """Method → the test predictions of its trials; where they are gone, the trial is left out."""
-    by_fingerprint = {store.manifest["fingerprint"]: store for store in stores}
-    found: dict[str, list[fg.Predictions]] = {method: [] for method in method_order(trials)}
-    for trial in trials:
-        store = by_fingerprint.get(trial.fingerprint)
-        if store and trial.supervision == level and fg.has_curves(trial.task):
-            try:
-                found[trial.method].append(fg.read_predictions(trial, store))
-            except InputError:  # predictions that are gone are no reason to have no report
-                continue
-    return found
-
-
-def _outer(levels: Sequence[float]) -> list[float]:
-    """The lowest and the highest level."""
-    return list(dict.fromkeys([levels[0], levels[-1]])) if levels else []
-
-
-def _file_name(text: str) -> str:
-    return "".join(c if c.isalnum() else "_" for c in text).strip("_")
-
-
-# --- HTML -----------------------------------------------------------------------------------------
-
-
-class Html(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
-
-
-def tag(name: str, *children: str, **attributes: str) -> Html:
-    """An element; children that are not `Html` are escaped. `class_="x"` gives class="x"."""
-    given = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{html.escape(value)}"'
-        for key, value in attributes.items()
-        if value
-    )
-    return Html(f"<{name}{given}>{join(*children)}</{name}>")
-
-
-def join(*children: str) -> Html:
-    """Children one after the other, escaped where they are not `Html`."""
-    return Html("".join(c if isinstance(c, Html) else html.escape(c) for c in children))
-
-
-def grid(
-    caption: str,
-    header: Sequence[str],
-    rows: Sequence[Sequence[str] | Html],
-    *,
-    left: Sequence[int] = (),
-    wrap: Sequence[int] = (),
-) -> Html:
-    """A table in a box that scrolls by itself; the first cell of a row is its heading.
-
-    rows: cells, or a whole row that is `Html` already
-    left, wrap: columns of names, and of longer texts that may take several lines; else numbers
-    """
-    kinds = ["wrap left" if i in wrap else "left" * (i in left) for i in range(len(header))]
-    columns = [
-        tag("th", cell, scope="col", class_="left" if kind else "")
-        for cell, kind in zip(header, kinds, strict=True)
-    ]
-    body = [row if isinstance(row, Html) else _row(row, kinds) for row in rows]
-    head = tag("thead", tag("tr", *columns))
-    table = tag("table", tag("caption", tag("span", caption)), head, tag("tbody", *body))
-    return tag("div", table, class_="scroll", tabindex="0", role="region", aria_label=caption)
-
-
-def _row(cells: Sequence[str], kinds: Sequence[str]) -> Html:
-    others = zip(cells[1:], kinds[1:], strict=True)
-    return tag(
-        "tr", tag("th", cells[0], scope="row"), *(tag("td", c, class_=kind) for c, kind in others)
-    )
-
-
-def _section(name: str, heading: str, *children: str) -> Html:
-    return tag("section", tag("h2", heading), *children, id=name)
-
-
-def _details(summary: str, *children: str) -> Html:
-    return tag("details", tag("summary", summary), *children)
-
-
-def _soft(text: str) -> Html:
-    return tag("p", text, class_="soft")
-
-
-def _items(texts: Iterable[str]) -> Html:
-    return tag("ul", *(tag("li", text) for text in texts))
 
 
 # --- the page -------------------------------------------------------------------------------------
@@ -261,6 +89,7 @@ class _Given:
     simulated: bool | None
     configuration: str | Mapping[str, Any] | None
     commands: Sequence[str]
+    analyses: Sequence[Analysis]
 
     @property
     def trials(self) -> tuple[TrialResult, ...]:
@@ -292,7 +121,7 @@ def _header(given: _Given, title: str) -> Html:
         tag("h1", title),
         tag("p", _lead(given), class_="lead"),
         *(tag("p", text, class_="warning") for text in warnings),
-        tag("nav", *(tag("a", text, href=f"#{name}") for name, text in _SECTIONS.items())),
+        tag("nav", *(tag("a", text, href=f"#{name}") for name, text in _sections(given).items())),
     )
 
 
@@ -301,10 +130,15 @@ _SECTIONS = {
     "supervision": "Scores by supervision",
     "tests": "Paired tests",
     "curves": "Curves",
+    "analyses": "Analyses",
     "cohort": "Cohort",
     "missing": "Without a result",
     "rests-on": "What this rests on",
 }
+
+
+def _sections(given: _Given) -> dict[str, str]:
+    return {n: text for n, text in _SECTIONS.items() if n != "analyses" or given.analyses}
 
 
 def _lead(given: _Given) -> str:
@@ -345,9 +179,10 @@ def _main(given: _Given, figures: Sequence[Drawn]) -> Html:
     tables = tb.main_tables(given.results)
     parts = [
         _answer(given, tables),
-        _section("supervision", "Scores by supervision", _figures(figures, "supervision")),
+        section("supervision", "Scores by supervision", _figures(figures, "supervision")),
         _tests(tables),
         _curves(given, figures),
+        *([_analyses(given.analyses)] if given.analyses else []),
         _cohort(given),
         _missing(given),
         _rests_on(given, tables),
@@ -360,18 +195,18 @@ def _main(given: _Given, figures: Sequence[Drawn]) -> Html:
 
 def _answer(given: _Given, tables: Sequence[ScoreTable]) -> Html:
     if not tables:
-        return _section("answer", "Answer", tag("p", "No trial is finished: there is none yet."))
+        return section("answer", "Answer", tag("p", "No trial is finished: there is none yet."))
     parts: list[str] = []
     for table in tables:
         parts.append(tag("h3", tb.title(table)))
         parts.append(_verdicts(table))
         parts.append(_score_grid(table, given))
-    parts.append(_soft(_how_to_read(tables)))
+    parts.append(soft(_how_to_read(tables)))
     others = [t for t in tb.score_tables(given.results) if t.score not in {m.score for m in tables}]
     if others:
         grids = [join(tag("h3", tb.title(t)), _score_grid(t, given)) for t in others]
-        parts.append(_details("All other scores", *grids))
-    return _section("answer", "Answer", *parts)
+        parts.append(details("All other scores", *grids))
+    return section("answer", "Answer", *parts)
 
 
 def _verdicts(table: ScoreTable) -> Html:
@@ -405,7 +240,7 @@ def _score_grid(table: ScoreTable, given: _Given) -> Html:
         text += f"; n = {_count(common, 'seed')} {'a cell' if common > 1 else '(no sd)'}"
     if table.lower_is_better:
         text += "; lower is better"
-    note = "" if table.has_paper else _soft("The paper's figures for this table: not at hand.")
+    note = "" if table.has_paper else soft("The paper's figures for this table: not at hand.")
     return join(grid(f"{text}.", header, rows), note)
 
 
@@ -455,7 +290,7 @@ def _total(cell: tb.Cell) -> int:
 
 def _tests(tables: Sequence[ScoreTable]) -> Html:
     parts: list[str] = [
-        _soft(
+        soft(
             "Difference: method minus baseline, paired by seed (equal initial weights, batches and "
             "training samples), with its 95 % interval. d: Cohen's effect size of the differences. "
             "p: two-sided paired t-test, Holm-corrected over the baselines of one method at one "
@@ -468,7 +303,7 @@ def _tests(tables: Sequence[ScoreTable]) -> Html:
             parts += [tag("h3", tb.title(table)), *_test_grids(table, found)]
     if len(parts) == 1:
         parts = [tag("p", "No table has two methods: there is nothing to compare.")]
-    return _section("tests", "Paired tests", *parts)
+    return section("tests", "Paired tests", *parts)
 
 
 def _test_grids(table: ScoreTable, found: Sequence[tb.Compared]) -> list[Html]:
@@ -476,7 +311,7 @@ def _test_grids(table: ScoreTable, found: Sequence[tb.Compared]) -> list[Html]:
     if not table.focus:
         return [_full_grid(table, found)]
     grids = [_focus_grid(table, method, found) for method in table.focus]
-    return [*grids, _details("All comparisons in full", _full_grid(table, found))]
+    return [*grids, details("All comparisons in full", _full_grid(table, found))]
 
 
 def _focus_grid(table: ScoreTable, method: str, found: Sequence[tb.Compared]) -> Html:
@@ -528,15 +363,15 @@ def _full_row(compared: tb.Compared, score: str) -> list[str]:
 # --- figures --------------------------------------------------------------------------------------
 
 
-def _figures(figures: Sequence[Drawn], section: str) -> Html:
-    chosen = [d for d in figures if d.section == section]
+def _figures(figures: Sequence[Drawn], wanted: str) -> Html:
+    chosen = [d for d in figures if d.section == wanted]
     if not chosen:
         return tag("p", "There is nothing to draw.")
     return tag("div", *map(_figure, chosen), class_="figures")
 
 
 def _figure(drawn: Drawn) -> Html:
-    svg = fg.inline_svg(drawn.figure, drawn.name)
+    svg = inline_svg(drawn.figure, drawn.name)
     described = svg.replace(
         "<svg ", f'<svg role="img" aria-label="{html.escape(drawn.caption)}" ', 1
     )
@@ -550,7 +385,7 @@ def _curves(given: _Given, figures: Sequence[Drawn]) -> Html:
     parts += [tag("h3", "Training"), _figures(figures, "training")]
     if any(fg.has_curves(t.task) for t in given.trials):
         parts += [tag("h3", "ROC and calibration"), _prediction_curves(given, figures)]
-    return _section("curves", "Curves", *parts)
+    return section("curves", "Curves", *parts)
 
 
 def _prediction_curves(given: _Given, figures: Sequence[Drawn]) -> Html:
@@ -563,6 +398,21 @@ def _prediction_curves(given: _Given, figures: Sequence[Drawn]) -> Html:
         f"Not drawn: below {fg.MIN_COUNT} test samples of either class, or in a bin, a curve would "
         "show single patients; or the predictions are gone.",
     )
+
+
+# --- analyses -------------------------------------------------------------------------------------
+
+
+def _analyses(analyses: Sequence[Analysis]) -> Html:
+    parts: list[str] = []
+    for analysis in analyses:
+        parts.append(tag("h3", analysis.title))
+        if analysis.drawn:
+            parts.append(_figures(analysis.drawn, "analysis"))
+        for where, rows in analysis.tables.items():
+            parts.append(grid(f"{analysis.title}: {where}.", analysis.columns, rows))
+        parts.append(soft(analysis.note))
+    return section("analyses", "Analyses", *parts)
 
 
 # --- cohort ---------------------------------------------------------------------------------------
@@ -586,7 +436,7 @@ def _cohort(given: _Given) -> Html:
         parts.append(grid("Samples of the tasks.", header, rows, left=(1,)))
     if not parts:
         parts = [tag("p", "The store is not at hand, so its cohort flow is not shown.")]
-    return _section("cohort", "Cohort", *parts)
+    return section("cohort", "Cohort", *parts)
 
 
 def _sample_rows(samples: Mapping[str, Any]) -> list[list[str]]:
@@ -634,7 +484,7 @@ def _missing(given: _Given) -> Html:
         parts.append(grid("Undefined scores.", ["score", "why"], undefined, wrap=(1,)))
     else:
         parts.append(tag("p", "Every score is defined."))
-    return _section("missing", "Without a result", *parts)
+    return section("missing", "Without a result", *parts)
 
 
 def _undefined(trials: Sequence[TrialResult]) -> list[tuple[str, str]]:
@@ -663,11 +513,11 @@ def _undefined(trials: Sequence[TrialResult]) -> list[tuple[str, str]]:
 def _rests_on(given: _Given, tables: Sequence[ScoreTable]) -> Html:
     parts = [_facts(given), tag("h3", "How to get the same"), _reproduce(given)]
     if given.trials:
-        parts.append(_details("Methods and their options", _options(given.trials)))
-        parts.append(_details("Every trial, with bootstrap intervals", *_trials(given, tables)))
-        parts.append(_details("Configuration", tag("pre", _configuration(given))))
-    parts.append(_details("The paper's figures that stand beside nothing", _unplaced()))
-    return _section("rests-on", "What this rests on", *parts)
+        parts.append(details("Methods and their options", _options(given.trials)))
+        parts.append(details("Every trial, with bootstrap intervals", *_trials(given, tables)))
+        parts.append(details("Configuration", tag("pre", _configuration(given))))
+    parts.append(details("The paper's figures that stand beside nothing", _unplaced()))
+    return section("rests-on", "What this rests on", *parts)
 
 
 def _facts(given: _Given) -> Html:

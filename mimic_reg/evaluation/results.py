@@ -1,8 +1,9 @@
 """What trials came to, read from their run folders: settings, scores, history; never a patient.
 
 A method is named by its list of regularisers, in the list's order: "spectral_dropout + itps".
-Early stopping is left out where every trial of a task has it. Options are shown only where two
-methods, or two models, would bear the same name: "itps (tau=0.05)" beside "itps (tau=0.15)".
+Probes are left out, and early stopping where every trial of a task has it. Options are shown only
+where two methods, or two models, would bear the same name: "itps (tau=0.05)" beside
+"itps (tau=0.15)".
 """
 
 import json
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import Score
 from mimic_reg.storage import Store, read_json
@@ -301,7 +303,8 @@ def _stopped_always(trials: Iterable[TrialResult]) -> dict[str, set[str]]:
 
 def _shorten(names: Sequence[str], stopped_always: bool) -> tuple[str, ...]:
     idle = {BASELINE, _STOPPING} if stopped_always else {BASELINE}
-    return tuple(name for name in names if name not in idle) or (BASELINE,)
+    acting = (name for name in names if name not in idle and not is_probe(name))
+    return tuple(acting) or (BASELINE,)
 
 
 def _named_model(trial: TrialResult) -> _Named:
@@ -314,6 +317,7 @@ def _named_method(trial: TrialResult) -> _Named:
         f"{name}.{option}": value
         for entry in trial.settings["regularisers"]
         for name, given in entry.items()
+        if not is_probe(name)
         for option, value in given.items()
     }
     options |= {f"training.{name}": value for name, value in trial.settings["training"].items()}

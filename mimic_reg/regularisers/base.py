@@ -40,7 +40,7 @@ from torch.optim import Optimizer
 
 from mimic_reg.errors import InputError
 from mimic_reg.models.base import Model
-from mimic_reg.samples import Batch
+from mimic_reg.samples import Batch, Samples
 from mimic_reg.tasks.base import Target
 
 __all__ = [
@@ -75,6 +75,8 @@ class Fit:
     epoch_steps, max_epochs: the planned length of the fit
     generator:       the method's own random stream, on the model's device
     record:          (name, value): remembers a number, or a tensor of one, for the history
+    train:           the training samples, for what looks at more than a step's batch; None where
+                     the loop has none to show
     epoch:           0-based, of the epoch under way
     step:            optimiser steps done since the fit began
     score:           the latest validation score, larger is better; None before the first
@@ -90,6 +92,7 @@ class Fit:
     max_epochs: int
     generator: torch.Generator
     record: Callable[[str, float | Tensor], None]
+    train: Samples | None = None
     epoch: int = 0
     step: int = 0
     score: float | None = None

@@ -19,12 +19,14 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from mimic_reg import __version__, models, regularisers, tasks
 from mimic_reg.config import Trial, resolve
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, Trainer
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import Score, score
+from mimic_reg.models.base import Model
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.samples import Samples, load, num_outputs
 from mimic_reg.seeds import Streams
@@ -107,6 +109,41 @@ def evaluate(
     Raises:
         InputError: `run` holds no trained model, or the store is not the one it was trained on.
     """
+    trial, opened = _reopen(run, store)
+    with locked(run):
+        where = torch.device(device or default_device())
+        trainer, samples = _prepare(trial, opened, run, progress or Silent(), where)
+        return _evaluate(trainer, samples, tasks.get(trial.task), run)
+
+
+def trained(
+    run: Path, *, store: Path | None = None, device: str | None = None
+) -> tuple[Model, Samples]:
+    """A run's best model, and the training samples of its supervision level.
+
+    store: where the cohort store is now, if it was moved
+
+    Raises:
+        InputError: `run` holds no trained model, or the store is not the one it was trained on.
+    """
+    trial, opened = _reopen(run, store)
+    with locked(run):
+        where = torch.device(device or default_device())
+        trainer, _ = _prepare(trial, opened, run, Silent(), where)
+        trainer.load_best()
+        return trainer.model, trainer.train
+
+
+def initial_parameters(trial: Trial, num_outputs: int) -> dict[str, Tensor]:
+    """The trainable parameters with which a fit of this trial starts, by name.
+
+    Those that a method adds to the model are not among them.
+    """
+    model = _initial_model(trial, num_outputs)
+    return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def _reopen(run: Path, store: Path | None) -> tuple[Trial, Store]:
     if not (run / TRIAL).is_file() or not (run / BEST).is_file():
         raise InputError(f"{run} holds no trained model. Train one with `mimic-reg train`.")
     description = read_json(run / TRIAL)
@@ -116,11 +153,7 @@ def evaluate(
             f"{opened.folder} is not the store that {run} was trained on: their fingerprints "
             "differ. Name the right one with --store."
         )
-    trial = resolve(description["trial"])
-    with locked(run):
-        where = torch.device(device or default_device())
-        trainer, samples = _prepare(trial, opened, run, progress or Silent(), where)
-        return _evaluate(trainer, samples, tasks.get(trial.task), run)
+    return resolve(description["trial"]), opened
 
 
 def default_device() -> str:
@@ -228,24 +261,27 @@ def _prepare(
     task = tasks.get(trial.task)
     samples = load(store, task, normalizer=trial.training.normalizer, device=device)
     kept = _supervised(trial, store, task, samples["train"])
-    _check_labels(task, {**samples, "train": kept}, num_outputs(store, task))
-    streams = Streams(trial.seed, task.name)
-    ((name, settings),) = trial.model.entry().items()
     outputs = num_outputs(store, task)
-    model = models.create(name, outputs, generator=streams.init(), **settings)
+    _check_labels(task, {**samples, "train": kept}, outputs)
     trainer = Trainer(
-        model,
+        _initial_model(trial, outputs),
         regularisers.compose([r.entry() for r in trial.regularisers]),
         kept,
         samples["val"],
         num_outputs=outputs,
         selected_by=task.score,
         training=trial.training,
-        streams=streams,
+        streams=Streams(trial.seed, task.name),
         folder=out,
         progress=progress,
     )
     return trainer, samples
+
+
+def _initial_model(trial: Trial, num_outputs: int) -> Model:
+    ((name, settings),) = trial.model.entry().items()
+    generator = Streams(trial.seed, trial.task).init()
+    return models.create(name, num_outputs, generator=generator, **settings)
 
 
 def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Samples:

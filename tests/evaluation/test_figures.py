@@ -1,4 +1,5 @@
 import re
+from dataclasses import asdict
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -8,10 +9,13 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from mimic_reg.errors import InputError
+from mimic_reg.evaluation import analysis_figures as af
+from mimic_reg.evaluation import drawing as dr
 from mimic_reg.evaluation import figures as fg
 from mimic_reg.evaluation.results import collect
+from mimic_reg.evaluation.scores import Score
 from mimic_reg.evaluation.tables import main_tables
-from mimic_reg.storage import Store
+from mimic_reg.storage import Store, read_json, write_json
 from tests.evaluation.runs import settings, write_run, write_sweep
 from tests.stores import write_store
 
@@ -32,7 +36,7 @@ def results(store, tmp_path_factory):
 
 def test_a_figure_leaves_matplotlib_as_it_was(results):
     before = dict(mpl.rcParams)
-    fg.svg(fg.supervision_figure(main_tables(results)[0]))
+    dr.svg(fg.supervision_figure(main_tables(results)[0]))
     assert dict(mpl.rcParams) == before
 
 
@@ -53,12 +57,23 @@ def test_one_level_shows_every_seed(tmp_path):
     assert sum(len(line.get_xdata()) == 4 for line in ax.lines) == 6
 
 
+def test_a_method_without_a_score_is_called_undefined(tmp_path):
+    write_sweep(tmp_path, levels=(0.25,), seeds=range(2), methods=("none", "itps"))
+    nothing = Score(None, reason="one class only")
+    for path in tmp_path.glob("*-none-*/scores.json"):
+        content = read_json(path)
+        content["scores"]["test"]["auroc"] = asdict(nothing)
+        write_json(path, content)
+    figure = fg.supervision_figure(main_tables(collect([tmp_path]))[0])
+    assert "undefined" in dr.svg(figure).decode()
+
+
 def test_selected_parameters_are_drawn_for_itps_only(results):
-    figure = fg.selection_figure(results.trials)
+    figure = af.selection_figure(results.trials)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["itps"]
     drawn = [line for line in figure.axes[0].lines if len(line.get_xdata())]
     assert len(drawn) == 2 * 2 * 2  # levels, seeds, ever and now
-    assert fg.selection_figure([t for t in results.trials if not t.in_focus]) is None
+    assert af.selection_figure([t for t in results.trials if not t.in_focus]) is None
 
 
 def test_training_means_go_as_far_as_all_seeds_do(results):
@@ -158,24 +173,24 @@ def test_trials_are_pooled_with_ten_samples_of_each():
 
 def test_styles_are_distinct_and_the_baseline_is_plain():
     names = ["none", *(f"m{i}" for i in range(17))]
-    drawn = fg.styles(names)
-    assert drawn["none"].color == fg.PLAIN
+    drawn = dr.styles(names)
+    assert drawn["none"].color == dr.PLAIN
     assert len({(s.color, str(s.dashes)) for s in drawn.values()}) == 18
 
 
 def test_files_are_the_same_each_time(results, tmp_path):
     table = main_tables(results)[0]
     for name in ("a.png", "a.svg"):
-        one = fg.save(fg.supervision_figure(table), tmp_path / "1" / name).read_bytes()
-        two = fg.save(fg.supervision_figure(table), tmp_path / "2" / name).read_bytes()
+        one = dr.save(fg.supervision_figure(table), tmp_path / "1" / name).read_bytes()
+        two = dr.save(fg.supervision_figure(table), tmp_path / "2" / name).read_bytes()
         assert one == two
     assert (tmp_path / "1" / "a.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError, match=r"\.pdf"):
-        fg.save(fg.supervision_figure(table), tmp_path / "a.pdf")
+        dr.save(fg.supervision_figure(table), tmp_path / "a.pdf")
 
 
 def test_inline_svg_is_transparent_with_ids_of_its_own(results):
-    text = fg.inline_svg(fg.supervision_figure(main_tables(results)[0]), "one")
+    text = dr.inline_svg(fg.supervision_figure(main_tables(results)[0]), "one")
     root = ElementTree.fromstring(text)
     assert root.tag == "svg"
     assert "width" not in root.attrib
@@ -191,5 +206,5 @@ def test_inline_svg_is_transparent_with_ids_of_its_own(results):
 def test_names_are_text_not_mathematics_or_markup(tmp_path):
     trial = settings(({"odd_$x^2$<i>": {}},))
     write_run(tmp_path / "1", trial, {"validation": {"auroc": 0.7}, "test": {"auroc": 0.7}})
-    text = fg.inline_svg(fg.supervision_figure(main_tables(collect([tmp_path]))[0]), "x")
+    text = dr.inline_svg(fg.supervision_figure(main_tables(collect([tmp_path]))[0]), "x")
     assert "odd_$x^2$&lt;i&gt;" in text

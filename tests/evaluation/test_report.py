@@ -5,7 +5,9 @@ import polars as pl
 import pytest
 
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation.report import Html, draw, join, tag, write_report
+from mimic_reg.evaluation.drawn import draw
+from mimic_reg.evaluation.markup import Html, join, tag
+from mimic_reg.evaluation.report import write_report
 from mimic_reg.evaluation.results import collect
 from mimic_reg.evaluation.scores import Score
 from mimic_reg.storage import Store, file_hash, read_json, write_json

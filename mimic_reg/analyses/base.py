@@ -1,0 +1,93 @@
+"""What the analyses share: groups of trials that one figure shows, and a trial's parameters."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from mimic_reg.config import resolve
+from mimic_reg.engine.checkpoint import load_state
+from mimic_reg.engine.trainer import BEST
+from mimic_reg.errors import InputError
+from mimic_reg.evaluation import tables as tb
+from mimic_reg.evaluation.drawing import Style, styles
+from mimic_reg.evaluation.drawn import file_name, outer
+from mimic_reg.evaluation.results import Results, TrialResult, method_order
+from mimic_reg.strategies.single import initial_parameters
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trials that stand in one figure.
+
+    trials: of one task and model; or those at one supervision level, `level`, in words
+    where:  task and model in words, for captions; name: for files
+    look:   how methods are drawn, the same for all groups
+    """
+
+    trials: tuple[TrialResult, ...]
+    where: str
+    name: str
+    look: dict[str, Style]
+    level: str = "all"
+
+    def by_method(self) -> dict[str, list[TrialResult]]:
+        """The trials of each method, in the order of tables."""
+        order = method_order(self.trials)
+        return {m: [t for t in self.trials if t.method == m] for m in order}
+
+    @property
+    def at(self) -> str:
+        """Where, and at which level."""
+        return f"{self.where} at {self.level} supervision"
+
+
+def groups(results: Results, trials: Sequence[TrialResult] | None = None) -> Iterator[Group]:
+    """A group for each task and model.
+
+    trials: those to look at; None: all
+    """
+    chosen = results.trials if trials is None else trials
+    look = styles(method_order(results.trials))
+    for task, model in results.settings():
+        found = tuple(t for t in chosen if (t.task, t.model) == (task, model))
+        if found:
+            where = f"{tb.format_task(task)}, {model}"
+            yield Group(found, where, f"{task}_{file_name(model)}", look)
+
+
+def level_groups(results: Results, trials: Sequence[TrialResult]) -> Iterator[Group]:
+    """A group for each task and model at its lowest and at its highest supervision level."""
+    for group in groups(results, trials):
+        for level in outer(sorted({t.supervision for t in group.trials})):
+            found = tuple(t for t in group.trials if t.supervision == level)
+            name = f"{group.name}_{100 * level:g}"
+            yield Group(found, group.where, name, group.look, tb.format_level(level))
+
+
+def start_and_best(trial: TrialResult) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The trainable parameters with which the fit started, made anew, and those of the best epoch.
+
+    Raises:
+        InputError: the checkpoint is gone, or is not of this trial's model.
+    """
+    path = trial.folder / BEST
+    if not path.is_file():
+        raise InputError(f"{trial.name} has no {BEST}: its parameters are not known any more.")
+    state = load_state(path, "model")
+    if "head.weight" not in state:
+        raise InputError(f"{path} is not the checkpoint of a model with one head.")
+    start = initial_parameters(resolve(trial.settings), len(state["head.weight"]))
+    for name, parameter in start.items():
+        if name not in state or state[name].shape != parameter.shape:
+            raise InputError(f"{path} is not the checkpoint of a {trial.model}: see its {name}.")
+    return start, {name: state[name] for name in start}
+
+
+def mean_sd(values: Sequence[float], form: str) -> str:
+    """Mean ± standard deviation, for tables."""
+    mean = format(float(np.mean(values)), form)
+    if len(values) < 2:
+        return mean
+    return f"{mean} ± {format(float(np.std(values, ddof=1)), form)}"
