@@ -1,0 +1,173 @@
+"""Figures of the Fashion-MNIST runs: a JSON file, two tables in Markdown, one figure.
+
+    mimic-reg run --source DIR --out WORK --config configs/experiments/itps_readings.yaml
+    mimic-reg run --source DIR --out WORK --config configs/experiments/fashion_mnist.yaml
+    python benchmarks/fashion_mnist.py WORK
+
+It reads all finished runs of the work folder that are of the DNN on Fashion-MNIST. What it writes
+lies in benchmarks/results; itps_readings.md there is the study that the figures belong to.
+"""
+
+import argparse
+import json
+import statistics
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy import stats
+
+RESULTS = Path(__file__).parent / "results"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """One finished run, as far as the study needs it."""
+    if not (folder / "done.json").is_file():
+        return None
+    description = json.loads((folder / "trial.json").read_text("utf-8"))
+    trial, scores = description["trial"], json.loads((folder / "scores.json").read_text("utf-8"))
+    if trial["task"] != "image_classification" or "dnn" not in trial["model"]:
+        return None
+    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text("utf-8").splitlines()]
+    epochs = [row for row in rows if row["event"] == "epoch"]
+    best = epochs[scores["best_epoch"]]
+    test = scores["scores"]["test"]["accuracy"]
+    return {
+        "reading": label(trial),
+        "supervision": trial["supervision"],
+        "seed": trial["seed"],
+        "test": test["value"],
+        "interval": [test["low"], test["high"]],
+        "validation": scores["scores"]["validation"]["accuracy"]["value"],
+        "best_epoch": scores["best_epoch"],
+        "epochs": len(epochs),
+        "selected_now": best.get("selected_now"),
+        "selected_ever": best.get("selected_ever"),
+        "curve": [row["validation"]["accuracy"] for row in epochs],
+        "selection": [row.get("selected_now") for row in epochs],
+        "seconds": sum(sum(v for k, v in e["cost"].items() if "seconds" in k) for e in epochs),
+        "code": description["versions"]["code"],
+    }
+
+
+def label(trial: dict[str, Any]) -> str:
+    """What the run is, in words: method and whatever is not the default."""
+    parts, patience = [], None
+    for entry in trial["regularisers"]:
+        ((name, options),) = entry.items()
+        if name == "early_stopping":
+            patience = options["patience"]
+        elif name == "itps":
+            words = [f"tau {options['tau']:g}"]
+            words += [options["mode"]] if options["mode"] != "grad" else []
+            words += ["latched"] if options["latch"] else []
+            parts.append(f"ITPS ({', '.join(words)})")
+        elif name == "norm_penalty":
+            parts.append("L2")
+        else:
+            parts.append(name.replace("_", " "))
+    settings = {
+        "pixels 0 to 255": trial["training"]["normalizer"] == "raw",
+        "pixels standardised": trial["training"]["normalizer"] == "fitted",
+        f"{trial['model']['dnn']['init']} initial weights": trial["model"]["dnn"]["init"]
+        != "glorot",
+        f"patience {patience}": patience != 10,
+    }
+    return "; ".join([" + ".join(parts), *(text for text, there in settings.items() if there)])
+
+
+def table(runs: list[dict[str, Any]], level: float) -> str:
+    """Markdown: mean and deviation over seeds, beside the paired difference from no method."""
+    groups: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    for run in runs:
+        if run["supervision"] == level:
+            groups[run["reading"]][run["seed"]] = run
+    lines = [
+        "| reading | seeds | test accuracy, % | minus no method, 95 % interval | best epoch | "
+        "selected then, of 1,494,154 |",
+        "|-|-|-|-|-|-|",
+    ]
+    for name, of_seed in sorted(groups.items(), key=lambda g: -mean(g[1], "test")):
+        baseline = groups.get(baseline_of(name), {})
+        shared = sorted(of_seed.keys() & baseline.keys())
+        differences = [100 * (of_seed[s]["test"] - baseline[s]["test"]) for s in shared]
+        selected = [r["selected_now"] for r in of_seed.values() if r["selected_now"] is not None]
+        lines.append(
+            f"| {name} | {len(of_seed)} | {spread([100 * r['test'] for r in of_seed.values()])} | "
+            f"{interval(differences) if baseline_of(name) != name else ''} | "
+            f"{mean(of_seed, 'best_epoch'):.0f} | "
+            f"{f'{np.mean(selected):,.0f}' if selected else ''} |"
+        )
+    return "\n".join(lines)
+
+
+def baseline_of(name: str) -> str:
+    """The same run without a method."""
+    _, semicolon, settings = name.partition(";")
+    return f"none{semicolon}{settings}"
+
+
+def mean(of_seed: dict[int, dict[str, Any]], key: str) -> float:
+    """Over seeds."""
+    return statistics.fmean(run[key] for run in of_seed.values())
+
+
+def spread(values: list[float]) -> str:
+    """Mean and deviation over seeds."""
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2f}{deviation}"
+
+
+def interval(differences: list[float]) -> str:
+    """Mean of paired differences and its t interval."""
+    if not differences:
+        return ""
+    center = statistics.fmean(differences)
+    if len(differences) < 3:
+        return f"{center:+.2f} (too few seeds)"
+    half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
+    return f"{center:+.2f} ({center - half:+.2f} to {center + half:+.2f})"
+
+
+def figure(runs: list[dict[str, Any]], path: Path) -> None:
+    """Validation accuracy and selection against epochs, a quarter of the data, seed 0."""
+    shown = (
+        *("none", "dropout", "ITPS (tau 0.25)", "ITPS (tau 0.25, update, latched)"),
+        *("ITPS (tau 0.05)", "ITPS (tau 0.01)"),
+    )
+    first = {r["reading"]: r for r in runs if r["supervision"] == 0.25 and r["seed"] == 0}
+    drawn, (scores, counts) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for colour, name in zip(COLOURS, shown, strict=True):
+        if name not in first:
+            continue
+        epochs = np.arange(1, first[name]["epochs"] + 1)
+        scores.plot(epochs, [100 * v for v in first[name]["curve"]], color=colour, label=name)
+        if first[name]["selected_now"] is not None:
+            counts.plot(epochs, first[name]["selection"], color=colour, label=name)
+    scores.set(xlabel="epoch", ylabel="validation accuracy, %", ylim=(80, None))
+    counts.set(xlabel="epoch", ylabel="parameters selected", yscale="log")
+    counts.axhline(1_494_154, color="0.6", linewidth=0.8)
+    counts.annotate("all", (1, 1_494_154), va="bottom", color="0.4")
+    scores.legend(frameon=False, fontsize=8)
+    drawn.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Read, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("work", type=Path, nargs="+", help="work folders")
+    folders = sorted(f for work in parser.parse_args().work for f in (work / "runs").iterdir())
+    runs = [run for folder in folders if (run := read(folder))]
+    for level in sorted({run["supervision"] for run in runs}):
+        print(f"\n{100 * level:g} % of the training images\n\n{table(runs, level)}")
+    figure(runs, RESULTS / "itps_readings.png")
+    kept = [{k: v for k, v in r.items() if k not in ("curve", "selection")} for r in runs]
+    text = json.dumps({"runs": kept}, indent=1)
+    (RESULTS / "fashion_mnist.json").write_text(text + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
