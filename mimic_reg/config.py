@@ -12,7 +12,7 @@ import inspect
 import json
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
     model_serializer,
@@ -184,13 +185,45 @@ class Training(_Settings):
     by_length: bool = False
 
 
+class Together(_Settings):
+    """What a trial is a part of, where several tasks are trained together.
+
+    strategy: how; its module, with its options
+    tasks:    all of them, in the order in which they are trained
+    fit:      the identity of the fit's settings; those of the other tasks count
+    """
+
+    strategy: Component
+    tasks: tuple[str, ...]
+    fit: str
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _list(cls, given: Any) -> Any:
+        return tuple(given) if isinstance(given, list) else given
+
+
+class Start(_Settings):
+    """How a trial on few samples starts: transfer from a trained trunk, or not.
+
+    trunk:       what the trunk was trained on and how, for people; null: it starts as ever
+    fingerprint: a hash of its weights
+    """
+
+    trunk: str | None = None
+    fingerprint: str | None = None
+
+
 class Trial(_Settings):
-    """One fully specified fit.
+    """One fully specified fit, or one task's part in a fit of several.
 
     supervision:      fraction of the training samples, nested between levels
     supervision_unit: what is kept or left out as a whole
     seed:             the pair's number: trials that differ only in their regularisers share initial
                       weights and batches
+    together:         the fit of several tasks that this is a part of
+    num_samples:      training samples to keep, instead of a fraction; nested, too
+    start:            from a trained trunk, or expressly not
     """
 
     task: str
@@ -200,6 +233,14 @@ class Trial(_Settings):
     supervision_unit: Literal["sample", "subject"] = "sample"
     seed: int = Field(default=0, ge=0)
     training: Training = Training()
+    together: Together | None = None
+    num_samples: int | None = Field(default=None, ge=1)
+    start: Start | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_used(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unused = {n for n in ("together", "num_samples", "start") if getattr(self, n) is None}
+        return {name: value for name, value in content(self).items() if name not in unused}
 
     @field_validator("regularisers", mode="before")
     @classmethod
@@ -208,12 +249,117 @@ class Trial(_Settings):
 
     def id(self, data: str) -> str:
         """The trial's identity on the data with this fingerprint; stable over machines."""
-        text = json.dumps({"trial": self.model_dump(mode="json"), "data": data}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _identity(self, data)
 
     def to_yaml(self) -> str:
         """The resolved configuration, for reading; `resolve(load_yaml(…))` gives it back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+_SAME = ("model", "supervision", "supervision_unit", "seed")  # in all parts of a fit
+_SAME_TRAINING = ("optimizer", "learning_rate", "max_epochs")
+
+
+class MultiTrial(_Settings):
+    """One fully specified fit of several tasks, which share a trunk.
+
+    strategy: how they are trained together; its module, with its options
+    trials:   a task each; they differ in what belongs to a task: batch size, normaliser, patience
+    """
+
+    strategy: Component
+    trials: tuple[Trial, ...] = Field(min_length=1)
+
+    @field_validator("trials", mode="before")
+    @classmethod
+    def _list(cls, given: Any) -> Any:
+        return tuple(given) if isinstance(given, list) else given
+
+    @model_validator(mode="after")
+    def _are_one_fit(self) -> "MultiTrial":
+        tasks = self.tasks
+        if repeated := [task for task in tasks if tasks.count(task) > 1]:
+            raise ValueError(f"the task {repeated[0]!r} is given twice")
+        first = self.trials[0]
+        for trial in self.trials[1:]:
+            for one, other, names in (
+                (first, trial, _SAME),
+                (first.training, trial.training, _SAME_TRAINING),
+            ):
+                for name in names:
+                    if getattr(one, name) != getattr(other, name):
+                        raise ValueError(
+                            f"the tasks of a fit have one {name}, but {first.task} has "
+                            f"{_said(getattr(one, name))} and {trial.task} "
+                            f"{_said(getattr(other, name))}"
+                        )
+            if (theirs := _names(trial)) != _names(first):
+                raise ValueError(
+                    f"the tasks of a fit have the same methods, but {first.task} has "
+                    f"{_names(first)} and {trial.task} {theirs}"
+                )
+        return self
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks, in the order in which they are trained."""
+        return tuple(trial.task for trial in self.trials)
+
+    @property
+    def task(self) -> str:
+        """All tasks as one name, for people."""
+        return " + ".join(self.tasks)
+
+    @property
+    def model(self) -> Component:
+        """The model whose trunk is shared."""
+        return self.trials[0].model
+
+    @property
+    def regularisers(self) -> tuple[Component, ...]:
+        """The methods of the first task; those of others differ in their patience, say."""
+        return self.trials[0].regularisers
+
+    @property
+    def supervision(self) -> float:
+        """The level of every task."""
+        return self.trials[0].supervision
+
+    @property
+    def seed(self) -> int:
+        """The seed of every task."""
+        return self.trials[0].seed
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs at the most."""
+        return self.trials[0].training.max_epochs
+
+    def id(self, data: str) -> str:
+        """The fit's identity on the data with this fingerprint; stable over machines."""
+        return _identity(self, data)
+
+    def parts(self) -> tuple[Trial, ...]:
+        """The trial of every task, as part of this fit."""
+        together = Together(strategy=self.strategy, tasks=self.tasks, fit=self.id(""))
+        return tuple(trial.model_copy(update={"together": together}) for trial in self.trials)
+
+    def to_yaml(self) -> str:
+        """The resolved configuration, for reading; `resolve_multi(load_yaml(…))` takes it."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _identity(settings: Trial | MultiTrial, data: str) -> str:
+    text = json.dumps({"trial": settings.model_dump(mode="json"), "data": data}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _names(trial: Trial) -> list[str]:
+    return [method.name for method in trial.regularisers]
+
+
+def _said(value: Any) -> str:
+    return str(value.entry() if isinstance(value, Component) else value)
 
 
 def resolve(settings: Mapping[str, Any]) -> Trial:
@@ -231,6 +377,51 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     model = _resolve("mimic_reg.models", "Model", trial.model, skip=("n_outputs", "generator"))
     methods = [_resolve("mimic_reg.regularisers", "Regulariser", r) for r in trial.regularisers]
     return trial.model_copy(update={"model": model, "regularisers": tuple(methods)})
+
+
+def resolve_multi(settings: Mapping[str, Any]) -> MultiTrial:
+    """A fit of several tasks from plain settings: a strategy, and a trial for each task.
+
+    Raises:
+        InputError: see `resolve`; the trials differ in what they share; an unknown strategy.
+    """
+    content = dict(settings)
+    if isinstance(content.get("trials"), Sequence):
+        content["trials"] = tuple(resolve(_plain_trial(trial)) for trial in content["trials"])
+    try:
+        multi = MultiTrial.model_validate(content)
+    except ValidationError as error:
+        raise InputError("\n".join(_explain(e, MultiTrial) for e in error.errors())) from error
+    allowed = strategies()
+    if multi.strategy.name not in allowed:
+        raise InputError(
+            f"There is no strategy {multi.strategy.name!r} for several tasks. "
+            f"{suggest(multi.strategy.name, allowed)}"
+        )
+    strategy = _resolve("mimic_reg.strategies", "Strategy", multi.strategy)
+    num_tasks = len(multi.trials)
+    built = find_module("mimic_reg.strategies", strategy.name).build(**strategy.options)
+    trials = tuple(
+        trial.model_copy(
+            update={
+                "training": trial.training.model_copy(
+                    update={"epoch_steps": built.epoch_steps(num_tasks)}
+                )
+            }
+        )
+        for trial in multi.trials
+    )
+    return multi.model_copy(update={"strategy": strategy, "trials": trials})
+
+
+def strategies() -> list[str]:
+    """The strategies for several tasks: the modules of that package that have a `build`."""
+    package = "mimic_reg.strategies"
+    return [n for n in module_names(package) if hasattr(find_module(package, n), "build")]
+
+
+def _plain_trial(trial: Any) -> dict[str, Any]:
+    return trial.model_dump() if isinstance(trial, Trial) else dict(trial)
 
 
 def _resolve(package: str, kind: str, component: Component, skip: Iterable[str] = ()) -> Component:
@@ -317,11 +508,13 @@ def _places(kind: str, folder: str) -> dict[str, Path]:
     return {**places, **{path.stem: path for path in own}}
 
 
-def _explain(error: ErrorDetails) -> str:
+def _explain(error: ErrorDetails, kind: type[_Settings] = Trial) -> str:
+    if not error["loc"]:  # about the whole
+        return f"These settings cannot be: {error['msg'].removeprefix('Value error, ')}."
     *parents, name = error["loc"]
     where = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
-        fields = Training.model_fields if parents else Trial.model_fields
+        fields = Training.model_fields if parents else kind.model_fields
         return f"There is no setting {where!r}. {suggest(str(name), fields)}"
     if error["type"] == "missing":
         return f"The setting {where!r} is missing."

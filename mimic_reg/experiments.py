@@ -30,6 +30,7 @@ from pydantic_core import ErrorDetails
 from mimic_reg.config import (
     CONFIGS,
     Component,
+    MultiTrial,
     Training,
     Trial,
     find_module,
@@ -37,6 +38,8 @@ from mimic_reg.config import (
     load_yaml,
     module_names,
     resolve,
+    resolve_multi,
+    strategies,
     suggest,
 )
 from mimic_reg.errors import InputError, MimicRegError
@@ -51,7 +54,6 @@ IMAGE_TASK = "image_classification"
 PLANNED: Mapping[str, tuple[str, ...]] = {
     "tasks": (),
     "models": (),
-    "strategies": ("joint", "reptile"),
 }
 
 # What decides the result of a trial, beside its settings and data: rooms and files of the package.
@@ -61,6 +63,7 @@ _DECIDING = (
     *("evaluation/scores.py", "evaluation/bootstrap.py"),
 )
 
+SINGLE = "single"  # the strategy of a trial a task
 _STOPPING = "early_stopping"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -82,6 +85,7 @@ class _Frozen(BaseModel):
 
 Model = str | Component
 Method = str | tuple[Component, ...]
+Strategy = str | Component
 
 
 class Grid(_Frozen):
@@ -92,11 +96,13 @@ class Grid(_Frozen):
     methods:   names of YAML files in configs/regularisers; or components, alone or in a list
     families:  model → the folder of configs/regularisers with its methods, if not the model's name
     search:    component.option → values
-    strategy:  single: a trial a task; joint, reptile: one fit of all tasks
+    strategy:  single: a trial a task; joint, reptile: one fit of all tasks, which share the trunk;
+               or such a strategy with its options, as {reptile: {inner_steps: 5}}
     data:      the set of images to train on, `images` for any; null: a cohort store
     stopping:  with the early stopping of the tasks' YAML, if it has one
     probes:    what measures every fit without changing it, as {hessian_probe: {every: 10}}
     training:  replaces what tasks and experiment say
+    training_of: task → what replaces that for one of them
     """
 
     tasks: tuple[str, ...] = Field(min_length=1)
@@ -107,11 +113,17 @@ class Grid(_Frozen):
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     families: dict[str, str] = Field(default_factory=dict)
     search: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
-    strategy: str = "single"
+    strategy: Strategy = SINGLE
     data: Literal["cifar10", "fashion_mnist", "stl10", "images"] | None = None
     stopping: bool = True
     probes: tuple[Component, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict)
+    training_of: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @property
+    def together(self) -> bool:
+        """Whether its tasks are trained in one fit."""
+        return _name(self.strategy) != SINGLE
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -252,7 +264,8 @@ def parse(settings: Mapping[str, Any]) -> Experiment:
         find_module("mimic_reg.analyses", name)
     for grid in experiment.grids:
         _check_names(grid)
-        _check_training({**experiment.training, **grid.training})
+        for given in (experiment.training, grid.training, *grid.training_of.values()):
+            _check_training(given, grid)
     combinations(experiment)
     if not needs(experiment):
         plan(experiment)
@@ -289,7 +302,8 @@ def _check_names(grid: Grid) -> None:
     allowed = {
         "task": (grid.tasks, _known("tasks")),
         "model": ((*map(_name, grid.models), *grid.families), _known("models")),
-        "strategy": ((grid.strategy,), _known("strategies")),
+        "strategy": ((_name(grid.strategy),), {SINGLE, *strategies()}),
+        "task of this grid": (tuple(grid.training_of), set(grid.tasks)),
     }
     for kind, (given, known) in allowed.items():
         for name in given:
@@ -305,8 +319,8 @@ def _check_names(grid: Grid) -> None:
             raise InputError(f"There is no family {family!r}. {suggest(family, families)}")
 
 
-def _name(model: Model) -> str:
-    return model if isinstance(model, str) else model.name
+def _name(given: Model | Strategy) -> str:
+    return given if isinstance(given, str) else given.name
 
 
 def _known(kind: str) -> set[str]:
@@ -315,7 +329,13 @@ def _known(kind: str) -> set[str]:
     return files | set(module_names(f"mimic_reg.{kind}")) | set(PLANNED[kind])
 
 
-def _check_training(given: Mapping[str, Any]) -> None:
+def _check_training(given: Mapping[str, Any], grid: Grid) -> None:
+    if grid.together and "epoch_steps" in given:
+        raise InputError(
+            f"The strategy {_name(grid.strategy)} has epochs of its own: write "
+            f"strategy: {{{_name(grid.strategy)}: {{epoch_iterations: …}}}} instead of "
+            "'training.epoch_steps'."
+        )
     for name in given:
         if name not in Training.model_fields:
             raise InputError(
@@ -388,8 +408,8 @@ def combinations(experiment: Experiment) -> list[Combination]:
 
 
 def _combinations(grid: Grid) -> Iterator[Combination]:
-    together = grid.strategy != "single"
-    tasks = [grid.tasks] if together else [(name,) for name in grid.tasks]
+    tasks = [grid.tasks] if grid.together else [(name,) for name in grid.tasks]
+    prefix = f"{_name(grid.strategy)}: " if grid.together else ""
     unused = set(grid.search)
     for task, model, method in itertools.product(tasks, grid.models, grid.methods):
         present = {e.name for e in _entries(grid, model, method)}
@@ -397,7 +417,7 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
         unused -= set(keys)
         for values in itertools.product(*(grid.search[key] for key in keys)):
             searched = dict(zip(keys, values, strict=True))
-            label = _label(method, searched)
+            label = prefix + _label(method, searched)
             for level, seed in itertools.product(grid.supervision, grid.seeds):
                 yield Combination(grid, task, model, method, label, level, seed, searched)
     if unused:
@@ -437,8 +457,7 @@ def needs(experiment: Experiment) -> list[str]:
     """The modules that an experiment needs and this version does not have."""
     missing: dict[str, None] = {}
     for grid in experiment.grids:
-        wanted = [("strategies", grid.strategy)]
-        wanted += [("tasks", name) for name in grid.tasks]
+        wanted = [("tasks", name) for name in grid.tasks]
         wanted += [("models", next(iter(_settings(model)))) for model in grid.models]
         for kind, name in wanted:
             if name not in module_names(f"mimic_reg.{kind}"):
@@ -472,7 +491,7 @@ class Planned:
     method, searched: as the combination says, without and with the values of a search
     """
 
-    trial: Trial
+    trial: Trial | MultiTrial
     label: str
     method: str
     searched: Mapping[str, Any]
@@ -490,8 +509,11 @@ class Planned:
             for r in trial.regularisers
             if r.name not in ("none", _STOPPING) and not is_probe(r.name)
         )
+        what = trial.task
+        if isinstance(trial, MultiTrial):
+            what = f"{trial.strategy.name}-{'+'.join(trial.tasks)}"
         return (
-            f"{trial.task}-{trial.model.name}-{methods or 'none'}-{100 * trial.supervision:g}"
+            f"{what}-{trial.model.name}-{methods or 'none'}-{100 * trial.supervision:g}"
             f"-seed{trial.seed}-{self.identity(data, code)}"
         )
 
@@ -515,7 +537,23 @@ def plan(experiment: Experiment) -> list[Planned]:
 
 
 def _resolve(combination: Combination, experiment: Experiment) -> Planned:
-    grid, (task,) = combination.grid, combination.tasks
+    trials = [_trial(task, combination, experiment) for task in combination.tasks]
+    trial: Trial | MultiTrial = trials[0]
+    strategy = combination.grid.strategy
+    prefix = ""
+    if combination.grid.together:
+        trial = resolve_multi({"strategy": _plain_entry(strategy), "trials": trials})
+        prefix = f"{_name(strategy)}: "
+    plain = prefix + _label(combination.method, {})
+    return Planned(trial, combination.label, plain, combination.searched)
+
+
+def _plain_entry(strategy: Strategy) -> Any:
+    return strategy if isinstance(strategy, str) else strategy.entry()
+
+
+def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial:
+    grid = combination.grid
     common = _yaml(CONFIGS / "tasks" / f"{task}.yaml")
     entries = [e.entry() for e in _entries(grid, combination.model, combination.method)]
     method = [_with(entry, combination.searched) for entry in entries]
@@ -523,8 +561,13 @@ def _resolve(combination: Combination, experiment: Experiment) -> Planned:
     method += [
         entry for entry in common.get("regularisers", []) if grid.stopping or _STOPPING not in entry
     ]
-    training = {**common.get("training", {}), **experiment.training, **grid.training}
-    trial = resolve(
+    training = {
+        **common.get("training", {}),
+        **experiment.training,
+        **grid.training,
+        **grid.training_of.get(task, {}),
+    }
+    return resolve(
         {
             **common,
             "model": _settings(combination.model),
@@ -535,8 +578,6 @@ def _resolve(combination: Combination, experiment: Experiment) -> Planned:
             "training": training,
         }
     )
-    plain = _label(combination.method, {})
-    return Planned(trial, combination.label, plain, combination.searched)
 
 
 def _with(entry: Mapping[str, Mapping[str, Any]], searched: Mapping[str, Any]) -> dict[str, Any]:
@@ -636,8 +677,11 @@ def sizes(store: Store | None = None, images: str | None = None) -> dict[tuple[s
     }
 
 
-def estimate(trial: Trial, counts: Mapping[tuple[str, str], int]) -> Estimate:
-    """What a trial may cost."""
+def estimate(trial: Trial | MultiTrial, counts: Mapping[tuple[str, str], int]) -> Estimate:
+    """What a trial may cost; one of several tasks as much as they: joining them costs little."""
+    if isinstance(trial, MultiTrial):
+        parts = [estimate(part, counts) for part in trial.trials]
+        return Estimate(sum(p.steps for p in parts), math.fsum(p.seconds for p in parts))
     training = trial.training
     kept = counts.get((trial.task, "train"), 0) * trial.supervision
     epoch_steps = training.epoch_steps or math.ceil(kept / training.batch_size)
@@ -653,6 +697,8 @@ def estimate(trial: Trial, counts: Mapping[tuple[str, str], int]) -> Estimate:
     return Estimate(steps, train + scored * step / 32 * _SCORING)
 
 
-def total_seconds(trials: Iterable[Trial], counts: Mapping[tuple[str, str], int]) -> float:
+def total_seconds(
+    trials: Iterable[Trial | MultiTrial], counts: Mapping[tuple[str, str], int]
+) -> float:
     """What trials may cost one after the other, on one thread."""
     return math.fsum(estimate(trial, counts).seconds for trial in trials)

@@ -64,11 +64,11 @@ def conclude(
     if not done:
         raise InputError(f"No trial of {result.name!r} has a result: there is nothing to report.")
     registered = register.register_best(
-        [result.run_folder(t) for t in done],
+        [folder for t in done for folder in result.run_folders(t)],
         uri=uri,
         store=result.store,
         sweep=result.name,
-        methods={result.run_folder(t): t.label for t in done},
+        methods={folder: t.label for t in done for folder in result.run_folders(t)},
     )
     for model in registered:
         alias = "champion" if model.champion else "not champion"
@@ -100,10 +100,11 @@ def write(
     """
     out = out or result.folder
     errors = {
-        result.run_folder(t): t.error or f"{t.status}: start the sweep again to go on with it"
+        folder: t.error or f"{t.status}: start the sweep again to go on with it"
         for t in result.failed
+        for folder in result.run_folders(t)
     }
-    results = collect([result.run_folder(t) for t in result.trials], errors)
+    results = collect([f for t in result.trials for f in result.run_folders(t)], errors)
     stores = [Store.open(result.store)]
     analyses = analyse_all(result.configuration.get("analyses", ()), results)
     analysed = [d for analysis in analyses for d in analysis.drawn]

@@ -69,9 +69,7 @@ def execute(order: str) -> str:
 def _execute(order: Order) -> Ended:
     import torch
 
-    from mimic_reg.config import resolve
     from mimic_reg.storage import Store
-    from mimic_reg.strategies import single
 
     started = time.perf_counter()
     before = torch.get_num_threads()
@@ -84,14 +82,8 @@ def _execute(order: Order) -> Ended:
                 f"The store {order.store} was written anew since the sweep began. Start the sweep "
                 "again: it will be on the new data."
             )
-        outcome = single.train(
-            resolve(order.trial),
-            Path(order.store),
-            Path(order.folder),
-            progress=_Interruptible(),
-            device=order.device or _gpu(order.slot),
-        )
-        return Ended(status=outcome.status, seconds=time.perf_counter() - started)
+        status = _train(order)
+        return Ended(status=status, seconds=time.perf_counter() - started)
     except (MimicRegError, OSError) as error:
         seconds = time.perf_counter() - started
         again = isinstance(error, OSError)
@@ -101,6 +93,20 @@ def _execute(order: Order) -> Ended:
         return Ended(status="failed", seconds=seconds, error=_sentence(error) + _place(error))
     finally:
         torch.set_num_threads(before)
+
+
+def _train(order: Order) -> Literal["finished", "interrupted", "skipped"]:
+    """Train one task, or several together."""
+    from mimic_reg.config import resolve, resolve_multi
+    from mimic_reg.strategies import multitask, single
+
+    store, folder = Path(order.store), Path(order.folder)
+    device, progress = order.device or _gpu(order.slot), _Interruptible()
+    if "trials" in order.trial:
+        multi = resolve_multi(order.trial)
+        return multitask.train(multi, store, folder, progress=progress, device=device).status
+    trial = resolve(order.trial)
+    return single.train(trial, store, folder, progress=progress, device=device).status
 
 
 def _gpu(slot: int) -> str | None:

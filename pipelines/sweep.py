@@ -26,6 +26,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from mimic_reg import experiments
+from mimic_reg.config import MultiTrial
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import Experiment, Planned
 from mimic_reg.progress import Progress, Silent
@@ -44,8 +45,10 @@ Status = Literal["unfinished", "skipped", "finished", "failed", "interrupted"]
 class TrialStatus:
     """A trial of a sweep, and what became of it.
 
+    task:    its task; of a fit of several, all of them, which `tasks` names each
     method:  what the experiment calls its method; label: with the values of a search
-    folder:  of its run, in the work folder's runs/
+    folder:  of its run, in the work folder's runs/; a fit of several tasks has a run folder for
+             each in there
     status:  "skipped": it was finished before
     """
 
@@ -61,6 +64,7 @@ class TrialStatus:
     status: Status = "unfinished"
     seconds: float = 0.0
     error: str | None = None
+    tasks: tuple[str, ...] = ()
 
     @property
     def done(self) -> bool:
@@ -111,8 +115,13 @@ class SweepResult:
         return 1 if self.failed else 0
 
     def run_folder(self, trial: TrialStatus) -> Path:
-        """Where a trial's run is."""
+        """Where a trial's run is, or the fit of several tasks."""
         return Work(self.work).runs / trial.folder
+
+    def run_folders(self, trial: TrialStatus) -> list[Path]:
+        """The run folders of a trial: one for each task."""
+        folder = self.run_folder(trial)
+        return [folder / task for task in trial.tasks] or [folder]
 
     def write(self) -> None:
         """Write the status, for whoever reads it later."""
@@ -141,7 +150,9 @@ class SweepResult:
         if not path.is_file():
             raise InputError(f"{work} holds no sweep {name!r}. Start it with `mimic-reg sweep`.")
         content = read_json(path)
-        trials = tuple(TrialStatus(**t) for t in content.pop("trials"))
+        trials = tuple(
+            TrialStatus(**{**t, "tasks": tuple(t.get("tasks", ()))}) for t in content.pop("trials")
+        )
         store = Path(content.pop("store"))
         return cls(name=name, work=work, store=store, trials=trials, **content)
 
@@ -240,16 +251,20 @@ class Prepared:
             return f"FAILED: {trial.error}"
         if not trial.done:
             return trial.status
-        scored = read_json(self.result.run_folder(trial) / SCORES)
-        name = scored["selected_by"]
-        value = scored["scores"]["validation"][name]["value"]
-        return f"validation {name} {value:.4f}, {trial.seconds:,.0f} s"
+        found = []
+        for folder in self.result.run_folders(trial):
+            scored = read_json(folder / SCORES)
+            name = scored["selected_by"]
+            found.append(f"{name} {scored['scores']['validation'][name]['value']:.4f}")
+        return f"validation {', '.join(found)}, {trial.seconds:,.0f} s"
 
     def log(self, trial: TrialStatus) -> None:
         """Tell MLflow; where that fails, the run folder has all, and the next sweep tells."""
-        folder = self.result.run_folder(trial)
-        if not (folder / TRIAL).is_file():
-            return
+        for folder in self.result.run_folders(trial):
+            if (folder / TRIAL).is_file():
+                self._log(trial, folder)
+
+    def _log(self, trial: TrialStatus, folder: Path) -> None:
         error = None if trial.done else MimicRegError(trial.error or trial.status)
         try:
             tracking.log_trial(
@@ -326,6 +341,7 @@ def _status(identity: str, planned: Planned, data: str, code: str, work: Work) -
         method=planned.method,
         label=planned.label,
         searched=dict(planned.searched),
+        tasks=trial.tasks if isinstance(trial, MultiTrial) else (),
         supervision=trial.supervision,
         seed=trial.seed,
         status="skipped" if finished else "unfinished",
@@ -429,9 +445,8 @@ def dry_run(experiment: Experiment, store: Path | None = None) -> DryRun:
         grouped: dict[tuple[str, str, str, float], list[int]] = {}
         for c in experiments.combinations(experiment):
             name = " + ".join(c.tasks) if len(c.tasks) > 1 else c.tasks[0]
-            strategy = "" if c.grid.strategy == "single" else f"{c.grid.strategy}: "
             model = c.model if isinstance(c.model, str) else c.model.name
-            key = (name, model, strategy + c.label, float(c.supervision))
+            key = (name, model, c.label, float(c.supervision))
             grouped.setdefault(key, []).append(c.seed)
         lines = tuple(Line(*key, tuple(seeds), None, None) for key, seeds in grouped.items())
         num = sum(len(line.seeds) for line in lines)

@@ -189,9 +189,10 @@ def read_run(folder: Path, method: str | None = None) -> RunFolder:
 
 
 def method_of(trial: Trial) -> str:
-    """What the methods of a trial are called together: 'none', 'itps', 'dropout + itps'."""
+    """What the methods of a trial are called: 'none', 'dropout + itps', 'reptile: itps'."""
     names = [r.name for r in trial.regularisers if r.name not in ("none", *_STOPPING_METHODS)]
-    return " + ".join(name for name in names if not is_probe(name)) or "none"
+    strategy = f"{trial.together.strategy.name}: " if trial.together else ""
+    return strategy + (" + ".join(name for name in names if not is_probe(name)) or "none")
 
 
 def log_trial(
@@ -404,6 +405,7 @@ def _tags(run: RunFolder, sweep: str | None) -> dict[str, str]:
         "task": trial.task,
         "model": trial.model.name,
         "method": run.method,
+        "strategy": trial.together.strategy.name if trial.together else "single",
         "supervision": f"{trial.supervision:g}",
         "seed": str(trial.seed),
         "code_version": run.versions["code"] or f"mimic-reg {run.versions['mimic_reg']}",
@@ -412,6 +414,9 @@ def _tags(run: RunFolder, sweep: str | None) -> dict[str, str]:
         "device": run.device,
         "mlflow.source.name": PREFIX,
     }
+    if trial.together:
+        tags["fit"] = trial.together.fit
+        tags["fit_tasks"] = ", ".join(trial.together.tasks)
     tags |= {f"version.{n}": str(v) for n, v in run.versions.items() if n != "code"}
     if commit:
         tags["mlflow.source.git.commit"] = commit
@@ -479,6 +484,11 @@ def params(trial: Trial) -> dict[str, str]:
     settings = trial.model_dump(mode="json")
     model, methods = settings.pop("model"), settings.pop("regularisers")
     flat = dict(_flat(settings))
+    if together := settings.get("together"):
+        ((name, options),) = together["strategy"].items()
+        flat = {k: v for k, v in flat.items() if not k.startswith("together.")}
+        flat |= {"strategy": name, **dict(_flat(options, name))}
+        flat["tasks"] = ", ".join(together["tasks"])
     ((flat["model"], options),) = model.items()
     flat |= _flat(options, "model")
     names = [name for method in methods for name in method]

@@ -154,6 +154,11 @@ def check(experiment: Experiment) -> None:
             f"{experiment.title} has nothing to search. Give its grid a search, as "
             "search: {itps.tau: [0.05, 0.1, 0.15]}."
         )
+    if any(grid.search and grid.together for grid in experiment.grids):
+        raise InputError(
+            f"{experiment.title} searches where several tasks are trained together: which point "
+            "is best may differ from task to task. Compare the points with `mimic-reg sweep`."
+        )
 
 
 def choose(result: SweepResult) -> list[Choice]:

@@ -8,6 +8,7 @@ checkpoint, so a run cut off anywhere ends as the uninterrupted one, bit for bit
 import math
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -96,19 +97,27 @@ class Trainer:
         self._losses = _Losses(self.device)
         self._norms: list[Tensor] = []
         self._order: tuple[int, Tensor] | None = None
-        self._saved_at = self._recorded_at = time.perf_counter()
+        self._saved_at = time.perf_counter()
+        self._seconds = self._epoch_seconds = 0.0
 
     def run(self) -> Status:
         """Train from the last checkpoint, or from the start, to the end or to an interruption."""
         checkpoint = self.folder / CHECKPOINT
-        state = load_state(checkpoint) if checkpoint.exists() else None
-        self.recorder.open(state["recorder"] if state else None)
         try:
-            if state:
-                self.load_state_dict(state)
+            self.open(load_state(checkpoint) if checkpoint.exists() else None)
             return self._run()
         finally:
-            self.recorder.close()
+            self.close()
+
+    def open(self, state: dict[str, Any] | None) -> None:
+        """Begin, or continue from `state`: before steps are taken, also by others than `run`."""
+        self.recorder.open(state["recorder"] if state else None)
+        if state:
+            self.load_state_dict(state)
+
+    def close(self) -> None:
+        """Close the history."""
+        self.recorder.close()
 
     def _run(self) -> Status:
         fit = self.fit
@@ -127,23 +136,37 @@ class Trainer:
         """Run what is left of the epoch; False if it was interrupted."""
         fit = self.fit
         first, end = fit.epoch * fit.epoch_steps, (fit.epoch + 1) * fit.epoch_steps
-        if fit.step == first:
-            self.method.tick("epoch_start", fit)
-        self.model.train()
-        started = self._recorded_at = time.perf_counter()
+        self.begin_epoch(new=fit.step == first)
         while fit.step < end:
-            recording = (fit.step + 1) % RECORD_STEPS == 0 or fit.step + 1 == end
-            self._step(measuring=recording)
-            if recording:
-                self._record_steps()
+            self.step(last=fit.step + 1 == end)
             if self.interrupted:
                 return False
             if time.perf_counter() - self._saved_at > self.checkpoint_seconds:
                 self._save(CHECKPOINT)
-        self._end_epoch(time.perf_counter() - started)
+        self.end_epoch()
+        self._save(CHECKPOINT)
         return True
 
-    def _step(self, *, measuring: bool) -> None:
+    def begin_epoch(self, *, new: bool) -> None:
+        """Before the steps of an epoch; `new`: it had no step yet, so the methods are told."""
+        if new:
+            self.method.tick("epoch_start", self.fit)
+        self.model.train()
+        self._seconds = self._epoch_seconds = 0.0
+
+    def step(self, *, last: bool) -> None:
+        """One optimiser step; `last`: of the epoch, so the history learns of those before."""
+        started = time.perf_counter()
+        measuring = self.measuring(last=last)
+        self.update(self.objective(), measuring=measuring)
+        self.stepped(time.perf_counter() - started, measuring=measuring)
+
+    def measuring(self, *, last: bool) -> bool:
+        """Whether the history gets a row with the next step."""
+        return last or (self.fit.step + 1) % RECORD_STEPS == 0
+
+    def objective(self) -> Callable[[], Tensor]:
+        """The closure of the next step: it makes the gradients anew and returns the loss."""
         fit, method = self.fit, self.method
         batch = method.batch(self.train.gather(self._indices(fit.step)), fit)
         if "input_grad" in method.needs:
@@ -157,16 +180,31 @@ class Trainer:
                 step = Step(self.model, batch, logits, per_sample)
                 loss = method.loss(per_sample.mean(), step, fit)
                 loss.backward()  # type: ignore[no-untyped-call]
-            if measuring:
-                self._norms = [self._gradient_norm()]
             return loss.detach()
 
-        loss: Any = self.optimizer.step(closure)  # type: ignore[arg-type]  # a tensor will do
+        return closure
+
+    def update(self, closure: Callable[[], Tensor], *, measuring: bool) -> None:
+        """The optimiser's part of a step, with the gradients that `closure` makes or has made."""
+
+        def measured() -> Tensor:
+            loss = closure()
+            if measuring:
+                self._norms = [self._gradient_norm()]
+            return loss
+
+        loss: Any = self.optimizer.step(measured)  # type: ignore[arg-type]  # a tensor will do
         self._losses.add(loss)
         if measuring:
             self._norms.append(self._gradient_norm())
-        fit.step += 1
-        method.tick("step", fit)
+        self.fit.step += 1
+        self.method.tick("step", self.fit)
+
+    def stepped(self, seconds: float, *, measuring: bool) -> None:
+        """A step is done, after so many seconds."""
+        self._seconds += seconds
+        if measuring:
+            self._record_steps()
 
     def _indices(self, step: int) -> Tensor:
         """The samples of a step: it depends on nothing but the seed and the number of the step."""
@@ -188,9 +226,10 @@ class Trainer:
 
     def _record_steps(self) -> None:
         """Write a row about the steps since the last; the only place that waits for the device."""
+        started = time.perf_counter()
         mean, count = self._losses.take()
+        seconds = self._seconds + time.perf_counter() - started
         self._check_loss(mean)
-        now = time.perf_counter()
         raw, applied = self._norms
         self.recorder.write(
             "steps",
@@ -199,9 +238,10 @@ class Trainer:
             loss=mean,
             gradient_norm=raw,
             applied_gradient_norm=applied,
-            cost={"seconds_per_step": (now - self._recorded_at) / count},
+            cost={"seconds_per_step": seconds / count},
         )
-        self._recorded_at = now
+        self._epoch_seconds += seconds
+        self._seconds = 0.0
         self.progress.advance(count)
 
     def _check_loss(self, loss: float) -> None:
@@ -214,7 +254,8 @@ class Trainer:
                 "The checkpoint before is kept, and would lead here again."
             )
 
-    def _end_epoch(self, seconds: float) -> None:
+    def end_epoch(self) -> None:
+        """Validate, keep the best model, tell the methods and the history."""
         fit = self.fit
         started = time.perf_counter()
         scores = score(
@@ -240,7 +281,7 @@ class Trainer:
             best_epoch=self.best.epoch,
             stop_reason=fit.stop_reason,
             cost={
-                "training_seconds": seconds,
+                "training_seconds": self._epoch_seconds,
                 "validation_seconds": time.perf_counter() - started,
                 "peak_memory_bytes": peak_memory(self.device),
             },
@@ -250,7 +291,6 @@ class Trainer:
             f"epoch {fit.epoch}: validation {self.selected_by} {selecting.value:.4f}{best}"
         )
         fit.epoch += 1
-        self._save(CHECKPOINT)
 
     def predict(self, samples: Samples) -> np.ndarray:
         """(N, C) predictions of all samples, as the method evaluates the model."""
@@ -272,8 +312,16 @@ class Trainer:
         """Go back to the state of the best validation score."""
         self.load_state_dict(load_state(self.folder / BEST))
 
-    def _save(self, name: str) -> None:
+    def check_losses(self) -> None:
+        """Before a checkpoint is written.
+
+        Raises:
+            MimicRegError: the model has diverged.
+        """
         self._check_loss(self._losses.mean())
+
+    def _save(self, name: str) -> None:
+        self.check_losses()
         save_state(self.folder / name, self.state_dict())
         self._saved_at = time.perf_counter()
 
@@ -329,8 +377,9 @@ class _Losses:
         self._count = 0
         return mean, count
 
-    def take_epoch(self) -> float:
-        mean = self._epoch_sum / self._epoch_count
+    def take_epoch(self) -> float | None:
+        """None where the epoch had no step."""
+        mean = self._epoch_sum / self._epoch_count if self._epoch_count else None
         self._epoch_sum, self._epoch_count = 0.0, 0
         return mean
 

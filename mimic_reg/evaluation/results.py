@@ -1,9 +1,9 @@
 """What trials came to, read from their run folders: settings, scores, history; never a patient.
 
-A method is named by its list of regularisers, in the list's order: "spectral_dropout + itps".
-Probes are left out, and early stopping where every trial of a task has it. Options are shown only
-where two methods, or two models, would bear the same name: "itps (tau=0.05)" beside
-"itps (tau=0.15)".
+A method is named by its list of regularisers, in the list's order: "spectral_dropout + itps"; where
+several tasks were trained together, with the strategy: "reptile: itps" is ITPS-Reptile. Probes are
+left out, and early stopping where every trial of a task has it. Options are shown only where two
+methods, or two models, would bear the same name: "itps (tau=0.05)" beside "itps (tau=0.15)".
 """
 
 import json
@@ -23,6 +23,7 @@ TRIAL = "trial.json"
 SCORES = "scores.json"
 HISTORY = "history.jsonl"
 DONE = "done.json"
+FIT = "fit.json"  # in the folder of a fit of several tasks, which holds a run folder for each
 
 BASELINE = "none"
 FOCUS = "itps"  # the paper's own method: what is compared with everything else
@@ -37,6 +38,7 @@ class TrialResult:
     id:           the trial's identity (settings and data)
     model, method: labels, unique within the set of trials that was collected
     regularisers: the methods' names, in order
+    strategy:     how its task was trained with others; "" if alone
     settings:     the resolved settings
     fingerprint, store: of the data; where the store was then
     scores:       split → name → score with its interval, or undefined with the reason
@@ -51,6 +53,7 @@ class TrialResult:
     model: str
     method: str
     regularisers: tuple[str, ...]
+    strategy: str
     supervision: float
     seed: int
     settings: Mapping[str, Any]
@@ -163,8 +166,13 @@ def find_stores(results: Results) -> list[Store]:
 
 def method_order(trials: Iterable[TrialResult]) -> list[str]:
     """The methods as tables list them: the baseline, the others by name, ITPS and its kin last."""
-    keys = {t.method: (t.in_focus, t.regularisers != (BASELINE,), t.method) for t in trials}
+    keys = {t.method: _rank(t) for t in trials}
     return sorted(keys, key=keys.__getitem__)
+
+
+def _rank(trial: TrialResult) -> tuple[Any, ...]:
+    plain = trial.regularisers == (BASELINE,)
+    return trial.in_focus, not plain, bool(trial.strategy), trial.method
 
 
 def _run_folders(paths: Iterable[Path], known: Mapping[Path, str]) -> list[tuple[Path, str]]:
@@ -177,6 +185,8 @@ def _run_folders(paths: Iterable[Path], known: Mapping[Path, str]) -> list[tuple
         own = [] if inside and not (path / TRIAL).exists() else [path]
         for folder in own + inside:
             name = path.name if folder == path else str(folder.relative_to(path))
+            if folder == path and (folder.parent / FIT).exists():
+                name = f"{folder.parent.name}/{name}"
             folders.setdefault(folder.resolve(), (folder, name))
     return list(folders.values())
 
@@ -228,6 +238,7 @@ def _trial(
         model=model,
         method=" + ".join(names),
         regularisers=names,
+        strategy=_strategy(settings),
         supervision=float(settings["supervision"]),
         seed=int(settings["seed"]),
         settings=settings,
@@ -245,6 +256,15 @@ def _trial(
     )
 
 
+def _strategy(settings: Mapping[str, Any]) -> str:
+    """How several tasks were trained together; "" for a task alone."""
+    together = settings.get("together")
+    if together is None:
+        return ""
+    (name,) = together["strategy"]
+    return str(name)
+
+
 def _check_data(trials: Iterable[TrialResult]) -> None:
     seen: dict[str, TrialResult] = {}
     for trial in trials:
@@ -258,8 +278,7 @@ def _check_data(trials: Iterable[TrialResult]) -> None:
 
 
 def _place(trial: TrialResult) -> tuple[Any, ...]:
-    focus = (trial.in_focus, trial.regularisers != (BASELINE,), trial.method)
-    return trial.task, trial.model, *focus, trial.supervision, trial.seed
+    return trial.task, trial.model, *_rank(trial), trial.supervision, trial.seed
 
 
 # --- labels ---------------------------------------------------------------------------------------
@@ -322,8 +341,15 @@ def _named_method(trial: TrialResult) -> _Named:
     }
     options |= {f"training.{name}": value for name, value in trial.settings["training"].items()}
     options["supervision_unit"] = trial.settings["supervision_unit"]
+    name = " + ".join(trial.regularisers)
+    if trial.strategy:
+        name = f"{trial.strategy}: {name}"
+        together = trial.settings["together"]
+        of_strategy = together["strategy"][trial.strategy]
+        options |= {f"{trial.strategy}.{option}": value for option, value in of_strategy.items()}
+        options["tasks"] = together["tasks"]
     scope = trial.task, trial.model
-    return _Named(" + ".join(trial.regularisers), scope, trial.supervision, options)
+    return _Named(name, scope, trial.supervision, options)
 
 
 def _distinguish(items: Sequence[_Named]) -> list[str]:

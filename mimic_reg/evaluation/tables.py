@@ -194,7 +194,7 @@ def paper_figure(trial: TrialResult, score: str) -> PaperFigure | None:
         "task": trial.task,
         "model": model,
         "score": score,
-        "method": " + ".join(trial.regularisers),
+        "method": f"{trial.strategy}: " * bool(trial.strategy) + " + ".join(trial.regularisers),
         "supervision": trial.supervision,
     }
     for figure in paper()["figures"]:

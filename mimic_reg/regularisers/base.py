@@ -154,6 +154,13 @@ class Regulariser:
         """Change how the evaluated model predicts."""
         return predict
 
+    def share(self, other: "Regulariser") -> None:
+        """Hold in common with `other` what is kept for the parameters of the trunk.
+
+        Where tasks are trained together, each has methods of its own and a copy of the trunk.
+        Called after `optimizer`, and again after states were loaded, with the first task's method.
+        """
+
     def state_dict(self) -> dict[str, Any]:
         """What resuming needs beyond model and optimiser: tensors, numbers, texts, lists, dicts."""
         return {}
@@ -207,6 +214,12 @@ class Composite(Regulariser):
         for member in self.members:
             predict = member.predictor(predict, model)
         return predict
+
+    def share(self, other: Regulariser) -> None:
+        """Member with member, by position."""
+        assert isinstance(other, Composite), "methods of the same list"
+        for member, theirs in zip(self.members, other.members, strict=True):
+            member.share(theirs)
 
     def state_dict(self) -> dict[str, Any]:
         """The members' states by position."""

@@ -31,7 +31,7 @@ Memory: J, one tensor a parameter; with `track_ever` one byte more; in the modes
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar, Literal, final
 
@@ -48,6 +48,7 @@ from mimic_reg.regularisers.base import (
     Options,
     Regulariser,
     require,
+    trainable,
 )
 
 Mode = Literal["grad", "freeze", "update"]
@@ -221,6 +222,20 @@ class ITPSOptimizer(OptimizerWrapper):
         self.accounting()
         return [self._ever[p] for p in self.parameters()]
 
+    def share(self, other: "ITPSOptimizer", pairs: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Keep one J for both parameters of a pair (ours, theirs), and what was ever selected.
+
+        Both optimisers then update the same J, one after the other; theirs is the one that is kept.
+
+        Raises:
+            InputError: only one of the two tracks what was ever selected.
+        """
+        require(self.track_ever == other.track_ever, "itps", "track_ever must be shared", "one")
+        for ours, theirs in pairs:
+            self._J[ours] = other._account(theirs)
+            if self.track_ever:
+                self._ever[ours] = other._ever[theirs]
+
     def quantiles(self, q: Sequence[float] = QUANTILES) -> list[float]:
         """Quantiles of J over all parameters: each the nearest value below."""
         values = torch.cat([J.flatten() for J in self.accounting()]).sort().values
@@ -327,6 +342,12 @@ class ITPS(Regulariser):
             fit.started = False
         for share, value in zip(QUANTILES, self.wrapper.quantiles(), strict=True):
             fit.record(f"J/quantile_{share}", value)
+
+    def share(self, other: Regulariser) -> None:
+        """One J for the trunk, whichever task is trained: Algorithm 2 (ITPS-Reptile)."""
+        assert isinstance(other, ITPS), "methods of the same list"
+        pairs = zip(trainable(self.model.trunk), trainable(other.model.trunk), strict=True)
+        self.wrapper.share(other.wrapper, pairs)
 
     def _record_counts(self, name: str, selection: list[Tensor], fit: Fit) -> int:
         names: dict[Tensor, str] = {p: n for n, p in self.model.named_parameters()}

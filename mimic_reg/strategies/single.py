@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import polars as pl
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from mimic_reg import __version__, models, regularisers, tasks
-from mimic_reg.config import Trial, resolve
+from mimic_reg.config import MultiTrial, Trial, resolve
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, Trainer
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import Score, score
@@ -32,11 +32,13 @@ from mimic_reg.samples import Samples, load, num_outputs
 from mimic_reg.seeds import Streams
 from mimic_reg.splits import select
 from mimic_reg.storage import Store, locked, read_json, write_json
+from mimic_reg.strategies.trunk import Trunk, load_into
 from mimic_reg.tasks.base import Task
 
 TRIAL = "trial.json"
 SCORES = "scores.json"
 DONE = "done.json"
+FIT = "fit.json"  # in the folder of a fit of several tasks, which holds a run folder for each
 NUM_REPLICATES = 1000
 
 # the published split's label → our word, in file names and scores
@@ -63,10 +65,13 @@ def train(
     *,
     progress: Progress | None = None,
     device: str | None = None,
+    trunk: Trunk | None = None,
 ) -> Outcome:
     """Fit a trial in the folder `out`, or go on where it was cut off.
 
     The first Ctrl-C ends the running step, writes a checkpoint and returns "interrupted".
+
+    trunk: what the trial starts from, if it says so
 
     Raises:
         InputError: `out` holds another trial; the data cannot serve this one.
@@ -77,20 +82,20 @@ def train(
     trial = resolve(trial.model_dump())
     trial_id = trial.id(opened.manifest["fingerprint"])
     with locked(out):
-        if _is_done(out, trial_id):
+        if is_done(out, trial_id):
             progress.note(f"{out} holds this trial, finished; nothing to do.")
             return Outcome("skipped", trial_id, read_scores(out))
         where = torch.device(device or default_device())
-        _describe(out, trial, trial_id, opened, where)
-        trainer, samples = _prepare(trial, opened, out, progress, where)
+        describe(out, trial, trial_id, opened, where)
+        trainer, samples = prepare(trial, opened, out, progress, where, trunk)
         if (out / CHECKPOINT).exists():
             progress.note("Going on from the checkpoint.")
-        with _stopping(trainer):
+        with stopping(trainer):
             status = trainer.run()
         if status == "interrupted":
             progress.note("Interrupted: the checkpoint is written; the same command goes on.")
             return Outcome(status, trial_id, {})
-        scores = _evaluate(trainer, samples, tasks.get(trial.task), out)
+        scores = score_best(trainer, samples, tasks.get(trial.task), out)
         write_json(out / DONE, {"trial": trial_id})
         return Outcome(status, trial_id, scores)
 
@@ -112,8 +117,8 @@ def evaluate(
     trial, opened = _reopen(run, store)
     with locked(run):
         where = torch.device(device or default_device())
-        trainer, samples = _prepare(trial, opened, run, progress or Silent(), where)
-        return _evaluate(trainer, samples, tasks.get(trial.task), run)
+        trainer, samples = prepare(trial, opened, run, progress or Silent(), where)
+        return score_best(trainer, samples, tasks.get(trial.task), run)
 
 
 def trained(
@@ -129,7 +134,7 @@ def trained(
     trial, opened = _reopen(run, store)
     with locked(run):
         where = torch.device(device or default_device())
-        trainer, _ = _prepare(trial, opened, run, Silent(), where)
+        trainer, _ = prepare(trial, opened, run, Silent(), where)
         trainer.load_best()
         return trainer.model, trainer.train
 
@@ -144,6 +149,11 @@ def initial_parameters(trial: Trial, num_outputs: int) -> dict[str, Tensor]:
 
 
 def _reopen(run: Path, store: Path | None) -> tuple[Trial, Store]:
+    if (run / FIT).is_file():
+        tasks_there = ", ".join(sorted(path.parent.name for path in run.glob(f"*/{TRIAL}")))
+        raise InputError(
+            f"{run} is a fit of several tasks. Name the folder of one of them in it: {tasks_there}."
+        )
     if not (run / TRIAL).is_file() or not (run / BEST).is_file():
         raise InputError(f"{run} holds no trained model. Train one with `mimic-reg train`.")
     description = read_json(run / TRIAL)
@@ -170,14 +180,22 @@ def read_scores(run: Path) -> dict[str, dict[str, Score]]:
     }
 
 
-def _is_done(out: Path, trial_id: str) -> bool:
+def is_done(out: Path, trial_id: str) -> bool:
+    """Whether a folder says that this trial is finished."""
     done = out / DONE
     return done.is_file() and read_json(done)["trial"] == trial_id
 
 
-def _describe(out: Path, trial: Trial, trial_id: str, store: Store, device: torch.device) -> None:
+def describe(
+    out: Path,
+    trial: Trial | MultiTrial,
+    trial_id: str,
+    store: Store,
+    device: torch.device,
+    name: str = TRIAL,
+) -> None:
     """Write `trial.json`, or check that the one that is there is of the same trial."""
-    path = out / TRIAL
+    path = out / name
     settings = trial.model_dump(mode="json")
     if path.exists():
         there = read_json(path)
@@ -254,8 +272,13 @@ def code_version() -> str | None:
     return commit + ("+changes" if changes else "")
 
 
-def _prepare(
-    trial: Trial, store: Store, out: Path, progress: Progress, device: torch.device
+def prepare(
+    trial: Trial,
+    store: Store,
+    out: Path,
+    progress: Progress,
+    device: torch.device,
+    trunk: Trunk | None = None,
 ) -> tuple[Trainer, dict[str, Samples]]:
     """The trainer of a trial, and the samples of all splits."""
     task = tasks.get(trial.task)
@@ -263,8 +286,11 @@ def _prepare(
     kept = _supervised(trial, store, task, samples["train"])
     outputs = num_outputs(store, task)
     _check_labels(task, {**samples, "train": kept}, outputs)
+    model = _initial_model(trial, outputs)
+    if trunk is not None:
+        load_into(model, trial.model, trunk)
     trainer = Trainer(
-        _initial_model(trial, outputs),
+        model,
         regularisers.compose([r.entry() for r in trial.regularisers]),
         kept,
         samples["val"],
@@ -280,8 +306,15 @@ def _prepare(
 
 def _initial_model(trial: Trial, num_outputs: int) -> Model:
     ((name, settings),) = trial.model.entry().items()
-    generator = Streams(trial.seed, trial.task).init()
-    return models.create(name, num_outputs, generator=generator, **settings)
+
+    def create(task: str) -> Model:
+        generator = Streams(trial.seed, task).init()
+        return models.create(name, num_outputs, generator=generator, **settings)
+
+    model = create(trial.task)
+    if trial.together is not None:  # the head is its own, the trunk that of the first task
+        model.trunk.load_state_dict(create(trial.together.tasks[0]).trunk.state_dict())
+    return model
 
 
 def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Samples:
@@ -331,8 +364,14 @@ def _check_labels(task: Task, samples: dict[str, Samples], outputs: int) -> None
             )
 
 
+class Interruptible(Protocol):
+    """What can be asked to end."""
+
+    interrupted: bool
+
+
 @contextmanager
-def _stopping(trainer: Trainer) -> Iterator[None]:
+def stopping(trainer: Interruptible) -> Iterator[None]:
     """Turn the first Ctrl-C into a checkpoint and a clean end; a second one acts as ever."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
@@ -349,7 +388,7 @@ def _stopping(trainer: Trainer) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _evaluate(
+def score_best(
     trainer: Trainer, samples: dict[str, Samples], task: Task, out: Path
 ) -> dict[str, dict[str, Score]]:
     """Predict validation and test with the best model; write predictions and scores."""
