@@ -3,8 +3,13 @@
 One registered model a task and model family, a version a registered trial. The alias `champion`
 moves to a version only if its validation score is better: test scores are there to read, not to
 choose by.
+
+Tasks that were trained together have their versions beside those of the task alone; their trunk is
+a registered model of its own, for each set of tasks and family. Its files are `trunk.safetensors`
+and `trunk.yaml`, which `mimic-reg finetune` takes.
 """
 
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +25,9 @@ from mimic_reg import __version__
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import improves
 from mimic_reg.experiments import IMAGE_TASK
+from mimic_reg.storage import read_json
+from mimic_reg.strategies.single import DONE, FIT
+from mimic_reg.strategies.trunk import SETTINGS, TRUNK, load_trunk
 from pipelines.serving import save_mlflow_model
 from pipelines.tracking import (
     FINAL,
@@ -123,7 +131,7 @@ def register(
     name = model_name(run.trial.task, run.trial.model.name)
     with alone(uri), default(uri):
         api = client(uri)
-        _make(api, name, run)
+        _make(api, name, {"task": run.trial.task, "model": run.trial.model.name}, _about(run))
         version = _find(api, name, run.id) or _add(api, name, run, run_id, uri, store)
         champion, why = _promote(api, name, version)
     return Registered(name, str(version.version), run_id, run.id, champion, why)
@@ -137,17 +145,18 @@ def validation_score(run: RunFolder) -> tuple[str, float]:
     return run.selected_by, float(value)
 
 
-def _make(api: MlflowClient, name: str, run: RunFolder) -> None:
+def _about(run: RunFolder) -> str:
     trial = run.trial
+    what = "images" if trial.task == IMAGE_TASK else "raw hourly features"
+    return (
+        f"{trial.model.name} for {trial.task}: {what} in, predictions out. The alias "
+        f"`{CHAMPION}` is on the version with the best validation {run.selected_by}."
+    )
+
+
+def _make(api: MlflowClient, name: str, tags: dict[str, str], description: str) -> None:
     try:
-        api.create_registered_model(
-            name,
-            tags={"task": trial.task, "model": trial.model.name},
-            description=f"{trial.model.name} for {trial.task}: "
-            f"{'images' if trial.task == IMAGE_TASK else 'raw hourly features'} in, "
-            f"predictions out. The alias `{CHAMPION}` is on the version with the best validation "
-            f"{run.selected_by}.",
-        )
+        api.create_registered_model(name, tags=tags, description=description)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -265,3 +274,100 @@ def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool,
 def _champion(api: MlflowClient, name: str) -> ModelVersion | None:
     aliases = api.get_registered_model(name).aliases
     return api.get_model_version(name, aliases[CHAMPION]) if CHAMPION in aliases else None
+
+
+# --- trunks ---------------------------------------------------------------------------------------
+
+_MEAN = "mean_score"  # over the tasks' validation scores
+
+
+def trunk_name(tasks: Iterable[str], model: str) -> str:
+    """The name of the registered trunk of a set of tasks and a family."""
+    return f"{PREFIX}-trunk-{'-'.join(tasks)}-{model}"
+
+
+def register_best_trunks(
+    folders: Iterable[Path],
+    *,
+    uri: str,
+    sweep: str | None = None,
+    methods: Mapping[Path, str] | None = None,
+) -> list[Registered]:
+    """Register the trunk with the best mean validation score of every set of tasks and family.
+
+    folders: of fits of several tasks; those that are not finished are left out
+    methods: as in `register_best`, by the fits' folders
+    """
+    best: dict[str, tuple[float, Path]] = {}
+    for folder in folders:
+        if not (folder / DONE).is_file():
+            continue
+        trunk = load_trunk(folder)
+        name, score = trunk_name(trunk.tasks, trunk.model.name), trunk.score or 0.0
+        if name not in best or score > best[name][0]:
+            best[name] = score, folder
+    return [
+        register_trunk(folder, uri=uri, sweep=sweep, method=(methods or {}).get(folder))
+        for _, (_, folder) in sorted(best.items())
+    ]
+
+
+def register_trunk(
+    folder: Path, *, uri: str, sweep: str | None = None, method: str | None = None
+) -> Registered:
+    """Register the shared trunk of a finished fit, once, and make it champion if it is.
+
+    Raises:
+        InputError: the folder holds no finished fit of several tasks.
+    """
+    if not (folder / FIT).is_file() or not (folder / DONE).is_file():
+        raise InputError(f"{folder} holds no finished fit of several tasks: it has no trunk yet.")
+    trunk, described = load_trunk(folder), read_json(folder / FIT)
+    runs = [read_run(folder / task, method) for task in trunk.tasks]
+    run_ids = [log_trial(run.folder, uri=uri, sweep=sweep, method=method) for run in runs]
+    name, fit_id = trunk_name(trunk.tasks, trunk.model.name), str(described["id"])
+    tags = {
+        **{n: t for n, t in version_tags(runs[0]).items() if n in _OF_THE_FIT},
+        **{"trial_id": fit_id, "tasks": ", ".join(trunk.tasks), "selected_by": _MEAN},
+        f"validation_{_MEAN}": repr(trunk.score),
+    }
+    about = (
+        f"The trunk that {' + '.join(trunk.tasks)} share, to fine-tune from. The alias "
+        f"`{CHAMPION}` is on the version with the best mean of the tasks' validation scores."
+    )
+    with alone(uri), default(uri):
+        api = client(uri)
+        _make(api, name, {"tasks": ", ".join(trunk.tasks), "model": trunk.model.name}, about)
+        version = _find(api, name, fit_id) or _add_trunk(api, name, runs[0], run_ids[0], uri, tags)
+        champion, why = _promote(api, name, version)
+    return Registered(name, str(version.version), run_ids[0], fit_id, champion, why)
+
+
+_OF_THE_FIT = ("method", "supervision", "seed", "code_version", "data_fingerprint")
+
+
+def _add_trunk(
+    api: MlflowClient, name: str, first: RunFolder, run_id: str, uri: str, tags: dict[str, str]
+) -> ModelVersion:
+    """The two files as a model; its source is the run of the first task."""
+    family = first.trial.model.name
+    logged = api.create_logged_model(
+        experiment_id(uri, first.trial.task),
+        name=f"trunk-{family}-{tags['trial_id']}",
+        source_run_id=run_id,
+        tags=tags,
+        model_type=f"trunk of {family}",
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        for file in (TRUNK, SETTINGS):
+            shutil.copy(first.folder.parent / file, temporary)
+        api.log_model_artifacts(logged.model_id, temporary)
+    api.finalize_logged_model(logged.model_id, "READY")
+    return api.create_model_version(
+        name,
+        source=f"models:/{logged.model_id}",
+        run_id=run_id,
+        model_id=logged.model_id,
+        tags=tags,
+        description=f"{first.method}, {tags['tasks']}, seed {tags['seed']}.",
+    )

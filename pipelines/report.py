@@ -70,6 +70,12 @@ def conclude(
         sweep=result.name,
         methods={folder: t.label for t in done for folder in result.run_folders(t)},
     )
+    registered += register.register_best_trunks(
+        [result.run_folder(t) for t in done if t.tasks],
+        uri=uri,
+        sweep=result.name,
+        methods={result.run_folder(t): t.label for t in done},
+    )
     for model in registered:
         alias = "champion" if model.champion else "not champion"
         progress.note(f"Registered {model.name}, version {model.version} ({alias}). {model.why}")

@@ -1,4 +1,4 @@
-"""One trial as a flow: trained, logged and, if wanted, registered."""
+"""One trial as a flow, of a task or of several: trained, logged and, if wanted, registered."""
 
 from pathlib import Path
 from typing import Any, Literal

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from mimic_reg import experiments, models, tasks
-from mimic_reg.config import CONFIGS, compose_trial, load_yaml
-from mimic_reg.experiments import NotAvailableError, combinations, load, needs, plan
+from mimic_reg.config import CONFIGS, MultiTrial, compose_trial, load_yaml
+from mimic_reg.experiments import combinations, load, plan
 
 FILES = sorted((CONFIGS / "experiments").rglob("*.yaml"))
 NAMES = [path.stem for path in FILES]
@@ -16,13 +16,13 @@ IMAGE_TABLES = [f"table_0{number}" for number in range(3, 9)]
 CLINICAL = [*LSTM_TABLES, *TRANSFORMER_TABLES, "figure_06", "figure_07", "tune_lstm_itps", "demo"]
 FIGURES_2_TO_4 = ["figure_02", "figure_03", "figure_04"]
 IMAGES = [*IMAGE_TABLES, "table_07_stl10", *FIGURES_2_TO_4, "fashion_mnist", "itps_readings"]
-LATER = ["table_15"]
+MULTI = ["table_15", "multitask_demo"]
 OF_THE_PAPER = ["none", "dropout", "guided_dropout", "l2", "data_gradient", "jacobian"]
 OF_THE_PAPER += ["spectral_dropout", "itps", "itps_spectral_dropout"]
 
 
 def test_no_file_is_overlooked():
-    assert sorted(NAMES) == sorted(CLINICAL + IMAGES + LATER) == experiments.names()
+    assert sorted(NAMES) == sorted(CLINICAL + IMAGES + MULTI) == experiments.names()
 
 
 @pytest.mark.parametrize("path", FILES, ids=NAMES)
@@ -37,7 +37,7 @@ def test_the_header_says_what_it_is_costs_and_expects(path):
     assert all(len(line) <= 100 for line in header)
 
 
-@pytest.mark.parametrize("name", CLINICAL + IMAGES)
+@pytest.mark.parametrize("name", CLINICAL + IMAGES + MULTI)
 def test_experiments_can_be_run(name):
     experiment = load(name)
     planned = plan(experiment)
@@ -46,14 +46,22 @@ def test_experiments_can_be_run(name):
     assert len(folders) == len(planned)
 
 
-@pytest.mark.parametrize("name", LATER)
-def test_later_experiments_say_what_they_need(name):
-    experiment = load(name)
-    if missing := needs(experiment):
-        with pytest.raises(NotAvailableError, match=f"not available yet: needs {missing[0]}"):
-            plan(experiment)
-    else:
-        assert plan(experiment)
+def test_table_15_has_four_ways_to_train_three_tasks():
+    planned = plan(load("table_15"))
+    assert len(planned) == 45
+    three = "in_hospital_mortality + decompensation + phenotyping"
+    assert {(p.label, p.trial.task) for p in planned if " + " in p.trial.task} == {
+        ("joint: none", three),
+        ("reptile: none", three),
+        ("reptile: itps", three),
+    }
+    for p in planned:
+        if isinstance(p.trial, MultiTrial):  # the same steps of each task, whichever strategy
+            assert {t.training.epoch_steps for t in p.trial.trials} == {1000}
+    reptile = next(p.trial for p in planned if p.label == "reptile: itps")
+    assert reptile.strategy.options["gamma"] == 0.15
+    assert reptile.trials[0].training.learning_rate == 1e-3
+    assert reptile.regularisers[0].options["beta"] == 0.1
 
 
 @pytest.mark.parametrize("name", [*LSTM_TABLES, *TRANSFORMER_TABLES, *IMAGE_TABLES])

@@ -322,13 +322,71 @@ def test_a_family_s_methods_are_checked():
         )
 
 
+# --- several tasks together -----------------------------------------------------------------------
+
+TWO = {"tasks": ["in_hospital_mortality", "phenotyping"], "strategy": "reptile"}
+
+
 def test_a_strategy_of_several_tasks_is_one_fit():
-    experiment = grid(tasks=["in_hospital_mortality", "phenotyping"], strategy="reptile", seeds=2)
+    experiment = grid(**TWO, seeds=2)
     found = combinations(experiment)
     assert [(c.tasks, c.seed) for c in found] == [
         (("in_hospital_mortality", "phenotyping"), 0),
         (("in_hospital_mortality", "phenotyping"), 1),
     ]
+    assert [p.label for p in plan(experiment)] == ["reptile: itps"] * 2
+    (trial, _) = (p.trial for p in plan(experiment))
+    assert trial.task == "in_hospital_mortality + phenotyping"
+    assert trial.strategy.options == {
+        **{"epoch_iterations": 100, "inner_steps": 10, "gamma": 0.15, "head_gamma": 1.0},
+        **{"beta1": 0.0, "num_tasks": None},
+    }
+    name = plan(experiment)[0].folder_name("data", "code")
+    assert name.startswith("reptile-in_hospital_mortality+phenotyping-lstm-itps-100-seed0-")
+
+
+def test_training_may_differ_from_task_to_task():
+    experiment = grid(
+        **TWO,
+        training={"max_epochs": 3, "batch_size": 16},
+        training_of={"phenotyping": {"batch_size": 8, "by_length": True}},
+    )
+    first, second = plan(experiment)[0].trial.trials
+    assert (first.training.batch_size, first.training.by_length) == (16, False)
+    assert (second.training.batch_size, second.training.by_length) == (8, True)
+    assert first.training.epoch_steps == second.training.epoch_steps == 1000
+
+
+def test_options_of_a_strategy_are_part_of_the_identity():
+    one = plan(grid(**TWO))[0]
+    same = plan(grid(**{**TWO, "strategy": {"reptile": {"gamma": 0.15}}}))[0]
+    other = plan(grid(**{**TWO, "strategy": {"reptile": {"gamma": 0.1}}}))[0]
+    assert one.identity("d", "c") == same.identity("d", "c") != other.identity("d", "c")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"strategy": {"reptile": {"inner": 3}}}, "no option 'inner'. Did you mean 'inner_steps'"),
+        ({"strategy": "multitask"}, "no strategy 'multitask'. .*Allowed: joint, reptile, single"),
+        ({"training": {"epoch_steps": 5}}, "epochs of its own: write strategy: {reptile: {epoch_i"),
+        ({"training_of": {"fenotyping": {}}}, "Did you mean 'phenotyping'"),
+        ({"training_of": {"phenotyping": {"batch": 8}}}, "Did you mean 'batch_size'"),
+        ({"training_of": {"phenotyping": {"max_epochs": 8}}}, "one max_epochs"),
+        ({"tasks": ["phenotyping", "phenotyping"]}, "the task 'phenotyping' is given twice"),
+    ],
+)
+def test_what_is_no_one_fit_is_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        grid(**{**TWO, **changes})
+
+
+def test_several_tasks_cost_what_they_cost_together():
+    counts = sizes()
+    (planned,) = plan(grid(**TWO))
+    parts = [estimate(trial, counts) for trial in planned.trial.trials]
+    assert estimate(planned.trial, counts).steps == sum(p.steps for p in parts) == 2 * 100 * 1000
+    assert estimate(planned.trial, counts).seconds == sum(p.seconds for p in parts)
 
 
 # --- cost -----------------------------------------------------------------------------------------

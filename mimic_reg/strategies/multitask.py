@@ -1,7 +1,7 @@
 """Several tasks, one trunk, one fit: the loop around a strategy, and the folder of the fit.
 
 A fit's folder holds `fit.json` (resolved settings, data fingerprint, versions), one
-`checkpoint.safetensors` of everything, `trunk.safetensors` with `model.yaml` (the shared trunk, see
+`checkpoint.safetensors` of everything, `trunk.safetensors` with `trunk.yaml` (the shared trunk, see
 `strategies/trunk.py`), last `done.json`, and a folder a task, in the format of a single run: so
 whatever reads runs reads these.
 

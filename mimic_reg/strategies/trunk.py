@@ -1,6 +1,6 @@
-"""A trained trunk as files of its own: `trunk.safetensors` and `model.yaml`, without pickle.
+"""A trained trunk as files of its own: `trunk.safetensors` and `trunk.yaml`, without pickle.
 
-`model.yaml` says what it is: the model's settings, the tasks and methods that it was trained with,
+`trunk.yaml` says what it is: the model's settings, the tasks and methods that it was trained with,
 and how good it was. Fine-tuning takes such a folder, or any run folder.
 """
 
@@ -21,7 +21,7 @@ from mimic_reg.models.base import Model
 from mimic_reg.storage import disk_errors, read_json
 
 TRUNK = "trunk.safetensors"
-SETTINGS = "model.yaml"
+SETTINGS = "trunk.yaml"
 FORMAT = 1
 
 _TRIAL = "trial.json"
@@ -36,12 +36,14 @@ class Trunk:
     origin:  what it was trained on and how, for people
     tasks:   what it was trained on
     weights: its state, by name
+    score:   the mean over the tasks' validation scores, where several shared it
     """
 
     model: Component
     origin: str
     tasks: tuple[str, ...]
     weights: Mapping[str, Tensor]
+    score: float | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -87,7 +89,8 @@ def load_trunk(place: Path) -> Trunk:
             )
         model = Component.model_validate(content["model"])
         weights = load_state(place / TRUNK)["trunk"]
-        return Trunk(model, content["origin"], tuple(content["tasks"]), weights)
+        score = float(content["mean_validation_score"])
+        return Trunk(model, content["origin"], tuple(content["tasks"]), weights, score)
     if (place / _TRIAL).is_file() and (place / BEST).is_file():
         trial = resolve(read_json(place / _TRIAL)["trial"])
         return Trunk(trial.model, _origin(trial), _tasks(trial), _trunk_weights(place / BEST))

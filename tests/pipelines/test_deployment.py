@@ -18,6 +18,7 @@ import yaml
 from mimic_reg import experiments
 from pipelines import tracking
 from pipelines.extract import ExtractParameters
+from pipelines.multitask import MultitaskParameters
 from pipelines.register import champion_uri
 from pipelines.sweep import SweepParameters
 from pipelines.train import TrainParameters
@@ -29,7 +30,12 @@ FILE = ROOT / "prefect.yaml"
 
 def test_deployments_are_what_the_flows_take():
     content = yaml.safe_load(FILE.read_text("utf-8"))
-    kinds = {"nightly": ExtractParameters, "weekly": SweepParameters, "once": TrainParameters}
+    kinds = {
+        "nightly": ExtractParameters,
+        "weekly": SweepParameters,
+        "once": TrainParameters,
+        "together": MultitaskParameters,
+    }
     assert [d["name"] for d in content["deployments"]] == list(kinds)
     for deployment in content["deployments"]:
         kinds[deployment["name"]].model_validate(deployment["parameters"]["parameters"])
@@ -40,7 +46,7 @@ def test_deployments_are_what_the_flows_take():
         environment = deployment["work_pool"]["job_variables"]["env"]
         assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
         assert environment["DO_NOT_TRACK"] == "1"
-        assert bool(deployment["schedules"]) == (deployment["name"] != "once")
+        assert bool(deployment["schedules"]) == (deployment["name"] in ("nightly", "weekly"))
     weekly = content["deployments"][1]["parameters"]["parameters"]["experiment"]
     assert experiments.plan(experiments.load(weekly))
 
@@ -134,6 +140,7 @@ def test_a_deployed_flow_trains_and_registers(store, empty, tmp_path):
         ("nightly", "ENQUEUE"),
         ("weekly", "ENQUEUE"),
         ("once", "ENQUEUE"),
+        ("together", "ENQUEUE"),
     }
     log = done.stdout + worker_log.read_text()
     assert [r["state_type"] for r in runs] == ["COMPLETED"], log

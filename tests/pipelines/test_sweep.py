@@ -401,13 +401,22 @@ def test_a_dry_run_lists_the_trials_and_their_time():
     assert "200 trials. At most about" in found.summary
 
 
-def test_a_dry_run_of_what_is_not_there_yet_says_so():
+def test_a_dry_run_of_several_tasks_names_them_all():
     found = dry_run(experiments.load("table_15"))
-    if not found.missing:
-        pytest.skip("multi-task training is there")
-    assert "not available yet" in found.summary.lower()
-    assert {line.method for line in found.lines} >= {"reptile: itps", "joint: none", "itps"}
     assert found.num_trials == 45
+    assert {line.method for line in found.lines} == {
+        *("none", "itps", "joint: none", "reptile: none", "reptile: itps"),
+    }
+    line = next(line for line in found.lines if line.method == "reptile: itps")
+    assert line.task == "in_hospital_mortality + decompensation + phenotyping"
+    assert line.steps == 5 * 3 * 100 * 1000  # seeds, tasks, epochs, steps
+
+
+def test_a_dry_run_of_what_is_not_there_yet_says_so(monkeypatch):
+    monkeypatch.setitem(experiments.PLANNED, "models", ("gru",))
+    found = dry_run(experiment(models=["gru"], methods=["none"], strategy="joint"))
+    assert "not available yet: needs mimic_reg.models.gru" in found.summary.lower()
+    assert [line.method for line in found.lines] == ["joint: none"]
 
 
 @pytest.mark.parametrize(

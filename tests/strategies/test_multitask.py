@@ -75,7 +75,7 @@ def test_each_task_has_a_run_folder_like_any_other(finished, store, strategy):
     assert {p.name for p in folder.iterdir()} == {
         *fits.TASKS,
         *(".lock", "fit.json", "checkpoint.safetensors", "done.json"),
-        *("trunk.safetensors", "model.yaml"),
+        *("trunk.safetensors", "trunk.yaml"),
     }
     data = Store.open(store).manifest["fingerprint"]
     multi = resolve_multi(read_json(folder / "fit.json")["trial"])
@@ -260,7 +260,7 @@ def test_the_trunk_that_is_kept_is_that_of_the_best_mean(finished):
     by = {t: read_json(folder / t / SCORES)["selected_by"] for t in fits.TASKS}
     rows = [[r["validation"][by[t]] for r in fits.epochs(folder / t)] for t in fits.TASKS]
     means = [sum(of_epoch) / 3 for of_epoch in zip(*rows, strict=True)]
-    described = load_yaml(folder / "model.yaml")
+    described = load_yaml(folder / "trunk.yaml")
     assert described["mean_validation_score"] == pytest.approx(max(means))
     assert described["epoch"] == means.index(max(means))
     assert described["origin"].startswith("reptile: spectral_dropout + itps on in_hospital")
