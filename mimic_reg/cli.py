@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from mimic_reg import __version__
-from mimic_reg.cli_analyse import app as analyse
+from mimic_reg.cli_analyse import app as analyse_app
 from mimic_reg.console import err, out, progress, table
 from mimic_reg.errors import InputError, MimicRegError
 
@@ -31,7 +31,7 @@ app = typer.Typer(
         "[bold]mimic-reg verify store --published[/]."
     ),
 )
-app.add_typer(analyse, name="analyse")
+app.add_typer(analyse_app, name="analyse")
 SPLIT_NAMES = {"val": "validation"}  # the published label -> our word
 
 
@@ -500,16 +500,24 @@ def report(
     ],
     page: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="Its title.")] = "Regularisers compared",
+    analyse: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Analyses to add, comma-separated: see `mimic-reg analyse --help`.", metavar="A,B"
+        ),
+    ] = None,
 ) -> None:
     """Compare finished runs in one page: tables, intervals, paired tests, curves.
 
     The page needs no network and no script, and holds nothing of a single patient.
     """
+    from mimic_reg import analyses
     from mimic_reg.evaluation import report as reporting
     from mimic_reg.evaluation import results, tables
 
     found = results.collect(runs)
-    written = reporting.write_report(found, page, title=title)
+    added = analyses.analyse_all([n for part in analyse or [] for n in part.split(",")], found)
+    written = reporting.write_report(found, page, title=title, analyses=added)
     out.print(escape(tables.to_markdown(found)), soft_wrap=True)
     out.print(f"Wrote {escape(str(written))}.")
 

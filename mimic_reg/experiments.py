@@ -626,6 +626,7 @@ _IMAGES: Mapping[str, tuple[int, int, int]] = {
     "stl10": (4_000, 1_000, 8_000),
 }
 _SCORING = 0.2
+_VECTOR = 4.0  # of a Hessian probe, as training on its samples: 1 for dnn, up to 5 for others
 _BY_LENGTH = 0.35
 # Times a step without a method, measured in the same way; methods that are not listed cost nothing.
 _METHOD_COST: Mapping[tuple[str, str], float] = {
@@ -694,7 +695,18 @@ def estimate(trial: Trial | MultiTrial, counts: Mapping[tuple[str, str], int]) -
     train = steps * step * factor * training.batch_size / 32
     validated = counts.get((trial.task, "val"), 0)
     scored = (training.max_epochs + 1) * validated + counts.get((trial.task, "test"), 0)
-    return Estimate(steps, train + scored * step / 32 * _SCORING)
+    probed = sum(_probed(r.options, kept, training.max_epochs) for r in _probes(trial))
+    return Estimate(steps, train + (scored * _SCORING + probed) * step / 32)
+
+
+def _probes(trial: Trial) -> list[Component]:
+    return [r for r in trial.regularisers if r.name == "hessian_probe"]
+
+
+def _probed(options: Mapping[str, Any], kept: float, max_epochs: int) -> float:
+    """What a Hessian probe costs, in samples trained on."""
+    looks = max_epochs // options["every"] + (options["every"] > 1)
+    return float(looks * options["vectors"] * min(options["samples"], kept) * _VECTOR)
 
 
 def total_seconds(

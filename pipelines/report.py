@@ -113,9 +113,7 @@ def write(
     results = collect([f for t in result.trials for f in result.run_folders(t)], errors)
     stores = [Store.open(result.store)]
     analyses = analyse_all(result.configuration.get("analyses", ()), results)
-    analysed = [d for analysis in analyses for d in analysis.drawn]
-    names = {d.name for d in analysed}  # these take the place of the report's own
-    drawn = [d for d in draw(results, stores) if d.name not in names]
+    drawn = draw(results, stores)
     report = write_report(
         results,
         out / REPORT,
@@ -129,7 +127,8 @@ def write(
         drawn=drawn,
         analyses=analyses,
     )
-    figures = save([*drawn, *analysed], out / FIGURES)
+    analysed = [d for analysis in analyses for d in analysis.drawn]
+    figures = save({d.name: d for d in (*drawn, *analysed)}.values(), out / FIGURES)
     return report, results, _write_tables(results, out / TABLES), figures
 
 

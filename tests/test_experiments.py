@@ -410,3 +410,15 @@ def test_costly_methods_cost_more():
     seconds = [estimate(p.trial, counts).seconds for p in trials]
     assert seconds[0] == seconds[1] < seconds[2] < seconds[3]
     assert experiments.total_seconds((p.trial for p in trials), counts) == sum(seconds)
+
+
+def test_a_probe_costs_its_passes():
+    options = {"every": 10, "vectors": 8, "samples": 320}
+    plain = grid(methods=["none"], training={"max_epochs": 40})
+    probed = grid(
+        methods=["none"], training={"max_epochs": 40}, probes=[{"hessian_probe": options}]
+    )
+    counts = {("in_hospital_mortality", s): 1000 for s in ("train", "val", "test")}
+    seconds = [estimate(plan(e)[0].trial, counts).seconds for e in (plain, probed)]
+    looks = 5  # after epochs 1, 10, 20, 30, 40
+    assert seconds[1] - seconds[0] == pytest.approx(looks * 8 * 320 * 4 * 0.035 / 32)

@@ -1,6 +1,7 @@
 """Score and selected parameters against the threshold tau of ITPS (figure 7)."""
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,10 +59,17 @@ def _studies(trials: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
     studies: dict[str, list[TrialResult]] = {}
     for found in alike.values():
         if len({_bounds(t) for t in found}) > 1:
-            method = " + ".join(found[0].regularisers)
+            method = without_tau(found[0].method)
             number = 1 + sum(name.partition(", study ")[0] == method for name in studies)
             studies[method if number == 1 else f"{method}, study {number}"] = found
     return studies
+
+
+def without_tau(label: str) -> str:
+    """A method's label, "itps (tau=0.05, mode=freeze)" say, for all thresholds."""
+    name = f"{FOCUS}.tau" if f"{FOCUS}.tau=" in label else "tau"
+    rest = re.sub(rf"(?<=[( ]){re.escape(name)}=(\[.*?\]|[^,)]*)(, )?", "", label)
+    return rest.replace(" ()", "").replace(", )", ")")
 
 
 def _other_settings(trial: TrialResult) -> str:

@@ -55,7 +55,7 @@ def write_report(
     configuration: what was asked for, as YAML or plain settings; None: the trials' settings
     commands:  what to type to get the same
     drawn:     the figures, if `draw` has made them already
-    analyses:  what else was looked into
+    analyses:  what else was looked into; their figures replace others of the same name
 
     Raises:
         InputError: `out` is another kind of file.
@@ -66,7 +66,9 @@ def write_report(
     stores = find_stores(results) if stores is None else stores
     is_simulated = _is_simulated(stores, simulated)
     given = _Given(results, stores, is_simulated, configuration, commands, analyses)
+    analysed = {d.name for analysis in analyses for d in analysis.drawn}
     figures = draw(results, stores) if drawn is None else drawn
+    figures = [d for d in figures if d.name not in analysed]
     body = join(_header(given, title), _main(given, figures), _footer(given))
     resource = files("mimic_reg.evaluation") / "resources" / REPORT
     page = Template(resource.read_text("utf-8"))

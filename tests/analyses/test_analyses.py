@@ -254,6 +254,26 @@ def test_thresholds_are_compared_at_the_tested_epoch(results, runs):
     assert row["ever"] == f"{ever.mean():,.0f} ± {ever.std(ddof=1):,.0f}"
 
 
+@pytest.mark.parametrize(
+    ("label", "method"),
+    [
+        ("itps", "itps"),
+        ("itps (tau=0.05)", "itps"),
+        ("itps (tau=[-0.1, 0.2])", "itps"),
+        ("itps (mode=freeze, tau=0.05)", "itps (mode=freeze)"),
+        ("itps (beta=0.1, tau=[-0.1, 0.2], max_epochs=8)", "itps (beta=0.1, max_epochs=8)"),
+        (
+            "spectral_dropout + itps (spectral_dropout.tau=0.1, itps.tau=0.05)",
+            "spectral_dropout + itps (spectral_dropout.tau=0.1)",
+        ),
+    ],
+)
+def test_a_study_is_named_by_what_does_not_vary(label, method):
+    from mimic_reg.analyses.thresholds import without_tau
+
+    assert without_tau(label) == method
+
+
 def test_thresholds_stand_in_ascending_order(results):
     scores, counts = panels(analyses.analyse("thresholds", results), "_thresholds")
     assert [label.get_text() for label in counts.get_xticklabels()] == ["0.002", "0.01"]

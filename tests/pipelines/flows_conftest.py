@@ -19,8 +19,9 @@ GRID = {
 DIVERGING = {"norm_penalty": {"l2": 1e38}}
 
 
-def experiment(name="small", training=None, **changes):
+def experiment(name="small", training=None, analyses=(), **changes):
     settings = {"name": name, "title": "A small sweep", "grids": [GRID | changes]}
+    settings["analyses"] = list(analyses)
     return experiments.parse(settings | {"training": TRAINING | (training or {})})
 
 

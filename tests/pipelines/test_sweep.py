@@ -172,6 +172,29 @@ def test_a_failing_trial_is_recorded_and_the_others_go_on(store, work):
     assert sorted(statuses(again)) == ["failed", "skipped", "skipped"]  # only it was tried again
 
 
+def test_analyses_of_an_experiment_are_in_its_report_and_artifacts(store, work):
+    probe = {"hessian_probe": {"every": 1, "vectors": 2, "samples": 8}}
+    wanted = ["hessian", "selection", "thresholds"]
+    result = sweep(
+        experiment(analyses=wanted, probes=[probe], seeds=[0]), work, store=store, running=HERE
+    )
+    concluded = conclude(result)
+    text = concluded.report.read_text("utf-8")
+    assert "Trace of the Hessian" in text
+    assert text.count("in_hospital_mortality_lstm_selected-figure_1") == 1  # not once more
+    assert "Not drawn: A study of thresholds needs trials of itps that differ in tau" in text
+    uri = tracking.database(work)
+    api = tracking.client(uri)
+    files = {Path(a.path).name for a in api.list_artifacts(concluded.summary, "figures")}
+    for figure in ("100_hessian", "selected", "selected_by_tensor"):
+        assert {f"in_hospital_mortality_lstm_{figure}.{s}" for s in ("png", "svg")} <= files
+    (run,) = api.search_runs(
+        [tracking.experiment_id(uri, "in_hospital_mortality")], "tags.method = 'itps'"
+    )
+    curve = api.get_metric_history(run.info.run_id, "method/hessian_trace")
+    assert [point.step for point in curve] == [0, 1]
+
+
 def test_errors_that_nobody_expected_are_recorded_too(store, work, monkeypatch):
     from mimic_reg.strategies import single
 
