@@ -38,7 +38,8 @@ def hessian(
     """Trace of the Hessian by method (figure 4a): how flat is the loss where a fit ends?
 
     Runs trained with a hessian_probe have recorded it over their epochs. For the others it is
-    measured now, at their best epoch, and kept in their folders.
+    measured now, at their best epoch, and kept in their folders: a vector takes as long as one to
+    five training passes over the samples, so without a GPU take fewer of both.
     """
     from mimic_reg.analyses import hessian as analysis
 

@@ -3,6 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
+from mimic_reg import cli
 from mimic_reg.analyses import hessian, names
 from mimic_reg.cli_analyse import app
 from mimic_reg.errors import InputError
@@ -55,6 +56,19 @@ def test_the_hessian_of_a_run_without_a_probe_is_measured_once(runs, tmp_path):
         assert read_json(file)["vectors"] == 3
     finally:
         file.unlink(missing_ok=True)
+
+
+def test_the_report_has_the_analyses_that_are_asked_for(runs, tmp_path):
+    page = tmp_path / "report.html"
+    names = "deviations,selection"
+    arguments = ["report", runs, "--out", page, "--analyse", names, "--analyse", "thresholds"]
+    result = CliRunner().invoke(cli.app, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.output
+    text = page.read_text("utf-8")
+    titles = ("Deviations of parameters", "Selected parameters", "Thresholds")
+    assert all(f"<h3>{title}</h3>" in text for title in titles)
+    wrong = CliRunner().invoke(cli.app, ["report", str(runs), "--analyse", "selektion"])
+    assert "Did you mean 'selection'" in str(wrong.exception)
 
 
 def test_what_cannot_be_analysed_is_refused(runs, tmp_path):

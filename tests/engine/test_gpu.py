@@ -27,6 +27,7 @@ METHODS = {
     "dropout": [{"dropout": {"rate": 0.5}}],
     "jacobian": [{"jacobian": {"weight": 0.01}}],
     "data gradient": [{"data_gradient": {"weight": 0.01}}],
+    "hessian probe": [{"hessian_probe": {"every": 1, "vectors": 2, "samples": 16}}],
 }
 
 

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation.drawn import draw
+from mimic_reg.evaluation.drawn import Analysis, Drawn, draw
 from mimic_reg.evaluation.markup import Html, join, tag
 from mimic_reg.evaluation.report import write_report
 from mimic_reg.evaluation.results import collect
@@ -111,6 +111,28 @@ def test_the_page_is_whole_and_alone(page):
     assert "<others>" not in page.replace("&lt;others&gt;", "")
     assert "mimic-reg run --config x.yaml <STORE>" in text
     assert len(page) < 1_000_000
+
+
+def test_analyses_have_a_section_of_their_own(runs, tmp_path, page):
+    assert "Analyses" not in checked(page)
+    results = collect([runs])
+    (selection,) = (d for d in draw(results) if d.section == "selection")
+    drawn = Drawn(selection.name, "analysis", "Selected <b>", selection.figure)
+    tables = {"Mortality, lstm": [("itps", "1,234")]}
+    found = Analysis("x", "Something", (drawn,), ("method", "count"), tables, "Measured so.")
+    path = write_report(
+        results, tmp_path, title="T", analyses=[found, Analysis("y", "No", note="-")]
+    )
+    text = checked(path.read_text("utf-8"))
+    for part in (
+        "Analyses",
+        "Something: Mortality, lstm.",
+        "1,234",
+        "Selected <b>",
+        "Measured so.",
+    ):
+        assert part in text
+    assert "Selected parameters" not in text  # the analysis shows this figure
 
 
 def test_the_answer_comes_first_and_is_that_of_the_test(page):
