@@ -44,10 +44,10 @@ def read(folder: Path) -> dict[str, Any] | None:
         "validation": scores["scores"]["validation"]["accuracy"]["value"],
         "best_epoch": scores["best_epoch"],
         "epochs": len(epochs),
-        "selected_now": best.get("selected_now"),
-        "selected_ever": best.get("selected_ever"),
+        "selected_now": best.get("recorded", {}).get("selected_now"),
+        "selected_ever": best.get("recorded", {}).get("selected_ever"),
         "curve": [row["validation"]["accuracy"] for row in epochs],
-        "selection": [row.get("selected_now") for row in epochs],
+        "selection": [row.get("recorded", {}).get("selected_now") for row in epochs],
         "seconds": sum(sum(v for k, v in e["cost"].items() if "seconds" in k) for e in epochs),
         "code": description["versions"]["code"],
     }
