@@ -626,7 +626,9 @@ _IMAGES: Mapping[str, tuple[int, int, int]] = {
     "stl10": (4_000, 1_000, 8_000),
 }
 _SCORING = 0.2
-_VECTOR = 4.0  # of a Hessian probe, as training on its samples: 1 for dnn, up to 5 for others
+# A vector of a Hessian probe, times training on its samples; measured in the same way.
+_VECTOR_COST: Mapping[str, float] = {"dnn": 0.8, "lstm": 2.5, "transformer": 3.5, "cnn": 4.7}
+_OTHER_VECTOR_COST = 4.0
 _BY_LENGTH = 0.35
 # Times a step without a method, measured in the same way; methods that are not listed cost nothing.
 _METHOD_COST: Mapping[tuple[str, str], float] = {
@@ -696,6 +698,7 @@ def estimate(trial: Trial | MultiTrial, counts: Mapping[tuple[str, str], int]) -
     validated = counts.get((trial.task, "val"), 0)
     scored = (training.max_epochs + 1) * validated + counts.get((trial.task, "test"), 0)
     probed = sum(_probed(r.options, kept, training.max_epochs) for r in _probes(trial))
+    probed *= _VECTOR_COST.get(model, _OTHER_VECTOR_COST)
     return Estimate(steps, train + (scored * _SCORING + probed) * step / 32)
 
 
@@ -704,9 +707,9 @@ def _probes(trial: Trial) -> list[Component]:
 
 
 def _probed(options: Mapping[str, Any], kept: float, max_epochs: int) -> float:
-    """What a Hessian probe costs, in samples trained on."""
+    """Samples of all vectors of a Hessian probe."""
     looks = max_epochs // options["every"] + (options["every"] > 1)
-    return float(looks * options["vectors"] * min(options["samples"], kept) * _VECTOR)
+    return float(looks * options["vectors"] * min(options["samples"], kept))
 
 
 def total_seconds(

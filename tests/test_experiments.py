@@ -421,4 +421,4 @@ def test_a_probe_costs_its_passes():
     counts = {("in_hospital_mortality", s): 1000 for s in ("train", "val", "test")}
     seconds = [estimate(plan(e)[0].trial, counts).seconds for e in (plain, probed)]
     looks = 5  # after epochs 1, 10, 20, 30, 40
-    assert seconds[1] - seconds[0] == pytest.approx(looks * 8 * 320 * 4 * 0.035 / 32)
+    assert seconds[1] - seconds[0] == pytest.approx(looks * 8 * 320 * 2.5 * 0.035 / 32)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mimic_reg.analyses.base import level_groups, mean_sd
+from mimic_reg.analyses.base import level_groups
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.analysis_figures import Series, trace_figure
 from mimic_reg.evaluation.drawn import Analysis, Drawn
@@ -134,5 +134,12 @@ def _row(trials: Sequence[TrialResult]) -> tuple[str, ...]:
     found = [_read(trial) for trial in trials]
     epochs = sorted({int(series.x[-1]) for series, _ in found})
     shown = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
-    values = mean_sd([float(series.y[-1]) for series, _ in found], ".4g")
-    return str(len(found)), shown, values, f"{np.mean([error for _, error in found]):.2g}"
+    values = [float(series.y[-1]) for series, _ in found]
+    sd = f" ± {_format(float(np.std(values, ddof=1)))}" if len(values) > 1 else ""
+    error = float(np.mean([error for _, error in found]))
+    return str(len(found)), shown, f"{_format(float(np.mean(values)))}{sd}", _format(error)
+
+
+def _format(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    return f"{float(f'{value:.3g}'):,.6g}"
