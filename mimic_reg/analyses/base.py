@@ -1,12 +1,12 @@
 """What the analyses share: groups of trials that one figure shows, and a trial's parameters."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from torch import Tensor
 
-from mimic_reg.config import resolve
+from mimic_reg.config import Trial, resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import BEST
 from mimic_reg.errors import InputError
@@ -70,19 +70,45 @@ def start_and_best(trial: TrialResult) -> tuple[dict[str, Tensor], dict[str, Ten
     """The trainable parameters with which the fit started, made anew, and those of the best epoch.
 
     Raises:
+        InputError: the checkpoint is gone, or is not of this trial's model; the fit started from
+            another one's trunk.
+    """
+    described = resolve(trial.settings)
+    if described.start is not None and described.start.trunk is not None:
+        raise InputError(
+            f"{trial.name} started from a trunk that was trained before and is not kept with it: "
+            "how far its parameters moved is not known."
+        )
+    best = _best(trial)
+    start = _initial(trial, described, best)
+    return start, {name: best[name] for name in start}
+
+
+def sizes(trial: TrialResult) -> dict[str, int]:
+    """Elements of each trainable parameter that the model itself has.
+
+    Raises:
         InputError: the checkpoint is gone, or is not of this trial's model.
     """
+    start = _initial(trial, resolve(trial.settings), _best(trial))
+    return {name: parameter.numel() for name, parameter in start.items()}
+
+
+def _best(trial: TrialResult) -> dict[str, Tensor]:
     path = trial.folder / BEST
     if not path.is_file():
         raise InputError(f"{trial.name} has no {BEST}: its parameters are not known any more.")
-    state = load_state(path, "model")
-    if "head.weight" not in state:
-        raise InputError(f"{path} is not the checkpoint of a model with one head.")
-    start = initial_parameters(resolve(trial.settings), len(state["head.weight"]))
+    return load_state(path, "model")
+
+
+def _initial(trial: TrialResult, described: Trial, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if "head.weight" not in best:
+        raise InputError(f"The {BEST} of {trial.name} is not that of a model with one head.")
+    start = initial_parameters(described, len(best["head.weight"]))
     for name, parameter in start.items():
-        if name not in state or state[name].shape != parameter.shape:
-            raise InputError(f"{path} is not the checkpoint of a {trial.model}: see its {name}.")
-    return start, {name: state[name] for name in start}
+        if name not in best or best[name].shape != parameter.shape:
+            raise InputError(f"The {BEST} of {trial.name} is not that of its model: see {name}.")
+    return start
 
 
 def mean_sd(values: Sequence[float], form: str) -> str:

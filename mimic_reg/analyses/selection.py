@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from mimic_reg.analyses.base import Group, groups, mean_sd, start_and_best
+from mimic_reg.analyses.base import Group, groups, mean_sd, sizes
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation import tables as tb
 from mimic_reg.evaluation.analysis_figures import (
@@ -33,9 +33,9 @@ def analyse(results: Results) -> Analysis:
     drawn: list[Drawn] = []
     tables: dict[str, list[tuple[str, ...]]] = {}
     for group in groups(results, known):
-        sizes = _sizes(group.trials[0])
-        drawn += _draw(group, sizes)
-        tables[group.where] = _rows(group, sum(sizes.values()))
+        of_tensors = sizes(group.trials[0])
+        drawn += _draw(group, of_tensors)
+        tables[group.where] = _rows(group, sum(of_tensors.values()))
     note = (
         "Now: at the end of the last epoch; ever: in any step. Intervals: 95 % over seeds (t "
         "distribution); ±: standard deviation."
@@ -56,8 +56,8 @@ def counts(trials: Sequence[TrialResult]) -> Counts:
     return Counts([n for n in now if n is not None], [n for n in ever if n is not None])
 
 
-def _draw(group: Group, sizes: Mapping[str, int]) -> list[Drawn]:
-    figure = selection_figure(group.trials, sum(sizes.values()))
+def _draw(group: Group, of_tensors: Mapping[str, int]) -> list[Drawn]:
+    figure = selection_figure(group.trials, sum(of_tensors.values()))
     assert figure is not None, "every trial of the group has a selection"
     caption = (
         f"{group.where}: parameters that ITPS has selected at least once (solid) and selects at "
@@ -79,7 +79,7 @@ def _draw(group: Group, sizes: Mapping[str, int]) -> list[Drawn]:
                 supervision_selection_figure(of_levels),
             )
         )
-    shares = {m: _shares(levels[max(levels)], sizes) for m, levels in by_method.items()}
+    shares = {m: _shares(levels[max(levels)], of_tensors) for m, levels in by_method.items()}
     if any(shares.values()):
         top = tb.format_level(max(t.supervision for t in group.trials))
         drawn.append(
@@ -99,16 +99,10 @@ def _by_level(trials: Sequence[TrialResult]) -> dict[float, list[TrialResult]]:
     return {level: [t for t in trials if t.supervision == level] for level in levels}
 
 
-def _sizes(trial: TrialResult) -> dict[str, int]:
-    """Elements of each tensor that the fit started with."""
-    start, _ = start_and_best(trial)
-    return {name: parameter.numel() for name, parameter in start.items()}
-
-
-def _shares(trials: Sequence[TrialResult], sizes: Mapping[str, int]) -> dict[str, float]:
+def _shares(trials: Sequence[TrialResult], of_tensors: Mapping[str, int]) -> dict[str, float]:
     """Share of each tensor that was ever selected: means over trials."""
     found = {}
-    for name, size in sizes.items():
+    for name, size in of_tensors.items():
         ends = [last(trial, f"{EVER}/{name}") for trial in trials]
         values = [end / size for end in ends if end is not None]
         if values:

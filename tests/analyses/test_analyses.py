@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mimic_reg import analyses
+from mimic_reg import analyses, models
 from mimic_reg.analyses import hessian
 from mimic_reg.analyses.base import start_and_best
 from mimic_reg.config import resolve
@@ -199,6 +199,22 @@ def test_a_run_without_its_checkpoint_is_named(copied):
     (folder / "none-100-0" / BEST).unlink()
     with pytest.raises(InputError, match=r"none-100-0 has no best\.safetensors"):
         analyses.analyse("deviations", collect([folder]))
+
+
+def test_a_run_that_started_from_a_trained_trunk_has_no_known_start(copied):
+    folder = copied("none-100-0")
+    path = folder / "none-100-0" / "trial.json"
+    described = json.loads(path.read_text())
+    described["trial"]["start"] = {"trunk": "joint: none on phenotyping"}
+    path.write_text(json.dumps(described))
+    with pytest.raises(InputError, match="started from a trunk that was trained before"):
+        analyses.analyse("deviations", collect([folder]))
+
+
+@pytest.mark.parametrize("name", ["cnn", "dnn", "lstm", "transformer"])
+def test_the_head_of_a_checkpoint_tells_the_number_of_outputs(name):
+    state = models.create(name, 7, generator=torch.Generator()).state_dict()
+    assert len(state["head.weight"]) == 7
 
 
 # --- selection ------------------------------------------------------------------------------------
