@@ -44,13 +44,18 @@ def read(folder: Path) -> dict[str, Any] | None:
         "validation": scores["scores"]["validation"]["accuracy"]["value"],
         "best_epoch": scores["best_epoch"],
         "epochs": len(epochs),
-        "selected_now": best.get("recorded", {}).get("selected_now"),
-        "selected_ever": best.get("recorded", {}).get("selected_ever"),
+        "selected": best.get("recorded", {}).get(selection_of(trial)),
         "curve": [row["validation"]["accuracy"] for row in epochs],
-        "selection": [row.get("recorded", {}).get("selected_now") for row in epochs],
+        "selection": [row.get("recorded", {}).get(selection_of(trial)) for row in epochs],
         "seconds": sum(sum(v for k, v in e["cost"].items() if "seconds" in k) for e in epochs),
         "code": description["versions"]["code"],
     }
+
+
+def selection_of(trial: dict[str, Any]) -> str:
+    """What counts as selected: where selection is latched, whatever ever was."""
+    latched = any(options.get("latch") for e in trial["regularisers"] for options in e.values())
+    return "selected_ever" if latched else "selected_now"
 
 
 def label(trial: dict[str, Any]) -> str:
@@ -74,7 +79,8 @@ def label(trial: dict[str, Any]) -> str:
         "pixels standardised": trial["training"]["normalizer"] == "fitted",
         f"{trial['model']['dnn']['init']} initial weights": trial["model"]["dnn"]["init"]
         != "glorot",
-        f"patience {patience}": patience != 10,
+        "no early stopping": patience is None,
+        f"patience {patience}": patience not in (None, 10),
     }
     return "; ".join([" + ".join(parts), *(text for text, there in settings.items() if there)])
 
@@ -94,7 +100,7 @@ def table(runs: list[dict[str, Any]], level: float) -> str:
         baseline = groups.get(baseline_of(name), {})
         shared = sorted(of_seed.keys() & baseline.keys())
         differences = [100 * (of_seed[s]["test"] - baseline[s]["test"]) for s in shared]
-        selected = [r["selected_now"] for r in of_seed.values() if r["selected_now"] is not None]
+        selected = [r["selected"] for r in of_seed.values() if r["selected"] is not None]
         lines.append(
             f"| {name} | {len(of_seed)} | {spread([100 * r['test'] for r in of_seed.values()])} | "
             f"{interval(differences) if baseline_of(name) != name else ''} | "
@@ -145,7 +151,7 @@ def figure(runs: list[dict[str, Any]], path: Path) -> None:
             continue
         epochs = np.arange(1, first[name]["epochs"] + 1)
         scores.plot(epochs, [100 * v for v in first[name]["curve"]], color=colour, label=name)
-        if first[name]["selected_now"] is not None:
+        if first[name]["selected"] is not None:
             counts.plot(epochs, first[name]["selection"], color=colour, label=name)
     scores.set(xlabel="epoch", ylabel="validation accuracy, %", ylim=(80, None))
     counts.set(xlabel="epoch", ylabel="parameters selected", yscale="log")
