@@ -1,5 +1,6 @@
 """The command `mimic-reg`: parse, call, print."""
 
+import shlex
 import sys
 from collections.abc import Callable, Collection
 from enum import StrEnum
@@ -475,6 +476,77 @@ def evaluate(
     with progress(err) as shown:
         scores = single.evaluate(run, store=store, progress=shown, device=device)
     _print_scores(scores)
+
+
+@app.command()
+def finetune(
+    sources: Annotated[
+        list[Path],
+        typer.Option(
+            "--from",
+            help="A fit of several tasks, a run, or a folder with trunk.safetensors and "
+            "trunk.yaml; may be given several times, to compare trunks.",
+            metavar="TRUNK",
+        ),
+    ],
+    store: Annotated[Path, typer.Option(help="The cohort store.", metavar="STORE")],
+    task: Annotated[str, typer.Option(help="The new task's name, or a YAML file.")],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder for the runs and the report.", metavar="DIR")
+    ],
+    samples: Annotated[
+        str, typer.Option(help="Numbers of training samples, comma-separated.", metavar="K,L")
+    ] = "50,100,500",
+    seeds: Annotated[int, typer.Option(help="Fits of each kind; 3 or more for a test.")] = 5,
+    method: Annotated[
+        str, typer.Option(help="A method's name in configs/regularisers, or a YAML file.")
+    ] = "none",
+    freeze: Annotated[
+        int, typer.Option(help="Epochs in which a trained trunk stands still at first.", min=0)
+    ] = 0,
+    max_epochs: Annotated[
+        int | None, typer.Option(help="Epochs of 20 steps at the most: 30 by default.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")
+    ] = None,
+) -> None:
+    """Fine-tune a trained trunk on a new task with few samples, against training from scratch.
+
+    From a trunk and from scratch, fits of one seed have the same samples, batches and initial head.
+    Started again it goes on where it was. Ends with a table and DIR/report.html.
+    """
+    from mimic_reg.evaluation import report as reporting
+    from mimic_reg.evaluation import results, tables
+    from mimic_reg.strategies import finetune as transfer
+
+    plan = transfer.Plan(
+        task=task,
+        samples=_numbers(samples),
+        seeds=seeds,
+        method=method,
+        freeze=freeze,
+        training={"max_epochs": max_epochs} if max_epochs is not None else None,
+    )
+    with progress(err) as shown:
+        runs = transfer.finetune(plan, sources, store, folder, progress=shown, device=device)
+    found = results.collect(runs)
+    written = reporting.write_report(
+        found,
+        folder,
+        title=f"Fine-tuning on few samples: {tables.format_task(found.trials[0].task)}",
+        commands=[shlex.join(["mimic-reg", *sys.argv[1:]])],
+    )
+    out.print(escape(tables.to_markdown(found)), soft_wrap=True)
+    out.print(f"Report: [bold]{escape(str(written))}[/]", soft_wrap=True)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers from 2 on, ascending."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 1 for part in parts):
+        raise InputError(f"--samples is {text!r}: give whole numbers from 2 on, as 50,100,500.")
+    return tuple(sorted({int(part) for part in parts}))
 
 
 def _print_scores(scores: Any) -> None:

@@ -234,8 +234,14 @@ class Trial(_Settings):
     seed: int = Field(default=0, ge=0)
     training: Training = Training()
     together: Together | None = None
-    num_samples: int | None = Field(default=None, ge=1)
+    num_samples: int | None = Field(default=None, ge=2)
     start: Start | None = None
+
+    @model_validator(mode="after")
+    def _keeps_a_share_or_a_number(self) -> "Trial":
+        if self.num_samples is not None and self.supervision != 1:
+            raise ValueError("it has both num_samples and a supervision level; give one of them")
+        return self
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_used(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -54,15 +54,48 @@ def select(
     return np.flatnonzero(_keep((subjects,), highest, level, seed)[number])
 
 
+def select_count(
+    samples: pl.DataFrame,
+    labels: tuple[str, ...],
+    target: Target,
+    *,
+    count: int,
+    seed: int,
+    keys: tuple[str, ...] = ("icustay_id", "period_length"),
+) -> np.ndarray:
+    """So many rows of `samples`, in the table's order; nested, and each stratum with its share.
+
+    Arguments as in `select`.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    if not 1 <= count <= samples.height:
+        raise InputError(f"{count:,} training samples are asked for; there are {samples.height:,}.")
+    stratum = strata(samples.select(labels).to_numpy(), target)
+    order, rank, size = _ranks(tuple(samples[key].to_numpy() for key in keys), stratum, seed)
+    # the first of a stratum of 4 comes when an eighth of all is taken, the second at three eighths
+    first = np.lexsort((np.arange(len(order)), (rank + 0.5) / size))[:count]
+    return np.sort(order[first])
+
+
 def _keep(keys: tuple[np.ndarray, ...], stratum: np.ndarray, level: float, seed: int) -> np.ndarray:
     """Which rows are among the first of their stratum: its share, at least one."""
+    order, rank, size = _ranks(keys, stratum, seed)
+    quota = np.maximum(np.floor(size * level + 0.5), 1)
+    kept = np.empty(len(order), bool)
+    kept[order] = rank < quota
+    return kept
+
+
+def _ranks(
+    keys: tuple[np.ndarray, ...], stratum: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows by stratum and priority; of each its rank in its stratum, and the stratum's size."""
     order = np.lexsort((*keys, priority(seed, *keys), stratum))
     _, start, count = np.unique(stratum[order], return_index=True, return_counts=True)
     rank = np.arange(len(order)) - np.repeat(start, count)
-    quota = np.maximum(np.floor(count * level + 0.5), 1)
-    kept = np.empty(len(order), bool)
-    kept[order] = rank < np.repeat(quota, count)
-    return kept
+    return order, rank, np.repeat(count, count)
 
 
 def strata(y: np.ndarray, target: Target) -> np.ndarray:

@@ -89,7 +89,7 @@ def _draw_level(
     look: Look,
 ) -> list[Drawn]:
     """Training curves of a level, and the curves of its predictions."""
-    at = f"{where} at {tb.format_level(level)} supervision"
+    at = f"{where} at {tb.format_supervision(level)}"
     caption = f"{at}: means over seeds, up to the epoch that every seed reached."
     drawn = [
         Drawn(f"{name}_training", "training", caption, fg.training_figure(trials, level, look)),

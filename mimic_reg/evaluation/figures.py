@@ -36,8 +36,8 @@ from mimic_reg.evaluation.drawing import (
 from mimic_reg.evaluation.results import TrialResult, method_order
 from mimic_reg.evaluation.tables import (
     ScoreTable,
-    format_level,
     format_score_name,
+    format_supervision,
 )
 from mimic_reg.storage import Store
 
@@ -59,8 +59,9 @@ def supervision_figure(table: ScoreTable, look: Look = None) -> Figure:
         drawn = look or styles(table.methods)
         for method in table.methods:
             _draw_levels(ax, table, method, drawn[method])
-        ax.set_xticks([100 * level for level in table.levels])
-        ax.set_xlabel("supervision (% of the training samples)")
+        ax.set_xticks([_position(level) for level in table.levels])
+        few = table.levels[-1] > 1
+        ax.set_xlabel("training samples" if few else "supervision (% of the training samples)")
         ax.set_ylabel(f"{table.split} {format_score_name(table.score)}")
         legend(figure, ax)
         return figure
@@ -68,7 +69,7 @@ def supervision_figure(table: ScoreTable, look: Look = None) -> Figure:
 
 def _draw_levels(ax: Axes, table: ScoreTable, method: str, style: Style) -> None:
     cells = [(level, table.cells.get((method, level))) for level in table.levels]
-    found = [(100 * level, cell.summary) for level, cell in cells if cell and cell.scores]
+    found = [(_position(level), cell.summary) for level, cell in cells if cell and cell.scores]
     if not found:
         return
     x = np.array([level for level, _ in found])
@@ -77,6 +78,11 @@ def _draw_levels(ax: Axes, table: ScoreTable, method: str, style: Style) -> None
     if sd.any():
         ax.fill_between(x, mean - sd, mean + sd, color=style.color, alpha=0.14, linewidth=0)
     ax.plot(x, mean, color=style.color, marker=style.marker, linestyle=style.dashes, label=method)
+
+
+def _position(level: float) -> float:
+    """Percent; or a number of samples as it is."""
+    return 100 * level if level <= 1 else level
 
 
 def _dots(table: ScoreTable, drawn: Mapping[str, Style]) -> Figure:
@@ -99,7 +105,7 @@ def _dots(table: ScoreTable, drawn: Mapping[str, Style]) -> Figure:
         ax.grid(visible=False, axis="y")
         ax.xaxis.set_major_locator(MaxNLocator(5))
         name = format_score_name(table.score)
-        ax.set_xlabel(f"{table.split} {name} at {format_level(level)} supervision")
+        ax.set_xlabel(f"{table.split} {name} at {format_supervision(level)}")
         return figure
 
 
@@ -116,7 +122,7 @@ def training_figure(trials: Sequence[TrialResult], supervision: float, look: Loo
     """
     kept = [t for t in trials if t.supervision == supervision]
     if not kept:
-        raise InputError(f"There is no trial at {format_level(supervision)} supervision.")
+        raise InputError(f"There is no trial at {format_supervision(supervision)}.")
     drawn = look or styles(method_order(trials))
     with drawing_style():
         figure, (losses, scores) = panels_below(2, 2.5, sharex=True)

@@ -29,6 +29,8 @@ from mimic_reg.evaluation.results import (
 )
 from mimic_reg.evaluation.scores import Score
 from mimic_reg.evaluation.tables import ScoreTable
+from mimic_reg.evaluation.together import HEADING, together_section
+from mimic_reg.evaluation.together import NAME as TOGETHER
 from mimic_reg.storage import Store, read_json
 
 REPORT = "report.html"
@@ -129,6 +131,7 @@ def _header(given: _Given, title: str) -> Html:
 
 _SECTIONS = {
     "answer": "Answer",
+    TOGETHER: HEADING,
     "supervision": "Scores by supervision",
     "tests": "Paired tests",
     "curves": "Curves",
@@ -140,7 +143,10 @@ _SECTIONS = {
 
 
 def _sections(given: _Given) -> dict[str, str]:
-    return {n: text for n, text in _SECTIONS.items() if n != "analyses" or given.analyses}
+    absent = set() if given.analyses else {"analyses"}
+    if together_section(given.results) is None:
+        absent.add(TOGETHER)
+    return {name: text for name, text in _SECTIONS.items() if name not in absent}
 
 
 def _lead(given: _Given) -> str:
@@ -153,11 +159,12 @@ def _lead(given: _Given) -> str:
     fewest, most = min(seeds.values()), max(seeds.values())
     each = str(most) if fewest == most else f"{fewest} to {most}"
     settings = "; ".join(f"{tb.format_task(t)} with {m}" for t, m in given.results.settings())
-    levels = ", ".join(tb.format_level(v) for v in sorted({t.supervision for t in trials}))
+    found = sorted({t.supervision for t in trials})
+    levels = ", ".join(map(tb.format_level, found)) + " supervision" * (found[-1] <= 1)
     num_methods = len({t.method for t in trials})
     prints = ", ".join(f[:12] for f in given.results.fingerprints())
     return (
-        f"{_count(len(trials), 'trial')}: {_count(num_methods, 'method')} at {levels} supervision, "
+        f"{_count(len(trials), 'trial')}: {_count(num_methods, 'method')} at {levels}, "
         f"{each} {'seed' if each == '1' else 'seeds'} each. {settings}. "
         f"Data: {_source(given)}; fingerprint {prints}."
     )
@@ -181,6 +188,7 @@ def _main(given: _Given, figures: Sequence[Drawn]) -> Html:
     tables = tb.main_tables(given.results)
     parts = [
         _answer(given, tables),
+        together_section(given.results) or Html(""),
         section("supervision", "Scores by supervision", _figures(figures, "supervision")),
         _tests(tables),
         _curves(given, figures),
@@ -237,7 +245,7 @@ def _score_grid(table: ScoreTable, given: _Given) -> Html:
         heading = tag("th", method, scope="row")
         rows.append(tag("tr", heading, *cells, class_="focus" * (method in table.focus)))
     header = ["method", *(tb.format_level(level) for level in table.levels)]
-    text = f"By supervision level; {_num_samples(table, given)}"
+    text = f"By {'supervision level' if table.levels[-1] <= 1 else 'training samples'}; {_num_samples(table, given)}"
     if common:
         text += f"; n = {_count(common, 'seed')} {'a cell' if common > 1 else '(no sd)'}"
     if table.lower_is_better:

@@ -1,9 +1,10 @@
 """What trials came to, read from their run folders: settings, scores, history; never a patient.
 
 A method is named by its list of regularisers, in the list's order: "spectral_dropout + itps"; where
-several tasks were trained together, with the strategy: "reptile: itps" is ITPS-Reptile. Probes are
-left out, and early stopping where every trial of a task has it. Options are shown only where two
-methods, or two models, would bear the same name: "itps (tau=0.05)" beside "itps (tau=0.15)".
+several tasks were trained together, with the strategy: "reptile: itps" is ITPS-Reptile; where a
+task was fine-tuned, with what it started from. Probes are left out, and early stopping where every
+trial of a task has it. Options are shown only where two methods, or two models, would bear the same
+name: "itps (tau=0.05)" beside "itps (tau=0.15)".
 """
 
 import json
@@ -28,6 +29,7 @@ FIT = "fit.json"  # in the folder of a fit of several tasks, which holds a run f
 BASELINE = "none"
 FOCUS = "itps"  # the paper's own method: what is compared with everything else
 _STOPPING = "early_stopping"
+FROM_SCRATCH = "from scratch"  # what a fine-tuned trunk is compared with
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ class TrialResult:
     id:           the trial's identity (settings and data)
     model, method: labels, unique within the set of trials that was collected
     regularisers: the methods' names, in order
-    strategy:     how its task was trained with others; "" if alone
+    strategy:     how it was trained with other tasks, or what it was fine-tuned from; "" if neither
+    supervision:  share of the training samples; of fits on few samples, their number
     settings:     the resolved settings
     fingerprint, store: of the data; where the store was then
     scores:       split → name → score with its interval, or undefined with the reason
@@ -172,7 +175,7 @@ def method_order(trials: Iterable[TrialResult]) -> list[str]:
 
 def _rank(trial: TrialResult) -> tuple[Any, ...]:
     plain = trial.regularisers == (BASELINE,)
-    return trial.in_focus, not plain, bool(trial.strategy), trial.method
+    return trial.in_focus, not plain, trial.strategy not in ("", FROM_SCRATCH), trial.method
 
 
 def _run_folders(paths: Iterable[Path], known: Mapping[Path, str]) -> list[tuple[Path, str]]:
@@ -239,7 +242,7 @@ def _trial(
         method=" + ".join(names),
         regularisers=names,
         strategy=_strategy(settings),
-        supervision=float(settings["supervision"]),
+        supervision=float(settings.get("num_samples") or settings["supervision"]),
         seed=int(settings["seed"]),
         settings=settings,
         fingerprint=described["store"]["fingerprint"],
@@ -257,12 +260,13 @@ def _trial(
 
 
 def _strategy(settings: Mapping[str, Any]) -> str:
-    """How several tasks were trained together; "" for a task alone."""
-    together = settings.get("together")
-    if together is None:
-        return ""
-    (name,) = together["strategy"]
-    return str(name)
+    """How several tasks were trained together, or what one started from; "" for a task alone."""
+    if together := settings.get("together"):
+        (name,) = together["strategy"]
+        return str(name)
+    if start := settings.get("start"):
+        return f"from {start['trunk']}" if start["trunk"] else FROM_SCRATCH
+    return ""
 
 
 def _check_data(trials: Iterable[TrialResult]) -> None:
@@ -342,9 +346,12 @@ def _named_method(trial: TrialResult) -> _Named:
     options |= {f"training.{name}": value for name, value in trial.settings["training"].items()}
     options["supervision_unit"] = trial.settings["supervision_unit"]
     name = " + ".join(trial.regularisers)
-    if trial.strategy:
+    if start := trial.settings.get("start"):
+        plain = trial.regularisers == (BASELINE,)
+        name = trial.strategy if plain else f"{trial.strategy}: {name}"
+        options["trunk"] = start["fingerprint"]
+    if together := trial.settings.get("together"):
         name = f"{trial.strategy}: {name}"
-        together = trial.settings["together"]
         of_strategy = together["strategy"][trial.strategy]
         options |= {f"{trial.strategy}.{option}": value for option, value in of_strategy.items()}
         options["tasks"] = together["tasks"]

@@ -244,7 +244,7 @@ def _verdict(table: ScoreTable, level: float) -> Verdict:
         method: {seed: sign * value for seed, value in scores.items()}
         for method, scores in table.by_seed(level).items()
     }
-    at = f"At {format_level(level)} supervision"
+    at = f"At {format_supervision(level)}"
     name = format_score_name(table.score)
     if not signed:
         return Verdict(level, None, None, f"{at}: {name} is undefined for every method.")
@@ -493,8 +493,13 @@ def format_score_name(score: str) -> str:
 
 
 def format_level(level: float) -> str:
-    """A supervision level in percent."""
-    return f"{100 * level:g} %"
+    """A supervision level in percent; above 1 it is a number of samples."""
+    return f"{100 * level:g} %" if level <= 1 else f"{level:,.0f} samples"
+
+
+def format_supervision(level: float) -> str:
+    """A supervision level within a sentence."""
+    return format_level(level) + (" supervision" if level <= 1 else "")
 
 
 def format_p(p: float) -> str:

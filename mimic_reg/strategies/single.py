@@ -30,7 +30,7 @@ from mimic_reg.models.base import Model
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.samples import Samples, load, num_outputs
 from mimic_reg.seeds import Streams
-from mimic_reg.splits import select
+from mimic_reg.splits import select, select_count
 from mimic_reg.storage import Store, locked, read_json, write_json
 from mimic_reg.strategies.trunk import Trunk, load_into
 from mimic_reg.tasks.base import Task
@@ -80,6 +80,7 @@ def train(
     progress = progress or Silent()
     opened = Store.open(store)
     trial = resolve(trial.model_dump())
+    _check_start(trial, trunk)
     trial_id = trial.id(opened.manifest["fingerprint"])
     with locked(out):
         if is_done(out, trial_id):
@@ -143,7 +144,12 @@ def initial_parameters(trial: Trial, num_outputs: int) -> dict[str, Tensor]:
     """The trainable parameters with which a fit of this trial starts, by name.
 
     Those that a method adds to the model are not among them.
+
+    Raises:
+        InputError: the trial starts from a trained trunk, which its settings do not hold.
     """
+    if trial.start is not None and trial.start.trunk is not None:
+        raise InputError(f"The trial starts from a trained trunk: {trial.start.trunk}.")
     model = _initial_model(trial, num_outputs)
     return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
 
@@ -164,6 +170,15 @@ def _reopen(run: Path, store: Path | None) -> tuple[Trial, Store]:
             "differ. Name the right one with --store."
         )
     return resolve(description["trial"]), opened
+
+
+def _check_start(trial: Trial, trunk: Trunk | None) -> None:
+    wanted = trial.start.fingerprint if trial.start else None
+    if wanted != (trunk.fingerprint if trunk else None):
+        raise InputError(
+            "The trial starts from another trunk than the one that is given, or that is missing. "
+            "Use `mimic-reg finetune`."
+        )
 
 
 def default_device() -> str:
@@ -318,14 +333,20 @@ def _initial_model(trial: Trial, num_outputs: int) -> Model:
 
 
 def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Samples:
-    """The training samples that the supervision level keeps."""
-    if trial.supervision == 1:
+    """The training samples that the supervision level keeps, or as many as the trial says."""
+    if trial.supervision == 1 and trial.num_samples is None:
         return train
     columns = {*task.keys, task.subject, *task.labels}
     table = store.scan(f"tasks/{task.name}.parquet").filter(pl.col("split") == "train")
+    samples = table.select(columns).collect()
+    if trial.num_samples is not None:
+        count, seed = trial.num_samples, trial.seed
+        return train.keep(
+            select_count(samples, task.labels, task.target, count=count, seed=seed, keys=task.keys)
+        )
     return train.keep(
         select(
-            table.select(columns).collect(),
+            samples,
             task.labels,
             task.target,
             level=trial.supervision,
