@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic_reg.errors import InputError
-from mimic_reg.splits import priority, select, strata
+from mimic_reg.splits import priority, select, select_count, strata
 
 LEVELS = (0.25, 0.5, 0.75, 1.0)
 
@@ -110,3 +110,32 @@ def test_strata():
 def test_level_is_checked():
     with pytest.raises(InputError, match=r"supervision level is 0"):
         select(table(0, 5), ("y0",), "binary", level=0, seed=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    data=st.integers(0, 10_000),
+    n=st.integers(2, 200),
+    seed=st.integers(0, 1000),
+    prevalence=st.floats(0.05, 0.5),
+)
+def test_numbers_of_samples_are_exact_nested_and_stratified(data, n, seed, prevalence):
+    frame = table(data, n, prevalence)
+    y = frame["y0"].to_numpy()
+    shuffled = frame.sample(fraction=1.0, shuffle=True, seed=data)
+    smaller: set[tuple[int, float]] = set()
+    for count in sorted({1, n // 3 or 1, n // 2, n}):
+        rows = select_count(frame, ("y0",), "binary", count=count, seed=seed)
+        assert len(rows) == len(set(rows)) == count
+        assert (np.diff(rows) > 0).all()
+        kept = keys(frame, rows)
+        again = select_count(shuffled, ("y0",), "binary", count=count, seed=seed)
+        assert kept == keys(shuffled, again)
+        assert smaller <= kept
+        smaller = kept
+        assert abs(y[rows].sum() - y.sum() * count / n) <= 1
+
+
+def test_more_samples_than_there_are_is_refused():
+    with pytest.raises(InputError, match="11 training samples are asked for; there are 10"):
+        select_count(table(0, 10), ("y0",), "binary", count=11, seed=0)

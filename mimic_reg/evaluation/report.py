@@ -245,7 +245,8 @@ def _score_grid(table: ScoreTable, given: _Given) -> Html:
         heading = tag("th", method, scope="row")
         rows.append(tag("tr", heading, *cells, class_="focus" * (method in table.focus)))
     header = ["method", *(tb.format_level(level) for level in table.levels)]
-    text = f"By {'supervision level' if table.levels[-1] <= 1 else 'training samples'}; {_num_samples(table, given)}"
+    what = "supervision level" if table.levels[-1] <= 1 else "training samples"
+    text = f"By {what}; {_num_samples(table, given)}"
     if common:
         text += f"; n = {_count(common, 'seed')} {'a cell' if common > 1 else '(no sd)'}"
     if table.lower_is_better:

@@ -30,8 +30,8 @@ def together_section(results: Results) -> Html | None:
             for model, level in sorted({(t.model, t.supervision) for t in trials})
         ),
         soft(
-            "Each task is tested at the epoch that was best on its own validation split. The paired "
-            "tests are those of each task, below. The paper's figures for this table: "
+            "Each task is tested at the epoch that was best on its own validation split. The "
+            "paired tests are those of each task, below. The paper's figures for this table: "
             f"{tb.NOT_AT_HAND}."
         ),
     ]
