@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from enum import StrEnum
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -15,6 +15,9 @@ from mimic_reg import __version__
 from mimic_reg.cli_analyse import app as analyse_app
 from mimic_reg.console import err, out, progress, table
 from mimic_reg.errors import InputError, MimicRegError
+
+if TYPE_CHECKING:
+    from mimic_reg.config import MultiTrial
 
 app = typer.Typer(
     name="mimic-reg",
@@ -416,12 +419,18 @@ def synthesize(
 @app.command()
 def train(
     store: Annotated[Path, typer.Option(help="The store: cohorts or images.", metavar="STORE")],
-    task: Annotated[str, typer.Option(help="A task's name, or a YAML file.")],
+    task: Annotated[
+        str,
+        typer.Option(help="A task's name, or a YAML file; with a strategy several, as A,B,C."),
+    ],
     model: Annotated[str, typer.Option(help="A model's name, such as lstm, or a YAML file.")],
     run: Annotated[Path, typer.Option("--out", help="The run's folder.", metavar="RUN")],
     method: Annotated[
         str, typer.Option(help="A method's name in configs/regularisers, or a YAML file.")
     ] = "none",
+    strategy: Annotated[
+        str, typer.Option(help="How several tasks share a trunk: reptile, joint; else single.")
+    ] = "single",
     supervision: Annotated[
         float, typer.Option(help="Share of the training samples, such as 0.25.")
     ] = 1.0,
@@ -441,9 +450,23 @@ def train(
     Ctrl-C writes a checkpoint; the same command goes on from it, and ends as if it had never been
     stopped. A finished run started again does nothing.
     """
-    from mimic_reg.config import compose_trial
+    from mimic_reg.config import compose_multi, compose_trial
     from mimic_reg.strategies import single
 
+    training = {"max_epochs": max_epochs} if max_epochs is not None else None
+    if strategy != "single":
+        multi = compose_multi(
+            task.split(","),
+            model,
+            method,
+            strategy,
+            supervision=supervision,
+            supervision_unit=unit,
+            seed=seed,
+            training=training,
+        )
+        _train_together(multi, store, run, device)
+        return
     trial = compose_trial(
         task,
         model,
@@ -451,7 +474,7 @@ def train(
         supervision=supervision,
         supervision_unit=unit,
         seed=seed,
-        training={"max_epochs": max_epochs} if max_epochs is not None else None,
+        training=training,
     )
     out.print(escape(trial.to_yaml()), end="")
     with progress(err) as shown:
@@ -460,6 +483,19 @@ def train(
         raise MimicRegError("Interrupted; run the same command again to go on.")
     _print_scores(outcome.scores)
     out.print(f"Run {outcome.trial_id} is in {escape(str(run))}.")
+
+
+def _train_together(multi: "MultiTrial", store: Path, folder: Path, device: str | None) -> None:
+    from mimic_reg.strategies import multitask
+
+    out.print(escape(multi.to_yaml()), end="")
+    with progress(err) as shown:
+        outcome = multitask.train(multi, store, folder, progress=shown, device=device)
+    if outcome.status == "interrupted":
+        raise MimicRegError("Interrupted; run the same command again to go on.")
+    for task, scores in outcome.scores.items():
+        _print_scores(scores, f"{task}: ")
+    out.print(f"Fit {outcome.fit_id} is in {escape(str(folder))}, a run folder for each task.")
 
 
 @app.command()
@@ -549,10 +585,11 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(sorted({int(part) for part in parts}))
 
 
-def _print_scores(scores: Any) -> None:
+def _print_scores(scores: Any, what: str = "") -> None:
     names = sorted({name for of_split in scores.values() for name in of_split})
     rows = [[name, *(_score(of_split.get(name)) for of_split in scores.values())] for name in names]
-    out.print(table("Scores, with 95 % intervals over subjects", ["", *scores], rows))
+    title = f"{what}Scores, with 95 % intervals over subjects"
+    out.print(table(title, ["", *scores], rows))
 
 
 def _score(score: Any) -> str:

@@ -481,6 +481,39 @@ def compose_trial(
     )
 
 
+def compose_multi(
+    tasks: Sequence[str],
+    model: str,
+    method: str,
+    strategy: str,
+    *,
+    supervision: float = 1.0,
+    supervision_unit: str = "sample",
+    seed: int = 0,
+    training: Mapping[str, Any] | None = None,
+) -> MultiTrial:
+    """The fit of several tasks, as the command line names it; see `compose_trial`.
+
+    strategy: the name of one for several tasks; its options are the defaults
+
+    Raises:
+        InputError: see `resolve_multi` and `compose_trial`.
+    """
+    trials = [
+        compose_trial(
+            task,
+            model,
+            method,
+            supervision=supervision,
+            supervision_unit=supervision_unit,
+            seed=seed,
+            training=training,
+        )
+        for task in tasks
+    ]
+    return resolve_multi({"strategy": strategy, "trials": trials})
+
+
 def _is_file(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 

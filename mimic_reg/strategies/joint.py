@@ -78,6 +78,6 @@ def _made(loss: Tensor) -> Callable[[], Tensor]:
     return lambda: loss
 
 
-def build(epoch_iterations: int = 100, weights: Sequence[float] | None = None) -> Joint:
+def build(epoch_iterations: int = 1000, weights: Sequence[float] | None = None) -> Joint:
     """The strategy; `weights` of the tasks' losses, in their order: all 1 by default."""
     return Joint(epoch_iterations, weights)

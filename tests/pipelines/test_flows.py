@@ -15,6 +15,7 @@ from mimic_reg.sources.synthetic import synthesize
 from mimic_reg.storage import Store
 from pipelines import tracking
 from pipelines.extract import ExtractParameters, extract_flow
+from pipelines.multitask import MultitaskParameters, train_multitask_flow
 from pipelines.register import champion_uri
 from pipelines.report import ReportParameters, report_flow
 from pipelines.run import RunParameters, run, run_flow
@@ -116,6 +117,34 @@ def test_a_trial_is_trained_logged_and_registered(work, store):
     refused = train_flow(TrainParameters(work=work, store=store, model="lstn"), return_state=True)
     assert refused.is_failed()
     assert "Did you mean 'lstm'" in refused.message
+
+
+def test_tasks_are_trained_together_logged_and_registered(work, store):
+    parameters = MultitaskParameters(
+        work=work,
+        store=store,
+        tasks=["in_hospital_mortality", "phenotyping"],
+        method="none",
+        max_epochs=1,
+        options={"epoch_iterations": 1, "inner_steps": 1},
+        training={"normalizer": "fitted"},
+    )
+    state = train_multitask_flow(parameters, return_state=True)
+    done = state.result()
+    assert done["registered"] == done["champions"]
+    assert [uri.split("/")[1] for uri in done["registered"]] == [
+        "mimic-reg-in_hospital_mortality-lstm",
+        "mimic-reg-phenotyping-lstm",
+        "mimic-reg-trunk-in_hospital_mortality-phenotyping-lstm",
+    ]
+    assert flow_run(state).name == f"train {parameters.name}"
+    rows = artifact(artifact_key("fit", parameters.name))
+    assert {row["task"] for row in rows} == {"in_hospital_mortality", "phenotyping"}
+    assert train_multitask_flow(parameters)["status"] == "skipped"
+    wrong = parameters.model_copy(update={"tasks": ["phenotyping", "fenotyping"]})
+    refused = train_multitask_flow(wrong, return_state=True)
+    assert refused.is_failed()
+    assert "Did you mean 'phenotyping'" in refused.message
 
 
 def test_a_sweep_fails_with_a_list_and_everything_else_is_there(work, store, write):

@@ -1,8 +1,11 @@
 """Transfer learning: pairs that differ in the trunk's weights only; what is refused."""
 
+import sys
+
 import pytest
 import torch
 
+from mimic_reg import cli
 from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import BEST
@@ -134,6 +137,57 @@ def test_a_task_that_the_trunk_knows_is_said(fit, store, tmp_path):
     plan = Plan(**{**vars(PLAN), "task": "phenotyping", "samples": (12,), "seeds": 1})
     finetune(plan, [fit], store, tmp_path, progress=progress)
     assert "is among the tasks that this trunk was trained on" in notes[0]
+
+
+# --- the commands ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(capsys, monkeypatch):
+    """mimic-reg in this process: (arguments) → exit code and what it printed."""
+
+    def run(*arguments):
+        words = ["mimic-reg", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", words)
+        code = cli._run(lambda: cli.app(words[1:], standalone_mode=False))
+        told = capsys.readouterr()
+        return code, " ".join((told.out + told.err).split())
+
+    return run
+
+
+def test_from_tasks_together_to_a_fine_tuned_one(store, tmp_path, command):
+    model, fit = tmp_path / "small.yaml", tmp_path / "fit"
+    model.write_text("lstm: {units: 4}\n")
+    tasks = ("--task", "in_hospital_mortality,phenotyping", "--model", model, "--max-epochs", "1")
+    quick = tmp_path / "quick.yaml"
+    quick.write_text("regularisers: [none]\ntraining: {normalizer: fitted, learning_rate: 0.01}\n")
+    code, told = command(
+        "train", "--store", store, *tasks, "--method", quick, "--strategy", "joint", "--out", fit
+    )
+    assert code == 0, told
+    assert "phenotyping: Scores" in told
+    assert "a run folder for each task" in told
+    code, told = command("evaluate", fit)
+    assert code == 2
+    assert "Name the folder of one of them in it: in_hospital_mortality, phenotyping." in told
+
+    given = ("--store", store, "--task", "decompensation", "--out", tmp_path / "tuned")
+    given += ("--samples", "40,20", "--seeds", "1", "--max-epochs", "1", "--method", quick)
+    code, told = command("finetune", "--from", fit, *given)
+    assert code == 0, told
+    assert "from joint: none on in_hospital_mortality + phenotyping" in told
+    assert "| 20 samples" in told
+    assert "fewer than 3 pairs" in told
+    assert "Fine-tuning on few samples" in (tmp_path / "tuned" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("samples", ["fifty", "50,1", "", "50;100"])
+def test_wrong_numbers_of_samples_are_refused(fit, store, tmp_path, command, samples):
+    given = ("--store", store, "--task", "decompensation", "--out", tmp_path, "--samples", samples)
+    code, told = command("finetune", "--from", fit, *given)
+    assert code == 2
+    assert "give whole numbers from 2 on, as 50,100,500" in told
 
 
 # --- refusals -------------------------------------------------------------------------------------
