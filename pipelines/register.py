@@ -303,7 +303,8 @@ def register_best_trunks(
         if not (folder / DONE).is_file():
             continue
         trunk = load_trunk(folder)
-        name, score = trunk_name(trunk.tasks, trunk.model.name), trunk.score or 0.0
+        name, score = trunk_name(trunk.tasks, trunk.model.name), trunk.score
+        assert score is not None, "a fit of several tasks has a mean score"
         if name not in best or score > best[name][0]:
             best[name] = score, folder
     return [

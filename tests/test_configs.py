@@ -17,7 +17,7 @@ CLINICAL = [*LSTM_TABLES, *TRANSFORMER_TABLES, "figure_06", "figure_07", "tune_l
 FIGURES_2_TO_4 = ["figure_02", "figure_03", "figure_04"]
 IMAGES = [*IMAGE_TABLES, "table_07_stl10", *FIGURES_2_TO_4, "fashion_mnist", "itps_readings"]
 IMAGES += ["cifar10_small"]
-MULTI = ["table_15", "multitask_demo"]
+MULTI = ["table_15", "multitask_demo", "transfer_demo"]
 OF_THE_PAPER = ["none", "dropout", "guided_dropout", "l2", "data_gradient", "jacobian"]
 OF_THE_PAPER += ["spectral_dropout", "itps", "itps_spectral_dropout"]
 

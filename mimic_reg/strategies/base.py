@@ -46,8 +46,3 @@ def copy_trunk(values: Sequence[Tensor], engine: Trainer) -> None:
     """Set the trunk of an engine."""
     for parameter, value in zip(trunk_of(engine), values, strict=True):
         parameter.copy_(value)
-
-
-def is_last(number: int, epoch_iterations: int) -> bool:
-    """Whether an epoch ends with this iteration."""
-    return (number + 1) % epoch_iterations == 0

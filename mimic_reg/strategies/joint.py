@@ -20,7 +20,7 @@ from torch import Tensor
 from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError
 from mimic_reg.regularisers.base import trainable
-from mimic_reg.strategies.base import Strategy, is_last, trunk_of
+from mimic_reg.strategies.base import Strategy, trunk_of
 
 
 @final
@@ -45,7 +45,7 @@ class Joint(Strategy):
 
     def iterate(self, engines: Sequence[Trainer], seed: int, number: int) -> None:
         """One step."""
-        last = is_last(number, self.epoch_iterations)
+        last = (number + 1) % self.epoch_iterations == 0
         losses = []
         for engine in engines:
             started = time.perf_counter()

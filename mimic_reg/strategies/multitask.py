@@ -99,16 +99,15 @@ def train(
         engines: dict[str, Trainer] = {}
         samples: dict[str, dict[str, Samples]] = {}
         for name, part in parts.items():
-            folder = out / name
-            locks.enter_context(locked(folder))
-            describe(folder, part, part.id(data), opened, where)
+            locks.enter_context(locked(out / name))
+            describe(out / name, part, part.id(data), opened, where)
             shown = _Named(progress, name)
-            engines[name], samples[name] = prepare(part, opened, folder, shown, where)
-        together = Together(multi, engines, out, progress=progress)
+            engines[name], samples[name] = prepare(part, opened, out / name, shown, where)
+        trainer = MultiTrainer(multi, engines, out, progress=progress)
         if (out / CHECKPOINT).exists():
             progress.note("Going on from the checkpoint.")
-        with stopping(together):
-            status = together.run()
+        with stopping(trainer):
+            status = trainer.run()
         if status == "interrupted":
             progress.note("Interrupted: the checkpoint is written; the same command goes on.")
             return Outcome(status, fit_id, {})
@@ -122,7 +121,7 @@ def train(
         return Outcome(status, fit_id, scores)
 
 
-class Together:
+class MultiTrainer:
     """The engines of several tasks under way, and the strategy that drives them.
 
     engines:     by task, in the tasks' order; each writes into its own folder

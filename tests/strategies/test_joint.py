@@ -32,7 +32,7 @@ def engines(store, tmp_path):
     opened, made = Store.open(store), {}
     for part in fit.parts():
         made[part.task] = fits.prepared(part, opened, tmp_path / part.task)
-    return multitask.Together(fit, made, tmp_path)
+    return multitask.MultiTrainer(fit, made, tmp_path)
 
 
 def test_it_is_one_optimiser_of_trunk_and_heads(engines):

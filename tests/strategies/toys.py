@@ -10,7 +10,7 @@ from mimic_reg.models.base import Model
 from mimic_reg.regularisers.base import Composite, Regulariser
 from mimic_reg.samples import from_arrays
 from mimic_reg.seeds import Streams
-from mimic_reg.strategies.multitask import Together
+from mimic_reg.strategies.multitask import MultiTrainer
 
 
 class Trunk(nn.Module):
@@ -75,7 +75,7 @@ def together(folder, strategy, engines, max_epochs=1):
         )
         for name in engines
     ]
-    return Together(
+    return MultiTrainer(
         MultiTrial(strategy=Component.model_validate(strategy), trials=tuple(trials)),
         engines,
         folder,
