@@ -635,7 +635,7 @@ def main() -> None:
     """Run the command: exit code 0, 1 (failed) or 2 (bad usage or input)."""
     for plugin in entry_points(group="mimic_reg.commands"):
         plugin.load()(app)
-    sys.exit(_run(app))
+    sys.exit(_run(lambda: app(prog_name="mimic-reg")))
 
 
 def _run(command: Callable[[], Any]) -> int:

@@ -125,8 +125,12 @@ def load_yaml(path: Path) -> Any:
             loader.dispose()
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
-    except yaml.YAMLError as error:
+    except InputError:
+        raise
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is not valid YAML: {error}") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 class _Settings(BaseModel):

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import polars as pl
@@ -22,6 +22,12 @@ import xxhash
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.schema import SCHEMA_VERSION
+
+# What interpreting a file may raise if it is not what it seems to be.
+_MALFORMED = (
+    *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
+    *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
+)
 
 MANIFEST = "manifest.json"
 _WORK = ".work"
@@ -45,8 +51,26 @@ def read_json(path: Path) -> Any:
     """Read a JSON file; a broken one is the user's to know about."""
     try:
         return json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); write the store again.") from error
+
+
+@contextlib.contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Say plainly that the content of a file is not what it should be.
+
+    Raises:
+        InputError: whatever the block stumbles over; the text never quotes the content.
+    """
+    try:
+        yield
+    except MimicRegError:
+        raise
+    except _MALFORMED as error:
+        kind = type(error).__name__
+        raise InputError(
+            f"{path} is damaged, or is not {what} of this program ({kind}). Write it again."
+        ) from error
 
 
 def file_hash(path: Path) -> str:
@@ -76,7 +100,7 @@ def locked(store: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def disk_errors(store: Path) -> Iterator[None]:
-    """Say plainly when the disk is full or the store cannot be written."""
+    """Say plainly when the disk is full or the folder cannot be written."""
     try:
         yield
     except OSError as error:
@@ -96,9 +120,8 @@ def disk_errors(store: Path) -> Iterator[None]:
 
 def _disk_full(store: Path) -> MimicRegError:
     return MimicRegError(
-        f"The disk is full: could not write to {store}. What was published there before is "
-        "unchanged. Free some space and run the same command again; it goes on from the stages "
-        "that were finished."
+        f"The disk is full: could not write to {store}. What was finished there before is "
+        "unchanged. Free some space and run the same command again: it goes on from there."
     )
 
 
@@ -189,14 +212,17 @@ def recover(store: Path) -> None:
     if not journal.exists():
         return
     plan = read_json(journal)
-    for name, source in plan["moves"].items():
+    with reading(journal, "the journal of a publication"):
+        moves = {check_inside(n): check_inside(source) for n, source in plan["moves"].items()}
+        obsolete = [check_inside(name) for name in plan["obsolete"]]
+    for name, source in moves.items():
         built = store / _WORK / source
         if built.exists():  # else it was moved before the cut
             target = store / name
             target.parent.mkdir(mode=0o700, exist_ok=True)
             built.chmod(0o600)
             built.replace(target)
-    for name in plan["obsolete"]:
+    for name in obsolete:
         (store / name).unlink(missing_ok=True)
     journal.unlink()
     shutil.rmtree(store / _WORK)
@@ -204,7 +230,10 @@ def recover(store: Path) -> None:
 
 def _published_files(store: Path) -> list[str]:
     path = store / MANIFEST
-    return list(read_json(path)["files"]) if path.exists() else []
+    if not path.exists():
+        return []
+    with reading(path, "the manifest of a cohort store"):
+        return [check_inside(name) for name in read_json(path)["files"]]
 
 
 def check_target(store: Path) -> None:
@@ -218,6 +247,28 @@ def check_target(store: Path) -> None:
                 f"{store} is not empty and is not a cohort store (it has no {MANIFEST}). "
                 "Choose an empty or new folder for --out."
             )
+
+
+def _check_entries(manifest: dict[str, Any]) -> None:
+    """Raise what `reading` explains, unless the manifest names files within the store."""
+    if not isinstance(manifest["fingerprint"], str):
+        raise TypeError("fingerprint")
+    for name, entry in manifest["files"].items():
+        check_inside(name)
+        if not isinstance(entry["bytes"], int) or not isinstance(entry["xxh3"], str):
+            raise TypeError("files")
+
+
+def check_inside(name: str) -> str:
+    """A file's name in a store, if it does not lead out of it.
+
+    Raises:
+        InputError: it does; somebody wrote the manifest by hand.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise InputError(f"{name!r} is no name of a file within a store.")
+    return name
 
 
 @dataclass(frozen=True)
@@ -246,9 +297,13 @@ class Store:
                 "Write one with `mimic-reg extract --source DIR --out STORE`."
             )
         manifest = read_json(path)
-        if manifest.get("schema") != SCHEMA_VERSION:
+        with reading(path, "the manifest of a cohort store"):
+            version = manifest.get("schema")
+            if version == SCHEMA_VERSION:
+                _check_entries(manifest)
+        if version != SCHEMA_VERSION:
             raise InputError(
-                f"{folder} has schema version {manifest.get('schema')}, this program reads "
+                f"{folder} has schema version {version}, this program reads "
                 f"version {SCHEMA_VERSION}. Extract it again."
             )
         return cls(folder, manifest)
@@ -277,7 +332,9 @@ class Store:
 
     def read(self, name: str) -> pl.DataFrame:
         """A Parquet table of the store."""
-        return pl.read_parquet(self.path(name))
+        path = self.path(name)
+        with reading(path, "a table"):
+            return pl.read_parquet(path)
 
     def changed_files(self) -> list[str]:
         """Names of the files whose content is not what the manifest says: length, then hash."""

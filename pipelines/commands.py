@@ -253,7 +253,18 @@ def ui(
     tracking: Annotated[
         str | None, typer.Option(help="MLflow's store, if it is elsewhere.", metavar="URI")
     ] = None,
-    port: Annotated[int, typer.Option(help="On this machine only.")] = 5000,
+    host: Annotated[
+        str, typer.Option(help="Where it answers; wider than this machine with a password only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Its port.", min=1, max=65535)] = 5000,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name under which browsers reach a wider host.", metavar="NAME:PORT"),
+    ] = None,
+    password_file: Annotated[
+        Path | None,
+        typer.Option(help="Ask for the user admin and the password in this file.", metavar="FILE"),
+    ] = None,
 ) -> None:
     """Open MLflow's pages on this machine, to compare runs; Ctrl-C ends them."""
     _need_pipelines()
@@ -265,8 +276,15 @@ def ui(
     if work is not None and not work.is_dir():
         raise InputError(f"{work} is not a work folder. Make one with `mimic-reg run`.")
     uri = tracking or tracked.database(work or Path())
-    with progress(err) as shown:
-        pages.serve_ui(uri, port=port, progress=shown)
+    with progress(err) as shown, pages.passwords(uri, password_file) as authentication:
+        pages.serve_ui(
+            uri,
+            host,
+            port,
+            allowed_hosts=allowed_host or (),
+            authentication=authentication,
+            progress=shown,
+        )
 
 
 def _print_dry_run(plan: "object") -> None:

@@ -13,6 +13,7 @@ import fcntl
 import json
 import logging
 import math
+import os
 import re
 import tempfile
 import time
@@ -48,6 +49,7 @@ PREFIX = "mimic-reg"
 SWEEPS = f"{PREFIX}-sweeps"  # the experiment of the summaries
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlflow-artifacts"  # beside the database
+SERVER = "MIMIC_REG_TRACKING_URI"  # the variable that names an MLflow server for all work folders
 
 FINAL = 0  # the step of what has no curve: MLflow draws it as bars, run by run
 
@@ -61,8 +63,8 @@ _NOTE = "mlflow.note.content"
 
 
 def database(folder: Path) -> str:
-    """The tracking URI of the SQLite database in a folder."""
-    return f"{_SQLITE}{folder.resolve() / DATABASE}"
+    """The tracking URI of a work folder: that of a server, if one is set, else of its database."""
+    return os.environ.get(SERVER) or f"{_SQLITE}{folder.resolve() / DATABASE}"
 
 
 def prepare(uri: str) -> None:

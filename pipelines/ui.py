@@ -8,19 +8,23 @@ same browser reaches it under another one (DNS rebinding).
 import contextlib
 import ipaddress
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.progress import Progress, Silent
+from pipelines import access
 from pipelines.tracking import (
     ARTIFACTS,
     check,
@@ -32,9 +36,10 @@ from pipelines.tracking import (
 
 HOST = "127.0.0.1"
 PORT = 5000
+USERS = "mlflow-users.db"  # beside the runs
 START_SECONDS = 120.0
 
-_AUTHENTICATION = ("MLFLOW_AUTH_CONFIG_PATH", "MLFLOW_FLASK_SERVER_SECRET_KEY")
+Authentication = Mapping[str, str]  # the environment that `pipelines.access` makes
 
 
 @dataclass(frozen=True)
@@ -51,43 +56,50 @@ def command(
     port: int = PORT,
     *,
     allowed_hosts: Sequence[str] = (),
-    authentication: bool = False,
+    authentication: Authentication | None = None,
 ) -> list[str]:
-    """The command that starts MLflow's server on a database.
+    """The command that starts MLflow's server on a database, in the environment of `environment`.
 
     allowed_hosts:  names under which browsers reach it, beside loopback's; needed by wider hosts
-    authentication: with user names and passwords, as set up in the environment
+    authentication: how it asks for user names and passwords; None: it does not
 
     Raises:
         InputError: a host wider than loopback without authentication or names.
     """
     check(uri)
     if uri.startswith("http"):
-        raise InputError(f"{uri} is a server already: open it in a browser.")
+        raise InputError(f"{redacted(uri)} is a server already: open it in a browser.")
     _check_host(host, allowed_hosts, authentication)
     names = [f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]")]
+    origins = [f"http://{name}" for name in names]
+    origins += [f"{scheme}://{name}" for name in allowed_hosts for scheme in ("http", "https")]
     path = sqlite_path(uri)
     return [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--backend-store-uri", uri, "--registry-store-uri", uri),
+        *("--app-name", "mimic-reg-passwords" if authentication else "mimic-reg"),
         *("--host", host, "--port", str(port), "--workers", "1"),
         *("--allowed-hosts", ",".join([*names, *allowed_hosts])),
-        *("--cors-allowed-origins", ",".join(f"http://{name}" for name in names)),
+        *("--cors-allowed-origins", ",".join(origins)),
         *("--x-frame-options", "DENY"),
         *("--uvicorn-opts", "--log-level warning"),  # not a line a request
         *(("--artifacts-destination", str(path.parent / ARTIFACTS)) if path else ()),
-        *(("--app-name", "basic-auth") if authentication else ()),
     ]
 
 
-def _check_host(host: str, allowed_hosts: Sequence[str], authentication: bool) -> None:
-    if authentication:
-        missing = [name for name in _AUTHENTICATION if name not in os.environ]
-        if missing:
-            raise InputError(
-                f"Authentication needs {' and '.join(missing)} in the environment: MLflow's "
-                "documentation of basic-auth tells what they hold."
-            )
+def environment(uri: str, authentication: Authentication | None = None) -> dict[str, str]:
+    """What the server is told beside its command: where the data are, which may hold a password."""
+    return {
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_REGISTRY_STORE_URI": uri,
+        # no language models here: the processes that would judge their answers stay away
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        **(authentication or {}),
+    }
+
+
+def _check_host(
+    host: str, allowed_hosts: Sequence[str], authentication: Authentication | None
+) -> None:
     if "*" in allowed_hosts:
         raise InputError("Name the allowed hosts: with '*' any web page can reach the server.")
     if is_loopback(host):
@@ -96,10 +108,43 @@ def _check_host(host: str, allowed_hosts: Sequence[str], authentication: bool) -
         raise InputError(
             f"Without authentication MLflow only answers this machine, not on {host}: whoever "
             "reaches it can read and delete every run. Leave the host out and forward the port "
-            "(ssh -L 5000:127.0.0.1:5000 …), or set up authentication."
+            "(ssh -L 5000:127.0.0.1:5000 …), or give --password-file."
         )
     if not allowed_hosts:
-        raise InputError(f"On {host}, name the hosts under which browsers will reach MLflow.")
+        raise InputError(
+            f"On {host}, name the hosts under which browsers will reach MLflow, with the port: "
+            "--allowed-host mlflow.example.org:5000."
+        )
+
+
+@contextlib.contextmanager
+def passwords(uri: str, file: Path | None) -> Iterator[Authentication | None]:
+    """Authentication of a server, with its users beside the runs; None: nobody is asked.
+
+    file: with the password of the user `admin`; None: as MLflow's variables say, if they are set
+
+    Raises:
+        InputError: the password cannot be used; the runs are in no database of ours.
+    """
+    if file is None:
+        yield access.from_environment()
+        return
+    path = sqlite_path(uri)
+    if path is None:
+        raise InputError(
+            f"--password-file keeps its users beside the runs in a work folder. For {redacted(uri)}"
+            f", set {access.CONFIGURATION} and {access.SECRET_KEY}."
+        )
+    password = access.from_file(file)
+    users = path.with_name(USERS)
+    users.touch(mode=0o600)
+    with tempfile.TemporaryDirectory() as folder:
+        yield access.for_mlflow(Path(folder), database=f"sqlite:///{users}", password=password)
+
+
+def redacted(uri: str) -> str:
+    """A URI without the password in it."""
+    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:…@", uri)
 
 
 def is_loopback(host: str) -> bool:
@@ -119,7 +164,7 @@ def running(
     port: int = PORT,
     *,
     allowed_hosts: Sequence[str] = (),
-    authentication: bool = False,
+    authentication: Authentication | None = None,
     output: int | None = subprocess.DEVNULL,
 ) -> Iterator[Server]:
     """MLflow's server, from when it answers to the end of the block.
@@ -133,10 +178,12 @@ def running(
     full = command(uri, host, port, allowed_hosts=allowed_hosts, authentication=authentication)
     prepare(uri)
     _check_free(host, port)
-    # no language models here: the processes that would judge their answers stay away
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     process = subprocess.Popen(
-        full, env=environment, stdout=output, stderr=output, start_new_session=True
+        full,
+        env=os.environ | environment(uri, authentication),
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
     )
     try:
         url = f"http://{'127.0.0.1' if is_loopback(host) else host}:{port}"
@@ -152,7 +199,7 @@ def serve_ui(
     port: int = PORT,
     *,
     allowed_hosts: Sequence[str] = (),
-    authentication: bool = False,
+    authentication: Authentication | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Serve MLflow's pages until Ctrl-C, and tell where the runs can be compared.

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mimic_reg.errors import InputError
-from mimic_reg.storage import disk_errors
+from mimic_reg.storage import disk_errors, reading
 
 _TREE = "tree"
 
@@ -44,15 +44,18 @@ def load_state(path: Path, part: str | None = None) -> dict[str, Any]:
             tree = (file.metadata() or {}).get(_TREE)
             names = [n for n in file.keys() if part is None or n.startswith(f"{part}/")]  # noqa: SIM118
             tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, FileNotFoundError) as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(f"{path} cannot be read as a checkpoint: {error}.") from error
     if tree is None:
         raise InputError(f"{path} holds tensors but no state: another program wrote it.")
-    kind, items = json.loads(tree)
-    if part is not None:
-        items = [item for item in items if item[0] == part]
-    state: dict[str, Any] = _restore([kind, items], tensors)
-    return state if part is None else state[part]
+    with reading(path, "a checkpoint"):
+        kind, items = json.loads(tree)
+        if kind != "dict":
+            raise TypeError(kind)
+        if part is not None:
+            items = [item for item in items if item[0] == part]
+        state: dict[str, Any] = _restore([kind, items], tensors)
+        return state if part is None else state[part]
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

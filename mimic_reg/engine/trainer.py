@@ -28,6 +28,7 @@ from mimic_reg.progress import Progress, Silent
 from mimic_reg.regularisers.base import Fit, Regulariser, Step, differentiation, trainable
 from mimic_reg.samples import Samples
 from mimic_reg.seeds import Streams
+from mimic_reg.storage import reading
 from mimic_reg.tasks.base import Target
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -111,9 +112,10 @@ class Trainer:
 
     def open(self, state: dict[str, Any] | None) -> None:
         """Begin, or continue from `state`: before steps are taken, also by others than `run`."""
-        self.recorder.open(state["recorder"] if state else None)
-        if state:
-            self.load_state_dict(state)
+        with reading(self.folder / CHECKPOINT, "a checkpoint of this model"):
+            self.recorder.open(state["recorder"] if state else None)
+            if state:
+                self.load_state_dict(state)
 
     def close(self) -> None:
         """Close the history."""
@@ -310,7 +312,9 @@ class Trainer:
 
     def load_best(self) -> None:
         """Go back to the state of the best validation score."""
-        self.load_state_dict(load_state(self.folder / BEST))
+        path = self.folder / BEST
+        with reading(path, "a checkpoint of this model"):
+            self.load_state_dict(load_state(path))
 
     def check_losses(self) -> None:
         """Before a checkpoint is written.

@@ -5,6 +5,7 @@ A run folder holds `trial.json` (resolved settings, data fingerprint, versions),
 sample table and probabilities, no ids), `scores.json`, and last `done.json`, with the trial's id.
 """
 
+import os
 import platform
 import signal
 import subprocess
@@ -267,10 +268,13 @@ def _flat(settings: Any, path: str = "") -> dict[str, Any]:
 
 
 def code_version() -> str | None:
-    """The git commit of this code, with "+changes" if files differ from it; None without git."""
+    """The git commit of this code, with "+changes" if files differ from it.
+
+    Without git it is what an image was built with (MIMIC_REG_REVISION), or None.
+    """
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
-        return None
+        return os.environ.get("MIMIC_REG_REVISION") or None
     try:
         commit, changes = (
             subprocess.run(

@@ -1,0 +1,111 @@
+"""Passwords: where they come from, and how MLflow is told of them.
+
+A secret is the value of a variable, or the content of the file that the variable with `_FILE`
+names. It never stands in a command, which every user of the machine could read.
+"""
+
+import configparser
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from mimic_reg.errors import InputError
+
+MINIMUM_LENGTH = 12
+ADMIN = "admin"
+CONFIGURATION, SECRET_KEY = "MLFLOW_AUTH_CONFIG_PATH", "MLFLOW_FLASK_SERVER_SECRET_KEY"
+_ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
+
+
+def secret(name: str) -> str:
+    """A secret, from the variable `name` or the file that `name`_FILE names.
+
+    Raises:
+        InputError: neither is set, or both are; the file cannot be read; it is empty or too short.
+    """
+    value, file = os.environ.get(name), os.environ.get(f"{name}_FILE")
+    if (value is None) == (file is None):
+        what = "both are" if value is not None else "neither is"
+        raise InputError(f"Set {name} or {name}_FILE, the path of a file with it: {what} set.")
+    return checked(value, name) if value is not None else from_file(Path(file or ""))
+
+
+def from_file(path: Path) -> str:
+    """The password in a file: its first line.
+
+    Raises:
+        InputError: the file cannot be read, or the password is too short.
+    """
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The password file {path} cannot be read: {error}.") from error
+    return checked(lines[0] if lines else "", str(path))
+
+
+def checked(password: str, where: str) -> str:
+    """The password, if it is long enough to be one."""
+    if len(password) < MINIMUM_LENGTH:
+        raise InputError(
+            f"The password in {where} has {len(password)} characters; it needs at least "
+            f"{MINIMUM_LENGTH}, for instance those of `openssl rand -hex 24`."
+        )
+    return password
+
+
+def for_mlflow(
+    folder: Path, *, database: str, password: str, key: str | None = None
+) -> dict[str, str]:
+    """The environment of an MLflow server that asks for names and passwords.
+
+    folder:   a private one, for the configuration
+    database: of the users
+    password: of the user `admin`, when the server starts for the first time
+    key:      that signs its forms; None: a new one
+    """
+    content = configparser.ConfigParser(interpolation=None)
+    content["mlflow"] = {
+        "default_permission": "READ",
+        "database_uri": database.replace("%", "%%"),  # MLflow reads it with interpolation
+        "admin_username": ADMIN,
+        "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
+    }
+    path = folder / "basic_auth.ini"
+    path.touch(mode=0o600)
+    with path.open("w", encoding="utf-8") as file:
+        content.write(file)
+    return {
+        CONFIGURATION: str(path),
+        SECRET_KEY: key or secrets.token_hex(32),
+        _ADMIN_PASSWORD: password,
+    }
+
+
+def from_environment() -> dict[str, str] | None:
+    """The same, where someone set up MLflow's authentication by hand; None: nobody did.
+
+    Raises:
+        InputError: only half of it is there.
+    """
+    given = {name: os.environ[name] for name in (CONFIGURATION, SECRET_KEY) if name in os.environ}
+    if len(given) == 1:
+        missing = {CONFIGURATION, SECRET_KEY} - given.keys()
+        raise InputError(
+            f"MLflow's authentication also needs {missing.pop()}: its documentation of basic-auth "
+            "tells what that holds. Or leave both out and give --password-file."
+        )
+    return given or None
+
+
+def password_file_of_postgresql(folder: Path, logins: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which PostgreSQL's clients find passwords by user name."""
+    path = folder / "pgpass"
+    path.touch(mode=0o600)
+    lines = [f"*:*:*:{user}:{_escaped(password)}\n" for user, password in logins.items()]
+    path.write_text("".join(lines), "utf-8")
+    return {"PGPASSFILE": str(path)}
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace(":", "\\:")

@@ -1,0 +1,25 @@
+"""Prefect's automations, made from a file; again and again, without doubles."""
+
+from pathlib import Path
+
+from prefect.automations import Automation
+
+from mimic_reg.config import load_yaml
+
+
+def put(file: Path) -> list[str]:
+    """Make the automations of a file on the server; those of the same names give way. Their names.
+
+    Raises:
+        InputError: there is no such file, or it is not YAML.
+    """
+    names = []
+    for content in load_yaml(file)["automations"]:
+        automation = Automation(**content)
+        try:
+            Automation.read(name=automation.name).delete()
+        except ValueError:
+            pass  # the first time
+        automation.create()
+        names.append(automation.name)
+    return names
