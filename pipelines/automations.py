@@ -1,5 +1,6 @@
 """Prefect's automations, made from a file; again and again, without doubles."""
 
+import contextlib
 from pathlib import Path
 
 from prefect.automations import Automation
@@ -16,10 +17,8 @@ def put(file: Path) -> list[str]:
     names = []
     for content in load_yaml(file)["automations"]:
         automation = Automation(**content)
-        try:
+        with contextlib.suppress(ValueError):  # there is none the first time
             Automation.read(name=automation.name).delete()
-        except ValueError:
-            pass  # the first time
         automation.create()
         names.append(automation.name)
     return names

@@ -195,11 +195,9 @@ def stack():
     made = Stack()
     try:
         yield made
-    except BaseException:
+    except Exception as error:
         for service in made.running:
-            print(f"--- {service}\n{made.log(service)[-4000:]}")
+            error.add_note(f"--- {service}\n{made.log(service)[-4000:]}")
         raise
     finally:
         made.down()
-
-

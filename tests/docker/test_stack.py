@@ -1,0 +1,310 @@
+"""The services of compose.yaml for real: PostgreSQL, both servers, set-up, worker, commands.
+
+One stack for all tests of this file. Its order is that of a hospital's first day.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from mimic_reg.extraction import extract
+from tests.docker.stack import ROOT, request, stack
+from tests.network import isolated
+from tests.postgresql import unprivileged
+from tests.security import identities
+
+pytestmark = pytest.mark.slow
+PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
+EXPERIMENT = """
+title: Two methods
+grids:
+- tasks: [in_hospital_mortality]
+  models: [{lstm: {units: 4}}]
+  methods: [none, {itps: {tau: 1.0e-4}}]
+  stopping: false
+training: {max_epochs: 2, batch_size: 16, learning_rate: 0.01, normalizer: fitted}
+"""
+FOREVER = """
+import time
+from prefect import flow
+
+@flow
+def forever():
+    print("begun", flush=True)
+    time.sleep(600)
+
+forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Counts what tries to leave this machine; without root nobody counts."""
+    with contextlib.ExitStack() as stack:
+        try:
+            yield stack.enter_context(isolated())
+        except pytest.skip.Exception as reason:
+            yield str(reason)
+
+
+@pytest.fixture(scope="module")
+def services(network):
+    with stack() as started:
+        started.up()
+        yield started
+
+
+def as_owner(folder):
+    """Give a folder to the user of the containers."""
+    if user := unprivileged():
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, user["user"], user["group"])
+
+
+@pytest.fixture(scope="module")
+def patients(services, tmp_path_factory):
+    """A store in the work folder, and raw tables with a row that cannot be read; all ids, times."""
+    raw = identities.write_raw(tmp_path_factory.mktemp("raw") / "raw", patients=300)
+    store = services.work / "store"
+    extract(raw, store)
+    ids, times = identities.shift_store(store), identities.times_of(store)
+    as_owner(store)
+    broken = services.app / "data" / "mimic-iii"
+    shutil.copytree(raw, broken)
+    table = broken / "ICUSTAYS.csv"
+    lines = table.read_text().splitlines()
+    lines[3] = re.sub(r"2[12]\d\d-", "2150/", lines[3])
+    table.write_text("\n".join(lines))
+    as_owner(services.app / "data")
+    return ids, times
+
+
+@pytest.fixture(scope="module")
+def dead_run(services):
+    """A flow run that somebody started by hand and that was killed; with a shorter patience."""
+    content = yaml.safe_load((ROOT / "docker" / "automations.yaml").read_text("utf-8"))
+    content["automations"][0]["trigger"]["within"] = 10
+    file = services.home / "automations.yaml"
+    file.write_text(yaml.safe_dump(content))
+    file.chmod(0o644)
+    code = (
+        f"from pipelines.automations import put; from pathlib import Path; put(Path({str(file)!r}))"
+    )
+    environment = client_environment(services)
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, cwd=ROOT)
+    with subprocess.Popen(
+        [sys.executable, "-c", FOREVER],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout.readline() == "begun\n"
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def client_environment(services):
+    password = services.secret("prefect")
+    return {
+        **{k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")},
+        "PREFECT_API_URL": f"{services.url('prefect')}/api",
+        "PREFECT_API_AUTH_STRING": f"mimic-reg:{password}",
+        "PREFECT_HOME": str(services.folder / "prefect-of-the-tests"),
+        "PYTHONPATH": str(ROOT),
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def prefect(services, path, body=b"{}", login="right"):
+    logins = {"right": f"mimic-reg:{services.secret('prefect')}", "wrong": "mimic-reg:wrong"}
+    url = f"{services.url('prefect')}/api/{path}"
+    headers = {"Content-Type": "application/json"}
+    return request(url, logins.get(login), "POST", body, **headers)
+
+
+def runs(services, name):
+    body = json.dumps({"flow_runs": {"name": {"like_": name}}}).encode()
+    return json.loads(prefect(services, "flow_runs/filter", body)[1])
+
+
+@pytest.mark.parametrize(("login", "status"), [(None, 401), ("wrong", 401), ("right", 200)])
+def test_prefect_asks_for_a_password(services, login, status):
+    assert prefect(services, "flows/filter", login=login)[0] == status
+    assert request(f"{services.url('prefect')}/api/health")[0] == 200  # tells nothing
+
+
+@pytest.mark.parametrize(
+    ("login", "status"),
+    [(None, 401), ("admin:wrong", 401), ("nobody:{mlflow}", 401), ("admin:{mlflow}", 200),
+     ("worker:{worker}", 200)],
+)  # fmt: skip
+def test_mlflow_asks_for_a_name_and_a_password(services, login, status):
+    given = login and login.format_map({n: services.secret(n) for n in ("mlflow", "worker")})
+    for path in ("api/2.0/mlflow/experiments/search?max_results=1", "", "version"):
+        assert request(f"{services.url('mlflow')}/{path}", given)[0] == status, path
+    assert request(f"{services.url('mlflow')}/health")[0] == 200
+
+
+def test_the_worker_is_no_administrator_of_mlflow(services):
+    login = f"worker:{services.secret('worker')}"
+    url = f"{services.url('mlflow')}/api/2.0/mlflow/users/create"
+    body = json.dumps({"username": "x", "password": "a-long-password"}).encode()
+    headers = {"Content-Type": "application/json"}
+    assert request(url, login, "POST", body, **headers)[0] == 403
+
+
+def test_mlflow_answers_under_its_own_names_only(services):
+    login = f"admin:{services.secret('mlflow')}"
+    assert request(services.url("mlflow"), login, Host="evil.example")[0] == 403
+
+
+def test_mlflows_assistant_is_not_there(services):
+    login = f"admin:{services.secret('mlflow')}"
+    for path in ("ajax-api/3.0/mlflow/assistant/config", "gateway/a/mlflow/invocations"):
+        status, text = request(f"{services.url('mlflow')}/{path}", login)
+        assert (status, text) == (404, "This part of MLflow is switched off here.")
+
+
+def test_passwords_stand_in_no_command_line(services):
+    secrets = [services.secret(p.name) for p in services.secrets.iterdir()]
+    shown = subprocess.run(
+        ["ps", "-ewwo", "args"], capture_output=True, text=True, check=True
+    ).stdout
+    assert "mlflow_app" in shown
+    assert not [s for s in secrets if s in shown]
+
+
+def test_commands_train_and_log_through_the_servers(services, patients, dead_run):
+    (services.work / "two.yaml").write_text(EXPERIMENT)
+    as_owner(services.work / "two.yaml")
+    done = services.run("sweep", "--config", "work/two.yaml", "--out", "work")
+    (services.logs / "sweep").write_text(done.stdout + done.stderr)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = services.work / "sweeps" / "two" / "report.html"
+    assert "Two methods" in report.read_text()
+    assert not (services.work / "mlflow.db").exists()
+    assert services.postgresql.psql("select count(*) from runs", "mlflow") == "3"  # and a summary
+    out = ("--out", "work/predictions.parquet")
+    model = "models:/mimic-reg-in_hospital_mortality-lstm@champion"
+    done = services.run(
+        "predict", "--model", model, "--store", "work/store", "--work", "work", *out
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_worker_runs_what_is_deployed(services, patients):
+    services.start("worker-cpu")
+    services.wait("worker-cpu")
+    environment = client_environment(services)
+
+    def deployment(*arguments):
+        return subprocess.run(
+            [*PREFECT, "deployment", "run", *arguments],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    given = {"work": "work", "max_epochs": 1, "method": "none"}
+    refused = deployment(
+        "train_model/once", "--params", json.dumps({"parameters": given | {"seed": -1}})
+    )
+    assert refused.returncode
+    assert "seed" in refused.stdout + refused.stderr
+    once = json.dumps({"parameters": given})
+    done = deployment("train_model/once", "--params", once, "--watch")
+    (services.logs / "once").write_text(done.stdout + done.stderr)
+    log = done.stdout + services.log("worker-cpu")
+    assert [r["state_type"] for r in runs(services, "train ")] == ["COMPLETED"], log
+    done = deployment("extract_cohorts/nightly", "--watch")
+    (services.logs / "nightly").write_text(done.stdout + done.stderr)
+    found = runs(services, "extract ")
+    assert [r["state_type"] for r in found] == ["FAILED"], services.log("worker-cpu")
+    assert "ICUSTAYS" in found[0]["state"]["message"]
+    options = {d["concurrency_options"]["collision_strategy"] for d in deployed(services)}
+    assert options == {"ENQUEUE"}
+
+
+def deployed(services):
+    return json.loads(prefect(services, "deployments/filter")[1])
+
+
+def test_the_set_up_can_be_repeated(services):
+    done = services.run("setup", service="setup")
+    assert done.returncode == 0, done.stdout + done.stderr
+    automations = json.loads(prefect(services, "automations/filter")[1])
+    assert [a["name"] for a in automations] == ["mimic-reg dead runs"]
+    assert [a["trigger"]["within"] for a in automations] == [180]
+    assert len(deployed(services)) == 3
+
+
+def test_no_patient_is_found_anywhere_but_in_the_store(services, patients):
+    """Run folders and checkpoints, artifacts, report, logs, temporary files, three databases."""
+    ids, times = patients
+    assert len(ids) > 500
+    predictions = services.work / "predictions.parquet"
+    assert len(identities.in_file(predictions, times)) > 100  # that one is asked for, and says so
+    kept = (services.work / "store", services.app / "data", services.work / "predictions.parquet")
+    found, count = identities.in_folder(
+        services.folder, times=times, without=[*kept, *(services.app / n for n in ("docker",))]
+    )
+    assert found == {predictions: found[predictions]}
+    names = {p.name for p in services.folder.rglob("*")}
+    assert {
+        "checkpoint.safetensors",
+        "report.html",
+        "history.jsonl",
+        "worker-cpu",
+        "nightly",
+    } < names
+    assert count > 100
+    for database in ("prefect", "mlflow", "mlflow_users"):
+        dump = services.postgresql.dump(database)
+        assert len(dump) > 10_000
+        assert not identities.in_bytes(dump, times), database
+    assert services.postgresql.psql("select count(*) from log", "prefect") != "0"
+
+
+def test_files_are_for_their_owner(services, patients):
+    """Whatever a container writes, beside what the test itself put there."""
+    written = [services.work / n for n in ("runs", "sweeps", "predictions.parquet")]
+    for place in (*written, services.artifacts):
+        for path in (place, *place.rglob("*")):
+            assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_dead_run_is_noticed(services, dead_run):
+    end = time.monotonic() + 90
+    while (state := runs(services, "")[-1:]) and time.monotonic() < end:
+        states = {r["state_type"] for r in runs(services, "") if r["flow_id"] == forever(services)}
+        if states == {"CRASHED"}:
+            return
+        time.sleep(1)
+    pytest.fail(f"still {state}")
+
+
+def forever(services):
+    body = json.dumps({"flows": {"name": {"any_": ["forever"]}}}).encode()
+    return json.loads(prefect(services, "flows/filter", body)[1])[0]["id"]
+
+
+def test_nothing_tried_to_leave_this_machine(services, network, patients):
+    if isinstance(network, str):
+        pytest.skip(network)
+    assert network() == 0
+    code = "import urllib.request as u\ntry: u.urlopen('http://example.org')\nexcept OSError: pass"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert network() > 0  # it would have been seen
