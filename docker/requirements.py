@@ -4,9 +4,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-project = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["project"]
-build = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["build-system"]
-lines = [*build["requires"], *project["dependencies"]]
+content = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))
+project = content["project"]
+lines = [*content["build-system"]["requires"], *project["dependencies"]]
 for extra in sys.argv[1:]:
     lines += project["optional-dependencies"][extra]
-print("\n".join(lines))
+sys.stdout.write("\n".join([*lines, ""]))

@@ -251,7 +251,7 @@ def check_target(store: Path) -> None:
 
 def _check_entries(manifest: dict[str, Any]) -> None:
     """Raise what `reading` explains, unless the manifest names files within the store."""
-    if not isinstance(manifest["fingerprint"], str):
+    if not isinstance(manifest.get("fingerprint", ""), str):
         raise TypeError("fingerprint")
     for name, entry in manifest["files"].items():
         check_inside(name)

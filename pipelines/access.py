@@ -69,6 +69,7 @@ def for_mlflow(
         "default_permission": "READ",
         "database_uri": database.replace("%", "%%"),  # MLflow reads it with interpolation
         "admin_username": ADMIN,
+        "auth_cache_ttl_seconds": "60",  # else every request pays for a slow hash
         "authorization_function": "mlflow.server.auth:authenticate_request_basic_auth",
     }
     path = folder / "basic_auth.ini"

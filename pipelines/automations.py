@@ -2,6 +2,7 @@
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 from prefect.automations import Automation
 
@@ -18,7 +19,8 @@ def put(file: Path) -> list[str]:
     for content in load_yaml(file)["automations"]:
         automation = Automation(**content)
         with contextlib.suppress(ValueError):  # there is none the first time
-            Automation.read(name=automation.name).delete()
+            before: Any = Automation.read(name=automation.name)
+            before.delete()
         automation.create()
         names.append(automation.name)
     return names

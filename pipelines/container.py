@@ -29,7 +29,7 @@ _EVERYWHERE = "0.0.0.0"  # of the container: compose.yaml says who reaches it
 
 
 def main(arguments: list[str]) -> int:
-    """Become what the arguments say; the exit code where that is done here."""
+    """Do or become what the arguments say; the exit code."""
     os.umask(0o077)
     role, *rest = arguments or ["--help"]
     try:
@@ -47,6 +47,7 @@ def main(arguments: list[str]) -> int:
         return error.exit_code
     sys.argv = ["mimic-reg", role, *rest]
     cli.main()
+    return 0
 
 
 def prefect_server() -> tuple[list[str], dict[str, str]]:

@@ -105,6 +105,7 @@ class Stack:
             "PYTHONPATH": str(ROOT),
             "TMPDIR": str(self.home),
             "OMP_NUM_THREADS": "1",
+            "PREFECT_WORKER_QUERY_SECONDS": "1",  # ten would be waited for
             "MIMIC_REG_POSTGRES": f"127.0.0.1:{self.postgresql.port}",
             "MIMIC_REG_HOST": "127.0.0.1",
         }

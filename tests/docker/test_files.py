@@ -17,6 +17,7 @@ SCRIPTS = sorted(DOCKER.glob("*.sh"))
 SERVICES = COMPOSE["services"]
 OURS = {n: s for n, s in SERVICES.items() if n != "postgres"}
 TEXT = (DOCKER / "compose.yaml").read_text("utf-8")
+EXTRAS = ["pipelines", "postgresql", "images"]
 DOCKERFILE = (DOCKER / "Dockerfile").read_text("utf-8")
 
 
@@ -181,13 +182,14 @@ def test_secrets_are_long_private_and_kept(tmp_path):
 
 def test_the_requirements_of_the_image_are_the_projects():
     done = subprocess.run(
-        [sys.executable, DOCKER / "requirements.py", "pipelines", "postgresql"],
+        [sys.executable, DOCKER / "requirements.py", *EXTRAS],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
     names = {re.split(r"[\[<>=]", line)[0].lower() for line in done.stdout.split()}
+    assert f"requirements.py {' '.join(EXTRAS)} >" in DOCKERFILE
     assert {"setuptools", "torch", "prefect", "mlflow", "psycopg2-binary", "polars"} <= names
     pinned = {
         line.split("==")[0].lower().replace("_", "-")

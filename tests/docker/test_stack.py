@@ -23,7 +23,6 @@ from tests.postgresql import unprivileged
 from tests.security import identities
 
 pytestmark = pytest.mark.slow
-PREFECT = [sys.executable, "-m", "prefect", "--no-prompt"]
 EXPERIMENT = """
 title: Two methods
 grids:
@@ -132,11 +131,6 @@ def prefect(services, path, body=b"{}", login="right"):
     return request(url, logins.get(login), "POST", body, **headers)
 
 
-def runs(services, name):
-    body = json.dumps({"flow_runs": {"name": {"like_": name}}}).encode()
-    return json.loads(prefect(services, "flow_runs/filter", body)[1])
-
-
 @pytest.mark.parametrize(("login", "status"), [(None, 401), ("wrong", 401), ("right", 200)])
 def test_prefect_asks_for_a_password(services, login, status):
     assert prefect(services, "flows/filter", login=login)[0] == status
@@ -187,55 +181,50 @@ def test_passwords_stand_in_no_command_line(services):
 def test_commands_train_and_log_through_the_servers(services, patients, dead_run):
     (services.work / "two.yaml").write_text(EXPERIMENT)
     as_owner(services.work / "two.yaml")
-    done = services.run("sweep", "--config", "work/two.yaml", "--out", "work")
+    sweep = ("sweep", "--config", "work/two.yaml", "--out", "work", "--runner", "in_process")
+    done = services.run(*sweep)
     (services.logs / "sweep").write_text(done.stdout + done.stderr)
     assert done.returncode == 0, done.stdout + done.stderr
     report = services.work / "sweeps" / "two" / "report.html"
     assert "Two methods" in report.read_text()
     assert not (services.work / "mlflow.db").exists()
     assert services.postgresql.psql("select count(*) from runs", "mlflow") == "3"  # and a summary
-    out = ("--out", "work/predictions.parquet")
-    model = "models:/mimic-reg-in_hospital_mortality-lstm@champion"
-    done = services.run(
-        "predict", "--model", model, "--store", "work/store", "--work", "work", *out
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(services.artifacts.rglob("model.safetensors"))
 
 
 def test_the_worker_runs_what_is_deployed(services, patients):
     services.start("worker-cpu")
     services.wait("worker-cpu")
-    environment = client_environment(services)
-
-    def deployment(*arguments):
-        return subprocess.run(
-            [*PREFECT, "deployment", "run", *arguments],
-            env=environment,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    given = {"work": "work", "max_epochs": 1, "method": "none"}
-    refused = deployment(
-        "train_model/once", "--params", json.dumps({"parameters": given | {"seed": -1}})
-    )
-    assert refused.returncode
-    assert "seed" in refused.stdout + refused.stderr
-    once = json.dumps({"parameters": given})
-    done = deployment("train_model/once", "--params", once, "--watch")
-    (services.logs / "once").write_text(done.stdout + done.stderr)
-    log = done.stdout + services.log("worker-cpu")
-    assert [r["state_type"] for r in runs(services, "train ")] == ["COMPLETED"], log
-    done = deployment("extract_cohorts/nightly", "--watch")
-    (services.logs / "nightly").write_text(done.stdout + done.stderr)
-    found = runs(services, "extract ")
-    assert [r["state_type"] for r in found] == ["FAILED"], services.log("worker-cpu")
-    assert "ICUSTAYS" in found[0]["state"]["message"]
+    ids = {d["name"]: d["id"] for d in deployed(services)}
     options = {d["concurrency_options"]["collision_strategy"] for d in deployed(services)}
     assert options == {"ENQUEUE"}
+
+    def run(name, **parameters):
+        body = json.dumps({"parameters": {"parameters": parameters}} if parameters else {})
+        path = f"deployments/{ids[name]}/create_flow_run"
+        return prefect(services, path, body.encode())
+
+    given = {"work": "work", "max_epochs": 1, "method": "none"}
+    status, text = run("once", **given, seed=-1)
+    assert status == 409, text
+    assert "-1 is less than the minimum of 0" in text
+    started = [json.loads(run("once", **given)[1])["id"], json.loads(run("nightly")[1])["id"]]
+    trained, extracted = (ended(services, identity) for identity in started)
+    assert trained["state_type"] == "COMPLETED", services.log("worker-cpu")
+    assert trained["name"] == "train in_hospital_mortality-lstm-none-100-seed0"
+    assert extracted["state_type"] == "FAILED", services.log("worker-cpu")
+    assert "1 rows have a INTIME that is no time" in extracted["state"]["message"]
+
+
+def ended(services, identity):
+    body = json.dumps({"flow_runs": {"id": {"any_": [identity]}}}).encode()
+    end = time.monotonic() + 240
+    while time.monotonic() < end:
+        (run,) = json.loads(prefect(services, "flow_runs/filter", body)[1])
+        if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED"):
+            return run
+        time.sleep(0.5)
+    pytest.fail(services.log("worker-cpu"))
 
 
 def deployed(services):
@@ -248,28 +237,21 @@ def test_the_set_up_can_be_repeated(services):
     automations = json.loads(prefect(services, "automations/filter")[1])
     assert [a["name"] for a in automations] == ["mimic-reg dead runs"]
     assert [a["trigger"]["within"] for a in automations] == [180]
-    assert len(deployed(services)) == 3
+    names = [d["name"] for d in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]]
+    assert sorted(d["name"] for d in deployed(services)) == sorted(names)
 
 
 def test_no_patient_is_found_anywhere_but_in_the_store(services, patients):
     """Run folders and checkpoints, artifacts, report, logs, temporary files, three databases."""
     ids, times = patients
     assert len(ids) > 500
-    predictions = services.work / "predictions.parquet"
-    assert len(identities.in_file(predictions, times)) > 100  # that one is asked for, and says so
-    kept = (services.work / "store", services.app / "data", services.work / "predictions.parquet")
-    found, count = identities.in_folder(
-        services.folder, times=times, without=[*kept, *(services.app / n for n in ("docker",))]
-    )
-    assert found == {predictions: found[predictions]}
+    store, raw = services.work / "store", services.app / "data"
+    assert len(identities.in_folder(store, times=times)[0]) > 5  # it would be found
+    found, count = identities.in_folder(services.folder, times=times, without=[store, raw])
+    assert not found
     names = {p.name for p in services.folder.rglob("*")}
-    assert {
-        "checkpoint.safetensors",
-        "report.html",
-        "history.jsonl",
-        "worker-cpu",
-        "nightly",
-    } < names
+    expected = {"checkpoint.safetensors", "report.html", "history.jsonl", "worker-cpu", "sweep"}
+    assert expected < names
     assert count > 100
     for database in ("prefect", "mlflow", "mlflow_users"):
         dump = services.postgresql.dump(database)
@@ -280,25 +262,23 @@ def test_no_patient_is_found_anywhere_but_in_the_store(services, patients):
 
 def test_files_are_for_their_owner(services, patients):
     """Whatever a container writes, beside what the test itself put there."""
-    written = [services.work / n for n in ("runs", "sweeps", "predictions.parquet")]
+    written = [services.work / n for n in ("runs", "sweeps")]
     for place in (*written, services.artifacts):
         for path in (place, *place.rglob("*")):
             assert path.stat().st_mode & 0o077 == 0, path
 
 
 def test_a_dead_run_is_noticed(services, dead_run):
-    end = time.monotonic() + 90
-    while (state := runs(services, "")[-1:]) and time.monotonic() < end:
-        states = {r["state_type"] for r in runs(services, "") if r["flow_id"] == forever(services)}
-        if states == {"CRASHED"}:
-            return
-        time.sleep(1)
-    pytest.fail(f"still {state}")
-
-
-def forever(services):
     body = json.dumps({"flows": {"name": {"any_": ["forever"]}}}).encode()
-    return json.loads(prefect(services, "flows/filter", body)[1])[0]["id"]
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        (run,) = json.loads(prefect(services, "flow_runs/filter", body)[1])
+        if run["state_type"] == "CRASHED":
+            assert run["state"]["message"] == "Its heartbeat stopped."
+            return
+        assert run["state_type"] == "RUNNING"
+        time.sleep(0.5)
+    pytest.fail("It still counts as running.")
 
 
 def test_nothing_tried_to_leave_this_machine(services, network, patients):

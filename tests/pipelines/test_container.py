@@ -24,7 +24,7 @@ def passwords(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("role", container._SERVERS)
 def test_no_server_without_its_passwords(role):
-    with pytest.raises(InputError, match="Set MIMIC_REG_.*_FILE, the path of a file with it"):
+    with pytest.raises(InputError, match=r"Set MIMIC_REG_.*_FILE, the path of a file with it"):
         container._SERVERS[role]()
 
 
@@ -97,8 +97,9 @@ def test_postgresqls_passwords_are_quoted(tmp_path):
 def test_a_password_in_a_uri_is_not_shown():
     assert ui.redacted("postgresql://a:geheim@h/db") == "postgresql://a:…@h/db"
     assert ui.redacted("sqlite:////a/b.db") == "sqlite:////a/b.db"
-    with pytest.raises(InputError, match="in a work folder") as error, ui.passwords(
-        "postgresql://a:geheim@h/db", "file"
+    with (
+        pytest.raises(InputError, match="in a work folder") as error,
+        ui.passwords("postgresql://a:geheim@h/db", "file"),
     ):
         pass
     assert "geheim" not in str(error.value)

@@ -1,17 +1,21 @@
 """MLflow's pages: on loopback, under their own names, or not at all."""
 
+import base64
+import re
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import mlflow
 import pytest
 
 from mimic_reg.errors import InputError, MimicRegError
-from pipelines import register, serving, tracking, ui
+from pipelines import mlflow_app, register, serving, tracking, ui
 
 URI = "sqlite:////data/mlflow.db"
+ASKING = {"MLFLOW_AUTH_CONFIG_PATH": "x", "MLFLOW_FLASK_SERVER_SECRET_KEY": "x"}
 
 
 def options(command):
@@ -22,8 +26,7 @@ def test_the_command_answers_this_machine_only():
     command = ui.command(URI, port=5001)
     assert command[:4] == [sys.executable, "-m", "mlflow", "server"]
     assert options(command) == {
-        "--backend-store-uri": URI,
-        "--registry-store-uri": URI,
+        "--app-name": "mimic-reg",
         "--host": "127.0.0.1",
         "--port": "5001",
         "--workers": "1",
@@ -36,20 +39,61 @@ def test_the_command_answers_this_machine_only():
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "mlflow.hospital.example"])
-def test_a_wider_host_needs_authentication_and_names(host, monkeypatch):
-    with pytest.raises(InputError, match=r"only answers this machine.*ssh -L"):
+def test_a_wider_host_needs_authentication_and_names(host):
+    with pytest.raises(InputError, match=r"only answers this machine.*ssh -L.*--password-file"):
         ui.command(URI, host)
-    with pytest.raises(InputError, match="MLFLOW_AUTH_CONFIG_PATH and MLFLOW_FLASK_SERVER_SECRET"):
-        ui.command(URI, host, authentication=True)
-    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", "x")
-    monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "x")
     with pytest.raises(InputError, match="name the hosts"):
-        ui.command(URI, host, authentication=True)
+        ui.command(URI, host, authentication=ASKING)
     with pytest.raises(InputError, match="any web page"):
-        ui.command(URI, host, authentication=True, allowed_hosts=["*"])
-    found = options(ui.command(URI, host, authentication=True, allowed_hosts=["a.example"]))
-    assert found["--app-name"] == "basic-auth"
+        ui.command(URI, host, authentication=ASKING, allowed_hosts=["*"])
+    found = options(ui.command(URI, host, authentication=ASKING, allowed_hosts=["a.example"]))
+    assert found["--app-name"] == "mimic-reg-passwords"
     assert found["--allowed-hosts"].endswith(",a.example")
+    assert found["--cors-allowed-origins"].endswith(",http://a.example,https://a.example")
+
+
+def test_the_command_line_refuses_to_open_to_everybody(tmp_path):
+    """As a user would meet it."""
+    command = [sys.executable, "-c", "from mimic_reg.cli import main; main()", "ui"]
+    done = subprocess.run(
+        [*command, "--work", str(tmp_path), "--host", "0.0.0.0"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "Without authentication MLflow only answers this machine, not on 0.0.0.0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("/ajax-api/3.0/mlflow/assistant/sessions", True),
+        ("//ajax-api/3.0/mlflow//assistant", True),
+        ("/gateway/chat/mlflow/invocations", True),
+        ("/api/3.0/mlflow/gateway/endpoints/list", True),
+        ("/ajax-api/2.0/mlflow/gateway-proxy", True),
+        ("/api/2.0/mlflow/webhooks", True),
+        ("/ajax-api/3.0/mlflow/jobs/1", True),
+        ("/ajax-api/2.0/mlflow/runs/create-promptlab-run", True),
+        ("/ajax-api/2.0/mlflow/runs/search", False),
+        ("/api/2.0/mlflow-artifacts/artifacts/assistant/model.yaml", False),
+        ("/assistant", False),
+        ("/", False),
+    ],
+)
+def test_what_nobody_needs_is_closed(path, answer):
+    assert mlflow_app.closed(path) == answer
+
+
+def test_closed_names_are_ones_that_mlflow_has():
+    """A new version of MLflow that calls them otherwise is noticed here."""
+    root = Path(mlflow.__file__).parent
+    files = [*(root / "server").glob("*.py"), *(root / "server" / "assistant").glob("*.py")]
+    files += [root / "protos" / "service_pb2.py", root / "protos" / "webhooks_pb2.py"]
+    text = "".join(path.read_text("utf-8") for path in files)
+    for name in mlflow_app.CLOSED:
+        assert re.search(rf"mlflow/{name}|3.0/{name}", text), name
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.9", "::1", "[::1]"])
@@ -134,3 +178,25 @@ def test_a_server_that_does_not_start_is_said(uri, free_port, monkeypatch):
         ui.running(uri, port=free_port),
     ):
         pass
+
+
+def test_a_password_is_asked_for(uri, free_port, tmp_path):
+    """With the options of `mimic-reg ui`, on loopback."""
+    file = tmp_path / "password"
+    file.write_text("p%:ä/ rather long\n")
+    users = tracking.sqlite_path(uri).with_name(ui.USERS)
+    with (
+        ui.passwords(uri, file) as authentication,
+        ui.running(uri, port=free_port, authentication=authentication) as server,
+    ):
+        url = f"{server.url}/api/2.0/mlflow/experiments/search?max_results=1"
+        assert get(url)[0] == 401
+        assert get(url, Authorization=basic("admin:wrong"))[0] == 401
+        assert get(url, Authorization=basic("admin:p%:ä/ rather long"))[0] == 200
+        assistant = f"{server.url}/ajax-api/3.0/mlflow/assistant/config"
+        assert get(assistant, Authorization=basic("admin:p%:ä/ rather long"))[0] == 404
+    assert users.stat().st_mode & 0o077 == 0
+
+
+def basic(login):
+    return "Basic " + base64.b64encode(login.encode()).decode()
