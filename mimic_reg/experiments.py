@@ -65,6 +65,7 @@ _DECIDING = (
 
 SINGLE = "single"  # the strategy of a trial a task
 _STOPPING = "early_stopping"
+_MOST_SEEDS = 10_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
@@ -128,7 +129,11 @@ class Grid(_Frozen):
     @field_validator("seeds", mode="before")
     @classmethod
     def _range(cls, given: Any) -> Any:
-        return tuple(range(given)) if type(given) is int else given
+        if type(given) is not int:
+            return given
+        if given > _MOST_SEEDS:
+            raise ValueError(f"{given:,} seeds are too many: at most {_MOST_SEEDS:,}")
+        return tuple(range(given))
 
     @field_validator("methods", mode="before")
     @classmethod

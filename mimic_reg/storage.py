@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -84,9 +84,8 @@ def file_hash(path: Path) -> str:
 
 @contextlib.contextmanager
 def locked(store: Path) -> Iterator[None]:
-    """Hold the store's lock; a second writer is told so at once."""
-    store.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (store / _LOCK).open("w") as file:
+    """Hold a folder's lock; a second writer is told so at once, and a full disk is said plainly."""
+    with disk_errors(store), _lock_file(store) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -96,6 +95,11 @@ def locked(store: Path) -> Iterator[None]:
                 f"Another run is writing to {store}. Wait until it ends, or choose another --out."
             ) from error
         yield
+
+
+def _lock_file(folder: Path) -> IO[str]:
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return (folder / _LOCK).open("w")
 
 
 @contextlib.contextmanager

@@ -14,3 +14,5 @@ os.environ.update(
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     RAY_USAGE_STATS_ENABLED="0",
 )
+# a server that starts again is back by then; MLflow's own patience is four minutes a request
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")

@@ -17,7 +17,7 @@ from mimic_reg.evaluation.drawn import draw
 from mimic_reg.evaluation.report import REPORT, write_report
 from mimic_reg.evaluation.results import Results, collect
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.storage import Store
+from mimic_reg.storage import Store, disk_errors
 from pipelines import register, tracking
 from pipelines.register import Registered
 from pipelines.settings import TAGS, Parameters, Work
@@ -57,9 +57,16 @@ def conclude(
 
     Raises:
         InputError: no trial is finished.
+        MimicRegError: MLflow does not answer, or the disk is full; what is done is kept.
     """
-    progress = progress or Silent()
     uri = tracking_uri or tracking.database(result.work)
+    with tracking.answering(uri), disk_errors(result.folder):
+        return _conclude(result, uri, commands, progress or Silent())
+
+
+def _conclude(
+    result: SweepResult, uri: str, commands: Sequence[str], progress: Progress
+) -> Concluded:
     done = [t for t in result.trials if t.done]
     if not done:
         raise InputError(f"No trial of {result.name!r} has a result: there is nothing to report.")

@@ -115,6 +115,28 @@ def client(uri: str) -> MlflowClient:
 
 
 @contextlib.contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Say plainly that MLflow's server or database does not answer, or cannot write.
+
+    Raises:
+        MimicRegError: it does not; the text quotes no password.
+    """
+    try:
+        yield
+    except MlflowException as error:
+        text = str(error).partition("\n")[0][:_ERROR_LENGTH]
+        raise MimicRegError(
+            f"MLflow at {redacted(uri)} failed: {text} What was trained is in the run folders: run "
+            "the same command again once it answers."
+        ) from error
+
+
+def redacted(uri: str) -> str:
+    """A URI without the password in it."""
+    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:…@", uri)
+
+
+@contextlib.contextmanager
 def default(uri: str) -> Iterator[None]:
     """MLflow's own default store, which parts of its registry use whatever the client says."""
     was_set = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]

@@ -8,7 +8,6 @@ same browser reaches it under another one (DNS rebinding).
 import contextlib
 import ipaddress
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -31,6 +30,7 @@ from pipelines.tracking import (
     comparison_url,
     experiments,
     prepare,
+    redacted,
     sqlite_path,
 )
 
@@ -140,11 +140,6 @@ def passwords(uri: str, file: Path | None) -> Iterator[Authentication | None]:
     users.touch(mode=0o600)
     with tempfile.TemporaryDirectory() as folder:
         yield access.for_mlflow(Path(folder), database=f"sqlite:///{users}", password=password)
-
-
-def redacted(uri: str) -> str:
-    """A URI without the password in it."""
-    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:…@", uri)
 
 
 def is_loopback(host: str) -> bool:

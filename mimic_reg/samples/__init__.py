@@ -7,7 +7,7 @@ from mimic_reg.samples import images, stays
 from mimic_reg.samples.base import CPU, Batch, Samples, Units, from_arrays
 from mimic_reg.samples.stays import read_normalizer
 from mimic_reg.schema import IMAGES
-from mimic_reg.storage import Store
+from mimic_reg.storage import Store, reading
 from mimic_reg.tasks.base import Task
 
 __all__ = ["Batch", "Samples", "Units", "from_arrays", "load", "num_outputs", "read_normalizer"]
@@ -33,8 +33,9 @@ def load(
             f"{store.folder} holds {what}; their normalizer is one of "
             f"{', '.join(source.NORMALIZERS)}, not {normalizer!r} (training: normalizer)."
         )
-    samples: dict[str, Samples] = source.load(store, task, normalizer=normalizer, device=device)
-    return samples
+    with reading(store.folder, "a cohort store"):
+        loaded: dict[str, Samples] = source.load(store, task, normalizer=normalizer, device=device)
+    return loaded
 
 
 def num_outputs(store: Store, task: Task) -> int:

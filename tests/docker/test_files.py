@@ -168,6 +168,17 @@ def test_the_image_holds_the_program_only():
     assert all((ROOT / name).exists() for name in allowed)
 
 
+def test_the_services_need_no_proxy():
+    environment = image_environment()
+    assert set(environment["NO_PROXY"].split(",")) >= {
+        "localhost",
+        "127.0.0.1",
+        "prefect",
+        "mlflow",
+    }
+    assert environment["HTTPS_PROXY"] == "http://127.0.0.1:9"  # where nobody answers
+
+
 def test_secrets_are_long_private_and_kept(tmp_path):
     folder = tmp_path / "secrets"
     for _ in range(2):

@@ -32,6 +32,7 @@ grids:
   stopping: false
 training: {max_epochs: 2, batch_size: 16, learning_rate: 0.01, normalizer: fitted}
 """
+FLOW = {"prefect.resource.role": "flow", "prefect.resource.name": "forever"}
 FOREVER = """
 import time
 from prefect import flow
@@ -91,7 +92,9 @@ def patients(services, tmp_path_factory):
 def dead_run(services):
     """A flow run that somebody started by hand and that was killed; with a shorter patience."""
     content = yaml.safe_load((ROOT / "docker" / "automations.yaml").read_text("utf-8"))
-    content["automations"][0]["trigger"]["within"] = 10
+    # sooner than a heartbeat is due: of no other flow
+    trigger = content["automations"][0]["trigger"]
+    trigger |= {"within": 10, "match_related": FLOW}
     file = services.home / "automations.yaml"
     file.write_text(yaml.safe_dump(content))
     file.chmod(0o644)
@@ -108,8 +111,15 @@ def dead_run(services):
         text=True,
         start_new_session=True,
     ) as process:
-        assert process.stdout.readline() == "begun\n"
-        os.killpg(process.pid, signal.SIGKILL)
+        try:
+            assert process.stdout.readline() == "begun\n"
+            heartbeats = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}}}
+            end = time.monotonic() + 60
+            while json.loads(prefect(services, "events/filter", heartbeats)[1])["total"] == 0:
+                assert time.monotonic() < end, "no heartbeat"
+                time.sleep(0.2)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def client_environment(services):
@@ -124,11 +134,11 @@ def client_environment(services):
     }
 
 
-def prefect(services, path, body=b"{}", login="right"):
+def prefect(services, path, body=None, login="right"):
     logins = {"right": f"mimic-reg:{services.secret('prefect')}", "wrong": "mimic-reg:wrong"}
     url = f"{services.url('prefect')}/api/{path}"
     headers = {"Content-Type": "application/json"}
-    return request(url, logins.get(login), "POST", body, **headers)
+    return request(url, logins.get(login), "POST", json.dumps(body or {}).encode(), **headers)
 
 
 @pytest.mark.parametrize(("login", "status"), [(None, 401), ("wrong", 401), ("right", 200)])
@@ -200,9 +210,8 @@ def test_the_worker_runs_what_is_deployed(services, patients):
     assert options == {"ENQUEUE"}
 
     def run(name, **parameters):
-        body = json.dumps({"parameters": {"parameters": parameters}} if parameters else {})
-        path = f"deployments/{ids[name]}/create_flow_run"
-        return prefect(services, path, body.encode())
+        body = {"parameters": {"parameters": parameters}} if parameters else {}
+        return prefect(services, f"deployments/{ids[name]}/create_flow_run", body)
 
     given = {"work": "work", "max_epochs": 1, "method": "none"}
     status, text = run("once", **given, seed=-1)
@@ -214,10 +223,12 @@ def test_the_worker_runs_what_is_deployed(services, patients):
     assert trained["name"] == "train in_hospital_mortality-lstm-none-100-seed0"
     assert extracted["state_type"] == "FAILED", services.log("worker-cpu")
     assert "1 rows have a INTIME that is no time" in extracted["state"]["message"]
+    for service in services.running:
+        assert "Unable to connect" not in services.log(service)
 
 
 def ended(services, identity):
-    body = json.dumps({"flow_runs": {"id": {"any_": [identity]}}}).encode()
+    body = {"flow_runs": {"id": {"any_": [identity]}}}
     end = time.monotonic() + 240
     while time.monotonic() < end:
         (run,) = json.loads(prefect(services, "flow_runs/filter", body)[1])
@@ -225,6 +236,19 @@ def ended(services, identity):
             return run
         time.sleep(0.5)
     pytest.fail(services.log("worker-cpu"))
+
+
+def test_a_dead_run_is_noticed(services, dead_run):
+    body = {"flows": {"name": {"any_": ["forever"]}}}
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        (run,) = json.loads(prefect(services, "flow_runs/filter", body)[1])
+        if run["state_type"] == "CRASHED":
+            assert run["state"]["message"] == "Its heartbeat stopped."
+            return
+        assert run["state_type"] == "RUNNING"
+        time.sleep(0.5)
+    pytest.fail("It still counts as running.")
 
 
 def deployed(services):
@@ -266,19 +290,6 @@ def test_files_are_for_their_owner(services, patients):
     for place in (*written, services.artifacts):
         for path in (place, *place.rglob("*")):
             assert path.stat().st_mode & 0o077 == 0, path
-
-
-def test_a_dead_run_is_noticed(services, dead_run):
-    body = json.dumps({"flows": {"name": {"any_": ["forever"]}}}).encode()
-    end = time.monotonic() + 120
-    while time.monotonic() < end:
-        (run,) = json.loads(prefect(services, "flow_runs/filter", body)[1])
-        if run["state_type"] == "CRASHED":
-            assert run["state"]["message"] == "Its heartbeat stopped."
-            return
-        assert run["state_type"] == "RUNNING"
-        time.sleep(0.5)
-    pytest.fail("It still counts as running.")
 
 
 def test_nothing_tried_to_leave_this_machine(services, network, patients):
