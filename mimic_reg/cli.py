@@ -623,10 +623,12 @@ def report(
     from mimic_reg import analyses
     from mimic_reg.evaluation import report as reporting
     from mimic_reg.evaluation import results, tables
+    from mimic_reg.storage import disk_errors
 
     found = results.collect(runs)
     added = analyses.analyse_all([n for part in analyse or [] for n in part.split(",")], found)
-    written = reporting.write_report(found, page, title=title, analyses=added)
+    with disk_errors(page.parent):
+        written = reporting.write_report(found, page, title=title, analyses=added)
     out.print(escape(tables.to_markdown(found)), soft_wrap=True)
     out.print(f"Wrote {escape(str(written))}.")
 

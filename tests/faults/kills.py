@@ -15,6 +15,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
+from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.storage import read_json
 from tests.postgresql import ROOT
@@ -101,14 +104,26 @@ def of_store(store):
 
 
 def of_run(folder):
-    """History without costs, scores, and the bytes of weights and predictions."""
-    history = [
-        {k: v for k, v in r.items() if k != "cost"} for r in read_history(folder / "history.jsonl")
-    ]
-    files = ("best.safetensors", "predictions_test.parquet", "predictions_validation.parquet")
-    hashes = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files]
+    """History without costs, scores, predictions and the best state, to the last bit."""
     assert (folder / "done.json").is_file()
-    return history, read_json(folder / "scores.json")["scores"], hashes
+    rows = read_history(folder / "history.jsonl")
+    history = [{name: v for name, v in row.items() if name != "cost"} for row in rows]
+    state = load_state(folder / "best.safetensors")
+    del state["recorder"]  # how long the history was in bytes, with its costs
+    files = ("predictions_test.parquet", "predictions_validation.parquet")
+    predictions = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files]
+    return history, read_json(folder / "scores.json")["scores"], bits(state), predictions
+
+
+def bits(value):
+    """A state with the bytes of its tensors."""
+    if isinstance(value, dict):
+        return {name: bits(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [bits(v) for v in value]
+    if isinstance(value, Tensor):
+        return hashlib.sha256(value.contiguous().numpy().tobytes()).hexdigest()
+    return value
 
 
 def of_sweep(work, rows):
@@ -182,11 +197,15 @@ class Training:
         (self.folder / "task.yaml").write_text(TRAINING)
         (self.folder / "model.yaml").write_text("lstm: {units: 8}\n")
 
+    def command(self):
+        """What trains, without its folder."""
+        given = ("--task", self.folder / "task.yaml", "--model", self.folder / "model.yaml")
+        given += ("--store", self.store, "--method", "none", "--device", "cpu")
+        return ("train", *given)
+
     def begin(self, place):
         place.mkdir(parents=True, exist_ok=True)
-        given = ("--task", self.folder / "task.yaml", "--model", self.folder / "model.yaml")
-        given += ("--method", "none", "--device", "cpu")
-        return start("train", "--store", self.store, *given, "--out", place / "run", cwd=place)
+        return start(*self.command(), "--out", place / "run", cwd=place)
 
     def result(self, place):
         return of_run(place / "run")

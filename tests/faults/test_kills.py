@@ -3,15 +3,9 @@
 import pytest
 
 from mimic_reg.sources.synthetic import synthesize
-from tests.faults.kills import Case, Extraction, Sweep, Training
-from tests.stores import write_store
+from tests.faults.kills import Case, Extraction, kill_until_done, of_run
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return write_store(tmp_path_factory.mktemp("store") / "s", num_subjects=60, hours=(48, 50))
 
 
 def test_extraction(tmp_path):
@@ -21,13 +15,10 @@ def test_extraction(tmp_path):
     assert fell.same
 
 
-def test_training(store, tmp_path):
-    fell = Case(Training(store, tmp_path / "cases")).fall(1)
-    assert fell.kills >= 1
-    assert fell.same
-
-
-def test_a_sweep(store, tmp_path):
-    fell = Case(Sweep(store, tmp_path / "cases")).fall(0, number=2)
-    assert fell.kills >= 1
-    assert fell.same
+def test_training(target, undisturbed, tmp_path):
+    """Once while it starts, say, and once under way."""
+    place = tmp_path / "killed"
+    kills, starts = kill_until_done(lambda: target.begin(place), [1.0, 4.0])
+    assert kills >= 1
+    assert starts == kills + 1 or kills < 2
+    assert of_run(place / "run") == of_run(undisturbed)
