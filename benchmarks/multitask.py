@@ -1,0 +1,93 @@
+"""What joining tasks costs beside their own steps, in processor time of one thread.
+
+    python benchmarks/multitask.py --store STORE
+
+Prints the time of one iteration of each strategy, over that of the same steps of the same engines
+taken one by one; and the seconds of a step and of validating a task, which `mimic-reg sweep
+--dry-run` estimates.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from mimic_reg import experiments
+from mimic_reg.config import MultiTrial
+from mimic_reg.engine.trainer import Trainer
+from mimic_reg.progress import Silent
+from mimic_reg.storage import Store
+from mimic_reg.strategies.multitask import MultiTrainer
+from mimic_reg.strategies.single import prepare
+
+ROUNDS = 4
+STEPS = 10  # of a task, in each measurement
+
+
+def engines_of(multi: MultiTrial, store: Store, folder: Path) -> dict[str, Trainer]:
+    """The engines of a fit."""
+    found = {}
+    for part in multi.parts():
+        place = folder / part.task
+        place.mkdir(parents=True)
+        found[part.task], _ = prepare(part, store, place, Silent(), torch.device("cpu"))
+    return found
+
+
+def alone(engine: Trainer) -> float:
+    """Seconds of some steps of one engine."""
+    started = time.process_time()
+    for _ in range(STEPS):
+        engine.step(last=False)
+    return time.process_time() - started
+
+
+def joined(trainer: MultiTrainer, number: int) -> float:
+    """Seconds of as many steps of each task, by the strategy."""
+    engines = list(trainer.engines.values())
+    each = 1 if trainer.multi.strategy.name == "reptile" else STEPS
+    started = time.process_time()
+    for i in range(each):
+        trainer.strategy.iterate(engines, 0, number * each + i)
+    return time.process_time() - started
+
+
+def measure(multi: MultiTrial, label: str, store: Store) -> None:
+    """Print a line for a fit; what is compared takes turns, so that neither has the warm caches."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = MultiTrainer(multi, engines_of(multi, store, Path(folder)), Path(folder))
+        trainer.strategy.start(list(trainer.engines.values()))
+        steps = dict.fromkeys(trainer.engines, 0.0)
+        together = 0.0
+        for engine in trainer.engines.values():
+            engine.open(None)
+            engine.begin_epoch(new=True)
+            alone(engine)  # warm up
+        for number in range(ROUNDS):
+            for name, engine in trainer.engines.items():
+                steps[name] += alone(engine)
+                engine.fit.step -= STEPS  # the same batches again: their lengths differ
+            together += joined(trainer, number)
+        for engine in trainer.engines.values():
+            engine.close()
+        taken = ", ".join(f"{n} {s / STEPS / ROUNDS:.4f} s" for n, s in steps.items())
+        print(
+            f"{label}: {together / sum(steps.values()):.3f} times the steps alone ({taken} a step)"
+        )
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--store", type=Path, required=True)
+    store = Store.open(parser.parse_args().store)
+    torch.set_num_threads(1)
+    for planned in experiments.plan(experiments.load("multitask_demo")):
+        if isinstance(planned.trial, MultiTrial):
+            measure(planned.trial, planned.label, store)
+
+
+if __name__ == "__main__":
+    main()
