@@ -571,9 +571,12 @@ def _reproduce(given: _Given) -> Html:
 def _options(trials: Sequence[TrialResult]) -> Html:
     rows: dict[tuple[str, ...], None] = {}
     for trial in trials:
+        entries = list(trial.settings["regularisers"])
+        if together := trial.settings.get("together"):
+            entries.insert(0, together["strategy"])
         options = [
             f"{name}: " + (", ".join(f"{k} {format_option(v)}" for k, v in given.items()) or "-")
-            for entry in trial.settings["regularisers"]
+            for entry in entries
             for name, given in entry.items()
         ]
         where = tb.format_task(trial.task), trial.model

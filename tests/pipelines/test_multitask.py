@@ -162,6 +162,7 @@ def test_the_report_has_the_tasks_side_by_side(concluded):
     for text in ("reptile: none", "reptile: itps", "Phenotyping: macro AUROC", "not at hand"):
         assert text in section, text
     assert "reptile-in_hospital_mortality+phenotyping-lstm-itps" in page  # the run's folder
+    assert "reptile: epoch_iterations 2, inner_steps 2, gamma 0.15" in page
     assert "reptile: itps" in concluded.markdown
 
 
