@@ -205,7 +205,8 @@ def test_a_run_that_started_from_a_trained_trunk_has_no_known_start(copied):
     folder = copied("none-100-0")
     path = folder / "none-100-0" / "trial.json"
     described = json.loads(path.read_text())
-    described["trial"]["start"] = {"trunk": "joint: none on phenotyping"}
+    start = {"trunk": "joint: none on phenotyping", "fingerprint": "0123456789abcdef"}
+    described["trial"]["start"] = start
     path.write_text(json.dumps(described))
     with pytest.raises(InputError, match="started from a trunk that was trained before"):
         analyses.analyse("deviations", collect([folder]))
