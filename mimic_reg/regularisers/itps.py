@@ -23,9 +23,9 @@ Rulings:
   see all gradients and undoes its change where nothing is selected: its moments are up to date when
   a parameter is selected, so the first step is an ordinary one.
 
-The defaults are the text's reading. On a quarter of Fashion-MNIST it stays 1.3 points below no method
-(benchmarks/results/itps_readings.md), and masked updates with latched selection do better; but no
-reading reaches the paper's accuracy there, and the number selected fits this one and no latched one.
+The defaults are the text's reading. On a quarter of Fashion-MNIST it stays 1.3 points below no
+method (benchmarks/results/itps_readings.md), and masked updates with latched selection do better;
+but no reading reaches the paper's accuracy there, and the number selected fits this one only.
 
 Pitfall: at first nothing moves. Patience counts only once something did (`Fit.started`), and with
 fewer samples, hence fewer steps an epoch, selection starts at a later epoch.
