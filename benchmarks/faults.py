@@ -28,8 +28,8 @@ from tests.faults.services import Services  # noqa: E402
 from tests.stores import write_store  # noqa: E402
 
 COMPARED = (
-    "store: every file's hash; run: history without costs, scores, predictions, best state, bit for "
-    "bit; MLflow: each trial once, finished, every number, the champion; tables of the report"
+    "store: every file's hash; run: history without costs, scores, predictions, best state, bit "
+    "for bit; MLflow: each trial once, finished, every number, the champion; tables of the report"
 )
 PLAIN = {"extraction": 12, "training": 10, "sweep": 8}
 WITH_SERVICES = {"mlflow": 8, "postgresql": 8, "worker": 8}  # seeds of each; a kill a seed
