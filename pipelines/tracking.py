@@ -15,6 +15,8 @@ import logging
 import math
 import os
 import re
+import shutil
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -70,6 +72,8 @@ def database(folder: Path) -> str:
 def prepare(uri: str) -> None:
     """Create the database, once: several processes at its first use would race.
 
+    It is there whole or not at all: MLflow would refuse one whose making was cut off, for ever.
+
     Raises:
         InputError: a URI that is no database and no server.
     """
@@ -81,10 +85,23 @@ def prepare(uri: str) -> None:
     with alone(uri):
         if path.exists():
             return
-        with quiet():
-            client(uri).search_experiments(max_results=1)
-        path.chmod(0o600)
         (path.parent / ARTIFACTS).mkdir(exist_ok=True, mode=0o700)
+        making = path.with_name(f".{path.name}.making")
+        shutil.rmtree(making, ignore_errors=True)  # somebody's who was killed
+        making.mkdir(mode=0o700)
+        with answering(uri):
+            _make_database(making / "made.db", making / "whole.db")
+        (making / "whole.db").replace(path)
+        shutil.rmtree(making)
+
+
+def _make_database(made: Path, whole: Path) -> None:
+    """MLflow's empty database, and a copy that MLflow has no hand on."""
+    with quiet():
+        client(f"{_SQLITE}{made}").search_experiments(max_results=1)
+    with contextlib.closing(sqlite3.connect(made)) as database:
+        database.execute("VACUUM INTO ?", (str(whole),))
+    whole.chmod(0o600)
 
 
 def check(uri: str) -> None:
@@ -123,11 +140,11 @@ def answering(uri: str) -> Iterator[None]:
     """
     try:
         yield
-    except MlflowException as error:
+    except (MlflowException, sqlite3.Error) as error:
         text = str(error).partition("\n")[0][:_ERROR_LENGTH]
         raise MimicRegError(
-            f"MLflow at {redacted(uri)} failed: {text} What was trained is in the run folders: run "
-            "the same command again once it answers."
+            f"MLflow at {redacted(uri)} failed: {text}. What was trained is in the run folders: "
+            "run the same command again once that is mended."
         ) from error
 
 

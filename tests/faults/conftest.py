@@ -33,6 +33,41 @@ def undisturbed(training, tmp_path_factory):
     return folder
 
 
+EXPERIMENT = """
+title: Swept
+grids:
+- tasks: [in_hospital_mortality]
+  models: [{{lstm: {{units: 4}}}}]
+  methods: [{methods}]
+  stopping: false
+training: {{max_epochs: 4, batch_size: 16, learning_rate: 0.01, normalizer: fitted}}
+"""
+METHODS = ("none", "dropout", "{itps: {tau: 1.0e-4}}")
+
+
+@pytest.fixture(scope="package")
+def sweep(store, tmp_path_factory):
+    """(name, methods) → the command that runs their trials, without the work folder."""
+    folder = tmp_path_factory.mktemp("experiments")
+
+    def command(name, *methods):
+        file = folder / f"{name}.yaml"
+        file.write_text(EXPERIMENT.format(methods=", ".join(methods)))
+        given = ("--config", file, "--store", store, "--runner", "in_process")
+        return ("sweep", *given, "--out")
+
+    return command
+
+
+@pytest.fixture(scope="package")
+def swept(sweep, tmp_path_factory):
+    """The work folder of an undisturbed sweep of all methods."""
+    work = tmp_path_factory.mktemp("swept") / "work"
+    done = run(*sweep("all", *METHODS), work)
+    assert done.returncode == 0, done.stderr
+    return work
+
+
 def run(*arguments, largest_file=None):
     """A command of mimic-reg; `largest_file`: bytes from which on writing fails (EFBIG)."""
 

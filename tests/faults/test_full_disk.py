@@ -1,11 +1,13 @@
 """A full disk: a sentence that says so, nothing lost, and the same result once there is room."""
 
+import os
 import subprocess
+import sys
 
 import pytest
 
-from tests.faults.conftest import run
-from tests.faults.kills import EXPERIMENT, of_run, of_sweep, sqlite_rows
+from tests.faults.conftest import METHODS, run
+from tests.faults.kills import environment, of_run, of_sweep, sqlite_rows
 
 pytestmark = pytest.mark.slow
 
@@ -67,26 +69,32 @@ def test_a_report_is_the_old_one_or_the_new_one(undisturbed, tmp_path):
     assert "<html" in page.read_text()
 
 
-def test_a_sweep_whose_disk_is_full_loses_nothing(store, disk, tmp_path):
+def used(place):
+    """How much of a disk is taken, in kB."""
+    found = os.statvfs(place)
+    return (found.f_blocks - found.f_bfree) * found.f_frsize // 1024
+
+
+def test_a_sweep_whose_disk_is_full_loses_nothing(sweep, swept, disk):
     """MLflow's database and artifacts are on that disk, too."""
     place, resize = disk
-    (tmp_path / "killed.yaml").write_text(EXPERIMENT)
-    command = ("sweep", "--config", tmp_path / "killed.yaml", "--store", store)
-    command += ("--runner", "in_process")
-    done = run(*command, "--out", tmp_path / "undisturbed")
-    assert done.returncode == 0, done.stderr
-    resize(1_900)  # MLflow's empty database takes most of it
-    done = run(*command, "--out", place / "work")
+    command = (*sweep("all", *METHODS), place / "work")
+    done = run(*command)  # no room for MLflow's empty database
+    assert done.returncode == 1
+    assert "full" in done.stderr
+    resize(5_000)
+    prepare = "import sys; from pipelines import tracking; tracking.prepare(sys.argv[1])"
+    uri = f"sqlite:///{place / 'work' / 'mlflow.db'}"
+    subprocess.run([sys.executable, "-c", prepare, uri], env=environment(), check=True)
+    resize(used(place) + 150)
+    done = run(*command)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Failed:" in done.stderr  # a sentence, after what SQLAlchemy logs by itself
     assert "disk is full" in done.stderr
     kept = {p.parent.name for p in place.glob("work/runs/*/done.json")}
     resize(100_000)
-    done = run(*command, "--out", place / "work")
+    done = run(*command)
     assert done.returncode == 0, done.stderr
-    results = [
-        of_sweep(work, sqlite_rows(work / "mlflow.db"))
-        for work in (place / "work", tmp_path / "undisturbed")
-    ]
+    results = [of_sweep(w, sqlite_rows(w / "mlflow.db")) for w in (place / "work", swept)]
     assert results[0] == results[1]
     assert kept <= results[0][0].keys()

@@ -5,8 +5,10 @@ import re
 import sqlite3
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from mimic_reg.config import resolve
 from mimic_reg.engine.recorder import read_history
@@ -263,6 +265,25 @@ def test_the_files_are_for_their_owner(empty):
     tracking.prepare(tracking.database(empty.parent))  # it is there: nothing happens
     for place in (empty, empty.parent / tracking.ARTIFACTS):
         assert place.stat().st_mode & 0o077 == 0, place
+
+
+@pytest.mark.parametrize("step", ["search_experiments", "replace"])
+def test_a_database_whose_making_was_cut_off_is_made_again(tmp_path, monkeypatch, step):
+    """MLflow would refuse it, for ever."""
+    uri = tracking.database(tmp_path)
+    owner = {"search_experiments": MlflowClient, "replace": Path}[step]
+
+    def die(*given, **named):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, step, die)
+        with pytest.raises(KeyboardInterrupt):
+            tracking.prepare(uri)
+    assert not (tmp_path / tracking.DATABASE).exists()
+    tracking.prepare(uri)
+    assert tracking.client(uri).search_experiments()
+    assert not list(tmp_path.glob(".mlflow.db*"))
 
 
 def test_a_sweeps_summary_is_one_run(uri, tmp_path):
