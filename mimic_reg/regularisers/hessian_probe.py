@@ -101,8 +101,7 @@ class HessianProbe(Regulariser):
         }
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Keep the model and the samples."""
-        require(fit.train is not None, "hessian_probe", "the fit must show its samples", fit.train)
+        """Keep the model; where it only predicts, there are no samples, and nothing to estimate."""
         self.model = model
         return model
 
@@ -111,6 +110,7 @@ class HessianProbe(Regulariser):
         number = fit.epoch + 1
         if event != "epoch_end" or (number > 1 and number % self.every):
             return
+        require(fit.train is not None, "hessian_probe", "the fit must show its samples", fit.train)
         assert fit.train is not None
         found = hessian_trace(self.model, fit.train, **self.options)
         fit.record("hessian_trace", found.mean)

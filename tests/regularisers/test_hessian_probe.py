@@ -80,5 +80,7 @@ def test_it_looks_after_the_first_epoch_and_every_third():
 def test_what_it_cannot_do_is_refused():
     with pytest.raises(InputError, match="every must be at least 1, got 0"):
         regularisers.create("hessian_probe", every=0)
+    probe = regularisers.create("hessian_probe")
+    probe.prepare(logistic(), make_fit())  # to predict it needs none
     with pytest.raises(InputError, match="must show its samples"):
-        regularisers.create("hessian_probe").prepare(logistic(), make_fit())
+        probe.tick("epoch_end", make_fit())
