@@ -229,7 +229,7 @@ def _how_to_read(tables: Sequence[ScoreTable]) -> str:
         "Cells: mean ± standard deviation over seeds of the test score, at the epoch with the best "
         "validation score. Bold: best mean of a level; ★: it is also significantly better than "
         "every other method (two-sided paired t-test over seeds, Holm-corrected, p < 0.05, at "
-        "least three pairs). Blue: methods with ITPS."
+        "least three pairs). Blue: methods with ITPS, and trained trunks."
     )
     if any(table.has_paper for table in tables):
         text += f" Paper: {tb.paper()['paper']}. {tb.paper()['plus_minus']}"

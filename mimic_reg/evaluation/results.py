@@ -29,7 +29,7 @@ FIT = "fit.json"  # in the folder of a fit of several tasks, which holds a run f
 BASELINE = "none"
 FOCUS = "itps"  # the paper's own method: what is compared with everything else
 _STOPPING = "early_stopping"
-FROM_SCRATCH = "from scratch"  # what a fine-tuned trunk is compared with
+SCRATCH = "scratch"  # what a fine-tuned trunk is compared with
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,9 @@ class TrialResult:
 
     @property
     def in_focus(self) -> bool:
-        """Whether ITPS is among the regularisers."""
+        """Whether it is compared with all others: ITPS, or what was fine-tuned from a trunk."""
+        if self.settings.get("start"):
+            return self.strategy != SCRATCH
         return FOCUS in self.regularisers
 
     def history(self) -> list[dict[str, Any]]:
@@ -175,7 +177,7 @@ def method_order(trials: Iterable[TrialResult]) -> list[str]:
 
 def _rank(trial: TrialResult) -> tuple[Any, ...]:
     plain = trial.regularisers == (BASELINE,)
-    return trial.in_focus, not plain, trial.strategy not in ("", FROM_SCRATCH), trial.method
+    return trial.in_focus, not plain, trial.strategy not in ("", SCRATCH), trial.method
 
 
 def _run_folders(paths: Iterable[Path], known: Mapping[Path, str]) -> list[tuple[Path, str]]:
@@ -265,7 +267,7 @@ def _strategy(settings: Mapping[str, Any]) -> str:
         (name,) = together["strategy"]
         return str(name)
     if start := settings.get("start"):
-        return f"from {start['trunk']}" if start["trunk"] else FROM_SCRATCH
+        return f"trunk of {start['trunk']}" if start["trunk"] else SCRATCH
     return ""
 
 

@@ -92,7 +92,7 @@ class Verdict:
 class ScoreTable:
     """One score of one task and model: rows are methods, columns supervision levels.
 
-    focus: the methods with ITPS; the others are the baselines
+    focus: the methods with ITPS, or trained trunks; the others are the baselines
     cells: (method, level) → its trials; absent where there is none
     """
 

@@ -127,8 +127,8 @@ def test_the_registered_trunk_is_the_better_one_and_can_be_fine_tuned(
     )
     folders = finetune(plan, [tmp_path / "trunk"], store, tmp_path / "tuned")
     assert {t.method for t in collect(folders).trials} == {
-        "from scratch",
-        f"from {best.origin}",
+        "scratch",
+        f"trunk of {best.origin}",
     }
     with pytest.raises(InputError, match="holds no model"):
         serving.predict(registered.uri, store, tmp_path / "p.parquet", uri=uri)

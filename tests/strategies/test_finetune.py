@@ -84,8 +84,9 @@ def test_the_table_compares_with_scratch_by_number_of_samples(tuned, tmp_path):
     _, folders = tuned
     results = collect(folders)
     (table,) = main_tables(results)
-    origin = "from reptile: none on decompensation + phenotyping"
-    assert table.methods == ("from scratch", origin)
+    trunk = "trunk of reptile: none on decompensation + phenotyping"
+    assert table.methods == ("scratch", trunk)
+    assert table.focus == (trunk,)
     assert table.levels == (12.0, 24.0)
     assert all(len(cell.scores) == 3 for cell in table.cells.values())
     text = to_markdown(results)
@@ -176,7 +177,7 @@ def test_from_tasks_together_to_a_fine_tuned_one(store, tmp_path, command):
     given += ("--samples", "40,20", "--seeds", "1", "--max-epochs", "1", "--method", quick)
     code, told = command("finetune", "--from", fit, *given)
     assert code == 0, told
-    assert "from joint: none on in_hospital_mortality + phenotyping" in told
+    assert "trunk of joint: none on in_hospital_mortality + phenotyping" in told
     assert "| 20 samples" in told
     assert "fewer than 3 pairs" in told
     assert "Fine-tuning on few samples" in (tmp_path / "tuned" / "report.html").read_text("utf-8")
