@@ -17,6 +17,7 @@ from mimic_reg.console import err, out, progress, table
 from mimic_reg.errors import InputError, MimicRegError
 
 if TYPE_CHECKING:
+    from pipelines.dry_run import DryRun
     from pipelines.report import Concluded
     from pipelines.settings import Running
     from pipelines.sweep import SweepResult
@@ -57,6 +58,10 @@ WorkersOption = Annotated[int | None, typer.Option(help="Trials at a time.", min
 ThreadsOption = Annotated[int, typer.Option(help="Threads of a trial.", min=1)]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; GPUs in turn if any.")]
 AddressOption = Annotated[str | None, typer.Option(help="Of the Ray cluster.")]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what would be done, and at most how long; do nothing."),
+]
 GpusOption = Annotated[float, typer.Option(help="That Ray reserves for a trial, such as 0.5.")]
 
 
@@ -105,6 +110,7 @@ def run(
     ] = None,
     store: StoreOption = None,
     memory: Annotated[str, typer.Option(help="Memory of the extraction.")] = "4GB",
+    dry_run: DryRunOption = False,
     runner: RunnerOption = Runner.pool,
     workers: WorkersOption = None,
     threads: ThreadsOption = 1,
@@ -118,16 +124,22 @@ def run(
     """
     _need_pipelines()
     from mimic_reg import experiments
+    from pipelines import dry_run as planning
     from pipelines import run as whole
 
+    experiment = experiments.load(config)
+    running = _running(runner, workers, threads, device, address, gpus_per_run)
+    if dry_run:
+        _print_dry_run(planning.of_run(experiment, work, source=source, store=store, memory=memory))
+        return
     with progress(err) as shown:
         result = whole.run(
-            experiments.load(config),
+            experiment,
             work,
             source=source,
             store=store,
             memory=memory,
-            running=_running(runner, workers, threads, device, address, gpus_per_run),
+            running=running,
             command=shlex.join(["mimic-reg", *sys.argv[1:]]),
             progress=shown,
         )
@@ -141,9 +153,7 @@ def sweep(
     config: ConfigOption,
     work: WorkOption,
     store: StoreOption = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the trials and estimate their time.")
-    ] = False,
+    dry_run: DryRunOption = False,
     runner: RunnerOption = Runner.pool,
     workers: WorkersOption = None,
     threads: ThreadsOption = 1,
@@ -157,19 +167,21 @@ def sweep(
     """
     _need_pipelines()
     from mimic_reg import experiments
+    from pipelines import dry_run as planning
     from pipelines import report
     from pipelines import sweep as sweeps
 
     experiment = experiments.load(config)
+    running = _running(runner, workers, threads, device, address, gpus_per_run)
     if dry_run:
-        _print_dry_run(sweeps.dry_run(experiment, store))
+        _print_dry_run(planning.of_sweep(experiment, store, work=work))
         return
     with progress(err) as shown:
         result = sweeps.sweep(
             experiment,
             work,
             store=store,
-            running=_running(runner, workers, threads, device, address, gpus_per_run),
+            running=running,
             progress=shown,
         )
         concluded = (
@@ -287,24 +299,27 @@ def ui(
         )
 
 
-def _print_dry_run(plan: "object") -> None:
-    from pipelines.sweep import DryRun, format_seconds
+def _print_dry_run(plan: "DryRun") -> None:
+    from pipelines.dry_run import format_seconds
 
-    assert isinstance(plan, DryRun)
     rows = [
         [
             line.task,
             line.model,
             line.method,
             f"{100 * line.supervision:g} %",
+            "" if line.epochs is None else line.epochs,
             len(line.seeds),
+            line.finished,
             "" if line.seconds is None else format_seconds(line.seconds),
         ]
         for line in plan.lines
     ]
-    columns = ["task", "model", "method", "supervision", "trials", "at most"]
+    columns = ["task", "model", "method", "supervision", "epochs", "trials", "finished", "at most"]
+    if plan.extraction:
+        out.print(escape(plan.extraction), soft_wrap=True)
     out.print(table("Trials", columns, rows))
-    out.print(plan.summary)
+    out.print(escape(plan.summary), soft_wrap=True)
 
 
 def _print_concluded(concluded: "Concluded | None") -> None:

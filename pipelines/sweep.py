@@ -296,7 +296,7 @@ def _prepare(
     data, code = str(opened.manifest["fingerprint"]), experiments.code_fingerprint()
     with locked(folders.sweep(experiment.name)):
         by_identity = {p.identity(data, code): p for p in planned}
-        trials = tuple(_status(i, p, data, code, folders) for i, p in by_identity.items())
+        trials = tuple(trial_status(i, p, data, code, folders) for i, p in by_identity.items())
         result = SweepResult(
             name=experiment.name,
             title=experiment.title,
@@ -328,7 +328,8 @@ def find_store(experiment: Experiment, work: Work, store: Path | None) -> Path:
     return work.folder / experiment.data if experiment.data else work.store
 
 
-def _status(identity: str, planned: Planned, data: str, code: str, work: Work) -> TrialStatus:
+def trial_status(identity: str, planned: Planned, data: str, code: str, work: Work) -> TrialStatus:
+    """A trial as its run folder has it: finished before, or not."""
     trial = planned.trial
     folder = planned.folder_name(data, code)
     done = work.runs / folder / DONE
@@ -387,93 +388,6 @@ def dispatch(
                 future.cancel()
             runner.interrupt()
             raise
-
-
-# --- dry run --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Line:
-    """Trials of a dry run that differ in their seeds only.
-
-    steps, seconds: of all of them at the most, on one thread; None: not known
-    """
-
-    task: str
-    model: str
-    method: str
-    supervision: float
-    seeds: tuple[int, ...]
-    steps: int | None
-    seconds: float | None
-
-
-@dataclass(frozen=True)
-class DryRun:
-    """What a sweep would do.
-
-    missing: modules that it needs and this version does not have
-    seconds: of all trials one after the other, at the most; None: not known
-    """
-
-    title: str
-    num_trials: int
-    lines: tuple[Line, ...]
-    missing: tuple[str, ...]
-    seconds: float | None
-
-    @property
-    def summary(self) -> str:
-        """One or two sentences."""
-        text = f"{self.title}: {self.num_trials} trials."
-        if self.missing:
-            return f"{text} Not available yet: needs {', '.join(self.missing)}."
-        assert self.seconds is not None
-        return (
-            f"{text} At most about {format_seconds(self.seconds)} of one CPU core; early stopping "
-            "usually ends a trial sooner, and a GPU takes a fraction of it."
-        )
-
-
-def dry_run(experiment: Experiment, store: Path | None = None) -> DryRun:
-    """The trials of an experiment and an estimate of their time, without running anything.
-
-    store: whose numbers of samples count; None: those of the full MIMIC-III
-    """
-    missing = experiments.needs(experiment)
-    if missing:
-        grouped: dict[tuple[str, str, str, float], list[int]] = {}
-        for c in experiments.combinations(experiment):
-            name = " + ".join(c.tasks) if len(c.tasks) > 1 else c.tasks[0]
-            model = c.model if isinstance(c.model, str) else c.model.name
-            key = (name, model, c.label, float(c.supervision))
-            grouped.setdefault(key, []).append(c.seed)
-        lines = tuple(Line(*key, tuple(seeds), None, None) for key, seeds in grouped.items())
-        num = sum(len(line.seeds) for line in lines)
-        return DryRun(experiment.title, num, lines, tuple(missing), None)
-    planned = experiments.plan(experiment)
-    counts = experiments.sizes(Store.open(store) if store else None, experiment.data)
-    groups: dict[tuple[str, str, str, float], list[Planned]] = {}
-    for p in planned:
-        key = (p.trial.task, p.trial.model.name, p.label, p.trial.supervision)
-        groups.setdefault(key, []).append(p)
-    found = []
-    for key, members in groups.items():
-        costs = [experiments.estimate(p.trial, counts) for p in members]
-        seeds = tuple(p.trial.seed for p in members)
-        steps, seconds = sum(c.steps for c in costs), sum(c.seconds for c in costs)
-        found.append(Line(*key, seeds, steps, seconds))
-    seconds = experiments.total_seconds((p.trial for p in planned), counts)
-    return DryRun(experiment.title, len(planned), tuple(found), (), seconds)
-
-
-def format_seconds(seconds: float) -> str:
-    """A duration for people: 40 s, 12 min, 5.2 h, 31 days."""
-    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            value = seconds / size
-            return f"{value:,.{1 if value < 10 else 0}f} {unit}"
-    return f"{seconds:,.0f} s"
 
 
 # --- Prefect --------------------------------------------------------------------------------------

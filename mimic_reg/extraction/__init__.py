@@ -1,5 +1,5 @@
 """Extraction: from the raw tables to a published cohort store."""
 
-from mimic_reg.extraction.run import Result, extract
+from mimic_reg.extraction.run import Result, extract, seems_up_to_date
 
-__all__ = ["Result", "extract"]
+__all__ = ["Result", "extract", "seems_up_to_date"]

@@ -21,7 +21,7 @@ from pipelines import tracking
 from pipelines.report import conclude
 from pipelines.runners import Ended, InProcess, Order, Pool, open_runner
 from pipelines.settings import Running, Work
-from pipelines.sweep import SweepResult, dispatch, dry_run, sweep
+from pipelines.sweep import SweepResult, dispatch, sweep
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows_conftest import DIVERGING, content, experiment
 
@@ -411,43 +411,6 @@ def test_dispatch_tells_the_runner_of_an_interruption(swept):
     with pytest.raises(KeyboardInterrupt):
         dispatch(swept.trials, lambda trial: Ended(status="finished"), runner, refuse)
     assert runner.interrupted == 1
-
-
-# --- dry run --------------------------------------------------------------------------------------
-
-
-def test_a_dry_run_lists_the_trials_and_their_time():
-    found = dry_run(experiments.load("table_09"))
-    assert found.num_trials == 200 == sum(len(line.seeds) for line in found.lines)
-    assert len(found.lines) == 40
-    assert found.seconds == pytest.approx(sum(line.seconds for line in found.lines))
-    assert "200 trials. At most about" in found.summary
-
-
-def test_a_dry_run_of_several_tasks_names_them_all():
-    found = dry_run(experiments.load("table_15"))
-    assert found.num_trials == 45
-    assert {line.method for line in found.lines} == {
-        *("none", "itps", "joint: none", "reptile: none", "reptile: itps"),
-    }
-    line = next(line for line in found.lines if line.method == "reptile: itps")
-    assert line.task == "in_hospital_mortality + decompensation + phenotyping"
-    assert line.steps == 5 * 3 * 100 * 1000  # seeds, tasks, epochs, steps
-
-
-def test_a_dry_run_of_what_is_not_there_yet_says_so(monkeypatch):
-    monkeypatch.setitem(experiments.PLANNED, "models", ("gru",))
-    found = dry_run(experiment(models=["gru"], methods=["none"], strategy="joint"))
-    assert "not available yet: needs mimic_reg.models.gru" in found.summary.lower()
-    assert [line.method for line in found.lines] == ["joint: none"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(59, "59 s"), (150, "2.5 min"), (5 * 3600, "5.0 h"), (86_400 * 1290, "1,290 days")],
-)
-def test_durations(seconds, text):
-    assert sweeps.format_seconds(seconds) == text
 
 
 def test_the_longest_trials_begin(store, work):
