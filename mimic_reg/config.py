@@ -32,7 +32,9 @@ from pydantic_core import ErrorDetails
 
 from mimic_reg.errors import InputError
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+# beside the package in a clone; within it where a wheel was installed, as setup.py does it
+_INSTALLED = Path(__file__).parent / "configs"
+CONFIGS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[1] / "configs"
 
 
 def suggest(name: str, allowed: Iterable[str]) -> str:
@@ -111,6 +113,15 @@ _Loader.add_implicit_resolver(
 )
 
 
+def parse_yaml(text: str) -> Any:
+    """The content of a YAML text; what is no YAML raises what PyYAML does."""
+    loader = _Loader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def load_yaml(path: Path) -> Any:
     """The content of a YAML file.
 
@@ -118,11 +129,7 @@ def load_yaml(path: Path) -> Any:
         InputError: it is missing, or not YAML.
     """
     try:
-        loader = _Loader(path.read_text("utf-8"))
-        try:
-            return loader.get_single_data()
-        finally:
-            loader.dispose()
+        return parse_yaml(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
     except InputError:
