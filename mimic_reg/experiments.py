@@ -415,9 +415,10 @@ def combinations(experiment: Experiment) -> list[Combination]:
 def _combinations(grid: Grid) -> Iterator[Combination]:
     tasks = [grid.tasks] if grid.together else [(name,) for name in grid.tasks]
     prefix = f"{_name(grid.strategy)}: " if grid.together else ""
-    unused = set(grid.search)
+    unused, known = set(grid.search), set[str]()
     for task, model, method in itertools.product(tasks, grid.models, grid.methods):
         present = {e.name for e in _entries(grid, model, method)}
+        known |= present
         keys = [key for key in grid.search if key.partition(".")[0] in present]
         unused -= set(keys)
         for values in itertools.product(*(grid.search[key] for key in keys)):
@@ -426,7 +427,10 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
             for level, seed in itertools.product(grid.supervision, grid.seeds):
                 yield Combination(grid, task, model, method, label, level, seed, searched)
     if unused:
-        raise InputError(f"search: no method of its grid has {sorted(unused)[0]!r}.")
+        key = sorted(unused)[0]
+        raise InputError(
+            f"search: no method of its grid has {key!r}. {suggest(key.partition('.')[0], known)}"
+        )
 
 
 def _label(method: Method, searched: Mapping[str, Any]) -> str:

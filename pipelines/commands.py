@@ -17,6 +17,7 @@ from mimic_reg.console import err, out, progress, table
 from mimic_reg.errors import InputError, MimicRegError
 
 if TYPE_CHECKING:
+    from mimic_reg.experiments import Experiment
     from pipelines.dry_run import DryRun
     from pipelines.report import Concluded
     from pipelines.settings import Running
@@ -193,9 +194,39 @@ def sweep(
 
 
 def tune(
-    config: ConfigOption,
     work: WorkOption,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="An experiment with a search, by name or as a YAML file; or say with the next "
+            "options what to search.",
+            metavar="YAML",
+        ),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="A task's name.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model's name.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="A method's name in configs/regularisers.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to try, as tau=0.05,0.1,0.25; several times for all combinations. Of a "
+            "method with several parts: itps.tau=0.05,0.1.",
+            metavar="NAME=A,B",
+        ),
+    ] = None,
+    supervision: Annotated[
+        float | None, typer.Option(help="Share of the training samples; 1 by default.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Trials of each combination; 3 by default.", min=1)
+    ] = None,
+    max_epochs: Annotated[
+        int | None, typer.Option(help="Epochs at the most, instead of the task's own.")
+    ] = None,
     store: StoreOption = None,
+    dry_run: DryRunOption = False,
     runner: RunnerOption = Runner.pool,
     workers: WorkersOption = None,
     threads: ThreadsOption = 1,
@@ -203,19 +234,22 @@ def tune(
     address: AddressOption = None,
     gpus_per_run: GpusOption = 0.0,
 ) -> None:
-    """Search a method's own parameters on the validation split; write the best as a YAML file."""
+    """Search a method's own parameters on the validation split; write the best as a YAML file.
+
+    For instance: --task in_hospital_mortality --model lstm --method itps --option tau=0.05,0.1,0.25
+    """
     _need_pipelines()
-    from mimic_reg import experiments
+    from pipelines import dry_run as planning
     from pipelines import tune as tuning
 
+    experiment = _search(config, task, model, method, option, supervision, seeds, max_epochs)
+    tuning.check(experiment)
+    running = _running(runner, workers, threads, device, address, gpus_per_run)
+    if dry_run:
+        _print_dry_run(planning.of_sweep(experiment, store, work=work))
+        return
     with progress(err) as shown:
-        tuned = tuning.tune(
-            experiments.load(config),
-            work,
-            store=store,
-            running=_running(runner, workers, threads, device, address, gpus_per_run),
-            progress=shown,
-        )
+        tuned = tuning.tune(experiment, work, store=store, running=running, progress=shown)
     for choice in tuned.choices:
         shown_rows = [
             [", ".join(f"{k}: {v}" for k, v in p.values.items()), f"{p.mean:.4f}", len(p.scores)]
@@ -227,6 +261,42 @@ def tune(
         out.print(f"Wrote {escape(str(choice.file))}.")
     _print_failed(tuned.result)
     raise typer.Exit(tuned.exit_code)
+
+
+def _search(
+    config: str | None,
+    task: str | None,
+    model: str | None,
+    method: str | None,
+    option: list[str] | None,
+    supervision: float | None,
+    seeds: int | None,
+    max_epochs: int | None,
+) -> "Experiment":
+    """The experiment of a search: that of a file, or the one that the options describe."""
+    from mimic_reg import experiments
+    from pipelines import tune as tuning
+
+    needed = (task, model, method, option)
+    if config is not None and any(
+        value is not None for value in (*needed, supervision, seeds, max_epochs)
+    ):
+        raise InputError("--config says all of the search: leave out the options that describe it.")
+    if config is not None:
+        return experiments.load(config)
+    if not (task and model and method and option):
+        raise InputError(
+            "Say what to search: --task, --model, --method and --option, or else --config."
+        )
+    return tuning.search(
+        task,
+        model,
+        method,
+        tuning.parse_options(option, method),
+        supervision=1.0 if supervision is None else supervision,
+        seeds=3 if seeds is None else seeds,
+        training={} if max_epochs is None else {"max_epochs": max_epochs},
+    )
 
 
 def predict(

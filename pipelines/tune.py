@@ -19,7 +19,7 @@ from prefect.client.schemas.objects import State
 from pydantic import Field
 
 from mimic_reg import experiments
-from mimic_reg.config import is_probe
+from mimic_reg.config import is_probe, parse_yaml
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.evaluation.scores import improves
 from mimic_reg.experiments import Experiment, parse
@@ -83,6 +83,30 @@ class Tuned:
     def exit_code(self) -> int:
         """0 if every trial has its result, else 1."""
         return self.result.exit_code
+
+
+def parse_options(options: Sequence[str], method: str) -> dict[str, list[Any]]:
+    """What a search multiplies, from texts such as tau=0.1,0.2: {"itps.tau": [0.1, 0.2]}.
+
+    A name without a component is an option of the component that is called as the method.
+
+    Raises:
+        InputError: no name, no values or no YAML; an option given twice.
+    """
+    found: dict[str, list[Any]] = {}
+    for text in options:
+        name, _, values = (part.strip() for part in text.partition("="))
+        key = name if "." in name else f"{method}.{name}"
+        try:
+            found_values = parse_yaml(f"[{values}]")
+        except (yaml.YAMLError, ValueError):
+            found_values = None
+        if not name or not found_values:
+            raise InputError(f"--option {text}: write a name and its values, as tau=0.1,0.2.")
+        if key in found:
+            raise InputError(f"--option {name} is given twice; write all its values in one.")
+        found[key] = found_values
+    return found
 
 
 def search(

@@ -8,7 +8,7 @@ from mimic_reg.storage import read_json, write_json
 from mimic_reg.strategies.single import SCORES
 from pipelines.settings import Running
 from pipelines.sweep import SweepResult, TrialStatus
-from pipelines.tune import choose, rows, search, tune
+from pipelines.tune import choose, parse_options, rows, search, tune
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows_conftest import TRAINING, experiment
 
@@ -135,6 +135,22 @@ def test_searches_as_the_command_line_names_them():
     assert found.grids[0].search == {"itps.tau": (0.1, 0.2), "itps.beta": (0.1,)}
     with pytest.raises(InputError, match="Did you mean 'tau'"):
         search("phenotyping", "lstm", "itps", {"itps.taw": [1]})
+
+
+def test_options_of_the_command_line_are_read_as_yaml():
+    assert parse_options(["tau=1e-3, 0.2", "itps.mode=update,gradient"], "itps") == {
+        "itps.tau": [0.001, 0.2],
+        "itps.mode": ["update", "gradient"],
+    }
+    assert parse_options(["tau=[-0.1, 0.2],0.1"], "itps") == {"itps.tau": [[-0.1, 0.2], 0.1]}
+
+
+@pytest.mark.parametrize("text", ["tau", "tau=", "=0.1", "tau=[0.1", "tau={"])
+def test_options_without_a_name_or_values_are_refused(text):
+    with pytest.raises(InputError, match="write a name and its values"):
+        parse_options([text], "itps")
+    with pytest.raises(InputError, match="given twice"):
+        parse_options(["tau=0.1", "itps.tau=0.2"], "itps")
 
 
 def test_an_experiment_without_a_search_is_refused(tmp_path):

@@ -1,0 +1,61 @@
+"""The commands that need Prefect and MLflow: what their options mean, and what is refused."""
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from mimic_reg.errors import InputError
+from pipelines.commands import add_to
+
+SEARCH = ["--task", "phenotyping", "--model", "lstm", "--method", "itps"]
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Call a command with --out: its output; an error is raised."""
+    app = typer.Typer()
+    add_to(app)
+
+    def call(name, *arguments):
+        result = CliRunner().invoke(
+            app,
+            [name, "--out", str(tmp_path / "work"), *map(str, arguments)],
+            env={"COLUMNS": "200"},
+        )
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return call
+
+
+def test_dry_runs_list_the_trials_and_leave_no_trace(command, tmp_path, store, monkeypatch):
+    monkeypatch.setattr("mimic_reg.console.out.width", 200)
+    told = command("run", "--config", "demo", "--dry-run")
+    assert "no --source to make it from" in told
+    assert "14 trials. At most about" in told
+    told = command("sweep", "--config", "demo", "--store", store, "--dry-run")
+    assert "14 trials. At most about" in told
+    told = command("tune", *SEARCH, "--option", "tau=0.1,0.2", "--seeds", 2, "--dry-run")
+    assert "itps (tau=0.2)" in told
+    assert "Search: itps, lstm, phenotyping: 4 trials." in told
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Say what to search"),
+        (SEARCH, "Say what to search"),
+        ([*SEARCH, "--option", "tau"], "write a name and its values, as tau=0.1,0.2"),
+        ([*SEARCH, "--option", "taw=0.1"], "Did you mean 'tau'"),
+        ([*SEARCH, "--option", "l2.l2=0.1"], "no method of its grid has 'l2.l2'. Allowed: itps"),
+        (["--config", "tune_lstm_itps", "--seeds", "2"], "--config says all of the search"),
+        (["--config", "demo"], "has nothing to search"),
+        (["--config", "tune_lstm_itps", "--workers", "2", "--runner", "in_process"], "one trial"),
+    ],
+)
+def test_searches_that_cannot_be_are_refused(command, arguments, message):
+    with pytest.raises(InputError, match=message):
+        command("tune", *arguments, "--dry-run")
