@@ -11,40 +11,47 @@ import numpy as np
 import polars as pl
 
 from mimic_reg.errors import InputError
-from mimic_reg.schema import DIAGNOSES, MISSING_TEXTS, NO_ID, STAYS, TIME, resource
+from mimic_reg.schema import DIAGNOSES, MISSING_TEXTS, NO_ID, STAYS, resource
 
 MIN_AGE = 18.0
 # Ages that overflowed in the reference's early versions; MIMIC itself has none below 0.
 AGE_IF_NEGATIVE = 90.0
 
-TIME_FORMATS = (
-    "%Y-%m-%d %H:%M:%S",
-    "%Y-%m-%d",
-    "%Y-%m-%dT%H:%M:%S",
-    "%Y-%m-%d %H:%M:%S%.f",
-    "%Y-%m-%d %H:%M",
-)
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S"  # MIMIC's own
+_OTHER_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
+# MIMIC's times know no zone; databases that export them as UTC say so at the end.
+_UTC = r" ?(UTC|Z|\+00(:?00)?)$"
 
 
 def parse_time(text: pl.Series) -> pl.Series:
-    """Datetime (microseconds) of MIMIC's text, or of the usual variants; null where unreadable."""
-    time = pl.Series(text.name, [None] * len(text), TIME)
-    for form in TIME_FORMATS:
-        unread = time.is_null() & text.is_not_null()
-        if not unread.any():
-            break
-        parsed = text.str.to_datetime(form, strict=False, exact=True, time_unit="us")
-        time = parsed.zip_with(unread, time)
+    """Datetime (microseconds) of MIMIC's text, or as databases export it; null where unreadable.
+
+    Read too: a date alone, no seconds or fractions of them, a "T" before the hour, UTC at the end.
+    """
+    time = _parse(text, TIME_FORMAT)
+    if time.null_count() > text.null_count():
+        plain = text.str.replace(r"^(\d{4}-\d\d-\d\d)T", "$1 ").str.replace(_UTC, "")
+        for form in _OTHER_FORMATS:
+            time = time.zip_with(time.is_not_null(), _parse(plain, form))
     return time
 
 
-def hours_between(later: pl.Series, earlier: pl.Series) -> pl.Series:
-    """Hours from `earlier` to `later`, by the reference's two divisions, to the last bit.
+def _parse(text: pl.Series, form: str) -> pl.Series:
+    return text.str.to_datetime(form, strict=False, exact=True, time_unit="us")
+
+
+def seconds_between(later: pl.Series, earlier: pl.Series) -> np.ndarray:
+    """Seconds from `earlier` to `later`; NaN where either is null.
 
     NumPy divides; Polars would multiply by the reciprocal, which differs in the last bit.
     """
-    seconds = (later - earlier).dt.total_seconds().cast(pl.Float64)
-    return pl.Series(later.name, seconds.to_numpy() / 60.0 / 60.0).fill_nan(None)
+    seconds: np.ndarray = (later - earlier).dt.total_microseconds().cast(pl.Float64).to_numpy()
+    return seconds / 1e6
+
+
+def hours_between(later: pl.Series, earlier: pl.Series) -> pl.Series:
+    """Hours from `earlier` to `later`, by the reference's two divisions, to the last bit."""
+    return pl.Series(later.name, seconds_between(later, earlier) / 60.0 / 60.0).fill_nan(None)
 
 
 def attrition(stays: pl.DataFrame) -> dict[str, int]:
@@ -90,8 +97,9 @@ def _checked(table: pl.DataFrame, name: str, key: str) -> pl.DataFrame:
     bad = table.filter(pl.any_horizontal(pl.col(ids).is_null() | (pl.col(ids) == NO_ID))).height
     if bad:
         raise InputError(
-            f"{name}: {bad:,} rows have an empty or non-numeric {' or '.join(ids).upper()}. "
-            "Is it MIMIC-III's own table?"
+            f"{name}: {bad:,} rows have an empty or non-numeric "
+            f"{' or '.join(c.upper() for c in ids)}. Each must be a whole number, such as 145834 "
+            "(not 145834.0). Is it MIMIC-III's own table?"
         )
     twice = table.height - table[key].n_unique()
     if twice:
@@ -126,8 +134,7 @@ def _same(first: str, last: str) -> pl.Expr:
 
 
 def _age(stays: pl.DataFrame) -> pl.Series:
-    seconds = (stays["intime"] - stays["dob"]).dt.total_seconds().cast(pl.Float64)
-    years = seconds.to_numpy() / 3600.0 / 24.0 / 365.0
+    years = seconds_between(stays["intime"], stays["dob"]) / 3600.0 / 24.0 / 365.0
     return pl.Series("age", np.where(years < 0, AGE_IF_NEGATIVE, years)).fill_nan(None)
 
 
@@ -142,7 +149,10 @@ def _with_facts(stays: pl.DataFrame) -> pl.DataFrame:
     los = stays["los"].cast(pl.Float64, strict=False)
     unreadable = los.null_count() - _present(stays["los"]).null_count()
     if unreadable:
-        raise InputError(f"ICUSTAYS: {unreadable:,} kept stays have a LOS that is not a number.")
+        raise InputError(
+            f"ICUSTAYS: {unreadable:,} kept stays have a LOS that is not a number such as 3.2490 "
+            "(days). Is it MIMIC-III's own table?"
+        )
     published = pl.read_csv(resource("published_split.csv").read_bytes())
     return (
         stays.with_columns(

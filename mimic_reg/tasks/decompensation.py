@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from mimic_reg.clinical.stays import seconds_between
 from mimic_reg.tasks.base import Task, eligible, finish, hourly_samples
 
 HORIZON_HOURS = 24.0
@@ -24,8 +25,8 @@ def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
 
 def hours_lived(stays: pl.DataFrame) -> pl.Series:
     """Hours from `intime` to `deathtime`, by the reference's one division; null without one."""
-    seconds = (stays["deathtime"] - stays["intime"]).dt.total_seconds().cast(pl.Float64)
-    return pl.Series("lived", seconds.to_numpy() / 3600.0).fill_nan(None)
+    lived = seconds_between(stays["deathtime"], stays["intime"]) / 3600.0
+    return pl.Series("lived", lived).fill_nan(None)
 
 
 TASK = Task("decompensation", "binary", ("y",), "auroc", samples)

@@ -3,7 +3,7 @@ from datetime import datetime
 import polars as pl
 import pytest
 
-from mimic_reg.clinical.stays import parse_time, select_diagnoses, select_stays
+from mimic_reg.clinical.stays import hours_between, parse_time, select_diagnoses, select_stays
 from mimic_reg.errors import InputError
 from mimic_reg.sources.mimic3 import Reading, find_tables, read_table
 from tests.raw import Source, at
@@ -113,6 +113,19 @@ def test_unreadable_times_and_ids_are_refused(tmp_path):
         cohort(Source().stay(7, intime="soon"), tmp_path)
     with pytest.raises(InputError, match="ICUSTAYS: 1 rows have an empty or non-numeric"):
         cohort(Source().stay(7, icustay_id="x"), tmp_path)
+
+
+def test_times_as_databases_export_them():
+    texts = ["2130-05-01T10:00:00Z", "2130-05-01 10:00:00 UTC", "2130-05-01 10:00:00+00"]
+    texts += ["2130-05-01T10:00:00.000+00:00", "2130-05-01 10:00", "2130-05-01T10:00:00"]
+    assert set(parse_time(pl.Series(texts))) == {datetime(2130, 5, 1, 10)}
+    others = ["2130-05-01 10:00:00+01", "2130-05-01 10:00:00 EST", "05/01/2130 10:00", "", "T", "Z"]
+    assert parse_time(pl.Series(others)).to_list() == [None] * len(others)
+
+
+def test_fractions_of_a_second_count():
+    times = parse_time(pl.Series(["2130-05-01 10:00:00.250", "2130-05-01 10:00:00"]))
+    assert hours_between(times[:1], times[1:]).to_list() == [0.25 / 60 / 60]
 
 
 def test_times_from_1800_to_2200_and_the_usual_variants():
