@@ -28,11 +28,12 @@ from mimic_reg.errors import InputError
 from mimic_reg.extraction.audit import audit, count_episodes
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.schema import ID, SCHEMA_VERSION, STAYS
+from mimic_reg.schema import ID, IMAGES, SCHEMA_VERSION, STAYS
 from mimic_reg.sources.mimic3 import (
     EVENT_TABLES,
     Reading,
     Table,
+    check_ids,
     find_tables,
     read_blocks,
     read_table,
@@ -56,6 +57,8 @@ from mimic_reg.storage import (
 SIMULATED = "true_risk.json"
 # Counts by (subject, admission, stay) are added up whenever so many blocks have been read.
 _MERGE_EVERY = 64
+# Samples are made of so many stays at once: every hour of every stay at once would be over 1 GB.
+_STAYS_AT_ONCE = 4_000
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ def extract(
     check_target(out)
     with disk_errors(out), locked(out):
         recover(out)
+        _check_replaceable(out)
         if not force and (result := _up_to_date(out, tables, names, mode)):
             return result
         run = _Run(tables, out, names, mode, Plan.within(memory), progress or Silent())
@@ -119,6 +123,13 @@ def _task_names(names: Sequence[str] | None) -> tuple[str, ...]:
     if wrong:
         raise InputError(f"Unknown task {', '.join(wrong)}. Choose from: {', '.join(valid)}.")
     return tuple(sorted(set(names))) if names else valid
+
+
+def _check_replaceable(out: Path) -> None:
+    if (out / MANIFEST).exists() and IMAGES in Store.open(out).manifest["files"]:
+        raise InputError(
+            f"{out} is a store of images; a cohort would replace it. Choose another --out."
+        )
 
 
 def _up_to_date(
@@ -272,6 +283,8 @@ class _Run:
         for name in (n for n in self.tables if n not in EVENT_TABLES):
             reading = Reading()
             frames[name] = read_table(self.tables[name], reading)
+            if name == "DIAGNOSES_ICD":  # the others are refused for a single odd id
+                self._check(name, reading, {})
             read[name] = {"rows": reading.rows, "xxh3": reading.digest}
             self.progress.advance(1, reading.rows)
         stays, flow = select_stays(frames["ICUSTAYS"], frames["ADMISSIONS"], frames["PATIENTS"])
@@ -311,6 +324,7 @@ class _Run:
 
         def flush() -> None:
             nonlocal mapped, flushes, variables
+            check_ids(self.tables[name], reading)
             valid = ev.keep_valid(pl.concat(mapped), stays)
             mapped = []
             measurements, counted = ev.clean(valid, self.mode)
@@ -331,14 +345,34 @@ class _Run:
                 flush()
         if mapped:
             flush()
-        if not reading.rows:
-            self.progress.note(f"{name} has no rows.")
+        self._check(name, reading, variables)
         return {
             "read": {"rows": reading.rows, "xxh3": reading.digest},
             "not_utf8": reading.not_utf8,
             "fates": ev.count_fates(counts.total(), stays) if reading.rows else {},
             "variables": variables,
         }
+
+    def _check(self, name: str, reading: Reading, variables: dict[str, Any]) -> None:
+        """Refuse a table of which nothing could be read; tell about oddities.
+
+        Raises:
+            InputError: no id of a column, or no time, can be read.
+        """
+        check_ids(self.tables[name], reading)
+        no_time, kept = (sum(v[what] for v in variables.values()) for what in ("no_time", "kept"))
+        if no_time and not kept:
+            raise InputError(
+                f"{self.tables[name].path}: none of {no_time:,} CHARTTIMEs is a time like "
+                "2130-02-04 04:00:00. Write the table again with its times so."
+            )
+        if not reading.rows:
+            self.progress.note(f"{name} has no rows.")
+        for column, odd in reading.odd_ids.items():
+            if odd:
+                self.progress.note(
+                    f"{name}: {odd:,} {column.upper()}s are no whole numbers and match nothing."
+                )
 
     def _episodes(self, folder: Path, stays: pl.DataFrame) -> dict[str, Any]:
         """Episodes and hourly arrays, bucket by bucket; also each stay's first measurement."""
@@ -395,7 +429,8 @@ class _Run:
         for name in self.names:
             build = tasks.get(name).samples
             assert build is not None
-            samples[name] = build(stays, diagnoses)
+            parts = stays.iter_slices(_STAYS_AT_ONCE)
+            samples[name] = pl.concat(build(part, diagnoses) for part in parts)
             samples[name].write_parquet(folder / "tasks" / f"{name}.parquet")
             self.progress.advance(1, samples[name].height)
         for name, normalizer in normalizers(made / "hourly.parquet", samples).items():

@@ -15,7 +15,9 @@ import queue
 import re
 import threading
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from gzip import BadGzipFile
 from io import BufferedReader
@@ -51,6 +53,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 _GZIP_ERRORS = (BadGzipFile, zlib.error, cast(type[Exception], isal_zlib.IsalError))
 _MAX_LINE = 1 << 20
+# Of so many ids that are there, one must be a whole number.
+_ENOUGH_IDS = 100
 _NEWLINE = ord("\n")
 _SENTINEL = "sentinel of the row's end"  # the name of its column
 _MARK = "\x01"
@@ -85,7 +89,30 @@ class Reading:
     rows: int = 0
     blank_lines: int = 0
     not_utf8: int = 0  # bytes that are not UTF-8, read as U+FFFD
+    ids: Counter[str] = field(default_factory=Counter)  # ids that are there, by column
+    odd_ids: Counter[str] = field(default_factory=Counter)  # of these, no whole numbers
     digest: str = ""  # XXH3-128 of the file as it lies on disk
+
+    def count_ids(self, frame: pl.DataFrame) -> None:
+        """Add the ids of a block."""
+        for column in (c for c in ID_COLUMNS if c in frame.columns):
+            self.ids[column] += frame.height - frame[column].null_count()
+            self.odd_ids[column] += int((frame[column] == NO_ID).sum())
+
+
+def check_ids(table: "Table", reading: Reading) -> None:
+    """Refuse a table that would match nothing, for none of a column's ids is a whole number.
+
+    Raises:
+        InputError: names the column.
+    """
+    for column, odd in reading.odd_ids.items():
+        if odd == reading.ids[column] >= _ENOUGH_IDS:
+            raise InputError(
+                f"{table.path}: none of its {odd:,} {column.upper()}s is a whole number, such as "
+                "145834. If they stand there as 145834.0, write the table again with its ids as "
+                "text or integers."
+            )
 
 
 def find_tables(source: Path) -> dict[str, Table]:
@@ -100,7 +127,9 @@ def find_tables(source: Path) -> dict[str, Table]:
             f"--source {source} is not a folder. It must hold MIMIC-III's tables "
             f"({', '.join(COLUMNS)}) as .csv or .csv.gz files."
         )
-    by_name = {p.name.upper(): p for p in sorted(source.iterdir(), reverse=True) if p.is_file()}
+    with _readable(source):
+        files = [p for p in sorted(source.iterdir(), reverse=True) if p.is_file()]
+    by_name = {p.name.upper(): p for p in files}
     paths = {t: by_name.get(f"{t}.CSV") or by_name.get(f"{t}.CSV.GZ") for t in COLUMNS}
     missing = [name for name, path in paths.items() if path is None]
     if missing:
@@ -114,7 +143,7 @@ def find_tables(source: Path) -> dict[str, Table]:
 def _open_table(name: str, path: Path) -> Table:
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty. Download it again and compare its SHA-256.")
-    with path.open("rb") as raw:
+    with _readable(path), path.open("rb") as raw:
         file = _unpacked(raw) if path.suffix.lower() == ".gz" else raw
         line = _guarded(path, lambda: file.readline(_MAX_LINE))
     text = line.decode("utf-8", errors="replace").removeprefix("\ufeff").strip("\r\n")
@@ -127,11 +156,23 @@ def _open_table(name: str, path: Path) -> Table:
             f"{path}, line 1: {name} needs the column{'s' * (len(lacking) > 1)} "
             f"{', '.join(lacking)}, and its first line does not name "
             f"{'them' if len(lacking) > 1 else 'it'} ({len(header)} fields there). "
-            "Is this the right file, with its header?"
+            "Is this the right file, with its header, and commas between its fields?"
         )
     if len(set(header)) < len(header):
         raise InputError(f"{path}, line 1: a column name stands twice. Remove one of the columns.")
     return table
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Say plainly that a file or folder of the source cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"Cannot read {path}: {error.strerror or error}. Check its permissions, and the disk "
+            "or network folder that it lies on."
+        ) from error
 
 
 def _unpacked(file: Any) -> IO[bytes]:
@@ -197,10 +238,11 @@ class _Feed:
                     continue
 
         try:
-            for block in self._blocks():
-                put(block)
-                if stop.is_set():
-                    return
+            with _readable(self.table.path):
+                for block in self._blocks():
+                    put(block)
+                    if stop.is_set():
+                        return
             put(None)
         except BaseException as error:  # noqa: BLE001 - handed to the consumer, which raises it
             put(error)
@@ -276,6 +318,7 @@ def read_blocks(
         if frame is None:
             frame = _parse_carefully(table, block.text, reading)
         reading.rows += frame.height
+        reading.count_ids(frame)
         advance(block.position - before, frame.height)
         before = block.position
         yield frame

@@ -26,8 +26,8 @@ class Task:
                multiclass: one integer label, softmax; regression: one real label
     labels:    the label columns of the task's sample table
     score:     the score that selects checkpoints on the validation split
-    samples:   (stays, diagnoses) -> the sample table (`schema.SAMPLES` + label columns), or None
-               where samples do not come from ICU stays
+    samples:   (stays, diagnoses) -> the sample table (`schema.SAMPLES` + label columns), sorted; a
+               stay's samples depend on no other stay. None where they do not come from ICU stays
     num_outputs: logits of a model for this task
     keys:      the columns that tell its samples apart
     subject:   the column of whom a sample belongs to

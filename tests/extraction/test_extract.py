@@ -17,7 +17,8 @@ import pytest
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.extraction import extract, run
 from mimic_reg.extraction.memory import GIB, Plan, parse_memory
-from mimic_reg.storage import Store
+from mimic_reg.progress import Silent
+from mimic_reg.storage import Store, write_json
 from tests.raw import Source, at, small_source
 
 STAGES = ["cohort", "chartevents", "labevents", "outputevents", "episodes", "tasks"]
@@ -71,9 +72,91 @@ def test_column_and_row_order_do_not_matter(tmp_path, undisturbed, source):
     assert mine == theirs
 
 
+def rewritten(source, folder, change):
+    """A copy of the tables in which `change(name, table of texts)` stands for each."""
+    folder.mkdir()
+    for path in source.iterdir():
+        table = change(path.stem, pl.read_csv(path, infer_schema=False))
+        table.write_csv(folder / path.name)
+    return folder
+
+
+# How databases and programs write a time without a zone.
+EXPORTED_TIMES = [" | UTC", "T|Z", " |.000", "T|.000Z", " |+00", "T|.0000+00:00"]
+
+
+@pytest.mark.parametrize("spelling", EXPORTED_TIMES)
+def test_exports_of_databases_give_the_same_store(tmp_path, source, undisturbed, spelling):
+    middle, end = spelling.split("|")
+
+    def change(name, table):
+        time = pl.all().str.replace(
+            r"^(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d)$", f"${{1}}{middle}${{2}}{end}"
+        )
+        return table.select(time, pl.lit("t").alias("EXPORTED")).select(pl.all().reverse())
+
+    raw = rewritten(source, tmp_path / "raw", change)
+    assert end in (raw / "CHARTEVENTS.csv").read_text()
+    assert files_of(extract(raw, tmp_path / "store").store) == files_of(undisturbed.store)
+
+
+@pytest.mark.parametrize("column", ["SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "ITEMID"])
+def test_events_whose_ids_all_have_decimals_are_refused(tmp_path, source, column):
+    """As pandas writes a column with gaps: nothing would match."""
+
+    def change(name, table):
+        return table.with_columns(pl.col(column) + ".0") if name == "CHARTEVENTS" else table
+
+    raw = rewritten(source, tmp_path / "raw", change)
+    with pytest.raises(
+        InputError, match=rf"CHARTEVENTS\.csv: none of its 1,\d+ {column}s is a whole"
+    ):
+        extract(raw, tmp_path / "store")
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.texts = []
+
+    def note(self, text):
+        self.texts.append(text)
+
+
+def test_some_odd_ids_are_told(tmp_path):
+    source = small_source().chart(211, 70, icustay_id="\\N").chart(211, 71, hadm_id="?")
+    notes = Notes()
+    extract(source.write(tmp_path / "raw"), tmp_path / "store", progress=notes)
+    assert notes.texts == [
+        "CHARTEVENTS: 1 HADM_IDs are no whole numbers and match nothing.",
+        "CHARTEVENTS: 1 ICUSTAY_IDs are no whole numbers and match nothing.",
+    ]
+
+
+def test_events_without_a_readable_time_are_refused(tmp_path, source):
+    def change(name, table):
+        slashes = pl.col("CHARTTIME").str.replace_all("-", "/", literal=True)
+        return table.with_columns(slashes) if name == "CHARTEVENTS" else table
+
+    raw = rewritten(source, tmp_path / "raw", change)
+    with pytest.raises(
+        InputError, match=r"CHARTEVENTS\.csv: none of 1,100 CHARTTIMEs is a time like"
+    ):
+        extract(raw, tmp_path / "store")
+
+
+def test_a_store_of_images_is_not_replaced(tmp_path, source):
+    store = tmp_path / "images"
+    store.mkdir()
+    entry = {"bytes": 1, "xxh3": "0"}
+    write_json(store / "manifest.json", {"schema": 1, "files": {"images.safetensors": entry}})
+    with pytest.raises(InputError, match="is a store of images; a cohort would replace it"):
+        extract(source, store)
+
+
 def test_small_blocks_and_buckets_give_the_same_rows(tmp_path, source, undisturbed, monkeypatch):
     tiny = Plan(block_bytes=1000, flush_rows=100, stays_per_bucket=2)
     monkeypatch.setattr(run.Plan, "within", lambda memory: tiny)
+    monkeypatch.setattr(run, "_STAYS_AT_ONCE", 5)
     store = extract(source, tmp_path / "store").store
     for name in store.manifest["files"]:
         if name.endswith(".parquet"):

@@ -140,6 +140,36 @@ def test_all_missing_tables_are_named(tmp_path, raw):
         find_tables(tmp_path / "nowhere")
 
 
+def test_a_file_that_cannot_be_read(raw, monkeypatch):
+    from pathlib import Path
+
+    opening = Path.open
+
+    def refuse(self, *arguments, **named):
+        if self.name == "LABEVENTS.csv":
+            raise PermissionError(13, "Permission denied", str(self))
+        return opening(self, *arguments, **named)
+
+    found = find_tables(raw)["LABEVENTS"]
+    monkeypatch.setattr(Path, "open", refuse)
+    for read_it in (lambda: find_tables(raw), lambda: read_table(found, Reading())):
+        with pytest.raises(
+            InputError, match=r"Cannot read .*LABEVENTS\.csv: Permission denied\. Ch"
+        ):
+            read_it()
+
+
+def test_a_disk_that_fails_while_it_is_read(raw, monkeypatch):
+    from mimic_reg.sources import mimic3
+
+    def fail(self, size=-1):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(mimic3._HashedReader, "read", fail)
+    with pytest.raises(InputError, match=r"Cannot read .*PATIENTS\.csv: Input/output error"):
+        read_table(find_tables(raw)["PATIENTS"], Reading())
+
+
 def test_an_empty_file_and_a_wrong_file_under_a_right_name(raw):
     good = (raw / "LABEVENTS.csv").read_text()
     (raw / "LABEVENTS.csv").write_text("")
