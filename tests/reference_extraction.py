@@ -1,15 +1,17 @@
-"""The benchmark's event rules once more, row by row: an oracle for the vectorised code.
+"""The benchmark's rules once more, row by row: an oracle for the vectorised code.
 
 Written from the specification, with plain loops and Python's own float(), repr() and max().
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
 from mimic_reg.clinical.events import items
-from mimic_reg.schema import MISSING_TEXTS, VARIABLES, variables
+from mimic_reg.schema import MISSING_TEXTS, VARIABLES, phenotypes, variables
 from tests.raw import FORMAT
 
 UNTOUCHED = ("Glascow", "Heart Rate", "Respiratory rate", "Mean blood pressure")
@@ -19,6 +21,89 @@ ITEMS = {i: (VARIABLES[v], label.lower()) for i, v, label in items("benchmark").
 
 def text(value: Any) -> str:
     return "" if value is None else str(value)
+
+
+def when(value: Any) -> datetime | None:
+    return datetime.strptime(value, FORMAT) if value else None
+
+
+def cohort(tables: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The kept stays with age, los_hours, mortality and their diagnoses' codes."""
+    units = ("first_careunit", "last_careunit", "first_wardid", "last_wardid")
+    people = {p["subject_id"]: p for p in tables["PATIENTS"]}
+    admissions = {(a["subject_id"], a["hadm_id"]): a for a in tables["ADMISSIONS"]}
+    known = [d["icd9_code"] for d in tables["D_ICD_DIAGNOSES"]]
+    stays = []
+    for row in tables["ICUSTAYS"]:
+        careunit, careunit_after, ward, ward_after = (text(row[u]) for u in units)
+        moved = careunit != careunit_after or ward != ward_after
+        if moved or careunit in MISSING_TEXTS or ward in MISSING_TEXTS:
+            continue
+        key = (row["subject_id"], row["hadm_id"])
+        if key in admissions and key[0] in people:
+            stays.append(people[key[0]] | admissions[key] | row)
+    count = Counter(s["hadm_id"] for s in stays)
+    kept = []
+    for s in stays:
+        intime, outtime = when(s["intime"]), when(s["outtime"])
+        age = (intime - when(s["dob"])).total_seconds() / 3600.0 / 24.0 / 365.0
+        age = 90.0 if age < 0 else age
+        if count[s["hadm_id"]] > 1 or age < 18:
+            continue
+        deaths = [d for d in (when(s.get("dod")), when(s.get("deathtime"))) if d]
+        within = (when(s["admittime"]), when(s["dischtime"]))
+        codes = [
+            d["icd9_code"]
+            for d in tables["DIAGNOSES_ICD"]
+            if (d["subject_id"], d["hadm_id"]) == (s["subject_id"], s["hadm_id"])
+            for code in known
+            if code == d["icd9_code"]
+        ]
+        facts = {
+            "age": age,
+            "los_hours": 24.0 * float(s["los"]) if text(s["los"]) else None,
+            "mortality": int(any(within[0] <= d <= within[1] for d in deaths)),
+            "mortality_inunit": int(any(outtime and intime <= d <= outtime for d in deaths)),
+            "codes": codes,
+        }
+        kept.append(s | facts)
+    kept.sort(key=lambda s: (s["subject_id"], s["intime"]))
+    for number, s in enumerate(kept):
+        first = next(i for i, k in enumerate(kept) if k["subject_id"] == s["subject_id"])
+        s["episode"] = number - first + 1
+    return kept
+
+
+def samples(
+    stay: dict[str, Any], hours: list[float]
+) -> dict[str, list[tuple[float, float | tuple[int, ...]]]]:
+    """{task: [(period_length, label)]} of a stay whose episode has rows at `hours`."""
+    found: dict[str, list[Any]] = {
+        t: [] for t in ("in_hospital_mortality", "decompensation", "length_of_stay", "phenotyping")
+    }
+    los = stay["los_hours"]
+    if los is None or not stay["codes"]:
+        return found
+    used = [h for h in hours if -1e-6 < h < los + 1e-6]
+    if los >= 48 - 1e-6 and any(h < 48 + 1e-6 for h in used):
+        found["in_hospital_mortality"].append((48.0, stay["mortality"]))
+    if not used:
+        return found
+    lived = 1e18
+    if stay.get("deathtime"):
+        passed = when(stay["deathtime"]) - when(stay["intime"])
+        lived = passed.total_seconds() / 3600.0
+    for t in np.arange(0.0, min(los, lived) + 1e-6, 1.0):
+        if t > 4 and t > min(used):
+            label = int(lived - t < 24.0) if stay["mortality"] else 0
+            found["decompensation"].append((t, label))
+    for t in np.arange(0.0, los + 1e-6, 1.0):
+        if t > 4 and t > min(used):
+            found["length_of_stay"].append((t, los - t))
+    groups = phenotypes().values()
+    labels = tuple(int(any(c in g["codes"] for c in stay["codes"])) for g in groups)
+    found["phenotyping"].append((los, labels))
+    return found
 
 
 def clean(variable: str, value: str, unit: str, label: str) -> float | None:
@@ -86,7 +171,10 @@ def episodes(
         variable, label = ITEMS[row["itemid"]]
         value: Any = text(row["value"])
         if not variable.startswith(UNTOUCHED):
-            value = clean(variable, value, text(row.get("valueuom")).lower(), label)
+            try:
+                value = clean(variable, value, text(row.get("valueuom")).lower(), label)
+            except (ValueError, TypeError):  # the reference stops here
+                continue
         if value is None:
             continue
         key = (row["subject_id"], datetime.strptime(row["charttime"], FORMAT))
@@ -95,7 +183,7 @@ def episodes(
     result = {}
     for stay in stays:
         intime = datetime.strptime(stay["intime"], FORMAT)
-        outtime = datetime.strptime(stay["outtime"], FORMAT)
+        outtime = when(stay["outtime"]) or datetime.min  # unknown: nothing lies inside
         found = [
             ((time - intime).total_seconds() / 60.0 / 60, cells[subject, time])
             for subject, time, icustay in named
