@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from mimic_reg.analyses.base import Group, groups, mean_sd, sizes
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation import tables as tb
-from mimic_reg.evaluation.analysis_figures import (
+from mimic_reg.evaluation.drawn import Analysis, Drawn
+from mimic_reg.evaluation.results import Results, TrialResult
+from mimic_reg.evaluation.selection_figures import (
     EVER,
     NOW,
     Counts,
@@ -14,8 +16,6 @@ from mimic_reg.evaluation.analysis_figures import (
     supervision_selection_figure,
     tensor_figure,
 )
-from mimic_reg.evaluation.drawn import Analysis, Drawn
-from mimic_reg.evaluation.results import Results, TrialResult
 
 TITLE = "Selected parameters"
 

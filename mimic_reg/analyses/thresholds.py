@@ -9,7 +9,9 @@ from mimic_reg.analyses.base import Group, groups, mean_sd
 from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation import tables as tb
-from mimic_reg.evaluation.analysis_figures import (
+from mimic_reg.evaluation.drawn import Analysis, Drawn, file_name
+from mimic_reg.evaluation.results import FOCUS, Results, TrialResult, format_option
+from mimic_reg.evaluation.selection_figures import (
     EVER,
     NOW,
     Counts,
@@ -17,8 +19,6 @@ from mimic_reg.evaluation.analysis_figures import (
     selected,
     threshold_figure,
 )
-from mimic_reg.evaluation.drawn import Analysis, Drawn, file_name
-from mimic_reg.evaluation.results import FOCUS, Results, TrialResult, format_option
 
 TITLE = "Thresholds"
 _SPLIT = "test"

@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation import figures as fg
 from mimic_reg.evaluation import tables as tb
-from mimic_reg.evaluation.analysis_figures import selection_figure
 from mimic_reg.evaluation.drawing import Look, styles
 from mimic_reg.evaluation.results import Results, TrialResult, method_order
+from mimic_reg.evaluation.selection_figures import selection_figure
 from mimic_reg.evaluation.tables import ScoreTable
 from mimic_reg.storage import Store
 

@@ -9,9 +9,9 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation import analysis_figures as af
 from mimic_reg.evaluation import drawing as dr
 from mimic_reg.evaluation import figures as fg
+from mimic_reg.evaluation import selection_figures as sf
 from mimic_reg.evaluation.results import collect
 from mimic_reg.evaluation.scores import Score
 from mimic_reg.evaluation.tables import main_tables
@@ -69,11 +69,11 @@ def test_a_method_without_a_score_is_called_undefined(tmp_path):
 
 
 def test_selected_parameters_are_drawn_for_itps_only(results):
-    figure = af.selection_figure(results.trials)
+    figure = sf.selection_figure(results.trials)
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["itps"]
     drawn = [line for line in figure.axes[0].lines if len(line.get_xdata())]
     assert len(drawn) == 2 * 2 * 2  # levels, seeds, ever and now
-    assert af.selection_figure([t for t in results.trials if not t.in_focus]) is None
+    assert sf.selection_figure([t for t in results.trials if not t.in_focus]) is None
 
 
 def test_training_means_go_as_far_as_all_seeds_do(results):

@@ -1,0 +1,102 @@
+"""The answer: who wins by which score, at every level, and the table it stands on."""
+
+from collections.abc import Sequence
+
+from mimic_reg.evaluation import tables as tb
+from mimic_reg.evaluation.markup import Html, details, grid, join, section, soft, tag
+from mimic_reg.evaluation.sections.given import Given, count
+from mimic_reg.evaluation.tables import ScoreTable
+
+
+def answer_section(given: Given, tables: Sequence[ScoreTable]) -> Html:
+    """A verdict for each level and the table of means; the other scores folded away."""
+    if not tables:
+        return section("answer", "Answer", tag("p", "No trial is finished: there is none yet."))
+    parts: list[str] = []
+    for table in tables:
+        parts.append(tag("h3", tb.title(table)))
+        parts.append(_verdicts(table))
+        parts.append(_score_grid(table, given))
+    parts.append(soft(_how_to_read(tables)))
+    others = [t for t in tb.score_tables(given.results) if t.score not in {m.score for m in tables}]
+    if others:
+        grids = [join(tag("h3", tb.title(t)), _score_grid(t, given)) for t in others]
+        parts.append(details("All other scores", *grids))
+    return section("answer", "Answer", *parts)
+
+
+def _verdicts(table: ScoreTable) -> Html:
+    items = [tag("li", v.sentence, class_="wins" * bool(v.winner)) for v in tb.verdicts(table)]
+    return tag("ul", *items, class_="answers")
+
+
+def _how_to_read(tables: Sequence[ScoreTable]) -> str:
+    text = (
+        "Cells: mean ± standard deviation over seeds of the test score, at the epoch with the best "
+        "validation score. Bold: best mean of a level; ★: it is also significantly better than "
+        "every other method (two-sided paired t-test over seeds, Holm-corrected, p < 0.05, at "
+        "least three pairs). Blue: methods with ITPS, and trained trunks."
+    )
+    if any(table.has_paper for table in tables):
+        text += f" Paper: {tb.paper()['paper']}. {tb.paper()['plus_minus']}"
+    return text
+
+
+def _score_grid(table: ScoreTable, given: Given) -> Html:
+    verdicts = {v.supervision: v for v in tb.verdicts(table)}
+    common = _common_n(table)
+    rows = []
+    for method in table.methods:
+        cells = [_score_cell(table, method, verdicts[lv], common) for lv in table.levels]
+        heading = tag("th", method, scope="row")
+        rows.append(tag("tr", heading, *cells, class_="focus" * (method in table.focus)))
+    header = ["method", *(tb.format_level(level) for level in table.levels)]
+    what = "supervision level" if table.levels[-1] <= 1 else "training samples"
+    text = f"By {what}; {_num_samples(table, given)}"
+    if common:
+        text += f"; n = {count(common, 'seed')} {'a cell' if common > 1 else '(no sd)'}"
+    if table.lower_is_better:
+        text += "; lower is better"
+    note = "" if table.has_paper else soft("The paper's figures for this table: not at hand.")
+    return join(grid(f"{text}.", header, rows), note)
+
+
+def _common_n(table: ScoreTable) -> int | None:
+    """The number of seeds, if it is the same in every cell that has a score."""
+    sizes = {len(cell.scores) for cell in table.cells.values() if cell.scores}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _num_samples(table: ScoreTable, given: Given) -> str:
+    trials = given.results.of(table.task, table.model)
+    sizes = sorted({t.num_samples[table.split] for t in trials})
+    return " or ".join(count(size, f"{table.split} sample") for size in sizes)
+
+
+def _score_cell(table: ScoreTable, method: str, verdict: tb.Verdict, common: int | None) -> Html:
+    """Mean ± sd; n where cells differ in it; what is undefined; the paper's figure."""
+    cell = table.cells.get((method, verdict.supervision))
+    if cell is None:
+        return tag("td", "not run", class_="soft")
+    lines = []
+    if cell.scores:
+        summary = cell.summary
+        mean = tb.format_score(summary.mean, table.score)
+        sd = "" if summary.sd is None else f" ± {tb.format_score(summary.sd, table.score)}"
+        best, wins = method == verdict.best, method == verdict.winner
+        star = tag("span", "★ ", class_="wins-cell", title="wins by the test") if wins else ""
+        lines += [star, tag("span", mean, class_="best" * best), sd]
+        if common is None:
+            no_sd = "" if summary.sd is not None else ", no sd"
+            lines.append(tag("small", f"n = {summary.n}{no_sd}"))
+    if cell.undefined:
+        reasons = "; ".join(dict.fromkeys(cell.undefined.values()))
+        of = "" if not cell.scores else f"{len(cell.undefined)} of {_total(cell)} "
+        lines.append(tag("small", f"{of}undefined: {reasons}", class_="long"))
+    if table.has_paper:
+        lines.append(tag("small", f"paper: {tb.format_paper(cell, table.score)}"))
+    return tag("td", *lines)
+
+
+def _total(cell: tb.Cell) -> int:
+    return len(cell.scores) + len(cell.undefined)

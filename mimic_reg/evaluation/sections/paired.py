@@ -1,0 +1,81 @@
+"""Paired tests: the methods in focus against every baseline, level by level."""
+
+from collections.abc import Sequence
+
+from mimic_reg.evaluation import tables as tb
+from mimic_reg.evaluation.markup import Html, details, grid, section, soft, tag
+from mimic_reg.evaluation.sections.given import count
+from mimic_reg.evaluation.tables import ScoreTable
+
+
+def paired_section(tables: Sequence[ScoreTable]) -> Html:
+    """A grid of tests for every method in focus, and how to read it."""
+    parts: list[str] = [
+        soft(
+            "Difference: method minus baseline, paired by seed (equal initial weights, batches and "
+            "training samples), with its 95 % interval. d: Cohen's effect size of the differences. "
+            "p: two-sided paired t-test, Holm-corrected over the baselines of one method at one "
+            "level; nothing is corrected across levels or tables."
+        )
+    ]
+    for table in tables:
+        found = tb.comparisons(table)
+        if found:
+            parts += [tag("h3", tb.title(table)), *_test_grids(table, found)]
+    if len(parts) == 1:
+        parts = [tag("p", "No table has two methods: there is nothing to compare.")]
+    return section("tests", "Paired tests", *parts)
+
+
+def _test_grids(table: ScoreTable, found: Sequence[tb.Compared]) -> list[Html]:
+    """A grid for each method in focus, then all comparisons in full; the latter alone otherwise."""
+    if not table.focus:
+        return [_full_grid(table, found)]
+    grids = [_focus_grid(table, method, found) for method in table.focus]
+    return [*grids, details("All comparisons in full", _full_grid(table, found))]
+
+
+def _focus_grid(table: ScoreTable, method: str, found: Sequence[tb.Compared]) -> Html:
+    cells = {(c.baseline, c.supervision): c for c in found if c.method == method}
+    baselines = [m for m in table.methods if any(name == m for name, _ in cells)]
+    sizes = {c.result.n for c in cells.values()}
+    rows = []
+    for baseline in baselines:
+        compared = [cells.get((baseline, level)) for level in table.levels]
+        cells_of_row = [_test_cell(c, table.score, show_n=len(sizes) > 1) for c in compared]
+        rows.append(tag("tr", tag("th", baseline, scope="row"), *cells_of_row))
+    header = ["against", *map(tb.format_level, table.levels)]
+    n = f"; n = {count(sizes.pop(), 'pair')} a cell" if len(sizes) == 1 else ""
+    return grid(f"{method} against each baseline, by supervision level{n}.", header, rows)
+
+
+def _test_cell(compared: tb.Compared | None, score: str, *, show_n: bool) -> Html:
+    if compared is None:
+        return tag("td", "-")
+    n, difference, interval, effect, _, _, conclusion = tb.format_comparison(compared, score)
+    result = compared.result
+    notes = [f"n = {n}"] if show_n else []
+    if result.p_holm is None:
+        notes.append(conclusion)
+    else:
+        notes += [f"d {effect}"] * (effect != "-") + [tb.format_p(result.p_holm)]
+    kind = conclusion if conclusion in ("better", "worse") else ""
+    first = tag("span", f"{kind} {difference}".strip(), class_=kind)
+    between = "" if interval == "-" else tag("small", interval)
+    return tag("td", first, between, tag("small", ", ".join(notes)))
+
+
+def _full_grid(table: ScoreTable, found: Sequence[tb.Compared]) -> Html:
+    rows = [
+        [c.method, c.baseline, tb.format_level(c.supervision), *_full_row(c, table.score)]
+        for c in found
+    ]
+    header = ["method", "against", "level", *tb.COMPARISON_COLUMNS]
+    caption = "Every method against every baseline."
+    return grid(caption, header, rows, left=(1,), wrap=(len(header) - 1,))
+
+
+def _full_row(compared: tb.Compared, score: str) -> list[str]:
+    *numbers, conclusion = tb.format_comparison(compared, score)
+    kind = conclusion if conclusion in ("better", "worse") else ""
+    return [*numbers, tag("span", conclusion, class_=kind)]
