@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -108,11 +109,12 @@ def disk_errors(store: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        number = _error_number(error)
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise _disk_full(store) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise MimicRegError(
-                f"Cannot write to {error.filename or store}: {error.strerror}. "
+                f"Cannot write to {error.filename or store}: {os.strerror(number)}. "
                 "Choose another --out, or change its permissions."
             ) from error
         raise
@@ -120,6 +122,12 @@ def disk_errors(store: Path) -> Iterator[None]:
         if any(text in str(error) for text in ("No space left", "File too large", "quota")):
             raise _disk_full(store) from error
         raise
+
+
+def _error_number(error: OSError) -> int:
+    """`errno`; Polars, which sets none, has it in its text."""
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    return error.errno or (int(said[1]) if said else 0)
 
 
 def _disk_full(store: Path) -> MimicRegError:

@@ -3,8 +3,17 @@ import json
 import polars as pl
 import pytest
 
-from mimic_reg.errors import InputError
-from mimic_reg.storage import MANIFEST, Store, Workspace, file_hash, publish, read_json, write_json
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.storage import (
+    MANIFEST,
+    Store,
+    Workspace,
+    disk_errors,
+    file_hash,
+    publish,
+    read_json,
+    write_json,
+)
 
 
 def published(folder, **tables):
@@ -27,6 +36,26 @@ def test_what_is_published_can_be_read_and_is_verified(tmp_path):
     assert store.changed_files() == []
     with pytest.raises(InputError, match=r"has no c\.parquet. It holds: a\.parquet, b\.parquet"):
         store.read("c.parquet")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError("No space left on device (os error 28)"), "The disk is full: could not write"),
+        (OSError(28, "No space left on device"), "The disk is full: could not write"),
+        (OSError("Read-only file system (os error 30): a.arrow"), "Cannot write to .*: Read-only"),
+        (PermissionError(13, "Permission denied", "b"), "Cannot write to b: Permission denied"),
+    ],
+)
+def test_errors_of_the_disk_are_said_whoever_meets_them(tmp_path, error, text):
+    """Polars' errors have no number of their own, only one in their text."""
+    with pytest.raises(MimicRegError, match=text), disk_errors(tmp_path):
+        raise error
+
+
+def test_other_errors_of_the_system_are_not_hidden(tmp_path):
+    with pytest.raises(OSError, match="Bad file descriptor"), disk_errors(tmp_path):
+        raise OSError(9, "Bad file descriptor")
 
 
 def test_a_new_publication_replaces_the_old_one_whole(tmp_path):

@@ -311,7 +311,8 @@ def test_a_folder_with_something_else_is_refused(tmp_path, source):
         extract(source, tmp_path / "thesis.tex")
 
 
-def test_full_disk_is_said_and_loses_nothing(tmp_path, source):
+@pytest.mark.parametrize(("limit", "stage"), [(2_000, "cohort"), (20_000, "chartevents")])
+def test_full_disk_is_said_and_loses_nothing(tmp_path, source, limit, stage):
     out = tmp_path / "store"
     before = files_of(extract(source, out).store)
     (tmp_path / "raw").mkdir()
@@ -322,13 +323,14 @@ def test_full_disk_is_said_and_loses_nothing(tmp_path, source):
     (tmp_path / "raw" / "LABEVENTS.csv").unlink()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
     try:
         with pytest.raises(MimicRegError, match="The disk is full"):
             extract(tmp_path / "raw", out)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)
+    assert [path.name for path in out.glob(".work/*.tmp")] == [f"{stage}.tmp"]
     assert files_of(Store.open(out)) == before
     assert extract(tmp_path / "raw", out).status == "written"
 
