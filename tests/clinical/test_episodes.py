@@ -158,6 +158,23 @@ def test_number_of_hours_is_the_references():
     assert ours[-1] == 48
 
 
+def test_a_stay_of_no_length_has_no_hour():
+    """Nor does it take the hours of the stay before it."""
+    rows = [
+        {"subject_id": s, "hadm_id": h, "icustay_id": None, "itemid": 211, "value": "80",
+         "charttime": at(start), "valueuom": None}
+        for s, h, start in ((7, 107, 0), (8, 108, 2))
+    ]  # fmt: skip
+    measurements, _ = ev.clean(
+        ev.keep_valid(pl.DataFrame(rows, SCHEMA), stays_frame()), "benchmark"
+    )
+    episodes, _ = build_episodes(measurements, stays_frame())
+    short = pl.when(icustay_id=208).then(0.0).otherwise("los_hours").alias("los_hours")
+    hourly = build_hourly(episodes, stays_frame().with_columns(short))
+    assert episodes["icustay_id"].to_list() == [207, 208]
+    assert hourly["icustay_id"].unique().to_list() == [207]
+
+
 def test_a_text_without_a_column_is_counted_and_left_out_of_the_array():
     stays = stays_frame()
     rows = [

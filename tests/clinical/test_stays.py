@@ -53,11 +53,29 @@ def test_age_is_in_years_of_365_days_and_18_is_old_enough(tmp_path):
     assert 300 < ages[200009] < 302  # patients over 89, as MIMIC shifts them
 
 
+def test_an_age_below_0_is_90_and_an_unknown_one_is_no_age(tmp_path):
+    source = Source().stay(7, dob="2140-01-01 00:00:00").stay(8, dob="")
+    stays, _, _ = cohort(source, tmp_path)
+    assert stays.select("icustay_id", "age").rows() == [(200007, 90.0)]
+
+
+def test_a_stay_needs_its_own_admission_and_its_patient(tmp_path):
+    source = Source().stay(7).stay(8).stay(9).stay(11)
+    source.tables["ADMISSIONS"][0]["subject_id"] = 9  # of another patient
+    del source.tables["ADMISSIONS"][1]
+    del source.tables["PATIENTS"][2]
+    assert kept(source, tmp_path) == [200011]
+
+
 @pytest.mark.parametrize(
     ("changes", "in_hospital", "in_unit"),
     [
         ({"deathtime": at(60)}, 1, 1),  # the end counts
         ({"deathtime": at(61)}, 1, 0),
+        ({"deathtime": at(84)}, 1, 0),  # the very end of the admission
+        ({"deathtime": at(-1)}, 1, 0),  # and its begin
+        ({"deathtime": at(0)}, 1, 1),
+        ({"deathtime": at(1), "outtime": ""}, 1, 0),
         ({"deathtime": at(200)}, 0, 0),
         ({"dod": "2130-05-02 00:00:00"}, 1, 1),  # a midnight within the stay
         ({"dod": "2130-05-01 00:00:00"}, 0, 0),  # the midnight before it
