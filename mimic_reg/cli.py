@@ -149,6 +149,7 @@ def verify(
     from mimic_reg.sources import benchmark
     from mimic_reg.storage import Store
 
+    _check_details(details, published, against)
     opened = Store.open(store)
     changed = opened.changed_files()
     if changed:
@@ -208,10 +209,21 @@ def _print_comparison(report: Any) -> None:
     out.print("The same." if report.identical else "NOT the same.")
 
 
+def _check_details(path: Path | None, published: bool, against: Path | None) -> None:
+    if path and published == bool(against):
+        raise InputError("--details is the file of one comparison: give --published or --against.")
+    if path and not path.absolute().parent.is_dir():
+        raise InputError(f"--details {path} is in no folder: {path.parent} does not exist.")
+
+
 def _write_details(frame: Any, path: Path | None) -> None:
+    from mimic_reg.storage import disk_errors
+
     if path:
-        frame.write_csv(path)
-        path.chmod(0o600)
+        with disk_errors(path):
+            path.touch(mode=0o600)
+            path.chmod(0o600)
+            frame.write_csv(path)
         out.print(f"Wrote {frame.height:,} rows to {escape(str(path))}: it holds ids of stays.")
 
 
@@ -333,6 +345,12 @@ def _print_audit(audit: dict[str, Any]) -> None:
         for p in audit["published"]
     ]
     out.print(table("Beside the published sizes", ["", "published", "ours", ""], pairs))
+    differing = sum(not p["same"] for p in audit["published"])
+    if differing:
+        out.print(
+            f"{differing:,} of {len(pairs):,} sizes DIFFER. If a table has more or fewer rows than "
+            "published, it was loaded twice or not downloaded whole."
+        )
 
 
 def _print_samples(audit: dict[str, Any]) -> None:
@@ -347,6 +365,15 @@ def _print_samples(audit: dict[str, Any]) -> None:
         for split, c in splits.items()
     ]
     out.print(table("Samples", ["task, split", "samples", "stays", "positives"], rows))
+    left_out = audit["stays_left_out_of_the_tasks"]
+    reasons = {
+        "no_length_of_stay": "without a length of stay",
+        "no_diagnosis": "without a diagnosis",
+        "no_event_within_the_stay": "without a measurement in the stay",
+    }
+    found = [f"{left_out[r]:,} {text}" for r, text in reasons.items() if left_out.get(r)]
+    if found:
+        out.print(f"Stays that no task uses: {', '.join(found)}.")
 
 
 def _print_values(audit: dict[str, Any]) -> None:

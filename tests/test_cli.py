@@ -93,6 +93,14 @@ def test_verify_export_and_import(tmp_path, raw):
     assert wrong.returncode == 1  # made-up patients are not the published ones
     assert "NOT the published benchmark" in wrong.stdout
     assert (tmp_path / "differing.csv").stat().st_mode & 0o077 == 0
+    for options, problem in (
+        (["--published", "--details", tmp_path / "no" / "x.csv"], "no does not exist"),
+        (["--details", tmp_path / "x.csv"], "give --published or --against"),
+        (["--published", "--against", raw, "--details", tmp_path / "x.csv"], "of one comparison"),
+    ):
+        refused = mimic_reg("verify", store, *options)
+        assert refused.returncode == 2
+        assert problem in " ".join(refused.stderr.split())
     written = mimic_reg("export-benchmark", store, "--out", folder)
     assert written.returncode == 0
     assert "multitask" in written.stdout
@@ -132,6 +140,13 @@ def test_simulate_extract_train_and_evaluate(tmp_path):
     wrong = mimic_reg("train", *options, "--method", "itsp", "--out", tmp_path / "x")
     assert wrong.returncode == 2
     assert "Did you mean 'itps'?" in wrong.stderr
+
+
+def test_stays_that_no_task_uses_are_told(tmp_path):
+    source = small_source().stay(20, codes=()).chart(211, 80, subject=20).stay(21)
+    told = mimic_reg("extract", "--source", source.write(tmp_path / "raw"), "--out", tmp_path / "s")
+    text = " ".join(told.stdout.split())
+    assert "Stays that no task uses: 1 without a diagnosis, 1 without a measurement" in text
 
 
 def test_nothing_of_a_patient_is_printed(tmp_path, raw):
