@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from mimic_reg import __version__
 from mimic_reg.cli_analyse import app as analyse_app
@@ -19,8 +20,22 @@ from mimic_reg.errors import InputError, MimicRegError
 if TYPE_CHECKING:
     from mimic_reg.config import MultiTrial
 
+
+class _Commands(TyperGroup):
+    """Commands that say what Ctrl-C did; typer alone ends in silence, with code 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise MimicRegError(
+                "Interrupted. What was finished is kept: run the same command again to go on."
+            ) from error
+
+
 app = typer.Typer(
     name="mimic-reg",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # it would print local variables: patient data
@@ -494,6 +509,11 @@ def train(
         )
         _train_together(multi, store, run, device)
         return
+    if "," in task and not Path(task).is_file():
+        raise InputError(
+            f"--task {task}: several tasks share a trunk with --strategy reptile or joint; else "
+            "train them one by one."
+        )
     trial = compose_trial(
         task,
         model,
@@ -675,9 +695,6 @@ def _run(command: Callable[[], Any]) -> int:
         return InputError.exit_code
     except MimicRegError as error:
         err.print(f"[bold red]Failed:[/] {escape(str(error))}", soft_wrap=True)
-        return MimicRegError.exit_code
-    except KeyboardInterrupt:
-        err.print("Interrupted. What was finished is kept: run the same command again to go on.")
         return MimicRegError.exit_code
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1

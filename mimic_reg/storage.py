@@ -99,7 +99,12 @@ def locked(store: Path) -> Iterator[None]:
 
 
 def _lock_file(folder: Path) -> IO[str]:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(
+            f"{folder} cannot be a folder: it, or what it lies in, is a file. Choose another --out."
+        ) from error
     return (folder / _LOCK).open("w")
 
 

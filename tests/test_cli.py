@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mimic_reg import __version__
+from mimic_reg import __version__, cli
 from tests.raw import small_source
 
 COMMAND = Path(sys.executable).parent / "mimic-reg"
@@ -83,6 +83,27 @@ def test_a_failure_is_exit_code_1(tmp_path, raw):
         holder.stdin.close()
     assert result.returncode == 1
     assert "Failed: Another run is writing to" in result.stderr
+
+
+def test_ctrl_c_is_exit_code_1_and_says_that_one_can_go_on(monkeypatch, capsys):
+    def interrupted(folder):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mimic_reg.storage.Store.open", interrupted)
+    monkeypatch.setattr("sys.argv", ["mimic-reg", "verify", "store"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert "run the same command again to go on" in " ".join(capsys.readouterr().err.split())
+
+
+def test_several_tasks_without_a_strategy_are_told_what_they_need(monkeypatch, capsys, tmp_path):
+    options = ["--store", "store", "--model", "lstm", "--out", str(tmp_path / "run")]
+    monkeypatch.setattr("sys.argv", ["mimic-reg", "train", "--task", "phenotyping,x", *options])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "--strategy reptile or joint" in " ".join(capsys.readouterr().err.split())
 
 
 def test_verify_export_and_import(tmp_path, raw):

@@ -10,6 +10,7 @@ from mimic_reg.storage import (
     Workspace,
     disk_errors,
     file_hash,
+    locked,
     publish,
     read_json,
     write_json,
@@ -112,3 +113,10 @@ def test_a_stage_that_fails_is_not_there(tmp_path):
     with pytest.raises(ZeroDivisionError):
         work.stage("s", lambda folder: {"x": 1 / 0})
     assert Workspace(tmp_path, "key").stage("s", lambda folder: {"x": 2})[1] == {"x": 2}
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_folder_that_cannot_be_one_is_the_callers_mistake(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file"), locked(tmp_path / name):
+        pass
