@@ -117,7 +117,7 @@ def disk_errors(store: Path) -> Iterator[None]:
         number = _error_number(error)
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise _disk_full(store) from error
-        if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
             raise MimicRegError(
                 f"Cannot write to {error.filename or store}: {os.strerror(number)}. "
                 "Choose another --out, or change its permissions."

@@ -46,6 +46,7 @@ def test_what_is_published_can_be_read_and_is_verified(tmp_path):
         (OSError(28, "No space left on device"), "The disk is full: could not write"),
         (OSError("Read-only file system (os error 30): a.arrow"), "Cannot write to .*: Read-only"),
         (PermissionError(13, "Permission denied", "b"), "Cannot write to b: Permission denied"),
+        (NotADirectoryError(20, "", "c/d"), "Cannot write to c/d: Not a directory. Choose another"),
     ],
 )
 def test_errors_of_the_disk_are_said_whoever_meets_them(tmp_path, error, text):

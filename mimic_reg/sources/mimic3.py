@@ -52,6 +52,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 }
 
 _GZIP_ERRORS = (BadGzipFile, zlib.error, cast(type[Exception], isal_zlib.IsalError))
+_GZIP_MAGIC = b"\x1f\x8b"
 _MAX_LINE = 1 << 20
 # Of so many ids that are there, one must be a whole number.
 _ENOUGH_IDS = 100
@@ -146,8 +147,9 @@ def _open_table(name: str, path: Path) -> Table:
     with _readable(path), path.open("rb") as raw:
         file = _unpacked(raw) if path.suffix.lower() == ".gz" else raw
         line = _guarded(path, lambda: file.readline(_MAX_LINE))
-    text = line.decode("utf-8", errors="replace").removeprefix("\ufeff").strip("\r\n")
-    header = tuple(c.strip().lower() for c in next(csv.reader([text]), []))
+    if line.startswith(_GZIP_MAGIC):
+        raise InputError(f"{path} is a gzip file. Name it {path.name}.gz, or unpack it.")
+    header = _header(line)
     table = Table(name, path, header)
     required = [c for c in COLUMNS[name] if not c.startswith("[")]
     lacking = [c.upper() for c in required if c not in header]
@@ -161,6 +163,15 @@ def _open_table(name: str, path: Path) -> Table:
     if len(set(header)) < len(header):
         raise InputError(f"{path}, line 1: a column name stands twice. Remove one of the columns.")
     return table
+
+
+def _header(line: bytes) -> tuple[str, ...]:
+    """The columns of a first line; none where it is no line of CSV."""
+    text = line.decode("utf-8", errors="replace").removeprefix("\ufeff").strip("\r\n")
+    try:
+        return tuple(c.strip().lower() for c in next(csv.reader([text]), []))
+    except csv.Error:
+        return ()
 
 
 @contextmanager

@@ -187,6 +187,27 @@ def test_an_empty_file_and_a_wrong_file_under_a_right_name(raw):
         find_tables(raw)
 
 
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (gzip.compress(b"x"), r"is a gzip file\. Name it LABEVENTS\.csv\.gz, or unpack it"),
+        (
+            HEADER.replace("\n", "\r") + ROW.replace("\n", "\r"),
+            r"line 1: LABEVENTS needs the columns",
+        ),
+        ("x" * 200_000, r"line 1: LABEVENTS needs the columns"),
+        (HEADER.replace(",", ";"), r"\(1 fields there\)\. .*and commas between its fields"),
+        (HEADER.encode("utf-16"), r"line 1: LABEVENTS needs the columns"),
+    ],
+    ids=["gzip", "old line ends", "one long line", "semicolons", "UTF-16"],
+)
+def test_a_first_line_that_is_none(raw, content, problem):
+    packed = content if isinstance(content, bytes) else content.encode()
+    (raw / "LABEVENTS.csv").write_bytes(packed)
+    with pytest.raises(InputError, match=problem):
+        find_tables(raw)
+
+
 def test_a_table_with_a_header_only_has_no_rows(raw):
     path = raw / "D_ICD_DIAGNOSES.csv"
     path.write_text(path.read_text().split("\n")[0] + "\n")
