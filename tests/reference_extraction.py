@@ -74,6 +74,38 @@ def cohort(tables: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return kept
 
 
+def hours_lived(stay: dict[str, Any]) -> float:
+    if not stay.get("deathtime"):
+        return 1e18
+    return (when(stay["deathtime"]) - when(stay["intime"])).total_seconds() / 3600.0
+
+
+def multitask(stay: dict[str, Any], hours: list[float]) -> tuple[str, ...] | None:
+    """The stay's line of the multitask listfile."""
+    los, lived = stay["los_hours"], hours_lived(stay)
+    if los is None or not stay["codes"]:
+        return None
+    used = [h for h in hours if -1e-6 < h < los + 1e-6]
+    if not used:
+        return None
+    predicted = int(los >= 48 - 1e-6 and min(used) <= 48 + 1e-6)
+
+    def lists(end: float, label: Any) -> str:
+        times = [int(t + 1e-6) for t in np.arange(0.0, end + 1e-6, 1.0)]
+        masks = ";".join(str(int(t > 4 and t > min(used))) for t in times)
+        return masks + ";" + ";".join(label(t) for t in times)
+
+    ((_, phenotyping),) = samples(stay, hours)["phenotyping"]
+    return (
+        f"{stay['subject_id']}_episode{stay['episode']}_timeseries.csv",
+        f"{los:.6f}",
+        f"{47 if predicted else 0};{predicted};{stay['mortality']}",
+        lists(los, lambda t: f"{los - t:.6f}"),
+        ";".join(str(label) for label in phenotyping),
+        lists(min(los, lived), lambda t: str(int(stay["mortality"] and lived - t < 24))),
+    )
+
+
 def samples(
     stay: dict[str, Any], hours: list[float]
 ) -> dict[str, list[tuple[float, float | tuple[int, ...]]]]:
@@ -89,10 +121,7 @@ def samples(
         found["in_hospital_mortality"].append((48.0, stay["mortality"]))
     if not used:
         return found
-    lived = 1e18
-    if stay.get("deathtime"):
-        passed = when(stay["deathtime"]) - when(stay["intime"])
-        lived = passed.total_seconds() / 3600.0
+    lived = hours_lived(stay)
     for t in np.arange(0.0, min(los, lived) + 1e-6, 1.0):
         if t > 4 and t > min(used):
             label = int(lived - t < 24.0) if stay["mortality"] else 0

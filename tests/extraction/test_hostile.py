@@ -17,7 +17,7 @@ from mimic_reg.clinical.events import items
 from mimic_reg.extraction import extract, run
 from mimic_reg.extraction.memory import Plan
 from mimic_reg.schema import CHANNELS, TEXT_VARIABLES, VARIABLES, variables
-from mimic_reg.sources.benchmark import compare, export
+from mimic_reg.sources.benchmark import compare, export, import_benchmark
 from tests import reference_extraction as oracle
 from tests.raw import Source, at
 
@@ -212,10 +212,38 @@ def test_samples(case):
         assert len(rows) > 4
 
 
-def test_exported_files(case, tmp_path):
+@pytest.fixture(scope="module")
+def folder(case, tmp_path_factory):
+    return export(case[-1].store, tmp_path_factory.mktemp("hostile") / "csv").folder
+
+
+def test_multitask_listfile(case, folder):
+    stays, episodes, *_ = case
+    expected = []
+    for stay in stays:
+        hours = [h for h, _ in episodes.get(stay["icustay_id"], [])]
+        if line := oracle.multitask(stay, hours):
+            expected.append(",".join(line))
+    lines = []
+    for name in ("train", "val", "test"):
+        lines += (folder / "multitask" / f"{name}_listfile.csv").read_text().splitlines()[1:]
+    assert sorted(lines) == sorted(expected)
+    assert len(lines) > 4
+
+
+def test_a_store_imported_from_the_exported_files(case, folder, tmp_path):
+    """All but what an import cannot know: stays without a diagnosis."""
+    stays, _, _, result = case
+    imported = import_benchmark(folder, tmp_path / "store")
+    ids = pl.Series([s["icustay_id"] for s in stays if s["codes"]]).implode()
+    for name in ("episodes", "episode_texts", "hourly", *(f"tasks/{task}" for task in TASKS)):
+        ours = result.store.read(f"{name}.parquet").filter(pl.col("icustay_id").is_in(ids))
+        assert imported.read(f"{name}.parquet").equals(ours), name
+
+
+def test_exported_files(case, folder):
     """Time series written by Python's own csv and repr; and the store is equal to its export."""
     stays, episodes, _, result = case
-    folder = export(result.store, tmp_path / "csv").folder
     for stay in stays:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
