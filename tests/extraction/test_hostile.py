@@ -93,7 +93,7 @@ def hostile(seed):
             if draw.random() < 0.2:
                 others = dict.fromkeys(others, draw.choice([None, 999_999, "x", ids[0][1]]))
             if draw.random() < 0.1:
-                hadm = draw.choice([None, "NA", 999_999, "107.0", ids[-1][0]])
+                hadm = draw.choice([None, "NA", 999_999, "107.0", ids[-1][0], 100_080, 100_090])
             if table == "CHARTEVENTS":
                 others |= {"error": draw.choice(["", "1"]), "valuenum": "5", "stopped": "D/C'd"}
             source.add(
