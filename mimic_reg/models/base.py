@@ -4,7 +4,7 @@ Shapes: B samples, T hours, F channels, D features, C outputs.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -143,6 +143,19 @@ def glorot_uniform_(weight: Tensor, fans: tuple[int, int], generator: torch.Gene
     """Fill `weight` in place from U(-a, a) with a² = 6 / (fan_in + fan_out)."""
     limit = math.sqrt(6 / sum(fans))
     nn.init.uniform_(weight, -limit, limit, generator=generator)
+
+
+def require_sizes(model: str, **sizes: int | Sequence[int]) -> None:
+    """Check a model's settings that are sizes, or lists of sizes.
+
+    Raises:
+        InputError: one is below 1, or a list is empty.
+    """
+    for name, size in sizes.items():
+        values = [size] if isinstance(size, int) else size
+        if not values or min(values) < 1:
+            what = "at least 1" if isinstance(size, int) else "one or more numbers of at least 1"
+            raise InputError(f"{model}: {name} must be {what}, got {size}.")
 
 
 def loss_of(target: Target, logits: Tensor, y: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mimic_reg.errors import InputError
-from mimic_reg.models.base import Model, Site, glorot_uniform_, linear
+from mimic_reg.models.base import Model, Site, glorot_uniform_, linear, require_sizes
 
 KERNEL = 3
 
@@ -62,6 +62,11 @@ def build(
     filters: tuple[int, ...] = (32, 64, 128),
     dense: int = 256,
 ) -> Model:
-    """The model; `filters` holds the filters of each block."""
+    """The model; `filters` holds the filters of each block.
+
+    Raises:
+        InputError: a size below 1, or no block.
+    """
+    require_sizes("cnn", channels=channels, filters=filters, dense=dense)
     trunk = CNNTrunk(channels, tuple(filters), dense, generator)
     return Model(trunk, linear(dense, n_outputs, generator))

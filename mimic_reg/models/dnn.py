@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mimic_reg.errors import InputError
-from mimic_reg.models.base import Model, Site, linear
+from mimic_reg.models.base import Model, Site, linear, require_sizes
 
 Init = Literal["glorot", "he", "torch"]
 
@@ -53,8 +53,9 @@ def build(
     init:   glorot (uniform, zero bias, as Keras), he (uniform, zero bias), or torch's own
 
     Raises:
-        InputError: an unknown init.
+        InputError: an unknown init, a size below 1, no hidden layer.
     """
+    require_sizes("dnn", n_features=n_features, hidden=hidden)
     if init not in ("glorot", "he", "torch"):
         raise InputError(f"dnn has no init {init!r}. Allowed: glorot, he, torch.")
     layers = [linear(*sizes, generator) for sizes in pairwise((n_features, *hidden, n_outputs))]

@@ -10,7 +10,14 @@ Shapes: B samples, T hours, F channels, H units, C outputs.
 import torch
 from torch import Tensor, nn
 
-from mimic_reg.models.base import Model, Recurrence, Site, glorot_uniform_, linear
+from mimic_reg.models.base import (
+    Model,
+    Recurrence,
+    Site,
+    glorot_uniform_,
+    linear,
+    require_sizes,
+)
 from mimic_reg.schema import CHANNELS
 
 
@@ -51,7 +58,12 @@ def initialise(lstm: nn.LSTM, generator: torch.Generator) -> None:
 def build(
     *, n_outputs: int, generator: torch.Generator, n_features: int = len(CHANNELS), units: int = 256
 ) -> Model:
-    """The model; `units` is H, of each direction."""
+    """The model; `units` is H, of each direction.
+
+    Raises:
+        InputError: a size below 1.
+    """
+    require_sizes("lstm", n_features=n_features, units=units)
     # on "meta", so that the layer's own start draws nothing from the global generator
     lstm = nn.LSTM(n_features, units, batch_first=True, bidirectional=True, device="meta")
     lstm = lstm.to_empty(device="cpu")

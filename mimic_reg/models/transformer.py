@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mimic_reg.errors import InputError
-from mimic_reg.models.base import Model, Site, linear
+from mimic_reg.models.base import Model, Site, linear, require_sizes
 from mimic_reg.schema import CHANNELS
 
 Norm = Literal["pre", "post_branch"]
@@ -152,7 +152,20 @@ def build(
     norm: Norm = "pre",
     positional_encoding: bool = False,
 ) -> Model:
-    """The model, by default the paper's."""
+    """The model, by default the paper's.
+
+    Raises:
+        InputError: an unknown norm, a size below 1.
+    """
+    require_sizes(
+        "transformer",
+        n_features=n_features,
+        blocks=blocks,
+        heads=heads,
+        key_size=key_size,
+        filters=filters,
+        dense=dense,
+    )
     if norm not in ("pre", "post_branch"):
         raise InputError(f"transformer: norm must be 'pre' or 'post_branch', got {norm!r}.")
     stack = [Block(n_features, heads, key_size, filters, norm, generator) for _ in range(blocks)]

@@ -150,6 +150,14 @@ def test_no_gradient_reaches_the_padding(name):
         (lambda: models.create("lstm", unit=3), "Did you mean 'units'"),
         (lambda: models.create("transformer", norm="post"), "'pre' or 'post_branch', got 'post'"),
         (lambda: models.create("base"), "There is no 'base'"),
+        (lambda: models.create("lstm", units="8"), "units must be a whole number, got '8'"),
+        (lambda: models.create("lstm", units=0), "lstm: units must be at least 1, got 0"),
+        (lambda: models.create("transformer", heads=0), "heads must be at least 1, got 0"),
+        (lambda: models.create("dnn", hidden=[]), "hidden must be one or more numbers"),
+        (lambda: models.create("dnn", hidden=[8, 0]), r"at least 1, got \[8, 0\]"),
+        (lambda: models.create("dnn", hidden=5), "a list, each a whole number, got 5"),
+        (lambda: models.create("cnn", filters=[]), "filters must be one or more numbers"),
+        (lambda: models.create("cnn", dense=-1), "dense must be at least 1, got -1"),
     ],
 )
 def test_mistakes_are_named(call, message):
