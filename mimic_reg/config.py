@@ -14,8 +14,8 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
+from types import ModuleType, NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -75,7 +75,8 @@ def resolve_options(
     """`given`, completed by the defaults in the signature: a configuration that hides nothing.
 
     Raises:
-        InputError: an option that the signature does not have, or one that it needs and is missing.
+        InputError: an option that the signature does not have, or one that it needs and is missing,
+            or a value of another kind than the signature says.
     """
     skipped = set(skip)
     known = {n: p for n, p in inspect.signature(function).parameters.items() if n not in skipped}
@@ -85,7 +86,43 @@ def resolve_options(
     missing = [n for n, p in known.items() if p.default is p.empty and n not in given]
     if missing:
         raise InputError(f"{what} needs the option {missing[0]!r}.")
+    for name, value in given.items():
+        kind = known[name].annotation
+        if not _is_of(value, kind):
+            raise InputError(f"{what}: {name} must be {_kind_name(kind)}, got {value!r}.")
     return {n: _plain(given.get(n, p.default)) for n, p in known.items()}
+
+
+_KINDS = {
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "a text",
+    NoneType: "null",
+}
+_LISTS = (tuple, list, Sequence)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is what an annotation says; one that YAML does not know is not judged."""
+    if isinstance(kind, UnionType):
+        return any(_is_of(value, one) for one in get_args(kind))
+    if get_origin(kind) in _LISTS:
+        inner = get_args(kind)[0]
+        return isinstance(value, list | tuple) and all(_is_of(each, inner) for each in value)
+    if kind not in _KINDS:
+        return True
+    if isinstance(value, bool):  # Python counts it among the whole numbers
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def _kind_name(kind: Any) -> str:
+    if isinstance(kind, UnionType):
+        return " or ".join(map(_kind_name, get_args(kind)))
+    if get_origin(kind) in _LISTS:
+        return f"a list, each {_kind_name(get_args(kind)[0])}"
+    return _KINDS[kind]
 
 
 def _plain(value: Any) -> Any:
@@ -393,6 +430,8 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     # what the engine gives a model is no setting
     model = _resolve("mimic_reg.models", "Model", trial.model, skip=("n_outputs", "generator"))
     methods = [_resolve("mimic_reg.regularisers", "Regulariser", r) for r in trial.regularisers]
+    for method in methods:  # its own checks: now, before data are loaded, or a sweep has begun
+        find_module("mimic_reg.regularisers", method.name).build(**method.options)
     return trial.model_copy(update={"model": model, "regularisers": tuple(methods)})
 
 

@@ -1,6 +1,8 @@
 """Settings: frozen, typed, resolved once; what is unknown is refused with the nearest name."""
 
 import json
+from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 from pydantic import ValidationError
@@ -112,6 +114,49 @@ def test_options_are_the_signature():
         resolve_options(build, {"generator": 1}, "X", skip=("generator",))
     with pytest.raises(InputError, match="X needs the option 'a'"):
         resolve_options(lambda a: a, {}, "X")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "kind"),
+    [
+        ("rate", "0.5", "a number"),
+        ("rate", None, "a number"),
+        ("rate", True, "a number"),
+        ("count", 1.5, "a whole number"),
+        ("count", False, "a whole number"),
+        ("flag", "no", "true or false"),
+        ("flag", 1, "true or false"),
+        ("name", 3, "a text"),
+        ("sizes", 3, "a list, each a whole number"),
+        ("sizes", [1, 2.5], "a list, each a whole number"),
+        ("tau", "0.1", "a number or a list, each a number"),
+        ("tau", [0.1, "x"], "a number or a list, each a number"),
+        ("limit", "5", "a whole number or null"),
+    ],
+)
+def test_options_are_of_the_kind_that_the_signature_says(option, value, kind):
+    def build(
+        rate: float = 0.1,
+        count: int = 1,
+        flag: bool = False,
+        name: str = "x",
+        sizes: tuple[int, ...] = (),
+        tau: float | Sequence[float] = 0.1,
+        limit: int | None = None,
+        mode: Literal["a", "b"] = "a",
+    ):
+        pass
+
+    allowed = {"rate": 1, "sizes": [1, 2], "tau": (0, 1.5), "limit": None, "mode": "c"}
+    assert resolve_options(build, allowed, "X")["tau"] == [0, 1.5]
+    with pytest.raises(InputError) as error:
+        resolve_options(build, {option: value}, "X")
+    assert str(error.value) == f"X: {option} must be {kind}, got {value!r}."
+
+
+def test_values_of_methods_are_refused_when_settings_are_resolved():
+    with pytest.raises(InputError, match=r"dropout: rate must be in \[0, 1\), got 1.5"):
+        resolve({**MINIMAL, "regularisers": [{"dropout": {"rate": 1.5}}]})
 
 
 def test_suggestions():
