@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from mimic_reg import tasks
 from mimic_reg.config import MultiTrial, find_module, resolve_multi
 from mimic_reg.engine.checkpoint import load_state, save_state
@@ -43,8 +41,8 @@ from mimic_reg.strategies.base import Strategy, trunk_of
 from mimic_reg.strategies.single import (
     DONE,
     FIT,
-    default_device,
     describe,
+    find_device,
     is_done,
     prepare,
     read_scores,
@@ -94,7 +92,7 @@ def train(
         if is_done(out, fit_id):
             progress.note(f"{out} holds this fit, finished; nothing to do.")
             return Outcome("skipped", fit_id, {name: read_scores(out / name) for name in parts})
-        where = torch.device(device or default_device())
+        where = find_device(device)
         describe(out, multi, fit_id, opened, where, FIT)
         engines: dict[str, Trainer] = {}
         samples: dict[str, dict[str, Samples]] = {}

@@ -87,7 +87,7 @@ def train(
         if is_done(out, trial_id):
             progress.note(f"{out} holds this trial, finished; nothing to do.")
             return Outcome("skipped", trial_id, read_scores(out))
-        where = torch.device(device or default_device())
+        where = find_device(device)
         describe(out, trial, trial_id, opened, where)
         trainer, samples = prepare(trial, opened, out, progress, where, trunk)
         if (out / CHECKPOINT).exists():
@@ -118,7 +118,7 @@ def evaluate(
     """
     trial, opened = _reopen(run, store)
     with locked(run):
-        where = torch.device(device or default_device())
+        where = find_device(device)
         trainer, samples = prepare(trial, opened, run, progress or Silent(), where)
         return score_best(trainer, samples, tasks.get(trial.task), run)
 
@@ -135,7 +135,7 @@ def trained(
     """
     trial, opened = _reopen(run, store)
     with locked(run):
-        where = torch.device(device or default_device())
+        where = find_device(device)
         trainer, _ = prepare(trial, opened, run, Silent(), where)
         trainer.load_best()
         return trainer.model, trainer.train
@@ -185,6 +185,25 @@ def _check_start(trial: Trial, trunk: Trunk | None) -> None:
 def default_device() -> str:
     """The GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of that name; by default the GPU if there is one.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    name = name or default_device()
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+        raise InputError(
+            f"The device {name!r} cannot be used here ({str(error).partition(chr(10))[0]}). "
+            f"Devices here: {', '.join(here)}."
+        ) from error
+    return device
 
 
 def read_scores(run: Path) -> dict[str, dict[str, Score]]:

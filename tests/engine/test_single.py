@@ -118,6 +118,14 @@ def test_another_trial_is_refused(run, store, tmp_path):
         train(resolve(SETTINGS), store, tmp_path / "full")
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta"])
+def test_a_device_that_is_not_there_is_refused(run, store, tmp_path, device):
+    with pytest.raises(InputError, match=f"device '{device}' cannot be used .* here: cpu"):
+        train(resolve(SETTINGS), store, tmp_path / "run", device=device)
+    with pytest.raises(InputError, match=f"device '{device}' cannot be used"):
+        evaluate(run, device=device)
+
+
 def test_evaluating_again_gives_the_same(run, store, tmp_path):
     before = read_json(run / SCORES)
     assert evaluate(run) == read_scores(run)
