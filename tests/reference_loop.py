@@ -36,6 +36,8 @@ class Loop:
                 if fit.step == until:
                     return
                 self.step(method.batch(batch, fit))
+            fit.eligible = True
+            method.tick("before_validation", fit)
             fit.score = self.score(self.predictor())
             method.tick("epoch_end", fit)
             fit.epoch += 1

@@ -92,8 +92,11 @@ class Trainer:
             generator=streams.stochastic(self.device),
             record=self.recorder.record,
             train=train,
+            validation=validation,
         )
-        self.model = method.prepare(model.to(self.device), self.fit).to(self.device)
+        # in eval mode a move draws nothing: a recurrent layer asks for its weights, which a method
+        # may have made random
+        self.model = method.prepare(model.to(self.device), self.fit).eval().to(self.device)
         self.optimizer = method.optimizer(make_optimizer(self.model, training), self.fit)
         self._losses = _Losses(self.device)
         self._norms: list[Tensor] = []
@@ -249,20 +252,26 @@ class Trainer:
     def _check_loss(self, loss: float) -> None:
         if not math.isfinite(loss):
             self.recorder.write("failed", epoch=self.fit.epoch, step=self.fit.step, loss=loss)
-            raise MimicRegError(
-                f"The loss became {loss} in the steps up to {self.fit.step} (epoch "
-                f"{self.fit.epoch}): the model has diverged. Lower the learning rate "
-                f"({self.training.learning_rate}) or the strength of the method. "
-                "The checkpoint before is kept, and would lead here again."
-            )
+            raise self._diverged(f"The loss became {loss}")
+
+    def _diverged(self, what: str) -> MimicRegError:
+        return MimicRegError(
+            f"{what} in the steps up to {self.fit.step} (epoch "
+            f"{self.fit.epoch}): the model has diverged. Lower the learning rate "
+            f"({self.training.learning_rate}) or the strength of the method. "
+            "The checkpoint before is kept, and would lead here again."
+        )
 
     def end_epoch(self) -> None:
         """Validate, keep the best model, tell the methods and the history."""
         fit = self.fit
         started = time.perf_counter()
-        scores = score(
-            fit.target, self.validation.label.cpu().numpy(), self.predict(self.validation)
-        )
+        fit.eligible = True
+        self.method.tick("before_validation", fit)
+        predictions = self.predict(self.validation)
+        if not np.isfinite(predictions).all():
+            raise self._diverged("Predictions of validation samples became infinite or nan")
+        scores = score(fit.target, self.validation.label.cpu().numpy(), predictions)
         selecting = scores[self.selected_by]
         if selecting.value is None:
             raise InputError(
@@ -270,7 +279,7 @@ class Trainer:
                 "Without it no checkpoint can be selected."
             )
         fit.score = -selecting.value if self.selected_by in LOWER_IS_BETTER else selecting.value
-        if self.best is None or fit.score > self.best.score:
+        if fit.eligible and (self.best is None or fit.score > self.best.score):
             self.best = Best(fit.epoch, fit.score)
             self._save(BEST)
         self.method.tick("epoch_end", fit)
@@ -280,7 +289,7 @@ class Trainer:
             step=fit.step,
             loss=self._losses.take_epoch(),
             validation={name: s.value for name, s in scores.items()},
-            best_epoch=self.best.epoch,
+            best_epoch=self.best.epoch if self.best else None,
             stop_reason=fit.stop_reason,
             cost={
                 "training_seconds": self._epoch_seconds,
@@ -288,7 +297,7 @@ class Trainer:
                 "peak_memory_bytes": peak_memory(self.device),
             },
         )
-        best = " (best)" if self.best.epoch == fit.epoch else ""
+        best = " (best)" if self.best and self.best.epoch == fit.epoch else ""
         self.progress.note(
             f"epoch {fit.epoch}: validation {self.selected_by} {selecting.value:.4f}{best}"
         )
@@ -311,8 +320,17 @@ class Trainer:
         return result.numpy()
 
     def load_best(self) -> None:
-        """Go back to the state of the best validation score."""
+        """Go back to the state of the best validation score.
+
+        Raises:
+            InputError: no epoch was eligible.
+        """
         path = self.folder / BEST
+        if not path.exists():
+            raise InputError(
+                f"{self.folder} holds no best model: no epoch was eligible, for a method had not "
+                "reached what it is after. Train for more epochs, or have it begin earlier."
+            )
         with reading(path, "a checkpoint of this model"):
             self.load_state_dict(load_state(path))
 

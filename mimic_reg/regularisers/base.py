@@ -16,9 +16,10 @@ One optimiser step of the engine, which calls no method by name::
 
 Before the first step: `model = method.prepare(model, fit)`, then the optimiser of the trainable
 parameters, then `optimizer = method.optimizer(optimizer, fit)`. Before an epoch: `fit.epoch` is
-set, `tick("epoch_start")`. After an epoch and its validation: `fit.score` is set,
-`tick("epoch_end")`, and the fit ends if `fit.stop_reason` is set. Predictions for validation and
-test come from `method.predictor(model, model)`, with the model in eval mode and no gradients.
+set, `tick("epoch_start")`. After its last step `tick("before_validation")`. After its validation:
+`fit.score` is set, `tick("epoch_end")`, and the fit ends if `fit.stop_reason` is set. Predictions
+for validation and test come from `method.predictor(model, model)`, with the model in eval mode and
+no gradients.
 
 A checkpoint holds the states of model, optimiser, method and `fit.generator`, and `fit.epoch`,
 `fit.step`. To resume, or to evaluate later: `prepare`, `optimizer`, then load all states.
@@ -60,8 +61,8 @@ __all__ = [
     "trainable",
 ]
 
-Event = Literal["epoch_start", "step", "epoch_end"]
-Need = Literal["input_grad", "double_backward", "index", "group"]
+Event = Literal["epoch_start", "step", "before_validation", "epoch_end"]
+Need = Literal["input_grad", "double_backward", "index"]
 Options = Mapping[str, Any]
 Predict = Callable[[Tensor, Tensor], Tensor]  # (x, lengths) -> logits (B, C); a model is one
 
@@ -76,12 +77,15 @@ class Fit:
     generator:       the method's own random stream, on the model's device
     record:          (name, value): remembers a number, or a tensor of one, for the history
     train:           the training samples, for what looks at more than a step's batch; None where
-                     the loop has none to show
+                     the loop has none to show, as where a model only predicts
+    validation:      the validation samples, for what is chosen by them; None as above
     epoch:           0-based, of the epoch under way
     step:            optimiser steps done since the fit began
     score:           the latest validation score, larger is better; None before the first
     started:         set to False at "epoch_end" by a method whose effect has not begun: the epoch
                      does not count for patience; early stopping, listed last, sets it back
+    eligible:        set to False at "before_validation" by a method for an epoch whose model is not
+                     what it is after (not yet pruned, say): it is not selected, whatever its score
     stop_reason:     set by `stop`; the engine ends the fit after the epoch
     """
 
@@ -93,10 +97,12 @@ class Fit:
     generator: torch.Generator
     record: Callable[[str, float | Tensor], None]
     train: Samples | None = None
+    validation: Samples | None = None
     epoch: int = 0
     step: int = 0
     score: float | None = None
     started: bool = True
+    eligible: bool = True
     stop_reason: str | None = None
 
     def stop(self, reason: str) -> None:
@@ -148,7 +154,7 @@ class Regulariser:
         return loss
 
     def tick(self, event: Event, fit: Fit) -> None:
-        """Schedules, monitors, averaging: after each step, before and after each epoch."""
+        """Schedules, monitors, averaging: see `Event`, in the order in which an epoch has them."""
 
     def predictor(self, predict: Predict, model: Model) -> Predict:
         """Change how the evaluated model predicts."""

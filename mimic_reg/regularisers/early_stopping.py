@@ -3,6 +3,7 @@
 Prechelt, "Early stopping, but when?" (1998). The first best score wins ties; that the best model is
 tested is the engine's part. Ruling: while another method's effect has not begun (ITPS selects
 nothing in its first steps), epochs do not count. List it last: the others say so before it looks.
+An epoch that cannot be selected is no best score, and does not count either.
 """
 
 import math
@@ -37,7 +38,9 @@ class EarlyStopping(Regulariser):
         if fit.score is None:
             raise InputError("early_stopping: there is no validation score to judge by.")
         counts, fit.started = fit.started, True
-        if fit.score > self.best + self.min_delta:  # a NaN is no improvement
+        if not fit.eligible:
+            self.waited = 0
+        elif fit.score > self.best + self.min_delta:  # a NaN is no improvement
             self.best, self.waited = fit.score, 0
         else:
             self.waited = self.waited + 1 if counts else 0

@@ -197,7 +197,8 @@ class MultiTrainer:
             engine.end_epoch()
         scores = [engine.fit.score for engine in engines if engine.fit.score is not None]
         mean = sum(scores) / len(scores)
-        if self.best is None or mean > self.best.score:
+        eligible = all(engine.fit.eligible for engine in engines)
+        if eligible and (self.best is None or mean > self.best.score):
             self.best = Best(engines[0].fit.epoch - 1, mean)
             save_trunk(self.folder, engines[0].model, self.multi, self.best)
         self.ended = all(engine.fit.stop_reason for engine in engines)

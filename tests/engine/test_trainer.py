@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import mimic_reg.engine.trainer as engine
-from mimic_reg import models
+from mimic_reg import models, regularisers
 from mimic_reg.config import Training, module_names
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
@@ -21,7 +21,20 @@ from mimic_reg.samples import load
 from mimic_reg.seeds import Streams
 from mimic_reg.storage import Store
 from mimic_reg.tasks.base import Task
-from tests.engine.methods import Busy, Killed, KilledAt, Poison, Spy, StopsAfter
+from tests.engine.methods import (
+    Averaging,
+    Busy,
+    Killed,
+    KilledAt,
+    KilledBeforeValidation,
+    NotBefore,
+    Poison,
+    RandomWeights,
+    Scaled,
+    SpoiledLast,
+    Spy,
+    StopsAfter,
+)
 from tests.engine.test_checkpoint import same
 from tests.stores import write_store
 
@@ -143,13 +156,82 @@ def test_a_step_is_that_of_a_bare_loop(samples, tmp_path):
 
 def test_ticks_come_in_order(uninterrupted):
     calls = uninterrupted.method.members[0].calls
-    assert calls[:9] == [
+    assert calls[:10] == [
         ("epoch_start", 0, 0, False),
         *(("step", 0, s, False) for s in range(1, 8)),
+        ("before_validation", 0, 7, False),
         ("epoch_end", 0, 7, True),
     ]
-    assert calls[9] == ("epoch_start", 1, 7, True)
-    assert len(calls) == 3 * 9
+    assert calls[10] == ("epoch_start", 1, 7, True)
+    assert len(calls) == 3 * 10
+
+
+def test_the_mean_of_the_weights_holds_the_epoch_that_is_validated(samples, tmp_path):
+    first = build(samples, tmp_path / "first", Averaging(), max_epochs=1)
+    run(first)
+    plain = build(samples, tmp_path / "plain", max_epochs=1)
+    run(plain)
+    assert (first.predict(samples["test"]) == plain.predict(samples["test"])).all()
+    mean = build(samples, tmp_path / "mean", Averaging(), max_epochs=2)
+    run(mean)
+    again = build(samples, tmp_path / "again", max_epochs=2)
+    run(again)
+    for name, p in again.model.named_parameters():
+        expected = (dict(plain.model.named_parameters())[name] + p) / 2
+        assert torch.allclose(mean.method.members[0].mean[name], expected, atol=1e-7)
+    assert history(tmp_path / "mean")[1] == history(tmp_path / "plain")[1]
+    assert history(tmp_path / "mean")[-1] != history(tmp_path / "again")[-1]
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+@pytest.mark.parametrize("method", [Averaging, Scaled])
+def test_killed_between_last_step_and_validation_ends_as_the_uninterrupted(
+    samples, tmp_path, method, epoch
+):
+    whole = build(samples, tmp_path / "whole", method(), Regulariser())
+    run(whole)
+    methods = method(), KilledBeforeValidation(epoch)
+    with pytest.raises(Killed):
+        build(samples, tmp_path / "killed", *methods, seconds=0.0).run()
+    assert load_state(tmp_path / "killed" / CHECKPOINT)["fit"]["step"] == 7 * (epoch + 1)
+    resumed = build(samples, tmp_path / "killed", method(), Regulariser())
+    run(resumed)
+    assert same(final(resumed), final(whole))
+    assert history(tmp_path / "killed") == history(tmp_path / "whole")
+
+
+def test_a_method_may_choose_by_the_validation_samples(samples, tmp_path):
+    trainer = build(samples, tmp_path / "scaled", Scaled(), learning_rate=0.05)
+    run(trainer)
+    assert trainer.method.members[0].chosen == -1.0
+    plain = build(samples, tmp_path / "plain", learning_rate=0.05)
+    run(plain)
+    rows = [history(tmp_path / name)[-1]["validation"]["auroc"] for name in ("scaled", "plain")]
+    assert rows[0] == pytest.approx(1 - rows[1])
+
+
+def test_an_epoch_that_is_not_eligible_is_not_selected(samples, tmp_path):
+    patience = regularisers.create("early_stopping", patience=1)
+    trainer = build(samples, tmp_path, NotBefore(2), patience, max_epochs=9, selected_by="auprc")
+    run(trainer)
+    rows = [r for r in history(tmp_path) if r["event"] == "epoch"]
+    assert [r["best_epoch"] for r in rows[:3]] == [None, None, 2]
+    values = [r["validation"]["auprc"] for r in rows[2:]]
+    assert trainer.best.epoch == 2 + values.index(max(values))
+    assert trainer.fit.epoch >= 4
+    never = build(samples, tmp_path / "never", NotBefore(3))
+    run(never)
+    assert not (tmp_path / "never" / BEST).exists()
+    with pytest.raises(InputError, match="no epoch was eligible"):
+        never.load_best()
+
+
+def test_moving_random_weights_to_the_device_draws_nothing(samples, tmp_path):
+    trainer = build(samples, tmp_path, RandomWeights())
+    prepared = trainer.method.members[0].stream
+    assert torch.equal(trainer.fit.generator.get_state(), prepared)
+    trainer.run()
+    assert not torch.equal(trainer.fit.generator.get_state(), prepared)
 
 
 def test_methods_share_weights_and_batches_over_two_passes(samples, tmp_path):
@@ -226,6 +308,13 @@ def test_a_loss_that_is_not_a_number_stops_before_a_checkpoint_is_lost(samples, 
     state = load_state(tmp_path / CHECKPOINT)
     assert all(value.isfinite().all() for value in state["model"].values())
     assert history(tmp_path)[-1]["event"] == "failed"
+
+
+def test_predictions_that_are_not_numbers_are_a_divergence_too(samples, tmp_path):
+    trainer = build(samples, tmp_path, SpoiledLast(1), learning_rate=0.02)
+    with pytest.raises(MimicRegError, match=r"nan in the steps up to 14 .* learning rate \(0.02\)"):
+        trainer.run()
+    assert load_state(tmp_path / CHECKPOINT)["fit"]["epoch"] == 1
 
 
 def test_an_undefined_validation_score_is_said(samples, tmp_path):

@@ -49,6 +49,16 @@ def test_epochs_before_a_method_has_begun_do_not_count():
     assert stopped_at([0.5] * 6, started=[False] * 3 + [True] * 3, patience=2) == 4
 
 
+def test_epochs_that_cannot_be_selected_are_no_best_and_do_not_count():
+    method, fit = regularisers.create("early_stopping", patience=2), make_fit()
+    for fit.epoch, fit.score in enumerate([0.9, 0.8, 0.7, 0.6, 0.5, 0.5]):
+        assert fit.stop_reason is None
+        fit.eligible = fit.epoch >= 3
+        method.tick("epoch_end", fit)
+    assert fit.stop_reason
+    assert method.best == 0.6
+
+
 def test_the_reason_is_told():
     method, fit = regularisers.create("early_stopping", patience=1), make_fit(score=0.5)
     method.tick("epoch_end", fit)
