@@ -332,6 +332,7 @@ class ITPS(Regulariser):
     def optimizer(self, optimizer: Optimizer, fit: Fit) -> Optimizer:
         """Wrap it."""
         self.wrapper = ITPSOptimizer(optimizer, **self.options, track_ever=self.track_ever)
+        self.trunk = trainable(self.model.trunk)  # also while another method freezes it
         return self.wrapper
 
     def tick(self, event: Event, fit: Fit) -> None:
@@ -350,8 +351,7 @@ class ITPS(Regulariser):
     def share(self, other: Regulariser) -> None:
         """One J for the trunk, whichever task is trained: Algorithm 2 (ITPS-Reptile)."""
         assert isinstance(other, ITPS), "methods of the same list"
-        pairs = zip(trainable(self.model.trunk), trainable(other.model.trunk), strict=True)
-        self.wrapper.share(other.wrapper, pairs)
+        self.wrapper.share(other.wrapper, zip(self.trunk, other.trunk, strict=True))
 
     def _record_counts(self, name: str, selection: list[Tensor], fit: Fit) -> int:
         names: dict[Tensor, str] = {p: n for n, p in self.model.named_parameters()}

@@ -117,6 +117,29 @@ def test_the_accounting_of_the_trunk_is_one(tmp_path):
     assert accounts[0].item() == -2.0
 
 
+def test_the_accounting_is_one_also_where_the_trunk_was_frozen_at_the_checkpoint(tmp_path):
+    def made():
+        methods = [{"freeze_trunk": {"epochs": 1}}, {"itps": {"tau": 0.0}}]
+        return {
+            n: engine(
+                tmp_path / n,
+                0.0,
+                Constant(1.0),
+                regularisers.compose(methods),
+                learned_head=True,
+            )
+            for n in ("one", "two")
+        }
+
+    strategy = {"reptile": {"epoch_iterations": 1, "inner_steps": 1}}
+    together(tmp_path, strategy, made()).run()
+    engines = made()
+    together(tmp_path, strategy, engines, 2).run()
+    accounts = [each.optimizer.accounting()[0] for each in engines.values()]
+    assert accounts[0] is accounts[1]
+    assert accounts[0].item() == pytest.approx(-0.2)  # both tasks' steps of .1, after the thaw
+
+
 # --- on a store -----------------------------------------------------------------------------------
 
 
