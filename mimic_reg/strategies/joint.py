@@ -7,7 +7,7 @@ Each task makes its gradients on its own copy of the trunk. Those of the trunk a
 and every engine takes its step with the sum. Since all optimisers and ITPS treat each parameter by
 itself, the copies stay equal bit for bit, and the result is that of one optimiser for the trunk and
 all heads (tests/strategies/test_joint.py). A method that evaluates the objective twice in a step,
-as SAM, would need the sum twice; there is none yet.
+as SAM, would need the sum twice; it is refused.
 """
 
 import time
@@ -74,8 +74,18 @@ class Joint(Strategy):
 
 
 def _made(loss: Tensor) -> Callable[[], Tensor]:
-    """A closure whose gradients are there already."""
-    return lambda: loss
+    """A closure whose gradients are there already, once."""
+    made = iter([loss])
+
+    def closure() -> Tensor:
+        for given in made:
+            return given
+        raise InputError(
+            "joint: a method evaluates the objective twice in a step, but the gradients of the "
+            "tasks are added up only once. Use the strategy reptile, or leave the method out."
+        )
+
+    return closure
 
 
 def build(epoch_iterations: int = 1000, weights: Sequence[float] | None = None) -> Joint:

@@ -11,7 +11,7 @@ from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import BEST
 from mimic_reg.errors import InputError
 from mimic_reg.models.base import loss_of
-from mimic_reg.regularisers.base import trainable
+from mimic_reg.regularisers.base import Regulariser, trainable
 from mimic_reg.regularisers.itps import ITPSOptimizer
 from mimic_reg.regularisers.norm_penalty import squared_norm, weights
 from mimic_reg.storage import Store
@@ -103,6 +103,19 @@ def test_weights_by_hand(tmp_path):
     fit.run()
     assert [e.model.trunk.w.item() for e in engines.values()] == pytest.approx([0.35] * 2)
     assert [e.model.head.h.item() for e in engines.values()] == pytest.approx([0.2, 0.15])
+
+
+def test_a_method_that_evaluates_the_objective_twice_is_refused(tmp_path):
+    class Twice(Regulariser):
+        def optimizer(self, optimizer, fit):
+            step = optimizer.step
+            optimizer.step = lambda closure: (closure(), step(closure))[1]
+            return optimizer
+
+    engines = {n: engine(tmp_path / n, 1.0, Twice()) for n in ("a", "b")}
+    fit = together(tmp_path, {"joint": {"epoch_iterations": 1}}, engines)
+    with pytest.raises(InputError, match="joint: a method evaluates the objective twice"):
+        fit.run()
 
 
 @pytest.mark.parametrize(
