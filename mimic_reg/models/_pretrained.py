@@ -64,8 +64,22 @@ class ImageTrunk(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Features (B, D); images have no lengths."""
-        features: Tensor = self.network(self.input(x))
+        """Features (B, D); images have no lengths.
+
+        Raises:
+            InputError: in training, a single image that is too small for batch norms.
+        """
+        seen = self.input(x)
+        try:
+            features: Tensor = self.network(seen)
+        except ValueError as error:  # torch's: one value a channel has no variance
+            if len(x) > 1:
+                raise
+            raise InputError(
+                f"A batch norm cannot learn from a batch of one image of {self.input.size} pixels: "
+                "the last batch of a pass holds what is left over. Choose another batch_size (in "
+                "training), or a larger size of the model."
+            ) from error
         return features
 
 

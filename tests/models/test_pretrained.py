@@ -186,6 +186,15 @@ def test_a_cached_file_is_used_if_it_is_what_its_name_says(tmp_path, monkeypatch
         models.create(name, size=32)
 
 
+@pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0"])
+def test_a_batch_of_one_small_image_is_no_batch_to_learn_from(name):
+    model = models.create(name, 2, generator=seeded(), **SMALL)
+    with pytest.raises(InputError, match=r"one image of 32 pixels: .* another batch_size"):
+        model.train()(images(1), ONES[:1])
+    with torch.no_grad():
+        assert model.eval()(images(1), ONES[:1]).shape == (1, 2)
+
+
 def test_other_shapes_than_images_are_refused():
     with pytest.raises(InputError, match=r"\(B, 1 or 3, H, W\), this batch has the shape \(3, 784"):
         network("resnet50")(torch.zeros(3, 784), ONES)
