@@ -12,6 +12,7 @@ import inspect
 import json
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
@@ -114,7 +115,11 @@ def _is_of(value: Any, kind: Any) -> bool:
         return True
     if isinstance(value, bool):  # Python counts it among the whole numbers
         return kind is bool
-    return isinstance(value, int | float if kind is float else kind)
+    if kind is float:
+        return isinstance(value, float) or (
+            isinstance(value, int) and abs(value) <= sys.float_info.max
+        )
+    return isinstance(value, kind)
 
 
 def _kind_name(kind: Any) -> str:

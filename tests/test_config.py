@@ -121,6 +121,7 @@ def test_options_are_the_signature():
     [
         ("rate", "0.5", "a number"),
         ("rate", None, "a number"),
+        ("rate", 10**400, "a number"),
         ("rate", True, "a number"),
         ("count", 1.5, "a whole number"),
         ("count", False, "a whole number"),
