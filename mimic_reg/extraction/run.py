@@ -49,6 +49,7 @@ from mimic_reg.storage import (
     locked,
     publish,
     read_json,
+    reading,
     recover,
     write_json,
 )
@@ -126,7 +127,12 @@ def _task_names(names: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _check_replaceable(out: Path) -> None:
-    if (out / MANIFEST).exists() and IMAGES in Store.open(out).manifest["files"]:
+    path = out / MANIFEST
+    if not path.exists():
+        return
+    with reading(path, "the manifest of a store"):
+        holds_images = IMAGES in read_json(path).get("files", ())
+    if holds_images:
         raise InputError(
             f"{out} is a store of images; a cohort would replace it. Choose another --out."
         )

@@ -187,6 +187,13 @@ def test_a_damaged_store_is_written_again(tmp_path, source):
     assert extract(source, tmp_path / "store").status == "written"
 
 
+def test_a_store_of_another_schema_is_written_again(tmp_path, source, undisturbed):
+    out = tmp_path / "store"
+    shutil.copytree(undisturbed.store.folder, out)
+    write_json(out / "manifest.json", undisturbed.store.manifest | {"schema": 0})
+    assert files_of(extract(source, out).store) == files_of(undisturbed.store)
+
+
 def test_tasks_can_be_chosen(tmp_path, source):
     store = extract(source, tmp_path / "store", task_names=["phenotyping"]).store
     assert [f for f in store.manifest["files"] if f.startswith("tasks/")] == [
