@@ -1,6 +1,6 @@
 #!/bin/sh
 # Build the image without Docker and use it as a hospital would: read-only, as its own user, without
-# a network. Needs root, buildah and debootstrap; half an hour on two cores, 12 GB.
+# a network. Needs root, buildah and debootstrap; half an hour on two cores, 8 GB.
 #   benchmarks/image.sh FOLDER    # results: FOLDER/image.json
 # Where torch's own index cannot be reached, TORCH_CPU_INDEX_URL and PIP_CONFIG name others; folders
 # of wheels that this configuration names are handed to the build by WHEELS.
@@ -12,7 +12,7 @@ mkdir -p "$folder/tmp"
 folder=$(cd "$folder" && pwd)
 export TMPDIR="$folder/tmp"
 base=localhost/python:3.11-slim
-build() { buildah --root "$folder/store" --runroot "$folder/run" --storage-driver vfs "$@"; }
+build() { buildah --root "$folder/store" --runroot "$folder/run" --storage-driver overlay "$@"; }
 
 # Debian's Python in place of python:3.11-slim-bookworm, which is Debian, too
 if [ ! -d "$folder/base/usr" ]; then
