@@ -243,7 +243,8 @@ class ITPSOptimizer(OptimizerWrapper):
     def quantiles(self, q: Sequence[float] = QUANTILES) -> list[float]:
         """Quantiles of J over all parameters: each the nearest value below."""
         values = torch.cat([J.flatten() for J in self.accounting()]).sort().values
-        return [float(values[int(share * (len(values) - 1))]) for share in q]
+        found: list[float] = values[[int(share * (len(values) - 1)) for share in q]].tolist()
+        return found
 
     def own_state(self) -> dict[str, Any]:
         """J, and what was ever selected, by the parameter's number."""
@@ -355,7 +356,7 @@ class ITPS(Regulariser):
 
     def _record_counts(self, name: str, selection: list[Tensor], fit: Fit) -> int:
         names: dict[Tensor, str] = {p: n for n, p in self.model.named_parameters()}
-        counts = [int(where.sum()) for where in selection]
+        counts = torch.stack([where.sum() for where in selection]).tolist()  # waits once
         for parameter, count in zip(self.wrapper.parameters(), counts, strict=True):
             fit.record(f"{name}/{names[parameter]}", count)
         fit.record(name, sum(counts))
