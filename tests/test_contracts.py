@@ -105,6 +105,7 @@ def reference(method, samples):
         generator=STREAMS.stochastic(torch.device("cpu")),
         record=lambda name, value: None,
         train=train,
+        validation=validation,
     )
     return Loop(model(), method, fit, batches, validate)
 
