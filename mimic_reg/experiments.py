@@ -373,7 +373,7 @@ def check_data(experiment: Experiment, store: Store) -> None:
     if there == wanted or (there and wanted == "images"):
         return
     holds = f"the images {there}" if there else "ICU stays"
-    needed = f"the images {wanted}" if wanted else "ICU stays"
+    needed = f"the images {wanted}".removesuffix(" images") if wanted else "ICU stays"
     advice = "mimic-reg import-images" if wanted else "mimic-reg extract"
     raise InputError(
         f"{experiment.name} needs {needed}, but {store.folder} holds {holds}. Make the right store "

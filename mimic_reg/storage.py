@@ -98,13 +98,24 @@ def locked(store: Path) -> Iterator[None]:
         yield
 
 
-def _lock_file(folder: Path) -> IO[str]:
+def make_folder(folder: Path) -> None:
+    """Make a folder for this user only, if it is not there.
+
+    Raises:
+        InputError: it, or what it lies in, is a file.
+        MimicRegError: the disk is full, or it may not be made.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(
             f"{folder} cannot be a folder: it, or what it lies in, is a file. Choose another --out."
         ) from error
+
+
+def _lock_file(folder: Path) -> IO[str]:
+    make_folder(folder)
     return (folder / _LOCK).open("w")
 
 

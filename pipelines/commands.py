@@ -99,7 +99,8 @@ def _running(
             gpus_per_run=gpus_per_run,
         )
     except ValidationError as error:
-        raise InputError("; ".join(e["msg"] for e in error.errors())) from error
+        told = (e["msg"].removeprefix("Value error, ") for e in error.errors())
+        raise InputError(f"{'; '.join(told)}.") from error
 
 
 def run(
@@ -321,6 +322,9 @@ def predict(
     from pipelines import serving, tracking
 
     uri = tracking.database(work) if work else None
+    path = tracking.sqlite_path(uri) if uri else None
+    if path is not None and not path.is_file():
+        raise InputError(f"{work} holds no runs: there is no {path.name}. Name their work folder.")
     with progress(err) as shown:
         count = serving.predict(model, store, file, uri=uri, device=device, progress=shown)
     out.print(

@@ -118,8 +118,10 @@ def of_run(
         InputError: what `run` would say, but for a store that is not there yet.
     """
     parse_memory(memory)
-    place = find_store(experiment, Work(work), store)
-    source = find_source(experiment, Work(work), source)
+    folders = Work(work)
+    folders.check()
+    place = find_store(experiment, folders, store)
+    source = find_source(experiment, folders, source)
     extraction = _describe_extraction(experiment, source, place)
     return replace(
         _plan(experiment, _usable(place, to_be_made=source is not None), work),

@@ -71,6 +71,8 @@ def run(
         images = experiment.data is not None
         make_store(source, place, images=images, memory=memory, progress=progress)
         simulated = (source / TRUE_RISK).is_file()
+    else:
+        _check_there(place)
     uri = tracking_uri or tracking.database(work)
     result = sweep(
         experiment,
@@ -93,6 +95,14 @@ def find_source(experiment: Experiment, work: Work, source: Path | None) -> Path
     if source is not None:
         return source
     return experiments.within(work.folder, experiment.source) if experiment.source else None
+
+
+def _check_there(store: Path) -> None:
+    if not store.exists():
+        raise InputError(
+            f"There is no store {store}, and no source to make it from. Name one of them, with "
+            "--store or --source."
+        )
 
 
 def ui_command(work: Path, tracking_uri: str | None) -> str:
@@ -132,8 +142,8 @@ def run_flow(parameters: RunParameters) -> State[Any]:
                 images_task(str(source), str(place))
         else:
             extract_flow(ExtractParameters(source=source, store=place, memory=given.memory))
-    elif not place.exists():
-        raise InputError(f"There is neither a source nor a store {place}.")
+    else:
+        _check_there(place)
     state: State[Any] = sweep_flow(
         SweepParameters(
             experiment=given.experiment,

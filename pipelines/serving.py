@@ -49,7 +49,7 @@ from mimic_reg.schema import (
     OBSERVED_CHANNELS,
     variables,
 )
-from mimic_reg.storage import Store, disk_errors, read_json
+from mimic_reg.storage import Store, disk_errors, make_folder, read_json
 from mimic_reg.strategies.single import TRIAL, default_device
 from mimic_reg.tasks.base import Target, Task
 from pipelines import serving_images
@@ -448,7 +448,7 @@ def _predict_part(predictor: Predictor, store: Store, samples: pl.DataFrame) -> 
 
 def _write_private(frame: pl.DataFrame, path: Path) -> None:
     """Atomically; for the owner only, since it is about patients."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(path.name + ".tmp")
     with disk_errors(path.parent):
         temporary.touch(mode=0o600)
@@ -479,7 +479,7 @@ def _if_it_is(store: Path, run: Path) -> Path | None:
 
 def _download(model: str, folder: Path, uri: str | None) -> Path:
     if uri is None:
-        raise InputError(f"Where is {model} registered? Name MLflow's database or server.")
+        raise InputError(f"Where is {model} registered? Name its work folder with --work.")
     try:
         with default(uri):
             path = mlflow.artifacts.download_artifacts(

@@ -54,9 +54,9 @@ class Running(Parameters):
     @model_validator(mode="after")
     def _fits(self) -> "Running":
         if self.runner != "ray" and (self.address or self.gpus_per_run):
-            raise ValueError("address and gpus_per_run belong to runner: ray")
+            raise ValueError("address and gpus_per_run belong to the runner ray")
         if self.runner == "in_process" and (self.workers or 1) > 1:
-            raise ValueError("in_process runs one trial at a time; use runner: pool for more")
+            raise ValueError("the runner in_process runs one trial at a time; for more, use pool")
         return self
 
 
@@ -78,11 +78,23 @@ class Work:
 
         Raises:
             InputError: there is a file of that name.
+            MimicRegError: the disk is full, or it may not be made.
+        """
+        # here, since a new process sets its number of threads before it imports Polars
+        from mimic_reg.storage import make_folder
+
+        self.check()
+        make_folder(self.folder)
+        return self
+
+    def check(self) -> None:
+        """Refuse what can be no work folder.
+
+        Raises:
+            InputError: there is a file of that name.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; --out names a folder.")
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return self
 
     @property
     def store(self) -> Path:

@@ -44,7 +44,7 @@ from mimic_reg.config import Trial, is_probe, resolve
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import HISTORY
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.storage import read_json, write_json
+from mimic_reg.storage import disk_errors, make_folder, read_json, write_json
 from mimic_reg.strategies.single import DONE, SCORES, TRIAL
 
 PREFIX = "mimic-reg"
@@ -76,13 +76,14 @@ def prepare(uri: str) -> None:
 
     Raises:
         InputError: a URI that is no database and no server.
+        MimicRegError: the disk is full, or the folder cannot be written.
     """
     check(uri)
     path = sqlite_path(uri)
     if path is None:
         return
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with alone(uri):
+    make_folder(path.parent)
+    with disk_errors(path.parent), alone(uri):
         if path.exists():
             return
         (path.parent / ARTIFACTS).mkdir(exist_ok=True, mode=0o700)

@@ -289,6 +289,8 @@ def test_a_store_with_other_data_is_refused(manifest, wanted, message, tmp_path)
 def test_any_images_will_do_where_none_are_named(tmp_path):
     experiment = grid(**{**IMAGES, "data": "images"})
     experiments.check_data(experiment, Store(tmp_path, {"dataset": "cifar10"}))
+    with pytest.raises(InputError, match="needs the images, but"):
+        experiments.check_data(experiment, Store(tmp_path, {}))
 
 
 def test_images_are_counted_by_data_set():

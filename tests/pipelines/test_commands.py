@@ -1,11 +1,16 @@
 """The commands that need Prefect and MLflow: what their options mean, and what is refused."""
 
+import errno
+from pathlib import Path
+
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from mimic_reg.errors import InputError
+from mimic_reg.errors import InputError, MimicRegError
+from pipelines import tracking
 from pipelines.commands import add_to
+from pipelines.settings import Work
 
 SEARCH = ["--task", "phenotyping", "--model", "lstm", "--method", "itps"]
 
@@ -59,3 +64,41 @@ def test_dry_runs_list_the_trials_and_leave_no_trace(command, tmp_path, store, m
 def test_searches_that_cannot_be_are_refused(command, arguments, message):
     with pytest.raises(InputError, match=message):
         command("tune", *arguments, "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--config", "demo"], "Name one of them, with --store or --source"),
+        (["sweep", "--config", "demo", "--address", "x"], "^address and gpus_per_run belong to"),
+        (["predict", "--model", "models:/a@champion", "--store", "s"], "with --work"),
+        (
+            ["predict", "--model", "models:/a@champion", "--store", "s", "--work", "nowhere"],
+            "nowhere holds no runs: there is no mlflow.db",
+        ),
+    ],
+)
+def test_what_is_missing_is_said(command, arguments, message, store, monkeypatch):
+    monkeypatch.delenv("MIMIC_REG_TRACKING_URI", raising=False)
+    arguments = [str(store) if a == "s" else a for a in arguments]
+    with pytest.raises(InputError, match=message):
+        command(*arguments)
+
+
+def test_a_file_is_no_work_folder_in_a_dry_run_either(command, tmp_path):
+    (tmp_path / "work").touch()
+    with pytest.raises(InputError, match="is a file; --out names a folder"):
+        command("run", "--config", "demo", "--dry-run")
+
+
+def test_a_work_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    def refuse(path, *arguments, **options):
+        raise PermissionError(errno.EROFS, "Read-only file system", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", refuse)
+        with pytest.raises(MimicRegError, match="Cannot write to"):
+            Work(tmp_path / "work").create()
+    monkeypatch.setattr(tracking, "_locked", refuse)
+    with pytest.raises(MimicRegError, match="Cannot write to"):
+        tracking.prepare(tracking.database(tmp_path))
