@@ -105,13 +105,14 @@ def make_folder(folder: Path) -> None:
         InputError: it, or what it lies in, is a file.
         MimicRegError: the disk is full, or it may not be made.
     """
-    try:
-        with disk_errors(folder):
+    with disk_errors(folder):
+        try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(
-            f"{folder} cannot be a folder: it, or what it lies in, is a file. Choose another --out."
-        ) from error
+        except (FileExistsError, NotADirectoryError) as error:
+            raise InputError(
+                f"{folder} cannot be a folder: it, or what it lies in, is a file. "
+                "Choose another --out."
+            ) from error
 
 
 def _lock_file(folder: Path) -> IO[str]:
