@@ -97,6 +97,8 @@ def compare(store: Store, folder: Path, progress: Progress | None = None) -> Rep
     tasks = tuple(t for t in ours if t in found.tasks)
     if not tasks and not found.root:
         raise InputError(f"{found.base} has none of the store's tasks ({', '.join(ours)}).")
+    if store.manifest["mode"] != "benchmark":
+        progress.note("This store is a corrected one: its values differ from the benchmark's.")
     differences: list[pl.DataFrame] = []
     files = _compare_files(store, found, tasks, differences, progress)
     samples = _compare_listfiles(store, found, tasks, differences)

@@ -406,7 +406,8 @@ def _parse_by_line(table: Table, text: bytes, first: int) -> pl.DataFrame:
         if len(row) != len(table.header):
             raise InputError(
                 f"{table.path}, line {number:,}: {problem}. The file is damaged or was edited: "
-                "download it again and compare its SHA-256, or mend that line."
+                "download it again and compare its SHA-256, or mend that line. No field may hold a "
+                "line break."
             )
         rows.append(row)
     return pl.DataFrame(rows, schema=dict.fromkeys(table.header, pl.String), orient="row")

@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 
 from mimic_reg.errors import InputError
 from mimic_reg.extraction import extract
+from mimic_reg.progress import Silent
 from mimic_reg.schema import VARIABLES
 from mimic_reg.sources import benchmark_export
 from mimic_reg.sources.benchmark import compare, export, import_benchmark, verify_published
@@ -444,6 +445,11 @@ def test_a_corrected_store_is_not_the_published_one(tmp_path):
     store = extract(raw, tmp_path / "store", mode="corrected").store
     with pytest.raises(InputError, match="corrected mode"):
         verify_published(store)
+    told = []
+    progress = Silent()
+    progress.note = told.append
+    compare(store, export(store, tmp_path / "csv").folder, progress)
+    assert told == ["This store is a corrected one: its values differ from the benchmark's."]
 
 
 @settings(max_examples=20)
