@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from mimic_reg import regularisers
-from mimic_reg.config import resolve_multi
+from mimic_reg.config import load_yaml, resolve_multi
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import BEST
 from mimic_reg.errors import InputError
 from mimic_reg.strategies import multitask, reptile, single
 from mimic_reg.strategies.reptile import meta_update
+from tests.engine.methods import NotBefore
 from tests.engine.test_checkpoint import same
 from tests.strategies import fits
 from tests.strategies.toys import Constant, engine, together
@@ -138,6 +139,20 @@ def test_the_accounting_is_one_also_where_the_trunk_was_frozen_at_the_checkpoint
     accounts = [each.optimizer.accounting()[0] for each in engines.values()]
     assert accounts[0] is accounts[1]
     assert accounts[0].item() == pytest.approx(-0.2)  # both tasks' steps of .1, after the thaw
+
+
+def test_a_trunk_is_kept_of_an_epoch_that_is_eligible_for_every_task(tmp_path):
+    """Each epoch is worse than the one before; the second task lets only the second one count."""
+    engines = {
+        "one": engine(tmp_path / "one", 0.0, Constant(1.0), NotBefore(0), max_epochs=3),
+        "two": engine(tmp_path / "two", 0.0, Constant(1.0), NotBefore(1), max_epochs=3),
+    }
+    strategy = {"reptile": {"epoch_iterations": 1, "inner_steps": 1}}
+    fit = together(tmp_path, strategy, engines, 3)
+    fit.run()
+    assert [each.best.epoch for each in engines.values()] == [0, 1]
+    assert fit.best.epoch == 1
+    assert load_yaml(tmp_path / "trunk.yaml")["epoch"] == 1
 
 
 # --- on a store -----------------------------------------------------------------------------------
