@@ -39,8 +39,8 @@ class Group:
 
     @property
     def at(self) -> str:
-        """Where, and at which level."""
-        return f"{self.where} at {self.level} supervision"
+        """Where, and at which level; of a group of one level."""
+        return f"{self.where} at {tb.format_supervision(min(t.supervision for t in self.trials))}"
 
 
 def groups(results: Results, trials: Sequence[TrialResult] | None = None) -> Iterator[Group]:

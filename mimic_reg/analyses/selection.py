@@ -81,13 +81,13 @@ def _draw(group: Group, of_tensors: Mapping[str, int]) -> list[Drawn]:
         )
     shares = {m: _shares(levels[max(levels)], of_tensors) for m, levels in by_method.items()}
     if any(shares.values()):
-        top = tb.format_level(max(t.supervision for t in group.trials))
+        top = tb.format_supervision(max(t.supervision for t in group.trials))
         drawn.append(
             Drawn(
                 f"{group.name}_selected_by_tensor",
                 "analysis",
                 f"{group.where}: share of each tensor that was selected, means over seeds, at "
-                f"{top} supervision.",
+                f"{top}.",
                 tensor_figure(shares, group.look),
             )
         )

@@ -99,30 +99,54 @@ def _too_few(n: int, mean: float) -> Comparison:
     return Comparison(n, mean, reason=f"fewer than {MIN_PAIRS} pairs")
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down correction (1979), in the order given."""
+def holm(p_values: Sequence[float], num_tests: int | None = None) -> list[float]:
+    """Holm's step-down correction (1979), in the order given.
+
+    num_tests: how many tests these were chosen from; None: these are all. The ranks are those among
+               these, which is never less strict than among all.
+    """
+    count = len(p_values) if num_tests is None else num_tests
     order = np.argsort(p_values, kind="stable")
     corrected, running = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        running = max(running, min(1.0, (count - rank) * p_values[index]))
         corrected[index] = running
     return corrected
 
 
 def compare(
-    method: Mapping[int, float], baselines: Mapping[str, Mapping[int, float]]
+    method: Mapping[int, float],
+    baselines: Mapping[str, Mapping[int, float]],
+    num_tests: int | None = None,
 ) -> dict[str, Comparison]:
-    """The method against every baseline, corrected over the baselines whose test is defined."""
+    """The method against every baseline, corrected over the baselines whose test is defined.
+
+    num_tests: how many tests these were chosen from, if there were more
+    """
     found = {name: paired(method, scores) for name, scores in baselines.items()}
     tested = [name for name, c in found.items() if c.p is not None]
-    corrected = holm([c.p for name in tested if (c := found[name]).p is not None])
+    corrected = holm([c.p for name in tested if (c := found[name]).p is not None], num_tests)
     for name, p in zip(tested, corrected, strict=True):
         found[name] = replace(found[name], p_holm=p)
     return found
 
 
+def compare_best(best: str, scores: Mapping[str, Mapping[int, float]]) -> dict[str, Comparison]:
+    """The method of the best mean against every other one, corrected over all pairs of methods.
+
+    It was chosen by these very scores. Corrected over its own comparisons only, the best of 16
+    equal methods is found better than another in 13 of 100 experiments with 5 seeds, not in 5.
+    """
+    others = {name: values for name, values in scores.items() if name != best}
+    return compare(scores[best], others, math.comb(len(scores), 2))
+
+
 def winner(scores: Mapping[str, Mapping[int, float]]) -> str | None:
-    """The method that is significantly better than every other one, if there is any."""
+    """The method that is significantly better than every other one, if there is any.
+
+    All of its tests have to tell, so that it was chosen by its scores needs no further correction:
+    of two equal methods, one would win in 5 of 100 experiments, of more in fewer.
+    """
     best = max(scores, key=lambda name: summarise(list(scores[name].values())).mean, default=None)
     if best is None or len(scores) < 2:
         return None

@@ -6,6 +6,7 @@ without pyplot and its state; lines differ in colour (Okabe and Ito's palette), 
 
 import math
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO, StringIO
@@ -30,6 +31,7 @@ INK = "#24292f"
 GRID = "#d0d4d9"
 
 WIDTH = 5.2  # inches; 500 pixels of a screen
+LEGEND_WIDTH = 56  # characters that fit in it, beside the line
 
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -103,7 +105,8 @@ def legend(figure: Figure, ax: Axes, columns: int | None = None) -> None:
     longest = max(map(len, labels))
     columns = columns or (3 if longest <= 14 else 2 if longest <= 26 else 1)
     columns = min(columns, len(labels))
-    rows = math.ceil(len(labels) / columns)
+    labels = [fold(label, LEGEND_WIDTH) for label in labels]
+    rows = math.ceil((len(labels) + sum(label.count("\n") for label in labels)) / columns)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.22 * rows)
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=2.6)
@@ -114,6 +117,17 @@ def integer_epochs(panels: Iterable[Axes]) -> None:
     for ax in panels:
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.set_xlabel("epoch")
+
+
+def level_position(level: float) -> float:
+    """Where a supervision level stands on an axis: percent; or a number of samples as it is."""
+    return 100 * level if level <= 1 else level
+
+
+def levels_label(levels: Iterable[float]) -> str:
+    """What an axis of supervision levels shows."""
+    few = max(levels) > 1
+    return "training samples" if few else "supervision (% of the training samples)"
 
 
 def unit_square(ax: Axes) -> None:
@@ -148,9 +162,22 @@ def logarithmic(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def wrap(name: str) -> str:
-    """A long method's name on several lines."""
-    return name.replace(" + ", "\n+ ") if len(name) > 18 else name
+def wrap(name: str, width: int = 26) -> str:
+    """A long method's name on several lines: each method on its own, options as they fit."""
+    if len(name) <= 18:
+        return name
+    methods = name.replace(" + ", "\n+ ").split("\n")
+    return "\n".join(fold(method, width) for method in methods)
+
+
+def fold(text: str, width: int) -> str:
+    """Lines of up to `width` characters; a word, "spectral_dropout.tau=0.05" say, stays whole."""
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def num_lines(name: str) -> int:
+    """Lines that a method's name takes when it is wrapped."""
+    return 1 + wrap(name).count("\n")
 
 
 # --- saving ---------------------------------------------------------------------------------------

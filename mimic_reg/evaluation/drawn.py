@@ -77,7 +77,10 @@ def _supervision_caption(table: ScoreTable) -> str:
     score = f"{table.split} {tb.format_score_name(table.score)}"
     if len(table.levels) == 1:
         return f"{score} of every seed (faint), mean and standard deviation."
-    return f"mean {score} over seeds; bands: ± 1 standard deviation."
+    text = f"mean {score} over seeds; bands: ± 1 standard deviation."
+    if len(table.methods) > fg.MOST_LINES:
+        text += " Grey: the means of all other methods."
+    return text
 
 
 def _draw_level(
@@ -104,7 +107,8 @@ def _draw_level(
         "roc": (fg.roc_figure, "ROC curves on the test samples, averaged over seeds."),
         "calibration": (
             fg.calibration_figure,
-            "calibration on the test samples: up to ten bins of equally many predictions.",
+            "calibration on the test samples: up to ten bins of equally many predictions, "
+            "all seeds pooled.",
         ),
     }
     for kind, (function, text) in kinds.items():

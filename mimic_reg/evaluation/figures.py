@@ -22,12 +22,17 @@ from mimic_reg import tasks
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.drawing import (
     DASHES,
+    GRID,
     INK,
+    WIDTH,
     Look,
     Style,
     drawing_style,
     integer_epochs,
     legend,
+    level_position,
+    levels_label,
+    num_lines,
     panels_below,
     styles,
     unit_square,
@@ -45,51 +50,83 @@ MIN_COUNT = 10  # samples of a class, or in a bin, below which a curve would sho
 ROC_POINTS = 101
 NUM_BINS = 10
 MIN_BINS = 4
+MOST_LINES = 10  # that one panel tells apart
 
 
 # --- scores ---------------------------------------------------------------------------------------
 
 
 def supervision_figure(table: ScoreTable, look: Look = None) -> Figure:
-    """Mean score against supervision level with bands of ± 1 sd; one level: dots of each seed."""
+    """Mean score against supervision level with bands of ± 1 sd; one level: dots of each seed.
+
+    Where there are too many methods to tell their lines apart, each has a panel.
+    """
+    drawn = look or styles(table.methods)
     if len(table.levels) == 1:
-        return _dots(table, look or styles(table.methods))
+        return _dots(table, drawn)
+    if len(table.methods) > MOST_LINES:
+        return _small_multiples(table, drawn)
     with drawing_style():
         figure, (ax,) = panels_below(1, 3.6)
-        drawn = look or styles(table.methods)
         for method in table.methods:
             _draw_levels(ax, table, method, drawn[method])
-        ax.set_xticks([_position(level) for level in table.levels])
-        few = table.levels[-1] > 1
-        ax.set_xlabel("training samples" if few else "supervision (% of the training samples)")
+        ax.set_xticks([level_position(level) for level in table.levels])
+        ax.set_xlabel(levels_label(table.levels))
         ax.set_ylabel(f"{table.split} {format_score_name(table.score)}")
         legend(figure, ax)
         return figure
 
 
-def _draw_levels(ax: Axes, table: ScoreTable, method: str, style: Style) -> None:
+def _small_multiples(table: ScoreTable, drawn: Mapping[str, Style]) -> Figure:
+    """A panel a method, two in a row: its line and band before the grey lines of the others."""
+    rows = math.ceil(len(table.methods) / 2)
+    titles = [wrap(method, 34) for method in table.methods]
+    height = 1.25 + 0.16 * max(title.count("\n") for title in titles)
+    with drawing_style():
+        figure = Figure(figsize=(WIDTH, 0.6 + rows * height), layout="constrained")
+        grid = figure.subplots(rows, 2, squeeze=False, sharex=True, sharey=True)
+        panels = list(grid.flat)
+        for ax, method, title in zip(panels, table.methods, titles, strict=False):
+            for other in table.methods:
+                x, mean, _ = _levels(table, other)
+                ax.plot(x, mean, color=GRID, linewidth=0.8)
+            _draw_levels(ax, table, method, drawn[method])
+            ax.set_title(title, loc="left", fontsize=9)
+            ax.grid(visible=False)
+            ax.tick_params(labelsize=9)
+        panels[0].set_xticks([level_position(level) for level in table.levels])
+        for ax in panels[len(table.methods) :]:
+            ax.set_visible(False)
+            panels[len(table.methods) - 2].tick_params(labelbottom=True)
+        figure.supxlabel(levels_label(table.levels), fontsize=11)
+        figure.supylabel(f"{table.split} {format_score_name(table.score)}", fontsize=11)
+        return figure
+
+
+def _levels(table: ScoreTable, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions of a method's levels with their means and standard deviations; one seed: 0."""
     cells = [(level, table.cells.get((method, level))) for level in table.levels]
-    found = [(_position(level), cell.summary) for level, cell in cells if cell and cell.scores]
-    if not found:
-        return
+    found = [(level_position(level), cell.summary) for level, cell in cells if cell and cell.scores]
     x = np.array([level for level, _ in found])
     mean = np.array([summary.mean for _, summary in found])
-    sd = np.array([summary.sd or 0.0 for _, summary in found])
+    return x, mean, np.array([summary.sd or 0.0 for _, summary in found])
+
+
+def _draw_levels(ax: Axes, table: ScoreTable, method: str, style: Style) -> None:
+    x, mean, sd = _levels(table, method)
+    if not len(x):
+        return
     if sd.any():
         ax.fill_between(x, mean - sd, mean + sd, color=style.color, alpha=0.14, linewidth=0)
     ax.plot(x, mean, color=style.color, marker=style.marker, linestyle=style.dashes, label=method)
-
-
-def _position(level: float) -> float:
-    """Percent; or a number of samples as it is."""
-    return 100 * level if level <= 1 else level
 
 
 def _dots(table: ScoreTable, drawn: Mapping[str, Style]) -> Figure:
     """One level: a row a method, a dot a seed, a bar of mean ± sd."""
     (level,) = table.levels
     with drawing_style():
-        figure, (ax,) = panels_below(1, 1.2 + 0.36 * len(table.methods))
+        row_height = max(0.36, 0.2 * max(map(num_lines, table.methods)))
+        figure, (ax,) = panels_below(1, 1.2 + row_height * len(table.methods))
         for row, method in enumerate(table.methods):
             scores = list(table.by_seed(level).get(method, {}).values())
             if not scores:

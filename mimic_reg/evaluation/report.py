@@ -146,6 +146,9 @@ def _lead(given: Given) -> str:
 
 
 def _source(given: Given) -> str:
+    datasets = sorted({str(s.manifest["dataset"]) for s in given.stores if "dataset" in s.manifest})
+    if datasets:
+        return ", ".join(datasets)
     modes = sorted({str(s.manifest["mode"]) for s in given.stores if "mode" in s.manifest})
     mode = f", extraction mode {', '.join(modes)}" if modes else ""
     if given.simulated:

@@ -22,6 +22,8 @@ from mimic_reg.evaluation.drawing import (
     drawing_style,
     integer_epochs,
     legend,
+    level_position,
+    levels_label,
     logarithmic,
     panels_below,
     ramp,
@@ -117,13 +119,14 @@ def supervision_selection_figure(counts: Mapping[str, Mapping[float, Counts]]) -
     with drawing_style():
         figure, panels = panels_below(len(counts), 2.7)
         for ax, (method, by_level) in zip(panels, counts.items(), strict=True):
-            _draw_counts(ax, [100 * level for level in by_level], list(by_level.values()), 0)
-            ax.set_xticks([100 * level for level in by_level])
+            positions = [level_position(level) for level in by_level]
+            _draw_counts(ax, positions, list(by_level.values()), 0)
+            ax.set_xticks(positions)
             ax.set_title(method, loc="left")
             ax.set_ylabel("selected parameters")
             ax.yaxis.set_major_formatter(FuncFormatter(thousands))
             ax.set_ylim(bottom=0)
-        panels[-1].set_xlabel("supervision (% of the training samples)")
+        panels[-1].set_xlabel(levels_label([level for found in counts.values() for level in found]))
         legend(figure, panels[0])
         return figure
 

@@ -15,8 +15,21 @@ from typing import Any
 import polars as pl
 import yaml
 
-from mimic_reg.evaluation.compare import Comparison, Summary, compare, summarise, winner
-from mimic_reg.evaluation.results import Results, TrialResult, method_order
+from mimic_reg.evaluation.compare import (
+    Comparison,
+    Summary,
+    compare,
+    compare_best,
+    summarise,
+    winner,
+)
+from mimic_reg.evaluation.results import (
+    BASELINE,
+    Results,
+    TrialResult,
+    find_stores,
+    method_order,
+)
 from mimic_reg.evaluation.scores import LOWER_IS_BETTER
 
 NOT_AT_HAND = "not at hand"
@@ -34,11 +47,16 @@ _SCORE_NAMES = {
 
 @dataclass(frozen=True)
 class PaperFigure:
-    """A figure of the paper that our specification quotes; `sd`: what follows its plus-minus."""
+    """A figure of the paper that our specification quotes.
+
+    sd:   what follows its plus-minus
+    data: what the model was trained on
+    """
 
     value: float
     sd: float | None
     quoted: str
+    data: str
 
 
 @dataclass(frozen=True)
@@ -131,6 +149,7 @@ def score_table(
         groups.setdefault((trial.method, trial.supervision), []).append(trial)
     methods = method_order(trials)
     focused = {t.method for t in trials if t.in_focus}
+    data = _dataset(trials)
     return ScoreTable(
         task=task,
         model=model,
@@ -139,7 +158,7 @@ def score_table(
         methods=tuple(methods),
         focus=tuple(m for m in methods if m in focused),
         levels=tuple(sorted({t.supervision for t in trials})),
-        cells={key: _cell(members, score, split) for key, members in groups.items()},
+        cells={key: _cell(members, score, split, data) for key, members in groups.items()},
     )
 
 
@@ -165,7 +184,13 @@ def main_tables(results: Results, split: str = "test") -> list[ScoreTable]:
     ]
 
 
-def _cell(trials: Sequence[TrialResult], score: str, split: str) -> Cell:
+def _dataset(trials: Sequence[TrialResult]) -> str | None:
+    """What images were trained on; None where their store is gone, or of patients."""
+    names = (s.manifest.get("dataset") for s in find_stores(Results(tuple(trials))))
+    return next((str(name) for name in names if name), None)
+
+
+def _cell(trials: Sequence[TrialResult], score: str, split: str, data: str | None) -> Cell:
     scores, undefined = {}, {}
     for trial in trials:
         found = trial.scores[split][score]
@@ -173,7 +198,8 @@ def _cell(trials: Sequence[TrialResult], score: str, split: str) -> Cell:
             undefined[trial.seed] = found.reason or "no reason was recorded"
         else:
             scores[trial.seed] = found.value
-    return Cell(scores, undefined, paper_figure(trials[0], score) if split == "test" else None)
+    paper = paper_figure(trials[0], score, data) if split == "test" else None
+    return Cell(scores, undefined, paper)
 
 
 # --- the paper ------------------------------------------------------------------------------------
@@ -187,8 +213,11 @@ def paper() -> dict[str, Any]:
     return loaded
 
 
-def paper_figure(trial: TrialResult, score: str) -> PaperFigure | None:
-    """The paper's test score of this trial's task, model, method and level, if it is at hand."""
+def paper_figure(trial: TrialResult, score: str, data: str | None = None) -> PaperFigure | None:
+    """The paper's test score of this trial's task, model, method and level, if it is at hand.
+
+    data: the images, if they are known: a figure of other ones is left out
+    """
     (model,) = trial.settings["model"]
     wanted = {
         "task": trial.task,
@@ -198,8 +227,9 @@ def paper_figure(trial: TrialResult, score: str) -> PaperFigure | None:
         "supervision": trial.supervision,
     }
     for figure in paper()["figures"]:
-        if wanted.items() <= figure.items():
-            return PaperFigure(figure["value"], figure["sd"], figure["quoted"])
+        other_data = data is not None and data != figure["data"].lower().replace("-", "_")
+        if wanted.items() <= figure.items() and not other_data:
+            return PaperFigure(figure["value"], figure["sd"], figure["quoted"], figure["data"])
     return None
 
 
@@ -245,52 +275,87 @@ def _verdict(table: ScoreTable, level: float) -> Verdict:
         for method, scores in table.by_seed(level).items()
     }
     at = f"At {format_supervision(level)}"
-    name = format_score_name(table.score)
+    name = _SCORE_NAMES.get(table.score, table.score.replace("_", " "))
     if not signed:
         return Verdict(level, None, None, f"{at}: {name} is undefined for every method.")
     best = max(signed, key=lambda m: summarise(list(signed[m].values())).mean)
     mean = format_score(table.cells[best, level].summary.mean, table.score)
+    mean += " hours" * (table.score in _HOURS)
     n = f"n = {len(signed[best])}"
+    found = f"({mean}, {n})"
     if len(signed) == 1:
-        text = (
-            f"{at}: only {best} has a defined {name} ({mean}, {n}), so there is nothing to compare."
-        )
+        alone = not any((m, level) in table.cells for m in table.methods if m != best)
+        who = f"{_quoted(best)} alone has run:" if alone else f"only {best} has a defined"
+        text = f"{at}: {who} {name} {found}, so there is nothing to compare."
         return Verdict(level, best, None, text)
-    others = {m: s for m, s in signed.items() if m != best}
-    against = compare(signed[best], others)
+    mean_of = name if name.startswith("mean ") else f"mean {name}"
     if winner(signed) == best:
-        largest = max(c.p_holm for c in against.values() if c.p_holm is not None)
+        others = {m: s for m, s in signed.items() if m != best}
+        against = compare(signed[best], others).values()
+        largest = max(c.p_holm for c in against if c.p_holm is not None)
         text = (
-            f"{at}: {best} wins. Its mean {name} is {mean} ({n}), and the paired test tells it "
-            f"apart from every other method (corrected {format_p(largest)} at most)."
+            f"{at}: {_quoted(best)} wins. Its {mean_of} is {mean} ({n}), and the paired test tells "
+            f"it apart from every other method (corrected {format_p(largest)} at most)."
         )
         return Verdict(level, best, best, text)
-    better = [m for m, c in against.items() if c.significant and c.difference > 0]
-    than = f"; it is better than {_join(better)}" if better else ""
     text = (
-        f"{at}: no winner. {best} has the best mean {name} ({mean}, {n}), but the paired test does "
-        f"not tell it apart from {_not_told_apart(against)}{than}."
+        f"{at}: no winner. {_quoted(best)} has the best {mean_of} {found}, but "
+        f"{_against_others(compare_best(best, signed))}."
     )
     return Verdict(level, best, None, text)
 
 
-def _not_told_apart(against: Mapping[str, Comparison]) -> str:
-    """The methods that the best one is not significantly better than, grouped by the reason."""
-    reasons: dict[str, list[str]] = {}
+_MOST_NAMED = 3  # methods that a sentence names; more are counted
+
+
+def _against_others(against: Mapping[str, Comparison]) -> str:
+    """What the tests of the best method say: whom it is told apart from, and whom not."""
+    told = [m for m, c in against.items() if c.significant and c.difference > 0]
+    untold = {m: c.p_holm for m, c in against.items() if m not in told and c.p_holm is not None}
+    untested: dict[str, list[str]] = {}
     for name, result in against.items():
         if result.p_holm is None:
-            reasons.setdefault(result.reason or "no test", []).append(name)
-        elif not (result.significant and result.difference > 0):
-            reasons.setdefault(f"corrected {format_p(result.p_holm)}", []).append(name)
-    if len(reasons) == 1 and len(against) > 1:
-        ((reason, names),) = reasons.items()
-        who = "any other" if len(names) == len(against) else _join(names)
-        return f"{who} ({reason})"
-    return _join([f"{_join(names)} ({reason})" for reason, names in reasons.items()], ";")
+            untested.setdefault(result.reason or "no reason was recorded", []).append(name)
+    parts = []
+    if untold:
+        who = _not_told_apart(untold, len(against))
+        parts.append(f"the paired test does not tell it apart from {who}")
+    for reason, names in untested.items():
+        parts.append(f"there is no paired test against {_who(names, len(against))} ({reason})")
+    if told:
+        rest = len(told) > _MOST_NAMED and len(against) - len(told) <= _MOST_NAMED
+        parts.append(f"it is better than {'every other one' if rest else _names(told)}")
+    return "; ".join(parts)
 
 
-def _join(names: Sequence[str], separator: str = ",") -> str:
-    return f"{separator} ".join(names)
+def _not_told_apart(p_values: Mapping[str, float], total: int) -> str:
+    """Methods with their p values; where there are many, how many and the smallest p."""
+    by_p: dict[str, list[str]] = {}
+    for name, p in p_values.items():
+        by_p.setdefault(f"(corrected {format_p(p)})", []).append(name)
+    if len(by_p) == 1:
+        ((p_text, names),) = by_p.items()
+        return f"{_who(names, total)} {p_text}"
+    if len(p_values) <= _MOST_NAMED:
+        return "; ".join(f"{_names(names)} {p_text}" for p_text, names in by_p.items())
+    who = _who(list(p_values), total)
+    return f"{who} (corrected {format_p(min(p_values.values()))} or more)"
+
+
+def _who(names: Sequence[str], total: int) -> str:
+    """Some of the `total` other methods, by name if they are few."""
+    if len(names) == total > 1:
+        return "any other"
+    return _names(names) if len(names) <= _MOST_NAMED else f"{len(names)} of the {total} others"
+
+
+def _names(methods: Sequence[str]) -> str:
+    return ", ".join(map(_quoted, methods))
+
+
+def _quoted(method: str) -> str:
+    """A method's name within a sentence, where "none" would be read as no method."""
+    return f"“{method}”" if method == BASELINE else method
 
 
 # --- frames ---------------------------------------------------------------------------------------

@@ -1,11 +1,19 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mimic_reg.evaluation.compare import compare, holm, paired, summarise, winner
+from mimic_reg.evaluation.compare import (
+    compare,
+    compare_best,
+    holm,
+    paired,
+    summarise,
+    winner,
+)
 
 ZEROS = dict.fromkeys(range(5), 0.0)
 
@@ -31,6 +39,7 @@ def test_pairs_are_by_seed_and_equal_scipys():
     result = paired(a, b)
     expected = stats.ttest_rel([0.7, 0.75, 0.8], [0.69, 0.7, 0.76])
     assert (result.n, result.t, result.p) == (3, *map(pytest.approx, expected))
+    assert result.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
 
 
 def test_what_is_undefined_says_why():
@@ -47,6 +56,7 @@ def test_what_is_undefined_says_why():
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
+    assert holm([0.01, 0.005], num_tests=6) == pytest.approx([0.05, 0.03])
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -67,6 +77,26 @@ def test_a_winner_is_called_only_where_the_test_says_so():
     assert winner({"a": noisy, "b": base}) is None
     assert winner({"a": clear}) is None
     assert winner({}) is None
+
+
+def test_the_best_of_equal_methods_is_seldom_called_better():
+    rng = np.random.default_rng(0)
+    found = 0
+    for _ in range(100):
+        drawn = {str(m): dict(enumerate(rng.normal(size=5))) for m in range(16)}
+        best = max(drawn, key=lambda name: summarise(list(drawn[name].values())).mean)
+        found += any(c.significant for c in compare_best(best, drawn).values())
+    assert found <= 5  # corrected over the 15 comparisons alone: 16
+
+
+def test_the_best_is_compared_with_every_other_corrected_over_all_pairs():
+    base = scores(0.80, 0.81, 0.79, 0.82, 0.80)
+    better = {seed: value + 0.01 * (1 + seed % 3) for seed, value in base.items()}
+    found = compare_best("best", {"best": better, "one": base, "two": {**base, 0: 0.805}})
+    assert list(found) == ["one", "two"]
+    smaller, larger = sorted(found.values(), key=lambda c: c.p)
+    assert smaller.p_holm == pytest.approx(3 * smaller.p)
+    assert larger.p_holm == pytest.approx(max(3 * smaller.p, 2 * larger.p))
 
 
 def test_corrections_count_the_baselines_that_were_tested():

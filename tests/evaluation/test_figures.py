@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.text import Text
 from sklearn.metrics import roc_auc_score
 
 from mimic_reg.errors import InputError
@@ -16,7 +17,7 @@ from mimic_reg.evaluation.results import collect
 from mimic_reg.evaluation.scores import Score
 from mimic_reg.evaluation.tables import main_tables
 from mimic_reg.storage import Store, read_json, write_json
-from tests.evaluation.runs import settings, write_run, write_sweep
+from tests.evaluation.runs import history, settings, write_run, write_sweep
 from tests.stores import write_store
 
 
@@ -55,6 +56,51 @@ def test_one_level_shows_every_seed(tmp_path):
     (ax,) = fg.supervision_figure(main_tables(collect([tmp_path]))[0]).axes
     assert len(ax.get_yticks()) == 6
     assert sum(len(line.get_xdata()) == 4 for line in ax.lines) == 6
+
+
+def test_many_methods_have_a_panel_each(tmp_path):
+    for number in range(11):
+        for level in (0.25, 1.0):
+            trial = settings(({"dropout": {"rate": number / 20}},), supervision=level)
+            scores = {"validation": {"auroc": 0.7}, "test": {"auroc": 0.7 + number / 100}}
+            write_run(tmp_path / f"{number}-{level}", trial, scores)
+    table = main_tables(collect([tmp_path]))[0]
+    panels = fg.supervision_figure(table).axes
+    shown = [ax for ax in panels if ax.get_visible()]
+    assert [ax.get_title(loc="left") for ax in shown] == list(table.methods)
+    assert len(panels) == 12
+    own = shown[4].lines[-1]
+    assert list(own.get_xdata()) == [25, 100]
+    assert own.get_ydata() == pytest.approx([table.cells[table.methods[4], 1.0].summary.mean] * 2)
+
+
+def _is_title(artist):
+    return isinstance(artist, Text) and "itps" in artist.get_text()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("levels", [(1.0,), (0.25, 1.0)])
+def test_long_names_fit_into_figures(tmp_path, levels):
+    for number in range(24):
+        for level in levels:
+            options = {"tau": number / 100, "mode": f"freeze{number}", "latch": number % 2 == 0}
+            both = ({"spectral_dropout": {"tau": number / 100}}, {"itps": options})
+            trial = settings(both, supervision=level)
+            scores = {"validation": {"auroc": 0.7}, "test": {"auroc": 0.7}}
+            epochs = history(np.random.default_rng(0), 0.7, num_epochs=2)
+            write_run(tmp_path / f"{number}-{level}", trial, scores, epochs=epochs)
+    results = collect([tmp_path])
+    name = max((t.method for t in results.trials), key=len)
+    assert len(name) > 60
+    table = main_tables(results)[0]
+    for figure in (fg.supervision_figure(table), fg.training_figure(results.trials, 1.0)):
+        dr.svg(figure)
+        names = [text for legend in figure.legends for text in legend.get_texts()]
+        for ax in figure.axes:
+            names += [*ax.get_yticklabels(), *filter(_is_title, ax.get_children())]
+        for box in (text.get_window_extent() for text in names):
+            assert box.x0 >= 0
+            assert box.x1 <= figure.bbox.x1 + 1
 
 
 def test_a_method_without_a_score_is_called_undefined(tmp_path):

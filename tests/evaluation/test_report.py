@@ -148,6 +148,17 @@ def test_the_answer_comes_first_and_is_that_of_the_test(page):
     assert "itps against each baseline" in text
 
 
+def test_what_the_tests_do_not_say_is_said(page):
+    text = checked(page)
+    assert "All seeds are tested on the same patients." in text
+    # write_run gives every score an interval of ± 0.02; 24 of the trials have one
+    assert "bootstrap interval of one trial is 0.0400 wide (median of 24 trials)" in text
+    assert "There are 8 families of tests" in text  # four methods at two levels
+    assert "about 1 of these" in text
+    assert "AUROC: area under the ROC curve" in text
+    assert "AUPRC" not in text  # no trial has it
+
+
 def test_cohort_versions_and_fingerprint_are_there(page, store):
     text = checked(page)
     assert "4,321" in text

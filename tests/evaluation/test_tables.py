@@ -7,7 +7,9 @@ from mimic_reg.evaluation import tables as tb
 from mimic_reg.evaluation.compare import compare
 from mimic_reg.evaluation.results import collect
 from mimic_reg.evaluation.scores import Score
+from mimic_reg.storage import Store, read_json, write_json
 from tests.evaluation.runs import settings, write_run, write_sweep
+from tests.stores import write_store
 
 ITPS = ({"itps": {"tau": 0.15, "beta": 0.1}},)
 DROPOUT = ({"dropout": {"rate": 0.5}},)
@@ -84,7 +86,7 @@ def test_no_winner_names_whom_the_best_is_not_told_apart_from(tmp_path):
     (verdict,) = tb.verdicts(only_table(tmp_path))
     assert (verdict.best, verdict.winner) == ("dropout", None)
     assert "does not tell it apart from itps (corrected p = " in verdict.sentence
-    assert verdict.sentence.endswith("it is better than none.")
+    assert verdict.sentence.endswith("it is better than “none”.")
 
 
 def test_too_few_seeds_are_no_test(tmp_path):
@@ -92,9 +94,26 @@ def test_too_few_seeds_are_no_test(tmp_path):
     write(tmp_path, ITPS, [0.9, 0.93])
     table = only_table(tmp_path)
     (verdict,) = tb.verdicts(table)
-    assert verdict.sentence.endswith("apart from none (fewer than 3 pairs).")
+    assert verdict.sentence.endswith("no paired test against “none” (fewer than 3 pairs).")
     (compared,) = [c for c in tb.comparisons(table) if c.method == "itps"]
     assert tb.format_comparison(compared, "auroc")[-1] == "no test: fewer than 3 pairs"
+
+
+def test_a_method_that_ran_alone_is_called_so(tmp_path):
+    write(tmp_path, ITPS, [0.9])
+    (verdict,) = tb.verdicts(only_table(tmp_path))
+    assert "itps alone has run: AUROC (0.9000, n = 1), so there is nothing" in verdict.sentence
+
+
+def test_many_methods_are_counted_not_named(tmp_path):
+    for number in range(8):
+        close = ({"dropout": {"rate": number / 10}},)
+        write(tmp_path, close, [v + 0.001 * (i * number % 5) for i, v in enumerate(BASE)])
+    write(tmp_path, ("none",), [v - 0.1 for v in BASE])
+    write(tmp_path, ITPS, [v + 0.001 * ((i + 2) % 5) + 0.0005 for i, v in enumerate(BASE)])
+    (verdict,) = tb.verdicts(only_table(tmp_path))
+    assert "apart from 8 of the 9 others (corrected p = 1.000); it is" in verdict.sentence
+    assert verdict.sentence.endswith("; it is better than “none”.")
 
 
 def test_errors_win_by_being_small(tmp_path):
@@ -104,7 +123,7 @@ def test_errors_win_by_being_small(tmp_path):
     table = only_table(tmp_path)
     (verdict,) = tb.verdicts(table)
     assert verdict.winner == "itps"
-    assert "29.15" in verdict.sentence
+    assert "Its mean absolute deviation is 29.15 hours (n = 4)" in verdict.sentence
     assert "(hours)" in tb.title(table)
     (compared,) = [c for c in tb.comparisons(table) if c.method == "itps"]
     assert compared.better
@@ -161,6 +180,19 @@ def test_the_papers_figures_stand_beside_ours(tmp_path):
     frame = tb.scores_frame([table]).filter(method="itps")
     assert frame.select("paper", "paper_sd").rows() == [(0.9015, 0.0016)]
     assert "(paper)" in tb.scores_markdown(table)
+
+
+def test_figures_of_other_images_are_left_out(tmp_path):
+    folder = write_store(tmp_path / "store", num_subjects=20)
+    manifest = read_json(folder / "manifest.json")
+    for name, value in (("fashion_mnist", 0.9015), ("cifar10", None)):
+        write_json(folder / "manifest.json", {**manifest, "dataset": name})
+        store = Store.open(folder)
+        trial = settings(ITPS, task="image_classification", model={"dnn": {}})
+        scores = {"validation": {"accuracy": 0.5}, "test": {"accuracy": 0.5}}
+        write_run(tmp_path / name, trial, scores, store=store, selected_by="accuracy")
+        paper = only_table(tmp_path / name).cells["itps", 1.0].paper
+        assert (paper and paper.value) == value
 
 
 def test_no_figure_of_the_paper_is_guessed():

@@ -1,9 +1,11 @@
 """The answer: who wins by which score, at every level, and the table it stands on."""
 
 from collections.abc import Sequence
+from statistics import median
 
 from mimic_reg.evaluation import tables as tb
 from mimic_reg.evaluation.markup import Html, details, grid, join, section, soft, tag
+from mimic_reg.evaluation.scores import NUM_BINS
 from mimic_reg.evaluation.sections.given import Given, count
 from mimic_reg.evaluation.tables import ScoreTable
 
@@ -17,8 +19,9 @@ def answer_section(given: Given, tables: Sequence[ScoreTable]) -> Html:
         parts.append(tag("h3", tb.title(table)))
         parts.append(_verdicts(table))
         parts.append(_score_grid(table, given))
-    parts.append(soft(_how_to_read(tables)))
     others = [t for t in tb.score_tables(given.results) if t.score not in {m.score for m in tables}]
+    definitions = _definitions([*tables, *others])
+    parts += [soft(_how_to_read(tables)), soft(_what_it_says()), soft(definitions)]
     if others:
         grids = [join(tag("h3", tb.title(t)), _score_grid(t, given)) for t in others]
         parts.append(details("All other scores", *grids))
@@ -35,11 +38,44 @@ def _how_to_read(tables: Sequence[ScoreTable]) -> str:
         "Cells: mean ± standard deviation over seeds of the test score, at the epoch with the best "
         "validation score. Bold: best mean of a level; ★: it is also significantly better than "
         "every other method (two-sided paired t-test over seeds, Holm-corrected, p < 0.05, at "
-        "least three pairs). Blue: methods with ITPS, and trained trunks."
+        "least three pairs). Where there is no winner, p is corrected over all pairs of methods, "
+        "since the best was found by looking. Blue: methods with ITPS, and trained trunks. none: "
+        "no regulariser."
     )
     if any(table.has_paper for table in tables):
         text += f" Paper: {tb.paper()['paper']}. {tb.paper()['plus_minus']}"
     return text
+
+
+def _what_it_says() -> str:
+    return (
+        "All seeds are tested on the same patients. The ± and the tests over seeds tell whether a "
+        "difference comes again when training is repeated; whether it holds for other patients, "
+        "they do not tell. How much a score depends on who is in the test set stands below each "
+        "table, and for every trial under “What this rests on”."
+    )
+
+
+def _definitions(tables: Sequence[ScoreTable]) -> str:
+    scores = {table.score for table in tables}
+    return " ".join(text for names, text in _DEFINITIONS.items() if scores & set(names))
+
+
+_DEFINITIONS = {
+    ("auroc", "macro_auroc", "micro_auroc"): "AUROC: area under the ROC curve; 0.5 is chance.",
+    ("auprc", "macro_auprc", "micro_auprc"): (
+        "AUPRC: average precision; the share of positives is chance."
+    ),
+    ("macro_auroc",): "Macro: the mean over labels, without those of a single class.",
+    ("micro_auroc",): "Micro: all labels pooled.",
+    ("accuracy",): "Accuracy: share of samples whose most probable class is the right one.",
+    ("mean_absolute_deviation",): "Mean absolute deviation: of the prediction from the truth.",
+    ("brier",): "Brier score: mean squared error of the probabilities.",
+    ("calibration_error",): (
+        f"Calibration error: mean distance of predicted from observed shares, over {NUM_BINS} bins "
+        "of equal width."
+    ),
+}
 
 
 def _score_grid(table: ScoreTable, given: Given) -> Html:
@@ -57,8 +93,24 @@ def _score_grid(table: ScoreTable, given: Given) -> Html:
         text += f"; n = {count(common, 'seed')} {'a cell' if common > 1 else '(no sd)'}"
     if table.lower_is_better:
         text += "; lower is better"
-    note = "" if table.has_paper else soft("The paper's figures for this table: not at hand.")
-    return join(grid(f"{text}.", header, rows), note)
+    notes = [soft(note)] if (note := _spread_over_subjects(table, given)) else []
+    if not table.has_paper:
+        notes.append(soft("The paper's figures for this table: not at hand."))
+    return join(grid(f"{text}.", header, rows), *notes)
+
+
+def _spread_over_subjects(table: ScoreTable, given: Given) -> str:
+    """How wide the bootstrap intervals of single trials are; nothing where there are none."""
+    trials = given.results.of(table.task, table.model)
+    scores = [t.scores.get(table.split, {}).get(table.score) for t in trials]
+    widths = [s.high - s.low for s in scores if s and s.low is not None and s.high is not None]
+    if not widths:
+        return ""
+    width = tb.format_score(median(widths), table.score)
+    return (
+        f"With other test subjects: the 95 % bootstrap interval of one trial is {width} wide "
+        f"(median of {count(len(widths), 'trial')})."
+    )
 
 
 def _common_n(table: ScoreTable) -> int | None:
@@ -94,7 +146,8 @@ def _score_cell(table: ScoreTable, method: str, verdict: tb.Verdict, common: int
         of = "" if not cell.scores else f"{len(cell.undefined)} of {_total(cell)} "
         lines.append(tag("small", f"{of}undefined: {reasons}", class_="long"))
     if table.has_paper:
-        lines.append(tag("small", f"paper: {tb.format_paper(cell, table.score)}"))
+        on = f" ({cell.paper.data})" if cell.paper else ""
+        lines.append(tag("small", f"paper{on}: {tb.format_paper(cell, table.score)}"))
     return tag("td", *lines)
 
 

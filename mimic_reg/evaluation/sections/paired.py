@@ -1,5 +1,6 @@
 """Paired tests: the methods in focus against every baseline, level by level."""
 
+import math
 from collections.abc import Sequence
 
 from mimic_reg.evaluation import tables as tb
@@ -12,19 +13,44 @@ def paired_section(tables: Sequence[ScoreTable]) -> Html:
     """A grid of tests for every method in focus, and how to read it."""
     parts: list[str] = [
         soft(
-            "Difference: method minus baseline, paired by seed (equal initial weights, batches and "
-            "training samples), with its 95 % interval. d: Cohen's effect size of the differences. "
-            "p: two-sided paired t-test, Holm-corrected over the baselines of one method at one "
-            "level; nothing is corrected across levels or tables."
+            "Difference: method minus baseline, paired by seed, with its 95 % interval. The "
+            "interval is not corrected: it may leave out 0 where the corrected test tells nothing. "
+            "A pair has the same training samples, initial weights and batches; a trunk trained "
+            "before or with other tasks has other weights. d: mean of the differences in units of "
+            "their standard deviation (Cohen), rough where pairs are few. p: two-sided paired "
+            "t-test, Holm-corrected over the baselines of one method at one level; nothing is "
+            "corrected across methods, levels or tables."
         )
     ]
+    if families := _num_families(tables):
+        parts.append(soft(_by_chance(families)))
     for table in tables:
         found = tb.comparisons(table)
         if found:
             parts += [tag("h3", tb.title(table)), *_test_grids(table, found)]
-    if len(parts) == 1:
+    if not any(tb.comparisons(table) for table in tables):
         parts = [tag("p", "No table has two methods: there is nothing to compare.")]
     return section("tests", "Paired tests", *parts)
+
+
+def _num_families(tables: Sequence[ScoreTable]) -> int:
+    """Methods, at a level of a table, that are tested against anything."""
+    return sum(
+        len({(c.method, c.supervision) for c in tb.comparisons(table) if c.result.p is not None})
+        for table in tables
+    )
+
+
+def _by_chance(families: int) -> str:
+    if families == 1:
+        return (
+            "There is one family of tests: by chance it holds a difference in 5 % of cases at most."
+        )
+    return (
+        f"There are {families:,} families of tests, one for each method and level of a table. Were "
+        f"all methods equal, chance would put a “better” or “worse” into up to 5 % of them: about "
+        f"{math.ceil(families / 20)} of these."
+    )
 
 
 def _test_grids(table: ScoreTable, found: Sequence[tb.Compared]) -> list[Html]:
