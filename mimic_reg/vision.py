@@ -28,7 +28,7 @@ def torchvision() -> ModuleType:
         return _import()
     except ModuleNotFoundError as error:
         raise InputError(
-            "Networks for images need torchvision, which is not installed: "
+            "Images need torchvision, which is not installed: "
             "pip install -c constraints.txt -e '.[images]'"
         ) from error
     except RuntimeError:  # "operator torchvision::nms does not exist"

@@ -50,7 +50,7 @@ from mimic_reg.schema import (
     variables,
 )
 from mimic_reg.storage import Store, disk_errors, make_folder, read_json
-from mimic_reg.strategies.single import TRIAL, default_device
+from mimic_reg.strategies.single import TRIAL, find_device
 from mimic_reg.tasks.base import Target, Task
 from pipelines import serving_images
 from pipelines.restore import restore
@@ -402,7 +402,7 @@ def predict(
     """
     progress = progress or Silent()
     opened = Store.open(store)
-    device = device or default_device()
+    device = str(find_device(device))
     with _located(model, store, uri) as folder:
         if load_yaml(folder / SETTINGS)["task"] == IMAGE_TASK:
             of_images = ImagePredictor.load(folder / SETTINGS, folder / WEIGHTS, device)

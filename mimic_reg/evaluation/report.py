@@ -25,7 +25,7 @@ from mimic_reg.evaluation.sections.missing import missing_section
 from mimic_reg.evaluation.sections.paired import paired_section
 from mimic_reg.evaluation.sections.together import HEADING, together_section
 from mimic_reg.evaluation.sections.together import NAME as TOGETHER
-from mimic_reg.storage import Store
+from mimic_reg.storage import Store, make_folder
 
 REPORT = "report.html"
 
@@ -54,7 +54,7 @@ def write_report(
     analyses:  what else was looked into; their figures replace others of the same name
 
     Raises:
-        InputError: `out` is another kind of file.
+        InputError: `out` is another kind of file, or lies beneath one.
     """
     path = out if out.suffix == ".html" else out / REPORT
     if path.is_dir() or (not out.is_dir() and out.is_file() and out.suffix != ".html"):
@@ -68,7 +68,7 @@ def write_report(
     body = join(_header(given, title), _main(given, figures), _footer(given))
     resource = files("mimic_reg.evaluation") / "resources" / REPORT
     page = Template(resource.read_text("utf-8"))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(page.substitute(title=html.escape(title), body=body), "utf-8")
     temporary.replace(path)

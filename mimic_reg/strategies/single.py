@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mimic_reg import __version__, models, regularisers, tasks
 from mimic_reg.config import MultiTrial, Trial, resolve
-from mimic_reg.engine.trainer import BEST, CHECKPOINT, Trainer
+from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY, Trainer
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import Score, score
 from mimic_reg.models.base import Model
@@ -229,10 +229,16 @@ def describe(
     device: torch.device,
     name: str = TRIAL,
 ) -> None:
-    """Write `trial.json`, or check that the one that is there is of the same trial."""
+    """Write `trial.json`, or check that the one that is there is of the same trial.
+
+    Where nothing else is there, that trial was refused before it began, and makes way.
+    """
     path = out / name
     settings = trial.model_dump(mode="json")
-    if path.exists():
+    made = {p.name for p in out.iterdir() if p.name != ".lock" and p.suffix != ".tmp"}
+    if HISTORY in made and not (out / HISTORY).stat().st_size:
+        made.remove(HISTORY)
+    if made > {name}:
         there = read_json(path)
         if there["id"] != trial_id:
             raise InputError(
@@ -240,7 +246,7 @@ def describe(
                 "Choose another --out, or start it with the same settings to go on with it."
             )
         return
-    if any(p.name != ".lock" and p.suffix != ".tmp" for p in out.iterdir()):
+    if made - {name}:
         raise InputError(f"{out} is not empty and holds no run. Choose another --out.")
     write_json(
         path,

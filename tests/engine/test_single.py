@@ -104,6 +104,13 @@ def test_a_finished_run_does_nothing_again(run, store):
     assert before == {p.name: p.stat().st_mtime_ns for p in run.iterdir() if p.name != ".lock"}
 
 
+def test_a_trial_that_was_refused_makes_way(store, tmp_path):
+    with pytest.raises(InputError, match="cnn"):
+        train(resolve({**SETTINGS, "model": {"cnn": {}}}), store, tmp_path / "run")
+    short = resolve({**SETTINGS, "training": {**SETTINGS["training"], "max_epochs": 1}})
+    assert train(short, store, tmp_path / "run").status == "finished"
+
+
 def test_another_trial_is_refused(run, store, tmp_path):
     with pytest.raises(InputError, match="holds another trial: its seed is 0, not 1"):
         train(resolve({**SETTINGS, "seed": 1}), store, run)

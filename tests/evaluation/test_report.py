@@ -245,6 +245,8 @@ def test_a_report_needs_a_place(tmp_path):
     (tmp_path / "file.txt").write_text("")
     with pytest.raises(InputError, match="neither an HTML file nor a folder"):
         write_report(collect([tmp_path / "runs"]), tmp_path / "file.txt", title="T")
+    with pytest.raises(InputError, match="in, is a file"):
+        write_report(collect([tmp_path / "runs"]), tmp_path / "file.txt" / "r.html", title="T")
 
 
 def test_elements_escape_what_is_not_html():
