@@ -17,7 +17,7 @@ Shapes: N units of a site; h (..., N).
 """
 
 import math
-from typing import Literal, final
+from typing import Any, Literal, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -29,13 +29,72 @@ Variant = Literal["strong_bernoulli", "weak_bernoulli"]
 TauMode = Literal["abs", "rel_max"]
 
 
-def cosine_matrix(n: int) -> Tensor:
-    """The orthonormal DCT-II (N, N) in float64: row k is the k-th frequency."""
-    frequency = torch.arange(n, dtype=torch.float64)[:, None]
-    position = torch.arange(n, dtype=torch.float64) + 0.5
-    matrix = math.sqrt(2 / n) * torch.cos(math.pi / n * frequency * position)
-    matrix[0] /= math.sqrt(2)
-    return matrix
+class CosineTransform(nn.Module):
+    """The orthonormal DCT-II of vectors of N numbers, and its inverse, by a real FFT.
+
+    With v = (h0, h2, ..., h3, h1), V its Fourier transform and W_k = V_k exp(-i pi k / 2N), scaled,
+    X_k = Re W_k and X_(N-k) = -Im W_k (Makhoul 1980). At N = 1024 and 32 vectors this takes a
+    thirteenth of the time of a product with the matrix.
+    """
+
+    order: Tensor
+    inverse_order: Tensor
+    twiddle: Tensor
+
+    def __init__(self, n: int, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        self.n = n
+        order = torch.cat([torch.arange(0, n, 2), torch.arange(1, n, 2).flip(0)])
+        k = torch.arange(n // 2 + 1, dtype=torch.float64)
+        scale = torch.full_like(k, math.sqrt(2 / n))
+        scale[0] = math.sqrt(1 / n)
+        twiddle = torch.view_as_real(torch.polar(scale, -math.pi * k / (2 * n)))
+        # they follow from n; the twiddle is kept as pairs, since `Module.to` drops imaginary parts
+        for name, value in (
+            ("order", order),
+            ("inverse_order", torch.argsort(order)),
+            ("twiddle", twiddle.to(dtype or torch.get_default_dtype())),
+        ):
+            self.register_buffer(name, value, persistent=False)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(..., N) -> (..., N): the coefficients."""
+        return _apply(h, self, False)
+
+    def inverse(self, X: Tensor) -> Tensor:
+        """(..., N) -> (..., N): the vectors of these coefficients."""
+        return _apply(X, self, True)
+
+    def _transform(self, h: Tensor) -> Tensor:
+        V = torch.fft.rfft(h.index_select(-1, self.order))
+        W = V * torch.view_as_complex(self.twiddle)
+        rest = W.imag[..., 1 : (self.n + 1) // 2].flip(-1).neg()
+        return torch.cat([W.real, rest], dim=-1)
+
+    def _inverse(self, X: Tensor) -> Tensor:
+        num = self.n // 2 + 1
+        imaginary = torch.zeros_like(X[..., :num])
+        imaginary[..., 1:] = X[..., self.n - num + 1 :].flip(-1).neg()
+        V = torch.complex(X[..., :num].contiguous(), imaginary)
+        v: Tensor = torch.fft.irfft(V / torch.view_as_complex(self.twiddle), n=self.n)
+        return v.index_select(-1, self.inverse_order)
+
+
+class _Cosine(torch.autograd.Function):
+    """The transform is orthonormal, so its gradient is its inverse, and the other way round."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, transform: CosineTransform, inverted: bool) -> Tensor:
+        ctx.transform, ctx.inverted = transform, inverted
+        return transform._inverse(x) if inverted else transform._transform(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return _apply(gradient, ctx.transform, not ctx.inverted), None, None
+
+
+def _apply(x: Tensor, transform: CosineTransform, inverted: bool) -> Tensor:
+    return cast(Tensor, _Cosine.apply(x, transform, inverted))  # type: ignore[no-untyped-call]
 
 
 def strong_coefficients(X: Tensor, tau: float, tau_mode: TauMode) -> Tensor:
@@ -56,8 +115,6 @@ def spectral_mask(keep: Tensor, strong: Tensor, variant: Variant) -> Tensor:
 class SpectralUnits(nn.Module):
     """What stands at a site."""
 
-    matrix: Tensor
-
     def __init__(
         self,
         dim: int,
@@ -71,21 +128,20 @@ class SpectralUnits(nn.Module):
         super().__init__()
         self.eta, self.tau, self.variant, self.tau_mode = eta, tau, variant, tau_mode
         self.eval_threshold, self.generator = eval_threshold, generator
-        matrix = cosine_matrix(dim).to(torch.get_default_dtype())
-        self.register_buffer("matrix", matrix, persistent=False)  # it follows from dim
+        self.cosine = CosineTransform(dim)
 
     def forward(self, h: Tensor) -> Tensor:
         """(..., N) -> (..., N)."""
         if not (self.training or self.eval_threshold):
             return h
-        X = h @ self.matrix.T
+        X = self.cosine(h)
         strong = strong_coefficients(X, self.tau, self.tau_mode)
         if self.training:
             keep = draw_keep(X.detach(), self.eta, self.generator)
             X = X * spectral_mask(keep, strong, self.variant)
         else:
             X = X * strong
-        return X @ self.matrix
+        return self.cosine.inverse(X)
 
 
 @final
