@@ -44,7 +44,7 @@ from mimic_reg.evaluation.tables import (
     format_score_name,
     format_supervision,
 )
-from mimic_reg.storage import Store
+from mimic_reg.storage import Store, reading
 
 MIN_COUNT = 10  # samples of a class, or in a bin, below which a curve would show patients
 ROC_POINTS = 101
@@ -206,21 +206,36 @@ def read_predictions(trial: TrialResult, store: Store, split: str = "test") -> P
     """A trial's predictions, joined with the labels by row; only label columns are read.
 
     Raises:
-        InputError: the store is not the one the trial was trained on; predictions are missing, or
-            point beyond the sample table.
+        InputError: the store is not the one the trial was trained on; predictions are missing,
+            damaged, or point beyond the sample table.
+    """
+    labels = list(tasks.get(trial.task).labels)
+    table, p = read_joined(trial, store, labels, split)
+    return Predictions(table.to_numpy(), p)
+
+
+def read_joined(
+    trial: TrialResult, store: Store, columns: Sequence[str], split: str = "test"
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """Some columns of the sample table, and a trial's (N, C) predictions for these N rows.
+
+    Raises:
+        InputError: as `read_predictions`.
     """
     if store.manifest["fingerprint"] != trial.fingerprint:
         raise InputError(f"{store.folder} is not the store that {trial.name} was trained on.")
     path = trial.folder / f"predictions_{split}.parquet"
     if not path.is_file():
         raise InputError(f"{trial.name} has no {path.name}. Run `mimic-reg evaluate` on it.")
-    labels = list(tasks.get(trial.task).labels)
-    table = store.scan(f"tasks/{trial.task}.parquet").select(labels).collect()
-    predictions = pl.read_parquet(path)
-    row = predictions["row"].to_numpy()
+    samples = store.path(f"tasks/{trial.task}.parquet")
+    with reading(samples, "a table"):
+        table = pl.read_parquet(samples, columns=list(columns))
+    with reading(path, "predictions"):
+        predictions = pl.read_parquet(path)
+        row = predictions["row"].to_numpy()
     if len(row) and int(row.max()) >= table.height:
         raise InputError(f"{path.name} of {trial.name} is not that of {store.folder}.")
-    return Predictions(table[row].to_numpy(), predictions.drop("row").to_numpy())
+    return table[row], predictions.drop("row").to_numpy()
 
 
 def has_curves(task: str) -> bool:

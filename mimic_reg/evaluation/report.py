@@ -164,7 +164,7 @@ def _main(given: Given, figures: Sequence[Drawn]) -> Html:
         answer_section(given, tables),
         together_section(given.results) or Html(""),
         section("supervision", "Scores by supervision", figure_grid(figures, "supervision")),
-        paired_section(tables),
+        paired_section(given, tables),
         curves_section(given, figures),
         *([analyses_section(given.analyses)] if given.analyses else []),
         cohort_section(given),

@@ -514,15 +514,19 @@ def format_comparison(compared: Compared, score: str) -> list[str]:
     """A comparison as the texts of `COMPARISON_COLUMNS`; "-" where there is no number."""
     result = compared.result
     decimals = _decimals(score)
-    bounds = [f"{bound:+.{decimals}f}" for bound in result.interval or ()]
     return [
         str(result.n),
         f"{result.difference:+.{decimals}f}" if result.n else "-",
-        " to ".join(bounds) or "-",
+        format_interval(result.interval, score) if result.interval else "-",
         f"{result.effect:+.2f}" if result.effect is not None else "-",
         *(_number_of(p) for p in (result.p, result.p_holm)),
         _conclusion(compared),
     ]
+
+
+def format_interval(interval: tuple[float, float], score: str) -> str:
+    """The bounds of a difference, with their signs."""
+    return " to ".join(f"{bound:+.{_decimals(score)}f}" for bound in interval)
 
 
 def _number_of(p: float | None) -> str:

@@ -8,8 +8,10 @@ from mimic_reg.errors import InputError
 from mimic_reg.evaluation.drawn import Analysis, Drawn, draw
 from mimic_reg.evaluation.markup import Html, join, tag
 from mimic_reg.evaluation.report import write_report
+from mimic_reg.evaluation.resampling import resample
 from mimic_reg.evaluation.results import collect
 from mimic_reg.evaluation.scores import Score
+from mimic_reg.evaluation.tables import main_tables
 from mimic_reg.storage import Store, file_hash, read_json, write_json
 from tests.evaluation.runs import settings, write_run, write_sweep
 from tests.stores import write_store
@@ -157,6 +159,33 @@ def test_what_the_tests_do_not_say_is_said(page):
     assert "about 1 of these" in text
     assert "AUROC: area under the ROC curve" in text
     assert "AUPRC" not in text  # no trial has it
+    assert "holds for other patients of the same kind, they do not tell" in text
+
+
+def test_differences_have_an_interval_over_subjects(page, runs, store):
+    text = checked(page)
+    assert "Over subjects: 1,000 draws of 60 test subjects." in text
+    assert "Two intervals: over seeds" in text
+    assert page.count("interval over subjects</th>") == 1
+    results = collect([runs])
+    (table,) = main_tables(results)
+    found = resample(table, results.trials, [store]).interval("itps", "none", 0.25, range(3))
+    low_high = " to ".join(f"{bound:+.4f}" for bound in found)
+    assert f"<small>subjects: {low_high}</small>" in page
+    assert f"<td>{low_high}</td>" in page
+
+
+def test_without_predictions_the_interval_over_subjects_says_so(tmp_path, store):
+    methods = ("none", "itps", "dropout")
+    root = tmp_path / "runs"
+    write_sweep(root, store=store, methods=methods, levels=(1.0,), predictions=True)
+    (root / "in_hospital_mortality-none-100-3" / "predictions_test.parquet").unlink()
+    path = write_report(collect([root]), tmp_path, title="T")
+    page = path.read_text("utf-8")
+    text = checked(page)
+    assert "60 test subjects; the predictions of 1 trial are not at hand." in text
+    assert page.count("<td>no predictions</td>") == 3  # against "none", and "none" itself
+    assert page.count("<small>subjects: no predictions</small>") == 1
 
 
 def test_cohort_versions_and_fingerprint_are_there(page, store):
@@ -196,6 +225,8 @@ def test_a_report_without_stores_says_what_it_lacks(runs, tmp_path):
     text = checked(path.read_text("utf-8"))
     assert "the store with the labels is not at hand" in text
     assert "its cohort flow is not shown" in text
+    assert "No intervals over subjects: the store with the labels and subjects, or the" in text
+    assert "subjects: +" not in text
     assert "origin not recorded" in text
 
 

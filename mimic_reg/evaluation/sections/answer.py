@@ -49,10 +49,11 @@ def _how_to_read(tables: Sequence[ScoreTable]) -> str:
 
 def _what_it_says() -> str:
     return (
-        "All seeds are tested on the same patients. The ± and the tests over seeds tell whether a "
-        "difference comes again when training is repeated; whether it holds for other patients, "
-        "they do not tell. How much a score depends on who is in the test set stands below each "
-        "table, and for every trial under “What this rests on”."
+        "All seeds are tested on the same patients. The ± and the tests over seeds, which decide "
+        "who wins, tell whether a difference comes again when training is repeated; whether it "
+        "holds for other patients of the same kind, they do not tell: for that, see the intervals "
+        "over subjects under “Paired tests”. How much a score depends on who is in the test set "
+        "stands below each table, and for every trial under “What this rests on”."
     )
 
 

@@ -1,33 +1,52 @@
-"""Paired tests: the methods in focus against every baseline, level by level."""
+"""Paired tests: the methods in focus against every baseline, level by level.
+
+Tests are over seeds; beside them stand intervals over test subjects (`resampling`).
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mimic_reg.evaluation import tables as tb
 from mimic_reg.evaluation.markup import Html, details, grid, section, soft, tag
-from mimic_reg.evaluation.sections.given import count
+from mimic_reg.evaluation.resampling import MOST_REPLICATES, Resampled, resample
+from mimic_reg.evaluation.sections.given import Given, count
 from mimic_reg.evaluation.tables import ScoreTable
 
+# a comparison → its interval over subjects, or why there is none
+_OverSubjects = Callable[[tb.Compared], str]
 
-def paired_section(tables: Sequence[ScoreTable]) -> Html:
+
+def paired_section(given: Given, tables: Sequence[ScoreTable]) -> Html:
     """A grid of tests for every method in focus, and how to read it."""
     parts: list[str] = [
         soft(
-            "Difference: method minus baseline, paired by seed, with its 95 % interval. The "
-            "interval is not corrected: it may leave out 0 where the corrected test tells nothing. "
-            "A pair has the same training samples, initial weights and batches; a trunk trained "
-            "before or with other tasks has other weights. d: mean of the differences in units of "
-            "their standard deviation (Cohen), rough where pairs are few. p: two-sided paired "
-            "t-test, Holm-corrected over the baselines of one method at one level; nothing is "
-            "corrected across methods, levels or tables."
-        )
+            "Difference: method minus baseline, paired by seed, with its 95 % interval over seeds. "
+            "The interval is not corrected: it may leave out 0 where the corrected test tells "
+            "nothing. A pair has the same training samples, initial weights and batches; a trunk "
+            "trained before or with other tasks has other weights. d: mean of the differences in "
+            "units of their standard deviation (Cohen), rough where pairs are few. p: two-sided "
+            "paired t-test, Holm-corrected over the baselines of one method at one level; nothing "
+            "is corrected across methods, levels or tables."
+        ),
+        soft(
+            "Two intervals: over seeds, what repeating the training leaves open about the mean "
+            "difference, on these test subjects; over subjects (or images), what others of the "
+            "same kind leave open, with these trained models (paired bootstrap: test subjects "
+            "drawn with replacement, the same for both methods and all their seeds; 95 % "
+            "percentiles, not corrected either). Neither holds the spread of the other, nor that "
+            "of other training data."
+        ),
     ]
     if families := _num_families(tables):
         parts.append(soft(_by_chance(families)))
     for table in tables:
         found = tb.comparisons(table)
         if found:
-            parts += [tag("h3", tb.title(table)), *_test_grids(table, found)]
+            trials = given.results.of(table.task, table.model)
+            resampled = resample(table, trials, given.stores)
+            over_subjects = _over_subjects(table, resampled)
+            parts += [tag("h3", tb.title(table)), soft(_drawn(resampled))]
+            parts += _test_grids(table, found, over_subjects)
     if not any(tb.comparisons(table) for table in tables):
         parts = [tag("p", "No table has two methods: there is nothing to compare.")]
     return section("tests", "Paired tests", *parts)
@@ -53,31 +72,63 @@ def _by_chance(families: int) -> str:
     )
 
 
-def _test_grids(table: ScoreTable, found: Sequence[tb.Compared]) -> list[Html]:
+def _over_subjects(table: ScoreTable, resampled: Resampled) -> _OverSubjects:
+    def text(compared: tb.Compared) -> str:
+        scores = table.by_seed(compared.supervision)
+        a, b = compared.method, compared.baseline
+        seeds = sorted(scores[a].keys() & scores[b].keys())
+        found = resampled.interval(a, b, compared.supervision, seeds)
+        return found if isinstance(found, str) else tb.format_interval(found, table.score)
+
+    return text
+
+
+def _drawn(resampled: Resampled) -> str:
+    """What the intervals over subjects were made from, or why there are none."""
+    if resampled.reason:
+        return f"No intervals over subjects: {resampled.reason}."
+    draws = count(resampled.num_replicates, "draw")
+    text = f"Over subjects: {draws} of {count(resampled.num_units, f'test {resampled.unit}')}"
+    if resampled.num_replicates < MOST_REPLICATES:
+        text += f", not {MOST_REPLICATES:,}, as there are many samples and trials"
+    if resampled.num_missing:
+        text += f"; the predictions of {count(resampled.num_missing, 'trial')} are not at hand"
+    return f"{text}."
+
+
+def _test_grids(
+    table: ScoreTable, found: Sequence[tb.Compared], over_subjects: _OverSubjects
+) -> list[Html]:
     """A grid for each method in focus, then all comparisons in full; the latter alone otherwise."""
     if not table.focus:
-        return [_full_grid(table, found)]
-    grids = [_focus_grid(table, method, found) for method in table.focus]
-    return [*grids, details("All comparisons in full", _full_grid(table, found))]
+        return [_full_grid(table, found, over_subjects)]
+    grids = [_focus_grid(table, method, found, over_subjects) for method in table.focus]
+    full = _full_grid(table, found, over_subjects)
+    return [*grids, details("All comparisons in full", full)]
 
 
-def _focus_grid(table: ScoreTable, method: str, found: Sequence[tb.Compared]) -> Html:
+def _focus_grid(
+    table: ScoreTable, method: str, found: Sequence[tb.Compared], over_subjects: _OverSubjects
+) -> Html:
     cells = {(c.baseline, c.supervision): c for c in found if c.method == method}
     baselines = [m for m in table.methods if any(name == m for name, _ in cells)]
     sizes = {c.result.n for c in cells.values()}
     rows = []
     for baseline in baselines:
         compared = [cells.get((baseline, level)) for level in table.levels]
-        cells_of_row = [_test_cell(c, table.score, show_n=len(sizes) > 1) for c in compared]
+        cells_of_row = [
+            _test_cell(c, table.score, over_subjects(c), show_n=len(sizes) > 1)
+            if c
+            else tag("td", "-")
+            for c in compared
+        ]
         rows.append(tag("tr", tag("th", baseline, scope="row"), *cells_of_row))
     header = ["against", *map(tb.format_level, table.levels)]
     n = f"; n = {count(sizes.pop(), 'pair')} a cell" if len(sizes) == 1 else ""
     return grid(f"{method} against each baseline, by supervision level{n}.", header, rows)
 
 
-def _test_cell(compared: tb.Compared | None, score: str, *, show_n: bool) -> Html:
-    if compared is None:
-        return tag("td", "-")
+def _test_cell(compared: tb.Compared, score: str, over_subjects: str, *, show_n: bool) -> Html:
     n, difference, interval, effect, _, _, conclusion = tb.format_comparison(compared, score)
     result = compared.result
     notes = [f"n = {n}"] if show_n else []
@@ -88,20 +139,31 @@ def _test_cell(compared: tb.Compared | None, score: str, *, show_n: bool) -> Htm
     kind = conclusion if conclusion in ("better", "worse") else ""
     first = tag("span", f"{kind} {difference}".strip(), class_=kind)
     between = "" if interval == "-" else tag("small", interval)
-    return tag("td", first, between, tag("small", ", ".join(notes)))
+    other = "" if over_subjects == "-" else tag("small", f"subjects: {over_subjects}")
+    return tag("td", first, between, other, tag("small", ", ".join(notes)))
 
 
-def _full_grid(table: ScoreTable, found: Sequence[tb.Compared]) -> Html:
+def _full_grid(
+    table: ScoreTable, found: Sequence[tb.Compared], over_subjects: _OverSubjects
+) -> Html:
     rows = [
-        [c.method, c.baseline, tb.format_level(c.supervision), *_full_row(c, table.score)]
+        [
+            *(c.method, c.baseline, tb.format_level(c.supervision)),
+            *_full_row(c, table.score, over_subjects(c)),
+        ]
         for c in found
     ]
     header = ["method", "against", "level", *tb.COMPARISON_COLUMNS]
+    header.insert(_AFTER_INTERVAL + 3, "interval over subjects")
     caption = "Every method against every baseline."
     return grid(caption, header, rows, left=(1,), wrap=(len(header) - 1,))
 
 
-def _full_row(compared: tb.Compared, score: str) -> list[str]:
+_AFTER_INTERVAL = tb.COMPARISON_COLUMNS.index("95 % interval") + 1
+
+
+def _full_row(compared: tb.Compared, score: str, over_subjects: str) -> list[str]:
     *numbers, conclusion = tb.format_comparison(compared, score)
+    numbers.insert(_AFTER_INTERVAL, over_subjects)
     kind = conclusion if conclusion in ("better", "worse") else ""
     return [*numbers, tag("span", conclusion, class_=kind)]
