@@ -24,8 +24,9 @@ Rulings:
   a parameter is selected, so the first step is an ordinary one.
 
 The defaults are the text's reading. On a quarter of Fashion-MNIST it stays 1.3 points below no
-method (benchmarks/results/itps_readings.md), and masked updates with latched selection do better;
-but no reading reaches the paper's accuracy there, and the number selected fits this one only.
+method, on all of it 1.9 (benchmarks/results/fashion_mnist.md). At a quarter, masked updates with
+latched selection do better (itps_readings.md there); but no reading reaches the paper's accuracy,
+and the number selected fits this one only.
 
 Pitfall: at first nothing moves. Patience counts only once something did (`Fit.started`), and with
 fewer samples, hence fewer steps an epoch, selection starts at a later epoch.
