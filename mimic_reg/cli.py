@@ -600,7 +600,9 @@ def finetune(
     Started again it goes on where it was. Ends with a table and DIR/report.html.
     """
     from mimic_reg.evaluation import report as reporting
-    from mimic_reg.evaluation import results, tables
+    from mimic_reg.evaluation import results
+    from mimic_reg.evaluation.formats import format_task
+    from mimic_reg.evaluation.markdown import to_markdown
     from mimic_reg.strategies import finetune as transfer
 
     plan = transfer.Plan(
@@ -617,10 +619,10 @@ def finetune(
     written = reporting.write_report(
         found,
         folder,
-        title=f"Fine-tuning on few samples: {tables.format_task(found.trials[0].task)}",
+        title=f"Fine-tuning on few samples: {format_task(found.trials[0].task)}",
         commands=[shlex.join(["mimic-reg", *sys.argv[1:]])],
     )
-    out.print(escape(tables.to_markdown(found)), soft_wrap=True)
+    out.print(escape(to_markdown(found)), soft_wrap=True)
     out.print(f"Report: [bold]{escape(str(written))}[/]", soft_wrap=True)
 
 
@@ -669,14 +671,15 @@ def report(
     """
     from mimic_reg import analyses
     from mimic_reg.evaluation import report as reporting
-    from mimic_reg.evaluation import results, tables
+    from mimic_reg.evaluation import results
+    from mimic_reg.evaluation.markdown import to_markdown
     from mimic_reg.storage import disk_errors
 
     found = results.collect(runs)
     added = analyses.analyse_all([n for part in analyse or [] for n in part.split(",")], found)
     with disk_errors(page.parent):
         written = reporting.write_report(found, page, title=title, analyses=added)
-    out.print(escape(tables.to_markdown(found)), soft_wrap=True)
+    out.print(escape(to_markdown(found)), soft_wrap=True)
     out.print(f"Wrote {escape(str(written))}.")
 
 

@@ -12,10 +12,12 @@ from prefect.cache_policies import NO_CACHE
 
 from mimic_reg.analyses import analyse_all, save
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation import tables as tb
 from mimic_reg.evaluation.drawn import draw
+from mimic_reg.evaluation.frames import comparisons_frame, scores_frame
+from mimic_reg.evaluation.markdown import to_markdown
 from mimic_reg.evaluation.report import REPORT, write_report
 from mimic_reg.evaluation.results import Results, collect
+from mimic_reg.evaluation.tables import main_tables, score_tables
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.storage import Store, disk_errors
 from pipelines import register, tracking
@@ -87,7 +89,7 @@ def _conclude(
         alias = "champion" if model.champion else "not champion"
         progress.note(f"Registered {model.name}, version {model.version} ({alias}). {model.why}")
     report, results, tables, figures = write(result, commands=commands)
-    markdown = tb.to_markdown(results)
+    markdown = to_markdown(results)
     summary = tracking.log_sweep_summary(
         result.name,
         uri=uri,
@@ -98,7 +100,7 @@ def _conclude(
         metrics=_metrics(result, results),
         tags={"data_fingerprint": result.data, "code_fingerprint": result.code},
     )
-    scores = tb.scores_frame(tb.main_tables(results)).to_dicts()
+    scores = scores_frame(main_tables(results)).to_dicts()
     return Concluded(
         report, markdown, scores, tuple(registered), summary, tuple(tables), tuple(figures)
     )
@@ -143,16 +145,16 @@ def _write_tables(results: Results, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     scores, tests = folder / "scores.csv", folder / "paired_tests.csv"
     text = folder / "tables.md"
-    tb.scores_frame(tb.score_tables(results)).write_csv(scores)
-    tb.comparisons_frame(tb.main_tables(results)).write_csv(tests)
-    text.write_text(tb.to_markdown(results), "utf-8")
+    scores_frame(score_tables(results)).write_csv(scores)
+    comparisons_frame(main_tables(results)).write_csv(tests)
+    text.write_text(to_markdown(results), "utf-8")
     return [scores, tests, text]
 
 
 def _metrics(result: SweepResult, results: Results) -> dict[str, float]:
     """Numbers to compare sweeps by: how many trials, and the best mean of each table."""
     found = {"trials": float(len(result.trials)), "failed": float(len(result.failed))}
-    for table in tb.main_tables(results):
+    for table in main_tables(results):
         means = [cell.summary.mean for cell in table.cells.values() if cell.scores]
         if means:
             best = min(means) if table.lower_is_better else max(means)

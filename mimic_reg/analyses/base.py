@@ -10,9 +10,9 @@ from mimic_reg.config import Trial, resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import BEST
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation import tables as tb
 from mimic_reg.evaluation.drawing import Style, styles
 from mimic_reg.evaluation.drawn import file_name, outer
+from mimic_reg.evaluation.formats import format_level, format_supervision, format_task
 from mimic_reg.evaluation.results import Results, TrialResult, method_order
 from mimic_reg.strategies.single import initial_parameters
 
@@ -40,7 +40,7 @@ class Group:
     @property
     def at(self) -> str:
         """Where, and at which level; of a group of one level."""
-        return f"{self.where} at {tb.format_supervision(min(t.supervision for t in self.trials))}"
+        return f"{self.where} at {format_supervision(min(t.supervision for t in self.trials))}"
 
 
 def groups(results: Results, trials: Sequence[TrialResult] | None = None) -> Iterator[Group]:
@@ -53,7 +53,7 @@ def groups(results: Results, trials: Sequence[TrialResult] | None = None) -> Ite
     for task, model in results.settings():
         found = tuple(t for t in chosen if (t.task, t.model) == (task, model))
         if found:
-            where = f"{tb.format_task(task)}, {model}"
+            where = f"{format_task(task)}, {model}"
             yield Group(found, where, f"{task}_{file_name(model)}", look)
 
 
@@ -63,7 +63,7 @@ def level_groups(results: Results, trials: Sequence[TrialResult]) -> Iterator[Gr
         for level in outer(sorted({t.supervision for t in group.trials})):
             found = tuple(t for t in group.trials if t.supervision == level)
             name = f"{group.name}_{100 * level:g}"
-            yield Group(found, group.where, name, group.look, tb.format_level(level))
+            yield Group(found, group.where, name, group.look, format_level(level))
 
 
 def start_and_best(trial: TrialResult) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from mimic_reg.analyses.base import Group, groups, mean_sd, sizes
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation import tables as tb
 from mimic_reg.evaluation.drawn import Analysis, Drawn
+from mimic_reg.evaluation.formats import format_level, format_supervision
 from mimic_reg.evaluation.results import Results, TrialResult
 from mimic_reg.evaluation.selection_figures import (
     EVER,
@@ -81,7 +81,7 @@ def _draw(group: Group, of_tensors: Mapping[str, int]) -> list[Drawn]:
         )
     shares = {m: _shares(levels[max(levels)], of_tensors) for m, levels in by_method.items()}
     if any(shares.values()):
-        top = tb.format_supervision(max(t.supervision for t in group.trials))
+        top = format_supervision(max(t.supervision for t in group.trials))
         drawn.append(
             Drawn(
                 f"{group.name}_selected_by_tensor",
@@ -120,7 +120,7 @@ def _rows(group: Group, total: int) -> list[tuple[str, ...]]:
             rows.append(
                 (
                     method,
-                    tb.format_level(level),
+                    format_level(level),
                     str(len(found)),
                     " to ".join(map(str, dict.fromkeys([epochs[0], epochs[-1]]))),
                     mean_sd(selection.now, ",.0f"),

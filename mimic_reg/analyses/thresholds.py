@@ -8,8 +8,8 @@ from typing import Any
 from mimic_reg.analyses.base import Group, groups, mean_sd
 from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation import tables as tb
 from mimic_reg.evaluation.drawn import Analysis, Drawn, file_name
+from mimic_reg.evaluation.formats import format_level, format_score_name
 from mimic_reg.evaluation.results import FOCUS, Results, TrialResult, format_option
 from mimic_reg.evaluation.selection_figures import (
     EVER,
@@ -105,7 +105,7 @@ def _draw(group: Group, method: str, trials: Sequence[TrialResult]) -> Drawn:
         ]
         for level in levels
     }
-    score = f"{_SPLIT} {tb.format_score_name(trials[0].selected_by)}"
+    score = f"{_SPLIT} {format_score_name(trials[0].selected_by)}"
     caption = (
         f"{group.where}, {method}: (a) {score} and (b) selected parameters, ever (solid) and at "
         "the end of the epoch (dashed), against the threshold."
@@ -146,7 +146,7 @@ def _rows(method: str, trials: Sequence[TrialResult]) -> list[tuple[str, ...]]:
         rows.append(
             (
                 method,
-                tb.format_level(level),
+                format_level(level),
                 tau,
                 str(len(found)),
                 mean_sd(scores, ".4f") if scores else "undefined",

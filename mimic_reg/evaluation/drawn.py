@@ -7,11 +7,11 @@ from matplotlib.figure import Figure
 
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation import figures as fg
-from mimic_reg.evaluation import tables as tb
 from mimic_reg.evaluation.drawing import Look, styles
+from mimic_reg.evaluation.formats import format_score_name, format_supervision, format_task
 from mimic_reg.evaluation.results import Results, TrialResult, method_order
 from mimic_reg.evaluation.selection_figures import selection_figure
-from mimic_reg.evaluation.tables import ScoreTable
+from mimic_reg.evaluation.tables import ScoreTable, score_table
 from mimic_reg.storage import Store
 
 
@@ -54,8 +54,8 @@ def draw(results: Results, stores: Sequence[Store] = ()) -> list[Drawn]:
     look = styles(method_order(results.trials))
     for task, model in results.settings():
         trials = results.of(task, model)
-        table = tb.score_table(results, task, model, trials[0].selected_by)
-        where = f"{tb.format_task(task)}, {model}"
+        table = score_table(results, task, model, trials[0].selected_by)
+        where = f"{format_task(task)}, {model}"
         name = f"{task}_{file_name(model)}"
         if any(table.by_seed(level) for level in table.levels):
             caption = f"{where}: {_supervision_caption(table)}"
@@ -74,7 +74,7 @@ def draw(results: Results, stores: Sequence[Store] = ()) -> list[Drawn]:
 
 
 def _supervision_caption(table: ScoreTable) -> str:
-    score = f"{table.split} {tb.format_score_name(table.score)}"
+    score = f"{table.split} {format_score_name(table.score)}"
     if len(table.levels) == 1:
         return f"{score} of every seed (faint), mean and standard deviation."
     text = f"mean {score} over seeds; bands: ± 1 standard deviation."
@@ -92,7 +92,7 @@ def _draw_level(
     look: Look,
 ) -> list[Drawn]:
     """Training curves of a level, and the curves of its predictions."""
-    at = f"{where} at {tb.format_supervision(level)}"
+    at = f"{where} at {format_supervision(level)}"
     caption = f"{at}: means over seeds, up to the epoch that every seed reached."
     drawn = [
         Drawn(f"{name}_training", "training", caption, fg.training_figure(trials, level, look)),

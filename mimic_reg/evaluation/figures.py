@@ -38,12 +38,9 @@ from mimic_reg.evaluation.drawing import (
     unit_square,
     wrap,
 )
+from mimic_reg.evaluation.formats import format_score_name, format_supervision
 from mimic_reg.evaluation.results import TrialResult, method_order
-from mimic_reg.evaluation.tables import (
-    ScoreTable,
-    format_score_name,
-    format_supervision,
-)
+from mimic_reg.evaluation.tables import ScoreTable
 from mimic_reg.storage import Store, reading
 
 MIN_COUNT = 10  # samples of a class, or in a bin, below which a curve would show patients

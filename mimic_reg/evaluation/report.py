@@ -12,8 +12,8 @@ from string import Template
 from typing import Any
 
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation import tables as tb
 from mimic_reg.evaluation.drawn import Analysis, Drawn, draw
+from mimic_reg.evaluation.formats import format_level, format_task
 from mimic_reg.evaluation.markup import Html, join, section, tag
 from mimic_reg.evaluation.results import Results, find_stores
 from mimic_reg.evaluation.sections.answer import answer_section
@@ -25,6 +25,7 @@ from mimic_reg.evaluation.sections.missing import missing_section
 from mimic_reg.evaluation.sections.paired import paired_section
 from mimic_reg.evaluation.sections.together import HEADING, together_section
 from mimic_reg.evaluation.sections.together import NAME as TOGETHER
+from mimic_reg.evaluation.tables import main_tables
 from mimic_reg.storage import Store, make_folder
 
 REPORT = "report.html"
@@ -133,9 +134,9 @@ def _lead(given: Given) -> str:
         seeds[t.task, t.model, t.method, t.supervision] += 1
     fewest, most = min(seeds.values()), max(seeds.values())
     each = str(most) if fewest == most else f"{fewest} to {most}"
-    settings = "; ".join(f"{tb.format_task(t)} with {m}" for t, m in given.results.settings())
+    settings = "; ".join(f"{format_task(t)} with {m}" for t, m in given.results.settings())
     found = sorted({t.supervision for t in trials})
-    levels = ", ".join(map(tb.format_level, found)) + " supervision" * (found[-1] <= 1)
+    levels = ", ".join(map(format_level, found)) + " supervision" * (found[-1] <= 1)
     num_methods = len({t.method for t in trials})
     prints = ", ".join(f[:12] for f in given.results.fingerprints())
     return (
@@ -159,7 +160,7 @@ def _source(given: Given) -> str:
 
 
 def _main(given: Given, figures: Sequence[Drawn]) -> Html:
-    tables = tb.main_tables(given.results)
+    tables = main_tables(given.results)
     parts = [
         answer_section(given, tables),
         together_section(given.results) or Html(""),

@@ -31,8 +31,8 @@ from mimic_reg.evaluation.drawing import (
     thousands,
     wrap,
 )
+from mimic_reg.evaluation.formats import format_level
 from mimic_reg.evaluation.results import TrialResult, method_order
-from mimic_reg.evaluation.tables import format_level
 
 # --- selection ------------------------------------------------------------------------------------
 

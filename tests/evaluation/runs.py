@@ -7,12 +7,16 @@ from dataclasses import asdict
 import numpy as np
 import polars as pl
 
+from mimic_reg.evaluation.results import collect
 from mimic_reg.evaluation.scores import Score
+from mimic_reg.evaluation.tables import ScoreTable, main_tables
 from mimic_reg.storage import Store, write_json
 from mimic_reg.tasks import get
 
 SPLITS = {"val": "validation", "test": "test"}
 TRAINING = {"optimizer": "adam", "learning_rate": 0.001, "batch_size": 32, "max_epochs": 60}
+ITPS = ({"itps": {"tau": 0.15, "beta": 0.1}},)
+DROPOUT = ({"dropout": {"rate": 0.5}},)
 STOPPING = {"early_stopping": {"patience": 10, "min_delta": 0.0}}
 
 
@@ -186,3 +190,18 @@ def write_sweep(
                     if predictions:
                         write_predictions(folder, store, task_name, rng, 1.2 + 20 * gain)
     return root
+
+
+def write_seeds(root, method, values, score="auroc", **changed):
+    """A run a seed, with these scores; a text is the reason of an undefined one."""
+    for seed, value in enumerate(values):
+        given = Score(None, value) if isinstance(value, str) else value
+        scores = {"validation": {score: 0.5}, "test": {score: given}}
+        trial = settings(method, seed=seed, **changed)
+        number = len(list(root.iterdir())) if root.exists() else 0
+        write_run(root / f"{number:03}", trial, scores, selected_by=score)
+
+
+def only_table(root) -> ScoreTable:
+    (table,) = main_tables(collect([root]))
+    return table

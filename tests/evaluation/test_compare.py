@@ -6,14 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mimic_reg.evaluation.compare import (
-    compare,
-    compare_best,
-    holm,
-    paired,
-    summarise,
-    winner,
-)
+from mimic_reg.evaluation.compare import compare, compare_best, holm, paired, summarise, winner
 
 ZEROS = dict.fromkeys(range(5), 0.0)
 

@@ -6,12 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mimic_reg.evaluation.probes import (
-    DEVIATION_EDGES,
-    deviations,
-    estimate,
-    hessian_trace_samples,
-)
+from mimic_reg.evaluation.probes import DEVIATION_EDGES, deviations, estimate, hessian_trace_samples
 
 
 def stream(seed=0):

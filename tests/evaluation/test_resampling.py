@@ -6,12 +6,7 @@ import pytest
 from sklearn.metrics import accuracy_score, mean_absolute_error, roc_auc_score
 
 from mimic_reg.evaluation.bootstrap import draw_counts, mean_statistic, replicate
-from mimic_reg.evaluation.resampling import (
-    NO_PREDICTIONS,
-    UNDEFINED,
-    Resampled,
-    resample,
-)
+from mimic_reg.evaluation.resampling import NO_PREDICTIONS, UNDEFINED, Resampled, resample
 from mimic_reg.evaluation.results import collect
 from mimic_reg.evaluation.tables import main_tables
 from mimic_reg.storage import Store

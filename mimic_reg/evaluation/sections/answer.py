@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from statistics import median
 
-from mimic_reg.evaluation import tables as tb
+from mimic_reg.evaluation.formats import format_level, format_score
 from mimic_reg.evaluation.markup import Html, details, grid, join, section, soft, tag
+from mimic_reg.evaluation.paper import paper
 from mimic_reg.evaluation.scores import NUM_BINS
 from mimic_reg.evaluation.sections.given import Given, count
-from mimic_reg.evaluation.tables import ScoreTable
+from mimic_reg.evaluation.tables import Cell, ScoreTable, format_paper, format_title, score_tables
+from mimic_reg.evaluation.verdicts import Verdict, verdicts
 
 
 def answer_section(given: Given, tables: Sequence[ScoreTable]) -> Html:
@@ -16,20 +18,20 @@ def answer_section(given: Given, tables: Sequence[ScoreTable]) -> Html:
         return section("answer", "Answer", tag("p", "No trial is finished: there is none yet."))
     parts: list[str] = []
     for table in tables:
-        parts.append(tag("h3", tb.title(table)))
+        parts.append(tag("h3", format_title(table)))
         parts.append(_verdicts(table))
         parts.append(_score_grid(table, given))
-    others = [t for t in tb.score_tables(given.results) if t.score not in {m.score for m in tables}]
+    others = [t for t in score_tables(given.results) if t.score not in {m.score for m in tables}]
     definitions = _definitions([*tables, *others])
     parts += [soft(_how_to_read(tables)), soft(_what_it_says()), soft(definitions)]
     if others:
-        grids = [join(tag("h3", tb.title(t)), _score_grid(t, given)) for t in others]
+        grids = [join(tag("h3", format_title(t)), _score_grid(t, given)) for t in others]
         parts.append(details("All other scores", *grids))
     return section("answer", "Answer", *parts)
 
 
 def _verdicts(table: ScoreTable) -> Html:
-    items = [tag("li", v.sentence, class_="wins" * bool(v.winner)) for v in tb.verdicts(table)]
+    items = [tag("li", v.sentence, class_="wins" * bool(v.winner)) for v in verdicts(table)]
     return tag("ul", *items, class_="answers")
 
 
@@ -43,7 +45,7 @@ def _how_to_read(tables: Sequence[ScoreTable]) -> str:
         "no regulariser."
     )
     if any(table.has_paper for table in tables):
-        text += f" Paper: {tb.paper()['paper']}. {tb.paper()['plus_minus']}"
+        text += f" Paper: {paper()['paper']}. {paper()['plus_minus']}"
     return text
 
 
@@ -80,14 +82,14 @@ _DEFINITIONS = {
 
 
 def _score_grid(table: ScoreTable, given: Given) -> Html:
-    verdicts = {v.supervision: v for v in tb.verdicts(table)}
+    by_level = {v.supervision: v for v in verdicts(table)}
     common = _common_n(table)
     rows = []
     for method in table.methods:
-        cells = [_score_cell(table, method, verdicts[lv], common) for lv in table.levels]
+        cells = [_score_cell(table, method, by_level[lv], common) for lv in table.levels]
         heading = tag("th", method, scope="row")
         rows.append(tag("tr", heading, *cells, class_="focus" * (method in table.focus)))
-    header = ["method", *(tb.format_level(level) for level in table.levels)]
+    header = ["method", *(format_level(level) for level in table.levels)]
     what = "supervision level" if table.levels[-1] <= 1 else "training samples"
     text = f"By {what}; {_num_samples(table, given)}"
     if common:
@@ -107,7 +109,7 @@ def _spread_over_subjects(table: ScoreTable, given: Given) -> str:
     widths = [s.high - s.low for s in scores if s and s.low is not None and s.high is not None]
     if not widths:
         return ""
-    width = tb.format_score(median(widths), table.score)
+    width = format_score(median(widths), table.score)
     return (
         f"With other test subjects: the 95 % bootstrap interval of one trial is {width} wide "
         f"(median of {count(len(widths), 'trial')})."
@@ -126,7 +128,7 @@ def _num_samples(table: ScoreTable, given: Given) -> str:
     return " or ".join(count(size, f"{table.split} sample") for size in sizes)
 
 
-def _score_cell(table: ScoreTable, method: str, verdict: tb.Verdict, common: int | None) -> Html:
+def _score_cell(table: ScoreTable, method: str, verdict: Verdict, common: int | None) -> Html:
     """Mean ± sd; n where cells differ in it; what is undefined; the paper's figure."""
     cell = table.cells.get((method, verdict.supervision))
     if cell is None:
@@ -134,8 +136,8 @@ def _score_cell(table: ScoreTable, method: str, verdict: tb.Verdict, common: int
     lines = []
     if cell.scores:
         summary = cell.summary
-        mean = tb.format_score(summary.mean, table.score)
-        sd = "" if summary.sd is None else f" ± {tb.format_score(summary.sd, table.score)}"
+        mean = format_score(summary.mean, table.score)
+        sd = "" if summary.sd is None else f" ± {format_score(summary.sd, table.score)}"
         best, wins = method == verdict.best, method == verdict.winner
         star = tag("span", "★ ", class_="wins-cell", title="wins by the test") if wins else ""
         lines += [star, tag("span", mean, class_="best" * best), sd]
@@ -148,9 +150,9 @@ def _score_cell(table: ScoreTable, method: str, verdict: tb.Verdict, common: int
         lines.append(tag("small", f"{of}undefined: {reasons}", class_="long"))
     if table.has_paper:
         on = f" ({cell.paper.data})" if cell.paper else ""
-        lines.append(tag("small", f"paper{on}: {tb.format_paper(cell, table.score)}"))
+        lines.append(tag("small", f"paper{on}: {format_paper(cell, table.score)}"))
     return tag("td", *lines)
 
 
-def _total(cell: tb.Cell) -> int:
+def _total(cell: Cell) -> int:
     return len(cell.scores) + len(cell.undefined)

@@ -5,12 +5,13 @@ from typing import Any
 
 import yaml
 
-from mimic_reg.evaluation import tables as tb
+from mimic_reg.evaluation.formats import format_level, format_score, format_score_name, format_task
 from mimic_reg.evaluation.markup import Html, details, grid, join, section, tag
+from mimic_reg.evaluation.paper import paper
 from mimic_reg.evaluation.results import TrialResult, format_option
 from mimic_reg.evaluation.scores import Score
 from mimic_reg.evaluation.sections.given import Given
-from mimic_reg.evaluation.tables import ScoreTable
+from mimic_reg.evaluation.tables import ScoreTable, format_title
 
 
 def basis_section(given: Given, tables: Sequence[ScoreTable]) -> Html:
@@ -72,7 +73,7 @@ def _options(trials: Sequence[TrialResult]) -> Html:
             for entry in entries
             for name, given in entry.items()
         ]
-        where = tb.format_task(trial.task), trial.model
+        where = format_task(trial.task), trial.model
         rows.setdefault((trial.method, *where, "; ".join(options)))
     header = ["method", "task", "model", "options"]
     return grid("Methods and their options.", header, list(rows), left=(1, 2), wrap=(3,))
@@ -86,7 +87,7 @@ def _trial_grid(trials: Sequence[TrialResult], table: ScoreTable) -> Html:
     rows = [
         [
             t.method,
-            tb.format_level(t.supervision),
+            format_level(t.supervision),
             str(t.seed),
             str(t.best_epoch),
             *(_score_text(t.scores.get(s, {}).get(table.score), table.score) for s in _SPLITS),
@@ -94,9 +95,9 @@ def _trial_grid(trials: Sequence[TrialResult], table: ScoreTable) -> Html:
         ]
         for t in trials
     ]
-    name = tb.format_score_name(table.score)
+    name = format_score_name(table.score)
     header = ["method", "level", "seed", "best epoch", f"validation {name}", f"test {name}", "run"]
-    caption = f"{tb.title(table)}: every trial, with 95 % bootstrap intervals over subjects."
+    caption = f"{format_title(table)}: every trial, with 95 % bootstrap intervals over subjects."
     return grid(caption, header, rows, left=(6,), wrap=(4, 5))
 
 
@@ -108,10 +109,10 @@ def _score_text(score: Score | None, name: str) -> str:
         return "-"
     if score.value is None:
         return f"undefined: {score.reason}"
-    text = tb.format_score(score.value, name)
+    text = format_score(score.value, name)
     if score.low is None or score.high is None:
         return text
-    return f"{text} [{tb.format_score(score.low, name)}, {tb.format_score(score.high, name)}]"
+    return f"{text} [{format_score(score.low, name)}, {format_score(score.high, name)}]"
 
 
 def _configuration(given: Given) -> str:
@@ -136,15 +137,15 @@ def _unplaced() -> Html:
         [
             f"Table {figure['table']}",
             figure["method"] or "method not quoted",
-            tb.format_level(figure["supervision"]) if figure["supervision"] else "not quoted",
+            format_level(figure["supervision"]) if figure["supervision"] else "not quoted",
             f"{figure['value']:.4f}" + (f" ± {figure['sd']:.4f}" if figure["sd"] else ""),
             figure["remark"],
         ]
-        for figure in tb.paper()["unplaced"]
+        for figure in paper()["unplaced"]
     ]
     header = ["where", "method", "level", "figure", "remark"]
     caption = (
-        f"{tb.paper()['paper']}: figures quoted without the task, model, method or level they are "
+        f"{paper()['paper']}: figures quoted without the task, model, method or level they are "
         "of. All other figures of the paper's tables on MIMIC-III are not at hand."
     )
     return grid(caption, header, rows, left=(1, 2), wrap=(4,))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mimic_reg.evaluation import tables as tb
+from mimic_reg.evaluation.formats import format_task
 from mimic_reg.evaluation.markup import Html, grid, section, tag
 from mimic_reg.evaluation.sections.given import Given
 from mimic_reg.storage import read_json
@@ -35,7 +35,7 @@ def _sample_rows(samples: Mapping[str, Any]) -> list[list[str]]:
     names = {"val": "validation"}
     return [
         [
-            tb.format_task(task),
+            format_task(task),
             names.get(split, split),
             *(f"{counts[unit]:,}" if unit in counts else "-" for unit in _UNITS),
             _positives(counts),

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from mimic_reg.evaluation import tables as tb
+from mimic_reg.evaluation.formats import format_score_name, format_task
 from mimic_reg.evaluation.markup import Html, grid, section, tag
 from mimic_reg.evaluation.results import TrialResult
 from mimic_reg.evaluation.sections.given import Given, count
@@ -38,7 +38,7 @@ def _undefined(trials: Sequence[TrialResult]) -> list[tuple[str, str]]:
                     found[trial.task, split, name, how + score.reason] += 1
     return [
         (
-            f"{tb.format_task(task)}, {split} {tb.format_score_name(name)}",
+            f"{format_task(task)}, {split} {format_score_name(name)}",
             f"{reason} ({number} of {count(asked[task, split, name], 'trial')})",
         )
         for (task, split, name, reason), number in found.items()

@@ -6,14 +6,16 @@ Tests are over seeds; beside them stand intervals over test subjects (`resamplin
 import math
 from collections.abc import Callable, Sequence
 
-from mimic_reg.evaluation import tables as tb
+from mimic_reg.evaluation.formats import format_interval, format_level, format_p
+from mimic_reg.evaluation.markdown import COMPARISON_COLUMNS, format_comparison
 from mimic_reg.evaluation.markup import Html, details, grid, section, soft, tag
 from mimic_reg.evaluation.resampling import MOST_REPLICATES, Resampled, resample
 from mimic_reg.evaluation.sections.given import Given, count
-from mimic_reg.evaluation.tables import ScoreTable
+from mimic_reg.evaluation.tables import ScoreTable, format_title
+from mimic_reg.evaluation.verdicts import Compared, comparisons
 
 # a comparison → its interval over subjects, or why there is none
-_OverSubjects = Callable[[tb.Compared], str]
+_OverSubjects = Callable[[Compared], str]
 
 
 def paired_section(given: Given, tables: Sequence[ScoreTable]) -> Html:
@@ -40,14 +42,14 @@ def paired_section(given: Given, tables: Sequence[ScoreTable]) -> Html:
     if families := _num_families(tables):
         parts.append(soft(_by_chance(families)))
     for table in tables:
-        found = tb.comparisons(table)
+        found = comparisons(table)
         if found:
             trials = given.results.of(table.task, table.model)
             resampled = resample(table, trials, given.stores)
             over_subjects = _over_subjects(table, resampled)
-            parts += [tag("h3", tb.title(table)), soft(_drawn(resampled))]
+            parts += [tag("h3", format_title(table)), soft(_drawn(resampled))]
             parts += _test_grids(table, found, over_subjects)
-    if not any(tb.comparisons(table) for table in tables):
+    if not any(comparisons(table) for table in tables):
         parts = [tag("p", "No table has two methods: there is nothing to compare.")]
     return section("tests", "Paired tests", *parts)
 
@@ -55,7 +57,7 @@ def paired_section(given: Given, tables: Sequence[ScoreTable]) -> Html:
 def _num_families(tables: Sequence[ScoreTable]) -> int:
     """Methods, at a level of a table, that are tested against anything."""
     return sum(
-        len({(c.method, c.supervision) for c in tb.comparisons(table) if c.result.p is not None})
+        len({(c.method, c.supervision) for c in comparisons(table) if c.result.p is not None})
         for table in tables
     )
 
@@ -73,12 +75,12 @@ def _by_chance(families: int) -> str:
 
 
 def _over_subjects(table: ScoreTable, resampled: Resampled) -> _OverSubjects:
-    def text(compared: tb.Compared) -> str:
+    def text(compared: Compared) -> str:
         scores = table.by_seed(compared.supervision)
         a, b = compared.method, compared.baseline
         seeds = sorted(scores[a].keys() & scores[b].keys())
         found = resampled.interval(a, b, compared.supervision, seeds)
-        return found if isinstance(found, str) else tb.format_interval(found, table.score)
+        return found if isinstance(found, str) else format_interval(found, table.score)
 
     return text
 
@@ -97,7 +99,7 @@ def _drawn(resampled: Resampled) -> str:
 
 
 def _test_grids(
-    table: ScoreTable, found: Sequence[tb.Compared], over_subjects: _OverSubjects
+    table: ScoreTable, found: Sequence[Compared], over_subjects: _OverSubjects
 ) -> list[Html]:
     """A grid for each method in focus, then all comparisons in full; the latter alone otherwise."""
     if not table.focus:
@@ -108,7 +110,7 @@ def _test_grids(
 
 
 def _focus_grid(
-    table: ScoreTable, method: str, found: Sequence[tb.Compared], over_subjects: _OverSubjects
+    table: ScoreTable, method: str, found: Sequence[Compared], over_subjects: _OverSubjects
 ) -> Html:
     cells = {(c.baseline, c.supervision): c for c in found if c.method == method}
     baselines = [m for m in table.methods if any(name == m for name, _ in cells)]
@@ -123,19 +125,19 @@ def _focus_grid(
             for c in compared
         ]
         rows.append(tag("tr", tag("th", baseline, scope="row"), *cells_of_row))
-    header = ["against", *map(tb.format_level, table.levels)]
+    header = ["against", *map(format_level, table.levels)]
     n = f"; n = {count(sizes.pop(), 'pair')} a cell" if len(sizes) == 1 else ""
     return grid(f"{method} against each baseline, by supervision level{n}.", header, rows)
 
 
-def _test_cell(compared: tb.Compared, score: str, over_subjects: str, *, show_n: bool) -> Html:
-    n, difference, interval, effect, _, _, conclusion = tb.format_comparison(compared, score)
+def _test_cell(compared: Compared, score: str, over_subjects: str, *, show_n: bool) -> Html:
+    n, difference, interval, effect, _, _, conclusion = format_comparison(compared, score)
     result = compared.result
     notes = [f"n = {n}"] if show_n else []
     if result.p_holm is None:
         notes.append(conclusion)
     else:
-        notes += [f"d {effect}"] * (effect != "-") + [tb.format_p(result.p_holm)]
+        notes += [f"d {effect}"] * (effect != "-") + [format_p(result.p_holm)]
     kind = conclusion if conclusion in ("better", "worse") else ""
     first = tag("span", f"{kind} {difference}".strip(), class_=kind)
     between = "" if interval == "-" else tag("small", interval)
@@ -143,27 +145,25 @@ def _test_cell(compared: tb.Compared, score: str, over_subjects: str, *, show_n:
     return tag("td", first, between, other, tag("small", ", ".join(notes)))
 
 
-def _full_grid(
-    table: ScoreTable, found: Sequence[tb.Compared], over_subjects: _OverSubjects
-) -> Html:
+def _full_grid(table: ScoreTable, found: Sequence[Compared], over_subjects: _OverSubjects) -> Html:
     rows = [
         [
-            *(c.method, c.baseline, tb.format_level(c.supervision)),
+            *(c.method, c.baseline, format_level(c.supervision)),
             *_full_row(c, table.score, over_subjects(c)),
         ]
         for c in found
     ]
-    header = ["method", "against", "level", *tb.COMPARISON_COLUMNS]
+    header = ["method", "against", "level", *COMPARISON_COLUMNS]
     header.insert(_AFTER_INTERVAL + 3, "interval over subjects")
     caption = "Every method against every baseline."
     return grid(caption, header, rows, left=(1,), wrap=(len(header) - 1,))
 
 
-_AFTER_INTERVAL = tb.COMPARISON_COLUMNS.index("95 % interval") + 1
+_AFTER_INTERVAL = COMPARISON_COLUMNS.index("95 % interval") + 1
 
 
-def _full_row(compared: tb.Compared, score: str, over_subjects: str) -> list[str]:
-    *numbers, conclusion = tb.format_comparison(compared, score)
+def _full_row(compared: Compared, score: str, over_subjects: str) -> list[str]:
+    *numbers, conclusion = format_comparison(compared, score)
     numbers.insert(_AFTER_INTERVAL, over_subjects)
     kind = conclusion if conclusion in ("better", "worse") else ""
     return [*numbers, tag("span", conclusion, class_=kind)]

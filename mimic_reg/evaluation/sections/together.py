@@ -2,10 +2,15 @@
 
 from collections.abc import Sequence
 
-from mimic_reg.evaluation import tables as tb
+from mimic_reg.evaluation.formats import (
+    NOT_AT_HAND,
+    format_score_name,
+    format_supervision,
+    format_task,
+)
 from mimic_reg.evaluation.markup import Html, grid, section, soft, tag
 from mimic_reg.evaluation.results import Results, TrialResult, method_order
-from mimic_reg.evaluation.tables import ScoreTable
+from mimic_reg.evaluation.tables import ScoreTable, format_cell, main_tables
 
 NAME, HEADING = "together", "Tasks together"
 
@@ -32,7 +37,7 @@ def together_section(results: Results) -> Html | None:
         soft(
             "Each task is tested at the epoch that was best on its own validation split. The "
             "paired tests are those of each task, below. The paper's figures for this table: "
-            f"{tb.NOT_AT_HAND}."
+            f"{NOT_AT_HAND}."
         ),
     ]
     return section(NAME, HEADING, *parts)
@@ -41,19 +46,19 @@ def together_section(results: Results) -> Html | None:
 def _grid(results: Results, model: str, level: float) -> Html:
     tables = [
         table
-        for table in tb.main_tables(results)
+        for table in main_tables(results)
         if table.model == model and level in table.levels and _shared(results, table)
     ]
     trials = [t for t in results.trials if _is_shown(t, model, level)]
     rows = [
         [
             method,
-            *(tb.format_cell(table.cells.get((method, level)), table.score) for table in tables),
+            *(format_cell(table.cells.get((method, level)), table.score) for table in tables),
         ]
         for method in method_order(trials)
     ]
     header = ["method", *(_column(table) for table in tables)]
-    caption = f"{model} at {tb.format_supervision(level)}: test scores, mean ± standard deviation."
+    caption = f"{model} at {format_supervision(level)}: test scores, mean ± standard deviation."
     return grid(caption, header, rows)
 
 
@@ -68,4 +73,4 @@ def _shared(results: Results, table: ScoreTable) -> bool:
 
 
 def _column(table: ScoreTable) -> str:
-    return f"{tb.format_task(table.task)}: {tb.format_score_name(table.score)}"
+    return f"{format_task(table.task)}: {format_score_name(table.score)}"
