@@ -319,10 +319,10 @@ def predict(
 ) -> None:
     """Predict for every sample of a store, with a run's or a registered model."""
     _need_pipelines()
-    from pipelines import serving, tracking
+    from pipelines import mlflow_store, serving
 
-    uri = tracking.database(work) if work else None
-    path = tracking.sqlite_path(uri) if uri else None
+    uri = mlflow_store.database(work) if work else None
+    path = mlflow_store.sqlite_path(uri) if uri else None
     if path is not None and not path.is_file():
         raise InputError(f"{work} holds no runs: there is no {path.name}. Name their work folder.")
     with progress(err) as shown:
@@ -354,14 +354,14 @@ def ui(
 ) -> None:
     """Open MLflow's pages on this machine, to compare runs; Ctrl-C ends them."""
     _need_pipelines()
-    from pipelines import tracking as tracked
+    from pipelines import mlflow_store
     from pipelines import ui as pages
 
     if (work is None) == (tracking is None):
         raise InputError("Say where the runs are: either --work WORK or --tracking URI.")
     if work is not None and not work.is_dir():
         raise InputError(f"{work} is not a work folder. Make one with `mimic-reg run`.")
-    uri = tracking or tracked.database(work or Path())
+    uri = tracking or mlflow_store.database(work or Path())
     with progress(err) as shown, pages.passwords(uri, password_file) as authentication:
         pages.serve_ui(
             uri,

@@ -13,7 +13,7 @@ from mimic_reg.experiments import Experiment, parse
 from mimic_reg.progress import Progress
 from mimic_reg.storage import read_json
 from mimic_reg.strategies.single import SCORES
-from pipelines import register, tracking
+from pipelines import mlflow_store, register
 from pipelines.register import Registered
 from pipelines.runners import Ended
 from pipelines.settings import TAGS, Parameters, Running, Work
@@ -102,7 +102,7 @@ def train_multitask(
 def _register(given: MultitaskParameters, result: SweepResult) -> list[Registered]:
     """Each task's best model, and the trunk."""
     (trial,) = result.trials
-    uri = given.tracking_uri or tracking.database(Work(given.work).folder)
+    uri = given.tracking_uri or mlflow_store.database(Work(given.work).folder)
     models = [
         register.register(
             folder, uri=uri, store=result.store, sweep=result.name, method=trial.label

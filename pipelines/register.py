@@ -28,19 +28,10 @@ from mimic_reg.experiments import IMAGE_TASK
 from mimic_reg.storage import read_json
 from mimic_reg.strategies.single import DONE, FIT
 from mimic_reg.strategies.trunk import SETTINGS, TRUNK, load_trunk
+from pipelines.mlflow_store import alone, client, default
 from pipelines.serving import save_mlflow_model
-from pipelines.tracking import (
-    FINAL,
-    PREFIX,
-    RunFolder,
-    alone,
-    client,
-    default,
-    experiment_id,
-    final_metrics,
-    log_trial,
-    read_run,
-)
+from pipelines.tracked_run import RunFolder, final_metrics, read_run
+from pipelines.tracking import FINAL, PREFIX, experiment_id, log_trial
 
 CHAMPION = "champion"
 

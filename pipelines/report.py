@@ -20,7 +20,7 @@ from mimic_reg.evaluation.results import Results, collect
 from mimic_reg.evaluation.tables import main_tables, score_tables
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.storage import Store, disk_errors
-from pipelines import register, tracking
+from pipelines import mlflow_store, register, tracking
 from pipelines.register import Registered
 from pipelines.settings import TAGS, Parameters, Work
 from pipelines.sweep import SweepResult, artifact_key
@@ -61,8 +61,8 @@ def conclude(
         InputError: no trial is finished.
         MimicRegError: MLflow does not answer, or the disk is full; what is done is kept.
     """
-    uri = tracking_uri or tracking.database(result.work)
-    with tracking.answering(uri), disk_errors(result.folder):
+    uri = tracking_uri or mlflow_store.database(result.work)
+    with mlflow_store.answering(uri), disk_errors(result.folder):
         return _conclude(result, uri, commands, progress or Silent())
 
 

@@ -14,7 +14,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.experiments import Experiment
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.sources.synthetic import TRUE_RISK
-from pipelines import tracking
+from pipelines import mlflow_store
 from pipelines.extract import ExtractParameters, extract_flow, images_task, make_store
 from pipelines.report import Concluded, conclude
 from pipelines.settings import TAGS, OfExperiment, Running, Work
@@ -73,7 +73,7 @@ def run(
         simulated = (source / TRUE_RISK).is_file()
     else:
         _check_there(place)
-    uri = tracking_uri or tracking.database(work)
+    uri = tracking_uri or mlflow_store.database(work)
     result = sweep(
         experiment,
         work,

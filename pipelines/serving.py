@@ -53,9 +53,10 @@ from mimic_reg.storage import Store, disk_errors, make_folder, read_json
 from mimic_reg.strategies.single import TRIAL, find_device
 from mimic_reg.tasks.base import Target, Task
 from pipelines import serving_images
+from pipelines.mlflow_store import default, quiet
 from pipelines.restore import restore
 from pipelines.serving_images import ImagePredictor, describe_images, predict_store
-from pipelines.tracking import RunFolder, default, quiet, read_run
+from pipelines.tracked_run import RunFolder, read_run
 
 WEIGHTS = "model.safetensors"
 SETTINGS = "model.yaml"

@@ -32,7 +32,7 @@ from mimic_reg.experiments import Experiment, Planned
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.storage import Store, locked, read_json, write_json
 from mimic_reg.strategies.single import DONE, SCORES, TRIAL
-from pipelines import tracking
+from pipelines import mlflow_store, tracking
 from pipelines.runners import Ended, Order, Runner, describe, open_runner
 from pipelines.settings import TAGS, OfExperiment, Running, Work
 
@@ -290,8 +290,8 @@ def _prepare(
     place = find_store(experiment, folders, store)
     opened = Store.open(place)
     experiments.check_data(experiment, opened)
-    uri = tracking_uri or tracking.database(folders.folder)
-    tracking.prepare(uri)
+    uri = tracking_uri or mlflow_store.database(folders.folder)
+    mlflow_store.prepare(uri)
     tracking.check_name(experiment.name)
     data, code = str(opened.manifest["fingerprint"]), experiments.code_fingerprint()
     with locked(folders.sweep(experiment.name)):

@@ -1,4 +1,4 @@
-"""Tracking: what MLflow is told about trials and sweeps; the one file that knows its API for runs.
+"""Tracking: what MLflow is told about trials and sweeps.
 
 One experiment a task, one flat run a trial, one summary run a sweep. No subject, admission or stay
 id reaches the tracker, nor do predictions, which belong to single patients.
@@ -8,25 +8,15 @@ Names of metrics, the same for all methods: `train/`, `validation/`, `selection/
 of the checkpoint with the best validation score.
 """
 
-import contextlib
-import fcntl
 import json
-import logging
-import math
-import os
 import re
-import shutil
-import sqlite3
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-import mlflow
 from mlflow.entities import (
     Dataset,
     DatasetInput,
@@ -40,201 +30,27 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from mimic_reg.config import Trial, is_probe, resolve
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import HISTORY
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.storage import disk_errors, make_folder, read_json, write_json
+from mimic_reg.storage import read_json, write_json
 from mimic_reg.strategies.single import DONE, SCORES, TRIAL
+from pipelines.mlflow_store import (
+    ARTIFACTS,
+    ERROR_LENGTH,
+    client,
+    locked,
+    prepare,
+    sqlite_path,
+)
+from pipelines.tracked_run import RunFolder, curves, final_metrics, params, read_run
 
 PREFIX = "mimic-reg"
 SWEEPS = f"{PREFIX}-sweeps"  # the experiment of the summaries
-DATABASE = "mlflow.db"
-ARTIFACTS = "mlflow-artifacts"  # beside the database
-SERVER = "MIMIC_REG_TRACKING_URI"  # the variable that names an MLflow server for all work folders
-
 FINAL = 0  # the step of what has no curve: MLflow draws it as bars, run by run
-
-_SQLITE = "sqlite:///"
-_SERVERS = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
-_STOPPING_METHODS = ("early_stopping",)  # when a fit ends is no method of its own
 _METRICS_AT_ONCE, _OTHERS_AT_ONCE = 1000, 100  # MLflow's limits of a batch
 _DIGEST_LENGTH = 36  # MLflow's limit
-_ERROR_LENGTH = 2000
 _NOTE = "mlflow.note.content"
-
-
-def database(folder: Path) -> str:
-    """The tracking URI of a work folder: that of a server, if one is set, else of its database."""
-    return os.environ.get(SERVER) or f"{_SQLITE}{folder.resolve() / DATABASE}"
-
-
-def prepare(uri: str) -> None:
-    """Create the database, once: several processes at its first use would race.
-
-    It is there whole or not at all: MLflow would refuse one whose making was cut off, for ever.
-
-    Raises:
-        InputError: a URI that is no database and no server.
-        MimicRegError: the disk is full, or the folder cannot be written.
-    """
-    check(uri)
-    path = sqlite_path(uri)
-    if path is None:
-        return
-    make_folder(path.parent)
-    with disk_errors(path.parent), alone(uri):
-        if path.exists():
-            return
-        (path.parent / ARTIFACTS).mkdir(exist_ok=True, mode=0o700)
-        making = path.with_name(f".{path.name}.making")
-        shutil.rmtree(making, ignore_errors=True)  # somebody's who was killed
-        making.mkdir(mode=0o700)
-        with answering(uri):
-            _make_database(making / "made.db", making / "whole.db")
-        (making / "whole.db").replace(path)
-        shutil.rmtree(making)
-
-
-def _make_database(made: Path, whole: Path) -> None:
-    """MLflow's empty database, and a copy that MLflow has no hand on."""
-    with quiet():
-        client(f"{_SQLITE}{made}").search_experiments(max_results=1)
-    with contextlib.closing(sqlite3.connect(made)) as database:
-        database.execute("VACUUM INTO ?", (str(whole),))
-    whole.chmod(0o600)
-
-
-def check(uri: str) -> None:
-    """Refuse what MLflow cannot keep runs in.
-
-    Raises:
-        InputError: a folder of files, or a store of another kind.
-    """
-    scheme, separator, _ = uri.partition("://")
-    if separator and scheme.partition("+")[0] in _SERVERS:
-        return
-    folder = uri.removeprefix("file:").removeprefix("//") or "."
-    raise InputError(
-        f"The tracking URI is {uri!r}; MLflow no longer keeps runs in folders of files. Give a "
-        f"database, as {_SQLITE}{Path(folder).absolute() / DATABASE}, or a server, as "
-        "http://127.0.0.1:5000."
-    )
-
-
-def client(uri: str) -> MlflowClient:
-    """MLflow's client of a store, for runs and for the registry.
-
-    Raises:
-        InputError: a URI that is no database and no server.
-    """
-    check(uri)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-@contextlib.contextmanager
-def answering(uri: str) -> Iterator[None]:
-    """Say plainly that MLflow's server or database does not answer, or cannot write.
-
-    Raises:
-        MimicRegError: it does not; the text quotes no password.
-    """
-    try:
-        yield
-    except (MlflowException, sqlite3.Error) as error:
-        text = str(error).partition("\n")[0][:_ERROR_LENGTH]
-        raise MimicRegError(
-            f"MLflow at {redacted(uri)} failed: {text}. What was trained is in the run folders: "
-            "run the same command again once that is mended."
-        ) from error
-
-
-def redacted(uri: str) -> str:
-    """A URI without the password in it."""
-    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:…@", uri)
-
-
-@contextlib.contextmanager
-def default(uri: str) -> Iterator[None]:
-    """MLflow's own default store, which parts of its registry use whatever the client says."""
-    was_set = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]
-    before = mlflow.get_tracking_uri() if was_set else None
-    mlflow.set_tracking_uri(uri)
-    try:
-        yield
-    finally:
-        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None: as if it was never set
-
-
-@contextlib.contextmanager
-def alone(uri: str) -> Iterator[None]:
-    """Wait until no other process of this machine is in here; a server is not locked."""
-    path = sqlite_path(uri)
-    if path is None:
-        yield
-        return
-    with _locked(path.with_name(f"{path.name}.lock")):
-        yield
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """What tracking and registry read of a run folder.
-
-    method: what the trial's methods are called together
-    scores: split → name → {value, low, high, …}, empty if the trial is not finished
-    """
-
-    folder: Path
-    trial: Trial
-    id: str
-    method: str
-    fingerprint: str
-    device: str
-    versions: Mapping[str, Any]
-    finished: bool
-    best_epoch: int | None
-    selected_by: str | None
-    num_samples: Mapping[str, int]
-    scores: Mapping[str, Mapping[str, Mapping[str, Any]]]
-
-
-def read_run(folder: Path, method: str | None = None) -> RunFolder:
-    """A run folder.
-
-    method: what the trial's methods are called together, where their modules' names do not tell
-
-    Raises:
-        InputError: the folder holds no trial.
-    """
-    if not (folder / TRIAL).is_file():
-        raise InputError(f"{folder} holds no trial. Train one with `mimic-reg train`.")
-    description = read_json(folder / TRIAL)
-    trial = resolve(description["trial"])
-    done = folder / DONE
-    finished = done.is_file() and read_json(done)["trial"] == description["id"]
-    scores = read_json(folder / SCORES) if finished else {}
-    return RunFolder(
-        folder=folder,
-        trial=trial,
-        id=description["id"],
-        method=method or method_of(trial),
-        fingerprint=description["store"]["fingerprint"],
-        device=description["device"],
-        versions=description["versions"],
-        finished=finished,
-        best_epoch=scores.get("best_epoch"),
-        selected_by=scores.get("selected_by"),
-        num_samples=scores.get("num_samples", {}),
-        scores=scores.get("scores", {}),
-    )
-
-
-def method_of(trial: Trial) -> str:
-    """What the methods of a trial are called: 'none', 'dropout + itps', 'reptile: itps'."""
-    names = [r.name for r in trial.regularisers if r.name not in ("none", *_STOPPING_METHODS)]
-    strategy = f"{trial.together.strategy.name}: " if trial.together else ""
-    return strategy + (" + ".join(name for name in names if not is_probe(name)) or "none")
 
 
 def log_trial(
@@ -263,7 +79,7 @@ def log_trial(
     if error is None and not run.finished:
         raise InputError(f"The trial in {folder} is not finished: start it again to go on with it.")
     prepare(uri)
-    with _locked(folder / ".tracking.lock"):
+    with locked(folder / ".tracking.lock"):
         api = client(uri)
         experiment = experiment_id(uri, run.trial.task)
         there = _runs_of(api, experiment, run.id)
@@ -435,7 +251,7 @@ def _log(
 def error_text(error: BaseException) -> str:
     """The error as it may be shown: our own texts quote no patient's data, others' might."""
     own = f": {error}" if isinstance(error, MimicRegError) else ""
-    return f"{type(error).__name__}{own}"[:_ERROR_LENGTH]
+    return f"{type(error).__name__}{own}"[:ERROR_LENGTH]
 
 
 def _tags(run: RunFolder, sweep: str | None) -> dict[str, str]:
@@ -518,108 +334,6 @@ def _dataset(run: RunFolder) -> DatasetInput:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
-def params(trial: Trial) -> dict[str, str]:
-    """The resolved configuration, flat: `model`, `model.units`, `regularisers`, `itps.tau`, …
-
-    A name is that of the module wherever a module is used, so that methods can be compared.
-    """
-    settings = trial.model_dump(mode="json")
-    model, methods = settings.pop("model"), settings.pop("regularisers")
-    flat = dict(_flat(settings))
-    if together := settings.get("together"):
-        ((name, options),) = together["strategy"].items()
-        flat = {k: v for k, v in flat.items() if not k.startswith("together.")}
-        flat |= {"strategy": name, **dict(_flat(options, name))}
-        flat["tasks"] = ", ".join(together["tasks"])
-    ((flat["model"], options),) = model.items()
-    flat |= _flat(options, "model")
-    names = [name for method in methods for name in method]
-    flat["regularisers"] = ", ".join(names) or "none"
-    for position, method in enumerate(methods):
-        ((name, options),) = method.items()
-        repeated = names.count(name) > 1
-        flat |= _flat(options, f"{name}.{position}" if repeated else name)
-    return {name: str(value) for name, value in flat.items()}
-
-
-def _flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in settings.items():
-        name = f"{path}.{key}" if path else key
-        if isinstance(value, Mapping):
-            yield from _flat(value, name)
-        else:
-            yield name, value
-
-
-Point = tuple[str, float, int, float]  # name, value, epoch, seconds since the start
-
-
-def curves(history: Iterable[Mapping[str, Any]]) -> list[Point]:
-    """The curves in a history, a point an epoch: what was recorded between epochs as its mean."""
-    points: list[Point] = []
-    between: dict[str, list[float]] = {}
-    seconds = 0.0
-    for row in history:
-        if row["event"] == "steps":
-            found = _numbers({"train": _norms(row), "cost": row["cost"]}) | _recorded(row)
-            for name, value in found.items():
-                between.setdefault(name, []).append(value)
-        elif row["event"] == "epoch":
-            cost = row["cost"]
-            seconds += cost["training_seconds"] + cost["validation_seconds"]
-            train = {"loss": row["loss"], "steps": row["step"]}
-            found = {name: math.fsum(values) / len(values) for name, values in between.items()}
-            found |= _numbers({"train": train, "validation": row["validation"], "cost": cost})
-            found |= _recorded(row)
-            points += [(name, value, row["epoch"], seconds) for name, value in found.items()]
-            between.clear()
-    return points
-
-
-def _norms(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: row[name] for name in ("gradient_norm", "applied_gradient_norm")}
-
-
-def _recorded(row: Mapping[str, Any]) -> dict[str, float]:
-    """What methods recorded; how many parameters a method selects has a section of its own."""
-    recorded: Mapping[str, Any] = row["recorded"]
-    sections: dict[str, dict[str, Any]] = {"selection": {}, "method": {}}
-    for name, value in recorded.items():
-        section = sections["selection" if name.startswith("selected") else "method"]
-        section |= {f"{name}.{i}": v for i, v in enumerate(value)} if _is_list(value) else {}
-        section |= {} if _is_list(value) else {name: value}
-    return _numbers(sections)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list)
-
-
-def _numbers(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Finite numbers by `section/name`; a history holds the others as text."""
-    return {
-        f"{section}/{name}": float(value)
-        for section, values in sections.items()
-        for name, value in values.items()
-        if isinstance(value, int | float) and math.isfinite(value)
-    }
-
-
-def final_metrics(run: RunFolder) -> dict[str, float]:
-    """Scores of the checkpoint with the best validation score; those of test with intervals."""
-    found: dict[str, float] = {}
-    if run.best_epoch is not None:
-        found["best/epoch"] = float(run.best_epoch)
-    for name, score in run.scores.get("validation", {}).items():
-        if score["value"] is not None:
-            found[f"best/validation_{name}"] = float(score["value"])
-    for name, score in run.scores.get("test", {}).items():
-        for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
-            if score[part] is not None:
-                found[f"test/{name}{suffix}"] = float(score[part])
-    return found
-
-
 def _log_files(api: MlflowClient, run_id: str, run: RunFolder) -> None:
     """Settings, scores and history; not where the store lies, and not the predictions."""
     with tempfile.TemporaryDirectory() as folder:
@@ -654,37 +368,9 @@ def _batches(items: Mapping[str, str]) -> Iterator[list[tuple[str, str]]]:
         yield some
 
 
-def sqlite_path(uri: str) -> Path | None:
-    """Where an SQLite database lies; None for others."""
-    return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
-
-
 def _milliseconds(path: Path) -> int:
     return int(path.stat().st_mtime * 1000)
 
 
 def _now() -> int:
     return int(time.time() * 1000)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Wait until no other process is in here."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without what MLflow logs of every table and every check that it makes."""
-    names = ("mlflow", "mlflow.store.db.utils", "mlflow.pyfunc", "alembic")
-    loggers = [logging.getLogger(name) for name in names]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

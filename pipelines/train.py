@@ -13,7 +13,7 @@ from mimic_reg.experiments import Experiment, parse
 from mimic_reg.progress import Progress
 from mimic_reg.storage import read_json
 from mimic_reg.strategies.single import SCORES
-from pipelines import register, tracking
+from pipelines import mlflow_store, register
 from pipelines.runners import Ended
 from pipelines.settings import TAGS, Parameters, Running, Work
 from pipelines.sweep import PrefectProgress, SweepResult, TrialFailedError, artifact_key, sweep
@@ -99,7 +99,7 @@ def _conclude(parameters: TrainParameters, result: SweepResult) -> dict[str, Any
     folder = result.run_folder(trial)
     registered = None
     if parameters.register_it:
-        uri = parameters.tracking_uri or tracking.database(Work(parameters.work).folder)
+        uri = parameters.tracking_uri or mlflow_store.database(Work(parameters.work).folder)
         registered = register.register(
             folder, uri=uri, store=result.store, sweep=result.name, method=trial.label
         )

@@ -24,15 +24,8 @@ from pathlib import Path
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.progress import Progress, Silent
 from pipelines import access
-from pipelines.tracking import (
-    ARTIFACTS,
-    check,
-    comparison_url,
-    experiments,
-    prepare,
-    redacted,
-    sqlite_path,
-)
+from pipelines.mlflow_store import ARTIFACTS, check, prepare, redacted, sqlite_path
+from pipelines.tracking import comparison_url, experiments
 
 HOST = "127.0.0.1"
 PORT = 5000

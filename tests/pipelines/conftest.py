@@ -18,7 +18,7 @@ with warnings.catch_warnings():
 from mimic_reg.config import resolve
 from mimic_reg.storage import read_json, write_json
 from mimic_reg.strategies.single import train
-from pipelines import tracking
+from pipelines import mlflow_store
 from tests.stores import write_manifest, write_store
 
 # warnings of libraries about themselves, and about one another
@@ -123,9 +123,9 @@ def variant(run, tmp_path):
 @pytest.fixture(scope="package")
 def empty(tmp_path_factory):
     """A prepared database, to copy: making one takes seconds."""
-    uri = tracking.database(tmp_path_factory.mktemp("empty"))
-    tracking.prepare(uri)
-    return tracking.sqlite_path(uri)
+    uri = mlflow_store.database(tmp_path_factory.mktemp("empty"))
+    mlflow_store.prepare(uri)
+    return mlflow_store.sqlite_path(uri)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def uri(empty, tmp_path):
 def copy_of(database, folder: Path):
     folder.mkdir(exist_ok=True)
     shutil.copy(database, folder)
-    return tracking.database(folder)
+    return mlflow_store.database(folder)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from prefect.testing.utilities import prefect_test_harness
 from mimic_reg.errors import InputError
 from mimic_reg.sources.synthetic import synthesize
 from mimic_reg.storage import Store
-from pipelines import tracking
+from pipelines import mlflow_store
 from pipelines.extract import ExtractParameters, extract_flow
 from pipelines.multitask import MultitaskParameters, train_multitask_flow
 from pipelines.register import champion_uri
@@ -170,7 +170,7 @@ def test_a_sweep_fails_with_a_list_and_everything_else_is_there(work, store, wri
     assert flow_run(state).name == "sweep small"
     assert {row["method"] for row in artifact("scores-small")} == {"none", "itps"}
     assert (Work(work).sweep("small") / "report.html").is_file()
-    client = tracking.client(tracking.database(work))
+    client = mlflow_store.client(mlflow_store.database(work))
     name = champion_uri("in_hospital_mortality", "lstm").removeprefix("models:/")
     assert client.get_model_version_by_alias(*name.split("@"))
 

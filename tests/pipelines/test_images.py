@@ -11,8 +11,8 @@ from mimic_reg import experiments
 from mimic_reg.errors import InputError
 from mimic_reg.samples.images import read_pixels
 from mimic_reg.storage import Store
+from pipelines import mlflow_store, serving, tracked_run
 from pipelines import run as whole
-from pipelines import serving, tracking
 from pipelines.settings import Running, Work
 from tests.sources.images import write_pictures
 
@@ -58,7 +58,7 @@ def test_a_second_run_does_nothing(done, tmp_path):
 
 def test_the_champion_predicts_as_the_engine(done, store, tmp_path):
     (champion,) = done.concluded.registered
-    uri = tracking.database(done.result.work)
+    uri = mlflow_store.database(done.result.work)
     count = serving.predict(champion.uri, store.folder, tmp_path / "p.parquet", uri=uri)
     predicted = pl.read_parquet(tmp_path / "p.parquet")
     assert count == predicted.height == 48
@@ -68,7 +68,7 @@ def test_the_champion_predicts_as_the_engine(done, store, tmp_path):
     both = predicted.join(engine, on="row")
     assert both.height == 24
     assert np.allclose(both["dog"], both["p1"], atol=1e-6)
-    with tracking.default(uri):
+    with mlflow_store.default(uri):
         served = mlflow.pyfunc.load_model(champion.uri)
     answer = served.predict(read_pixels(store).numpy())
     assert list(answer.columns) == ["cat", "dog"]
@@ -81,7 +81,7 @@ def _identity(done, trial):
 
 def test_what_is_wrong_with_a_request_is_said(done, tmp_path):
     trial = done.result.trials[0]
-    serving.export(tracking.read_run(done.result.run_folder(trial)), tmp_path)
+    serving.export(tracked_run.read_run(done.result.run_folder(trial)), tmp_path)
     predictor = serving.ImagePredictor.load(tmp_path / serving.SETTINGS, tmp_path / serving.WEIGHTS)
     with pytest.raises(InputError, match=r"must have the shape \(-1, 3, 6, 6\), these have"):
         predictor.run(np.zeros((1, 3, 7, 6), np.uint8))

@@ -12,7 +12,7 @@ from mimic_reg.storage import read_json
 from mimic_reg.strategies import single
 from mimic_reg.strategies.finetune import Plan, finetune
 from mimic_reg.strategies.trunk import load_trunk
-from pipelines import register, serving, tracking
+from pipelines import mlflow_store, register, serving, tracking
 from pipelines.multitask import MultitaskParameters, as_experiment
 from pipelines.report import conclude
 from pipelines.settings import Running
@@ -48,7 +48,7 @@ def swept(store, empty, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uri(swept):
-    return tracking.database(swept.work)
+    return mlflow_store.database(swept.work)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_started_again_nothing_is_trained(swept, store):
 
 def test_each_task_is_an_ordinary_run_in_mlflow(swept, uri):
     for task in TASKS:
-        runs = tracking.client(uri).search_runs(
+        runs = mlflow_store.client(uri).search_runs(
             [tracking.experiment_id(uri, task)], tracking.sweep_filter("together")
         )
         tags = {run.data.tags["method"]: run.data.tags for run in runs}
@@ -93,7 +93,7 @@ def test_each_task_is_an_ordinary_run_in_mlflow(swept, uri):
 
 def test_a_single_run_says_that_it_is_one(run, tmp_path, empty):
     uri = copy_of(empty, tmp_path / "tracking")
-    tags = tracking.client(uri).get_run(tracking.log_trial(run, uri=uri)).data.tags
+    tags = mlflow_store.client(uri).get_run(tracking.log_trial(run, uri=uri)).data.tags
     assert tags["strategy"] == "single"
     assert "fit" not in tags
 
@@ -106,7 +106,7 @@ def test_each_task_and_the_trunk_are_registered(concluded, uri):
         trunk,
     }
     assert all(m.champion for m in concluded.registered)
-    version = tracking.client(uri).get_model_version_by_alias(trunk, "champion")
+    version = mlflow_store.client(uri).get_model_version_by_alias(trunk, "champion")
     assert version.tags["tasks"] == "in_hospital_mortality, phenotyping"
     assert version.tags["selected_by"] == "mean_score"
 
@@ -117,7 +117,7 @@ def test_the_registered_trunk_is_the_better_one_and_can_be_fine_tuned(
     (registered,) = (m for m in concluded.registered if "trunk" in m.name)
     trunks = [load_trunk(swept.run_folder(t)) for t in swept.trials]
     best = max(trunks, key=lambda trunk: trunk.score)
-    with tracking.default(uri):
+    with mlflow_store.default(uri):
         path = mlflow.artifacts.download_artifacts(
             artifact_uri=registered.uri, dst_path=str(tmp_path / "trunk"), tracking_uri=uri
         )
@@ -173,9 +173,9 @@ def test_a_failing_fit_is_listed_with_its_tasks_and_the_others_go_on(store, empt
     assert [t.status for t in result.trials] == ["finished", "failed"]
     found = conclude(result)
     assert "diverged" in found.report.read_text("utf-8")
-    uri = tracking.database(result.work)
+    uri = mlflow_store.database(result.work)
     for task in TASKS:
-        runs = tracking.client(uri).search_runs([tracking.experiment_id(uri, task)])
+        runs = mlflow_store.client(uri).search_runs([tracking.experiment_id(uri, task)])
         assert sorted(run.info.status for run in runs) == ["FAILED", "FINISHED"]
 
 

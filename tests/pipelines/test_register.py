@@ -4,17 +4,17 @@ import pytest
 
 from mimic_reg.errors import InputError
 from mimic_reg.storage import read_json, write_json
-from pipelines import register, tracking
+from pipelines import mlflow_store, register, tracked_run
 
 NAME = "mimic-reg-in_hospital_mortality-lstm"
 
 
 def champion(uri):
-    return tracking.client(uri).get_model_version_by_alias(NAME, "champion")
+    return mlflow_store.client(uri).get_model_version_by_alias(NAME, "champion")
 
 
 def versions(uri):
-    return tracking.client(uri).search_model_versions(f"name = '{NAME}'")
+    return mlflow_store.client(uri).search_model_versions(f"name = '{NAME}'")
 
 
 def set_test_auroc(folder, value):
@@ -44,9 +44,9 @@ def test_a_version_says_where_it_came_from_and_how_good_it_is(run, uri):
     }
     assert version.description.startswith("itps, 100% of the training samples, seed 0: test auroc")
     assert version.run_id == found.run_id
-    model = tracking.client(uri).get_logged_model(version.source.removeprefix("models:/"))
+    model = mlflow_store.client(uri).get_logged_model(version.source.removeprefix("models:/"))
     assert {m.key: m.value for m in model.metrics}["test/auroc"] == test["value"]
-    (logged,) = tracking.client(uri).search_runs([model.experiment_id])
+    (logged,) = mlflow_store.client(uri).search_runs([model.experiment_id])
     assert logged.data.tags["sweep"] == "s"
     assert logged.data.metrics["test/auroc"] == test["value"]
 
@@ -86,7 +86,7 @@ def test_lower_is_better_where_it_is(variant, uri):
         scores["scores"]["validation"]["brier"]["value"] = value
         write_json(folder / "scores.json", scores)
     assert [register.register(f, uri=uri).champion for f in folders] == [True, True]
-    assert tracking.read_run(folders[1]).id == champion(uri).tags["trial_id"]
+    assert tracked_run.read_run(folders[1]).id == champion(uri).tags["trial_id"]
 
 
 def test_other_data_are_said(variant, uri):
@@ -109,8 +109,8 @@ def test_the_best_of_every_family_is_registered(variant, trained, uri):
         [*folders, unfinished, other], uri=uri, methods={folders[1]: "ITPS, tuned"}
     )
     assert [(r.name, r.trial_id) for r in found] == [
-        ("mimic-reg-decompensation-lstm", tracking.read_run(other).id),
-        (NAME, tracking.read_run(folders[1]).id),
+        ("mimic-reg-decompensation-lstm", tracked_run.read_run(other).id),
+        (NAME, tracked_run.read_run(folders[1]).id),
     ]
     assert champion(uri).tags["method"] == "ITPS, tuned"
     with pytest.raises(InputError, match="no finished trial"):

@@ -26,7 +26,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.regularisers.base import Fit
 from mimic_reg.schema import CHANNELS
 from mimic_reg.storage import read_json, write_json
-from pipelines import register, serving, tracking
+from pipelines import mlflow_store, register, serving, tracked_run
 from tests.stores import write_manifest, write_store
 
 
@@ -38,14 +38,14 @@ def registered(run, shared_uri):
 
 @pytest.fixture(scope="module")
 def pyfunc(registered, shared_uri):
-    with tracking.default(shared_uri):
+    with mlflow_store.default(shared_uri):
         return mlflow.pyfunc.load_model("models:/mimic-reg-in_hospital_mortality-lstm@champion")
 
 
 @pytest.fixture(scope="module")
 def predictor(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
-    serving.export(tracking.read_run(run), folder)
+    serving.export(tracked_run.read_run(run), folder)
     return serving.Predictor.load(folder)
 
 
@@ -142,7 +142,7 @@ def test_the_example_is_what_imputation_gives_without_a_measurement():
 
 
 def test_no_pickle_in_the_model(registered, shared_uri, tmp_path):
-    with tracking.default(shared_uri):
+    with mlflow_store.default(shared_uri):
         folder = mlflow.artifacts.download_artifacts(registered.uri, dst_path=str(tmp_path))
     names = {p.name for p in tmp_path.rglob("*") if p.is_file()}
     assert {"MLmodel", "model.py", "model.safetensors", "model.yaml"} <= names
@@ -155,10 +155,10 @@ def test_no_pickle_in_the_model(registered, shared_uri, tmp_path):
 
 def test_serving_needs_no_store(run, trained, store, tmp_path):
     """The published normaliser is a fact of the benchmark; that of a cohort goes into the model."""
-    serving.export(tracking.read_run(trained(method="none")), tmp_path)
+    serving.export(tracked_run.read_run(trained(method="none")), tmp_path)
     other = write_store(tmp_path / "other", num_subjects=20)
     with pytest.raises(InputError, match="fingerprints differ"):
-        serving.export(tracking.read_run(run), tmp_path, store=other)
+        serving.export(tracked_run.read_run(run), tmp_path, store=other)
     (tmp_path / "model.yaml").write_text("format: 2")
     with pytest.raises(InputError, match="another version"):
         serving.Predictor.load(tmp_path)
@@ -189,7 +189,7 @@ def test_every_method_predicts_as_it_was_trained_to(name, tmp_path):
     described = {"id": "x", "trial": trial.model_dump(mode="json"), "device": "cpu"}
     described |= {"store": {"path": "gone", "fingerprint": "f"}}
     write_json(run / "trial.json", described | {"versions": {"code": None, "mimic_reg": "0"}})
-    serving.export(tracking.read_run(run), tmp_path)
+    serving.export(tracked_run.read_run(run), tmp_path)
     loaded = serving.Predictor.load(tmp_path)
     values = torch.rand(12, len(CHANNELS), generator=generator).numpy()
     found = loaded.run(values, np.array([0, 7]), np.array([7, 5]))
@@ -233,7 +233,7 @@ def test_predict_takes_what_is_registered_and_keeps_its_normaliser(
     content["fitted"] = {"means": [0.0] * 76, "stds": [1.0] * 76}
     write_json(path, content)
     write_manifest(other)
-    serving.export(tracking.read_run(run), tmp_path)
+    serving.export(tracked_run.read_run(run), tmp_path)
     champion = register.champion_uri("in_hospital_mortality", "lstm")
     monkeypatch.setattr(serving, "_STAYS_AT_ONCE", 7)
     frames = []
@@ -327,11 +327,11 @@ def test_mlflow_serves_it(served, predictor):
 def test_a_run_without_a_model_is_refused(run, tmp_path):
     (tmp_path / "trial.json").write_text((run / "trial.json").read_text())
     with pytest.raises(InputError, match="no trained model yet"):
-        serving.export(tracking.read_run(tmp_path), tmp_path)
+        serving.export(tracked_run.read_run(tmp_path), tmp_path)
 
 
 def test_the_weights_are_those_of_the_best_epoch(run, tmp_path):
-    serving.export(tracking.read_run(run), tmp_path)
+    serving.export(tracked_run.read_run(run), tmp_path)
     best = load_state(run / "best.safetensors")["model"]
     exported = load_state(tmp_path / "model.safetensors")["model"]
     assert best.keys() == exported.keys()

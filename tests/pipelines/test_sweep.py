@@ -16,8 +16,8 @@ from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.progress import Silent
 from mimic_reg.storage import Store, locked, read_json
+from pipelines import mlflow_store, tracking
 from pipelines import sweep as sweeps
-from pipelines import tracking
 from pipelines.report import conclude
 from pipelines.runners import Ended, InProcess, Order, Pool, open_runner
 from pipelines.settings import Running, Work
@@ -66,8 +66,8 @@ def test_every_trial_has_its_run_folder_and_its_record(swept):
         assert folder.name.endswith(trial.identity)
         described = read_json(folder / "trial.json")["trial"]
         assert (described["seed"], described["task"]) == (trial.seed, "in_hospital_mortality")
-    found = tracking.client(tracking.database(swept.work)).search_runs(
-        [tracking.experiment_id(tracking.database(swept.work), "in_hospital_mortality")],
+    found = mlflow_store.client(mlflow_store.database(swept.work)).search_runs(
+        [tracking.experiment_id(mlflow_store.database(swept.work), "in_hospital_mortality")],
         tracking.sweep_filter("small"),
     )
     assert sorted(run.data.tags["method"] for run in found) == ["itps", "itps", "none", "none"]
@@ -93,8 +93,8 @@ def test_a_finished_sweep_does_nothing_again(swept, store):
 def test_sweeps_of_a_work_folder_share_their_trials(swept, store):
     other = sweep(experiment(name="larger", seeds=3), swept.work, store=store, running=HERE)
     assert sorted(statuses(other)) == ["finished"] * 2 + ["skipped"] * 4
-    runs = tracking.client(tracking.database(swept.work)).search_runs(
-        [tracking.experiment_id(tracking.database(swept.work), "in_hospital_mortality")],
+    runs = mlflow_store.client(mlflow_store.database(swept.work)).search_runs(
+        [tracking.experiment_id(mlflow_store.database(swept.work), "in_hospital_mortality")],
         tracking.sweep_filter("larger"),
     )
     assert len(runs) == 6
@@ -148,8 +148,8 @@ def test_a_failing_trial_is_recorded_and_the_others_go_on(store, work):
     assert trial.label == "norm_penalty"
     assert "the model has diverged" in trial.error
     assert any("FAILED" in note for note in notes.notes)
-    uri = tracking.database(work)
-    runs = tracking.client(uri).search_runs(
+    uri = mlflow_store.database(work)
+    runs = mlflow_store.client(uri).search_runs(
         [tracking.experiment_id(uri, "in_hospital_mortality")],
         "attributes.status = 'FAILED'",
     )
@@ -165,7 +165,7 @@ def test_a_failing_trial_is_recorded_and_the_others_go_on(store, work):
         "paired_tests.csv",
         "tables.md",
     }
-    summary = tracking.client(uri).get_run(concluded.summary)
+    summary = mlflow_store.client(uri).get_run(concluded.summary)
     assert summary.data.metrics["failed"] == 1
 
     again = sweep(failing, work, store=store, running=HERE)
@@ -183,8 +183,8 @@ def test_analyses_of_an_experiment_are_in_its_report_and_artifacts(store, work):
     assert "Trace of the Hessian" in text
     assert text.count("in_hospital_mortality_lstm_selected-figure_1") == 1  # not once more
     assert "Not drawn: A study of thresholds needs trials of itps that differ in tau" in text
-    uri = tracking.database(work)
-    api = tracking.client(uri)
+    uri = mlflow_store.database(work)
+    api = mlflow_store.client(uri)
     files = {Path(a.path).name for a in api.list_artifacts(concluded.summary, "figures")}
     for figure in ("100_hessian", "selected", "selected_by_tensor"):
         assert {f"in_hospital_mortality_lstm_{figure}.{s}" for s in ("png", "svg")} <= files

@@ -14,11 +14,11 @@ from mimic_reg.config import resolve
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.storage import read_json, write_json
-from pipelines import register, tracking
+from pipelines import mlflow_store, register, tracked_run, tracking
 
 
 def runs(uri, name="mimic-reg-in_hospital_mortality"):
-    api = tracking.client(uri)
+    api = mlflow_store.client(uri)
     experiment = api.get_experiment_by_name(name)
     return api.search_runs([experiment.experiment_id])
 
@@ -26,11 +26,11 @@ def runs(uri, name="mimic-reg-in_hospital_mortality"):
 @pytest.fixture(scope="module")
 def logged(run, shared_uri):
     run_id = tracking.log_trial(run, uri=shared_uri, sweep="table_09")
-    return tracking.client(shared_uri).get_run(run_id)
+    return mlflow_store.client(shared_uri).get_run(run_id)
 
 
 def artifacts(uri, run_id, path=None):
-    return {a.path for a in tracking.client(uri).list_artifacts(run_id, path)}
+    return {a.path for a in mlflow_store.client(uri).list_artifacts(run_id, path)}
 
 
 def test_nothing_leaves_the_machine():
@@ -87,10 +87,10 @@ def test_parameters_are_the_resolved_configuration(logged):
 def test_a_method_that_acts_twice_keeps_both_options():
     twice = [{"dropout": {"rate": 0.1}}, {"none": {}}, {"dropout": {"rate": 0.2}}]
     trial = resolve({"task": "phenotyping", "model": "lstm", "regularisers": twice})
-    values = tracking.params(trial)
+    values = tracked_run.params(trial)
     assert (values["dropout.0.rate"], values["dropout.2.rate"]) == ("0.1", "0.2")
-    assert tracking.method_of(trial) == "dropout + dropout"
-    assert tracking.method_of(trial.model_copy(update={"regularisers": ()})) == "none"
+    assert tracked_run.method_of(trial) == "dropout + dropout"
+    assert tracked_run.method_of(trial.model_copy(update={"regularisers": ()})) == "none"
 
 
 def test_metrics_are_curves_and_the_best_checkpoints_scores(logged, run, shared_uri):
@@ -100,7 +100,7 @@ def test_metrics_are_curves_and_the_best_checkpoints_scores(logged, run, shared_
     assert (metrics["test/auroc_low"], metrics["test/auroc_high"]) == (test["low"], test["high"])
     assert metrics["best/epoch"] == scores["best_epoch"]
     assert metrics["best/validation_auroc"] == scores["scores"]["validation"]["auroc"]["value"]
-    api = tracking.client(shared_uri)
+    api = mlflow_store.client(shared_uri)
     rows = [r for r in read_history(run / "history.jsonl") if r["event"] == "epoch"]
     points = api.get_metric_history(logged.info.run_id, "validation/auroc")
     assert [(p.step, p.value) for p in points] == [
@@ -132,7 +132,7 @@ def test_curves_are_means_within_epochs():
         {**step, "epoch": 1, "gradient_norm": "nan", "recorded": {}},
         {"event": "failed", "epoch": 1, "step": 8, "loss": "nan", "recorded": {}},
     ]
-    assert sorted(tracking.curves(history)) == [
+    assert sorted(tracked_run.curves(history)) == [
         ("cost/seconds_per_step", 0.1, 0, 4.0),
         ("cost/training_seconds", 3.0, 0, 4.0),
         ("cost/validation_seconds", 1.0, 0, 4.0),
@@ -163,7 +163,7 @@ def test_a_trial_is_logged_once_and_may_belong_to_two_sweeps(run, uri):
     (only,) = runs(uri)
     assert only.data.tags["sweep"] == "one"
     for sweep in ("one", "two"):
-        found = tracking.client(uri).search_runs(
+        found = mlflow_store.client(uri).search_runs(
             [only.info.experiment_id], tracking.sweep_filter(sweep)
         )
         assert [r.info.run_id for r in found] == [first]
@@ -241,7 +241,7 @@ def test_no_id_of_a_patient_anywhere(run, uri, ids, tmp_path):
     note = tmp_path / "table.md"
     note.write_text("| a |")
     tracking.log_sweep_summary("s", uri=uri, note="a", tables=[note])
-    folder = tracking.sqlite_path(uri).parent
+    folder = mlflow_store.sqlite_path(uri).parent
     files = [p for p in folder.rglob("*") if p.is_file()]
     assert len(files) > 10
     for path in files:
@@ -250,7 +250,7 @@ def test_no_id_of_a_patient_anywhere(run, uri, ids, tmp_path):
             assert str(number).encode() not in content, path
             assert struct.pack("<q", number) not in content, path
     # SQLite packs integers tightly: look at the values themselves
-    with sqlite3.connect(tracking.sqlite_path(uri)) as database:
+    with sqlite3.connect(mlflow_store.sqlite_path(uri)) as database:
         tables = [
             n for (n,) in database.execute("select name from sqlite_master where type='table'")
         ]
@@ -262,15 +262,15 @@ def test_no_id_of_a_patient_anywhere(run, uri, ids, tmp_path):
 
 
 def test_the_files_are_for_their_owner(empty):
-    tracking.prepare(tracking.database(empty.parent))  # it is there: nothing happens
-    for place in (empty, empty.parent / tracking.ARTIFACTS):
+    mlflow_store.prepare(mlflow_store.database(empty.parent))  # it is there: nothing happens
+    for place in (empty, empty.parent / mlflow_store.ARTIFACTS):
         assert place.stat().st_mode & 0o077 == 0, place
 
 
 @pytest.mark.parametrize("step", ["search_experiments", "replace"])
 def test_a_database_whose_making_was_cut_off_is_made_again(tmp_path, monkeypatch, step):
     """MLflow would refuse it, for ever."""
-    uri = tracking.database(tmp_path)
+    uri = mlflow_store.database(tmp_path)
     owner = {"search_experiments": MlflowClient, "replace": Path}[step]
 
     def die(*given, **named):
@@ -279,10 +279,10 @@ def test_a_database_whose_making_was_cut_off_is_made_again(tmp_path, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(owner, step, die)
         with pytest.raises(KeyboardInterrupt):
-            tracking.prepare(uri)
-    assert not (tmp_path / tracking.DATABASE).exists()
-    tracking.prepare(uri)
-    assert tracking.client(uri).search_experiments()
+            mlflow_store.prepare(uri)
+    assert not (tmp_path / mlflow_store.DATABASE).exists()
+    mlflow_store.prepare(uri)
+    assert mlflow_store.client(uri).search_experiments()
     assert not list(tmp_path.glob(".mlflow.db*"))
 
 
@@ -329,6 +329,6 @@ def test_the_default_store_is_put_back(uri):
     import mlflow
 
     before = os.environ.get("MLFLOW_TRACKING_URI")
-    with tracking.default(uri):
+    with mlflow_store.default(uri):
         assert mlflow.get_tracking_uri() == uri
     assert os.environ.get("MLFLOW_TRACKING_URI") == before

@@ -12,7 +12,7 @@ import mlflow
 import pytest
 
 from mimic_reg.errors import InputError, MimicRegError
-from pipelines import mlflow_app, register, serving, tracking, ui
+from pipelines import mlflow_app, mlflow_store, register, serving, tracking, ui
 
 URI = "sqlite:////data/mlflow.db"
 ASKING = {"MLFLOW_AUTH_CONFIG_PATH": "x", "MLFLOW_FLASK_SERVER_SECRET_KEY": "x"}
@@ -163,7 +163,7 @@ def use_as_several_machines_would(url, run, store, folder):
     assert found.champion
     assert register.register(run, uri=url).version == found.version
     serving.predict(found.uri, store, folder / "p.parquet", uri=url, device="cpu")
-    with tracking.default(url):
+    with mlflow_store.default(url):
         answer = mlflow.pyfunc.load_model(found.uri).predict(serving.example())
     assert 0 < answer["probability"][0] < 1
     assert not list(folder.glob("mlruns")) + list(folder.glob("mlartifacts"))
@@ -184,7 +184,7 @@ def test_a_password_is_asked_for(uri, free_port, tmp_path):
     """With the options of `mimic-reg ui`, on loopback."""
     file = tmp_path / "password"
     file.write_text("p%:ä/ rather long\n")
-    users = tracking.sqlite_path(uri).with_name(ui.USERS)
+    users = mlflow_store.sqlite_path(uri).with_name(ui.USERS)
     with (
         ui.passwords(uri, file) as authentication,
         ui.running(uri, port=free_port, authentication=authentication) as server,

@@ -1,0 +1,176 @@
+"""What a run folder tells a tracker: the trial, its parameters, its curves and its scores."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mimic_reg.config import Trial, is_probe, resolve
+from mimic_reg.errors import InputError
+from mimic_reg.storage import read_json
+from mimic_reg.strategies.single import DONE, SCORES, TRIAL
+
+_STOPPING_METHODS = ("early_stopping",)  # when a fit ends is no method of its own
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What tracking and registry read of a run folder.
+
+    method: what the trial's methods are called together
+    scores: split → name → {value, low, high, …}, empty if the trial is not finished
+    """
+
+    folder: Path
+    trial: Trial
+    id: str
+    method: str
+    fingerprint: str
+    device: str
+    versions: Mapping[str, Any]
+    finished: bool
+    best_epoch: int | None
+    selected_by: str | None
+    num_samples: Mapping[str, int]
+    scores: Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def read_run(folder: Path, method: str | None = None) -> RunFolder:
+    """A run folder.
+
+    method: what the trial's methods are called together, where their modules' names do not tell
+
+    Raises:
+        InputError: the folder holds no trial.
+    """
+    if not (folder / TRIAL).is_file():
+        raise InputError(f"{folder} holds no trial. Train one with `mimic-reg train`.")
+    description = read_json(folder / TRIAL)
+    trial = resolve(description["trial"])
+    done = folder / DONE
+    finished = done.is_file() and read_json(done)["trial"] == description["id"]
+    scores = read_json(folder / SCORES) if finished else {}
+    return RunFolder(
+        folder=folder,
+        trial=trial,
+        id=description["id"],
+        method=method or method_of(trial),
+        fingerprint=description["store"]["fingerprint"],
+        device=description["device"],
+        versions=description["versions"],
+        finished=finished,
+        best_epoch=scores.get("best_epoch"),
+        selected_by=scores.get("selected_by"),
+        num_samples=scores.get("num_samples", {}),
+        scores=scores.get("scores", {}),
+    )
+
+
+def method_of(trial: Trial) -> str:
+    """What the methods of a trial are called: 'none', 'dropout + itps', 'reptile: itps'."""
+    names = [r.name for r in trial.regularisers if r.name not in ("none", *_STOPPING_METHODS)]
+    strategy = f"{trial.together.strategy.name}: " if trial.together else ""
+    return strategy + (" + ".join(name for name in names if not is_probe(name)) or "none")
+
+
+def params(trial: Trial) -> dict[str, str]:
+    """The resolved configuration, flat: `model`, `model.units`, `regularisers`, `itps.tau`, …
+
+    A name is that of the module wherever a module is used, so that methods can be compared.
+    """
+    settings = trial.model_dump(mode="json")
+    model, methods = settings.pop("model"), settings.pop("regularisers")
+    flat = dict(_flat(settings))
+    if together := settings.get("together"):
+        ((name, options),) = together["strategy"].items()
+        flat = {k: v for k, v in flat.items() if not k.startswith("together.")}
+        flat |= {"strategy": name, **dict(_flat(options, name))}
+        flat["tasks"] = ", ".join(together["tasks"])
+    ((flat["model"], options),) = model.items()
+    flat |= _flat(options, "model")
+    names = [name for method in methods for name in method]
+    flat["regularisers"] = ", ".join(names) or "none"
+    for position, method in enumerate(methods):
+        ((name, options),) = method.items()
+        repeated = names.count(name) > 1
+        flat |= _flat(options, f"{name}.{position}" if repeated else name)
+    return {name: str(value) for name, value in flat.items()}
+
+
+def _flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        name = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping):
+            yield from _flat(value, name)
+        else:
+            yield name, value
+
+
+Point = tuple[str, float, int, float]  # name, value, epoch, seconds since the start
+
+
+def curves(history: Iterable[Mapping[str, Any]]) -> list[Point]:
+    """The curves in a history, a point an epoch: what was recorded between epochs as its mean."""
+    points: list[Point] = []
+    between: dict[str, list[float]] = {}
+    seconds = 0.0
+    for row in history:
+        if row["event"] == "steps":
+            found = _numbers({"train": _norms(row), "cost": row["cost"]}) | _recorded(row)
+            for name, value in found.items():
+                between.setdefault(name, []).append(value)
+        elif row["event"] == "epoch":
+            cost = row["cost"]
+            seconds += cost["training_seconds"] + cost["validation_seconds"]
+            train = {"loss": row["loss"], "steps": row["step"]}
+            found = {name: math.fsum(values) / len(values) for name, values in between.items()}
+            found |= _numbers({"train": train, "validation": row["validation"], "cost": cost})
+            found |= _recorded(row)
+            points += [(name, value, row["epoch"], seconds) for name, value in found.items()]
+            between.clear()
+    return points
+
+
+def _norms(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("gradient_norm", "applied_gradient_norm")}
+
+
+def _recorded(row: Mapping[str, Any]) -> dict[str, float]:
+    """What methods recorded; how many parameters a method selects has a section of its own."""
+    recorded: Mapping[str, Any] = row["recorded"]
+    sections: dict[str, dict[str, Any]] = {"selection": {}, "method": {}}
+    for name, value in recorded.items():
+        section = sections["selection" if name.startswith("selected") else "method"]
+        section |= {f"{name}.{i}": v for i, v in enumerate(value)} if _is_list(value) else {}
+        section |= {} if _is_list(value) else {name: value}
+    return _numbers(sections)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _numbers(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Finite numbers by `section/name`; a history holds the others as text."""
+    return {
+        f"{section}/{name}": float(value)
+        for section, values in sections.items()
+        for name, value in values.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def final_metrics(run: RunFolder) -> dict[str, float]:
+    """Scores of the checkpoint with the best validation score; those of test with intervals."""
+    found: dict[str, float] = {}
+    if run.best_epoch is not None:
+        found["best/epoch"] = float(run.best_epoch)
+    for name, score in run.scores.get("validation", {}).items():
+        if score["value"] is not None:
+            found[f"best/validation_{name}"] = float(score["value"])
+    for name, score in run.scores.get("test", {}).items():
+        for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
+            if score[part] is not None:
+                found[f"test/{name}{suffix}"] = float(score[part])
+    return found
