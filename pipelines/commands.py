@@ -382,7 +382,7 @@ def _print_dry_run(plan: "DryRun") -> None:
             line.model,
             line.method,
             f"{100 * line.supervision:g} %",
-            "" if line.epochs is None else line.epochs,
+            line.epochs,
             len(line.seeds),
             line.finished,
             "" if line.seconds is None else format_seconds(line.seconds),

@@ -36,8 +36,8 @@ class Line:
     method: str
     supervision: float
     seeds: tuple[int, ...]
-    epochs: int | None = None
-    finished: int = 0
+    epochs: int
+    finished: int
     steps: int | None = None
     seconds: float | None = None
 
@@ -46,7 +46,6 @@ class Line:
 class DryRun:
     """What a sweep would do.
 
-    missing: modules that it needs and this version does not have
     seconds: of the trials to run, one after the other, at the most; None: not known
     counted: whose numbers of samples the times are for
     extraction: what comes before the trials
@@ -55,7 +54,6 @@ class DryRun:
     title: str
     num_trials: int
     lines: tuple[Line, ...]
-    missing: tuple[str, ...]
     seconds: float | None
     counted: str = ""
     extraction: str = ""
@@ -69,8 +67,6 @@ class DryRun:
     def summary(self) -> str:
         """A few sentences."""
         text = f"{self.title}: {self.num_trials} trials."
-        if self.missing:
-            return f"{text} Not available yet: needs {', '.join(self.missing)}."
         to_run = self.num_trials - self.num_finished
         if self.num_finished:
             text = f"{text} {self.num_finished} are finished, {to_run} are to run."
@@ -145,8 +141,6 @@ def _usable(store: Path, to_be_made: bool) -> Store | None:
 
 
 def _plan(experiment: Experiment, store: Store | None, work: Path | None) -> DryRun:
-    if missing := experiments.needs(experiment):
-        return _not_available(experiment, missing)
     if store:
         experiments.check_data(experiment, store)
     counted = store if store and "audit.json" in store.manifest["files"] else None
@@ -162,21 +156,9 @@ def _plan(experiment: Experiment, store: Store | None, work: Path | None) -> Dry
         title=experiment.title,
         num_trials=sum(len(line.seeds) for line in lines),
         lines=lines,
-        missing=(),
         seconds=math.fsum(line.seconds or 0.0 for line in lines) if counts else None,
         counted=str(counted.folder) if counted else f"the full {experiment.data or 'MIMIC-III'}",
     )
-
-
-def _not_available(experiment: Experiment, missing: Sequence[str]) -> DryRun:
-    grouped: dict[tuple[str, str, str, float], list[int]] = {}
-    for c in experiments.combinations(experiment):
-        model = c.model if isinstance(c.model, str) else c.model.name
-        key = (" + ".join(c.tasks), model, c.label, float(c.supervision))
-        grouped.setdefault(key, []).append(c.seed)
-    lines = tuple(Line(*key, tuple(seeds)) for key, seeds in grouped.items())
-    num = sum(len(line.seeds) for line in lines)
-    return DryRun(experiment.title, num, lines, tuple(missing), None)
 
 
 def _epochs(trial: Trial | MultiTrial) -> int:

@@ -59,7 +59,6 @@ def run(
 
     Raises:
         InputError: wrong options; a source or a store that cannot be used.
-        NotAvailableError: the experiment needs what this version does not have.
     """
     progress = progress or Silent()
     experiments.plan(experiment)  # before hours are spent on the rest

@@ -178,7 +178,6 @@ def sweep(
 
     Raises:
         InputError: an unusable store, tracking URI or runner.
-        NotAvailableError: the experiment needs what this version does not have.
         MimicRegError: another process runs the same sweep.
         KeyboardInterrupt: Ctrl-C; what ran wrote a checkpoint, and the same call goes on from it.
     """

@@ -5,7 +5,7 @@ import pytest
 from mimic_reg import experiments
 from mimic_reg.config import CONFIGS, compose_trial, load_yaml
 from mimic_reg.errors import InputError
-from mimic_reg.experiments import NotAvailableError, combinations, estimate, parse, plan, sizes
+from mimic_reg.experiments import combinations, estimate, parse, plan, planning, sizes
 from mimic_reg.storage import Store
 
 GRID = {"tasks": ["in_hospital_mortality"], "models": ["lstm"], "methods": ["itps"]}
@@ -221,15 +221,15 @@ def test_the_code_that_decides_is_there():
     experiments.code_fingerprint.cache_clear()
     assert len(experiments.code_fingerprint()) == 16
     root = CONFIGS.parent / "mimic_reg"
-    assert all((root / part).exists() for part in experiments._DECIDING)
+    assert all((root / part).exists() for part in planning._DECIDING)
 
 
 def test_a_change_of_deciding_code_changes_the_fingerprint(tmp_path, monkeypatch):
-    for part in experiments._DECIDING:
+    for part in planning._DECIDING:
         path = tmp_path / part if part.endswith(".py") else tmp_path / part / "a.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x = 1\n")
-    monkeypatch.setattr(experiments, "__file__", str(tmp_path / "experiments.py"))
+    monkeypatch.setattr(planning, "__file__", str(tmp_path / "experiments" / "planning.py"))
     found = []
     for file in ("engine/a.py", "evaluation/report.py", "tasks/new.py"):
         experiments.code_fingerprint.cache_clear()
@@ -300,17 +300,6 @@ def test_images_are_counted_by_data_set():
         1_000,
         8_000,
     ]
-
-
-# --- what is not there yet ------------------------------------------------------------------------
-
-
-def test_what_is_planned_can_be_written_down_but_not_run(monkeypatch):
-    monkeypatch.setitem(experiments.PLANNED, "models", ("gru",))
-    experiment = grid(models=["gru"], methods=["none"])
-    assert experiments.needs(experiment) == ["mimic_reg.models.gru"]
-    with pytest.raises(NotAvailableError, match=r"not available yet: needs mimic_reg\.models\.gru"):
-        plan(experiment)
 
 
 def test_a_family_s_methods_are_checked():

@@ -34,13 +34,6 @@ def test_a_dry_run_of_several_tasks_names_them_all():
     assert line.steps == 5 * 3 * 100 * 1000  # seeds, tasks, epochs, steps
 
 
-def test_a_dry_run_of_what_is_not_there_yet_says_so(monkeypatch):
-    monkeypatch.setitem(experiments.PLANNED, "models", ("gru",))
-    found = of_sweep(experiment(models=["gru"], methods=["none"], strategy="joint"))
-    assert "not available yet: needs mimic_reg.models.gru" in found.summary.lower()
-    assert [line.method for line in found.lines] == ["joint: none"]
-
-
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(59, "59 s"), (150, "2.5 min"), (5 * 3600, "5.0 h"), (86_400 * 1290, "1,290 days")],

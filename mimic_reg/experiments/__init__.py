@@ -1,0 +1,47 @@
+"""Experiments: a grid in YAML → the trials it stands for, what they need, what they may cost.
+
+    title: LSTM, in-hospital mortality
+    grids:                             # an experiment is the union of its grids
+    - tasks: [in_hospital_mortality]
+      models: [lstm]
+      methods: [none, itps]            # configs/regularisers/lstm/itps.yaml, or {itps: {tau: 0.1}}
+      supervision: [0.25, 1]
+      seeds: 5                         # 0 to 4, or a list
+    training: {max_epochs: 20}         # replaces what the tasks' own YAML says
+
+`search: {itps.tau: [0.05, 0.1]}` in a grid multiplies the methods that have that option by its
+values. Whatever is unknown is refused, with the nearest name that is known.
+"""
+
+from mimic_reg.experiments.costs import Estimate, estimate, sizes, total_seconds
+from mimic_reg.experiments.grid import IMAGE_TASK, SINGLE, Experiment, Grid
+from mimic_reg.experiments.planning import (
+    Combination,
+    Planned,
+    code_fingerprint,
+    combinations,
+    plan,
+)
+from mimic_reg.experiments.reading import FOLDER, check_data, load, names, parse, within
+
+__all__ = [
+    "FOLDER",
+    "IMAGE_TASK",
+    "SINGLE",
+    "Combination",
+    "Estimate",
+    "Experiment",
+    "Grid",
+    "Planned",
+    "check_data",
+    "code_fingerprint",
+    "combinations",
+    "estimate",
+    "load",
+    "names",
+    "parse",
+    "plan",
+    "sizes",
+    "total_seconds",
+    "within",
+]

@@ -1,0 +1,134 @@
+"""What trials may cost: steps and seconds of one CPU core."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mimic_reg.config import (
+    Component,
+    MultiTrial,
+    Trial,
+)
+from mimic_reg.experiments.grid import IMAGE_TASK
+from mimic_reg.extraction.audit import published_sizes
+from mimic_reg.schema import SPLITS
+from mimic_reg.storage import Store, read_json
+
+# Seconds of one CPU core for a step without a method, a batch of 32; measured on simulated stays,
+# one thread, processor time. Scoring a sample costs about a fifth of training on it, and batches of
+# similar lengths a third of random ones where stays are whole.
+_STEP_SECONDS: Mapping[tuple[str, str], float] = {
+    ("in_hospital_mortality", "lstm"): 0.035,
+    ("in_hospital_mortality", "transformer"): 0.21,
+    ("phenotyping", "lstm"): 0.30,
+    ("phenotyping", "transformer"): 3.3,
+    ("decompensation", "lstm"): 0.29,
+    ("decompensation", "transformer"): 3.5,
+    ("length_of_stay", "lstm"): 0.29,
+    ("length_of_stay", "transformer"): 3.5,
+    ("image_classification", "dnn"): 0.006,
+    ("image_classification", "cnn"): 0.10,  # CIFAR-10's 32 x 32
+    ("image_classification", "efficientnet_b0"): 3.1,  # 224 x 224, as the two that follow
+    ("image_classification", "resnet50"): 12.6,
+    ("image_classification", "vgg16"): 40.0,
+}
+_OTHER_STEP_SECONDS = 0.3
+# Training, validation and test images of the paper's Table I.
+_IMAGES: Mapping[str, tuple[int, int, int]] = {
+    "fashion_mnist": (50_000, 10_000, 10_000),
+    "cifar10": (40_000, 10_000, 10_000),
+    "stl10": (4_000, 1_000, 8_000),
+}
+_SCORING = 0.2
+# A vector of a Hessian probe, times training on its samples; measured in the same way.
+_VECTOR_COST: Mapping[str, float] = {"dnn": 0.8, "lstm": 2.5, "transformer": 3.5, "cnn": 4.7}
+_OTHER_VECTOR_COST = 4.0
+_BY_LENGTH = 0.35
+# Times a step without a method, measured in the same way; methods that are not listed cost nothing.
+_METHOD_COST: Mapping[tuple[str, str], float] = {
+    ("lstm", "data_gradient"): 5.9,
+    ("lstm", "jacobian"): 5.9,
+    ("lstm", "variational_lstm"): 2.5,
+    ("dnn", "data_gradient"): 2.1,
+    ("dnn", "itps"): 1.1,
+    ("dnn", "jacobian"): 2.1,
+    ("dnn", "norm_penalty"): 1.3,
+    ("dnn", "spectral_dropout"): 2.0,
+    ("transformer", "data_gradient"): 2.7,
+    ("transformer", "jacobian"): 2.7,
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Steps of a trial at the most, and seconds of one thread; early stopping may end it sooner."""
+
+    steps: int
+    seconds: float
+
+
+def sizes(store: Store | None = None, images: str | None = None) -> dict[tuple[str, str], int]:
+    """(task, split) → samples: those of a store, or of the full MIMIC-III and a set of images."""
+    if store is not None:
+        counted = read_json(store.path("audit.json"))["samples"]
+        return {
+            (task, split): count["samples"]
+            for task, of_split in counted.items()
+            for split, count in of_split.items()
+        }
+    published = {
+        (task, split): count
+        for task, of_split in published_sizes()["samples"].items()
+        for split, count in of_split.items()
+    }
+    hourly = (2_388_414, 520_000, 523_208)  # METHODS 8.4
+    others = {
+        "decompensation": hourly,
+        "length_of_stay": hourly,  # nearly the same
+        IMAGE_TASK: _IMAGES.get(images or "", (0, 0, 0)),
+    }
+    return published | {
+        (task, split): count
+        for task, counts in others.items()
+        for split, count in zip(SPLITS, counts, strict=True)
+    }
+
+
+def estimate(trial: Trial | MultiTrial, counts: Mapping[tuple[str, str], int]) -> Estimate:
+    """What a trial may cost; one of several tasks as much as they: joining them costs little."""
+    if isinstance(trial, MultiTrial):
+        parts = [estimate(part, counts) for part in trial.trials]
+        return Estimate(sum(p.steps for p in parts), math.fsum(p.seconds for p in parts))
+    training = trial.training
+    kept = counts.get((trial.task, "train"), 0) * trial.supervision
+    epoch_steps = training.epoch_steps or math.ceil(kept / training.batch_size)
+    model = trial.model.name
+    step = _STEP_SECONDS.get((trial.task, model), _OTHER_STEP_SECONDS)
+    factor = math.prod(_METHOD_COST.get((model, r.name), 1.0) for r in trial.regularisers)
+    steps = training.max_epochs * epoch_steps
+    if training.by_length and trial.task != "in_hospital_mortality":  # 48 hours, all of them
+        factor *= _BY_LENGTH
+    train = steps * step * factor * training.batch_size / 32
+    validated = counts.get((trial.task, "val"), 0)
+    scored = (training.max_epochs + 1) * validated + counts.get((trial.task, "test"), 0)
+    probed = sum(_probed(r.options, kept, training.max_epochs) for r in _probes(trial))
+    probed *= _VECTOR_COST.get(model, _OTHER_VECTOR_COST)
+    return Estimate(steps, train + (scored * _SCORING + probed) * step / 32)
+
+
+def _probes(trial: Trial) -> list[Component]:
+    return [r for r in trial.regularisers if r.name == "hessian_probe"]
+
+
+def _probed(options: Mapping[str, Any], kept: float, max_epochs: int) -> float:
+    """Samples of all vectors of a Hessian probe."""
+    looks = max_epochs // options["every"] + (options["every"] > 1)
+    return float(looks * options["vectors"] * min(options["samples"], kept))
+
+
+def total_seconds(
+    trials: Iterable[Trial | MultiTrial], counts: Mapping[tuple[str, str], int]
+) -> float:
+    """What trials may cost one after the other, on one thread."""
+    return math.fsum(estimate(trial, counts).seconds for trial in trials)

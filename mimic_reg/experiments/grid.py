@@ -1,0 +1,174 @@
+"""What an experiment's YAML may hold: grids, and what stands beside them."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from mimic_reg.config import (
+    Component,
+)
+
+IMAGE_TASK = "image_classification"
+SINGLE = "single"  # the strategy of a trial a task
+STOPPING = "early_stopping"
+_MOST_SEEDS = 10_000
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+
+
+class _Frozen(BaseModel):
+    """Frozen, strict about types, without unknown keys; YAML's lists are tuples."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _tuples(cls, given: Any) -> Any:
+        return tuple(given) if isinstance(given, list) else given
+
+
+Model = str | Component
+Method = str | tuple[Component, ...]
+Strategy = str | Component
+
+
+class Grid(_Frozen):
+    """All combinations of what it lists.
+
+    tasks:     names of YAML files in configs/tasks
+    models:    names of YAML files in configs/models, or of modules; or a module with its settings
+    methods:   names of YAML files in configs/regularisers; or components, alone or in a list
+    families:  model → the folder of configs/regularisers with its methods, if not the model's name
+    search:    component.option → values
+    strategy:  single: a trial a task; joint, reptile: one fit of all tasks, which share the trunk;
+               or such a strategy with its options, as {reptile: {inner_steps: 5}}
+    data:      the set of images to train on, `images` for any; null: a cohort store
+    stopping:  with the early stopping of the tasks' YAML, if it has one
+    probes:    what measures every fit without changing it, as {hessian_probe: {every: 10}}
+    training:  replaces what tasks and experiment say
+    training_of: task → what replaces that for one of them
+    """
+
+    tasks: tuple[str, ...] = Field(min_length=1)
+    models: tuple[Model, ...] = Field(min_length=1)
+    methods: tuple[Method, ...] = Field(min_length=1)
+    supervision: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    supervision_unit: Literal["sample", "subject"] = "sample"
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    families: dict[str, str] = Field(default_factory=dict)
+    search: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    strategy: Strategy = SINGLE
+    data: Literal["cifar10", "fashion_mnist", "stl10", "images"] | None = None
+    stopping: bool = True
+    probes: tuple[Component, ...] = ()
+    training: dict[str, Any] = Field(default_factory=dict)
+    training_of: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @property
+    def together(self) -> bool:
+        """Whether its tasks are trained in one fit."""
+        return name_of(self.strategy) != SINGLE
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _range(cls, given: Any) -> Any:
+        if type(given) is not int:
+            return given
+        if given > _MOST_SEEDS:
+            raise ValueError(f"{given:,} seeds are too many: at most {_MOST_SEEDS:,}")
+        return tuple(range(given))
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _entries(cls, given: Any) -> Any:
+        if not isinstance(given, list | tuple):
+            return given
+        return tuple((entry,) if isinstance(entry, Mapping) else _tuple(entry) for entry in given)
+
+    @field_validator("search", mode="before")
+    @classmethod
+    def _values(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {key: _tuple(values) for key, values in given.items()}
+
+    @field_validator("supervision")
+    @classmethod
+    def _levels(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
+        if wrong := [level for level in levels if not 0 < level <= 1]:
+            raise ValueError(f"{wrong[0]} is no share of the training samples: above 0, at most 1")
+        return levels
+
+    @model_validator(mode="after")
+    def _search_is_used(self) -> "Grid":
+        for key, values in self.search.items():
+            name, dot, option = key.partition(".")
+            if not (name and dot and option):
+                raise ValueError(f"search has {key!r}; write component.option, as itps.tau")
+            if not values:
+                raise ValueError(f"search has no values for {key!r}")
+        return self
+
+
+class Experiment(_Frozen):
+    """A set of trials that belong together.
+
+    name:          of the file it stands in; what sweeps and folders are called
+    analyses:      modules of mimic_reg.analyses, whose figures the report has besides
+    store, source: the cohort store and the raw tables, within the work folder
+    """
+
+    name: str
+    title: str
+    grids: tuple[Grid, ...] = Field(min_length=1)
+    training: dict[str, Any] = Field(default_factory=dict)
+    analyses: tuple[str, ...] = ()
+    store: str | None = None
+    source: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError("use small letters, digits, '_', '-' and '.' only")
+        return name
+
+    @property
+    def data(self) -> str | None:
+        """The set of images that all its grids train on; None: a cohort store."""
+        return self.grids[0].data
+
+    @model_validator(mode="after")
+    def _one_data(self) -> "Experiment":
+        data = {grid.data for grid in self.grids}
+        if len(data) > 1:
+            raise ValueError(
+                "its grids differ in 'data', but an experiment has one store: write an experiment "
+                "for each"
+            )
+        for grid in self.grids:
+            images = IMAGE_TASK in grid.tasks
+            if images != bool(grid.data) or (images and len(grid.tasks) > 1):
+                raise ValueError(
+                    f"a grid with the task {IMAGE_TASK} has no other task, and says which images "
+                    "with 'data'; other tasks have no 'data'"
+                )
+        return self
+
+    @field_validator("store", "source")
+    @classmethod
+    def _inside(cls, path: str | None) -> str | None:
+        if path is not None and (Path(path).is_absolute() or ".." in Path(path).parts):
+            raise ValueError("a configuration names paths within the work folder only")
+        return path
+
+
+def _tuple(given: Any) -> Any:
+    return tuple(given) if isinstance(given, list) else given
+
+
+def name_of(given: Model | Strategy) -> str:
+    """The name of what stands with or without options."""
+    return given if isinstance(given, str) else given.name

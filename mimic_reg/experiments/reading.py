@@ -1,0 +1,173 @@
+"""Reading an experiment, and checking every name in it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from mimic_reg.config import (
+    CONFIGS,
+    Training,
+    find_module,
+    is_probe,
+    load_yaml,
+    module_names,
+    strategies,
+    suggest,
+)
+from mimic_reg.errors import InputError
+from mimic_reg.experiments.grid import SINGLE, Experiment, Grid, name_of
+from mimic_reg.experiments.planning import plan
+from mimic_reg.storage import Store
+
+FOLDER = CONFIGS / "experiments"
+
+
+def names() -> list[str]:
+    """The experiments in configs."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load(experiment: str | Path) -> Experiment:
+    """An experiment by its name in configs, or by its file.
+
+    Raises:
+        InputError: there is none; an unknown key or name; a value of a wrong kind.
+    """
+    path = Path(experiment)
+    if path.suffix not in (".yaml", ".yml"):
+        path = FOLDER / f"{experiment}.yaml"
+        if str(experiment) not in names():
+            raise InputError(
+                f"There is no experiment {str(experiment)!r} in {FOLDER}. "
+                f"{suggest(str(experiment), names())}"
+            )
+    content = load_yaml(path)
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path} must hold settings with their names, as 'title: …'.")
+    try:
+        return parse({"name": path.stem, **content})
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def parse(settings: Mapping[str, Any]) -> Experiment:
+    """An experiment from plain settings, with every name in it checked.
+
+    Raises:
+        InputError: an unknown key or name; a value of a wrong kind.
+    """
+    try:
+        experiment = Experiment.model_validate(dict(settings))
+    except ValidationError as error:
+        raise InputError("\n".join(_explain(e) for e in _innermost(error.errors()))) from error
+    for name in experiment.analyses:
+        find_module("mimic_reg.analyses", name)
+    for grid in experiment.grids:
+        _check_names(grid)
+        for given in (experiment.training, grid.training, *grid.training_of.values()):
+            _check_training(given, grid)
+    plan(experiment)
+    return experiment
+
+
+def _innermost(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without those that only follow from one inside them."""
+    places = [error["loc"] for error in errors]
+    return [
+        error
+        for error, place in zip(errors, places, strict=True)
+        if not any(len(p) > len(place) and p[: len(place)] == place for p in places)
+    ]
+
+
+def _explain(error: ErrorDetails) -> str:
+    if not error["loc"]:  # about the whole
+        return f"The experiment cannot be: {error['msg'].removeprefix('Value error, ')}."
+    *parents, name = error["loc"]
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        fields = Grid.model_fields if parents else Experiment.model_fields
+        return f"There is no setting {where!r}. {suggest(str(name), fields)}"
+    if error["type"] == "missing":
+        return f"The setting {where!r} is missing."
+    reason = error["msg"].removeprefix("Value error, ").replace("tuple", "list")
+    reason = reason.replace("Tuple", "List").replace(" after validation, not 0", "")
+    given = list(error["input"]) if isinstance(error["input"], tuple) else error["input"]
+    return f"The setting {where!r} is {given!r}: {reason}."
+
+
+def _check_names(grid: Grid) -> None:
+    allowed = {
+        "task": (grid.tasks, _known("tasks")),
+        "model": ((*map(name_of, grid.models), *grid.families), _known("models")),
+        "strategy": ((name_of(grid.strategy),), {SINGLE, *strategies()}),
+        "task of this grid": (tuple(grid.training_of), set(grid.tasks)),
+    }
+    for kind, (given, known) in allowed.items():
+        for name in given:
+            if name not in known:
+                raise InputError(f"There is no {kind} {name!r}. {suggest(name, known)}")
+    for probe in grid.probes:
+        if not is_probe(probe.name):
+            known = {name for name in module_names("mimic_reg.regularisers") if is_probe(name)}
+            raise InputError(f"There is no probe {probe.name!r}. {suggest(probe.name, known)}")
+    families = {p.name for p in (CONFIGS / "regularisers").iterdir() if p.is_dir()}
+    for family in grid.families.values():
+        if family not in families:
+            raise InputError(f"There is no family {family!r}. {suggest(family, families)}")
+
+
+def _known(kind: str) -> set[str]:
+    """Names of a kind: YAML files and modules."""
+    files = {path.stem for path in (CONFIGS / kind).glob("*.yaml")}
+    return files | set(module_names(f"mimic_reg.{kind}"))
+
+
+def _check_training(given: Mapping[str, Any], grid: Grid) -> None:
+    if grid.together and "epoch_steps" in given:
+        raise InputError(
+            f"The strategy {name_of(grid.strategy)} has epochs of its own: write "
+            f"strategy: {{{name_of(grid.strategy)}: {{epoch_iterations: …}}}} instead of "
+            "'training.epoch_steps'."
+        )
+    for name in given:
+        if name not in Training.model_fields:
+            raise InputError(
+                f"There is no setting 'training.{name}'. {suggest(name, Training.model_fields)}"
+            )
+
+
+def within(work: Path, relative: str) -> Path:
+    """A path that a configuration names, in the work folder.
+
+    Raises:
+        InputError: it leads out of the folder, by a link say.
+    """
+    path = work / relative
+    if not path.resolve().is_relative_to(work.resolve()):
+        raise InputError(
+            f"{relative!r} leads out of {work}: a configuration names paths within the work "
+            "folder only. Name other places on the command line."
+        )
+    return path
+
+
+def check_data(experiment: Experiment, store: Store) -> None:
+    """Refuse a store that holds other data than the experiment is about.
+
+    Raises:
+        InputError: images instead of ICU stays, the other way round, or other images.
+    """
+    there, wanted = store.manifest.get("dataset"), experiment.data
+    if there == wanted or (there and wanted == "images"):
+        return
+    holds = f"the images {there}" if there else "ICU stays"
+    needed = f"the images {wanted}".removesuffix(" images") if wanted else "ICU stays"
+    advice = "mimic-reg import-images" if wanted else "mimic-reg extract"
+    raise InputError(
+        f"{experiment.name} needs {needed}, but {store.folder} holds {holds}. Make the right store "
+        f"with `{advice}` and name it with --store."
+    )
