@@ -17,6 +17,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_sco
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.evaluation.bootstrap import (
     Statistic,
+    basic_interval,
     calibration_statistic,
     draw_counts,
     mean_statistic,
@@ -29,6 +30,7 @@ from mimic_reg.tasks.base import Target
 LOWER_IS_BETTER = frozenset(
     {"brier", "calibration_error", "mean_absolute_deviation", "root_mean_squared_error"}
 )
+_INFLATED = frozenset({"calibration_error"})  # by resampling
 NUM_BINS = 15  # equal-width confidence bins of the calibration error
 
 
@@ -104,7 +106,12 @@ def _bound(
     values = replicate(statistic, counts).reshape(len(counts), -1)
     bounded = []
     for (name, score), column in zip(scores.items(), values.T, strict=True):
-        interval = percentile_interval(column) if score.value is not None else None
+        if score.value is None:
+            interval = None
+        elif name in _INFLATED:
+            interval = basic_interval(score.value, column)
+        else:
+            interval = percentile_interval(column)
         if interval is not None:
             defined = int(np.isfinite(column).sum())
             score = replace(score, low=interval[0], high=interval[1], replicates=defined)

@@ -1,15 +1,16 @@
 """Scores equal scikit-learn's, intervals resample subjects, what is undefined is said."""
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit as sigmoid
+from scipy.special import logit
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.evaluation.bootstrap import (
+    basic_interval,
     calibration_statistic,
     draw_counts,
     percentile_interval,
@@ -176,13 +177,30 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     assert covered >= 52
 
 
-def test_half_a_million_samples_take_milliseconds_a_replicate():
+def test_the_calibration_error_s_interval_is_not_inflated():
+    """A replicate is about as far above the estimate as that is above the truth."""
     rng = np.random.default_rng(0)
-    subject = np.sort(rng.integers(0, 5000, 500_000))
-    y = (rng.random(500_000) < 0.02).astype(np.float32)
-    p = rng.random(500_000).astype(np.float32)
-    statistic = ranking_statistic(y, p, subject)
-    counts = draw_counts(5000, 10)
-    start = time.perf_counter()
-    replicate(statistic, counts)
-    assert (time.perf_counter() - start) / 10 < 0.05
+    covered = {"basic": 0, "percentile": 0}
+    population = rng.beta(1, 6, 200_000)
+    truth = sigmoid(logit(population) + 0.3)
+    gap = np.bincount((population * 15).astype(int), truth - population)
+    error = np.abs(gap).sum() / len(population)
+    for _ in range(40):
+        drawn = rng.integers(0, len(population), 300)
+        p, subject = population[drawn][:, None], np.arange(300)
+        y = (rng.random(300) < truth[drawn]).astype(float)[:, None]
+        found = score("binary", y, p, subject, num_replicates=200)["calibration_error"]
+        replicates = replicate(calibration_statistic(y, p, subject, 15), draw_counts(300, 200))
+        low, high = percentile_interval(replicates.ravel())
+        covered["basic"] += found.low <= error <= found.high
+        covered["percentile"] += low <= error <= high
+    assert covered["basic"] >= 34
+    assert covered["percentile"] <= 20
+
+
+def test_the_basic_interval_reflects_the_percentile_one():
+    values = np.linspace(0.2, 0.4, 1001)
+    low, high = percentile_interval(values)
+    assert basic_interval(0.25, values) == pytest.approx((0.5 - high, 0.5 - low))
+    assert basic_interval(0.15, values) == (0.0, pytest.approx(0.3 - low))
+    assert basic_interval(0.1, np.array([np.nan, np.nan, 0.5])) is None
