@@ -235,9 +235,7 @@ def describe(
     """
     path = out / name
     settings = trial.model_dump(mode="json")
-    made = {p.name for p in out.iterdir() if p.name != ".lock" and p.suffix != ".tmp"}
-    if HISTORY in made and not (out / HISTORY).stat().st_size:
-        made.remove(HISTORY)
+    made = {path.name for path in out.iterdir() if not _is_before_begin(path)}
     if made > {name}:
         there = read_json(path)
         if there["id"] != trial_id:
@@ -268,6 +266,14 @@ def describe(
             },
         },
     )
+
+
+def _is_before_begin(path: Path) -> bool:
+    """Whether this is there of a fit that was refused before it began, beside its description."""
+    if path.is_dir():  # a task's, of a fit of several
+        return all(p.name == TRIAL or _is_before_begin(p) for p in path.iterdir())
+    empty = path.name == HISTORY and not path.stat().st_size
+    return empty or path.name == ".lock" or path.suffix == ".tmp"
 
 
 def _difference(there: dict[str, Any], settings: dict[str, Any], store: Store) -> str:

@@ -312,6 +312,8 @@ def test_what_cannot_be_learned_is_said_with_its_task(tmp_path):
     with pytest.raises(InputError, match="auroc of decompensation is undefined"):
         multitask.train(fits.multi("joint", []), folder, tmp_path / "fit")
     assert not (tmp_path / "fit" / "decompensation" / HISTORY).exists()
+    others = fits.multi("joint", [], tasks=("in_hospital_mortality", "phenotyping"), max_epochs=1)
+    assert multitask.train(others, folder, tmp_path / "fit").status == "finished"  # it made way
 
 
 def test_a_diverging_task_is_named_and_nothing_is_lost(store, tmp_path):
