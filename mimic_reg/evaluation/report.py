@@ -26,7 +26,7 @@ from mimic_reg.evaluation.sections.paired import paired_section
 from mimic_reg.evaluation.sections.together import HEADING, together_section
 from mimic_reg.evaluation.sections.together import NAME as TOGETHER
 from mimic_reg.evaluation.tables import main_tables
-from mimic_reg.storage import Store, make_folder
+from mimic_reg.storage import Store, make_folder, read_json
 
 REPORT = "report.html"
 
@@ -156,7 +156,20 @@ def _source(given: Given) -> str:
         return f"simulated patients{mode}"
     if given.simulated is None:
         return f"origin not recorded{mode}"
-    return f"MIMIC-III{mode}" if modes else "not simulated"
+    return f"{_kind(given)}{mode}" if modes else "not simulated"
+
+
+def _kind(given: Given) -> str:
+    """What patients' data it is, as far as their numbers tell."""
+    audits = [s.path("audit.json") for s in given.stores if "audit.json" in s.manifest["files"]]
+    sizes = [read_json(path).get("published") for path in audits]
+    if not sizes or None in sizes:
+        return "patients' data, not the full MIMIC-III"
+    differing = [size for found in sizes for size in found if not size["same"]]
+    if differing:
+        are = "differs" if len(differing) == 1 else "differ"
+        return f"MIMIC-III, but {count(len(differing), 'published size')} {are}"
+    return "the full MIMIC-III, all published sizes equal"
 
 
 def _main(given: Given, figures: Sequence[Drawn]) -> Html:

@@ -14,7 +14,7 @@ from mimic_reg.evaluation.scores import Score
 from mimic_reg.evaluation.tables import main_tables
 from mimic_reg.storage import Store, file_hash, read_json, write_json
 from tests.evaluation.runs import settings, write_run, write_sweep
-from tests.stores import write_store
+from tests.stores import write_manifest, write_store
 
 FLOW = [
     {"step": "all ICU stays", "stays": 4321, "admissions": 4000, "subjects": 3900},
@@ -284,3 +284,24 @@ def test_elements_escape_what_is_not_html():
     assert tag("p", "a < b", tag("b", "&")) == "<p>a &lt; b<b>&amp;</b></p>"
     assert tag("td", "x", class_='"', aria_label="") == '<td class="&quot;">x</td>'
     assert isinstance(join("<"), Html)
+
+
+@pytest.mark.parametrize(
+    ("published", "expected"),
+    [
+        (None, "patients' data, not the full MIMIC-III, extraction mode benchmark"),
+        ([True, True], "the full MIMIC-III, all published sizes equal, extraction mode"),
+        ([True, False], "MIMIC-III, but 1 published size differs, extraction mode"),
+    ],
+)
+def test_whose_data_it_is(tmp_path, published, expected):
+    folder = write_store(tmp_path / "store", num_subjects=20)
+    sizes = [{"same": same} for same in published] if published else None
+    write_json(folder / "audit.json", {"samples": {}, "published": sizes})
+    write_manifest(folder)
+    manifest = read_json(folder / "manifest.json")
+    write_json(folder / "manifest.json", {**manifest, "mode": "benchmark"})
+    write_sweep(tmp_path / "runs", store=Store.open(folder), methods=("none",), seeds=[0])
+    results = collect([tmp_path / "runs"])
+    path = write_report(results, tmp_path, title="T", simulated=False)
+    assert expected in checked(path.read_text("utf-8"))
