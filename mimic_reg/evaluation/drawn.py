@@ -1,15 +1,16 @@
 """Which figures a report has, and what stands below them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from matplotlib.figure import Figure
 
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation import figures as fg
+from mimic_reg.evaluation.compare import summarise
 from mimic_reg.evaluation.drawing import Look, styles
 from mimic_reg.evaluation.formats import format_score_name, format_supervision, format_task
-from mimic_reg.evaluation.results import Results, TrialResult, method_order
+from mimic_reg.evaluation.results import BASELINE, Results, TrialResult, method_order
 from mimic_reg.evaluation.selection_figures import selection_figure
 from mimic_reg.evaluation.tables import ScoreTable, score_table
 from mimic_reg.storage import Store
@@ -69,7 +70,14 @@ def draw(results: Results, stores: Sequence[Store] = ()) -> list[Drawn]:
             )
             drawn.append(Drawn(f"{name}_selected", "selection", caption, selection))
         for level in outer(table.levels):
-            drawn += _draw_level(trials, level, where, f"{name}_{100 * level:g}", stores, look)
+            methods, note = _shown(table, level)
+            kept = [t for t in trials if t.method in methods]
+            drawn += [
+                replace(figure, caption=figure.caption + note)
+                for figure in _draw_level(
+                    kept, level, where, f"{name}_{100 * level:g}", stores, look
+                )
+            ]
     return drawn
 
 
@@ -81,6 +89,20 @@ def _supervision_caption(table: ScoreTable) -> str:
     if len(table.methods) > fg.MOST_LINES:
         text += " Grey: the means of all other methods."
     return text
+
+
+def _shown(table: ScoreTable, level: float) -> tuple[Sequence[str], str]:
+    """The methods whose lines one panel can tell apart, and what to say of the others."""
+    if len(table.methods) <= fg.MOST_LINES:
+        return table.methods, ""
+    sign = 1 if table.lower_is_better else -1
+    scores = table.by_seed(level)
+    by_score = sorted(scores, key=lambda m: sign * summarise(list(scores[m].values())).mean)
+    undefined = [m for m in table.methods if m not in scores and (m, level) in table.cells]
+    best = [m for m in by_score + undefined if m != BASELINE][: fg.MOST_LINES - 1]
+    baseline = [BASELINE] if BASELINE in table.methods else []
+    text = f" Shown: the {len(best)} of {len(table.methods)} methods with the best mean score"
+    return [*baseline, *best], f"{text} at this level{f', and “{BASELINE}”' if baseline else ''}."
 
 
 def _draw_level(

@@ -13,6 +13,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.evaluation import drawing as dr
 from mimic_reg.evaluation import figures as fg
 from mimic_reg.evaluation import selection_figures as sf
+from mimic_reg.evaluation.drawn import draw
 from mimic_reg.evaluation.results import collect
 from mimic_reg.evaluation.scores import Score
 from mimic_reg.evaluation.tables import main_tables
@@ -72,6 +73,20 @@ def test_many_methods_have_a_panel_each(tmp_path):
     own = shown[4].lines[-1]
     assert list(own.get_xdata()) == [25, 100]
     assert own.get_ydata() == pytest.approx([table.cells[table.methods[4], 1.0].summary.mean] * 2)
+
+
+def test_curves_of_many_methods_are_those_of_the_best_and_the_baseline(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(12):
+        method = ({"dropout": {"rate": number / 20}},) if number else ("none",)
+        scores = {"validation": {"auroc": 0.7}, "test": {"auroc": 0.6 + number / 100}}
+        write_run(tmp_path / str(number), settings(method), scores, epochs=history(rng, 0.7))
+    (training,) = (d for d in draw(collect([tmp_path])) if d.section == "training")
+    names = [text.get_text() for text in training.figure.legends[0].get_texts()]
+    assert len(names) == 10
+    assert "none" in names
+    assert not any("0.05" in name or "0.1)" in name for name in names)  # the worst two
+    assert "Shown: the 9 of 12 methods" in training.caption
 
 
 def _is_title(artist):

@@ -76,7 +76,7 @@ _DEFINITIONS = {
     ("brier",): "Brier score: mean squared error of the probabilities.",
     ("calibration_error",): (
         f"Calibration error: mean distance of predicted from observed shares, over {NUM_BINS} bins "
-        "of equal width; few samples inflate it, and its interval, corrected for that, may lie below."
+        "of equal width. Few samples inflate it; its interval, corrected for that, may lie lower."
     ),
 }
 
