@@ -28,7 +28,6 @@ ROWS = [
     ("analyses",),
     ("experiments",),
     ("console",),
-    ("cli_analyse",),
     ("cli",),
 ]
 RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}

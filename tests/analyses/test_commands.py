@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from mimic_reg import cli
 from mimic_reg.analyses import hessian, names
-from mimic_reg.cli_analyse import app
+from mimic_reg.cli.analyse import app
 from mimic_reg.errors import InputError
 from mimic_reg.storage import read_json
 

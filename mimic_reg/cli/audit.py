@@ -1,0 +1,94 @@
+"""An extraction's audit, printed."""
+
+from typing import TYPE_CHECKING, Any
+
+from mimic_reg.console import out, table
+
+if TYPE_CHECKING:
+    pass
+
+
+SPLIT_NAMES = {"val": "validation"}  # the published label -> our word
+
+
+def print_audit(audit: dict[str, Any]) -> None:
+    """The cohort flow, what became of events, values and samples."""
+    flow = [[s["step"], s["stays"], s["admissions"], s["subjects"]] for s in audit["cohort_flow"]]
+    out.print(table("Cohort", ["after", "stays", "admissions", "subjects"], flow))
+    names = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
+    fates = {
+        "subject_not_kept": "dropped: subject not in the cohort",
+        "empty_hadm": "dropped: no HADM_ID",
+        "no_hadm_in_stay": "dropped: HADM_ID of no kept stay",
+        "icustay_missing_in_stays": "dropped: another ICUSTAY_ID",
+        "kept_recovered": "kept, ICUSTAY_ID from the admission",
+        "kept": "kept",
+    }
+    rows = [[text, *(audit["events"][n][fate] for n in names)] for fate, text in fates.items()]
+    out.print(table("Event rows", ["", *names], rows))
+    _print_values(audit)
+    print_samples(audit)
+    if audit["published"] is None:
+        out.print("The source is not the full MIMIC-III v1.4: no published sizes to compare with.")
+        return
+    pairs = [
+        [p["what"], p["published"], p["ours"], "same" if p["same"] else "DIFFERS"]
+        for p in audit["published"]
+    ]
+    out.print(table("Beside the published sizes", ["", "published", "ours", ""], pairs))
+    differing = sum(not p["same"] for p in audit["published"])
+    if differing:
+        out.print(
+            f"{differing:,} of {len(pairs):,} sizes DIFFER. If a table has more or fewer rows than "
+            "published, it was loaded twice or not downloaded whole."
+        )
+
+
+def print_samples(audit: dict[str, Any]) -> None:
+    """Samples of every task and split."""
+    rows = [
+        [
+            f"{task}, {SPLIT_NAMES.get(split, split)}",
+            c["samples"],
+            c["stays"],
+            _positives(c.get("positives")),
+        ]
+        for task, splits in audit["samples"].items()
+        for split, c in splits.items()
+    ]
+    out.print(table("Samples", ["task, split", "samples", "stays", "positives"], rows))
+    left_out = audit["stays_left_out_of_the_tasks"]
+    reasons = {
+        "no_length_of_stay": "without a length of stay",
+        "no_diagnosis": "without a diagnosis",
+        "no_event_within_the_stay": "without a measurement in the stay",
+    }
+    found = [f"{left_out[r]:,} {text}" for r, text in reasons.items() if left_out.get(r)]
+    if found:
+        out.print(f"Stays that no task uses: {', '.join(found)}.")
+
+
+def _print_values(audit: dict[str, Any]) -> None:
+    """One line on the values of the 17 variables, and one for each oddity that occurred."""
+    total: dict[str, int] = {}
+    for counts in audit["variables"].values():
+        for what, count in counts.items():
+            total[what] = total.get(what, 0) + count
+    mapped, kept, clipped = (total.pop(what, 0) for what in ("mapped", "kept", "clipped"))
+    dropped = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in total.items() if n)
+    out.print(
+        f"Values of the 17 variables: {mapped:,} rows, {kept:,} used; {dropped or 'no'} left out."
+    )
+    if clipped:
+        out.print(f"{clipped:,} values were clipped to their plausible range.")
+    stray = audit["events"]["total"].get("bytes_not_utf8", 0)
+    if stray:
+        out.print(f"{stray:,} bytes were not UTF-8 and were read as \ufffd.")
+    for name, count in audit["episodes"]["unknown_categories"].items():
+        out.print(f"{name}: {count:,} texts have no channel of their own and count as missing.")
+
+
+def _positives(positives: int | dict[str, int] | None) -> str:
+    if isinstance(positives, dict):
+        return f"{sum(positives.values()):,} labels"
+    return "" if positives is None else f"{positives:,}"

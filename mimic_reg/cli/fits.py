@@ -1,0 +1,246 @@
+"""The commands that train and compare: parse, call, print."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from mimic_reg.console import err, out, progress, table
+from mimic_reg.errors import InputError, MimicRegError
+
+if TYPE_CHECKING:
+    from mimic_reg.config import MultiTrial
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (train, evaluate, finetune, report):
+        app.command()(command)
+
+
+def train(
+    store: Annotated[Path, typer.Option(help="The store: cohorts or images.", metavar="STORE")],
+    task: Annotated[
+        str,
+        typer.Option(help="A task's name, or a YAML file; with a strategy several, as A,B,C."),
+    ],
+    model: Annotated[str, typer.Option(help="A model's name, such as lstm, or a YAML file.")],
+    run: Annotated[Path, typer.Option("--out", help="The run's folder.", metavar="RUN")],
+    method: Annotated[
+        str, typer.Option(help="A method's name in configs/regularisers, or a YAML file.")
+    ] = "none",
+    strategy: Annotated[
+        str, typer.Option(help="How several tasks share a trunk: reptile, joint; else single.")
+    ] = "single",
+    supervision: Annotated[
+        float, typer.Option(help="Share of the training samples, such as 0.25.")
+    ] = 1.0,
+    unit: Annotated[
+        str, typer.Option(help="What the share keeps or leaves out as a whole: sample, subject.")
+    ] = "sample",
+    seed: Annotated[int, typer.Option(help="Runs with one seed share weights and batches.")] = 0,
+    max_epochs: Annotated[
+        int | None, typer.Option(help="Epochs at the most, instead of the task's own.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")
+    ] = None,
+) -> None:
+    """Train a model on a store and score its best checkpoint on validation and test.
+
+    Ctrl-C writes a checkpoint; the same command goes on from it, and ends as if it had never been
+    stopped. A finished run started again does nothing.
+    """
+    from mimic_reg.config import compose_multi, compose_trial
+    from mimic_reg.storage import Store
+    from mimic_reg.strategies import single
+
+    training = {"max_epochs": max_epochs} if max_epochs is not None else None
+    if strategy != "single":
+        multi = compose_multi(
+            task.split(","),
+            model,
+            method,
+            strategy,
+            supervision=supervision,
+            supervision_unit=unit,
+            seed=seed,
+            training=training,
+        )
+        _train_together(multi, store, run, device)
+        return
+    if "," in task and not Path(task).is_file():
+        raise InputError(
+            f"--task {task}: several tasks share a trunk with --strategy reptile or joint; else "
+            "train them one by one."
+        )
+    trial = compose_trial(
+        task,
+        model,
+        method,
+        supervision=supervision,
+        supervision_unit=unit,
+        seed=seed,
+        training=training,
+    )
+    Store.open(store)  # before the settings are printed
+    out.print(escape(trial.to_yaml()), end="")
+    with progress(err) as shown:
+        outcome = single.train(trial, store, run, progress=shown, device=device)
+    if outcome.status == "interrupted":
+        raise MimicRegError("Interrupted; run the same command again to go on.")
+    _print_scores(outcome.scores)
+    out.print(f"Run {outcome.trial_id} is in {escape(str(run))}.")
+
+
+def _train_together(multi: "MultiTrial", store: Path, folder: Path, device: str | None) -> None:
+    from mimic_reg.storage import Store
+    from mimic_reg.strategies import multitask
+
+    Store.open(store)
+    out.print(escape(multi.to_yaml()), end="")
+    with progress(err) as shown:
+        outcome = multitask.train(multi, store, folder, progress=shown, device=device)
+    if outcome.status == "interrupted":
+        raise MimicRegError("Interrupted; run the same command again to go on.")
+    for task, scores in outcome.scores.items():
+        _print_scores(scores, f"{task}: ")
+    out.print(f"Fit {outcome.fit_id} is in {escape(str(folder))}, a run folder for each task.")
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run's folder, made by `mimic-reg train`.")],
+    store: Annotated[
+        Path | None, typer.Option(help="Where its store is now, if it was moved.", metavar="STORE")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.")] = None,
+) -> None:
+    """Score a run's best checkpoint again, on validation and test."""
+    from mimic_reg.strategies import single
+
+    with progress(err) as shown:
+        scores = single.evaluate(run, store=store, progress=shown, device=device)
+    _print_scores(scores)
+
+
+def finetune(
+    sources: Annotated[
+        list[Path],
+        typer.Option(
+            "--from",
+            help="A fit of several tasks, a run, or a folder with trunk.safetensors and "
+            "trunk.yaml; may be given several times, to compare trunks.",
+            metavar="TRUNK",
+        ),
+    ],
+    store: Annotated[Path, typer.Option(help="The cohort store.", metavar="STORE")],
+    task: Annotated[str, typer.Option(help="The new task's name, or a YAML file.")],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder for the runs and the report.", metavar="DIR")
+    ],
+    samples: Annotated[
+        str, typer.Option(help="Numbers of training samples, comma-separated.", metavar="K,L")
+    ] = "50,100,500",
+    seeds: Annotated[int, typer.Option(help="Fits of each kind; 3 or more for a test.")] = 5,
+    method: Annotated[
+        str, typer.Option(help="A method's name in configs/regularisers, or a YAML file.")
+    ] = "none",
+    freeze: Annotated[
+        int, typer.Option(help="Epochs in which a trained trunk stands still at first.", min=0)
+    ] = 0,
+    max_epochs: Annotated[
+        int | None, typer.Option(help="Epochs of 20 steps at the most: 30 by default.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")
+    ] = None,
+) -> None:
+    """Fine-tune a trained trunk on a new task with few samples, against training from scratch.
+
+    From a trunk and from scratch, fits of one seed have the same samples, batches and initial head.
+    Started again it goes on where it was. Ends with a table and DIR/report.html.
+    """
+    from mimic_reg.evaluation import report as reporting
+    from mimic_reg.evaluation import results
+    from mimic_reg.evaluation.formats import format_task
+    from mimic_reg.evaluation.markdown import to_markdown
+    from mimic_reg.strategies import finetune as transfer
+
+    plan = transfer.Plan(
+        task=task,
+        samples=_numbers(samples),
+        seeds=seeds,
+        method=method,
+        freeze=freeze,
+        training={"max_epochs": max_epochs} if max_epochs is not None else None,
+    )
+    with progress(err) as shown:
+        runs = transfer.finetune(plan, sources, store, folder, progress=shown, device=device)
+    found = results.collect(runs)
+    written = reporting.write_report(
+        found,
+        folder,
+        title=f"Fine-tuning on few samples: {format_task(found.trials[0].task)}",
+        commands=[shlex.join(["mimic-reg", *sys.argv[1:]])],
+    )
+    out.print(escape(to_markdown(found)), soft_wrap=True)
+    out.print(f"Report: [bold]{escape(str(written))}[/]", soft_wrap=True)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers from 2 on, ascending."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 1 for part in parts):
+        raise InputError(f"--samples is {text!r}: give whole numbers from 2 on, as 50,100,500.")
+    return tuple(sorted({int(part) for part in parts}))
+
+
+def _print_scores(scores: Any, what: str = "") -> None:
+    names = sorted({name for of_split in scores.values() for name in of_split})
+    rows = [[name, *(_score(of_split.get(name)) for of_split in scores.values())] for name in names]
+    title = f"{what}Scores, with 95 % intervals over subjects"
+    out.print(table(title, ["", *scores], rows))
+
+
+def _score(score: Any) -> str:
+    if score is None:
+        return ""
+    if score.value is None:
+        return f"undefined: {score.reason}"
+    if score.low is None:
+        return f"{score.value:.4f}"
+    return f"{score.value:.4f} ({score.low:.4f} to {score.high:.4f})"
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run folders, or folders that hold them.", metavar="RUN…")
+    ],
+    page: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    title: Annotated[str, typer.Option(help="Its title.")] = "Regularisers compared",
+    analyse: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Analyses to add, comma-separated: see `mimic-reg analyse --help`.", metavar="A,B"
+        ),
+    ] = None,
+) -> None:
+    """Compare finished runs in one page: tables, intervals, paired tests, curves.
+
+    The page needs no network and no script, and holds nothing of a single patient.
+    """
+    from mimic_reg import analyses
+    from mimic_reg.evaluation import report as reporting
+    from mimic_reg.evaluation import results
+    from mimic_reg.evaluation.markdown import to_markdown
+    from mimic_reg.storage import disk_errors
+
+    found = results.collect(runs)
+    added = analyses.analyse_all([n for part in analyse or [] for n in part.split(",")], found)
+    with disk_errors(page.parent):
+        written = reporting.write_report(found, page, title=title, analyses=added)
+    out.print(escape(to_markdown(found)), soft_wrap=True)
+    out.print(f"Wrote {escape(str(written))}.")
