@@ -273,7 +273,7 @@ def check_target(store: Path) -> None:
         foreign = [p.name for p in store.iterdir() if p.name not in (_LOCK, _JOURNAL)]
         if foreign:
             raise InputError(
-                f"{store} is not empty and is not a cohort store (it has no {MANIFEST}). "
+                f"{store} is not empty and is not a store (it has no {MANIFEST}). "
                 "Choose an empty or new folder for --out."
             )
 
@@ -322,8 +322,8 @@ class Store:
         path = folder / MANIFEST
         if not path.is_file():
             raise InputError(
-                f"{folder} is not a cohort store: it has no {MANIFEST}. "
-                "Write one with `mimic-reg extract --source DIR --out STORE`."
+                f"{folder} is not a store: it has no {MANIFEST}. Write one with `mimic-reg "
+                "extract` (ICU stays) or `mimic-reg import-images` (images), or name another."
             )
         manifest = read_json(path)
         with reading(path, "the manifest of a cohort store"):

@@ -312,7 +312,7 @@ def test_two_runs_on_one_store(tmp_path, source):
 
 def test_a_folder_with_something_else_is_refused(tmp_path, source):
     (tmp_path / "thesis.tex").write_text("x")
-    with pytest.raises(InputError, match="is not empty and is not a cohort store"):
+    with pytest.raises(InputError, match="is not empty and is not a store"):
         extract(source, tmp_path)
     with pytest.raises(InputError, match="is a file"):
         extract(source, tmp_path / "thesis.tex")

@@ -281,7 +281,7 @@ def test_what_cannot_be_run_is_said_before_anything_is_done(store, work, tmp_pat
     images = experiments.load("table_08")
     with pytest.raises(InputError, match=r"needs the images fashion_mnist, but .* ICU stays"):
         sweep(images, work, store=store)
-    with pytest.raises(InputError, match="is not a cohort store"):
+    with pytest.raises(InputError, match="is not a store"):
         sweep(experiment(), work, store=tmp_path / "nothing")
     with pytest.raises(InputError, match="MLflow no longer keeps"):
         sweep(experiment(), work, store=store, tracking_uri=str(tmp_path))

@@ -259,7 +259,7 @@ def test_what_cannot_be(source, tmp_path):
         import_images(source, tmp_path / "a")  # the paper's split needs the paper's images
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "letter.txt").write_text("dear")
-    with pytest.raises(InputError, match="is not empty and is not a cohort store"):
+    with pytest.raises(InputError, match="is not empty and is not a store"):
         import_images(source, tmp_path / "b", validation=20)
     with locked(tmp_path / "c"), pytest.raises(MimicRegError, match="Another run is writing"):
         import_images(source, tmp_path / "c", validation=20)
