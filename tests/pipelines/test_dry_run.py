@@ -92,7 +92,7 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path):
         of_run(experiment(), tmp_path, source=tmp_path / "nowhere")
     with pytest.raises(InputError, match="at least 1GB"):
         of_run(experiment(), tmp_path, memory="1MB")
-    with pytest.raises(InputError, match="not a cohort store"):
+    with pytest.raises(InputError, match="is not a store"):
         of_sweep(experiment(), tmp_path / "nowhere")
     images = experiments.load("cifar10_small")
     assert "known once there is a store" in of_run(images, tmp_path).summary

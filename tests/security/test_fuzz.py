@@ -296,5 +296,5 @@ def test_unreadable_files_are_said(tmp_path):
         with pytest.raises((InputError, OSError)):
             function(tmp_path / "none")
     write_json(tmp_path / "a.json", [1])
-    with pytest.raises(InputError, match="not a cohort store"):
+    with pytest.raises(InputError, match="is not a store"):
         Store.open(tmp_path)
