@@ -5,6 +5,7 @@ load, and `import torchvision` stops although models, transforms and data sets n
 Declaring the schemas of the two operators that it registers fake kernels for is enough.
 """
 
+from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 import torch
@@ -37,6 +38,14 @@ def torchvision() -> ModuleType:
             library.define(schema)  # type: ignore[no-untyped-call]
         _declared.append(library)
         return _import()
+
+
+def torchvision_version() -> str | None:
+    """The version that is installed, if any."""
+    try:
+        return version("torchvision")
+    except PackageNotFoundError:
+        return None
 
 
 def _import() -> ModuleType:

@@ -80,18 +80,20 @@ def make_store(
     source: Path,
     store: Path,
     *,
-    images: bool,
+    images: str | None,
     memory: str = "4GB",
     progress: Progress | None = None,
 ) -> None:
     """Bring the store of an experiment up to date with its source: a cohort, or images.
+
+    images: the data set's name; None: a cohort
 
     Raises:
         InputError: a source that cannot be read; the store stays as it was.
         MimicRegError: the disk is full, the store is locked or cannot be written.
     """
     if images:
-        import_images(source, store, progress=progress)
+        import_images(source, store, name=images, progress=progress)
     else:
         extract_cohorts(source, store, memory=memory, progress=progress)
 
@@ -124,9 +126,9 @@ def extract(parameters: ExtractParameters) -> dict[str, Any]:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def images_task(source: str, store: str) -> None:
+def images_task(source: str, store: str, name: str) -> None:
     """A store of images; nothing where it is there."""
-    import_images(Path(source), Path(store), progress=PrefectProgress("images"))
+    import_images(Path(source), Path(store), name=name, progress=PrefectProgress("images"))
 
 
 @flow(name="extract_cohorts", flow_run_name="extract {parameters.store}", persist_result=False)

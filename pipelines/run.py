@@ -67,8 +67,7 @@ def run(
     source = find_source(experiment, folders, source)
     simulated = None
     if source is not None:
-        images = experiment.data is not None
-        make_store(source, place, images=images, memory=memory, progress=progress)
+        make_store(source, place, images=experiment.data, memory=memory, progress=progress)
         simulated = (source / TRUE_RISK).is_file()
     else:
         _check_there(place)
@@ -138,7 +137,7 @@ def run_flow(parameters: RunParameters) -> State[Any]:
         simulated = (source / TRUE_RISK).is_file()
         if experiment.data:
             with tags(*TAGS):
-                images_task(str(source), str(place))
+                images_task(str(source), str(place), experiment.data)
         else:
             extract_flow(ExtractParameters(source=source, store=place, memory=given.memory))
     else:

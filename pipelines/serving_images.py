@@ -6,6 +6,7 @@ What a request holds: images (N, C, H, W) of the size that the model was trained
 Shapes: N images, C channels, H, W pixels, K classes.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -61,6 +62,7 @@ class ImagePredictor:
     outputs: names of the classes
     shape:   (C, H, W) of the images that it takes
     scale, shift: (C, 1, 1) what pixels are multiplied by, then what is added
+    unit_numbers: input numbers of an image as the network sees it
     """
 
     task: Task
@@ -70,6 +72,7 @@ class ImagePredictor:
     shift: torch.Tensor
     predict: Predict
     device: torch.device
+    unit_numbers: int
 
     @classmethod
     def load(cls, settings: Path, weights: Path, device: str = "cpu") -> Self:
@@ -82,7 +85,10 @@ class ImagePredictor:
             torch.tensor(content["normalizer"][name], device=where).view(-1, 1, 1)
             for name in ("scale", "shift")
         )
-        return cls(task, classes, tuple(content["shape"]), scale, shift, predict, where)
+        shape = tuple(content["shape"])
+        ((_, options),) = content["trial"]["model"].items()
+        seen = max(math.prod(shape), 3 * options.get("size", 0) ** 2)
+        return cls(task, classes, shape, scale, shift, predict, where, seen)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """(N, K) probabilities of images (N, C, H, W).
@@ -97,7 +103,7 @@ class ImagePredictor:
         if len(pixels) and not (pixels.min() >= 0 and pixels.max() <= 255):
             raise InputError("Pixels must be numbers from 0 to 255.")
         result = np.empty((len(pixels), len(self.outputs)), np.float32)
-        at_once = max(1, EVALUATION_NUMBERS // int(np.prod(self.shape)))
+        at_once = max(1, EVALUATION_NUMBERS // self.unit_numbers)
         with torch.no_grad():
             for start in range(0, len(pixels), at_once):
                 part = torch.from_numpy(np.ascontiguousarray(pixels[start : start + at_once]))

@@ -413,3 +413,20 @@ def test_a_probe_costs_its_passes():
     seconds = [estimate(plan(e)[0].trial, counts).seconds for e in (plain, probed)]
     looks = 5  # after epochs 1, 10, 20, 30, 40
     assert seconds[1] - seconds[0] == pytest.approx(looks * 8 * 320 * 2.5 * 0.035 / 32)
+
+
+def test_a_method_s_file_may_say_how_it_is_trained():
+    def rate(method, **changed):
+        found = grid(
+            tasks=["image_classification"],
+            data="cifar10",
+            models=["vgg16"],
+            families={"vgg16": "vgg16_cifar"},
+            methods=[method],
+            **changed,
+        )
+        return plan(found)[0].trial.training.learning_rate
+
+    assert rate("itps") == 1e-4
+    assert rate("itps", training={"learning_rate": 1e-2}) == 1e-2
+    assert rate("none") == 1e-3

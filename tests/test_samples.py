@@ -110,6 +110,9 @@ def test_evaluation_visits_every_sample_once_within_the_budget(store):
     assert sorted(torch.cat(batches).tolist()) == list(range(len(samples)))
     assert all(len(b) * int(samples.lengths[b].max()) <= 200 for b in batches)
     assert len(list(samples.evaluation_batches(1))) == len(samples)
+    enlarged = list(samples.evaluation_batches(200 * len(CHANNELS), 2 * len(CHANNELS)))
+    assert all(len(b) == 1 or len(b) * int(samples.lengths[b].max()) <= 100 for b in enlarged)
+    assert len(enlarged) > len(batches)
 
 
 def test_images_are_units_without_a_time_axis():

@@ -14,7 +14,12 @@ from mimic_reg.errors import InputError
 from mimic_reg.evaluation.analysis_figures import Series, trace_figure
 from mimic_reg.evaluation.drawn import Analysis, Drawn
 from mimic_reg.evaluation.results import Results, TrialResult
-from mimic_reg.regularisers.hessian_probe import NUM_SAMPLES, NUM_VECTORS, hessian_trace
+from mimic_reg.regularisers.hessian_probe import (
+    BATCH_NUMBERS,
+    NUM_SAMPLES,
+    NUM_VECTORS,
+    hessian_trace,
+)
 from mimic_reg.storage import read_json, write_json
 from mimic_reg.strategies import single
 
@@ -58,11 +63,16 @@ def is_known(trial: TrialResult) -> bool:
     return _recorded(trial) is not None or _measured(trial) is not None
 
 
-def needs_measuring(trial: TrialResult, num_vectors: int, num_samples: int) -> bool:
-    """Whether a trial has neither recorded the trace nor was measured in just this way."""
+def to_measure(results: Results, num_vectors: int, num_samples: int) -> list[TrialResult]:
+    """The trials that are shown, of which nothing as precise is recorded or kept."""
+    shown = [t for group in level_groups(results, results.trials) for t in group.trials]
+    return [t for t in shown if not _is_precise(t, num_vectors, num_samples)]
+
+
+def _is_precise(trial: TrialResult, num_vectors: int, num_samples: int) -> bool:
     kept = _kept(trial)
-    asked = (num_vectors, num_samples)
-    return _recorded(trial) is None and (kept.get("vectors"), kept.get("samples")) != asked
+    as_kept = kept.get("vectors", 0) >= num_vectors and kept.get("samples", 0) >= num_samples
+    return as_kept or _recorded(trial) is not None
 
 
 def measure(
@@ -70,6 +80,7 @@ def measure(
     *,
     num_vectors: int = NUM_VECTORS,
     num_samples: int = NUM_SAMPLES,
+    batch_numbers: int = BATCH_NUMBERS,
     store: Path | None = None,
     device: str | None = None,
 ) -> None:
@@ -79,7 +90,13 @@ def measure(
         InputError: the model or its store is gone.
     """
     model, train = single.trained(trial.folder, store=store, device=device)
-    found = hessian_trace(model, train, num_vectors=num_vectors, num_samples=num_samples)
+    found = hessian_trace(
+        model,
+        train,
+        num_vectors=num_vectors,
+        num_samples=num_samples,
+        batch_numbers=batch_numbers,
+    )
     write_json(
         trial.folder / FILE,
         {

@@ -29,6 +29,10 @@ def hessian(
     folder: FolderOption,
     vectors: Annotated[int, typer.Option(help="Random vectors of an estimate.", min=2)] = 100,
     samples: Annotated[int, typer.Option(help="Training samples, at most.", min=1)] = 2048,
+    batch_numbers: Annotated[
+        int,
+        typer.Option(help="Input numbers at a time: fewer need less memory.", min=1),
+    ] = 1 << 18,
     store: Annotated[
         Path | None,
         typer.Option(help="Where their store is now, if it was moved.", metavar="STORE"),
@@ -38,18 +42,24 @@ def hessian(
     """Trace of the Hessian by method (figure 4a): how flat is the loss where a fit ends?
 
     Runs trained with a hessian_probe have recorded it over their epochs. For the others it is
-    measured now, at their best epoch, and kept in their folders: a vector takes as long as one to
-    five training passes over the samples, so without a GPU take fewer of both.
+    measured now, at their best epoch, at the lowest and the highest supervision level, and kept in
+    their folders: a vector takes as long as one to five training passes over the samples, so
+    without a GPU take fewer of both.
     """
     from mimic_reg.analyses import hessian as analysis
 
     results = _collect(runs)
-    todo = [t for t in results.trials if analysis.needs_measuring(t, vectors, samples)]
+    todo = analysis.to_measure(results, vectors, samples)
     with progress(err) as shown:
         shown.stage("measure", len(todo), "runs")
         for trial in todo:
             analysis.measure(
-                trial, num_vectors=vectors, num_samples=samples, store=store, device=device
+                trial,
+                num_vectors=vectors,
+                num_samples=samples,
+                batch_numbers=batch_numbers,
+                store=store,
+                device=device,
             )
             shown.advance(1)
     _show("hessian", results, folder)

@@ -270,7 +270,7 @@ def import_images(
         if download:
             images.download(download, folder)
         opened = images.import_images(
-            folder, store, validation=validation, size=size, progress=shown
+            folder, store, validation=validation, size=size, name=download, progress=shown
         )
     rows = [
         [SPLIT_NAMES.get(split, split), c["samples"], _range(c["classes"].values())]

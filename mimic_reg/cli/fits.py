@@ -45,6 +45,9 @@ def train(
     max_epochs: Annotated[
         int | None, typer.Option(help="Epochs at the most, instead of the task's own.")
     ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Instead of the task's or the method's own.")
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")
     ] = None,
@@ -58,7 +61,8 @@ def train(
     from mimic_reg.storage import Store
     from mimic_reg.strategies import single
 
-    training = {"max_epochs": max_epochs} if max_epochs is not None else None
+    given = {"max_epochs": max_epochs, "learning_rate": learning_rate}
+    training = {name: value for name, value in given.items() if value is not None}
     if strategy != "single":
         multi = compose_multi(
             task.split(","),

@@ -309,7 +309,7 @@ class Trainer:
         indices, outputs = [], []
         with torch.no_grad():
             predictor = self.method.predictor(self.model, self.model)
-            for index in samples.evaluation_batches(EVALUATION_NUMBERS):
+            for index in samples.evaluation_batches(EVALUATION_NUMBERS, self.model.unit_numbers):
                 batch = samples.gather(index)
                 indices.append(index)
                 outputs.append(prediction(samples.target, predictor(batch.x, batch.lengths)))

@@ -91,13 +91,18 @@ def trace_figure(
 
 
 def _draw_mean(ax: Axes, found: Sequence[Series], style: Style, label: str) -> None:
-    """A line with its band where seeds share several points, else a dot a seed."""
+    """A line with its band of the seeds that have several points; a dot for each other seed."""
     how: dict[str, Any] = {"color": style.color, "label": label}
-    if all(len(series.x) == 1 for series in found):
-        x, y = (np.concatenate([getattr(s, axis) for s in found]) for axis in ("x", "y"))
+    curves = [series for series in found if len(series.x) > 1]
+    dots = [series for series in found if len(series.x) == 1]
+    if dots:
+        x, y = (np.concatenate([getattr(s, axis) for s in dots]) for axis in ("x", "y"))
         ax.plot(x, y, style.marker, **how)
+    if not curves:
         return
-    x, y = common(found)
+    if dots:
+        del how["label"]
+    x, y = common(curves)
     mean = y.mean(0)
     if len(y) > 1:
         sd = y.std(0, ddof=1)

@@ -102,6 +102,15 @@ def _entries(grid: Grid, model: Model, method: Method) -> list[Component]:
     return [Component.model_validate(entry) for entry in content["regularisers"]]
 
 
+def _own_training(grid: Grid, model: Model, method: Method) -> dict[str, Any]:
+    """How a method wants a model to be trained, if its file says."""
+    if not isinstance(method, str):
+        return {}
+    family = grid.families.get(name_of(model), name_of(model))
+    own: dict[str, Any] = _yaml(_method_file(family, method)).get("training", {})
+    return own
+
+
 def _method_file(family: str, method: str) -> Path:
     folder = CONFIGS / "regularisers"
     places = {p.stem: p for own in (folder, folder / family) for p in sorted(own.glob("*.yaml"))}
@@ -206,6 +215,7 @@ def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial
     ]
     training = {
         **common.get("training", {}),
+        **_own_training(grid, combination.model, combination.method),
         **experiment.training,
         **grid.training,
         **grid.training_of.get(task, {}),

@@ -26,6 +26,9 @@ from mimic_reg.vision import torchvision
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+# The plain recipe's, of all three. ResNet-50's second ones come of a training that was itself
+# heavily regularised, and torchvision's own default may change.
+_WEIGHTS = "IMAGENET1K_V1"
 _HASH_DIGITS = 8  # of SHA-256, in the names of torchvision's files
 _HASH_BLOCK = 1 << 22
 
@@ -49,8 +52,10 @@ class Input(nn.Module):
                 "A network for images needs (B, 1 or 3, H, W), this batch has the shape "
                 f"{tuple(x.shape)}. Train it on image_classification."
             )
-        if x.shape[-2:] != (self.size, self.size):
-            x = F.interpolate(x, size=(self.size, self.size), mode="bilinear")
+        edges = x.shape[-2:]
+        if edges != (self.size, self.size):
+            shrinks = max(edges) > self.size  # as Pillow does, all pixels count then
+            x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=shrinks)
         normalised: Tensor = (x.expand(-1, 3, -1, -1) - self.mean) / self.std
         return normalised
 
@@ -91,21 +96,23 @@ def build_from(
     generator: torch.Generator,
     weights: str,
     size: int,
+    least: int = 1,
     **options: float,
 ) -> Model:
     """A network of torchvision with a new head.
 
     name:    of the network in torchvision
     trunk:   network -> (what gives its features, D)
-    weights: imagenet, none, or a file
+    weights: imagenet (torchvision's IMAGENET1K_V1), none, or a file
     size:    edge to which images are resized, pixels
+    least:   the smallest such edge that the network can take
     options: of the network's own constructor
 
     Raises:
         InputError: torchvision or the weights are missing, or the file is not of this network.
     """
-    if size < 1:
-        raise InputError(f"{name}: size must be at least 1 pixel, not {size}.")
+    if size < least:
+        raise InputError(f"{name}: size must be at least {least} pixels, not {size}.")
     make = getattr(torchvision().models, name)
     # torchvision draws from the global generator: give it a seed of ours, and leave it as it was
     seed = int(torch.randint(2**62, (), generator=generator))
@@ -115,7 +122,8 @@ def build_from(
     if weights != "none":
         _load(network, name, weights)
     features, dim = trunk(network)
-    return Model(ImageTrunk(size, features), linear(dim, n_outputs, generator))
+    head = linear(dim, n_outputs, generator)
+    return Model(ImageTrunk(size, features), head, unit_numbers=3 * size * size, normalizer="unit")
 
 
 def _load(network: nn.Module, name: str, weights: str) -> None:
@@ -129,7 +137,7 @@ def _load(network: nn.Module, name: str, weights: str) -> None:
 
 def _imagenet(name: str) -> dict[str, Tensor]:
     """The weights in torch's cache, fetched first if need and network be."""
-    url = torchvision().models.get_model_weights(name).DEFAULT.url
+    url = torchvision().models.get_model_weights(name)[_WEIGHTS].url
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / url.rpartition("/")[2]
     if not path.is_file():

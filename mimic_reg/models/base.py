@@ -32,12 +32,22 @@ class Model(nn.Module):
 
     trunk: (x, lengths) -> features (B, D)
     head:  (B, D) -> logits (B, C)
+    unit_numbers: input numbers of a unit as the trunk sees it, if it enlarges them; else 0
+    normalizer:   the only one of `training` that the trunk can be fed with, if there is only one
     """
 
-    def __init__(self, trunk: nn.Module, head: nn.Module) -> None:
+    def __init__(
+        self,
+        trunk: nn.Module,
+        head: nn.Module,
+        *,
+        unit_numbers: int = 0,
+        normalizer: str | None = None,
+    ) -> None:
         super().__init__()
         self.trunk = trunk
         self.head = head
+        self.unit_numbers, self.normalizer = unit_numbers, normalizer
 
     def features(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Features (B, D), what the head sees."""

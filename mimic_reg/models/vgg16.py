@@ -25,5 +25,11 @@ def build(
 ) -> Model:
     """The model; weights: imagenet, none, or a file; size: edge of the images it sees, pixels."""
     return build_from(
-        "vgg16", _trunk, n_outputs=n_outputs, generator=generator, weights=weights, size=size
+        "vgg16",
+        _trunk,
+        n_outputs=n_outputs,
+        generator=generator,
+        weights=weights,
+        size=size,
+        least=32,  # which five poolings halve to one
     )

@@ -54,7 +54,8 @@ def hessian_trace(
     device = train.units.values.device
     order = torch.randperm(len(train), generator=seeds.generator("hessian_probe", "samples"))
     subset = train.keep(order[:num_samples].sort().values.numpy())
-    batches = (subset.gather(index) for index in subset.evaluation_batches(batch_numbers))
+    order_of_batches = subset.evaluation_batches(batch_numbers, model.unit_numbers)
+    batches = (subset.gather(index) for index in order_of_batches)
     losses = ((_loss(model, train, batch), len(batch.index)) for batch in batches)
     training = model.training
     model.eval()

@@ -144,10 +144,13 @@ class Samples:
         batches = batches[torch.randperm(len(batches), generator=generator)]
         return torch.cat([batches.view(-1), order[full:]])
 
-    def evaluation_batches(self, numbers: int) -> Iterator[Tensor]:
-        """Indices of all samples, longest first, in batches of about `numbers` padded numbers."""
+    def evaluation_batches(self, numbers: int, unit_numbers: int = 0) -> Iterator[Tensor]:
+        """Indices of all samples, longest first, in batches of about `numbers` padded numbers.
+
+        unit_numbers: those of an hour or an image as the model sees it, where they are more
+        """
         order = torch.argsort(self.lengths, descending=True, stable=True)
-        hours = numbers // self.units.values[0].numel()
+        hours = numbers // max(self.units.values[0].numel(), unit_numbers)
         start = 0
         while start < len(order):
             count = max(1, hours // int(self.lengths[order[start]]))

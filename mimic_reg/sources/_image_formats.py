@@ -7,6 +7,7 @@ Shapes: N images, C channels, H, W pixels.
 
 import gzip
 import pickletools
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ STL10_CLASSES = (
     *("dog", "horse", "monkey", "ship", "truck"),
 )
 
+_FASHION_MNIST_BEGINS = (9, 0, 0, 3, 0, 2, 7, 2, 5, 5)  # labels; MNIST's begin 5, 0, 4, 1
 _PICTURES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm")
 _IDX_BYTES = 0x08  # the type code of unsigned bytes
 
@@ -53,20 +55,32 @@ class Dataset:
     parts: dict[str, Part]
 
 
-def read(folder: Path, size: int | None = None) -> Dataset:
+def read(folder: Path, size: int | None = None, name: str | None = None) -> Dataset:
     """The data set in a folder, whichever of the known formats it has.
 
     size: edge of the pictures of an image folder, which are then resized; None: as they are
+    name: which one, where there are several
 
     Raises:
-        InputError: no known format, or a file that is not what its name says.
+        InputError: no known format, several and none named, or a file that is not what its name
+            says.
     """
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.")
-    for inside in (folder, *(folder / name for name in _SUBFOLDERS)):
-        for looks_like, reader in _READERS:
-            if looks_like(inside):
-                return reader(inside)
+    found = {
+        kind: (inside, reader)
+        for inside in (folder, *(folder / sub for sub in _SUBFOLDERS))
+        for kind, looks_like, reader in _READERS
+        if looks_like(inside)
+    }
+    if name in found:
+        found = {name: found[name]}
+    if len(found) > 1:
+        raise InputError(
+            f"{folder} holds several data sets: {', '.join(found)}. Name the folder of one of them."
+        )
+    for inside, reader in found.values():
+        return reader(inside)
     if (folder / "train").is_dir():
         return _image_folder(folder, size)
     raise InputError(
@@ -84,12 +98,16 @@ def _is_idx(folder: Path) -> bool:
 
 
 def _fashion_mnist(folder: Path) -> Dataset:
+    """Fashion-MNIST; another data set in files of these names, such as MNIST, as what it is."""
     parts = {}
     for part, prefix in (("train", "train"), ("test", "t10k")):
         pixels = read_idx(_packed(folder, f"{prefix}-images-idx3-ubyte"))
         labels = read_idx(_packed(folder, f"{prefix}-labels-idx1-ubyte"))
         parts[part] = Part(pixels[:, None], labels.astype(np.int64))
-    return Dataset("fashion_mnist", FASHION_MNIST_CLASSES, parts)
+    labels = parts["train"].labels
+    if tuple(labels[: len(_FASHION_MNIST_BEGINS)]) == _FASHION_MNIST_BEGINS:
+        return Dataset("fashion_mnist", FASHION_MNIST_CLASSES, parts)
+    return Dataset("images", tuple(str(c) for c in range(labels.max() + 1)), parts)
 
 
 def _packed(folder: Path, name: str) -> Path:
@@ -106,11 +124,13 @@ def read_idx(path: Path) -> np.ndarray:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} is damaged: {error}.") from error
     if len(data) < 4 or data[:3] != bytes([0, 0, _IDX_BYTES]):
         raise InputError(f"{path} is no IDX file of bytes: it begins with {data[:4].hex()!r}.")
     start = 4 + 4 * data[3]
+    if len(data) < start:
+        raise InputError(f"{path} is cut off: it has {len(data):,} bytes.")
     shape = tuple(int(n) for n in np.frombuffer(data[4:start], ">u4"))
     if len(data) != start + int(np.prod(shape)):
         raise InputError(f"{path} is cut off: it has {len(data):,} bytes for the shape {shape}.")
@@ -169,10 +189,18 @@ def _cifar_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return pixels, np.array(labels)
 
 
+# opcodes whose number is a place in the unpickler's memory, or the protocol
+_NO_CONSTANTS = frozenset(
+    {"PROTO", "FRAME", "PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET"}
+)
+
+
 def _constants(path: Path) -> Iterator[str | int]:
     try:
         with path.open("rb") as file:
-            for _, value, _ in pickletools.genops(file):
+            for opcode, value, _ in pickletools.genops(file):
+                if opcode.name in _NO_CONSTANTS:
+                    continue
                 if isinstance(value, bytes):
                     yield value.decode("latin-1")
                 elif isinstance(value, str | int) and not isinstance(value, bool):
@@ -271,8 +299,8 @@ _SUBFOLDERS = (
     *("FashionMNIST/raw", "cifar-10-batches-py", "cifar-10-batches-bin", "stl10_binary"),
 )
 _READERS = (
-    (_is_idx, _fashion_mnist),
-    (_is_cifar_python, _cifar10),
-    (_is_cifar_binary, _cifar10),
-    (_is_stl, _stl10),
+    ("fashion_mnist", _is_idx, _fashion_mnist),
+    ("cifar10", _is_cifar_python, _cifar10),
+    ("cifar10", _is_cifar_binary, _cifar10),
+    ("stl10", _is_stl, _stl10),
 )

@@ -56,12 +56,14 @@ def import_images(
     *,
     validation: int | None = None,
     size: int | None = None,
+    name: str | None = None,
     progress: Progress | None = None,
 ) -> Store:
     """Make the store `out` of the images in `folder`; of the same images a second time, nothing.
 
     validation: images that are taken from the training part; None: as the paper
     size:       edge to which the pictures of an image folder are resized
+    name:       of the data set, where the folder holds several
 
     Raises:
         InputError: no known format, a damaged file; `out` holds something else.
@@ -70,7 +72,7 @@ def import_images(
     progress = progress or Silent()
     check_target(out)
     _check_replaceable(out)
-    dataset = read(folder, size)
+    dataset = read(folder, size, name)
     progress.note(f"{folder}: {dataset.name}, {len(dataset.classes)} classes.")
     with disk_errors(out), locked(out):
         recover(out)

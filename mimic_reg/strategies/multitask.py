@@ -41,6 +41,7 @@ from mimic_reg.strategies.base import Strategy, trunk_of
 from mimic_reg.strategies.single import (
     DONE,
     FIT,
+    check_weights,
     describe,
     find_device,
     is_done,
@@ -89,6 +90,7 @@ def train(
     parts = {part.task: part for part in multi.parts()}
     with ExitStack() as locks:
         locks.enter_context(locked(out))
+        check_weights(out, multi, FIT)
         if is_done(out, fit_id):
             progress.note(f"{out} holds this fit, finished; nothing to do.")
             return Outcome("skipped", fit_id, {name: read_scores(out / name) for name in parts})

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from mimic_reg import __version__, models, regularisers, tasks
-from mimic_reg.config import MultiTrial, Trial, resolve
+from mimic_reg.config import Component, MultiTrial, Trial, resolve
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY, Trainer
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import Score, score
@@ -32,9 +32,10 @@ from mimic_reg.progress import Progress, Silent
 from mimic_reg.samples import Samples, load, num_outputs
 from mimic_reg.seeds import Streams
 from mimic_reg.splits import select, select_count
-from mimic_reg.storage import Store, locked, read_json, write_json
+from mimic_reg.storage import Store, file_hash, locked, read_json, write_json
 from mimic_reg.strategies.trunk import Trunk, load_into
 from mimic_reg.tasks.base import Task
+from mimic_reg.vision import torchvision_version
 
 TRIAL = "trial.json"
 SCORES = "scores.json"
@@ -84,6 +85,7 @@ def train(
     _check_start(trial, trunk)
     trial_id = trial.id(opened.manifest["fingerprint"])
     with locked(out):
+        check_weights(out, trial)
         if is_done(out, trial_id):
             progress.note(f"{out} holds this trial, finished; nothing to do.")
             return Outcome("skipped", trial_id, read_scores(out))
@@ -170,7 +172,39 @@ def _reopen(run: Path, store: Path | None) -> tuple[Trial, Store]:
             f"{opened.folder} is not the store that {run} was trained on: their fingerprints "
             "differ. Name the right one with --store."
         )
-    return resolve(description["trial"]), opened
+    return _without_weights(resolve(description["trial"])), opened
+
+
+def _without_weights(trial: Trial) -> Trial:
+    """The trial without the weights that its model began with, for one that is loaded."""
+    name, options = trial.model.name, trial.model.options
+    if "weights" not in options:
+        return trial
+    model = Component.model_validate({name: {**options, "weights": "none"}})
+    return trial.model_copy(update={"model": model})
+
+
+def _weights_hash(trial: Trial | MultiTrial) -> str | None:
+    """Of the file of weights that a model begins with, if it does."""
+    weights = trial.model.options.get("weights")
+    if weights in (None, "imagenet", "none") or not Path(weights).is_file():
+        return None
+    return file_hash(Path(weights))
+
+
+def check_weights(out: Path, trial: Trial | MultiTrial, name: str = TRIAL) -> None:
+    """Refuse to go on with a fit that began with other weights in the same file.
+
+    Raises:
+        InputError: the file has changed.
+    """
+    began = read_json(out / name).get("weights") if (out / name).is_file() else None
+    found = _weights_hash(trial)
+    if began is not None and found is not None and began != found:
+        raise InputError(
+            f"The weights {trial.model.options['weights']} have changed since {out} was begun with "
+            "them. Choose another --out, or bring the file back."
+        )
 
 
 def _check_start(trial: Trial, trunk: Trunk | None) -> None:
@@ -255,6 +289,7 @@ def describe(
                 "path": str(store.folder.resolve()),
                 "fingerprint": store.manifest["fingerprint"],
             },
+            "weights": _weights_hash(trial),
             "device": str(device),
             "versions": {
                 "mimic_reg": __version__,
@@ -263,6 +298,7 @@ def describe(
                 "torch": torch.__version__,
                 "numpy": np.__version__,
                 "cuda": torch.version.cuda,
+                "torchvision": torchvision_version(),
             },
         },
     )
@@ -337,6 +373,11 @@ def prepare(
     outputs = num_outputs(store, task)
     _check_labels(task, {**samples, "train": kept}, outputs)
     model = _initial_model(trial, outputs)
+    if model.normalizer not in (None, trial.training.normalizer):
+        raise InputError(
+            f"{trial.model.name} normalises its input itself: training.normalizer must be "
+            f"{model.normalizer!r}, not {trial.training.normalizer!r}."
+        )
     if trunk is not None:
         load_into(model, trial.model, trunk)
     trainer = Trainer(

@@ -16,11 +16,13 @@ from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import BEST, HISTORY
 from mimic_reg.errors import InputError
+from mimic_reg.evaluation.analysis_figures import Series, trace_figure
 from mimic_reg.evaluation.drawn import draw
 from mimic_reg.evaluation.results import collect
 from mimic_reg.storage import read_json, write_json
 from mimic_reg.strategies import single
 from tests.analyses.conftest import settings
+from tests.evaluation import runs as made_up
 
 WHERE = "In-hospital mortality, lstm"
 TOTAL = 2 * 4 * ((76 + 4) * 4 + 4) + 9  # of the bidirectional LSTM with 4 units, and its head
@@ -321,3 +323,21 @@ def test_an_analysis_that_cannot_be_made_says_so_and_stops_no_other(runs):
     assert selection.note.startswith("Not drawn: No trial selects parameters")
     assert selection.title == "Selected parameters"
     assert gradients.drawn
+
+
+def test_seeds_with_one_trace_are_dots_beside_the_curve_of_the_others():
+    curve = Series(np.array([0, 9]), np.array([3.0, 2.0]))
+    dot = Series(np.array([4]), np.array([5.0]))
+    (ax,) = trace_figure({"itps": [curve, dot]}, None).axes
+    drawn = {tuple(line.get_xdata()): line for line in ax.lines}
+    assert list(drawn[0, 9].get_ydata()) == [3.0, 2.0]
+    assert list(drawn[4,].get_ydata()) == [5.0]
+    assert sum(line.get_label() == "itps" for line in ax.lines) == 1
+
+
+def test_levels_that_are_not_shown_are_not_measured(tmp_path):
+    for level in (0.25, 0.5, 1.0):
+        scores = {"validation": {"auroc": 0.7}, "test": {"auroc": 0.7}}
+        made_up.write_run(tmp_path / str(level), made_up.settings(supervision=level), scores)
+    todo = hessian.to_measure(collect([tmp_path]), 2, 2)
+    assert sorted(trial.supervision for trial in todo) == [0.25, 1.0]

@@ -54,6 +54,9 @@ def test_the_hessian_of_a_run_without_a_probe_is_measured_once(runs, tmp_path):
         assert file.stat().st_mtime_ns == written
         analyse(*arguments, "--vectors", 3, "--samples", 8)
         assert read_json(file)["vectors"] == 3
+        written = file.stat().st_mtime_ns
+        analyse(*arguments, "--vectors", 2, "--samples", 4)  # what is there is better
+        assert file.stat().st_mtime_ns == written
     finally:
         file.unlink(missing_ok=True)
 

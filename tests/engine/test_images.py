@@ -2,13 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 
 from mimic_reg.config import CONFIGS, compose_trial, resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, Trainer
 from mimic_reg.errors import InputError
 from mimic_reg.sources.images import import_images
-from mimic_reg.strategies.single import read_scores, train
+from mimic_reg.strategies.single import evaluate, read_scores, train
+from mimic_reg.vision import torchvision
 from tests.engine.test_checkpoint import same
 from tests.sources.images import write_fashion_mnist
 
@@ -51,6 +53,29 @@ def test_the_scale_of_the_pixels_is_a_setting(store, tmp_path):
         results.append(load_state(out / BEST)["model"]["head.weight"].numpy())
     assert not np.allclose(results[0], results[1])
     assert not np.allclose(results[0], results[2])
+
+
+def test_a_network_that_normalises_itself_takes_plain_pixels_only(store, tmp_path):
+    net = {"efficientnet_b0": {"weights": "none", "size": 32}}
+    with pytest.raises(InputError, match=r"efficientnet_b0 normalises its input itself: .*'unit'"):
+        train(trial("none", net, normalizer="raw"), store, tmp_path / "run")
+
+
+def test_a_file_of_weights_is_needed_once_and_must_stay_the_same(store, tmp_path):
+    weights = tmp_path / "weights.pth"
+    for factor in (1.0, 2.0):
+        network = torchvision().models.efficientnet_b0(weights=None)
+        state = {name: factor * value for name, value in network.state_dict().items()}
+        torch.save(state, weights if factor == 1 else tmp_path / "others.pth")
+    net = {"efficientnet_b0": {"weights": str(weights), "size": 32}}
+    given = trial("none", net, max_epochs=1, epoch_steps=2)
+    train(given, store, tmp_path / "run")
+    (tmp_path / "others.pth").replace(weights)
+    with pytest.raises(InputError, match=r"weights\.pth have changed since .* was begun"):
+        train(given, store, tmp_path / "run")
+    weights.unlink()
+    assert evaluate(tmp_path / "run") == read_scores(tmp_path / "run")
+    assert train(given, store, tmp_path / "run").status == "skipped"
 
 
 def test_a_level_of_supervision_is_so_many_images_a_class(store, tmp_path):

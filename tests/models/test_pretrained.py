@@ -54,6 +54,20 @@ def test_images_of_any_size_and_grey_ones_give_logits(name):
     assert torch.equal(grey, same)
 
 
+def test_shrinking_counts_every_pixel():
+    stripes = (torch.arange(32) % 4 == 0).float().expand(1, 3, 32, 32)
+    seen = Input(8)(stripes)[..., 1:-1]
+    grey = Input(8)(torch.full((1, 3, 8, 8), 0.25))[..., 1:-1]
+    assert torch.allclose(seen, grey, atol=0.1)  # between the stripes there is nothing
+
+
+def test_what_the_network_sees_and_takes_is_told():
+    model = network("efficientnet_b0")
+    assert (model.unit_numbers, model.normalizer) == (3 * 32 * 32, "unit")
+    with pytest.raises(InputError, match="vgg16: size must be at least 32 pixels, not 31"):
+        models.create("vgg16", 2, generator=seeded(), weights="none", size=31)
+
+
 @pytest.mark.parametrize("name", COUNTS)
 def test_nothing_is_random_but_the_methods(name):
     """Neither dropout nor stochastic depth of the original is left: training draws nothing."""
@@ -172,12 +186,13 @@ def test_a_cached_file_is_used_if_it_is_what_its_name_says(tmp_path, monkeypatch
     path.parent.mkdir()
     (tmp_path / "weights.pth").rename(path)
 
-    class Weights:
-        class DEFAULT:
-            url = f"https://example.org/{path.name}"
+    class File:
+        url = f"https://example.org/{path.name}"
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(torchvision().models, "get_model_weights", lambda name: Weights)
+    monkeypatch.setattr(
+        torchvision().models, "get_model_weights", lambda name: {"IMAGENET1K_V1": File}
+    )
     model = models.create(name, size=32)
     expected = original.features[0][0].weight
     assert torch.equal(model.trunk.network.features[0][0].weight, expected)

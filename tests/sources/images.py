@@ -1,11 +1,14 @@
 """Small image data sets as they are distributed, for tests: the formats written by hand."""
 
 import gzip
+import itertools
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+FASHION_MNIST_BEGINS = (9, 0, 0, 3, 0, 2, 7, 2, 5, 5)
 
 
 def write_idx(path: Path, array: np.ndarray) -> None:
@@ -19,12 +22,22 @@ def write_fashion_mnist(folder: Path, num: int = 120, edge: int = 8, seed: int =
     generator = np.random.default_rng(seed)
     for prefix, count in (("train", num), ("t10k", num // 3)):
         labels = np.arange(count, dtype=np.uint8) % 10
+        if prefix == "train":
+            labels = _beginning_with(FASHION_MNIST_BEGINS, labels)
         pixels = generator.integers(0, 60, (count, edge, edge), dtype=np.uint8)
         pixels[np.arange(count), labels % edge, :] += 100
         pixels[:, :, 0] += (labels >= edge).astype(np.uint8)[:, None] * 90
         write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", pixels)
         write_idx(folder / f"{prefix}-labels-idx1-ubyte.gz", labels)
     return folder
+
+
+def _beginning_with(first: tuple[int, ...], labels: np.ndarray) -> np.ndarray:
+    """The same labels in another order."""
+    rest = labels.tolist()
+    for label in first:
+        rest.remove(label)
+    return np.array([*first, *rest], np.uint8)
 
 
 def cifar_part(num: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -52,18 +65,29 @@ def write_cifar_python(folder: Path, num: int = 30) -> Path:
 
 
 def python2_batch(pixels: np.ndarray, labels: np.ndarray) -> bytes:
-    """The opcodes that Python 2's cPickle wrote for a batch: protocol 2, bytes as BINSTRING."""
+    """The opcodes that Python 2's cPickle wrote for a batch: protocol 2, bytes as BINSTRING.
+
+    As cPickle does, every text, list, tuple and array is put into the unpickler's memory.
+    """
+    number = itertools.count(1)
+
+    def put() -> bytes:
+        place = next(number)
+        return b"q" + bytes([place]) if place < 256 else b"r" + struct.pack("<I", place)
 
     def text(value: str) -> bytes:
-        return b"U" + bytes([len(value)]) + value.encode()
+        return b"U" + bytes([len(value)]) + value.encode() + put()
 
     data = pixels.reshape(len(pixels), -1).tobytes()
     shape = b"M" + struct.pack("<H", len(pixels)) + b"M" + struct.pack("<H", 3072) + b"\x86"
     array = (
-        b"cnumpy.core.multiarray\n_reconstruct\n"
-        b"cnumpy\nndarray\nK\x00\x85U\x01b\x87R(K\x01"
-        + shape
-        + b"cnumpy\ndtype\nU\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xff"
+        (b"cnumpy.core.multiarray\n_reconstruct\n" + put())
+        + (b"cnumpy\nndarray\n" + put())
+        + (b"K\x00\x85" + put() + text("b") + b"\x87" + put() + b"R" + put() + b"(K\x01")
+        + (shape + put())
+        + (b"cnumpy\ndtype\n" + put() + text("u1") + b"K\x00K\x01\x87" + put() + b"R" + put())
+        + (b"(K\x03" + text("|"))
+        + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xff"
         + b"K\x00tb\x89T"
         + struct.pack("<i", len(data))
         + data
@@ -72,11 +96,11 @@ def python2_batch(pixels: np.ndarray, labels: np.ndarray) -> bytes:
     items = b"".join(b"K" + bytes([label]) for label in labels)
     names = b"".join(text(f"image_{i}.png") for i in range(len(labels)))
     return (
-        b"\x80\x02}("
+        (b"\x80\x02}" + put() + b"(")
         + (text("data") + array)
-        + (text("labels") + b"](" + items + b"e")
+        + (text("labels") + b"]" + put() + b"(" + items + b"e")
         + (text("batch_label") + text("training batch 1 of 5"))
-        + (text("filenames") + b"](" + names + b"e")
+        + (text("filenames") + b"]" + put() + b"(" + names + b"e")
         + b"u."
     )
 

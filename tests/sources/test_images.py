@@ -1,5 +1,6 @@
 """Image data sets: every format as distributed, splits as in the paper, nothing half written."""
 
+import gzip
 import pickle  # only to show that the hand-written batches are what an unpickler would read
 import sys
 from pathlib import Path
@@ -72,6 +73,46 @@ def test_the_hand_written_batch_is_what_python_2_wrote():
     batch = pickle.loads(python2_batch(pixels, labels), encoding="bytes")
     assert np.array_equal(batch[b"data"], pixels.reshape(3, -1))
     assert batch[b"labels"] == labels.tolist()
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4])
+def test_batches_are_read_as_any_pickler_writes_them(tmp_path, protocol):
+    """Places in the unpickler's memory are no labels, though they are numbers too."""
+    for number, name in enumerate([*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]):
+        pixels, labels = cifar_part(300, number)
+        batch = {"labels": labels.tolist(), "data": pixels.reshape(300, -1)}
+        (tmp_path / name).write_bytes(pickle.dumps(batch, protocol))
+    test = read(tmp_path).parts["test"]
+    assert np.array_equal(test.pixels, pixels)
+    assert np.array_equal(test.labels, labels)
+
+
+def test_files_of_mnist_are_not_fashion_mnist(tmp_path):
+    folder = write_fashion_mnist(tmp_path, num=60)
+    labels = (np.arange(60) % 7).astype(np.uint8)
+    write_idx(folder / "train-labels-idx1-ubyte.gz", labels)
+    dataset = read(folder)
+    assert (dataset.name, dataset.classes) == ("images", tuple("0123456"))
+
+
+def test_of_several_data_sets_one_is_named(tmp_path):
+    write_fashion_mnist(tmp_path / "FashionMNIST" / "raw")
+    write_cifar_python(tmp_path / "cifar-10-batches-py")
+    assert read(tmp_path, name="cifar10").name == "cifar10"
+    assert read(tmp_path / "FashionMNIST" / "raw").name == "fashion_mnist"
+    with pytest.raises(InputError, match="several data sets: fashion_mnist, cifar10"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["deflate", "short"])
+def test_a_damaged_idx_file_is_said(tmp_path, damage):
+    folder = write_fashion_mnist(tmp_path)
+    path = folder / "train-labels-idx1-ubyte.gz"
+    data = bytearray(path.read_bytes())
+    data[14] ^= 0xFF
+    path.write_bytes(data if damage == "deflate" else gzip.compress(bytes([0, 0, 8, 3, 0, 0])))
+    with pytest.raises(InputError, match="is damaged" if damage == "deflate" else "is cut off"):
+        read(folder)
 
 
 def test_a_batch_is_never_unpickled(tmp_path):
@@ -275,7 +316,8 @@ def test_a_cohort_store_is_not_replaced(source, tmp_path):
 
 def test_labels_and_images_that_do_not_fit(tmp_path):
     folder = write_fashion_mnist(tmp_path / "source")
-    write_idx(folder / "train-labels-idx1-ubyte.gz", np.full(120, 10, np.uint8))
+    path = folder / "train-labels-idx1-ubyte.gz"
+    write_idx(path, np.where(np.arange(120) < 10, read_idx(path), 10).astype(np.uint8))
     with pytest.raises(InputError, match="a label of the part 'train' is outside of 0 to 9"):
         import_images(folder, tmp_path / "a", validation=20)
     write_idx(folder / "train-labels-idx1-ubyte.gz", np.zeros(7, np.uint8))
