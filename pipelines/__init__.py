@@ -9,6 +9,7 @@ import os
 os.environ.update(
     DO_NOT_TRACK="1",
     MLFLOW_DISABLE_TELEMETRY="true",
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
     MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false",
     PREFECT_RESULTS_DEFAULT_SERIALIZER="json",  # Prefect's own choice would be pickle
     PREFECT_SERVER_ANALYTICS_ENABLED="false",

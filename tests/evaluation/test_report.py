@@ -1,6 +1,7 @@
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -13,7 +14,7 @@ from mimic_reg.evaluation.results import collect
 from mimic_reg.evaluation.scores import Score
 from mimic_reg.evaluation.tables import main_tables
 from mimic_reg.storage import Store, file_hash, read_json, write_json
-from tests.evaluation.runs import settings, write_run, write_sweep
+from tests.evaluation.runs import ITPS, history, settings, write_run, write_sweep
 from tests.stores import write_manifest, write_store
 
 FLOW = [
@@ -305,3 +306,18 @@ def test_whose_data_it_is(tmp_path, published, expected):
     results = collect([tmp_path / "runs"])
     path = write_report(results, tmp_path, title="T", simulated=False)
     assert expected in checked(path.read_text("utf-8"))
+
+
+def test_a_threshold_that_hardly_anything_crosses_is_said(tmp_path):
+    rng = np.random.default_rng(0)
+    for seed, selected in enumerate((4, 9)):
+        rows = history(rng, 0.7, itps=True, selected=selected)
+        scores = {"validation": {"auroc": 0.5}, "test": {"auroc": 0.5}}
+        write_run(tmp_path / str(seed), settings(ITPS, seed=seed), scores, epochs=rows)
+    path = write_report(collect([tmp_path]), tmp_path, title="T")
+    text = checked(path.read_text("utf-8"))
+    assert "itps at 100 % supervision has never selected more than 8 parameters" in text
+
+
+def test_an_ordinary_threshold_is_not_spoken_of(page):
+    assert "has never selected more than" not in checked(page)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import median
 
-from mimic_reg.evaluation.formats import format_level, format_score
+from mimic_reg.evaluation.formats import format_level, format_score, format_supervision
 from mimic_reg.evaluation.markup import Html, details, grid, join, section, soft, tag
 from mimic_reg.evaluation.paper import paper
 from mimic_reg.evaluation.scores import NUM_BINS
@@ -97,6 +97,7 @@ def _score_grid(table: ScoreTable, given: Given) -> Html:
     if table.lower_is_better:
         text += "; lower is better"
     notes = [soft(note)] if (note := _spread_over_subjects(table, given)) else []
+    notes += [soft(note) for note in _hardly_trained(table, given)]
     if not table.has_paper:
         notes.append(soft("The paper's figures for this table: not at hand."))
     return join(grid(f"{text}.", header, rows), *notes)
@@ -114,6 +115,27 @@ def _spread_over_subjects(table: ScoreTable, given: Given) -> str:
         f"With other test subjects: the 95 % bootstrap interval of one trial is {width} wide "
         f"(median of {count(len(widths), 'trial')})."
     )
+
+
+_FEW = 100  # parameters; the smallest model here has hundreds of thousands
+
+
+def _hardly_trained(table: ScoreTable, given: Given) -> list[str]:
+    """Which methods selected so few parameters that there is hardly a model, and what to do."""
+    most: dict[tuple[str, float], int] = {}
+    for trial in given.results.of(table.task, table.model):
+        key = trial.method, trial.supervision
+        rows = trial.epochs()
+        selected = rows[-1]["recorded"].get("selected_ever") if rows else None
+        if selected is not None:
+            most[key] = max(most.get(key, 0), selected)
+    return [
+        f"{method} at {format_supervision(level)} has never selected more than "
+        f"{count(number, 'parameter')}: what is scored is all but the initial model. Lower tau, or "
+        "train for more steps."
+        for (method, level), number in sorted(most.items())
+        if number < _FEW
+    ]
 
 
 def _common_n(table: ScoreTable) -> int | None:
