@@ -105,7 +105,7 @@ def table(title: str, columns: list[str], rows: list[list[Any]]) -> Table:
     """A table: first column left, numbers right with thousands separators."""
     drawn = Table(title=title, title_justify="left", title_style="bold")
     for i, column in enumerate(columns):
-        drawn.add_column(column, justify="left" if i == 0 else "right")
+        drawn.add_column(column, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:
         drawn.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
     return drawn

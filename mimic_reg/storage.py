@@ -265,6 +265,19 @@ def _published_files(store: Path) -> list[str]:
         return [check_inside(name) for name in read_json(path)["files"]]
 
 
+def check_cohort(store: "Store") -> None:
+    """Refuse a store of images where a cohort is needed.
+
+    Raises:
+        InputError: it holds images.
+    """
+    if "mode" not in store.manifest:
+        raise InputError(
+            f"{store.folder} holds {store.manifest.get('dataset', 'no cohort')}; this is for "
+            "cohort stores, which `mimic-reg extract` makes."
+        )
+
+
 def check_target(store: Path) -> None:
     """Refuse a folder that holds something else than a store."""
     if store.exists() and not store.is_dir():

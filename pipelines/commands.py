@@ -328,7 +328,7 @@ def predict(
     with progress(err) as shown:
         count = serving.predict(model, store, file, uri=uri, device=device, progress=shown)
     out.print(
-        f"Wrote {count:,} predictions to {escape(str(file))}; of ICU stays, it holds their ids."
+        f"Wrote {count:,} predictions to {escape(str(file))}. Of ICU stays, such a file holds ids."
     )
 
 
@@ -362,6 +362,9 @@ def ui(
     if work is not None and not work.is_dir():
         raise InputError(f"{work} is not a work folder. Make one with `mimic-reg run`.")
     uri = tracking or mlflow_store.database(work or Path())
+    path = mlflow_store.sqlite_path(uri)
+    if work is not None and path is not None and not path.is_file():
+        raise InputError(f"{work} holds no runs: there is no {path.name}. Name their work folder.")
     with progress(err) as shown, pages.passwords(uri, password_file) as authentication:
         pages.serve_ui(
             uri,

@@ -8,9 +8,10 @@ from pathlib import Path
 from mimic_reg import experiments
 from mimic_reg.config import MultiTrial, Trial
 from mimic_reg.errors import InputError
-from mimic_reg.experiments import Experiment, Planned
+from mimic_reg.experiments import STOPPING, Experiment, Planned
 from mimic_reg.extraction import seems_up_to_date
 from mimic_reg.extraction.memory import parse_memory
+from mimic_reg.sources.images import check_images
 from mimic_reg.sources.mimic3 import find_tables
 from mimic_reg.storage import MANIFEST, Store, check_target
 from pipelines.run import find_source
@@ -46,6 +47,7 @@ class Line:
 class DryRun:
     """What a sweep would do.
 
+    may_stop: whether any trial has early stopping
     seconds: of the trials to run, one after the other, at the most; None: not known
     counted: whose numbers of samples the times are for
     extraction: what comes before the trials
@@ -55,6 +57,7 @@ class DryRun:
     num_trials: int
     lines: tuple[Line, ...]
     seconds: float | None
+    may_stop: bool
     counted: str = ""
     extraction: str = ""
 
@@ -75,9 +78,9 @@ class DryRun:
         if self.seconds is None:
             return f"{text} Their time is known once there is a store."
         return (
-            f"{text} At most about {format_seconds(self.seconds)} of one CPU core; early stopping "
-            "usually ends a trial sooner, and a GPU takes a fraction of it. Counted with the "
-            f"samples of {self.counted}."
+            f"{text} At most about {format_seconds(self.seconds)} of one CPU core"
+            f"{'; early stopping usually ends a trial sooner' if self.may_stop else ''}. A GPU "
+            f"takes a fraction of it. Counted with the samples of {self.counted}."
         )
 
 
@@ -148,7 +151,8 @@ def _plan(experiment: Experiment, store: Store | None, work: Path | None) -> Dry
     if counted or experiment.data != "images":  # of any images, nobody knows how many
         counts = experiments.sizes(counted, experiment.data)
     groups: dict[_Key, list[Planned]] = {}
-    for p in experiments.plan(experiment):
+    planned = experiments.plan(experiment)
+    for p in planned:
         key = (p.trial.task, p.trial.model.name, p.label, p.trial.supervision, _epochs(p.trial))
         groups.setdefault(key, []).append(p)
     lines = tuple(_line(key, members, counts, store, work) for key, members in groups.items())
@@ -157,6 +161,7 @@ def _plan(experiment: Experiment, store: Store | None, work: Path | None) -> Dry
         num_trials=sum(len(line.seeds) for line in lines),
         lines=lines,
         seconds=math.fsum(line.seconds or 0.0 for line in lines) if counts else None,
+        may_stop=any(r.name == STOPPING for p in planned for r in p.trial.regularisers),
         counted=str(counted.folder) if counted else f"the full {experiment.data or 'MIMIC-III'}",
     )
 
@@ -219,6 +224,7 @@ def _describe_extraction(experiment: Experiment, source: Path | None, store: Pat
     if experiment.data:
         if not source.is_dir():
             raise InputError(f"--source {source} is not a folder. It must hold the images.")
+        check_images(source)
         if there:
             return f"{store} would be made anew if the images in {source} are others by now."
         return f"{store} would be made of the images in {source}."

@@ -403,6 +403,7 @@ def predict(
     """
     progress = progress or Silent()
     opened = Store.open(store)
+    _check_out(out, opened)
     device = str(find_device(device))
     with _located(model, store, uri) as folder:
         if load_yaml(folder / SETTINGS)["task"] == IMAGE_TASK:
@@ -445,6 +446,16 @@ def _predict_part(predictor: Predictor, store: Store, samples: pl.DataFrame) -> 
     predictions = predictor.run(values, first[stay], length)
     named = {name: predictions[:, c] for c, name in enumerate(predictor.outputs)}
     return samples.with_columns(**named)
+
+
+def _check_out(out: Path, store: Store) -> None:
+    """Before hours of work: where the predictions go must not be a folder, or a store's."""
+    if out.is_dir():
+        raise InputError(f"{out} is a folder; --out names the Parquet file to write.")
+    if out.suffix != ".parquet":
+        raise InputError(f"--out {out}: predictions are written as Parquet; name it ….parquet.")
+    if store.folder.resolve() in out.resolve().parents:
+        raise InputError(f"{out} lies in the store, whose files are hashed. Choose another place.")
 
 
 def _write_private(frame: pl.DataFrame, path: Path) -> None:

@@ -1,5 +1,6 @@
 """The command `mimic-reg`: its groups of commands, and how it ends."""
 
+import os
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -69,6 +70,7 @@ def _options(
 
 def main() -> None:
     """Run the command: exit code 0, 1 (failed) or 2 (bad usage or input)."""
+    os.umask(0o077)  # what it writes is about patients, or was made of them: for its owner only
     for plugin in entry_points(group="mimic_reg.commands"):
         plugin.load()(app)
     sys.exit(_run(lambda: app(prog_name="mimic-reg")))

@@ -155,7 +155,11 @@ def _print_published(report: Any) -> None:
     elif all(c.complete for c in report.kinds.values()):
         out.print("This is the published benchmark: every file, and no other.")
     else:
-        out.print("Every time series of this cohort is the published one, to the hash.")
+        absent = max(c.absent for c in report.kinds.values())
+        out.print(
+            "Every time series of this cohort is the published one, to the hash; but it is a part "
+            f"of the benchmark: {absent:,} of the published ones are not in it."
+        )
 
 
 def _print_comparison(report: Any) -> None:
@@ -289,7 +293,7 @@ def synthesize(
     out_dir: Annotated[
         Path, typer.Option("--out", help="Folder for the tables; new or empty.", metavar="DIR")
     ],
-    patients: Annotated[int, typer.Option(help="How many patients.", min=1)] = 1500,
+    patients: Annotated[int, typer.Option(help="How many patients.", min=10)] = 1500,
     seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
     missing: Annotated[
         float, typer.Option(help="Share of measurements left out on top of the usual gaps.")

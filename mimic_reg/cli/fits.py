@@ -97,7 +97,23 @@ def train(
     if outcome.status == "interrupted":
         raise MimicRegError("Interrupted; run the same command again to go on.")
     _print_scores(outcome.scores)
+    _print_hint(run)
     out.print(f"Run {outcome.trial_id} is in {escape(str(run))}.")
+
+
+def _print_hint(run: Path) -> None:
+    """Say where a method left the model as it began."""
+    from mimic_reg.engine.trainer import HISTORY
+    from mimic_reg.evaluation.results import few_selected, read_history
+    from mimic_reg.storage import read_json
+    from mimic_reg.strategies.single import SCORES
+
+    few = few_selected(read_history(run / HISTORY), read_json(run / SCORES)["best_epoch"])
+    if few is not None:
+        out.print(
+            f"[bold]Note:[/] at the best epoch only {few:,} parameters had ever been selected: "
+            "these are all but the initial model's scores. Lower tau, or train for more steps."
+        )
 
 
 def _train_together(multi: "MultiTrial", store: Path, folder: Path, device: str | None) -> None:
@@ -247,4 +263,7 @@ def report(
     with disk_errors(page.parent):
         written = reporting.write_report(found, page, title=title, analyses=added)
     out.print(escape(to_markdown(found)), soft_wrap=True)
+    for analysis in added:
+        if not analysis.drawn:
+            out.print(f"Not drawn: {analysis.title}. {escape(analysis.note)}", soft_wrap=True)
     out.print(f"Wrote {escape(str(written))}.")

@@ -156,6 +156,21 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
+FEW = 100  # parameters; the smallest models here have thousands
+
+
+def few_selected(history: Iterable[Mapping[str, Any]], best_epoch: int | None) -> int | None:
+    """How many parameters had ever been selected at the best epoch, if hardly any: else None.
+
+    What is scored is all but the initial model then.
+    """
+    for row in history:
+        if row["event"] == "epoch" and row["epoch"] == best_epoch:
+            selected: int | None = row["recorded"].get("selected_ever")
+            return selected if selected is not None and selected < FEW else None
+    return None
+
+
 def find_stores(results: Results) -> list[Store]:
     """The stores that the trials were trained on, if they still lie where they were."""
     stores: dict[str, Store] = {}
@@ -180,6 +195,9 @@ def _rank(trial: TrialResult) -> tuple[Any, ...]:
     return trial.in_focus, not plain, trial.strategy not in ("", SCRATCH), trial.method
 
 
+_LOGGED = "mlflow-artifacts"  # which holds copies of parts of runs
+
+
 def _run_folders(paths: Iterable[Path], known: Mapping[Path, str]) -> list[tuple[Path, str]]:
     """Run folders and what to call them; a folder that two paths lead to once."""
     folders: dict[Path, tuple[Path, str]] = {}
@@ -187,6 +205,12 @@ def _run_folders(paths: Iterable[Path], known: Mapping[Path, str]) -> list[tuple
         if not path.is_dir() and path.resolve() not in known:
             raise InputError(f"There is no folder {path}.")
         inside = [p.parent for p in sorted(path.rglob(TRIAL)) if p.parent != path]
+        inside = [folder for folder in inside if _LOGGED not in folder.relative_to(path).parts]
+        if not inside and not (path / TRIAL).exists() and path.resolve() not in known:
+            raise InputError(
+                f"There is no run in {path}. Name run folders, made by `mimic-reg train`, or a "
+                "folder that holds them."
+            )
         own = [] if inside and not (path / TRIAL).exists() else [path]
         for folder in own + inside:
             name = path.name if folder == path else str(folder.relative_to(path))

@@ -14,7 +14,7 @@ values. Whatever is unknown is refused, with the nearest name that is known.
 """
 
 from mimic_reg.experiments.costs import Estimate, estimate, sizes, total_seconds
-from mimic_reg.experiments.grid import IMAGE_TASK, SINGLE, Experiment, Grid
+from mimic_reg.experiments.grid import IMAGE_TASK, SINGLE, STOPPING, Experiment, Grid
 from mimic_reg.experiments.planning import (
     Combination,
     Planned,
@@ -28,6 +28,7 @@ __all__ = [
     "FOLDER",
     "IMAGE_TASK",
     "SINGLE",
+    "STOPPING",
     "Combination",
     "Estimate",
     "Experiment",

@@ -108,7 +108,7 @@ def extract(
     check_target(out)
     with disk_errors(out), locked(out):
         recover(out)
-        _check_replaceable(out)
+        _check_replaceable(out, tables, names, mode, force)
         if not force and (result := _up_to_date(out, tables, names, mode)):
             return result
         run = _Run(tables, out, names, mode, Plan.within(memory), progress or Silent())
@@ -126,16 +126,47 @@ def _task_names(names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(sorted(set(names))) if names else valid
 
 
-def _check_replaceable(out: Path) -> None:
+def _check_replaceable(
+    out: Path, tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode, force: bool
+) -> None:
+    """Refuse to replace images, and a cohort of another kind unless it is asked for.
+
+    Raises:
+        InputError: the store holds what runs may still need.
+    """
     path = out / MANIFEST
     if not path.exists():
         return
     with reading(path, "the manifest of a store"):
-        holds_images = IMAGES in read_json(path).get("files", ())
+        manifest = read_json(path)
+        holds_images = IMAGES in manifest.get("files", ())
     if holds_images:
         raise InputError(
             f"{out} is a store of images; a cohort would replace it. Choose another --out."
         )
+    if not force and (lost := _lost(manifest, tables, names, mode)):
+        raise InputError(
+            f"{out} holds {lost}, which this would replace. Choose another --out, or use --force."
+        )
+
+
+def _lost(
+    manifest: dict[str, Any], tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode
+) -> str:
+    """What a store has that an extraction would not have; "" if nothing."""
+    simulated = manifest.get("source", {}).get("simulated")
+    if simulated is not None and simulated != _is_simulated(tables):
+        return "simulated patients" if simulated else "the cohorts of real patients"
+    there = manifest.get("mode", mode)
+    if there != mode:
+        return f"cohorts in {there} mode"
+    missing = sorted(set(manifest.get("tasks", ())) - set(names))
+    same = all(_unchanged(t, manifest["source"]["tables"]) for t in tables.values())
+    return "" if same else f"also {', '.join(missing)}" if missing else ""
+
+
+def _is_simulated(tables: dict[str, Table]) -> bool:
+    return any(table.path.with_name(SIMULATED).is_file() for table in tables.values())
 
 
 def _up_to_date(
@@ -277,9 +308,7 @@ class _Run:
             "fingerprint": _hash([content, self.mode, SCHEMA_VERSION, __version__]),
             "source": {
                 "fingerprint": _hash(content),
-                "simulated": any(
-                    t.path.with_name(SIMULATED).is_file() for t in self.tables.values()
-                ),
+                "simulated": _is_simulated(self.tables),
                 "tables": described,
             },
         }

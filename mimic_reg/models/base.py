@@ -74,6 +74,20 @@ class Model(nn.Module):
             site.append(make(site.dim))
 
 
+def check_hours(x: Tensor, model: str, n_features: int) -> None:
+    """Refuse what is no sequence of hours (B, T, F) for this model.
+
+    Raises:
+        InputError: images, or another number of features.
+    """
+    if x.dim() != 3 or x.shape[-1] != n_features:
+        raise InputError(
+            f"The model {model} is made for hours of {n_features} features, this batch has the "
+            f"shape {tuple(x.shape)}. Models for images are dnn, cnn, vgg16, resnet50 and "
+            "efficientnet_b0."
+        )
+
+
 class Recurrence(nn.Module):
     """A bidirectional one-layer LSTM that returns its last states.
 

@@ -14,6 +14,7 @@ from mimic_reg.models.base import (
     Model,
     Recurrence,
     Site,
+    check_hours,
     glorot_uniform_,
     linear,
     require_sizes,
@@ -31,6 +32,7 @@ class LSTMTrunk(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Features (B, 2H)."""
+        check_hours(x, "lstm", self.recurrence.lstm.input_size)
         features: Tensor = self.site(self.recurrence(x, lengths))
         return features
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mimic_reg.errors import InputError
-from mimic_reg.models.base import Model, Site, linear, require_sizes
+from mimic_reg.models.base import Model, Site, check_hours, linear, require_sizes
 from mimic_reg.schema import CHANNELS
 
 Norm = Literal["pre", "post_branch"]
@@ -105,6 +105,7 @@ class TransformerTrunk(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Features (B, dense)."""
+        check_hours(x, "transformer", self.dense.in_features)
         x = x[:, : int(lengths.max())]
         valid = valid_hours(x, lengths)
         if self.positional_encoding:

@@ -8,7 +8,7 @@ Shapes: N images, C channels, H, W pixels.
 import gzip
 import pickletools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,16 @@ def read(folder: Path, size: int | None = None, name: str | None = None) -> Data
         InputError: no known format, several and none named, or a file that is not what its name
             says.
     """
+    inside, reader = find(folder, name)
+    return reader(inside) if reader else _image_folder(inside, size)
+
+
+def find(folder: Path, name: str | None = None) -> tuple[Path, Callable[[Path], Dataset] | None]:
+    """Where in a folder a data set lies, and what reads it; None: a folder a class.
+
+    Raises:
+        InputError: no known format, or several and none named.
+    """
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.")
     found = {
@@ -79,10 +89,10 @@ def read(folder: Path, size: int | None = None, name: str | None = None) -> Data
         raise InputError(
             f"{folder} holds several data sets: {', '.join(found)}. Name the folder of one of them."
         )
-    for inside, reader in found.values():
-        return reader(inside)
+    for place in found.values():
+        return place
     if (folder / "train").is_dir():
-        return _image_folder(folder, size)
+        return folder, None
     raise InputError(
         f"{folder} holds no images that can be read. Known are: Fashion-MNIST "
         "(train-images-idx3-ubyte.gz …), CIFAR-10 (cifar-10-batches-py or -bin), STL-10 "

@@ -35,7 +35,7 @@ from mimic_reg.sources.benchmark_listfiles import (
     episode_facts,
     listfiles,
 )
-from mimic_reg.storage import Store, disk_errors, locked
+from mimic_reg.storage import Store, check_cohort, disk_errors, locked
 
 # Listfiles and the splits whose samples they list.
 LISTFILES = {f"{split}_listfile.csv": (split,) for split in SPLITS} | {
@@ -94,8 +94,9 @@ def check_exportable(store: Store) -> None:
     """Refuse a store that was itself imported: times and diagnoses are missing there.
 
     Raises:
-        InputError: it was imported.
+        InputError: it was imported, or holds images.
     """
+    check_cohort(store)
     if store.manifest.get("source", {}).get("kind") == KIND:
         raise InputError(
             f"{store.folder} was imported from files of mimic3-benchmarks, which lack the times "

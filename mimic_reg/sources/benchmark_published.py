@@ -24,7 +24,7 @@ from mimic_reg.sources.benchmark_files import (
     rows_within,
     used_stays,
 )
-from mimic_reg.storage import Store
+from mimic_reg.storage import Store, check_cohort
 
 IN_HOSPITAL_MORTALITY = "in_hospital_mortality"
 # The files of the other tasks are all the same: decompensation, phenotyping, length of stay.
@@ -81,6 +81,7 @@ def verify_published(store: Store, progress: Progress | None = None) -> Publishe
     Raises:
         InputError: the store was extracted in `corrected` mode.
     """
+    check_cohort(store)
     if store.manifest["mode"] != "benchmark":
         raise InputError(
             f"{store.folder} was extracted in {store.manifest['mode']} mode; the published hashes "

@@ -26,7 +26,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.schema import IMAGES, SPLITS
 from mimic_reg.seeds import derive
-from mimic_reg.sources._image_formats import Dataset, Part, read
+from mimic_reg.sources._image_formats import Dataset, Part, find, read
 from mimic_reg.storage import (
     MANIFEST,
     Store,
@@ -83,6 +83,15 @@ def import_images(
             return there
         _write(out, dataset, table, pixels, fingerprint)
     return Store.open(out)
+
+
+def check_images(folder: Path) -> None:
+    """Refuse a folder that holds no images of a known format; nothing is read but names.
+
+    Raises:
+        InputError: it does not.
+    """
+    find(folder)
 
 
 def download(name: str, folder: Path) -> None:

@@ -162,7 +162,7 @@ def _check_target(out: Path, overwrite: bool) -> None:
         )
     if not overwrite:
         raise InputError(
-            f"{out} holds a simulation already. Choose another --out, or allow to overwrite it."
+            f"{out} holds a simulation already. Choose another --out, or replace it: --overwrite."
         )
 
 

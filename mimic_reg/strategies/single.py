@@ -10,7 +10,7 @@ import platform
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -279,7 +279,9 @@ def describe(
             )
         return
     if made - {name}:
-        raise InputError(f"{out} is not empty and holds no run. Choose another --out.")
+        other = (FIT if name == TRIAL else TRIAL) in made
+        what = "is a run of another kind" if other else "is not empty and holds no run"
+        raise InputError(f"{out} {what}. Choose another --out.")
     write_json(
         path,
         {
@@ -316,11 +318,24 @@ def _difference(there: dict[str, Any], settings: dict[str, Any], store: Store) -
     """The first setting in which two trials differ, as text."""
     if there["store"]["fingerprint"] != store.manifest["fingerprint"]:
         return "it was trained on another store"
+    for what, named in _HEADS.items():
+        a, b = named(there["trial"]), named(settings)
+        if a != b:
+            return f"its {what} is {a}, not {b}"
     old, new = _flat(there["trial"]), _flat(settings)
     for name in sorted(old.keys() | new.keys()):
-        if old.get(name) != new.get(name):
-            return f"its {name} is {old.get(name)!r}, not {new.get(name)!r}"
+        if old.get(name, _ABSENT) != new.get(name, _ABSENT):
+            return f"its {name} is {old.get(name, _ABSENT)!r}, not {new.get(name, _ABSENT)!r}"
     raise AssertionError("equal trials have equal ids")
+
+
+_ABSENT = "absent"
+# what is said first of trials that differ in many settings, where they have it: not fits of several
+_HEADS: dict[str, Callable[[dict[str, Any]], str | None]] = {
+    "task": lambda trial: trial.get("task"),
+    "model": lambda trial: next(iter(trial.get("model", {})), None),
+    "method": lambda trial: " + ".join(n for e in trial.get("regularisers", ()) for n in e),
+}
 
 
 def _flat(settings: Any, path: str = "") -> dict[str, Any]:

@@ -208,7 +208,7 @@ def test_tasks_can_be_chosen(tmp_path, source):
 def test_modes_never_mix(tmp_path, undisturbed):
     raw = small_source().chart(3420, "0.4", 3).write(tmp_path / "raw")
     benchmark = extract(raw, tmp_path / "store").store
-    corrected = extract(raw, tmp_path / "store", mode="corrected").store
+    corrected = extract(raw, tmp_path / "store", mode="corrected", force=True).store
     assert corrected.manifest["mode"] == "corrected"
     assert set(corrected.manifest["corrections"]) == set(run.ev.CORRECTIONS)
     assert benchmark.manifest["fingerprint"] != corrected.manifest["fingerprint"]

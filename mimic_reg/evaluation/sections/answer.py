@@ -6,6 +6,7 @@ from statistics import median
 from mimic_reg.evaluation.formats import format_level, format_score, format_supervision
 from mimic_reg.evaluation.markup import Html, details, grid, join, section, soft, tag
 from mimic_reg.evaluation.paper import paper
+from mimic_reg.evaluation.results import few_selected
 from mimic_reg.evaluation.scores import NUM_BINS
 from mimic_reg.evaluation.sections.given import Given, count
 from mimic_reg.evaluation.tables import Cell, ScoreTable, format_paper, format_title, score_tables
@@ -117,24 +118,18 @@ def _spread_over_subjects(table: ScoreTable, given: Given) -> str:
     )
 
 
-_FEW = 100  # parameters; the smallest model here has hundreds of thousands
-
-
 def _hardly_trained(table: ScoreTable, given: Given) -> list[str]:
     """Which methods selected so few parameters that there is hardly a model, and what to do."""
-    most: dict[tuple[str, float], int] = {}
+    most: dict[tuple[str, float], list[int]] = {}
     for trial in given.results.of(table.task, table.model):
-        key = trial.method, trial.supervision
-        rows = trial.epochs()
-        selected = rows[-1]["recorded"].get("selected_ever") if rows else None
-        if selected is not None:
-            most[key] = max(most.get(key, 0), selected)
+        few = few_selected(trial.history(), trial.best_epoch)
+        if few is not None:
+            most.setdefault((trial.method, trial.supervision), []).append(few)
     return [
-        f"{method} at {format_supervision(level)} has never selected more than "
-        f"{count(number, 'parameter')}: what is scored is all but the initial model. Lower tau, or "
-        "train for more steps."
-        for (method, level), number in sorted(most.items())
-        if number < _FEW
+        f"{method} at {format_supervision(level)}: in {count(len(found), 'trial')} at most "
+        f"{count(max(found), 'parameter')} had been selected by the best epoch, so what is scored "
+        "is all but the initial model. Lower tau, or train for more steps."
+        for (method, level), found in sorted(most.items())
     ]
 
 
