@@ -403,9 +403,9 @@ def predict(
     """
     progress = progress or Silent()
     opened = Store.open(store)
-    _check_out(out, opened)
     device = str(find_device(device))
     with _located(model, store, uri) as folder:
+        _check_out(out, opened)
         if load_yaml(folder / SETTINGS)["task"] == IMAGE_TASK:
             of_images = ImagePredictor.load(folder / SETTINGS, folder / WEIGHTS, device)
             table = predict_store(of_images, opened, progress)

@@ -123,6 +123,7 @@ def collect(paths: Iterable[Path], errors: Mapping[Path, str] | None = None) -> 
         InputError: a path is no folder and no error is known of it; there is no run at all; the
             trials of a task were trained on different data.
     """
+    paths = list(paths)
     known = {path.resolve(): why for path, why in (errors or {}).items()}
     found: dict[str, TrialResult] = {}
     unfinished = []
@@ -135,8 +136,12 @@ def collect(paths: Iterable[Path], errors: Mapping[Path, str] | None = None) -> 
             found[read.id] = read
         else:
             unfinished.append(read)
-    if not found and not unfinished:
-        raise InputError("There is no run folder. Train one with `mimic-reg train`.")
+    if not found and all(u.why == _NO_RUN for u in unfinished):
+        where = f" in {', '.join(str(path) for path in paths)}" if paths else ""
+        raise InputError(
+            f"There is no run{where}. Name run folders, made by `mimic-reg train`, or a folder "
+            "that holds them."
+        )
     _check_data(found.values())
     places: dict[Any, TrialResult] = {}
     for trial in sorted(_label(list(found.values())), key=_place):
@@ -195,6 +200,7 @@ def _rank(trial: TrialResult) -> tuple[Any, ...]:
     return trial.in_focus, not plain, trial.strategy not in ("", SCRATCH), trial.method
 
 
+_NO_RUN = f"it holds no run (no {TRIAL})"
 _LOGGED = "mlflow-artifacts"  # which holds copies of parts of runs
 
 
@@ -206,11 +212,6 @@ def _run_folders(paths: Iterable[Path], known: Mapping[Path, str]) -> list[tuple
             raise InputError(f"There is no folder {path}.")
         inside = [p.parent for p in sorted(path.rglob(TRIAL)) if p.parent != path]
         inside = [folder for folder in inside if _LOGGED not in folder.relative_to(path).parts]
-        if not inside and not (path / TRIAL).exists() and path.resolve() not in known:
-            raise InputError(
-                f"There is no run in {path}. Name run folders, made by `mimic-reg train`, or a "
-                "folder that holds them."
-            )
         own = [] if inside and not (path / TRIAL).exists() else [path]
         for folder in own + inside:
             name = path.name if folder == path else str(folder.relative_to(path))
@@ -223,7 +224,7 @@ def _run_folders(paths: Iterable[Path], known: Mapping[Path, str]) -> list[tuple
 def _read(folder: Path, name: str, error: str | None) -> TrialResult | Unfinished:
     try:
         if not (folder / TRIAL).is_file():
-            return Unfinished(name, error or f"it holds no run (no {TRIAL})")
+            return Unfinished(name, error or _NO_RUN)
         described = read_json(folder / TRIAL)
         if not (folder / DONE).is_file():
             return Unfinished(name, error or _progress(folder, described))

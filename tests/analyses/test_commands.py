@@ -78,7 +78,7 @@ def test_what_cannot_be_analysed_is_refused(runs, tmp_path):
     with pytest.raises(InputError, match="There is no folder"):
         analyse("selection", tmp_path / "nowhere", "--out", tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="No run is finished"):
+    with pytest.raises(InputError, match="There is no run in"):
         analyse("selection", tmp_path / "empty", "--out", tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file is a file; --out names a folder"):

@@ -124,6 +124,15 @@ def test_what_gave_no_result_says_why(tmp_path):
     assert why["never"] == "out of memory"
 
 
+def test_what_mlflow_keeps_is_no_run_and_a_folder_without_any_is_refused(tmp_path):
+    write_run(tmp_path / "runs" / "one", settings(), SCORES)
+    write_run(tmp_path / "mlflow-artifacts" / "1" / "a", settings(seed=1), SCORES, done=False)
+    assert not collect([tmp_path]).unfinished
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(InputError, match=r"There is no run in .*nothing\. Name run folders"):
+        collect([tmp_path / "nothing"])
+
+
 def test_equal_meaning_is_counted_once(tmp_path):
     write_run(tmp_path / "1", settings(("none",)), SCORES)
     write_run(tmp_path / "2", settings(()), SCORES)
@@ -148,7 +157,7 @@ def test_trials_on_different_data_are_refused(tmp_path):
 def test_nothing_to_collect_is_refused(tmp_path):
     with pytest.raises(InputError, match="no folder"):
         collect([tmp_path / "absent"])
-    with pytest.raises(InputError, match="no run folder"):
+    with pytest.raises(InputError, match=r"There is no run\. Name"):
         collect([])
 
 

@@ -367,3 +367,21 @@ def test_published_sizes_stand_beside_ours_for_the_full_data(undisturbed, monkey
     pairs = audit._beside_published(undisturbed.audit)
     assert {"what": "rows of ICUSTAYS", "published": 12, "ours": 12, "same": True} in pairs
     assert not all(pair["same"] for pair in pairs)
+
+
+def test_a_cohort_of_another_kind_is_not_replaced_in_silence(tmp_path, source):
+    store = tmp_path / "store"
+    extract(source, store)
+    (source / "true_risk.json").write_text("{}")
+    try:
+        with pytest.raises(InputError, match=r"holds the cohorts of real patients, .* --force"):
+            extract(source, store)
+    finally:
+        (source / "true_risk.json").unlink()
+    with pytest.raises(InputError, match="holds cohorts in benchmark mode"):
+        extract(source, store, mode="corrected")
+    other = small_source().chart(3420, "0.4", 3).write(tmp_path / "other")
+    with pytest.raises(InputError, match="holds also decompensation, in_hospital_mortality, len"):
+        extract(other, store, task_names=["phenotyping"])
+    assert extract(other, store).status == "written"  # newer tables of the same kind
+    assert extract(other, store, mode="corrected", force=True).status == "written"

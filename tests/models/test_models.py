@@ -208,3 +208,10 @@ def test_losses_of_every_target():
 def test_labels_of_another_shape_are_refused():
     with pytest.raises(InputError, match=r"shape \(4, 2\), got \(4,\)"):
         loss_of("multilabel", torch.zeros(4, 2), torch.zeros(4))
+
+
+@pytest.mark.parametrize("name", ["lstm", "transformer"])
+def test_images_are_no_hours(name):
+    model = models.create(name, 1, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match=rf"{name} is made for hours of 76 features.*\(2, 1, 8, 8"):
+        model(torch.zeros(2, 1, 8, 8), torch.ones(2, dtype=torch.int64))

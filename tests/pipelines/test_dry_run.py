@@ -96,6 +96,9 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path):
         of_sweep(experiment(), tmp_path / "nowhere")
     images = experiments.load("cifar10_small")
     assert "known once there is a store" in of_run(images, tmp_path).summary
+    with pytest.raises(InputError, match="holds no images"):
+        of_run(images, tmp_path, source=tmp_path)
+    (tmp_path / "train").mkdir()
     assert "made of the images" in of_run(images, tmp_path, source=tmp_path).extraction
     with pytest.raises(InputError, match="is not a folder"):
         of_run(images, tmp_path, source=tmp_path / "nowhere")

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from mimic_reg.engine.trainer import make_optimizer
 from mimic_reg.errors import InputError
 from mimic_reg.regularisers.base import Fit
 from mimic_reg.schema import CHANNELS
-from mimic_reg.storage import read_json, write_json
+from mimic_reg.storage import Store, read_json, write_json
 from pipelines import mlflow_store, register, serving, tracked_run
 from tests.stores import write_manifest, write_store
 
@@ -336,3 +337,19 @@ def test_the_weights_are_those_of_the_best_epoch(run, tmp_path):
     exported = load_state(tmp_path / "model.safetensors")["model"]
     assert best.keys() == exported.keys()
     assert all(torch.equal(best[name], exported[name]) for name in best)
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("store", "is a folder; --out names the Parquet file"),
+        ("p.csv", r"predictions are written as Parquet; name it …\.parquet"),
+        ("store/tasks/phenotyping.parquet", "lies in the store, whose files are hashed"),
+    ],
+)
+def test_predictions_never_end_up_where_they_do_harm(run, store, tmp_path, out, message):
+    shutil.copytree(store, tmp_path / "store")
+    with pytest.raises(InputError, match=message):
+        serving.predict(str(run), tmp_path / "store", tmp_path / out)
+    assert not Store.open(tmp_path / "store").changed_files()
+    assert not list(tmp_path.rglob("*.tmp"))

@@ -54,6 +54,7 @@ def test_a_wider_host_needs_authentication_and_names(host):
 
 def test_the_command_line_refuses_to_open_to_everybody(tmp_path):
     """As a user would meet it."""
+    (tmp_path / "mlflow.db").touch()
     command = [sys.executable, "-c", "from mimic_reg.cli import main; main()", "ui"]
     done = subprocess.run(
         [*command, "--work", str(tmp_path), "--host", "0.0.0.0"],

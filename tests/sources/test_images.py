@@ -12,6 +12,7 @@ import torch
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.samples import load, num_outputs
+from mimic_reg.sources import benchmark
 from mimic_reg.sources._image_formats import CIFAR10_CLASSES, read, read_idx
 from mimic_reg.sources.images import import_images, read_counts
 from mimic_reg.storage import Store, locked
@@ -338,3 +339,10 @@ def test_a_store_with_a_broken_table_is_refused(source, tmp_path):
         store.manifest["files"]["tasks/image_classification.parquet"]["bytes"] = path.stat().st_size
         with pytest.raises(InputError, match="names images or classes that are not there"):
             load(Store(out, store.manifest), TASK, normalizer="unit")
+
+
+def test_what_is_for_cohorts_refuses_images(source, tmp_path):
+    store = import_images(source, tmp_path / "store", validation=20)
+    for function in (benchmark.verify_published, lambda s: benchmark.export(s, tmp_path / "x")):
+        with pytest.raises(InputError, match="holds fashion_mnist; this is for cohort stores"):
+            function(store)
