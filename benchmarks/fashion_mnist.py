@@ -12,6 +12,7 @@ fashion_mnist.md and itps_readings.md there are the texts that the figures belon
 import argparse
 import json
 import statistics
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,6 +95,8 @@ def label(trial: dict[str, Any]) -> str:
         ((name, options),) = entry.items()
         if name == "early_stopping":
             patience = options["patience"]
+        elif name.endswith("_probe"):
+            continue
         elif name == "itps":
             words = [f"tau {options['tau']:g}"]
             words += [options["mode"]] if options["mode"] != "grad" else []
@@ -234,7 +237,7 @@ def figure(
     """
     first = {r["reading"]: r for r in runs if r["supervision"] == level and r["seed"] == 0}
     if not all("curve" in first.get(name, {}) for name in shown):
-        print(f"{path.name} is left as it is: not all of its runs are in these work folders.")
+        print(f"{path.name} is left as it is: its runs are not all here.", file=sys.stderr)
         return
     drawn, (scores, counts) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for colour, name in zip(COLOURS, shown, strict=False):
