@@ -161,8 +161,10 @@ def _lost(
     if there != mode:
         return f"cohorts in {there} mode"
     missing = sorted(set(manifest.get("tasks", ())) - set(names))
-    same = all(_unchanged(t, manifest["source"]["tables"]) for t in tables.values())
-    return "" if same else f"also {', '.join(missing)}" if missing else ""
+    known = manifest.get("source", {}).get("tables", {})
+    if not missing or all(_unchanged(table, known) for table in tables.values()):
+        return ""
+    return f"also {', '.join(missing)}"
 
 
 def _is_simulated(tables: dict[str, Table]) -> bool:
