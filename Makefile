@@ -21,7 +21,7 @@ demo: $(READY)  ## simulate patients, extract, train, compare: a report in minut
 	$(BIN)/mimic-reg run --source demo/raw --out demo/work --config demo
 
 test: $(READY) lint  ## lint, types and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -120,7 +120,7 @@ def test_another_fit_is_refused(finished, store, tmp_path):
         )
     with pytest.raises(InputError, match="not empty"):
         multitask.train(fits.multi("joint", ITPS), store, finished("joint").parent)
-    with pytest.raises(InputError, match="not empty"):
+    with pytest.raises(InputError, match="a run of another kind"):
         single.train(fits.multi("joint", ITPS).trials[0], store, finished("joint"))
 
 
