@@ -73,7 +73,9 @@ def test_every_file_builds_and_tells_its_source(path):
     content = load_yaml(path)
     cnn = path.parent.name.startswith(("vgg16", "resnet50", "efficientnet"))
     assert list(content) == ["regularisers", *["training"] * cnn]
-    assert content.get("training", {}) == ({"learning_rate": 1e-4} if cnn else {})  # the paper, section 0 of our methods
+    assert content.get("training", {}) == (
+        {"learning_rate": 1e-4} if cnn else {}
+    )  # the paper, section 0 of our methods
     regularisers.compose(content["regularisers"])
     first_line = path.read_text("utf-8").splitlines()[0]
     assert first_line.startswith("# ")
