@@ -163,7 +163,7 @@ def test_tau_zero_is_the_base(base, mode, latch):
     assert all(torch.equal(a, b) for a, b in zip(plain, wrapped, strict=True))
 
 
-@pytest.mark.parametrize("base", set(BASES) - {"adamw"})
+@pytest.mark.parametrize("base", sorted(BASES.keys() - {"adamw"}))
 def test_tau_infinity_moves_nothing(base):
     start, _ = run(BASES[base], 0)
     end, optimizer = run(lambda p: ITPSOptimizer(BASES[base](p), tau=math.inf), 50)
