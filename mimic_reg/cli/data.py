@@ -324,6 +324,9 @@ def synthesize(
     out.print(
         f"Wrote {escape(str(out_dir))}: {summary.patients:,} simulated patients, "
         f"{summary.stays:,} ICU stays, {rows:,} rows in {len(summary.rows)} tables; "
-        "true_risk.json states the best AUROC that a model could reach."
+        "true_risk.json states the best AUROC that a model could reach.",
+        soft_wrap=True,
     )
-    out.print(f"Next: mimic-reg extract --source {escape(str(out_dir))} --out STORE")
+    out.print(
+        f"Next: mimic-reg extract --source {escape(str(out_dir))} --out STORE", soft_wrap=True
+    )
