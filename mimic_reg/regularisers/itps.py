@@ -25,8 +25,8 @@ Rulings:
 
 The defaults are the text's reading. On a quarter of Fashion-MNIST it stays 1.3 points below no
 method, on all of it 1.9 (benchmarks/results/fashion_mnist.md). At a quarter, masked updates with
-latched selection do better (itps_readings.md there); but no reading reaches the paper's accuracy,
-and the number selected fits this one only.
+latched selection and a low tau are 0.6 above (itps_readings.md there); but that is not what the
+text says, no reading reaches the paper's accuracy, and none settles where its selection does.
 
 Pitfall: at first nothing moves. Patience counts only once something did (`Fit.started`), and with
 fewer samples, hence fewer steps an epoch, selection starts at a later epoch.
