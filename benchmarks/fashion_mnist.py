@@ -119,12 +119,20 @@ def label(trial: dict[str, Any]) -> str:
     return "; ".join([" + ".join(parts), *(text for text, there in settings.items() if there)])
 
 
-def table(runs: list[dict[str, Any]], level: float) -> str:
-    """Markdown: mean and deviation over seeds, beside the paired difference from no method."""
-    groups: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+def by_reading(
+    runs: list[dict[str, Any]], level: float
+) -> defaultdict[str, dict[int, dict[str, Any]]]:
+    """Reading → seed → run, of a supervision level."""
+    groups: defaultdict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for run in runs:
         if run["supervision"] == level:
             groups[run["reading"]][run["seed"]] = run
+    return groups
+
+
+def table(runs: list[dict[str, Any]], level: float) -> str:
+    """Markdown: mean and deviation over seeds, beside the paired difference from no method."""
+    groups = by_reading(runs, level)
     lines = [
         "| reading | seeds | test accuracy, % | minus no method, 95 % interval | best epoch | "
         f"selected then, of {PARAMETERS:,} |",
@@ -174,10 +182,7 @@ def overview(runs: list[dict[str, Any]]) -> str:
 
 def tuned(runs: list[dict[str, Any]], level: float) -> str:
     """Markdown: each method with the value of its parameter that validates best over all seeds."""
-    groups: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-    for run in runs:
-        if run["supervision"] == level:
-            groups[run["reading"]][run["seed"]] = run
+    groups = by_reading(runs, level)
     lines = [
         "| method | chosen from | validation accuracy, % | chosen | test accuracy, % | "
         "minus no method, 95 % interval |",

@@ -321,10 +321,7 @@ def predict(
     _need_pipelines()
     from pipelines import mlflow_store, serving
 
-    uri = mlflow_store.database(work) if work else None
-    path = mlflow_store.sqlite_path(uri) if uri else None
-    if path is not None and not path.is_file():
-        raise InputError(f"{work} holds no runs: there is no {path.name}. Name their work folder.")
+    uri = mlflow_store.database_there(work) if work else None
     with progress(err) as shown:
         count = serving.predict(model, store, file, uri=uri, device=device, progress=shown)
     out.print(
@@ -361,10 +358,7 @@ def ui(
         raise InputError("Say where the runs are: either --work WORK or --tracking URI.")
     if work is not None and not work.is_dir():
         raise InputError(f"{work} is not a work folder. Make one with `mimic-reg run`.")
-    uri = tracking or mlflow_store.database(work or Path())
-    path = mlflow_store.sqlite_path(uri)
-    if work is not None and path is not None and not path.is_file():
-        raise InputError(f"{work} holds no runs: there is no {path.name}. Name their work folder.")
+    uri = tracking or mlflow_store.database_there(work or Path())
     with progress(err) as shown, pages.passwords(uri, password_file) as authentication:
         pages.serve_ui(
             uri,

@@ -224,7 +224,7 @@ def _describe_extraction(experiment: Experiment, source: Path | None, store: Pat
     if experiment.data:
         if not source.is_dir():
             raise InputError(f"--source {source} is not a folder. It must hold the images.")
-        check_images(source)
+        check_images(source, experiment.data)
         if there:
             return f"{store} would be made anew if the images in {source} are others by now."
         return f"{store} would be made of the images in {source}."

@@ -31,6 +31,21 @@ def database(folder: Path) -> str:
     return os.environ.get(SERVER) or f"{_SQLITE}{folder.resolve() / DATABASE}"
 
 
+def database_there(folder: Path) -> str:
+    """The tracking URI of a work folder that holds runs.
+
+    Raises:
+        InputError: it has no database, and no server is set.
+    """
+    uri = database(folder)
+    path = sqlite_path(uri)
+    if path is not None and not path.is_file():
+        raise InputError(
+            f"{folder} holds no runs: there is no {path.name}. Name their work folder."
+        )
+    return uri
+
+
 def prepare(uri: str) -> None:
     """Create the database, once: several processes at its first use would race.
 

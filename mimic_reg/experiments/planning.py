@@ -97,8 +97,7 @@ def _entries(grid: Grid, model: Model, method: Method) -> list[Component]:
     """The components of a method, for a model."""
     if not isinstance(method, str):
         return list(method)
-    family = grid.families.get(name_of(model), name_of(model))
-    content = _yaml(_method_file(family, method))
+    content = _method_content(grid, model, method)
     return [Component.model_validate(entry) for entry in content["regularisers"]]
 
 
@@ -106,9 +105,13 @@ def _own_training(grid: Grid, model: Model, method: Method) -> dict[str, Any]:
     """How a method wants a model to be trained, if its file says."""
     if not isinstance(method, str):
         return {}
-    family = grid.families.get(name_of(model), name_of(model))
-    own: dict[str, Any] = _yaml(_method_file(family, method)).get("training", {})
+    own: dict[str, Any] = _method_content(grid, model, method).get("training", {})
     return own
+
+
+def _method_content(grid: Grid, model: Model, method: str) -> dict[str, Any]:
+    family = grid.families.get(name_of(model), name_of(model))
+    return _yaml(_method_file(family, method))
 
 
 def _method_file(family: str, method: str) -> Path:

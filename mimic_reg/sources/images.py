@@ -85,13 +85,13 @@ def import_images(
     return Store.open(out)
 
 
-def check_images(folder: Path) -> None:
-    """Refuse a folder that holds no images of a known format; nothing is read but names.
+def check_images(folder: Path, name: str | None = None) -> None:
+    """Refuse a folder of which `import_images` could not tell what to read; only names are seen.
 
     Raises:
-        InputError: it does not.
+        InputError: no known format, or several and none named.
     """
-    find(folder)
+    find(folder, name)
 
 
 def download(name: str, folder: Path) -> None:

@@ -100,5 +100,13 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path):
         of_run(images, tmp_path, source=tmp_path)
     (tmp_path / "train").mkdir()
     assert "made of the images" in of_run(images, tmp_path, source=tmp_path).extraction
+    for name in (
+        "FashionMNIST/raw/train-images-idx3-ubyte",
+        "cifar-10-batches-bin/data_batch_1.bin",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    named = experiments.load("fashion_mnist")  # of several, as the run would
+    assert "made of the images" in of_run(named, tmp_path, source=tmp_path).extraction
     with pytest.raises(InputError, match="is not a folder"):
         of_run(images, tmp_path, source=tmp_path / "nowhere")
