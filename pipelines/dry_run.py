@@ -200,8 +200,8 @@ def _line(
 def _is_finished(planned: Planned, store: Store | None, work: Path | None) -> bool:
     if store is None or work is None:
         return False
-    data, code = str(store.manifest["fingerprint"]), experiments.code_fingerprint()
-    return trial_status(planned.identity(data, code), planned, data, code, Work(work)).done
+    data = str(store.manifest["fingerprint"])
+    return trial_status(planned.identity(data), planned, data, Work(work)).done
 
 
 # --- extraction -----------------------------------------------------------------------------------

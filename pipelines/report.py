@@ -98,7 +98,7 @@ def _conclude(
         figures=figures,
         report=report,
         metrics=_metrics(result, results),
-        tags={"data_fingerprint": result.data, "code_fingerprint": result.code},
+        tags={"data_fingerprint": result.data},
     )
     scores = scores_frame(main_tables(results)).to_dicts()
     return Concluded(

@@ -93,7 +93,6 @@ class SweepResult:
     work: Path
     store: Path
     data: str
-    code: str
     configuration: Mapping[str, Any]
     trials: tuple[TrialStatus, ...]
     simulated: bool | None = None
@@ -131,7 +130,6 @@ class SweepResult:
                 "title": self.title,
                 "store": str(self.store),
                 "data": self.data,
-                "code": self.code,
                 "simulated": self.simulated,
                 "configuration": self.configuration,
                 "trials": [asdict(t) for t in self.trials],
@@ -150,6 +148,7 @@ class SweepResult:
         if not path.is_file():
             raise InputError(f"{work} holds no sweep {name!r}. Start it with `mimic-reg sweep`.")
         content = read_json(path)
+        content.pop("code", None)  # written until the code became part of each trial's identity
         trials = tuple(
             TrialStatus(**{**t, "tasks": tuple(t.get("tasks", ()))}) for t in content.pop("trials")
         )
@@ -292,17 +291,16 @@ def _prepare(
     uri = tracking_uri or mlflow_store.database(folders.folder)
     mlflow_store.prepare(uri)
     tracking.check_name(experiment.name)
-    data, code = str(opened.manifest["fingerprint"]), experiments.code_fingerprint()
+    data = str(opened.manifest["fingerprint"])
     with locked(folders.sweep(experiment.name)):
-        by_identity = {p.identity(data, code): p for p in planned}
-        trials = tuple(trial_status(i, p, data, code, folders) for i, p in by_identity.items())
+        by_identity = {p.identity(data): p for p in planned}
+        trials = tuple(trial_status(i, p, data, folders) for i, p in by_identity.items())
         result = SweepResult(
             name=experiment.name,
             title=experiment.title,
             work=work,
             store=place.resolve(),
             data=data,
-            code=code,
             configuration=experiment.model_dump(mode="json", exclude_defaults=True),
             trials=trials,
             simulated=simulated,
@@ -327,10 +325,10 @@ def find_store(experiment: Experiment, work: Work, store: Path | None) -> Path:
     return work.folder / experiment.data if experiment.data else work.store
 
 
-def trial_status(identity: str, planned: Planned, data: str, code: str, work: Work) -> TrialStatus:
+def trial_status(identity: str, planned: Planned, data: str, work: Work) -> TrialStatus:
     """A trial as its run folder has it: finished before, or not."""
     trial = planned.trial
-    folder = planned.folder_name(data, code)
+    folder = planned.folder_name(data)
     done = work.runs / folder / DONE
     finished = done.is_file() and read_json(done)["trial"] == trial.id(data)
     return TrialStatus(

@@ -259,7 +259,7 @@ def _write(
         f"# Mean validation {best.score} over {len(best.scores)} seeds: {best.mean:.4f}; "
         f"{len(points)} points:",
         *(f"#   {values_text(p)}: {'no result' if p.missing else f'{p.mean:.4f}'}" for p in points),
-        f"# Data {result.data}, code {result.code}.",
+        f"# Data {result.data}.",
         yaml.safe_dump({"regularisers": own}, sort_keys=False, allow_unicode=True),
     ]
     place = Work(result.work).tuned / f"{task}-{model}-{_slug(method)}-{100 * supervision:g}.yaml"

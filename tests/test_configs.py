@@ -43,7 +43,7 @@ def test_experiments_can_be_run(name):
     experiment = load(name)
     planned = plan(experiment)
     assert len(planned) == len(combinations(experiment))
-    folders = {p.folder_name("data", "code") for p in planned}
+    folders = {p.folder_name("data") for p in planned}
     assert len(folders) == len(planned)
 
 

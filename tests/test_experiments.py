@@ -1,11 +1,13 @@
 """A grid in YAML: what is refused, which trials it stands for, what makes two of them the same."""
 
+import shutil
+
 import pytest
 
 from mimic_reg import experiments
 from mimic_reg.config import CONFIGS, compose_trial, load_yaml
 from mimic_reg.errors import InputError
-from mimic_reg.experiments import combinations, estimate, parse, plan, planning, sizes
+from mimic_reg.experiments import combinations, estimate, identity, parse, plan, sizes
 from mimic_reg.storage import Store
 
 GRID = {"tasks": ["in_hospital_mortality"], "models": ["lstm"], "methods": ["itps"]}
@@ -69,7 +71,7 @@ def test_probes_join_every_method_and_name_none():
         names = [r.name for r in p.trial.regularisers]
         assert names[-2:] == ["hessian_probe", "early_stopping"]
         assert p.trial.regularisers[-2].options["every"] == 5
-        assert "probe" not in p.folder_name("data", "code")
+        assert "probe" not in p.folder_name("data")
 
 
 def test_one_mistake_gives_one_line():
@@ -196,49 +198,85 @@ def test_a_search_multiplies_the_methods_that_have_its_options():
 
 def test_identity_is_settings_seed_data_and_code():
     (planned,) = plan(grid(models=[SMALL]))
-    same = plan(grid(models=[SMALL]))[0].identity("data", "code")
-    assert planned.identity("data", "code") == same
+    same = plan(grid(models=[SMALL]))[0].identity("data")
+    assert planned.identity("data") == same
     others = [
-        planned.identity("other data", "code"),
-        planned.identity("data", "other code"),
-        plan(grid(models=[SMALL], seeds=[1]))[0].identity("data", "code"),
-        plan(grid(models=[SMALL], training={"max_epochs": 3}))[0].identity("data", "code"),
-        plan(grid(models=[{"lstm": {"units": 9}}]))[0].identity("data", "code"),
+        planned.identity("other data"),
+        plan(grid(models=[SMALL], seeds=[1]))[0].identity("data"),
+        plan(grid(models=[SMALL], training={"max_epochs": 3}))[0].identity("data"),
+        plan(grid(models=[{"lstm": {"units": 9}}]))[0].identity("data"),
     ]
-    assert len({same, *others}) == 6
+    assert len({same, *others}) == 5
 
 
 def test_a_folders_name_tells_people_what_it_is():
     experiment = grid(methods=["itps_spectral_dropout"], supervision=[0.125], seeds=[4])
     (planned,) = plan(experiment)
-    name = planned.folder_name("data", "code")
+    name = planned.folder_name("data")
     start = "in_hospital_mortality-lstm-spectral_dropout+itps-12.5-seed4-"
-    assert name == start + planned.identity("data", "code")
-    assert "-none-" in plan(grid(methods=["none"]))[0].folder_name("data", "code")
+    assert name == start + planned.identity("data")
+    assert "-none-" in plan(grid(methods=["none"]))[0].folder_name("data")
 
 
-def test_the_code_that_decides_is_there():
-    experiments.code_fingerprint.cache_clear()
-    assert len(experiments.code_fingerprint()) == 16
-    root = CONFIGS.parent / "mimic_reg"
-    assert all((root / part).exists() for part in planning._DECIDING)
+@pytest.fixture
+def code(tmp_path, monkeypatch):
+    """A copy of the package: what a change of a file makes of the code of a few trials."""
+    package = tmp_path / "mimic_reg"
+    shutil.copytree(CONFIGS.parent / "mimic_reg", package, ignore=shutil.ignore_patterns("*.pyc"))
+    monkeypatch.setattr(identity, "_ROOT", tmp_path)
+    trials = {label: plan(grid(methods=[label]))[0].trial for label in ("none", "itps", "dropout")}
+    trials["transformer"] = plan(grid(models=["transformer"], methods=["none"]))[0].trial
+    together = grid(tasks=["in_hospital_mortality", "phenotyping"], strategy="reptile")
+    trials["reptile"] = plan(together)[0].trial
+
+    def codes():
+        identity._hash.cache_clear()
+        identity._read.cache_clear()
+        return {label: identity.code_of(trial) for label, trial in trials.items()}
+
+    before = codes()
+    assert len(set(before.values())) == len(before)
+
+    def changed(file, edit):
+        path = package / file
+        was = path.read_text("utf-8") if path.exists() else None
+        path.write_text(edit(was), "utf-8")
+        after = codes()
+        path.write_text(was, "utf-8") if was is not None else path.unlink()
+        return {label for label in before if before[label] != after[label]}
+
+    yield changed
+    identity._hash.cache_clear()
+    identity._read.cache_clear()
 
 
-def test_a_change_of_deciding_code_changes_the_fingerprint(tmp_path, monkeypatch):
-    for part in planning._DECIDING:
-        path = tmp_path / part if part.endswith(".py") else tmp_path / part / "a.py"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("x = 1\n")
-    monkeypatch.setattr(planning, "__file__", str(tmp_path / "experiments" / "planning.py"))
-    found = []
-    for file in ("engine/a.py", "evaluation/report.py", "tasks/new.py"):
-        experiments.code_fingerprint.cache_clear()
-        found.append(experiments.code_fingerprint())
-        (tmp_path / file).write_text("x = 2\n")
-    experiments.code_fingerprint.cache_clear()
-    found.append(experiments.code_fingerprint())
-    experiments.code_fingerprint.cache_clear()
-    assert found[0] != found[1] == found[2] != found[3]
+def test_what_decides_nothing_retrains_nothing(code):
+    def add(text):
+        return lambda was: f"{was or ''}\n{text}\n"
+
+    assert code("regularisers/sam.py", add("x = 1")) == set()
+    assert code("evaluation/report.py", add("x = 1")) == set()
+    assert code("regularisers/jacobian.py", add("x = 1")) == set()
+    assert code("models/cnn.py", add("x = 1")) == set()
+    assert code("errors.py", add("x = 1")) == set()
+    assert code("engine/trainer.py", add("# why")) == set()
+    assert code("engine/trainer.py", lambda was: was.replace('"""', '"""Other words. ', 1)) == set()
+
+
+def test_an_edit_retrains_the_trials_that_it_decides(code):
+    def edit(was):
+        return f"{was}\nx = 1\n"
+
+    every = {"none", "itps", "dropout", "transformer", "reptile"}
+    assert code("engine/trainer.py", edit) == every
+    assert code("samples/stays.py", edit) == every
+    assert code("models/base.py", edit) == every
+    assert code("evaluation/bootstrap.py", edit) == every
+    assert code("regularisers/itps.py", edit) == {"itps", "reptile"}
+    assert code("regularisers/dropout.py", edit) == {"dropout"}
+    assert code("models/transformer.py", edit) == {"transformer"}
+    assert code("strategies/reptile.py", edit) == {"reptile"}
+    assert code("tasks/phenotyping.py", edit) == {"reptile"}
 
 
 # --- images ---------------------------------------------------------------------------------------
@@ -332,7 +370,7 @@ def test_a_strategy_of_several_tasks_is_one_fit():
         **{"epoch_iterations": 100, "inner_steps": 10, "gamma": 0.15, "head_gamma": 1.0},
         **{"beta1": 0.0, "num_tasks": None},
     }
-    name = plan(experiment)[0].folder_name("data", "code")
+    name = plan(experiment)[0].folder_name("data")
     assert name.startswith("reptile-in_hospital_mortality+phenotyping-lstm-itps-100-seed0-")
 
 
@@ -352,7 +390,7 @@ def test_options_of_a_strategy_are_part_of_the_identity():
     one = plan(grid(**TWO))[0]
     same = plan(grid(**{**TWO, "strategy": {"reptile": {"gamma": 0.15}}}))[0]
     other = plan(grid(**{**TWO, "strategy": {"reptile": {"gamma": 0.1}}}))[0]
-    assert one.identity("d", "c") == same.identity("d", "c") != other.identity("d", "c")
+    assert one.identity("d") == same.identity("d") != other.identity("d")
 
 
 @pytest.mark.parametrize(

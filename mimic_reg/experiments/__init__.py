@@ -18,7 +18,6 @@ from mimic_reg.experiments.grid import IMAGE_TASK, SINGLE, STOPPING, Experiment,
 from mimic_reg.experiments.planning import (
     Combination,
     Planned,
-    code_fingerprint,
     combinations,
     plan,
 )
@@ -35,7 +34,6 @@ __all__ = [
     "Grid",
     "Planned",
     "check_data",
-    "code_fingerprint",
     "combinations",
     "estimate",
     "load",

@@ -29,13 +29,7 @@ from mimic_reg.experiments.grid import (
     Strategy,
     name_of,
 )
-
-# What decides the result of a trial, beside its settings and data: rooms and files of the package.
-_DECIDING = (
-    *("config.py", "seeds.py", "schema.py", "splits.py"),
-    *("samples", "tasks", "models", "regularisers", "engine", "strategies"),
-    *("evaluation/scores.py", "evaluation/bootstrap.py"),
-)
+from mimic_reg.experiments.identity import code_of
 
 
 @dataclass(frozen=True)
@@ -156,12 +150,12 @@ class Planned:
     method: str
     searched: Mapping[str, Any]
 
-    def identity(self, data: str, code: str) -> str:
+    def identity(self, data: str) -> str:
         """Settings, seed, data and code: what is equal here gives the same result."""
-        text = f"{self.trial.id(data)} {code}"
+        text = f"{self.trial.id(data)} {code_of(self.trial)}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def folder_name(self, data: str, code: str) -> str:
+    def folder_name(self, data: str) -> str:
         """A run folder's name: for people first, unique by the identity that ends it."""
         trial = self.trial
         methods = "+".join(
@@ -174,7 +168,7 @@ class Planned:
             what = f"{trial.strategy.name}-{'+'.join(trial.tasks)}"
         return (
             f"{what}-{trial.model.name}-{methods or 'none'}-{100 * trial.supervision:g}"
-            f"-seed{trial.seed}-{self.identity(data, code)}"
+            f"-seed{trial.seed}-{self.identity(data)}"
         )
 
 
@@ -240,15 +234,3 @@ def _with(entry: Mapping[str, Mapping[str, Any]], searched: Mapping[str, Any]) -
     ((name, options),) = entry.items()
     own = {k.partition(".")[2]: v for k, v in searched.items() if k.partition(".")[0] == name}
     return {name: {**options, **own}}
-
-
-@cache
-def code_fingerprint() -> str:
-    """A hash of the code that decides a trial's result; comments count, other rooms do not."""
-    root = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for part in _DECIDING:
-        path = root / part
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            digest.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]

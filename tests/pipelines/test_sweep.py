@@ -14,6 +14,7 @@ import yaml
 
 from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.experiments import planning
 from mimic_reg.progress import Silent
 from mimic_reg.storage import Store, locked, read_json
 from pipelines import mlflow_store, tracking
@@ -107,7 +108,7 @@ def test_one_value_changed_is_one_trial_to_run(swept, store):
 
 
 def test_other_code_makes_other_trials(swept, store, monkeypatch):
-    monkeypatch.setattr(experiments, "code_fingerprint", lambda: "other")
+    monkeypatch.setattr(planning, "code_of", lambda trial: "other")
     result = sweep(experiment(name="code", seeds=[0]), swept.work, store=store, running=HERE)
     assert statuses(result) == ["finished"] * 2
     assert {t.identity for t in result.trials}.isdisjoint(t.identity for t in swept.trials)

@@ -43,9 +43,7 @@ def made(tmp_path, scores, searched=("itps.tau",)):
                 error=None if score else "it diverged",
             )
         )
-    return SweepResult(
-        "tau", "Search", tmp_path, tmp_path / "store", "data", "code", {}, tuple(trials)
-    )
+    return SweepResult("tau", "Search", tmp_path, tmp_path / "store", "data", {}, tuple(trials))
 
 
 def test_the_best_mean_of_validation_wins_whatever_the_test_says(tmp_path):

@@ -1,0 +1,104 @@
+"""The code that decides a trial's result, as one hash: half of the trial's identity.
+
+Deciding are the engine and the modules that the trial names (task, model, methods, strategy), with
+what these import. They count as syntax trees without docstrings and comments: a new module, another
+method, a reworded docstring or a report change nothing.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from mimic_reg.config import MultiTrial, Trial
+
+_PACKAGE = __name__.partition(".")[0]
+_ROOT = Path(__file__).parents[2]
+# Where imports are followed. What is left out (messages, storage, progress, pages) tells the user
+# about a fit or keeps its files, and changes no number of it.
+_DECIDING = (
+    *("seeds", "schema", "splits", "samples", "tasks", "models", "regularisers"),
+    *("engine", "strategies", "evaluation.scores", "evaluation.bootstrap", "evaluation.probes"),
+)
+_ENGINE = ("strategies.single", "engine.trainer", "samples", "splits", "evaluation.scores")
+
+
+def code_of(trial: Trial | MultiTrial) -> str:
+    """Return the hash of the code that decides a trial's result."""
+    return _hash(frozenset(_named(trial)))
+
+
+def _named(trial: Trial | MultiTrial) -> Iterator[str]:
+    """Yield the modules that a trial names, below the package."""
+    yield from _ENGINE
+    yield f"models.{trial.model.name}"
+    parts = trial.trials if isinstance(trial, MultiTrial) else (trial,)
+    for part in parts:
+        yield f"tasks.{part.task}"
+        yield from (f"regularisers.{method.name}" for method in part.regularisers)
+    if isinstance(trial, MultiTrial):
+        yield from ("strategies.multitask", f"strategies.{trial.strategy.name}")
+
+
+@cache
+def _hash(roots: frozenset[str]) -> str:
+    found: dict[str, str] = {}
+    waiting = [f"{_PACKAGE}.{root}" for root in roots]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found[name], imports = _read(name)
+            waiting += imports
+    digest = hashlib.sha256()
+    for name, text in sorted(found.items()):
+        digest.update(f"{name}\0{text}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _read(module: str) -> tuple[str, tuple[str, ...]]:
+    """Return a module's text without docstrings and comments, and the deciding ones it imports."""
+    tree = ast.parse(_file(module).read_text("utf-8"))
+    imported = {
+        name
+        for node in ast.walk(tree)
+        for name in _imports(node)
+        if name != module and _decides(name) and _is_module(name)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
+    return ast.unparse(tree), tuple(sorted(imported))
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is only a text: a docstring."""
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _imports(node: ast.AST) -> list[str]:
+    """Return what an import statement may name: modules, and names that may be modules."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module:
+        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return []
+
+
+def _decides(module: str) -> bool:
+    below = module.removeprefix(f"{_PACKAGE}.")
+    return below != module and any(below == d or below.startswith(f"{d}.") for d in _DECIDING)
+
+
+def _is_module(name: str) -> bool:
+    return _file(name).is_file()
+
+
+def _file(module: str) -> Path:
+    path = _ROOT.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
