@@ -431,9 +431,9 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
         trial = Trial.model_validate(dict(settings))
     except ValidationError as error:
         raise InputError("\n".join(_explain(e) for e in error.errors())) from error
-    find_module("mimic_reg.tasks", trial.task)
     # what the engine gives a model is no setting
-    model = _resolve("mimic_reg.models", "Model", trial.model, skip=("n_outputs", "generator"))
+    given = ("n_outputs", "shape", "generator")
+    model = _resolve("mimic_reg.models", "Model", trial.model, skip=given)
     methods = [_resolve("mimic_reg.regularisers", "Regulariser", r) for r in trial.regularisers]
     for method in methods:  # its own checks: now, before data are loaded, or a sweep has begun
         find_module("mimic_reg.regularisers", method.name).build(**method.options)
@@ -505,8 +505,9 @@ def compose_trial(
 ) -> Trial:
     """The trial of a task's, a model's and a method's settings, as the command line names them.
 
-    task:   a YAML file, or the name of one in `configs/tasks`; its regularisers (early stopping,
-            say) act after those of the method
+    task:   a YAML file, or the name of a task; `configs/tasks` has the settings of the known ones,
+            and `default.yaml` for those of other cohorts. Its regularisers (early stopping, say)
+            act after those of the method
     model:  a YAML file, or the model's name
     method: a YAML file, or the name of one in `configs/regularisers`: for this model (`itps` stands
             for `lstm/itps`), for all (`none`), or with its folder (`resnet50_cifar/itps`)
@@ -515,7 +516,7 @@ def compose_trial(
     Raises:
         InputError: see `resolve`; or there is no such file.
     """
-    common = _read("tasks", task, {"task", "training", "regularisers"})
+    common = _read("tasks", task_file(task), {"task", "training", "regularisers"})
     architecture = load_yaml(Path(model)) if _is_file(model) else model
     family = next(iter(architecture)) if isinstance(architecture, dict) else model
     own = _read("regularisers", method, {"training", "regularisers"}, folder=str(family))
@@ -567,6 +568,14 @@ def compose_multi(
         for task in tasks
     ]
     return resolve_multi({"strategy": strategy, "trials": trials})
+
+
+def task_file(task: str) -> str:
+    """Return the YAML file with a task's settings: its own, or that of all other tasks."""
+    if _is_file(task):
+        return task
+    own = CONFIGS / "tasks" / f"{task}.yaml"
+    return str(own if own.is_file() else own.with_name("default.yaml"))
 
 
 def _is_file(name: str) -> bool:

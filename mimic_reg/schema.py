@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import yaml
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SPLITS = ("train", "val", "test")  # the published listfiles' own labels
 
 # A store of images: their bytes, (N, C, H, W) under the name "images".

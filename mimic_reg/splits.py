@@ -12,7 +12,7 @@ import polars as pl
 
 from mimic_reg.errors import InputError
 from mimic_reg.seeds import derive
-from mimic_reg.tasks.base import Target
+from mimic_reg.spec import Target
 
 Unit = Literal["sample", "subject"]
 
@@ -27,7 +27,7 @@ def select(
     level: float,
     seed: int,
     unit: Unit = "sample",
-    keys: tuple[str, ...] = ("icustay_id", "period_length"),
+    keys: tuple[str, ...],
     subject: str = "subject_id",
 ) -> np.ndarray:
     """The rows of `samples` that a supervision level keeps, in the table's order.
@@ -61,7 +61,7 @@ def select_count(
     *,
     count: int,
     seed: int,
-    keys: tuple[str, ...] = ("icustay_id", "period_length"),
+    keys: tuple[str, ...],
 ) -> np.ndarray:
     """So many rows of `samples`, in the table's order; nested, and each stratum with its share.
 

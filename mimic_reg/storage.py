@@ -23,6 +23,7 @@ import xxhash
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.schema import SCHEMA_VERSION
+from mimic_reg.spec import CohortSpec
 
 # What interpreting a file may raise if it is not what it seems to be.
 _MALFORMED = (
@@ -266,15 +267,15 @@ def _published_files(store: Path) -> list[str]:
 
 
 def check_cohort(store: "Store") -> None:
-    """Refuse a store of images where a cohort is needed.
+    """Refuse a store of another cohort where one of MIMIC-III's tables is needed.
 
     Raises:
-        InputError: it holds images.
+        InputError: it holds another one.
     """
     if "mode" not in store.manifest:
         raise InputError(
-            f"{store.folder} holds {store.manifest.get('dataset', 'no cohort')}; this is for "
-            "cohort stores, which `mimic-reg extract` makes."
+            f"{store.folder} holds the cohort {store.spec.name!r}; this command is for stores that "
+            "`mimic-reg extract` writes."
         )
 
 
@@ -319,6 +320,7 @@ class Store:
 
     folder: Path
     manifest: dict[str, Any]
+    spec: CohortSpec
 
     @classmethod
     def open(cls, folder: Path) -> "Store":
@@ -348,7 +350,7 @@ class Store:
                 f"{folder} has schema version {version}, this program reads "
                 f"version {SCHEMA_VERSION}. Extract it again."
             )
-        return cls(folder, manifest)
+        return cls(folder, manifest, CohortSpec.read(manifest.get("cohort")))
 
     def path(self, name: str) -> Path:
         """Where the file `name` lies.

@@ -146,10 +146,9 @@ def _usable(store: Path, to_be_made: bool) -> Store | None:
 def _plan(experiment: Experiment, store: Store | None, work: Path | None) -> DryRun:
     if store:
         experiments.check_data(experiment, store)
-    counted = store if store and "audit.json" in store.manifest["files"] else None
     counts = None
-    if counted or experiment.data != "images":  # of any images, nobody knows how many
-        counts = experiments.sizes(counted, experiment.data)
+    if store or experiment.data is None or experiment.data in experiments.KNOWN_SIZES:
+        counts = experiments.sizes(store, experiment.data)
     groups: dict[_Key, list[Planned]] = {}
     planned = experiments.plan(experiment)
     for p in planned:
@@ -162,7 +161,7 @@ def _plan(experiment: Experiment, store: Store | None, work: Path | None) -> Dry
         lines=lines,
         seconds=math.fsum(line.seconds or 0.0 for line in lines) if counts else None,
         may_stop=any(r.name == STOPPING for p in planned for r in p.trial.regularisers),
-        counted=str(counted.folder) if counted else f"the full {experiment.data or 'MIMIC-III'}",
+        counted=str(store.folder) if store else f"the full {experiment.data or 'MIMIC-III'}",
     )
 
 
@@ -221,10 +220,10 @@ def _describe_extraction(experiment: Experiment, source: Path | None, store: Pat
             return f"Nothing would be extracted: {store} is used as it is."
         return f"There is no store {store} yet, and no --source to make it from."
     check_target(store)
-    if experiment.data:
+    if experiment.images:
         if not source.is_dir():
             raise InputError(f"--source {source} is not a folder. It must hold the images.")
-        check_images(source, experiment.data)
+        check_images(source, experiment.images)
         if there:
             return f"{store} would be made anew if the images in {source} are others by now."
         return f"{store} would be made of the images in {source}."

@@ -67,7 +67,7 @@ def run(
     source = find_source(experiment, folders, source)
     simulated = None
     if source is not None:
-        make_store(source, place, images=experiment.data, memory=memory, progress=progress)
+        make_store(source, place, images=experiment.images, memory=memory, progress=progress)
         simulated = (source / TRUE_RISK).is_file()
     else:
         _check_there(place)
@@ -89,10 +89,19 @@ def run(
 
 
 def find_source(experiment: Experiment, work: Work, source: Path | None) -> Path | None:
-    """The raw tables, as told or as the experiment says; None: there are none to extract."""
-    if source is not None:
-        return source
-    return experiments.within(work.folder, experiment.source) if experiment.source else None
+    """The raw tables, as told or as the experiment says; None: there are none to extract.
+
+    Raises:
+        InputError: the experiment's cohort cannot be made from raw tables.
+    """
+    if source is None and experiment.source:
+        source = experiments.within(work.folder, experiment.source)
+    if source is not None and experiment.data and not experiment.images:
+        raise InputError(
+            f"{experiment.name} trains on the cohort {experiment.data!r}, which is not made from "
+            "raw tables here. Import it first, and name its store with --store."
+        )
+    return source
 
 
 def _check_there(store: Path) -> None:
@@ -135,9 +144,9 @@ def run_flow(parameters: RunParameters) -> State[Any]:
     simulated = None
     if source is not None:
         simulated = (source / TRUE_RISK).is_file()
-        if experiment.data:
+        if experiment.images:
             with tags(*TAGS):
-                images_task(str(source), str(place), experiment.data)
+                images_task(str(source), str(place), experiment.images)
         else:
             extract_flow(ExtractParameters(source=source, store=place, memory=given.memory))
     else:

@@ -351,7 +351,7 @@ def _longest_first(
 ) -> list[TrialStatus]:
     """So that no process works alone at the end."""
     opened = Store.open(result.store)
-    counts = experiments.sizes(opened if "audit.json" in opened.manifest["files"] else None)
+    counts = experiments.sizes(opened)
 
     def seconds(trial: TrialStatus) -> float:
         return experiments.estimate(planned[trial.identity].trial, counts).seconds

@@ -9,7 +9,7 @@ import inspect
 import pytest
 import torch
 
-from mimic_reg import models, regularisers
+from mimic_reg import regularisers, tasks
 from mimic_reg.config import Training, find_module
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import CHECKPOINT, Trainer
@@ -20,11 +20,11 @@ from mimic_reg.samples import load
 from mimic_reg.schema import PHENOTYPES
 from mimic_reg.seeds import Streams
 from mimic_reg.storage import Store
-from mimic_reg.tasks.base import Task
+from tests.networks import create
 from tests.reference_loop import Loop
 from tests.stores import write_store
 
-TASK = Task("phenotyping", "multilabel", PHENOTYPES[:3], "macro_auroc", num_outputs=3)
+TASK = tasks.get("phenotyping").model_copy(update={"labels": PHENOTYPES[:3]})
 STREAMS = Streams(seed=0, purpose=TASK.name)
 EPOCHS, SIZE = 2, 8
 
@@ -79,7 +79,7 @@ def contract(name):
 
 
 def model():
-    return models.create("lstm", 3, generator=STREAMS.init(), units=4)
+    return create("lstm", 3, generator=STREAMS.init(), units=4)
 
 
 def reference(method, samples):

@@ -8,19 +8,15 @@ import polars as pl
 import pytest
 import torch
 
+from mimic_reg import tasks
 from mimic_reg.errors import InputError
 from mimic_reg.samples import Samples, from_arrays, load, read_normalizer
-from mimic_reg.schema import CHANNELS, CONTINUOUS_CHANNELS, PHENOTYPES
+from mimic_reg.schema import CHANNELS, CONTINUOUS_CHANNELS
+from mimic_reg.spec import Task
 from mimic_reg.storage import Store, read_json, write_json
-from mimic_reg.tasks.base import Task
 from tests.stores import write_manifest, write_store
 
-TASKS = {
-    "in_hospital_mortality": Task("in_hospital_mortality", "binary", ("y",), "auroc"),
-    "decompensation": Task("decompensation", "binary", ("y",), "auroc"),
-    "phenotyping": Task("phenotyping", "multilabel", PHENOTYPES, "macro_auroc", num_outputs=25),
-    "length_of_stay": Task("length_of_stay", "regression", ("y",), "kappa"),
-}
+TASKS = {name: tasks.get(name) for name in tasks.names()}
 
 
 @pytest.fixture(scope="module")
@@ -203,10 +199,11 @@ import resource, sys
 import numpy as np, polars as pl, torch
 from pathlib import Path
 from mimic_reg.samples import load
+from mimic_reg.spec import Task
 from mimic_reg.storage import Store
-from mimic_reg.tasks.base import Task
+from mimic_reg import tasks
 
-task = Task("decompensation", "binary", ("y",), "auroc")
+task = tasks.get("decompensation")
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 def use(folder):

@@ -12,6 +12,9 @@ from mimic_reg.splits import priority, select, select_count, strata
 LEVELS = (0.25, 0.5, 0.75, 1.0)
 
 
+KEYS = ("icustay_id", "period_length")
+
+
 def table(seed: int, n: int, prevalence: float = 0.2, num_labels: int = 1) -> pl.DataFrame:
     rng = np.random.default_rng(seed)
     stay = np.sort(rng.integers(0, max(1, n // 3), n))
@@ -45,8 +48,8 @@ def test_levels_are_nested_and_do_not_depend_on_row_order(data, n, seed, unit, n
     shuffled = frame.sample(fraction=1.0, shuffle=True, seed=data)
     smaller: set[tuple[int, float]] = set()
     for level in LEVELS:
-        rows = select(frame, labels, target, level=level, seed=seed, unit=unit)
-        again = select(shuffled, labels, target, level=level, seed=seed, unit=unit)
+        rows = select(frame, labels, target, keys=KEYS, level=level, seed=seed, unit=unit)
+        again = select(shuffled, labels, target, keys=KEYS, level=level, seed=seed, unit=unit)
         kept = keys(frame, rows)
         assert len(kept) == len(rows)
         assert (np.diff(rows) > 0).all()
@@ -65,7 +68,7 @@ def test_levels_are_nested_and_do_not_depend_on_row_order(data, n, seed, unit, n
 )
 def test_every_class_keeps_its_share(data, n, prevalence, level):
     frame = table(data, n, prevalence)
-    kept = frame[select(frame, ("y0",), "binary", level=level, seed=3)]
+    kept = frame[select(frame, ("y0",), "binary", keys=KEYS, level=level, seed=3)]
     for value in (0, 1):
         total = (frame["y0"] == value).sum()
         share = (kept["y0"] == value).sum()
@@ -74,7 +77,7 @@ def test_every_class_keeps_its_share(data, n, prevalence, level):
 
 def test_subjects_stay_whole():
     frame = table(1, 300)
-    rows = select(frame, ("y0",), "binary", level=0.5, seed=0, unit="subject")
+    rows = select(frame, ("y0",), "binary", keys=KEYS, level=0.5, seed=0, unit="subject")
     inside = set(frame[rows]["subject_id"])
     outside = set(frame.with_row_index().filter(~pl.col("index").is_in(rows))["subject_id"])
     assert inside
@@ -85,7 +88,8 @@ def test_subjects_stay_whole():
 def test_seeds_give_different_subsets_and_a_seed_the_same():
     frame = table(2, 300)
     first, second, again = (
-        set(select(frame, ("y0",), "binary", level=0.5, seed=s).tolist()) for s in (0, 1, 0)
+        set(select(frame, ("y0",), "binary", keys=KEYS, level=0.5, seed=s).tolist())
+        for s in (0, 1, 0)
     )
     assert first == again
     assert first != second
@@ -109,7 +113,7 @@ def test_strata():
 
 def test_level_is_checked():
     with pytest.raises(InputError, match=r"supervision level is 0"):
-        select(table(0, 5), ("y0",), "binary", level=0, seed=0)
+        select(table(0, 5), ("y0",), "binary", keys=KEYS, level=0, seed=0)
 
 
 @settings(max_examples=40, deadline=None)
@@ -125,11 +129,11 @@ def test_numbers_of_samples_are_exact_nested_and_stratified(data, n, seed, preva
     shuffled = frame.sample(fraction=1.0, shuffle=True, seed=data)
     smaller: set[tuple[int, float]] = set()
     for count in sorted({1, n // 3 or 1, n // 2, n}):
-        rows = select_count(frame, ("y0",), "binary", count=count, seed=seed)
+        rows = select_count(frame, ("y0",), "binary", keys=KEYS, count=count, seed=seed)
         assert len(rows) == len(set(rows)) == count
         assert (np.diff(rows) > 0).all()
         kept = keys(frame, rows)
-        again = select_count(shuffled, ("y0",), "binary", count=count, seed=seed)
+        again = select_count(shuffled, ("y0",), "binary", keys=KEYS, count=count, seed=seed)
         assert kept == keys(shuffled, again)
         assert smaller <= kept
         smaller = kept
@@ -138,4 +142,4 @@ def test_numbers_of_samples_are_exact_nested_and_stratified(data, n, seed, preva
 
 def test_more_samples_than_there_are_is_refused():
     with pytest.raises(InputError, match="11 training samples are asked for; there are 10"):
-        select_count(table(0, 10), ("y0",), "binary", count=11, seed=0)
+        select_count(table(0, 10), ("y0",), "binary", keys=KEYS, count=11, seed=0)

@@ -104,7 +104,7 @@ def _best(trial: TrialResult) -> dict[str, Tensor]:
 def _initial(trial: TrialResult, described: Trial, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if "head.weight" not in best:
         raise InputError(f"The {BEST} of {trial.name} is not that of a model with one head.")
-    start = initial_parameters(described, len(best["head.weight"]))
+    start = initial_parameters(described, trial.cohort)
     for name, parameter in start.items():
         if name not in best or best[name].shape != parameter.shape:
             raise InputError(f"The {BEST} of {trial.name} is not that of its model: see {name}.")

@@ -28,8 +28,8 @@ from mimic_reg.progress import Progress, Silent
 from mimic_reg.regularisers.base import Fit, Regulariser, Step, differentiation, trainable
 from mimic_reg.samples import Samples
 from mimic_reg.seeds import Streams
+from mimic_reg.spec import Target
 from mimic_reg.storage import reading
-from mimic_reg.tasks.base import Target
 
 CHECKPOINT = "checkpoint.safetensors"
 BEST = "best.safetensors"

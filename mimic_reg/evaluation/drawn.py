@@ -148,7 +148,7 @@ def _predictions(
     found: dict[str, list[fg.Predictions]] = {method: [] for method in method_order(trials)}
     for trial in trials:
         store = by_fingerprint.get(trial.fingerprint)
-        if store and trial.supervision == level and fg.has_curves(trial.task):
+        if store and trial.supervision == level and fg.has_curves(trial):
             try:
                 found[trial.method].append(fg.read_predictions(trial, store))
             except InputError:  # predictions that are gone are no reason to have no report

@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
-from mimic_reg import tasks
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.drawing import (
     DASHES,
@@ -206,7 +205,7 @@ def read_predictions(trial: TrialResult, store: Store, split: str = "test") -> P
         InputError: the store is not the one the trial was trained on; predictions are missing,
             damaged, or point beyond the sample table.
     """
-    labels = list(tasks.get(trial.task).labels)
+    labels = list(trial.target.labels)
     table, p = read_joined(trial, store, labels, split)
     return Predictions(table.to_numpy(), p)
 
@@ -235,9 +234,9 @@ def read_joined(
     return table[row], predictions.drop("row").to_numpy()
 
 
-def has_curves(task: str) -> bool:
-    """Whether a task's predictions are probabilities of labels, which curves can be drawn of."""
-    return task in tasks.names() and tasks.get(task).target in ("binary", "multilabel")
+def has_curves(trial: TrialResult) -> bool:
+    """Whether a trial's predictions are probabilities of labels, which curves can be drawn of."""
+    return trial.target.target in ("binary", "multilabel")
 
 
 def roc_points(y: np.ndarray, p: np.ndarray) -> np.ndarray | None:

@@ -147,7 +147,7 @@ def _lead(given: Given) -> str:
 
 
 def _source(given: Given) -> str:
-    datasets = sorted({str(s.manifest["dataset"]) for s in given.stores if "dataset" in s.manifest})
+    datasets = sorted({t.cohort.name for t in given.trials if not t.cohort.is_hourly})
     if datasets:
         return ", ".join(datasets)
     modes = sorted({str(s.manifest["mode"]) for s in given.stores if "mode" in s.manifest})

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mimic_reg import tasks
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.bootstrap import (
     Statistic,
@@ -118,7 +117,7 @@ def resample(
     if first is None:
         why = "the store with the labels and subjects, or the predictions, are not at hand"
         return Resampled({}, len(wanted), why)
-    unit = tasks.get(table.task).subject.removesuffix("_id")
+    unit = wanted[0].cohort.subject.removesuffix("_id")
     missing = len(wanted) - len(values)
     return Resampled(values, missing, "", unit, num_units, num_replicates)
 
@@ -128,14 +127,14 @@ def _too_large(num_samples: int, num_trials: int) -> str:
 
 
 def _read(trial: TrialResult, split: str, store: Store | None) -> Tested | None:
-    if store is None or trial.task not in tasks.names():
+    if store is None:
         return None
-    task = tasks.get(trial.task)
+    task, subject_key = trial.target, trial.cohort.subject
     try:
-        table, p = read_joined(trial, store, [*task.labels, task.subject], split)
+        table, p = read_joined(trial, store, [*task.labels, subject_key], split)
     except InputError:  # predictions that are gone are no reason to have no report
         return None
-    subject = np.unique(table[task.subject].to_numpy(), return_inverse=True)[1]
+    subject = np.unique(table[subject_key].to_numpy(), return_inverse=True)[1]
     return Tested(table.select(task.labels).to_numpy(), p, subject) if len(p) else None
 
 

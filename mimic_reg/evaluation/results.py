@@ -17,6 +17,7 @@ from typing import Any
 from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import Score
+from mimic_reg.spec import CohortSpec, Task
 from mimic_reg.storage import Store, read_json
 
 # the files of a run folder; the rooms below this one write them
@@ -44,6 +45,7 @@ class TrialResult:
     supervision:  share of the training samples; of fits on few samples, their number
     settings:     the resolved settings
     fingerprint, store: of the data; where the store was then
+    cohort:       what its data were
     scores:       split → name → score with its interval, or undefined with the reason
     num_samples:  split → samples that were scored
     selected_by:  the validation score that selected the epoch `best_epoch`, counted from 0
@@ -62,12 +64,18 @@ class TrialResult:
     settings: Mapping[str, Any]
     fingerprint: str
     store: Path
+    cohort: CohortSpec
     device: str
     versions: Mapping[str, str | None]
     scores: Mapping[str, Mapping[str, Score]]
     num_samples: Mapping[str, int]
     selected_by: str
     best_epoch: int
+
+    @property
+    def target(self) -> Task:
+        """The task that it was trained for, as its cohort defines it."""
+        return self.cohort.task(self.task)
 
     @property
     def in_focus(self) -> bool:
@@ -274,6 +282,7 @@ def _trial(
         settings=settings,
         fingerprint=described["store"]["fingerprint"],
         store=Path(described["store"]["path"]),
+        cohort=CohortSpec.read(described["cohort"]),
         device=described["device"],
         versions=described["versions"],
         scores={

@@ -25,7 +25,7 @@ from mimic_reg.evaluation.bootstrap import (
     ranking_statistic,
     replicate,
 )
-from mimic_reg.tasks.base import Target
+from mimic_reg.spec import Target
 
 LOWER_IS_BETTER = frozenset(
     {"brier", "calibration_error", "mean_absolute_deviation", "root_mean_squared_error"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mimic_reg.evaluation.compare import Summary, summarise
 from mimic_reg.evaluation.formats import NOT_AT_HAND, format_score, format_score_name, format_task
 from mimic_reg.evaluation.paper import PaperFigure, paper_figure
-from mimic_reg.evaluation.results import Results, TrialResult, find_stores, method_order
+from mimic_reg.evaluation.results import Results, TrialResult, method_order
 from mimic_reg.evaluation.scores import LOWER_IS_BETTER
 
 
@@ -111,9 +111,8 @@ def main_tables(results: Results, split: str = "test") -> list[ScoreTable]:
 
 
 def _dataset(trials: Sequence[TrialResult]) -> str | None:
-    """What images were trained on; None where their store is gone, or of patients."""
-    names = (s.manifest.get("dataset") for s in find_stores(Results(tuple(trials))))
-    return next((str(name) for name in names if name), None)
+    """What images were trained on; None where the trials' data are of patients."""
+    return next((t.cohort.name for t in trials if not t.cohort.is_hourly), None)
 
 
 def _cell(trials: Sequence[TrialResult], score: str, split: str, data: str | None) -> Cell:

@@ -13,7 +13,7 @@
 values. Whatever is unknown is refused, with the nearest name that is known.
 """
 
-from mimic_reg.experiments.costs import Estimate, estimate, sizes, total_seconds
+from mimic_reg.experiments.costs import KNOWN_SIZES, Estimate, estimate, sizes, total_seconds
 from mimic_reg.experiments.grid import IMAGE_TASK, SINGLE, STOPPING, Experiment, Grid
 from mimic_reg.experiments.planning import (
     Combination,
@@ -26,6 +26,7 @@ from mimic_reg.experiments.reading import FOLDER, check_data, load, names, parse
 __all__ = [
     "FOLDER",
     "IMAGE_TASK",
+    "KNOWN_SIZES",
     "SINGLE",
     "STOPPING",
     "Combination",

@@ -13,7 +13,7 @@ from mimic_reg.config import (
 from mimic_reg.experiments.grid import IMAGE_TASK
 from mimic_reg.extraction.audit import published_sizes
 from mimic_reg.schema import SPLITS
-from mimic_reg.storage import Store, read_json
+from mimic_reg.storage import Store
 
 # Seconds of one CPU core for a step without a method, a batch of 32; measured on simulated stays,
 # one thread, processor time. Scoring a sample costs about a fifth of training on it, and batches of
@@ -35,7 +35,7 @@ _STEP_SECONDS: Mapping[tuple[str, str], float] = {
 }
 _OTHER_STEP_SECONDS = 0.3
 # Training, validation and test images of the paper's Table I.
-_IMAGES: Mapping[str, tuple[int, int, int]] = {
+KNOWN_SIZES: Mapping[str, tuple[int, int, int]] = {
     "fashion_mnist": (50_000, 10_000, 10_000),
     "cifar10": (40_000, 10_000, 10_000),
     "stl10": (4_000, 1_000, 8_000),
@@ -71,11 +71,14 @@ class Estimate:
 def sizes(store: Store | None = None, images: str | None = None) -> dict[tuple[str, str], int]:
     """(task, split) → samples: those of a store, or of the full MIMIC-III and a set of images."""
     if store is not None:
-        counted = read_json(store.path("audit.json"))["samples"]
         return {
-            (task, split): count["samples"]
-            for task, of_split in counted.items()
-            for split, count in of_split.items()
+            (task, split): count
+            for task in store.spec.task_names
+            for split, count in store.scan(f"tasks/{task}.parquet")
+            .group_by("split")
+            .len()
+            .collect()
+            .iter_rows()
         }
     published = {
         (task, split): count
@@ -86,7 +89,7 @@ def sizes(store: Store | None = None, images: str | None = None) -> dict[tuple[s
     others = {
         "decompensation": hourly,
         "length_of_stay": hourly,  # nearly the same
-        IMAGE_TASK: _IMAGES.get(images or "", (0, 0, 0)),
+        IMAGE_TASK: KNOWN_SIZES.get(images or "", (0, 0, 0)),
     }
     return published | {
         (task, split): count

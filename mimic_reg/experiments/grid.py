@@ -12,6 +12,7 @@ from mimic_reg.config import (
 )
 
 IMAGE_TASK = "image_classification"
+IMAGE_SETS = ("cifar10", "fashion_mnist", "stl10", "images")  # images: any set
 SINGLE = "single"  # the strategy of a trial a task
 STOPPING = "early_stopping"
 _MOST_SEEDS = 10_000
@@ -44,7 +45,8 @@ class Grid(_Frozen):
     search:    component.option → values
     strategy:  single: a trial a task; joint, reptile: one fit of all tasks, which share the trunk;
                or such a strategy with its options, as {reptile: {inner_steps: 5}}
-    data:      the set of images to train on, `images` for any; null: a cohort store
+    data:      the cohort to train on, by its name; a set of images, or `images` for any; null: the
+               benchmark's tasks, from any store that holds them
     stopping:  with the early stopping of the tasks' YAML, if it has one
     probes:    what measures every fit without changing it, as {hessian_probe: {every: 10}}
     training:  replaces what tasks and experiment say
@@ -60,7 +62,7 @@ class Grid(_Frozen):
     families: dict[str, str] = Field(default_factory=dict)
     search: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     strategy: Strategy = SINGLE
-    data: Literal["cifar10", "fashion_mnist", "stl10", "images"] | None = None
+    data: str | None = Field(default=None, pattern=_NAME.pattern)
     stopping: bool = True
     probes: tuple[Component, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict)
@@ -137,8 +139,13 @@ class Experiment(_Frozen):
 
     @property
     def data(self) -> str | None:
-        """The set of images that all its grids train on; None: a cohort store."""
+        """The cohort that all its grids train on; None: the benchmark's tasks."""
         return self.grids[0].data
+
+    @property
+    def images(self) -> str | None:
+        """The set of images that it trains on, if it does."""
+        return self.data if IMAGE_TASK in self.grids[0].tasks else None
 
     @model_validator(mode="after")
     def _one_data(self) -> "Experiment":
@@ -150,10 +157,11 @@ class Experiment(_Frozen):
             )
         for grid in self.grids:
             images = IMAGE_TASK in grid.tasks
-            if images != bool(grid.data) or (images and len(grid.tasks) > 1):
+            known = grid.data in IMAGE_SETS
+            if images != (bool(grid.data) if images else known) or (images and len(grid.tasks) > 1):
                 raise ValueError(
                     f"a grid with the task {IMAGE_TASK} has no other task, and says which images "
-                    "with 'data'; other tasks have no 'data'"
+                    f"with 'data': {', '.join(IMAGE_SETS)}, or the name of a set of your own"
                 )
         return self
 

@@ -18,6 +18,7 @@ from mimic_reg.config import (
     resolve,
     resolve_multi,
     suggest,
+    task_file,
 )
 from mimic_reg.errors import InputError
 from mimic_reg.experiments.grid import (
@@ -203,7 +204,7 @@ def _plain_entry(strategy: Strategy) -> Any:
 
 def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial:
     grid = combination.grid
-    common = _yaml(CONFIGS / "tasks" / f"{task}.yaml")
+    common = _yaml(Path(task_file(task)))
     entries = [e.entry() for e in _entries(grid, combination.model, combination.method)]
     method = [_with(entry, combination.searched) for entry in entries]
     method += [probe.entry() for probe in grid.probes]
@@ -219,7 +220,7 @@ def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial
     }
     return resolve(
         {
-            **common,
+            "task": common.get("task", task),
             "model": _settings(combination.model),
             "regularisers": method,
             "supervision": float(combination.supervision),

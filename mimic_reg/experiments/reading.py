@@ -101,7 +101,7 @@ def _explain(error: ErrorDetails) -> str:
 
 def _check_names(grid: Grid) -> None:
     allowed = {
-        "task": (grid.tasks, _known("tasks")),
+        "task": (() if grid.data else grid.tasks, _known("tasks")),
         "model": ((*map(name_of, grid.models), *grid.families), _known("models")),
         "strategy": ((name_of(grid.strategy),), {SINGLE, *strategies()}),
         "task of this grid": (tuple(grid.training_of), set(grid.tasks)),
@@ -156,18 +156,18 @@ def within(work: Path, relative: str) -> Path:
 
 
 def check_data(experiment: Experiment, store: Store) -> None:
-    """Refuse a store that holds other data than the experiment is about.
+    """Refuse a store that does not hold what the experiment trains on.
 
     Raises:
-        InputError: images instead of ICU stays, the other way round, or other images.
+        InputError: another cohort than it names, or one without its tasks.
     """
-    there, wanted = store.manifest.get("dataset"), experiment.data
-    if there == wanted or (there and wanted == "images"):
-        return
-    holds = f"the images {there}" if there else "ICU stays"
-    needed = f"the images {wanted}".removesuffix(" images") if wanted else "ICU stays"
-    advice = "mimic-reg import-images" if wanted else "mimic-reg extract"
-    raise InputError(
-        f"{experiment.name} needs {needed}, but {store.folder} holds {holds}. Make the right store "
-        f"with `{advice}` and name it with --store."
-    )
+    spec, wanted = store.spec, experiment.data
+    if wanted and spec.name != wanted and (wanted != "images" or spec.is_hourly):
+        needed = "a set of images" if wanted == "images" else f"the cohort {wanted!r}"
+        advice = " Import it with `mimic-reg import-images`." if experiment.images else ""
+        raise InputError(
+            f"{experiment.name} needs {needed}, but {store.folder} holds {spec.name!r}.{advice} "
+            "Name the right store with --store."
+        )
+    for name in dict.fromkeys(name for grid in experiment.grids for name in grid.tasks):
+        spec.task(name)

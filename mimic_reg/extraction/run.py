@@ -119,7 +119,7 @@ def extract(
 
 
 def _task_names(names: Sequence[str] | None) -> tuple[str, ...]:
-    valid = tuple(n for n in tasks.names() if tasks.get(n).samples)
+    valid = tasks.names()
     wrong = [n for n in names or () if n not in valid]
     if wrong:
         raise InputError(f"Unknown task {', '.join(wrong)}. Choose from: {', '.join(valid)}.")
@@ -304,6 +304,11 @@ class _Run:
         content = {name: (read[name]["xxh3"], t.header) for name, t in self.tables.items()}
         return {
             "program": __version__,
+            "cohort": tasks.cohort(
+                facts["tasks"],
+                corrected=self.mode == "corrected",
+                simulated=_is_simulated(self.tables),
+            ).model_dump(mode="json"),
             "mode": self.mode,
             "corrections": ev.CORRECTIONS if self.mode == "corrected" else {},
             "tasks": list(facts["tasks"]),
@@ -464,8 +469,7 @@ class _Run:
         (folder / "normalizers").mkdir()
         samples = {}
         for name in self.names:
-            build = tasks.get(name).samples
-            assert build is not None
+            build = tasks.samples_of(name)
             parts = stays.iter_slices(_STAYS_AT_ONCE)
             samples[name] = pl.concat(build(part, diagnoses) for part in parts)
             samples[name].write_parquet(folder / "tasks" / f"{name}.parquet")

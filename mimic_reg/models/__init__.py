@@ -13,16 +13,27 @@ def names() -> list[str]:
     return module_names(__name__)
 
 
+# What the engine gives a model; everything else in a `build` is a setting.
+GIVEN = ("n_outputs", "shape", "generator")
+
+
 def create(
-    name: str, n_outputs: int = 1, *, generator: torch.Generator | None = None, **settings: Any
+    name: str,
+    n_outputs: int = 1,
+    *,
+    shape: tuple[int, ...],
+    generator: torch.Generator | None = None,
+    **settings: Any,
 ) -> Model:
-    """The model called `name`, with initial weights from `generator` (else from torch's own).
+    """Return the model called `name`, with initial weights from `generator` (else torch's own).
+
+    shape: of what it sees: (F,) of an hour, (C, H, W) of an image
 
     Raises:
         InputError: an unknown name or setting; the text names the nearest one.
     """
     build = find_module(__name__, name).build
-    given = {"n_outputs": n_outputs, **settings}
-    resolved = resolve_options(build, given, f"Model {name!r}", skip=("generator",))
-    model: Model = build(generator=generator or torch.default_generator, **resolved)
+    resolved = resolve_options(build, settings, f"Model {name!r}", skip=GIVEN)
+    generator = generator or torch.default_generator
+    model: Model = build(n_outputs=n_outputs, shape=shape, generator=generator, **resolved)
     return model

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mimic_reg.errors import InputError
-from mimic_reg.models.base import Model, linear
+from mimic_reg.models.base import Model, images, linear
 from mimic_reg.vision import torchvision
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -93,6 +93,7 @@ def build_from(
     trunk: Callable[[Any], tuple[nn.Module, int]],
     *,
     n_outputs: int,
+    shape: tuple[int, ...],
     generator: torch.Generator,
     weights: str,
     size: int,
@@ -103,6 +104,7 @@ def build_from(
 
     name:    of the network in torchvision
     trunk:   network -> (what gives its features, D)
+    shape:   (C, H, W) of the images, with one or three channels
     weights: imagenet (torchvision's IMAGENET1K_V1), none, or a file
     size:    edge to which images are resized, pixels
     least:   the smallest such edge that the network can take
@@ -111,6 +113,8 @@ def build_from(
     Raises:
         InputError: torchvision or the weights are missing, or the file is not of this network.
     """
+    if images(name, shape) not in (1, 3):
+        raise InputError(f"{name} takes images with 1 or 3 channels, not {shape[0]}.")
     if size < least:
         raise InputError(f"{name}: size must be at least {least} pixels, not {size}.")
     make = getattr(torchvision().models, name)

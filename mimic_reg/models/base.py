@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mimic_reg.errors import InputError
-from mimic_reg.tasks.base import Target
+from mimic_reg.spec import Target
 
 LSTM_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # torch's names, in its order
 
@@ -72,6 +72,34 @@ class Model(nn.Module):
         """Append `make(dim)` to every site."""
         for site in self.sites:
             site.append(make(site.dim))
+
+
+def hourly(model: str, shape: tuple[int, ...]) -> int:
+    """Return the features of an hour, F.
+
+    Raises:
+        InputError: the shape is that of images.
+    """
+    if len(shape) != 1:
+        raise InputError(
+            f"The model {model} is for hours, this cohort holds images of the shape {shape}. "
+            "Models for images: dnn, cnn, vgg16, resnet50, efficientnet_b0."
+        )
+    return shape[0]
+
+
+def images(model: str, shape: tuple[int, ...]) -> int:
+    """Return the channels of an image, C.
+
+    Raises:
+        InputError: the shape is that of hours.
+    """
+    if len(shape) != 3:
+        raise InputError(
+            f"The model {model} is for images, this cohort holds hours of {shape[0]} channels. "
+            "Models for hours: lstm, transformer."
+        )
+    return shape[0]
 
 
 def check_hours(x: Tensor, model: str, n_features: int) -> None:

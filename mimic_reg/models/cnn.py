@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mimic_reg.errors import InputError
-from mimic_reg.models.base import Model, Site, glorot_uniform_, linear, require_sizes
+from mimic_reg.models.base import Model, Site, glorot_uniform_, images, linear, require_sizes
 
 KERNEL = 3
 
@@ -34,7 +34,7 @@ class CNNTrunk(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.channels:
             raise InputError(
                 f"The model cnn is made for images with {self.channels} channels, this batch has "
-                f"the shape {tuple(x.shape)}. Set its channels."
+                f"the shape {tuple(x.shape)}."
             )
         features: Tensor = self.dense(self.convolutions(x).mean((2, 3)))
         return features
@@ -57,16 +57,17 @@ def _convolution(n_in: int, n_out: int, generator: torch.Generator) -> nn.Conv2d
 def build(
     *,
     n_outputs: int,
+    shape: tuple[int, ...],
     generator: torch.Generator,
-    channels: int = 3,
     filters: tuple[int, ...] = (32, 64, 128),
     dense: int = 256,
 ) -> Model:
-    """The model; `filters` holds the filters of each block.
+    """Return the model; `filters` holds the filters of each block, `shape` is an image's.
 
     Raises:
         InputError: a size below 1, or no block.
     """
-    require_sizes("cnn", channels=channels, filters=filters, dense=dense)
+    channels = images("cnn", shape)
+    require_sizes("cnn", filters=filters, dense=dense)
     trunk = CNNTrunk(channels, tuple(filters), dense, generator)
     return Model(trunk, linear(dense, n_outputs, generator))

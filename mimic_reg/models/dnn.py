@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mimic_reg.errors import InputError
-from mimic_reg.models.base import Model, Site, linear, require_sizes
+from mimic_reg.models.base import Model, Site, images, linear, require_sizes
 
 Init = Literal["glorot", "he", "torch"]
 
@@ -33,7 +33,7 @@ class DNNTrunk(nn.Module):
         if x.shape[1] != self.n_features:
             raise InputError(
                 f"The model dnn is made for {self.n_features} numbers a sample, these have "
-                f"{x.shape[1]}. Set its n_features to that."
+                f"{x.shape[1]}."
             )
         features: Tensor = self.blocks(x)
         return features
@@ -42,20 +42,23 @@ class DNNTrunk(nn.Module):
 def build(
     *,
     n_outputs: int,
+    shape: tuple[int, ...],
     generator: torch.Generator,
-    n_features: int = 784,
     hidden: tuple[int, ...] = (1024, 512, 256, 128),
     init: Init = "glorot",
 ) -> Model:
-    """The model.
+    """Return the model.
 
+    shape:  of an image; all its numbers are features
     hidden: sizes of the hidden layers
     init:   glorot (uniform, zero bias, as Keras), he (uniform, zero bias), or torch's own
 
     Raises:
         InputError: an unknown init, a size below 1, no hidden layer.
     """
-    require_sizes("dnn", n_features=n_features, hidden=hidden)
+    images("dnn", shape)
+    n_features = math.prod(shape)
+    require_sizes("dnn", hidden=hidden)
     if init not in ("glorot", "he", "torch"):
         raise InputError(f"dnn has no init {init!r}. Allowed: glorot, he, torch.")
     layers = [linear(*sizes, generator) for sizes in pairwise((n_features, *hidden, n_outputs))]

@@ -16,10 +16,10 @@ from mimic_reg.models.base import (
     Site,
     check_hours,
     glorot_uniform_,
+    hourly,
     linear,
     require_sizes,
 )
-from mimic_reg.schema import CHANNELS
 
 
 class LSTMTrunk(nn.Module):
@@ -58,14 +58,18 @@ def initialise(lstm: nn.LSTM, generator: torch.Generator) -> None:
 
 
 def build(
-    *, n_outputs: int, generator: torch.Generator, n_features: int = len(CHANNELS), units: int = 256
+    *, n_outputs: int, shape: tuple[int, ...], generator: torch.Generator, units: int = 256
 ) -> Model:
-    """The model; `units` is H, of each direction.
+    """Return the model.
+
+    shape: (F,) of an hour
+    units: H, of each direction
 
     Raises:
         InputError: a size below 1.
     """
-    require_sizes("lstm", n_features=n_features, units=units)
+    n_features = hourly("lstm", shape)
+    require_sizes("lstm", units=units)
     # on "meta", so that the layer's own start draws nothing from the global generator
     lstm = nn.LSTM(n_features, units, batch_first=True, bidirectional=True, device="meta")
     lstm = lstm.to_empty(device="cpu")

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mimic_reg.errors import InputError
-from mimic_reg.models.base import Model, Site, check_hours, linear, require_sizes
-from mimic_reg.schema import CHANNELS
+from mimic_reg.models.base import Model, Site, check_hours, hourly, linear, require_sizes
 
 Norm = Literal["pre", "post_branch"]
 
@@ -143,8 +142,8 @@ def sines(x: Tensor) -> Tensor:
 def build(
     *,
     n_outputs: int,
+    shape: tuple[int, ...],
     generator: torch.Generator,
-    n_features: int = len(CHANNELS),
     blocks: int = 4,
     heads: int = 4,
     key_size: int = 256,
@@ -153,20 +152,14 @@ def build(
     norm: Norm = "pre",
     positional_encoding: bool = False,
 ) -> Model:
-    """The model, by default the paper's.
+    """Return the model, by default the paper's; `shape` is (F,), of an hour.
 
     Raises:
         InputError: an unknown norm, a size below 1.
     """
-    require_sizes(
-        "transformer",
-        n_features=n_features,
-        blocks=blocks,
-        heads=heads,
-        key_size=key_size,
-        filters=filters,
-        dense=dense,
-    )
+    n_features = hourly("transformer", shape)
+    sizes = {"blocks": blocks, "heads": heads, "key_size": key_size, "filters": filters}
+    require_sizes("transformer", **sizes, dense=dense)
     if norm not in ("pre", "post_branch"):
         raise InputError(f"transformer: norm must be 'pre' or 'post_branch', got {norm!r}.")
     stack = [Block(n_features, heads, key_size, filters, norm, generator) for _ in range(blocks)]

@@ -21,13 +21,19 @@ def _trunk(network: Any) -> tuple[nn.Module, int]:
 
 
 def build(
-    *, n_outputs: int, generator: torch.Generator, weights: str = "imagenet", size: int = 224
+    *,
+    n_outputs: int,
+    shape: tuple[int, ...],
+    generator: torch.Generator,
+    weights: str = "imagenet",
+    size: int = 224,
 ) -> Model:
     """The model; weights: imagenet, none, or a file; size: edge of the images it sees, pixels."""
     return build_from(
         "vgg16",
         _trunk,
         n_outputs=n_outputs,
+        shape=shape,
         generator=generator,
         weights=weights,
         size=size,

@@ -42,7 +42,7 @@ from torch.optim import Optimizer
 from mimic_reg.errors import InputError
 from mimic_reg.models.base import Model
 from mimic_reg.samples import Batch, Samples
-from mimic_reg.tasks.base import Target
+from mimic_reg.spec import Target
 
 __all__ = [
     "Batch",

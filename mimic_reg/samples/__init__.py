@@ -6,11 +6,10 @@ from mimic_reg.errors import InputError
 from mimic_reg.samples import images, stays
 from mimic_reg.samples.base import CPU, Batch, Samples, Units, from_arrays
 from mimic_reg.samples.stays import read_normalizer
-from mimic_reg.schema import IMAGES
+from mimic_reg.spec import Task
 from mimic_reg.storage import Store, reading
-from mimic_reg.tasks.base import Task
 
-__all__ = ["Batch", "Samples", "Units", "from_arrays", "load", "num_outputs", "read_normalizer"]
+__all__ = ["Batch", "Samples", "Units", "from_arrays", "load", "read_normalizer"]
 
 
 def load(
@@ -18,27 +17,20 @@ def load(
 ) -> dict[str, Samples]:
     """The samples of a task: split → samples, over the same units.
 
-    normalizer: "published" or "fitted" for stays, "unit", "fitted" or "raw" for images
+    normalizer: one of the cohort's
 
     Raises:
         InputError: the store does not hold the task, or its tables do not fit together; it has no
             such normaliser.
     """
-    source = images if IMAGES in store.manifest["files"] else stays
-    what = "images" if source is images else "ICU stays"
-    if (source is images) != ("image" in task.keys):
-        raise InputError(f"{store.folder} holds {what}: {task.name} is no task for them.")
-    if normalizer not in source.NORMALIZERS:
+    spec = store.spec
+    spec.task(task.name)
+    if normalizer not in spec.normalizers:
         raise InputError(
-            f"{store.folder} holds {what}; their normalizer is one of "
-            f"{', '.join(source.NORMALIZERS)}, not {normalizer!r} (training: normalizer)."
+            f"The cohort {spec.name!r} in {store.folder} has no normalizer {normalizer!r}. Set "
+            f"training.normalizer to one of: {', '.join(spec.normalizers)}."
         )
+    source = stays if spec.is_hourly else images
     with reading(store.folder, "a cohort store"):
         loaded: dict[str, Samples] = source.load(store, task, normalizer=normalizer, device=device)
     return loaded
-
-
-def num_outputs(store: Store, task: Task) -> int:
-    """Logits of a model for a task on this data: as many as the store's images have classes."""
-    classes = store.manifest.get("classes")
-    return len(classes) if task.target == "multiclass" and classes else task.num_outputs

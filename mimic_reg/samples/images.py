@@ -11,11 +11,8 @@ from torch import Tensor
 from mimic_reg.errors import InputError
 from mimic_reg.samples.base import CPU, Samples, Units, make_samples
 from mimic_reg.schema import IMAGES, SPLITS
+from mimic_reg.spec import Task
 from mimic_reg.storage import Store
-from mimic_reg.tasks.base import Task
-
-# unit: pixels in [0, 1]; fitted: standardised by the channels of the training images; raw: 0 to 255
-NORMALIZERS = ("unit", "fitted", "raw")
 
 _AT_ONCE = 1024  # images summed together
 
@@ -30,8 +27,8 @@ def load(
     """
     table = store.read(f"tasks/{task.name}.parquet")
     pixels = read_pixels(store)
-    image, label = table["image"].to_numpy(), table["y"].to_numpy()
-    classes = len(store.manifest["classes"])
+    image, label = table[store.spec.unit].to_numpy(), table[task.labels[0]].to_numpy()
+    classes = task.num_outputs
     if not (np.isin(image, np.arange(len(pixels))).all() and np.isin(label, range(classes)).all()):
         raise InputError(
             f"The sample table of {task.name} in {store.folder} names images or classes that are "
@@ -76,7 +73,10 @@ def read_pixels(store: Store) -> Tensor:
 
 
 def constants(training: Tensor, normalizer: str) -> tuple[Tensor, Tensor]:
-    """Scale and shift (C, 1, 1) of a normaliser, from the training images (N, C, H, W)."""
+    """Return scale and shift (C, 1, 1) of a normaliser, from the training images (N, C, H, W).
+
+    normalizer: unit: pixels in [0, 1]; fitted: standardised by channel; raw: 0 to 255
+    """
     channels = training.shape[1]
     if normalizer != "fitted":
         unit = 1 / 255 if normalizer == "unit" else 1.0

@@ -13,11 +13,9 @@ import torch
 
 from mimic_reg.errors import InputError
 from mimic_reg.samples.base import CPU, Samples, Units, make_samples
-from mimic_reg.schema import CHANNELS, CONTINUOUS_CHANNELS, EPSILON, SPLITS
+from mimic_reg.schema import EPSILON, SPLITS
+from mimic_reg.spec import CohortSpec, Task
 from mimic_reg.storage import Store, read_json
-from mimic_reg.tasks.base import Task
-
-NORMALIZERS = ("published", "fitted")
 
 _ROWS_AT_ONCE = 1 << 16  # rows of a sample table decoded together
 
@@ -60,8 +58,9 @@ def _read_stays(store: Store) -> _Stays:
     ids, offsets = [], []
     last_stay, last_hour, num_rows = -1, -1, 0
     ordered = True
-    for start, keys in _slices(store.scan("hourly.parquet").select("icustay_id", "hour")):
-        stay, hour = keys["icustay_id"].to_numpy(), keys["hour"].to_numpy()
+    spec = store.spec
+    for start, keys in _slices(store.scan("hourly.parquet").select(spec.unit, spec.time)):
+        stay, hour = keys[spec.unit].to_numpy(), keys[spec.time].to_numpy()
         step = np.diff(stay, prepend=last_stay)
         expected = np.where(step > 0, 0, np.concatenate([[last_hour], hour[:-1]]) + 1)
         ordered &= bool((step >= 0).all() and (hour == expected).all())
@@ -95,8 +94,8 @@ def _read_columns(
     subject_id = np.full(len(stays.id), -1)
     pieces: dict[str, list[tuple[np.ndarray, ...]]] = {s: [] for s in SPLITS}
     for start, frame in _slices(scan):
-        unit, length, label = _compact(frame, task, stays)
-        subject_id[unit] = frame["subject_id"].to_numpy()
+        unit, length, label = _compact(frame, task, stays, store.spec)
+        subject_id[unit] = frame[store.spec.subject].to_numpy()
         unknown = set(frame["split"].unique()) - set(SPLITS)
         if unknown:
             raise InputError(
@@ -116,12 +115,12 @@ def _read_columns(
 
 
 def _compact(
-    frame: pl.DataFrame, task: Task, stays: _Stays
+    frame: pl.DataFrame, task: Task, stays: _Stays, spec: CohortSpec
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Unit, length and labels of the samples in `frame`."""
-    stay = frame["icustay_id"].to_numpy()
+    stay = frame[spec.unit].to_numpy()
     unit = np.minimum(np.searchsorted(stays.id, stay), len(stays.id) - 1).astype(np.int32)
-    length = np.floor(frame["period_length"].to_numpy() + 1 - EPSILON).astype(np.int32)
+    length = np.floor(frame[spec.end].to_numpy() + 1 - EPSILON).astype(np.int32)
     if not ((stays.id[unit] == stay) & (length >= 1) & (length <= stays.count[unit])).all():
         raise InputError(
             f"Samples of {task.name} ask for hours that hourly.parquet does not have. "
@@ -135,14 +134,15 @@ def _compact(
 
 
 def read_normalizer(store: Store, task: Task, which: str) -> tuple[np.ndarray, np.ndarray]:
-    """Means and deviations of the 76 channels; 0 and 1 where a channel is left as it is."""
+    """Return means and deviations (F,), (F,); 0 and 1 where a channel is left as it is."""
     state: dict[str, Any] = read_json(store.path(f"normalizers/{task.name}.json"))
-    if state["channels"] != list(CHANNELS):
+    spec = store.spec
+    if state["channels"] != list(spec.channel_names):
         raise InputError(
             f"The normalizer of {task.name} in {store.folder} is for other channels. "
             "Extract the store again."
         )
-    left = np.array([c not in CONTINUOUS_CHANNELS for c in CHANNELS])
+    left = np.array([channel.kind != "continuous" for channel in spec.channels])
     mean = np.where(left, 0.0, state[which]["means"])
     std = np.where(left, 1.0, state[which]["stds"])
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
@@ -156,9 +156,10 @@ def read_normalizer(store: Store, task: Task, which: str) -> tuple[np.ndarray, n
 def _read_values(store: Store, rows: int, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """The normalised hourly rows and the row of zeros, filled column by column."""
     path = store.path("hourly.parquet")
-    values = np.empty((rows + 1, len(CHANNELS)), np.float32)
+    channels = store.spec.channel_names
+    values = np.empty((rows + 1, len(channels)), np.float32)
     values[-1] = 0
-    for position, channel in enumerate(CHANNELS):
+    for position, channel in enumerate(channels):
         column = pl.read_parquet(path, columns=[channel]).to_series()
         if column.null_count() or not column.is_finite().all():
             raise InputError(

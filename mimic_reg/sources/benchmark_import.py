@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 import xxhash
 
-from mimic_reg import __version__
+from mimic_reg import __version__, tasks
 from mimic_reg.clinical.events import add_counts
 from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, within_stay
 from mimic_reg.clinical.normalizers import normalizers
@@ -53,7 +53,6 @@ from mimic_reg.storage import (
     recover,
     write_json,
 )
-from mimic_reg.tasks import get as get_task
 from mimic_reg.tasks.base import count_samples
 
 
@@ -66,8 +65,8 @@ def import_benchmark(folder: Path, out: Path, progress: Progress | None = None) 
         MimicRegError: the disk is full, the store is locked or cannot be written.
     """
     found = find_folders(folder)
-    tasks = tuple(sorted(set(found.tasks) - {MULTITASK}))
-    if not found.root or not tasks:
+    names = tuple(sorted(set(found.tasks) - {MULTITASK}))
+    if not found.root or not names:
         needed = ROOT if not found.root else "a task folder such as in-hospital-mortality"
         raise InputError(
             f"{found.base} lacks {needed}: a store is built from root/ and the tasks' listfiles."
@@ -76,7 +75,7 @@ def import_benchmark(folder: Path, out: Path, progress: Progress | None = None) 
     _check_replaceable(out)
     with disk_errors(out), locked(out):
         recover(out)
-        return _Import(found, tasks, out, progress or Silent()).run()
+        return _Import(found, names, out, progress or Silent()).run()
 
 
 def _check_replaceable(out: Path) -> None:
@@ -90,10 +89,10 @@ def _check_replaceable(out: Path) -> None:
 
 class _Import:
     def __init__(
-        self, found: Folders, tasks: tuple[str, ...], out: Path, progress: Progress
+        self, found: Folders, names: tuple[str, ...], out: Path, progress: Progress
     ) -> None:
         self.found = found
-        self.tasks = tasks
+        self.tasks = names
         self.out = out
         self.progress = progress
         self.episodes = find_episodes(found.base / ROOT)
@@ -111,6 +110,7 @@ class _Import:
         fingerprint = xxhash.xxh3_128_hexdigest(repr(sorted(content.items())).encode())
         manifest = {
             "program": __version__,
+            "cohort": tasks.cohort(self.tasks).model_dump(mode="json"),
             "mode": "benchmark",
             "corrections": {},
             "tasks": list(self.tasks),
@@ -220,6 +220,6 @@ def _audit(
             "no_length_of_stay": stays["los_hours"].null_count(),
             "no_diagnosis": undiagnosed,
         },
-        "samples": {name: count_samples(get_task(name), table) for name, table in samples.items()},
+        "samples": {name: count_samples(tasks.get(name), table) for name, table in samples.items()},
         "published": None,
     }

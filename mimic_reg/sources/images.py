@@ -5,13 +5,14 @@ The store of images is published, proven and opened like a cohort store. It hold
     images.safetensors                    "images": (N, C, H, W) uint8
     tasks/image_classification.parquet    image (its row), split, y (its class)
     audit.json                            samples and images a class of every split
-    manifest.json                         data set, classes, shape, fingerprint, hashes
+    manifest.json                         the cohort's specification, fingerprint, hashes
 
 Validation images are drawn from the training part, class by class, with a fixed seed: 10,000 of
 Fashion-MNIST and CIFAR-10, 1,000 of STL-10 (Table I), a sixth of any other; where a folder has a
 part val/, that is taken.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from mimic_reg.progress import Progress, Silent
 from mimic_reg.schema import IMAGES, SPLITS
 from mimic_reg.seeds import derive
 from mimic_reg.sources._image_formats import Dataset, Part, find, read
+from mimic_reg.spec import CohortSpec, Task
 from mimic_reg.storage import (
     MANIFEST,
     Store,
@@ -207,14 +209,26 @@ def _write(
     names = (IMAGES, TABLE, "audit.json")
     manifest = {
         "program": __version__,
-        "dataset": dataset.name,
-        "classes": list(dataset.classes),
-        "shape": list(pixels.shape[1:]),
-        "tasks": [TASK],
+        "cohort": _spec(dataset, pixels).model_dump(mode="json"),
         "fingerprint": fingerprint,
         "source": {"kind": KIND, "fingerprint": fingerprint},
     }
     publish(out, {name: folder / name for name in names}, manifest)
+
+
+def _spec(dataset: Dataset, pixels: torch.Tensor) -> CohortSpec:
+    task = Task(
+        name=TASK, target="multiclass", labels=("y",), score="accuracy", classes=dataset.classes
+    )
+    return CohortSpec(
+        name=re.sub(r"[^a-z0-9_.-]+", "-", dataset.name.lower()).strip("-_.") or "images",
+        unit="image",
+        subject="image",
+        shape=tuple(pixels.shape[1:]),
+        tasks=(task,),
+        splits="training and test part as published; validation drawn class by class",
+        normalizers=("unit", "fitted", "raw"),
+    )
 
 
 def _audit(dataset: Dataset, table: pl.DataFrame) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mimic_reg import tasks
 from mimic_reg.config import MultiTrial, find_module, resolve_multi
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.engine.trainer import (
@@ -114,7 +113,7 @@ def train(
         scores = {}
         for name, part in parts.items():
             scores[name] = score_best(
-                engines[name], samples[name], tasks.get(part.task), out / name
+                engines[name], samples[name], opened.spec.task(part.task), out / name
             )
             write_json(out / name / DONE, {"trial": part.id(data)})
         write_json(out / DONE, {"trial": fit_id})

@@ -22,19 +22,19 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from mimic_reg import __version__, models, regularisers, tasks
+from mimic_reg import __version__, models, regularisers
 from mimic_reg.config import Component, MultiTrial, Trial, resolve
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY, Trainer
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import Score, score
 from mimic_reg.models.base import Model
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.samples import Samples, load, num_outputs
+from mimic_reg.samples import Samples, load
 from mimic_reg.seeds import Streams
+from mimic_reg.spec import CohortSpec, Task
 from mimic_reg.splits import select, select_count
 from mimic_reg.storage import Store, file_hash, locked, read_json, write_json
 from mimic_reg.strategies.trunk import Trunk, load_into
-from mimic_reg.tasks.base import Task
 from mimic_reg.vision import torchvision_version
 
 TRIAL = "trial.json"
@@ -99,7 +99,7 @@ def train(
         if status == "interrupted":
             progress.note("Interrupted: the checkpoint is written; the same command goes on.")
             return Outcome(status, trial_id, {})
-        scores = score_best(trainer, samples, tasks.get(trial.task), out)
+        scores = score_best(trainer, samples, opened.spec.task(trial.task), out)
         write_json(out / DONE, {"trial": trial_id})
         return Outcome(status, trial_id, scores)
 
@@ -122,7 +122,7 @@ def evaluate(
     with locked(run):
         where = find_device(device)
         trainer, samples = prepare(trial, opened, run, progress or Silent(), where)
-        return score_best(trainer, samples, tasks.get(trial.task), run)
+        return score_best(trainer, samples, opened.spec.task(trial.task), run)
 
 
 def trained(
@@ -143,7 +143,7 @@ def trained(
         return trainer.model, trainer.train
 
 
-def initial_parameters(trial: Trial, num_outputs: int) -> dict[str, Tensor]:
+def initial_parameters(trial: Trial, spec: CohortSpec) -> dict[str, Tensor]:
     """The trainable parameters with which a fit of this trial starts, by name.
 
     Those that a method adds to the model are not among them.
@@ -153,7 +153,7 @@ def initial_parameters(trial: Trial, num_outputs: int) -> dict[str, Tensor]:
     """
     if trial.start is not None and trial.start.trunk is not None:
         raise InputError(f"The trial starts from a trained trunk: {trial.start.trunk}.")
-    model = _initial_model(trial, num_outputs)
+    model = _initial_model(trial, spec)
     return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
 
 
@@ -269,6 +269,7 @@ def describe(
     """
     path = out / name
     settings = trial.model_dump(mode="json")
+    tasks = trial.tasks if isinstance(trial, MultiTrial) else (trial.task,)
     made = {path.name for path in out.iterdir() if not _is_before_begin(path)}
     if made > {name}:
         there = read_json(path)
@@ -291,6 +292,7 @@ def describe(
                 "path": str(store.folder.resolve()),
                 "fingerprint": store.manifest["fingerprint"],
             },
+            "cohort": store.spec.only(tasks).model_dump(mode="json"),
             "weights": _weights_hash(trial),
             "device": str(device),
             "versions": {
@@ -382,12 +384,11 @@ def prepare(
     trunk: Trunk | None = None,
 ) -> tuple[Trainer, dict[str, Samples]]:
     """The trainer of a trial, and the samples of all splits."""
-    task = tasks.get(trial.task)
+    task = store.spec.task(trial.task)
     samples = load(store, task, normalizer=trial.training.normalizer, device=device)
     kept = _supervised(trial, store, task, samples["train"])
-    outputs = num_outputs(store, task)
-    _check_labels(task, {**samples, "train": kept}, outputs)
-    model = _initial_model(trial, outputs)
+    _check_labels(task, {**samples, "train": kept})
+    model = _initial_model(trial, store.spec)
     if model.normalizer not in (None, trial.training.normalizer):
         raise InputError(
             f"{trial.model.name} normalises its input itself: training.normalizer must be "
@@ -400,7 +401,7 @@ def prepare(
         regularisers.compose([r.entry() for r in trial.regularisers]),
         kept,
         samples["val"],
-        num_outputs=outputs,
+        num_outputs=task.num_outputs,
         selected_by=task.score,
         training=trial.training,
         streams=Streams(trial.seed, task.name),
@@ -410,12 +411,15 @@ def prepare(
     return trainer, samples
 
 
-def _initial_model(trial: Trial, num_outputs: int) -> Model:
+def _initial_model(trial: Trial, spec: CohortSpec) -> Model:
     ((name, settings),) = trial.model.entry().items()
+    num_outputs = spec.task(trial.task).num_outputs
 
     def create(task: str) -> Model:
         generator = Streams(trial.seed, task).init()
-        return models.create(name, num_outputs, generator=generator, **settings)
+        return models.create(
+            name, num_outputs, shape=spec.features, generator=generator, **settings
+        )
 
     model = create(trial.task)
     if trial.together is not None:  # the head is its own, the trunk that of the first task
@@ -427,13 +431,14 @@ def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Sampl
     """The training samples that the supervision level keeps, or as many as the trial says."""
     if trial.supervision == 1 and trial.num_samples is None:
         return train
-    columns = {*task.keys, task.subject, *task.labels}
+    keys, subject = store.spec.keys, store.spec.subject
+    columns = {*keys, subject, *task.labels}
     table = store.scan(f"tasks/{task.name}.parquet").filter(pl.col("split") == "train")
     samples = table.select(columns).collect()
     if trial.num_samples is not None:
         count, seed = trial.num_samples, trial.seed
         return train.keep(
-            select_count(samples, task.labels, task.target, count=count, seed=seed, keys=task.keys)
+            select_count(samples, task.labels, task.target, count=count, seed=seed, keys=keys)
         )
     return train.keep(
         select(
@@ -443,19 +448,19 @@ def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Sampl
             level=trial.supervision,
             seed=trial.seed,
             unit=trial.supervision_unit,
-            keys=task.keys,
-            subject=task.subject,
+            keys=keys,
+            subject=subject,
         )
     )
 
 
-def _check_labels(task: Task, samples: dict[str, Samples], outputs: int) -> None:
+def _check_labels(task: Task, samples: dict[str, Samples]) -> None:
     """Refuse what cannot be learned or selected by, before hours are spent on it."""
     for split in ("train", "val"):
         label = samples[split].label.cpu().numpy()
         if task.target == "regression":
             continue
-        shape = (len(label), outputs)
+        shape = (len(label), task.num_outputs)
         found = score(task.target, label, np.full(shape, 1 / shape[1]), labels=task.labels)
         if split == "train":
             one_class = (

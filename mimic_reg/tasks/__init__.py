@@ -1,17 +1,59 @@
-"""The prediction tasks, one module each."""
+"""The benchmark's prediction tasks, one module each, and the cohort that they make up."""
 
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from pkgutil import iter_modules
 
-from mimic_reg.tasks.base import Task
+import polars as pl
+
+from mimic_reg.schema import CHANNELS, CONTINUOUS_CHANNELS, OBSERVED_CHANNELS
+from mimic_reg.spec import BENCHMARK, Channel, ChannelKind, CohortSpec, Task
+
+Samples = Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]
 
 
 def names() -> tuple[str, ...]:
-    """Names of all tasks: the modules of this package that define one."""
+    """Return the names of all tasks: the modules of this package that define one."""
     return tuple(sorted(m.name for m in iter_modules(__path__) if m.name != "base"))
 
 
 def get(name: str) -> Task:
-    """The task called `name`; it must be one of `names()`."""
+    """Return the task called `name`; it must be one of `names()`."""
     task: Task = import_module(f"{__name__}.{name}").TASK
     return task
+
+
+def samples_of(name: str) -> Samples:
+    """Return how a task's samples are made: (stays, diagnoses) -> the sample table."""
+    make: Samples = import_module(f"{__name__}.{name}").samples
+    return make
+
+
+def cohort(names: Iterable[str], *, corrected: bool = False, simulated: bool = False) -> CohortSpec:
+    """Return the specification of a store that holds these tasks of the benchmark.
+
+    corrected: known defects of the published cohorts are repaired in it
+    simulated: its patients are
+    """
+    name = BENCHMARK.replace("benchmark", "corrected") if corrected else BENCHMARK
+    return CohortSpec(
+        name=f"{name}-simulated" if simulated else name,
+        unit="icustay_id",
+        subject="subject_id",
+        time="hour",
+        end="period_length",
+        channels=tuple(map(_channel, CHANNELS)),
+        tasks=tuple(get(n) for n in names),
+        splits="the published ones, by subject",
+        normalizers=("published", "fitted"),
+    )
+
+
+def _channel(name: str) -> Channel:
+    before, _, after = name.partition("->")
+    kind: ChannelKind = "indicator"
+    if name in CONTINUOUS_CHANNELS:
+        kind = "continuous"
+    if name in OBSERVED_CHANNELS:
+        kind, before = "observed", after
+    return Channel(name=name, kind=kind, variable=before)

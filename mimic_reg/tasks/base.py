@@ -1,46 +1,18 @@
-"""What a task is: how its samples come from the cohort, and what a model has to predict.
+"""What the benchmark's tasks share: which stays are eligible, when hourly samples are taken.
 
-A task module in this package defines `TASK`; the module's name is the task's name everywhere.
+A task module of this package defines `TASK`, and `samples`: (stays, diagnoses) -> the sample table
+(`schema.SAMPLES` and the label columns), sorted; a stay's samples depend on no other stay.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
 from mimic_reg.schema import EPSILON, SAMPLES, SPLITS
-
-Target = Literal["binary", "multilabel", "multiclass", "regression"]
+from mimic_reg.spec import Task
 
 # Hourly predictions start after this many hours in the unit (decompensation, length of stay).
 FIRST_HOURS = 4.0
-
-
-@dataclass(frozen=True)
-class Task:
-    """One prediction task.
-
-    name:      the module's name
-    target:    binary and multilabel: labels in {0, 1}, one logit a label, sigmoid;
-               multiclass: one integer label, softmax; regression: one real label
-    labels:    the label columns of the task's sample table
-    score:     the score that selects checkpoints on the validation split
-    samples:   (stays, diagnoses) -> the sample table (`schema.SAMPLES` + label columns), sorted; a
-               stay's samples depend on no other stay. None where they do not come from ICU stays
-    num_outputs: logits of a model for this task
-    keys:      the columns that tell its samples apart
-    subject:   the column of whom a sample belongs to
-    """
-
-    name: str
-    target: Target
-    labels: tuple[str, ...]
-    score: str
-    samples: Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame] | None = None
-    num_outputs: int = 1
-    keys: tuple[str, ...] = ("icustay_id", "period_length")
-    subject: str = "subject_id"
 
 
 def eligible(stays: pl.DataFrame) -> pl.DataFrame:

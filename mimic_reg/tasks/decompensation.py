@@ -3,7 +3,8 @@
 import polars as pl
 
 from mimic_reg.clinical.stays import seconds_between
-from mimic_reg.tasks.base import Task, eligible, finish, hourly_samples
+from mimic_reg.spec import Task
+from mimic_reg.tasks.base import eligible, finish, hourly_samples
 
 HORIZON_HOURS = 24.0
 # Stands for the hours lived by a patient without a time of death.
@@ -29,4 +30,4 @@ def hours_lived(stays: pl.DataFrame) -> pl.Series:
     return pl.Series("lived", lived).fill_nan(None)
 
 
-TASK = Task("decompensation", "binary", ("y",), "auroc", samples)
+TASK = Task(name="decompensation", target="binary", labels=("y",), score="auroc")

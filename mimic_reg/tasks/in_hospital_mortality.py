@@ -3,7 +3,8 @@
 import polars as pl
 
 from mimic_reg.schema import EPSILON
-from mimic_reg.tasks.base import Task, eligible, finish
+from mimic_reg.spec import Task
+from mimic_reg.tasks.base import eligible, finish
 
 HOURS = 48.0
 
@@ -18,4 +19,6 @@ def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-TASK = Task("in_hospital_mortality", "binary", ("y",), "auroc", samples)
+TASK = Task(
+    name="in_hospital_mortality", target="binary", labels=("y",), score="auroc", hours=HOURS
+)

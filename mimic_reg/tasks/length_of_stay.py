@@ -2,7 +2,8 @@
 
 import polars as pl
 
-from mimic_reg.tasks.base import Task, eligible, finish, hourly_samples
+from mimic_reg.spec import Task
+from mimic_reg.tasks.base import eligible, finish, hourly_samples
 
 
 def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
@@ -11,4 +12,6 @@ def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
     return finish(hours.with_columns(y=pl.col("los_hours") - pl.col("period_length")), "y")
 
 
-TASK = Task("length_of_stay", "regression", ("y",), "mean_absolute_deviation", samples)
+TASK = Task(
+    name="length_of_stay", target="regression", labels=("y",), score="mean_absolute_deviation"
+)

@@ -3,7 +3,8 @@
 import polars as pl
 
 from mimic_reg.schema import PHENOTYPES, phenotypes
-from mimic_reg.tasks.base import Task, eligible, finish
+from mimic_reg.spec import Task
+from mimic_reg.tasks.base import eligible, finish
 
 
 def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
@@ -16,6 +17,4 @@ def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
     return finish(whole.join(labels, on="icustay_id"), *PHENOTYPES)
 
 
-TASK = Task(
-    "phenotyping", "multilabel", PHENOTYPES, "macro_auroc", samples, num_outputs=len(PHENOTYPES)
-)
+TASK = Task(name="phenotyping", target="multilabel", labels=PHENOTYPES, score="macro_auroc")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mimic_reg import analyses, models
+from mimic_reg import analyses
 from mimic_reg.analyses import hessian
 from mimic_reg.analyses.base import start_and_best
 from mimic_reg.config import resolve
@@ -23,6 +23,7 @@ from mimic_reg.storage import read_json, write_json
 from mimic_reg.strategies import single
 from tests.analyses.conftest import settings
 from tests.evaluation import runs as made_up
+from tests.networks import create
 
 WHERE = "In-hospital mortality, lstm"
 TOTAL = 2 * 4 * ((76 + 4) * 4 + 4) + 9  # of the bidirectional LSTM with 4 units, and its head
@@ -216,7 +217,7 @@ def test_a_run_that_started_from_a_trained_trunk_has_no_known_start(copied):
 
 @pytest.mark.parametrize("name", ["cnn", "dnn", "lstm", "transformer"])
 def test_the_head_of_a_checkpoint_tells_the_number_of_outputs(name):
-    state = models.create(name, 7, generator=torch.Generator()).state_dict()
+    state = create(name, 7, generator=torch.Generator()).state_dict()
     assert len(state["head.weight"]) == 7
 
 

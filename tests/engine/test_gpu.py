@@ -6,6 +6,7 @@ import signal
 import pytest
 import torch
 
+from mimic_reg import tasks
 from mimic_reg.config import resolve
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import HISTORY
@@ -13,7 +14,6 @@ from mimic_reg.progress import Silent
 from mimic_reg.samples import load
 from mimic_reg.storage import Store
 from mimic_reg.strategies.single import evaluate, read_scores, train
-from mimic_reg.tasks.base import Task
 from tests.stores import write_store
 
 pytestmark = [
@@ -81,7 +81,7 @@ def test_a_run_moves_between_devices(store, tmp_path):
 
 
 def test_batches_are_gathered_where_the_arrays_are(store):
-    task = Task("decompensation", "binary", ("y",), "auroc")
+    task = tasks.get("decompensation")
     opened = Store.open(store)
     here, there = (
         load(opened, task, normalizer="fitted", device=torch.device(d))["train"]

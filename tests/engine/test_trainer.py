@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import mimic_reg.engine.trainer as engine
-from mimic_reg import models, regularisers
+from mimic_reg import regularisers, tasks
 from mimic_reg.config import Training, module_names
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
@@ -20,7 +20,6 @@ from mimic_reg.regularisers.base import Composite, Regulariser
 from mimic_reg.samples import load
 from mimic_reg.seeds import Streams
 from mimic_reg.storage import Store
-from mimic_reg.tasks.base import Task
 from tests.engine.methods import (
     Averaging,
     Busy,
@@ -36,9 +35,10 @@ from tests.engine.methods import (
     StopsAfter,
 )
 from tests.engine.test_checkpoint import same
+from tests.networks import create
 from tests.stores import write_store
 
-TASK = Task("decompensation", "binary", ("y",), "auroc")
+TASK = tasks.get("decompensation")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def build(samples, folder, *methods, seed=0, selected_by="auroc", seconds=300.0,
     streams = Streams(seed, "decompensation")
     settings = {"max_epochs": 3, "epoch_steps": 7, "batch_size": 16, **training}
     return Trainer(
-        models.create("lstm", 1, generator=streams.init(), units=4),
+        create("lstm", 1, generator=streams.init(), units=4),
         Composite(methods),
         samples["train"],
         samples["val"],
@@ -139,7 +139,7 @@ def test_a_step_is_that_of_a_bare_loop(samples, tmp_path):
     trainer = build(samples, tmp_path, max_epochs=2)
     run(trainer)
     streams = Streams(0, "decompensation")
-    model = models.create("lstm", 1, generator=streams.init(), units=4)
+    model = create("lstm", 1, generator=streams.init(), units=4)
     optimizer = make_optimizer(model, Training())
     steps = [
         index

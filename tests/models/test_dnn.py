@@ -2,18 +2,18 @@
 
 import torch
 
-from mimic_reg import models
+from tests.networks import create
 
 
 def test_images_are_flattened():
-    model = models.create("dnn", 10)
+    model = create("dnn", 10)
     x = torch.randn(3, 1, 28, 28)
     ones = torch.ones(3, dtype=torch.int64)
     assert torch.equal(model(x, ones), model(x.flatten(1), ones))
 
 
 def test_sites_stand_behind_the_activations():
-    model = models.create("dnn", 10, hidden=[6, 5])
+    model = create("dnn", 10, hidden=[6, 5])
     seen = []
     for site in model.sites:
         site.register_forward_hook(lambda module, x, y: seen.append(y))

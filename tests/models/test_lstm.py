@@ -5,15 +5,15 @@ import math
 import pytest
 import torch
 
-from mimic_reg import models
 from mimic_reg.models.base import recur, reverse
+from tests.networks import create
 
 UNITS = 256
 
 
 @pytest.fixture(scope="module")
 def model():
-    return models.create("lstm", generator=torch.Generator().manual_seed(0))
+    return create("lstm", generator=torch.Generator().manual_seed(0))
 
 
 def packed_states(lstm, x, lengths):

@@ -7,6 +7,7 @@ from mimic_reg import models
 from mimic_reg.config import CONFIGS, load_yaml
 from mimic_reg.errors import InputError
 from mimic_reg.models.base import Model, Site, glorot_uniform_, loss_of
+from tests.networks import create
 
 COUNTS = {
     ("lstm", 1): 682_497,
@@ -45,12 +46,12 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def model(name):
-    return models.create(name, 3, generator=seeded())
+    return create(name, 3, generator=seeded())
 
 
 @pytest.mark.parametrize(("name", "n_outputs"), COUNTS)
 def test_trainable_parameters_are_as_published(name, n_outputs):
-    model = models.create(name, n_outputs)
+    model = create(name, n_outputs)
     count = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert count == COUNTS[name, n_outputs]
 
@@ -74,7 +75,7 @@ def test_sites_stand_where_the_methods_act(model, name):
 
 
 def test_sites_see_their_size_last(name):
-    model = models.create(name, 3, generator=seeded())
+    model = create(name, 3, generator=seeded())
     seen = []
     for site in model.sites:
         site.register_forward_hook(lambda module, x, y: seen.append(y.shape[-1]))
@@ -83,7 +84,7 @@ def test_sites_see_their_size_last(name):
 
 
 def test_what_a_method_appends_acts(name):
-    model = models.create(name, 3, generator=seeded())
+    model = create(name, 3, generator=seeded())
     x = inputs(name)
     before = model(x, LENGTHS)
     model.fill_sites(lambda dim: torch.nn.Threshold(1e9, 0.25))  # replaces everything by 0.25
@@ -94,9 +95,9 @@ def test_what_a_method_appends_acts(name):
 
 def test_the_generator_decides_the_weights_and_the_global_one_is_left_alone(name):
     state = torch.get_rng_state()
-    first = models.create(name, 2, generator=seeded(3)).state_dict()
-    again = models.create(name, 2, generator=seeded(3)).state_dict()
-    other = models.create(name, 2, generator=seeded(4)).state_dict()
+    first = create(name, 2, generator=seeded(3)).state_dict()
+    again = create(name, 2, generator=seeded(3)).state_dict()
+    other = create(name, 2, generator=seeded(4)).state_dict()
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert any(not torch.equal(first[key], other[key]) for key in first)
@@ -105,14 +106,14 @@ def test_the_generator_decides_the_weights_and_the_global_one_is_left_alone(name
 def test_without_a_generator_torch_s_own_seed_decides(name):
     def weights():
         torch.manual_seed(5)
-        return models.create(name).head.weight
+        return create(name).head.weight
 
     assert torch.equal(weights(), weights())
 
 
 @pytest.mark.parametrize("name", SEQUENCE_MODELS)
 def test_extra_padding_changes_nothing(name):
-    model = models.create(name, 3, generator=seeded())
+    model = create(name, 3, generator=seeded())
     x = inputs(name)
     for i, length in enumerate(LENGTHS):
         x[i, length:] = 0
@@ -135,7 +136,7 @@ def test_a_sample_s_logits_do_not_depend_on_the_others(model, name):
 
 @pytest.mark.parametrize("name", SEQUENCE_MODELS)
 def test_no_gradient_reaches_the_padding(name):
-    model = models.create(name, 3, generator=seeded())
+    model = create(name, 3, generator=seeded())
     x = inputs(name).requires_grad_()
     (gradient,) = torch.autograd.grad(model(x, LENGTHS).sum(), x)
     for i, length in enumerate(LENGTHS):
@@ -146,18 +147,18 @@ def test_no_gradient_reaches_the_padding(name):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: models.create("lsmt"), "Did you mean 'lstm'"),
-        (lambda: models.create("lstm", unit=3), "Did you mean 'units'"),
-        (lambda: models.create("transformer", norm="post"), "'pre' or 'post_branch', got 'post'"),
-        (lambda: models.create("base"), "There is no 'base'"),
-        (lambda: models.create("lstm", units="8"), "units must be a whole number, got '8'"),
-        (lambda: models.create("lstm", units=0), "lstm: units must be at least 1, got 0"),
-        (lambda: models.create("transformer", heads=0), "heads must be at least 1, got 0"),
-        (lambda: models.create("dnn", hidden=[]), "hidden must be one or more numbers"),
-        (lambda: models.create("dnn", hidden=[8, 0]), r"at least 1, got \[8, 0\]"),
-        (lambda: models.create("dnn", hidden=5), "a list, each a whole number, got 5"),
-        (lambda: models.create("cnn", filters=[]), "filters must be one or more numbers"),
-        (lambda: models.create("cnn", dense=-1), "dense must be at least 1, got -1"),
+        (lambda: create("lsmt"), "Did you mean 'lstm'"),
+        (lambda: create("lstm", unit=3), "Did you mean 'units'"),
+        (lambda: create("transformer", norm="post"), "'pre' or 'post_branch', got 'post'"),
+        (lambda: create("base"), "There is no 'base'"),
+        (lambda: create("lstm", units="8"), "units must be a whole number, got '8'"),
+        (lambda: create("lstm", units=0), "lstm: units must be at least 1, got 0"),
+        (lambda: create("transformer", heads=0), "heads must be at least 1, got 0"),
+        (lambda: create("dnn", hidden=[]), "hidden must be one or more numbers"),
+        (lambda: create("dnn", hidden=[8, 0]), r"at least 1, got \[8, 0\]"),
+        (lambda: create("dnn", hidden=5), "a list, each a whole number, got 5"),
+        (lambda: create("cnn", filters=[]), "filters must be one or more numbers"),
+        (lambda: create("cnn", dense=-1), "dense must be at least 1, got -1"),
     ],
 )
 def test_mistakes_are_named(call, message):
@@ -168,8 +169,8 @@ def test_mistakes_are_named(call, message):
 def test_every_model_has_a_configuration_with_all_its_settings(name):
     ((configured, settings),) = load_yaml(CONFIGS / "models" / f"{name}.yaml").items()
     assert configured == name
-    configured = models.create(name, 3, generator=seeded(), **settings)
-    default = models.create(name, 3, generator=seeded())
+    configured = create(name, 3, generator=seeded(), **settings)
+    default = create(name, 3, generator=seeded())
     assert all(
         torch.equal(a, b)
         for a, b in zip(configured.parameters(), default.parameters(), strict=True)
@@ -212,6 +213,6 @@ def test_labels_of_another_shape_are_refused():
 
 @pytest.mark.parametrize("name", ["lstm", "transformer"])
 def test_images_are_no_hours(name):
-    model = models.create(name, 1, generator=torch.Generator().manual_seed(0))
+    model = create(name, 1, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match=rf"{name} is made for hours of 76 features.*\(2, 1, 8, 8"):
         model(torch.zeros(2, 1, 8, 8), torch.ones(2, dtype=torch.int64))

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mimic_reg import models
 from mimic_reg.config import CONFIGS, load_yaml
 from mimic_reg.errors import InputError
 from mimic_reg.models import _pretrained
 from mimic_reg.models._pretrained import IMAGENET_MEAN, IMAGENET_STD, Input
 from mimic_reg.vision import torchvision
+from tests.networks import create
 
 if not find_spec("torchvision"):
     pytest.skip("torchvision is not installed", allow_module_level=True)
@@ -30,7 +30,7 @@ def seeded(seed=0):
 
 @cache  # VGG's 134 million numbers take seconds
 def network(name):
-    return models.create(name, 10, generator=seeded(), **SMALL).eval()
+    return create(name, 10, generator=seeded(), **SMALL).eval()
 
 
 def images(num=3, channels=3, edge=40):
@@ -65,7 +65,7 @@ def test_what_the_network_sees_and_takes_is_told():
     model = network("efficientnet_b0")
     assert (model.unit_numbers, model.normalizer) == (3 * 32 * 32, "unit")
     with pytest.raises(InputError, match="vgg16: size must be at least 32 pixels, not 31"):
-        models.create("vgg16", 2, generator=seeded(), weights="none", size=31)
+        create("vgg16", 2, generator=seeded(), weights="none", size=31)
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -85,7 +85,7 @@ def test_nothing_is_random_but_the_methods(name):
 def test_the_generator_decides_the_weights_and_the_global_one_is_left_alone(name):
     state = torch.get_rng_state()
     first, again, other = (
-        models.create(name, 2, generator=seeded(s), **SMALL).state_dict() for s in (3, 3, 4)
+        create(name, 2, generator=seeded(s), **SMALL).state_dict() for s in (3, 3, 4)
     )
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(first[key], again[key]) for key in first)
@@ -108,7 +108,7 @@ def test_what_a_method_appends_acts(name):
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0"])
 def test_gradients_of_gradients_reach_the_weights(name):
     """What the penalties on input gradients need, through resizing and batch norm."""
-    model = models.create(name, 2, generator=seeded(), **SMALL).train()
+    model = create(name, 2, generator=seeded(), **SMALL).train()
     x = images().requires_grad_()
     (gradient,) = torch.autograd.grad(model(x, ONES).sum(), x, create_graph=True)
     gradient.square().sum().backward()
@@ -135,7 +135,7 @@ def test_torchvision_s_own_network_gives_the_same_features(tmp_path):
     torch.save(original.state_dict(), tmp_path / "r.pth")
     original.fc = nn.Identity()
     for file in ("r.safetensors", "r.pth"):
-        model = models.create(
+        model = create(
             "resnet50", 10, generator=seeded(), weights=str(tmp_path / file), size=40
         ).eval()
         with torch.no_grad():
@@ -144,7 +144,7 @@ def test_torchvision_s_own_network_gives_the_same_features(tmp_path):
 
 def test_weights_that_cannot_be_used_are_refused(tmp_path):
     def make(weights):
-        return models.create("resnet50", 10, generator=seeded(), weights=str(weights), size=32)
+        return create("resnet50", 10, generator=seeded(), weights=str(weights), size=32)
 
     with pytest.raises(InputError, match="There are no weights"):
         make(tmp_path / "none.pth")
@@ -160,7 +160,7 @@ def test_weights_that_cannot_be_used_are_refused(tmp_path):
     with pytest.raises(InputError, match="holds more than tensors and is not read"):
         make(tmp_path / "code.pth")
     with pytest.raises(InputError, match="size must be at least 1"):
-        models.create("resnet50", weights="none", size=0)
+        create("resnet50", weights="none", size=0)
 
 
 def test_without_a_network_one_is_told_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
@@ -170,7 +170,7 @@ def test_without_a_network_one_is_told_what_to_fetch_and_where_to_put_it(tmp_pat
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
     with pytest.raises(InputError) as caught:
-        models.create("efficientnet_b0", size=32)
+        create("efficientnet_b0", size=32)
     text = str(caught.value)
     assert "https://download.pytorch.org/models/efficientnet_b0" in text
     assert str(tmp_path / "checkpoints") in text
@@ -193,17 +193,17 @@ def test_a_cached_file_is_used_if_it_is_what_its_name_says(tmp_path, monkeypatch
     monkeypatch.setattr(
         torchvision().models, "get_model_weights", lambda name: {"IMAGENET1K_V1": File}
     )
-    model = models.create(name, size=32)
+    model = create(name, size=32)
     expected = original.features[0][0].weight
     assert torch.equal(model.trunk.network.features[0][0].weight, expected)
     path.write_bytes(path.read_bytes() + b"0")
     with pytest.raises(InputError, match="damaged: its SHA-256 is not the one in its name"):
-        models.create(name, size=32)
+        create(name, size=32)
 
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0"])
 def test_a_batch_of_one_small_image_is_no_batch_to_learn_from(name):
-    model = models.create(name, 2, generator=seeded(), **SMALL)
+    model = create(name, 2, generator=seeded(), **SMALL)
     with pytest.raises(InputError, match=r"one image of 32 pixels: .* another batch_size"):
         model.train()(images(1), ONES[:1])
     with torch.no_grad():

@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from mimic_reg import models
 from mimic_reg.models.transformer import mean_over_time, sines, valid_hours
+from tests import networks
 
 LENGTHS = torch.tensor([4, 2])
 
 
 def create(**settings):
-    return models.create("transformer", generator=torch.Generator().manual_seed(0), **settings)
+    return networks.create("transformer", generator=torch.Generator().manual_seed(0), **settings)
 
 
 def attend_in_a_loop(attention, x, length):

@@ -19,7 +19,7 @@ import polars as pl
 import pytest
 import torch
 
-from mimic_reg import models, regularisers, tasks
+from mimic_reg import regularisers, tasks
 from mimic_reg.config import find_module, resolve
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.engine.trainer import make_optimizer
@@ -28,6 +28,7 @@ from mimic_reg.regularisers.base import Fit
 from mimic_reg.schema import CHANNELS
 from mimic_reg.storage import Store, read_json, write_json
 from pipelines import mlflow_store, register, serving, tracked_run
+from tests.networks import create
 from tests.stores import write_manifest, write_store
 
 
@@ -175,7 +176,7 @@ def test_every_method_predicts_as_it_was_trained_to(name, tmp_path):
     )
     task = tasks.get(trial.task)
     generator = torch.Generator().manual_seed(1)
-    model = models.create("lstm", task.num_outputs, generator=generator, units=4)
+    model = create("lstm", task.num_outputs, generator=generator, units=4)
     method = regularisers.compose([r.entry() for r in trial.regularisers])
     fit = Fit(task.target, task.num_outputs, 9, 1, 1, generator, lambda name, value: None)
     model = method.prepare(model, fit)

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from mimic_reg import models, regularisers
+from mimic_reg import regularisers
 from mimic_reg.errors import InputError
 from mimic_reg.models.base import loss_of
 from mimic_reg.regularisers.base import differentiation
 from mimic_reg.regularisers.data_gradient import data_gradient_penalty
+from tests.networks import create
 from tests.regularisers.fits import linear_model, make_batch, make_fit, objective
 
 CONTRACT = {"weight": 0.5}
@@ -40,7 +41,7 @@ def test_each_sample_s_own_loss_counts_not_the_mean():
 def test_its_gradient_reaches_the_weights(name):
     """Against central differences in float64, through the recurrence and through attention."""
     settings = {"units": 5} if name == "lstm" else {"blocks": 1, "key_size": 4, "dense": 5}
-    model = models.create(name, n_features=4, **settings).double()
+    model = create(name, shape=(4,), **settings).double()
     x = torch.randn(3, 6, 4, dtype=torch.float64)
     lengths, y = torch.tensor([6, 2, 4]), torch.tensor([[0.0], [1], [1]]).double()
 
@@ -75,7 +76,7 @@ def test_needs():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", ["lstm", "transformer"])
 def test_on_a_gpu_it_is_what_it_is_on_the_cpu(name):
-    model = models.create(name, generator=torch.Generator().manual_seed(0))
+    model = create(name, generator=torch.Generator().manual_seed(0))
     x, lengths = torch.randn(4, 9, 76), torch.tensor([9, 3, 5, 9])
     y = torch.tensor([[0.0], [1], [1], [0]])
     gradients = []

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from mimic_reg import models, regularisers
+from mimic_reg import regularisers
 from mimic_reg.errors import InputError
 from mimic_reg.regularisers.base import draw_keep
 from mimic_reg.regularisers.dropout import DropUnits
+from tests.networks import create
 from tests.regularisers.fits import make_fit
 
 CONTRACT = {"rate": 0.3}
@@ -28,7 +29,7 @@ def test_patterns_have_mean_one():
 
 
 def test_every_site_drops_in_training_only():
-    model = models.create("dnn", 10, hidden=[50, 40])
+    model = create("dnn", 10, hidden=[50, 40])
     x, ones = torch.randn(3, 784), torch.ones(3, dtype=torch.int64)
     plain = model.eval()(x, ones)
     model = regularisers.create("dropout", rate=0.5).prepare(model, make_fit())

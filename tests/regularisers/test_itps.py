@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 
-from mimic_reg import models, regularisers
+from mimic_reg import regularisers
 from mimic_reg.errors import InputError
 from mimic_reg.regularisers.base import OptimizerWrapper
 from mimic_reg.regularisers.itps import MODES, ITPSOptimizer, interval, mask_, selected
+from tests.networks import create
 from tests.regularisers.fits import make_fit
 
 CONTRACT = {"tau": 0.002, "beta": 0.1}  # selects some, not all, within the contracts' few steps
@@ -432,7 +433,7 @@ def test_states_of_others_are_refused():
 
 
 def test_it_reports_the_selection_and_says_when_it_has_begun():
-    model = models.create("dnn", 2, n_features=3, hidden=[4])
+    model = create("dnn", 2, shape=(1, 1, 3), hidden=[4])
     method, fit = regularisers.create("itps", beta=1.0, tau=1.0), make_fit()
     model = method.prepare(model, fit)
     optimizer = method.optimizer(SGD(model.parameters(), lr=0.1), fit)

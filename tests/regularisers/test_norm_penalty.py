@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from mimic_reg import models, regularisers
+from mimic_reg import regularisers
 from mimic_reg.errors import InputError
 from mimic_reg.regularisers.norm_penalty import squared_norm, weights
+from tests.networks import create
 from tests.regularisers.fits import linear_model, make_batch, make_fit, objective
 
 CONTRACT = {"l2": 0.01}
@@ -26,7 +27,7 @@ def test_the_sum_goes_over_all_elements():
 
 
 def test_matrices_only():
-    model = models.create("lstm")
+    model = create("lstm")
     model = regularisers.create("guided_dropout").prepare(model, make_fit())
     names = {id(p): name for name, p in model.named_parameters()}
     lstm = "trunk.recurrence.lstm.weight_"
@@ -37,7 +38,7 @@ def test_matrices_only():
         f"{lstm}hh_l0_reverse",
         "head.weight",
     }
-    transformer = weights(models.create("transformer"))
+    transformer = weights(create("transformer"))
     assert len(transformer) == 4 * 6 + 2  # no norms
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mimic_reg import models, regularisers
+from mimic_reg import regularisers
 from mimic_reg.errors import InputError
 from mimic_reg.models.base import recur
 from mimic_reg.regularisers.variational_lstm import (
@@ -11,6 +11,7 @@ from mimic_reg.regularisers.variational_lstm import (
     draw_patterns,
     variational_states,
 )
+from tests.networks import create
 from tests.regularisers.fits import make_fit
 
 CONTRACT = {"rate": 0.4}
@@ -21,7 +22,7 @@ UNITS, CHANNELS = 5, 76
 
 @pytest.fixture(scope="module")
 def model():
-    return models.create("lstm", generator=torch.Generator().manual_seed(0), units=UNITS)
+    return create("lstm", generator=torch.Generator().manual_seed(0), units=UNITS)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_padding_is_not_read(lstm, x):
 
 def test_the_model_keeps_its_parameters_and_evaluates_plainly(x):
     generator = torch.Generator().manual_seed(0)
-    model = models.create("lstm", generator=generator, units=UNITS)
+    model = create("lstm", generator=generator, units=UNITS)
     names = list(model.state_dict())
     plain = model.eval()(x, LENGTHS)
     model = regularisers.create("variational_lstm").prepare(model, make_fit())
@@ -120,6 +121,6 @@ def test_the_model_keeps_its_parameters_and_evaluates_plainly(x):
 
 def test_models_without_a_recurrence_are_refused():
     with pytest.raises(InputError, match="no LSTM"):
-        regularisers.create("variational_lstm").prepare(models.create("dnn"), make_fit())
+        regularisers.create("variational_lstm").prepare(create("dnn"), make_fit())
     with pytest.raises(InputError, match="rate"):
         regularisers.create("variational_lstm", rate=1.0)

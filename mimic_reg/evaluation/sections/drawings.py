@@ -32,7 +32,7 @@ def curves_section(given: Given, figures: Sequence[Drawn]) -> Html:
     if any(d.section == "selection" for d in figures):
         parts += [tag("h3", "Selected parameters"), figure_grid(figures, "selection")]
     parts += [tag("h3", "Training"), figure_grid(figures, "training")]
-    if any(fg.has_curves(t.task) for t in given.trials):
+    if any(fg.has_curves(t) for t in given.trials):
         parts += [tag("h3", "ROC and calibration"), _prediction_curves(given, figures)]
     return section("curves", "Curves", *parts)
 
