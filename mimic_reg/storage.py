@@ -14,6 +14,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -320,7 +321,6 @@ class Store:
 
     folder: Path
     manifest: dict[str, Any]
-    spec: CohortSpec
 
     @classmethod
     def open(cls, folder: Path) -> "Store":
@@ -350,7 +350,14 @@ class Store:
                 f"{folder} has schema version {version}, this program reads "
                 f"version {SCHEMA_VERSION}. Extract it again."
             )
-        return cls(folder, manifest, CohortSpec.read(manifest.get("cohort")))
+        store = cls(folder, manifest)
+        assert store.spec  # read now, so that a wrong one is refused now
+        return store
+
+    @cached_property
+    def spec(self) -> CohortSpec:
+        """What the store holds."""
+        return CohortSpec.read(self.manifest.get("cohort"))
 
     def path(self, name: str) -> Path:
         """Where the file `name` lies.

@@ -4,10 +4,11 @@ import shutil
 
 import pytest
 
-from mimic_reg import experiments
+from mimic_reg import experiments, tasks
 from mimic_reg.config import CONFIGS, compose_trial, load_yaml
 from mimic_reg.errors import InputError
 from mimic_reg.experiments import combinations, estimate, identity, parse, plan, sizes
+from mimic_reg.sources.images import cohort
 from mimic_reg.storage import Store
 
 GRID = {"tasks": ["in_hospital_mortality"], "models": ["lstm"], "methods": ["itps"]}
@@ -51,7 +52,7 @@ def labels(experiment):
         ({"probes": ["dropout"]}, "no probe 'dropout'. Allowed: hessian_probe"),
         ({"probes": [{"hessian_probe": {"each": 2}}]}, "no option 'each'"),
         ({"strategy": "reptil"}, "no strategy 'reptil'. Did you mean 'reptile'"),
-        ({"data": "cifar"}, "cifar10"),
+        ({"data": "CIFAR 10"}, "match pattern"),
     ],
 )
 def test_what_is_unknown_or_wrong_is_refused_by_name(changes, message):
@@ -259,6 +260,7 @@ def test_what_decides_nothing_retrains_nothing(code):
     assert code("regularisers/jacobian.py", add("x = 1")) == set()
     assert code("models/cnn.py", add("x = 1")) == set()
     assert code("errors.py", add("x = 1")) == set()
+    assert code("tasks/phenotyping.py", add("x = 1")) == set()
     assert code("engine/trainer.py", add("# why")) == set()
     assert code("engine/trainer.py", lambda was: was.replace('"""', '"""Other words. ', 1)) == set()
 
@@ -270,13 +272,13 @@ def test_an_edit_retrains_the_trials_that_it_decides(code):
     every = {"none", "itps", "dropout", "transformer", "reptile"}
     assert code("engine/trainer.py", edit) == every
     assert code("samples/stays.py", edit) == every
+    assert code("spec.py", edit) == every
     assert code("models/base.py", edit) == every
     assert code("evaluation/bootstrap.py", edit) == every
     assert code("regularisers/itps.py", edit) == {"itps", "reptile"}
     assert code("regularisers/dropout.py", edit) == {"dropout"}
     assert code("models/transformer.py", edit) == {"transformer"}
     assert code("strategies/reptile.py", edit) == {"reptile"}
-    assert code("tasks/phenotyping.py", edit) == {"reptile"}
 
 
 # --- images ---------------------------------------------------------------------------------------
@@ -306,29 +308,35 @@ def test_an_experiment_has_one_store():
         )
 
 
-@pytest.mark.parametrize(
-    ("manifest", "wanted", "message"),
-    [
-        (
-            {"dataset": "cifar10"},
-            "fashion_mnist",
-            "images fashion_mnist, but .* images cifar10",
-        ),
-        ({}, "cifar10", "the images cifar10, but .* holds ICU stays"),
-        ({"dataset": "cifar10"}, None, "needs ICU stays, but .* holds the images cifar10"),
-    ],
-)
-def test_a_store_with_other_data_is_refused(manifest, wanted, message, tmp_path):
-    experiment = grid(**{**IMAGES, "data": wanted}) if wanted else grid()
-    with pytest.raises(InputError, match=message):
-        experiments.check_data(experiment, Store(tmp_path, manifest))
+HOURS = tasks.cohort(["in_hospital_mortality"])
+CIFAR = cohort("CIFAR 10", (3, 32, 32), ("cat", "dog"))
 
 
-def test_any_images_will_do_where_none_are_named(tmp_path):
-    experiment = grid(**{**IMAGES, "data": "images"})
-    experiments.check_data(experiment, Store(tmp_path, {"dataset": "cifar10"}))
-    with pytest.raises(InputError, match="needs the images, but"):
-        experiments.check_data(experiment, Store(tmp_path, {}))
+def store_of(folder, spec):
+    return Store(folder, {"cohort": spec.model_dump(mode="json")})
+
+
+def test_a_store_with_other_data_is_refused(tmp_path):
+    hours, cifar = (store_of(tmp_path, spec) for spec in (HOURS, CIFAR))
+    assert cifar.spec.name == "cifar-10"
+    experiments.check_data(grid(), hours)
+    experiments.check_data(grid(**{**IMAGES, "data": "cifar-10"}), cifar)
+    experiments.check_data(grid(**{**IMAGES, "data": "images"}), cifar)
+    with pytest.raises(InputError, match="needs the cohort 'cifar10', but .* holds 'cifar-10'"):
+        experiments.check_data(grid(**{**IMAGES, "data": "cifar10"}), cifar)
+    with pytest.raises(InputError, match="needs a set of images, but .*import-images"):
+        experiments.check_data(grid(**{**IMAGES, "data": "images"}), hours)
+    with pytest.raises(InputError, match="not a task of the cohort 'cifar-10'"):
+        experiments.check_data(grid(), cifar)
+
+
+def test_a_cohort_of_one_s_own_may_have_other_tasks(tmp_path):
+    mine = grid(tasks=["sepsis"], data="eicu")
+    spec = HOURS.model_copy(update={"name": "eicu"})
+    with pytest.raises(InputError, match="'sepsis' is not a task of the cohort 'eicu'"):
+        experiments.check_data(mine, store_of(tmp_path, spec))
+    with pytest.raises(InputError, match="no task 'sepsis'"):
+        grid(tasks=["sepsis"])
 
 
 def test_images_are_counted_by_data_set():

@@ -280,7 +280,7 @@ def import_images(
         [SPLIT_NAMES.get(split, split), c["samples"], _range(c["classes"].values())]
         for split, c in images.read_counts(opened).items()
     ]
-    out.print(table(opened.manifest["dataset"], ["split", "images", "a class"], rows))
+    out.print(table(opened.spec.name, ["split", "images", "a class"], rows))
     out.print(f"Wrote {escape(str(store))}.")
 
 

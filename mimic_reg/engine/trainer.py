@@ -25,7 +25,7 @@ from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.evaluation.scores import LOWER_IS_BETTER, score
 from mimic_reg.models.base import Model, loss_of
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.regularisers.base import Fit, Regulariser, Step, differentiation, trainable
+from mimic_reg.regularisers.base import Fit, Predict, Regulariser, Step, differentiation, trainable
 from mimic_reg.samples import Samples
 from mimic_reg.seeds import Streams
 from mimic_reg.spec import Target
@@ -306,18 +306,8 @@ class Trainer:
     def predict(self, samples: Samples) -> np.ndarray:
         """(N, C) predictions of all samples, as the method evaluates the model."""
         self.model.eval()
-        indices, outputs = [], []
-        with torch.no_grad():
-            predictor = self.method.predictor(self.model, self.model)
-            for index in samples.evaluation_batches(EVALUATION_NUMBERS, self.model.unit_numbers):
-                batch = samples.gather(index)
-                indices.append(index)
-                outputs.append(prediction(samples.target, predictor(batch.x, batch.lengths)))
-        order = torch.cat(indices)
-        assert len(order) == len(samples), "every sample is predicted once"
-        result = torch.empty(len(samples), outputs[0].shape[1])
-        result[order] = torch.cat(outputs).float().cpu()
-        return result.numpy()
+        predictor = self.method.predictor(self.model, self.model)
+        return predict(predictor, samples, self.model.unit_numbers)
 
     def load_best(self) -> None:
         """Go back to the state of the best validation score.
@@ -423,6 +413,25 @@ def make_optimizer(model: Model, training: Training) -> Optimizer:
     if training.optimizer == "sgd":
         return SGD(parameters, lr=training.learning_rate, fused=True)
     return Adam(parameters, lr=training.learning_rate, fused=True)
+
+
+@torch.no_grad()
+def predict(predictor: Predict, samples: Samples, unit_numbers: int = 0) -> np.ndarray:
+    """Return predictions (N, C) of all samples: probabilities, or values of a regression.
+
+    predictor:    a model as its method evaluates it, in evaluation mode
+    unit_numbers: input numbers of a unit as the model sees it, where it enlarges them
+    """
+    indices, outputs = [], []
+    for index in samples.evaluation_batches(EVALUATION_NUMBERS, unit_numbers):
+        batch = samples.gather(index)
+        indices.append(index)
+        outputs.append(prediction(samples.target, predictor(batch.x, batch.lengths)))
+    order = torch.cat(indices)
+    assert len(order) == len(samples), "every sample is predicted once"
+    result = torch.empty(len(samples), outputs[0].shape[1])
+    result[order] = torch.cat(outputs).float().cpu()
+    return result.numpy()
 
 
 def prediction(target: Target, logits: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The code that decides a trial's result, as one hash: half of the trial's identity.
 
-Deciding are the engine and the modules that the trial names (task, model, methods, strategy), with
-what these import. They count as syntax trees without docstrings and comments: a new module, another
+Deciding are the engine and the modules that the trial names (model, methods, strategy), with what
+these import. What a task is belongs to the data. They count as syntax trees without docstrings and comments: a new module, another
 method, a reworded docstring or a report change nothing.
 """
 
@@ -18,7 +18,7 @@ _ROOT = Path(__file__).parents[2]
 # Where imports are followed. What is left out (messages, storage, progress, pages) tells the user
 # about a fit or keeps its files, and changes no number of it.
 _DECIDING = (
-    *("seeds", "schema", "splits", "samples", "tasks", "models", "regularisers"),
+    *("seeds", "schema", "spec", "splits", "samples", "models", "regularisers"),
     *("engine", "strategies", "evaluation.scores", "evaluation.bootstrap", "evaluation.probes"),
 )
 _ENGINE = ("strategies.single", "engine.trainer", "samples", "splits", "evaluation.scores")
@@ -35,7 +35,6 @@ def _named(trial: Trial | MultiTrial) -> Iterator[str]:
     yield f"models.{trial.model.name}"
     parts = trial.trials if isinstance(trial, MultiTrial) else (trial,)
     for part in parts:
-        yield f"tasks.{part.task}"
         yield from (f"regularisers.{method.name}" for method in part.regularisers)
     if isinstance(trial, MultiTrial):
         yield from ("strategies.multitask", f"strategies.{trial.strategy.name}")

@@ -1,36 +1,80 @@
-"""What a model is fed: the samples of a task, from a store of ICU stays or of images."""
+"""What a model is fed: the samples of a task, from a store of hours or of images."""
 
+import numpy as np
 import torch
 
 from mimic_reg.errors import InputError
 from mimic_reg.samples import images, stays
 from mimic_reg.samples.base import CPU, Batch, Samples, Units, from_arrays
-from mimic_reg.samples.stays import read_normalizer
+from mimic_reg.samples.images import from_pixels
+from mimic_reg.samples.stays import from_rows
 from mimic_reg.spec import Task
 from mimic_reg.storage import Store, reading
 
-__all__ = ["Batch", "Samples", "Units", "from_arrays", "load", "read_normalizer"]
+__all__ = [
+    "Batch",
+    "Constants",
+    "Samples",
+    "Units",
+    "from_arrays",
+    "from_pixels",
+    "from_rows",
+    "load",
+    "load_any",
+    "read_normalizer",
+]
+
+# Of a normaliser: mean and deviation (F,) of hours, scale and shift (C,) of images.
+Constants = tuple[np.ndarray, np.ndarray]
 
 
 def load(
     store: Store, task: Task, *, normalizer: str, device: torch.device = CPU
 ) -> dict[str, Samples]:
-    """The samples of a task: split → samples, over the same units.
+    """Return the samples of a task to train and test with: split → samples, over the same units.
 
     normalizer: one of the cohort's
 
     Raises:
         InputError: the store does not hold the task, or its tables do not fit together; it has no
-            such normaliser.
+            such normaliser; a split is empty.
+    """
+    loaded = load_any(
+        store, task, constants=read_normalizer(store, task, normalizer), device=device
+    )
+    if empty := [split for split, samples in loaded.items() if not len(samples)]:
+        raise InputError(f"{task.name} has no samples for {empty[0]!r} in {store.folder}.")
+    return loaded
+
+
+def load_any(
+    store: Store, task: Task, *, constants: Constants, device: torch.device = CPU
+) -> dict[str, Samples]:
+    """Return the samples of a task to predict: split → samples, where a split may be empty.
+
+    constants: of the normaliser that the model was trained with
+
+    Raises:
+        InputError: the store does not hold the task, or its tables do not fit together.
+    """
+    store.spec.task(task.name)
+    load_from = stays.load if store.spec.is_hourly else images.load
+    with reading(store.folder, "a cohort store"):
+        return load_from(store, task, constants=constants, device=device)
+
+
+def read_normalizer(store: Store, task: Task, which: str) -> Constants:
+    """Return the constants of one of the cohort's normalisers, for a task.
+
+    Raises:
+        InputError: the cohort has no such normaliser, or it is damaged.
     """
     spec = store.spec
-    spec.task(task.name)
-    if normalizer not in spec.normalizers:
+    if which not in spec.normalizers:
         raise InputError(
-            f"The cohort {spec.name!r} in {store.folder} has no normalizer {normalizer!r}. Set "
+            f"The cohort {spec.name!r} in {store.folder} has no normalizer {which!r}. Set "
             f"training.normalizer to one of: {', '.join(spec.normalizers)}."
         )
-    source = stays if spec.is_hourly else images
+    read = stays.read_normalizer if spec.is_hourly else images.read_normalizer
     with reading(store.folder, "a cohort store"):
-        loaded: dict[str, Samples] = source.load(store, task, normalizer=normalizer, device=device)
-    return loaded
+        return read(store, task, which)

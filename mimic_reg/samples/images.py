@@ -14,13 +14,17 @@ from mimic_reg.schema import IMAGES, SPLITS
 from mimic_reg.spec import Task
 from mimic_reg.storage import Store
 
+Constants = tuple[np.ndarray, np.ndarray]
+
 _AT_ONCE = 1024  # images summed together
 
 
 def load(
-    store: Store, task: Task, *, normalizer: str, device: torch.device = CPU
+    store: Store, task: Task, *, constants: Constants, device: torch.device = CPU
 ) -> dict[str, Samples]:
-    """Split → samples, over the same images.
+    """Return split → samples, over the same images; a split may be empty.
+
+    constants: scale and shift (C,)
 
     Raises:
         InputError: the store does not hold the task, or its tables do not fit together.
@@ -35,21 +39,10 @@ def load(
             "not there. Import the images again."
         )
     split = table["split"].to_numpy()
-    training = pixels[torch.from_numpy(image[split == "train"].astype(np.int64))]
-    scale, shift = constants(training, normalizer)
-    units = Units(
-        values=pixels.to(device),
-        offset=torch.arange(len(pixels), device=device),
-        subject=np.arange(len(pixels), dtype=np.int32),
-        sequence=False,
-        scale=scale.to(device),
-        shift=shift.to(device),
-    )
+    units = _units(pixels, constants, device)
     found = {}
     for name in SPLITS:
         row = np.flatnonzero(split == name)
-        if not len(row):
-            raise InputError(f"{task.name} has no samples for {name!r} in {store.folder}.")
         unit, ones = image[row].astype(np.int32), np.ones(len(row), np.int32)
         found[name] = make_samples(units, task.target, unit, ones, label[row], row)
     return found
@@ -72,15 +65,41 @@ def read_pixels(store: Store) -> Tensor:
     return pixels
 
 
-def constants(training: Tensor, normalizer: str) -> tuple[Tensor, Tensor]:
-    """Return scale and shift (C, 1, 1) of a normaliser, from the training images (N, C, H, W).
+def from_pixels(
+    task: Task, pixels: np.ndarray, *, constants: Constants, device: torch.device = CPU
+) -> Samples:
+    """Return samples without labels, to predict: the images (N, C, H, W), pixels from 0 to 255."""
+    num = len(pixels)
+    row, ones = np.arange(num), np.ones(num, np.int32)
+    units = _units(torch.from_numpy(np.ascontiguousarray(pixels)), constants, device)
+    return make_samples(units, task.target, row.astype(np.int32), ones, row, row)
 
-    normalizer: unit: pixels in [0, 1]; fitted: standardised by channel; raw: 0 to 255
+
+def _units(pixels: Tensor, constants: Constants, device: torch.device) -> Units:
+    scale, shift = (torch.from_numpy(c.astype(np.float32)).view(-1, 1, 1) for c in constants)
+    return Units(
+        values=pixels.to(device),
+        offset=torch.arange(len(pixels), device=device),
+        subject=np.arange(len(pixels), dtype=np.int32),
+        sequence=False,
+        scale=scale.to(device),
+        shift=shift.to(device),
+    )
+
+
+def read_normalizer(store: Store, task: Task, which: str) -> Constants:
+    """Return scale and shift (C,) of a normaliser.
+
+    which: unit: pixels in [0, 1]; fitted: standardised by the channels of the training images;
+           raw: 0 to 255
     """
-    channels = training.shape[1]
-    if normalizer != "fitted":
-        unit = 1 / 255 if normalizer == "unit" else 1.0
-        return torch.full((channels, 1, 1), unit), torch.zeros(channels, 1, 1)
+    channels = store.spec.features[0]
+    if which != "fitted":
+        unit = 1 / 255 if which == "unit" else 1.0
+        return np.full(channels, unit, np.float32), np.zeros(channels, np.float32)
+    table = store.read(f"tasks/{task.name}.parquet").filter(pl.col("split") == "train")
+    image = table[store.spec.unit].to_numpy().astype(np.int64)
+    training = read_pixels(store)[torch.from_numpy(image)]
     count = training.numel() / channels
     total = torch.zeros(2, channels, dtype=torch.float64)
     for part in torch.split(training, _AT_ONCE):
@@ -91,4 +110,4 @@ def constants(training: Tensor, normalizer: str) -> tuple[Tensor, Tensor]:
     if (deviation == 0).any():
         raise InputError("A channel of the training images is constant: use normalizer: unit.")
     scale, shift = 1 / deviation, -mean / deviation
-    return scale.float().view(-1, 1, 1), shift.float().view(-1, 1, 1)
+    return scale.float().numpy(), shift.float().numpy()

@@ -17,23 +17,25 @@ from mimic_reg.schema import EPSILON, SPLITS
 from mimic_reg.spec import CohortSpec, Task
 from mimic_reg.storage import Store, read_json
 
+Constants = tuple[np.ndarray, np.ndarray]
+
 _ROWS_AT_ONCE = 1 << 16  # rows of a sample table decoded together
 
 
 def load(
-    store: Store, task: Task, *, normalizer: str, device: torch.device = CPU
+    store: Store, task: Task, *, constants: Constants, device: torch.device = CPU
 ) -> dict[str, Samples]:
-    """Split → samples, over the same units.
+    """Return split → samples, over the same units; a split may be empty.
 
-    normalizer: "published" or "fitted"; applied once, in place, to the continuous channels
+    constants: mean and deviation (F,), applied once to all hours
 
     Raises:
         InputError: the store does not hold the task, or its tables do not fit together.
     """
     stays = _read_stays(store)
     columns, subject = _read_columns(store, task, stays)
-    mean, std = read_normalizer(store, task, normalizer)
-    values = torch.from_numpy(_read_values(store, int(stays.count.sum()), mean, std)).to(device)
+    rows = _read_values(store, int(stays.count.sum()), *constants)
+    values = torch.from_numpy(rows).to(device)
     units = Units(values, torch.from_numpy(stays.offset).to(device), subject, sequence=True)
     return {s: make_samples(units, task.target, *columns[s]) for s in SPLITS}
 
@@ -105,9 +107,6 @@ def _read_columns(
         for split in SPLITS:
             here = np.flatnonzero((frame["split"] == split).to_numpy()).astype(np.int32)
             pieces[split].append((unit[here], length[here], label[here], here + np.int32(start)))
-    empty = [s for s in SPLITS if not sum(len(piece[0]) for piece in pieces[s])]
-    if empty:
-        raise InputError(f"{task.name} has no samples for {empty[0]!r} in {store.folder}.")
     subject = np.unique(subject_id, return_inverse=True)[1].astype(np.int32)
     return {
         s: tuple(np.concatenate(column) for column in zip(*pieces[s], strict=True)) for s in SPLITS
@@ -133,7 +132,37 @@ def _compact(
     return unit, length, label[:, 0] if task.target == "multiclass" else label
 
 
-def read_normalizer(store: Store, task: Task, which: str) -> tuple[np.ndarray, np.ndarray]:
+def from_rows(
+    task: Task,
+    values: np.ndarray,
+    first: np.ndarray,
+    length: np.ndarray,
+    *,
+    constants: Constants,
+    device: torch.device = CPU,
+) -> Samples:
+    """Return samples without labels, to predict: each some consecutive rows of `values`.
+
+    values:        (R, F) hours as a store has them: imputed, not normalised
+    first, length: (N,) a sample's first row, and how many
+    """
+    mean, std = constants
+    rows = np.zeros((len(values) + 1, values.shape[1]), np.float32)  # the last one is padding
+    rows[:-1] = (values - mean) / std
+    num = len(first)
+    units = Units(
+        values=torch.from_numpy(rows).to(device),
+        offset=torch.from_numpy(first.astype(np.int64)).to(device),
+        subject=np.zeros(num, np.int32),
+        sequence=True,
+    )
+    label, row = np.zeros((num, 1), np.int8), np.arange(num)
+    return make_samples(
+        units, task.target, row.astype(np.int32), length.astype(np.int32), label, row
+    )
+
+
+def read_normalizer(store: Store, task: Task, which: str) -> Constants:
     """Return means and deviations (F,), (F,); 0 and 1 where a channel is left as it is."""
     state: dict[str, Any] = read_json(store.path(f"normalizers/{task.name}.json"))
     spec = store.spec

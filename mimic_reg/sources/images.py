@@ -87,6 +87,20 @@ def import_images(
     return Store.open(out)
 
 
+def cohort(name: str, shape: tuple[int, ...], classes: tuple[str, ...]) -> CohortSpec:
+    """Return the specification of a store of images (C, H, W) with these classes."""
+    task = Task(name=TASK, target="multiclass", labels=("y",), score="accuracy", classes=classes)
+    return CohortSpec(
+        name=re.sub(r"[^a-z0-9_.-]+", "-", name.lower()).strip("-_.") or "images",
+        unit="image",
+        subject="image",
+        shape=shape,
+        tasks=(task,),
+        splits="training and test part as published; validation drawn class by class",
+        normalizers=("unit", "fitted", "raw"),
+    )
+
+
 def check_images(folder: Path, name: str | None = None) -> None:
     """Refuse a folder of which `import_images` could not tell what to read; only names are seen.
 
@@ -209,26 +223,13 @@ def _write(
     names = (IMAGES, TABLE, "audit.json")
     manifest = {
         "program": __version__,
-        "cohort": _spec(dataset, pixels).model_dump(mode="json"),
+        "cohort": cohort(
+            dataset.name, tuple(pixels.shape[1:]), tuple(dataset.classes)
+        ).model_dump(mode="json"),
         "fingerprint": fingerprint,
         "source": {"kind": KIND, "fingerprint": fingerprint},
     }
     publish(out, {name: folder / name for name in names}, manifest)
-
-
-def _spec(dataset: Dataset, pixels: torch.Tensor) -> CohortSpec:
-    task = Task(
-        name=TASK, target="multiclass", labels=("y",), score="accuracy", classes=dataset.classes
-    )
-    return CohortSpec(
-        name=re.sub(r"[^a-z0-9_.-]+", "-", dataset.name.lower()).strip("-_.") or "images",
-        unit="image",
-        subject="image",
-        shape=tuple(pixels.shape[1:]),
-        tasks=(task,),
-        splits="training and test part as published; validation drawn class by class",
-        normalizers=("unit", "fitted", "raw"),
-    )
 
 
 def _audit(dataset: Dataset, table: pl.DataFrame) -> dict[str, Any]:

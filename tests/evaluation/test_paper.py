@@ -27,7 +27,8 @@ def test_figures_of_other_images_are_left_out(tmp_path):
     folder = write_store(tmp_path / "store", num_subjects=20)
     manifest = read_json(folder / "manifest.json")
     for name, value in (("fashion_mnist", 0.9015), ("cifar10", None)):
-        write_json(folder / "manifest.json", {**manifest, "dataset": name})
+        spec = cohort(name, (1, 28, 28), ("a", "b")).model_dump(mode="json")
+        write_json(folder / "manifest.json", {**manifest, "cohort": spec})
         store = Store.open(folder)
         trial = settings(ITPS, task="image_classification", model={"dnn": {}})
         scores = {"validation": {"accuracy": 0.5}, "test": {"accuracy": 0.5}}

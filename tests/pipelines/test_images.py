@@ -44,7 +44,7 @@ def store(done):
 
 def test_pictures_become_a_store_trials_and_a_champion(done, store):
     assert [t.status for t in done.result.trials] == ["finished", "finished"]
-    assert store.manifest["classes"] == ["cat", "dog"]
+    assert store.spec.tasks[0].classes == ("cat", "dog")
     (champion,) = done.concluded.registered
     assert champion.name == "mimic-reg-image_classification-cnn"
     assert champion.champion

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.samples import load, num_outputs
+from mimic_reg.samples import load
 from mimic_reg.sources import benchmark
 from mimic_reg.sources._image_formats import CIFAR10_CLASSES, read, read_idx
 from mimic_reg.sources.images import import_images, read_counts
@@ -30,7 +30,7 @@ from tests.sources.images import (
 )
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-TASK = get("image_classification")
+TASK = cohort("x", (1, 2, 2), ("a", "b")).tasks[0]
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +223,7 @@ def test_validation_is_drawn_class_by_class(store):
     assert [counts[s]["samples"] for s in ("train", "val", "test")] == [100, 20, 40]
     assert set(counts["val"]["classes"].values()) == {2}
     assert set(counts["train"]["classes"].values()) == {10}
-    assert store.manifest["dataset"] == "fashion_mnist"
+    assert store.spec.name == "fashion_mnist"
 
 
 def test_every_image_is_a_sample_once_and_keeps_its_label(store, source):
@@ -253,7 +253,7 @@ def test_normalizers(store):
     assert abs(x.std(correction=0).item() - 1) < 1e-5
     other = fitted["test"].gather(torch.arange(40)).x
     assert abs(other.mean().item()) > 1e-5  # by the training images, not by its own
-    with pytest.raises(InputError, match="their normalizer is one of unit, fitted, raw"):
+    with pytest.raises(InputError, match="Set training.normalizer to one of: unit, fitted, raw"):
         load(store, TASK, normalizer="published")
 
 
@@ -264,15 +264,14 @@ def test_pixels_stay_bytes(store):
 
 
 def test_other_tasks_are_refused(store):
-    with pytest.raises(InputError, match="holds images: phenotyping is no task for them"):
+    with pytest.raises(InputError, match="'phenotyping' is not a task of the cohort"):
         load(store, get("phenotyping"), normalizer="published")
 
 
 def test_outputs_are_the_store_s_classes(tmp_path, store):
-    assert num_outputs(store, TASK) == 10
+    assert store.spec.task(TASK.name).num_outputs == 10
     two = import_images(write_pictures(tmp_path / "pictures"), tmp_path / "store")
-    assert num_outputs(two, TASK) == 2
-    assert num_outputs(two, get("phenotyping")) == 25
+    assert two.spec.task(TASK.name).num_outputs == 2
 
 
 def test_a_second_import_does_nothing_and_new_images_replace_the_store(source, tmp_path):
