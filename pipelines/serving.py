@@ -50,7 +50,7 @@ from mimic_reg.schema import (
     variables,
 )
 from mimic_reg.seals import sealed
-from mimic_reg.storage import Store, disk_errors, make_folder
+from mimic_reg.storage import Store, disk_errors, make_folder, reading
 from mimic_reg.strategies.single import find_device
 from mimic_reg.tasks.base import Target, Task
 from pipelines import serving_images

@@ -17,16 +17,24 @@ def test_rows_carry_what_was_recorded_since_the_last(tmp_path):
     recorder.write("steps", epoch=0, step=3, loss=torch.tensor(0.25))
     recorder.record("norm", 2)
     recorder.record("norm", 7)
-    recorder.write("epoch", best=float("nan"), cost={"seconds": 1.5})
+    recorder.write("epoch", epoch=0, loss=float("nan"), validation={}, cost={"seconds": 1.5})
     recorder.close()
     assert read_history(tmp_path / "h.jsonl") == [
         {
             "event": "steps",
+            "epoch": 0,
             "step": 3,
             "loss": 0.25,
             "recorded": {"norm": 1.0, "quantiles": [0.0, 0.5]},
         },
-        {"event": "epoch", "best": "nan", "cost": {"seconds": 1.5}, "recorded": {"norm": 7}},
+        {
+            "event": "epoch",
+            "epoch": 0,
+            "loss": "nan",
+            "validation": {},
+            "cost": {"seconds": 1.5},
+            "recorded": {"norm": 7},
+        },
     ]
 
 
