@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,7 +24,8 @@ import pyarrow.parquet as pq
 import xxhash
 
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.schema import SCHEMA_VERSION
+from mimic_reg.schema import IMAGES, SCHEMA_VERSION
+from mimic_reg.seals import sealed, unsealed
 from mimic_reg.spec import CohortSpec
 
 # What interpreting a file may raise if it is not what it seems to be.
@@ -40,7 +42,11 @@ _HASH_BLOCK = 1 << 22
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as JSON, atomically: a reader sees the old file or the new one."""
+    """Write `content` as JSON, atomically: a reader sees the old file or the new one.
+
+    A record (a dict) is sealed, so that `read_json` finds damage.
+    """
+    content = sealed(content) if isinstance(content, dict) else content
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=1)
@@ -51,9 +57,13 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a broken one is the user's to know about."""
+    """Read a JSON file; a broken one is the user's to know about.
+
+    Raises:
+        InputError: it is no JSON, or not what its seal says.
+    """
     try:
-        return json.loads(path.read_text("utf-8"))
+        return unsealed(json.loads(path.read_text("utf-8")), path)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); write the store again.") from error
 
@@ -83,6 +93,22 @@ def file_hash(path: Path) -> str:
         while block := file.read(_HASH_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+_SETTLED = 2_000_000_000  # ns; a file's times may stay the same for as long as a tick of the clock
+_known: dict[tuple[int, ...], str] = {}
+
+
+def known_hash(path: Path) -> str:
+    """`file_hash`, computed once in a process for a file that stays as it is."""
+    found = path.stat()
+    key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    if key in _known:
+        return _known[key]
+    digest = file_hash(path)
+    if time.time_ns() - max(found.st_ctime_ns, found.st_mtime_ns) > _SETTLED:
+        _known[key] = digest
+    return digest
 
 
 @contextlib.contextmanager
@@ -194,18 +220,25 @@ class Workspace:
         shutil.rmtree(self.folder)
 
 
+class _Table(pq.ParquetWriter):  # type: ignore[misc]  # pyarrow has no types
+    """A table under way; one that is given up stays unfinished, for the disk may be full."""
+
+    def __del__(self) -> None:
+        """Close nothing: that would write."""
+
+
 class TableWriter:
     """Parquet tables of a folder that grow by a row group with every `write`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.writers: dict[str, pq.ParquetWriter] = {}
+        self.writers: dict[str, _Table] = {}
 
     def write(self, name: str, frame: pl.DataFrame) -> None:
         """Append `frame` to the table `name`."""
         table = frame.to_arrow()
         if name not in self.writers:
-            self.writers[name] = pq.ParquetWriter(
+            self.writers[name] = _Table(
                 self.folder / name, table.schema, compression="zstd", compression_level=1
             )
         self.writers[name].write_table(table)
@@ -360,22 +393,32 @@ class Store:
         return CohortSpec.read(self.manifest.get("cohort"))
 
     def path(self, name: str) -> Path:
-        """Where the file `name` lies.
+        """Return where the file `name` lies, once its content is what the manifest says.
 
         Raises:
-            InputError: the store has no such file, or it is not as long as the manifest says.
+            InputError: the store has no such file, or its length or hash is another one.
         """
         if name not in self.manifest["files"]:
             present = ", ".join(sorted(self.manifest["files"]))
             raise InputError(f"{self.folder} has no {name}. It holds: {present}.")
         path = self.folder / name
-        expected = self.manifest["files"][name]["bytes"]
-        if not path.is_file() or path.stat().st_size != expected:
+        expected = self.manifest["files"][name]
+        if not path.is_file() or path.stat().st_size != expected["bytes"]:
             raise InputError(
                 f"{path} is missing or was changed since it was written "
-                f"({expected:,} bytes expected). Extract the store again with --force."
+                f"({expected['bytes']:,} bytes expected). {self._again()}"
+            )
+        if known_hash(path) != expected["xxh3"]:
+            raise InputError(
+                f"{path} is damaged, or was changed since it was written: its content is not what "
+                f"the hash in {MANIFEST} says. {self._again()}"
             )
         return path
+
+    def _again(self) -> str:
+        if IMAGES in self.manifest["files"]:
+            return "Run the same `mimic-reg import-images` again: it writes the store anew."
+        return "Extract the store again with --force."
 
     def scan(self, name: str) -> pl.LazyFrame:
         """A Parquet table of the store, lazily."""

@@ -11,10 +11,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A row may import itself and the rows above it.
 ROWS = [
-    ("errors", "progress", "vision"),
+    ("errors", "progress", "seals", "vision"),
     ("config", "seeds"),
     ("schema",),
     ("storage",),
+    ("runs",),
     ("clinical",),
     ("tasks",),
     ("sources",),

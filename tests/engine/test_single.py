@@ -15,7 +15,7 @@ from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Silent
-from mimic_reg.storage import read_json
+from mimic_reg.storage import file_hash, read_json
 from mimic_reg.strategies.single import SCORES, TRIAL, evaluate, read_scores, train
 from tests.engine.test_checkpoint import same
 from tests.stores import write_manifest, write_store
@@ -83,7 +83,10 @@ def test_a_run_says_what_it_is(run, store):
     assert resolve(trial["trial"]).id(trial["store"]["fingerprint"]) == trial["id"]
     assert trial["store"]["fingerprint"] == read_json(store / "manifest.json")["fingerprint"]
     assert {"python", "torch", "numpy", "mimic_reg", "code"} <= set(trial["versions"])
-    assert read_json(run / "done.json") == {"trial": trial["id"]}
+    done = read_json(run / "done.json")
+    assert done["trial"] == trial["id"]
+    files = {p.name for p in run.iterdir()} - {"done.json", "checkpoint.safetensors", ".lock"}
+    assert done["files"] == {name: file_hash(run / name) for name in files}
 
 
 def test_no_id_leaves_the_store(run, store):
