@@ -93,6 +93,11 @@ def read_trial(folder: Path, name: str = TRIAL) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{folder} holds no trial. Train one with `mimic-reg train`.")
     content: dict[str, Any] = read_json(path)
+    if isinstance(content, dict) and "cohort" not in content:
+        raise InputError(
+            f"{path} was written by an earlier version of mimic-reg, which did not record what the "
+            "cohort was. Remove the folder and train again with the same command."
+        )
     with reading(path, "a trial's description"):
         texts = (content["id"], content["store"]["fingerprint"], content["store"]["path"])
         tables = (content["trial"], content["versions"])

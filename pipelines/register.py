@@ -24,9 +24,9 @@ from mlflow.tracking import MlflowClient
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import improves
-from mimic_reg.experiments import IMAGE_TASK
 from mimic_reg.runs import DONE, FIT, read_trial
-from mimic_reg.strategies.trunk import SETTINGS, TRUNK, load_trunk
+from mimic_reg.spec import BENCHMARK
+from mimic_reg.strategies.trunk import SETTINGS, TRUNK, Trunk, load_trunk
 from pipelines.mlflow_store import alone, client, default
 from pipelines.serving import save_mlflow_model
 from pipelines.tracked_run import RunFolder, final_metrics, read_run
@@ -56,14 +56,18 @@ class Registered:
         return f"models:/{self.name}/{self.version}"
 
 
-def model_name(task: str, model: str) -> str:
-    """The name of a task's registered model of one family."""
-    return f"{PREFIX}-{task}-{model}"
+def model_name(task: str, model: str, cohort: str = BENCHMARK) -> str:
+    """Return the name of a task's registered model of one family.
+
+    Cohorts have models of their own: scores from different patients are never compared.
+    """
+    what = task if cohort == BENCHMARK else f"{cohort}-{task}"
+    return f"{PREFIX}-{what}-{model}"
 
 
-def champion_uri(task: str, model: str) -> str:
-    """How MLflow and `mimic-reg predict` call the best model of a task and family."""
-    return f"models:/{model_name(task, model)}@{CHAMPION}"
+def champion_uri(task: str, model: str, cohort: str = BENCHMARK) -> str:
+    """Return how MLflow and `mimic-reg predict` call the best model of a task and family."""
+    return f"models:/{model_name(task, model, cohort)}@{CHAMPION}"
 
 
 def register_best(
@@ -74,7 +78,7 @@ def register_best(
     sweep: str | None = None,
     methods: Mapping[Path, str] | None = None,
 ) -> list[Registered]:
-    """Register the trial with the best validation score of every task and model family.
+    """Register the trial with the best validation score of every cohort, task and model family.
 
     folders: run folders; those that are not finished are left out, and of equals the first wins
     store, sweep: as in `register`
@@ -83,12 +87,12 @@ def register_best(
     Raises:
         InputError: a folder holds no trial; none of them is finished.
     """
-    best: dict[tuple[str, str], RunFolder] = {}
+    best: dict[tuple[str, str, str], RunFolder] = {}
     for folder in folders:
         run = read_run(folder, (methods or {}).get(folder))
         if not run.finished:
             continue
-        family = (run.trial.task, run.trial.model.name)
+        family = (run.cohort.name, run.trial.task, run.trial.model.name)
         name, value = validation_score(run)
         if family not in best or improves(name, value, validation_score(best[family])[1]):
             best[family] = run
@@ -118,10 +122,11 @@ def register(
     """
     run = read_run(folder, method)
     run_id = log_trial(folder, uri=uri, sweep=sweep, method=method)
-    name = model_name(run.trial.task, run.trial.model.name)
+    name = model_name(run.trial.task, run.trial.model.name, run.cohort.name)
     with alone(uri), default(uri):
         api = client(uri)
-        _make(api, name, {"task": run.trial.task, "model": run.trial.model.name}, _about(run))
+        tags = {"task": run.trial.task, "model": run.trial.model.name, "cohort": run.cohort.name}
+        _make(api, name, tags, _about(run))
         version = _find(api, name, run.id) or _add(api, name, run, run_id, uri, store)
         champion, why = _promote(api, name, version)
     return Registered(name, str(version.version), run_id, run.id, champion, why)
@@ -137,7 +142,7 @@ def validation_score(run: RunFolder) -> tuple[str, float]:
 
 def _about(run: RunFolder) -> str:
     trial = run.trial
-    what = "images" if trial.task == IMAGE_TASK else "raw hourly features"
+    what = "raw hourly features" if run.cohort.is_hourly else "images"
     return (
         f"{trial.model.name} for {trial.task}: {what} in, predictions out. The alias "
         f"`{CHAMPION}` is on the version with the best validation {run.selected_by}."
@@ -182,7 +187,7 @@ def _add(
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model"
-        save_mlflow_model(run, path, store=store, model_id=logged.model_id)
+        save_mlflow_model(run.folder, path, store=store, model_id=logged.model_id)
         api.log_model_artifacts(logged.model_id, str(path))
     api.finalize_logged_model(logged.model_id, "READY")
     end = api.get_run(run_id).info.end_time
@@ -271,9 +276,14 @@ def _champion(api: MlflowClient, name: str) -> ModelVersion | None:
 _MEAN = "mean_score"  # over the tasks' validation scores
 
 
-def trunk_name(tasks: Iterable[str], model: str) -> str:
-    """The name of the registered trunk of a set of tasks and a family."""
-    return f"{PREFIX}-trunk-{'-'.join(tasks)}-{model}"
+def trunk_name(tasks: Iterable[str], model: str, cohort: str = BENCHMARK) -> str:
+    """Return the name of the registered trunk of a set of tasks and a family."""
+    return model_name("-".join(["trunk", *tasks]), model, cohort)
+
+
+def _trunk_name(trunk: Trunk, folder: Path) -> str:
+    cohort = read_trial(folder, FIT)["cohort"]["name"]
+    return trunk_name(trunk.tasks, trunk.model.name, cohort)
 
 
 def register_best_trunks(
@@ -293,7 +303,7 @@ def register_best_trunks(
         if not (folder / DONE).is_file():
             continue
         trunk = load_trunk(folder)
-        name, score = trunk_name(trunk.tasks, trunk.model.name), trunk.score
+        name, score = _trunk_name(trunk, folder), trunk.score
         assert score is not None, "a fit of several tasks has a mean score"
         if name not in best or score > best[name][0]:
             best[name] = score, folder
@@ -316,7 +326,7 @@ def register_trunk(
     trunk, described = load_trunk(folder), read_trial(folder, FIT)
     runs = [read_run(folder / task, method) for task in trunk.tasks]
     run_ids = [log_trial(run.folder, uri=uri, sweep=sweep, method=method) for run in runs]
-    name, fit_id = trunk_name(trunk.tasks, trunk.model.name), str(described["id"])
+    name, fit_id = _trunk_name(trunk, folder), str(described["id"])
     tags = {
         **{n: t for n, t in version_tags(runs[0]).items() if n in _OF_THE_FIT},
         **{"trial_id": fit_id, "tasks": ", ".join(trunk.tasks), "selected_by": _MEAN},

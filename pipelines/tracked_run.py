@@ -8,6 +8,7 @@ from typing import Any
 
 from mimic_reg.config import Trial, is_probe, resolve
 from mimic_reg.runs import check_finished, is_done, read_scored, read_trial
+from mimic_reg.spec import CohortSpec
 
 _STOPPING_METHODS = ("early_stopping",)  # when a fit ends is no method of its own
 
@@ -23,6 +24,7 @@ class RunFolder:
     folder: Path
     trial: Trial
     id: str
+    cohort: CohortSpec
     method: str
     fingerprint: str
     device: str
@@ -51,6 +53,7 @@ def read_run(folder: Path, method: str | None = None) -> RunFolder:
         folder=folder,
         trial=trial,
         id=description["id"],
+        cohort=CohortSpec.read(description["cohort"]),
         method=method or method_of(trial),
         fingerprint=description["store"]["fingerprint"],
         device=description["device"],

@@ -1,8 +1,8 @@
 """The code that decides a trial's result, as one hash: half of the trial's identity.
 
 Deciding are the engine and the modules that the trial names (model, methods, strategy), with what
-these import. What a task is belongs to the data. They count as syntax trees without docstrings and comments: a new module, another
-method, a reworded docstring or a report change nothing.
+these import; what a task is belongs to the data. They count as syntax trees without docstrings and
+comments: a new module, another method, a reworded docstring or a report change nothing.
 """
 
 import ast

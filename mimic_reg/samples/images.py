@@ -4,6 +4,7 @@ Shapes: N images, C channels, H, W pixels.
 """
 
 import numpy as np
+import polars as pl
 import torch
 from safetensors import safe_open
 from torch import Tensor

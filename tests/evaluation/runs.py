@@ -7,12 +7,14 @@ from dataclasses import asdict
 import numpy as np
 import polars as pl
 
+from mimic_reg import tasks
 from mimic_reg.evaluation.results import collect
 from mimic_reg.evaluation.scores import Score
 from mimic_reg.evaluation.tables import ScoreTable, main_tables
 from mimic_reg.storage import Store, write_json
 from mimic_reg.tasks import get
 
+COHORT = tasks.cohort(tasks.names())
 SPLITS = {"val": "validation", "test": "test"}
 TRAINING = {"optimizer": "adam", "learning_rate": 0.001, "batch_size": 32, "max_epochs": 60}
 ITPS = ({"itps": {"tau": 0.15, "beta": 0.1}},)
@@ -61,6 +63,7 @@ def write_run(
             "id": trial_id,
             "trial": trial,
             "store": {"path": where, "fingerprint": fingerprint},
+            "cohort": (store.spec if store else COHORT).model_dump(mode="json"),
             "device": "cpu",
             "versions": versions,
         },

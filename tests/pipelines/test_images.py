@@ -11,7 +11,8 @@ from mimic_reg import experiments
 from mimic_reg.errors import InputError
 from mimic_reg.samples.images import read_pixels
 from mimic_reg.storage import Store
-from pipelines import mlflow_store, serving, tracked_run
+from mimic_reg.serving import ServedModel, export
+from pipelines import mlflow_store, serving
 from pipelines import run as whole
 from pipelines.settings import Running, Work
 from tests.sources.images import write_pictures
@@ -81,12 +82,12 @@ def _identity(done, trial):
 
 def test_what_is_wrong_with_a_request_is_said(done, tmp_path):
     trial = done.result.trials[0]
-    serving.export(tracked_run.read_run(done.result.run_folder(trial)), tmp_path)
-    predictor = serving.ImagePredictor.load(tmp_path / serving.SETTINGS, tmp_path / serving.WEIGHTS)
+    export(done.result.run_folder(trial), tmp_path)
+    predictor = ServedModel.load(tmp_path)
     with pytest.raises(InputError, match=r"must have the shape \(-1, 3, 6, 6\), these have"):
-        predictor.run(np.zeros((1, 3, 7, 6), np.uint8))
+        predictor.predict_pixels(np.zeros((1, 3, 7, 6), np.uint8))
     with pytest.raises(InputError, match="numbers from 0 to 255"):
-        predictor.run(np.full((1, 3, 6, 6), 256.0))
+        predictor.predict_pixels(np.full((1, 3, 6, 6), 256.0))
 
 
 def test_images_for_a_model_of_stays_and_the_other_way_round(done, store, tmp_path):
@@ -94,10 +95,10 @@ def test_images_for_a_model_of_stays_and_the_other_way_round(done, store, tmp_pa
 
     cohort = write_store(tmp_path / "cohort", num_subjects=10)
     run = done.result.run_folder(done.result.trials[0])
-    with pytest.raises(InputError, match="holds no images, but the model is for images"):
+    with pytest.raises(InputError, match="features are not those of|not a task of"):
         serving.predict(str(run), cohort, tmp_path / "p.parquet")
     experiment = experiments.parse(
         {"name": "x", "title": "x", "grids": [GRID | {"data": "cifar10"}]}
     )
-    with pytest.raises(InputError, match=r"needs the images cifar10, but .* holds the images"):
+    with pytest.raises(InputError, match=r"needs the cohort 'cifar10', but .* holds"):
         whole.run(experiment, tmp_path / "work", store=store.folder)

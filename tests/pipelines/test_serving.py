@@ -26,8 +26,10 @@ from mimic_reg.engine.trainer import make_optimizer
 from mimic_reg.errors import InputError
 from mimic_reg.regularisers.base import Fit
 from mimic_reg.schema import CHANNELS
+from mimic_reg.serving import ServedModel, export, output_names
+from mimic_reg.serving.tables import answer, example
 from mimic_reg.storage import Store, read_json, write_json
-from pipelines import mlflow_store, register, serving, tracked_run
+from pipelines import mlflow_store, register, serving
 from tests.networks import create
 from tests.stores import write_manifest, write_store
 
@@ -47,8 +49,8 @@ def pyfunc(registered, shared_uri):
 @pytest.fixture(scope="module")
 def predictor(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
-    serving.export(tracked_run.read_run(run), folder)
-    return serving.Predictor.load(folder)
+    export(run, folder)
+    return ServedModel.load(folder)
 
 
 @pytest.fixture(scope="module")
@@ -80,20 +82,26 @@ def test_the_champion_predicts_as_the_engine(pyfunc, request_table):
 
 def test_rows_may_come_in_any_order(predictor, request_table):
     frame, expected = request_table
-    answer = predictor.table(frame.sample(frac=1, random_state=0))
-    assert largest_difference(answer, expected) < 1e-6
+    found = answer(predictor, frame.sample(frac=1, random_state=0))
+    assert largest_difference(found, expected) < 1e-6
 
 
 def test_stays_may_have_different_lengths(predictor, request_table):
     frame, _ = request_table
     one, two = frame["stay"].unique()[:2]
     parts = [frame[frame["stay"] == one].head(5), frame[frame["stay"] == two].head(30)]
-    together = predictor.table(pd.concat(parts).assign(stay=["a"] * 5 + ["b"] * 30))
+    together = answer(predictor, pd.concat(parts).assign(stay=["a"] * 5 + ["b"] * 30))
     assert together["hours"].tolist() == [5, 30]
     for part, probability in zip(parts, together["probability"], strict=True):
-        alone = predictor.table(part.drop(columns=["stay", "hour"]))
+        alone = answer(predictor, part.drop(columns=["stay", "hour"]))
         assert list(alone.columns) == ["hours", "probability"]
         assert alone["probability"][0] == pytest.approx(probability, abs=1e-6)
+
+
+def request(num_hours):
+    """Hours of a stay in which nothing was observed."""
+    means = np.array([86.0 if c == "Heart Rate" else 0.5 for c in CHANNELS])
+    return example(tasks.cohort(["phenotyping"]), means, num_hours)
 
 
 def edit(column, row, value):
@@ -126,21 +134,19 @@ def edit(column, row, value):
     ],
 )
 def test_a_wrong_request_is_said(predictor, pyfunc, change, message):
-    wrong = change(serving.example(3))
+    wrong = change(request(3))
     with pytest.raises(InputError, match=message):
-        predictor.table(wrong)
+        answer(predictor, wrong)
     with pytest.raises(mlflow.MlflowException) as caught:  # MLflow checks types before we do
         pyfunc.predict(wrong)
     assert caught.value.get_http_status_code() == 400
 
 
-def test_the_example_is_what_imputation_gives_without_a_measurement():
-    frame = serving.example(2)
+def test_the_example_is_an_unobserved_stay():
+    frame = request(2)
     assert list(frame.columns) == ["stay", "hour", *CHANNELS]
     assert frame["Heart Rate"].tolist() == [86, 86]
-    assert frame.filter(like="Glascow coma scale total->15").to_numpy().sum() == 2
     assert frame.filter(like="mask->").to_numpy().sum() == 0
-    assert frame[[c for c in CHANNELS if "->" in c]].to_numpy().sum() == 2 * 5
 
 
 def test_no_pickle_in_the_model(registered, shared_uri, tmp_path):
@@ -155,19 +161,17 @@ def test_no_pickle_in_the_model(registered, shared_uri, tmp_path):
     assert meta.metadata["trial_id"] == registered.trial_id
 
 
-def test_serving_needs_no_store(run, trained, store, tmp_path):
-    """The published normaliser is a fact of the benchmark; that of a cohort goes into the model."""
-    serving.export(tracked_run.read_run(trained(method="none")), tmp_path)
+def test_the_normalizer_goes_into_the_model(run, tmp_path):
     other = write_store(tmp_path / "other", num_subjects=20)
     with pytest.raises(InputError, match="fingerprints differ"):
-        serving.export(tracked_run.read_run(run), tmp_path, store=other)
-    (tmp_path / "model.yaml").write_text("format: 2")
+        export(run, tmp_path, store=other)
+    (tmp_path / "model.yaml").write_text("format: 1")
     with pytest.raises(InputError, match="another version"):
-        serving.Predictor.load(tmp_path)
+        ServedModel.load(tmp_path)
 
 
 @pytest.mark.parametrize("name", regularisers.names())
-def test_every_method_predicts_as_it_was_trained_to(name, tmp_path):
+def test_every_method_predicts_as_it_was_trained_to(name, store, tmp_path):
     """Its modules, its state and its way of predicting come back from the two files."""
     build = inspect.signature(find_module("mimic_reg.regularisers", name).build)
     needed = {n: 0.1 for n, p in build.parameters.items() if p.default is p.empty}
@@ -188,16 +192,19 @@ def test_every_method_predicts_as_it_was_trained_to(name, tmp_path):
     run.mkdir()
     state = {"model": model.state_dict(), "method": method.state_dict()}
     save_state(run / "best.safetensors", state)
+    opened = Store.open(store)
     described = {"id": "x", "trial": trial.model_dump(mode="json"), "device": "cpu"}
-    described |= {"store": {"path": "gone", "fingerprint": "f"}}
+    described["cohort"] = opened.spec.model_dump(mode="json")
+    described["store"] = {"path": str(store), "fingerprint": opened.manifest["fingerprint"]}
     write_json(run / "trial.json", described | {"versions": {"code": None, "mimic_reg": "0"}})
-    serving.export(tracked_run.read_run(run), tmp_path)
-    loaded = serving.Predictor.load(tmp_path)
+    export(run, tmp_path)
+    loaded = ServedModel.load(tmp_path)
     values = torch.rand(12, len(CHANNELS), generator=generator).numpy()
-    found = loaded.run(values, np.array([0, 7]), np.array([7, 5]))
+    found = loaded.predict_rows(values, np.array([0, 7]), np.array([7, 5]))
     model.eval()
     x = torch.zeros(2, 7, len(CHANNELS))
-    normalised = torch.from_numpy(((values - loaded.mean) / loaded.std).astype(np.float32))
+    mean, std = loaded.constants
+    normalised = torch.from_numpy(((values - mean) / std).astype(np.float32))
     x[0], x[1, :5] = normalised[:7], normalised[7:]
     with torch.no_grad():
         expected = method.predictor(model, model)(x, torch.tensor([7, 5])).sigmoid().numpy()
@@ -215,7 +222,7 @@ def test_predict_writes_what_the_engine_predicts(trained, store, tmp_path, task)
     keys = ["row", "icustay_id", "period_length", "split"]
     assert count == table.height
     assert found.select(keys).equals(table.select(keys))
-    outputs = list(serving.output_names(tasks.get(task)))
+    outputs = list(output_names(tasks.get(task)))
     assert found.columns == [*keys, *outputs]
     for split, name in (("val", "validation"), ("test", "test")):
         engine = pl.read_parquet(run / f"predictions_{name}.parquet")
@@ -227,7 +234,7 @@ def test_predict_writes_what_the_engine_predicts(trained, store, tmp_path, task)
 
 
 def test_predict_takes_what_is_registered_and_keeps_its_normaliser(
-    registered, run, store, shared_uri, tmp_path, monkeypatch
+    registered, run, store, shared_uri, tmp_path
 ):
     other = write_store(tmp_path / "other", num_subjects=20)
     path = other / "normalizers" / "in_hospital_mortality.json"
@@ -235,9 +242,8 @@ def test_predict_takes_what_is_registered_and_keeps_its_normaliser(
     content["fitted"] = {"means": [0.0] * 76, "stds": [1.0] * 76}
     write_json(path, content)
     write_manifest(other)
-    serving.export(tracked_run.read_run(run), tmp_path)
+    export(run, tmp_path)
     champion = register.champion_uri("in_hospital_mortality", "lstm")
-    monkeypatch.setattr(serving, "_STAYS_AT_ONCE", 7)
     frames = []
     for model in (champion, registered.uri, str(run), str(tmp_path)):
         serving.predict(model, other, tmp_path / "p.parquet", uri=shared_uri, device="cpu")
@@ -307,33 +313,33 @@ def served(registered, shared_uri, free_port, tmp_path):
 
 
 def test_mlflow_serves_it(served, predictor):
-    frame = serving.example(48)
+    frame = request(48)
     split = json.loads(frame.to_json(orient="split", index=False))
-    expected = predictor.table(frame)["probability"][0]
-    code, answer = post(served, {"dataframe_split": split})
+    expected = answer(predictor, frame)["probability"][0]
+    code, reply = post(served, {"dataframe_split": split})
     assert code == 200
-    (row,) = answer["predictions"]
+    (row,) = reply["predictions"]
     assert (row["stay"], row["hours"]) == ("a", 48)
     assert row["probability"] == pytest.approx(expected, abs=1e-6)
     records = json.loads(frame.assign(stay=7).to_json(orient="records"))
     assert post(served, {"dataframe_records": records})[1]["predictions"][0]["stay"] == 7
     split["columns"][2:4] = ["a", "b"]
-    code, answer = post(served, {"dataframe_split": split})
+    code, reply = post(served, {"dataframe_split": split})
     assert code == 400
-    assert "2 channels are missing: 'Capillary refill rate->0.0'" in answer["message"]
-    code, answer = post(served, {"inputs": [[[0.0] * 75]]})
+    assert "2 channels are missing: 'Capillary refill rate->0.0'" in reply["message"]
+    code, reply = post(served, {"inputs": [[[0.0] * 75]]})
     assert code == 400
-    assert "76 channels are missing" in answer["message"]
+    assert "76 channels are missing" in reply["message"]
 
 
 def test_a_run_without_a_model_is_refused(run, tmp_path):
     (tmp_path / "trial.json").write_text((run / "trial.json").read_text())
     with pytest.raises(InputError, match="no trained model yet"):
-        serving.export(tracked_run.read_run(tmp_path), tmp_path)
+        export(tmp_path, tmp_path)
 
 
 def test_the_weights_are_those_of_the_best_epoch(run, tmp_path):
-    serving.export(tracked_run.read_run(run), tmp_path)
+    export(run, tmp_path)
     best = load_state(run / "best.safetensors")["model"]
     exported = load_state(tmp_path / "model.safetensors")["model"]
     assert best.keys() == exported.keys()

@@ -165,7 +165,7 @@ def use_as_several_machines_would(url, run, store, folder):
     assert register.register(run, uri=url).version == found.version
     serving.predict(found.uri, store, folder / "p.parquet", uri=url, device="cpu")
     with mlflow_store.default(url):
-        answer = mlflow.pyfunc.load_model(found.uri).predict(serving.example())
+        answer = mlflow.pyfunc.load_model(found.uri).predict(example(Store.open(store).spec, np.zeros(76)))
     assert 0 < answer["probability"][0] < 1
     assert not list(folder.glob("mlruns")) + list(folder.glob("mlartifacts"))
 

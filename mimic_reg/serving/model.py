@@ -1,0 +1,166 @@
+"""The two files of a served model, written from a run folder and read back.
+
+`model.safetensors` holds what the learner needs to predict, `model.yaml` everything else: the
+cohort's specification with the task, the trial, the normaliser's constants, the origin. Features
+become samples by the same code as in training (`mimic_reg.samples`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+import yaml
+
+from mimic_reg import samples
+from mimic_reg.atomic import write_text
+from mimic_reg.config import load_yaml, resolve
+from mimic_reg.engine.checkpoint import load_state, save_state
+from mimic_reg.errors import InputError
+from mimic_reg.learners import Predictor, restore
+from mimic_reg.runs import BEST, check_finished, read_trial
+from mimic_reg.seals import sealed, unsealed
+from mimic_reg.spec import CohortSpec, Target, Task
+from mimic_reg.storage import Store, reading
+
+WEIGHTS = "model.safetensors"
+SETTINGS = "model.yaml"
+FORMAT = 2
+
+
+def export(run: Path, folder: Path, *, store: Path | None = None) -> None:
+    """Write the best model of a run folder as `model.safetensors` and `model.yaml`.
+
+    store: where the cohort store is now, if it was moved; it holds the normaliser
+
+    Raises:
+        InputError: the run has no trained model, or the store is not the one it was trained on.
+    """
+    described = read_trial(run)
+    check_finished(run)
+    if not (run / BEST).is_file():
+        raise InputError(f"{run} holds no trained model yet. Go on with its training.")
+    trial, spec = resolve(described["trial"]), CohortSpec.read(described["cohort"])
+    task = spec.task(trial.task)
+    opened = open_store(run, described, store)
+    constants = samples.read_normalizer(opened, task, trial.training.normalizer)
+    settings = {
+        "format": FORMAT,
+        "task": task.name,
+        "cohort": spec.only((task.name,)).model_dump(mode="json"),
+        "normalizer": [values.astype(np.float64).tolist() for values in constants],
+        "trial": trial.model_dump(mode="json"),
+        "origin": {
+            "trial_id": described["id"],
+            "data_fingerprint": described["store"]["fingerprint"],
+            "code_version": described["versions"].get("code"),
+            "mimic_reg": described["versions"]["mimic_reg"],
+        },
+    }
+    state = load_state(run / BEST)
+    save_state(folder / WEIGHTS, {name: state[name] for name in ("model", "method")})
+    text = yaml.safe_dump(sealed(settings), sort_keys=False, allow_unicode=True, width=100)
+    write_text(folder / SETTINGS, text)
+
+
+def open_store(run: Path, described: dict[str, Any], store: Path | None) -> Store:
+    """Return the store that a run was trained on.
+
+    Raises:
+        InputError: it is another one.
+    """
+    opened = Store.open(store or Path(described["store"]["path"]))
+    if opened.manifest["fingerprint"] != described["store"]["fingerprint"]:
+        raise InputError(
+            f"{opened.folder} is not the store that {run} was trained on: their fingerprints "
+            "differ. Name the right one with --store."
+        )
+    return opened
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that predicts from raw features.
+
+    spec:      the cohort that it was trained on, with the one task
+    constants: of the normaliser that it was trained with
+    learner:   what predicts from samples
+    """
+
+    spec: CohortSpec
+    constants: samples.Constants
+    learner: Predictor
+    device: torch.device
+
+    @classmethod
+    def load(cls, folder: Path, device: str = "cpu") -> Self:
+        """Return the model in a folder that `export` wrote.
+
+        Raises:
+            InputError: the folder holds no such model, or it is damaged.
+        """
+        path, where = folder / SETTINGS, torch.device(device)
+        settings = unsealed(load_yaml(path), path)
+        if not isinstance(settings, dict) or settings.get("format") != FORMAT:
+            raise InputError(
+                f"{path} was written by another version of mimic-reg: this one reads format "
+                f"{FORMAT}. Register or export the model's run again."
+            )
+        with reading(path, "a model's description"):
+            spec, trial = CohortSpec.read(settings["cohort"]), resolve(settings["trial"])
+            first, second = (np.array(values, np.float64) for values in settings["normalizer"])
+            learner = restore(trial, spec, load_state(folder / WEIGHTS), where)
+        return cls(spec, (first, second), learner, where)
+
+    @property
+    def task(self) -> Task:
+        """What it predicts."""
+        (task,) = self.spec.tasks
+        return task
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what it predicts, one a column."""
+        return output_names(self.task)
+
+    def predict_rows(self, values: np.ndarray, first: np.ndarray, length: np.ndarray) -> np.ndarray:
+        """Return predictions (N, C) of hours.
+
+        values: (R, F) raw features, the hours of a stay in a row
+        first, length: (N,) the first row of a sample, and how many
+        """
+        return self.learner.predict(
+            samples.from_rows(
+                self.task, values, first, length, constants=self.constants, device=self.device
+            )
+        )
+
+    def predict_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Return probabilities (N, C) of images (N, colours, H, W), pixels from 0 to 255.
+
+        Raises:
+            InputError: images of another shape, or pixels outside of 0 to 255.
+        """
+        if pixels.ndim != 4 or pixels.shape[1:] != self.spec.shape:
+            raise InputError(
+                f"Images must have the shape {(-1, *self.spec.shape)}, these have {pixels.shape}."
+            )
+        if len(pixels) and not (pixels.min() >= 0 and pixels.max() <= 255):
+            raise InputError("Pixels must be numbers from 0 to 255.")
+        if not len(pixels):
+            return np.empty((0, len(self.outputs)), np.float32)
+        return self.learner.predict(
+            samples.from_pixels(self.task, pixels, constants=self.constants, device=self.device)
+        )
+
+
+def output_names(task: Task) -> tuple[str, ...]:
+    """Return what the columns of the predictions are called."""
+    names: dict[Target, tuple[str, ...]] = {
+        "binary": ("probability",),
+        "multilabel": task.labels,
+        "multiclass": task.classes,
+        "regression": ("prediction",),
+    }
+    return names[task.target]

@@ -1,0 +1,49 @@
+"""Predictions for all samples of a store."""
+
+import numpy as np
+import polars as pl
+
+from mimic_reg import samples
+from mimic_reg.errors import InputError
+from mimic_reg.progress import Progress
+from mimic_reg.serving.model import ServedModel
+from mimic_reg.spec import CohortSpec
+from mimic_reg.storage import Store
+
+
+def predict_store(model: ServedModel, store: Store, progress: Progress) -> pl.DataFrame:
+    """Return the model's task's samples in a store with their predictions, in the table's order.
+
+    The columns: row, the samples' keys, split, and one for each output.
+
+    Raises:
+        InputError: the store does not hold the task, or holds other channels.
+    """
+    task, spec = model.task, store.spec
+    check_features(model.spec, spec, str(store.folder))
+    keys = list(dict.fromkeys((*spec.keys, "split")))
+    table = store.read(f"tasks/{task.name}.parquet").with_row_index("row").select("row", *keys)
+    progress.stage("predict", table.height, "samples")
+    found = np.empty((table.height, len(model.outputs)), np.float32)
+    splits = samples.load_any(store, task, constants=model.constants, device=model.device)
+    for part in splits.values():
+        if len(part):
+            found[part.row] = model.learner.predict(part)
+            progress.advance(len(part))
+    named = {name: found[:, c] for c, name in enumerate(model.outputs)}
+    return table.with_columns(**named)
+
+
+def check_features(wanted: CohortSpec, there: CohortSpec, where: str) -> None:
+    """Refuse data whose features are not those that a model was trained on.
+
+    Raises:
+        InputError: hours instead of images, a missing or an additional channel, another order.
+    """
+    if wanted.features != there.features or wanted.channel_names != there.channel_names:
+        missing = [name for name in wanted.channel_names if name not in there.channel_names]
+        raise InputError(
+            f"{where} holds the cohort {there.name!r}, whose features are not those of "
+            f"{wanted.name!r}, which the model was trained on"
+            + (f": the channel {missing[0]!r} is missing." if missing else ".")
+        )

@@ -1,0 +1,99 @@
+"""Requests for hourly models: a table with a row an hour, the answer with a row a stay.
+
+The columns are the channels of the cohort, as its store has them (imputed, not normalised), and, if
+there are several stays, `stay`, the caller's own key. With `hour` (0, 1, …) the rows may come in
+any order.
+
+Shapes: R rows (hours of all stays), N stays, F channels, C outputs.
+"""
+
+import difflib
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mimic_reg.errors import InputError
+from mimic_reg.serving.model import ServedModel
+from mimic_reg.spec import CohortSpec
+
+STAY, HOUR = "stay", "hour"
+
+
+def answer(model: ServedModel, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a row a stay, in the order in which the stays appear in the request.
+
+    Raises:
+        InputError: a column is missing, a cell is empty or no number, an hour is missing.
+    """
+    _check_columns(model.spec, frame)
+    keys = frame[STAY] if STAY in frame else pd.Series("", index=frame.index)
+    if keys.isna().any():
+        raise InputError(f"The column {STAY!r} has empty cells.")
+    codes, stays = pd.factorize(keys)
+    values, hours = _numbers(frame, list(model.spec.channel_names)), None
+    order = np.argsort(codes, kind="stable")
+    if HOUR in frame:
+        hours = _numbers(frame, [HOUR])[:, 0]
+        order = np.lexsort((hours, codes))
+    length = np.bincount(codes, minlength=len(stays))
+    first = np.cumsum(length) - length
+    if hours is not None:
+        _check_hours(hours[order], np.arange(len(frame)) - np.repeat(first, length), stays)
+    predictions = model.predict_rows(values[order], first, length)
+    found: dict[str, Any] = {STAY: stays} if STAY in frame else {}
+    found["hours"] = length
+    found |= {name: predictions[:, c] for c, name in enumerate(model.outputs)}
+    return pd.DataFrame(found)
+
+
+def example(spec: CohortSpec, means: np.ndarray, num_hours: int = 2) -> pd.DataFrame:
+    """Return a request: hours at the training set's means, in which nothing was observed.
+
+    means: (F,) of the normaliser; 0 for channels that are not normalised
+    """
+    keys = {STAY: "a", HOUR: np.arange(float(num_hours))}
+    channels = dict(zip(spec.channel_names, means.tolist(), strict=True))
+    return pd.DataFrame({**keys, **channels})
+
+
+def _check_columns(spec: CohortSpec, frame: pd.DataFrame) -> None:
+    """Raise unless all channels are there; the text names what comes nearest."""
+    columns = [str(column) for column in frame.columns]
+    missing = [channel for channel in spec.channel_names if channel not in columns]
+    if missing:
+        unknown = [c for c in columns if c not in (*spec.channel_names, STAY, HOUR)]
+        close = difflib.get_close_matches(missing[0], unknown, n=1, cutoff=0.5)
+        hint = f" Is it {close[0]!r}?" if close else ""
+        what = "A channel is" if len(missing) == 1 else f"{len(missing)} channels are"
+        raise InputError(
+            f"{what} missing: {missing[0]!r}{', …' if len(missing) > 1 else ''}."
+            f"{hint} A row is an hour; its columns are the channels of the cohort store, and "
+            f"{STAY!r} and {HOUR!r} where there are several stays."
+        )
+    if not len(frame):
+        raise InputError("The table has no rows.")
+
+
+def _numbers(frame: pd.DataFrame, columns: list[str]) -> np.ndarray:
+    """Return (R, columns) float64."""
+    try:
+        values: np.ndarray = frame[columns].to_numpy(np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError("A cell of a channel holds something that is not a number.") from error
+    wrong = np.flatnonzero(~np.isfinite(values).all(0))
+    if len(wrong):
+        raise InputError(
+            f"The column {columns[wrong[0]]!r} has empty or infinite cells. The channels are "
+            "imputed, as in the cohort store: the last value measured, else the normal one."
+        )
+    return values
+
+
+def _check_hours(hours: np.ndarray, expected: np.ndarray, stays: pd.Index) -> None:
+    if (hours != expected).any():
+        raise InputError(
+            f"The hours of a stay must be 0, 1, 2, … without gaps; in one of {len(stays)} stays "
+            f"there is {hours[hours != expected][0]:g} where {expected[hours != expected][0]} "
+            "should be."
+        )
