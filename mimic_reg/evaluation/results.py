@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mimic_reg import atomic
 from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import Score
@@ -223,6 +224,7 @@ def _run_folders(paths: Iterable[Path], known: Mapping[Path, str]) -> list[tuple
 
 def _read(folder: Path, name: str, error: str | None) -> TrialResult | Unfinished:
     try:
+        atomic.refuse_links(folder)
         if not (folder / TRIAL).is_file():
             return Unfinished(name, error or _NO_RUN)
         described = read_json(folder / TRIAL)
