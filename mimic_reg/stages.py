@@ -215,9 +215,10 @@ def _finish(store: Path, plan: dict[str, Any]) -> None:
         (store / name).unlink(missing_ok=True)
     for folder in sorted(folders, reverse=True):  # those within the store first
         atomic.sync_folder(folder)
+    if (store / WORK).exists():
+        shutil.rmtree(store / WORK)
     (store / JOURNAL).unlink()
     atomic.sync_folder(store)
-    shutil.rmtree(store / WORK)
 
 
 def _published_files(store: Path) -> list[str]:

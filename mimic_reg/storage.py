@@ -245,7 +245,6 @@ class Store:
             InputError: not a store, one of another schema version, one cut off in publication, or
                 one in which something is a symbolic link.
         """
-        atomic.refuse_links(folder)
         if (folder / JOURNAL).exists():
             raise InputError(
                 f"{folder} was cut off while its files were put in place. "
@@ -257,6 +256,7 @@ class Store:
                 f"{folder} is not a store: it has no {MANIFEST}. Write one with `mimic-reg "
                 "extract` (ICU stays) or `mimic-reg import-images` (images), or name another."
             )
+        atomic.refuse_links(folder)
         manifest = read_json(path)
         with reading(path, "the manifest of a cohort store"):
             version = manifest.get("schema")

@@ -500,9 +500,9 @@ def _download(model: str, folder: Path, uri: str | None) -> Path:
 
 
 def _find(folder: Path) -> Path:
-    atomic.refuse_links(folder)
     for place in (folder, folder / "artifacts"):
         if (place / SETTINGS).is_file():
+            atomic.refuse_links(place)
             return place
     raise InputError(
         f"{folder} holds no model: neither a run ({TRIAL}) nor an exported one ({SETTINGS}). "

@@ -45,9 +45,9 @@ def read_run(folder: Path, method: str | None = None) -> RunFolder:
     Raises:
         InputError: the folder holds no trial.
     """
-    atomic.refuse_links(folder)
     if not (folder / TRIAL).is_file():
         raise InputError(f"{folder} holds no trial. Train one with `mimic-reg train`.")
+    atomic.refuse_links(folder)
     description = read_json(folder / TRIAL)
     trial = resolve(description["trial"])
     done = folder / DONE

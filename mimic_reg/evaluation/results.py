@@ -224,9 +224,9 @@ def _run_folders(paths: Iterable[Path], known: Mapping[Path, str]) -> list[tuple
 
 def _read(folder: Path, name: str, error: str | None) -> TrialResult | Unfinished:
     try:
-        atomic.refuse_links(folder)
         if not (folder / TRIAL).is_file():
             return Unfinished(name, error or _NO_RUN)
+        atomic.refuse_links(folder)
         described = read_json(folder / TRIAL)
         if not (folder / DONE).is_file():
             return Unfinished(name, error or _progress(folder, described))

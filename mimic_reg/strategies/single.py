@@ -158,7 +158,6 @@ def initial_parameters(trial: Trial, num_outputs: int) -> dict[str, Tensor]:
 
 
 def _reopen(run: Path, store: Path | None) -> tuple[Trial, Store]:
-    atomic.refuse_links(run)
     if (run / FIT).is_file():
         tasks_there = ", ".join(sorted(path.parent.name for path in run.glob(f"*/{TRIAL}")))
         raise InputError(
@@ -166,6 +165,7 @@ def _reopen(run: Path, store: Path | None) -> tuple[Trial, Store]:
         )
     if not (run / TRIAL).is_file() or not (run / BEST).is_file():
         raise InputError(f"{run} holds no trained model. Train one with `mimic-reg train`.")
+    atomic.refuse_links(run)
     description = read_json(run / TRIAL)
     opened = Store.open(store or Path(description["store"]["path"]))
     if opened.manifest["fingerprint"] != description["store"]["fingerprint"]:

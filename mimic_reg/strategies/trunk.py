@@ -79,8 +79,8 @@ def load_trunk(place: Path) -> Trunk:
     Raises:
         InputError: there is none, or it cannot be read.
     """
-    atomic.refuse_links(place)
     if (place / TRUNK).is_file() and (place / SETTINGS).is_file():
+        atomic.refuse_links(place)
         content = load_yaml(place / SETTINGS)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(
@@ -92,6 +92,7 @@ def load_trunk(place: Path) -> Trunk:
         score = float(content["mean_validation_score"])
         return Trunk(model, content["origin"], tuple(content["tasks"]), weights, score)
     if (place / _TRIAL).is_file() and (place / BEST).is_file():
+        atomic.refuse_links(place)
         trial = resolve(read_json(place / _TRIAL)["trial"])
         return Trunk(trial.model, _origin(trial), _tasks(trial), _trunk_weights(place / BEST))
     raise InputError(
