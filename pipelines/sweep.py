@@ -26,6 +26,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from mimic_reg import experiments
+from mimic_reg.atomic import refuse_links
 from mimic_reg.config import MultiTrial
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import Experiment, Planned
@@ -149,6 +150,7 @@ class SweepResult:
         path = Work(work).sweep(name) / STATUS
         if not path.is_file():
             raise InputError(f"{work} holds no sweep {name!r}. Start it with `mimic-reg sweep`.")
+        refuse_links(path.parent)
         content = read_json(path)
         trials = tuple(
             TrialStatus(**{**t, "tasks": tuple(t.get("tasks", ()))}) for t in content.pop("trials")
