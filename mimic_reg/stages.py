@@ -14,6 +14,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from mimic_reg import atomic
+from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.schema import SCHEMA_VERSION
 from mimic_reg.storage import (
@@ -157,12 +158,7 @@ def recover(store: Path, progress: Progress | None = None) -> None:
     journal = store / JOURNAL
     if not journal.exists():
         return
-    plan = read_json(journal)
-    with reading(journal, "the journal of a publication"):
-        plan = {
-            "moves": {check_inside(n): check_inside(source) for n, source in plan["moves"].items()},
-            "obsolete": [check_inside(name) for name in plan["obsolete"]],
-        }
+    plan = _read_plan(journal)
     damaged = _damaged(store, plan["moves"])
     if not damaged:
         _finish(store, plan)
@@ -177,6 +173,19 @@ def recover(store: Path, progress: Progress | None = None) -> None:
             atomic.sync_folder(store)
     journal.unlink()
     atomic.sync_folder(store)
+
+
+def _read_plan(journal: Path) -> dict[str, Any]:
+    try:
+        plan = read_json(journal)
+        with reading(journal, "the journal of a publication"):
+            moves = {check_inside(n): check_inside(source) for n, source in plan["moves"].items()}
+            return {"moves": moves, "obsolete": [check_inside(name) for name in plan["obsolete"]]}
+    except InputError as error:
+        raise InputError(
+            f"{journal} cannot be used: {error} Remove the folder {journal.parent}, or choose "
+            "another --out, and run the same command again."
+        ) from error
 
 
 def _damaged(store: Path, moves: dict[str, str]) -> list[str]:
