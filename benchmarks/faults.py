@@ -1,10 +1,12 @@
-"""kill -9 of everything, at moments that seeds choose: does a restart end with the same result?
+"""kill -9 and power cuts, at moments that seeds choose: does a restart end with the same result?
 
     python benchmarks/faults.py FOLDER [--target extraction …] [--seeds 12]
 
 Each case starts a target, kills it up to three times, starts it again to its end, and compares with
 an undisturbed run: `tests/faults/kills.py` says what is compared. Servers and worker are those of
-docker/compose.yaml on a PostgreSQL of their own (`tests/docker/stack.py`). Results are added to
+docker/compose.yaml on a PostgreSQL of their own (`tests/docker/stack.py`). The targets `power_…`
+lose their power instead, on a file system of their own (`tests/faults/power.py`; as root): three
+times while they run, and once as soon as they say that they are done. Results are added to
 FOLDER/faults.json case by case, so that a run can be stopped and gone on with.
 """
 
@@ -24,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from mimic_reg.sources.synthetic import synthesize  # noqa: E402
 from tests.faults.kills import Case, Extraction, Sweep, Training  # noqa: E402
+from tests.faults.power import Cuts  # noqa: E402
 from tests.faults.services import Services  # noqa: E402
 from tests.stores import write_store  # noqa: E402
 
@@ -32,6 +35,7 @@ COMPARED = (
     "for bit; MLflow: each trial once, finished, every number, the champion; tables of the report"
 )
 PLAIN = {"extraction": 12, "training": 10, "sweep": 8}
+POWER = {"power_extraction": 6, "power_training": 6}  # seeds of each; up to four cuts a seed
 WITH_SERVICES = {"mlflow": 8, "postgresql": 8, "worker": 8}  # seeds of each; a kill a seed
 
 
@@ -56,7 +60,8 @@ def write(path, cases):
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
         "compared": COMPARED,
-        "kills": sum(case["kills"] for case in cases),
+        "kills": sum(case["kills"] for case in cases if case["target"] not in POWER),
+        "power_cuts": sum(case["kills"] for case in cases if case["target"] in POWER),
         "same": all(case["same"] for case in cases),
         "targets": summary,
         "cases": cases,
@@ -68,12 +73,14 @@ def undisturbed(target, folder, raw, store):
     """A target that is one process, with its undisturbed result."""
     shutil.rmtree(folder, ignore_errors=True)
     kinds = {"extraction": Extraction, "training": Training, "sweep": Sweep}
-    return Case(kinds[target](raw if target == "extraction" else store, folder))
+    plain = target.removeprefix("power_")
+    case = Case if plain == target else Cuts
+    return case(kinds[plain](raw if plain == "extraction" else store, folder))
 
 
 def main():
     """Run the cases that are not in the results yet."""
-    every = PLAIN | WITH_SERVICES
+    every = PLAIN | POWER | WITH_SERVICES
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--target", nargs="*", choices=every, default=list(every))

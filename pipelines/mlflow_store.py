@@ -8,12 +8,15 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from mimic_reg import atomic
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.storage import disk_errors, make_folder
 
@@ -23,6 +26,7 @@ SERVER = "MIMIC_REG_TRACKING_URI"  # the variable that names an MLflow server fo
 
 _SQLITE = "sqlite:///"
 _SERVERS = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
+_LEVELS = 4  # of folders that MLflow makes: of experiment and run, or model
 ERROR_LENGTH = 2000  # of a text quoted from MLflow, or kept there
 
 
@@ -60,16 +64,21 @@ def prepare(uri: str) -> None:
     if path is None:
         return
     make_folder(path.parent)
+    making = path.with_name(f".{path.name}.making")
+    beside = [path.with_name(f"{path.name}-{what}") for what in ("journal", "wal", "shm")]
+    artifacts = path.parent / ARTIFACTS
+    atomic.refuse_link(path, making, *beside, artifacts, *artifacts.glob("*"))
     with disk_errors(path.parent), alone(uri):
         if path.exists():
             return
-        (path.parent / ARTIFACTS).mkdir(exist_ok=True, mode=0o700)
-        making = path.with_name(f".{path.name}.making")
+        artifacts.mkdir(exist_ok=True, mode=0o700)
         shutil.rmtree(making, ignore_errors=True)  # somebody's who was killed
         making.mkdir(mode=0o700)
         with answering(uri):
             _make_database(making / "made.db", making / "whole.db")
+        atomic.sync_file(making / "whole.db")  # SQLite does not sync what VACUUM writes
         (making / "whole.db").replace(path)
+        atomic.sync_folder(path.parent)
         shutil.rmtree(making)
 
 
@@ -157,9 +166,23 @@ def alone(uri: str) -> Iterator[None]:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Wait until no other process is in here."""
-    with path.open("w") as file:
+    with atomic.open_lock(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def sync_artifacts(place: str) -> None:
+    """Bring to the disk what MLflow wrote below `place`, where that is a folder of this machine.
+
+    What a server is sent is the server's to keep.
+    """
+    parts = urlsplit(place)
+    if parts.scheme in ("", "file"):
+        folder = Path(unquote(parts.path))
+        if folder.is_dir():
+            atomic.sync_tree(folder)
+            for above in islice(folder.parents, _LEVELS):
+                atomic.sync_folder(above)
 
 
 def sqlite_path(uri: str) -> Path | None:

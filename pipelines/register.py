@@ -28,7 +28,7 @@ from mimic_reg.experiments import IMAGE_TASK
 from mimic_reg.storage import read_json
 from mimic_reg.strategies.single import DONE, FIT
 from mimic_reg.strategies.trunk import SETTINGS, TRUNK, load_trunk
-from pipelines.mlflow_store import alone, client, default
+from pipelines.mlflow_store import alone, client, default, sync_artifacts
 from pipelines.serving import save_mlflow_model
 from pipelines.tracked_run import RunFolder, final_metrics, read_run
 from pipelines.tracking import FINAL, PREFIX, experiment_id, log_trial
@@ -185,6 +185,7 @@ def _add(
         path = Path(folder) / "model"
         save_mlflow_model(run, path, store=store, model_id=logged.model_id)
         api.log_model_artifacts(logged.model_id, str(path))
+    sync_artifacts(logged.artifact_location)
     api.finalize_logged_model(logged.model_id, "READY")
     end = api.get_run(run_id).info.end_time
     points = [
@@ -354,6 +355,7 @@ def _add_trunk(
         for file in (TRUNK, SETTINGS):
             shutil.copy(first.folder.parent / file, temporary)
         api.log_model_artifacts(logged.model_id, temporary)
+    sync_artifacts(logged.artifact_location)
     api.finalize_logged_model(logged.model_id, "READY")
     return api.create_model_version(
         name,

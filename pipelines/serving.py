@@ -32,7 +32,7 @@ from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
-from mimic_reg import tasks
+from mimic_reg import atomic, tasks
 from mimic_reg.clinical.normalizers import published
 from mimic_reg.config import load_yaml
 from mimic_reg.engine.checkpoint import load_state, save_state
@@ -103,7 +103,7 @@ def export(run: RunFolder, folder: Path, *, store: Path | None = None) -> None:
     }
     save_state(folder / WEIGHTS, {"model": state["model"], "method": state["method"]})
     text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100)
-    (folder / SETTINGS).write_text(text, "utf-8")
+    atomic.write_text(folder / SETTINGS, text)
 
 
 def _features(run: RunFolder, task: Task, store: Path | None) -> dict[str, Any]:
@@ -461,11 +461,8 @@ def _check_out(out: Path, store: Store) -> None:
 def _write_private(frame: pl.DataFrame, path: Path) -> None:
     """Atomically; for the owner only, since it is about patients."""
     make_folder(path.parent)
-    temporary = path.with_name(path.name + ".tmp")
-    with disk_errors(path.parent):
-        temporary.touch(mode=0o600)
-        frame.write_parquet(temporary)
-        temporary.replace(path)
+    with disk_errors(path.parent), atomic.writing(path, mode=atomic.PRIVATE) as file:
+        frame.write_parquet(file)
 
 
 @contextmanager
@@ -505,6 +502,7 @@ def _download(model: str, folder: Path, uri: str | None) -> Path:
 def _find(folder: Path) -> Path:
     for place in (folder, folder / "artifacts"):
         if (place / SETTINGS).is_file():
+            atomic.refuse_links(place)
             return place
     raise InputError(
         f"{folder} holds no model: neither a run ({TRIAL}) nor an exported one ({SETTINGS}). "

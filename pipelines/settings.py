@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mimic_reg.atomic import refuse_link
 from mimic_reg.errors import InputError
 
 TAGS = ["mimic-reg"]
@@ -91,10 +92,12 @@ class Work:
         """Refuse what can be no work folder.
 
         Raises:
-            InputError: there is a file of that name.
+            InputError: there is a file of that name, or something in it is a symbolic link.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; --out names a folder.")
+        own = (self.store, self.runs, self.tuned, self.folder / "sweeps")
+        refuse_link(*own, *self.runs.glob("*"), *(self.folder / "sweeps").glob("*"))
 
     @property
     def store(self) -> Path:

@@ -26,6 +26,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from mimic_reg import experiments
+from mimic_reg.atomic import refuse_links
 from mimic_reg.config import MultiTrial
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import Experiment, Planned
@@ -147,6 +148,7 @@ class SweepResult:
         path = Work(work).sweep(name) / STATUS
         if not path.is_file():
             raise InputError(f"{work} holds no sweep {name!r}. Start it with `mimic-reg sweep`.")
+        refuse_links(path.parent)
         content = read_json(path)
         content.pop("code", None)  # written until the code became part of each trial's identity
         trials = tuple(

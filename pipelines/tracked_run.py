@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mimic_reg import atomic
 from mimic_reg.config import Trial, is_probe, resolve
 from mimic_reg.errors import InputError
 from mimic_reg.storage import read_json
@@ -46,6 +47,7 @@ def read_run(folder: Path, method: str | None = None) -> RunFolder:
     """
     if not (folder / TRIAL).is_file():
         raise InputError(f"{folder} holds no trial. Train one with `mimic-reg train`.")
+    atomic.refuse_links(folder)
     description = read_json(folder / TRIAL)
     trial = resolve(description["trial"])
     done = folder / DONE

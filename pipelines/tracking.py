@@ -42,6 +42,7 @@ from pipelines.mlflow_store import (
     locked,
     prepare,
     sqlite_path,
+    sync_artifacts,
 )
 from pipelines.tracked_run import RunFolder, curves, final_metrics, params, read_run
 
@@ -157,6 +158,7 @@ def log_sweep_summary(
             api.log_artifact(run_id, str(path), place)
     if report:
         api.log_artifact(run_id, str(report))
+    sync_artifacts(created.info.artifact_uri)
     api.set_terminated(run_id, "FINISHED")
     for run in earlier:
         api.delete_run(run.info.run_id)
@@ -243,6 +245,7 @@ def _log(
     if error is not None:
         tags = {"error": error_text(error)}
         _log_batches(api, run_id, tags=tags)
+    sync_artifacts(created.info.artifact_uri)
     # last: until here the run counts as cut off
     api.set_terminated(run_id, "FINISHED" if error is None else "FAILED", end_time=end)
     return run_id

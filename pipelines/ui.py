@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimic_reg import atomic
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.progress import Progress, Silent
 from pipelines import access
@@ -130,6 +131,7 @@ def passwords(uri: str, file: Path | None) -> Iterator[Authentication | None]:
         )
     password = access.from_file(file)
     users = path.with_name(USERS)
+    atomic.refuse_link(users)
     users.touch(mode=0o600)
     with tempfile.TemporaryDirectory() as folder:
         yield access.for_mlflow(Path(folder), database=f"sqlite:///{users}", password=password)

@@ -188,13 +188,12 @@ def _check_details(path: Path | None, published: bool, against: Path | None) -> 
 
 
 def _write_details(frame: Any, path: Path | None) -> None:
+    from mimic_reg import atomic
     from mimic_reg.storage import disk_errors
 
     if path:
-        with disk_errors(path):
-            path.touch(mode=0o600)
-            path.chmod(0o600)
-            frame.write_csv(path)
+        with disk_errors(path), atomic.writing(path, mode=atomic.PRIVATE) as file:
+            frame.write_csv(file)
         out.print(f"Wrote {frame.height:,} rows to {escape(str(path))}: it holds ids of stays.")
 
 

@@ -5,7 +5,6 @@ file's tensors, named by their path; the rest of the tree is JSON in the file's 
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mimic_reg import atomic
 from mimic_reg.errors import InputError
 from mimic_reg.storage import disk_errors, reading
 
@@ -24,13 +24,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_flatten(state, "", tensors))
     content = save(_own_memory(tensors), {_TREE: tree})
-    temporary = path.with_name(path.name + ".tmp")
     with disk_errors(path.parent):
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        atomic.write_bytes(path, content)
 
 
 def load_state(path: Path, part: str | None = None) -> dict[str, Any]:

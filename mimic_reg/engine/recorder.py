@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 from torch import Tensor
 
+from mimic_reg import atomic
 from mimic_reg.errors import InputError
 
 Value = float | Tensor
@@ -35,7 +36,7 @@ class Recorder:
             InputError: the history is shorter than it was at the checkpoint.
         """
         state = state or {"position": 0, "pending": {}}
-        file = self.path.open("ab")
+        file = atomic.append(self.path)
         if file.tell() < state["position"]:
             file.close()
             raise InputError(
@@ -66,10 +67,13 @@ class Recorder:
         return {"position": os.fstat(self._file.fileno()).st_size, "pending": dict(self.pending)}
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, once its rows are safely on the disk."""
         if self._file is not None:
-            self._file.close()
+            with self._file as file:
+                file.flush()
+                os.fsync(file.fileno())
             self._file = None
+            atomic.sync_folder(self.path.parent)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mimic_reg import atomic
 from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import Score
@@ -225,6 +226,7 @@ def _read(folder: Path, name: str, error: str | None) -> TrialResult | Unfinishe
     try:
         if not (folder / TRIAL).is_file():
             return Unfinished(name, error or _NO_RUN)
+        atomic.refuse_links(folder)
         described = read_json(folder / TRIAL)
         if not (folder / DONE).is_file():
             return Unfinished(name, error or _progress(folder, described))

@@ -38,19 +38,16 @@ from mimic_reg.sources.mimic3 import (
     read_blocks,
     read_table,
 )
+from mimic_reg.stages import TableWriter, Workspace, publish, recover
 from mimic_reg.storage import (
     MANIFEST,
     Store,
-    TableWriter,
-    Workspace,
     check_target,
     disk_errors,
     file_hash,
     locked,
-    publish,
     read_json,
     reading,
-    recover,
     write_json,
 )
 
@@ -107,7 +104,7 @@ def extract(
     tables = find_tables(source)
     check_target(out)
     with disk_errors(out), locked(out):
-        recover(out)
+        recover(out, progress)
         _check_replaceable(out, tables, names, mode, force)
         if not force and (result := _up_to_date(out, tables, names, mode)):
             return result

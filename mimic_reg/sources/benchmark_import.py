@@ -39,18 +39,15 @@ from mimic_reg.sources.benchmark_folders import (
     read_stays,
     split_of,
 )
+from mimic_reg.stages import TableWriter, Workspace, publish, recover
 from mimic_reg.storage import (
     MANIFEST,
     Store,
-    TableWriter,
-    Workspace,
     check_target,
     disk_errors,
     file_hash,
     locked,
-    publish,
     read_json,
-    recover,
     write_json,
 )
 from mimic_reg.tasks import get as get_task
@@ -75,7 +72,7 @@ def import_benchmark(folder: Path, out: Path, progress: Progress | None = None) 
     check_target(out)
     _check_replaceable(out)
     with disk_errors(out), locked(out):
-        recover(out)
+        recover(out, progress)
         return _Import(found, tasks, out, progress or Silent()).run()
 
 

@@ -27,16 +27,14 @@ from mimic_reg.progress import Progress, Silent
 from mimic_reg.schema import IMAGES, SPLITS
 from mimic_reg.seeds import derive
 from mimic_reg.sources._image_formats import Dataset, Part, find, read
+from mimic_reg.stages import Workspace, publish, recover
 from mimic_reg.storage import (
     MANIFEST,
     Store,
-    Workspace,
     check_target,
     disk_errors,
     locked,
-    publish,
     read_json,
-    recover,
     write_json,
 )
 
@@ -75,7 +73,7 @@ def import_images(
     dataset = read(folder, size, name)
     progress.note(f"{folder}: {dataset.name}, {len(dataset.classes)} classes.")
     with disk_errors(out), locked(out):
-        recover(out)
+        recover(out, progress)
         table, pixels = _arrange(dataset, validation)
         fingerprint = _fingerprint(dataset, table, pixels)
         if (there := _same(out, fingerprint)) is not None:
@@ -198,12 +196,14 @@ def _fingerprint(dataset: Dataset, table: pl.DataFrame, pixels: torch.Tensor) ->
 def _write(
     out: Path, dataset: Dataset, table: pl.DataFrame, pixels: torch.Tensor, fingerprint: str
 ) -> None:
-    work = Workspace(out, fingerprint)
-    folder = work.folder / "images"
-    (folder / "tasks").mkdir(parents=True, exist_ok=True)
-    save_file({"images": pixels}, folder / IMAGES)
-    table.write_parquet(folder / TABLE)
-    write_json(folder / "audit.json", _audit(dataset, table))
+    def build(folder: Path) -> dict[str, Any]:
+        (folder / "tasks").mkdir()
+        save_file({"images": pixels}, folder / IMAGES)
+        table.write_parquet(folder / TABLE)
+        write_json(folder / "audit.json", _audit(dataset, table))
+        return {}
+
+    folder, _, _ = Workspace(out, fingerprint).stage("images", build)
     names = (IMAGES, TABLE, "audit.json")
     manifest = {
         "program": __version__,

@@ -22,7 +22,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from mimic_reg import __version__, models, regularisers, tasks
+from mimic_reg import __version__, atomic, models, regularisers, tasks
 from mimic_reg.config import Component, MultiTrial, Trial, resolve
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY, Trainer
 from mimic_reg.errors import InputError
@@ -165,6 +165,7 @@ def _reopen(run: Path, store: Path | None) -> tuple[Trial, Store]:
         )
     if not (run / TRIAL).is_file() or not (run / BEST).is_file():
         raise InputError(f"{run} holds no trained model. Train one with `mimic-reg train`.")
+    atomic.refuse_links(run)
     description = read_json(run / TRIAL)
     opened = Store.open(store or Path(description["store"]["path"]))
     if opened.manifest["fingerprint"] != description["store"]["fingerprint"]:
@@ -311,7 +312,7 @@ def _is_before_begin(path: Path) -> bool:
     if path.is_dir():  # a task's, of a fit of several
         return all(p.name == TRIAL or _is_before_begin(p) for p in path.iterdir())
     empty = path.name == HISTORY and not path.stat().st_size
-    return empty or path.name == ".lock" or path.suffix == ".tmp"
+    return empty or path.name == ".lock" or path.suffix == atomic.TEMPORARY
 
 
 def _difference(there: dict[str, Any], settings: dict[str, Any], store: Store) -> str:
@@ -539,6 +540,5 @@ def _write_predictions(path: Path, samples: Samples, predictions: np.ndarray) ->
     """Rows of the task's sample table with their predictions; atomically, without any id."""
     columns = {f"p{c}": predictions[:, c] for c in range(predictions.shape[1])}
     frame = pl.DataFrame({"row": samples.row, **columns}).sort("row")
-    temporary = path.with_suffix(".tmp")
-    frame.write_parquet(temporary)
-    temporary.replace(path)
+    with atomic.writing(path) as file:
+        frame.write_parquet(file)

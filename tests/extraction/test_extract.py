@@ -238,11 +238,11 @@ KILLED = textwrap.dedent(
     """
     import os, signal, sys
     from pathlib import Path
-    from mimic_reg import storage
+    from mimic_reg import stages
     from mimic_reg.extraction import extract
     source, out, point = sys.argv[1:]
     kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
-    write_json, replace = storage.write_json, Path.replace
+    write_json, replace = stages.write_json, Path.replace
     moves = 0
     def writing(path, content):
         if path.name == "done.json" and path.parent.name == point + ".tmp":
@@ -260,7 +260,7 @@ KILLED = textwrap.dedent(
             if point == f"move {moves}":
                 kill()
         return replace(self, target)
-    storage.write_json, Path.replace = writing, moving
+    stages.write_json, Path.replace = writing, moving
     extract(Path(source), Path(out))
     """
 )
