@@ -46,16 +46,19 @@ def is_done(folder: Path, trial_id: str) -> bool:
 def check_finished(folder: Path, *, but: Collection[str] = ()) -> None:
     """Compare the files of a finished run with the hashes in its mark; of others do nothing.
 
-    but: files that do not matter; of a run that a version without hashes finished, none do
+    A file that was removed is told by whoever needs it. A run that was finished by a version
+    without hashes is taken as it is.
+
+    but: files that do not matter
 
     Raises:
-        InputError: a file is missing, or is another one now.
+        InputError: a file is another one now.
     """
     if not (folder / DONE).is_file():
         return
     for name, expected in _read_done(folder).get("files", {}).items():
         path = folder / name
-        if name in but or (path.is_file() and known_hash(path) == expected):
+        if name in but or not path.is_file() or known_hash(path) == expected:
             continue
         again = (
             f"`mimic-reg evaluate {folder} --overwrite` makes it again from {BEST}."
@@ -63,8 +66,8 @@ def check_finished(folder: Path, *, but: Collection[str] = ()) -> None:
             else f"Bring it back from a backup, or remove {folder} and run the same command again."
         )
         raise InputError(
-            f"{path} is missing, damaged or changed since the run was finished: it is not what "
-            f"{DONE} says. {again}"
+            f"{path} is damaged, or was changed since the run was finished: it is not what {DONE} "
+            f"says. {again}"
         )
 
 
@@ -111,7 +114,7 @@ def read_scored(folder: Path) -> dict[str, Any]:
     """
     path = folder / SCORES
     if not path.is_file():
-        raise InputError(f"{folder} has no {SCORES}: `mimic-reg evaluate {folder}` makes it.")
+        raise InputError(f"{folder} has no {SCORES}: `mimic-reg evaluate {folder} --overwrite` makes it.")
     content: dict[str, Any] = read_json(path)
     with reading(path, "a run's scores"):
         texts = (content["trial"], content["selected_by"])
