@@ -114,7 +114,8 @@ def read_scored(folder: Path) -> dict[str, Any]:
     """
     path = folder / SCORES
     if not path.is_file():
-        raise InputError(f"{folder} has no {SCORES}: `mimic-reg evaluate {folder} --overwrite` makes it.")
+        again = f"`mimic-reg evaluate {folder} --overwrite` makes it."
+        raise InputError(f"{folder} has no {SCORES}: {again}")
     content: dict[str, Any] = read_json(path)
     with reading(path, "a run's scores"):
         texts = (content["trial"], content["selected_by"])

@@ -109,6 +109,11 @@ def known_hash(path: Path) -> str:
     return digest
 
 
+def forget_hashes() -> None:
+    """Compute every hash anew."""
+    _known.clear()
+
+
 @contextlib.contextmanager
 def locked(store: Path) -> Iterator[None]:
     """Hold a folder's lock; a second writer is told so at once, and a full disk is said plainly."""

@@ -86,7 +86,7 @@ def _make_database(made: Path, whole: Path) -> None:
     whole.chmod(0o600)
 
 
-_LOCK_SECONDS = 5.0  # other sweeps write for milliseconds
+LOCK_SECONDS = 5.0  # other sweeps write for milliseconds
 _OURS = {"alembic_version", "experiments", "runs", "metrics", "tags"}  # tables that MLflow makes
 _checked: set[tuple[int, int]] = set()
 
@@ -107,7 +107,7 @@ def check_database(path: Path) -> None:
         if "locked" not in str(error):
             raise _damaged(path, str(error)) from error
         raise MimicRegError(
-            f"{path} is locked by another program for more than {_LOCK_SECONDS:.0f} s. End what "
+            f"{path} is locked by another program for more than {LOCK_SECONDS:.0f} s. End what "
             "has it open, and run the same command again."
         ) from error
     except (sqlite3.Error, ValueError) as error:  # what is no UTF-8 is a ValueError
@@ -115,6 +115,11 @@ def check_database(path: Path) -> None:
     if not tables >= _OURS:
         raise _damaged(path, "it has no tables of MLflow: another program wrote it")
     _checked.add((found.st_dev, found.st_ino))
+
+
+def forget_checks() -> None:
+    """Check every database anew."""
+    _checked.clear()
 
 
 def check_usable(uri: str) -> None:
@@ -128,7 +133,7 @@ def _tables(path: Path) -> set[str]:
     """The tables of a sound database that can be written; raises `sqlite3.Error` of another."""
     uri = f"{path.resolve().as_uri()}?mode=rw"
     with contextlib.closing(
-        sqlite3.connect(uri, uri=True, timeout=_LOCK_SECONDS, isolation_level=None)
+        sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS, isolation_level=None)
     ) as opened:
         opened.text_factory = lambda text: text.decode("utf-8", "replace")
         ((verdict, *_),) = opened.execute("PRAGMA quick_check(1)").fetchall()
