@@ -8,8 +8,8 @@ an undisturbed run: `tests/faults/kills.py` says what is compared. Servers and w
 docker/compose.yaml on a PostgreSQL of their own (`tests/docker/stack.py`). Results are added to
 FOLDER/faults.json case by case, so that a run can be stopped and gone on with.
 
-Bit flips: one bit, chosen by a seed, in one file of every kind, so many times; then the file is used
-(`tests/faults/flips.py` says how). It must be refused, or change nothing. Before that, how long the
+Bit flips: one bit, chosen by a seed, in a file of every kind, so many times; then the file is used
+(`tests/faults/flips.py` says how). It must be refused, or change nothing. At the end, how long the
 hash of a large table takes.
 """
 

@@ -35,8 +35,7 @@ def database_there(folder: Path) -> str:
     """The tracking URI of a work folder that holds runs.
 
     Raises:
-        InputError: it has no database, and no server is set; the database is damaged.
-        MimicRegError: another program has locked the database.
+        InputError: it has no database, and no server is set.
     """
     uri = database(folder)
     path = sqlite_path(uri)
@@ -44,7 +43,6 @@ def database_there(folder: Path) -> str:
         raise InputError(
             f"{folder} holds no runs: there is no {path.name}. Name their work folder."
         )
-    check_usable(uri)
     return uri
 
 

@@ -14,6 +14,8 @@ from mimic_reg.regularisers.base import Fit, Predict
 from mimic_reg.seals import unsealed
 from mimic_reg.tasks.base import Task
 
+FORMAT = 1  # of model.yaml
+
 
 def read_settings(path: Path) -> dict[str, Any]:
     """Return the content of a `model.yaml`.
@@ -22,6 +24,11 @@ def read_settings(path: Path) -> dict[str, Any]:
         InputError: it is missing, damaged, or of something else.
     """
     content = unsealed(load_yaml(path), path)
+    if isinstance(content, dict) and content.get("format") != FORMAT:
+        raise InputError(
+            f"{path} was written for another version of mimic-reg: this one reads format {FORMAT}. "
+            "Export the model again."
+        )
     parts = {"task": str, "trial": dict, "normalizer": dict}
     if not isinstance(content, dict) or not all(
         isinstance(content.get(name), kind) for name, kind in parts.items()

@@ -54,14 +54,13 @@ from mimic_reg.storage import Store, disk_errors, make_folder, reading
 from mimic_reg.strategies.single import find_device
 from mimic_reg.tasks.base import Target, Task
 from pipelines import serving_images
-from pipelines.mlflow_store import default, quiet
-from pipelines.restore import read_settings, restore
+from pipelines.mlflow_store import check_usable, default, quiet
+from pipelines.restore import FORMAT, read_settings, restore
 from pipelines.serving_images import ImagePredictor, describe_images, predict_store
 from pipelines.tracked_run import RunFolder, read_run
 
 WEIGHTS = "model.safetensors"
 SETTINGS = "model.yaml"
-FORMAT = 1
 STAY, HOUR = "stay", "hour"
 
 _STAYS_AT_ONCE = 4096
@@ -164,10 +163,10 @@ class Predictor:
             InputError: the folder holds no such model, or this program cannot read it.
         """
         settings = read_settings(folder / SETTINGS)
-        if settings.get("format") != FORMAT or settings.get("channels") != list(CHANNELS):
+        if settings.get("channels") != list(CHANNELS):
             raise InputError(
-                f"{folder} was written for another version of mimic-reg: this one reads format "
-                f"{FORMAT} with the benchmark's {len(CHANNELS)} channels. Export the model again."
+                f"{folder} was written for another version of mimic-reg: this one reads models "
+                f"with the benchmark's {len(CHANNELS)} channels. Export the model again."
             )
         where = torch.device(device)
         with reading(folder / SETTINGS, "a model's description"):
@@ -494,6 +493,7 @@ def _if_it_is(store: Path, run: Path) -> Path | None:
 def _download(model: str, folder: Path, uri: str | None) -> Path:
     if uri is None:
         raise InputError(f"Where is {model} registered? Name its work folder with --work.")
+    check_usable(uri)
     try:
         with default(uri):
             path = mlflow.artifacts.download_artifacts(

@@ -380,7 +380,7 @@ def test_databases(database, some):
     place.unlink()
     place.write_bytes(changed(sound, some))
     mlflow_store.forget_checks()
-    said(mlflow_store.database_there, place.parent)
+    said(mlflow_store.check_usable, mlflow_store.database(place.parent))
 
 
 def test_a_foreign_and_a_locked_database_are_said(database, monkeypatch):
@@ -394,7 +394,7 @@ def test_a_foreign_and_a_locked_database_are_said(database, monkeypatch):
     with contextlib.closing(sqlite3.connect(place)) as foreign:
         foreign.executescript("create table runs (x); create table patients (y)")
         with pytest.raises(InputError, match="another program wrote it"):
-            mlflow_store.database_there(place.parent)
+            mlflow_store.check_usable(mlflow_store.database(place.parent))
     place.write_bytes(sound)
     monkeypatch.setattr(mlflow_store, "LOCK_SECONDS", 0.1)
     with contextlib.closing(sqlite3.connect(place, isolation_level=None)) as other:
