@@ -1,6 +1,7 @@
 """kill -9 and power cuts, at moments that seeds choose: does a restart end with the same result?
 
     python benchmarks/faults.py FOLDER [--target extraction …] [--seeds 12]
+    python benchmarks/faults.py FOLDER --bit-flips 20
 
 Each case starts a target, kills it up to three times, starts it again to its end, and compares with
 an undisturbed run: `tests/faults/kills.py` says what is compared. Servers and worker are those of
@@ -8,6 +9,10 @@ docker/compose.yaml on a PostgreSQL of their own (`tests/docker/stack.py`). The 
 lose their power instead, on a file system of their own (`tests/faults/power.py`; as root): three
 times while they run, and once as soon as they say that they are done. Results are added to
 FOLDER/faults.json case by case, so that a run can be stopped and gone on with.
+
+Bit flips: one bit, chosen by a seed, in a file of every kind, so many times; then the file is used
+(`tests/faults/flips.py` says how). It must be refused, or change nothing. At the end, how long the
+hash of a large table takes.
 """
 
 import argparse
@@ -18,13 +23,17 @@ import platform
 import re
 import shutil
 import sys
+import time
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from mimic_reg import storage  # noqa: E402
 from mimic_reg.sources.synthetic import synthesize  # noqa: E402
+from tests.faults.flips import kinds  # noqa: E402
 from tests.faults.kills import Case, Extraction, Sweep, Training  # noqa: E402
 from tests.faults.power import Cuts  # noqa: E402
 from tests.faults.services import Services  # noqa: E402
@@ -56,7 +65,8 @@ def write(path, cases):
         row["kills"] += case["kills"]
         row["starts"] += case["starts"]
         row["same"] += case["same"]
-    content = {
+    before = json.loads(path.read_text()) if path.exists() else {}
+    content = before | {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": machine(),
         "compared": COMPARED,
@@ -67,6 +77,53 @@ def write(path, cases):
         "cases": cases,
     }
     path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+
+
+def bit_flips(folder, each):
+    """Flip bits in every kind of file; what came of each kind, and what the check costs."""
+    place = folder / "bit_flips"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    rows = {}
+    for name, kind in kinds(place).items():
+        came = Counter(kind.flip(f"{name} {number}") for number in range(each))
+        rows[name] = {"flips": each, **came}
+        print(name, dict(came), flush=True)
+    shutil.rmtree(place)
+    total = Counter()
+    for row in rows.values():
+        total.update(row)
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        **total,
+        "passed": total["PASSED"],
+        "kinds": rows,
+        "check": cost_of_hash(folder / "large"),
+    }
+
+
+def cost_of_hash(path, size=1 << 30):
+    """Seconds to hash a file of random bytes: anew, from memory, and once more in the process."""
+    with path.open("wb") as file:
+        for _ in range(size >> 26):
+            file.write(os.urandom(1 << 26))
+    os.sync()
+    os.utime(path, (1, 1))
+    time.sleep(3)
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    seconds = {}
+    for what in ("from_disk", "from_memory"):
+        storage.forget_hashes()
+        began = time.perf_counter()
+        storage.known_hash(path)
+        seconds[what] = round(time.perf_counter() - began, 3)
+    began = time.perf_counter()
+    storage.known_hash(path)
+    seconds["again_in_a_process"] = round(time.perf_counter() - began, 6)
+    path.unlink()
+    return {"bytes": size, "seconds": seconds}
 
 
 def undisturbed(target, folder, raw, store):
@@ -85,9 +142,15 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--target", nargs="*", choices=every, default=list(every))
     parser.add_argument("--seeds", type=int)
+    parser.add_argument("--bit-flips", type=int, metavar="EACH", help="this, and nothing else")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     results = given.folder / "faults.json"
+    if given.bit_flips:
+        before = json.loads(results.read_text()) if results.exists() else {}
+        content = before | {"bit_flips": bit_flips(given.folder, given.bit_flips)}
+        results.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        return
     cases = json.loads(results.read_text())["cases"] if results.exists() else []
     done = {(case["target"], case["seed"]) for case in cases}
     raw, store = given.folder / "raw", given.folder / "store"

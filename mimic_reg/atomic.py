@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -71,14 +72,14 @@ def write_text(path: Path, text: str, *, mode: int = 0o666) -> None:
     write_bytes(path, text.encode(), mode=mode)
 
 
-def append(path: Path) -> BinaryIO:
-    """Open a file to append to it; it is made where it is missing.
+def append(path: Path) -> FileIO:
+    """Open a file to append to it, unbuffered; it is made where it is missing.
 
     Raises:
         InputError: it is a symbolic link.
     """
     with _no_link(path):
-        return open(path, "ab", opener=_opener(0o666))
+        return open(path, "ab", buffering=0, opener=_opener(0o666))
 
 
 def open_lock(path: Path) -> IO[str]:

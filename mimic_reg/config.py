@@ -13,7 +13,8 @@ import json
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin
@@ -135,18 +136,74 @@ def _plain(value: Any) -> Any:
     return list(map(_plain, value)) if isinstance(value, tuple | list) else value
 
 
+# what PyYAML raises of a text that is no YAML
+_NOT_YAML = (
+    *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
+    yaml.YAMLError,
+)
+_MOST_CHARACTERS = 1 << 16
+_MOST_NODES = 5_000  # our largest file has 311
+_DEEPEST = 64
+_LONGEST_NUMBER = 100  # characters
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a repeated key and reads 1e-3 as a number."""
+    """Safe YAML that refuses a repeated key and reads 1e-3 as a number.
+
+    It ends within a second, whatever it is given: nodes are counted while they are read, those
+    behind aliases as often as they are named.
+    """
+
+    def __init__(self, text: str) -> None:
+        if len(text) > _MOST_CHARACTERS:
+            raise InputError(
+                f"It has more than {_MOST_CHARACTERS:,} characters. Settings need fewer."
+            )
+        super().__init__(text)
+        self._num_nodes = 0
+        self._sizes: dict[int, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        before, alias = self._num_nodes, self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if alias and id(node) not in self._sizes:
+            raise InputError(f"An alias in line {self._line()} names what it stands in.")
+        self._num_nodes += self._sizes[id(node)] if alias else 1
+        if self._num_nodes > _MOST_NODES:
+            raise InputError(
+                f"Up to line {self._line()} it has more than {_MOST_NODES:,} values, those behind "
+                "aliases counted as often as they are named. Settings need fewer."
+            )
+        if not alias:
+            self._sizes[id(node)] = self._num_nodes - before
+        return node
+
+    def _line(self) -> int:
+        return int(self.line) + 1
+
+    def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
+        if self.flow_level > _DEEPEST:
+            raise InputError(f"The brackets in line {self._line()} are too deep.")
+        super().fetch_flow_collection_start(kind)
+
+    def construct_number(self, node: yaml.ScalarNode) -> int | float:
+        if len(node.value) > _LONGEST_NUMBER:
+            raise InputError(f"The number in line {node.start_mark.line + 1} is too long.")
+        whole = node.tag.endswith(":int")
+        return self.construct_yaml_int(node) if whole else self.construct_yaml_float(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        repeated = [key for key in keys if keys.count(key) > 1]
+        counts = Counter(key for key in keys if isinstance(key, Hashable))
+        repeated = [key for key, count in counts.items() if count > 1]
         if repeated:
             line = node.start_mark.line + 1
             raise InputError(f"The key {repeated[0]!r} is given twice from line {line} on.")
         return super().construct_mapping(node, deep)
 
 
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
 # YAML 1.1, which PyYAML follows, wants 1.0e-3; everyone writes 1e-3
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -171,12 +228,13 @@ def load_yaml(path: Path) -> Any:
         InputError: it is missing, or not YAML.
     """
     try:
-        return parse_yaml(path.read_text("utf-8"))
+        with path.open(encoding="utf-8") as file:
+            return parse_yaml(file.read(_MOST_CHARACTERS + 1))
     except FileNotFoundError as error:
         raise InputError(f"There is no file {path}.") from error
-    except InputError:
-        raise
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+    except InputError as error:
+        raise InputError(f"{path} cannot be used. {error}") from error
+    except _NOT_YAML as error:
         raise InputError(f"{path} is not valid YAML: {error}") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error

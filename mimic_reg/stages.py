@@ -105,18 +105,25 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
+class _Table(pq.ParquetWriter):  # type: ignore[misc]  # pyarrow has no types
+    """A table under way; one that is given up stays unfinished, for the disk may be full."""
+
+    def __del__(self) -> None:
+        """Close nothing: that would write."""
+
+
 class TableWriter:
     """Parquet tables of a folder that grow by a row group with every `write`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.writers: dict[str, pq.ParquetWriter] = {}
+        self.writers: dict[str, _Table] = {}
 
     def write(self, name: str, frame: pl.DataFrame) -> None:
         """Append `frame` to the table `name`."""
         table = frame.to_arrow()
         if name not in self.writers:
-            self.writers[name] = pq.ParquetWriter(
+            self.writers[name] = _Table(
                 self.folder / name, table.schema, compression="zstd", compression_level=1
             )
         self.writers[name].write_table(table)

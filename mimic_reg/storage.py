@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,7 +21,8 @@ import xxhash
 
 from mimic_reg import atomic
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.schema import SCHEMA_VERSION
+from mimic_reg.schema import IMAGES, SCHEMA_VERSION
+from mimic_reg.seals import sealed, unsealed
 
 # What interpreting a file may raise if it is not what it seems to be.
 MALFORMED = (
@@ -36,14 +38,22 @@ _HASH_BLOCK = 1 << 22
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as JSON, atomically: a reader sees the old file or the new one."""
+    """Write `content` as JSON, atomically: a reader sees the old file or the new one.
+
+    A record (a dict) is sealed, so that `read_json` finds damage.
+    """
+    content = sealed(content) if isinstance(content, dict) else content
     atomic.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a broken one is the user's to know about."""
+    """Read a JSON file; a broken one is the user's to know about.
+
+    Raises:
+        InputError: it is no JSON, or not what its seal says.
+    """
     try:
-        return json.loads(atomic.read_text(path))
+        return unsealed(json.loads(atomic.read_text(path)), path)
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
@@ -75,6 +85,27 @@ def file_hash(path: Path) -> str:
         while block := file.read(_HASH_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+_SETTLED = 2_000_000_000  # ns; a file's times may stay the same for as long as a tick of the clock
+_known: dict[tuple[int, ...], str] = {}
+
+
+def known_hash(path: Path) -> str:
+    """`file_hash`, computed once in a process for a file that stays as it is."""
+    found = path.stat()
+    key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    if key in _known:
+        return _known[key]
+    digest = file_hash(path)
+    if time.time_ns() - max(found.st_ctime_ns, found.st_mtime_ns) > _SETTLED:
+        _known[key] = digest
+    return digest
+
+
+def forget_hashes() -> None:
+    """Compute every hash anew."""
+    _known.clear()
 
 
 @contextlib.contextmanager
@@ -270,22 +301,32 @@ class Store:
         return cls(folder, manifest)
 
     def path(self, name: str) -> Path:
-        """Where the file `name` lies.
+        """Return where the file `name` lies, once its content is what the manifest says.
 
         Raises:
-            InputError: the store has no such file, or it is not as long as the manifest says.
+            InputError: the store has no such file, or its length or hash is another one.
         """
         if name not in self.manifest["files"]:
             present = ", ".join(sorted(self.manifest["files"]))
             raise InputError(f"{self.folder} has no {name}. It holds: {present}.")
         path = self.folder / name
-        expected = self.manifest["files"][name]["bytes"]
-        if not path.is_file() or path.stat().st_size != expected:
+        expected = self.manifest["files"][name]
+        if not path.is_file() or path.stat().st_size != expected["bytes"]:
             raise InputError(
                 f"{path} is missing or was changed since it was written "
-                f"({expected:,} bytes expected). Extract the store again with --force."
+                f"({expected['bytes']:,} bytes expected). {self._again()}"
+            )
+        if known_hash(path) != expected["xxh3"]:
+            raise InputError(
+                f"{path} is damaged, or was changed since it was written: its content is not what "
+                f"the hash in {MANIFEST} says. {self._again()}"
             )
         return path
+
+    def _again(self) -> str:
+        if IMAGES in self.manifest["files"]:
+            return "Run the same `mimic-reg import-images` again: it writes the store anew."
+        return "Extract the store again with --force."
 
     def scan(self, name: str) -> pl.LazyFrame:
         """A Parquet table of the store, lazily."""

@@ -56,8 +56,9 @@ def prepare(uri: str) -> None:
     It is there whole or not at all: MLflow would refuse one whose making was cut off, for ever.
 
     Raises:
-        InputError: a URI that is no database and no server.
-        MimicRegError: the disk is full, or the folder cannot be written.
+        InputError: a URI that is no database and no server; a database that is damaged.
+        MimicRegError: the disk is full, or the folder cannot be written; another program has
+            locked the database.
     """
     check(uri)
     path = sqlite_path(uri)
@@ -70,6 +71,7 @@ def prepare(uri: str) -> None:
     atomic.refuse_link(path, making, *beside, artifacts, *artifacts.glob("*"))
     with disk_errors(path.parent), alone(uri):
         if path.exists():
+            check_database(path)
             return
         artifacts.mkdir(exist_ok=True, mode=0o700)
         shutil.rmtree(making, ignore_errors=True)  # somebody's who was killed
@@ -89,6 +91,71 @@ def _make_database(made: Path, whole: Path) -> None:
     with contextlib.closing(sqlite3.connect(made)) as database:
         database.execute("VACUUM INTO ?", (str(whole),))
     whole.chmod(0o600)
+
+
+LOCK_SECONDS = 5.0  # other sweeps write for milliseconds
+_OURS = {"alembic_version", "experiments", "runs", "metrics", "tags"}  # tables that MLflow makes
+_checked: set[tuple[int, int]] = set()
+
+
+def check_database(path: Path) -> None:
+    """Check, once in a process, that MLflow can use an SQLite database: it would only crash.
+
+    Raises:
+        InputError: the file is damaged, or is not MLflow's.
+        MimicRegError: another program has locked it.
+    """
+    found = path.stat()
+    if (found.st_dev, found.st_ino) in _checked:
+        return
+    try:
+        tables = _tables(path)
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise _damaged(path, str(error)) from error
+        raise MimicRegError(
+            f"{path} is locked by another program for more than {LOCK_SECONDS:.0f} s. End what "
+            "has it open, and run the same command again."
+        ) from error
+    except (sqlite3.Error, ValueError) as error:  # what is no UTF-8 is a ValueError
+        raise _damaged(path, str(error)) from error
+    if not tables >= _OURS:
+        raise _damaged(path, "it has no tables of MLflow: another program wrote it")
+    _checked.add((found.st_dev, found.st_ino))
+
+
+def forget_checks() -> None:
+    """Check every database anew."""
+    _checked.clear()
+
+
+def check_usable(uri: str) -> None:
+    """Check a database that is there, as `check_database` does; a server is not asked."""
+    path = sqlite_path(uri)
+    if path is not None and path.exists():
+        check_database(path)
+
+
+def _tables(path: Path) -> set[str]:
+    """The tables of a sound database that can be written; raises `sqlite3.Error` of another."""
+    uri = f"{path.resolve().as_uri()}?mode=rw"
+    with contextlib.closing(
+        sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS, isolation_level=None)
+    ) as opened:
+        opened.text_factory = lambda text: text.decode("utf-8", "replace")
+        ((verdict, *_),) = opened.execute("PRAGMA quick_check(1)").fetchall()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(str(verdict))
+        opened.execute("BEGIN IMMEDIATE")
+        opened.execute("ROLLBACK")
+        return {name for (name,) in opened.execute("SELECT name FROM sqlite_master")}
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path} is not a sound database of MLflow ({why}). Bring it back from a backup, or move "
+        "it away: what was trained is in the run folders, and the same sweep logs it anew."
+    )
 
 
 def check(uri: str) -> None:

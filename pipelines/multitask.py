@@ -11,8 +11,7 @@ from pydantic import Field, JsonValue
 
 from mimic_reg.experiments import Experiment, parse
 from mimic_reg.progress import Progress
-from mimic_reg.storage import read_json
-from mimic_reg.strategies.single import SCORES
+from mimic_reg.runs import read_scored
 from pipelines import mlflow_store, register
 from pipelines.register import Registered
 from pipelines.runners import Ended
@@ -91,8 +90,7 @@ def train_multitask(
         "fit": str(result.run_folder(trial)),
         "status": trial.status,
         "scores": {
-            folder.name: read_json(folder / SCORES)["scores"]
-            for folder in result.run_folders(trial)
+            folder.name: read_scored(folder)["scores"] for folder in result.run_folders(trial)
         },
         "registered": [model.uri for model in registered],
         "champions": [model.uri for model in registered if model.champion],

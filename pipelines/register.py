@@ -25,8 +25,7 @@ from mimic_reg import __version__
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import improves
 from mimic_reg.experiments import IMAGE_TASK
-from mimic_reg.storage import read_json
-from mimic_reg.strategies.single import DONE, FIT
+from mimic_reg.runs import DONE, FIT, read_trial
 from mimic_reg.strategies.trunk import SETTINGS, TRUNK, load_trunk
 from pipelines.mlflow_store import alone, client, default, sync_artifacts
 from pipelines.serving import save_mlflow_model
@@ -315,7 +314,7 @@ def register_trunk(
     """
     if not (folder / FIT).is_file() or not (folder / DONE).is_file():
         raise InputError(f"{folder} holds no finished fit of several tasks: it has no trunk yet.")
-    trunk, described = load_trunk(folder), read_json(folder / FIT)
+    trunk, described = load_trunk(folder), read_trial(folder, FIT)
     runs = [read_run(folder / task, method) for task in trunk.tasks]
     run_ids = [log_trial(run.folder, uri=uri, sweep=sweep, method=method) for run in runs]
     name, fit_id = trunk_name(trunk.tasks, trunk.model.name), str(described["id"])

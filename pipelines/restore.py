@@ -1,15 +1,40 @@
 """A trained model as its method evaluates it, from settings and state; shared by what serves it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from mimic_reg import models, regularisers
-from mimic_reg.config import resolve
+from mimic_reg.config import load_yaml, resolve
 from mimic_reg.engine.trainer import make_optimizer
+from mimic_reg.errors import InputError
 from mimic_reg.regularisers.base import Fit, Predict
+from mimic_reg.seals import unsealed
 from mimic_reg.tasks.base import Task
+
+FORMAT = 1  # of model.yaml
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return the content of a `model.yaml`.
+
+    Raises:
+        InputError: it is missing, damaged, or of something else.
+    """
+    content = unsealed(load_yaml(path), path)
+    if isinstance(content, dict) and content.get("format") != FORMAT:
+        raise InputError(
+            f"{path} was written for another version of mimic-reg: this one reads format {FORMAT}. "
+            "Export the model again."
+        )
+    parts = {"task": str, "trial": dict, "normalizer": dict}
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(name), kind) for name, kind in parts.items()
+    ):
+        raise InputError(f"{path} is not the description of a model. Export the model again.")
+    return content
 
 
 def restore(

@@ -65,13 +65,14 @@ def run(
     folders = Work(work).create()
     place = find_store(experiment, folders, store)
     source = find_source(experiment, folders, source)
+    uri = tracking_uri or mlflow_store.database(work)
+    mlflow_store.check_usable(uri)
     simulated = None
     if source is not None:
         make_store(source, place, images=experiment.data, memory=memory, progress=progress)
         simulated = (source / TRUE_RISK).is_file()
     else:
         _check_there(place)
-    uri = tracking_uri or mlflow_store.database(work)
     result = sweep(
         experiment,
         work,

@@ -34,13 +34,13 @@ from mlflow.types.schema import AnyType
 
 from mimic_reg import atomic, tasks
 from mimic_reg.clinical.normalizers import published
-from mimic_reg.config import load_yaml
 from mimic_reg.engine.checkpoint import load_state, save_state
-from mimic_reg.engine.trainer import BEST, EVALUATION_NUMBERS, prediction
+from mimic_reg.engine.trainer import EVALUATION_NUMBERS, prediction
 from mimic_reg.errors import InputError
 from mimic_reg.experiments import IMAGE_TASK
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.regularisers.base import Predict
+from mimic_reg.runs import BEST, TRIAL, read_trial
 from mimic_reg.samples import Samples, Units, read_normalizer
 from mimic_reg.schema import (
     CHANNELS,
@@ -49,18 +49,18 @@ from mimic_reg.schema import (
     OBSERVED_CHANNELS,
     variables,
 )
-from mimic_reg.storage import Store, disk_errors, make_folder, read_json
-from mimic_reg.strategies.single import TRIAL, find_device
+from mimic_reg.seals import sealed
+from mimic_reg.storage import Store, disk_errors, make_folder, reading
+from mimic_reg.strategies.single import find_device
 from mimic_reg.tasks.base import Target, Task
 from pipelines import serving_images
-from pipelines.mlflow_store import default, quiet
-from pipelines.restore import restore
+from pipelines.mlflow_store import check_usable, default, quiet
+from pipelines.restore import FORMAT, read_settings, restore
 from pipelines.serving_images import ImagePredictor, describe_images, predict_store
 from pipelines.tracked_run import RunFolder, read_run
 
 WEIGHTS = "model.safetensors"
 SETTINGS = "model.yaml"
-FORMAT = 1
 STAY, HOUR = "stay", "hour"
 
 _STAYS_AT_ONCE = 4096
@@ -102,7 +102,7 @@ def export(run: RunFolder, folder: Path, *, store: Path | None = None) -> None:
         },
     }
     save_state(folder / WEIGHTS, {"model": state["model"], "method": state["method"]})
-    text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(sealed(settings), sort_keys=False, allow_unicode=True, width=100)
     atomic.write_text(folder / SETTINGS, text)
 
 
@@ -119,7 +119,7 @@ def _its_store(run: RunFolder, store: Path | None) -> Store:
     Raises:
         InputError: it is another one.
     """
-    opened = Store.open(store or Path(read_json(run.folder / TRIAL)["store"]["path"]))
+    opened = Store.open(store or Path(read_trial(run.folder)["store"]["path"]))
     if opened.manifest["fingerprint"] != run.fingerprint:
         raise InputError(
             f"{opened.folder} is not the store that {run.folder} was trained on: their "
@@ -162,18 +162,19 @@ class Predictor:
         Raises:
             InputError: the folder holds no such model, or this program cannot read it.
         """
-        settings = load_yaml(folder / SETTINGS)
-        if settings.get("format") != FORMAT or settings["channels"] != list(CHANNELS):
+        settings = read_settings(folder / SETTINGS)
+        if settings.get("channels") != list(CHANNELS):
             raise InputError(
-                f"{folder} was written for another version of mimic-reg: this one reads format "
-                f"{FORMAT} with the benchmark's {len(CHANNELS)} channels. Export the model again."
+                f"{folder} was written for another version of mimic-reg: this one reads models "
+                f"with the benchmark's {len(CHANNELS)} channels. Export the model again."
             )
-        mean, std = np.zeros(len(CHANNELS)), np.ones(len(CHANNELS))
-        for channel, pair in settings["normalizer"].items():
-            mean[CHANNELS.index(channel)], std[CHANNELS.index(channel)] = pair
-        task = tasks.get(settings["task"])
         where = torch.device(device)
-        predict = restore(settings, task, load_state(folder / WEIGHTS), where)
+        with reading(folder / SETTINGS, "a model's description"):
+            mean, std = np.zeros(len(CHANNELS)), np.ones(len(CHANNELS))
+            for channel, pair in settings["normalizer"].items():
+                mean[CHANNELS.index(channel)], std[CHANNELS.index(channel)] = pair
+            task = tasks.get(settings["task"])
+            predict = restore(settings, task, load_state(folder / WEIGHTS), where)
         return cls(task, output_names(task), mean, std, predict, where)
 
     def run(self, values: np.ndarray, first: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -358,7 +359,7 @@ def save_mlflow_model(
     with tempfile.TemporaryDirectory() as name, quiet():
         temporary = Path(name)
         export(run, temporary, store=store)
-        content = load_yaml(temporary / SETTINGS)
+        content = read_settings(temporary / SETTINGS)
         images = content["task"] == IMAGE_TASK
         code = serving_images.CODE if images else _CODE
         (temporary / "model.py").write_text(code, "utf-8")
@@ -406,7 +407,7 @@ def predict(
     device = str(find_device(device))
     with _located(model, store, uri) as folder:
         _check_out(out, opened)
-        if load_yaml(folder / SETTINGS)["task"] == IMAGE_TASK:
+        if read_settings(folder / SETTINGS)["task"] == IMAGE_TASK:
             of_images = ImagePredictor.load(folder / SETTINGS, folder / WEIGHTS, device)
             table = predict_store(of_images, opened, progress)
             _write_private(table, out)
@@ -482,13 +483,14 @@ def _located(model: str, store: Path, uri: str | None) -> Iterator[Path]:
 
 def _if_it_is(store: Path, run: Path) -> Path | None:
     """The store, if the run was trained on it; else the one that the run names."""
-    fingerprint = read_json(run / TRIAL)["store"]["fingerprint"]
+    fingerprint = read_trial(run)["store"]["fingerprint"]
     return store if Store.open(store).manifest["fingerprint"] == fingerprint else None
 
 
 def _download(model: str, folder: Path, uri: str | None) -> Path:
     if uri is None:
         raise InputError(f"Where is {model} registered? Name its work folder with --work.")
+    check_usable(uri)
     try:
         with default(uri):
             path = mlflow.artifacts.download_artifacts(

@@ -21,16 +21,15 @@ from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from mimic_reg import tasks
-from mimic_reg.config import load_yaml
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import EVALUATION_NUMBERS, prediction
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress
 from mimic_reg.regularisers.base import Predict
 from mimic_reg.samples.images import constants, read_pixels
-from mimic_reg.storage import Store
+from mimic_reg.storage import Store, reading
 from mimic_reg.tasks.base import Task
-from pipelines.restore import restore
+from pipelines.restore import read_settings, restore
 
 CODE = '''"""The model of mimic-reg that this folder holds; needs the package of the same name."""
 
@@ -77,18 +76,18 @@ class ImagePredictor:
     @classmethod
     def load(cls, settings: Path, weights: Path, device: str = "cpu") -> Self:
         """The model that `serving.export` wrote as these two files."""
-        content = load_yaml(settings)
-        task, where = tasks.get(content["task"]), torch.device(device)
-        classes = tuple(content["classes"])
-        predict = restore(content, task, load_state(weights), where, num_outputs=len(classes))
-        scale, shift = (
-            torch.tensor(content["normalizer"][name], device=where).view(-1, 1, 1)
-            for name in ("scale", "shift")
-        )
-        shape = tuple(content["shape"])
-        ((_, options),) = content["trial"]["model"].items()
-        seen = max(math.prod(shape), 3 * options.get("size", 0) ** 2)
-        return cls(task, classes, shape, scale, shift, predict, where, seen)
+        content, where = read_settings(settings), torch.device(device)
+        with reading(settings, "a model's description"):
+            task, classes = tasks.get(content["task"]), tuple(content["classes"])
+            predict = restore(content, task, load_state(weights), where, num_outputs=len(classes))
+            scale, shift = (
+                torch.tensor(content["normalizer"][name], device=where).view(-1, 1, 1)
+                for name in ("scale", "shift")
+            )
+            shape = tuple(content["shape"])
+            ((_, options),) = content["trial"]["model"].items()
+            seen = max(math.prod(shape), 3 * options.get("size", 0) ** 2)
+            return cls(task, classes, shape, scale, shift, predict, where, seen)
 
     def run(self, pixels: np.ndarray) -> np.ndarray:
         """(N, K) probabilities of images (N, C, H, W).

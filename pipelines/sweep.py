@@ -31,8 +31,8 @@ from mimic_reg.config import MultiTrial
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import Experiment, Planned
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.storage import Store, locked, read_json, write_json
-from mimic_reg.strategies.single import DONE, SCORES, TRIAL
+from mimic_reg.runs import TRIAL, check_finished, is_done, read_scored
+from mimic_reg.storage import Store, locked, read_json, reading, write_json
 from pipelines import mlflow_store, tracking
 from pipelines.runners import Ended, Order, Runner, describe, open_runner
 from pipelines.settings import TAGS, OfExperiment, Running, Work
@@ -150,12 +150,14 @@ class SweepResult:
             raise InputError(f"{work} holds no sweep {name!r}. Start it with `mimic-reg sweep`.")
         refuse_links(path.parent)
         content = read_json(path)
-        content.pop("code", None)  # written until the code became part of each trial's identity
-        trials = tuple(
-            TrialStatus(**{**t, "tasks": tuple(t.get("tasks", ()))}) for t in content.pop("trials")
-        )
-        store = Path(content.pop("store"))
-        return cls(name=name, work=work, store=store, trials=trials, **content)
+        with reading(path, "the status of a sweep"):
+            content.pop("code", None)  # written until the code became part of a trial's identity
+            trials = tuple(
+                TrialStatus(**{**t, "tasks": tuple(t.get("tasks", ()))})
+                for t in content.pop("trials")
+            )
+            store = Path(content.pop("store"))
+            return cls(name=name, work=work, store=store, trials=trials, **content)
 
 
 # --- plain functions ------------------------------------------------------------------------------
@@ -253,7 +255,7 @@ class Prepared:
             return trial.status
         found = []
         for folder in self.result.run_folders(trial):
-            scored = read_json(folder / SCORES)
+            scored = read_scored(folder)
             name = scored["selected_by"]
             found.append(f"{name} {scored['scores']['validation'][name]['value']:.4f}")
         return f"validation {', '.join(found)}, {trial.seconds:,.0f} s"
@@ -331,8 +333,8 @@ def trial_status(identity: str, planned: Planned, data: str, work: Work) -> Tria
     """A trial as its run folder has it: finished before, or not."""
     trial = planned.trial
     folder = planned.folder_name(data)
-    done = work.runs / folder / DONE
-    finished = done.is_file() and read_json(done)["trial"] == trial.id(data)
+    tasks = trial.tasks if isinstance(trial, MultiTrial) else ()
+    finished = _is_sound(work.runs / folder, trial.id(data), tasks)
     return TrialStatus(
         identity=identity,
         folder=folder,
@@ -341,11 +343,21 @@ def trial_status(identity: str, planned: Planned, data: str, work: Work) -> Tria
         method=planned.method,
         label=planned.label,
         searched=dict(planned.searched),
-        tasks=trial.tasks if isinstance(trial, MultiTrial) else (),
+        tasks=tasks,
         supervision=trial.supervision,
         seed=trial.seed,
         status="skipped" if finished else "unfinished",
     )
+
+
+def _is_sound(folder: Path, trial_id: str, tasks: Sequence[str]) -> bool:
+    """Whether a trial is finished and its files are as they were; if not, training says why."""
+    try:
+        for place in (folder, *(folder / task for task in tasks)):
+            check_finished(place)
+        return is_done(folder, trial_id)
+    except InputError:
+        return False
 
 
 def _longest_first(

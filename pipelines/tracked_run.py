@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mimic_reg import atomic
 from mimic_reg.config import Trial, is_probe, resolve
-from mimic_reg.errors import InputError
-from mimic_reg.storage import read_json
-from mimic_reg.strategies.single import DONE, SCORES, TRIAL
+from mimic_reg.runs import check_finished, is_done, read_scored, read_trial
 
 _STOPPING_METHODS = ("early_stopping",)  # when a fit ends is no method of its own
 
@@ -43,16 +40,13 @@ def read_run(folder: Path, method: str | None = None) -> RunFolder:
     method: what the trial's methods are called together, where their modules' names do not tell
 
     Raises:
-        InputError: the folder holds no trial.
+        InputError: the folder holds no trial, or one whose files are damaged.
     """
-    if not (folder / TRIAL).is_file():
-        raise InputError(f"{folder} holds no trial. Train one with `mimic-reg train`.")
-    atomic.refuse_links(folder)
-    description = read_json(folder / TRIAL)
+    description = read_trial(folder)
     trial = resolve(description["trial"])
-    done = folder / DONE
-    finished = done.is_file() and read_json(done)["trial"] == description["id"]
-    scores = read_json(folder / SCORES) if finished else {}
+    finished = is_done(folder, description["id"])
+    check_finished(folder)
+    scores = read_scored(folder) if finished else {}
     return RunFolder(
         folder=folder,
         trial=trial,

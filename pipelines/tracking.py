@@ -30,11 +30,9 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from mimic_reg.engine.recorder import read_history
-from mimic_reg.engine.trainer import HISTORY
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.storage import read_json, write_json
-from mimic_reg.strategies.single import DONE, SCORES, TRIAL
+from mimic_reg.runs import DONE, HISTORY, SCORES, TRIAL, read_history, read_trial
+from mimic_reg.storage import write_json
 from pipelines.mlflow_store import (
     ARTIFACTS,
     ERROR_LENGTH,
@@ -227,7 +225,7 @@ def _log(
     )
     run_id = str(created.info.run_id)
     api.log_inputs(run_id, [_dataset(run)])
-    history = read_history(run.folder / HISTORY) if (run.folder / HISTORY).is_file() else []
+    history = read_history(run.folder / HISTORY)
     points = [
         Metric(
             name,
@@ -340,7 +338,7 @@ def _dataset(run: RunFolder) -> DatasetInput:
 def _log_files(api: MlflowClient, run_id: str, run: RunFolder) -> None:
     """Settings, scores and history; not where the store lies, and not the predictions."""
     with tempfile.TemporaryDirectory() as folder:
-        description = read_json(run.folder / TRIAL)
+        description = read_trial(run.folder)
         description["store"].pop("path", None)
         write_json(Path(folder) / TRIAL, description)
         (Path(folder) / "trial.yaml").write_text(run.trial.to_yaml(), "utf-8")

@@ -11,8 +11,7 @@ from pydantic import Field
 
 from mimic_reg.experiments import Experiment, parse
 from mimic_reg.progress import Progress
-from mimic_reg.storage import read_json
-from mimic_reg.strategies.single import SCORES
+from mimic_reg.runs import read_scored
 from pipelines import mlflow_store, register
 from pipelines.runners import Ended
 from pipelines.settings import TAGS, Parameters, Running, Work
@@ -106,7 +105,7 @@ def _conclude(parameters: TrainParameters, result: SweepResult) -> dict[str, Any
     return {
         "run": str(folder),
         "status": trial.status,
-        "scores": read_json(folder / SCORES)["scores"],
+        "scores": read_scored(folder)["scores"],
         "registered": registered.uri if registered else None,
         "champion": bool(registered and registered.champion),
     }

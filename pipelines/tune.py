@@ -24,8 +24,8 @@ from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.evaluation.scores import improves
 from mimic_reg.experiments import Experiment, parse
 from mimic_reg.progress import Progress
-from mimic_reg.storage import make_folder, read_json
-from mimic_reg.strategies.single import SCORES, TRIAL
+from mimic_reg.runs import read_scored, read_trial
+from mimic_reg.storage import make_folder
 from pipelines.settings import OfExperiment, Running, Work
 from pipelines.sweep import (
     SweepParameters,
@@ -232,7 +232,7 @@ def _point(result: SweepResult, trials: Sequence[TrialStatus]) -> Point:
     name = ""
     for trial in trials:
         if trial.done:
-            scored = read_json(result.run_folder(trial) / SCORES)
+            scored = read_scored(result.run_folder(trial))
             name = scored["selected_by"]
             scores[trial.seed] = scored["scores"]["validation"][name]["value"]
     missing = tuple(t.seed for t in trials if not t.done)
@@ -250,7 +250,7 @@ def _write(
     winner: TrialStatus,
 ) -> Path:
     """The winner as a file for configs/regularisers or `--method`."""
-    settings = read_json(result.run_folder(winner) / TRIAL)["trial"]
+    settings = read_trial(result.run_folder(winner))["trial"]
     own = [e for e in settings["regularisers"] if _STOPPING not in e and not any(map(is_probe, e))]
     level = f"{100 * supervision:g} %"
     lines = [

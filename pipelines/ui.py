@@ -25,7 +25,7 @@ from mimic_reg import atomic
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.progress import Progress, Silent
 from pipelines import access
-from pipelines.mlflow_store import ARTIFACTS, check, prepare, redacted, sqlite_path
+from pipelines.mlflow_store import ARTIFACTS, answering, check, prepare, redacted, sqlite_path
 from pipelines.tracking import comparison_url, experiments
 
 HOST = "127.0.0.1"
@@ -206,8 +206,9 @@ def serve_ui(
         ) as server,
     ):
         progress.note(f"MLflow answers at {server.url} until Ctrl-C.")
-        for name, link in links(uri, server.url).items():
-            progress.note(f"{name}: {link}")
+        with answering(uri):
+            for name, link in links(uri, server.url).items():
+                progress.note(f"{name}: {link}")
         with contextlib.suppress(KeyboardInterrupt):
             code = server.process.wait()
             raise MimicRegError(f"MLflow's server ended by itself, with code {code}.")

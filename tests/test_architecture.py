@@ -11,12 +11,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A row may import itself and the rows above it.
 ROWS = [
-    ("errors", "progress", "vision"),
+    ("errors", "progress", "seals", "vision"),
     ("config", "seeds"),
     ("schema",),
     ("atomic",),
     ("storage",),
     ("stages",),
+    ("runs",),
     ("clinical",),
     ("tasks",),
     ("sources",),

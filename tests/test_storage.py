@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -54,6 +55,30 @@ def test_changes_behind_the_manifest_are_found(tmp_path):
     assert store.changed_files() == ["a.parquet", "b.parquet"]
     with pytest.raises(InputError, match=r"b\.parquet is missing or was changed"):
         store.path("b.parquet")
+
+
+def test_a_flipped_bit_is_found_when_a_table_is_read(tmp_path):
+    """Also in a process that has read the sound one before."""
+    store = published(tmp_path, a=list(range(1000)))
+    path = tmp_path / "a.parquet"
+    os.utime(path, (1, 1))
+    assert store.read("a.parquet").height == 1000
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    for read in (store.read, store.scan, store.path):
+        with pytest.raises(InputError, match=r"a\.parquet is damaged, or was changed .* --force"):
+            read("a.parquet")
+
+
+def test_a_record_that_was_changed_is_found(tmp_path):
+    write_json(tmp_path / "x.json", {"a": 1.5, "b": {1: [None, "ä"]}})
+    text = (tmp_path / "x.json").read_text()
+    (tmp_path / "x.json").write_text(text.replace("\n", "\n\n"))  # spelling does not count
+    assert read_json(tmp_path / "x.json") == {"a": 1.5, "b": {"1": [None, "ä"]}}
+    (tmp_path / "x.json").write_text(text.replace("1.5", "1.7"))
+    with pytest.raises(InputError, match=r"x\.json is damaged, or was changed by hand"):
+        read_json(tmp_path / "x.json")
 
 
 def test_not_a_store_another_version_and_broken_json(tmp_path):

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from mimic_reg.config import Trial, resolve
 from mimic_reg.engine.checkpoint import load_state
-from mimic_reg.engine.trainer import BEST
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.drawing import Style, styles
 from mimic_reg.evaluation.drawn import file_name, outer
 from mimic_reg.evaluation.formats import format_level, format_supervision, format_task
 from mimic_reg.evaluation.results import Results, TrialResult, method_order
+from mimic_reg.runs import BEST
 from mimic_reg.strategies.single import initial_parameters
 
 

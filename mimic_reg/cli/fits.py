@@ -103,12 +103,10 @@ def train(
 
 def _print_hint(run: Path) -> None:
     """Say where a method left the model as it began."""
-    from mimic_reg.engine.trainer import HISTORY
-    from mimic_reg.evaluation.results import few_selected, read_history
-    from mimic_reg.storage import read_json
-    from mimic_reg.strategies.single import SCORES
+    from mimic_reg.evaluation.results import few_selected
+    from mimic_reg.runs import HISTORY, read_history, read_scored
 
-    few = few_selected(read_history(run / HISTORY), read_json(run / SCORES)["best_epoch"])
+    few = few_selected(read_history(run / HISTORY), read_scored(run)["best_epoch"])
     if few is not None:
         out.print(
             f"[bold]Note:[/] at the best epoch only {few:,} parameters had ever been selected: "
@@ -137,12 +135,21 @@ def evaluate(
         Path | None, typer.Option(help="Where its store is now, if it was moved.", metavar="STORE")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the scores that the run has.")
+    ] = False,
 ) -> None:
-    """Score a run's best checkpoint again, on validation and test."""
+    """Score a run's best checkpoint again, on validation and test.
+
+    A finished run's scores must come out as they were. Where they do not, it says which, and keeps
+    them.
+    """
     from mimic_reg.strategies import single
 
     with progress(err) as shown:
-        scores = single.evaluate(run, store=store, progress=shown, device=device)
+        scores = single.evaluate(
+            run, store=store, overwrite=overwrite, progress=shown, device=device
+        )
     _print_scores(scores)
 
 

@@ -1,13 +1,19 @@
 """Checkpoints: nested state in one safetensors file, written atomically, without pickle.
 
 A state is a tree of dicts, lists, tuples, numbers, text, None and tensors. The tensors become the
-file's tensors, named by their path; the rest of the tree is JSON in the file's header.
+file's tensors, named by their path; the rest of the tree is JSON in the file's header, with a hash
+of everything, which is compared whenever a state is loaded.
+
+A fit keeps its last two checkpoints: where the last one is damaged, it goes on from the one before.
 """
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+import xxhash
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -16,14 +22,18 @@ from mimic_reg import atomic
 from mimic_reg.errors import InputError
 from mimic_reg.storage import disk_errors, reading
 
-_TREE = "tree"
+_STATE = "state"  # JSON: the tree as text, and the hash
+_TREE = "tree"  # of files that have no hash: those of mimic-reg 0.1
+
+Check = Callable[[dict[str, Any]], None]
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write `state`; a reader sees the old file or the new one, never a part."""
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_flatten(state, "", tensors))
-    content = save(_own_memory(tensors), {_TREE: tree})
+    tensors = _own_memory(tensors)
+    content = save(tensors, {_STATE: json.dumps({"tree": tree, "xxh3": _hash(tree, tensors)})})
     with disk_errors(path.parent):
         atomic.write_bytes(path, content)
 
@@ -32,18 +42,27 @@ def load_state(path: Path, part: str | None = None) -> dict[str, Any]:
     """The state in a file, or only the part of that name; its tensors are on the CPU.
 
     Raises:
-        InputError: the file is not a checkpoint of this program.
+        InputError: the file is damaged, or not a checkpoint of this program.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            tree = (file.metadata() or {}).get(_TREE)
-            names = [n for n in file.keys() if part is None or n.startswith(f"{part}/")]  # noqa: SIM118
-            tensors = {name: file.get_tensor(name) for name in names}
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} cannot be read as a checkpoint: {error}.") from error
-    if tree is None:
+    if _STATE not in metadata and _TREE not in metadata:
         raise InputError(f"{path} holds tensors but no state: another program wrote it.")
     with reading(path, "a checkpoint"):
+        if _STATE in metadata:
+            kept = json.loads(metadata[_STATE])
+            tree, expected = kept["tree"], kept["xxh3"]
+            if _hash(tree, tensors) != expected:
+                raise InputError(
+                    f"{path} is damaged: its content is not what its hash says. Bring it back from "
+                    "a backup, or train again."
+                )
+        else:
+            tree = metadata[_TREE]
         kind, items = json.loads(tree)
         if kind != "dict":
             raise TypeError(kind)
@@ -51,6 +70,60 @@ def load_state(path: Path, part: str | None = None) -> dict[str, Any]:
             items = [item for item in items if item[0] == part]
         state: dict[str, Any] = _restore([kind, items], tensors)
         return state if part is None else state[part]
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a fit's last checkpoint; the one before stays beside it."""
+    new = path.with_stem(f"{path.stem}.new")
+    save_state(new, state)
+    if path.exists():
+        path.replace(previous(path))
+    new.replace(path)
+
+
+def load_checkpoint(path: Path, check: Check, note: Callable[[str], None]) -> dict[str, Any] | None:
+    """Return the state to go on from: the last checkpoint, else the one before; None: begin.
+
+    check: raises `InputError` where a state does not fit what lies beside it
+    note:  is told where the last one cannot be used
+
+    Raises:
+        InputError: there are checkpoints, and none can be used.
+    """
+    problems = []
+    for place in (path, previous(path)):
+        if not place.exists():
+            continue
+        try:
+            state = load_state(place)
+            with reading(place, "a checkpoint of this model"):
+                check(state)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            note(f"{problems[0]} Going on from the checkpoint before, {place.name}.")
+        return state
+    if problems:
+        raise InputError(
+            f"{problems[0]} No checkpoint of {path.parent} can be used: remove the folder and run "
+            "the same command again, which trains from the start."
+        )
+    return None
+
+
+def previous(path: Path) -> Path:
+    """Return where the checkpoint before the last one lies."""
+    return path.with_stem(f"{path.stem}.previous")
+
+
+def _hash(tree: str, tensors: Mapping[str, Tensor]) -> str:
+    """XXH3 of a state: of its tree, and of names, types, shapes and bytes of its tensors."""
+    digest = xxhash.xxh3_128(tree.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

@@ -7,13 +7,18 @@ can read it; `cost` holds what differs between two runs of the same trial (time,
 import json
 import math
 import os
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+import xxhash
 from torch import Tensor
 
 from mimic_reg import atomic
 from mimic_reg.errors import InputError
+from mimic_reg.runs import read_history
+
+__all__ = ["Recorder", "Value", "read_history"]
 
 Value = float | Tensor
 
@@ -27,22 +32,46 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.pending: dict[str, Any] = {}
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
+        self._digest = xxhash.xxh3_128()
+
+    def check(self, state: dict[str, Any]) -> None:
+        """Compare the history that is there with a checkpoint's `state`.
+
+        Raises:
+            InputError: it is shorter, or holds other rows.
+        """
+        self._read(state)
+
+    def _read(self, state: dict[str, Any]) -> xxhash.xxh3_128:
+        """The digest of the history up to the checkpoint."""
+        position = state["position"]
+        content = b""
+        if self.path.is_file():
+            with self.path.open("rb") as file:
+                content = file.read(position)
+        if len(content) < position:
+            raise InputError(
+                f"{self.path} lost rows since the checkpoint beside it was written. "
+                "Start the run again in an empty folder."
+            )
+        digest = xxhash.xxh3_128(content)
+        if digest.hexdigest() != state.get("xxh3", digest.hexdigest()):
+            raise InputError(
+                f"{self.path} is damaged: its rows are not those that the checkpoint beside it "
+                "knows. Start the run again in an empty folder."
+            )
+        return digest
 
     def open(self, state: dict[str, Any] | None = None) -> None:
         """Begin an empty history, or cut the one that is there back to a checkpoint's `state`.
 
         Raises:
-            InputError: the history is shorter than it was at the checkpoint.
+            InputError: the history is shorter than it was at the checkpoint, or holds other rows.
         """
         state = state or {"position": 0, "pending": {}}
+        self._digest = self._read(state)
         file = atomic.append(self.path)
-        if file.tell() < state["position"]:
-            file.close()
-            raise InputError(
-                f"{self.path} lost rows since the checkpoint beside it was written. "
-                "Start the run again in an empty folder."
-            )
         file.truncate(state["position"])
         self.pending = dict(state["pending"])
         self._file = file
@@ -57,14 +86,21 @@ class Recorder:
         recorded = {name: _plain(value) for name, value in self.pending.items()}
         self.pending.clear()
         row = {"event": event, **_plain(content), "recorded": recorded}
-        self._file.write(json.dumps(row).encode() + b"\n")
-        self._file.flush()
+        line = json.dumps(row).encode() + b"\n"
+        written = self._file.write(line)
+        if written < len(line):  # the disk is full in the middle of a row: the next try says so
+            self._file.write(line[written:])
+        self._digest.update(line)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the history ends, once it is safely on the disk, and what is pending."""
+        """Where the history ends, once it is safely on the disk, its hash, and what is pending."""
         assert self._file is not None
         os.fsync(self._file.fileno())
-        return {"position": os.fstat(self._file.fileno()).st_size, "pending": dict(self.pending)}
+        return {
+            "position": os.fstat(self._file.fileno()).st_size,
+            "xxh3": self._digest.hexdigest(),
+            "pending": dict(self.pending),
+        }
 
     def close(self) -> None:
         """Close the file, once its rows are safely on the disk."""
@@ -74,12 +110,6 @@ class Recorder:
                 os.fsync(file.fileno())
             self._file = None
             atomic.sync_folder(self.path.parent)
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """The rows of a history; a last line that was cut off while being written is left out."""
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def _plain(value: Any) -> Any:

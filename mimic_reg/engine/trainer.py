@@ -19,21 +19,18 @@ from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, Optimizer
 
 from mimic_reg.config import Training
-from mimic_reg.engine.checkpoint import load_state, save_state
+from mimic_reg.engine.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
 from mimic_reg.engine.recorder import Recorder
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.evaluation.scores import LOWER_IS_BETTER, score
 from mimic_reg.models.base import Model, loss_of
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.regularisers.base import Fit, Regulariser, Step, differentiation, trainable
+from mimic_reg.runs import BEST, CHECKPOINT, HISTORY
 from mimic_reg.samples import Samples
 from mimic_reg.seeds import Streams
 from mimic_reg.storage import reading
 from mimic_reg.tasks.base import Target
-
-CHECKPOINT = "checkpoint.safetensors"
-BEST = "best.safetensors"
-HISTORY = "history.jsonl"
 
 RECORD_STEPS = 50  # steps between two rows of the history, and between two looks at the loss
 CHECKPOINT_SECONDS = 300.0  # at most this much work is repeated after a kill
@@ -106,9 +103,9 @@ class Trainer:
 
     def run(self) -> Status:
         """Train from the last checkpoint, or from the start, to the end or to an interruption."""
-        checkpoint = self.folder / CHECKPOINT
+        state = load_checkpoint(self.folder / CHECKPOINT, self.check, self.progress.note)
         try:
-            self.open(load_state(checkpoint) if checkpoint.exists() else None)
+            self.open(state)
             return self._run()
         finally:
             self.close()
@@ -119,6 +116,16 @@ class Trainer:
             self.recorder.open(state["recorder"] if state else None)
             if state:
                 self.load_state_dict(state)
+
+    def check(self, state: dict[str, Any]) -> None:
+        """Check what lies beside a checkpoint, before hours are spent on going on from it.
+
+        Raises:
+            InputError: the history or the best model is damaged.
+        """
+        self.recorder.check(state["recorder"])
+        if state["best"] is not None:
+            load_state(self.folder / BEST)
 
     def close(self) -> None:
         """Close the history."""
@@ -344,7 +351,8 @@ class Trainer:
 
     def _save(self, name: str) -> None:
         self.check_losses()
-        save_state(self.folder / name, self.state_dict())
+        save = save_checkpoint if name == CHECKPOINT else save_state
+        save(self.folder / name, self.state_dict())
         self._saved_at = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:

@@ -14,18 +14,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mimic_reg import atomic
 from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import Score
-from mimic_reg.storage import Store, read_json
-
-# the files of a run folder; the rooms below this one write them
-TRIAL = "trial.json"
-SCORES = "scores.json"
-HISTORY = "history.jsonl"
-DONE = "done.json"
-FIT = "fit.json"  # in the folder of a fit of several tasks, which holds a run folder for each
+from mimic_reg.runs import (
+    DONE,
+    FIT,
+    HISTORY,
+    SCORES,
+    TRIAL,
+    check_finished,
+    is_done,
+    read_history,
+    read_scored,
+    read_trial,
+)
+from mimic_reg.storage import Store
 
 BASELINE = "none"
 FOCUS = "itps"  # the paper's own method: what is compared with everything else
@@ -154,14 +158,6 @@ def collect(paths: Iterable[Path], errors: Mapping[Path, str] | None = None) -> 
     return Results(tuple(places.values()), tuple(unfinished))
 
 
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """The rows of a history; none if there is no file, and without a last line that was cut off."""
-    if not path.is_file():
-        return []
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
 FEW = 100  # parameters; the smallest models here have thousands
 
 
@@ -226,13 +222,14 @@ def _read(folder: Path, name: str, error: str | None) -> TrialResult | Unfinishe
     try:
         if not (folder / TRIAL).is_file():
             return Unfinished(name, error or _NO_RUN)
-        atomic.refuse_links(folder)
-        described = read_json(folder / TRIAL)
+        described = read_trial(folder)
         if not (folder / DONE).is_file():
             return Unfinished(name, error or _progress(folder, described))
-        if read_json(folder / DONE)["trial"] != described["id"]:
+        if not is_done(folder, described["id"]):
             return Unfinished(name, f"{DONE} is that of another trial")
-        scored = read_json(folder / SCORES)
+        check_finished(folder)
+        read_history(folder / HISTORY)  # before figures are drawn of it
+        scored = read_scored(folder)
         if scored["trial"] != described["id"]:
             return Unfinished(name, f"{SCORES} is that of another trial")
         return _trial(folder, name, described, scored)

@@ -24,27 +24,20 @@ from typing import Any, Literal
 
 from mimic_reg import tasks
 from mimic_reg.config import MultiTrial, find_module, resolve_multi
-from mimic_reg.engine.checkpoint import load_state, save_state
-from mimic_reg.engine.trainer import (
-    CHECKPOINT,
-    CHECKPOINT_SECONDS,
-    Best,
-    Status,
-    Trainer,
-)
+from mimic_reg.engine.checkpoint import load_checkpoint, save_checkpoint
+from mimic_reg.engine.trainer import CHECKPOINT_SECONDS, Best, Status, Trainer
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import Score
 from mimic_reg.progress import Progress, Silent
+from mimic_reg.runs import CHECKPOINT, FIT, check_finished, finish, is_done
 from mimic_reg.samples import Samples
-from mimic_reg.storage import Store, locked, write_json
+from mimic_reg.storage import Store, locked
 from mimic_reg.strategies.base import Strategy, trunk_of
 from mimic_reg.strategies.single import (
-    DONE,
-    FIT,
     check_weights,
     describe,
     find_device,
-    is_done,
+    forget_checkpoints,
     prepare,
     read_scores,
     score_best,
@@ -92,6 +85,8 @@ def train(
         locks.enter_context(locked(out))
         check_weights(out, multi, FIT)
         if is_done(out, fit_id):
+            for folder in (out, *(out / name for name in parts)):
+                check_finished(folder)
             progress.note(f"{out} holds this fit, finished; nothing to do.")
             return Outcome("skipped", fit_id, {name: read_scores(out / name) for name in parts})
         where = find_device(device)
@@ -116,8 +111,9 @@ def train(
             scores[name] = score_best(
                 engines[name], samples[name], tasks.get(part.task), out / name
             )
-            write_json(out / name / DONE, {"trial": part.id(data)})
-        write_json(out / DONE, {"trial": fit_id})
+            finish(out / name, part.id(data))
+        finish(out, fit_id)
+        forget_checkpoints(out)
         return Outcome(status, fit_id, scores)
 
 
@@ -157,8 +153,7 @@ class MultiTrainer:
 
     def run(self) -> Status:
         """Train from the last checkpoint, or from the start, to the end or to an interruption."""
-        checkpoint = self.folder / CHECKPOINT
-        state = load_state(checkpoint) if checkpoint.exists() else None
+        state = load_checkpoint(self.folder / CHECKPOINT, self._check, self.progress.note)
         with ExitStack() as stack:
             for name, engine in self.engines.items():
                 stack.callback(engine.close)
@@ -208,7 +203,7 @@ class MultiTrainer:
     def _save_if_due(self) -> None:
         late = time.perf_counter() - self._saved_at > self.checkpoint_seconds
         if self._between_epochs() or self.interrupted or late:
-            save_state(self.folder / CHECKPOINT, self.state_dict())
+            save_checkpoint(self.folder / CHECKPOINT, self.state_dict())
             self._saved_at = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
@@ -221,6 +216,10 @@ class MultiTrainer:
             "best": None if self.best is None else [self.best.epoch, self.best.score],
             "engines": {name: engine.state_dict() for name, engine in self.engines.items()},
         }
+
+    def _check(self, state: Mapping[str, Any]) -> None:
+        for name, engine in self.engines.items():
+            engine.check(state["engines"][name])
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.iteration, self.ended = state["iteration"], state["ended"]

@@ -2,15 +2,17 @@
 
 A run folder holds `trial.json` (resolved settings, data fingerprint, versions), `history.jsonl`,
 `checkpoint.safetensors`, `best.safetensors`, `predictions_<split>.parquet` (row of the task's
-sample table and probabilities, no ids), `scores.json`, and last `done.json`, with the trial's id.
+sample table and probabilities, no ids), `scores.json`, and last `done.json`, with the trial's id
+and the files' hashes. While it trains there is `checkpoint.previous.safetensors`, too.
 """
 
+import math
 import os
 import platform
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,24 +26,38 @@ from torch import Tensor
 
 from mimic_reg import __version__, atomic, models, regularisers, tasks
 from mimic_reg.config import Component, MultiTrial, Trial, resolve
-from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY, Trainer
-from mimic_reg.errors import InputError
+from mimic_reg.engine.checkpoint import previous
+from mimic_reg.engine.trainer import Trainer
+from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.evaluation.scores import Score, score
 from mimic_reg.models.base import Model
 from mimic_reg.progress import Progress, Silent
+from mimic_reg.runs import (
+    BEST,
+    CHECKPOINT,
+    DONE,
+    FIT,
+    HISTORY,
+    PREDICTIONS,
+    SCORED,
+    SCORES,
+    TRIAL,
+    check_finished,
+    finish,
+    is_done,
+    read_scored,
+    read_trial,
+)
 from mimic_reg.samples import Samples, load, num_outputs
 from mimic_reg.seeds import Streams
 from mimic_reg.splits import select, select_count
-from mimic_reg.storage import Store, file_hash, locked, read_json, write_json
+from mimic_reg.storage import Store, file_hash, locked, reading, write_json
 from mimic_reg.strategies.trunk import Trunk, load_into
 from mimic_reg.tasks.base import Task
 from mimic_reg.vision import torchvision_version
 
-TRIAL = "trial.json"
-SCORES = "scores.json"
-DONE = "done.json"
-FIT = "fit.json"  # in the folder of a fit of several tasks, which holds a run folder for each
 NUM_REPLICATES = 1000
+_ROUNDING = 1e-6  # scores as near as this are the same: other devices round in another way
 
 # the published split's label → our word, in file names and scores
 EVALUATED = {"val": "validation", "test": "test"}
@@ -87,6 +103,7 @@ def train(
     with locked(out):
         check_weights(out, trial)
         if is_done(out, trial_id):
+            check_finished(out)
             progress.note(f"{out} holds this trial, finished; nothing to do.")
             return Outcome("skipped", trial_id, read_scores(out))
         where = find_device(device)
@@ -100,7 +117,8 @@ def train(
             progress.note("Interrupted: the checkpoint is written; the same command goes on.")
             return Outcome(status, trial_id, {})
         scores = score_best(trainer, samples, tasks.get(trial.task), out)
-        write_json(out / DONE, {"trial": trial_id})
+        finish(out, trial_id)
+        forget_checkpoints(out)
         return Outcome(status, trial_id, scores)
 
 
@@ -108,21 +126,72 @@ def evaluate(
     run: Path,
     *,
     store: Path | None = None,
+    overwrite: bool = False,
     progress: Progress | None = None,
     device: str | None = None,
 ) -> dict[str, dict[str, Score]]:
-    """Score a run's best model again: predictions and scores are written anew.
+    """Score a run's best model again; the scores of a finished run must come out as they were.
 
-    store: where the cohort store is now, if it was moved
+    store:     where the cohort store is now, if it was moved
+    overwrite: write scores and predictions anew, whatever they were
 
     Raises:
-        InputError: `run` holds no trained model, or the store is not the one it was trained on.
+        InputError: `run` holds no trained model, or the store is not the one it was trained on; a
+            file of the run is damaged.
+        MimicRegError: scores differ from those that the run has; these are kept.
     """
-    trial, opened = _reopen(run, store)
+    trial, opened = _reopen(run, store, but=SCORED if overwrite else ())
     with locked(run):
         where = find_device(device)
         trainer, samples = prepare(trial, opened, run, progress or Silent(), where)
-        return score_best(trainer, samples, tasks.get(trial.task), run)
+        task, done = tasks.get(trial.task), (run / DONE).is_file()
+        if overwrite or not done:
+            scores = score_best(trainer, samples, task, run)
+            if done:
+                finish(run, read_trial(run)["id"])
+            return scores
+        scores = {name: found for name, (found, _) in _score_best(trainer, samples, task).items()}
+        _compare(read_scores(run), scores, run)
+        return scores
+
+
+def _compare(
+    stored: dict[str, dict[str, Score]], now: dict[str, dict[str, Score]], run: Path
+) -> None:
+    """Raise where scores are not what they were."""
+    differing = [
+        f"{split} {name}: {before.get(name)} is stored, {after.get(name)} came out"
+        for split in stored.keys() | now.keys()
+        for before, after in [(_values(stored.get(split, {})), _values(now.get(split, {})))]
+        for name in sorted(before.keys() | after.keys())
+        if not _same(before.get(name), after.get(name))
+    ]
+    if differing:
+        raise MimicRegError(
+            f"The scores of {run} do not come out again: {'; '.join(sorted(differing))}. The "
+            "stored ones are kept. Another device, number of threads or version may be why: try "
+            "that of the training. To replace them, add --overwrite."
+        )
+
+
+def _values(scores: dict[str, Score]) -> dict[str, float | None]:
+    """Scores and the ends of their intervals, by name; None: undefined."""
+    return {
+        name if part == "value" else f"{name}, {part} end": getattr(score, part)
+        for name, score in scores.items()
+        for part in ("value", "low", "high")
+    }
+
+
+def _same(stored: float | None, now: float | None) -> bool:
+    if stored is None or now is None:
+        return stored is now
+    return math.isclose(stored, now, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+
+
+def forget_checkpoints(out: Path) -> None:
+    """Remove the checkpoint before the last one: a finished run needs it no more."""
+    previous(out / CHECKPOINT).unlink(missing_ok=True)
 
 
 def trained(
@@ -157,7 +226,7 @@ def initial_parameters(trial: Trial, num_outputs: int) -> dict[str, Tensor]:
     return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
 
 
-def _reopen(run: Path, store: Path | None) -> tuple[Trial, Store]:
+def _reopen(run: Path, store: Path | None, *, but: Collection[str] = ()) -> tuple[Trial, Store]:
     if (run / FIT).is_file():
         tasks_there = ", ".join(sorted(path.parent.name for path in run.glob(f"*/{TRIAL}")))
         raise InputError(
@@ -165,8 +234,8 @@ def _reopen(run: Path, store: Path | None) -> tuple[Trial, Store]:
         )
     if not (run / TRIAL).is_file() or not (run / BEST).is_file():
         raise InputError(f"{run} holds no trained model. Train one with `mimic-reg train`.")
-    atomic.refuse_links(run)
-    description = read_json(run / TRIAL)
+    check_finished(run, but=but)
+    description = read_trial(run)
     opened = Store.open(store or Path(description["store"]["path"]))
     if opened.manifest["fingerprint"] != description["store"]["fingerprint"]:
         raise InputError(
@@ -199,7 +268,7 @@ def check_weights(out: Path, trial: Trial | MultiTrial, name: str = TRIAL) -> No
     Raises:
         InputError: the file has changed.
     """
-    began = read_json(out / name).get("weights") if (out / name).is_file() else None
+    began = read_trial(out, name).get("weights") if (out / name).is_file() else None
     found = _weights_hash(trial)
     if began is not None and found is not None and began != found:
         raise InputError(
@@ -243,17 +312,12 @@ def find_device(name: str | None) -> torch.device:
 
 def read_scores(run: Path) -> dict[str, dict[str, Score]]:
     """The scores in a run folder."""
-    content = read_json(run / SCORES)["scores"]
-    return {
-        split: {name: Score(**values) for name, values in scores.items()}
-        for split, scores in content.items()
-    }
-
-
-def is_done(out: Path, trial_id: str) -> bool:
-    """Whether a folder says that this trial is finished."""
-    done = out / DONE
-    return done.is_file() and read_json(done)["trial"] == trial_id
+    content = read_scored(run)["scores"]
+    with reading(run / SCORES, "a run's scores"):
+        return {
+            split: {name: Score(**values) for name, values in scores.items()}
+            for split, scores in content.items()
+        }
 
 
 def describe(
@@ -272,7 +336,7 @@ def describe(
     settings = trial.model_dump(mode="json")
     made = {path.name for path in out.iterdir() if not _is_before_begin(path)}
     if made > {name}:
-        there = read_json(path)
+        there = read_trial(out, name)
         if there["id"] != trial_id:
             raise InputError(
                 f"{out} holds another trial: {_difference(there, settings, store)}. "
@@ -505,24 +569,15 @@ def score_best(
     trainer: Trainer, samples: dict[str, Samples], task: Task, out: Path
 ) -> dict[str, dict[str, Score]]:
     """Predict validation and test with the best model; write predictions and scores."""
-    trainer.load_best()
+    found = _score_best(trainer, samples, task)
+    scores = {name: of_split for name, (of_split, _) in found.items()}
     assert trainer.best is not None
-    scores = {}
     for split, name in EVALUATED.items():
-        predictions = trainer.predict(samples[split])
-        _write_predictions(out / f"predictions_{name}.parquet", samples[split], predictions)
-        scores[name] = score(
-            task.target,
-            samples[split].label.cpu().numpy(),
-            predictions,
-            samples[split].subject,
-            labels=task.labels,
-            num_replicates=NUM_REPLICATES,
-        )
+        _write_predictions(out / PREDICTIONS[name], samples[split], found[name][1])
     write_json(
         out / SCORES,
         {
-            "trial": read_json(out / TRIAL)["id"],
+            "trial": read_trial(out)["id"],
             "best_epoch": trainer.best.epoch,
             "selected_by": task.score,
             "num_samples": {name: len(samples[s]) for s, name in EVALUATED.items()},
@@ -534,6 +589,26 @@ def score_best(
         },
     )
     return scores
+
+
+def _score_best(
+    trainer: Trainer, samples: dict[str, Samples], task: Task
+) -> dict[str, tuple[dict[str, Score], np.ndarray]]:
+    """Scores and predictions of the best model, by split."""
+    trainer.load_best()
+    found = {}
+    for split, name in EVALUATED.items():
+        predictions = trainer.predict(samples[split])
+        scores = score(
+            task.target,
+            samples[split].label.cpu().numpy(),
+            predictions,
+            samples[split].subject,
+            labels=task.labels,
+            num_replicates=NUM_REPLICATES,
+        )
+        found[name] = scores, predictions
+    return found
 
 
 def _write_predictions(path: Path, samples: Samples, predictions: np.ndarray) -> None:

@@ -16,16 +16,16 @@ from torch import Tensor
 from mimic_reg import atomic
 from mimic_reg.config import Component, MultiTrial, Trial, load_yaml, resolve
 from mimic_reg.engine.checkpoint import load_state, save_state
-from mimic_reg.engine.trainer import BEST, Best
+from mimic_reg.engine.trainer import Best
 from mimic_reg.errors import InputError
 from mimic_reg.models.base import Model
-from mimic_reg.storage import disk_errors, read_json
+from mimic_reg.runs import BEST, TRIAL, TRUNK, check_finished, read_trial
+from mimic_reg.runs import TRUNK_SETTINGS as SETTINGS
+from mimic_reg.seals import sealed, unsealed
+from mimic_reg.storage import disk_errors, reading
 
-TRUNK = "trunk.safetensors"
-SETTINGS = "trunk.yaml"
 FORMAT = 1
 
-_TRIAL = "trial.json"
 _SILENT = ("none", "early_stopping")  # methods that a name does not need
 
 
@@ -68,7 +68,7 @@ def save_trunk(folder: Path, model: Model, multi: MultiTrial, best: Best) -> Non
         "mean_validation_score": best.score,
         "fit": multi.model_dump(mode="json"),
     }
-    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(sealed(content), sort_keys=False, allow_unicode=True, width=100)
     with disk_errors(folder):
         atomic.write_text(folder / SETTINGS, text)
 
@@ -81,23 +81,25 @@ def load_trunk(place: Path) -> Trunk:
     """
     if (place / TRUNK).is_file() and (place / SETTINGS).is_file():
         atomic.refuse_links(place)
-        content = load_yaml(place / SETTINGS)
+        check_finished(place)
+        content = unsealed(load_yaml(place / SETTINGS), place / SETTINGS)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(
                 f"{place / SETTINGS} is not of a trunk, or of another version of mimic-reg: this "
                 f"one reads format {FORMAT}."
             )
-        model = Component.model_validate(content["model"])
-        weights = load_state(place / TRUNK)["trunk"]
-        score = float(content["mean_validation_score"])
-        return Trunk(model, content["origin"], tuple(content["tasks"]), weights, score)
-    if (place / _TRIAL).is_file() and (place / BEST).is_file():
-        atomic.refuse_links(place)
-        trial = resolve(read_json(place / _TRIAL)["trial"])
+        with reading(place / SETTINGS, "a trunk's description"):
+            model = Component.model_validate(content["model"])
+            weights = load_state(place / TRUNK)["trunk"]
+            score = float(content["mean_validation_score"])
+            return Trunk(model, content["origin"], tuple(content["tasks"]), weights, score)
+    if (place / TRIAL).is_file() and (place / BEST).is_file():
+        check_finished(place)
+        trial = resolve(read_trial(place)["trial"])
         return Trunk(trial.model, _origin(trial), _tasks(trial), _trunk_weights(place / BEST))
     raise InputError(
         f"{place} holds no trained trunk: neither {TRUNK} with {SETTINGS} nor a trained run "
-        f"({_TRIAL} and {BEST}). Name the folder of a fit or of a run."
+        f"({TRIAL} and {BEST}). Name the folder of a fit or of a run."
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,11 @@ from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY
-from mimic_reg.errors import InputError
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.evaluation.results import collect
 from mimic_reg.progress import Silent
-from mimic_reg.storage import read_json
+from mimic_reg.runs import finish
+from mimic_reg.storage import file_hash, read_json, write_json
 from mimic_reg.strategies.single import SCORES, TRIAL, evaluate, read_scores, train
 from tests.engine.test_checkpoint import same
 from tests.stores import write_manifest, write_store
@@ -83,7 +86,10 @@ def test_a_run_says_what_it_is(run, store):
     assert resolve(trial["trial"]).id(trial["store"]["fingerprint"]) == trial["id"]
     assert trial["store"]["fingerprint"] == read_json(store / "manifest.json")["fingerprint"]
     assert {"python", "torch", "numpy", "mimic_reg", "code"} <= set(trial["versions"])
-    assert read_json(run / "done.json") == {"trial": trial["id"]}
+    done = read_json(run / "done.json")
+    assert done["trial"] == trial["id"]
+    files = {p.name for p in run.iterdir()} - {"done.json", "checkpoint.safetensors", ".lock"}
+    assert done["files"] == {name: file_hash(run / name) for name in files}
 
 
 def test_no_id_leaves_the_store(run, store):
@@ -123,6 +129,38 @@ def test_another_trial_is_refused(run, store, tmp_path):
     (tmp_path / "full" / "letter.txt").write_text("dear")
     with pytest.raises(InputError, match="not empty"):
         train(resolve(SETTINGS), store, tmp_path / "full")
+
+
+def test_scores_that_do_not_come_out_again_are_kept_and_told(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    stored = read_json(copy / SCORES)
+    changed = read_json(copy / SCORES)
+    changed["scores"]["test"]["brier"]["value"] += 0.01
+    write_json(copy / SCORES, changed)
+    with pytest.raises(InputError, match=r"scores\.json is damaged, or was changed since"):
+        evaluate(copy)
+    finish(copy, stored["trial"])  # as if it had been written so
+    before = (copy / SCORES).read_bytes()
+    with pytest.raises(MimicRegError, match=r"do not come out again: test brier: 0\.\d+ is stored"):
+        evaluate(copy)
+    assert (copy / SCORES).read_bytes() == before
+    assert evaluate(copy, overwrite=True) == read_scores(run)
+    assert read_json(copy / SCORES) == stored
+    assert evaluate(copy) == read_scores(run)
+
+
+@pytest.mark.parametrize("name", [BEST, HISTORY, SCORES, "predictions_test.parquet"])
+def test_a_finished_run_that_was_changed_is_no_result(run, store, tmp_path, name):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    with (copy / name).open("ab") as file:
+        file.write(b"\n")
+    for use in (evaluate, lambda copy: train(resolve(SETTINGS), store, copy)):
+        with pytest.raises(InputError, match=f"{name} is damaged, or was changed since the run"):
+            use(copy)
+    (unfinished,) = collect([copy]).unfinished
+    assert f"copy/{name} is damaged" in unfinished.why
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta"])

@@ -117,7 +117,7 @@ def test_what_gave_no_result_says_why(tmp_path):
     assert why["half"] == "not finished: 4 of at most 60 epochs"
     assert why["nan"] == "failed: the loss became nan in the steps up to 350 (epoch 2)"
     assert why["torn"].startswith("torn/scores.json is not valid JSON")
-    assert "not those of a run" in why["odd"]
+    assert "is not a run's scores" in why["odd"]
     assert why["good"] == "the same trial as copy, which is used"
     assert why["swap"] == "done.json is that of another trial"
     assert why["empty"] == "it holds no run (no trial.json)"
@@ -162,7 +162,12 @@ def test_nothing_to_collect_is_refused(tmp_path):
 
 
 def test_a_line_cut_off_is_left_out(tmp_path):
-    folder = write_run(tmp_path / "1", settings(), SCORES, epochs=[{"event": "epoch", "epoch": 0}])
+    folder = write_run(
+        tmp_path / "1",
+        settings(),
+        SCORES,
+        epochs=history(np.random.default_rng(0), 0.8, num_epochs=1),
+    )
     with (folder / "history.jsonl").open("a") as file:
         file.write('{"event": "ep')
     assert len(collect([folder]).trials[0].history()) == 1

@@ -1,0 +1,168 @@
+"""The run folder: names of its files, the mark of a finished run, readers that check.
+
+`done.json` is written last. It holds the trial's id and a hash of every file that the result
+consists of. Whoever reads a finished run compares them first, so that a changed file is told, and
+never reported as a result.
+"""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from mimic_reg.atomic import refuse_links
+from mimic_reg.errors import InputError
+from mimic_reg.storage import file_hash, known_hash, read_json, reading, write_json
+
+TRIAL = "trial.json"
+FIT = "fit.json"  # in the folder of a fit of several tasks, which holds a run folder for each
+HISTORY = "history.jsonl"
+BEST = "best.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+SCORES = "scores.json"
+DONE = "done.json"
+PREDICTIONS = {split: f"predictions_{split}.parquet" for split in ("validation", "test")}
+TRUNK, TRUNK_SETTINGS = "trunk.safetensors", "trunk.yaml"
+
+SCORED = (SCORES, *PREDICTIONS.values())  # what `evaluate` makes of the best model
+_FINAL = (TRIAL, FIT, HISTORY, BEST, TRUNK, TRUNK_SETTINGS, *SCORED)
+
+
+def finish(folder: Path, trial_id: str) -> None:
+    """Mark a run, or a fit of several tasks, as finished."""
+    there = [name for name in _FINAL if (folder / name).is_file()]
+    files = {name: file_hash(folder / name) for name in there}
+    write_json(folder / DONE, {"trial": trial_id, "files": files})
+
+
+def is_done(folder: Path, trial_id: str) -> bool:
+    """Return whether a folder says that this trial is finished.
+
+    Raises:
+        InputError: the mark is damaged.
+    """
+    return (folder / DONE).is_file() and _read_done(folder)["trial"] == trial_id
+
+
+def check_finished(folder: Path, *, but: Collection[str] = ()) -> None:
+    """Compare the files of a finished run with the hashes in its mark; of others do nothing.
+
+    A file that was removed is told by whoever needs it. A run that was finished by a version
+    without hashes is taken as it is.
+
+    but: files that do not matter
+
+    Raises:
+        InputError: a file is another one now.
+    """
+    if not (folder / DONE).is_file():
+        return
+    for name, expected in _read_done(folder).get("files", {}).items():
+        path = folder / name
+        if name in but or not path.is_file() or known_hash(path) == expected:
+            continue
+        again = (
+            f"`mimic-reg evaluate {folder} --overwrite` makes it again from {BEST}."
+            if name in SCORED
+            else f"Bring it back from a backup, or remove {folder} and run the same command again."
+        )
+        raise InputError(
+            f"{path} is damaged, or was changed since the run was finished: it is not what {DONE} "
+            f"says. {again}"
+        )
+
+
+def _read_done(folder: Path) -> dict[str, Any]:
+    path = folder / DONE
+    advice = f"Remove it and run the same command again: it goes on from {CHECKPOINT}."
+    try:
+        done = read_json(path)
+    except InputError as error:
+        raise InputError(f"{path} is damaged. {advice}") from error
+    files = done.get("files", {}) if isinstance(done, dict) else None
+    if not isinstance(files, dict) or not isinstance(done.get("trial"), str):
+        raise InputError(f"{path} is not the mark of a finished run. {advice}")
+    if unknown := files.keys() - set(_FINAL):
+        raise InputError(f"{path} names {min(unknown)!r}, which is no file of a run. {advice}")
+    return done
+
+
+def read_trial(folder: Path, name: str = TRIAL) -> dict[str, Any]:
+    """Return the description of a trial: id, trial, store, weights, device, versions.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise InputError(f"{folder} holds no trial. Train one with `mimic-reg train`.")
+    refuse_links(folder)
+    content: dict[str, Any] = read_json(path)
+    with reading(path, "a trial's description"):
+        texts = (content["id"], content["store"]["fingerprint"], content["store"]["path"])
+        tables = (content["trial"], content["versions"])
+        if not all(isinstance(t, str) for t in (*texts, content["device"])):
+            raise TypeError(name)
+        if not all(isinstance(t, dict) for t in tables):
+            raise TypeError(name)
+    return content
+
+
+def read_scored(folder: Path) -> dict[str, Any]:
+    """Return the content of `scores.json`: trial, best_epoch, selected_by, num_samples, scores.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    path = folder / SCORES
+    if not path.is_file():
+        again = f"`mimic-reg evaluate {folder} --overwrite` makes it."
+        raise InputError(f"{folder} has no {SCORES}: {again}")
+    content: dict[str, Any] = read_json(path)
+    with reading(path, "a run's scores"):
+        texts = (content["trial"], content["selected_by"])
+        if not all(isinstance(t, str) for t in texts) or type(content["best_epoch"]) is not int:
+            raise TypeError(SCORES)
+        for scores in (*content["scores"].values(), content["num_samples"]):
+            scores.items()
+    return content
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a history; none if there is no file.
+
+    A last line that was cut off while it was written is left out.
+
+    Raises:
+        InputError: a line is not a row of a history.
+    """
+    if not path.is_file():
+        return []
+    rows = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not _is_row(row):
+            raise InputError(
+                f"Line {number} of {path} is not a row of a history: the file is damaged. Bring it "
+                "back from a backup, or train again in an empty folder."
+            )
+        rows.append(row)
+    return rows
+
+
+_NUMBER = (int, float, str, type(None))  # what is not finite is text
+_NEEDED: dict[str, dict[str, tuple[type, ...]]] = {
+    "steps": {"epoch": (int,), "step": (int,), "recorded": (dict,)},
+    "epoch": {"epoch": (int,), "loss": _NUMBER, "validation": (dict,), "recorded": (dict,)},
+    "failed": {"epoch": (int,), "step": (int,), "loss": _NUMBER},
+}
+
+
+def _is_row(row: Any) -> bool:
+    if not isinstance(row, dict) or not isinstance(row.get("event"), str):
+        return False
+    needed = _NEEDED.get(row["event"], {})
+    return all(isinstance(row.get(name, ...), kinds) for name, kinds in needed.items())
