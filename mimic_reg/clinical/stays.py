@@ -157,7 +157,7 @@ def odd_length(los: pl.Series) -> tuple[int, str] | None:
     days = los.cast(pl.Float64, strict=False)
     reasons = {
         "is no finite number": (days.is_null() & _present(los).is_not_null()) | ~days.is_finite(),
-        "is beyond any stay": days > MAX_DAYS,
+        "is beyond any stay": days.is_finite() & (days > MAX_DAYS),
     }
     found = [(row[0], why) for why, odd in reasons.items() if len(row := odd.arg_true())]
     return min(found, default=None)
