@@ -6,6 +6,11 @@ Each case starts a target, kills it up to three times, starts it again to its en
 an undisturbed run: `tests/faults/kills.py` says what is compared. Servers and worker are those of
 docker/compose.yaml on a PostgreSQL of their own (`tests/docker/stack.py`). Results are added to
 FOLDER/faults.json case by case, so that a run can be stopped and gone on with.
+
+    python benchmarks/faults.py FOLDER --changes [SEEDS]
+
+Instead, tables change underneath an extraction, or after a kill and before the next start:
+`tests/faults/changes.py` says how, and what must come of it. Under the key "changes".
 """
 
 import argparse
@@ -16,6 +21,7 @@ import platform
 import re
 import shutil
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from mimic_reg.sources.synthetic import synthesize  # noqa: E402
+from tests.faults.changes import STAGES, TABLES, Underneath, every_case  # noqa: E402
 from tests.faults.kills import Case, Extraction, Sweep, Training  # noqa: E402
 from tests.faults.services import Services  # noqa: E402
 from tests.stores import write_store  # noqa: E402
@@ -61,7 +68,47 @@ def write(path, cases):
         "targets": summary,
         "cases": cases,
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    merge(path, content)
+
+
+def merge(path, content):
+    """Write keys into the results; the others stay."""
+    there = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    path.write_text(json.dumps(there | content, indent=1) + "\n", "utf-8")
+
+
+def change_underneath(folder, seeds):
+    """Every table, stage and kind of change, `seeds` times; counts of how each ended, by kind."""
+    raw, place = folder / "raw_changes", folder / "changes"
+    if not raw.exists():
+        synthesize(raw, patients=40)
+        (raw / "true_risk.json").unlink()
+    underneath = Underneath(raw, place)
+    ends = {}
+    for seed, table, stage, kind, share in every_case(seeds):
+        if share is None:
+            end = underneath.between(table, stage, kind)
+        else:
+            end = underneath.fall(table, stage, kind, share * underneath.seconds[stage])
+        ends.setdefault(kind, Counter())[end] += 1
+        print(seed, table, stage, kind, share, end, flush=True)
+    total = sum(ends.values(), Counter())
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "compared": (
+            "refused: exit with the file's name, nothing published; after: the change came when "
+            "all was read, the store is that of the table before; redone: killed, changed, started "
+            "again; each time the next extraction equals a fresh one of the changed tables, every "
+            "file's hash, and the one after finds nothing to do"
+        ),
+        "cases": total.total(),
+        "right": total.total(),  # a wrong one stops the run
+        "ends": dict(total),
+        "kinds": {kind: dict(counts) for kind, counts in ends.items()},
+        "tables": list(TABLES),
+        "stages": list(STAGES),
+    }
 
 
 def undisturbed(target, folder, raw, store):
@@ -78,10 +125,14 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--target", nargs="*", choices=every, default=list(every))
     parser.add_argument("--seeds", type=int)
+    parser.add_argument("--changes", type=int, nargs="?", const=1, metavar="SEEDS")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     results = given.folder / "faults.json"
-    cases = json.loads(results.read_text())["cases"] if results.exists() else []
+    if given.changes:
+        merge(results, {"changes": change_underneath(given.folder, given.changes)})
+        return
+    cases = json.loads(results.read_text()).get("cases", []) if results.exists() else []
     done = {(case["target"], case["seed"]) for case in cases}
     raw, store = given.folder / "raw", given.folder / "store"
     if not raw.exists():
