@@ -130,6 +130,11 @@ class _Import:
         stays, undiagnosed = read_stays(self.episodes)
         firsts, counts = self._write_episodes(folder, stays)
         samples = {task: read_samples(self.found.base, task, stays) for task in self.tasks}
+        if empty := [TASK_FOLDERS[task] for task, table in samples.items() if table.is_empty()]:
+            raise InputError(
+                f"The listfiles in {self.found.base} name no stay for {', '.join(empty)}. Copy "
+                "them again from where they were made, or leave out the folder."
+            )
         stays = stays.drop("timeseries").join(firsts, on="icustay_id", how="left")
         stays = _with_splits(stays, samples)
         _stays_table(stays).write_parquet(folder / "stays.parquet")
