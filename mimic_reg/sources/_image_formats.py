@@ -325,4 +325,6 @@ _READERS = (
     ("cifar10", _is_cifar_binary, _cifar10),
     ("stl10", _is_stl, _stl10),
 )
-_FILES = {_fashion_mnist: ("*-ubyte*",), _cifar10: ("*_batch*",), _stl10: ("*_[Xy].bin",)}
+_FILES: dict[Callable[[Path], Dataset], tuple[str, ...]] = {
+    **{_fashion_mnist: ("*-ubyte*",), _cifar10: ("*_batch*",), _stl10: ("*_[Xy].bin",)},
+}
