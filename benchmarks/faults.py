@@ -13,6 +13,10 @@ FOLDER/faults.json case by case, so that a run can be stopped and gone on with.
 Bit flips: one bit, chosen by a seed, in a file of every kind, so many times; then the file is used
 (`tests/faults/flips.py` says how). It must be refused, or change nothing. At the end, how long the
 hash of a large table takes.
+    python benchmarks/faults.py FOLDER --changes [SEEDS]
+
+Instead, tables change underneath an extraction, or after a kill and before the next start:
+`tests/faults/changes.py` says how, and what must come of it. Under the key "changes".
 """
 
 import argparse
@@ -33,6 +37,7 @@ sys.path.insert(0, str(ROOT))
 
 from mimic_reg import storage  # noqa: E402
 from mimic_reg.sources.synthetic import synthesize  # noqa: E402
+from tests.faults.changes import STAGES, TABLES, Underneath, every_case  # noqa: E402
 from tests.faults.flips import kinds  # noqa: E402
 from tests.faults.kills import Case, Extraction, Sweep, Training  # noqa: E402
 from tests.faults.power import Cuts  # noqa: E402
@@ -76,7 +81,47 @@ def write(path, cases):
         "targets": summary,
         "cases": cases,
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    merge(path, content)
+
+
+def merge(path, content):
+    """Write keys into the results; the others stay."""
+    there = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    path.write_text(json.dumps(there | content, indent=1) + "\n", "utf-8")
+
+
+def change_underneath(folder, seeds):
+    """Every table, stage and kind of change, `seeds` times; counts of how each ended, by kind."""
+    raw, place = folder / "raw_changes", folder / "changes"
+    if not raw.exists():
+        synthesize(raw, patients=40)
+        (raw / "true_risk.json").unlink()
+    underneath = Underneath(raw, place)
+    ends = {}
+    for seed, table, stage, kind, share in every_case(seeds):
+        if share is None:
+            end = underneath.between(table, stage, kind)
+        else:
+            end = underneath.fall(table, stage, kind, share * underneath.seconds[stage])
+        ends.setdefault(kind, Counter())[end] += 1
+        print(seed, table, stage, kind, share, end, flush=True)
+    total = sum(ends.values(), Counter())
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": machine(),
+        "compared": (
+            "refused: exit with the file's name, nothing published; after: the change came when "
+            "all was read, the store is that of the table before; redone: killed, changed, started "
+            "again; each time the next extraction equals a fresh one of the changed tables, every "
+            "file's hash, and the one after finds nothing to do"
+        ),
+        "cases": total.total(),
+        "right": total.total(),  # a wrong one stops the run
+        "ends": dict(total),
+        "kinds": {kind: dict(counts) for kind, counts in ends.items()},
+        "tables": list(TABLES),
+        "stages": list(STAGES),
+    }
 
 
 def bit_flips(folder, each):
@@ -143,15 +188,17 @@ def main():
     parser.add_argument("--target", nargs="*", choices=every, default=list(every))
     parser.add_argument("--seeds", type=int)
     parser.add_argument("--bit-flips", type=int, metavar="EACH", help="this, and nothing else")
+    parser.add_argument("--changes", type=int, nargs="?", const=1, metavar="SEEDS")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     results = given.folder / "faults.json"
     if given.bit_flips:
-        before = json.loads(results.read_text()) if results.exists() else {}
-        content = before | {"bit_flips": bit_flips(given.folder, given.bit_flips)}
-        results.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+        merge(results, {"bit_flips": bit_flips(given.folder, given.bit_flips)})
         return
-    cases = json.loads(results.read_text())["cases"] if results.exists() else []
+    if given.changes:
+        merge(results, {"changes": change_underneath(given.folder, given.changes)})
+        return
+    cases = json.loads(results.read_text()).get("cases", []) if results.exists() else []
     done = {(case["target"], case["seed"]) for case in cases}
     raw, store = given.folder / "raw", given.folder / "store"
     if not raw.exists():

@@ -57,6 +57,7 @@ def test_extract_tells_what_it_did_and_then_that_nothing_is_left_to_do(tmp_path,
         (["extract", "--source", "RAW", "--out", "x", "--tasks", "a,b"], "Unknown task a, b."),
         (["extract", "--source", "RAW", "--out", "x", "--memory", "1MB"], "give at least 1GB"),
         (["extract", "--source", "RAW", "--out", "x", "--mode", "best"], "benchmark"),
+        (["extract", "--source", "RAW", "--out", "x", "--allow-empty", "ICUSTAYS"], "only CHARTEV"),
         (["extrct"], "No such command 'extrct'"),
     ],
 )

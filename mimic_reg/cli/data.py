@@ -58,6 +58,13 @@ def extract(
     force: Annotated[
         bool, typer.Option("--force", help="Extract even if the store is up to date.")
     ] = False,
+    allow_empty: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Event tables that may hold no row, such as CHARTEVENTS, where that is meant.",
+            metavar="A,B",
+        ),
+    ] = None,
 ) -> None:
     """Extract the benchmark's cohorts from raw MIMIC-III into a Parquet store.
 
@@ -75,6 +82,7 @@ def extract(
             mode=mode.value,
             memory=parse_memory(memory),
             force=force,
+            allow_empty=[t.upper() for part in allow_empty or [] for t in part.split(",")],
             progress=shown,
         )
     if result.status == "unchanged":

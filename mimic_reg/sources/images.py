@@ -26,7 +26,8 @@ from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.schema import IMAGES, SPLITS
 from mimic_reg.seeds import derive
-from mimic_reg.sources._image_formats import Dataset, Part, find, read
+from mimic_reg.sources._image_formats import Dataset, Part, files, find, read
+from mimic_reg.sources.at_rest import at_rest
 from mimic_reg.stages import Workspace, publish, recover
 from mimic_reg.storage import (
     MANIFEST,
@@ -65,12 +66,14 @@ def import_images(
 
     Raises:
         InputError: no known format, a damaged file; `out` holds something else.
-        MimicRegError: the disk is full, the store is locked or cannot be written.
+        MimicRegError: a file changed while it was read, the disk is full, the store is locked or
+            cannot be written.
     """
     progress = progress or Silent()
     check_target(out)
     _check_replaceable(out)
-    dataset = read(folder, size, name)
+    with at_rest(files(folder, name)):
+        dataset = read(folder, size, name)
     progress.note(f"{folder}: {dataset.name}, {len(dataset.classes)} classes.")
     with disk_errors(out), locked(out):
         recover(out, progress)
