@@ -5,6 +5,7 @@ What a stage writes is on the disk, with sizes and hashes, before the stage coun
 by the next run and refused by readers until then.
 """
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -81,10 +82,10 @@ class Workspace:
         temporary = self.folder / f"{name}.tmp"
         temporary.mkdir()
         facts = build(temporary)
-        files = describe_files(temporary)
+        done = {"key": self.key, "facts": facts, "files": describe_files(temporary)}
+        (temporary / _DONE).write_text(json.dumps(done, indent=1), "utf-8")
         atomic.sync_tree(temporary)
-        write_json(temporary / _DONE, {"key": self.key, "facts": facts, "files": files})
-        temporary.rename(final)
+        temporary.rename(final)  # from here on it counts as finished
         atomic.sync_folder(self.folder)
         return final, facts, True
 

@@ -242,14 +242,15 @@ KILLED = textwrap.dedent(
     from mimic_reg.extraction import extract
     source, out, point = sys.argv[1:]
     kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
-    write_json, replace = stages.write_json, Path.replace
+    write_json, replace, sync_tree = stages.write_json, Path.replace, stages.atomic.sync_tree
     moves = 0
+    def syncing(folder):
+        if folder.name == point + ".tmp":
+            kill()
+        sync_tree(folder)
+        if "unnamed " + folder.name == point + ".tmp":
+            kill()
     def writing(path, content):
-        if path.name == "done.json" and path.parent.name == point + ".tmp":
-            kill()
-        if path.name == "done.json" and "unnamed " + path.parent.name == point + ".tmp":
-            write_json(path, content)
-            kill()
         if path.name == ".publish.json" and point == "journal":
             kill()
         write_json(path, content)
@@ -260,7 +261,8 @@ KILLED = textwrap.dedent(
             if point == f"move {moves}":
                 kill()
         return replace(self, target)
-    stages.write_json, Path.replace = writing, moving
+    stages.write_json, stages.atomic.sync_tree = writing, syncing
+    Path.replace = moving
     extract(Path(source), Path(out))
     """
 )
