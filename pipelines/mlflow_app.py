@@ -118,12 +118,12 @@ def with_passwords() -> Application:
     origins = _checked_origins()
     _confine()
     from mlflow.server import auth
-    from starlette.middleware.wsgi import build_environ
     from werkzeug.datastructures import Authorization
 
     def login(scope: Scope) -> bool:
         # in the way of MLflow's pages: its other one knows no password beyond ASCII
-        with auth.app.request_context(build_environ(scope, b"")):
+        headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
+        with auth.app.test_request_context(method=scope["method"], headers=headers):
             return isinstance(auth.authenticate_request(), Authorization)
 
     return Door(auth.create_app(), origins, login)
@@ -153,5 +153,7 @@ def _checked_origins() -> list[str]:
 
     hosts, origins = get_allowed_hosts_from_env() or [], get_allowed_origins_from_env() or []
     if DISABLE.get() == "true" or not hosts or "*" in "".join(hosts + origins):
-        raise InputError("MLflow needs the names of its hosts, without '*', and its checks of them")
+        raise InputError(
+            "MLflow needs the names of its hosts, without '*', and its checks of them."
+        )
     return origins

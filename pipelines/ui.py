@@ -88,7 +88,7 @@ def environment(uri: str, authentication: Authentication | None = None) -> dict[
         "MLFLOW_REGISTRY_STORE_URI": uri,
         # no language models here: the processes that would judge their answers stay away
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        # whatever somebody's shell says: the checks of hosts stay, and pages and files where they are
+        # whatever a shell says: hosts are checked, pages and files stay where they are
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
         "MLFLOW_ENABLE_WORKSPACES": "false",
         "MLFLOW_STATIC_PREFIX": "",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sqlite3
 import urllib.error
 import urllib.request
@@ -51,7 +52,12 @@ def test_locations_inside_are_allowed(location, folders):
         *("/etc", "file:///etc", "file:/etc", "FILE:///etc", "{outside}", "file://{outside}"),
         *(" {inside}", "{inside}\n", "{inside}/\0", "file://evil{inside}", "//evil{inside}"),
         *("file://{inside}/a?../../..", "file://{inside}/a#/../..", "{inside}-not"),
-        *("{inside}/../x", "{inside}/%2e%2e/x", "{inside}/%252E%252e/x", "{inside}/a%2f..%2f..%2fx"),
+        *(
+            "{inside}/../x",
+            "{inside}/%2e%2e/x",
+            "{inside}/%252E%252e/x",
+            "{inside}/a%2f..%2f..%2fx",
+        ),
         *("{inside}/link", "{inside}/link/new", "{inside}/%6cink", "{inside}\\..\\x", "relative"),
         *("mlflow-artifacts:/../x", "mlflow-artifacts:/%2e%2e/x", "mlflow-artifacts:/%252e%252e/x"),
         *("mlflow-artifacts://evil/x", "mlflow-artifacts:////evil/x", "mlflow-artifacts:x"),
@@ -131,8 +137,6 @@ def server(empty, folders, free_port_of_module):
 
 @pytest.fixture(scope="module")
 def free_port_of_module():
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -197,10 +201,8 @@ def test_what_was_planted_is_neither_read_nor_written(server, folders):
     url, ids = server
     outside = folders[1]
     ajax, run, model = f"{url}/ajax-api/2.0/mlflow", ids["run"], ids["model"]
-    graphql = {
-        "query": 'query { mlflowListArtifacts(input: {runId: "%s"}) { files { path } } }' % run,
-        "operationName": None,
-    }
+    asked = f'mlflowListArtifacts(input: {{runId: "{run}"}}) {{ files {{ path }} }}'
+    graphql = {"query": f"query {{ {asked} }}", "operationName": None}
     for identity in (run, ids["up"]):
         requests = [
             send(f"{url}/get-artifact?path=secret&run_id={identity}"),
@@ -249,7 +251,13 @@ def test_only_its_own_pages_may_send_requests(server):
     create = f"{url}/api/2.0/mlflow/experiments/create"
     search = f"{url}/api/2.0/mlflow/experiments/search?max_results=1"
     foreign = [f"http://127.0.0.1:{port + 1}", f"http://localhost:{port + 1}", "http://127.0.0.1"]
-    foreign += ["null", "", f"https://127.0.0.1:{port}", f"http://evil.example:{port}", f"{url}, {url}"]
+    foreign += [
+        "null",
+        "",
+        f"https://127.0.0.1:{port}",
+        f"http://evil.example:{port}",
+        f"{url}, {url}",
+    ]
     for origin in foreign:
         for path in (create, create.replace("/api/", "/ajax-api/"), f"{url}/graphql"):
             assert send(path, "POST", {"name": "foreign"}, Origin=origin)[0] == 403, origin
