@@ -9,6 +9,7 @@ comes without one. `pipelines.mlflow_places` keeps the server in its artifact fo
 
 import os
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -117,16 +118,21 @@ def with_passwords() -> Application:
     """
     origins = _checked_origins()
     _confine()
-    from mlflow.server import auth
+    auth: Any = import_module("mlflow.server.auth")
+    from flask import request
     from werkzeug.datastructures import Authorization
 
     def login(scope: Scope) -> bool:
         # in the way of MLflow's pages: its other one knows no password beyond ASCII
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
         with auth.app.test_request_context(method=scope["method"], headers=headers):
+            if basic and (request.authorization is None or not request.authorization.username):
+                return False  # MLflow fails on a token
             return isinstance(auth.authenticate_request(), Authorization)
 
-    return Door(auth.create_app(), origins, login)
+    application = auth.create_app()
+    basic = auth.auth_config.authorization_function == auth.DEFAULT_AUTHORIZATION_FUNCTION
+    return Door(application, origins, login)
 
 
 def _confine() -> None:
@@ -152,7 +158,8 @@ def _checked_origins() -> list[str]:
     )
 
     hosts, origins = get_allowed_hosts_from_env() or [], get_allowed_origins_from_env() or []
-    if DISABLE.get() == "true" or not hosts or "*" in "".join(hosts + origins):
+    disabled = DISABLE.get() == "true"  # type: ignore[no-untyped-call]
+    if disabled or not hosts or "*" in "".join(hosts + origins):
         raise InputError(
             "MLflow needs the names of its hosts, without '*', and its checks of them."
         )

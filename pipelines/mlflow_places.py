@@ -15,11 +15,10 @@ The `source` of a dataset is a note: the server never opens it, and it stays fre
 
 import os
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
-
-from google.protobuf.message import Message
 
 # fields of messages that hold a location; `tests/pipelines/test_mlflow_places.py` finds new ones
 FIELDS = frozenset(
@@ -92,7 +91,7 @@ def locations(message: Any) -> Iterator[str]:
             continue
         elif field.message_type.GetOptions().map_entry:
             yield from (str(value[name]) for name in TAGS if name in value)
-        elif isinstance(value, Message):
+        elif hasattr(value, "DESCRIPTOR"):
             yield from locations(value)
         else:
             for item in value:
@@ -109,12 +108,12 @@ def confine(root: Path) -> None:
     """
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
-    from mlflow.server import handlers
-    from mlflow.store.artifact import artifact_repository_registry, local_artifact_repo
-    from mlflow.store.tracking import sqlalchemy_store
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
+    handlers: Any = import_module("mlflow.server.handlers")
+    database: Any = import_module("mlflow.store.tracking.sqlalchemy_store")
+    stores: Any = import_module("mlflow.store.artifact.artifact_repository_registry")
     root = root.resolve()
-    local = local_artifact_repo.LocalArtifactRepository
 
     def check(location: str) -> None:
         if not allowed(location, root):
@@ -142,19 +141,19 @@ def confine(root: Path) -> None:
                 check(location)
         return message
 
-    class Confined(local):  # type: ignore[misc, valid-type]
+    class Confined(LocalArtifactRepository):
         """The one method of MLflow's that follows links out of its folder."""
 
         def delete_artifacts(self, artifact_path: str | None = None) -> None:
             check(os.path.join(self.artifact_dir, artifact_path or ""))
-            super().delete_artifacts(artifact_path)
+            super().delete_artifacts(artifact_path)  # type: ignore[no-untyped-call]
 
     handlers._get_request_message = parse_and_check
     handlers._is_servable_proxied_run_artifact_root = checked(
         handlers._is_servable_proxied_run_artifact_root
     )
-    sqlalchemy_store.append_to_uri_path = checked(sqlalchemy_store.append_to_uri_path)
-    registry = artifact_repository_registry._artifact_repository_registry
+    database.append_to_uri_path = checked(database.append_to_uri_path)
+    registry = stores._artifact_repository_registry
     for scheme in ("", "file"):
-        registry.register(scheme, Confined)  # type: ignore[no-untyped-call]
+        registry.register(scheme, Confined)
     registry.get_artifact_repository = checked(registry.get_artifact_repository)

@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import json
 import re
 import subprocess
 import sys
@@ -14,9 +15,10 @@ import mlflow
 import pytest
 
 from mimic_reg.errors import InputError, MimicRegError
-from pipelines import mlflow_app, mlflow_store, register, serving, tracking, ui
+from pipelines import container, mlflow_app, mlflow_store, register, serving, tracking, ui
 
 URI = "sqlite:////data/mlflow.db"
+PASSWORD = "p%:ä/ rather long"
 ASKING = {"MLFLOW_AUTH_CONFIG_PATH": "x", "MLFLOW_FLASK_SERVER_SECRET_KEY": "x"}
 
 
@@ -148,8 +150,10 @@ def test_a_server_or_a_folder_is_no_database():
         ui.command("mlruns")
 
 
-def get(url, **headers):
-    request = urllib.request.Request(url, headers=headers)
+def get(url, body=None, **headers):
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    request = urllib.request.Request(url, body, headers)
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
             return response.status, response.read().decode()
@@ -224,7 +228,7 @@ def test_a_password_is_asked_for(uri, free_port, tmp_path):
     """With the options of `mimic-reg ui`, on loopback."""
     file = tmp_path / "password"
     file.touch(mode=0o600)
-    file.write_text("p%:ä/ rather long\n")
+    file.write_text(f"{PASSWORD}\n")
     users = mlflow_store.sqlite_path(uri).with_name(ui.USERS)
     with (
         ui.passwords(uri, file) as authentication,
@@ -233,23 +237,28 @@ def test_a_password_is_asked_for(uri, free_port, tmp_path):
         url = f"{server.url}/api/2.0/mlflow/experiments/search?max_results=1"
         assert get(url)[0] == 401
         assert get(url, Authorization=basic("admin:wrong"))[0] == 401
-        assert get(url, Authorization=basic("admin:p%:ä/ rather long"))[0] == 200
-        login = basic("admin:p%:ä/ rather long")
+        login = basic(f"admin:{PASSWORD}")
+        assert get(url, Authorization=login)[0] == 200
         assert get(f"{server.url}/api/3.0/mlflow/server-info", Authorization=login)[0] == 200
         assert get(f"{server.url}/version", Authorization=login)[0] == 200
         assert get(f"{server.url}/", Authorization=login)[0] == 200
-        assert what_answers_anybody(server.url) == {"GET /health", "HEAD /health"}
-        assert what_answers_anybody(server.url, Authorization="Bearer x") <= {
-            "GET /health",
-            "HEAD /health",
-        }
+        assert what_answers_anybody(server.url) == set(mlflow_app.OPEN) == {"/health"}
+        for wrong in ("Bearer x", "Basic", "Basic !", "Basic eA==", basic(":"), basic("admin:")):
+            assert get(f"{server.url}/version", Authorization=wrong)[0] == 401, wrong
+        container.put_user(server.url, ("admin", PASSWORD), "worker", "a-long-password")
+        create = f"{server.url}/api/2.0/mlflow/experiments/create"
+        for given in (login, basic("worker:a-long-password")):
+            body = json.dumps({"name": "e", "artifact_location": str(tmp_path / "outside")})
+            code, text = get(create, body.encode(), Authorization=given)
+            assert code == 403
+            assert "lies outside the folder" in text
         assistant = f"{server.url}/ajax-api/3.0/mlflow/assistant/config"
-        assert get(assistant, Authorization=basic("admin:p%:ä/ rather long"))[0] == 404
+        assert get(assistant, Authorization=login)[0] == 404
     assert users.stat().st_mode & 0o077 == 0
 
 
-def what_answers_anybody(url, **headers):
-    """All routes of MLflow's server that do not say 401 to somebody without a password."""
+def what_answers_anybody(url):
+    """The paths of MLflow's server that do not say 401 to somebody without a password."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what MLflow imports says that it will end
         from mlflow.server import auth, fastapi_app
@@ -270,10 +279,10 @@ def what_answers_anybody(url, **headers):
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
     found = set()
     for method, path in sorted(filled):
-        connection.request(method, path, headers=headers)
+        connection.request(method, path)
         with connection.getresponse() as answer:
             if answer.status != 401:
-                found.add(f"{method} {path}")
+                found.add(path)
             answer.read()
     connection.close()
     return found
