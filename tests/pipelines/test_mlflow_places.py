@@ -112,6 +112,12 @@ def test_locations_are_found_in_maps_and_tags():
     assert [list(mlflow_places.locations(m)) for m in messages] == [["/etc"], ["/x"], []]
 
 
+def test_mlflows_default_experiment_is_inside(empty):
+    api = MlflowClient(tracking_uri=f"sqlite:///{empty}")
+    inside = empty.parent / mlflow_store.ARTIFACTS
+    assert mlflow_places.allowed(api.get_experiment("0").artifact_location, inside)
+
+
 @pytest.fixture(scope="module")
 def server(empty, folders, free_port_of_module):
     """A server without passwords, on a database in which somebody planted locations outside."""
@@ -178,13 +184,21 @@ def test_nothing_is_made_in_an_experiment_that_is_outside(server, folders):
     assert send(f"{url}/api/2.0/mlflow/runs/create", "POST", experiment)[0] == 403
     assert send(f"{url}/api/2.0/mlflow/logged-models", "POST", experiment)[0] == 403
     place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": experiment}
-    info = {"trace_id": "tr-1", "trace_location": place, "request_time": "2020-01-01T00:00:00Z"}
-    trace = {"trace": {"trace_info": info | {"state": "OK"}}}
-    status, text = send(f"{url}/api/3.0/mlflow/traces", "POST", trace)
+    info = {"trace_id": "tr-1", "trace_location": place, "state": "OK"}
+    info["request_time"] = "2020-01-01T00:00:00Z"
+    trace = {"trace": {"trace_info": info}}
+    traces = f"{url}/api/3.0/mlflow/traces"
+    status, text = send(traces, "POST", trace)
     assert status == 403, text
-    info["trace_location"]["mlflow_experiment"] = {"experiment_id": "0"}
+    made = send(f"{url}/api/2.0/mlflow/experiments/create", "POST", {"name": "for traces"})[1]
+    place["mlflow_experiment"] = json.loads(made)
     info["tags"] = {"mlflow.artifactLocation": str(folders[1])}
-    assert send(f"{url}/api/3.0/mlflow/traces", "POST", trace)[0] == 403
+    assert send(traces, "POST", trace)[0] == 403
+    del info["tags"]
+    assert send(traces, "POST", trace)[0] == 200
+    tag = {"key": "mlflow.artifactLocation", "value": str(folders[1])}
+    assert send(f"{traces}/tr-1/tags", "PATCH", tag)[0] == 403
+    assert send(f"{traces}/tr-1/tags", "PATCH", tag | {"key": "note"})[0] == 200
 
 
 def test_a_models_source_stays_inside(server, folders):
