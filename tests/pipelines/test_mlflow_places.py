@@ -241,6 +241,39 @@ def test_what_was_planted_is_neither_read_nor_written(server, folders):
     assert (outside / "secret").read_text() == SECRET
 
 
+def test_a_planted_archive_is_neither_read_nor_deleted(server, folders):
+    """Not by way of the handlers: through MLflow's database and its registry of stores."""
+    url, _ = server
+    inside, outside = folders
+    made = json.loads(
+        send(f"{url}/api/2.0/mlflow/experiments/create", "POST", {"name": "archived"})[1]
+    )
+    place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": made}
+    info = {"trace_id": "tr-2", "trace_location": place, "state": "OK"}
+    info["request_time"] = "2020-01-01T00:00:00Z"
+    traces = f"{url}/api/3.0/mlflow/traces"
+    assert send(traces, "POST", {"trace": {"trace_info": info}})[0] == 200
+    tags = {
+        "mlflow.trace.archiveLocation": str(outside),
+        "mlflow.trace.spansLocation": "ARCHIVE_REPO",
+    }
+    with sqlite3.connect(inside.parent / mlflow_store.DATABASE) as database:
+        for tag in tags.items():
+            database.execute(
+                "INSERT OR REPLACE INTO trace_tags (request_id, key, value) VALUES ('tr-2', ?, ?)",
+                tag,
+            )
+    database.close()
+    archive = outside / "traces.pb"
+    archive.write_bytes(b"")
+    status, text = send(f"{traces}/get?trace_id=tr-2")
+    assert status == 403, text
+    asked = made | {"request_ids": ["tr-2"]}
+    send(f"{url}/api/2.0/mlflow/traces/delete-traces", "POST", asked)
+    assert archive.exists()
+    archive.unlink()
+
+
 def test_the_artifact_routes_stay_inside(server, folders):
     url, _ = server
     inside, outside = folders
