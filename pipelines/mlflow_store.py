@@ -77,18 +77,26 @@ def prepare(uri: str) -> None:
         shutil.rmtree(making, ignore_errors=True)  # somebody's who was killed
         making.mkdir(mode=0o700)
         with answering(uri):
-            _make_database(making / "made.db", making / "whole.db")
+            _make_database(making / "made.db", making / "whole.db", path.parent / ARTIFACTS)
         atomic.sync_file(making / "whole.db")  # SQLite does not sync what VACUUM writes
         (making / "whole.db").replace(path)
         atomic.sync_folder(path.parent)
         shutil.rmtree(making)
 
 
-def _make_database(made: Path, whole: Path) -> None:
-    """MLflow's empty database, and a copy that MLflow has no hand on."""
+def _make_database(made: Path, whole: Path, artifacts: Path) -> None:
+    """MLflow's empty database, and a copy that MLflow has no hand on.
+
+    Its experiment 0 keeps artifacts beside those of all others, not where the command was started.
+    """
     with quiet():
         client(f"{_SQLITE}{made}").search_experiments(max_results=1)
     with contextlib.closing(sqlite3.connect(made)) as database:
+        with database:
+            place = str(artifacts / "0")
+            database.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", (place,)
+            )
         database.execute("VACUUM INTO ?", (str(whole),))
     whole.chmod(0o600)
 
