@@ -184,9 +184,7 @@ def mixed_threads(results: Results) -> list[str]:
     for task, model in results.settings():
         numbers = {t.threads for t in results.of(task, model)}
         if len(numbers) > 1:
-            told = ", ".join(
-                "not recorded" if n is None else str(n) for n in sorted(numbers, key=str)
-            )
+            told = ", ".join(sorted("not recorded" if n is None else str(n) for n in numbers))
             found.append(
                 f"{task}, {model}: the trials were trained with different numbers of threads "
                 f"({told}). So they differ by rounding, too, and not only by what is compared."

@@ -131,8 +131,8 @@ def evaluate(
     recorded = read_json(run / TRIAL).get("threads")
     if threads is not None and recorded is not None and threads != recorded:
         progress.note(
-            f"{run} was trained with {_threads(recorded)}; with {_threads(threads)} the last digits "
-            "of its scores may differ."
+            f"{run} was trained with {_threads(recorded)}; with {_threads(threads)} the last "
+            "digits of its scores may differ."
         )
     with locked(run), torch_threads(threads or recorded or DEFAULT_THREADS):
         where = find_device(device)

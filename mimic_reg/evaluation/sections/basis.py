@@ -57,8 +57,8 @@ def _reproduce(given: Given) -> Html:
     text = tag(
         "p",
         "A trial's identity is the hash of its settings and of its data's fingerprint. The same "
-        "code, settings, data and versions give the same scores: bit for bit on the same CPU with the "
-        "same number of threads. Finished trials are not trained again.",
+        "code, settings, data and versions give the same scores: bit for bit on the same CPU with "
+        "the same number of threads. Finished trials are not trained again.",
     )
     if not given.commands:
         return text
