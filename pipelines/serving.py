@@ -53,6 +53,7 @@ from mimic_reg.seals import sealed
 from mimic_reg.storage import Store, disk_errors, make_folder, reading
 from mimic_reg.strategies.single import find_device
 from mimic_reg.tasks.base import Target, Task
+from mimic_reg.threads import DEFAULT_THREADS, torch_threads
 from pipelines import serving_images
 from pipelines.mlflow_store import check_usable, default, quiet
 from pipelines.restore import FORMAT, read_settings, restore
@@ -388,6 +389,7 @@ def predict(
     *,
     uri: str | None = None,
     device: str | None = None,
+    threads: int = DEFAULT_THREADS,
     progress: Progress | None = None,
 ) -> int:
     """Predict every sample of the model's task in a store, into a Parquet file; how many.
@@ -398,11 +400,18 @@ def predict(
 
     model: a run folder, a folder with an exported model, or MLflow's models:/… or runs:/…
     uri:   where MLflow's models are registered
+    threads: of torch
 
     Raises:
         InputError: there is no such model; the store does not hold its task.
     """
-    progress = progress or Silent()
+    with torch_threads(threads):
+        return _predict(model, store, out, uri, device, progress or Silent())
+
+
+def _predict(
+    model: str, store: Path, out: Path, uri: str | None, device: str | None, progress: Progress
+) -> int:
     opened = Store.open(store)
     device = str(find_device(device))
     with _located(model, store, uri) as folder:

@@ -242,7 +242,8 @@ class Prepared:
         self.result = replace(self.result, trials=trials)
         self.result.write()
         self.progress.advance(1)
-        self.progress.note(f"{now.name}: {self._describe(now)}")
+        note = f"; {ended.note}" if ended.note else ""
+        self.progress.note(f"{now.name}: {self._describe(now)}{note}")
         if now.status != "interrupted":
             self.log(now)
         if now.status == "interrupted":

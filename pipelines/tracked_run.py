@@ -26,6 +26,7 @@ class RunFolder:
     method: str
     fingerprint: str
     device: str
+    threads: int | None
     versions: Mapping[str, Any]
     finished: bool
     best_epoch: int | None
@@ -54,6 +55,7 @@ def read_run(folder: Path, method: str | None = None) -> RunFolder:
         method=method or method_of(trial),
         fingerprint=description["store"]["fingerprint"],
         device=description["device"],
+        threads=description.get("threads"),
         versions=description["versions"],
         finished=finished,
         best_epoch=scores.get("best_epoch"),

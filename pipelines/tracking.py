@@ -271,6 +271,7 @@ def _tags(run: RunFolder, sweep: str | None) -> dict[str, str]:
         "code_changed": str(bool(changes)).lower() if commit else "unknown",
         "data_fingerprint": run.fingerprint,
         "device": run.device,
+        "threads": "unknown" if run.threads is None else str(run.threads),
         "mlflow.source.name": PREFIX,
     }
     if trial.together:

@@ -10,9 +10,21 @@ from rich.markup import escape
 
 from mimic_reg.console import err, out, progress, table
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
 
 if TYPE_CHECKING:
     from mimic_reg.config import MultiTrial
+
+
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Threads of torch; another number gives other last digits. A run keeps its own; "
+        f"{DEFAULT_THREADS} for a new one.",
+        min=1,
+        max=MAX_THREADS,
+    ),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -51,6 +63,7 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")
     ] = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Train a model on a store and score its best checkpoint on validation and test.
 
@@ -74,7 +87,7 @@ def train(
             seed=seed,
             training=training,
         )
-        _train_together(multi, store, run, device)
+        _train_together(multi, store, run, device, threads)
         return
     if "," in task and not Path(task).is_file():
         raise InputError(
@@ -93,7 +106,7 @@ def train(
     Store.open(store)  # before the settings are printed
     out.print(escape(trial.to_yaml()), end="")
     with progress(err) as shown:
-        outcome = single.train(trial, store, run, progress=shown, device=device)
+        outcome = single.train(trial, store, run, progress=shown, device=device, threads=threads)
     if outcome.status == "interrupted":
         raise MimicRegError("Interrupted; run the same command again to go on.")
     _print_scores(outcome.scores)
@@ -114,14 +127,18 @@ def _print_hint(run: Path) -> None:
         )
 
 
-def _train_together(multi: "MultiTrial", store: Path, folder: Path, device: str | None) -> None:
+def _train_together(
+    multi: "MultiTrial", store: Path, folder: Path, device: str | None, threads: int | None
+) -> None:
     from mimic_reg.storage import Store
     from mimic_reg.strategies import multitask
 
     Store.open(store)
     out.print(escape(multi.to_yaml()), end="")
     with progress(err) as shown:
-        outcome = multitask.train(multi, store, folder, progress=shown, device=device)
+        outcome = multitask.train(
+            multi, store, folder, progress=shown, device=device, threads=threads
+        )
     if outcome.status == "interrupted":
         raise MimicRegError("Interrupted; run the same command again to go on.")
     for task, scores in outcome.scores.items():
@@ -138,6 +155,7 @@ def evaluate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the scores that the run has.")
     ] = False,
+    threads: ThreadsOption = None,
 ) -> None:
     """Score a run's best checkpoint again, on validation and test.
 
@@ -148,7 +166,7 @@ def evaluate(
 
     with progress(err) as shown:
         scores = single.evaluate(
-            run, store=store, overwrite=overwrite, progress=shown, device=device
+            run, store=store, overwrite=overwrite, progress=shown, device=device, threads=threads
         )
     _print_scores(scores)
 
@@ -184,6 +202,7 @@ def finetune(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")
     ] = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Fine-tune a trained trunk on a new task with few samples, against training from scratch.
 
@@ -205,7 +224,9 @@ def finetune(
         training={"max_epochs": max_epochs} if max_epochs is not None else None,
     )
     with progress(err) as shown:
-        runs = transfer.finetune(plan, sources, store, folder, progress=shown, device=device)
+        runs = transfer.finetune(
+            plan, sources, store, folder, progress=shown, device=device, threads=threads
+        )
     found = results.collect(runs)
     written = reporting.write_report(
         found,

@@ -2,7 +2,8 @@
 
 One step: batch → closure (gradients to zero, forward, loss, penalties, backward) → the optimiser,
 which may wrap others → the methods' tick. Everything that decides the next step is in the
-checkpoint, so a run cut off anywhere ends as the uninterrupted one, bit for bit on the CPU.
+checkpoint, so a run cut off anywhere ends as the uninterrupted one: bit for bit on one CPU
+with the same versions and number of threads.
 """
 
 import math

@@ -49,6 +49,7 @@ class TrialResult:
     supervision:  share of the training samples; of fits on few samples, their number
     settings:     the resolved settings
     fingerprint, store: of the data; where the store was then
+    threads:      of torch; None where a run of an older version has not recorded it
     scores:       split → name → score with its interval, or undefined with the reason
     num_samples:  split → samples that were scored
     selected_by:  the validation score that selected the epoch `best_epoch`, counted from 0
@@ -68,6 +69,7 @@ class TrialResult:
     fingerprint: str
     store: Path
     device: str
+    threads: int | None
     versions: Mapping[str, str | None]
     scores: Mapping[str, Mapping[str, Score]]
     num_samples: Mapping[str, int]
@@ -173,6 +175,20 @@ def few_selected(history: Iterable[Mapping[str, Any]], best_epoch: int | None) -
     return None
 
 
+def mixed_threads(results: Results) -> list[str]:
+    """Sentences about the tables whose trials were trained with different numbers of threads."""
+    found = []
+    for task, model in results.settings():
+        numbers = {t.threads for t in results.of(task, model)}
+        if len(numbers) > 1:
+            told = ", ".join(sorted("not recorded" if n is None else str(n) for n in numbers))
+            found.append(
+                f"{task}, {model}: the trials were trained with different numbers of threads "
+                f"({told}). So they differ by rounding, too, and not only by what is compared."
+            )
+    return found
+
+
 def find_stores(results: Results) -> list[Store]:
     """The stores that the trials were trained on, if they still lie where they were."""
     stores: dict[str, Store] = {}
@@ -274,6 +290,7 @@ def _trial(
         fingerprint=described["store"]["fingerprint"],
         store=Path(described["store"]["path"]),
         device=described["device"],
+        threads=described.get("threads"),
         versions=described["versions"],
         scores={
             split: {score: Score(**values) for score, values in of_split.items()}

@@ -44,6 +44,7 @@ from mimic_reg.strategies.single import (
     stopping,
 )
 from mimic_reg.strategies.trunk import save_trunk
+from mimic_reg.threads import torch_threads
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,13 @@ class Outcome:
 
     status: "skipped" means that it was finished before and nothing was done
     scores: task → split → name → score; empty after an interruption
+    threads: the number it was trained with; None if nothing was done
     """
 
     status: Literal["finished", "interrupted", "skipped"]
     fit_id: str
     scores: dict[str, dict[str, dict[str, Score]]]
+    threads: int | None = None
 
 
 def train(
@@ -66,10 +69,13 @@ def train(
     *,
     progress: Progress | None = None,
     device: str | None = None,
+    threads: int | None = None,
 ) -> Outcome:
     """Fit several tasks in the folder `out`, or go on where it was cut off.
 
     The first Ctrl-C ends the running iteration, writes a checkpoint and returns "interrupted".
+
+    threads: of torch; a fit that goes on keeps the number that it was begun with
 
     Raises:
         InputError: `out` holds something else; the data cannot serve one of the tasks.
@@ -90,12 +96,13 @@ def train(
             progress.note(f"{out} holds this fit, finished; nothing to do.")
             return Outcome("skipped", fit_id, {name: read_scores(out / name) for name in parts})
         where = find_device(device)
-        describe(out, multi, fit_id, opened, where, FIT)
+        number = describe(out, multi, fit_id, opened, where, threads, progress, FIT)
+        locks.enter_context(torch_threads(number))
         engines: dict[str, Trainer] = {}
         samples: dict[str, dict[str, Samples]] = {}
         for name, part in parts.items():
             locks.enter_context(locked(out / name))
-            describe(out / name, part, part.id(data), opened, where)
+            describe(out / name, part, part.id(data), opened, where, number, Silent())
             shown = _Named(progress, name)
             engines[name], samples[name] = prepare(part, opened, out / name, shown, where)
         trainer = MultiTrainer(multi, engines, out, progress=progress)
@@ -105,7 +112,7 @@ def train(
             status = trainer.run()
         if status == "interrupted":
             progress.note("Interrupted: the checkpoint is written; the same command goes on.")
-            return Outcome(status, fit_id, {})
+            return Outcome(status, fit_id, {}, number)
         scores = {}
         for name, part in parts.items():
             scores[name] = score_best(
@@ -114,7 +121,7 @@ def train(
             finish(out / name, part.id(data))
         finish(out, fit_id)
         forget_checkpoints(out)
-        return Outcome(status, fit_id, scores)
+        return Outcome(status, fit_id, scores, number)
 
 
 class MultiTrainer:
