@@ -8,6 +8,8 @@ from typing import Any
 
 from mimic_reg.config import Trial, is_probe, resolve
 from mimic_reg.errors import InputError
+from mimic_reg.evaluation.results import HISTORY, read_history
+from mimic_reg.evaluation.trained import hardly_trained
 from mimic_reg.storage import read_json
 from mimic_reg.strategies.single import DONE, SCORES, TRIAL
 
@@ -20,6 +22,7 @@ class RunFolder:
 
     method: what the trial's methods are called together
     scores: split → name → {value, low, high, …}, empty if the trial is not finished
+    hardly_trained: why the scores are about those of the initial model; None if they are not
     """
 
     folder: Path
@@ -34,6 +37,7 @@ class RunFolder:
     selected_by: str | None
     num_samples: Mapping[str, int]
     scores: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    hardly_trained: str | None = None
 
 
 def read_run(folder: Path, method: str | None = None) -> RunFolder:
@@ -64,6 +68,11 @@ def read_run(folder: Path, method: str | None = None) -> RunFolder:
         selected_by=scores.get("selected_by"),
         num_samples=scores.get("num_samples", {}),
         scores=scores.get("scores", {}),
+        hardly_trained=(
+            hardly_trained(read_history(folder / HISTORY), scores["best_epoch"])
+            if finished
+            else None
+        ),
     )
 
 
@@ -123,7 +132,8 @@ def curves(history: Iterable[Mapping[str, Any]]) -> list[Point]:
         elif row["event"] == "epoch":
             cost = row["cost"]
             seconds += cost["training_seconds"] + cost["validation_seconds"]
-            train = {"loss": row["loss"], "steps": row["step"]}
+            train = {"steps": row["step"]}
+            train |= {n: row.get(n) for n in ("loss", "data_loss", "explained")}
             found = {name: math.fsum(values) / len(values) for name, values in between.items()}
             found |= _numbers({"train": train, "validation": row["validation"], "cost": cost})
             found |= _recorded(row)

@@ -17,6 +17,7 @@ from typing import Any
 from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import Score
+from mimic_reg.evaluation.trained import hardly_trained
 from mimic_reg.storage import Store, read_json
 
 # the files of a run folder; the rooms below this one write them
@@ -47,6 +48,7 @@ class TrialResult:
     scores:       split → name → score with its interval, or undefined with the reason
     num_samples:  split → samples that were scored
     selected_by:  the validation score that selected the epoch `best_epoch`, counted from 0
+    hardly_trained: why what is scored is about the initial model (see `trained`); None if it is not
     """
 
     folder: Path
@@ -68,6 +70,7 @@ class TrialResult:
     num_samples: Mapping[str, int]
     selected_by: str
     best_epoch: int
+    hardly_trained: str | None = None
 
     @property
     def in_focus(self) -> bool:
@@ -159,21 +162,6 @@ def read_history(path: Path) -> list[dict[str, Any]]:
         return []
     lines = path.read_text("utf-8").splitlines(keepends=True)
     return [json.loads(line) for line in lines if line.endswith("\n")]
-
-
-FEW = 100  # parameters; the smallest models here have thousands
-
-
-def few_selected(history: Iterable[Mapping[str, Any]], best_epoch: int | None) -> int | None:
-    """How many parameters had ever been selected at the best epoch, if hardly any: else None.
-
-    What is scored is all but the initial model then.
-    """
-    for row in history:
-        if row["event"] == "epoch" and row["epoch"] == best_epoch:
-            selected: int | None = row["recorded"].get("selected_ever")
-            return selected if selected is not None and selected < FEW else None
-    return None
 
 
 def find_stores(results: Results) -> list[Store]:
@@ -283,6 +271,7 @@ def _trial(
         num_samples=scored["num_samples"],
         selected_by=scored["selected_by"],
         best_epoch=int(scored["best_epoch"]),
+        hardly_trained=hardly_trained(read_history(folder / HISTORY), int(scored["best_epoch"])),
     )
 
 
