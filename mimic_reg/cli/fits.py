@@ -120,9 +120,9 @@ def _print_hint(run: Path, what: str = "") -> None:
     why = hardly_trained(read_history(run / HISTORY), read_json(run / SCORES)["best_epoch"])
     if why is not None:
         out.print(
-            f"[bold]Note:[/] {what}the model is hardly trained: at the best epoch {why}. These are "
-            "about the initial model's scores. Train for more steps, or weaken the method (of "
-            "ITPS, lower tau)."
+            f"[bold]Note:[/] {what}the model is hardly trained: at the best epoch {why}. These "
+            "scores may be about those of the initial model. Train for more steps, or weaken the "
+            "method (of ITPS, lower tau)."
         )
 
 

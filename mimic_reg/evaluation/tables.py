@@ -77,7 +77,7 @@ class ScoreTable:
         """Return a sentence for each cell with trials that are hardly trained: how many, and why."""
         return [
             f"{method} at {format_supervision(level)}: {cell.mark}. At the best epoch of one, "
-            f"{next(iter(cell.hardly_trained.values()))}, so its score is about that of the "
+            f"{next(iter(cell.hardly_trained.values()))}, so its score may be about that of the "
             "initial model. Train for more steps, or weaken the method (of ITPS, lower tau)."
             for (method, level), cell in sorted(self.cells.items())
             if cell.hardly_trained

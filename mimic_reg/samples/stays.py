@@ -150,7 +150,12 @@ class _Misfits:
     longest: float = -np.inf
 
     def count(
-        self, task: Task, period: np.ndarray, known: np.ndarray, length: np.ndarray, held: np.ndarray
+        self,
+        task: Task,
+        period: np.ndarray,
+        known: np.ndarray,
+        length: np.ndarray,
+        held: np.ndarray,
     ) -> None:
         """Add a piece: hours asked for, whether the stay is known, rows asked for and held."""
         self.samples += len(period)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import median
 
-from mimic_reg.evaluation.formats import format_level, format_score, format_supervision
+from mimic_reg.evaluation.formats import format_level, format_score
 from mimic_reg.evaluation.markup import Html, details, grid, join, section, soft, tag
 from mimic_reg.evaluation.paper import paper
 from mimic_reg.evaluation.scores import NUM_BINS
