@@ -74,7 +74,7 @@ class ScoreTable:
         return any(cell.paper for cell in self.cells.values())
 
     def marks(self) -> list[str]:
-        """Return a sentence for each cell with trials that are hardly trained: how many, and why."""
+        """Return a sentence for each cell with trials that are hardly trained: how many, why."""
         return [
             f"{method} at {format_supervision(level)}: {cell.mark}. At the best epoch of one, "
             f"{next(iter(cell.hardly_trained.values()))}, so its score may be about that of the "

@@ -16,7 +16,7 @@ from typing import Any
 MIN_EXPLAINED = 0.01
 MIN_MOVED = 0.001
 
-# Older histories do not say how many parameters the model has: the clinical ones have about so many.
+# Older histories do not say how many parameters the model has; the clinical ones have so many.
 _PARAMETERS = 1_000_000
 
 

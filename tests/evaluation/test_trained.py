@@ -28,7 +28,7 @@ def rows(explained=None, selected=None, parameters=682_497, epoch=3):
         ({"explained": -2.0}, "its training loss was above that of a constant prediction"),
         (
             {"explained": -2.5, "selected": 127},
-            "constant prediction and only 127 of its parameters",
+            "constant prediction and only 127 of its",
         ),
         ({"explained": 0.0, "selected": 683}, "only 0.0% below that of a constant prediction"),
         ({"explained": 0.1, "selected": 400}, None),  # few that explain much
