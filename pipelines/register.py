@@ -220,6 +220,8 @@ def version_tags(run: RunFolder) -> dict[str, str]:
     tags[f"test_{name}"] = _number(score)
     if score["low"] is not None:
         tags[f"test_{name}_interval"] = f"{score['low']:.4f} to {score['high']:.4f}"
+    if run.hardly_trained:
+        tags["hardly_trained"] = run.hardly_trained
     return tags
 
 

@@ -277,6 +277,8 @@ def _tags(run: RunFolder, sweep: str | None) -> dict[str, str]:
     if trial.together:
         tags["fit"] = trial.together.fit
         tags["fit_tasks"] = ", ".join(trial.together.tasks)
+    if run.hardly_trained:
+        tags["hardly_trained"] = run.hardly_trained
     tags |= {f"version.{n}": str(v) for n, v in run.versions.items() if n != "code"}
     if commit:
         tags["mlflow.source.git.commit"] = commit

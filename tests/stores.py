@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from mimic_reg.clinical.normalizers import COHORT
 from mimic_reg.schema import CHANNELS, CONTINUOUS_CHANNELS, PHENOTYPES, SCHEMA_VERSION
 from mimic_reg.stages import Workspace, publish
 from mimic_reg.storage import Store, file_hash, write_json
@@ -61,7 +62,12 @@ def write_manifest(folder: Path) -> None:
         str(p.relative_to(folder)): {"bytes": p.stat().st_size, "xxh3": file_hash(p)} for p in files
     }
     fingerprint = hashlib.sha256(repr(sorted(entries.items())).encode()).hexdigest()
-    content = {"schema": SCHEMA_VERSION, "fingerprint": fingerprint, "files": entries}
+    content = {
+        "schema": SCHEMA_VERSION,
+        "cohort": COHORT,
+        "fingerprint": fingerprint,
+        "files": entries,
+    }
     write_json(folder / "manifest.json", content)
 
 

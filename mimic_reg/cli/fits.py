@@ -60,6 +60,10 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(help="Instead of the task's or the method's own.")
     ] = None,
+    normalizer: Annotated[
+        str | None,
+        typer.Option(help="published, fitted; of images unit, fitted, raw; else the task's own."),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")
     ] = None,
@@ -74,7 +78,11 @@ def train(
     from mimic_reg.storage import Store
     from mimic_reg.strategies import single
 
-    given = {"max_epochs": max_epochs, "learning_rate": learning_rate}
+    given = {
+        "max_epochs": max_epochs,
+        "learning_rate": learning_rate,
+        "normalizer": normalizer,
+    }
     training = {name: value for name, value in given.items() if value is not None}
     if strategy != "single":
         multi = compose_multi(
@@ -114,16 +122,17 @@ def train(
     out.print(f"Run {outcome.trial_id} is in {escape(str(run))}.")
 
 
-def _print_hint(run: Path) -> None:
-    """Say where a method left the model as it began."""
-    from mimic_reg.evaluation.results import few_selected
+def _print_hint(run: Path, what: str = "") -> None:
+    """Say where a fit left the model about as it began."""
+    from mimic_reg.evaluation.trained import hardly_trained
     from mimic_reg.runs import HISTORY, read_history, read_scored
 
-    few = few_selected(read_history(run / HISTORY), read_scored(run)["best_epoch"])
-    if few is not None:
+    why = hardly_trained(read_history(run / HISTORY), read_scored(run)["best_epoch"])
+    if why is not None:
         out.print(
-            f"[bold]Note:[/] at the best epoch only {few:,} parameters had ever been selected: "
-            "these are all but the initial model's scores. Lower tau, or train for more steps."
+            f"[bold]Note:[/] {what}the model is hardly trained: at the best epoch {why}. These "
+            "scores may be about those of the initial model. Train for more steps, or weaken the "
+            "method (of ITPS, lower tau)."
         )
 
 
@@ -143,6 +152,7 @@ def _train_together(
         raise MimicRegError("Interrupted; run the same command again to go on.")
     for task, scores in outcome.scores.items():
         _print_scores(scores, f"{task}: ")
+        _print_hint(folder / task, f"{task}: ")
     out.print(f"Fit {outcome.fit_id} is in {escape(str(folder))}, a run folder for each task.")
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import Score
+from mimic_reg.evaluation.trained import hardly_trained
 from mimic_reg.runs import (
     DONE,
     FIT,
@@ -53,6 +54,7 @@ class TrialResult:
     scores:       split → name → score with its interval, or undefined with the reason
     num_samples:  split → samples that were scored
     selected_by:  the validation score that selected the epoch `best_epoch`, counted from 0
+    hardly_trained: why what is scored is about the initial model (see `trained`); None if it is not
     """
 
     folder: Path
@@ -75,6 +77,7 @@ class TrialResult:
     num_samples: Mapping[str, int]
     selected_by: str
     best_epoch: int
+    hardly_trained: str | None = None
 
     @property
     def in_focus(self) -> bool:
@@ -158,21 +161,6 @@ def collect(paths: Iterable[Path], errors: Mapping[Path, str] | None = None) -> 
                 Unfinished(trial.name, f"means the same as {first.name}, which is used")
             )
     return Results(tuple(places.values()), tuple(unfinished))
-
-
-FEW = 100  # parameters; the smallest models here have thousands
-
-
-def few_selected(history: Iterable[Mapping[str, Any]], best_epoch: int | None) -> int | None:
-    """How many parameters had ever been selected at the best epoch, if hardly any: else None.
-
-    What is scored is all but the initial model then.
-    """
-    for row in history:
-        if row["event"] == "epoch" and row["epoch"] == best_epoch:
-            selected: int | None = row["recorded"].get("selected_ever")
-            return selected if selected is not None and selected < FEW else None
-    return None
 
 
 def mixed_threads(results: Results) -> list[str]:
@@ -299,6 +287,7 @@ def _trial(
         num_samples=scored["num_samples"],
         selected_by=scored["selected_by"],
         best_epoch=int(scored["best_epoch"]),
+        hardly_trained=hardly_trained(read_history(folder / HISTORY), int(scored["best_epoch"])),
     )
 
 

@@ -23,7 +23,7 @@ from mimic_reg import __version__, tasks
 from mimic_reg.clinical import events as ev
 from mimic_reg.clinical.episodes import build_episodes
 from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, within_stay
-from mimic_reg.clinical.normalizers import normalizers
+from mimic_reg.clinical.normalizers import COHORT, normalizers
 from mimic_reg.clinical.stays import count_repeated, select_diagnoses, select_stays
 from mimic_reg.errors import InputError
 from mimic_reg.extraction.audit import audit, count_episodes
@@ -320,6 +320,7 @@ class _Run:
         content = {name: (read[name]["xxh3"], t.header) for name, t in self.tables.items()}
         return {
             "program": __version__,
+            "cohort": COHORT,
             "mode": self.mode,
             "corrections": ev.CORRECTIONS if self.mode == "corrected" else {},
             "tasks": list(facts["tasks"]),
@@ -499,6 +500,8 @@ class _Run:
         check_samples([name for name in self.names if samples[name].is_empty()], stays)
         for name, normalizer in normalizers(made / "hourly.parquet", samples).items():
             write_json(folder / "normalizers" / f"{name}.json", normalizer)
+            if constant := normalizer["fitted"]["constant"]:
+                self.progress.note(f"Constant in training of {name}: {', '.join(constant)}.")
         write_json(folder / "audit.json", audit(self.mode, stays, samples, cohort, scans, episodes))
         return {"tasks": self.names}
 

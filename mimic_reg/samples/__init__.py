@@ -5,12 +5,21 @@ import torch
 from mimic_reg.errors import InputError
 from mimic_reg.samples import images, stays
 from mimic_reg.samples.base import CPU, Batch, Samples, Units, from_arrays
-from mimic_reg.samples.stays import read_normalizer
+from mimic_reg.samples.stays import constant_channels, read_normalizer
 from mimic_reg.schema import IMAGES
 from mimic_reg.storage import Store, reading
 from mimic_reg.tasks.base import Task
 
-__all__ = ["Batch", "Samples", "Units", "from_arrays", "load", "num_outputs", "read_normalizer"]
+__all__ = [
+    "Batch",
+    "Samples",
+    "Units",
+    "from_arrays",
+    "load",
+    "notes",
+    "num_outputs",
+    "read_normalizer",
+]
 
 
 def load(
@@ -22,7 +31,7 @@ def load(
 
     Raises:
         InputError: the store does not hold the task, or its tables do not fit together; it has no
-            such normaliser.
+            such normaliser; "published" is for the benchmark's cohort alone.
     """
     source = images if IMAGES in store.manifest["files"] else stays
     what = "images" if source is images else "ICU stays"
@@ -36,6 +45,19 @@ def load(
     with reading(store.folder, "a cohort store"):
         loaded: dict[str, Samples] = source.load(store, task, normalizer=normalizer, device=device)
     return loaded
+
+
+def notes(store: Store, task: Task, *, normalizer: str) -> list[str]:
+    """Return what a user should know of these samples, a sentence each."""
+    if IMAGES in store.manifest["files"] or normalizer != "fitted":
+        return []
+    constant = constant_channels(store, task)
+    if not constant:
+        return []
+    return [
+        f"Constant in the training hours of {task.name}: {', '.join(constant)}. A model cannot "
+        "learn from a channel that does not vary; its normaliser keeps deviation 1."
+    ]
 
 
 def num_outputs(store: Store, task: Task) -> int:

@@ -19,7 +19,7 @@ import xxhash
 from mimic_reg import __version__
 from mimic_reg.clinical.events import add_counts
 from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, within_stay
-from mimic_reg.clinical.normalizers import normalizers
+from mimic_reg.clinical.normalizers import COHORT, normalizers
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.schema import DIAGNOSES, STAYS, VARIABLES
@@ -113,6 +113,7 @@ class _Import:
         fingerprint = xxhash.xxh3_128_hexdigest(repr(sorted(content.items())).encode())
         manifest = {
             "program": __version__,
+            "cohort": COHORT,
             "mode": "benchmark",
             "corrections": {},
             "tasks": list(self.tasks),
@@ -142,6 +143,8 @@ class _Import:
             table.write_parquet(folder / "tasks" / f"{task}.parquet")
         for task, normalizer in normalizers(folder / "hourly.parquet", samples).items():
             write_json(folder / "normalizers" / f"{task}.json", normalizer)
+            if constant := normalizer["fitted"]["constant"]:
+                self.progress.note(f"Constant in training of {task}: {', '.join(constant)}.")
         write_json(folder / "audit.json", _audit(stays, samples, counts, undiagnosed))
         return {"stays": stays.height, "without_diagnosis": undiagnosed}
 

@@ -201,9 +201,10 @@ class MultiTrainer:
             engine.end_epoch()
         scores = [engine.fit.score for engine in engines if engine.fit.score is not None]
         mean = sum(scores) / len(scores)
-        eligible = all(engine.fit.eligible for engine in engines)
-        if eligible and (self.best is None or mean > self.best.score):
-            self.best = Best(engines[0].fit.epoch - 1, mean)
+        learned = all(engine.fit.learned for engine in engines)
+        found = Best(engines[0].fit.epoch - 1, mean, learned)
+        if all(engine.fit.eligible for engine in engines) and found.beats(self.best):
+            self.best = found
             save_trunk(self.folder, engines[0].model, self.multi, self.best)
         self.ended = all(engine.fit.stop_reason for engine in engines)
 
@@ -220,7 +221,7 @@ class MultiTrainer:
         return {
             "iteration": self.iteration,
             "ended": self.ended,
-            "best": None if self.best is None else [self.best.epoch, self.best.score],
+            "best": None if self.best is None else self.best.state(),
             "engines": {name: engine.state_dict() for name, engine in self.engines.items()},
         }
 

@@ -30,7 +30,7 @@ from mimic_reg.engine.checkpoint import previous
 from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.evaluation.scores import Score, score
-from mimic_reg.models.base import Model
+from mimic_reg.models.base import Model, constant_logits
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import (
     BEST,
@@ -48,7 +48,7 @@ from mimic_reg.runs import (
     read_scored,
     read_trial,
 )
-from mimic_reg.samples import Samples, load, num_outputs
+from mimic_reg.samples import Samples, load, notes, num_outputs
 from mimic_reg.seeds import Streams
 from mimic_reg.splits import select, select_count
 from mimic_reg.storage import Store, file_hash, locked, reading, write_json
@@ -519,6 +519,10 @@ def prepare(
         )
     if trunk is not None:
         load_into(model, trial.model, trunk)
+    if trial.training.output_bias == "prevalence":
+        _start_at_prevalence(model, trial.model.name, task, kept)
+    for note in notes(store, task, normalizer=trial.training.normalizer):
+        progress.note(note)
     trainer = Trainer(
         model,
         regularisers.compose([r.entry() for r in trial.regularisers]),
@@ -545,6 +549,18 @@ def _initial_model(trial: Trial, num_outputs: int) -> Model:
     if trial.together is not None:  # the head is its own, the trunk that of the first task
         model.trunk.load_state_dict(create(trial.together.tasks[0]).trunk.state_dict())
     return model
+
+
+@torch.no_grad()
+def _start_at_prevalence(model: Model, name: str, task: Task, train: Samples) -> None:
+    """Set the bias of the last layer so that the model begins near the best constant prediction."""
+    bias = getattr(model.head, "bias", None)
+    if not isinstance(bias, Tensor):
+        raise InputError(
+            f"The head of {name} is no linear layer with a bias: training.output_bias must be "
+            "'zero', not 'prevalence'."
+        )
+    bias.copy_(constant_logits(task.target, train.label, len(bias)))
 
 
 def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Samples:

@@ -31,6 +31,7 @@ class Task:
     num_outputs: logits of a model for this task
     keys:      the columns that tell its samples apart
     subject:   the column of whom a sample belongs to
+    hours:     the period_length of every sample, where the task fixes it
     """
 
     name: str
@@ -41,6 +42,7 @@ class Task:
     num_outputs: int = 1
     keys: tuple[str, ...] = ("icustay_id", "period_length")
     subject: str = "subject_id"
+    hours: float | None = None
 
 
 def eligible(stays: pl.DataFrame) -> pl.DataFrame:

@@ -18,4 +18,4 @@ def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-TASK = Task("in_hospital_mortality", "binary", ("y",), "auroc", samples)
+TASK = Task("in_hospital_mortality", "binary", ("y",), "auroc", samples, hours=HOURS)

@@ -9,6 +9,7 @@ import sys
 
 import polars as pl
 import pytest
+import torch
 
 from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
@@ -18,8 +19,8 @@ from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.evaluation.results import collect
 from mimic_reg.progress import Silent
 from mimic_reg.runs import finish
-from mimic_reg.storage import file_hash, read_json, write_json
-from mimic_reg.strategies.single import SCORES, TRIAL, evaluate, read_scores, train
+from mimic_reg.storage import Store, file_hash, read_json, write_json
+from mimic_reg.strategies.single import SCORES, TRIAL, evaluate, prepare, read_scores, train
 from tests.engine.test_checkpoint import same
 from tests.stores import write_manifest, write_store
 
@@ -246,6 +247,27 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(run, store, tmp_path):
     assert load_state(tmp_path / "run" / CHECKPOINT)["fit"]["epoch"] == 2
     assert train(resolve(SETTINGS), store, tmp_path / "run").status == "finished"
     assert history(tmp_path / "run") == history(run)
+
+
+def test_the_output_bias_may_start_at_the_prevalence_of_the_samples_that_are_kept(store, tmp_path):
+    for task, num in (("in_hospital_mortality", 1), ("phenotyping", 25)):
+        settings = {**SETTINGS, "task": task, "supervision": 0.5}
+        settings["training"] = {**SETTINGS["training"], "output_bias": "prevalence"}
+        trainer, _ = prepare(
+            resolve(settings), Store.open(store), tmp_path, Silent(), torch.device("cpu")
+        )
+        share = trainer.train.label.double().mean(0)
+        assert len(trainer.train) < len(load_train(store, task))
+        assert trainer.model.head.bias.shape == (num,)
+        assert torch.allclose(trainer.model.head.bias.double().sigmoid(), share, atol=1e-6)
+    plain, _ = prepare(
+        resolve(SETTINGS), Store.open(store), tmp_path, Silent(), torch.device("cpu")
+    )
+    assert plain.model.head.bias.tolist() == [0.0]
+
+
+def load_train(store, task):
+    return pl.read_parquet(store / "tasks" / f"{task}.parquet").filter(split="train")
 
 
 def test_supervision_levels_and_pairs(store, tmp_path):
