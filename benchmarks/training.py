@@ -9,7 +9,7 @@ numbers of the tasks' shapes: batches of 32 stays of 48 hours, or of 32 images.
 
 --busy measures another thing: how long `mimic-reg train` takes with a small LSTM beside four
 processes that compute, over how long it takes alone, with one thread and with two. Nothing else
-should run meanwhile: `others` is how many cores other programs used while it should have been alone.
+should run meanwhile: `others` is how many cores other programs used while it ought to be alone.
 """
 
 import argparse
