@@ -76,7 +76,7 @@ def _read_done(folder: Path) -> dict[str, Any]:
     path = folder / DONE
     advice = f"Remove it and run the same command again: it goes on from {CHECKPOINT}."
     try:
-        done = read_json(path)
+        done: dict[str, Any] = read_json(path)
     except InputError as error:
         raise InputError(f"{path} is damaged. {advice}") from error
     files = done.get("files", {}) if isinstance(done, dict) else None
