@@ -282,6 +282,7 @@ class _Run:
             for p in sorted(done.rglob("*"))
             if p.is_file() and p.name != "done.json"
         }
+        self.work.finish()
         publish(self.out, files, self._manifest(cohort, scans, facts))
         store = Store.open(self.out)
         return Result("written", store, read_json(store.path("audit.json")), self.seconds)
@@ -468,8 +469,9 @@ class _Run:
             samples[name].write_parquet(folder / "tasks" / f"{name}.parquet")
             self.progress.advance(1, samples[name].height)
         for name, normalizer in normalizers(made / "hourly.parquet", samples).items():
-            write_json(folder / "normalizers" / f"{name}.json", normalizer)
-        write_json(folder / "audit.json", audit(self.mode, stays, samples, cohort, scans, episodes))
+            write_json(folder / "normalizers" / f"{name}.json", normalizer, sync=False)
+        content = audit(self.mode, stays, samples, cohort, scans, episodes)
+        write_json(folder / "audit.json", content, sync=False)
         return {"tasks": self.names}
 
 
