@@ -5,9 +5,9 @@ What a stage writes is on the disk, with sizes and hashes, before the stage coun
 by the next run and refused by readers until then.
 """
 
-import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,10 @@ _DONE = "done.json"
 class Workspace:
     """The store's `.work` folder: stages that are each either finished or absent.
 
-    A stage is a folder; it is built under a temporary name, synced, and renamed when complete, with
-    `done.json` inside: the key it was built for, the facts the next stages need, and size and hash
-    of its files. Stages are asked for in their order.
+    A stage is a folder; it is built under a temporary name and renamed when complete. While the
+    next one is built, its files are brought to the disk; then `done.json` in it says that it is
+    finished: the key it was built for, the facts the next stages need, and size and hash of its
+    files. Stages are asked for in their order; call `finish` after the last one.
     """
 
     def __init__(self, store: Path, key: str) -> None:
@@ -50,6 +51,8 @@ class Workspace:
         atomic.sync_folder(store)
         self.key = key
         self._asked_for: set[str] = set()
+        self._pool = ThreadPoolExecutor(1)
+        self._syncs: list[Future[None]] = []
         for path in self.folder.iterdir():
             if not self._is_done(path):
                 _remove(path)
@@ -81,13 +84,29 @@ class Workspace:
         self._forget_later(name)
         temporary = self.folder / f"{name}.tmp"
         temporary.mkdir()
-        facts = build(temporary)
-        done = {"key": self.key, "facts": facts, "files": describe_files(temporary)}
-        (temporary / _DONE).write_text(json.dumps(done, indent=1), "utf-8")
-        atomic.sync_tree(temporary)
-        temporary.rename(final)  # from here on it counts as finished
-        atomic.sync_folder(self.folder)
+        try:
+            facts = build(temporary)
+            done = {"key": self.key, "facts": facts, "files": describe_files(temporary)}
+        except BaseException:
+            wait(self._syncs)  # nothing is written here once this has failed
+            raise
+        temporary.rename(final)
+        self._syncs.append(self._pool.submit(self._bring_to_disk, final, done))
         return final, facts, True
+
+    def _bring_to_disk(self, stage: Path, done: dict[str, Any]) -> None:
+        atomic.sync_tree(stage)
+        atomic.sync_folder(self.folder)
+        write_json(stage / _DONE, done)
+
+    def finish(self) -> None:
+        """Wait until all stages are on the disk.
+
+        Raises:
+            OSError: one could not be written.
+        """
+        while self._syncs:
+            self._syncs.pop(0).result()
 
     def _forget_later(self, name: str) -> None:
         for path in self.folder.iterdir():
@@ -96,6 +115,7 @@ class Workspace:
 
     def clear(self) -> None:
         """Remove everything."""
+        self.finish()
         shutil.rmtree(self.folder)
 
 
@@ -140,7 +160,7 @@ def publish(store: Path, files: dict[str, Path], manifest: dict[str, Any]) -> No
 
     All files are complete and on the disk before the journal is; from then on the move can be
     finished by anyone (`recover`), so the store is the old one or the new one, never a mixture.
-    Sizes and hashes are those that the stages recorded.
+    Sizes and hashes are those that the stages recorded; call `Workspace.finish` before.
     """
     work = store / WORK
     places = {name: path.relative_to(work) for name, path in files.items()}

@@ -37,13 +37,19 @@ _LOCK = ".lock"
 _HASH_BLOCK = 1 << 22
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, *, sync: bool = True) -> None:
     """Write `content` as JSON, atomically: a reader sees the old file or the new one.
 
     A record (a dict) is sealed, so that `read_json` finds damage.
+
+    sync: bring it to the disk; a file of a stage is brought there with the others
     """
     content = sealed(content) if isinstance(content, dict) else content
-    atomic.write_text(path, json.dumps(content, indent=1) + "\n")
+    text = json.dumps(content, indent=1) + "\n"
+    if sync:
+        atomic.write_text(path, text)
+    else:
+        path.write_text(text, "utf-8")
 
 
 def read_json(path: Path) -> Any:

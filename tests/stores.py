@@ -141,7 +141,9 @@ def published(folder, **tables):
             pl.DataFrame({"x": values}).write_parquet(place / f"{name}.parquet")
         return {}
 
-    built, _, _ = Workspace(folder, json.dumps(tables)).stage("stage", build)
+    work = Workspace(folder, json.dumps(tables))
+    built, _, _ = work.stage("stage", build)
+    work.finish()
     files = {f"{name}.parquet": built / f"{name}.parquet" for name in tables}
     publish(folder, files, {"mode": "benchmark"})
     return Store.open(folder)

@@ -2,10 +2,11 @@ import os
 
 import pytest
 
-from mimic_reg.errors import InputError
+from mimic_reg import stages
+from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.progress import Silent
 from mimic_reg.stages import Workspace, recover
-from mimic_reg.storage import MANIFEST, Store, write_json
+from mimic_reg.storage import MANIFEST, Store, disk_errors, write_json
 from tests.stores import published
 
 
@@ -40,6 +41,7 @@ def test_stages_of_another_key_are_forgotten(tmp_path):
 
     work = Workspace(tmp_path, "one")
     assert work.stage("s", build)[1:] == ({"n": 1}, True)
+    work.finish()
     assert Workspace(tmp_path, "one").stage("s", build)[1:] == ({"n": 1}, False)
     assert Workspace(tmp_path, "two").stage("s", build)[1:] == ({"n": 2}, True)
 
@@ -57,6 +59,7 @@ def test_a_damaged_stage_and_what_came_after_it_are_built_again(tmp_path):
         work = Workspace(tmp_path, "key")
         for name in ("one", "two", "three"):
             work.stage(name, writing(name, calls))
+        work.finish()
     assert calls == ["one", "two", "three"]
     with (work.folder / "two" / "deep" / "x").open("r+b") as file:
         file.truncate(0)  # as after a power cut
@@ -67,10 +70,33 @@ def test_a_damaged_stage_and_what_came_after_it_are_built_again(tmp_path):
     assert (work.folder / "two" / "deep" / "x").read_text() == "two"
 
 
+def test_a_stage_is_finished_when_it_is_on_the_disk(tmp_path, monkeypatch):
+    order = []
+    monkeypatch.setattr(stages.atomic, "sync_tree", order.append)
+    monkeypatch.setattr(stages, "write_json", lambda path, _: order.append(path))
+    work = Workspace(tmp_path, "key")
+    stage, _, _ = work.stage("s", writing("x"))
+    work.finish()
+    own = [path for path in order if tmp_path in path.parents]
+    assert own == [stage, stage / "done.json"]
+    assert Workspace(tmp_path, "key").stage("s", writing("y"))[2], "no done.json: it is built again"
+
+
+def test_a_stage_that_cannot_be_brought_to_the_disk_is_not_published(tmp_path, monkeypatch):
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(stages.atomic, "sync_tree", full)
+    with pytest.raises(MimicRegError, match="The disk is full"), disk_errors(tmp_path):
+        published(tmp_path, a=[1])
+    assert not (tmp_path / MANIFEST).exists()
+
+
 @pytest.mark.parametrize("done", ["[]", "{}", "{", '{"key": "key", "facts": {}, "files": [1]}'])
 def test_a_stage_that_does_not_say_what_it_holds_is_built_again(tmp_path, done):
     work = Workspace(tmp_path, "key")
     work.stage("s", writing("x"))
+    work.finish()
     (work.folder / "s" / "done.json").write_text(done)
     assert Workspace(tmp_path, "key").stage("s", writing("y"))[1:] == ({"text": "y"}, True)
 

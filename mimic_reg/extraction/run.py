@@ -301,6 +301,7 @@ class _Run:
             for p in sorted(done.rglob("*"))
             if p.is_file() and p.name != "done.json"
         }
+        self.work.finish()
         self._check_at_rest()
         publish(self.out, files, self._manifest(cohort, scans, facts))
         store = Store.open(self.out)
@@ -499,10 +500,11 @@ class _Run:
             self.progress.advance(1, samples[name].height)
         check_samples([name for name in self.names if samples[name].is_empty()], stays)
         for name, normalizer in normalizers(made / "hourly.parquet", samples).items():
-            write_json(folder / "normalizers" / f"{name}.json", normalizer)
+            write_json(folder / "normalizers" / f"{name}.json", normalizer, sync=False)
             if constant := normalizer["fitted"]["constant"]:
                 self.progress.note(f"Constant in training of {name}: {', '.join(constant)}.")
-        write_json(folder / "audit.json", audit(self.mode, stays, samples, cohort, scans, episodes))
+        content = audit(self.mode, stays, samples, cohort, scans, episodes)
+        write_json(folder / "audit.json", content, sync=False)
         return {"tasks": self.names}
 
 

@@ -120,6 +120,7 @@ class _Import:
             "fingerprint": fingerprint,
             "source": {"kind": KIND, "fingerprint": fingerprint, "tables": {}, **facts},
         }
+        work.finish()
         publish(self.out, files, manifest)
         self.progress.done(time.perf_counter() - begin, resumed=not ran)
         return Store.open(self.out)

@@ -206,7 +206,9 @@ def _write(
         write_json(folder / "audit.json", _audit(dataset, table))
         return {}
 
-    folder, _, _ = Workspace(out, fingerprint).stage("images", build)
+    work = Workspace(out, fingerprint)
+    folder, _, _ = work.stage("images", build)
+    work.finish()
     names = (IMAGES, TABLE, "audit.json")
     manifest = {
         "program": __version__,

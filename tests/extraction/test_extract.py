@@ -245,15 +245,15 @@ KILLED = textwrap.dedent(
     write_json, replace, sync_tree = stages.write_json, Path.replace, stages.atomic.sync_tree
     moves = 0
     def syncing(folder):
-        if folder.name == point + ".tmp":
+        if folder.name == point:
             kill()
         sync_tree(folder)
-        if "unnamed " + folder.name == point + ".tmp":
+    def writing(path, content, **given):
+        if path.name == "done.json" and "unfinished " + path.parent.name == point:
             kill()
-    def writing(path, content):
         if path.name == ".publish.json" and point == "journal":
             kill()
-        write_json(path, content)
+        write_json(path, content, **given)
     def moving(self, target):
         global moves
         if Path(target).parent.name in ("store", "tasks", "normalizers") and self.suffix != ".tmp":
@@ -269,7 +269,7 @@ KILLED = textwrap.dedent(
 
 
 @pytest.mark.parametrize(
-    "point", [*STAGES, "unnamed episodes", "journal", "move 1", "move 4", "move 15"]
+    "point", [*STAGES, "unfinished episodes", "journal", "move 1", "move 4", "move 15"]
 )
 def test_kill_9_in_any_stage_then_resume_equals_an_uninterrupted_run(
     tmp_path, source, undisturbed, point
