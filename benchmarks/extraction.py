@@ -10,6 +10,11 @@ ids, as .csv and as .csv.gz; then, in one run and taking turns, measures
 - for .csv.gz, unpacking the three event tables alone, by gzip and by ISA-L.
 
 Every measurement is a process of its own; the median of the rounds counts.
+
+    python benchmarks/extraction.py --source DIR --syncs [--rounds 9] [--out results.json]
+
+measures instead what it costs to bring every file to the disk before it counts as written: the same
+extraction with and without syncs, taking turns; it is added to the results.
 """
 
 import argparse
@@ -46,6 +51,13 @@ pl.scan_csv(sys.argv[1], schema_overrides=text).filter(
     engine="streaming"
 )
 print(time.perf_counter() - begin)
+"""
+WITHOUT_SYNCS = """
+import os
+from mimic_reg import atomic
+from mimic_reg.cli import main
+os.fsync = atomic._sync_file_system = lambda place: None
+main()
 """
 # Ids of the copies are this far apart; the demo's are below it.
 ID_STEP = 1_000_000
@@ -85,15 +97,41 @@ def measured(command: list[str]) -> tuple[float, float, str]:
     return time.perf_counter() - begin, usage.ru_maxrss / 1e3, text
 
 
-def extract(source: Path, folder: Path, memory: str) -> tuple[float, float]:
+def extract(source: Path, folder: Path, memory: str, *, synced: bool = True) -> tuple[float, float]:
     """Seconds and MB of one extraction into a fresh store."""
     store = folder / "store"
     shutil.rmtree(store, ignore_errors=True)
     options = ["--source", str(source), "--out", str(store), "--memory", memory]
-    seconds, peak, _ = measured(
-        [str(Path(sys.executable).parent / "mimic-reg"), "extract", *options]
-    )
+    program = [str(Path(sys.executable).parent / "mimic-reg")]
+    if not synced:
+        program = [sys.executable, "-c", WITHOUT_SYNCS]
+    seconds, peak, _ = measured([*program, "extract", *options])
     return seconds, peak
+
+
+def syncs(args: argparse.Namespace, times: int) -> dict[str, Any]:
+    """What syncing costs: medians, and the median of each round's ratio."""
+    with tempfile.TemporaryDirectory(dir=args.tmp) as name:
+        folder = Path(name)
+        scale(args.source, times, folder / "plain")
+        found: dict[bool, list[float]] = {True: [], False: []}
+        for number in range(args.rounds):
+            for synced in (number % 2 == 0, number % 2 == 1):
+                os.sync()  # so that none pays for what another left
+                found[synced].append(
+                    extract(folder / "plain", folder, args.memory, synced=synced)[0]
+                )
+    ratios = [a / b for a, b in zip(found[True], found[False], strict=True)]
+    return {
+        "date": date.today().isoformat(),
+        "command": " ".join(["python", *sys.argv]),
+        "scale": times,
+        "rounds": args.rounds,
+        "extract_s": statistics.median(found[True]),
+        "without_syncs_s": statistics.median(found[False]),
+        "ratio": statistics.median(ratios),
+        "ratios": sorted(round(ratio, 3) for ratio in ratios),
+    }
 
 
 def unpack_seconds(source: Path) -> dict[str, float]:
@@ -154,11 +192,19 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True, help="the tables to copy")
     parser.add_argument("--scale", type=int, action="append", help="copies; may be repeated")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--syncs", action="store_true", help="measure what syncing costs")
     parser.add_argument("--memory", default="4GB", help="passed on to `mimic-reg extract`")
     parser.add_argument("--tmp", help="folder for the copies")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     args = parser.parse_args()
     args.scale = args.scale or [10]
+    if args.syncs:
+        content = json.loads(args.out.read_text()) if args.out and args.out.exists() else {}
+        content["syncs"] = [syncs(args, times) for times in args.scale]
+        print(json.dumps(content["syncs"], indent=1))
+        if args.out:
+            args.out.write_text(json.dumps(content, indent=1) + "\n")
+        return
     results = []
     for result in scales(args):
         results.append(result)

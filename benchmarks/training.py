@@ -1,19 +1,29 @@
 """What the engine, the input pipeline and ITPS cost: ratios measured in one run.
 
     python benchmarks/training.py [--device cuda] [--rounds 100] [--out benchmarks/results/x.json]
+    python benchmarks/training.py --busy [--out benchmarks/results/training.json]
 
 Each round runs every variant of a model once, in turn, so that a busy machine slows all of them; a
 ratio is the median over rounds of the ratio within a round. The models are the paper's, on random
 numbers of the tasks' shapes: batches of 32 stays of 48 hours, or of 32 images.
+
+--busy measures another thing: how long `mimic-reg train` takes with a small LSTM beside four
+processes that compute, over how long it takes alone, with one thread and with two. Nothing else
+should run meanwhile: `others` is how many cores other programs used while it ought to be alone.
 """
 
 import argparse
 import json
+import os
 import platform
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +40,8 @@ from mimic_reg.seeds import Streams
 
 BATCH = 32
 HOURS = 48
+BUSY = 4  # processes
+PATIENTS, EPOCHS = 400, 10
 ITPS = {"lstm": 0.15, "dnn": 0.25}  # thresholds of the paper's Table II
 
 
@@ -213,6 +225,103 @@ def benchmark(
     }
 
 
+def command(*arguments: object) -> None:
+    """Run mimic-reg as a user does."""
+    line = [sys.executable, "-m", "mimic_reg", *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(line)}\n{done.stderr}")
+
+
+@contextmanager
+def busy_processes(count: int) -> Iterator[None]:
+    """Processes that compute all the time, inside the block."""
+    started = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def used_seconds() -> tuple[float, float]:
+    """Processor seconds used so far: by the whole machine, by ended children of this process."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    working = sum(map(int, fields[:3])) + sum(map(int, fields[5:8]))
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return working / os.sysconf("SC_CLK_TCK"), children.ru_utime + children.ru_stime
+
+
+def busy_over_quiet(rounds: int) -> dict[str, dict[str, float]]:
+    """A small fit beside busy processes over the same fit alone, by number of threads."""
+    found: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        command("synthesize", "--out", folder / "raw", "--patients", PATIENTS)
+        command("extract", "--source", folder / "raw", "--out", folder / "store")
+        (folder / "model.yaml").write_text("lstm: {units: 64}\n", "utf-8")
+        runs = 0
+
+        def fit(threads: int) -> float:
+            nonlocal runs
+            runs += 1
+            start = time.perf_counter()
+            command(
+                *("train", "--store", folder / "store", "--task", "in_hospital_mortality"),
+                *("--model", folder / "model.yaml", "--max-epochs", EPOCHS, "--device", "cpu"),
+                *("--threads", threads, "--out", folder / f"run-{runs}"),
+            )
+            return time.perf_counter() - start
+
+        fit(1)  # so that files are in memory
+        for threads in (1, 2):
+            quiet, busy, others = [], [], []
+            for _ in range(rounds):
+                before = used_seconds()
+                quiet.append(fit(threads))
+                after = used_seconds()
+                others.append((after[0] - before[0] - after[1] + before[1]) / quiet[-1])
+                with busy_processes(BUSY):
+                    busy.append(fit(threads))
+            found[f"{threads} thread{'s' * (threads > 1)}"] = {
+                "quiet_seconds": statistics.median(quiet),
+                "busy_seconds": statistics.median(busy),
+                "busy_over_quiet": statistics.median(
+                    b / q for b, q in zip(busy, quiet, strict=True)
+                ),
+                "others": statistics.median(others),
+            }
+    return found
+
+
+def measure_busy(out: Path | None) -> None:
+    """Measure a fit on a busy machine, print a table, put it into a file of results."""
+    rounds = 2
+    found = busy_over_quiet(rounds)
+    columns = list(found["1 thread"])
+    print(f"{'':12}" + "".join(f"{name:>18}" for name in columns))
+    for name, row in found.items():
+        print(f"{name:12}" + "".join(f"{row[column]:>18.2f}" for column in columns))
+    print("aim, busy over quiet: <= 6")
+    machine = {
+        "processors": len(os.sched_getaffinity(0)),
+        "busy_processes": BUSY,
+        "patients": PATIENTS,
+        "epochs": EPOCHS,
+        "torch": torch.__version__,
+        "rounds": rounds,
+    }
+    write(out, {"busy": {"machine": machine, "results": found}})
+
+
+def write(out: Path | None, content: dict[str, Any]) -> None:
+    """Put results into a file, beside what other measurements have left there."""
+    if out is not None:
+        there = json.loads(out.read_text("utf-8")) if out.is_file() else {}
+        out.write_text(json.dumps({**there, **content}, indent=1) + "\n", "utf-8")
+
+
 AIMS = {
     "itps_over_plain": "<= 1.05",
     "engine_over_bare": "<= 1.05",
@@ -228,8 +337,12 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--busy", action="store_true", help="a fit on a busy machine, alone")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    if arguments.busy:
+        measure_busy(arguments.out)
+        return
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     results: dict[str, dict[str, float | None]] = {}
@@ -250,8 +363,7 @@ def main() -> None:
             "torch": torch.__version__,
             "rounds": arguments.rounds,
         }
-        content = json.dumps({"machine": machine, "results": results}, indent=1)
-        arguments.out.write_text(content + "\n", "utf-8")
+        write(arguments.out, {"machine": machine, "results": results})
 
 
 if __name__ == "__main__":

@@ -21,4 +21,5 @@ compose run --rm --no-deps -T --entrypoint tar cli --create --directory /app/wor
 # shellcheck disable=SC2086
 [ -z "$running" ] || compose start $running
 (cd "$folder" && sha256sum -- *.dump *.tar > SHA256SUMS)
+sync # a power cut within half a minute would leave empty files otherwise
 echo "The backup is in $folder. It holds the cohort store: treat it as patients' data."

@@ -20,5 +20,6 @@ for part in work artifacts; do
     "find /app/$part -mindepth 1 -delete && tar --extract --directory /app/$part" \
     < "$folder/$part.tar"
 done
+sync
 compose up --detach
 echo "The backup of $folder is back."

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Make the passwords that are not there yet, each in a file: docker/secrets.sh [FOLDER]
-# Only the folder's owner gets to the files; inside the containers every user may read its own.
+# Only the folder's owner gets to the files; inside the containers every user may read its own:
+# Docker mounts them read-only with the mode that they have here, and their user is another one.
 set -eu
 
 folder=${1:-$(dirname "$0")/secrets}

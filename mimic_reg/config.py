@@ -281,10 +281,16 @@ class Training(_Settings):
 
     epoch_steps: steps of an epoch, at whose end the model is validated; null: one pass over the
                  training samples. Large tasks are validated more often than once a pass.
-    patience:    epochs without a better validation score before training stops; null: never
-    normalizer:  of stays: the benchmark's published means and deviations, or those fitted to this
-                 cohort; of images: unit (pixels in [0, 1]), fitted, or raw (0 to 255)
+    normalizer:  of stays: the benchmark's published means and deviations, for its cohort alone, or
+                 those fitted to this cohort; of images: unit (pixels in [0, 1]), fitted, or raw
+                 (0 to 255)
     by_length:   batches of similar lengths; the paper pads within random batches
+    output_bias: how the last layer's bias starts: zero, as the model makes it (the paper's; a dnn
+                 with torch's init draws it), or prevalence: the log-odds of each label among the
+                 training samples, log shares of classes, means of a regression. It changes what
+                 ITPS's thresholds mean: see regularisers/itps.py
+
+    When training ends early is no setting here, but a method: early_stopping, with its patience.
     """
 
     optimizer: Literal["adam", "sgd", "adagrad"] = "adam"
@@ -294,6 +300,7 @@ class Training(_Settings):
     epoch_steps: int | None = Field(default=None, ge=1)
     normalizer: Literal["published", "fitted", "unit", "raw"] = "published"
     by_length: bool = False
+    output_bias: Literal["zero", "prevalence"] = "zero"
 
 
 class Together(_Settings):

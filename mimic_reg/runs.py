@@ -10,6 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from mimic_reg.atomic import refuse_links
 from mimic_reg.errors import InputError
 from mimic_reg.storage import file_hash, known_hash, read_json, reading, write_json
 
@@ -46,16 +47,19 @@ def is_done(folder: Path, trial_id: str) -> bool:
 def check_finished(folder: Path, *, but: Collection[str] = ()) -> None:
     """Compare the files of a finished run with the hashes in its mark; of others do nothing.
 
-    but: files that do not matter; of a run that a version without hashes finished, none do
+    A file that was removed is told by whoever needs it. A run that was finished by a version
+    without hashes is taken as it is.
+
+    but: files that do not matter
 
     Raises:
-        InputError: a file is missing, or is another one now.
+        InputError: a file is another one now.
     """
     if not (folder / DONE).is_file():
         return
     for name, expected in _read_done(folder).get("files", {}).items():
         path = folder / name
-        if name in but or (path.is_file() and known_hash(path) == expected):
+        if name in but or not path.is_file() or known_hash(path) == expected:
             continue
         again = (
             f"`mimic-reg evaluate {folder} --overwrite` makes it again from {BEST}."
@@ -63,8 +67,8 @@ def check_finished(folder: Path, *, but: Collection[str] = ()) -> None:
             else f"Bring it back from a backup, or remove {folder} and run the same command again."
         )
         raise InputError(
-            f"{path} is missing, damaged or changed since the run was finished: it is not what "
-            f"{DONE} says. {again}"
+            f"{path} is damaged, or was changed since the run was finished: it is not what {DONE} "
+            f"says. {again}"
         )
 
 
@@ -72,7 +76,7 @@ def _read_done(folder: Path) -> dict[str, Any]:
     path = folder / DONE
     advice = f"Remove it and run the same command again: it goes on from {CHECKPOINT}."
     try:
-        done = read_json(path)
+        done: dict[str, Any] = read_json(path)
     except InputError as error:
         raise InputError(f"{path} is damaged. {advice}") from error
     files = done.get("files", {}) if isinstance(done, dict) else None
@@ -92,6 +96,7 @@ def read_trial(folder: Path, name: str = TRIAL) -> dict[str, Any]:
     path = folder / name
     if not path.is_file():
         raise InputError(f"{folder} holds no trial. Train one with `mimic-reg train`.")
+    refuse_links(folder)
     content: dict[str, Any] = read_json(path)
     if isinstance(content, dict) and "cohort" not in content:
         raise InputError(
@@ -116,7 +121,8 @@ def read_scored(folder: Path) -> dict[str, Any]:
     """
     path = folder / SCORES
     if not path.is_file():
-        raise InputError(f"{folder} has no {SCORES}: `mimic-reg evaluate {folder}` makes it.")
+        again = f"`mimic-reg evaluate {folder} --overwrite` makes it."
+        raise InputError(f"{folder} has no {SCORES}: {again}")
     content: dict[str, Any] = read_json(path)
     with reading(path, "a run's scores"):
         texts = (content["trial"], content["selected_by"])

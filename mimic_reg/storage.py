@@ -1,8 +1,7 @@
-"""The cohort store on disk: atomic writes, a lock, a manifest that proves what is there.
+"""The cohort store on disk: JSON, hashes, a lock, a manifest that proves what is there.
 
-A store is a folder. Nothing in it is ever half written: files are built under `.work/`, and
-`publish` moves them into place behind a journal, so that a publication cut off in the middle is
-completed by the next run and refused by readers until then.
+A store is a folder. Nothing in it is ever half written: `mimic_reg.stages` builds its files and
+puts them in place.
 """
 
 import contextlib
@@ -11,49 +10,48 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import polars as pl
-import pyarrow.parquet as pq
 import xxhash
 
+from mimic_reg import atomic
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.schema import IMAGES, SCHEMA_VERSION
 from mimic_reg.seals import sealed, unsealed
 from mimic_reg.spec import CohortSpec
 
 # What interpreting a file may raise if it is not what it seems to be.
-_MALFORMED = (
+MALFORMED = (
     *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
     *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
 )
 
 MANIFEST = "manifest.json"
-_WORK = ".work"
-_JOURNAL = ".publish.json"
+WORK = ".work"
+JOURNAL = ".publish.json"
 _LOCK = ".lock"
 _HASH_BLOCK = 1 << 22
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, *, sync: bool = True) -> None:
     """Write `content` as JSON, atomically: a reader sees the old file or the new one.
 
     A record (a dict) is sealed, so that `read_json` finds damage.
+
+    sync: bring it to the disk; a file of a stage is brought there with the others
     """
     content = sealed(content) if isinstance(content, dict) else content
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(content, file, indent=1)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    text = json.dumps(content, indent=1) + "\n"
+    if sync:
+        atomic.write_text(path, text)
+    else:
+        path.write_text(text, "utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -63,7 +61,9 @@ def read_json(path: Path) -> Any:
         InputError: it is no JSON, or not what its seal says.
     """
     try:
-        return unsealed(json.loads(path.read_text("utf-8")), path)
+        return unsealed(json.loads(atomic.read_text(path)), path)
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON ({error}); write the store again.") from error
 
@@ -79,7 +79,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
         yield
     except MimicRegError:
         raise
-    except _MALFORMED as error:
+    except MALFORMED as error:
         kind = type(error).__name__
         raise InputError(
             f"{path} is damaged, or is not {what} of this program ({kind}). Write it again."
@@ -111,9 +111,19 @@ def known_hash(path: Path) -> str:
     return digest
 
 
+def forget_hashes() -> None:
+    """Compute every hash anew."""
+    _known.clear()
+
+
 @contextlib.contextmanager
 def locked(store: Path) -> Iterator[None]:
-    """Hold a folder's lock; a second writer is told so at once, and a full disk is said plainly."""
+    """Hold a folder's lock; a second writer is told so at once, and a full disk is said plainly.
+
+    Raises:
+        InputError: something in the folder is a symbolic link.
+        MimicRegError: another process holds the lock; the disk is full.
+    """
     with disk_errors(store), _lock_file(store) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,7 +145,7 @@ def make_folder(folder: Path) -> None:
     """
     with disk_errors(folder):
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            atomic.make_folders(folder, 0o700)
         except (FileExistsError, NotADirectoryError) as error:
             raise InputError(
                 f"{folder} cannot be a folder: it, or what it lies in, is a file. "
@@ -145,7 +155,8 @@ def make_folder(folder: Path) -> None:
 
 def _lock_file(folder: Path) -> IO[str]:
     make_folder(folder)
-    return (folder / _LOCK).open("w")
+    atomic.refuse_links(folder)
+    return atomic.open_lock(folder / _LOCK)
 
 
 @contextlib.contextmanager
@@ -182,122 +193,27 @@ def _disk_full(store: Path) -> MimicRegError:
     )
 
 
-class Workspace:
-    """The store's `.work` folder: stages that are each either finished or absent.
-
-    A stage is a folder; it is built under a temporary name and renamed when complete, with
-    `done.json` inside: the key it was built for, and the facts the next stages need.
-    """
-
-    def __init__(self, store: Path, key: str) -> None:
-        self.folder = store / _WORK
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        self.key = key
-        for path in self.folder.iterdir():
-            if path.is_file():
-                path.unlink()
-            elif not self._is_done(path):
-                shutil.rmtree(path)
-
-    def _is_done(self, path: Path) -> bool:
-        done = path / "done.json"
-        return path.suffix != ".tmp" and done.is_file() and read_json(done)["key"] == self.key
-
-    def stage(self, name: str, build: Callable[[Path], dict[str, Any]]) -> tuple[Path, Any, bool]:
-        """Run `build(folder)` unless the stage is there: (folder, its facts, whether it ran)."""
-        final = self.folder / name
-        if final.exists():
-            return final, read_json(final / "done.json")["facts"], False
-        temporary = self.folder / f"{name}.tmp"
-        temporary.mkdir()
-        facts = build(temporary)
-        write_json(temporary / "done.json", {"key": self.key, "facts": facts})
-        temporary.rename(final)
-        return final, facts, True
-
-    def clear(self) -> None:
-        """Remove everything."""
-        shutil.rmtree(self.folder)
-
-
-class _Table(pq.ParquetWriter):  # type: ignore[misc]  # pyarrow has no types
-    """A table under way; one that is given up stays unfinished, for the disk may be full."""
-
-    def __del__(self) -> None:
-        """Close nothing: that would write."""
-
-
-class TableWriter:
-    """Parquet tables of a folder that grow by a row group with every `write`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.writers: dict[str, _Table] = {}
-
-    def write(self, name: str, frame: pl.DataFrame) -> None:
-        """Append `frame` to the table `name`."""
-        table = frame.to_arrow()
-        if name not in self.writers:
-            self.writers[name] = _Table(
-                self.folder / name, table.schema, compression="zstd", compression_level=1
-            )
-        self.writers[name].write_table(table)
-
-    def close(self) -> None:
-        """Complete all tables."""
-        for writer in self.writers.values():
-            writer.close()
-
-
-def publish(store: Path, files: dict[str, Path], manifest: dict[str, Any]) -> None:
-    """Move `files` (name in the store → where it was built) into the store, manifest last.
-
-    All files are complete before the journal is written; from then on the move can be finished by
-    anyone (`recover`), so the store is the old one or the new one, never a mixture.
-    """
-    work = store / _WORK
-    entries = {
-        name: {"bytes": path.stat().st_size, "xxh3": file_hash(path)}
-        for name, path in files.items()
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return name → size and hash of every file in a folder and the folders in it."""
+    return {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "xxh3": file_hash(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
-    built = work / "manifest.json"
-    write_json(built, {"schema": SCHEMA_VERSION, **manifest, "files": entries})
-    moves = {name: str(path.relative_to(work)) for name, path in files.items()}
-    obsolete = [name for name in _published_files(store) if name not in files]
-    write_json(
-        store / _JOURNAL, {"moves": {**moves, MANIFEST: "manifest.json"}, "obsolete": obsolete}
-    )
-    recover(store)
 
 
-def recover(store: Path) -> None:
-    """Finish a publication that was cut off. Call under the lock."""
-    journal = store / _JOURNAL
-    if not journal.exists():
-        return
-    plan = read_json(journal)
-    with reading(journal, "the journal of a publication"):
-        moves = {check_inside(n): check_inside(source) for n, source in plan["moves"].items()}
-        obsolete = [check_inside(name) for name in plan["obsolete"]]
-    for name, source in moves.items():
-        built = store / _WORK / source
-        if built.exists():  # else it was moved before the cut
-            target = store / name
-            target.parent.mkdir(mode=0o700, exist_ok=True)
-            built.chmod(0o600)
-            built.replace(target)
-    for name in obsolete:
-        (store / name).unlink(missing_ok=True)
-    journal.unlink()
-    shutil.rmtree(store / _WORK)
+def changed_files(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
+    """Names of the files whose content is not as described: length, then hash."""
 
+    def same(name: str) -> bool:
+        path = folder / name
+        return (
+            path.is_file()
+            and path.stat().st_size == files[name]["bytes"]
+            and file_hash(path) == files[name]["xxh3"]
+        )
 
-def _published_files(store: Path) -> list[str]:
-    path = store / MANIFEST
-    if not path.exists():
-        return []
-    with reading(path, "the manifest of a cohort store"):
-        return [check_inside(name) for name in read_json(path)["files"]]
+    return [name for name in files if not same(name)]
 
 
 def check_cohort(store: "Store") -> None:
@@ -317,8 +233,8 @@ def check_target(store: Path) -> None:
     """Refuse a folder that holds something else than a store."""
     if store.exists() and not store.is_dir():
         raise InputError(f"{store} is a file; --out names a folder.")
-    if store.is_dir() and not (store / MANIFEST).exists() and not (store / _WORK).exists():
-        foreign = [p.name for p in store.iterdir() if p.name not in (_LOCK, _JOURNAL)]
+    if store.is_dir() and not (store / MANIFEST).exists() and not (store / WORK).exists():
+        foreign = [p.name for p in store.iterdir() if p.name not in (_LOCK, JOURNAL)]
         if foreign:
             raise InputError(
                 f"{store} is not empty and is not a store (it has no {MANIFEST}). "
@@ -330,7 +246,12 @@ def _check_entries(manifest: dict[str, Any]) -> None:
     """Raise what `reading` explains, unless the manifest names files within the store."""
     if not isinstance(manifest.get("fingerprint", ""), str):
         raise TypeError("fingerprint")
-    for name, entry in manifest["files"].items():
+    check_files(manifest["files"])
+
+
+def check_files(files: dict[str, Any]) -> None:
+    """Raise what `reading` explains, unless these are sizes and hashes of files by name."""
+    for name, entry in files.items():
         check_inside(name)
         if not isinstance(entry["bytes"], int) or not isinstance(entry["xxh3"], str):
             raise TypeError("files")
@@ -360,9 +281,10 @@ class Store:
         """Open a store.
 
         Raises:
-            InputError: not a store, one of another schema version, or one cut off in publication.
+            InputError: not a store, one of another schema version, one cut off in publication, or
+                one in which something is a symbolic link.
         """
-        if (folder / _JOURNAL).exists():
+        if (folder / JOURNAL).exists():
             raise InputError(
                 f"{folder} was cut off while its files were put in place. "
                 "Run the same `mimic-reg extract` again: it finishes that in a moment."
@@ -373,6 +295,7 @@ class Store:
                 f"{folder} is not a store: it has no {MANIFEST}. Write one with `mimic-reg "
                 "extract` (ICU stays) or `mimic-reg import-images` (images), or name another."
             )
+        atomic.refuse_links(folder)
         manifest = read_json(path)
         with reading(path, "the manifest of a cohort store"):
             version = manifest.get("schema")
@@ -432,14 +355,4 @@ class Store:
 
     def changed_files(self) -> list[str]:
         """Names of the files whose content is not what the manifest says: length, then hash."""
-        files = self.manifest["files"]
-
-        def same(name: str) -> bool:
-            path = self.folder / name
-            return (
-                path.is_file()
-                and path.stat().st_size == files[name]["bytes"]
-                and file_hash(path) == files[name]["xxh3"]
-            )
-
-        return [name for name in files if not same(name)]
+        return changed_files(self.folder, self.manifest["files"])

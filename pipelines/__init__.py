@@ -6,6 +6,8 @@ imported, so they are made here, before any module of this package can import th
 
 import os
 
+import mimic_reg  # noqa: F401  # before torch is loaded: how its threads wait
+
 os.environ.update(
     DO_NOT_TRACK="1",
     MLFLOW_DISABLE_TELEMETRY="true",

@@ -7,6 +7,7 @@ names. It never stands in a command, which every user of the machine could read.
 import configparser
 import os
 import secrets
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,13 +17,14 @@ MINIMUM_LENGTH = 12
 ADMIN = "admin"
 CONFIGURATION, SECRET_KEY = "MLFLOW_AUTH_CONFIG_PATH", "MLFLOW_FLASK_SERVER_SECRET_KEY"
 _ADMIN_PASSWORD = "MLFLOW_AUTH_ADMIN_PASSWORD"
+_MOUNTED = Path("/run/secrets")  # where Docker puts secrets
 
 
 def secret(name: str) -> str:
     """A secret, from the variable `name` or the file that `name`_FILE names.
 
     Raises:
-        InputError: neither is set, or both are; the file cannot be read; it is empty or too short.
+        InputError: neither is set, or both are; see `from_file`.
     """
     value, file = os.environ.get(name), os.environ.get(f"{name}_FILE")
     if (value is None) == (file is None):
@@ -35,13 +37,33 @@ def from_file(path: Path) -> str:
     """The password in a file: its first line.
 
     Raises:
-        InputError: the file cannot be read, or the password is too short.
+        InputError: the file cannot be read, or others may read it; the password is too short.
+    """
+    lines = _private_text(path).splitlines()
+    return checked(lines[0] if lines else "", str(path))
+
+
+def _private_text(path: Path) -> str:
+    """The content of a file that nobody else may read or write.
+
+    Docker mounts a secret with the owner and the mode that it has outside. The user of a container
+    is another one, so `docker/secrets.sh` lets all read the files, in a folder that only its owner
+    may enter; in a container there is nobody else. Hence a read-only mount in /run/secrets may have
+    any mode.
     """
     try:
-        lines = path.read_text("utf-8").splitlines()
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            read_only = os.fstatvfs(file.fileno()).f_flag & os.ST_RDONLY
+            if mode & 0o077 and not (read_only and path.resolve().is_relative_to(_MOUNTED)):
+                raise InputError(
+                    f"Others may read or change the password file {path} (its mode is {mode:04o}). "
+                    f"Keep it to yourself, chmod 600 {path}, and change the password if somebody "
+                    "may have seen it."
+                )
+            return file.read().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The password file {path} cannot be read: {error}.") from error
-    return checked(lines[0] if lines else "", str(path))
 
 
 def checked(password: str, where: str) -> str:
@@ -87,7 +109,7 @@ def from_environment() -> dict[str, str] | None:
     """The same, where someone set up MLflow's authentication by hand; None: nobody did.
 
     Raises:
-        InputError: only half of it is there.
+        InputError: only half of it is there; its file cannot be read, or others may read it.
     """
     given = {name: os.environ[name] for name in (CONFIGURATION, SECRET_KEY) if name in os.environ}
     if len(given) == 1:
@@ -96,6 +118,8 @@ def from_environment() -> dict[str, str] | None:
             f"MLflow's authentication also needs {missing.pop()}: its documentation of basic-auth "
             "tells what that holds. Or leave both out and give --password-file."
         )
+    if given:
+        _private_text(Path(given[CONFIGURATION]))
     return given or None
 
 

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from mimic_reg.console import err, out, progress, table
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
 
 if TYPE_CHECKING:
     from mimic_reg.experiments import Experiment
@@ -56,7 +57,14 @@ RunnerOption = Annotated[
     Runner, typer.Option(help="One after the other here, processes, or a Ray cluster.")
 ]
 WorkersOption = Annotated[int | None, typer.Option(help="Trials at a time.", min=1)]
-ThreadsOption = Annotated[int, typer.Option(help="Threads of a trial.", min=1)]
+ThreadsOption = Annotated[
+    int,
+    typer.Option(
+        help="Threads of torch for a trial; another number gives other last digits.",
+        min=1,
+        max=MAX_THREADS,
+    ),
+]
 DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; GPUs in turn if any.")]
 AddressOption = Annotated[str | None, typer.Option(help="Of the Ray cluster.")]
 DryRunOption = Annotated[
@@ -115,7 +123,7 @@ def run(
     dry_run: DryRunOption = False,
     runner: RunnerOption = Runner.pool,
     workers: WorkersOption = None,
-    threads: ThreadsOption = 1,
+    threads: ThreadsOption = DEFAULT_THREADS,
     device: DeviceOption = None,
     address: AddressOption = None,
     gpus_per_run: GpusOption = 0.0,
@@ -158,7 +166,7 @@ def sweep(
     dry_run: DryRunOption = False,
     runner: RunnerOption = Runner.pool,
     workers: WorkersOption = None,
-    threads: ThreadsOption = 1,
+    threads: ThreadsOption = DEFAULT_THREADS,
     device: DeviceOption = None,
     address: AddressOption = None,
     gpus_per_run: GpusOption = 0.0,
@@ -230,7 +238,7 @@ def tune(
     dry_run: DryRunOption = False,
     runner: RunnerOption = Runner.pool,
     workers: WorkersOption = None,
-    threads: ThreadsOption = 1,
+    threads: ThreadsOption = DEFAULT_THREADS,
     device: DeviceOption = None,
     address: AddressOption = None,
     gpus_per_run: GpusOption = 0.0,
@@ -316,6 +324,7 @@ def predict(
         typer.Option(help="The work folder whose registry holds the model.", metavar="WORK"),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.")] = None,
+    threads: ThreadsOption = DEFAULT_THREADS,
 ) -> None:
     """Predict for every sample of a store, with a run's or a registered model."""
     _need_pipelines()
@@ -323,7 +332,9 @@ def predict(
 
     uri = mlflow_store.database_there(work) if work else None
     with progress(err) as shown:
-        count = serving.predict(model, store, file, uri=uri, device=device, progress=shown)
+        count = serving.predict(
+            model, store, file, uri=uri, device=device, threads=threads, progress=shown
+        )
     out.print(
         f"Wrote {count:,} predictions to {escape(str(file))}. Of ICU stays, such a file holds ids."
     )

@@ -78,8 +78,8 @@ def mlflow_server() -> tuple[list[str], dict[str, str]]:
     from pipelines import ui
 
     port = _port("5000")
-    names = os.environ.get("MIMIC_REG_MLFLOW_HOSTS", "")
-    hosts = [f"mlflow:{port}", *filter(None, names.replace(" ", "").split(","))]
+    names = os.environ.get("MIMIC_REG_MLFLOW_HOSTS", "").split(",")
+    hosts = [f"mlflow:{port}", *filter(None, (name.strip() for name in names))]
     authentication = access.for_mlflow(
         _private_folder(),
         database=_database("postgresql", "mlflow_users", user="mlflow"),

@@ -10,6 +10,7 @@ from mimic_reg.config import MultiTrial, Trial
 from mimic_reg.errors import InputError
 from mimic_reg.experiments import STOPPING, Experiment, Planned
 from mimic_reg.extraction import seems_up_to_date
+from mimic_reg.extraction.checks import check_rows
 from mimic_reg.extraction.memory import parse_memory
 from mimic_reg.sources.images import check_images
 from mimic_reg.sources.mimic3 import find_tables
@@ -212,7 +213,7 @@ def _describe_extraction(experiment: Experiment, source: Path | None, store: Pat
     source: raw tables, or images; None: there are none to extract
 
     Raises:
-        InputError: the source lacks a table, or is no folder; `store` is something else.
+        InputError: the source is no folder or lacks a table or rows; `store` is something else.
     """
     there = (store / MANIFEST).is_file()
     if source is None:
@@ -228,7 +229,8 @@ def _describe_extraction(experiment: Experiment, source: Path | None, store: Pat
             return f"{store} would be made anew if the images in {source} are others by now."
         return f"{store} would be made of the images in {source}."
     tables = find_tables(source)
-    size = sum(table.path.stat().st_size for table in tables.values()) / 1e6
+    check_rows(tables)
+    size = sum(table.stamp.bytes for table in tables.values()) / 1e6
     of = f"{source}: {len(tables)} tables, {size:,.0f} MB"
     if not there:
         return f"{store} would be extracted from {of}."

@@ -25,6 +25,7 @@ class ExtractParameters(Parameters):
     source: folder with MIMIC-III's tables, .csv or .csv.gz
     store:  the store to write or to bring up to date
     tasks:  null: all
+    allow_empty: event tables that may be a header without rows
     """
 
     source: Path
@@ -33,6 +34,7 @@ class ExtractParameters(Parameters):
     mode: Literal["benchmark", "corrected"] = "benchmark"
     memory: str = "4GB"
     force: bool = False
+    allow_empty: tuple[str, ...] = ()
 
     @field_validator("memory")
     @classmethod
@@ -49,13 +51,15 @@ def extract_cohorts(
     mode: Literal["benchmark", "corrected"] = "benchmark",
     memory: str = "4GB",
     force: bool = False,
+    allow_empty: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Bring a store up to date with its source; what was done, as JSON.
 
     Raises:
         InputError: wrong options or a source that cannot be read; the store stays as it was.
-        MimicRegError: the disk is full, the store is locked or cannot be written.
+        MimicRegError: the source changed while it was read, the disk is full, the store is locked
+            or cannot be written.
     """
     result = extraction.extract(
         source,
@@ -64,6 +68,7 @@ def extract_cohorts(
         mode=mode,
         memory=parse_memory(memory),
         force=force,
+        allow_empty=allow_empty,
         progress=progress,
     )
     return {

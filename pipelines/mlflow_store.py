@@ -8,12 +8,15 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from mimic_reg import atomic
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.storage import disk_errors, make_folder
 
@@ -23,6 +26,7 @@ SERVER = "MIMIC_REG_TRACKING_URI"  # the variable that names an MLflow server fo
 
 _SQLITE = "sqlite:///"
 _SERVERS = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
+_LEVELS = 4  # of folders that MLflow makes: of experiment and run, or model
 ERROR_LENGTH = 2000  # of a text quoted from MLflow, or kept there
 
 
@@ -35,8 +39,7 @@ def database_there(folder: Path) -> str:
     """The tracking URI of a work folder that holds runs.
 
     Raises:
-        InputError: it has no database, and no server is set; the database is damaged.
-        MimicRegError: another program has locked the database.
+        InputError: it has no database, and no server is set.
     """
     uri = database(folder)
     path = sqlite_path(uri)
@@ -44,7 +47,6 @@ def database_there(folder: Path) -> str:
         raise InputError(
             f"{folder} holds no runs: there is no {path.name}. Name their work folder."
         )
-    check_usable(uri)
     return uri
 
 
@@ -63,30 +65,43 @@ def prepare(uri: str) -> None:
     if path is None:
         return
     make_folder(path.parent)
+    making = path.with_name(f".{path.name}.making")
+    beside = [path.with_name(f"{path.name}-{what}") for what in ("journal", "wal", "shm")]
+    artifacts = path.parent / ARTIFACTS
+    atomic.refuse_link(path, making, *beside, artifacts, *artifacts.glob("*"))
     with disk_errors(path.parent), alone(uri):
         if path.exists():
             check_database(path)
             return
-        (path.parent / ARTIFACTS).mkdir(exist_ok=True, mode=0o700)
-        making = path.with_name(f".{path.name}.making")
+        artifacts.mkdir(exist_ok=True, mode=0o700)
         shutil.rmtree(making, ignore_errors=True)  # somebody's who was killed
         making.mkdir(mode=0o700)
         with answering(uri):
-            _make_database(making / "made.db", making / "whole.db")
+            _make_database(making / "made.db", making / "whole.db", path.parent / ARTIFACTS)
+        atomic.sync_file(making / "whole.db")  # SQLite does not sync what VACUUM writes
         (making / "whole.db").replace(path)
+        atomic.sync_folder(path.parent)
         shutil.rmtree(making)
 
 
-def _make_database(made: Path, whole: Path) -> None:
-    """MLflow's empty database, and a copy that MLflow has no hand on."""
+def _make_database(made: Path, whole: Path, artifacts: Path) -> None:
+    """MLflow's empty database, and a copy that MLflow has no hand on.
+
+    Its experiment 0 keeps artifacts beside those of all others, not where the command was started.
+    """
     with quiet():
         client(f"{_SQLITE}{made}").search_experiments(max_results=1)
     with contextlib.closing(sqlite3.connect(made)) as database:
+        with database:
+            place = str(artifacts / "0")
+            database.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", (place,)
+            )
         database.execute("VACUUM INTO ?", (str(whole),))
     whole.chmod(0o600)
 
 
-_LOCK_SECONDS = 5.0  # other sweeps write for milliseconds
+LOCK_SECONDS = 5.0  # other sweeps write for milliseconds
 _OURS = {"alembic_version", "experiments", "runs", "metrics", "tags"}  # tables that MLflow makes
 _checked: set[tuple[int, int]] = set()
 
@@ -107,7 +122,7 @@ def check_database(path: Path) -> None:
         if "locked" not in str(error):
             raise _damaged(path, str(error)) from error
         raise MimicRegError(
-            f"{path} is locked by another program for more than {_LOCK_SECONDS:.0f} s. End what "
+            f"{path} is locked by another program for more than {LOCK_SECONDS:.0f} s. End what "
             "has it open, and run the same command again."
         ) from error
     except (sqlite3.Error, ValueError) as error:  # what is no UTF-8 is a ValueError
@@ -115,6 +130,11 @@ def check_database(path: Path) -> None:
     if not tables >= _OURS:
         raise _damaged(path, "it has no tables of MLflow: another program wrote it")
     _checked.add((found.st_dev, found.st_ino))
+
+
+def forget_checks() -> None:
+    """Check every database anew."""
+    _checked.clear()
 
 
 def check_usable(uri: str) -> None:
@@ -128,7 +148,7 @@ def _tables(path: Path) -> set[str]:
     """The tables of a sound database that can be written; raises `sqlite3.Error` of another."""
     uri = f"{path.resolve().as_uri()}?mode=rw"
     with contextlib.closing(
-        sqlite3.connect(uri, uri=True, timeout=_LOCK_SECONDS, isolation_level=None)
+        sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS, isolation_level=None)
     ) as opened:
         opened.text_factory = lambda text: text.decode("utf-8", "replace")
         ((verdict, *_),) = opened.execute("PRAGMA quick_check(1)").fetchall()
@@ -221,9 +241,23 @@ def alone(uri: str) -> Iterator[None]:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Wait until no other process is in here."""
-    with path.open("w") as file:
+    with atomic.open_lock(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def sync_artifacts(place: str) -> None:
+    """Bring to the disk what MLflow wrote below `place`, where that is a folder of this machine.
+
+    What a server is sent is the server's to keep.
+    """
+    parts = urlsplit(place)
+    if parts.scheme in ("", "file"):
+        folder = Path(unquote(parts.path))
+        if folder.is_dir():
+            atomic.sync_tree(folder)
+            for above in islice(folder.parents, _LEVELS):
+                atomic.sync_folder(above)
 
 
 def sqlite_path(uri: str) -> Path | None:

@@ -12,10 +12,11 @@ from pydantic import Field, JsonValue
 from mimic_reg.experiments import Experiment, parse
 from mimic_reg.progress import Progress
 from mimic_reg.runs import read_scored
+from mimic_reg.threads import DEFAULT_THREADS
 from pipelines import mlflow_store, register
 from pipelines.register import Registered
 from pipelines.runners import Ended
-from pipelines.settings import TAGS, Parameters, Running, Work
+from pipelines.settings import TAGS, Parameters, Running, Threads, Work
 from pipelines.sweep import PrefectProgress, SweepResult, TrialFailedError, artifact_key, sweep
 
 
@@ -48,7 +49,7 @@ class MultitaskParameters(Parameters):
     training: dict[str, JsonValue] = Field(default_factory=dict)
     training_of: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
     store: Path | None = None
-    threads: int = Field(default=1, ge=1)
+    threads: Threads = DEFAULT_THREADS
     device: str | None = None
     tracking_uri: str | None = None
     register_it: bool = True

@@ -24,10 +24,10 @@ from mlflow.tracking import MlflowClient
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import improves
-from mimic_reg.runs import DONE, FIT, read_trial
+from mimic_reg.runs import DONE, FIT, TRUNK, TRUNK_SETTINGS, read_trial
 from mimic_reg.spec import BENCHMARK
-from mimic_reg.strategies.trunk import SETTINGS, TRUNK, Trunk, load_trunk
-from pipelines.mlflow_store import alone, client, default
+from mimic_reg.strategies.trunk import Trunk, load_trunk
+from pipelines.mlflow_store import alone, client, default, sync_artifacts
 from pipelines.serving import save_mlflow_model
 from pipelines.tracked_run import RunFolder, final_metrics, read_run
 from pipelines.tracking import FINAL, PREFIX, experiment_id, log_trial
@@ -189,6 +189,7 @@ def _add(
         path = Path(folder) / "model"
         save_mlflow_model(run.folder, path, store=store, model_id=logged.model_id)
         api.log_model_artifacts(logged.model_id, str(path))
+    sync_artifacts(logged.artifact_location)
     api.finalize_logged_model(logged.model_id, "READY")
     end = api.get_run(run_id).info.end_time
     points = [
@@ -224,6 +225,8 @@ def version_tags(run: RunFolder) -> dict[str, str]:
     tags[f"test_{name}"] = _number(score)
     if score["low"] is not None:
         tags[f"test_{name}_interval"] = f"{score['low']:.4f} to {score['high']:.4f}"
+    if run.hardly_trained:
+        tags["hardly_trained"] = run.hardly_trained
     return tags
 
 
@@ -360,9 +363,10 @@ def _add_trunk(
         model_type=f"trunk of {family}",
     )
     with tempfile.TemporaryDirectory() as temporary:
-        for file in (TRUNK, SETTINGS):
+        for file in (TRUNK, TRUNK_SETTINGS):
             shutil.copy(first.folder.parent / file, temporary)
         api.log_model_artifacts(logged.model_id, temporary)
+    sync_artifacts(logged.artifact_location)
     api.finalize_logged_model(logged.model_id, "READY")
     return api.create_model_version(
         name,

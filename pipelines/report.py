@@ -10,6 +10,7 @@ from prefect import flow, tags, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
+from mimic_reg import atomic
 from mimic_reg.analyses import analyse_all, save
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.drawn import draw
@@ -142,12 +143,12 @@ def write(
 
 
 def _write_tables(results: Results, folder: Path) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
+    atomic.make_folders(folder)
     scores, tests = folder / "scores.csv", folder / "paired_tests.csv"
     text = folder / "tables.md"
-    scores_frame(score_tables(results)).write_csv(scores)
-    comparisons_frame(main_tables(results)).write_csv(tests)
-    text.write_text(to_markdown(results), "utf-8")
+    atomic.write_text(scores, scores_frame(score_tables(results)).write_csv())
+    atomic.write_text(tests, comparisons_frame(main_tables(results)).write_csv())
+    atomic.write_text(text, to_markdown(results))
     return [scores, tests, text]
 
 

@@ -52,12 +52,14 @@ class Ended(Parameters):
     """What became of it.
 
     error: why it failed: a sentence, and for errors of ours the place
+    note:  what differs from what was ordered
     again: whether trying again may help: its process died, say
     """
 
     status: Literal["finished", "skipped", "interrupted", "failed"]
     seconds: float = 0.0
     error: str | None = None
+    note: str = ""
     again: bool = False
 
 
@@ -67,13 +69,9 @@ def execute(order: str) -> str:
 
 
 def _execute(order: Order) -> Ended:
-    import torch
-
     from mimic_reg.storage import Store
 
     started = time.perf_counter()
-    before = torch.get_num_threads()
-    torch.set_num_threads(order.threads)
     try:
         if _interrupted.is_set():
             return Ended(status="interrupted")
@@ -82,8 +80,8 @@ def _execute(order: Order) -> Ended:
                 f"The store {order.store} was written anew since the sweep began. Start the sweep "
                 "again: it will be on the new data."
             )
-        status = _train(order)
-        return Ended(status=status, seconds=time.perf_counter() - started)
+        status, note = _train(order)
+        return Ended(status=status, seconds=time.perf_counter() - started, note=note)
     except (MimicRegError, OSError) as error:
         seconds = time.perf_counter() - started
         again = isinstance(error, OSError)
@@ -91,22 +89,29 @@ def _execute(order: Order) -> Ended:
     except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the others
         seconds = time.perf_counter() - started
         return Ended(status="failed", seconds=seconds, error=_sentence(error) + _place(error))
-    finally:
-        torch.set_num_threads(before)
 
 
-def _train(order: Order) -> Literal["finished", "interrupted", "skipped"]:
-    """Train one task, or several together."""
+def _train(order: Order) -> tuple[Literal["finished", "interrupted", "skipped"], str]:
+    """Train one task, or several together; what became of it, and what differs from the order."""
     from mimic_reg.config import resolve, resolve_multi
     from mimic_reg.strategies import multitask, single
 
     store, folder = Path(order.store), Path(order.folder)
     device, progress = order.device or _gpu(order.slot), _Interruptible()
+    outcome: single.Outcome | multitask.Outcome
     if "trials" in order.trial:
         multi = resolve_multi(order.trial)
-        return multitask.train(multi, store, folder, progress=progress, device=device).status
-    trial = resolve(order.trial)
-    return single.train(trial, store, folder, progress=progress, device=device).status
+        outcome = multitask.train(
+            multi, store, folder, progress=progress, device=device, threads=order.threads
+        )
+    else:
+        trial = resolve(order.trial)
+        outcome = single.train(
+            trial, store, folder, progress=progress, device=device, threads=order.threads
+        )
+    if outcome.threads in (None, order.threads):
+        return outcome.status, ""
+    return outcome.status, f"number of threads as it was begun: {outcome.threads}"
 
 
 def _gpu(slot: int) -> str | None:

@@ -17,7 +17,7 @@ from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
-from mimic_reg.atomic import writing
+from mimic_reg.atomic import PRIVATE, writing
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import TRIAL, read_trial
@@ -25,7 +25,8 @@ from mimic_reg.serving import SETTINGS, WEIGHTS, ServedModel, export, predict_st
 from mimic_reg.serving.tables import HOUR, STAY, answer, example
 from mimic_reg.storage import Store, disk_errors, make_folder
 from mimic_reg.strategies.single import find_device
-from pipelines.mlflow_store import default, quiet
+from mimic_reg.threads import DEFAULT_THREADS, torch_threads
+from pipelines.mlflow_store import check_usable, default, quiet
 
 _CODE = '''"""The model of mimic-reg that this folder holds; needs the package of the same name."""
 
@@ -125,6 +126,7 @@ def predict(
     *,
     uri: str | None = None,
     device: str | None = None,
+    threads: int = DEFAULT_THREADS,
     progress: Progress | None = None,
 ) -> int:
     """Predict every sample of the model's task in a store, into a Parquet file; return how many.
@@ -134,10 +136,18 @@ def predict(
 
     model: a run folder, a folder with an exported model, or MLflow's models:/… or runs:/…
     uri:   where MLflow's models are registered
+    threads: of torch
 
     Raises:
         InputError: there is no such model; the store does not hold its task.
     """
+    with torch_threads(threads):
+        return _predict(model, store, out, uri, device, progress or Silent())
+
+
+def _predict(
+    model: str, store: Path, out: Path, uri: str | None, device: str | None, progress: Progress
+) -> int:
     opened = Store.open(store)
     device = str(find_device(device))
     with _located(model, store, uri) as folder:
@@ -160,7 +170,7 @@ def _check_out(out: Path, store: Store) -> None:
 def _write_private(frame: pl.DataFrame, path: Path) -> None:
     """Write for the owner only, since it is about patients."""
     make_folder(path.parent)
-    with disk_errors(path.parent), writing(path, mode=0o600) as file:
+    with disk_errors(path.parent), writing(path, mode=PRIVATE) as file:
         frame.write_parquet(file)
 
 
@@ -188,6 +198,7 @@ def _if_it_is(store: Path, run: Path) -> Path | None:
 def _download(model: str, folder: Path, uri: str | None) -> Path:
     if uri is None:
         raise InputError(f"Where is {model} registered? Name its work folder with --work.")
+    check_usable(uri)
     try:
         with default(uri):
             path = mlflow.artifacts.download_artifacts(
@@ -201,6 +212,7 @@ def _download(model: str, folder: Path, uri: str | None) -> Path:
 def _find(folder: Path) -> Path:
     for place in (folder, folder / "artifacts"):
         if (place / SETTINGS).is_file():
+            atomic.refuse_links(place)
             return place
     raise InputError(
         f"{folder} holds no model: neither a run ({TRIAL}) nor an exported one ({SETTINGS}). "

@@ -5,13 +5,16 @@ Those of Prefect and MLflow themselves are in `pipelines/__init__.py`: they come
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mimic_reg.atomic import refuse_link
 from mimic_reg.errors import InputError
+from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
 
 TAGS = ["mimic-reg"]
+Threads = Annotated[int, Field(ge=1, le=MAX_THREADS)]
 
 
 class Parameters(BaseModel):
@@ -37,8 +40,8 @@ class Running(Parameters):
     runner:  in_process: one after the other, here; pool: in processes of their own; ray: on a
              cluster, which shares the work folder
     workers: trials at a time; null: as many as processors allow (in_process: one)
-    threads: of torch for a trial. More of them change a result's last bits, so the number is a
-             setting and not a consequence of the machine.
+    threads: of torch for a trial. Another number changes a result's last digits, so it is a setting
+             and not a consequence of the machine; a trial that goes on keeps its own.
     device:  cpu, cuda, cuda:1; null: the GPUs there are, in turn, or the CPU
     address: of the Ray cluster; null: one of this machine, for the time of the sweep
     gpus_per_run: that Ray reserves for a trial; a share is possible
@@ -46,7 +49,7 @@ class Running(Parameters):
 
     runner: Literal["in_process", "pool", "ray"] = "pool"
     workers: int | None = Field(default=None, ge=1)
-    threads: int = Field(default=1, ge=1)
+    threads: Threads = DEFAULT_THREADS
     device: str | None = None
     address: str | None = None
     gpus_per_run: float = Field(default=0.0, ge=0)
@@ -91,10 +94,12 @@ class Work:
         """Refuse what can be no work folder.
 
         Raises:
-            InputError: there is a file of that name.
+            InputError: there is a file of that name, or something in it is a symbolic link.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; --out names a folder.")
+        own = (self.store, self.runs, self.tuned, self.folder / "sweeps")
+        refuse_link(*own, *self.runs.glob("*"), *(self.folder / "sweeps").glob("*"))
 
     @property
     def store(self) -> Path:

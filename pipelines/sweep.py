@@ -26,6 +26,7 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from mimic_reg import experiments
+from mimic_reg.atomic import refuse_links
 from mimic_reg.config import MultiTrial
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import Experiment, Planned
@@ -147,6 +148,7 @@ class SweepResult:
         path = Work(work).sweep(name) / STATUS
         if not path.is_file():
             raise InputError(f"{work} holds no sweep {name!r}. Start it with `mimic-reg sweep`.")
+        refuse_links(path.parent)
         content = read_json(path)
         with reading(path, "the status of a sweep"):
             content.pop("code", None)  # written until the code became part of a trial's identity
@@ -240,7 +242,8 @@ class Prepared:
         self.result = replace(self.result, trials=trials)
         self.result.write()
         self.progress.advance(1)
-        self.progress.note(f"{now.name}: {self._describe(now)}")
+        note = f"; {ended.note}" if ended.note else ""
+        self.progress.note(f"{now.name}: {self._describe(now)}{note}")
         if now.status != "interrupted":
             self.log(now)
         if now.status == "interrupted":

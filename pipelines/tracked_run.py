@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg.config import Trial, is_probe, resolve
-from mimic_reg.runs import check_finished, is_done, read_scored, read_trial
+from mimic_reg.evaluation.trained import hardly_trained
+from mimic_reg.runs import HISTORY, check_finished, is_done, read_history, read_scored, read_trial
 from mimic_reg.spec import CohortSpec
 
 _STOPPING_METHODS = ("early_stopping",)  # when a fit ends is no method of its own
@@ -19,6 +20,7 @@ class RunFolder:
 
     method: what the trial's methods are called together
     scores: split → name → {value, low, high, …}, empty if the trial is not finished
+    hardly_trained: why the scores are about those of the initial model; None if they are not
     """
 
     folder: Path
@@ -28,12 +30,14 @@ class RunFolder:
     method: str
     fingerprint: str
     device: str
+    threads: int | None
     versions: Mapping[str, Any]
     finished: bool
     best_epoch: int | None
     selected_by: str | None
     num_samples: Mapping[str, int]
     scores: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    hardly_trained: str | None = None
 
 
 def read_run(folder: Path, method: str | None = None) -> RunFolder:
@@ -57,12 +61,18 @@ def read_run(folder: Path, method: str | None = None) -> RunFolder:
         method=method or method_of(trial),
         fingerprint=description["store"]["fingerprint"],
         device=description["device"],
+        threads=description.get("threads"),
         versions=description["versions"],
         finished=finished,
         best_epoch=scores.get("best_epoch"),
         selected_by=scores.get("selected_by"),
         num_samples=scores.get("num_samples", {}),
         scores=scores.get("scores", {}),
+        hardly_trained=(
+            hardly_trained(read_history(folder / HISTORY), scores["best_epoch"])
+            if finished
+            else None
+        ),
     )
 
 
@@ -122,7 +132,8 @@ def curves(history: Iterable[Mapping[str, Any]]) -> list[Point]:
         elif row["event"] == "epoch":
             cost = row["cost"]
             seconds += cost["training_seconds"] + cost["validation_seconds"]
-            train = {"loss": row["loss"], "steps": row["step"]}
+            train = {"steps": row["step"]}
+            train |= {n: row.get(n) for n in ("loss", "data_loss", "explained")}
             found = {name: math.fsum(values) / len(values) for name, values in between.items()}
             found |= _numbers({"train": train, "validation": row["validation"], "cost": cost})
             found |= _recorded(row)

@@ -40,6 +40,7 @@ from pipelines.mlflow_store import (
     locked,
     prepare,
     sqlite_path,
+    sync_artifacts,
 )
 from pipelines.tracked_run import RunFolder, curves, final_metrics, params, read_run
 
@@ -155,6 +156,7 @@ def log_sweep_summary(
             api.log_artifact(run_id, str(path), place)
     if report:
         api.log_artifact(run_id, str(report))
+    sync_artifacts(created.info.artifact_uri)
     api.set_terminated(run_id, "FINISHED")
     for run in earlier:
         api.delete_run(run.info.run_id)
@@ -241,6 +243,7 @@ def _log(
     if error is not None:
         tags = {"error": error_text(error)}
         _log_batches(api, run_id, tags=tags)
+    sync_artifacts(created.info.artifact_uri)
     # last: until here the run counts as cut off
     api.set_terminated(run_id, "FINISHED" if error is None else "FAILED", end_time=end)
     return run_id
@@ -268,11 +271,14 @@ def _tags(run: RunFolder, sweep: str | None) -> dict[str, str]:
         "code_changed": str(bool(changes)).lower() if commit else "unknown",
         "data_fingerprint": run.fingerprint,
         "device": run.device,
+        "threads": "unknown" if run.threads is None else str(run.threads),
         "mlflow.source.name": PREFIX,
     }
     if trial.together:
         tags["fit"] = trial.together.fit
         tags["fit_tasks"] = ", ".join(trial.together.tasks)
+    if run.hardly_trained:
+        tags["hardly_trained"] = run.hardly_trained
     tags |= {f"version.{n}": str(v) for n, v in run.versions.items() if n != "code"}
     if commit:
         tags["mlflow.source.git.commit"] = commit

@@ -12,9 +12,10 @@ from pydantic import Field
 from mimic_reg.experiments import Experiment, parse
 from mimic_reg.progress import Progress
 from mimic_reg.runs import read_scored
+from mimic_reg.threads import DEFAULT_THREADS
 from pipelines import mlflow_store, register
 from pipelines.runners import Ended
-from pipelines.settings import TAGS, Parameters, Running, Work
+from pipelines.settings import TAGS, Parameters, Running, Threads, Work
 from pipelines.sweep import PrefectProgress, SweepResult, TrialFailedError, artifact_key, sweep
 
 
@@ -38,7 +39,7 @@ class TrainParameters(Parameters):
     seed: int = Field(default=0, ge=0)
     max_epochs: int | None = Field(default=None, ge=1)
     store: Path | None = None
-    threads: int = Field(default=1, ge=1)
+    threads: Threads = DEFAULT_THREADS
     device: str | None = None
     tracking_uri: str | None = None
     register_it: bool = True

@@ -18,13 +18,14 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from mimic_reg import experiments
+from mimic_reg import atomic, experiments
 from mimic_reg.config import is_probe, parse_yaml
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.evaluation.scores import improves
 from mimic_reg.experiments import Experiment, parse
 from mimic_reg.progress import Progress
 from mimic_reg.runs import read_scored, read_trial
+from mimic_reg.storage import make_folder
 from pipelines.settings import OfExperiment, Running, Work
 from pipelines.sweep import (
     SweepParameters,
@@ -262,10 +263,8 @@ def _write(
         yaml.safe_dump({"regularisers": own}, sort_keys=False, allow_unicode=True),
     ]
     place = Work(result.work).tuned / f"{task}-{model}-{_slug(method)}-{100 * supervision:g}.yaml"
-    place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = place.with_suffix(".tmp")
-    temporary.write_text("\n".join(lines), "utf-8")
-    temporary.replace(place)
+    make_folder(place.parent)
+    atomic.write_text(place, "\n".join(lines))
     return place
 
 

@@ -8,6 +8,7 @@ same browser reaches it under another one (DNS rebinding).
 import contextlib
 import ipaddress
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mimic_reg import atomic
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.progress import Progress, Silent
 from pipelines import access
@@ -31,6 +33,7 @@ HOST = "127.0.0.1"
 PORT = 5000
 USERS = "mlflow-users.db"  # beside the runs
 START_SECONDS = 120.0
+_NAME = re.compile(r"([A-Za-z0-9]([\w.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
 
 Authentication = Mapping[str, str]  # the environment that `pipelines.access` makes
 
@@ -86,6 +89,11 @@ def environment(uri: str, authentication: Authentication | None = None) -> dict[
         "MLFLOW_REGISTRY_STORE_URI": uri,
         # no language models here: the processes that would judge their answers stay away
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # whatever a shell says: hosts are checked, pages and files stay where they are
+        "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
+        "MLFLOW_ENABLE_WORKSPACES": "false",
+        "MLFLOW_STATIC_PREFIX": "",
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": "",
         **(authentication or {}),
     }
 
@@ -93,8 +101,17 @@ def environment(uri: str, authentication: Authentication | None = None) -> dict[
 def _check_host(
     host: str, allowed_hosts: Sequence[str], authentication: Authentication | None
 ) -> None:
-    if "*" in allowed_hosts:
-        raise InputError("Name the allowed hosts: with '*' any web page can reach the server.")
+    for name in allowed_hosts:
+        if "*" in name:
+            raise InputError(
+                f"{name!r} is no name of a host: with '*' any web page can reach the server. Name "
+                "each host."
+            )
+        if not _NAME.fullmatch(name):
+            raise InputError(
+                f"{name!r} is no name of a host. Give one at a time, with its port where it has "
+                "one, and nothing else: mlflow.example.org:5000."
+            )
     if is_loopback(host):
         return
     if not authentication:
@@ -130,6 +147,7 @@ def passwords(uri: str, file: Path | None) -> Iterator[Authentication | None]:
         )
     password = access.from_file(file)
     users = path.with_name(USERS)
+    atomic.refuse_link(users)
     users.touch(mode=0o600)
     with tempfile.TemporaryDirectory() as folder:
         yield access.for_mlflow(Path(folder), database=f"sqlite:///{users}", password=password)

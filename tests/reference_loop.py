@@ -25,6 +25,7 @@ class Loop:
         self.model = self.method.prepare(self.model, self.fit)
         adam = Adam(trainable(self.model), lr=1e-3, fused=True)
         self.optimizer = self.method.optimizer(adam, self.fit)
+        self.losses = []  # of the epoch's steps: the model's, and the best constant prediction's
 
     def run(self, until: int | None = None) -> None:
         """Train to the end, or until so many steps are done."""
@@ -36,7 +37,10 @@ class Loop:
                 if fit.step == until:
                     return
                 self.step(method.batch(batch, fit))
-            fit.eligible = True
+            data, constant = (sum(column) for column in zip(*self.losses, strict=True))
+            fit.explained = 1 - data / constant
+            self.losses = []
+            fit.eligible = fit.learned = True
             method.tick("before_validation", fit)
             fit.score = self.score(self.predictor())
             method.tick("epoch_end", fit)
@@ -46,18 +50,23 @@ class Loop:
         """One step."""
         batch.x.requires_grad_("input_grad" in self.method.needs)
         self.model.train()
+        prevalence = self.fit.train.label.double().mean(0)
+        constant = prevalence.logit().float().expand(len(batch.y), -1)
+        data = []
 
         def closure():
             self.optimizer.zero_grad()
             with differentiation(self.method.needs):
                 logits = self.model(batch.x, batch.lengths)
                 per_sample = loss_of(self.fit.target, logits, batch.y)
+                data.append(per_sample.mean().item())
                 step = Step(self.model, batch, logits, per_sample)
                 loss = self.method.loss(per_sample.mean(), step, self.fit)
                 loss.backward()
             return loss.detach()
 
         self.optimizer.step(closure)
+        self.losses.append((data[0], loss_of(self.fit.target, constant, batch.y).mean().item()))
         self.fit.step += 1
         self.method.tick("step", self.fit)
 
@@ -71,12 +80,13 @@ class Loop:
         """Everything a checkpoint holds."""
         fit = {k: getattr(self.fit, k) for k in ("epoch", "step", "score", "started")}
         stored = io.BytesIO()
-        torch.save([s.state_dict() for s in self._parts()] + [fit, self._stream()], stored)
+        states = [s.state_dict() for s in self._parts()]
+        torch.save([*states, self.losses, fit, self._stream()], stored)
         return stored.getvalue()
 
     def load(self, saved: bytes) -> None:
         """Continue from `save()`, in a new loop of the same settings."""
-        *states, fit, stream = torch.load(io.BytesIO(saved), weights_only=True)
+        *states, self.losses, fit, stream = torch.load(io.BytesIO(saved), weights_only=True)
         for part, state in zip(self._parts(), states, strict=True):
             part.load_state_dict(state)
         for name, value in fit.items():

@@ -1,6 +1,7 @@
 """Small cohort stores for tests: arrays in which the label can be learned, or noise."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import polars as pl
 
 from mimic_reg import tasks
 from mimic_reg.schema import CHANNELS, CONTINUOUS_CHANNELS, PHENOTYPES, SCHEMA_VERSION
-from mimic_reg.storage import file_hash, write_json
+from mimic_reg.stages import Workspace, publish
+from mimic_reg.storage import Store, file_hash, write_json
 
 SPLITS = ("train", "val", "test")
 
@@ -129,3 +131,20 @@ def _normalizers(folder: Path, task: str) -> None:
     }
     (folder / "normalizers").mkdir(exist_ok=True)
     write_json(folder / "normalizers" / f"{task}.json", content)
+
+
+def published(folder, **tables):
+    """A store that holds these tables of one column, by name; over one that is there."""
+    folder.mkdir(exist_ok=True)
+
+    def build(place):
+        for name, values in tables.items():
+            pl.DataFrame({"x": values}).write_parquet(place / f"{name}.parquet")
+        return {}
+
+    work = Workspace(folder, json.dumps(tables))
+    built, _, _ = work.stage("stage", build)
+    work.finish()
+    files = {f"{name}.parquet": built / f"{name}.parquet" for name in tables}
+    publish(folder, files, {"mode": "benchmark"})
+    return Store.open(folder)

@@ -11,10 +11,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A row may import itself and the rows above it.
 ROWS = [
-    ("errors", "progress", "seals", "vision"),
+    ("errors", "progress", "seals", "threads", "vision"),
     ("config", "seeds"),
     ("schema",),
+    ("atomic",),
     ("storage",),
+    ("stages",),
     ("runs",),
     ("clinical",),
     ("tasks",),
@@ -49,7 +51,7 @@ def imported(path):
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_go_up_only(path):
     room = path.relative_to(ROOT / "mimic_reg").parts[0].removesuffix(".py")
-    if room == "__init__":
+    if room in ("__init__", "__main__"):
         return
     assert room in RANK, f"{room} is in no row: add it to ROWS and to the tree in CONTRIBUTING.md"
     for name in imported(path):

@@ -26,7 +26,9 @@ def mimic_reg(*arguments):
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
-    return small_source().write(tmp_path_factory.mktemp("cli") / "raw")
+    source = small_source()
+    source.tables["DIAGNOSES_ICD"].append(source.tables["DIAGNOSES_ICD"][0])
+    return source.write(tmp_path_factory.mktemp("cli") / "raw")
 
 
 def test_version_and_help():
@@ -43,6 +45,7 @@ def test_extract_tells_what_it_did_and_then_that_nothing_is_left_to_do(tmp_path,
     assert "chartevents" in first.stderr  # progress, plain lines without a terminal
     assert "one stay an admission" in first.stdout
     assert "dropped: no HADM_ID" in first.stdout
+    assert "DIAGNOSES_ICD: 1 rows repeat an earlier one and count once." in first.stdout
     assert "Wrote" in first.stdout
     second = mimic_reg("extract", "--source", raw, "--out", tmp_path / "store")
     assert second.returncode == 0
@@ -57,6 +60,7 @@ def test_extract_tells_what_it_did_and_then_that_nothing_is_left_to_do(tmp_path,
         (["extract", "--source", "RAW", "--out", "x", "--tasks", "a,b"], "Unknown task a, b."),
         (["extract", "--source", "RAW", "--out", "x", "--memory", "1MB"], "give at least 1GB"),
         (["extract", "--source", "RAW", "--out", "x", "--mode", "best"], "benchmark"),
+        (["extract", "--source", "RAW", "--out", "x", "--allow-empty", "ICUSTAYS"], "only CHARTEV"),
         (["extrct"], "No such command 'extrct'"),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 
 from mimic_reg import tasks
 from mimic_reg.errors import InputError
-from mimic_reg.samples import Samples, from_arrays, load, read_normalizer
+from mimic_reg.samples import Samples, from_arrays, load, notes, read_normalizer
 from mimic_reg.schema import CHANNELS, CONTINUOUS_CHANNELS
 from mimic_reg.spec import Task
 from mimic_reg.storage import Store, read_json, write_json
@@ -142,7 +142,28 @@ def rewrite(folder, name, change):
     [
         ("hourly.parquet", lambda f: f.reverse(), "not sorted by stay and hour"),
         ("hourly.parquet", lambda f: f.filter(pl.col("hour") != 3), "lacks hours"),
-        ("hourly.parquet", lambda f: f.filter(pl.col("hour") < 20), "ask for hours"),
+        (
+            "hourly.parquet",
+            lambda f: f.filter(pl.col("hour") < 25),
+            "11 of 11 samples .* ask for hours .* 0 are of stays without .* 11 have a period",
+        ),
+        ("hourly.parquet", lambda f: f.drop("pH"), "hourly.parquet has no column 'pH'; .* 78 col"),
+        ("hourly.parquet", lambda f: f.drop("pH", "hour"), "no column 'hour' and 1 more"),
+        (
+            "hourly.parquet",
+            lambda f: f.with_columns(Lactate=pl.lit(1.0)),
+            "hourly.parquet has an unknown column 'Lactate'",
+        ),
+        (
+            "tasks/in_hospital_mortality.parquet",
+            lambda f: f.with_columns(period_length=pl.lit(25.0)),
+            "about the first 48 hours, but 11 of 11 samples .* a period_length of 25 to 25 hours",
+        ),
+        (
+            "tasks/in_hospital_mortality.parquet",
+            lambda f: f.with_columns(period_length=pl.lit(float("nan"))),
+            "11 have a period_length beyond",
+        ),
         (
             "hourly.parquet",
             lambda f: f.with_columns(pl.lit(float("nan"), pl.Float32).alias("pH")),
@@ -166,12 +187,12 @@ def rewrite(folder, name, change):
         (
             "tasks/in_hospital_mortality.parquet",
             lambda f: f.rename({"y": "label"}),
-            "no label 'y'",
+            "no column 'y'",
         ),
         (
             "tasks/in_hospital_mortality.parquet",
             lambda f: f.with_columns(pl.col("icustay_id") + 1),
-            "ask for hours",
+            "ask for hours .* 11 are of stays without",
         ),
     ],
 )
@@ -192,6 +213,46 @@ def test_a_normalizer_without_spread_is_refused(tmp_path):
     with pytest.raises(InputError, match="fitted normalizer of phenotyping"):
         read_normalizer(store, TASKS["phenotyping"], "fitted")
     assert (read_normalizer(store, TASKS["phenotyping"], "published")[1] == 20).sum() == 12
+
+
+def test_a_constant_channel_keeps_its_scale_and_is_named(tmp_path):
+    """Also where an older store says 1e-7, by which the first other value would become 1e8."""
+
+    def edit(folder):
+        rewrite(folder, "hourly.parquet", lambda f: f.with_columns(pH=pl.lit(7.4, pl.Float32)))
+        path = folder / "normalizers" / "phenotyping.json"
+        state = read_json(path)
+        at = CHANNELS.index("pH")
+        state["fitted"]["means"][at], state["fitted"]["stds"][at] = 7.4, 1e-7
+        write_json(path, state)
+
+    store, task = broken(tmp_path, edit), TASKS["phenotyping"]
+    splits = load(store, task, normalizer="fitted")
+    channel = splits["train"].units.values[:, CHANNELS.index("pH")]
+    assert channel.abs().max() < 1e-6
+    (note,) = notes(store, task, normalizer="fitted")
+    assert note.startswith("Constant in the training hours of phenotyping: pH. ")
+    assert notes(store, task, normalizer="published") == []
+    assert notes(store, TASKS["decompensation"], normalizer="fitted") == []
+
+
+def test_the_published_normalizer_is_for_the_benchmark_s_cohort(tmp_path):
+    """Manifests did not always name their cohort; the benchmark's have a mode."""
+    store, task = broken(tmp_path, lambda folder: None), TASKS["phenotyping"]
+    manifest = {k: v for k, v in store.manifest.items() if k != "cohort"}
+    for named, refused in (
+        ({"cohort": "mimic-iii-benchmark", "mode": "corrected"}, None),
+        ({"mode": "benchmark"}, None),
+        ({"cohort": "eicu", "mode": "benchmark"}, "holds the cohort 'eicu'"),
+        ({}, "holds a cohort without a name"),
+    ):
+        foreign = Store(store.folder, {**manifest, **named})
+        load(foreign, task, normalizer="fitted")
+        if refused is None:
+            load(foreign, task, normalizer="published")
+            continue
+        with pytest.raises(InputError, match=f"{refused}.*train --normalizer fitted"):
+            load(foreign, task, normalizer="published")
 
 
 MEMORY = """

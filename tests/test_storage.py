@@ -1,32 +1,19 @@
 import json
+import os
 
-import polars as pl
 import pytest
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.storage import (
     MANIFEST,
     Store,
-    Workspace,
     disk_errors,
     file_hash,
     locked,
-    publish,
     read_json,
     write_json,
 )
-
-
-def published(folder, **tables):
-    folder.mkdir(exist_ok=True)
-    (folder / ".work").mkdir()
-    files = {}
-    for name, values in tables.items():
-        path = folder / ".work" / f"{name}.parquet"
-        pl.DataFrame({"x": values}).write_parquet(path)
-        files[f"{name}.parquet"] = path
-    publish(folder, files, {"mode": "benchmark"})
-    return Store.open(folder)
+from tests.stores import published
 
 
 def test_what_is_published_can_be_read_and_is_verified(tmp_path):
@@ -60,13 +47,6 @@ def test_other_errors_of_the_system_are_not_hidden(tmp_path):
         raise OSError(9, "Bad file descriptor")
 
 
-def test_a_new_publication_replaces_the_old_one_whole(tmp_path):
-    published(tmp_path, a=[1], b=[2])
-    store = published(tmp_path, a=[5])
-    assert store.read("a.parquet")["x"].to_list() == [5]
-    assert not (tmp_path / "b.parquet").exists()
-
-
 def test_changes_behind_the_manifest_are_found(tmp_path):
     store = published(tmp_path, a=[1], b=[2])
     (tmp_path / "b.parquet").unlink()
@@ -75,6 +55,30 @@ def test_changes_behind_the_manifest_are_found(tmp_path):
     assert store.changed_files() == ["a.parquet", "b.parquet"]
     with pytest.raises(InputError, match=r"b\.parquet is missing or was changed"):
         store.path("b.parquet")
+
+
+def test_a_flipped_bit_is_found_when_a_table_is_read(tmp_path):
+    """Also in a process that has read the sound one before."""
+    store = published(tmp_path, a=list(range(1000)))
+    path = tmp_path / "a.parquet"
+    os.utime(path, (1, 1))
+    assert store.read("a.parquet").height == 1000
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    for read in (store.read, store.scan, store.path):
+        with pytest.raises(InputError, match=r"a\.parquet is damaged, or was changed .* --force"):
+            read("a.parquet")
+
+
+def test_a_record_that_was_changed_is_found(tmp_path):
+    write_json(tmp_path / "x.json", {"a": 1.5, "b": {1: [None, "ä"]}})
+    text = (tmp_path / "x.json").read_text()
+    (tmp_path / "x.json").write_text(text.replace("\n", "\n\n"))  # spelling does not count
+    assert read_json(tmp_path / "x.json") == {"a": 1.5, "b": {"1": [None, "ä"]}}
+    (tmp_path / "x.json").write_text(text.replace("1.5", "1.7"))
+    with pytest.raises(InputError, match=r"x\.json is damaged, or was changed by hand"):
+        read_json(tmp_path / "x.json")
 
 
 def test_not_a_store_another_version_and_broken_json(tmp_path):
@@ -93,27 +97,6 @@ def test_json_is_replaced_whole(tmp_path):
     write_json(tmp_path / "x.json", {"b": 2})
     assert read_json(tmp_path / "x.json") == {"b": 2}
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
-
-
-def test_stages_of_another_key_are_forgotten(tmp_path):
-    calls = []
-
-    def build(folder):
-        calls.append(folder.name)
-        (folder / "x").write_text("x")
-        return {"n": len(calls)}
-
-    work = Workspace(tmp_path, "one")
-    assert work.stage("s", build)[1:] == ({"n": 1}, True)
-    assert Workspace(tmp_path, "one").stage("s", build)[1:] == ({"n": 1}, False)
-    assert Workspace(tmp_path, "two").stage("s", build)[1:] == ({"n": 2}, True)
-
-
-def test_a_stage_that_fails_is_not_there(tmp_path):
-    work = Workspace(tmp_path, "key")
-    with pytest.raises(ZeroDivisionError):
-        work.stage("s", lambda folder: {"x": 1 / 0})
-    assert Workspace(tmp_path, "key").stage("s", lambda folder: {"x": 2})[1] == {"x": 2}
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])

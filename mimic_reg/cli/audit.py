@@ -24,6 +24,9 @@ def print_audit(audit: dict[str, Any]) -> None:
         "kept_recovered": "kept, ICUSTAY_ID from the admission",
         "kept": "kept",
     }
+    for name, count in audit["diagnoses"]["repeated"].items():
+        if count:
+            out.print(f"{name}: {count:,} rows repeat an earlier one and count once.")
     rows = [[text, *(audit["events"][n][fate] for n in names)] for fate, text in fates.items()]
     out.print(table("Event rows", ["", *names], rows))
     _print_values(audit)

@@ -58,6 +58,13 @@ def extract(
     force: Annotated[
         bool, typer.Option("--force", help="Extract even if the store is up to date.")
     ] = False,
+    allow_empty: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Event tables that may hold no row, such as CHARTEVENTS, where that is meant.",
+            metavar="A,B",
+        ),
+    ] = None,
 ) -> None:
     """Extract the benchmark's cohorts from raw MIMIC-III into a Parquet store.
 
@@ -75,6 +82,7 @@ def extract(
             mode=mode.value,
             memory=parse_memory(memory),
             force=force,
+            allow_empty=[t.upper() for part in allow_empty or [] for t in part.split(",")],
             progress=shown,
         )
     if result.status == "unchanged":
@@ -188,13 +196,12 @@ def _check_details(path: Path | None, published: bool, against: Path | None) -> 
 
 
 def _write_details(frame: Any, path: Path | None) -> None:
+    from mimic_reg import atomic
     from mimic_reg.storage import disk_errors
 
     if path:
-        with disk_errors(path):
-            path.touch(mode=0o600)
-            path.chmod(0o600)
-            frame.write_csv(path)
+        with disk_errors(path), atomic.writing(path, mode=atomic.PRIVATE) as file:
+            frame.write_csv(file)
         out.print(f"Wrote {frame.height:,} rows to {escape(str(path))}: it holds ids of stays.")
 
 

@@ -10,9 +10,21 @@ from rich.markup import escape
 
 from mimic_reg.console import err, out, progress, table
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
 
 if TYPE_CHECKING:
     from mimic_reg.config import MultiTrial
+
+
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Threads of torch; another number gives other last digits. A run keeps its own; "
+        f"{DEFAULT_THREADS} for a new one.",
+        min=1,
+        max=MAX_THREADS,
+    ),
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,9 +60,14 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(help="Instead of the task's or the method's own.")
     ] = None,
+    normalizer: Annotated[
+        str | None,
+        typer.Option(help="published, fitted; of images unit, fitted, raw; else the task's own."),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")
     ] = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Train a model on a store and score its best checkpoint on validation and test.
 
@@ -61,7 +78,11 @@ def train(
     from mimic_reg.storage import Store
     from mimic_reg.strategies import single
 
-    given = {"max_epochs": max_epochs, "learning_rate": learning_rate}
+    given = {
+        "max_epochs": max_epochs,
+        "learning_rate": learning_rate,
+        "normalizer": normalizer,
+    }
     training = {name: value for name, value in given.items() if value is not None}
     if strategy != "single":
         multi = compose_multi(
@@ -74,7 +95,7 @@ def train(
             seed=seed,
             training=training,
         )
-        _train_together(multi, store, run, device)
+        _train_together(multi, store, run, device, threads)
         return
     if "," in task and not Path(task).is_file():
         raise InputError(
@@ -93,7 +114,7 @@ def train(
     Store.open(store)  # before the settings are printed
     out.print(escape(trial.to_yaml()), end="")
     with progress(err) as shown:
-        outcome = single.train(trial, store, run, progress=shown, device=device)
+        outcome = single.train(trial, store, run, progress=shown, device=device, threads=threads)
     if outcome.status == "interrupted":
         raise MimicRegError("Interrupted; run the same command again to go on.")
     _print_scores(outcome.scores)
@@ -101,31 +122,37 @@ def train(
     out.print(f"Run {outcome.trial_id} is in {escape(str(run))}.")
 
 
-def _print_hint(run: Path) -> None:
-    """Say where a method left the model as it began."""
-    from mimic_reg.evaluation.results import few_selected
+def _print_hint(run: Path, what: str = "") -> None:
+    """Say where a fit left the model about as it began."""
+    from mimic_reg.evaluation.trained import hardly_trained
     from mimic_reg.runs import HISTORY, read_history, read_scored
 
-    few = few_selected(read_history(run / HISTORY), read_scored(run)["best_epoch"])
-    if few is not None:
+    why = hardly_trained(read_history(run / HISTORY), read_scored(run)["best_epoch"])
+    if why is not None:
         out.print(
-            f"[bold]Note:[/] at the best epoch only {few:,} parameters had ever been selected: "
-            "these are all but the initial model's scores. Lower tau, or train for more steps."
+            f"[bold]Note:[/] {what}the model is hardly trained: at the best epoch {why}. These "
+            "scores may be about those of the initial model. Train for more steps, or weaken the "
+            "method (of ITPS, lower tau)."
         )
 
 
-def _train_together(multi: "MultiTrial", store: Path, folder: Path, device: str | None) -> None:
+def _train_together(
+    multi: "MultiTrial", store: Path, folder: Path, device: str | None, threads: int | None
+) -> None:
     from mimic_reg.storage import Store
     from mimic_reg.strategies import multitask
 
     Store.open(store)
     out.print(escape(multi.to_yaml()), end="")
     with progress(err) as shown:
-        outcome = multitask.train(multi, store, folder, progress=shown, device=device)
+        outcome = multitask.train(
+            multi, store, folder, progress=shown, device=device, threads=threads
+        )
     if outcome.status == "interrupted":
         raise MimicRegError("Interrupted; run the same command again to go on.")
     for task, scores in outcome.scores.items():
         _print_scores(scores, f"{task}: ")
+        _print_hint(folder / task, f"{task}: ")
     out.print(f"Fit {outcome.fit_id} is in {escape(str(folder))}, a run folder for each task.")
 
 
@@ -138,6 +165,7 @@ def evaluate(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the scores that the run has.")
     ] = False,
+    threads: ThreadsOption = None,
 ) -> None:
     """Score a run's best checkpoint again, on validation and test.
 
@@ -148,7 +176,7 @@ def evaluate(
 
     with progress(err) as shown:
         scores = single.evaluate(
-            run, store=store, overwrite=overwrite, progress=shown, device=device
+            run, store=store, overwrite=overwrite, progress=shown, device=device, threads=threads
         )
     _print_scores(scores)
 
@@ -184,6 +212,7 @@ def finetune(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")
     ] = None,
+    threads: ThreadsOption = None,
 ) -> None:
     """Fine-tune a trained trunk on a new task with few samples, against training from scratch.
 
@@ -205,7 +234,9 @@ def finetune(
         training={"max_epochs": max_epochs} if max_epochs is not None else None,
     )
     with progress(err) as shown:
-        runs = transfer.finetune(plan, sources, store, folder, progress=shown, device=device)
+        runs = transfer.finetune(
+            plan, sources, store, folder, progress=shown, device=device, threads=threads
+        )
     found = results.collect(runs)
     written = reporting.write_report(
         found,

@@ -10,17 +10,28 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from mimic_reg.clinical.hourly import num_hours
-from mimic_reg.schema import CHANNELS, resource
+from mimic_reg.schema import CHANNELS, CONTINUOUS_CHANNELS, resource
 
-# As the reference: a smaller deviation would blow up a constant channel.
-MIN_STD = 1e-7
+# Manifests name the cohort that the published constants belong to.
+COHORT = "mimic-iii-benchmark"
+
+# A channel is constant if its deviation is not above this share of its mean's size, or of 1: what
+# rounding leaves of a constant. The reference divides by 1e-7 then, so the first value that differs
+# in use becomes enormous.
+CONSTANT = 1e-7
 
 
 def published(task: str) -> dict[str, list[float]]:
-    """The reference's normaliser of `task`, fitted on the full MIMIC-III with its outliers."""
+    """Return the reference's normaliser of `task`, fitted on MIMIC-III with its outliers."""
     tables = json.loads(resource("published_normalizers.json").read_text("utf-8"))
     table = tables.get(task, tables["others"])
     return {"means": [table[c][0] for c in CHANNELS], "stds": [table[c][1] for c in CHANNELS]}
+
+
+def is_constant(means: np.ndarray, stds: np.ndarray) -> np.ndarray:
+    """Return for each channel whether it does not vary: bool, of the shape of `means`."""
+    constant: np.ndarray = stds <= CONSTANT * np.maximum(1.0, np.abs(means))
+    return constant
 
 
 @dataclass
@@ -41,15 +52,29 @@ class _Moments:
         self.mean += delta * len(rows) / total
         self.count = total
 
-    def std(self) -> np.ndarray:
-        return np.maximum(np.sqrt(self.squares / max(self.count - 1, 1)), MIN_STD)
+    def fitted(self) -> dict[str, Any]:
+        """Return the normaliser: a constant channel keeps deviation 1, a continuous one is named.
+
+        Indicators and observed channels are not normalised, so their names would say nothing.
+        """
+        stds = np.sqrt(self.squares / max(self.count - 1, 1))
+        constant = is_constant(self.mean, stds)
+        stds[constant] = 1.0
+        named = {c for c, is_so in zip(CHANNELS, constant, strict=True) if is_so}
+        return {
+            "hours": self.count,
+            "means": self.mean.tolist(),
+            "stds": stds.tolist(),
+            "constant": [c for c in CONTINUOUS_CHANNELS if c in named],
+        }
 
 
 def normalizers(hourly: Path, samples: dict[str, pl.DataFrame]) -> dict[str, dict[str, Any]]:
-    """{task: {channels, published, fitted}} for each sample table.
+    """Return {task: {channels, published, fitted}} for each sample table.
 
     `fitted` takes every hour of the training stays that a sample of the task sees, once (the
-    reference draws random samples of decompensation and length of stay instead), with ddof 1.
+    reference draws random samples of decompensation and length of stay instead), with ddof 1. Its
+    `constant` names the continuous channels that do not vary in these hours.
     """
     seen = {name: _hours_seen(table) for name, table in samples.items()}
     moments = {name: _Moments() for name in samples}
@@ -67,11 +92,7 @@ def normalizers(hourly: Path, samples: dict[str, pl.DataFrame]) -> dict[str, dic
         name: {
             "channels": list(CHANNELS),
             "published": published(name),
-            "fitted": {
-                "hours": found.count,
-                "means": found.mean.tolist(),
-                "stds": found.std().tolist(),
-            },
+            "fitted": found.fitted(),
         }
         for name, found in moments.items()
     }

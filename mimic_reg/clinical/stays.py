@@ -14,6 +14,8 @@ from mimic_reg.errors import InputError
 from mimic_reg.schema import DIAGNOSES, MISSING_TEXTS, NO_ID, STAYS, resource
 
 MIN_AGE = 18.0
+# The longest stay of MIMIC-III is 173 days. An array has a row an hour, so a bound bounds memory.
+MAX_DAYS = 3_650
 # Ages that overflowed in the reference's early versions; MIMIC itself has none below 0.
 AGE_IF_NEGATIVE = 90.0
 
@@ -145,14 +147,36 @@ def _died_between(start: str, end: str) -> pl.Expr:
     ).cast(pl.Int8)
 
 
+def odd_length(los: pl.Series) -> tuple[int, str] | None:
+    """The first LOS that is no number of days up to `MAX_DAYS`: its row, from 0, and why.
+
+    Empty ones and "NA" are allowed, as in the reference: no task uses such a stay. "nan" is not:
+    no database writes it, and the reference reads it as empty without a word. Below 0 is allowed
+    as well, since no measurement lies within such a stay.
+    """
+    days = los.cast(pl.Float64, strict=False)
+    reasons = {
+        "is no finite number": (days.is_null() & _present(los).is_not_null()) | ~days.is_finite(),
+        "is beyond any stay": days.is_finite() & (days > MAX_DAYS),
+    }
+    found = [(row[0], why) for why, odd in reasons.items() if len(row := odd.arg_true())]
+    return min(found, default=None)
+
+
+def count_repeated(diagnoses: pl.DataFrame, dictionary: pl.DataFrame) -> dict[str, int]:
+    """Rows that repeat an earlier one, by table: the same diagnosis at the same place; a code.
+
+    Args:
+        diagnoses: DIAGNOSES_ICD, rows of the whole table.
+        dictionary: D_ICD_DIAGNOSES.
+    """
+    tables = {"DIAGNOSES_ICD": diagnoses, "D_ICD_DIAGNOSES": dictionary.select("icd9_code")}
+    coded = {name: t.drop_nulls("icd9_code") for name, t in tables.items()}
+    return {name: table.height - table.n_unique() for name, table in coded.items()}
+
+
 def _with_facts(stays: pl.DataFrame) -> pl.DataFrame:
-    los = stays["los"].cast(pl.Float64, strict=False)
-    unreadable = los.null_count() - _present(stays["los"]).null_count()
-    if unreadable:
-        raise InputError(
-            f"ICUSTAYS: {unreadable:,} kept stays have a LOS that is not a number such as 3.2490 "
-            "(days). Is it MIMIC-III's own table?"
-        )
+    los = _present(stays["los"]).cast(pl.Float64, strict=False)
     published = pl.read_csv(resource("published_split.csv").read_bytes())
     return (
         stays.with_columns(
@@ -173,10 +197,15 @@ def _with_facts(stays: pl.DataFrame) -> pl.DataFrame:
 def select_diagnoses(
     diagnoses: pl.DataFrame, dictionary: pl.DataFrame, stays: pl.DataFrame
 ) -> pl.DataFrame:
-    """The kept stays' diagnoses (`schema.DIAGNOSES`): codes that are in the dictionary, as text."""
+    """The kept stays' diagnoses (`schema.DIAGNOSES`): codes that are in the dictionary, as text.
+
+    A row that repeats an earlier one counts once. The reference joins it as often as it stands, and
+    comes to the same labels: it asks whether a stay has a diagnosis of a group, not how many.
+    """
     known = dictionary.select("icd9_code").drop_nulls()
     return (
-        diagnoses.join(known, on="icd9_code")
+        diagnoses.unique()
+        .join(known, on="icd9_code", how="semi")
         .join(stays.select("subject_id", "hadm_id", "icustay_id"), on=["subject_id", "hadm_id"])
         .with_columns(pl.col("seq_num").cast(pl.Float64, strict=False).cast(pl.Int32))
         .sort("icustay_id", "seq_num", "icd9_code", nulls_last=True)

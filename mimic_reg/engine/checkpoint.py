@@ -8,7 +8,6 @@ A fit keeps its last two checkpoints: where the last one is damaged, it goes on 
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mimic_reg import atomic
 from mimic_reg.errors import InputError
 from mimic_reg.storage import disk_errors, reading
 
@@ -34,13 +34,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     tree = json.dumps(_flatten(state, "", tensors))
     tensors = _own_memory(tensors)
     content = save(tensors, {_STATE: json.dumps({"tree": tree, "xxh3": _hash(tree, tensors)})})
-    temporary = path.with_name(path.name + ".tmp")
     with disk_errors(path.parent):
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        atomic.write_bytes(path, content)
 
 
 def load_state(path: Path, part: str | None = None) -> dict[str, Any]:
@@ -127,7 +122,7 @@ def _hash(tree: str, tensors: Mapping[str, Tensor]) -> str:
     digest = xxhash.xxh3_128(tree.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

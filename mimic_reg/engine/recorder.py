@@ -14,6 +14,7 @@ from typing import Any
 import xxhash
 from torch import Tensor
 
+from mimic_reg import atomic
 from mimic_reg.errors import InputError
 from mimic_reg.runs import read_history
 
@@ -70,7 +71,7 @@ class Recorder:
         """
         state = state or {"position": 0, "pending": {}}
         self._digest = self._read(state)
-        file = self.path.open("ab", buffering=0)
+        file = atomic.append(self.path)
         file.truncate(state["position"])
         self.pending = dict(state["pending"])
         self._file = file
@@ -102,10 +103,13 @@ class Recorder:
         }
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, once its rows are safely on the disk."""
         if self._file is not None:
-            self._file.close()
+            with self._file as file:
+                file.flush()
+                os.fsync(file.fileno())
             self._file = None
+            atomic.sync_folder(self.path.parent)
 
 
 def _plain(value: Any) -> Any:

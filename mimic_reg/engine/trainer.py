@@ -2,7 +2,8 @@
 
 One step: batch → closure (gradients to zero, forward, loss, penalties, backward) → the optimiser,
 which may wrap others → the methods' tick. Everything that decides the next step is in the
-checkpoint, so a run cut off anywhere ends as the uninterrupted one, bit for bit on the CPU.
+checkpoint, so a run cut off anywhere ends as the uninterrupted one: bit for bit on one CPU
+with the same versions and number of threads.
 """
 
 import math
@@ -23,7 +24,7 @@ from mimic_reg.engine.checkpoint import load_checkpoint, load_state, save_checkp
 from mimic_reg.engine.recorder import Recorder
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.evaluation.scores import LOWER_IS_BETTER, score
-from mimic_reg.models.base import Model, loss_of
+from mimic_reg.models.base import Model, constant_logits, loss_of
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.regularisers.base import Fit, Predict, Regulariser, Step, differentiation, trainable
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY
@@ -41,10 +42,23 @@ Status = Literal["finished", "interrupted"]
 
 @dataclass(frozen=True)
 class Best:
-    """The epoch whose validation score is the best so far; the first one wins ties."""
+    """The epoch whose validation score is the best so far; the first one wins ties.
+
+    learned: whether the model was better than a constant prediction (`Fit.learned`); where it was
+             not, the score is about that of the initial weights, and any later model wins that was
+    """
 
     epoch: int
     score: float
+    learned: bool = True
+
+    def beats(self, other: "Best | None") -> bool:
+        """Return whether this epoch is to be kept instead of `other`."""
+        return other is None or (self.learned, self.score) > (other.learned, other.score)
+
+    def state(self) -> list[Any]:
+        """Return what a checkpoint holds of it: `Best(*state)` gives it back."""
+        return [self.epoch, self.score, self.learned]
 
 
 class Trainer:
@@ -95,7 +109,9 @@ class Trainer:
         # may have made random
         self.model = method.prepare(model.to(self.device), self.fit).eval().to(self.device)
         self.optimizer = method.optimizer(make_optimizer(self.model, training), self.fit)
+        self._constant = constant_logits(train.target, train.label, num_outputs)
         self._losses = _Losses(self.device)
+        self._batch_losses: list[Tensor] = []  # of the constant prediction, then of the model
         self._norms: list[Tensor] = []
         self._order: tuple[int, Tensor] | None = None
         self._saved_at = time.perf_counter()
@@ -183,6 +199,8 @@ class Trainer:
         batch = method.batch(self.train.gather(self._indices(fit.step)), fit)
         if "input_grad" in method.needs:
             batch.x.requires_grad_()
+        constant = self._constant.expand(len(batch.y), -1)
+        self._batch_losses = [loss_of(fit.target, constant, batch.y).mean()]
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
@@ -190,7 +208,9 @@ class Trainer:
                 logits = self.model(batch.x, batch.lengths)
                 per_sample = loss_of(fit.target, logits, batch.y)
                 step = Step(self.model, batch, logits, per_sample)
-                loss = method.loss(per_sample.mean(), step, fit)
+                data_loss = per_sample.mean()
+                self._batch_losses.append(data_loss.detach())
+                loss = method.loss(data_loss, step, fit)
                 loss.backward()  # type: ignore[no-untyped-call]
             return loss.detach()
 
@@ -206,7 +226,7 @@ class Trainer:
             return loss
 
         loss: Any = self.optimizer.step(measured)  # type: ignore[arg-type]  # a tensor will do
-        self._losses.add(loss)
+        self._losses.add(loss, *self._batch_losses[1::-1])  # a closure may run more than once
         if measuring:
             self._norms.append(self._gradient_norm())
         self.fit.step += 1
@@ -273,7 +293,10 @@ class Trainer:
         """Validate, keep the best model, tell the methods and the history."""
         fit = self.fit
         started = time.perf_counter()
-        fit.eligible = True
+        losses = self._losses.take_epoch()
+        if losses is not None:
+            fit.explained = losses.explained
+        fit.eligible = fit.learned = True
         self.method.tick("before_validation", fit)
         predictions = self.predict(self.validation)
         if not np.isfinite(predictions).all():
@@ -286,15 +309,19 @@ class Trainer:
                 "Without it no checkpoint can be selected."
             )
         fit.score = -selecting.value if self.selected_by in LOWER_IS_BETTER else selecting.value
-        if fit.eligible and (self.best is None or fit.score > self.best.score):
-            self.best = Best(fit.epoch, fit.score)
+        found = Best(fit.epoch, fit.score, fit.learned)
+        if fit.eligible and found.beats(self.best):
+            self.best = found
             self._save(BEST)
         self.method.tick("epoch_end", fit)
         self.recorder.write(
             "epoch",
             epoch=fit.epoch,
             step=fit.step,
-            loss=self._losses.take_epoch(),
+            loss=losses.objective if losses else None,
+            data_loss=losses.data if losses else None,
+            explained=losses.explained if losses else None,
+            parameters=self._num_parameters(),
             validation={name: s.value for name, s in scores.items()},
             best_epoch=self.best.epoch if self.best else None,
             stop_reason=fit.stop_reason,
@@ -309,6 +336,10 @@ class Trainer:
             f"epoch {fit.epoch}: validation {self.selected_by} {selecting.value:.4f}{best}"
         )
         fit.epoch += 1
+
+    def _num_parameters(self) -> int:
+        """Those that the optimiser has, so also what a method added or froze for a while."""
+        return sum(p.numel() for group in self.optimizer.param_groups for p in group["params"])
 
     def predict(self, samples: Samples) -> np.ndarray:
         """(N, C) predictions of all samples, as the method evaluates the model."""
@@ -354,7 +385,7 @@ class Trainer:
             "method": self.method.state_dict(),
             "generator": fit.generator.get_state(),
             "fit": {name: getattr(fit, name) for name in _FIT_STATE},
-            "best": None if self.best is None else [self.best.epoch, self.best.score],
+            "best": None if self.best is None else self.best.state(),
             "losses": self._losses.state_dict(),
             "recorder": self.recorder.state_dict(),
         }
@@ -371,46 +402,63 @@ class Trainer:
         self._losses.load_state_dict(state["losses"])
 
 
-_FIT_STATE = ("epoch", "step", "score", "started", "stop_reason")
+_FIT_STATE = ("epoch", "step", "score", "started", "explained", "stop_reason")
+
+
+@dataclass(frozen=True)
+class _EpochLosses:
+    """Mean losses of an epoch: the whole objective, the data loss, the constant prediction's."""
+
+    objective: float
+    data: float
+    constant: float
+
+    @property
+    def explained(self) -> float:
+        """See `Fit.explained`; 0 where the constant prediction makes no error."""
+        return 1 - self.data / self.constant if self.constant > 0 else 0.0
 
 
 class _Losses:
     """Mean losses since the last look and of the epoch; only a look waits for the device."""
 
     def __init__(self, device: torch.device) -> None:
-        self._sum = torch.zeros((), device=device)
+        self._sums = torch.zeros(3, device=device)  # as in _EpochLosses
         self._count = 0
-        self._epoch_sum, self._epoch_count = 0.0, 0
+        self._epoch_sums, self._epoch_count = [0.0] * 3, 0
 
-    def add(self, loss: Tensor) -> None:
-        self._sum += loss
+    def add(self, objective: Tensor, data: Tensor, constant: Tensor) -> None:
+        self._sums += torch.stack([objective, data, constant])
         self._count += 1
 
     def mean(self) -> float:
-        return float(self._sum) / max(1, self._count)
+        return float(self._sums[0]) / max(1, self._count)
 
     def take(self) -> tuple[float, int]:
+        """Return the mean objective since the last look, and the number of steps."""
         mean, count = self.mean(), self._count
-        self._epoch_sum += mean * count
+        means = [total / max(1, count) for total in self._sums.tolist()]
+        self._epoch_sums = [a + m * count for a, m in zip(self._epoch_sums, means, strict=True)]
         self._epoch_count += count
-        self._sum.zero_()
+        self._sums.zero_()
         self._count = 0
         return mean, count
 
-    def take_epoch(self) -> float | None:
-        """None where the epoch had no step."""
-        mean = self._epoch_sum / self._epoch_count if self._epoch_count else None
-        self._epoch_sum, self._epoch_count = 0.0, 0
-        return mean
+    def take_epoch(self) -> _EpochLosses | None:
+        """Return the epoch's means; None where it had no step."""
+        count = self._epoch_count
+        means = [total / count for total in self._epoch_sums] if count else None
+        self._epoch_sums, self._epoch_count = [0.0] * 3, 0
+        return _EpochLosses(*means) if means else None
 
     def state_dict(self) -> dict[str, Any]:
-        epoch = [self._epoch_sum, self._epoch_count]
-        return {"sum": self._sum, "count": self._count, "epoch": epoch}
+        epoch = [*self._epoch_sums, self._epoch_count]
+        return {"sums": self._sums, "count": self._count, "epoch": epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._sum.copy_(state["sum"])
+        self._sums.copy_(state["sums"])
         self._count = state["count"]
-        self._epoch_sum, self._epoch_count = state["epoch"]
+        *self._epoch_sums, self._epoch_count = state["epoch"]
 
 
 def make_optimizer(model: Model, training: Training) -> Optimizer:

@@ -19,6 +19,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from mimic_reg import atomic
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.results import BASELINE
 
@@ -192,8 +193,8 @@ def save(figure: Figure, path: Path) -> Path:
     writers: dict[str, Callable[[Figure], bytes]] = {".png": png, ".svg": svg}
     if path.suffix not in writers:
         raise InputError(f"A figure is written as .png or .svg, not as {path.suffix!r}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(writers[path.suffix](figure))
+    atomic.make_folders(path.parent)
+    atomic.write_bytes(path, writers[path.suffix](figure))
     return path
 
 

@@ -9,7 +9,7 @@ from mimic_reg.evaluation.formats import (
     format_level,
     format_p,
 )
-from mimic_reg.evaluation.results import Results
+from mimic_reg.evaluation.results import Results, mixed_threads
 from mimic_reg.evaluation.tables import (
     ScoreTable,
     format_cell,
@@ -30,6 +30,7 @@ def to_markdown(results: Results, split: str = "test") -> str:
         parts.append("\n".join(f"- {escape(v.sentence)}" for v in verdicts(table)))
         if table.focus and comparisons(table):
             parts += ["Paired tests", comparisons_markdown(table)]
+    parts += [f"Note: {escape(sentence)}" for sentence in mixed_threads(results)]
     if results.unfinished:
         lines = [f"- {escape(u.name)}: {escape(u.why)}" for u in results.unfinished]
         parts += ["### Without a result", "\n".join(lines)]

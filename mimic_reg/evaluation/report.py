@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from mimic_reg import atomic
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.drawn import Analysis, Drawn, draw
 from mimic_reg.evaluation.formats import format_level, format_task
@@ -70,9 +71,7 @@ def write_report(
     resource = files("mimic_reg.evaluation") / "resources" / REPORT
     page = Template(resource.read_text("utf-8"))
     make_folder(path.parent)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page.substitute(title=html.escape(title), body=body), "utf-8")
-    temporary.replace(path)
+    atomic.write_text(path, page.substitute(title=html.escape(title), body=body))
     return path
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import Score
+from mimic_reg.evaluation.trained import hardly_trained
 from mimic_reg.runs import (
     DONE,
     FIT,
@@ -51,9 +52,11 @@ class TrialResult:
     settings:     the resolved settings
     fingerprint, store: of the data; where the store was then
     cohort:       what its data were
+    threads:      of torch; None where a run of an older version has not recorded it
     scores:       split → name → score with its interval, or undefined with the reason
     num_samples:  split → samples that were scored
     selected_by:  the validation score that selected the epoch `best_epoch`, counted from 0
+    hardly_trained: why what is scored is about the initial model (see `trained`); None if it is not
     """
 
     folder: Path
@@ -71,11 +74,13 @@ class TrialResult:
     store: Path
     cohort: CohortSpec
     device: str
+    threads: int | None
     versions: Mapping[str, str | None]
     scores: Mapping[str, Mapping[str, Score]]
     num_samples: Mapping[str, int]
     selected_by: str
     best_epoch: int
+    hardly_trained: str | None = None
 
     @property
     def target(self) -> Task:
@@ -166,19 +171,18 @@ def collect(paths: Iterable[Path], errors: Mapping[Path, str] | None = None) -> 
     return Results(tuple(places.values()), tuple(unfinished))
 
 
-FEW = 100  # parameters; the smallest models here have thousands
-
-
-def few_selected(history: Iterable[Mapping[str, Any]], best_epoch: int | None) -> int | None:
-    """How many parameters had ever been selected at the best epoch, if hardly any: else None.
-
-    What is scored is all but the initial model then.
-    """
-    for row in history:
-        if row["event"] == "epoch" and row["epoch"] == best_epoch:
-            selected: int | None = row["recorded"].get("selected_ever")
-            return selected if selected is not None and selected < FEW else None
-    return None
+def mixed_threads(results: Results) -> list[str]:
+    """Sentences about the tables whose trials were trained with different numbers of threads."""
+    found = []
+    for task, model in results.settings():
+        numbers = {t.threads for t in results.of(task, model)}
+        if len(numbers) > 1:
+            told = ", ".join(sorted("not recorded" if n is None else str(n) for n in numbers))
+            found.append(
+                f"{task}, {model}: the trials were trained with different numbers of threads "
+                f"({told}). So they differ by rounding, too, and not only by what is compared."
+            )
+    return found
 
 
 def find_stores(results: Results) -> list[Store]:
@@ -283,6 +287,7 @@ def _trial(
         store=Path(described["store"]["path"]),
         cohort=CohortSpec.read(described["cohort"]),
         device=described["device"],
+        threads=described.get("threads"),
         versions=described["versions"],
         scores={
             split: {score: Score(**values) for score, values in of_split.items()}
@@ -291,6 +296,7 @@ def _trial(
         num_samples=scored["num_samples"],
         selected_by=scored["selected_by"],
         best_epoch=int(scored["best_epoch"]),
+        hardly_trained=hardly_trained(read_history(folder / HISTORY), int(scored["best_epoch"])),
     )
 
 

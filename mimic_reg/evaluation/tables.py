@@ -4,10 +4,16 @@ A cell is the mean over seeds ± the standard deviation (ddof 1), with n.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mimic_reg.evaluation.compare import Summary, summarise
-from mimic_reg.evaluation.formats import NOT_AT_HAND, format_score, format_score_name, format_task
+from mimic_reg.evaluation.formats import (
+    NOT_AT_HAND,
+    format_score,
+    format_score_name,
+    format_supervision,
+    format_task,
+)
 from mimic_reg.evaluation.paper import PaperFigure, paper_figure
 from mimic_reg.evaluation.results import Results, TrialResult, method_order
 from mimic_reg.evaluation.scores import LOWER_IS_BETTER
@@ -20,16 +26,24 @@ class Cell:
     scores:    seed → score, where it is defined
     undefined: seed → why it is not
     paper:     the paper's figure, if it is at hand
+    hardly_trained: seed → why its score is about that of the initial model
     """
 
     scores: Mapping[int, float]
     undefined: Mapping[int, str]
     paper: PaperFigure | None = None
+    hardly_trained: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> Summary:
         """Mean, standard deviation and number of the defined scores."""
         return summarise(list(self.scores.values()))
+
+    @property
+    def mark(self) -> str:
+        """How many of the trials are hardly trained; "" if none is."""
+        num, total = len(self.hardly_trained), len(self.scores) + len(self.undefined)
+        return f"{num} of {total} hardly trained" if num else ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,16 @@ class ScoreTable:
     def has_paper(self) -> bool:
         """Whether any of the paper's figures stands beside ours."""
         return any(cell.paper for cell in self.cells.values())
+
+    def marks(self) -> list[str]:
+        """Return a sentence for each cell with trials that are hardly trained: how many, why."""
+        return [
+            f"{method} at {format_supervision(level)}: {cell.mark}. At the best epoch of one, "
+            f"{next(iter(cell.hardly_trained.values()))}, so its score may be about that of the "
+            "initial model. Train for more steps, or weaken the method (of ITPS, lower tau)."
+            for (method, level), cell in sorted(self.cells.items())
+            if cell.hardly_trained
+        ]
 
     def by_seed(self, level: float) -> dict[str, Mapping[int, float]]:
         """Method → seed → score at a level, for the methods with any defined score."""
@@ -124,7 +148,8 @@ def _cell(trials: Sequence[TrialResult], score: str, split: str, data: str | Non
         else:
             scores[trial.seed] = found.value
     paper = paper_figure(trials[0], score, data) if split == "test" else None
-    return Cell(scores, undefined, paper)
+    hardly = {t.seed: t.hardly_trained for t in trials if t.hardly_trained is not None}
+    return Cell(scores, undefined, paper, hardly)
 
 
 def format_title(table: ScoreTable) -> str:
@@ -140,7 +165,7 @@ def format_cell(cell: Cell | None, score: str) -> str:
         return "not run"
     reasons = "; ".join(dict.fromkeys(cell.undefined.values()))
     if not cell.scores:
-        return f"undefined: {reasons}"
+        return f"undefined: {reasons}" + (f" ({cell.mark})" if cell.mark else "")
     summary = cell.summary
     mean = format_score(summary.mean, score)
     spread = f" ± {format_score(summary.sd, score)}" if summary.sd is not None else ""
@@ -149,6 +174,8 @@ def format_cell(cell: Cell | None, score: str) -> str:
         notes.append("no sd")
     if cell.undefined:
         notes.append(f"{len(cell.undefined)} undefined: {reasons}")
+    if cell.mark:
+        notes.append(cell.mark)
     return f"{mean}{spread} ({', '.join(notes)})"
 
 

@@ -5,7 +5,7 @@ compared with at one level; nothing is corrected across levels or tables.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mimic_reg.evaluation.compare import Comparison, compare, compare_best, summarise, winner
 from mimic_reg.evaluation.formats import (
@@ -74,8 +74,17 @@ def _against_baselines(table: ScoreTable, method: str, level: float) -> list[Com
 
 
 def verdicts(table: ScoreTable) -> list[Verdict]:
-    """Who wins at every level, and whether the test says so."""
-    return [_verdict(table, level) for level in table.levels]
+    """Who wins at every level, whether the test says so, and which scores are of no model."""
+    return [_marked(_verdict(table, level), table) for level in table.levels]
+
+
+def _marked(verdict: Verdict, table: ScoreTable) -> Verdict:
+    """The verdict, with the methods whose trials are hardly trained at its level."""
+    cells = {m: table.cells.get((m, verdict.supervision)) for m in table.methods}
+    marks = [f"{_quoted(m)} ({cell.mark})" for m, cell in cells.items() if cell and cell.mark]
+    if not marks:
+        return verdict
+    return replace(verdict, sentence=f"{verdict.sentence} Mind: {', '.join(marks)}.")
 
 
 def _verdict(table: ScoreTable, level: float) -> Verdict:

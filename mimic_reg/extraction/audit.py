@@ -52,7 +52,7 @@ def audit(
         "events": _events(scans),
         "variables": {name: variables[name] for name in VARIABLES if name in variables},
         "episodes": episodes,
-        "stays_left_out_of_the_tasks": _left_out(stays),
+        "stays_left_out_of_the_tasks": left_out(stays),
         "samples": {name: count_samples(tasks.get(name), table) for name, table in samples.items()},
     }
     return result | {"published": _beside_published(result)}
@@ -74,7 +74,8 @@ def _events(scans: Any) -> dict[str, Any]:
     return {"total": total, **by_table}
 
 
-def _left_out(stays: pl.DataFrame) -> dict[str, int]:
+def left_out(stays: pl.DataFrame) -> dict[str, int]:
+    """How many stays a task leaves out, by reason; `stays`: `schema.STAYS`."""
     los, first = pl.col("los_hours"), pl.col("first_event_hours")
     return stays.select(
         no_length_of_stay=los.is_null().sum(),

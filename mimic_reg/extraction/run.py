@@ -8,9 +8,10 @@ Episodes and hourly arrays are then made bucket by bucket, and come out sorted b
 """
 
 import json
+import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, astuple, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from mimic_reg.clinical import events as ev
 from mimic_reg.clinical.episodes import build_episodes
 from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, within_stay
 from mimic_reg.clinical.normalizers import normalizers
-from mimic_reg.clinical.stays import select_diagnoses, select_stays
+from mimic_reg.clinical.stays import count_repeated, select_diagnoses, select_stays
 from mimic_reg.errors import InputError
 from mimic_reg.extraction.audit import audit, count_episodes
+from mimic_reg.extraction.checks import check_diagnoses, check_lengths, check_rows, check_samples
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.schema import ID, IMAGES, SCHEMA_VERSION, STAYS
@@ -38,19 +40,16 @@ from mimic_reg.sources.mimic3 import (
     read_blocks,
     read_table,
 )
+from mimic_reg.stages import TableWriter, Workspace, publish, recover
 from mimic_reg.storage import (
     MANIFEST,
     Store,
-    TableWriter,
-    Workspace,
     check_target,
     disk_errors,
     file_hash,
     locked,
-    publish,
     read_json,
     reading,
-    recover,
     write_json,
 )
 
@@ -86,6 +85,7 @@ def extract(
     mode: ev.Mode = "benchmark",
     memory: int = DEFAULT_MEMORY,
     force: bool = False,
+    allow_empty: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Result:
     """Extract the benchmark's cohorts from raw MIMIC-III into the store `out`.
@@ -97,17 +97,21 @@ def extract(
         mode: `benchmark` (the published cohorts) or `corrected` (`events.CORRECTIONS`).
         memory: bytes the extraction may take.
         force: extract although the store is up to date, and forget finished stages.
+        allow_empty: event tables that may be a header without rows.
         progress: told about stages, bytes and rows.
 
     Raises:
-        InputError: wrong options or a source that cannot be read; the store stays as it was.
-        MimicRegError: the disk is full, the store is locked or cannot be written.
+        InputError: wrong options, a source that cannot be read or gives a task no sample; the
+            store stays as it was.
+        MimicRegError: the source changed while it was read, the disk is full, the store is locked
+            or cannot be written.
     """
     names = _task_names(task_names)
     tables = find_tables(source)
+    check_rows(tables, allow_empty)
     check_target(out)
     with disk_errors(out), locked(out):
-        recover(out)
+        recover(out, progress)
         _check_replaceable(out, tables, names, mode, force)
         if not force and (result := _up_to_date(out, tables, names, mode)):
             return result
@@ -203,7 +207,7 @@ def seems_up_to_date(
         return False
     known = manifest["source"]["tables"]
     return all(
-        known.get(t.name, {}).get("mtime_ns") == t.path.stat().st_mtime_ns and _unchanged(t, known)
+        known.get(t.name, {}).get("file") == t.path.name and _same_stamp(t, known[t.name])
         for t in tables.values()
     )
 
@@ -219,11 +223,15 @@ def _made_so(manifest: dict[str, Any], names: tuple[str, ...], mode: ev.Mode) ->
 
 
 def _unchanged(table: Table, known: dict[str, Any]) -> bool:
-    """Whether the file is the one recorded: by size and time, else by size and content."""
-    entry, now = known.get(table.name, {}), table.path.stat()
-    if (entry.get("file"), entry.get("bytes")) != (table.path.name, now.st_size):
+    """Whether the file is the one recorded: by its stamp, else by size and content."""
+    entry = known.get(table.name, {})
+    if (entry.get("file"), entry.get("bytes")) != (table.path.name, table.stamp.bytes):
         return False
-    return bool(entry["mtime_ns"] == now.st_mtime_ns or entry["xxh3"] == file_hash(table.path))
+    return _same_stamp(table, entry) or bool(entry["xxh3"] == file_hash(table.path))
+
+
+def _same_stamp(table: Table, entry: dict[str, Any]) -> bool:
+    return all(entry.get(name) == value for name, value in asdict(table.stamp).items())
 
 
 def _hash(content: Any) -> str:
@@ -241,16 +249,14 @@ class _Run:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        files = [
-            (t.path.name, (s := t.path.stat()).st_size, s.st_mtime_ns, t.header)
-            for t in self.tables.values()
-        ]
+        files = [(t.path.name, astuple(t.stamp), t.header) for t in self.tables.values()]
         self.key = _hash([files, self.mode, SCHEMA_VERSION, __version__])
         self.work = Workspace(self.out, self.key)
 
     def _stage(
         self, name: str, build: Callable[[Path], dict[str, Any]], total: int, unit: str
     ) -> tuple[Path, Any]:
+        self._check_at_rest()
         self.progress.stage(name, total, unit)
         begin = time.perf_counter()
         folder, facts, ran = self.work.stage(name, build)
@@ -260,18 +266,28 @@ class _Run:
         self.progress.done(took, resumed=not ran)
         return folder, facts
 
+    def _check_at_rest(self) -> None:
+        """Refuse to go on with a source of which a table is no longer the one that was found.
+
+        Raises:
+            MimicRegError: names the file.
+        """
+        for table in self.tables.values():
+            table.check_at_rest()
+
     def extract(self) -> Result:
         folder, cohort = self._stage("cohort", self._cohort, 5, "tables")
         stays = pl.read_parquet(folder / "stays.parquet")
         scans: dict[str, Any] = {}
         for name in EVENT_TABLES:
-            size = self.tables[name].path.stat().st_size
+            size = self.tables[name].stamp.bytes
             scan = partial(self._scan, name=name, stays=stays)
             _, scans[name] = self._stage(name.lower(), scan, size, "bytes")
         buckets = cohort["buckets"]
         made, episodes = self._stage(
             "episodes", lambda f: self._episodes(f, stays), buckets, "buckets"
         )
+        self._forget_other_tasks()
         done, facts = self._stage(
             "tasks",
             lambda f: self._tasks(f, folder, made, cohort, scans, episodes),
@@ -285,6 +301,8 @@ class _Run:
             for p in sorted(done.rglob("*"))
             if p.is_file() and p.name != "done.json"
         }
+        self.work.finish()
+        self._check_at_rest()
         publish(self.out, files, self._manifest(cohort, scans, facts))
         store = Store.open(self.out)
         return Result("written", store, read_json(store.path("audit.json")), self.seconds)
@@ -294,8 +312,7 @@ class _Run:
         described = {
             name: {
                 "file": table.path.name,
-                "bytes": table.path.stat().st_size,
-                "mtime_ns": table.path.stat().st_mtime_ns,
+                **asdict(table.stamp),
                 "header": list(table.header),
                 **read[name],
             }
@@ -329,6 +346,7 @@ class _Run:
                 self._check(name, reading, {})
             read[name] = {"rows": reading.rows, "xxh3": reading.digest}
             self.progress.advance(1, reading.rows)
+        check_lengths(self.tables["ICUSTAYS"], frames["ICUSTAYS"])
         stays, flow = select_stays(frames["ICUSTAYS"], frames["ADMISSIONS"], frames["PATIENTS"])
         if stays.is_empty():
             steps = "; ".join(f"{step['step']}: {step['stays']}" for step in flow)
@@ -337,6 +355,7 @@ class _Run:
                 "Is --source the right folder?"
             )
         diagnoses = select_diagnoses(frames["DIAGNOSES_ICD"], frames["D_ICD_DIAGNOSES"], stays)
+        check_diagnoses(stays, diagnoses)
         stays.write_parquet(folder / "stays.parquet")
         diagnoses.write_parquet(folder / "diagnoses.parquet")
         ranks = stays.select("subject_id", "icustay_id").sort("icustay_id").with_row_index()
@@ -348,6 +367,7 @@ class _Run:
             "diagnoses": {
                 "rows": frames["DIAGNOSES_ICD"].height,
                 "kept": diagnoses.height,
+                "repeated": count_repeated(frames["DIAGNOSES_ICD"], frames["D_ICD_DIAGNOSES"]),
             },
             "buckets": int(ranks["bucket"].max()) + 1,  # type: ignore[arg-type]
         }
@@ -450,6 +470,13 @@ class _Run:
         empty = pl.DataFrame(schema=ev.MEASUREMENTS)
         return pl.concat([empty, *(pl.read_ipc(file) for file in files)])
 
+    def _forget_other_tasks(self) -> None:
+        """Remove the stage of a run that was killed after it and had other --tasks."""
+        done = self.work.folder / "tasks"
+        if done.exists() and read_json(done / "done.json")["facts"]["tasks"] != list(self.names):
+            aside = done.rename(done.with_name("other_tasks.tmp"))
+            shutil.rmtree(aside)
+
     def _tasks(
         self, folder: Path, cohort_folder: Path, made: Path, cohort: Any, scans: Any, episodes: Any
     ) -> dict[str, Any]:
@@ -474,9 +501,13 @@ class _Run:
             samples[name] = pl.concat(build(part, diagnoses) for part in parts)
             samples[name].write_parquet(folder / "tasks" / f"{name}.parquet")
             self.progress.advance(1, samples[name].height)
+        check_samples([name for name in self.names if samples[name].is_empty()], stays)
         for name, normalizer in normalizers(made / "hourly.parquet", samples).items():
-            write_json(folder / "normalizers" / f"{name}.json", normalizer)
-        write_json(folder / "audit.json", audit(self.mode, stays, samples, cohort, scans, episodes))
+            write_json(folder / "normalizers" / f"{name}.json", normalizer, sync=False)
+            if constant := normalizer["fitted"]["constant"]:
+                self.progress.note(f"Constant in training of {name}: {', '.join(constant)}.")
+        content = audit(self.mode, stays, samples, cohort, scans, episodes)
+        write_json(folder / "audit.json", content, sync=False)
         return {"tasks": self.names}
 
 

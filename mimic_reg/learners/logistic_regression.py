@@ -7,7 +7,6 @@ Shapes: N samples, D features, C outputs.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +30,12 @@ class LinearPredictor(Predictor):
     """
 
     def __init__(
-        self, target: Target, mean: np.ndarray, std: np.ndarray, weight: np.ndarray, bias: np.ndarray
+        self,
+        target: Target,
+        mean: np.ndarray,
+        std: np.ndarray,
+        weight: np.ndarray,
+        bias: np.ndarray,
     ) -> None:
         self.target, self.mean, self.std = target, mean, std
         self.weight, self.bias = weight, bias
@@ -67,9 +71,11 @@ class Fitting:
     def __init__(self, C: float, penalty: str, max_samples: int, max_iterations: int) -> None:
         if penalty not in ("l1", "l2"):
             raise InputError(f"logistic_regression: penalty must be 'l1' or 'l2', got {penalty!r}.")
-        for name, value in (("C", C), ("max_samples", max_samples), ("max_iterations", max_iterations)):
-            if value <= 0:
-                raise InputError(f"logistic_regression: {name} must be above 0, got {value}.")
+        if min(C, max_samples, max_iterations) <= 0:
+            raise InputError(
+                "logistic_regression: C, max_samples and max_iterations must be above 0, got "
+                f"{C}, {max_samples} and {max_iterations}."
+            )
         self.C, self.penalty = C, penalty
         self.max_samples, self.max_iterations = max_samples, max_iterations
 
@@ -107,7 +113,8 @@ class Fitting:
         ).fit(x, y)
         if len(present) == 2 and num_outputs > 2:
             raise InputError(
-                f"logistic_regression: the training samples show only the classes {present.tolist()}."
+                "logistic_regression: the training samples have only the classes "
+                f"{present.tolist()}."
             )
         return model.coef_, model.intercept_
 

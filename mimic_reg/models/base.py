@@ -210,6 +210,25 @@ def require_sizes(model: str, **sizes: int | Sequence[int]) -> None:
             raise InputError(f"{model}: {name} must be {what}, got {size}.")
 
 
+@torch.no_grad()
+def constant_logits(target: Target, label: Tensor, num_outputs: int) -> Tensor:
+    """Return the logits (C,) of the best constant prediction: the log-odds of the prevalence.
+
+    For classes that exclude each other the log shares, for a regression the means. A label that all
+    samples or none have counts as half a sample away from that, so the logits are finite.
+
+    label: (N, C), or (N,) integer classes
+    """
+    if target == "multiclass":
+        counts = torch.bincount(label.long(), minlength=num_outputs).double()
+        return (counts.clamp(min=0.5) / len(label)).log().float()
+    mean = label.double().mean(0)
+    if target == "regression":
+        return mean.float()
+    least = 0.5 / len(label)
+    return mean.clamp(least, 1 - least).logit().float()
+
+
 def loss_of(target: Target, logits: Tensor, y: Tensor) -> Tensor:
     """Per-sample data losses (B,), from logits; the data loss is their mean.
 

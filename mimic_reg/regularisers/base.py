@@ -86,6 +86,12 @@ class Fit:
                      does not count for patience; early stopping, listed last, sets it back
     eligible:        set to False at "before_validation" by a method for an epoch whose model is not
                      what it is after (not yet pruned, say): it is not selected, whatever its score
+    explained:       share of the training loss of the best constant prediction that the model took
+                     away in the latest epoch, over the same batches: 0 is no better, 1 is no loss
+                     (McFadden's pseudo-R², R² for a regression). Set before "before_validation";
+                     None: not measured
+    learned:         set to False at "before_validation" by early stopping where `explained` is too
+                     little: a later epoch that has learned is selected whatever its score
     stop_reason:     set by `stop`; the engine ends the fit after the epoch
     """
 
@@ -103,6 +109,8 @@ class Fit:
     score: float | None = None
     started: bool = True
     eligible: bool = True
+    explained: float | None = None
+    learned: bool = True
     stop_reason: str | None = None
 
     def stop(self, reason: str) -> None:

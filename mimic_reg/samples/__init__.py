@@ -7,7 +7,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.samples import images, stays
 from mimic_reg.samples.base import CPU, Batch, Samples, Units, from_arrays
 from mimic_reg.samples.images import from_pixels
-from mimic_reg.samples.stays import from_rows
+from mimic_reg.samples.stays import constant_channels, from_rows
 from mimic_reg.spec import Task
 from mimic_reg.storage import Store, reading
 
@@ -21,6 +21,7 @@ __all__ = [
     "from_rows",
     "load",
     "load_any",
+    "notes",
     "read_normalizer",
 ]
 
@@ -78,3 +79,16 @@ def read_normalizer(store: Store, task: Task, which: str) -> Constants:
     read = stays.read_normalizer if spec.is_hourly else images.read_normalizer
     with reading(store.folder, "a cohort store"):
         return read(store, task, which)
+
+
+def notes(store: Store, task: Task, *, normalizer: str) -> list[str]:
+    """Return what a user should know of these samples, a sentence each."""
+    if not store.spec.is_hourly or normalizer != "fitted":
+        return []
+    constant = constant_channels(store, task)
+    if not constant:
+        return []
+    return [
+        f"Constant in the training hours of {task.name}: {', '.join(constant)}. A model cannot "
+        "learn from a channel that does not vary; its normaliser keeps deviation 1."
+    ]

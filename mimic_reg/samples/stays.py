@@ -3,7 +3,7 @@
 Shapes: F channels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 
+from mimic_reg.clinical.normalizers import is_constant
 from mimic_reg.errors import InputError
 from mimic_reg.samples.base import CPU, Samples, Units, make_samples
 from mimic_reg.schema import EPSILON, SPLITS
@@ -32,12 +33,34 @@ def load(
     Raises:
         InputError: the store does not hold the task, or its tables do not fit together.
     """
+    spec = store.spec
+    _check_columns(store, "hourly.parquet", [spec.unit, str(spec.time), *spec.channel_names])
+    columns = dict.fromkeys((*spec.keys, spec.subject, "split", *task.labels))
+    _check_columns(store, f"tasks/{task.name}.parquet", list(columns))
     stays = _read_stays(store)
-    columns, subject = _read_columns(store, task, stays)
+    parts, subject = _read_columns(store, task, stays)
     rows = _read_values(store, int(stays.count.sum()), *constants)
     values = torch.from_numpy(rows).to(device)
     units = Units(values, torch.from_numpy(stays.offset).to(device), subject, sequence=True)
-    return {s: make_samples(units, task.target, *columns[s]) for s in SPLITS}
+    return {s: make_samples(units, task.target, *parts[s]) for s in SPLITS}
+
+
+def _check_columns(store: Store, name: str, expected: Sequence[str]) -> None:
+    """Refuse a table that lacks a column, or has one that nothing would read.
+
+    Raises:
+        InputError: with the columns' names.
+    """
+    found = store.scan(name).collect_schema().names()
+    missing = [column for column in expected if column not in found]
+    unknown = [column for column in found if column not in expected]
+    for what, columns in (("has no column", missing), ("has an unknown column", unknown)):
+        if columns:
+            more = f" and {len(columns) - 1} more" if len(columns) > 1 else ""
+            raise InputError(
+                f"{store.path(name)} {what} {columns[0]!r}{more}; it must have exactly the "
+                f"{len(expected)} columns of its kind. Extract the store again."
+            )
 
 
 @dataclass(frozen=True)
@@ -88,15 +111,11 @@ def _read_columns(
     The table is read piece by piece and kept in compact types: a few bytes a sample.
     """
     scan = store.scan(f"tasks/{task.name}.parquet")
-    missing = [name for name in task.labels if name not in scan.collect_schema()]
-    if missing:
-        raise InputError(
-            f"The sample table of {task.name} has no label {missing[0]!r}. Extract the store again."
-        )
     subject_id = np.full(len(stays.id), -1)
     pieces: dict[str, list[tuple[np.ndarray, ...]]] = {s: [] for s in SPLITS}
+    misfits = _Misfits()
     for start, frame in _slices(scan):
-        unit, length, label = _compact(frame, task, stays, store.spec)
+        unit, length, label = _compact(frame, task, stays, misfits, store.spec)
         subject_id[unit] = frame[store.spec.subject].to_numpy()
         unknown = set(frame["split"].unique()) - set(SPLITS)
         if unknown:
@@ -107,24 +126,73 @@ def _read_columns(
         for split in SPLITS:
             here = np.flatnonzero((frame["split"] == split).to_numpy()).astype(np.int32)
             pieces[split].append((unit[here], length[here], label[here], here + np.int32(start)))
+    misfits.check(store, task)
     subject = np.unique(subject_id, return_inverse=True)[1].astype(np.int32)
     return {
         s: tuple(np.concatenate(column) for column in zip(*pieces[s], strict=True)) for s in SPLITS
     }, subject
 
 
+@dataclass
+class _Misfits:
+    """Counts the samples whose hours are not those that the task or `hourly.parquet` has.
+
+    unknown: of stays without a row; too_long: longer than their stay, or without an hour; other:
+    not as long as the task says, from `shortest` to `longest` hours
+    """
+
+    samples: int = 0
+    unknown: int = 0
+    too_long: int = 0
+    other: int = 0
+    shortest: float = np.inf
+    longest: float = -np.inf
+
+    def count(
+        self,
+        task: Task,
+        period: np.ndarray,
+        known: np.ndarray,
+        length: np.ndarray,
+        held: np.ndarray,
+    ) -> None:
+        """Add a piece: hours asked for, whether the stay is known, rows asked for and held."""
+        self.samples += len(period)
+        self.unknown += int((~known).sum())
+        self.too_long += int((known & ~((length >= 1) & (length <= held))).sum())
+        if task.hours is None:
+            return
+        other = period[~(np.abs(period - task.hours) <= EPSILON)]
+        if len(other):
+            self.other += len(other)
+            self.shortest = min(self.shortest, float(other.min()))
+            self.longest = max(self.longest, float(other.max()))
+
+    def check(self, store: Store, task: Task) -> None:
+        """Raise InputError where there is one."""
+        of = f"of {self.samples:,} samples of {task.name} in {store.folder}"
+        if self.unknown or self.too_long:
+            raise InputError(
+                f"{self.unknown + self.too_long:,} {of} ask for hours that hourly.parquet does not "
+                f"have: {self.unknown:,} are of stays without a row there, {self.too_long:,} have "
+                "a period_length beyond their stay's rows. Extract the store again."
+            )
+        if self.other:
+            raise InputError(
+                f"{task.name} is about the first {task.hours:g} hours, but {self.other:,} {of} "
+                f"have a period_length of {self.shortest:g} to {self.longest:g} hours. "
+                "Extract the store again."
+            )
+
+
 def _compact(
-    frame: pl.DataFrame, task: Task, stays: _Stays, spec: CohortSpec
+    frame: pl.DataFrame, task: Task, stays: _Stays, misfits: _Misfits, spec: CohortSpec
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit, length and labels of the samples in `frame`."""
-    stay = frame[spec.unit].to_numpy()
+    """Unit, length and labels of the samples in `frame`; tells `misfits` of their hours."""
+    stay, period = frame[spec.unit].to_numpy(), frame[spec.end].to_numpy()
     unit = np.minimum(np.searchsorted(stays.id, stay), len(stays.id) - 1).astype(np.int32)
-    length = np.floor(frame[spec.end].to_numpy() + 1 - EPSILON).astype(np.int32)
-    if not ((stays.id[unit] == stay) & (length >= 1) & (length <= stays.count[unit])).all():
-        raise InputError(
-            f"Samples of {task.name} ask for hours that hourly.parquet does not have. "
-            "Extract the store again."
-        )
+    length = np.floor(np.nan_to_num(period, nan=-1) + 1 - EPSILON).astype(np.int32)
+    misfits.count(task, period, stays.id[unit] == stay, length, stays.count[unit])
     labels = frame.select(task.labels)
     if any(column.null_count() for column in labels):
         raise InputError(f"The sample table of {task.name} has an empty label; none is guessed.")
@@ -163,15 +231,15 @@ def from_rows(
 
 
 def read_normalizer(store: Store, task: Task, which: str) -> Constants:
-    """Return means and deviations (F,), (F,); 0 and 1 where a channel is left as it is."""
-    state: dict[str, Any] = read_json(store.path(f"normalizers/{task.name}.json"))
-    spec = store.spec
-    if state["channels"] != list(spec.channel_names):
-        raise InputError(
-            f"The normalizer of {task.name} in {store.folder} is for other channels. "
-            "Extract the store again."
-        )
-    left = np.array([channel.kind != "continuous" for channel in spec.channels])
+    """Return means and deviations (F,), (F,); 0 and 1 where a channel is left as it is.
+
+    A channel that is constant in training keeps deviation 1, also where an older store says 1e-7.
+
+    Raises:
+        InputError: other channels, or no positive numbers.
+    """
+    state = _read_normalizers(store, task)
+    left = np.array([channel.kind != "continuous" for channel in store.spec.channels])
     mean = np.where(left, 0.0, state[which]["means"])
     std = np.where(left, 1.0, state[which]["stds"])
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
@@ -179,7 +247,29 @@ def read_normalizer(store: Store, task: Task, which: str) -> Constants:
             f"The {which} normalizer of {task.name} in {store.folder} has a deviation that is not "
             "a positive number. Use the other one, or extract the store again."
         )
-    return mean, std
+    return mean, np.where(is_constant(mean, std), 1.0, std)
+
+
+def constant_channels(store: Store, task: Task) -> list[str]:
+    """Return the continuous channels that do not vary over the hours of training."""
+    fitted = _read_normalizers(store, task)["fitted"]
+    constant = is_constant(np.array(fitted["means"]), np.array(fitted["stds"]))
+    named = fitted.get("constant", ())
+    return [
+        channel.name
+        for channel, is_so in zip(store.spec.channels, constant, strict=True)
+        if channel.kind == "continuous" and (is_so or channel.name in named)
+    ]
+
+
+def _read_normalizers(store: Store, task: Task) -> dict[str, Any]:
+    state: dict[str, Any] = read_json(store.path(f"normalizers/{task.name}.json"))
+    if state["channels"] != list(store.spec.channel_names):
+        raise InputError(
+            f"The normalizer of {task.name} in {store.folder} is for other channels. "
+            "Extract the store again."
+        )
+    return state
 
 
 def _read_values(store: Store, rows: int, mean: np.ndarray, std: np.ndarray) -> np.ndarray:

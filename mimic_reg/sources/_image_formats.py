@@ -69,6 +69,17 @@ def read(folder: Path, size: int | None = None, name: str | None = None) -> Data
     return reader(inside) if reader else _image_folder(inside, size)
 
 
+def files(folder: Path, name: str | None = None) -> list[Path]:
+    """The files that `read` reads.
+
+    Raises:
+        InputError: no known format, or several and none named.
+    """
+    inside, reader = find(folder, name)
+    patterns = _FILES[reader] if reader else ("train/*/*", "val/*/*", "test/*/*")
+    return sorted(path for pattern in patterns for path in inside.glob(pattern))
+
+
 def find(folder: Path, name: str | None = None) -> tuple[Path, Callable[[Path], Dataset] | None]:
     """Where in a folder a data set lies, and what reads it; None: a folder a class.
 
@@ -314,3 +325,6 @@ _READERS = (
     ("cifar10", _is_cifar_binary, _cifar10),
     ("stl10", _is_stl, _stl10),
 )
+_FILES: dict[Callable[[Path], Dataset], tuple[str, ...]] = {
+    **{_fashion_mnist: ("*-ubyte*",), _cifar10: ("*_batch*",), _stl10: ("*_[Xy].bin",)},
+}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
+from mimic_reg import atomic
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.schema import SPLITS
@@ -110,6 +111,7 @@ def _beside(out: Path) -> Iterator[Path]:
     """A folder beside `out` that becomes `out` at the end; what a killed run left is replaced."""
     out = out.absolute()
     temporary = out.with_name(f".{out.name}.partial")
+    atomic.refuse_link(temporary)
     with locked(temporary):
         for old in temporary.iterdir():
             if old.is_dir():
@@ -119,7 +121,9 @@ def _beside(out: Path) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(temporary)
             raise
+        atomic.sync_tree(temporary / "files")
         (temporary / "files").rename(out)
+        atomic.sync_folder(out.parent)
         shutil.rmtree(temporary)
 
 

@@ -9,6 +9,7 @@ files (no measurement) or without a diagnosis are not there: no task uses them.
 """
 
 import time
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mimic_reg.clinical.normalizers import normalizers
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.schema import DIAGNOSES, STAYS, VARIABLES
+from mimic_reg.sources.at_rest import Stamp, stamps, staying
 from mimic_reg.sources.benchmark_files import (
     KIND,
     MULTITASK,
@@ -39,18 +41,15 @@ from mimic_reg.sources.benchmark_folders import (
     read_stays,
     split_of,
 )
+from mimic_reg.stages import TableWriter, Workspace, publish, recover
 from mimic_reg.storage import (
     MANIFEST,
     Store,
-    TableWriter,
-    Workspace,
     check_target,
     disk_errors,
     file_hash,
     locked,
-    publish,
     read_json,
-    recover,
     write_json,
 )
 from mimic_reg.tasks.base import count_samples
@@ -62,7 +61,8 @@ def import_benchmark(folder: Path, out: Path, progress: Progress | None = None) 
     Raises:
         InputError: folders or files are absent or malformed (with file and line), or `out` holds
             something else; it stays as it was.
-        MimicRegError: the disk is full, the store is locked or cannot be written.
+        MimicRegError: a file changed while it was read, the disk is full, the store is locked or
+            cannot be written.
     """
     found = find_folders(folder)
     names = tuple(sorted(set(found.tasks) - {MULTITASK}))
@@ -74,7 +74,7 @@ def import_benchmark(folder: Path, out: Path, progress: Progress | None = None) 
     check_target(out)
     _check_replaceable(out)
     with disk_errors(out), locked(out):
-        recover(out)
+        recover(out, progress)
         return _Import(found, names, out, progress or Silent()).run()
 
 
@@ -99,8 +99,10 @@ class _Import:
 
     def run(self) -> Store:
         begin = time.perf_counter()
-        work = Workspace(self.out, _fingerprint_of_paths(self.found, self.episodes))
-        folder, facts, ran = work.stage("import", self._build)
+        before = _stamps(self.found, self.episodes)
+        work = Workspace(self.out, _fingerprint_of_stamps(before, self.found))
+        with staying(before):
+            folder, facts, ran = work.stage("import", self._build)
         files = {
             str(path.relative_to(folder)): path
             for path in sorted(folder.rglob("*"))
@@ -117,6 +119,7 @@ class _Import:
             "fingerprint": fingerprint,
             "source": {"kind": KIND, "fingerprint": fingerprint, "tables": {}, **facts},
         }
+        work.finish()
         publish(self.out, files, manifest)
         self.progress.done(time.perf_counter() - begin, resumed=not ran)
         return Store.open(self.out)
@@ -125,6 +128,11 @@ class _Import:
         stays, undiagnosed = read_stays(self.episodes)
         firsts, counts = self._write_episodes(folder, stays)
         samples = {task: read_samples(self.found.base, task, stays) for task in self.tasks}
+        if empty := [TASK_FOLDERS[task] for task, table in samples.items() if table.is_empty()]:
+            raise InputError(
+                f"The listfiles in {self.found.base} name no stay for {', '.join(empty)}. Copy "
+                "them again from where they were made, or leave out the folder."
+            )
         stays = stays.drop("timeseries").join(firsts, on="icustay_id", how="left")
         stays = _with_splits(stays, samples)
         _stays_table(stays).write_parquet(folder / "stays.parquet")
@@ -135,6 +143,8 @@ class _Import:
             table.write_parquet(folder / "tasks" / f"{task}.parquet")
         for task, normalizer in normalizers(folder / "hourly.parquet", samples).items():
             write_json(folder / "normalizers" / f"{task}.json", normalizer)
+            if constant := normalizer["fitted"]["constant"]:
+                self.progress.note(f"Constant in training of {task}: {', '.join(constant)}.")
         write_json(folder / "audit.json", _audit(stays, samples, counts, undiagnosed))
         return {"stays": stays.height, "without_diagnosis": undiagnosed}
 
@@ -163,13 +173,17 @@ class _Import:
         return pl.concat(firsts), counts
 
 
-def _fingerprint_of_paths(found: Folders, episodes: list[Episode]) -> str:
-    """Changes with any file's size or time."""
+def _stamps(found: Folders, episodes: list[Episode]) -> dict[Path, Stamp]:
+    """Of every file that is read."""
     paths = [path for e in episodes for path in (e.facts, e.timeseries)]
     for task in found.tasks:
         paths += sorted((found.base / TASK_FOLDERS[task]).glob("*listfile.csv"))
         paths += sorted((found.base / TASK_FOLDERS[task]).glob("*/listfile.csv"))
-    states = [(str(p), (s := p.stat()).st_size, s.st_mtime_ns) for p in paths]
+    return stamps(paths)
+
+
+def _fingerprint_of_stamps(before: dict[Path, Stamp], found: Folders) -> str:
+    states = [(str(path), astuple(stamp)) for path, stamp in before.items()]
     return xxhash.xxh3_128_hexdigest(repr((states, found.tasks, __version__)).encode())
 
 

@@ -27,18 +27,17 @@ from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.schema import IMAGES, SPLITS
 from mimic_reg.seeds import derive
-from mimic_reg.sources._image_formats import Dataset, Part, find, read
+from mimic_reg.sources._image_formats import Dataset, Part, files, find, read
+from mimic_reg.sources.at_rest import at_rest
 from mimic_reg.spec import CohortSpec, Task
+from mimic_reg.stages import Workspace, publish, recover
 from mimic_reg.storage import (
     MANIFEST,
     Store,
-    Workspace,
     check_target,
     disk_errors,
     locked,
-    publish,
     read_json,
-    recover,
     write_json,
 )
 
@@ -69,15 +68,17 @@ def import_images(
 
     Raises:
         InputError: no known format, a damaged file; `out` holds something else.
-        MimicRegError: the disk is full, the store is locked or cannot be written.
+        MimicRegError: a file changed while it was read, the disk is full, the store is locked or
+            cannot be written.
     """
     progress = progress or Silent()
     check_target(out)
     _check_replaceable(out)
-    dataset = read(folder, size, name)
+    with at_rest(files(folder, name)):
+        dataset = read(folder, size, name)
     progress.note(f"{folder}: {dataset.name}, {len(dataset.classes)} classes.")
     with disk_errors(out), locked(out):
-        recover(out)
+        recover(out, progress)
         table, pixels = _arrange(dataset, validation)
         fingerprint = _fingerprint(dataset, table, pixels)
         if (there := _same(out, fingerprint)) is not None:
@@ -214,18 +215,22 @@ def _fingerprint(dataset: Dataset, table: pl.DataFrame, pixels: torch.Tensor) ->
 def _write(
     out: Path, dataset: Dataset, table: pl.DataFrame, pixels: torch.Tensor, fingerprint: str
 ) -> None:
+    def build(folder: Path) -> dict[str, Any]:
+        (folder / "tasks").mkdir()
+        save_file({"images": pixels}, folder / IMAGES)
+        table.write_parquet(folder / TABLE)
+        write_json(folder / "audit.json", _audit(dataset, table))
+        return {}
+
     work = Workspace(out, fingerprint)
-    folder = work.folder / "images"
-    (folder / "tasks").mkdir(parents=True, exist_ok=True)
-    save_file({"images": pixels}, folder / IMAGES)
-    table.write_parquet(folder / TABLE)
-    write_json(folder / "audit.json", _audit(dataset, table))
+    folder, _, _ = work.stage("images", build)
+    work.finish()
     names = (IMAGES, TABLE, "audit.json")
     manifest = {
         "program": __version__,
-        "cohort": cohort(
-            dataset.name, tuple(pixels.shape[1:]), tuple(dataset.classes)
-        ).model_dump(mode="json"),
+        "cohort": cohort(dataset.name, tuple(pixels.shape[1:]), tuple(dataset.classes)).model_dump(
+            mode="json"
+        ),
         "fingerprint": fingerprint,
         "source": {"kind": KIND, "fingerprint": fingerprint},
     }

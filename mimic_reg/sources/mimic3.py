@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from gzip import BadGzipFile
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -31,6 +32,7 @@ from isal import igzip, isal_zlib
 
 from mimic_reg.errors import InputError
 from mimic_reg.schema import MISSING_TEXTS, NO_ID
+from mimic_reg.sources.at_rest import Stamp, check_at_rest, staying
 
 EVENT_TABLES = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
 ID_COLUMNS = ("subject_id", "hadm_id", "icustay_id", "itemid")
@@ -65,11 +67,19 @@ _BLANK_LINE = re.compile(b"(?m)^" + _ROW_END)
 
 @dataclass(frozen=True)
 class Table:
-    """A table's file: its columns as they stand in the header, in lower case."""
+    """A table's file as it was when it was found; nothing of another file is read in its place.
+
+    name:   of the table, as in `COLUMNS`
+    header: its columns as they stand in the first line, in lower case
+    stamp:  of the file whose header that is
+    empty:  whether nothing but blank lines follows
+    """
 
     name: str
     path: Path
     header: tuple[str, ...]
+    stamp: Stamp
+    empty: bool = False
 
     @property
     def packed(self) -> bool:
@@ -81,6 +91,14 @@ class Table:
         """The columns the extraction reads that this file has."""
         wanted = [c.strip("[]") for c in COLUMNS[self.name]]
         return [c for c in wanted if c in self.header]
+
+    def check_at_rest(self, file: IO[Any] | None = None) -> None:
+        """Refuse a file, or what is open of it, that changed since the table was found.
+
+        Raises:
+            MimicRegError: it did.
+        """
+        check_at_rest(self.path, self.stamp, file)
 
 
 @dataclass
@@ -142,15 +160,16 @@ def find_tables(source: Path) -> dict[str, Table]:
 
 
 def _open_table(name: str, path: Path) -> Table:
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty. Download it again and compare its SHA-256.")
-    with _readable(path), path.open("rb") as raw:
-        file = _unpacked(raw) if path.suffix.lower() == ".gz" else raw
+    with _lines_of(path) as (raw, file):
+        stamp = Stamp.of(raw)
+        if stamp.bytes == 0:
+            raise InputError(f"{path} is empty. Download it again and compare its SHA-256.")
         line = _guarded(path, lambda: file.readline(_MAX_LINE))
+        empty = next(_numbered_rows(path, file), None) is None
     if line.startswith(_GZIP_MAGIC):
         raise InputError(f"{path} is a gzip file. Name it {path.name}.gz, or unpack it.")
     header = _header(line)
-    table = Table(name, path, header)
+    table = Table(name, path, header, stamp, empty)
     required = [c for c in COLUMNS[name] if not c.startswith("[")]
     lacking = [c.upper() for c in required if c not in header]
     if lacking:  # the line found is not shown: where the header is missing, it is a patient's
@@ -163,6 +182,29 @@ def _open_table(name: str, path: Path) -> Table:
     if len(set(header)) < len(header):
         raise InputError(f"{path}, line 1: a column name stands twice. Remove one of the columns.")
     return table
+
+
+@contextmanager
+def _lines_of(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """A table's open file, and what its lines are read from."""
+    with _readable(path), path.open("rb") as raw:
+        yield raw, _unpacked(raw) if path.suffix.lower() == ".gz" else raw
+
+
+def _numbered_rows(path: Path, file: IO[bytes]) -> Iterator[int]:
+    """The line of each row that follows the header; blank lines count, but are no rows."""
+    number = 1
+    while line := _guarded(path, lambda: file.readline(_MAX_LINE)):
+        number += 1
+        if line.strip(b"\r\n"):
+            yield number
+
+
+def line_of(table: Table, row: int) -> int:
+    """The line in the table's file of its row `row`, counted from 0."""
+    with _lines_of(table.path) as (_, file):
+        file.readline(_MAX_LINE)
+        return next(islice(_numbered_rows(table.path, file), row, None))
 
 
 def _header(line: bytes) -> tuple[str, ...]:
@@ -261,11 +303,13 @@ class _Feed:
     def _blocks(self) -> Iterator[_Block]:
         path = self.table.path
         with path.open("rb") as raw:
+            self.table.check_at_rest(raw)
             hashed = _HashedReader(raw, self.digest)
             file: Any = _unpacked(hashed) if self.table.packed else hashed
             header = _guarded(path, lambda: file.readline(_MAX_LINE))
             newline = b"\r\n" if header.endswith(b"\r\n") else b"\n"
             while text := self._lines(file):
+                self.table.check_at_rest(raw)
                 text = text.replace(newline, _ROW_END)
                 lines = int(np.count_nonzero(np.frombuffer(text, np.uint8) == _NEWLINE))
                 yield _Block(text, lines, hashed.position)
@@ -321,18 +365,20 @@ def read_blocks(
 
     Raises:
         InputError: a damaged file or a malformed row, with the line.
+        MimicRegError: the file changed since the table was found.
     """
     feed = _Feed(table, block_bytes)
     before = 0
-    for block in feed:
-        frame = _parse(table, block)
-        if frame is None:
-            frame = _parse_carefully(table, block.text, reading)
-        reading.rows += frame.height
-        reading.count_ids(frame)
-        advance(block.position - before, frame.height)
-        before = block.position
-        yield frame
+    with staying({table.path: table.stamp}):
+        for block in feed:
+            frame = _parse(table, block)
+            if frame is None:
+                frame = _parse_carefully(table, block.text, reading)
+            reading.rows += frame.height
+            reading.count_ids(frame)
+            advance(block.position - before, frame.height)
+            before = block.position
+            yield frame
     reading.digest = feed.digest.hexdigest()
 
 

@@ -44,6 +44,7 @@ import polars as pl
 from isal import igzip
 from sklearn.metrics import roc_auc_score
 
+from mimic_reg import atomic
 from mimic_reg.clinical.stays import select_diagnoses, select_stays
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.schema import EPSILON, PHENOTYPES, SPLITS, phenotypes
@@ -177,6 +178,7 @@ def _in_place_of(out: Path) -> Iterator[Path]:
             new, old = temporary / "new", temporary / "old"
             new.mkdir()
             yield new
+            atomic.sync_tree(new)
             if target.exists():
                 target.rename(old)
             try:
@@ -185,6 +187,7 @@ def _in_place_of(out: Path) -> Iterator[Path]:
                 if old.exists():
                     old.rename(target)
                 raise
+            atomic.sync_folder(target.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:

@@ -90,10 +90,12 @@ def finetune(
     *,
     progress: Progress | None = None,
     device: str | None = None,
+    threads: int | None = None,
 ) -> list[Path]:
     """Run what is not finished yet; the run folders, in `out`.
 
     sources: folders of fits, runs or trunks
+    threads: of torch, as in `single.train`
 
     Raises:
         InputError: a source holds no trunk; see `Plan.trials` and `single.train`.
@@ -115,7 +117,13 @@ def finetune(
     for trial, trunk in trials:
         folder = out / folder_name(trial, data)
         outcome = single.train(
-            trial, store, folder, progress=_Quiet(progress, trial), device=device, trunk=trunk
+            trial,
+            store,
+            folder,
+            progress=_Quiet(progress, trial),
+            device=device,
+            threads=threads,
+            trunk=trunk,
         )
         if outcome.status == "interrupted":
             raise MimicRegError("Interrupted; run the same command again to go on.")

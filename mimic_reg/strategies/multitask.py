@@ -43,6 +43,7 @@ from mimic_reg.strategies.single import (
     stopping,
 )
 from mimic_reg.strategies.trunk import save_trunk
+from mimic_reg.threads import torch_threads
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,13 @@ class Outcome:
 
     status: "skipped" means that it was finished before and nothing was done
     scores: task → split → name → score; empty after an interruption
+    threads: the number it was trained with; None if nothing was done
     """
 
     status: Literal["finished", "interrupted", "skipped"]
     fit_id: str
     scores: dict[str, dict[str, dict[str, Score]]]
+    threads: int | None = None
 
 
 def train(
@@ -65,10 +68,13 @@ def train(
     *,
     progress: Progress | None = None,
     device: str | None = None,
+    threads: int | None = None,
 ) -> Outcome:
     """Fit several tasks in the folder `out`, or go on where it was cut off.
 
     The first Ctrl-C ends the running iteration, writes a checkpoint and returns "interrupted".
+
+    threads: of torch; a fit that goes on keeps the number that it was begun with
 
     Raises:
         InputError: `out` holds something else; the data cannot serve one of the tasks.
@@ -89,12 +95,13 @@ def train(
             progress.note(f"{out} holds this fit, finished; nothing to do.")
             return Outcome("skipped", fit_id, {name: read_scores(out / name) for name in parts})
         where = find_device(device)
-        describe(out, multi, fit_id, opened, where, FIT)
+        number = describe(out, multi, fit_id, opened, where, threads, progress, FIT)
+        locks.enter_context(torch_threads(number))
         engines: dict[str, Trainer] = {}
         samples: dict[str, dict[str, Samples]] = {}
         for name, part in parts.items():
             locks.enter_context(locked(out / name))
-            describe(out / name, part, part.id(data), opened, where)
+            describe(out / name, part, part.id(data), opened, where, number, Silent())
             shown = _Named(progress, name)
             engines[name], samples[name] = prepare(part, opened, out / name, shown, where)
         trainer = MultiTrainer(multi, engines, out, progress=progress)
@@ -104,7 +111,7 @@ def train(
             status = trainer.run()
         if status == "interrupted":
             progress.note("Interrupted: the checkpoint is written; the same command goes on.")
-            return Outcome(status, fit_id, {})
+            return Outcome(status, fit_id, {}, number)
         scores = {}
         for name, part in parts.items():
             scores[name] = score_best(
@@ -113,7 +120,7 @@ def train(
             finish(out / name, part.id(data))
         finish(out, fit_id)
         forget_checkpoints(out)
-        return Outcome(status, fit_id, scores)
+        return Outcome(status, fit_id, scores, number)
 
 
 class MultiTrainer:
@@ -193,9 +200,10 @@ class MultiTrainer:
             engine.end_epoch()
         scores = [engine.fit.score for engine in engines if engine.fit.score is not None]
         mean = sum(scores) / len(scores)
-        eligible = all(engine.fit.eligible for engine in engines)
-        if eligible and (self.best is None or mean > self.best.score):
-            self.best = Best(engines[0].fit.epoch - 1, mean)
+        learned = all(engine.fit.learned for engine in engines)
+        found = Best(engines[0].fit.epoch - 1, mean, learned)
+        if all(engine.fit.eligible for engine in engines) and found.beats(self.best):
+            self.best = found
             save_trunk(self.folder, engines[0].model, self.multi, self.best)
         self.ended = all(engine.fit.stop_reason for engine in engines)
 
@@ -212,7 +220,7 @@ class MultiTrainer:
         return {
             "iteration": self.iteration,
             "ended": self.ended,
-            "best": None if self.best is None else [self.best.epoch, self.best.score],
+            "best": None if self.best is None else self.best.state(),
             "engines": {name: engine.state_dict() for name, engine in self.engines.items()},
         }
 

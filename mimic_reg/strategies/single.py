@@ -1,6 +1,6 @@
 """One model, one task, one fit: the run folder of a trial, from settings to scores.
 
-A run folder holds `trial.json` (resolved settings, data fingerprint, versions), `history.jsonl`,
+A run folder holds `trial.json` (resolved settings, data fingerprint, environment), `history.jsonl`,
 `checkpoint.safetensors`, `best.safetensors`, `predictions_<split>.parquet` (row of the task's
 sample table and probabilities, no ids), `scores.json`, and last `done.json`, with the trial's id
 and the files' hashes. While it trains there is `checkpoint.previous.safetensors`, too.
@@ -12,7 +12,7 @@ import platform
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,13 +24,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from mimic_reg import __version__, models, regularisers
+from mimic_reg import __version__, atomic, models, regularisers
 from mimic_reg.config import Component, MultiTrial, Trial, resolve
 from mimic_reg.engine.checkpoint import previous
 from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.evaluation.scores import Score, score
-from mimic_reg.models.base import Model
+from mimic_reg.models.base import Model, constant_logits
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import (
     BEST,
@@ -48,12 +48,13 @@ from mimic_reg.runs import (
     read_scored,
     read_trial,
 )
-from mimic_reg.samples import Samples, load
+from mimic_reg.samples import Samples, load, notes
 from mimic_reg.seeds import Streams
 from mimic_reg.spec import CohortSpec, Task
 from mimic_reg.splits import select, select_count
 from mimic_reg.storage import Store, file_hash, locked, reading, write_json
 from mimic_reg.strategies.trunk import Trunk, load_into
+from mimic_reg.threads import DEFAULT_THREADS, torch_threads
 from mimic_reg.vision import torchvision_version
 
 NUM_REPLICATES = 1000
@@ -69,11 +70,13 @@ class Outcome:
 
     status: "skipped" means that it was finished before and nothing was done
     scores: split → name → score; empty after an interruption
+    threads: the number it was trained with; None if nothing was done
     """
 
     status: Literal["finished", "interrupted", "skipped"]
     trial_id: str
     scores: dict[str, dict[str, Score]]
+    threads: int | None = None
 
 
 def train(
@@ -83,13 +86,15 @@ def train(
     *,
     progress: Progress | None = None,
     device: str | None = None,
+    threads: int | None = None,
     trunk: Trunk | None = None,
 ) -> Outcome:
     """Fit a trial in the folder `out`, or go on where it was cut off.
 
     The first Ctrl-C ends the running step, writes a checkpoint and returns "interrupted".
 
-    trunk: what the trial starts from, if it says so
+    threads: of torch; a run that goes on keeps the number that it was begun with
+    trunk:   what the trial starts from, if it says so
 
     Raises:
         InputError: `out` holds another trial; the data cannot serve this one.
@@ -107,19 +112,20 @@ def train(
             progress.note(f"{out} holds this trial, finished; nothing to do.")
             return Outcome("skipped", trial_id, read_scores(out))
         where = find_device(device)
-        describe(out, trial, trial_id, opened, where)
-        trainer, samples = prepare(trial, opened, out, progress, where, trunk)
-        if (out / CHECKPOINT).exists():
-            progress.note("Going on from the checkpoint.")
-        with stopping(trainer):
-            status = trainer.run()
-        if status == "interrupted":
-            progress.note("Interrupted: the checkpoint is written; the same command goes on.")
-            return Outcome(status, trial_id, {})
-        scores = score_best(trainer, samples, opened.spec.task(trial.task), out)
+        number = describe(out, trial, trial_id, opened, where, threads, progress)
+        with torch_threads(number):
+            trainer, samples = prepare(trial, opened, out, progress, where, trunk)
+            if (out / CHECKPOINT).exists():
+                progress.note("Going on from the checkpoint.")
+            with stopping(trainer):
+                status = trainer.run()
+            if status == "interrupted":
+                progress.note("Interrupted: the checkpoint is written; the same command goes on.")
+                return Outcome(status, trial_id, {}, number)
+            scores = score_best(trainer, samples, opened.spec.task(trial.task), out)
         finish(out, trial_id)
         forget_checkpoints(out)
-        return Outcome(status, trial_id, scores)
+        return Outcome(status, trial_id, scores, number)
 
 
 def evaluate(
@@ -129,21 +135,30 @@ def evaluate(
     overwrite: bool = False,
     progress: Progress | None = None,
     device: str | None = None,
+    threads: int | None = None,
 ) -> dict[str, dict[str, Score]]:
     """Score a run's best model again; the scores of a finished run must come out as they were.
 
     store:     where the cohort store is now, if it was moved
     overwrite: write scores and predictions anew, whatever they were
+    threads:   of torch; None: as many as it was trained with
 
     Raises:
         InputError: `run` holds no trained model, or the store is not the one it was trained on; a
             file of the run is damaged.
         MimicRegError: scores differ from those that the run has; these are kept.
     """
+    progress = progress or Silent()
     trial, opened = _reopen(run, store, but=SCORED if overwrite else ())
-    with locked(run):
+    recorded = read_trial(run).get("threads")
+    if threads is not None and recorded is not None and threads != recorded:
+        progress.note(
+            f"{run} was trained with {_threads(recorded)}; with {_threads(threads)} the last "
+            "digits of its scores may differ."
+        )
+    with locked(run), torch_threads(threads or recorded or DEFAULT_THREADS):
         where = find_device(device)
-        trainer, samples = prepare(trial, opened, run, progress or Silent(), where)
+        trainer, samples = prepare(trial, opened, run, progress, where)
         task, done = opened.spec.task(trial.task), (run / DONE).is_file()
         if overwrite or not done:
             scores = score_best(trainer, samples, task, run)
@@ -326,11 +341,15 @@ def describe(
     trial_id: str,
     store: Store,
     device: torch.device,
+    threads: int | None,
+    progress: Progress,
     name: str = TRIAL,
-) -> None:
+) -> int:
     """Write `trial.json`, or check that the one that is there is of the same trial.
 
     Where nothing else is there, that trial was refused before it began, and makes way.
+
+    threads: what is asked for, if anything; returned is the number to train with
     """
     path = out / name
     settings = trial.model_dump(mode="json")
@@ -343,11 +362,12 @@ def describe(
                 f"{out} holds another trial: {_difference(there, settings, store)}. "
                 "Choose another --out, or start it with the same settings to go on with it."
             )
-        return
+        return _go_on(there, _environment(device), threads, progress)
     if made - {name}:
         other = (FIT if name == TRIAL else TRIAL) in made
         what = "is a run of another kind" if other else "is not empty and holds no run"
         raise InputError(f"{out} {what}. Choose another --out.")
+    number = threads or DEFAULT_THREADS
     write_json(
         path,
         {
@@ -359,18 +379,57 @@ def describe(
             },
             "cohort": store.spec.only(tasks).model_dump(mode="json"),
             "weights": _weights_hash(trial),
-            "device": str(device),
-            "versions": {
-                "mimic_reg": __version__,
-                "code": code_version(),
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "numpy": np.__version__,
-                "cuda": torch.version.cuda,
-                "torchvision": torchvision_version(),
-            },
+            "threads": number,
+            **_environment(device),
         },
     )
+    return number
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    """What a result's last digits depend on beside its settings, data and number of threads.
+
+    cpu: the instructions that torch uses of it, such as AVX512
+    """
+    return {
+        "device": str(device),
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "versions": {
+            "mimic_reg": __version__,
+            "code": code_version(),
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "cuda": torch.version.cuda,
+            "torchvision": torchvision_version(),
+        },
+    }
+
+
+def _go_on(
+    there: Mapping[str, Any], here: Mapping[str, Any], threads: int | None, progress: Progress
+) -> int:
+    """The number of threads that a run was begun with; say what is not as it was then."""
+    begun = there.get("threads")
+    if begun is None:
+        number = threads or DEFAULT_THREADS
+        progress.note(f"How many threads it was begun with is not recorded; now {number}.")
+    else:
+        number = int(begun)
+        if threads is not None and threads != number:
+            progress.note(f"Begun with {_threads(number)}: it goes on so, not with {threads}.")
+    then, now = _flat(there), _flat(here)
+    for name in ("device", "cpu", "versions.torch"):
+        if name in then and then[name] != now[name]:
+            progress.note(
+                f"Begun with {name.rpartition('.')[2]} {then[name]}, goes on with {now[name]}: it "
+                "will not end bit for bit as if it had not been stopped."
+            )
+    return number
+
+
+def _threads(number: int) -> str:
+    return "1 thread" if number == 1 else f"{number} threads"
 
 
 def _is_before_begin(path: Path) -> bool:
@@ -378,7 +437,7 @@ def _is_before_begin(path: Path) -> bool:
     if path.is_dir():  # a task's, of a fit of several
         return all(p.name == TRIAL or _is_before_begin(p) for p in path.iterdir())
     empty = path.name == HISTORY and not path.stat().st_size
-    return empty or path.name == ".lock" or path.suffix == ".tmp"
+    return empty or path.name == ".lock" or path.suffix == atomic.TEMPORARY
 
 
 def _difference(there: dict[str, Any], settings: dict[str, Any], store: Store) -> str:
@@ -461,6 +520,10 @@ def prepare(
         )
     if trunk is not None:
         load_into(model, trial.model, trunk)
+    if trial.training.output_bias == "prevalence":
+        _start_at_prevalence(model, trial.model.name, task, kept)
+    for note in notes(store, task, normalizer=trial.training.normalizer):
+        progress.note(note)
     trainer = Trainer(
         model,
         regularisers.compose([r.entry() for r in trial.regularisers]),
@@ -490,6 +553,18 @@ def _initial_model(trial: Trial, spec: CohortSpec) -> Model:
     if trial.together is not None:  # the head is its own, the trunk that of the first task
         model.trunk.load_state_dict(create(trial.together.tasks[0]).trunk.state_dict())
     return model
+
+
+@torch.no_grad()
+def _start_at_prevalence(model: Model, name: str, task: Task, train: Samples) -> None:
+    """Set the bias of the last layer so that the model begins near the best constant prediction."""
+    bias = getattr(model.head, "bias", None)
+    if not isinstance(bias, Tensor):
+        raise InputError(
+            f"The head of {name} is no linear layer with a bias: training.output_bias must be "
+            "'zero', not 'prevalence'."
+        )
+    bias.copy_(constant_logits(task.target, train.label, len(bias)))
 
 
 def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Samples:
@@ -620,6 +695,5 @@ def _write_predictions(path: Path, samples: Samples, predictions: np.ndarray) ->
     """Rows of the task's sample table with their predictions; atomically, without any id."""
     columns = {f"p{c}": predictions[:, c] for c in range(predictions.shape[1])}
     frame = pl.DataFrame({"row": samples.row, **columns}).sort("row")
-    temporary = path.with_suffix(".tmp")
-    frame.write_parquet(temporary)
-    temporary.replace(path)
+    with atomic.writing(path) as file:
+        frame.write_parquet(file)

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
+from mimic_reg import atomic
 from mimic_reg.config import Component, MultiTrial, Trial, load_yaml, resolve
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.engine.trainer import Best
@@ -68,10 +69,8 @@ def save_trunk(folder: Path, model: Model, multi: MultiTrial, best: Best) -> Non
         "fit": multi.model_dump(mode="json"),
     }
     text = yaml.safe_dump(sealed(content), sort_keys=False, allow_unicode=True, width=100)
-    temporary = folder / f"{SETTINGS}.tmp"
     with disk_errors(folder):
-        temporary.write_text(text, "utf-8")
-        temporary.replace(folder / SETTINGS)
+        atomic.write_text(folder / SETTINGS, text)
 
 
 def load_trunk(place: Path) -> Trunk:
@@ -81,6 +80,7 @@ def load_trunk(place: Path) -> Trunk:
         InputError: there is none, or it cannot be read.
     """
     if (place / TRUNK).is_file() and (place / SETTINGS).is_file():
+        atomic.refuse_links(place)
         check_finished(place)
         content = unsealed(load_yaml(place / SETTINGS), place / SETTINGS)
         if not isinstance(content, dict) or content.get("format") != FORMAT:

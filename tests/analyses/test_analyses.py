@@ -1,6 +1,5 @@
 """Analyses of trained runs: what is drawn, that the numbers are the history's, what is refused."""
 
-import json
 import shutil
 from xml.etree import ElementTree
 
@@ -19,6 +18,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.evaluation.analysis_figures import Series, trace_figure
 from mimic_reg.evaluation.drawn import draw
 from mimic_reg.evaluation.results import collect
+from mimic_reg.runs import finish
 from mimic_reg.storage import read_json, write_json
 from mimic_reg.strategies import single
 from tests.analyses.conftest import settings
@@ -207,10 +207,11 @@ def test_a_run_without_its_checkpoint_is_named(copied):
 def test_a_run_that_started_from_a_trained_trunk_has_no_known_start(copied):
     folder = copied("none-100-0")
     path = folder / "none-100-0" / "trial.json"
-    described = json.loads(path.read_text())
+    described = read_json(path)
     start = {"trunk": "joint: none on phenotyping", "fingerprint": "0123456789abcdef"}
     described["trial"]["start"] = start
-    path.write_text(json.dumps(described))
+    write_json(path, described)
+    finish(path.parent, described["id"])
     with pytest.raises(InputError, match="started from a trunk that was trained before"):
         analyses.analyse("deviations", collect([folder]))
 
@@ -303,9 +304,10 @@ def test_thresholds_stand_in_ascending_order(results):
 def test_trials_that_differ_in_more_are_no_study(copied):
     folder = copied("itps-100-0", "strict-100-0")
     path = folder / "strict-100-0" / "trial.json"
-    described = json.loads(path.read_text())
+    described = read_json(path)
     described["trial"]["training"]["batch_size"] = 8
-    path.write_text(json.dumps(described))
+    write_json(path, described)
+    finish(path.parent, described["id"])
     with pytest.raises(InputError, match=r"differ in tau.*figure_07"):
         analyses.analyse("thresholds", collect([folder]))
 

@@ -28,11 +28,15 @@ IN_THE_IMAGE = ("mimic_reg", "pipelines", "configs", "docker", "prefect.yaml")
 # A container's view, where root may make one: root's home can be passed through, what is not named
 # cannot be written, and the process is nobody, without any right to become somebody else.
 AS_IN_A_CONTAINER = """
-spare=$1; shift
+spare=$1; secrets=$2; shift 2
 mount -t tmpfs tmpfs "$spare"
 mkdir "$spare/upper" "$spare/work"
 mount -t overlay overlay -o "lowerdir=$HOME,upperdir=$spare/upper,workdir=$spare/work" "$HOME"
 chmod 711 "$HOME"
+mount -t tmpfs tmpfs /run
+mkdir /run/secrets
+mount --bind "$secrets" /run/secrets
+mount -o remount,bind,ro /run/secrets
 while [ "$1" != -- ]; do mount --bind "$1" "$1"; shift; done
 shift
 mount -o remount,bind,ro /
@@ -76,7 +80,11 @@ class Stack:
         subprocess.run(
             [ROOT / "docker" / "secrets.sh", self.secrets], check=True, stdout=subprocess.DEVNULL
         )
-        self.secrets.chmod(0o755)  # Docker's daemon mounts the files; nobody else gets to them
+        if os.geteuid():  # nothing is mounted: the files themselves are read, by their owner
+            for path in self.secrets.iterdir():
+                path.chmod(0o400)
+        else:
+            self.secrets.chmod(0o755)  # Docker's daemon mounts the files; nobody else gets to them
         self.postgresql = PostgreSQL()
         self.ports = {name: free_port() for name in ("prefect", "mlflow", "worker")}
         self.running = {}
@@ -92,7 +100,7 @@ class Stack:
         given = image_environment() | COMPOSE["services"][service]["environment"]
         replaced = {
             "/tmp": str(self.home),  # first: the folders of the others are in /tmp, too
-            "/run/secrets/": f"{self.secrets}/",
+            "/run/secrets/": f"{self.secrets}/" if os.geteuid() else "/run/secrets/",
             "/app": str(self.app),
             "http://prefect:4200": self.url("prefect"),
             "http://mlflow:5000": self.url("mlflow"),
@@ -120,9 +128,10 @@ class Stack:
         command = [sys.executable, "-m", "pipelines.container", *arguments]
         if os.geteuid():
             return command
-        writable = [str(path) for path in (self.work, self.artifacts, self.home)]
+        writable = (self.work, self.artifacts, self.home)
+        places = [str(path) for path in (self.spare, self.secrets, *writable)]
         shell = ["unshare", "--mount", "env", f"HOME={Path.home()}", "sh", "-ec"]
-        return [*shell, AS_IN_A_CONTAINER, "sh", str(self.spare), *writable, "--", *command]
+        return [*shell, AS_IN_A_CONTAINER, "sh", *places, "--", *command]
 
     def start(self, service):
         """Start a server, or the worker, in a group of its own."""

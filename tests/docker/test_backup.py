@@ -57,7 +57,11 @@ def hospital(postgresql, tmp_path):
     docker.parent.mkdir()
     docker.write_text(COMPOSE)
     docker.chmod(0o755)
+    sync = docker.with_name("sync")
+    sync.write_text('#!/bin/sh\necho "sync with $(ls "$BACKUP" | wc -l) files" >> "$NOTES"\n')
+    sync.chmod(0o755)
     given = postgresql.environment() | {"APP": str(app), "NOTES": str(notes)}
+    given["BACKUP"] = str(tmp_path / "backup")
     given["PATH"] = f"{docker.parent}{os.pathsep}{given['PATH']}"
 
     def run(script, *arguments):
@@ -76,7 +80,7 @@ def test_what_was_backed_up_comes_back(postgresql, hospital, tmp_path):
     done, notes = run("backup.sh", tmp_path / "backup")
     assert done.returncode == 0, done.stderr
     assert notes[1] == "stop --timeout 120 worker-cpu"
-    assert notes[-1] == "start worker-cpu"
+    assert notes[-2:] == ["start worker-cpu", "sync with 6 files"]
     files = {p.name for p in (tmp_path / "backup").iterdir()}
     assert files == {
         *("prefect.dump", "mlflow.dump", "mlflow_users.dump"),
@@ -91,7 +95,7 @@ def test_what_was_backed_up_comes_back(postgresql, hospital, tmp_path):
     (app / "work" / "later").write_text("later")
     done, notes = run("restore.sh", tmp_path / "backup")
     assert done.returncode == 0, done.stderr
-    assert notes[-1] == "up --detach"
+    assert notes[-2:] == ["sync with 6 files", "up --detach"]
     assert {d: without_noise(postgresql.dump(d)) for d in before} == {
         d: without_noise(text) for d, text in before.items()
     }

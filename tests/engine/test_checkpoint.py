@@ -6,7 +6,13 @@ import os
 import pytest
 import torch
 
-from mimic_reg.engine.checkpoint import load_state, save_state
+from mimic_reg.engine.checkpoint import (
+    load_checkpoint,
+    load_state,
+    previous,
+    save_checkpoint,
+    save_state,
+)
 from mimic_reg.errors import InputError
 
 
@@ -95,3 +101,50 @@ def test_other_files_are_refused(tmp_path):
     for name, message in (("a", "cannot be read"), ("b", "another program"), ("c", "cannot be")):
         with pytest.raises(InputError, match=message):
             load_state(tmp_path / name)
+
+
+def test_a_file_of_a_version_without_hashes_is_read(tmp_path):
+    from safetensors.torch import save_file
+
+    tree = json.dumps(["dict", [["x", ["tensor", "x"]], ["n", 3]]])
+    save_file({"x": torch.ones(1)}, tmp_path / "old", {"tree": tree})
+    assert same(load_state(tmp_path / "old"), {"x": torch.ones(1), "n": 3})
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
+    path, notes = tmp_path / "checkpoint.safetensors", []
+
+    def load():
+        return load_checkpoint(path, lambda state: None, notes.append)
+
+    assert load() is None
+    for step in (1, 2, 3):
+        save_checkpoint(path, {"x": torch.zeros(50), "step": step})
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([path.name, previous(path).name])
+    assert (load()["step"], notes) == (3, [])
+    damaged = bytearray(path.read_bytes())
+    damaged[-30] ^= 4  # in the tensor
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match="is damaged: its content is not what its hash says"):
+        load_state(path)
+    assert load()["step"] == 2
+    assert "is damaged" in notes[0]
+    assert "Going on from the checkpoint before" in notes[0]
+    path.unlink()  # killed between the two renames
+    assert load()["step"] == 2
+    previous(path).write_bytes(damaged)
+    with pytest.raises(InputError, match="remove the folder and run the same command again"):
+        load()
+
+
+def test_a_checkpoint_that_does_not_fit_what_lies_beside_it_falls_back(tmp_path):
+    path, notes = tmp_path / "checkpoint.safetensors", []
+    for step in (1, 2):
+        save_checkpoint(path, {"step": step})
+
+    def check(state):
+        if state["step"] == 2:
+            raise InputError("The history lost rows.")
+
+    assert load_checkpoint(path, check, notes.append)["step"] == 1
+    assert notes[0].startswith("The history lost rows.")

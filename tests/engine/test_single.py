@@ -2,21 +2,25 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 
 import polars as pl
 import pytest
+import torch
 
 from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY
-from mimic_reg.errors import InputError
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.evaluation.results import collect
 from mimic_reg.progress import Silent
-from mimic_reg.storage import file_hash, read_json
-from mimic_reg.strategies.single import SCORES, TRIAL, evaluate, read_scores, train
+from mimic_reg.runs import finish
+from mimic_reg.storage import Store, file_hash, read_json, write_json
+from mimic_reg.strategies.single import SCORES, TRIAL, evaluate, prepare, read_scores, train
 from tests.engine.test_checkpoint import same
 from tests.stores import write_manifest, write_store
 
@@ -128,6 +132,38 @@ def test_another_trial_is_refused(run, store, tmp_path):
         train(resolve(SETTINGS), store, tmp_path / "full")
 
 
+def test_scores_that_do_not_come_out_again_are_kept_and_told(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    stored = read_json(copy / SCORES)
+    changed = read_json(copy / SCORES)
+    changed["scores"]["test"]["brier"]["value"] += 0.01
+    write_json(copy / SCORES, changed)
+    with pytest.raises(InputError, match=r"scores\.json is damaged, or was changed since"):
+        evaluate(copy)
+    finish(copy, stored["trial"])  # as if it had been written so
+    before = (copy / SCORES).read_bytes()
+    with pytest.raises(MimicRegError, match=r"do not come out again: test brier: 0\.\d+ is stored"):
+        evaluate(copy)
+    assert (copy / SCORES).read_bytes() == before
+    assert evaluate(copy, overwrite=True) == read_scores(run)
+    assert read_json(copy / SCORES) == stored
+    assert evaluate(copy) == read_scores(run)
+
+
+@pytest.mark.parametrize("name", [BEST, HISTORY, SCORES, "predictions_test.parquet"])
+def test_a_finished_run_that_was_changed_is_no_result(run, store, tmp_path, name):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    with (copy / name).open("ab") as file:
+        file.write(b"\n")
+    for use in (evaluate, lambda copy: train(resolve(SETTINGS), store, copy)):
+        with pytest.raises(InputError, match=f"{name} is damaged, or was changed since the run"):
+            use(copy)
+    (unfinished,) = collect([copy]).unfinished
+    assert f"copy/{name} is damaged" in unfinished.why
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta"])
 def test_a_device_that_is_not_there_is_refused(run, store, tmp_path, device):
     with pytest.raises(InputError, match=f"device '{device}' cannot be used .* here: cpu"):
@@ -211,6 +247,27 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(run, store, tmp_path):
     assert load_state(tmp_path / "run" / CHECKPOINT)["fit"]["epoch"] == 2
     assert train(resolve(SETTINGS), store, tmp_path / "run").status == "finished"
     assert history(tmp_path / "run") == history(run)
+
+
+def test_the_output_bias_may_start_at_the_prevalence_of_the_samples_that_are_kept(store, tmp_path):
+    for task, num in (("in_hospital_mortality", 1), ("phenotyping", 25)):
+        settings = {**SETTINGS, "task": task, "supervision": 0.5}
+        settings["training"] = {**SETTINGS["training"], "output_bias": "prevalence"}
+        trainer, _ = prepare(
+            resolve(settings), Store.open(store), tmp_path, Silent(), torch.device("cpu")
+        )
+        share = trainer.train.label.double().mean(0)
+        assert len(trainer.train) < len(load_train(store, task))
+        assert trainer.model.head.bias.shape == (num,)
+        assert torch.allclose(trainer.model.head.bias.double().sigmoid(), share, atol=1e-6)
+    plain, _ = prepare(
+        resolve(SETTINGS), Store.open(store), tmp_path, Silent(), torch.device("cpu")
+    )
+    assert plain.model.head.bias.tolist() == [0.0]
+
+
+def load_train(store, task):
+    return pl.read_parquet(store / "tasks" / f"{task}.parquet").filter(split="train")
 
 
 def test_supervision_levels_and_pairs(store, tmp_path):

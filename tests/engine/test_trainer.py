@@ -14,7 +14,7 @@ from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY, Trainer, make_optimizer
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.evaluation.scores import score
+from mimic_reg.evaluation.scores import Score, score
 from mimic_reg.models.base import loss_of
 from mimic_reg.regularisers.base import Composite, Regulariser
 from mimic_reg.samples import load
@@ -224,6 +224,67 @@ def test_an_epoch_that_is_not_eligible_is_not_selected(samples, tmp_path):
     assert not (tmp_path / "never" / BEST).exists()
     with pytest.raises(InputError, match="no epoch was eligible"):
         never.load_best()
+
+
+def test_an_epoch_that_has_learned_is_selected_before_all_that_have_not(samples, tmp_path):
+    """The first epochs are not better than a constant prediction, whatever they score."""
+    shares = {0: -2.0, 1: 0.0, 2: 0.02, 3: 0.02, 4: 0.0}
+    scored = {0: 0.9, 1: 0.95, 2: 0.5, 3: 0.6, 4: 0.99}
+
+    class Given(Regulariser):
+        def tick(self, event, fit):
+            if event == "before_validation":
+                fit.explained = shares[fit.epoch]
+
+    def fit(folder, epochs):
+        stopping = regularisers.create("early_stopping", patience=9)
+        trainer = build(samples, folder, Given(), stopping, max_epochs=epochs)
+        with pytest.MonkeyPatch.context() as patch:
+            names = ("auroc", "brier")
+
+            def given(*_):
+                return {n: Score(scored[trainer.fit.epoch]) for n in names}
+
+            patch.setattr(engine, "score", given)
+            trainer.run()
+        return trainer.best
+
+    assert fit(tmp_path / "learns", 5) == engine.Best(3, 0.6, learned=True)
+    assert fit(tmp_path / "never", 2) == engine.Best(1, 0.95, learned=False)
+
+
+def test_the_share_of_the_constant_prediction_s_loss_is_that_of_the_same_batches(samples, tmp_path):
+    spy = Spy()
+    trainer = build(samples, tmp_path, spy, max_epochs=2, learning_rate=1e-9, epoch_steps=5)
+    trainer.run()
+    train = samples["train"]
+    model = models.create("lstm", 1, generator=Streams(0, "decompensation").init(), units=4)
+    prevalence = train.label.double().mean()
+    data, constant = [], []
+    for indices in spy.indices[5:]:
+        batch = train.gather(torch.tensor(indices))
+        with torch.no_grad():
+            data.append(loss_of("binary", model(batch.x, batch.lengths), batch.y).mean())
+        logits = prevalence.logit().float().expand(len(batch.y), 1)
+        constant.append(loss_of("binary", logits, batch.y).mean())
+    row = [r for r in read_history(tmp_path / HISTORY) if r["event"] == "epoch"][1]
+    assert row["data_loss"] == pytest.approx(sum(data).item() / 5, rel=1e-5)
+    assert row["explained"] == pytest.approx(1 - (sum(data) / sum(constant)).item(), rel=1e-4)
+    assert row["explained"] == trainer.fit.explained
+    assert row["parameters"] == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_a_penalty_is_no_part_of_what_is_explained(samples, tmp_path):
+    class Penalty(Regulariser):
+        def loss(self, loss, step, fit):
+            return loss + 5.0
+
+    for name, methods in (("plain", ()), ("penalty", (Penalty(),))):
+        build(samples, tmp_path / name, *methods, max_epochs=1).run()
+    plain, penalty = (read_history(tmp_path / n / HISTORY)[-1] for n in ("plain", "penalty"))
+    assert penalty["explained"] == pytest.approx(plain["explained"], rel=1e-4)
+    assert penalty["loss"] == pytest.approx(plain["loss"] + 5, rel=1e-5)
+    assert plain["loss"] == plain["data_loss"]
 
 
 def test_moving_random_weights_to_the_device_draws_nothing(samples, tmp_path):

@@ -147,12 +147,10 @@ def _of_runs(place: Path, store: Path) -> dict[str, Kind]:
 
 
 def _of_models(place: Path, run: Path) -> dict[str, Kind]:
-    """What the registry holds; empty where MLflow is not installed."""
-    try:
-        from pipelines import serving
-        from pipelines.tracked_run import read_run
-    except ImportError:
-        return {}
+    """What the registry holds."""
+    from pipelines import serving
+    from pipelines.tracked_run import read_run
+
     model = place / "model"
     model.mkdir()
     serving.export(read_run(run), model)

@@ -115,6 +115,15 @@ def of_run(folder):
     return history, read_json(folder / "scores.json")["scores"], bits(state), predictions
 
 
+def of_tree(folder):
+    """Every file's hash, but for locks and what the program printed."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (".lock", "output") and path.suffix != ".lock"
+    }
+
+
 def bits(value):
     """A state with the bytes of its tensors."""
     if isinstance(value, dict):

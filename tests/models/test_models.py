@@ -6,7 +6,7 @@ import torch
 from mimic_reg import models
 from mimic_reg.config import CONFIGS, load_yaml
 from mimic_reg.errors import InputError
-from mimic_reg.models.base import Model, Site, glorot_uniform_, loss_of
+from mimic_reg.models.base import Model, Site, constant_logits, glorot_uniform_, loss_of
 from tests.networks import create
 
 COUNTS = {
@@ -204,6 +204,20 @@ def test_losses_of_every_target():
     one = torch.tensor([[3.0]])
     assert loss_of("regression", one, torch.tensor([[1.0]])).item() == 4.0
     assert loss_of("binary", one * 0, torch.tensor([[1.0]])).item() == pytest.approx(0.693147, 1e-5)
+
+
+def test_the_best_constant_prediction():
+    label = torch.tensor([[1, 0], [0, 0], [0, 0], [0, 0]], dtype=torch.int8)
+    logits = constant_logits("multilabel", label, 2)
+    # log(1 / 3); a label that no sample has: half a sample of four, log(1 / 7)
+    assert logits.tolist() == pytest.approx([-1.098612, -1.945910], abs=1e-6)
+    entropy = loss_of("binary", logits[:1].expand(4, -1), label[:, :1].float()).mean()
+    assert entropy.item() == pytest.approx(0.562335, abs=1e-6)  # -.25 log .25 - .75 log .75
+    classes = torch.tensor([0, 0, 2, 0])
+    shares = constant_logits("multiclass", classes, 3).exp()
+    assert shares.tolist() == pytest.approx([0.75, 0.125, 0.25])
+    hours = torch.tensor([[1.0], [4.0]])
+    assert constant_logits("regression", hours, 1).tolist() == [2.5]
 
 
 def test_labels_of_another_shape_are_refused():

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -50,6 +51,13 @@ def test_mlflow_asks_and_knows_its_names(passwords, monkeypatch):
     assert environment["MLFLOW_BACKEND_STORE_URI"] == "postgresql://mlflow@postgres:5432/mlflow"
 
 
+@pytest.mark.parametrize("names", ["*", "a.example, *.b", "\t*", "mlflow:*"])
+def test_a_star_is_no_host_of_mlflow(names, passwords, monkeypatch):
+    monkeypatch.setenv("MIMIC_REG_MLFLOW_HOSTS", names)
+    with pytest.raises(InputError, match="any web page"):
+        container.mlflow_server()
+
+
 @pytest.mark.parametrize("variables", [{}, {"X": LONG, "X_FILE": "f"}])
 def test_a_secret_has_one_place(variables, monkeypatch):
     for name, value in variables.items():
@@ -61,6 +69,7 @@ def test_a_secret_has_one_place(variables, monkeypatch):
 @pytest.mark.parametrize("content", ["", "short", "\n" + LONG])
 def test_a_short_password_is_refused(content, tmp_path, monkeypatch):
     file = tmp_path / "password"
+    file.touch(mode=0o600)
     file.write_text(content)
     monkeypatch.setenv("X_FILE", str(file))
     with pytest.raises(InputError, match="at least 12"):
@@ -72,20 +81,60 @@ def test_a_short_password_is_refused(content, tmp_path, monkeypatch):
 def test_an_absent_or_binary_password_file_is_said(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         access.from_file(tmp_path / "none")
+    (tmp_path / "binary").touch(mode=0o600)
     (tmp_path / "binary").write_bytes(b"\xff\xfe" * 20)
     with pytest.raises(InputError, match="cannot be read"):
         access.from_file(tmp_path / "binary")
 
 
-def test_half_an_authentication_is_refused(monkeypatch):
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o620, 0o604, 0o444, 0o601])
+def test_a_password_that_others_may_read_is_refused(mode, tmp_path, monkeypatch):
+    file = tmp_path / "password"
+    file.write_text(f"{LONG}\n")
+    file.chmod(mode)
+    monkeypatch.setenv("X_FILE", str(file))
+    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(file))
+    monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "x")
+    for read in (lambda: access.secret("X"), access.from_environment):
+        with pytest.raises(InputError, match=rf"mode is {mode:04o}.*chmod 600 {file}"):
+            read()
+    monkeypatch.setattr(access, "_MOUNTED", tmp_path)  # but here it can be written
+    with pytest.raises(InputError, match="chmod 600"):
+        access.secret("X")
+    file.chmod(0o400)
+    assert access.secret("X") == LONG
+    assert access.from_environment()
+
+
+def test_a_secret_that_docker_mounts_may_have_any_mode(tmp_path, monkeypatch):
+    """Docker gives it the mode that it has outside; in the container there is nobody else."""
+    file = tmp_path / "mlflow"
+    file.write_text(f"{LONG}\n")
+    file.chmod(0o444)
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    with pytest.raises(InputError, match="chmod 600"):  # read-only, but no secret of Docker's
+        access.from_file(file)
+    monkeypatch.setattr(access, "_MOUNTED", tmp_path)
+    assert access.from_file(file) == LONG
+    (tmp_path / "away").symlink_to("/etc/hostname")
+    with pytest.raises(InputError, match="chmod 600"):
+        access.from_file(tmp_path / "away")
+
+
+def test_half_an_authentication_is_refused(monkeypatch, tmp_path):
     assert access.from_environment() is None
-    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", "x")
+    file = tmp_path / "basic_auth.ini"
+    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(file))
     with pytest.raises(InputError, match="also needs MLFLOW_FLASK_SERVER_SECRET_KEY"):
         access.from_environment()
     monkeypatch.setenv("MLFLOW_FLASK_SERVER_SECRET_KEY", "x")
-    assert access.from_environment() == dict.fromkeys(
-        ("MLFLOW_AUTH_CONFIG_PATH", "MLFLOW_FLASK_SERVER_SECRET_KEY"), "x"
-    )
+    with pytest.raises(InputError, match="cannot be read"):
+        access.from_environment()
+    file.touch(mode=0o600)
+    assert access.from_environment() == {
+        "MLFLOW_AUTH_CONFIG_PATH": str(file),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": "x",
+    }
 
 
 def test_postgresqls_passwords_are_quoted(tmp_path):

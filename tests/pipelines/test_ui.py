@@ -1,20 +1,24 @@
 """MLflow's pages: on loopback, under their own names, or not at all."""
 
 import base64
+import http.client
+import json
 import re
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+import warnings
 from pathlib import Path
 
 import mlflow
 import pytest
 
 from mimic_reg.errors import InputError, MimicRegError
-from pipelines import mlflow_app, mlflow_store, register, serving, tracking, ui
+from pipelines import container, mlflow_app, mlflow_store, register, serving, tracking, ui
 
 URI = "sqlite:////data/mlflow.db"
+PASSWORD = "p%:ä/ rather long"
 ASKING = {"MLFLOW_AUTH_CONFIG_PATH": "x", "MLFLOW_FLASK_SERVER_SECRET_KEY": "x"}
 
 
@@ -44,12 +48,49 @@ def test_a_wider_host_needs_authentication_and_names(host):
         ui.command(URI, host)
     with pytest.raises(InputError, match="name the hosts"):
         ui.command(URI, host, authentication=ASKING)
-    with pytest.raises(InputError, match="any web page"):
-        ui.command(URI, host, authentication=ASKING, allowed_hosts=["*"])
     found = options(ui.command(URI, host, authentication=ASKING, allowed_hosts=["a.example"]))
     assert found["--app-name"] == "mimic-reg-passwords"
     assert found["--allowed-hosts"].endswith(",a.example")
     assert found["--cors-allowed-origins"].endswith(",http://a.example,https://a.example")
+
+
+@pytest.mark.parametrize("name", ["*", "*.x", " * ", "a.example,*", "mlflow.*:5000", "127.0.0.1:*"])
+def test_a_star_is_no_host(name, monkeypatch):
+    with pytest.raises(InputError, match="any web page"):
+        ui.command(URI, allowed_hosts=["b.example", name])
+    for variable in ("ALLOWED_HOSTS", "CORS_ALLOWED_ORIGINS"):
+        monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "a.example")
+        monkeypatch.setenv("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "http://a.example")
+        monkeypatch.setenv(f"MLFLOW_SERVER_{variable}", f"http://b.example,{name}")
+        for application in (mlflow_app.open_to_all, mlflow_app.with_passwords):
+            with pytest.raises(InputError, match=r"without '\*'"):
+                application()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "a,b", "a b", "http://a", "a/b", "a:", "a:b", "a?", "\u2217", "[*]"]
+)
+def test_other_things_are_no_hosts_either(name):
+    with pytest.raises(InputError, match="is no name of a host"):
+        ui.command(URI, allowed_hosts=[name])
+
+
+def test_the_checks_of_hosts_cannot_be_switched_off(monkeypatch):
+    told = ui.environment(URI)
+    assert told["MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE"] == "false"
+    assert told["MLFLOW_STATIC_PREFIX"] == told["MLFLOW_DEFAULT_ARTIFACT_ROOT"] == ""
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "a.example")
+    monkeypatch.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
+    with pytest.raises(InputError, match="checks of them"):
+        mlflow_app.open_to_all()
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/x", "https://evil/x"])
+def test_artifacts_go_to_a_folder(place, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "a.example")
+    monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", place)
+    with pytest.raises(InputError, match="a folder of this machine"):
+        mlflow_app.open_to_all()
 
 
 def test_the_command_line_refuses_to_open_to_everybody(tmp_path):
@@ -109,8 +150,10 @@ def test_a_server_or_a_folder_is_no_database():
         ui.command("mlruns")
 
 
-def get(url, **headers):
-    request = urllib.request.Request(url, headers=headers)
+def get(url, body=None, **headers):
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    request = urllib.request.Request(url, body, headers)
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
             return response.status, response.read().decode()
@@ -165,7 +208,9 @@ def use_as_several_machines_would(url, run, store, folder):
     assert register.register(run, uri=url).version == found.version
     serving.predict(found.uri, store, folder / "p.parquet", uri=url, device="cpu")
     with mlflow_store.default(url):
-        answer = mlflow.pyfunc.load_model(found.uri).predict(example(Store.open(store).spec, np.zeros(76)))
+        answer = mlflow.pyfunc.load_model(found.uri).predict(
+            example(Store.open(store).spec, np.zeros(76))
+        )
     assert 0 < answer["probability"][0] < 1
     assert not list(folder.glob("mlruns")) + list(folder.glob("mlartifacts"))
 
@@ -184,7 +229,8 @@ def test_a_server_that_does_not_start_is_said(uri, free_port, monkeypatch):
 def test_a_password_is_asked_for(uri, free_port, tmp_path):
     """With the options of `mimic-reg ui`, on loopback."""
     file = tmp_path / "password"
-    file.write_text("p%:ä/ rather long\n")
+    file.touch(mode=0o600)
+    file.write_text(f"{PASSWORD}\n")
     users = mlflow_store.sqlite_path(uri).with_name(ui.USERS)
     with (
         ui.passwords(uri, file) as authentication,
@@ -193,10 +239,55 @@ def test_a_password_is_asked_for(uri, free_port, tmp_path):
         url = f"{server.url}/api/2.0/mlflow/experiments/search?max_results=1"
         assert get(url)[0] == 401
         assert get(url, Authorization=basic("admin:wrong"))[0] == 401
-        assert get(url, Authorization=basic("admin:p%:ä/ rather long"))[0] == 200
+        login = basic(f"admin:{PASSWORD}")
+        assert get(url, Authorization=login)[0] == 200
+        assert get(f"{server.url}/api/3.0/mlflow/server-info", Authorization=login)[0] == 200
+        assert get(f"{server.url}/version", Authorization=login)[0] == 200
+        assert get(f"{server.url}/", Authorization=login)[0] == 200
+        assert what_answers_anybody(server.url) == set(mlflow_app.OPEN) == {"/health"}
+        for wrong in ("Bearer x", "Basic", "Basic !", "Basic eA==", basic(":"), basic("admin:")):
+            assert get(f"{server.url}/version", Authorization=wrong)[0] == 401, wrong
+        container.put_user(server.url, ("admin", PASSWORD), "worker", "a-long-password")
+        create = f"{server.url}/api/2.0/mlflow/experiments/create"
+        for given in (login, basic("worker:a-long-password")):
+            body = json.dumps({"name": "e", "artifact_location": str(tmp_path / "outside")})
+            code, text = get(create, body.encode(), Authorization=given)
+            assert code == 403
+            assert "lies outside the folder" in text
         assistant = f"{server.url}/ajax-api/3.0/mlflow/assistant/config"
-        assert get(assistant, Authorization=basic("admin:p%:ä/ rather long"))[0] == 404
+        assert get(assistant, Authorization=login)[0] == 404
     assert users.stat().st_mode & 0o077 == 0
+
+
+def what_answers_anybody(url):
+    """The paths of MLflow's server that do not say 401 to somebody without a password."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what MLflow imports says that it will end
+        from mlflow.server import auth, fastapi_app
+
+    routes = {
+        (method, rule.rule) for rule in auth.app.url_map.iter_rules() for method in rule.methods
+    }
+    routes |= {
+        (method, r.path) for r in fastapi_app.app.routes for method in getattr(r, "methods", ())
+    }
+    paths = {path for name, path in vars(auth.routes).items() if name.isupper()}
+    routes |= {(method, path) for path in paths for method in ("GET", "POST", "PATCH", "DELETE")}
+    routes |= {
+        ("GET", path) for path in ("/static-files/x", "/favicon.ico", "/healthy", "/health/x")
+    }
+    assert len(routes) > 300
+    filled = {(method, re.sub(r"<.*?>|{.*?}", "1", path)) for method, path in routes}
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+    found = set()
+    for method, path in sorted(filled):
+        connection.request(method, path)
+        with connection.getresponse() as answer:
+            if answer.status != 401:
+                found.add(path)
+            answer.read()
+    connection.close()
+    return found
 
 
 def basic(login):

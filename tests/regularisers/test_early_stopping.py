@@ -9,11 +9,14 @@ from tests.regularisers.fits import make_fit
 CONTRACT = {"patience": 3}
 
 
-def stopped_at(scores, started=True, **options):
+def stopped_at(scores, started=True, explained=None, **options):
     """The epoch after which the fit ends, or None."""
     method, fit = regularisers.create("early_stopping", **options), make_fit()
     flags = started if isinstance(started, list) else [started] * len(scores)
+    shares = explained or [None] * len(scores)
     for fit.epoch, (fit.score, has_started) in enumerate(zip(scores, flags, strict=True)):
+        fit.explained, fit.learned = shares[fit.epoch], True
+        method.tick("before_validation", fit)
         if not has_started:
             fit.started = False
         method.tick("epoch_end", fit)
@@ -49,6 +52,17 @@ def test_epochs_before_a_method_has_begun_do_not_count():
     assert stopped_at([0.5] * 6, started=[False] * 3 + [True] * 3, patience=2) == 4
 
 
+def test_epochs_before_the_model_beats_a_constant_prediction_do_not_count():
+    """As with ITPS where 5 % die: it moves the output bias first, and scores as it began."""
+    scores, options = [0.9, 0.8, 0.7, 0.6, 0.6, 0.6], {"patience": 2, "min_explained": 0.01}
+    assert stopped_at(scores, **options, explained=[-3.0, -1.0, 0.0, 0.009, 0.009, 0.009]) is None
+    assert stopped_at(scores, **options, explained=[-3.0, -1.0, 0.01, 0.02, 0.03, 0.04]) == 4
+    assert stopped_at(scores, **options, explained=[-3.0, -1.0, 0.01, 0.0, 0.0, 0.0]) == 4
+    old = {"patience": 2, "min_explained": None}
+    assert stopped_at(scores, **old, explained=[-3.0] * 6) == 2
+    assert stopped_at(scores, **options) == 2  # not measured
+
+
 def test_epochs_that_cannot_be_selected_are_no_best_and_do_not_count():
     method, fit = regularisers.create("early_stopping", patience=2), make_fit()
     for fit.epoch, fit.score in enumerate([0.9, 0.8, 0.7, 0.6, 0.5, 0.5]):
@@ -73,17 +87,22 @@ def test_a_missing_score_is_refused():
         regularisers.create("early_stopping").tick("epoch_end", make_fit())
 
 
-@pytest.mark.parametrize("options", [{"patience": 0}, {"min_delta": -1}])
+@pytest.mark.parametrize(
+    "options", [{"patience": 0}, {"min_delta": -1}, {"min_explained": -0.1}, {"min_explained": 1.0}]
+)
 def test_impossible_options_are_refused(options):
     with pytest.raises(InputError, match="at least"):
         regularisers.create("early_stopping", **options)
 
 
 def test_it_goes_on_where_it_was():
-    method, fit = regularisers.create("early_stopping", patience=2), make_fit()
+    method, fit = regularisers.create("early_stopping", patience=2), make_fit(explained=0.5)
     for fit.score in (0.7, 0.6):
+        method.tick("before_validation", fit)
         method.tick("epoch_end", fit)
-    resumed, fit = regularisers.create("early_stopping", patience=2), make_fit(score=0.65)
+    resumed = regularisers.create("early_stopping", patience=2)
+    fit = make_fit(score=0.65, explained=0.0)  # it fell back, and the patience goes on
     resumed.load_state_dict(method.state_dict())
+    resumed.tick("before_validation", fit)
     resumed.tick("epoch_end", fit)
     assert fit.stop_reason is not None

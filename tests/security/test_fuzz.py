@@ -1,12 +1,16 @@
 """Files that were damaged, or made by an enemy: a sentence, never a traceback or a wrong result.
 
 Every case is a file that was sound, changed by hypothesis; the seeds are fixed. How many cases
-there are stands in CASES and in tests/README.md.
+there are stands in CASES and in tests/README.md. A single flipped bit is refused, or changes
+nothing; many more are flipped by benchmarks/faults.py.
 """
 
+import contextlib
 import json
 import re
 import shutil
+import sqlite3
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -22,9 +26,11 @@ from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.evaluation.results import collect
 from mimic_reg.extraction import extract
+from mimic_reg.runs import read_history
 from mimic_reg.samples import load
 from mimic_reg.storage import Store, read_json, write_json
 from mimic_reg.strategies.single import evaluate, train
+from tests.faults.flips import kinds
 from tests.postgresql import ROOT
 from tests.raw import small_source
 from tests.stores import write_manifest, write_store
@@ -39,6 +45,9 @@ CASES = {
     "JSON: a manifest": 300,
     "JSON: the files of a run": 100,
     "CSV: tables of the source": 60,
+    "SQLite: MLflow's database": 60,
+    "one flipped bit: what is read at once": 300,
+    "one flipped bit: fits that go on": 18,
 }
 
 
@@ -202,6 +211,27 @@ def test_experiments(folder, some):
     assert found is None or found.name in ("mine", "demo") or found.title
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}]\n"
+                                      for i in range(1, 30)), "more than 5,000 values"),
+        ("a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n"
+                                      for i in range(1, 60)), "more than 5,000 values"),
+        ("a: &a [*a]", "names what it stands in"),
+        ("[" * 60_000, "are too deep"),
+        ("a: 1" + ":1" * 30_000, "is too long"),
+        ("a: " + "9" * 60_000 + ".5", "is too long"),
+        ("a: 1\n" * 1_000_000, "more than 65,536 characters"),
+    ],
+    ids=["laughs", "merges", "itself", "brackets", "sexagesimal", "digits", "long"],
+)  # fmt: skip
+def test_bombs_are_refused_while_they_are_read(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_yaml(tmp_path / "a.yaml")
+
+
 @cases("YAML: settings of any shape")
 @given(st.sampled_from(["grids", "training", "tasks", "models", "methods", "seeds", "search"]),
        json_values)  # fmt: skip
@@ -256,6 +286,123 @@ def test_the_files_of_a_run(folder, run, name, some):
     found = said(collect, [copy])
     assert found is None or len(found.trials) + len(found.unfinished) == 1
     said(evaluate, copy, device="cpu") if name == "trial.json" else None
+
+
+HISTORY = [
+    b"\xff\xfe\n",
+    b"[1, 2]\n",
+    b"{}\n",
+    b'{"event": "epoch", "epoch": 0}\n',
+    b'{"event": "steps", "epoch": 0, "step": 1, "recorded": []}\n',
+    b"[" * 100_000 + b"\n",
+]
+
+
+@pytest.mark.parametrize("content", HISTORY)
+def test_a_history_of_something_else_is_said(run, tmp_path, content):
+    """Also where the mark has no hashes, as older versions wrote it."""
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / "history.jsonl").write_bytes(content)
+    with pytest.raises(InputError, match=r"history\.jsonl"):
+        evaluate(copy, device="cpu")
+    write_json(copy / "done.json", {"trial": read_json(run / "done.json")["trial"]})
+    (unfinished,) = collect([copy]).unfinished
+    assert "is not a row of a history" in unfinished.why
+    with pytest.raises(InputError, match="Line 1 of"):
+        read_history(copy / "history.jsonl")
+
+
+@pytest.mark.parametrize("name", ["done.json", "trial.json", "scores.json"])
+@pytest.mark.parametrize(
+    "content", [[], "text", 7, None, {}, {"trial": 3, "id": []}, {"trial": "a", "files": [1]}]
+)
+def test_records_of_another_shape_are_said(run, tmp_path, name, content):
+    copy, (settings,) = tmp_path / "copy", [read_json(run / "trial.json")]
+    shutil.copytree(run, copy)
+    (copy / "done.json").write_text(json.dumps({"trial": settings["id"]}))
+    (copy / name).write_text(json.dumps(content))
+    (unfinished,) = collect([copy]).unfinished
+    assert name in unfinished.why
+    store = Path(settings["store"]["path"])
+    if content != {"trial": "a", "files": [1]} or name != "scores.json":
+        said(train, resolve(settings["trial"]), store, copy, device="cpu")
+    if name != "done.json":
+        with pytest.raises(InputError, match=name):
+            evaluate(copy, device="cpu")
+
+
+# --- one flipped bit ------------------------------------------------------------------------------
+
+SLOW = ("run: best", "run under way", "fit under way")  # files that a fit or a score is made of
+
+
+@pytest.fixture(scope="module")
+def flippable(tmp_path_factory):
+    return kinds(tmp_path_factory.mktemp("flips"))
+
+
+def test_a_flipped_bit_is_refused_or_changes_nothing(flippable):
+    quick = {name: kind for name, kind in flippable.items() if not name.startswith(SLOW)}
+    count = CASES["one flipped bit: what is read at once"] // len(quick)
+    assert count * len(quick) == CASES["one flipped bit: what is read at once"]
+    came = {name: {kind.flip(f"{name} {n}") for n in range(count)} for name, kind in quick.items()}
+    assert [name for name, found in came.items() if "PASSED" in found] == []
+    assert all("refused" in found for found in came.values())
+
+
+def test_a_fit_with_a_flipped_bit_ends_as_it_would_or_is_refused(flippable):
+    slow = {name: kind for name, kind in flippable.items() if name.startswith(SLOW)}
+    came = [(name, kind.flip(f"{name} {n}")) for name, kind in slow.items() for n in range(3)]
+    assert len(came) == CASES["one flipped bit: fits that go on"]
+    assert [name for name, found in came if found == "PASSED"] == []
+    # the checkpoint before takes the place of a damaged one
+    assert ("fit under way: checkpoint.safetensors", "without effect") in came
+    assert ("run under way: checkpoint.safetensors", "without effect") in came
+
+
+# --- SQLite ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def database(folder):
+    from pipelines import mlflow_store
+
+    place = folder / "work" / "mlflow.db"
+    mlflow_store.prepare(mlflow_store.database(place.parent))
+    return mlflow_store, place, place.read_bytes()
+
+
+@cases("SQLite: MLflow's database")
+@given(changes)
+def test_databases(database, some):
+    mlflow_store, place, sound = database
+    place.unlink()
+    place.write_bytes(changed(sound, some))
+    mlflow_store.forget_checks()
+    said(mlflow_store.check_usable, mlflow_store.database(place.parent))
+
+
+def test_a_foreign_and_a_locked_database_are_said(database, monkeypatch):
+    mlflow_store, place, sound = database
+    mlflow_store.forget_checks()
+    for content in (b"", b"not SQLite" * 500, sound[: len(sound) // 2]):
+        place.write_bytes(content)
+        with pytest.raises(InputError, match="is not a sound database of MLflow"):
+            mlflow_store.prepare(mlflow_store.database(place.parent))
+    place.unlink()
+    with contextlib.closing(sqlite3.connect(place)) as foreign:
+        foreign.executescript("create table runs (x); create table patients (y)")
+        with pytest.raises(InputError, match="another program wrote it"):
+            mlflow_store.check_usable(mlflow_store.database(place.parent))
+    place.write_bytes(sound)
+    monkeypatch.setattr(mlflow_store, "LOCK_SECONDS", 0.1)
+    with contextlib.closing(sqlite3.connect(place, isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        with pytest.raises(MimicRegError, match="is locked by another program"):
+            mlflow_store.prepare(mlflow_store.database(place.parent))
+        other.execute("rollback")
+    mlflow_store.prepare(mlflow_store.database(place.parent))
 
 
 # --- CSV ------------------------------------------------------------------------------------------

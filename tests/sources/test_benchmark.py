@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from mimic_reg.errors import InputError
+from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.extraction import extract
 from mimic_reg.progress import Silent
 from mimic_reg.schema import VARIABLES
@@ -456,3 +456,32 @@ def test_a_corrected_store_is_not_the_published_one(tmp_path):
 @given(st.floats(18, 400))
 def test_ages_move_by_a_last_bit_at_most(age):
     assert float(_reread(age)) == pytest.approx(age, rel=5e-16)
+
+
+def test_listfiles_without_a_stay(tmp_path, exported):
+    copy = shutil.copytree(exported, tmp_path / "copy")
+    for split in ("train", "val", "test"):
+        path = copy / "phenotyping" / f"{split}_listfile.csv"
+        path.write_text(path.read_text().split("\n")[0] + "\n")
+    with pytest.raises(InputError, match=r"The listfiles in .* name no stay for phenotyping\."):
+        import_benchmark(copy, tmp_path / "store")
+
+
+class Changing(Silent):
+    """Changes a file when the first stage begins."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def stage(self, name, total, unit):
+        self.path.write_text(self.path.read_text())
+
+
+@pytest.mark.parametrize("pattern", ["root/*/*/episode1.csv", "decompensation/test_listfile.csv"])
+def test_files_that_change_while_they_are_imported(tmp_path, exported, pattern):
+    copy = shutil.copytree(exported, tmp_path / "copy")
+    path = next(copy.glob(pattern))
+    with pytest.raises(MimicRegError, match=f"{path.name} changed while it was read"):
+        import_benchmark(copy, tmp_path / "store", Changing(path))
+    assert not (tmp_path / "store" / "manifest.json").exists()
+    assert import_benchmark(copy, tmp_path / "store").changed_files() == []

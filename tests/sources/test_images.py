@@ -12,8 +12,8 @@ import torch
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.samples import load
-from mimic_reg.sources import benchmark
-from mimic_reg.sources._image_formats import CIFAR10_CLASSES, read, read_idx
+from mimic_reg.sources import benchmark, images
+from mimic_reg.sources._image_formats import CIFAR10_CLASSES, files, read, read_idx
 from mimic_reg.sources.images import import_images, read_counts
 from mimic_reg.storage import Store, locked
 from mimic_reg.tasks import get
@@ -345,3 +345,35 @@ def test_what_is_for_cohorts_refuses_images(source, tmp_path):
     for function in (benchmark.verify_published, lambda s: benchmark.export(s, tmp_path / "x")):
         with pytest.raises(InputError, match="holds fashion_mnist; this is for cohort stores"):
             function(store)
+
+
+@pytest.mark.parametrize("write", [write_fashion_mnist, write_cifar_binary, write_stl])
+@pytest.mark.parametrize("damage", [b"", b"x"])
+def test_images_that_change_while_they_are_read(tmp_path, monkeypatch, write, damage):
+    """Also where what was read is damaged for that."""
+    folder = write(tmp_path / "source")
+    changing = files(folder)[0]
+
+    def read_and_change(*arguments):
+        changing.write_bytes(changing.read_bytes() + damage)
+        return read(*arguments)
+
+    monkeypatch.setattr(images, "read", read_and_change)
+    with pytest.raises(MimicRegError, match=f"{changing.name} changed while it was read") as error:
+        import_images(folder, tmp_path / "store", validation=20)
+    assert not isinstance(error.value, InputError)
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("write", [write_fashion_mnist, write_cifar_binary, write_stl])
+def test_every_file_that_is_read_is_watched(tmp_path, write):
+    folder = write(tmp_path / "source")
+    watched = files(folder)
+    for path in set(folder.iterdir()) - set(watched):
+        path.unlink()
+    read(folder)  # needs no other file, and every one of these
+    for path in watched:
+        path.rename(folder / "away")
+        with pytest.raises(InputError):
+            read(folder)
+        (folder / "away").rename(path)

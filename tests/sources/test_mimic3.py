@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mimic_reg.errors import InputError
 from mimic_reg.schema import NO_ID
+from mimic_reg.sources.at_rest import Stamp
 from mimic_reg.sources.mimic3 import Reading, Table, find_tables, read_blocks, read_table
 from tests.raw import small_source
 
@@ -20,7 +21,7 @@ def table(tmp_path, content, name="LABEVENTS.csv"):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     header = HEADER.strip().lower().split(",")
-    return Table("LABEVENTS", path, tuple(header))
+    return Table("LABEVENTS", path, tuple(header), Stamp.of(path))
 
 
 def read(tmp_path, content, name="LABEVENTS.csv", block_bytes=1 << 20):

@@ -80,7 +80,9 @@ def test_each_task_has_a_run_folder_like_any_other(finished, store, strategy):
     data = Store.open(store).manifest["fingerprint"]
     multi = resolve_multi(read_json(folder / "fit.json")["trial"])
     assert multi == fits.multi(strategy, ITPS)
-    assert read_json(folder / "done.json") == {"trial": multi.id(data)}
+    done = read_json(folder / "done.json")
+    assert done["trial"] == multi.id(data)
+    assert done["files"].keys() == {"fit.json", "trunk.safetensors", "trunk.yaml"}
     for part, width in zip(multi.parts(), (1, 1, 25), strict=True):
         run = folder / part.task
         described = read_json(run / TRIAL)

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from statistics import median
 
-from mimic_reg.evaluation.formats import format_level, format_score, format_supervision
+from mimic_reg.evaluation.formats import format_level, format_score
 from mimic_reg.evaluation.markup import Html, details, grid, join, section, soft, tag
 from mimic_reg.evaluation.paper import paper
-from mimic_reg.evaluation.results import few_selected
 from mimic_reg.evaluation.scores import NUM_BINS
 from mimic_reg.evaluation.sections.given import Given, count
 from mimic_reg.evaluation.tables import Cell, ScoreTable, format_paper, format_title, score_tables
@@ -98,7 +97,7 @@ def _score_grid(table: ScoreTable, given: Given) -> Html:
     if table.lower_is_better:
         text += "; lower is better"
     notes = [soft(note)] if (note := _spread_over_subjects(table, given)) else []
-    notes += [soft(note) for note in _hardly_trained(table, given)]
+    notes += [soft(note) for note in table.marks()]
     if not table.has_paper:
         notes.append(soft("The paper's figures for this table: not at hand."))
     return join(grid(f"{text}.", header, rows), *notes)
@@ -116,21 +115,6 @@ def _spread_over_subjects(table: ScoreTable, given: Given) -> str:
         f"With other test subjects: the 95 % bootstrap interval of one trial is {width} wide "
         f"(median of {count(len(widths), 'trial')})."
     )
-
-
-def _hardly_trained(table: ScoreTable, given: Given) -> list[str]:
-    """Which methods selected so few parameters that there is hardly a model, and what to do."""
-    most: dict[tuple[str, float], list[int]] = {}
-    for trial in given.results.of(table.task, table.model):
-        few = few_selected(trial.history(), trial.best_epoch)
-        if few is not None:
-            most.setdefault((trial.method, trial.supervision), []).append(few)
-    return [
-        f"{method} at {format_supervision(level)}: in {count(len(found), 'trial')} at most "
-        f"{count(max(found), 'parameter')} had been selected by the best epoch, so what is scored "
-        "is all but the initial model. Lower tau, or train for more steps."
-        for (method, level), found in sorted(most.items())
-    ]
 
 
 def _common_n(table: ScoreTable) -> int | None:
@@ -165,6 +149,8 @@ def _score_cell(table: ScoreTable, method: str, verdict: Verdict, common: int | 
         reasons = "; ".join(dict.fromkeys(cell.undefined.values()))
         of = "" if not cell.scores else f"{len(cell.undefined)} of {_total(cell)} "
         lines.append(tag("small", f"{of}undefined: {reasons}", class_="long"))
+    if cell.mark:
+        lines.append(tag("small", cell.mark))
     if table.has_paper:
         on = f" ({cell.paper.data})" if cell.paper else ""
         lines.append(tag("small", f"paper{on}: {format_paper(cell, table.score)}"))

@@ -8,7 +8,7 @@ import yaml
 from mimic_reg.evaluation.formats import format_level, format_score, format_score_name, format_task
 from mimic_reg.evaluation.markup import Html, details, grid, join, section, tag
 from mimic_reg.evaluation.paper import paper
-from mimic_reg.evaluation.results import TrialResult, format_option
+from mimic_reg.evaluation.results import TrialResult, format_option, mixed_threads
 from mimic_reg.evaluation.scores import Score
 from mimic_reg.evaluation.sections.given import Given
 from mimic_reg.evaluation.tables import ScoreTable, format_title
@@ -29,6 +29,8 @@ def _facts(given: Given) -> Html:
     facts: dict[str, list[str]] = {}
     for trial in given.trials:
         facts.setdefault("device", []).append(trial.device)
+        threads = "not recorded" if trial.threads is None else str(trial.threads)
+        facts.setdefault("threads", []).append(threads)
         for name, version in trial.versions.items():
             facts.setdefault(_VERSIONS.get(name, name), []).append(version or "none")
     facts["data fingerprint"] = given.results.fingerprints()
@@ -44,7 +46,8 @@ def _facts(given: Given) -> Html:
     ]
     mixed = len({t.versions.get("code") for t in given.trials}) > 1
     text = "The trials were made by different versions of the code; see below."
-    return join(tag("p", text, class_="warning") if mixed else "", tag("dl", *rows))
+    warnings = [text] * mixed + mixed_threads(given.results)
+    return join(*(tag("p", warning, class_="warning") for warning in warnings), tag("dl", *rows))
 
 
 _VERSIONS = {"code": "code (git)", "mimic_reg": "mimic-reg"}
@@ -54,8 +57,8 @@ def _reproduce(given: Given) -> Html:
     text = tag(
         "p",
         "A trial's identity is the hash of its settings and of its data's fingerprint. The same "
-        "code, settings, data and versions give the same scores, on a CPU bit for bit; finished "
-        "trials are not trained again.",
+        "code, settings, data and versions give the same scores: bit for bit on the same CPU with "
+        "the same number of threads. Finished trials are not trained again.",
     )
     if not given.commands:
         return text

@@ -1,0 +1,238 @@
+"""Files that are whole or absent, also after a power cut, and that no symbolic link leads astray.
+
+A file is written under another name in its own folder, synced, renamed, and its folder is synced:
+a reader sees the old file or the new one, and what a message calls written is on the disk.
+
+Links are refused within a store, a run or a work folder. The folder that the user names may be one.
+"""
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from mimic_reg.errors import InputError, MimicRegError
+
+TEMPORARY = ".tmp"
+PRIVATE = 0o600
+
+# The file system commits its journal once for syncs that come together.
+_SYNCS_AT_ONCE = 8
+_MANY = 1000  # files from which on the file system is synced as a whole
+# What a folder answers that cannot be synced: its file system cannot, or it may not be read.
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
+
+
+@contextmanager
+def writing(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of `path`, synced, when the block ends.
+
+    If the block raises, `path` stays as it was.
+
+    mode: of the file, less the process's umask
+
+    Raises:
+        MimicRegError: another process writes the same file.
+    """
+    temporary = path.with_name(path.name + TEMPORARY)
+    temporary.unlink(missing_ok=True)  # a killed process left it
+    try:
+        file = open(temporary, "xb", opener=_opener(mode))  # noqa: SIM115
+    except FileExistsError as error:
+        raise _another(path) from error
+    own = os.fstat(file.fileno())
+    try:
+        with file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if not _is_at(own, temporary):
+            raise _another(path)
+        temporary.replace(path)
+    except BaseException:
+        if _is_at(own, temporary):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_bytes(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Write a file as `writing` does."""
+    with writing(path, mode=mode) as file:
+        file.write(content)
+
+
+def write_text(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """Write a text as UTF-8, as `writing` does."""
+    write_bytes(path, text.encode(), mode=mode)
+
+
+def append(path: Path) -> FileIO:
+    """Open a file to append to it, unbuffered; it is made where it is missing.
+
+    Raises:
+        InputError: it is a symbolic link.
+    """
+    with _no_link(path):
+        return open(path, "ab", buffering=0, opener=_opener(0o666))
+
+
+def open_lock(path: Path) -> IO[str]:
+    """Open a file to lock it; its content stays as it is.
+
+    Raises:
+        InputError: it is a symbolic link.
+    """
+    with _no_link(path):
+        return open(path, "a", encoding="utf-8", opener=_opener(0o666))
+
+
+def read_text(path: Path) -> str:
+    """Read a text file within a store, run or work folder.
+
+    Raises:
+        InputError: it is a symbolic link.
+    """
+    with _no_link(path), open(path, encoding="utf-8", opener=_opener(0)) as file:
+        return file.read()
+
+
+def _opener(mode: int) -> Callable[[str, int], int]:
+    return lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, mode)
+
+
+@contextmanager
+def _no_link(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink():
+            raise _is_link(path) from error
+        raise
+
+
+def _is_at(own: os.stat_result, path: Path) -> bool:
+    try:
+        return os.path.samestat(own, path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _another(path: Path) -> MimicRegError:
+    return MimicRegError(
+        f"Another process writes {path} at this moment. Wait until it ends, then run this again."
+    )
+
+
+# --- syncing --------------------------------------------------------------------------------------
+
+
+def sync_file(path: Path) -> None:
+    """Bring to the disk what another library wrote into a file."""
+    _sync(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring to the disk which files a folder has, where its file system can."""
+    try:
+        _sync(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Bring a folder to the disk, with all files and folders in it.
+
+    Raises:
+        InputError: a symbolic link is in it.
+    """
+    entries = list(_entries(folder))
+    if len(entries) > _MANY:
+        _sync_file_system(folder)
+        return
+    files = [Path(entry.path) for entry in entries if entry.is_file()]
+    folders = [Path(entry.path) for entry in entries if entry.is_dir()]
+    with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
+        for done in (pool.map(sync_file, files), pool.map(sync_folder, folders)):
+            list(done)
+    sync_folder(folder)
+
+
+def _sync_file_system(folder: Path) -> None:
+    """Bring to the disk everything of the file system that a folder is on."""
+    library = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if library.syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
+    finally:
+        os.close(descriptor)
+
+
+def make_folders(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder and those above it where they are missing, and bring them to the disk.
+
+    mode: of the folder itself, less the process's umask
+    """
+    above = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    for place in above:
+        sync_folder(place.parent)
+
+
+# --- links ----------------------------------------------------------------------------------------
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder in which anything is a symbolic link; the folder itself may be one.
+
+    Raises:
+        InputError: something in it is.
+    """
+    for _ in _entries(folder):
+        pass
+
+
+def refuse_link(*paths: Path) -> None:
+    """Refuse symbolic links.
+
+    Raises:
+        InputError: one of the paths is one.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise _is_link(path)
+
+
+def _entries(folder: Path) -> Iterable["os.DirEntry[str]"]:
+    """Everything in a folder and the folders in it; what vanishes meanwhile is left out."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                raise _is_link(Path(entry.path))
+            yield entry
+            if entry.is_dir(follow_symlinks=False):
+                yield from _entries(Path(entry.path))
+
+
+def _is_link(path: Path) -> InputError:
+    return InputError(
+        f"{path} is a symbolic link. Within a store, a run or a work folder none is followed; only "
+        "the folder that you name may be one. Put the file or folder itself there, or remove the "
+        "link."
+    )

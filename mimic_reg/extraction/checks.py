@@ -1,0 +1,92 @@
+"""What a source must hold so that a cohort comes of it: rows, lengths of stay, samples."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import polars as pl
+
+from mimic_reg.clinical.stays import MAX_DAYS, odd_length
+from mimic_reg.errors import InputError
+from mimic_reg.extraction.audit import left_out
+from mimic_reg.sources.mimic3 import EVENT_TABLES, Table, line_of
+
+_REASONS = {
+    "no_length_of_stay": "without a LOS",
+    "no_diagnosis": "without a diagnosis that D_ICD_DIAGNOSES knows",
+    "no_event_within_the_stay": "without a measurement of the 17 variables in the stay",
+    "shorter_than_48_hours": "shorter than 48 hours",
+}
+
+
+def check_rows(tables: Mapping[str, Table], allow_empty: Collection[str] = ()) -> None:
+    """Refuse tables that are a header without rows.
+
+    allow_empty: of the event tables, those that may be
+
+    Raises:
+        InputError: names the files; or `allow_empty` names a table that is needed.
+    """
+    needed = sorted(set(allow_empty) - set(EVENT_TABLES))
+    if needed:
+        raise InputError(
+            f"--allow-empty {', '.join(needed)}: only {', '.join(EVENT_TABLES)} may be empty; "
+            "without a row in another table no task has a sample."
+        )
+    empty = [t for t in tables.values() if t.empty and t.name not in allow_empty]
+    if empty:
+        events = [t.name for t in empty if t.name in EVENT_TABLES]
+        wanted = f", or add --allow-empty {','.join(events)} if that is meant" if events else ""
+        raise InputError(
+            f"{empty[0].path.parent}: {', '.join(t.path.name for t in empty)} "
+            f"{'has' if len(empty) == 1 else 'have'} a header and no row. Download the whole table "
+            f"and compare its SHA-256{wanted}."
+        )
+
+
+def check_lengths(table: Table, icustays: pl.DataFrame) -> None:
+    """Refuse a LOS of ICUSTAYS that is no length of a stay.
+
+    icustays: all rows of the table, in its order
+
+    Raises:
+        InputError: names file and line.
+    """
+    if odd := odd_length(icustays["los"]):
+        row, problem = odd
+        raise InputError(
+            f"{table.path}, line {line_of(table, row):,}: its LOS {problem}. It must be days such "
+            f"as 3.2490, at most {MAX_DAYS:,}, or empty. Is it MIMIC-III's own table?"
+        )
+
+
+def check_diagnoses(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> None:
+    """Refuse a source whose diagnoses are of no stay: no task would have a sample.
+
+    stays, diagnoses: those of the cohort
+
+    Raises:
+        InputError: there are stays and no diagnosis.
+    """
+    if diagnoses.is_empty():
+        raise InputError(
+            f"None of {stays.height:,} stays has a row in DIAGNOSES_ICD whose ICD9_CODE is in "
+            "D_ICD_DIAGNOSES, so no task has a sample. Are both tables of the same MIMIC-III as "
+            "ICUSTAYS, with their codes as text (0389, not 389)?"
+        )
+
+
+def check_samples(names: Sequence[str], stays: pl.DataFrame) -> None:
+    """Refuse tasks without a sample, though there are stays.
+
+    names: the tasks that have none
+    stays: `schema.STAYS`, those of the cohort
+
+    Raises:
+        InputError: names them, and what the stays lack.
+    """
+    if names:
+        counts = left_out(stays)
+        lack = ", ".join(f"{counts[what]:,} {text}" for what, text in _REASONS.items())
+        raise InputError(
+            f"No sample for {', '.join(names)}: of {stays.height:,} stays, {lack}. Does each table "
+            "come from the same MIMIC-III, whole? To extract the others alone, name them: --tasks."
+        )

@@ -1,0 +1,32 @@
+"""The normaliser that is fitted to a cohort."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mimic_reg.clinical.normalizers import normalizers
+from mimic_reg.schema import CHANNELS, HOURLY
+from tests.stores import write_store
+
+
+def test_a_constant_channel_keeps_deviation_one_and_is_named(tmp_path):
+    """Constant where the task trains: it may vary in other splits, and later in use."""
+    folder = write_store(tmp_path, num_subjects=20)
+    samples = pl.read_parquet(folder / "tasks" / "phenotyping.parquet")
+    train = samples.filter(split="train")["icustay_id"].implode()
+    training = pl.col("icustay_id").is_in(train)
+    frame = pl.read_parquet(folder / "hourly.parquet").with_columns(
+        Height=pl.when(training).then(170.3).otherwise(pl.col("Height")).cast(pl.Float32),
+        Glucose=pl.lit(1e6, pl.Float32),
+    )
+    frame = frame.with_columns(pl.lit(1.0, pl.Float32).alias("mask->pH"))
+    frame.cast(dict(HOURLY)).write_parquet(folder / "hourly.parquet", row_group_size=100)
+    fitted = normalizers(folder / "hourly.parquet", {"phenotyping": samples})["phenotyping"][
+        "fitted"
+    ]
+    assert sorted(fitted["constant"]) == ["Glucose", "Height"]  # no indicator: it is left as it is
+    stds = dict(zip(CHANNELS, fitted["stds"], strict=True))
+    assert stds["Glucose"] == stds["Height"] == stds["mask->pH"] == 1.0
+    ordinary = frame.filter(training)["Heart Rate"].cast(pl.Float64).std()
+    assert stds["Heart Rate"] == pytest.approx(ordinary, rel=0.02)  # phenotyping: all but an hour
+    assert np.isfinite(fitted["means"]).all()
