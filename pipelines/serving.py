@@ -17,7 +17,7 @@ from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
-from mimic_reg.atomic import PRIVATE, writing
+from mimic_reg.atomic import PRIVATE, refuse_links, writing
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import TRIAL, read_trial
@@ -212,7 +212,7 @@ def _download(model: str, folder: Path, uri: str | None) -> Path:
 def _find(folder: Path) -> Path:
     for place in (folder, folder / "artifacts"):
         if (place / SETTINGS).is_file():
-            atomic.refuse_links(place)
+            refuse_links(place)
             return place
     raise InputError(
         f"{folder} holds no model: neither a run ({TRIAL}) nor an exported one ({SETTINGS}). "

@@ -6,7 +6,7 @@ import pytest
 
 from mimic_reg import experiments, models, tasks
 from mimic_reg.config import CONFIGS, MultiTrial, compose_trial, load_yaml
-from mimic_reg.experiments import combinations, load, plan
+from mimic_reg.experiments import IMAGE_TASK, combinations, load, plan
 
 FILES = sorted((CONFIGS / "experiments").rglob("*.yaml"))
 NAMES = [path.stem for path in FILES]

@@ -322,9 +322,9 @@ def test_a_store_with_other_data_is_refused(tmp_path):
     experiments.check_data(grid(), hours)
     experiments.check_data(grid(**{**IMAGES, "data": "cifar-10"}), cifar)
     experiments.check_data(grid(**{**IMAGES, "data": "images"}), cifar)
-    with pytest.raises(InputError, match="needs the cohort 'cifar10', but .* holds 'cifar-10'"):
+    with pytest.raises(InputError, match=r"needs the cohort 'cifar10', but .* holds 'cifar-10'"):
         experiments.check_data(grid(**{**IMAGES, "data": "cifar10"}), cifar)
-    with pytest.raises(InputError, match="needs a set of images, but .*import-images"):
+    with pytest.raises(InputError, match=r"needs a set of images, but .*import-images"):
         experiments.check_data(grid(**{**IMAGES, "data": "images"}), hours)
     with pytest.raises(InputError, match="not a task of the cohort 'cifar-10'"):
         experiments.check_data(grid(), cifar)

@@ -258,7 +258,7 @@ def test_the_share_of_the_constant_prediction_s_loss_is_that_of_the_same_batches
     trainer = build(samples, tmp_path, spy, max_epochs=2, learning_rate=1e-9, epoch_steps=5)
     trainer.run()
     train = samples["train"]
-    model = models.create("lstm", 1, generator=Streams(0, "decompensation").init(), units=4)
+    model = create("lstm", 1, generator=Streams(0, "decompensation").init(), units=4)
     prevalence = train.label.double().mean()
     data, constant = [], []
     for indices in spy.indices[5:]:

@@ -2,6 +2,7 @@ from mimic_reg.evaluation.frames import scores_frame
 from mimic_reg.evaluation.markdown import scores_markdown
 from mimic_reg.evaluation.paper import paper
 from mimic_reg.evaluation.tables import format_paper
+from mimic_reg.sources.images import cohort
 from mimic_reg.storage import Store, read_json, write_json
 from tests.evaluation.runs import DROPOUT, ITPS, only_table, settings, write_run, write_seeds
 from tests.stores import write_store

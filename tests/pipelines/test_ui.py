@@ -12,9 +12,12 @@ import warnings
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.serving.tables import example
+from mimic_reg.storage import Store
 from pipelines import container, mlflow_app, mlflow_store, register, serving, tracking, ui
 
 URI = "sqlite:////data/mlflow.db"

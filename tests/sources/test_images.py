@@ -14,7 +14,7 @@ from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.samples import load
 from mimic_reg.sources import benchmark, images
 from mimic_reg.sources._image_formats import CIFAR10_CLASSES, files, read, read_idx
-from mimic_reg.sources.images import import_images, read_counts
+from mimic_reg.sources.images import cohort, import_images, read_counts
 from mimic_reg.storage import Store, locked
 from mimic_reg.tasks import get
 from tests.shared import shared
@@ -253,7 +253,7 @@ def test_normalizers(store):
     assert abs(x.std(correction=0).item() - 1) < 1e-5
     other = fitted["test"].gather(torch.arange(40)).x
     assert abs(other.mean().item()) > 1e-5  # by the training images, not by its own
-    with pytest.raises(InputError, match="Set training.normalizer to one of: unit, fitted, raw"):
+    with pytest.raises(InputError, match=r"Set training\.normalizer to one of: unit, fitted, raw"):
         load(store, TASK, normalizer="published")
 
 
