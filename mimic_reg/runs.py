@@ -56,7 +56,7 @@ def check_finished(folder: Path, *, but: Collection[str] = ()) -> None:
     """
     if not (folder / DONE).is_file():
         return
-    for name, expected in _read_done(folder).get("files", {}).items():
+    for name, expected in _read_done(folder)["files"].items():
         path = folder / name
         if name in but or not path.is_file() or known_hash(path) == expected:
             continue
@@ -75,7 +75,7 @@ def _read_done(folder: Path) -> dict[str, Any]:
     path = folder / DONE
     advice = f"Remove it and run the same command again: it goes on from {CHECKPOINT}."
     try:
-        done = read_json(path)
+        done: Any = read_json(path)
     except InputError as error:
         raise InputError(f"{path} is damaged. {advice}") from error
     files = done.get("files", {}) if isinstance(done, dict) else None
@@ -83,7 +83,7 @@ def _read_done(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not the mark of a finished run. {advice}")
     if unknown := files.keys() - set(_FINAL):
         raise InputError(f"{path} names {min(unknown)!r}, which is no file of a run. {advice}")
-    return done
+    return {**done, "files": files}
 
 
 def read_trial(folder: Path, name: str = TRIAL) -> dict[str, Any]:

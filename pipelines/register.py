@@ -25,8 +25,8 @@ from mimic_reg import __version__
 from mimic_reg.errors import InputError
 from mimic_reg.evaluation.scores import improves
 from mimic_reg.experiments import IMAGE_TASK
-from mimic_reg.runs import DONE, FIT, read_trial
-from mimic_reg.strategies.trunk import SETTINGS, TRUNK, load_trunk
+from mimic_reg.runs import DONE, FIT, TRUNK, TRUNK_SETTINGS, read_trial
+from mimic_reg.strategies.trunk import load_trunk
 from pipelines.mlflow_store import alone, client, default
 from pipelines.serving import save_mlflow_model
 from pipelines.tracked_run import RunFolder, final_metrics, read_run
@@ -350,7 +350,7 @@ def _add_trunk(
         model_type=f"trunk of {family}",
     )
     with tempfile.TemporaryDirectory() as temporary:
-        for file in (TRUNK, SETTINGS):
+        for file in (TRUNK, TRUNK_SETTINGS):
             shutil.copy(first.folder.parent / file, temporary)
         api.log_model_artifacts(logged.model_id, temporary)
     api.finalize_logged_model(logged.model_id, "READY")
