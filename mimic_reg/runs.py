@@ -57,7 +57,7 @@ def check_finished(folder: Path, *, but: Collection[str] = ()) -> None:
     """
     if not (folder / DONE).is_file():
         return
-    for name, expected in _read_done(folder).get("files", {}).items():
+    for name, expected in _read_done(folder)["files"].items():
         path = folder / name
         if name in but or not path.is_file() or known_hash(path) == expected:
             continue
@@ -84,7 +84,7 @@ def _read_done(folder: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not the mark of a finished run. {advice}")
     if unknown := files.keys() - set(_FINAL):
         raise InputError(f"{path} names {min(unknown)!r}, which is no file of a run. {advice}")
-    return done
+    return {**done, "files": files}
 
 
 def read_trial(folder: Path, name: str = TRIAL) -> dict[str, Any]:

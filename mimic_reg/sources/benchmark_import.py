@@ -142,10 +142,11 @@ class _Import:
         for task, table in samples.items():
             table.write_parquet(folder / "tasks" / f"{task}.parquet")
         for task, normalizer in normalizers(folder / "hourly.parquet", samples).items():
-            write_json(folder / "normalizers" / f"{task}.json", normalizer)
+            write_json(folder / "normalizers" / f"{task}.json", normalizer, sync=False)
             if constant := normalizer["fitted"]["constant"]:
                 self.progress.note(f"Constant in training of {task}: {', '.join(constant)}.")
-        write_json(folder / "audit.json", _audit(stays, samples, counts, undiagnosed))
+        content = _audit(stays, samples, counts, undiagnosed)
+        write_json(folder / "audit.json", content, sync=False)
         return {"stays": stays.height, "without_diagnosis": undiagnosed}
 
     def _write_episodes(

@@ -219,7 +219,7 @@ def _write(
         (folder / "tasks").mkdir()
         save_file({"images": pixels}, folder / IMAGES)
         table.write_parquet(folder / TABLE)
-        write_json(folder / "audit.json", _audit(dataset, table))
+        write_json(folder / "audit.json", _audit(dataset, table), sync=False)
         return {}
 
     work = Workspace(out, fingerprint)
