@@ -23,8 +23,8 @@ from mlflow.tracking import MlflowClient
 
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation.scores import improves
 from mimic_reg.experiments import IMAGE_TASK
+from mimic_reg.metrics.scores import improves
 from mimic_reg.storage import read_json
 from mimic_reg.strategies.single import DONE, FIT
 from mimic_reg.strategies.trunk import SETTINGS, TRUNK, load_trunk

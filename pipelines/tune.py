@@ -21,8 +21,8 @@ from pydantic import Field
 from mimic_reg import experiments
 from mimic_reg.config import is_probe, parse_yaml
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.evaluation.scores import improves
 from mimic_reg.experiments import Experiment, parse
+from mimic_reg.metrics.scores import improves
 from mimic_reg.progress import Progress
 from mimic_reg.storage import read_json
 from mimic_reg.strategies.single import SCORES, TRIAL

@@ -104,7 +104,7 @@ def train(
 def _print_hint(run: Path) -> None:
     """Say where a method left the model as it began."""
     from mimic_reg.engine.trainer import HISTORY
-    from mimic_reg.evaluation.results import few_selected, read_history
+    from mimic_reg.report.results import few_selected, read_history
     from mimic_reg.storage import read_json
     from mimic_reg.strategies.single import SCORES
 
@@ -183,10 +183,10 @@ def finetune(
     From a trunk and from scratch, fits of one seed have the same samples, batches and initial head.
     Started again it goes on where it was. Ends with a table and DIR/report.html.
     """
-    from mimic_reg.evaluation import report as reporting
-    from mimic_reg.evaluation import results
-    from mimic_reg.evaluation.formats import format_task
-    from mimic_reg.evaluation.markdown import to_markdown
+    from mimic_reg.report import page as reporting
+    from mimic_reg.report import results
+    from mimic_reg.report.formats import format_task
+    from mimic_reg.report.markdown import to_markdown
     from mimic_reg.strategies import finetune as transfer
 
     plan = transfer.Plan(
@@ -252,10 +252,9 @@ def report(
 
     The page needs no network and no script, and holds nothing of a single patient.
     """
-    from mimic_reg import analyses
-    from mimic_reg.evaluation import report as reporting
-    from mimic_reg.evaluation import results
-    from mimic_reg.evaluation.markdown import to_markdown
+    from mimic_reg.report import analyses, results
+    from mimic_reg.report import page as reporting
+    from mimic_reg.report.markdown import to_markdown
     from mimic_reg.storage import disk_errors
 
     found = results.collect(runs)

@@ -22,7 +22,7 @@ from mimic_reg.config import Training
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.engine.recorder import Recorder
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.evaluation.scores import LOWER_IS_BETTER, score
+from mimic_reg.metrics.scores import LOWER_IS_BETTER, score
 from mimic_reg.models.base import Model, loss_of
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.regularisers.base import Fit, Regulariser, Step, differentiation, trainable

@@ -116,7 +116,7 @@ class Experiment(_Frozen):
     """A set of trials that belong together.
 
     name:          of the file it stands in; what sweeps and folders are called
-    analyses:      modules of mimic_reg.analyses, whose figures the report has besides
+    analyses:      modules of mimic_reg.report.analyses, whose figures the report has besides
     store, source: the cohort store and the raw tables, within the work folder
     """
 

@@ -34,7 +34,7 @@ from mimic_reg.experiments.grid import (
 _DECIDING = (
     *("config.py", "seeds.py", "schema.py", "splits.py"),
     *("samples", "tasks", "models", "regularisers", "engine", "strategies"),
-    *("evaluation/scores.py", "evaluation/bootstrap.py"),
+    *("metrics/scores.py", "metrics/bootstrap.py"),
 )
 
 

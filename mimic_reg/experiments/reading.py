@@ -64,7 +64,7 @@ def parse(settings: Mapping[str, Any]) -> Experiment:
     except ValidationError as error:
         raise InputError("\n".join(_explain(e) for e in _innermost(error.errors()))) from error
     for name in experiment.analyses:
-        find_module("mimic_reg.analyses", name)
+        find_module("mimic_reg.report.analyses", name)
     for grid in experiment.grids:
         _check_names(grid)
         for given in (experiment.training, grid.training, *grid.training_of.values()):

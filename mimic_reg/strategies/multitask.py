@@ -33,7 +33,7 @@ from mimic_reg.engine.trainer import (
     Trainer,
 )
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation.scores import Score
+from mimic_reg.metrics.scores import Score
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.samples import Samples
 from mimic_reg.storage import Store, locked, write_json

@@ -26,7 +26,7 @@ from mimic_reg import __version__, models, regularisers, tasks
 from mimic_reg.config import Component, MultiTrial, Trial, resolve
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY, Trainer
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation.scores import Score, score
+from mimic_reg.metrics.scores import Score, score
 from mimic_reg.models.base import Model
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.samples import Samples, load, num_outputs

@@ -1,0 +1,432 @@
+"""What trials came to, read from their run folders: settings, scores, history; never a patient.
+
+A method is named by its list of regularisers, in the list's order: "spectral_dropout + itps"; where
+several tasks were trained together, with the strategy: "reptile: itps" is ITPS-Reptile; where a
+task was fine-tuned, with what it started from. Probes are left out, and early stopping where every
+trial of a task has it. Options are shown only where two methods, or two models, would bear the same
+name: "itps (tau=0.05)" beside "itps (tau=0.15)".
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mimic_reg.config import is_probe
+from mimic_reg.errors import InputError
+from mimic_reg.metrics.scores import Score
+from mimic_reg.storage import Store, read_json
+
+# the files of a run folder; the rooms below this one write them
+TRIAL = "trial.json"
+SCORES = "scores.json"
+HISTORY = "history.jsonl"
+DONE = "done.json"
+FIT = "fit.json"  # in the folder of a fit of several tasks, which holds a run folder for each
+
+BASELINE = "none"
+FOCUS = "itps"  # the paper's own method: what is compared with everything else
+_STOPPING = "early_stopping"
+SCRATCH = "scratch"  # what a fine-tuned trunk is compared with
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One finished trial.
+
+    folder, name: its run folder, and what the folder is called in reports
+    id:           the trial's identity (settings and data)
+    model, method: labels, unique within the set of trials that was collected
+    regularisers: the methods' names, in order
+    strategy:     how it was trained with other tasks, or what it was fine-tuned from; "" if neither
+    supervision:  share of the training samples; of fits on few samples, their number
+    settings:     the resolved settings
+    fingerprint, store: of the data; where the store was then
+    scores:       split → name → score with its interval, or undefined with the reason
+    num_samples:  split → samples that were scored
+    selected_by:  the validation score that selected the epoch `best_epoch`, counted from 0
+    """
+
+    folder: Path
+    name: str
+    id: str
+    task: str
+    model: str
+    method: str
+    regularisers: tuple[str, ...]
+    strategy: str
+    supervision: float
+    seed: int
+    settings: Mapping[str, Any]
+    fingerprint: str
+    store: Path
+    device: str
+    versions: Mapping[str, str | None]
+    scores: Mapping[str, Mapping[str, Score]]
+    num_samples: Mapping[str, int]
+    selected_by: str
+    best_epoch: int
+
+    @property
+    def in_focus(self) -> bool:
+        """Whether it is compared with all others: ITPS, or what was fine-tuned from a trunk."""
+        if self.settings.get("start"):
+            return self.strategy != SCRATCH
+        return FOCUS in self.regularisers
+
+    def history(self) -> list[dict[str, Any]]:
+        """The rows of the history; read anew by every call."""
+        return read_history(self.folder / HISTORY)
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """The rows of the history that close an epoch."""
+        return [row for row in self.history() if row["event"] == "epoch"]
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run folder whose result is not there or not used, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """Finished trials, ordered by task, model, method, supervision and seed; and the others."""
+
+    trials: tuple[TrialResult, ...]
+    unfinished: tuple[Unfinished, ...] = ()
+
+    def settings(self) -> list[tuple[str, str]]:
+        """(task, model) of every table that the trials fill."""
+        return list(dict.fromkeys((t.task, t.model) for t in self.trials))
+
+    def of(self, task: str, model: str) -> tuple[TrialResult, ...]:
+        """The trials of one task and model."""
+        return tuple(t for t in self.trials if (t.task, t.model) == (task, model))
+
+    def fingerprints(self) -> list[str]:
+        """The data that the trials were trained on: one a task at most."""
+        return list(dict.fromkeys(t.fingerprint for t in self.trials))
+
+
+def collect(paths: Iterable[Path], errors: Mapping[Path, str] | None = None) -> Results:
+    """Read run folders; the unfinished and the failed are listed with the reason.
+
+    paths:  run folders, or folders that hold run folders at any depth
+    errors: run folder → why it failed, where somebody else knows that
+
+    Raises:
+        InputError: a path is no folder and no error is known of it; there is no run at all; the
+            trials of a task were trained on different data.
+    """
+    paths = list(paths)
+    known = {path.resolve(): why for path, why in (errors or {}).items()}
+    found: dict[str, TrialResult] = {}
+    unfinished = []
+    for folder, name in _run_folders(paths, known):
+        read = _read(folder, name, known.get(folder.resolve()))
+        if isinstance(read, TrialResult) and read.id in found:
+            why = f"the same trial as {found[read.id].name}, which is used"
+            unfinished.append(Unfinished(name, why))
+        elif isinstance(read, TrialResult):
+            found[read.id] = read
+        else:
+            unfinished.append(read)
+    if not found and all(u.why == _NO_RUN for u in unfinished):
+        where = f" in {', '.join(str(path) for path in paths)}" if paths else ""
+        raise InputError(
+            f"There is no run{where}. Name run folders, made by `mimic-reg train`, or a folder "
+            "that holds them."
+        )
+    _check_data(found.values())
+    places: dict[Any, TrialResult] = {}
+    for trial in sorted(_label(list(found.values())), key=_place):
+        first = places.setdefault(_place(trial), trial)
+        if first is not trial:  # [none] and [], say
+            unfinished.append(
+                Unfinished(trial.name, f"means the same as {first.name}, which is used")
+            )
+    return Results(tuple(places.values()), tuple(unfinished))
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The rows of a history; none if there is no file, and without a last line that was cut off."""
+    if not path.is_file():
+        return []
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+FEW = 100  # parameters; the smallest models here have thousands
+
+
+def few_selected(history: Iterable[Mapping[str, Any]], best_epoch: int | None) -> int | None:
+    """How many parameters had ever been selected at the best epoch, if hardly any: else None.
+
+    What is scored is all but the initial model then.
+    """
+    for row in history:
+        if row["event"] == "epoch" and row["epoch"] == best_epoch:
+            selected: int | None = row["recorded"].get("selected_ever")
+            return selected if selected is not None and selected < FEW else None
+    return None
+
+
+def find_stores(results: Results) -> list[Store]:
+    """The stores that the trials were trained on, if they still lie where they were."""
+    stores: dict[str, Store] = {}
+    for path, fingerprint in dict.fromkeys((t.store, t.fingerprint) for t in results.trials):
+        try:
+            store = Store.open(path)
+        except InputError:  # moved, or written anew: a report does without
+            continue
+        if store.manifest["fingerprint"] == fingerprint:
+            stores.setdefault(fingerprint, store)
+    return list(stores.values())
+
+
+def method_order(trials: Iterable[TrialResult]) -> list[str]:
+    """The methods as tables list them: the baseline, the others by name, ITPS and its kin last."""
+    keys = {t.method: _rank(t) for t in trials}
+    return sorted(keys, key=keys.__getitem__)
+
+
+def _rank(trial: TrialResult) -> tuple[Any, ...]:
+    plain = trial.regularisers == (BASELINE,)
+    return trial.in_focus, not plain, trial.strategy not in ("", SCRATCH), trial.method
+
+
+_NO_RUN = f"it holds no run (no {TRIAL})"
+_LOGGED = "mlflow-artifacts"  # which holds copies of parts of runs
+
+
+def _run_folders(paths: Iterable[Path], known: Mapping[Path, str]) -> list[tuple[Path, str]]:
+    """Run folders and what to call them; a folder that two paths lead to once."""
+    folders: dict[Path, tuple[Path, str]] = {}
+    for path in paths:
+        if not path.is_dir() and path.resolve() not in known:
+            raise InputError(f"There is no folder {path}.")
+        inside = [p.parent for p in sorted(path.rglob(TRIAL)) if p.parent != path]
+        inside = [folder for folder in inside if _LOGGED not in folder.relative_to(path).parts]
+        own = [] if inside and not (path / TRIAL).exists() else [path]
+        for folder in own + inside:
+            name = path.name if folder == path else str(folder.relative_to(path))
+            if folder == path and (folder.parent / FIT).exists():
+                name = f"{folder.parent.name}/{name}"
+            folders.setdefault(folder.resolve(), (folder, name))
+    return list(folders.values())
+
+
+def _read(folder: Path, name: str, error: str | None) -> TrialResult | Unfinished:
+    try:
+        if not (folder / TRIAL).is_file():
+            return Unfinished(name, error or _NO_RUN)
+        described = read_json(folder / TRIAL)
+        if not (folder / DONE).is_file():
+            return Unfinished(name, error or _progress(folder, described))
+        if read_json(folder / DONE)["trial"] != described["id"]:
+            return Unfinished(name, f"{DONE} is that of another trial")
+        scored = read_json(folder / SCORES)
+        if scored["trial"] != described["id"]:
+            return Unfinished(name, f"{SCORES} is that of another trial")
+        return _trial(folder, name, described, scored)
+    except (InputError, OSError) as problem:
+        return Unfinished(name, str(problem).replace(str(folder), name))
+    except (KeyError, TypeError, AttributeError, ValueError) as problem:
+        return Unfinished(name, f"its files are not those of a run: {problem!r}")
+
+
+def _progress(folder: Path, described: Mapping[str, Any]) -> str:
+    """Why a run has no result, from its history."""
+    history = read_history(folder / HISTORY)
+    last = history[-1] if history else {"event": "none"}
+    if last["event"] == "failed":
+        return (
+            f"failed: the loss became {last['loss']} in the steps up to {last['step']} "
+            f"(epoch {last['epoch']})"
+        )
+    epochs = sum(row["event"] == "epoch" for row in history)
+    most = described["trial"]["training"]["max_epochs"]
+    return f"not finished: {epochs} of at most {most} epochs"
+
+
+def _trial(
+    folder: Path, name: str, described: Mapping[str, Any], scored: Mapping[str, Any]
+) -> TrialResult:
+    settings = described["trial"]
+    names = tuple(component for entry in settings["regularisers"] for component in entry)
+    (model,) = settings["model"]
+    return TrialResult(
+        folder=folder,
+        name=name,
+        id=described["id"],
+        task=settings["task"],
+        model=model,
+        method=" + ".join(names),
+        regularisers=names,
+        strategy=_strategy(settings),
+        supervision=float(settings.get("num_samples") or settings["supervision"]),
+        seed=int(settings["seed"]),
+        settings=settings,
+        fingerprint=described["store"]["fingerprint"],
+        store=Path(described["store"]["path"]),
+        device=described["device"],
+        versions=described["versions"],
+        scores={
+            split: {score: Score(**values) for score, values in of_split.items()}
+            for split, of_split in scored["scores"].items()
+        },
+        num_samples=scored["num_samples"],
+        selected_by=scored["selected_by"],
+        best_epoch=int(scored["best_epoch"]),
+    )
+
+
+def _strategy(settings: Mapping[str, Any]) -> str:
+    """How several tasks were trained together, or what one started from; "" for a task alone."""
+    if together := settings.get("together"):
+        (name,) = together["strategy"]
+        return str(name)
+    if start := settings.get("start"):
+        return f"trunk of {start['trunk']}" if start["trunk"] else SCRATCH
+    return ""
+
+
+def _check_data(trials: Iterable[TrialResult]) -> None:
+    seen: dict[str, TrialResult] = {}
+    for trial in trials:
+        first = seen.setdefault(trial.task, trial)
+        if trial.fingerprint != first.fingerprint:
+            raise InputError(
+                f"{first.name} and {trial.name} are of the task {trial.task} but were trained on "
+                "different data (their fingerprints differ), so their scores cannot be compared. "
+                "Collect them apart."
+            )
+
+
+def _place(trial: TrialResult) -> tuple[Any, ...]:
+    return trial.task, trial.model, *_rank(trial), trial.supervision, trial.seed
+
+
+# --- labels ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Something to be told apart: `options` counts among the equally named of a `scope`.
+
+    Where a `place` in the scope holds two of different options, the scope shows what differs.
+    """
+
+    name: str
+    scope: Hashable
+    place: Hashable
+    options: Mapping[str, Any] = field(hash=False)
+
+
+def _label(trials: list[TrialResult]) -> list[TrialResult]:
+    """The trials, named: models first, then methods within task and model."""
+    models = _distinguish([_named_model(t) for t in trials])
+    trials = [replace(t, model=label) for t, label in zip(trials, models, strict=True)]
+    shared = _stopped_always(trials)
+    shortened = [
+        replace(t, regularisers=_shorten(t.regularisers, _STOPPING in shared[t.task]))
+        for t in trials
+    ]
+    methods = _distinguish([_named_method(t) for t in shortened])
+    return [replace(t, method=label) for t, label in zip(shortened, methods, strict=True)]
+
+
+def _stopped_always(trials: Iterable[TrialResult]) -> dict[str, set[str]]:
+    """The regularisers that all trials of a task have."""
+    common: dict[str, set[str]] = {}
+    for trial in trials:
+        common[trial.task] = common.get(trial.task, set(trial.regularisers)) & set(
+            trial.regularisers
+        )
+    return common
+
+
+def _shorten(names: Sequence[str], stopped_always: bool) -> tuple[str, ...]:
+    idle = {BASELINE, _STOPPING} if stopped_always else {BASELINE}
+    acting = (name for name in names if name not in idle and not is_probe(name))
+    return tuple(acting) or (BASELINE,)
+
+
+def _named_model(trial: TrialResult) -> _Named:
+    ((name, options),) = trial.settings["model"].items()
+    return _Named(name, trial.task, trial.task, options)
+
+
+def _named_method(trial: TrialResult) -> _Named:
+    options = {
+        f"{name}.{option}": value
+        for entry in trial.settings["regularisers"]
+        for name, given in entry.items()
+        if not is_probe(name)
+        for option, value in given.items()
+    }
+    options |= {f"training.{name}": value for name, value in trial.settings["training"].items()}
+    options["supervision_unit"] = trial.settings["supervision_unit"]
+    name = " + ".join(trial.regularisers)
+    if start := trial.settings.get("start"):
+        plain = trial.regularisers == (BASELINE,)
+        name = trial.strategy if plain else f"{trial.strategy}: {name}"
+        options["trunk"] = start["fingerprint"]
+    if together := trial.settings.get("together"):
+        name = f"{trial.strategy}: {name}"
+        of_strategy = together["strategy"][trial.strategy]
+        options |= {f"{trial.strategy}.{option}": value for option, value in of_strategy.items()}
+        options["tasks"] = together["tasks"]
+    scope = trial.task, trial.model
+    return _Named(name, scope, trial.supervision, options)
+
+
+def _distinguish(items: Sequence[_Named]) -> list[str]:
+    """A label of each, equal for equal name and options; options only where they are needed."""
+    variants: dict[Hashable, dict[Hashable, set[str]]] = defaultdict(lambda: defaultdict(set))
+    alike: dict[Hashable, list[Mapping[str, Any]]] = defaultdict(list)
+    for item in items:
+        key = item.scope, item.name
+        variants[key][item.place].add(_text(item.options))
+        alike[key].append(item.options)
+    labels = []
+    for item in items:
+        key = item.scope, item.name
+        crowded = any(len(options) > 1 for options in variants[key].values())
+        shown = _differing(alike[key]) if crowded else []
+        labels.append(_with_options(item, shown))
+    return labels
+
+
+def _differing(options: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The options in which some differ, in the order of their appearance."""
+    names = dict.fromkeys(name for given in options for name in given)
+    return [n for n in names if len({_text(given.get(n)) for given in options}) > 1]
+
+
+def _with_options(item: _Named, shown: Sequence[str]) -> str:
+    short = [name.rpartition(".")[2] for name in shown]
+    texts = [
+        f"{name if short.count(last) > 1 else last}={format_option(item.options[name])}"
+        for name, last in zip(shown, short, strict=True)
+        if name in item.options
+    ]
+    return f"{item.name} ({', '.join(texts)})" if texts else item.name
+
+
+def format_option(value: Any) -> str:
+    """An option's value, for people."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(format_option, value))}]"
+    return "null" if value is None else str(value)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)

@@ -1,0 +1,151 @@
+"""What a report rests on: data, versions, options, every trial; and how to get the same."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from mimic_reg.metrics.scores import Score
+from mimic_reg.report.formats import format_level, format_score, format_score_name, format_task
+from mimic_reg.report.markup import Html, details, grid, join, section, tag
+from mimic_reg.report.paper import paper
+from mimic_reg.report.results import TrialResult, format_option
+from mimic_reg.report.sections.given import Given
+from mimic_reg.report.tables import ScoreTable, format_title
+
+
+def basis_section(given: Given, tables: Sequence[ScoreTable]) -> Html:
+    """Data, versions and commands; options, trials and settings folded away."""
+    parts = [_facts(given), tag("h3", "How to get the same"), _reproduce(given)]
+    if given.trials:
+        parts.append(details("Methods and their options", _options(given.trials)))
+        parts.append(details("Every trial, with bootstrap intervals", *_trials(given, tables)))
+        parts.append(details("Configuration", tag("pre", _configuration(given))))
+    parts.append(details("The paper's figures that stand beside nothing", _unplaced()))
+    return section("rests-on", "What this rests on", *parts)
+
+
+def _facts(given: Given) -> Html:
+    facts: dict[str, list[str]] = {}
+    for trial in given.trials:
+        facts.setdefault("device", []).append(trial.device)
+        for name, version in trial.versions.items():
+            facts.setdefault(_VERSIONS.get(name, name), []).append(version or "none")
+    facts["data fingerprint"] = given.results.fingerprints()
+    for store in given.stores:
+        source = store.manifest.get("source", {}).get("fingerprint")
+        facts.setdefault("source fingerprint", []).extend([source] if source else [])
+        for name, what in store.manifest.get("corrections", {}).items():
+            facts.setdefault("corrections", []).append(f"{name}: {what}")
+    rows = [
+        join(tag("dt", name), tag("dd", ", ".join(dict.fromkeys(values))))
+        for name, values in facts.items()
+        if values
+    ]
+    mixed = len({t.versions.get("code") for t in given.trials}) > 1
+    text = "The trials were made by different versions of the code; see below."
+    return join(tag("p", text, class_="warning") if mixed else "", tag("dl", *rows))
+
+
+_VERSIONS = {"code": "code (git)", "mimic_reg": "mimic-reg"}
+
+
+def _reproduce(given: Given) -> Html:
+    text = tag(
+        "p",
+        "A trial's identity is the hash of its settings and of its data's fingerprint. The same "
+        "code, settings, data and versions give the same scores, on a CPU bit for bit; finished "
+        "trials are not trained again.",
+    )
+    if not given.commands:
+        return text
+    return join(text, tag("pre", tag("code", "\n".join(given.commands))))
+
+
+def _options(trials: Sequence[TrialResult]) -> Html:
+    rows: dict[tuple[str, ...], None] = {}
+    for trial in trials:
+        entries = list(trial.settings["regularisers"])
+        if together := trial.settings.get("together"):
+            entries.insert(0, together["strategy"])
+        options = [
+            f"{name}: " + (", ".join(f"{k} {format_option(v)}" for k, v in given.items()) or "-")
+            for entry in entries
+            for name, given in entry.items()
+        ]
+        where = format_task(trial.task), trial.model
+        rows.setdefault((trial.method, *where, "; ".join(options)))
+    header = ["method", "task", "model", "options"]
+    return grid("Methods and their options.", header, list(rows), left=(1, 2), wrap=(3,))
+
+
+def _trials(given: Given, tables: Sequence[ScoreTable]) -> list[Html]:
+    return [_trial_grid(given.results.of(t.task, t.model), t) for t in tables]
+
+
+def _trial_grid(trials: Sequence[TrialResult], table: ScoreTable) -> Html:
+    rows = [
+        [
+            t.method,
+            format_level(t.supervision),
+            str(t.seed),
+            str(t.best_epoch),
+            *(_score_text(t.scores.get(s, {}).get(table.score), table.score) for s in _SPLITS),
+            t.name,
+        ]
+        for t in trials
+    ]
+    name = format_score_name(table.score)
+    header = ["method", "level", "seed", "best epoch", f"validation {name}", f"test {name}", "run"]
+    caption = f"{format_title(table)}: every trial, with 95 % bootstrap intervals over subjects."
+    return grid(caption, header, rows, left=(6,), wrap=(4, 5))
+
+
+_SPLITS = ("validation", "test")
+
+
+def _score_text(score: Score | None, name: str) -> str:
+    if score is None:
+        return "-"
+    if score.value is None:
+        return f"undefined: {score.reason}"
+    text = format_score(score.value, name)
+    if score.low is None or score.high is None:
+        return text
+    return f"{text} [{format_score(score.low, name)}, {format_score(score.high, name)}]"
+
+
+def _configuration(given: Given) -> str:
+    """What was asked for; or one trial of each method and model, but for level and seed."""
+    if isinstance(given.configuration, str):
+        return given.configuration
+    if given.configuration is not None:
+        return _yaml(given.configuration)
+    examples: dict[str, None] = {}
+    for trial in given.trials:
+        settings = {k: v for k, v in trial.settings.items() if k not in ("supervision", "seed")}
+        examples.setdefault(_yaml(settings))
+    return "---\n".join(examples)
+
+
+def _yaml(content: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
+
+
+def _unplaced() -> Html:
+    rows = [
+        [
+            f"Table {figure['table']}",
+            figure["method"] or "method not quoted",
+            format_level(figure["supervision"]) if figure["supervision"] else "not quoted",
+            f"{figure['value']:.4f}" + (f" ± {figure['sd']:.4f}" if figure["sd"] else ""),
+            figure["remark"],
+        ]
+        for figure in paper()["unplaced"]
+    ]
+    header = ["where", "method", "level", "figure", "remark"]
+    caption = (
+        f"{paper()['paper']}: figures quoted without the task, model, method or level they are "
+        "of. All other figures of the paper's tables on MIMIC-III are not at hand."
+    )
+    return grid(caption, header, rows, left=(1, 2), wrap=(4,))

@@ -1,0 +1,76 @@
+"""The report's section on tasks that were trained together: all tasks side by side (Table XV)."""
+
+from collections.abc import Sequence
+
+from mimic_reg.report.formats import (
+    NOT_AT_HAND,
+    format_score_name,
+    format_supervision,
+    format_task,
+)
+from mimic_reg.report.markup import Html, grid, section, soft, tag
+from mimic_reg.report.results import Results, TrialResult, method_order
+from mimic_reg.report.tables import ScoreTable, format_cell, main_tables
+
+NAME, HEADING = "together", "Tasks together"
+
+_WAYS = {
+    "": "a model for each task alone",
+    "joint": "one trunk, every step on the sum of the tasks' losses",
+    "reptile": "one trunk, moved towards what a few steps of each task make of it; with ITPS among "
+    "the methods this is ITPS-Reptile",
+}
+
+
+def together_section(results: Results) -> Html | None:
+    """A grid for each model and level: methods by tasks; None if no tasks were trained together."""
+    trials = [t for t in results.trials if t.settings.get("together")]
+    if not trials:
+        return None
+    ways = dict.fromkeys(t.strategy for t in results.trials if not t.settings.get("start"))
+    parts: list[str] = [
+        tag("ul", *(tag("li", f"{way or 'no prefix'}: {_WAYS.get(way, way)}") for way in ways)),
+        *(
+            _grid(results, model, level)
+            for model, level in sorted({(t.model, t.supervision) for t in trials})
+        ),
+        soft(
+            "Each task is tested at the epoch that was best on its own validation split. The "
+            "paired tests are those of each task, below. The paper's figures for this table: "
+            f"{NOT_AT_HAND}."
+        ),
+    ]
+    return section(NAME, HEADING, *parts)
+
+
+def _grid(results: Results, model: str, level: float) -> Html:
+    tables = [
+        table
+        for table in main_tables(results)
+        if table.model == model and level in table.levels and _shared(results, table)
+    ]
+    trials = [t for t in results.trials if _is_shown(t, model, level)]
+    rows = [
+        [
+            method,
+            *(format_cell(table.cells.get((method, level)), table.score) for table in tables),
+        ]
+        for method in method_order(trials)
+    ]
+    header = ["method", *(_column(table) for table in tables)]
+    caption = f"{model} at {format_supervision(level)}: test scores, mean ± standard deviation."
+    return grid(caption, header, rows)
+
+
+def _is_shown(trial: TrialResult, model: str, level: float) -> bool:
+    fine_tuned = trial.settings.get("start") is not None
+    return trial.model == model and trial.supervision == level and not fine_tuned
+
+
+def _shared(results: Results, table: ScoreTable) -> bool:
+    found: Sequence[TrialResult] = results.of(table.task, table.model)
+    return any(t.settings.get("together") for t in found)
+
+
+def _column(table: ScoreTable) -> str:
+    return f"{format_task(table.task)}: {format_score_name(table.score)}"

@@ -1,0 +1,161 @@
+"""Tables of results: methods by supervision levels, the paper's figures beside ours.
+
+A cell is the mean over seeds ± the standard deviation (ddof 1), with n.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mimic_reg.metrics.comparison import Summary, summarise
+from mimic_reg.metrics.scores import LOWER_IS_BETTER
+from mimic_reg.report.formats import NOT_AT_HAND, format_score, format_score_name, format_task
+from mimic_reg.report.paper import PaperFigure, paper_figure
+from mimic_reg.report.results import Results, TrialResult, find_stores, method_order
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The trials of one method at one supervision level.
+
+    scores:    seed → score, where it is defined
+    undefined: seed → why it is not
+    paper:     the paper's figure, if it is at hand
+    """
+
+    scores: Mapping[int, float]
+    undefined: Mapping[int, str]
+    paper: PaperFigure | None = None
+
+    @property
+    def summary(self) -> Summary:
+        """Mean, standard deviation and number of the defined scores."""
+        return summarise(list(self.scores.values()))
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """One score of one task and model: rows are methods, columns supervision levels.
+
+    focus: the methods with ITPS, or trained trunks; the others are the baselines
+    cells: (method, level) → its trials; absent where there is none
+    """
+
+    task: str
+    model: str
+    score: str
+    split: str
+    methods: tuple[str, ...]
+    focus: tuple[str, ...]
+    levels: tuple[float, ...]
+    cells: Mapping[tuple[str, float], Cell]
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the score is an error."""
+        return self.score in LOWER_IS_BETTER
+
+    @property
+    def has_paper(self) -> bool:
+        """Whether any of the paper's figures stands beside ours."""
+        return any(cell.paper for cell in self.cells.values())
+
+    def by_seed(self, level: float) -> dict[str, Mapping[int, float]]:
+        """Method → seed → score at a level, for the methods with any defined score."""
+        cells = {m: self.cells.get((m, level)) for m in self.methods}
+        return {m: cell.scores for m, cell in cells.items() if cell and cell.scores}
+
+
+def score_table(
+    results: Results, task: str, model: str, score: str, split: str = "test"
+) -> ScoreTable:
+    """The table of a score; trials that do not have it are left out."""
+    trials = [t for t in results.of(task, model) if score in t.scores.get(split, {})]
+    groups: dict[tuple[str, float], list[TrialResult]] = {}
+    for trial in trials:
+        groups.setdefault((trial.method, trial.supervision), []).append(trial)
+    methods = method_order(trials)
+    focused = {t.method for t in trials if t.in_focus}
+    data = _dataset(trials)
+    return ScoreTable(
+        task=task,
+        model=model,
+        score=score,
+        split=split,
+        methods=tuple(methods),
+        focus=tuple(m for m in methods if m in focused),
+        levels=tuple(sorted({t.supervision for t in trials})),
+        cells={key: _cell(members, score, split, data) for key, members in groups.items()},
+    )
+
+
+def score_tables(results: Results, split: str = "test") -> list[ScoreTable]:
+    """A table for every task, model and score; the score that selects checkpoints comes first."""
+    tables = []
+    for task, model in results.settings():
+        trials = results.of(task, model)
+        selecting = [t.selected_by for t in trials]
+        others = [name for t in trials for name in t.scores.get(split, {})]
+        for score in dict.fromkeys(selecting + others):
+            table = score_table(results, task, model, score, split)
+            if table.cells:
+                tables.append(table)
+    return tables
+
+
+def main_tables(results: Results, split: str = "test") -> list[ScoreTable]:
+    """The tables of the scores that select checkpoints: one for every task and model."""
+    return [
+        score_table(results, task, model, results.of(task, model)[0].selected_by, split)
+        for task, model in results.settings()
+    ]
+
+
+def _dataset(trials: Sequence[TrialResult]) -> str | None:
+    """What images were trained on; None where their store is gone, or of patients."""
+    names = (s.manifest.get("dataset") for s in find_stores(Results(tuple(trials))))
+    return next((str(name) for name in names if name), None)
+
+
+def _cell(trials: Sequence[TrialResult], score: str, split: str, data: str | None) -> Cell:
+    scores, undefined = {}, {}
+    for trial in trials:
+        found = trial.scores[split][score]
+        if found.value is None:
+            undefined[trial.seed] = found.reason or "no reason was recorded"
+        else:
+            scores[trial.seed] = found.value
+    paper = paper_figure(trials[0], score, data) if split == "test" else None
+    return Cell(scores, undefined, paper)
+
+
+def format_title(table: ScoreTable) -> str:
+    """What a table is about."""
+    return (
+        f"{format_task(table.task)}, {table.model}: {table.split} {format_score_name(table.score)}"
+    )
+
+
+def format_cell(cell: Cell | None, score: str) -> str:
+    """Mean ± sd (n), and what is undefined with the reason."""
+    if cell is None:
+        return "not run"
+    reasons = "; ".join(dict.fromkeys(cell.undefined.values()))
+    if not cell.scores:
+        return f"undefined: {reasons}"
+    summary = cell.summary
+    mean = format_score(summary.mean, score)
+    spread = f" ± {format_score(summary.sd, score)}" if summary.sd is not None else ""
+    notes = [f"n = {summary.n}"]
+    if summary.sd is None:
+        notes.append("no sd")
+    if cell.undefined:
+        notes.append(f"{len(cell.undefined)} undefined: {reasons}")
+    return f"{mean}{spread} ({', '.join(notes)})"
+
+
+def format_paper(cell: Cell | None, score: str) -> str:
+    """The paper's figure of a cell."""
+    if cell is None or cell.paper is None:
+        return NOT_AT_HAND
+    spread = f" ± {format_score(cell.paper.sd, score)}" if cell.paper.sd is not None else ""
+    return f"{format_score(cell.paper.value, score)}{spread}"
