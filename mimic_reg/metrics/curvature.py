@@ -1,4 +1,4 @@
-"""What is measured of a fit beside its scores: curvature, and how far parameters moved.
+"""Curvature of a loss: Hutchinson's estimate of the trace of its Hessian.
 
 Functions of losses and tensors, which know no model and no engine.
 
@@ -6,16 +6,11 @@ Shapes: V random vectors, P parameters.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
-
-# Edges of the histogram of deviations: ten bins a decade. What is smaller or larger than all of
-# them counts in the first or last bin, what did not move at all in none.
-DEVIATION_EDGES = np.logspace(-9, 2, 111)
 
 
 @dataclass(frozen=True)
@@ -86,36 +81,3 @@ def _rademacher(like: Tensor, generator: torch.Generator) -> Tensor:
 
 def _dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
-
-
-@dataclass(frozen=True)
-class Deviations:
-    """How far parameters are from where they started.
-
-    total:   parameters
-    moved:   those that are not exactly where they were
-    counts:  how many moved by how much, by the bins of DEVIATION_EDGES
-    median:  of the distances of those that moved; nan if none did
-    largest: of all distances
-    """
-
-    total: int
-    moved: int
-    counts: np.ndarray
-    median: float
-    largest: float
-
-
-def deviations(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Deviations:
-    """|after - before| of all parameters of `before`, elementwise."""
-    pairs = [(start.double(), after[name].double()) for name, start in before.items()]
-    distance = torch.cat([(end - start).abs().flatten() for start, end in pairs]).numpy()
-    far = distance[distance > 0]
-    clipped = np.clip(far, DEVIATION_EDGES[0], DEVIATION_EDGES[-1])
-    return Deviations(
-        total=len(distance),
-        moved=len(far),
-        counts=np.histogram(clipped, DEVIATION_EDGES)[0],
-        median=float(np.median(far)) if len(far) else math.nan,
-        largest=float(distance.max()),
-    )

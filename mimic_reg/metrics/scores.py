@@ -4,6 +4,7 @@ Rankings come from scikit-learn. For the intervals the same scores are functions
 weights (`bootstrap`); tests hold those equal to scikit-learn with `sample_weight`.
 
 A score that the labels do not define (a single class) is `undefined` with its reason, never 0.
+`METRICS` is the one list of what is known of each score.
 
 Shapes: N samples, C labels or classes.
 """
@@ -27,10 +28,6 @@ from mimic_reg.metrics.bootstrap import (
 )
 from mimic_reg.tasks.base import Target
 
-LOWER_IS_BETTER = frozenset(
-    {"brier", "calibration_error", "mean_absolute_deviation", "root_mean_squared_error"}
-)
-_INFLATED = frozenset({"calibration_error"})  # by resampling
 NUM_BINS = 15  # equal-width confidence bins of the calibration error
 
 
@@ -50,11 +47,48 @@ class Score:
     replicates: int = 0
 
 
+@dataclass(frozen=True)
+class Metric:
+    """A kind of score.
+
+    name:     in configurations and files; title: in words, within a sentence
+    targets:  the kinds of labels that define it
+    lower_is_better: whether it is an error
+    unit:     of its values; "" for a number without one
+    meaning:  sentences for readers
+    inflated: whether a bootstrap replicate of it is larger than it on average
+    over_subjects: labels (N, C), predictions (N, C) and subjects (N,) → the score as a function of
+              the subjects' weights, for intervals of differences; None: those are not made
+    ranks:    whether that function sorts all samples, which costs most
+    """
+
+    name: str
+    title: str
+    targets: tuple[Target, ...]
+    lower_is_better: bool = False
+    unit: str = ""
+    meaning: tuple[str, ...] = ()
+    inflated: bool = False
+    over_subjects: Callable[[np.ndarray, np.ndarray, np.ndarray], Statistic] | None = None
+    ranks: bool = False
+
+
+def metric(name: str) -> Metric:
+    """The kind of score called `name`.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in METRICS:
+        raise InputError(f"There is no score {name!r}. Known scores: {', '.join(METRICS)}.")
+    return METRICS[name]
+
+
 def improves(name: str, value: float, best: float | None) -> bool:
     """Whether `value` is strictly better than the best so far: the first best wins ties."""
     if best is None:
         return True
-    return value < best if name in LOWER_IS_BETTER else value > best
+    return value < best if metric(name).lower_is_better else value > best
 
 
 def score(
@@ -108,7 +142,7 @@ def _bound(
     for (name, score), column in zip(scores.items(), values.T, strict=True):
         if score.value is None:
             interval = None
-        elif name in _INFLATED:
+        elif metric(name).inflated:
             interval = basic_interval(score.value, column)
         else:
             interval = percentile_interval(column)
@@ -237,3 +271,99 @@ def _no_positive(y: np.ndarray, labels: tuple[str, ...]) -> str | None:
         if not count:
             return f"all {len(y)} samples have label {label!r} = 0"
     return None
+
+
+# --- the registry ---------------------------------------------------------------------------------
+
+
+def _mean_auroc(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Statistic:
+    """Area under the ROC curve, its mean over the labels that have both classes."""
+    each = [
+        ranking_statistic(label, predicted, subject)
+        for label, predicted in zip(y.T, p.T, strict=True)
+        if 0 < (label > 0).sum() < len(label)
+    ]
+    return lambda counts: np.mean([s(counts)[0] for s in each] or [np.nan])
+
+
+def _accuracy(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Statistic:
+    return mean_statistic((p.argmax(1) == y[:, 0]).astype(np.float64), subject)
+
+
+def _absolute_deviation(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Statistic:
+    return mean_statistic(np.abs((p.astype(np.float64) - y).mean(1)), subject)
+
+
+_AUROC = "AUROC: area under the ROC curve; 0.5 is chance."
+_AUPRC = "AUPRC: average precision; the share of positives is chance."
+_MACRO = "Macro: the mean over labels, without those of a single class."
+_MICRO = "Micro: all labels pooled."
+_BINS = (
+    f"Calibration error: mean distance of predicted from observed shares, over {NUM_BINS} bins of "
+    "equal width. Few samples inflate it; its interval, corrected for that, may lie lower."
+)
+_PROBABILITIES: tuple[Target, ...] = ("binary", "multilabel", "multiclass")
+
+METRICS: dict[str, Metric] = {
+    m.name: m
+    for m in (
+        Metric(
+            "auroc",
+            "AUROC",
+            ("binary",),
+            meaning=(_AUROC,),
+            over_subjects=_mean_auroc,
+            ranks=True,
+        ),
+        Metric("auprc", "AUPRC", ("binary",), meaning=(_AUPRC,)),
+        Metric(
+            "macro_auroc",
+            "macro AUROC",
+            ("multilabel",),
+            meaning=(_AUROC, _MACRO),
+            over_subjects=_mean_auroc,
+            ranks=True,
+        ),
+        Metric("macro_auprc", "macro AUPRC", ("multilabel",), meaning=(_AUPRC,)),
+        Metric("micro_auroc", "micro AUROC", ("multilabel",), meaning=(_AUROC, _MICRO)),
+        Metric("micro_auprc", "micro AUPRC", ("multilabel",), meaning=(_AUPRC,)),
+        Metric(
+            "accuracy",
+            "accuracy",
+            ("multiclass",),
+            meaning=("Accuracy: share of samples whose most probable class is the right one.",),
+            over_subjects=_accuracy,
+        ),
+        Metric(
+            "brier",
+            "Brier score",
+            _PROBABILITIES,
+            lower_is_better=True,
+            meaning=("Brier score: mean squared error of the probabilities.",),
+        ),
+        Metric(
+            "calibration_error",
+            "calibration error",
+            _PROBABILITIES,
+            lower_is_better=True,
+            meaning=(_BINS,),
+            inflated=True,
+        ),
+        Metric(
+            "mean_absolute_deviation",
+            "mean absolute deviation",
+            ("regression",),
+            lower_is_better=True,
+            unit="hours",
+            meaning=("Mean absolute deviation: of the prediction from the truth.",),
+            over_subjects=_absolute_deviation,
+        ),
+        Metric(
+            "root_mean_squared_error",
+            "root mean squared error",
+            ("regression",),
+            lower_is_better=True,
+            unit="hours",
+        ),
+    )
+}

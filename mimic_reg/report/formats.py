@@ -2,19 +2,9 @@
 
 import re
 
+from mimic_reg.metrics.scores import metric
+
 NOT_AT_HAND = "not at hand"
-
-_HOURS = frozenset({"mean_absolute_deviation", "root_mean_squared_error"})
-
-_SCORE_NAMES = {
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "macro_auroc": "macro AUROC",
-    "macro_auprc": "macro AUPRC",
-    "micro_auroc": "micro AUROC",
-    "micro_auprc": "micro AUPRC",
-    "brier": "Brier score",
-}
 
 
 def format_task(task: str) -> str:
@@ -25,12 +15,13 @@ def format_task(task: str) -> str:
 
 def format_score_name(score: str) -> str:
     """A score's name in words, with its unit if it has one."""
-    return f"{name_score(score)} (hours)" if score in _HOURS else name_score(score)
+    found = metric(score)
+    return f"{found.title} ({found.unit})" if found.unit else found.title
 
 
 def name_score(score: str) -> str:
     """A score's name in words, within a sentence."""
-    return _SCORE_NAMES.get(score, score.replace("_", " "))
+    return metric(score).title
 
 
 def format_level(level: float) -> str:
@@ -55,7 +46,7 @@ def format_score(value: float, score: str) -> str:
 
 def format_score_with_unit(value: float, score: str) -> str:
     """A score within a sentence."""
-    return format_score(value, score) + " hours" * (score in _HOURS)
+    return f"{format_score(value, score)} {metric(score).unit}".rstrip()
 
 
 def format_difference(value: float, score: str) -> str:
@@ -75,4 +66,4 @@ def escape(text: str) -> str:
 
 
 def _decimals(score: str) -> int:
-    return 2 if score in _HOURS else 4
+    return 2 if metric(score).unit else 4

@@ -8,15 +8,15 @@ name: "itps (tau=0.05)" beside "itps (tau=0.15)".
 """
 
 import json
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError
-from mimic_reg.metrics.scores import Score
+from mimic_reg.metrics.scores import Score, metric
+from mimic_reg.report.labels import Named, distinguish
 from mimic_reg.storage import Store, read_json
 
 # the files of a run folder; the rooms below this one write them
@@ -260,6 +260,9 @@ def _trial(
     settings = described["trial"]
     names = tuple(component for entry in settings["regularisers"] for component in entry)
     (model,) = settings["model"]
+    for of_split in scored["scores"].values():
+        for score in of_split:
+            metric(score)
     return TrialResult(
         folder=folder,
         name=name,
@@ -315,29 +318,16 @@ def _place(trial: TrialResult) -> tuple[Any, ...]:
 # --- labels ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Named:
-    """Something to be told apart: `options` counts among the equally named of a `scope`.
-
-    Where a `place` in the scope holds two of different options, the scope shows what differs.
-    """
-
-    name: str
-    scope: Hashable
-    place: Hashable
-    options: Mapping[str, Any] = field(hash=False)
-
-
 def _label(trials: list[TrialResult]) -> list[TrialResult]:
     """The trials, named: models first, then methods within task and model."""
-    models = _distinguish([_named_model(t) for t in trials])
+    models = distinguish([_named_model(t) for t in trials])
     trials = [replace(t, model=label) for t, label in zip(trials, models, strict=True)]
     shared = _stopped_always(trials)
     shortened = [
         replace(t, regularisers=_shorten(t.regularisers, _STOPPING in shared[t.task]))
         for t in trials
     ]
-    methods = _distinguish([_named_method(t) for t in shortened])
+    methods = distinguish([_named_method(t) for t in shortened])
     return [replace(t, method=label) for t, label in zip(shortened, methods, strict=True)]
 
 
@@ -357,12 +347,12 @@ def _shorten(names: Sequence[str], stopped_always: bool) -> tuple[str, ...]:
     return tuple(acting) or (BASELINE,)
 
 
-def _named_model(trial: TrialResult) -> _Named:
+def _named_model(trial: TrialResult) -> Named:
     ((name, options),) = trial.settings["model"].items()
-    return _Named(name, trial.task, trial.task, options)
+    return Named(name, trial.task, trial.task, options)
 
 
-def _named_method(trial: TrialResult) -> _Named:
+def _named_method(trial: TrialResult) -> Named:
     options = {
         f"{name}.{option}": value
         for entry in trial.settings["regularisers"]
@@ -383,50 +373,4 @@ def _named_method(trial: TrialResult) -> _Named:
         options |= {f"{trial.strategy}.{option}": value for option, value in of_strategy.items()}
         options["tasks"] = together["tasks"]
     scope = trial.task, trial.model
-    return _Named(name, scope, trial.supervision, options)
-
-
-def _distinguish(items: Sequence[_Named]) -> list[str]:
-    """A label of each, equal for equal name and options; options only where they are needed."""
-    variants: dict[Hashable, dict[Hashable, set[str]]] = defaultdict(lambda: defaultdict(set))
-    alike: dict[Hashable, list[Mapping[str, Any]]] = defaultdict(list)
-    for item in items:
-        key = item.scope, item.name
-        variants[key][item.place].add(_text(item.options))
-        alike[key].append(item.options)
-    labels = []
-    for item in items:
-        key = item.scope, item.name
-        crowded = any(len(options) > 1 for options in variants[key].values())
-        shown = _differing(alike[key]) if crowded else []
-        labels.append(_with_options(item, shown))
-    return labels
-
-
-def _differing(options: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The options in which some differ, in the order of their appearance."""
-    names = dict.fromkeys(name for given in options for name in given)
-    return [n for n in names if len({_text(given.get(n)) for given in options}) > 1]
-
-
-def _with_options(item: _Named, shown: Sequence[str]) -> str:
-    short = [name.rpartition(".")[2] for name in shown]
-    texts = [
-        f"{name if short.count(last) > 1 else last}={format_option(item.options[name])}"
-        for name, last in zip(shown, short, strict=True)
-        if name in item.options
-    ]
-    return f"{item.name} ({', '.join(texts)})" if texts else item.name
-
-
-def format_option(value: Any) -> str:
-    """An option's value, for people."""
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, list):
-        return f"[{', '.join(map(format_option, value))}]"
-    return "null" if value is None else str(value)
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
+    return Named(name, scope, trial.supervision, options)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mimic_reg.metrics.comparison import Summary, summarise
-from mimic_reg.metrics.scores import LOWER_IS_BETTER
+from mimic_reg.metrics.scores import metric
 from mimic_reg.report.formats import NOT_AT_HAND, format_score, format_score_name, format_task
 from mimic_reg.report.paper import PaperFigure, paper_figure
 from mimic_reg.report.results import Results, TrialResult, find_stores, method_order
@@ -52,7 +52,7 @@ class ScoreTable:
     @property
     def lower_is_better(self) -> bool:
         """Whether the score is an error."""
-        return self.score in LOWER_IS_BETTER
+        return metric(self.score).lower_is_better
 
     @property
     def has_paper(self) -> bool:

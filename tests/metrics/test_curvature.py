@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mimic_reg.metrics.curvature import DEVIATION_EDGES, deviations, estimate, hessian_trace_samples
+from mimic_reg.metrics.curvature import estimate, hessian_trace_samples
+from mimic_reg.metrics.deviations import DEVIATION_EDGES, deviations
 
 
 def stream(seed=0):

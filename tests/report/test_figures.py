@@ -15,6 +15,7 @@ from mimic_reg.report.figures import curves as fg
 from mimic_reg.report.figures import drawing as dr
 from mimic_reg.report.figures import selection as sf
 from mimic_reg.report.figures.drawn import draw
+from mimic_reg.report.predictions import Predictions, read_predictions
 from mimic_reg.report.results import collect
 from mimic_reg.report.tables import main_tables
 from mimic_reg.storage import Store, read_json, write_json
@@ -149,7 +150,7 @@ def test_training_means_go_as_far_as_all_seeds_do(results):
 
 def test_predictions_are_joined_with_labels_only(results, store):
     trial = results.trials[0]
-    found = fg.read_predictions(trial, store)
+    found = read_predictions(trial, store)
     table = store.read("tasks/in_hospital_mortality.parquet").filter(pl.col("split") == "test")
     assert found.y.ravel().tolist() == table["y"].to_list()
     assert found.y.shape == found.p.shape
@@ -159,17 +160,17 @@ def test_predictions_are_joined_with_labels_only(results, store):
 def test_predictions_of_another_store_are_refused(results, store, tmp_path):
     other = Store.open(write_store(tmp_path / "other", num_subjects=20, seed=3))
     with pytest.raises(InputError, match="not the store"):
-        fg.read_predictions(results.trials[0], other)
+        read_predictions(results.trials[0], other)
     scores = {"validation": {"auroc": 0.7}, "test": {"auroc": 0.7}}
     write_run(tmp_path / "run", settings(), scores, store=store)
     (trial,) = collect([tmp_path / "run"]).trials
     with pytest.raises(InputError, match="mimic-reg evaluate"):
-        fg.read_predictions(trial, store)
+        read_predictions(trial, store)
     pl.DataFrame({"row": [10**6], "p0": [0.5]}).write_parquet(
         trial.folder / "predictions_test.parquet"
     )
     with pytest.raises(InputError, match="is not that of"):
-        fg.read_predictions(trial, store)
+        read_predictions(trial, store)
 
 
 def some(n=400, share=0.3, seed=0):
@@ -196,7 +197,7 @@ def test_few_patients_give_no_curve():
     assert fg.roc_points(few, p) is None
     assert fg.roc_points(1 - few, p) is None
     assert fg.calibration_points(y[:39], p[:39]) is None
-    predictions = {"none": [fg.Predictions(few[:30], p[:30])], "itps": []}
+    predictions = {"none": [Predictions(few[:30], p[:30])], "itps": []}
     assert fg.roc_figure(predictions) is None
     assert fg.calibration_figure(predictions) is None
 
@@ -225,7 +226,7 @@ def test_equal_predictions_share_a_bin():
 
 
 def test_trials_are_pooled_with_ten_samples_of_each():
-    predictions = {"none": [fg.Predictions(*some(100)), fg.Predictions(*some(100))]}
+    predictions = {"none": [Predictions(*some(100)), Predictions(*some(100))]}
     (ax,) = fg.calibration_figure(predictions).axes
     assert len(ax.lines[1].get_xdata()) == 10
     (ax,) = fg.roc_figure(predictions).axes

@@ -6,7 +6,8 @@ import pytest
 from sklearn.metrics import accuracy_score, mean_absolute_error, roc_auc_score
 
 from mimic_reg.metrics.bootstrap import draw_counts, mean_statistic, replicate
-from mimic_reg.report.resampling import NO_PREDICTIONS, UNDEFINED, Resampled, resample
+from mimic_reg.metrics.resampling import NO_PREDICTIONS, UNDEFINED, Resampled
+from mimic_reg.report.resampling import resample
 from mimic_reg.report.results import collect
 from mimic_reg.report.tables import main_tables
 from mimic_reg.storage import Store

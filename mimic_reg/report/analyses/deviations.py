@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mimic_reg.errors import InputError
-from mimic_reg.metrics import curvature as probes
-from mimic_reg.metrics.curvature import Deviations
+from mimic_reg.metrics.deviations import Deviations, deviations
 from mimic_reg.report.analyses.base import level_groups, mean_sd, start_and_best
 from mimic_reg.report.figures.drawn import Analysis, Drawn
 from mimic_reg.report.figures.measured import deviation_figure
@@ -30,7 +29,7 @@ def analyse(results: Results) -> Analysis:
     tables: dict[str, list[tuple[str, ...]]] = {}
     for group in level_groups(results, results.trials):
         found = {
-            method: [probes.deviations(*start_and_best(t)) for t in trials]
+            method: [deviations(*start_and_best(t)) for t in trials]
             for method, trials in group.by_method().items()
         }
         caption = (

@@ -18,7 +18,8 @@ from mimic_reg.report.figures.selection import (
     threshold_figure,
 )
 from mimic_reg.report.formats import format_level, format_score_name
-from mimic_reg.report.results import FOCUS, Results, TrialResult, format_option
+from mimic_reg.report.labels import format_option
+from mimic_reg.report.results import FOCUS, Results, TrialResult
 
 TITLE = "Thresholds"
 _SPLIT = "test"

@@ -11,6 +11,7 @@ from mimic_reg.report.figures import curves as fg
 from mimic_reg.report.figures.drawing import Look, styles
 from mimic_reg.report.figures.selection import selection_figure
 from mimic_reg.report.formats import format_score_name, format_supervision, format_task
+from mimic_reg.report.predictions import Predictions, has_curves, read_predictions
 from mimic_reg.report.results import BASELINE, Results, TrialResult, method_order
 from mimic_reg.report.tables import ScoreTable, score_table
 from mimic_reg.storage import Store
@@ -142,15 +143,15 @@ def _draw_level(
 
 def _predictions(
     trials: Sequence[TrialResult], level: float, stores: Sequence[Store]
-) -> dict[str, list[fg.Predictions]]:
+) -> dict[str, list[Predictions]]:
     """Method → the test predictions of its trials; where they are gone, the trial is left out."""
     by_fingerprint = {store.manifest["fingerprint"]: store for store in stores}
-    found: dict[str, list[fg.Predictions]] = {method: [] for method in method_order(trials)}
+    found: dict[str, list[Predictions]] = {method: [] for method in method_order(trials)}
     for trial in trials:
         store = by_fingerprint.get(trial.fingerprint)
-        if store and trial.supervision == level and fg.has_curves(trial.task):
+        if store and trial.supervision == level and has_curves(trial.task):
             try:
-                found[trial.method].append(fg.read_predictions(trial, store))
+                found[trial.method].append(read_predictions(trial, store))
             except InputError:  # predictions that are gone are no reason to have no report
                 continue
     return found

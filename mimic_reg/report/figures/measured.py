@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from mimic_reg.metrics.curvature import DEVIATION_EDGES, Deviations
+from mimic_reg.metrics.deviations import DEVIATION_EDGES, Deviations
 from mimic_reg.report.figures.drawing import (
     DASHES,
     INK,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from statistics import median
 
-from mimic_reg.metrics.scores import NUM_BINS
+from mimic_reg.metrics.scores import METRICS
 from mimic_reg.report.formats import format_level, format_score, format_supervision
 from mimic_reg.report.markup import Html, details, grid, join, section, soft, tag
 from mimic_reg.report.paper import paper
@@ -62,24 +62,8 @@ def _what_it_says() -> str:
 
 def _definitions(tables: Sequence[ScoreTable]) -> str:
     scores = {table.score for table in tables}
-    return " ".join(text for names, text in _DEFINITIONS.items() if scores & set(names))
-
-
-_DEFINITIONS = {
-    ("auroc", "macro_auroc", "micro_auroc"): "AUROC: area under the ROC curve; 0.5 is chance.",
-    ("auprc", "macro_auprc", "micro_auprc"): (
-        "AUPRC: average precision; the share of positives is chance."
-    ),
-    ("macro_auroc",): "Macro: the mean over labels, without those of a single class.",
-    ("micro_auroc",): "Micro: all labels pooled.",
-    ("accuracy",): "Accuracy: share of samples whose most probable class is the right one.",
-    ("mean_absolute_deviation",): "Mean absolute deviation: of the prediction from the truth.",
-    ("brier",): "Brier score: mean squared error of the probabilities.",
-    ("calibration_error",): (
-        f"Calibration error: mean distance of predicted from observed shares, over {NUM_BINS} bins "
-        "of equal width. Few samples inflate it; its interval, corrected for that, may lie lower."
-    ),
-}
+    found = [text for m in METRICS.values() if m.name in scores for text in m.meaning]
+    return " ".join(dict.fromkeys(found))
 
 
 def _score_grid(table: ScoreTable, given: Given) -> Html:

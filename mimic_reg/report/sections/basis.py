@@ -7,9 +7,10 @@ import yaml
 
 from mimic_reg.metrics.scores import Score
 from mimic_reg.report.formats import format_level, format_score, format_score_name, format_task
+from mimic_reg.report.labels import format_option
 from mimic_reg.report.markup import Html, details, grid, join, section, tag
 from mimic_reg.report.paper import paper
-from mimic_reg.report.results import TrialResult, format_option
+from mimic_reg.report.results import TrialResult
 from mimic_reg.report.sections.given import Given
 from mimic_reg.report.tables import ScoreTable, format_title
 

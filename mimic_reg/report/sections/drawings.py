@@ -7,6 +7,7 @@ from mimic_reg.report.figures import curves as fg
 from mimic_reg.report.figures.drawing import inline_svg
 from mimic_reg.report.figures.drawn import Analysis, Drawn
 from mimic_reg.report.markup import Html, grid, section, soft, tag
+from mimic_reg.report.predictions import has_curves
 from mimic_reg.report.sections.given import Given
 
 
@@ -32,7 +33,7 @@ def curves_section(given: Given, figures: Sequence[Drawn]) -> Html:
     if any(d.section == "selection" for d in figures):
         parts += [tag("h3", "Selected parameters"), figure_grid(figures, "selection")]
     parts += [tag("h3", "Training"), figure_grid(figures, "training")]
-    if any(fg.has_curves(t.task) for t in given.trials):
+    if any(has_curves(t.task) for t in given.trials):
         parts += [tag("h3", "ROC and calibration"), _prediction_curves(given, figures)]
     return section("curves", "Curves", *parts)
 

@@ -6,10 +6,11 @@ Tests are over seeds; beside them stand intervals over test subjects (`resamplin
 import math
 from collections.abc import Callable, Sequence
 
+from mimic_reg.metrics.resampling import MOST_REPLICATES, Resampled
 from mimic_reg.report.formats import format_interval, format_level, format_p
 from mimic_reg.report.markdown import COMPARISON_COLUMNS, format_comparison
 from mimic_reg.report.markup import Html, details, grid, section, soft, tag
-from mimic_reg.report.resampling import MOST_REPLICATES, Resampled, resample
+from mimic_reg.report.resampling import resample
 from mimic_reg.report.sections.given import Given, count
 from mimic_reg.report.tables import ScoreTable, format_title
 from mimic_reg.report.verdicts import Compared, comparisons
