@@ -119,7 +119,8 @@ def write(
         for t in result.failed
         for folder in result.run_folders(t)
     }
-    results = collect([f for t in result.trials for f in result.run_folders(t)], errors)
+    folders = [f for t in result.trials for f in result.run_folders(t)]
+    results = collect(folders, errors, result.configuration.get("focus"))
     stores = [Store.open(result.store)]
     analyses = analyse_all(result.configuration.get("analyses", ()), results)
     drawn = draw(results, stores)

@@ -68,14 +68,14 @@ def read_run(folder: Path, method: str | None = None) -> RunFolder:
 
 
 def method_of(trial: Trial) -> str:
-    """What the methods of a trial are called: 'none', 'dropout + itps', 'reptile: itps'."""
+    """What the methods of a trial are called: 'none', 'l2 + dropout', 'reptile: dropout'."""
     names = [r.name for r in trial.regularisers if r.name not in ("none", *_STOPPING_METHODS)]
     strategy = f"{trial.together.strategy.name}: " if trial.together else ""
     return strategy + (" + ".join(name for name in names if not is_probe(name)) or "none")
 
 
 def params(trial: Trial) -> dict[str, str]:
-    """The resolved configuration, flat: `model`, `model.units`, `regularisers`, `itps.tau`, …
+    """The resolved configuration, flat: `model`, `model.units`, `regularisers`, `dropout.rate`, …
 
     A name is that of the module wherever a module is used, so that methods can be compared.
     """

@@ -67,7 +67,7 @@ def hessian(
 
 @app.command()
 def gradients(runs: RunsArgument, folder: FolderOption) -> None:
-    """Gradient norms against steps (figure 3): raw, and as ITPS lets them through."""
+    """Gradient norms against steps (figure 3): raw, and as the optimiser applied them."""
     _show("gradients", _collect(runs), folder)
 
 
@@ -79,13 +79,13 @@ def deviations(runs: RunsArgument, folder: FolderOption) -> None:
 
 @app.command()
 def selection(runs: RunsArgument, folder: FolderOption) -> None:
-    """Parameters that ITPS selects: by epoch (figure 4b), supervision (figure 6) and tensor."""
+    """Parameters that a method selects: by epoch (figure 4b), supervision (figure 6) and tensor."""
     _show("selection", _collect(runs), folder)
 
 
 @app.command()
 def thresholds(runs: RunsArgument, folder: FolderOption) -> None:
-    """Score and selected parameters against the threshold tau of ITPS (figure 7)."""
+    """Score and selected parameters against the threshold of selection (figure 7)."""
     _show("thresholds", _collect(runs), folder)
 
 

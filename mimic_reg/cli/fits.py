@@ -241,6 +241,10 @@ def report(
     ],
     page: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="Its title.")] = "Regularisers compared",
+    focus: Annotated[
+        str | None,
+        typer.Option(help="The method to put against all others; else the best.", metavar="METHOD"),
+    ] = None,
     analyse: Annotated[
         list[str] | None,
         typer.Option(
@@ -252,12 +256,15 @@ def report(
 
     The page needs no network and no script, and holds nothing of a single patient.
     """
+    from mimic_reg.config import suggest
     from mimic_reg.report import analyses, results
     from mimic_reg.report import page as reporting
     from mimic_reg.report.markdown import to_markdown
     from mimic_reg.storage import disk_errors
 
-    found = results.collect(runs)
+    found = results.collect(runs, focus=focus)
+    if focus is not None and found.trials and not any(t.in_focus for t in found.trials):
+        raise InputError(f"No run is of the method {focus!r}. {suggest(focus, found.methods())}")
     added = analyses.analyse_all([n for part in analyse or [] for n in part.split(",")], found)
     with disk_errors(page.parent):
         written = reporting.write_report(found, page, title=title, analyses=added)

@@ -1,7 +1,7 @@
 """Early stopping: end the fit when the validation score has not improved for a while.
 
 Prechelt, "Early stopping, but when?" (1998). The first best score wins ties; that the best model is
-tested is the engine's part. Ruling: while another method's effect has not begun (ITPS selects
+tested is the engine's part. Ruling: while another method's effect has not begun (a method selects
 nothing in its first steps), epochs do not count. List it last: the others say so before it looks.
 An epoch that cannot be selected is no best score, and does not count either.
 """

@@ -1,10 +1,13 @@
 """What trials came to, read from their run folders: settings, scores, history; never a patient.
 
-A method is named by its list of regularisers, in the list's order: "spectral_dropout + itps"; where
-several tasks were trained together, with the strategy: "reptile: itps" is ITPS-Reptile; where a
-task was fine-tuned, with what it started from. Probes are left out, and early stopping where every
-trial of a task has it. Options are shown only where two methods, or two models, would bear the same
-name: "itps (tau=0.05)" beside "itps (tau=0.15)".
+A method is named by its list of regularisers, in the list's order: "spectral_dropout + dropout";
+where several tasks were trained together, with the strategy: "reptile: dropout"; where a task was
+fine-tuned, with what it started from. Probes are left out, and early stopping where every trial of
+a task has it. Options are shown only where two methods, or two models, would bear the same name:
+"dropout (rate=0.2)" beside "dropout (rate=0.5)".
+
+The method in focus is put against all others. Whoever asks for a report names it; where a trained
+trunk was fine-tuned, it is that; else tables take their best method.
 """
 
 import json
@@ -27,7 +30,6 @@ DONE = "done.json"
 FIT = "fit.json"  # in the folder of a fit of several tasks, which holds a run folder for each
 
 BASELINE = "none"
-FOCUS = "itps"  # the paper's own method: what is compared with everything else
 _STOPPING = "early_stopping"
 SCRATCH = "scratch"  # what a fine-tuned trunk is compared with
 
@@ -47,6 +49,7 @@ class TrialResult:
     scores:       split → name → score with its interval, or undefined with the reason
     num_samples:  split → samples that were scored
     selected_by:  the validation score that selected the epoch `best_epoch`, counted from 0
+    in_focus:     whether its method is put against all others
     """
 
     folder: Path
@@ -68,13 +71,7 @@ class TrialResult:
     num_samples: Mapping[str, int]
     selected_by: str
     best_epoch: int
-
-    @property
-    def in_focus(self) -> bool:
-        """Whether it is compared with all others: ITPS, or what was fine-tuned from a trunk."""
-        if self.settings.get("start"):
-            return self.strategy != SCRATCH
-        return FOCUS in self.regularisers
+    in_focus: bool = False
 
     def history(self) -> list[dict[str, Any]]:
         """The rows of the history; read anew by every call."""
@@ -95,10 +92,23 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Results:
-    """Finished trials, ordered by task, model, method, supervision and seed; and the others."""
+    """Finished trials, ordered by task, model, method, supervision and seed; and the others.
+
+    focus: the method that somebody asked to put against all others, if anybody did
+    """
 
     trials: tuple[TrialResult, ...]
     unfinished: tuple[Unfinished, ...] = ()
+    focus: str | None = None
+
+    @property
+    def has_focus(self) -> bool:
+        """Whether it is known which methods to put against all others."""
+        return self.focus is not None or any(t.in_focus for t in self.trials)
+
+    def methods(self) -> list[str]:
+        """The methods as tables list them."""
+        return method_order(self.trials)
 
     def settings(self) -> list[tuple[str, str]]:
         """(task, model) of every table that the trials fill."""
@@ -113,11 +123,15 @@ class Results:
         return list(dict.fromkeys(t.fingerprint for t in self.trials))
 
 
-def collect(paths: Iterable[Path], errors: Mapping[Path, str] | None = None) -> Results:
+def collect(
+    paths: Iterable[Path], errors: Mapping[Path, str] | None = None, focus: str | None = None
+) -> Results:
     """Read run folders; the unfinished and the failed are listed with the reason.
 
     paths:  run folders, or folders that hold run folders at any depth
     errors: run folder → why it failed, where somebody else knows that
+    focus:  the method to put against all others: its label, a strategy, or a regulariser, which
+            stands for all methods that have it
 
     Raises:
         InputError: a path is no folder and no error is known of it; there is no run at all; the
@@ -144,13 +158,21 @@ def collect(paths: Iterable[Path], errors: Mapping[Path, str] | None = None) -> 
         )
     _check_data(found.values())
     places: dict[Any, TrialResult] = {}
-    for trial in sorted(_label(list(found.values())), key=_place):
+    labelled = [replace(t, in_focus=_in_focus(t, focus)) for t in _label(list(found.values()))]
+    for trial in sorted(labelled, key=_place):
         first = places.setdefault(_place(trial), trial)
         if first is not trial:  # [none] and [], say
             unfinished.append(
                 Unfinished(trial.name, f"means the same as {first.name}, which is used")
             )
-    return Results(tuple(places.values()), tuple(unfinished))
+    return Results(tuple(places.values()), tuple(unfinished), focus)
+
+
+def _in_focus(trial: TrialResult, focus: str | None) -> bool:
+    if focus is None:
+        return trial.settings.get("start") is not None and trial.strategy != SCRATCH
+    names = " + ".join(trial.regularisers)
+    return focus in (trial.method, names, trial.strategy, *trial.regularisers)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
@@ -190,7 +212,7 @@ def find_stores(results: Results) -> list[Store]:
 
 
 def method_order(trials: Iterable[TrialResult]) -> list[str]:
-    """The methods as tables list them: the baseline, the others by name, ITPS and its kin last."""
+    """The methods as tables list them: the baseline, others by name, those in focus last."""
     keys = {t.method: _rank(t) for t in trials}
     return sorted(keys, key=keys.__getitem__)
 

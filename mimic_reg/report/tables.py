@@ -4,7 +4,7 @@ A cell is the mean over seeds ± the standard deviation (ddof 1), with n.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mimic_reg.metrics.comparison import Summary, summarise
 from mimic_reg.metrics.scores import metric
@@ -36,7 +36,8 @@ class Cell:
 class ScoreTable:
     """One score of one task and model: rows are methods, columns supervision levels.
 
-    focus: the methods with ITPS, or trained trunks; the others are the baselines
+    focus: the methods that are put against the others, which are the baselines
+    focus_is_best: whether the one in focus was chosen by these scores, as nobody asked for one
     cells: (method, level) → its trials; absent where there is none
     """
 
@@ -48,6 +49,7 @@ class ScoreTable:
     focus: tuple[str, ...]
     levels: tuple[float, ...]
     cells: Mapping[tuple[str, float], Cell]
+    focus_is_best: bool = False
 
     @property
     def lower_is_better(self) -> bool:
@@ -64,6 +66,14 @@ class ScoreTable:
         cells = {m: self.cells.get((m, level)) for m in self.methods}
         return {m: cell.scores for m, cell in cells.items() if cell and cell.scores}
 
+    def best(self, level: float) -> str | None:
+        """The method with the best mean at a level; None where no score is defined."""
+        sign = -1 if self.lower_is_better else 1
+        scores = self.by_seed(level)
+        return max(
+            scores, key=lambda m: sign * summarise(list(scores[m].values())).mean, default=None
+        )
+
 
 def score_table(
     results: Results, task: str, model: str, score: str, split: str = "test"
@@ -76,7 +86,7 @@ def score_table(
     methods = method_order(trials)
     focused = {t.method for t in trials if t.in_focus}
     data = _dataset(trials)
-    return ScoreTable(
+    table = ScoreTable(
         task=task,
         model=model,
         score=score,
@@ -86,6 +96,10 @@ def score_table(
         levels=tuple(sorted({t.supervision for t in trials})),
         cells={key: _cell(members, score, split, data) for key, members in groups.items()},
     )
+    if results.has_focus:
+        return table
+    found = [best for level in table.levels if (best := table.best(level))]
+    return replace(table, focus=tuple(found[-1:]), focus_is_best=True)
 
 
 def score_tables(results: Results, split: str = "test") -> list[ScoreTable]:

@@ -4,10 +4,11 @@ The tests are those of `compare`: paired by seed, two-sided, Holm-corrected over
 compared with at one level; nothing is corrected across levels or tables.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mimic_reg.metrics.comparison import Comparison, compare, compare_best, summarise, winner
+from mimic_reg.metrics.comparison import Comparison, compare, compare_best, winner
 from mimic_reg.report.formats import (
     format_p,
     format_score_with_unit,
@@ -49,8 +50,9 @@ class Verdict:
 def comparisons(table: ScoreTable) -> list[Compared]:
     """Every method against every baseline but itself, at every level; methods in focus first.
 
-    Holm's correction is over the baselines of one method at one level. Without a method in focus
-    all methods are baselines of each other.
+    Holm's correction is over the baselines of one method at one level; over all pairs of methods
+    for a method that is in focus because its scores are the best. Without a method in focus all
+    methods are baselines of each other.
     """
     ordered = [*table.focus, *(m for m in table.methods if m not in table.focus)]
     return [
@@ -67,9 +69,11 @@ def _against_baselines(table: ScoreTable, method: str, level: float) -> list[Com
         return []
     baselines = {m: s for m, s in scores.items() if m not in table.focus and m != method}
     sign = -1 if table.lower_is_better else 1
+    chosen = table.focus_is_best and method in table.focus
+    num_tests = math.comb(len(scores), 2) if chosen else None
     return [
         Compared(level, method, baseline, result, sign * result.difference > 0)
-        for baseline, result in compare(scores[method], baselines).items()
+        for baseline, result in compare(scores[method], baselines, num_tests).items()
     ]
 
 
@@ -88,7 +92,8 @@ def _verdict(table: ScoreTable, level: float) -> Verdict:
     name = name_score(table.score)
     if not signed:
         return Verdict(level, None, None, f"{at}: {name} is undefined for every method.")
-    best = max(signed, key=lambda m: summarise(list(signed[m].values())).mean)
+    best = table.best(level)
+    assert best is not None, "a method has scores"
     mean = format_score_with_unit(table.cells[best, level].summary.mean, table.score)
     n = f"n = {len(signed[best])}"
     found = f"({mean}, {n})"

@@ -1,4 +1,4 @@
-"""Gradient norms against steps (figure 3): of the raw gradient, and of what ITPS lets through."""
+"""Gradient norms against steps (figure 3): of the raw gradient, and of what is applied."""
 
 from collections.abc import Sequence
 

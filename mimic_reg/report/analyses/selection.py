@@ -1,4 +1,4 @@
-"""Which parameters ITPS selects: against epochs (figure 4b), supervision (figure 6), by tensor."""
+"""Which parameters a method selects: by epoch (figure 4b), supervision (figure 6) and tensor."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +21,7 @@ TITLE = "Selected parameters"
 
 
 def analyse(results: Results) -> Analysis:
-    """Counts that ITPS has recorded.
+    """Counts that methods have recorded.
 
     Raises:
         InputError: no trial has recorded any.
@@ -29,7 +29,7 @@ def analyse(results: Results) -> Analysis:
     known = [t for t in results.trials if selected(t, NOW) is not None]
     if not known:
         methods = ", ".join(dict.fromkeys(t.method for t in results.trials)) or "none finished"
-        raise InputError(f"No trial selects parameters: that is what itps does ({methods}).")
+        raise InputError(f"No trial selects parameters. Its methods: {methods}.")
     drawn: list[Drawn] = []
     tables: dict[str, list[tuple[str, ...]]] = {}
     for group in groups(results, known):
@@ -60,8 +60,8 @@ def _draw(group: Group, of_tensors: Mapping[str, int]) -> list[Drawn]:
     figure = selection_figure(group.trials, sum(of_tensors.values()))
     assert figure is not None, "every trial of the group has a selection"
     caption = (
-        f"{group.where}: parameters that ITPS has selected at least once (solid) and selects at "
-        "the end of the epoch (dashed). One line a seed."
+        f"{group.where}: parameters that a method has selected at least once (solid) and selects "
+        "at the end of the epoch (dashed). One line a seed."
     )
     drawn = [Drawn(f"{group.name}_selected", "analysis", caption, figure)]
     by_method = {m: _by_level(found) for m, found in group.by_method().items()}

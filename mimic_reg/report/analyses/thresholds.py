@@ -1,10 +1,14 @@
-"""Score and selected parameters against the threshold tau of ITPS (figure 7)."""
+"""Score and selected parameters against the threshold of selection (figure 7).
+
+A method that selects parameters by a threshold names that option in its module: `SELECTS_BY`.
+"""
 
 import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
+from mimic_reg import regularisers
 from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError
 from mimic_reg.report.analyses.base import Group, groups, mean_sd
@@ -19,19 +23,19 @@ from mimic_reg.report.figures.selection import (
 )
 from mimic_reg.report.formats import format_level, format_score_name
 from mimic_reg.report.labels import format_option
-from mimic_reg.report.results import FOCUS, Results, TrialResult
+from mimic_reg.report.results import Results, TrialResult
 
 TITLE = "Thresholds"
 _SPLIT = "test"
 
 
 def analyse(results: Results) -> Analysis:
-    """Trials of ITPS that differ in their threshold.
+    """Trials that differ in the threshold by which a method selects parameters.
 
     Raises:
         InputError: there are no two thresholds of the same methods, task and model.
     """
-    known = [t for t in results.trials if t.in_focus]
+    known = [t for t in results.trials if _selection(t)]
     drawn: list[Drawn] = []
     tables: dict[str, list[tuple[str, ...]]] = {}
     for group in groups(results, known):
@@ -40,15 +44,15 @@ def analyse(results: Results) -> Analysis:
             tables.setdefault(group.where, []).extend(_rows(method, trials))
     if not drawn:
         raise InputError(
-            "A study of thresholds needs trials of itps that differ in tau, of one task and model; "
-            "see configs/experiments/figure_07.yaml."
+            "A study of thresholds needs trials of one task and model that differ in "
+            f"{_options()}; see configs/experiments/figure_07.yaml."
         )
     note = (
         "Points are means over seeds with 95 % intervals (t distribution), faint points the seeds. "
         f"{_SPLIT.capitalize()} score and selection of the epoch with the best validation score. "
-        "A threshold of 0 is the optimiser without ITPS."
+        "A threshold of 0 is the optimiser without selection."
     )
-    columns = ("method", "level", "tau", "seeds", "score", "now", "ever")
+    columns = ("method", "level", "threshold", "seeds", "score", "now", "ever")
     return Analysis("thresholds", TITLE, tuple(drawn), columns, tables, note)
 
 
@@ -60,23 +64,24 @@ def _studies(trials: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
     studies: dict[str, list[TrialResult]] = {}
     for found in alike.values():
         if len({_bounds(t) for t in found}) > 1:
-            method = without_tau(found[0].method)
+            method = without_threshold(found[0].method, *_selecting(found[0]))
             number = 1 + sum(name.partition(", study ")[0] == method for name in studies)
             studies[method if number == 1 else f"{method}, study {number}"] = found
     return studies
 
 
-def without_tau(label: str) -> str:
-    """A method's label, "itps (tau=0.05, mode=freeze)" say, for all thresholds."""
-    name = f"{FOCUS}.tau" if f"{FOCUS}.tau=" in label else "tau"
+def without_threshold(label: str, method: str, option: str) -> str:
+    """A label, "method (option=0.05, mode=freeze)" say, for all thresholds."""
+    name = f"{method}.{option}" if f"{method}.{option}=" in label else option
     rest = re.sub(rf"(?<=[( ]){re.escape(name)}=(\[.*?\]|[^,)]*)(, )?", "", label)
     return rest.replace(" ()", "").replace(", )", ")")
 
 
 def _other_settings(trial: TrialResult) -> str:
     settings = {k: v for k, v in trial.settings.items() if k not in ("supervision", "seed")}
+    selecting = _selecting(trial)
     settings["regularisers"] = [
-        {name: {k: v for k, v in options.items() if (name, k) != (FOCUS, "tau")}}
+        {name: {k: v for k, v in options.items() if (name, k) != selecting}}
         for entry in trial.settings["regularisers"]
         for name, options in entry.items()
         if not is_probe(name)
@@ -84,9 +89,29 @@ def _other_settings(trial: TrialResult) -> str:
     return json.dumps(settings, sort_keys=True)
 
 
+def _selection(trial: TrialResult) -> tuple[str, str] | None:
+    """The first method of a trial that selects parameters, and the option by which it does."""
+    names = (name for entry in trial.settings["regularisers"] for name in entry)
+    return next(((n, option) for n in names if (option := regularisers.selects_by(n))), None)
+
+
+def _selecting(trial: TrialResult) -> tuple[str, str]:
+    found = _selection(trial)
+    assert found is not None, "only trials that select parameters are studied"
+    return found
+
+
+def _options() -> str:
+    """For people: which options a study is about."""
+    known = {name: regularisers.selects_by(name) for name in regularisers.names()}
+    return " or ".join(f"{option} of {name}" for name, option in known.items() if option)
+
+
 def _tau(trial: TrialResult) -> Any:
-    (options,) = [entry[FOCUS] for entry in trial.settings["regularisers"] if FOCUS in entry]
-    return options["tau"]
+    method, option = _selecting(trial)
+    return next(
+        entry[method][option] for entry in trial.settings["regularisers"] if method in entry
+    )
 
 
 def _bounds(trial: TrialResult) -> tuple[float, float]:

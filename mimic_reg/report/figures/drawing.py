@@ -70,7 +70,7 @@ class Style:
 
 
 def styles(methods: Sequence[str]) -> dict[str, Style]:
-    """A style for each method: the baseline grey, the last ones (ITPS) the strongest colours."""
+    """A style for each method: the baseline grey, the last ones the strongest colours."""
     n = len(PALETTE)
     drawn = {
         name: Style(PALETTE[i % n], MARKERS[(i + i // n) % n], DASHES[i // n % len(DASHES)])

@@ -66,8 +66,8 @@ def draw(results: Results, stores: Sequence[Store] = ()) -> list[Drawn]:
         selection = selection_figure(trials)
         if selection:
             caption = (
-                f"{where}: parameters that ITPS has selected at least once (solid) and selects at "
-                "the end of the epoch (dashed). One line a seed."
+                f"{where}: parameters that a method has selected at least once (solid) and selects "
+                "at the end of the epoch (dashed). One line a seed."
             )
             drawn.append(Drawn(f"{name}_selected", "selection", caption, selection))
         for level in outer(table.levels):

@@ -131,7 +131,7 @@ def gradient_figure(norms: Mapping[str, Sequence[Norms]], look: Look = None) -> 
             _draw_smooth(raw, [n.raw for n in found], drawn[method], method)
             _draw_smooth(applied, [n.applied for n in found], drawn[method], method)
         raw.set_title("(a) raw gradient", loc="left")
-        applied.set_title("(b) as applied: masked by ITPS", loc="left")
+        applied.set_title("(b) as applied", loc="left")
         for ax in (raw, applied):
             ax.set_ylabel("L2 norm")
             ax.set_ylim(bottom=0)

@@ -1,4 +1,4 @@
-"""Figures of what ITPS selects: against epochs, supervision levels and thresholds, by tensor.
+"""Figures of selected parameters: against epochs, supervision and thresholds, by tensor.
 
 Each function returns a matplotlib Figure. Points over seeds are means with 95 % intervals.
 """

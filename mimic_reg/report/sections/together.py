@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mimic_reg.config import find_module, module_names
 from mimic_reg.report.formats import (
     NOT_AT_HAND,
     format_score_name,
@@ -14,12 +15,7 @@ from mimic_reg.report.tables import ScoreTable, format_cell, main_tables
 
 NAME, HEADING = "together", "Tasks together"
 
-_WAYS = {
-    "": "a model for each task alone",
-    "joint": "one trunk, every step on the sum of the tasks' losses",
-    "reptile": "one trunk, moved towards what a few steps of each task make of it; with ITPS among "
-    "the methods this is ITPS-Reptile",
-}
+_ALONE = "a model for each task alone"
 
 
 def together_section(results: Results) -> Html | None:
@@ -29,7 +25,7 @@ def together_section(results: Results) -> Html | None:
         return None
     ways = dict.fromkeys(t.strategy for t in results.trials if not t.settings.get("start"))
     parts: list[str] = [
-        tag("ul", *(tag("li", f"{way or 'no prefix'}: {_WAYS.get(way, way)}") for way in ways)),
+        tag("ul", *(tag("li", f"{way or 'no prefix'}: {_in_words(way)}") for way in ways)),
         *(
             _grid(results, model, level)
             for model, level in sorted({(t.model, t.supervision) for t in trials})
@@ -41,6 +37,14 @@ def together_section(results: Results) -> Html | None:
         ),
     ]
     return section(NAME, HEADING, *parts)
+
+
+def _in_words(way: str) -> str:
+    """How several tasks were trained together, as the strategy's module says it."""
+    if not way:
+        return _ALONE
+    known = way in module_names("mimic_reg.strategies")
+    return str(find_module("mimic_reg.strategies", way).IN_WORDS) if known else way
 
 
 def _grid(results: Results, model: str, level: float) -> Html:

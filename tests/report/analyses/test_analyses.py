@@ -289,9 +289,9 @@ def test_thresholds_are_compared_at_the_tested_epoch(results, runs):
     ],
 )
 def test_a_study_is_named_by_what_does_not_vary(label, method):
-    from mimic_reg.report.analyses.thresholds import without_tau
+    from mimic_reg.report.analyses.thresholds import without_threshold
 
-    assert without_tau(label) == method
+    assert without_threshold(label, "itps", "tau") == method
 
 
 def test_thresholds_stand_in_ascending_order(results):
