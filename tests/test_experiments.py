@@ -231,7 +231,7 @@ def test_a_change_of_deciding_code_changes_the_fingerprint(tmp_path, monkeypatch
         path.write_text("x = 1\n")
     monkeypatch.setattr(planning, "__file__", str(tmp_path / "experiments" / "planning.py"))
     found = []
-    for file in ("engine/a.py", "report/page.py", "tasks/new.py"):
+    for file in ("engine/a.py", "metrics/curvature.py", "tasks/new.py"):
         experiments.code_fingerprint.cache_clear()
         found.append(experiments.code_fingerprint())
         (tmp_path / file).write_text("x = 2\n")

@@ -59,6 +59,11 @@ def format_interval(interval: tuple[float, float], score: str) -> str:
     return " to ".join(format_difference(bound, score) for bound in interval)
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things, in the singular or plural."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def escape(text: str) -> str:
     """Text in which Markdown sees no table, tag or line."""
     text = text.replace("\n", " ").replace("|", "\\|")

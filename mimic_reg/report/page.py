@@ -1,30 +1,29 @@
 """report.html: one self-contained file that answers first and says what the answer rests on.
 
-It holds scores, counts and curves over many patients; no id, no date, no row of a patient. All text
-is escaped where it becomes HTML (`tag`), so a name from a configuration cannot become markup.
+It holds scores, counts and curves over many patients; no id, no date, no row of a patient.
 """
 
-import html
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from mimic_reg.errors import InputError
 from mimic_reg.report.figures.drawn import Analysis, Drawn, draw
-from mimic_reg.report.formats import format_level, format_task
-from mimic_reg.report.markup import Html, join, section, tag
+from mimic_reg.report.formats import count, format_level, format_task
+from mimic_reg.report.html import Section, render
 from mimic_reg.report.results import Results, find_stores
 from mimic_reg.report.sections.answer import answer_section
 from mimic_reg.report.sections.basis import basis_section
 from mimic_reg.report.sections.cohort import cohort_section
-from mimic_reg.report.sections.drawings import analyses_section, curves_section, figure_grid
-from mimic_reg.report.sections.given import Given, count
+from mimic_reg.report.sections.drawings import (
+    analyses_section,
+    curves_section,
+    supervision_section,
+)
+from mimic_reg.report.sections.given import Given
 from mimic_reg.report.sections.missing import missing_section
 from mimic_reg.report.sections.paired import paired_section
-from mimic_reg.report.sections.together import HEADING, together_section
-from mimic_reg.report.sections.together import NAME as TOGETHER
+from mimic_reg.report.sections.together import together_section
 from mimic_reg.report.tables import main_tables
 from mimic_reg.storage import Store, make_folder, read_json
 
@@ -61,19 +60,37 @@ def write_report(
     if path.is_dir() or (not out.is_dir() and out.is_file() and out.suffix != ".html"):
         raise InputError(f"{out} is neither an HTML file nor a folder; name one of these.")
     stores = find_stores(results) if stores is None else stores
-    is_simulated = _is_simulated(stores, simulated)
-    given = Given(results, stores, is_simulated, configuration, commands, analyses)
     analysed = {d.name for analysis in analyses for d in analysis.drawn}
-    figures = draw(results, stores) if drawn is None else drawn
-    figures = [d for d in figures if d.name not in analysed]
-    body = join(_header(given, title), _main(given, figures), _footer(given))
-    resource = files("mimic_reg.report") / "templates" / REPORT
-    page = Template(resource.read_text("utf-8"))
+    given = Given(
+        results,
+        stores,
+        _is_simulated(stores, simulated),
+        configuration,
+        commands,
+        analyses,
+        main_tables(results),
+        [d for d in (draw(results, stores) if drawn is None else drawn) if d.name not in analysed],
+    )
+    sections = [made for make in _SECTIONS if (made := make(given)) is not None]
+    page = render("page.html", title=title, lead=_lead(given), given=given, sections=sections)
     make_folder(path.parent)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(page.substitute(title=html.escape(title), body=body), "utf-8")
+    temporary.write_text(page, "utf-8")
     temporary.replace(path)
     return path
+
+
+_SECTIONS: tuple[Callable[[Given], Section | None], ...] = (
+    answer_section,
+    together_section,
+    supervision_section,
+    paired_section,
+    curves_section,
+    analyses_section,
+    cohort_section,
+    missing_section,
+    basis_section,
+)
 
 
 def _is_simulated(stores: Sequence[Store], given: bool | None) -> bool | None:
@@ -81,48 +98,6 @@ def _is_simulated(stores: Sequence[Store], given: bool | None) -> bool | None:
         return given
     recorded = [s.manifest.get("source", {}).get("simulated") for s in stores]
     return None if None in recorded or not recorded else any(recorded)
-
-
-def _header(given: Given, title: str) -> Html:
-    warnings = []
-    if given.simulated:
-        warnings.append(
-            "These patients are simulated. The numbers show that everything runs; they say nothing "
-            "on medicine, on MIMIC-III, or on which method is better on real data."
-        )
-    if given.results.unfinished:
-        warnings.append(
-            f"{count(len(given.results.unfinished), 'run')} gave no result and "
-            f"{'is' if len(given.results.unfinished) == 1 else 'are'} missing from what follows; "
-            "see “Without a result”."
-        )
-    return tag(
-        "header",
-        tag("h1", title),
-        tag("p", _lead(given), class_="lead"),
-        *(tag("p", text, class_="warning") for text in warnings),
-        tag("nav", *(tag("a", text, href=f"#{name}") for name, text in _sections(given).items())),
-    )
-
-
-_SECTIONS = {
-    "answer": "Answer",
-    TOGETHER: HEADING,
-    "supervision": "Scores by supervision",
-    "tests": "Paired tests",
-    "curves": "Curves",
-    "analyses": "Analyses",
-    "cohort": "Cohort",
-    "missing": "Without a result",
-    "rests-on": "What this rests on",
-}
-
-
-def _sections(given: Given) -> dict[str, str]:
-    absent = set() if given.analyses else {"analyses"}
-    if together_section(given.results) is None:
-        absent.add(TOGETHER)
-    return {name: text for name, text in _SECTIONS.items() if name not in absent}
 
 
 def _lead(given: Given) -> str:
@@ -170,26 +145,3 @@ def _kind(given: Given) -> str:
         are = "differs" if len(differing) == 1 else "differ"
         return f"MIMIC-III, but {count(len(differing), 'published size')} {are}"
     return "the full MIMIC-III, all published sizes equal"
-
-
-def _main(given: Given, figures: Sequence[Drawn]) -> Html:
-    tables = main_tables(given.results)
-    parts = [
-        answer_section(given, tables),
-        together_section(given.results) or Html(""),
-        section("supervision", "Scores by supervision", figure_grid(figures, "supervision")),
-        paired_section(given, tables),
-        curves_section(given, figures),
-        *([analyses_section(given.analyses)] if given.analyses else []),
-        cohort_section(given),
-        missing_section(given),
-        basis_section(given, tables),
-    ]
-    return tag("main", *parts)
-
-
-def _footer(given: Given) -> Html:
-    text = (
-        "Made by mimic-reg. This page holds scores, counts and curves only, nothing of a patient."
-    )
-    return tag("footer", tag("p", text))

@@ -202,6 +202,6 @@ def write_seeds(root, method, values, score="auroc", **changed):
         write_run(root / f"{number:03}", trial, scores, selected_by=score)
 
 
-def only_table(root) -> ScoreTable:
-    (table,) = main_tables(collect([root]))
+def only_table(root, focus="itps") -> ScoreTable:
+    (table,) = main_tables(collect([root], focus=focus))
     return table

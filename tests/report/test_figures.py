@@ -135,7 +135,7 @@ def test_selected_parameters_are_drawn_for_itps_only(results):
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["itps"]
     drawn = [line for line in figure.axes[0].lines if len(line.get_xdata())]
     assert len(drawn) == 2 * 2 * 2  # levels, seeds, ever and now
-    assert sf.selection_figure([t for t in results.trials if not t.in_focus]) is None
+    assert sf.selection_figure([t for t in results.trials if t.method != "itps"]) is None
 
 
 def test_training_means_go_as_far_as_all_seeds_do(results):

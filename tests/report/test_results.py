@@ -27,7 +27,7 @@ def test_a_real_run_is_read_as_it_was_written(tmp_path):
         }
     )
     outcome = train(trial, store, tmp_path / "runs" / "one")
-    results = collect([tmp_path / "runs"])
+    results = collect([tmp_path / "runs"], focus="itps")
     (found,) = results.trials
     assert results.unfinished == ()
     assert found.id == outcome.trial_id
@@ -49,10 +49,15 @@ def test_methods_are_named_by_their_regularisers(tmp_path):
     both = ({"spectral_dropout": {"eta": 0.1}}, {"itps": {"tau": 0.1}})
     for i, method in enumerate([both, ({"itps": {"tau": 0.1}},), ({"l2": {}},), ("none",)]):
         write_run(tmp_path / str(i), settings(method), SCORES)
-    results = collect([tmp_path])
+    results = collect([tmp_path], focus="itps")
     assert labels(results) == ["none", "l2", "itps", "spectral_dropout + itps"]
-    assert method_order(results.trials) == labels(results)
+    assert method_order(results.trials) == results.methods() == labels(results)
     assert [t.in_focus for t in results.trials] == [False, False, True, True]
+    results = collect([tmp_path], focus="spectral_dropout + itps")
+    assert [t.method for t in results.trials if t.in_focus] == ["spectral_dropout + itps"]
+    results = collect([tmp_path])
+    assert labels(results) == ["none", "itps", "l2", "spectral_dropout + itps"]
+    assert not results.has_focus
 
 
 def test_options_are_shown_only_where_names_would_be_the_same(tmp_path):

@@ -2,7 +2,7 @@ import re
 
 import polars as pl
 
-from mimic_reg.metrics.comparison import compare
+from mimic_reg.metrics.comparison import compare, compare_best
 from mimic_reg.report.frames import comparisons_frame
 from mimic_reg.report.markdown import format_comparison
 from mimic_reg.report.tables import format_title
@@ -105,7 +105,7 @@ def _is(level, method, baseline):
     )
 
 
-def test_without_itps_all_are_compared(tmp_path):
+def test_where_the_focus_has_no_run_all_are_compared(tmp_path):
     write_sweep(tmp_path, methods=("none", "dropout"), levels=(1.0,))
     table = only_table(tmp_path)
     assert table.focus == ()
@@ -113,3 +113,19 @@ def test_without_itps_all_are_compared(tmp_path):
         ("none", "dropout"),
         ("dropout", "none"),
     }
+
+
+def test_without_a_focus_the_best_is_put_against_all_corrected_over_all_pairs(tmp_path):
+    write_sweep(tmp_path, methods=("none", "dropout", "spectral"), levels=(0.25, 1.0))
+    table = only_table(tmp_path, focus=None)
+    (best,) = table.focus
+    assert table.focus_is_best
+    assert best == table.best(1.0) == verdicts(table)[1].best
+    for level in table.levels:
+        scores = table.by_seed(level)
+        found = {
+            c.baseline: c.result
+            for c in comparisons(table)
+            if (c.method, c.supervision) == (best, level)
+        }
+        assert found == compare_best(best, scores)

@@ -4,6 +4,7 @@ For screens from 400 pixels wide and for the colour-blind. Figures are matplotli
 without pyplot and its state; lines differ in colour (Okabe and Ito's palette), marker and dashes.
 """
 
+import html
 import math
 import re
 import textwrap
@@ -212,10 +213,11 @@ def svg(figure: Figure) -> bytes:
     return _svg_text(figure, facecolor="white").encode()
 
 
-def inline_svg(figure: Figure, prefix: str) -> str:
+def inline_svg(figure: Figure, prefix: str, caption: str) -> str:
     """The figure as an <svg> element for a page: transparent, in the page's text colour.
 
-    prefix: begins every id, since ids are unique in a page
+    prefix:  begins every id, since ids are unique in a page
+    caption: what it shows, for those who do not see it
     """
     text = _svg_text(figure, facecolor="none")
     text = text[text.index("<svg ") :]
@@ -223,6 +225,7 @@ def inline_svg(figure: Figure, prefix: str) -> str:
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text, count=0)
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", text)
+    text = text.replace("<svg ", f'<svg role="img" aria-label="{html.escape(caption)}" ', 1)
     text = text.replace("xlink:href", "href").replace(INK, "currentColor")
     text = text.replace(GRID, "var(--grid, #d0d4d9)")
     return re.sub(r' width="[\d.]+pt" height="[\d.]+pt"| height="[\d.]+pt"', "", text, count=1)

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.comparison import summarise
 from mimic_reg.report.figures import curves as fg
-from mimic_reg.report.figures.drawing import Look, styles
+from mimic_reg.report.figures.drawing import Look, inline_svg, styles
 from mimic_reg.report.figures.selection import selection_figure
 from mimic_reg.report.formats import format_score_name, format_supervision, format_task
 from mimic_reg.report.predictions import Predictions, has_curves, read_predictions
@@ -29,6 +30,10 @@ class Drawn:
     section: str
     caption: str
     figure: Figure
+
+    def svg(self) -> Markup:
+        """The figure as an element of a page, described by its caption."""
+        return Markup(inline_svg(self.figure, self.name, self.caption))
 
 
 @dataclass(frozen=True)

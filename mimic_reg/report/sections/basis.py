@@ -7,26 +7,31 @@ import yaml
 
 from mimic_reg.metrics.scores import Score
 from mimic_reg.report.formats import format_level, format_score, format_score_name, format_task
+from mimic_reg.report.html import Section, section
 from mimic_reg.report.labels import format_option
-from mimic_reg.report.markup import Html, details, grid, join, section, tag
 from mimic_reg.report.paper import paper
 from mimic_reg.report.results import TrialResult
 from mimic_reg.report.sections.given import Given
 from mimic_reg.report.tables import ScoreTable, format_title
 
 
-def basis_section(given: Given, tables: Sequence[ScoreTable]) -> Html:
+def basis_section(given: Given) -> Section:
     """Data, versions and commands; options, trials and settings folded away."""
-    parts = [_facts(given), tag("h3", "How to get the same"), _reproduce(given)]
-    if given.trials:
-        parts.append(details("Methods and their options", _options(given.trials)))
-        parts.append(details("Every trial, with bootstrap intervals", *_trials(given, tables)))
-        parts.append(details("Configuration", tag("pre", _configuration(given))))
-    parts.append(details("The paper's figures that stand beside nothing", _unplaced()))
-    return section("rests-on", "What this rests on", *parts)
+    return section(
+        "rests-on",
+        "What does this rest on?",
+        mixed=len({t.versions.get("code") for t in given.trials}) > 1,
+        facts=_facts(given),
+        commands=given.commands,
+        options=_options(given.trials),
+        trials=[_trial_grid(given.results.of(t.task, t.model), t) for t in given.tables],
+        configuration=_configuration(given),
+        paper=paper()["paper"],
+        unplaced=_unplaced(),
+    )
 
 
-def _facts(given: Given) -> Html:
+def _facts(given: Given) -> dict[str, list[str]]:
     facts: dict[str, list[str]] = {}
     for trial in given.trials:
         facts.setdefault("device", []).append(trial.device)
@@ -38,32 +43,13 @@ def _facts(given: Given) -> Html:
         facts.setdefault("source fingerprint", []).extend([source] if source else [])
         for name, what in store.manifest.get("corrections", {}).items():
             facts.setdefault("corrections", []).append(f"{name}: {what}")
-    rows = [
-        join(tag("dt", name), tag("dd", ", ".join(dict.fromkeys(values))))
-        for name, values in facts.items()
-        if values
-    ]
-    mixed = len({t.versions.get("code") for t in given.trials}) > 1
-    text = "The trials were made by different versions of the code; see below."
-    return join(tag("p", text, class_="warning") if mixed else "", tag("dl", *rows))
+    return facts
 
 
 _VERSIONS = {"code": "code (git)", "mimic_reg": "mimic-reg"}
 
 
-def _reproduce(given: Given) -> Html:
-    text = tag(
-        "p",
-        "A trial's identity is the hash of its settings and of its data's fingerprint. The same "
-        "code, settings, data and versions give the same scores, on a CPU bit for bit; finished "
-        "trials are not trained again.",
-    )
-    if not given.commands:
-        return text
-    return join(text, tag("pre", tag("code", "\n".join(given.commands))))
-
-
-def _options(trials: Sequence[TrialResult]) -> Html:
+def _options(trials: Sequence[TrialResult]) -> list[tuple[str, ...]]:
     rows: dict[tuple[str, ...], None] = {}
     for trial in trials:
         entries = list(trial.settings["regularisers"])
@@ -76,15 +62,10 @@ def _options(trials: Sequence[TrialResult]) -> Html:
         ]
         where = format_task(trial.task), trial.model
         rows.setdefault((trial.method, *where, "; ".join(options)))
-    header = ["method", "task", "model", "options"]
-    return grid("Methods and their options.", header, list(rows), left=(1, 2), wrap=(3,))
+    return list(rows)
 
 
-def _trials(given: Given, tables: Sequence[ScoreTable]) -> list[Html]:
-    return [_trial_grid(given.results.of(t.task, t.model), t) for t in tables]
-
-
-def _trial_grid(trials: Sequence[TrialResult], table: ScoreTable) -> Html:
+def _trial_grid(trials: Sequence[TrialResult], table: ScoreTable) -> dict[str, Any]:
     rows = [
         [
             t.method,
@@ -99,7 +80,7 @@ def _trial_grid(trials: Sequence[TrialResult], table: ScoreTable) -> Html:
     name = format_score_name(table.score)
     header = ["method", "level", "seed", "best epoch", f"validation {name}", f"test {name}", "run"]
     caption = f"{format_title(table)}: every trial, with 95 % bootstrap intervals over subjects."
-    return grid(caption, header, rows, left=(6,), wrap=(4, 5))
+    return {"caption": caption, "header": header, "rows": rows}
 
 
 _SPLITS = ("validation", "test")
@@ -133,8 +114,8 @@ def _yaml(content: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
 
 
-def _unplaced() -> Html:
-    rows = [
+def _unplaced() -> list[list[str]]:
+    return [
         [
             f"Table {figure['table']}",
             figure["method"] or "method not quoted",
@@ -144,9 +125,3 @@ def _unplaced() -> Html:
         ]
         for figure in paper()["unplaced"]
     ]
-    header = ["where", "method", "level", "figure", "remark"]
-    caption = (
-        f"{paper()['paper']}: figures quoted without the task, model, method or level they are "
-        "of. All other figures of the paper's tables on MIMIC-III are not at hand."
-    )
-    return grid(caption, header, rows, left=(1, 2), wrap=(4,))

@@ -4,31 +4,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from mimic_reg.report.formats import format_task
-from mimic_reg.report.markup import Html, grid, section, tag
+from mimic_reg.report.html import Section, section
 from mimic_reg.report.sections.given import Given
 from mimic_reg.storage import read_json
 
 
-def cohort_section(given: Given) -> Html:
+def cohort_section(given: Given) -> Section:
     """Cohort flow and samples of every store that is at hand."""
-    parts: list[str] = []
+    tasks = {t.task for t in given.trials}
+    stores = []
     for store in given.stores:
-        if "audit.json" not in store.manifest["files"]:
-            continue
-        audit = read_json(store.path("audit.json"))
-        if "cohort_flow" in audit:
-            units = ("stays", "admissions", "subjects")
-            flow = [[s["step"], *(f"{s[u]:,}" for u in units)] for s in audit["cohort_flow"]]
-            parts.append(
-                grid("Cohort flow: what is left after each step.", ["after", *units], flow)
-            )
-        tasks = {t.task for t in given.trials}
-        rows = _sample_rows({n: s for n, s in audit.get("samples", {}).items() if n in tasks})
-        header = ["task", "split", "samples", "stays", "subjects", "positives"]
-        parts.append(grid("Samples of the tasks.", header, rows, left=(1,)))
-    if not parts:
-        parts = [tag("p", "The store is not at hand, so its cohort flow is not shown.")]
-    return section("cohort", "Cohort", *parts)
+        if "audit.json" in store.manifest["files"]:
+            audit = read_json(store.path("audit.json"))
+            samples = {n: s for n, s in audit.get("samples", {}).items() if n in tasks}
+            flow = _flow_rows(audit["cohort_flow"]) if "cohort_flow" in audit else None
+            stores.append({"flow": flow, "samples": _sample_rows(samples)})
+    return section("cohort", "What data is this?", stores=stores)
+
+
+def _flow_rows(flow: list[Mapping[str, Any]]) -> list[list[str]]:
+    units = ("stays", "admissions", "subjects")
+    return [[step["step"], *(f"{step[unit]:,}" for unit in units)] for step in flow]
 
 
 def _sample_rows(samples: Mapping[str, Any]) -> list[list[str]]:

@@ -3,26 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from mimic_reg.report.formats import format_score_name, format_task
-from mimic_reg.report.markup import Html, grid, section, tag
+from mimic_reg.report.formats import count, format_score_name, format_task
+from mimic_reg.report.html import Section, section
 from mimic_reg.report.results import TrialResult
-from mimic_reg.report.sections.given import Given, count
+from mimic_reg.report.sections.given import Given
 
 
-def missing_section(given: Given) -> Html:
+def missing_section(given: Given) -> Section:
     """Runs without a result and undefined scores, each with the reason."""
-    parts: list[str] = []
-    if given.results.unfinished:
-        rows = [[u.name, u.why] for u in given.results.unfinished]
-        parts.append(grid("Runs without a result.", ["run", "why"], rows, wrap=(1,)))
-    else:
-        parts.append(tag("p", "Every run has a result."))
+    unfinished = [(u.name, u.why) for u in given.results.unfinished]
     undefined = _undefined(given.trials)
-    if undefined:
-        parts.append(grid("Undefined scores.", ["score", "why"], undefined, wrap=(1,)))
-    else:
-        parts.append(tag("p", "Every score is defined."))
-    return section("missing", "Without a result", *parts)
+    return section("missing", "What is missing?", unfinished=unfinished, undefined=undefined)
 
 
 def _undefined(trials: Sequence[TrialResult]) -> list[tuple[str, str]]:

@@ -1,42 +1,32 @@
 """The report's section on tasks that were trained together: all tasks side by side (Table XV)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mimic_reg.config import find_module, module_names
-from mimic_reg.report.formats import (
-    NOT_AT_HAND,
-    format_score_name,
-    format_supervision,
-    format_task,
-)
-from mimic_reg.report.markup import Html, grid, section, soft, tag
+from mimic_reg.report.formats import format_score_name, format_supervision, format_task
+from mimic_reg.report.html import Section, section
 from mimic_reg.report.results import Results, TrialResult, method_order
+from mimic_reg.report.sections.given import Given
 from mimic_reg.report.tables import ScoreTable, format_cell, main_tables
-
-NAME, HEADING = "together", "Tasks together"
 
 _ALONE = "a model for each task alone"
 
 
-def together_section(results: Results) -> Html | None:
+def together_section(given: Given) -> Section | None:
     """A grid for each model and level: methods by tasks; None if no tasks were trained together."""
+    results = given.results
     trials = [t for t in results.trials if t.settings.get("together")]
     if not trials:
         return None
     ways = dict.fromkeys(t.strategy for t in results.trials if not t.settings.get("start"))
-    parts: list[str] = [
-        tag("ul", *(tag("li", f"{way or 'no prefix'}: {_in_words(way)}") for way in ways)),
-        *(
-            _grid(results, model, level)
-            for model, level in sorted({(t.model, t.supervision) for t in trials})
-        ),
-        soft(
-            "Each task is tested at the epoch that was best on its own validation split. The "
-            "paired tests are those of each task, below. The paper's figures for this table: "
-            f"{NOT_AT_HAND}."
-        ),
-    ]
-    return section(NAME, HEADING, *parts)
+    places = sorted({(t.model, t.supervision) for t in trials})
+    return section(
+        "together",
+        "Do tasks help each other?",
+        ways={way: _in_words(way) for way in ways},
+        grids=[_grid(results, model, level) for model, level in places],
+    )
 
 
 def _in_words(way: str) -> str:
@@ -47,7 +37,7 @@ def _in_words(way: str) -> str:
     return str(find_module("mimic_reg.strategies", way).IN_WORDS) if known else way
 
 
-def _grid(results: Results, model: str, level: float) -> Html:
+def _grid(results: Results, model: str, level: float) -> dict[str, Any]:
     tables = [
         table
         for table in main_tables(results)
@@ -63,7 +53,7 @@ def _grid(results: Results, model: str, level: float) -> Html:
     ]
     header = ["method", *(_column(table) for table in tables)]
     caption = f"{model} at {format_supervision(level)}: test scores, mean ± standard deviation."
-    return grid(caption, header, rows)
+    return {"caption": caption, "header": header, "rows": rows}
 
 
 def _is_shown(trial: TrialResult, model: str, level: float) -> bool:

@@ -51,7 +51,7 @@ def rows(analysis):
     found = {}
     for row in analysis.tables[WHERE]:
         cells = dict(zip(analysis.columns, row, strict=True))
-        found[cells.pop("method"), cells.pop("level"), cells.get("tau")] = cells
+        found[cells.pop("method"), cells.pop("level"), cells.get("threshold")] = cells
     return found
 
 
@@ -179,7 +179,7 @@ def test_the_start_is_made_anew_and_what_moved_was_selected(results):
         start, best = start_and_best(trial)
         moved = sum(int((start[name] != best[name]).sum()) for name in start)
         assert sum(p.numel() for p in start.values()) == TOTAL
-        if trial.in_focus:
+        if "itps" in trial.regularisers:
             ever = trial.epochs()[trial.best_epoch]["recorded"]["selected_ever"]
             assert moved == ever < TOTAL
         else:
