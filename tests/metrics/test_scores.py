@@ -17,7 +17,7 @@ from mimic_reg.metrics.bootstrap import (
     ranking_statistic,
     replicate,
 )
-from mimic_reg.metrics.scores import improves, score
+from mimic_reg.metrics.scores import METRICS, improves, metric, score
 
 
 def data(seed: int, n: int = 300, num_labels: int = 1, ties: bool = False):
@@ -138,6 +138,19 @@ def test_what_cannot_be_scored_is_refused():
     p[0] = np.nan
     with pytest.raises(MimicRegError, match="not finite"):
         score("binary", y, p)
+
+
+@pytest.mark.parametrize("target", ["binary", "multilabel", "multiclass", "regression"])
+def test_the_registry_knows_each_score_of_each_target(target):
+    y = np.array([0, 1, 1, 0]) if target == "multiclass" else np.array([[0.0, 1], [1, 0]] * 2)
+    y = y[:, :1] if target in ("binary", "regression") else y
+    p = np.full((4, 1 if y.ndim == 2 and y.shape[1] == 1 else 2), 0.5)
+    assert list(score(target, y, p)) == [m.name for m in METRICS.values() if target in m.targets]
+
+
+def test_an_unknown_score_has_no_direction():
+    with pytest.raises(InputError, match=r"no score 'aurok'.*auroc"):
+        metric("aurok")
 
 
 def test_first_best_wins_ties():

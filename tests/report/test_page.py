@@ -4,11 +4,12 @@ from html.parser import HTMLParser
 import numpy as np
 import polars as pl
 import pytest
+from jinja2 import UndefinedError
 
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import Score
 from mimic_reg.report.figures.drawn import Analysis, Drawn, draw
-from mimic_reg.report.markup import Html, join, tag
+from mimic_reg.report.html import render
 from mimic_reg.report.page import write_report
 from mimic_reg.report.resampling import resample
 from mimic_reg.report.results import collect
@@ -281,10 +282,9 @@ def test_a_report_needs_a_place(tmp_path):
         write_report(collect([tmp_path / "runs"]), tmp_path / "file.txt" / "r.html", title="T")
 
 
-def test_elements_escape_what_is_not_html():
-    assert tag("p", "a < b", tag("b", "&")) == "<p>a &lt; b<b>&amp;</b></p>"
-    assert tag("td", "x", class_='"', aria_label="") == '<td class="&quot;">x</td>'
-    assert isinstance(join("<"), Html)
+def test_a_template_that_lacks_a_name_is_an_error():
+    with pytest.raises(UndefinedError, match="figures"):
+        render("supervision.html")
 
 
 @pytest.mark.parametrize(

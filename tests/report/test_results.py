@@ -171,3 +171,9 @@ def test_a_line_cut_off_is_left_out(tmp_path):
     with (folder / "history.jsonl").open("a") as file:
         file.write('{"event": "ep')
     assert len(collect([folder]).trials[0].history()) == 1
+
+
+def test_a_score_that_is_not_known_is_no_result(tmp_path):
+    write_run(tmp_path / "a", settings(), {"validation": {"auroc": 0.7}, "test": {"new": 0.7}})
+    (unfinished,) = collect([tmp_path]).unfinished
+    assert "There is no score 'new'" in unfinished.why
