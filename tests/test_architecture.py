@@ -30,8 +30,8 @@ ROWS = [
     ("console",),
     ("cli",),
 ]
-# To go: `config` checks a trial by building what it names, and `schema` reads the benchmark's list of
-# channels, a resource of `clinical`.
+# To go: `config` checks a trial by building what it names, and `schema` reads the benchmark's list
+# of channels, a resource of `clinical`.
 KNOWN = {
     "schema": {"mimic_reg.clinical"},
     "config": {f"mimic_reg.{room}" for room in ("tasks", "models", "regularisers", "strategies")},

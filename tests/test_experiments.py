@@ -62,6 +62,14 @@ def test_an_unknown_analysis_is_refused_by_name():
         parse({"name": "x", "title": "X", "grids": [GRID], "analyses": ["hesian"]})
 
 
+def test_the_focus_is_a_method_of_the_grids():
+    settings = {"name": "x", "title": "X", "grids": [GRID]}
+    method = GRID["methods"][0]
+    assert parse({**settings, "focus": method}).focus == method
+    with pytest.raises(InputError, match="The focus 'itsp' is no method of its grids"):
+        parse({**settings, "focus": "itsp"})
+
+
 def test_probes_join_every_method_and_name_none():
     planned = plan(grid(methods=["none", "itps"], probes=[{"hessian_probe": {"every": 5}}]))
     assert [p.label for p in planned] == ["none", "itps"]

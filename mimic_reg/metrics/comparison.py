@@ -1,7 +1,7 @@
 """Is one method better than another? Paired tests over seeds, corrected for how many were made.
 
 Trials that share task, model, supervision level and seed are a pair: equal initial weights and
-batches, different method. METHODS: two-sided paired t-test, at least three pairs, Holm's correction
+batches, different method. Two-sided paired t-test, at least three pairs, Holm's correction
 over the baselines of a method.
 """
 

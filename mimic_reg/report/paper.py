@@ -12,7 +12,7 @@ from mimic_reg.report.results import TrialResult
 
 @dataclass(frozen=True)
 class PaperFigure:
-    """A figure of the paper that our specification quotes.
+    """A score that the paper reports.
 
     sd:   what follows its plus-minus
     data: what the model was trained on
@@ -20,7 +20,6 @@ class PaperFigure:
 
     value: float
     sd: float | None
-    quoted: str
     data: str
 
 
@@ -48,5 +47,5 @@ def paper_figure(trial: TrialResult, score: str, data: str | None = None) -> Pap
     for figure in paper()["figures"]:
         other_data = data is not None and data != figure["data"].lower().replace("-", "_")
         if wanted.items() <= figure.items() and not other_data:
-            return PaperFigure(figure["value"], figure["sd"], figure["quoted"], figure["data"])
+            return PaperFigure(figure["value"], figure["sd"], figure["data"])
     return None

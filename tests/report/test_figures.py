@@ -252,7 +252,8 @@ def test_files_are_the_same_each_time(results, tmp_path):
 
 
 def test_inline_svg_is_transparent_with_ids_of_its_own(results):
-    text = dr.inline_svg(fg.supervision_figure(main_tables(results)[0]), "one")
+    text = dr.inline_svg(fg.supervision_figure(main_tables(results)[0]), "one", 'a "b" < c')
+    assert '<svg role="img" aria-label="a &quot;b&quot; &lt; c" ' in text
     root = ElementTree.fromstring(text)
     assert root.tag == "svg"
     assert "width" not in root.attrib
@@ -268,5 +269,5 @@ def test_inline_svg_is_transparent_with_ids_of_its_own(results):
 def test_names_are_text_not_mathematics_or_markup(tmp_path):
     trial = settings(({"odd_$x^2$<i>": {}},))
     write_run(tmp_path / "1", trial, {"validation": {"auroc": 0.7}, "test": {"auroc": 0.7}})
-    text = dr.inline_svg(fg.supervision_figure(main_tables(collect([tmp_path]))[0]), "x")
+    text = dr.inline_svg(fg.supervision_figure(main_tables(collect([tmp_path]))[0]), "x", "y")
     assert "odd_$x^2$&lt;i&gt;" in text

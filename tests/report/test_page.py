@@ -118,7 +118,7 @@ def test_the_page_is_whole_and_alone(page):
 
 
 def test_analyses_have_a_section_of_their_own(runs, tmp_path, page):
-    assert "Analyses" not in checked(page)
+    assert "What else was measured?" not in checked(page)
     results = collect([runs])
     (selection,) = (d for d in draw(results) if d.section == "selection")
     drawn = Drawn(selection.name, "analysis", "Selected <b>", selection.figure)
@@ -129,7 +129,7 @@ def test_analyses_have_a_section_of_their_own(runs, tmp_path, page):
     )
     text = checked(path.read_text("utf-8"))
     for part in (
-        "Analyses",
+        "What else was measured?",
         "Something: Mortality, lstm.",
         "1,234",
         "Selected <b>",

@@ -24,7 +24,7 @@ def analyse(*arguments):
         ("gradients", {"50_gradients", "100_gradients"}, "raw, last"),
         ("deviations", {"50_deviations", "100_deviations"}, "moved"),
         ("selection", {f"selected{s}" for s in ("", "_by_supervision", "_by_tensor")}, "ever"),
-        ("thresholds", {"itps_thresholds"}, "tau"),
+        ("thresholds", {"itps_thresholds"}, "threshold"),
     ],
 )
 def test_a_command_writes_png_and_svg_and_says_where(name, figures, column, runs, tmp_path):
@@ -74,6 +74,20 @@ def test_the_report_has_the_analyses_that_are_asked_for(runs, tmp_path):
     assert "Did you mean 'selection'" in str(wrong.exception)
 
 
+def test_any_method_can_be_put_against_the_others(runs, tmp_path):
+    page = tmp_path / "report.html"
+    for focus in ("dropout", "none", "itps (tau=0.01)"):
+        result = CliRunner().invoke(
+            cli.app, ["report", str(runs), "--out", str(page), "--focus", focus]
+        )
+        assert result.exit_code == 0, result.output
+        text = page.read_text("utf-8")
+        assert text.count("against each baseline") == 2  # a caption, twice in the markup
+        assert f"{focus} against each baseline" in text
+    wrong = CliRunner().invoke(cli.app, ["report", str(runs), "--focus", "dropuot"])
+    assert "No run is of the method 'dropuot'. Did you mean 'dropout'" in str(wrong.exception)
+
+
 def test_what_cannot_be_analysed_is_refused(runs, tmp_path):
     with pytest.raises(InputError, match="There is no folder"):
         analyse("selection", tmp_path / "nowhere", "--out", tmp_path)
@@ -83,5 +97,5 @@ def test_what_cannot_be_analysed_is_refused(runs, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file is a file; --out names a folder"):
         analyse("gradients", runs, "--out", tmp_path / "file")
-    with pytest.raises(InputError, match="that is what itps does"):
+    with pytest.raises(InputError, match=r"No trial selects parameters\. Its methods: none"):
         analyse("selection", runs / "none-50-0", "--out", tmp_path)
