@@ -245,7 +245,7 @@ def test_selection_by_tensor_weighs_up_to_the_total(results):
 
 
 def test_runs_without_itps_have_no_selection(runs):
-    with pytest.raises(InputError, match=r"Its methods: none \(none\)"):
+    with pytest.raises(InputError, match=r"selects parameters\. Its methods: none"):
         analyses.analyse("selection", collect([runs / "none-100-0"]))
 
 
