@@ -1,7 +1,7 @@
 """Frozen, typed settings: YAML in, a `Trial` out, resolved once.
 
-Names are module names: `itps: {tau: 0.15}` means `mimic_reg.regularisers.itps` and the option `tau`
-of its `build`. Whatever is unknown is refused, with the nearest name that is known.
+Names are module names: `dropout: {rate: 0.5}` means `mimic_reg.regularisers.dropout` and the option
+`rate` of its `build`. Whatever is unknown is refused, with the nearest name that is known.
 """
 
 import copy
@@ -247,7 +247,7 @@ class _Settings(BaseModel):
 
 
 class Component(_Settings):
-    """A module by its name, with options of its `build`: written {itps: {tau: 0.15}}.
+    """A module by its name, with options of its `build`: written {dropout: {rate: 0.5}}.
 
     The name alone stands for a component without options.
     """
@@ -261,7 +261,7 @@ class Component(_Settings):
         if isinstance(entry, str):
             return {"name": entry}
         if not isinstance(entry, Mapping) or len(entry) != 1:
-            raise ValueError("A component is a name with its options, as itps: {tau: 0.1}")
+            raise ValueError("A component is a name with its options, as dropout: {rate: 0.5}")
         ((name, options),) = entry.items()
         return {"name": name, "given": {} if options is None else options}
 
@@ -574,8 +574,8 @@ def compose_trial(
             and `default.yaml` for those of other cohorts. Its regularisers (early stopping, say)
             act after those of the method
     model:  a YAML file, or the model's name
-    method: a YAML file, or the name of one in `configs/regularisers`: for this model (`itps` stands
-            for `lstm/itps`), for all (`none`), or with its folder (`resnet50_cifar/itps`)
+    method: a YAML file, or the name of one in `configs/regularisers`: for this model (`l2` stands
+            for `lstm/l2`), for all (`none`), or with its folder (`resnet50_cifar/l2`)
     training: settings that replace those of the method, which replace those of the task
 
     Raises:

@@ -220,8 +220,8 @@ def tune(
     option: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to try, as tau=0.05,0.1,0.25; several times for all combinations. Of a "
-            "method with several parts: itps.tau=0.05,0.1.",
+            help="What to try, as rate=0.2,0.5; several times for all combinations. Of a "
+            "method with several parts: dropout.rate=0.2,0.5.",
             metavar="NAME=A,B",
         ),
     ] = None,
@@ -245,7 +245,7 @@ def tune(
 ) -> None:
     """Search a method's own parameters on the validation split; write the best as a YAML file.
 
-    For instance: --task in_hospital_mortality --model lstm --method itps --option tau=0.05,0.1,0.25
+    For instance: --task in_hospital_mortality --model lstm --method dropout --option rate=0.2,0.5
     """
     _need_pipelines()
     from pipelines import dry_run as planning

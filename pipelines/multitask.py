@@ -25,8 +25,7 @@ class MultitaskParameters(Parameters):
 
     tasks:        names in configs/tasks, in the order in which they are trained
     strategy:     reptile or joint; options: its own, as {"inner_steps": 5}
-    method:       a name in configs/regularisers, for the model or for all: with reptile, itps is
-                  ITPS-Reptile and none plain Reptile
+    method:       a name in configs/regularisers, for the model or for all
     training:     replaces what the tasks' YAML says, for all of them; training_of: task → for one
     work:         the work folder; runs are kept in its runs/
     store:        the cohort store, if it is not in the work folder
@@ -39,7 +38,7 @@ class MultitaskParameters(Parameters):
         default=["in_hospital_mortality", "decompensation", "phenotyping"], min_length=1
     )
     model: str = "lstm"
-    method: str = "itps"
+    method: str = "none"
     strategy: Literal["reptile", "joint"] = "reptile"
     options: dict[str, JsonValue] = Field(default_factory=dict)
     supervision: float = Field(default=1.0, gt=0, le=1)

@@ -23,7 +23,7 @@ from mlflow.tracking import MlflowClient
 
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation.scores import improves
+from mimic_reg.metrics.scores import improves
 from mimic_reg.runs import DONE, FIT, TRUNK, TRUNK_SETTINGS, read_trial
 from mimic_reg.spec import BENCHMARK
 from mimic_reg.strategies.trunk import Trunk, load_trunk

@@ -11,15 +11,15 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.cache_policies import NO_CACHE
 
 from mimic_reg import atomic
-from mimic_reg.analyses import analyse_all, save
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation.drawn import draw
-from mimic_reg.evaluation.frames import comparisons_frame, scores_frame
-from mimic_reg.evaluation.markdown import to_markdown
-from mimic_reg.evaluation.report import REPORT, write_report
-from mimic_reg.evaluation.results import Results, collect
-from mimic_reg.evaluation.tables import main_tables, score_tables
 from mimic_reg.progress import Progress, Silent
+from mimic_reg.report.analyses import analyse_all, save
+from mimic_reg.report.figures.drawn import draw
+from mimic_reg.report.frames import comparisons_frame, scores_frame
+from mimic_reg.report.markdown import to_markdown
+from mimic_reg.report.page import REPORT, write_report
+from mimic_reg.report.results import Results, collect
+from mimic_reg.report.tables import main_tables, score_tables
 from mimic_reg.storage import Store, disk_errors
 from pipelines import mlflow_store, register, tracking
 from pipelines.register import Registered
@@ -120,7 +120,8 @@ def write(
         for t in result.failed
         for folder in result.run_folders(t)
     }
-    results = collect([f for t in result.trials for f in result.run_folders(t)], errors)
+    folders = [f for t in result.trials for f in result.run_folders(t)]
+    results = collect(folders, errors, result.configuration.get("focus"))
     stores = [Store.open(result.store)]
     analyses = analyse_all(result.configuration.get("analyses", ()), results)
     drawn = draw(results, stores)

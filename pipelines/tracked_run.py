@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg.config import Trial, is_probe, resolve
-from mimic_reg.evaluation.trained import hardly_trained
+from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.runs import HISTORY, check_finished, is_done, read_history, read_scored, read_trial
 from mimic_reg.spec import CohortSpec
 
@@ -77,14 +77,14 @@ def read_run(folder: Path, method: str | None = None) -> RunFolder:
 
 
 def method_of(trial: Trial) -> str:
-    """What the methods of a trial are called: 'none', 'dropout + itps', 'reptile: itps'."""
+    """What the methods of a trial are called: 'none', 'l2 + dropout', 'reptile: dropout'."""
     names = [r.name for r in trial.regularisers if r.name not in ("none", *_STOPPING_METHODS)]
     strategy = f"{trial.together.strategy.name}: " if trial.together else ""
     return strategy + (" + ".join(name for name in names if not is_probe(name)) or "none")
 
 
 def params(trial: Trial) -> dict[str, str]:
-    """The resolved configuration, flat: `model`, `model.units`, `regularisers`, `itps.tau`, …
+    """The resolved configuration, flat: `model`, `model.units`, `regularisers`, `dropout.rate`, …
 
     A name is that of the module wherever a module is used, so that methods can be compared.
     """

@@ -33,7 +33,7 @@ class TrainParameters(Parameters):
     work: Path
     task: str = "in_hospital_mortality"
     model: str = "lstm"
-    method: str = "itps"
+    method: str = "none"
     supervision: float = Field(default=1.0, gt=0, le=1)
     supervision_unit: Literal["sample", "subject"] = "sample"
     seed: int = Field(default=0, ge=0)

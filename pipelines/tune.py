@@ -1,6 +1,6 @@
 """Search of a method's own parameters: a sweep over their product, judged on validation.
 
-An experiment with `search: {itps.tau: [...], …}` in its grids is a sweep like any other, resumable
+An experiment with `search: {dropout.rate: [...]}` in its grids is a sweep like any other, resumable
 and isolated. Test scores are not looked at: the best mean validation score over seeds wins, the
 first in the order of the search where two are equal. What won is written as a YAML file that
 `mimic-reg train --method FILE` takes.
@@ -21,8 +21,8 @@ from pydantic import Field
 from mimic_reg import atomic, experiments
 from mimic_reg.config import is_probe, parse_yaml
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.evaluation.scores import improves
 from mimic_reg.experiments import Experiment, parse
+from mimic_reg.metrics.scores import improves
 from mimic_reg.progress import Progress
 from mimic_reg.runs import read_scored, read_trial
 from mimic_reg.storage import make_folder
@@ -86,7 +86,7 @@ class Tuned:
 
 
 def parse_options(options: Sequence[str], method: str) -> dict[str, list[Any]]:
-    """What a search multiplies, from texts such as tau=0.1,0.2: {"itps.tau": [0.1, 0.2]}.
+    """What a search multiplies, from texts such as rate=0.1,0.2: {"dropout.rate": [0.1, 0.2]}.
 
     A name without a component is an option of the component that is called as the method.
 
@@ -120,7 +120,7 @@ def search(
     training: Mapping[str, Any] | None = None,
     name: str | None = None,
 ) -> Experiment:
-    """The experiment of a search, as the command line names it: values = {"itps.tau": [0.1, …]}.
+    """The experiment of a search, as the command line names it; values: {"dropout.rate": [0.1]}.
 
     Raises:
         InputError: see `experiments.parse`.
@@ -176,7 +176,7 @@ def check(experiment: Experiment) -> None:
     if not any(grid.search for grid in experiment.grids):
         raise InputError(
             f"{experiment.title} has nothing to search. Give its grid a search, as "
-            "search: {itps.tau: [0.05, 0.1, 0.15]}."
+            "search: {dropout.rate: [0.2, 0.5]}."
         )
     if any(grid.search and grid.together for grid in experiment.grids):
         raise InputError(

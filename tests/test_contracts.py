@@ -14,7 +14,7 @@ from mimic_reg.config import Training, find_module
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import CHECKPOINT, Trainer
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation.scores import score
+from mimic_reg.metrics.scores import score
 from mimic_reg.regularisers.base import Composite, Fit, Regulariser
 from mimic_reg.samples import load
 from mimic_reg.schema import PHENOTYPES

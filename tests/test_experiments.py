@@ -65,6 +65,14 @@ def test_an_unknown_analysis_is_refused_by_name():
         parse({"name": "x", "title": "X", "grids": [GRID], "analyses": ["hesian"]})
 
 
+def test_the_focus_is_a_method_of_the_grids():
+    settings = {"name": "x", "title": "X", "grids": [GRID]}
+    method = GRID["methods"][0]
+    assert parse({**settings, "focus": method}).focus == method
+    with pytest.raises(InputError, match="The focus 'itsp' is no method of its grids"):
+        parse({**settings, "focus": "itsp"})
+
+
 def test_probes_join_every_method_and_name_none():
     planned = plan(grid(methods=["none", "itps"], probes=[{"hessian_probe": {"every": 5}}]))
     assert [p.label for p in planned] == ["none", "itps"]
@@ -256,7 +264,7 @@ def test_what_decides_nothing_retrains_nothing(code):
         return lambda was: f"{was or ''}\n{text}\n"
 
     assert code("regularisers/sam.py", add("x = 1")) == set()
-    assert code("evaluation/report.py", add("x = 1")) == set()
+    assert code("report/page.py", add("x = 1")) == set()
     assert code("regularisers/jacobian.py", add("x = 1")) == set()
     assert code("models/cnn.py", add("x = 1")) == set()
     assert code("errors.py", add("x = 1")) == set()
@@ -274,7 +282,7 @@ def test_an_edit_retrains_the_trials_that_it_decides(code):
     assert code("samples/stays.py", edit) == every
     assert code("spec.py", edit) == every
     assert code("models/base.py", edit) == every
-    assert code("evaluation/bootstrap.py", edit) == every
+    assert code("metrics/bootstrap.py", edit) == every
     assert code("regularisers/itps.py", edit) == {"itps", "reptile"}
     assert code("regularisers/dropout.py", edit) == {"dropout"}
     assert code("models/transformer.py", edit) == {"transformer"}

@@ -15,16 +15,16 @@ from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import BEST
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation.markdown import to_markdown
-from mimic_reg.evaluation.report import write_report
-from mimic_reg.evaluation.results import collect
 from mimic_reg.progress import Silent
+from mimic_reg.report.markdown import to_markdown
+from mimic_reg.report.page import write_report
+from mimic_reg.report.results import collect
 from mimic_reg.storage import read_json, write_json
 from mimic_reg.strategies import multitask, single
 from mimic_reg.strategies.single import TRIAL
 from mimic_reg.threads import torch_threads
 from tests.engine.test_checkpoint import same
-from tests.evaluation.runs import write_seeds
+from tests.report.runs import write_seeds
 from tests.stores import write_store
 from tests.strategies.fits import multi
 

@@ -32,6 +32,7 @@ def test_a_wheel_holds_configurations_and_resources_and_finds_them(tmp_path):
     configs = built / "mimic_reg" / "configs"
     assert told.stdout.strip() == str(configs)
     assert files(configs, "**/*") == files(ROOT / "configs", "**/*")
-    resources = files(ROOT / "mimic_reg", "*/resources/*")
-    assert resources
-    assert files(built / "mimic_reg", "*/resources/*") == resources
+    for pattern in ("*/resources/*", "*/templates/*"):
+        resources = files(ROOT / "mimic_reg", pattern)
+        assert resources
+        assert files(built / "mimic_reg", pattern) == resources

@@ -10,7 +10,7 @@ from mimic_reg.console import err, out, progress, table
 from mimic_reg.errors import InputError
 
 if TYPE_CHECKING:
-    from mimic_reg.evaluation.results import Results
+    from mimic_reg.report.results import Results
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,7 +46,7 @@ def hessian(
     their folders: a vector takes as long as one to five training passes over the samples, so
     without a GPU take fewer of both.
     """
-    from mimic_reg.analyses import hessian as analysis
+    from mimic_reg.report.analyses import hessian as analysis
 
     results = _collect(runs)
     todo = analysis.to_measure(results, vectors, samples)
@@ -67,7 +67,7 @@ def hessian(
 
 @app.command()
 def gradients(runs: RunsArgument, folder: FolderOption) -> None:
-    """Gradient norms against steps (figure 3): raw, and as ITPS lets them through."""
+    """Gradient norms against steps (figure 3): raw, and as the optimiser applied them."""
     _show("gradients", _collect(runs), folder)
 
 
@@ -79,18 +79,18 @@ def deviations(runs: RunsArgument, folder: FolderOption) -> None:
 
 @app.command()
 def selection(runs: RunsArgument, folder: FolderOption) -> None:
-    """Parameters that ITPS selects: by epoch (figure 4b), supervision (figure 6) and tensor."""
+    """Parameters that a method selects: by epoch (figure 4b), supervision (figure 6) and tensor."""
     _show("selection", _collect(runs), folder)
 
 
 @app.command()
 def thresholds(runs: RunsArgument, folder: FolderOption) -> None:
-    """Score and selected parameters against the threshold tau of ITPS (figure 7)."""
+    """Score and selected parameters against the threshold of selection (figure 7)."""
     _show("thresholds", _collect(runs), folder)
 
 
 def _collect(runs: list[Path]) -> "Results":
-    from mimic_reg.evaluation.results import collect
+    from mimic_reg.report.results import collect
 
     results = collect(runs)
     for unfinished in results.unfinished:
@@ -101,7 +101,7 @@ def _collect(runs: list[Path]) -> "Results":
 
 
 def _show(name: str, results: "Results", folder: Path) -> None:
-    from mimic_reg import analyses
+    from mimic_reg.report import analyses
 
     if folder.is_file():
         raise InputError(f"{folder} is a file; --out names a folder.")

@@ -124,7 +124,7 @@ def train(
 
 def _print_hint(run: Path, what: str = "") -> None:
     """Say where a fit left the model about as it began."""
-    from mimic_reg.evaluation.trained import hardly_trained
+    from mimic_reg.metrics.trained import hardly_trained
     from mimic_reg.runs import HISTORY, read_history, read_scored
 
     why = hardly_trained(read_history(run / HISTORY), read_scored(run)["best_epoch"])
@@ -219,10 +219,10 @@ def finetune(
     From a trunk and from scratch, fits of one seed have the same samples, batches and initial head.
     Started again it goes on where it was. Ends with a table and DIR/report.html.
     """
-    from mimic_reg.evaluation import report as reporting
-    from mimic_reg.evaluation import results
-    from mimic_reg.evaluation.formats import format_task
-    from mimic_reg.evaluation.markdown import to_markdown
+    from mimic_reg.report import page as reporting
+    from mimic_reg.report import results
+    from mimic_reg.report.formats import format_task
+    from mimic_reg.report.markdown import to_markdown
     from mimic_reg.strategies import finetune as transfer
 
     plan = transfer.Plan(
@@ -279,6 +279,10 @@ def report(
     ],
     page: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="Its title.")] = "Regularisers compared",
+    focus: Annotated[
+        str | None,
+        typer.Option(help="The method to put against all others; else the best.", metavar="METHOD"),
+    ] = None,
     analyse: Annotated[
         list[str] | None,
         typer.Option(
@@ -290,13 +294,15 @@ def report(
 
     The page needs no network and no script, and holds nothing of a single patient.
     """
-    from mimic_reg import analyses
-    from mimic_reg.evaluation import report as reporting
-    from mimic_reg.evaluation import results
-    from mimic_reg.evaluation.markdown import to_markdown
+    from mimic_reg.config import suggest
+    from mimic_reg.report import analyses, results
+    from mimic_reg.report import page as reporting
+    from mimic_reg.report.markdown import to_markdown
     from mimic_reg.storage import disk_errors
 
-    found = results.collect(runs)
+    found = results.collect(runs, focus=focus)
+    if focus is not None and found.trials and not any(t.in_focus for t in found.trials):
+        raise InputError(f"No run is of the method {focus!r}. {suggest(focus, found.methods())}")
     added = analyses.analyse_all([n for part in analyse or [] for n in part.split(",")], found)
     with disk_errors(page.parent):
         written = reporting.write_report(found, page, title=title, analyses=added)

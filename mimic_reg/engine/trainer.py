@@ -23,7 +23,7 @@ from mimic_reg.config import Training
 from mimic_reg.engine.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
 from mimic_reg.engine.recorder import Recorder
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.evaluation.scores import LOWER_IS_BETTER, score
+from mimic_reg.metrics.scores import metric, score
 from mimic_reg.models.base import Model, constant_logits, loss_of
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.regularisers.base import Fit, Predict, Regulariser, Step, differentiation, trainable
@@ -308,7 +308,8 @@ class Trainer:
                 f"The validation score {self.selected_by} is undefined: {selecting.reason}. "
                 "Without it no checkpoint can be selected."
             )
-        fit.score = -selecting.value if self.selected_by in LOWER_IS_BETTER else selecting.value
+        lower_is_better = metric(self.selected_by).lower_is_better
+        fit.score = -selecting.value if lower_is_better else selecting.value
         found = Best(fit.epoch, fit.score, fit.learned)
         if fit.eligible and found.beats(self.best):
             self.best = found

@@ -1,15 +1,16 @@
 """Experiments: a grid in YAML → the trials it stands for, what they need, what they may cost.
 
     title: LSTM, in-hospital mortality
+    focus: dropout                   # the method that the report puts against all others
     grids:                             # an experiment is the union of its grids
     - tasks: [in_hospital_mortality]
       models: [lstm]
-      methods: [none, itps]            # configs/regularisers/lstm/itps.yaml, or {itps: {tau: 0.1}}
+      methods: [none, dropout]         # in configs/regularisers; or {dropout: {rate: 0.1}}
       supervision: [0.25, 1]
       seeds: 5                         # 0 to 4, or a list
     training: {max_epochs: 20}         # replaces what the tasks' own YAML says
 
-`search: {itps.tau: [0.05, 0.1]}` in a grid multiplies the methods that have that option by its
+`search: {dropout.rate: [0.2, 0.5]}` in a grid multiplies the methods that have that option by its
 values. Whatever is unknown is refused, with the nearest name that is known.
 """
 

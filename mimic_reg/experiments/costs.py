@@ -12,6 +12,7 @@ from mimic_reg.config import (
 )
 from mimic_reg.experiments.grid import IMAGE_TASK
 from mimic_reg.extraction.audit import published_sizes
+from mimic_reg.regularisers import step_cost
 from mimic_reg.schema import SPLITS
 from mimic_reg.storage import Store
 
@@ -45,19 +46,6 @@ _SCORING = 0.2
 _VECTOR_COST: Mapping[str, float] = {"dnn": 0.8, "lstm": 2.5, "transformer": 3.5, "cnn": 4.7}
 _OTHER_VECTOR_COST = 4.0
 _BY_LENGTH = 0.35
-# Times a step without a method, measured in the same way; methods that are not listed cost nothing.
-_METHOD_COST: Mapping[tuple[str, str], float] = {
-    ("lstm", "data_gradient"): 5.9,
-    ("lstm", "jacobian"): 5.9,
-    ("lstm", "variational_lstm"): 2.5,
-    ("dnn", "data_gradient"): 2.1,
-    ("dnn", "itps"): 1.1,
-    ("dnn", "jacobian"): 2.1,
-    ("dnn", "norm_penalty"): 1.3,
-    ("dnn", "spectral_dropout"): 2.0,
-    ("transformer", "data_gradient"): 2.7,
-    ("transformer", "jacobian"): 2.7,
-}
 
 
 @dataclass(frozen=True)
@@ -85,7 +73,7 @@ def sizes(store: Store | None = None, images: str | None = None) -> dict[tuple[s
         for task, of_split in published_sizes()["samples"].items()
         for split, count in of_split.items()
     }
-    hourly = (2_388_414, 520_000, 523_208)  # METHODS 8.4
+    hourly = (2_388_414, 520_000, 523_208)
     others = {
         "decompensation": hourly,
         "length_of_stay": hourly,  # nearly the same
@@ -108,7 +96,7 @@ def estimate(trial: Trial | MultiTrial, counts: Mapping[tuple[str, str], int]) -
     epoch_steps = training.epoch_steps or math.ceil(kept / training.batch_size)
     model = trial.model.name
     step = _STEP_SECONDS.get((trial.task, model), _OTHER_STEP_SECONDS)
-    factor = math.prod(_METHOD_COST.get((model, r.name), 1.0) for r in trial.regularisers)
+    factor = math.prod(step_cost(r.name, model) for r in trial.regularisers)
     steps = training.max_epochs * epoch_steps
     if training.by_length and trial.task != "in_hospital_mortality":  # 48 hours, all of them
         factor *= _BY_LENGTH

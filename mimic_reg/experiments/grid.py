@@ -108,7 +108,7 @@ class Grid(_Frozen):
         for key, values in self.search.items():
             name, dot, option = key.partition(".")
             if not (name and dot and option):
-                raise ValueError(f"search has {key!r}; write component.option, as itps.tau")
+                raise ValueError(f"search has {key!r}; write component.option, as dropout.rate")
             if not values:
                 raise ValueError(f"search has no values for {key!r}")
         return self
@@ -118,7 +118,8 @@ class Experiment(_Frozen):
     """A set of trials that belong together.
 
     name:          of the file it stands in; what sweeps and folders are called
-    analyses:      modules of mimic_reg.analyses, whose figures the report has besides
+    focus:         the method that its question is about: the report puts it against all others
+    analyses:      modules of mimic_reg.report.analyses, whose figures the report has besides
     store, source: the cohort store and the raw tables, within the work folder
     """
 
@@ -126,6 +127,7 @@ class Experiment(_Frozen):
     title: str
     grids: tuple[Grid, ...] = Field(min_length=1)
     training: dict[str, Any] = Field(default_factory=dict)
+    focus: str | None = None
     analyses: tuple[str, ...] = ()
     store: str | None = None
     source: str | None = None

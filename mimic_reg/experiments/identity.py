@@ -19,9 +19,10 @@ _ROOT = Path(__file__).parents[2]
 # about a fit or keeps its files, and changes no number of it.
 _DECIDING = (
     *("seeds", "schema", "spec", "splits", "samples", "models", "regularisers"),
-    *("engine", "strategies", "evaluation.scores", "evaluation.bootstrap", "evaluation.probes"),
+    *("engine", "strategies", "clinical.normalizers"),
+    *("metrics.scores", "metrics.bootstrap", "metrics.curvature", "metrics.trained"),
 )
-_ENGINE = ("strategies.single", "engine.trainer", "samples", "splits", "evaluation.scores")
+_ENGINE = ("strategies.single", "engine.trainer", "samples", "splits", "metrics.scores")
 
 
 def code_of(trial: Trial | MultiTrial) -> str:

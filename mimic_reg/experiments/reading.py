@@ -1,6 +1,6 @@
 """Reading an experiment, and checking every name in it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 
 from mimic_reg.config import (
     CONFIGS,
+    MultiTrial,
     Training,
     find_module,
     is_probe,
@@ -18,8 +19,8 @@ from mimic_reg.config import (
     suggest,
 )
 from mimic_reg.errors import InputError
-from mimic_reg.experiments.grid import SINGLE, Experiment, Grid, name_of
-from mimic_reg.experiments.planning import plan
+from mimic_reg.experiments.grid import SINGLE, STOPPING, Experiment, Grid, name_of
+from mimic_reg.experiments.planning import Planned, plan
 from mimic_reg.storage import Store
 
 FOLDER = CONFIGS / "experiments"
@@ -64,13 +65,26 @@ def parse(settings: Mapping[str, Any]) -> Experiment:
     except ValidationError as error:
         raise InputError("\n".join(_explain(e) for e in _innermost(error.errors()))) from error
     for name in experiment.analyses:
-        find_module("mimic_reg.analyses", name)
+        find_module("mimic_reg.report.analyses", name)
     for grid in experiment.grids:
         _check_names(grid)
         for given in (experiment.training, grid.training, *grid.training_of.values()):
             _check_training(given, grid)
-    plan(experiment)
+    _check_focus(experiment.focus, plan(experiment))
     return experiment
+
+
+def _check_focus(focus: str | None, planned: Iterable[Planned]) -> None:
+    """Refuse a focus that no trial's method would be."""
+    known: dict[str, None] = {}
+    for each in planned:
+        parts = [
+            r.name for r in each.trial.regularisers if r.name != STOPPING and not is_probe(r.name)
+        ]
+        strategy = [each.trial.strategy.name] if isinstance(each.trial, MultiTrial) else []
+        known |= dict.fromkeys([*parts, " + ".join(parts), *strategy])
+    if focus is not None and focus not in known:
+        raise InputError(f"The focus {focus!r} is no method of its grids. {suggest(focus, known)}")
 
 
 def _innermost(errors: list[ErrorDetails]) -> list[ErrorDetails]:

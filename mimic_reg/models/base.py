@@ -232,8 +232,8 @@ def constant_logits(target: Target, label: Tensor, num_outputs: int) -> Tensor:
 def loss_of(target: Target, logits: Tensor, y: Tensor) -> Tensor:
     """Per-sample data losses (B,), from logits; the data loss is their mean.
 
-    Means throughout (over labels here, over the batch later): ITPS integrates gradients, so a sum
-    would change what its thresholds mean.
+    Means throughout (over labels here, over the batch later): a method may integrate
+    gradients, and a sum would change what its thresholds mean.
 
     logits: (B, C); y: (B, C), or (B,) integer classes; soft targets (B, C) serve every target.
 

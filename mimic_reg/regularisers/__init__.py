@@ -13,6 +13,23 @@ def names() -> list[str]:
     return module_names(__name__)
 
 
+def selects_by(name: str) -> str | None:
+    """The option by which a method selects the parameters it trains, as its module says.
+
+    None where it selects none, or is not known here.
+    """
+    if name not in names():
+        return None
+    option: str | None = getattr(find_module(__name__, name), "SELECTS_BY", None)
+    return option
+
+
+def step_cost(name: str, model: str) -> float:
+    """A step with a method, times one without: as its module says it was measured, else 1."""
+    costs: Mapping[str, float] = getattr(find_module(__name__, name), "STEP_COST", {})
+    return costs.get(model, 1.0)
+
+
 def create(name: str, **options: Any) -> Regulariser:
     """The method called `name`.
 
@@ -25,7 +42,7 @@ def create(name: str, **options: Any) -> Regulariser:
 
 
 def compose(entries: Iterable[str | Mapping[str, Mapping[str, Any] | None]]) -> Composite:
-    """The methods of a list such as `[{spectral_dropout: {eta: 0.1}}, {itps: {tau: 0.1}}]`.
+    """The methods of a list such as `[{spectral_dropout: {eta: 0.1}}, {norm_penalty: {l2: 0.1}}]`.
 
     A name alone stands for a method without options.
 
@@ -37,7 +54,8 @@ def compose(entries: Iterable[str | Mapping[str, Mapping[str, Any] | None]]) -> 
         entry = {given: None} if isinstance(given, str) else given
         if not isinstance(entry, Mapping) or len(entry) != 1:
             raise InputError(
-                f"A regulariser is a name with its options, as 'itps: {{tau: 0.1}}'; got {given!r}."
+                "A regulariser is a name with its options, as 'dropout: {rate: 0.5}'; got "
+                f"{given!r}."
             )
         ((name, options),) = entry.items()
         members.append(create(name, **(options or {})))

@@ -187,7 +187,7 @@ class Composite(Regulariser):
     """Several methods as one; their order is the order in which they act.
 
     The first optimiser wrapper is the innermost: SAM, which evaluates the closure twice, stands
-    after ITPS, which must see one gradient a step.
+    after a method that selects, which must see one gradient a step.
     """
 
     def __init__(self, members: Sequence[Regulariser]) -> None:

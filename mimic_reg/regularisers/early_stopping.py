@@ -12,8 +12,8 @@ Rulings:
   the same for every method. A fit that never gets there ends with its last epoch, `max_epochs`.
 - For the same reason the first epoch that has learned is selected before all that have not,
   whatever their scores. Where none has, the best of all is, and evaluation marks it.
-- While another method's effect has not begun (ITPS selects nothing in its first steps), epochs do
-  not count either. List it last: the others say so before it looks.
+- While another method's effect has not begun (a method selects nothing in its first steps), epochs
+  do not count either. List it last: the others say so before it looks.
 - An epoch that cannot be selected is no best score, and does not count.
 
 `min_explained: null` is the rule without the first two.
@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation.trained import MIN_EXPLAINED
+from mimic_reg.metrics.trained import MIN_EXPLAINED
 from mimic_reg.regularisers.base import Event, Fit, Options, Regulariser, require
 
 

@@ -1,8 +1,8 @@
 """Transfer learning in two phases: for the first epochs only the head learns, then everything.
 
 A new head's first gradients are large and say little; a trained trunk that they reach forgets what
-it knew. While frozen, the trunk's parameters have no gradient: their moments and their ITPS
-accounting begin when they thaw. Patience of early stopping counts from then on.
+it knew. While frozen, the trunk's parameters have no gradient: their moments and their
+accounting in other methods begin when they thaw. Patience of early stopping counts from then on.
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,7 @@
 
 A probe: it changes nothing of the fit. After the first epoch and every `every`-th it estimates the
 trace of the Hessian of the data loss (no penalties) in evaluation mode, on a fixed subset of the
-training samples, by Hutchinson's method (`evaluation.probes`), and records `hessian_trace` and
+training samples, by Hutchinson's method (`metrics.curvature`), and records `hessian_trace` and
 `hessian_trace_se`, its standard error. Subset and vectors have a stream of their own and are the
 same at every epoch and for every method, so that curves can be compared.
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mimic_reg import seeds
-from mimic_reg.evaluation.probes import Estimate, estimate, hessian_trace_samples
+from mimic_reg.metrics.curvature import Estimate, estimate, hessian_trace_samples
 from mimic_reg.models.base import Model, loss_of
 from mimic_reg.regularisers.base import (
     Event,

@@ -68,6 +68,8 @@ from mimic_reg.regularisers.base import (
 
 Mode = Literal["grad", "freeze", "update"]
 MODES = ("grad", "freeze", "update")
+STEP_COST = {"dnn": 1.1}  # a step, times one without: measured
+SELECTS_BY = "tau"  # the option that decides how many parameters are selected
 Interval = tuple[float, float]
 
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)  # of J, in the history

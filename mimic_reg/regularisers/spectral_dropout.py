@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from mimic_reg.models.base import Model
 from mimic_reg.regularisers.base import Fit, Regulariser, draw_keep, require
 
+STEP_COST = {"dnn": 2.0}  # a step, times one without: measured
+
 Variant = Literal["strong_bernoulli", "weak_bernoulli"]
 TauMode = Literal["abs", "rel_max"]
 

@@ -22,6 +22,8 @@ from mimic_reg.errors import InputError
 from mimic_reg.models.base import Model, Recurrence, recur, reverse
 from mimic_reg.regularisers.base import Fit, Options, Regulariser, draw_keep, require
 
+STEP_COST = {"lstm": 2.5}  # a step, times one without: measured
+
 NUM_GATES = 4
 DIRECTIONS = ("", "_reverse")  # torch's suffixes
 

@@ -4,10 +4,10 @@ What is summed are the tasks' objectives, weighted: data loss and penalties, as 
 would have them; so a penalty keeps its weight against the data loss.
 
 Each task makes its gradients on its own copy of the trunk. Those of the trunk are then added up,
-and every engine takes its step with the sum. Since all optimisers and ITPS treat each parameter by
-itself, the copies stay equal bit for bit, and the result is that of one optimiser for the trunk and
-all heads (tests/strategies/test_joint.py). A method that evaluates the objective twice in a step,
-as SAM, would need the sum twice; it is refused.
+and every engine takes its step with the sum. Since all optimisers and methods treat each parameter
+by itself, the copies stay equal bit for bit, and the result is that of one optimiser for the trunk
+and all heads (tests/strategies/test_joint.py). A method that evaluates the objective twice in a
+step, as SAM, would need the sum twice; it is refused.
 """
 
 import time
@@ -21,6 +21,8 @@ from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError
 from mimic_reg.regularisers.base import trainable
 from mimic_reg.strategies.base import Strategy, trunk_of
+
+IN_WORDS = "one trunk, every step on the sum of the tasks' losses"
 
 
 @final

@@ -26,7 +26,7 @@ from mimic_reg.config import MultiTrial, find_module, resolve_multi
 from mimic_reg.engine.checkpoint import load_checkpoint, save_checkpoint
 from mimic_reg.engine.trainer import CHECKPOINT_SECONDS, Best, Status, Trainer
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation.scores import Score
+from mimic_reg.metrics.scores import Score
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import CHECKPOINT, FIT, check_finished, finish, is_done
 from mimic_reg.samples import Samples

@@ -1,20 +1,20 @@
-"""Reptile and ITPS-Reptile: a trunk from which every task is learned in a few steps.
+"""Reptile: a trunk from which every task is learned in a few steps, with any methods.
 
-Nichol, Achiam, Schulman, arXiv 1803.02999; with ITPS Algorithm 2 of Thakur et al., IEEE TNNLS
-35(5):6478 (2024). One iteration::
+Nichol, Achiam, Schulman, arXiv 1803.02999; with a method that selects parameters Algorithm 2 of
+Thakur et al., IEEE TNNLS 35(5):6478 (2024). One iteration::
 
     for each task t:  trunk_t <- trunk;  inner_steps optimiser steps on batches of task t
     trunk <- trunk + gamma * mean over tasks of (trunk_t - trunk)
 
-ITPS-Reptile is the same with ITPS among the methods: one accounting variable for the trunk, which
-the tasks update in turn, and one for each head.
+In Algorithm 2 the selection has one accounting variable for the trunk, which the tasks update in
+turn, and one for each head.
 
 Rulings, for Algorithm 2 as printed is not what its text says: batches are those of the task (line 9
 samples from all data); inner steps build on each other (after line 18 only the last would count);
 lines 19 and 20 stand behind the loop over tasks. Heads keep what the inner steps made of them
 (`head_gamma` 1: the paper is silent). Every task takes the same number of inner steps, since a pass
 is 74,638 steps for one and 459 for another. The inner optimiser is Adam with beta1 = 0, as OpenAI's
-code has it, with moments that each task keeps: so a parameter that ITPS no longer selects stays
+code has it, with moments that each task keeps: so a parameter that is no longer selected stays
 where it is. The trunk is validated as it is after the last iteration of an epoch, with each head.
 
 OpenAI averages, then interpolates; that is the mean of the differences. Buffers, such as the
@@ -34,6 +34,7 @@ from mimic_reg.seeds import generator
 from mimic_reg.strategies.base import Strategy, copy_trunk, trunk_of
 
 BETA2 = 0.999
+IN_WORDS = "one trunk, moved towards what a few steps of each task make of it"
 
 
 def meta_update(start: Tensor, ends: Sequence[Tensor], gamma: float) -> Tensor:

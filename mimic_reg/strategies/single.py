@@ -29,7 +29,7 @@ from mimic_reg.config import Component, MultiTrial, Trial, resolve
 from mimic_reg.engine.checkpoint import previous
 from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.evaluation.scores import Score, score
+from mimic_reg.metrics.scores import Score, score
 from mimic_reg.models.base import Model, constant_logits
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import (

@@ -121,7 +121,7 @@ def _origin(trial: Trial) -> str:
 def describe_origin(
     strategy: str, tasks: tuple[str, ...], regularisers: tuple[Component, ...]
 ) -> str:
-    """For people: "reptile: itps on decompensation + phenotyping"."""
+    """For people: "reptile: dropout on decompensation + phenotyping"."""
     methods = " + ".join(r.name for r in regularisers if r.name not in _SILENT) or "none"
     how = f"{strategy}: {methods}" if strategy else methods
     return f"{how} on {' + '.join(tasks)}"

@@ -16,8 +16,8 @@ from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.evaluation.results import collect
 from mimic_reg.progress import Silent
+from mimic_reg.report.results import collect
 from mimic_reg.runs import finish
 from mimic_reg.storage import Store, file_hash, read_json, write_json
 from mimic_reg.strategies.single import SCORES, TRIAL, evaluate, prepare, read_scores, train

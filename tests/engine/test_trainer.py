@@ -14,7 +14,7 @@ from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY, Trainer, make_optimizer
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.evaluation.scores import Score, score
+from mimic_reg.metrics.scores import Score, score
 from mimic_reg.models.base import loss_of
 from mimic_reg.regularisers.base import Composite, Regulariser
 from mimic_reg.samples import load

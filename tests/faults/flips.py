@@ -19,9 +19,9 @@ import polars as pl
 from mimic_reg import tasks
 from mimic_reg.config import resolve
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.evaluation.results import collect
 from mimic_reg.extraction import extract
 from mimic_reg.progress import Silent
+from mimic_reg.report.results import collect
 from mimic_reg.samples import load
 from mimic_reg.schema import CHANNELS
 from mimic_reg.sources.images import import_images

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation.results import collect
+from mimic_reg.report.results import collect
 from mimic_reg.storage import read_json
 from mimic_reg.strategies import single
 from mimic_reg.strategies.finetune import Plan, finetune

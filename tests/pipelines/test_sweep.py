@@ -183,7 +183,7 @@ def test_analyses_of_an_experiment_are_in_its_report_and_artifacts(store, work):
     text = concluded.report.read_text("utf-8")
     assert "Trace of the Hessian" in text
     assert text.count("in_hospital_mortality_lstm_selected-figure_1") == 1  # not once more
-    assert "Not drawn: A study of thresholds needs trials of itps that differ in tau" in text
+    assert "Not drawn: A study of thresholds needs trials of one task and model that" in text
     uri = mlflow_store.database(work)
     api = mlflow_store.client(uri)
     files = {Path(a.path).name for a in api.list_artifacts(concluded.summary, "figures")}

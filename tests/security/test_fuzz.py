@@ -24,8 +24,8 @@ from mimic_reg import experiments, tasks
 from mimic_reg.config import load_yaml, resolve
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.evaluation.results import collect
 from mimic_reg.extraction import extract
+from mimic_reg.report.results import collect
 from mimic_reg.runs import read_history
 from mimic_reg.samples import load
 from mimic_reg.storage import Store, read_json, write_json

@@ -9,8 +9,8 @@ import pytest
 
 from mimic_reg.config import resolve
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation.results import collect
 from mimic_reg.extraction import extract
+from mimic_reg.report.results import collect
 from mimic_reg.sources import benchmark_export
 from mimic_reg.storage import Store, locked
 from mimic_reg.strategies.single import evaluate, train

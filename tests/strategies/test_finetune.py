@@ -10,11 +10,11 @@ from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import BEST
 from mimic_reg.errors import InputError
-from mimic_reg.evaluation.markdown import to_markdown
-from mimic_reg.evaluation.report import write_report
-from mimic_reg.evaluation.results import collect
-from mimic_reg.evaluation.tables import main_tables
 from mimic_reg.progress import Silent
+from mimic_reg.report.markdown import to_markdown
+from mimic_reg.report.page import write_report
+from mimic_reg.report.results import collect
+from mimic_reg.report.tables import main_tables
 from mimic_reg.storage import Store, read_json
 from mimic_reg.strategies import multitask, single
 from mimic_reg.strategies.finetune import Plan, finetune

@@ -1,0 +1,120 @@
+"""Does a difference between methods hold for other patients? A paired bootstrap over subjects.
+
+All seeds are tested on the same subjects, so tests over seeds cannot tell. Here test subjects are
+drawn with replacement, the same ones for both methods and all their seeds; what is compared is the
+mean over seeds of the difference. Percentile intervals: Efron and Tibshirani 1993, chapter 13. The
+trained models stay what they are.
+
+Shapes: N samples, C labels or classes, S subjects, R replicates.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mimic_reg.metrics.bootstrap import draw_counts, percentile_interval, replicate
+from mimic_reg.metrics.scores import metric
+
+MOST_REPLICATES = 1000
+FEWEST_REPLICATES = 200  # with fewer, the ends of a 95 % interval are of five draws or less
+# What a table may cost: samples x labels (of means: subjects) x replicates x trials. A core ranks
+# 140 to 540 million a second: a minute at most.
+MOST_WORK = 8_000_000_000
+
+NO_PREDICTIONS = "no predictions"
+UNDEFINED = "undefined in most draws"
+
+Key = tuple[str, float, int]  # method, supervision level, seed
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Labels and predictions of the test samples of a trial, and whom they are of.
+
+    y:       (N, C) labels; (N, 1) values, or classes of a multiclass task
+    p:       (N, C)
+    subject: (N,) numbers from 0 on; never an id
+    """
+
+    y: np.ndarray
+    p: np.ndarray
+    subject: np.ndarray
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """The trials of a table, scored on the same draws of test subjects.
+
+    values:      trial → (R,) its score on every draw; nan where that has one class only
+    num_missing: trials with a score whose predictions, or labels, are not at hand
+    reason:      why there are no values at all; "" if there are some
+    unit:        what was drawn: "subject" or "image"
+    """
+
+    values: Mapping[Key, np.ndarray]
+    num_missing: int = 0
+    reason: str = ""
+    unit: str = "subject"
+    num_units: int = 0
+    num_replicates: int = 0
+
+    def interval(
+        self, method: str, baseline: str, level: float, seeds: Sequence[int]
+    ) -> tuple[float, float] | str:
+        """95 % interval of the mean over seeds of method - baseline; or why there is none."""
+        pairs = [((method, level, seed), (baseline, level, seed)) for seed in seeds]
+        if not pairs:
+            return "no seed in common"
+        if self.reason or not all(key in self.values for pair in pairs for key in pair):
+            return "-" if self.reason else NO_PREDICTIONS
+        differences = [self.values[a] - self.values[b] for a, b in pairs]
+        return percentile_interval(np.mean(differences, axis=0)) or UNDEFINED
+
+
+def resample(
+    score: str,
+    trials: Iterable[tuple[Key, Tested | None]],
+    num_trials: int,
+    *,
+    unit: str = "subject",
+    most_work: float = MOST_WORK,
+) -> Resampled:
+    """Score trials again on draws of their test subjects.
+
+    trials:     what each has predicted, read when it is needed; None where it is not at hand, and
+                left out, as are trials of other samples than the first one's
+    num_trials: how many there are
+    unit:       what is drawn
+    most_work:  what it may cost, in the unit of `MOST_WORK`: where test set and trials are many,
+                replicates are fewer, or none
+    """
+    found = metric(score)
+    if found.over_subjects is None:
+        return Resampled({}, reason="they are not made for this score")
+    values: dict[Key, np.ndarray] = {}
+    first: Tested | None = None
+    for key, tested in trials:
+        if tested is None or (first and not _same_samples(tested, first)):
+            continue
+        if first is None:
+            first, num_units = tested, int(tested.subject.max()) + 1
+            work = num_trials * (tested.y.size if found.ranks else num_units)
+            num_replicates = min(MOST_REPLICATES, int(most_work // work))
+            if num_replicates < FEWEST_REPLICATES:
+                return Resampled({}, reason=_too_large(len(tested.y), num_trials))
+            counts = draw_counts(num_units, num_replicates)
+        statistic = found.over_subjects(tested.y, tested.p, tested.subject)
+        values[key] = replicate(statistic, counts)
+    if first is None:
+        why = "the store with the labels and subjects, or the predictions, are not at hand"
+        return Resampled({}, num_trials, why)
+    return Resampled(values, num_trials - len(values), "", unit, num_units, num_replicates)
+
+
+def _too_large(num_samples: int, num_trials: int) -> str:
+    return f"{num_samples:,} samples of {num_trials:,} trials are too many to draw from for a page"
+
+
+def _same_samples(a: Tested, b: Tested) -> bool:
+    return np.array_equal(a.subject, b.subject) and np.array_equal(a.y, b.y)

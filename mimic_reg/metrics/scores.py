@@ -1,0 +1,369 @@
+"""Scores of predictions, with bootstrap intervals over subjects.
+
+Rankings come from scikit-learn. For the intervals the same scores are functions of the subjects'
+weights (`bootstrap`); tests hold those equal to scikit-learn with `sample_weight`.
+
+A score that the labels do not define (a single class) is `undefined` with its reason, never 0.
+`METRICS` is the one list of what is known of each score.
+
+Shapes: N samples, C labels or classes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
+
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.metrics.bootstrap import (
+    Statistic,
+    basic_interval,
+    calibration_statistic,
+    draw_counts,
+    mean_statistic,
+    percentile_interval,
+    ranking_statistic,
+    replicate,
+)
+from mimic_reg.spec import Target
+
+NUM_BINS = 15  # equal-width confidence bins of the calibration error
+
+
+@dataclass(frozen=True)
+class Score:
+    """One score: a value, or None and the reason why it is undefined.
+
+    reason:     also set where a mean over labels leaves some out
+    low, high:  bootstrap interval; None where none was asked for or too few replicates define it
+    replicates: how many replicates define the score
+    """
+
+    value: float | None
+    reason: str | None = None
+    low: float | None = None
+    high: float | None = None
+    replicates: int = 0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A kind of score.
+
+    name:     in configurations and files; title: in words, within a sentence
+    targets:  the kinds of labels that define it
+    lower_is_better: whether it is an error
+    unit:     of its values; "" for a number without one
+    meaning:  sentences for readers
+    inflated: whether a bootstrap replicate of it is larger than it on average
+    over_subjects: labels (N, C), predictions (N, C) and subjects (N,) → the score as a function of
+              the subjects' weights, for intervals of differences; None: those are not made
+    ranks:    whether that function sorts all samples, which costs most
+    """
+
+    name: str
+    title: str
+    targets: tuple[Target, ...]
+    lower_is_better: bool = False
+    unit: str = ""
+    meaning: tuple[str, ...] = ()
+    inflated: bool = False
+    over_subjects: Callable[[np.ndarray, np.ndarray, np.ndarray], Statistic] | None = None
+    ranks: bool = False
+
+
+def metric(name: str) -> Metric:
+    """The kind of score called `name`.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in METRICS:
+        raise InputError(f"There is no score {name!r}. Known scores: {', '.join(METRICS)}.")
+    return METRICS[name]
+
+
+def improves(name: str, value: float, best: float | None) -> bool:
+    """Whether `value` is strictly better than the best so far: the first best wins ties."""
+    if best is None:
+        return True
+    return value < best if metric(name).lower_is_better else value > best
+
+
+def score(
+    target: Target,
+    y: np.ndarray,
+    p: np.ndarray,
+    subject: np.ndarray | None = None,
+    *,
+    labels: tuple[str, ...] = (),
+    num_replicates: int = 0,
+) -> dict[str, Score]:
+    """All scores of a target, by name.
+
+    y:       (N, C) labels in {0, 1}, or real (N, 1); (N,) classes of a multiclass target
+    p:       (N, C) probabilities, or predicted values
+    subject: (N,) whom a sample belongs to; needed for intervals
+    labels:  names of the columns of y, for reasons
+    num_replicates: bootstrap replicates; 0 leaves the intervals out
+
+    Raises:
+        InputError: there are no samples.
+        MimicRegError: a prediction is not finite.
+    """
+    if not len(y):
+        raise InputError("There are no samples to score.")
+    if len(y) != len(p):
+        raise AssertionError(f"{len(p)} predictions for {len(y)} samples")
+    if not np.isfinite(p).all():
+        raise MimicRegError("Some predictions are not finite: the model has diverged.")
+    whom = np.unique(np.arange(len(y)) if subject is None else subject, return_inverse=True)[1]
+    names = labels or tuple(str(c) for c in range(p.shape[1]))
+    exact = y if target == "multiclass" else y.astype(np.float64)
+    families = _FAMILIES[target](exact, p.astype(np.float64), whom, names)
+    if not num_replicates:
+        return {name: s for scores, _ in families for name, s in scores.items()}
+    counts = draw_counts(int(whom.max()) + 1, num_replicates)
+    return {
+        name: s for scores, statistic in families for name, s in _bound(scores, statistic, counts)
+    }
+
+
+# some scores by name, and their values, in the same order, as a function of the subjects' weights
+_Family = tuple[dict[str, Score], Statistic]
+
+
+def _bound(
+    scores: dict[str, Score], statistic: Statistic, counts: np.ndarray
+) -> list[tuple[str, Score]]:
+    values = replicate(statistic, counts).reshape(len(counts), -1)
+    bounded = []
+    for (name, score), column in zip(scores.items(), values.T, strict=True):
+        if score.value is None:
+            interval = None
+        elif metric(name).inflated:
+            interval = basic_interval(score.value, column)
+        else:
+            interval = percentile_interval(column)
+        if interval is not None:
+            defined = int(np.isfinite(column).sum())
+            score = replace(score, low=interval[0], high=interval[1], replicates=defined)
+        bounded.append((name, score))
+    return bounded
+
+
+def _binary(
+    y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str, ...]
+) -> list[_Family]:
+    ranked = {
+        "auroc": _defined(roc_auc_score, y[:, 0], p[:, 0], _one_class(y, labels)),
+        "auprc": _defined(average_precision_score, y[:, 0], p[:, 0], _no_positive(y, labels)),
+    }
+    statistic = ranking_statistic(y[:, 0], p[:, 0], subject)
+    return [(ranked, statistic), *_probability_families(y, p, subject)]
+
+
+def _multilabel(
+    y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str, ...]
+) -> list[_Family]:
+    flat, flat_p = y.ravel(), p.ravel()
+    any_label = flat[:, None], ("any",)
+    micro = {
+        "micro_auroc": _defined(roc_auc_score, flat, flat_p, _one_class(*any_label)),
+        "micro_auprc": _defined(average_precision_score, flat, flat_p, _no_positive(*any_label)),
+    }
+    pooled = ranking_statistic(flat, flat_p, np.repeat(subject, y.shape[1]))
+    return [
+        _macro(y, p, subject, labels),
+        (micro, pooled),
+        *_probability_families(y, p, subject),
+    ]
+
+
+def _macro(y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str, ...]) -> _Family:
+    """Means over the labels that have both classes; the others are named in `reason`."""
+    defined = (y.sum(0) > 0) & (y.sum(0) < len(y))
+    left_out = [name for name, is_defined in zip(labels, defined, strict=True) if not is_defined]
+    reason = f"without labels of one class: {', '.join(left_out)}" if left_out else None
+    columns = np.flatnonzero(defined)
+    if not len(columns):
+        undefined = Score(None, f"all {len(y)} samples have one class, in every label")
+        scores = {"macro_auroc": undefined, "macro_auprc": undefined}
+        return scores, lambda counts: np.full(2, np.nan)
+    each = [ranking_statistic(y[:, c], p[:, c], subject) for c in columns]
+    y, p = y[:, columns], p[:, columns]
+    scores = {
+        "macro_auroc": Score(float(np.mean(roc_auc_score(y, p, average=None))), reason),
+        "macro_auprc": Score(float(np.mean(average_precision_score(y, p, average=None))), reason),
+    }
+    return scores, lambda counts: np.mean([s(counts) for s in each], axis=0)
+
+
+def _multiclass(
+    y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str, ...]
+) -> list[_Family]:
+    predicted = p.argmax(1)
+    hit = (predicted == y).astype(np.float64)
+    one_hot = np.eye(p.shape[1])[y]
+    return [
+        ({"accuracy": Score(float(accuracy_score(y, predicted)))}, mean_statistic(hit, subject)),
+        _linear("brier", np.square(p - one_hot).sum(1), subject),
+        _calibration(hit[:, None], p.max(1, keepdims=True), subject),
+    ]
+
+
+def _regression(
+    y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str, ...]
+) -> list[_Family]:
+    error = (p - y).mean(1)
+    squared = mean_statistic(np.square(error), subject)
+    return [
+        _linear("mean_absolute_deviation", np.abs(error), subject),
+        (
+            {"root_mean_squared_error": Score(float(np.sqrt(np.square(error).mean())))},
+            lambda counts: np.sqrt(squared(counts)),
+        ),
+    ]
+
+
+_FAMILIES: dict[Target, Callable[..., list[_Family]]] = {
+    "binary": _binary,
+    "multilabel": _multilabel,
+    "multiclass": _multiclass,
+    "regression": _regression,
+}
+
+
+def _probability_families(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> list[_Family]:
+    squared = np.square(p - y).mean(1)
+    return [_linear("brier", squared, subject), _calibration(y, p, subject)]
+
+
+def _linear(name: str, values: np.ndarray, subject: np.ndarray) -> _Family:
+    return {name: Score(float(values.mean()))}, mean_statistic(values, subject)
+
+
+def _calibration(hit: np.ndarray, confidence: np.ndarray, subject: np.ndarray) -> _Family:
+    statistic = calibration_statistic(hit, confidence, subject, NUM_BINS)
+    everyone = np.ones(int(subject.max()) + 1, np.int32)
+    return {"calibration_error": Score(float(statistic(everyone)))}, statistic
+
+
+def _defined(
+    function: Callable[..., float], y: np.ndarray, p: np.ndarray, reason: str | None
+) -> Score:
+    return Score(None, reason) if reason else Score(float(function(y, p)))
+
+
+def _one_class(y: np.ndarray, labels: tuple[str, ...]) -> str | None:
+    """Why the area under the ROC curve is undefined, if it is."""
+    positives = y.sum(0)
+    for count, label in zip(positives, labels, strict=True):
+        if count in (0, len(y)):
+            return f"all {len(y)} samples have label {label!r} = {int(count > 0)}"
+    return None
+
+
+def _no_positive(y: np.ndarray, labels: tuple[str, ...]) -> str | None:
+    """Why average precision is undefined, if it is."""
+    for count, label in zip(y.sum(0), labels, strict=True):
+        if not count:
+            return f"all {len(y)} samples have label {label!r} = 0"
+    return None
+
+
+# --- the registry ---------------------------------------------------------------------------------
+
+
+def _mean_auroc(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Statistic:
+    """Area under the ROC curve, its mean over the labels that have both classes."""
+    each = [
+        ranking_statistic(label, predicted, subject)
+        for label, predicted in zip(y.T, p.T, strict=True)
+        if 0 < (label > 0).sum() < len(label)
+    ]
+    return lambda counts: np.mean([s(counts)[0] for s in each] or [np.nan])
+
+
+def _accuracy(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Statistic:
+    return mean_statistic((p.argmax(1) == y[:, 0]).astype(np.float64), subject)
+
+
+def _absolute_deviation(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Statistic:
+    return mean_statistic(np.abs((p.astype(np.float64) - y).mean(1)), subject)
+
+
+_AUROC = "AUROC: area under the ROC curve; 0.5 is chance."
+_AUPRC = "AUPRC: average precision; the share of positives is chance."
+_MACRO = "Macro: the mean over labels, without those of a single class."
+_MICRO = "Micro: all labels pooled."
+_BINS = (
+    f"Calibration error: mean distance of predicted from observed shares, over {NUM_BINS} bins of "
+    "equal width. Few samples inflate it; its interval, corrected for that, may lie lower."
+)
+_PROBABILITIES: tuple[Target, ...] = ("binary", "multilabel", "multiclass")
+
+METRICS: dict[str, Metric] = {
+    m.name: m
+    for m in (
+        Metric(
+            "auroc",
+            "AUROC",
+            ("binary",),
+            meaning=(_AUROC,),
+            over_subjects=_mean_auroc,
+            ranks=True,
+        ),
+        Metric("auprc", "AUPRC", ("binary",), meaning=(_AUPRC,)),
+        Metric(
+            "macro_auroc",
+            "macro AUROC",
+            ("multilabel",),
+            meaning=(_AUROC, _MACRO),
+            over_subjects=_mean_auroc,
+            ranks=True,
+        ),
+        Metric("macro_auprc", "macro AUPRC", ("multilabel",), meaning=(_AUPRC,)),
+        Metric("micro_auroc", "micro AUROC", ("multilabel",), meaning=(_AUROC, _MICRO)),
+        Metric("micro_auprc", "micro AUPRC", ("multilabel",), meaning=(_AUPRC,)),
+        Metric(
+            "accuracy",
+            "accuracy",
+            ("multiclass",),
+            meaning=("Accuracy: share of samples whose most probable class is the right one.",),
+            over_subjects=_accuracy,
+        ),
+        Metric(
+            "brier",
+            "Brier score",
+            _PROBABILITIES,
+            lower_is_better=True,
+            meaning=("Brier score: mean squared error of the probabilities.",),
+        ),
+        Metric(
+            "calibration_error",
+            "calibration error",
+            _PROBABILITIES,
+            lower_is_better=True,
+            meaning=(_BINS,),
+            inflated=True,
+        ),
+        Metric(
+            "mean_absolute_deviation",
+            "mean absolute deviation",
+            ("regression",),
+            lower_is_better=True,
+            unit="hours",
+            meaning=("Mean absolute deviation: of the prediction from the truth.",),
+            over_subjects=_absolute_deviation,
+        ),
+        Metric(
+            "root_mean_squared_error",
+            "root mean squared error",
+            ("regression",),
+            lower_is_better=True,
+            unit="hours",
+        ),
+    )
+}

@@ -1,0 +1,131 @@
+"""Which parameters a method selects: by epoch (figure 4b), supervision (figure 6) and tensor."""
+
+from collections.abc import Mapping, Sequence
+
+from mimic_reg.errors import InputError
+from mimic_reg.report.analyses.base import Group, groups, mean_sd, sizes
+from mimic_reg.report.figures.drawn import Analysis, Drawn
+from mimic_reg.report.figures.selection import (
+    EVER,
+    NOW,
+    Counts,
+    selected,
+    selection_figure,
+    supervision_selection_figure,
+    tensor_figure,
+)
+from mimic_reg.report.formats import format_level, format_supervision
+from mimic_reg.report.results import Results, TrialResult
+
+TITLE = "Selected parameters"
+
+
+def analyse(results: Results) -> Analysis:
+    """Counts that methods have recorded.
+
+    Raises:
+        InputError: no trial has recorded any.
+    """
+    known = [t for t in results.trials if selected(t, NOW) is not None]
+    if not known:
+        methods = ", ".join(dict.fromkeys(t.method for t in results.trials)) or "none finished"
+        raise InputError(f"No trial selects parameters. Its methods: {methods}.")
+    drawn: list[Drawn] = []
+    tables: dict[str, list[tuple[str, ...]]] = {}
+    for group in groups(results, known):
+        of_tensors = sizes(group.trials[0])
+        drawn += _draw(group, of_tensors)
+        tables[group.where] = _rows(group, sum(of_tensors.values()))
+    note = (
+        "Now: at the end of the last epoch; ever: in any step. Intervals: 95 % over seeds (t "
+        "distribution); ±: standard deviation."
+    )
+    columns = ("method", "level", "seeds", "epochs", "now", "ever", "ever, share")
+    return Analysis("selection", TITLE, tuple(drawn), columns, tables, note)
+
+
+def last(trial: TrialResult, name: str) -> float | None:
+    """How many parameters are selected at the end of the last epoch."""
+    series = selected(trial, name)
+    return None if series is None else float(series.y[-1])
+
+
+def counts(trials: Sequence[TrialResult]) -> Counts:
+    """What the trials have selected at their ends."""
+    now, ever = ([last(t, name) for t in trials] for name in (NOW, EVER))
+    return Counts([n for n in now if n is not None], [n for n in ever if n is not None])
+
+
+def _draw(group: Group, of_tensors: Mapping[str, int]) -> list[Drawn]:
+    figure = selection_figure(group.trials, sum(of_tensors.values()))
+    assert figure is not None, "every trial of the group has a selection"
+    caption = (
+        f"{group.where}: parameters that a method has selected at least once (solid) and selects "
+        "at the end of the epoch (dashed). One line a seed."
+    )
+    drawn = [Drawn(f"{group.name}_selected", "analysis", caption, figure)]
+    by_method = {m: _by_level(found) for m, found in group.by_method().items()}
+    several = {m: levels for m, levels in by_method.items() if len(levels) > 1}
+    if several:
+        of_levels = {
+            m: {level: counts(found) for level, found in levels.items()}
+            for m, levels in several.items()
+        }
+        drawn.append(
+            Drawn(
+                f"{group.name}_selected_by_supervision",
+                "analysis",
+                f"{group.where}: selected parameters at the end of the last epoch.",
+                supervision_selection_figure(of_levels),
+            )
+        )
+    shares = {m: _shares(levels[max(levels)], of_tensors) for m, levels in by_method.items()}
+    if any(shares.values()):
+        top = format_supervision(max(t.supervision for t in group.trials))
+        drawn.append(
+            Drawn(
+                f"{group.name}_selected_by_tensor",
+                "analysis",
+                f"{group.where}: share of each tensor that was selected, means over seeds, at "
+                f"{top}.",
+                tensor_figure(shares, group.look),
+            )
+        )
+    return drawn
+
+
+def _by_level(trials: Sequence[TrialResult]) -> dict[float, list[TrialResult]]:
+    levels = sorted({t.supervision for t in trials})
+    return {level: [t for t in trials if t.supervision == level] for level in levels}
+
+
+def _shares(trials: Sequence[TrialResult], of_tensors: Mapping[str, int]) -> dict[str, float]:
+    """Share of each tensor that was ever selected: means over trials."""
+    found = {}
+    for name, size in of_tensors.items():
+        ends = [last(trial, f"{EVER}/{name}") for trial in trials]
+        values = [end / size for end in ends if end is not None]
+        if values:
+            found[name] = sum(values) / len(values)
+    return found
+
+
+def _rows(group: Group, total: int) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for method, trials in group.by_method().items():
+        for level, found in _by_level(trials).items():
+            selection = counts(found)
+            share = [count / total for count in selection.ever]
+            epochs = sorted({len(t.epochs()) for t in found})
+            rows.append(
+                (
+                    method,
+                    format_level(level),
+                    str(len(found)),
+                    " to ".join(map(str, dict.fromkeys([epochs[0], epochs[-1]]))),
+                    mean_sd(selection.now, ",.0f"),
+                    mean_sd(selection.ever, ",.0f") if selection.ever else "not tracked",
+                    f"{100 * sum(share) / len(share):.2f} %" if share else "-",
+                )
+            )
+    return rows

@@ -1,0 +1,183 @@
+"""Score and selected parameters against the threshold of selection (figure 7).
+
+A method that selects parameters by a threshold names that option in its module: `SELECTS_BY`.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from mimic_reg import regularisers
+from mimic_reg.config import is_probe
+from mimic_reg.errors import InputError
+from mimic_reg.report.analyses.base import Group, groups, mean_sd
+from mimic_reg.report.figures.drawn import Analysis, Drawn, file_name
+from mimic_reg.report.figures.selection import (
+    EVER,
+    NOW,
+    Counts,
+    Threshold,
+    selected,
+    threshold_figure,
+)
+from mimic_reg.report.formats import format_level, format_score_name
+from mimic_reg.report.labels import format_option
+from mimic_reg.report.results import Results, TrialResult
+
+TITLE = "Thresholds"
+_SPLIT = "test"
+
+
+def analyse(results: Results) -> Analysis:
+    """Trials that differ in the threshold by which a method selects parameters.
+
+    Raises:
+        InputError: there are no two thresholds of the same methods, task and model.
+    """
+    known = [t for t in results.trials if _selection(t)]
+    drawn: list[Drawn] = []
+    tables: dict[str, list[tuple[str, ...]]] = {}
+    for group in groups(results, known):
+        for method, trials in _studies(group.trials).items():
+            drawn.append(_draw(group, method, trials))
+            tables.setdefault(group.where, []).extend(_rows(method, trials))
+    if not drawn:
+        raise InputError(
+            "A study of thresholds needs trials of one task and model that differ in "
+            f"{_options()}; see configs/experiments/figure_07.yaml."
+        )
+    note = (
+        "Points are means over seeds with 95 % intervals (t distribution), faint points the seeds. "
+        f"{_SPLIT.capitalize()} score and selection of the epoch with the best validation score. "
+        "A threshold of 0 is the optimiser without selection."
+    )
+    columns = ("method", "level", "threshold", "seeds", "score", "now", "ever")
+    return Analysis("thresholds", TITLE, tuple(drawn), columns, tables, note)
+
+
+def _studies(trials: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
+    """Trials that differ in threshold, supervision and seed only, by what to call them."""
+    alike: dict[str, list[TrialResult]] = {}
+    for trial in trials:
+        alike.setdefault(_other_settings(trial), []).append(trial)
+    studies: dict[str, list[TrialResult]] = {}
+    for found in alike.values():
+        if len({_bounds(t) for t in found}) > 1:
+            method = without_threshold(found[0].method, *_selecting(found[0]))
+            number = 1 + sum(name.partition(", study ")[0] == method for name in studies)
+            studies[method if number == 1 else f"{method}, study {number}"] = found
+    return studies
+
+
+def without_threshold(label: str, method: str, option: str) -> str:
+    """A label, "method (option=0.05, mode=freeze)" say, for all thresholds."""
+    name = f"{method}.{option}" if f"{method}.{option}=" in label else option
+    rest = re.sub(rf"(?<=[( ]){re.escape(name)}=(\[.*?\]|[^,)]*)(, )?", "", label)
+    return rest.replace(" ()", "").replace(", )", ")")
+
+
+def _other_settings(trial: TrialResult) -> str:
+    settings = {k: v for k, v in trial.settings.items() if k not in ("supervision", "seed")}
+    selecting = _selecting(trial)
+    settings["regularisers"] = [
+        {name: {k: v for k, v in options.items() if (name, k) != selecting}}
+        for entry in trial.settings["regularisers"]
+        for name, options in entry.items()
+        if not is_probe(name)
+    ]
+    return json.dumps(settings, sort_keys=True)
+
+
+def _selection(trial: TrialResult) -> tuple[str, str] | None:
+    """The first method of a trial that selects parameters, and the option by which it does."""
+    names = (name for entry in trial.settings["regularisers"] for name in entry)
+    return next(((n, option) for n in names if (option := regularisers.selects_by(n))), None)
+
+
+def _selecting(trial: TrialResult) -> tuple[str, str]:
+    found = _selection(trial)
+    assert found is not None, "only trials that select parameters are studied"
+    return found
+
+
+def _options() -> str:
+    """For people: which options a study is about."""
+    known = {name: regularisers.selects_by(name) for name in regularisers.names()}
+    return " or ".join(f"{option} of {name}" for name, option in known.items() if option)
+
+
+def _tau(trial: TrialResult) -> Any:
+    method, option = _selecting(trial)
+    return next(
+        entry[method][option] for entry in trial.settings["regularisers"] if method in entry
+    )
+
+
+def _bounds(trial: TrialResult) -> tuple[float, float]:
+    """The upper and the lower threshold."""
+    tau = _tau(trial)
+    low, high = tau if isinstance(tau, list) else (-tau, tau)
+    return float(high), float(low)
+
+
+def _draw(group: Group, method: str, trials: Sequence[TrialResult]) -> Drawn:
+    bounds = sorted({_bounds(t): format_option(_tau(t)) for t in trials}.items())
+    levels = sorted({t.supervision for t in trials})
+    by_level = {
+        level: [
+            _threshold(label, [t for t in trials if (t.supervision, _bounds(t)) == (level, at)])
+            for at, label in bounds
+        ]
+        for level in levels
+    }
+    score = f"{_SPLIT} {format_score_name(trials[0].selected_by)}"
+    caption = (
+        f"{group.where}, {method}: (a) {score} and (b) selected parameters, ever (solid) and at "
+        "the end of the epoch (dashed), against the threshold."
+    )
+    name = f"{group.name}_{file_name(method)}_thresholds"
+    return Drawn(name, "analysis", caption, threshold_figure(by_level, score))
+
+
+def _threshold(label: str, trials: Sequence[TrialResult]) -> Threshold:
+    return Threshold(label, _scores(trials), _counts(trials))
+
+
+def _scores(trials: Sequence[TrialResult]) -> list[float]:
+    """Of the trials that have one."""
+    found = [trial.scores[_SPLIT][trial.selected_by].value for trial in trials]
+    return [value for value in found if value is not None]
+
+
+def _counts(trials: Sequence[TrialResult]) -> Counts:
+    now, ever = ([_at_best(t, name) for t in trials] for name in (NOW, EVER))
+    return Counts([n for n in now if n is not None], [n for n in ever if n is not None])
+
+
+def _at_best(trial: TrialResult, name: str) -> float | None:
+    series = selected(trial, name)
+    if series is None:
+        return None
+    (found,) = series.y[series.x == trial.best_epoch]
+    return float(found)
+
+
+def _rows(method: str, trials: Sequence[TrialResult]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    places = sorted({(t.supervision, _bounds(t)): format_option(_tau(t)) for t in trials}.items())
+    for (level, at), tau in places:
+        found = [t for t in trials if (t.supervision, _bounds(t)) == (level, at)]
+        scores, counts = _scores(found), _counts(found)
+        rows.append(
+            (
+                method,
+                format_level(level),
+                tau,
+                str(len(found)),
+                mean_sd(scores, ".4f") if scores else "undefined",
+                mean_sd(counts.now, ",.0f") if counts.now else "-",
+                mean_sd(counts.ever, ",.0f") if counts.ever else "-",
+            )
+        )
+    return rows

@@ -1,0 +1,146 @@
+"""report.html: one self-contained file that answers first and says what the answer rests on.
+
+It holds scores, counts and curves over many patients; no id, no date, no row of a patient.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mimic_reg import atomic
+from mimic_reg.errors import InputError
+from mimic_reg.report.figures.drawn import Analysis, Drawn, draw
+from mimic_reg.report.formats import count, format_level, format_task
+from mimic_reg.report.html import Section, render
+from mimic_reg.report.results import Results, find_stores
+from mimic_reg.report.sections.answer import answer_section
+from mimic_reg.report.sections.basis import basis_section
+from mimic_reg.report.sections.cohort import cohort_section
+from mimic_reg.report.sections.drawings import (
+    analyses_section,
+    curves_section,
+    supervision_section,
+)
+from mimic_reg.report.sections.given import Given
+from mimic_reg.report.sections.missing import missing_section
+from mimic_reg.report.sections.paired import paired_section
+from mimic_reg.report.sections.together import together_section
+from mimic_reg.report.tables import main_tables
+from mimic_reg.storage import Store, make_folder, read_json
+
+REPORT = "report.html"
+
+
+def write_report(
+    results: Results,
+    out: Path,
+    *,
+    title: str,
+    stores: Sequence[Store] | None = None,
+    simulated: bool | None = None,
+    configuration: str | Mapping[str, Any] | None = None,
+    commands: Sequence[str] = (),
+    drawn: Sequence[Drawn] | None = None,
+    analyses: Sequence[Analysis] = (),
+) -> Path:
+    """Write the report of a set of trials; where it was written.
+
+    out:       an HTML file, or the folder that gets `report.html`
+    stores:    those the trials were trained on, for the cohort flow and the curves; None: where the
+               trials say they lie, if they are still there
+    simulated: whether the data are simulated; None: as the stores' manifests say, if they do
+    configuration: what was asked for, as YAML or plain settings; None: the trials' settings
+    commands:  what to type to get the same
+    drawn:     the figures, if `draw` has made them already
+    analyses:  what else was looked into; their figures replace others of the same name
+
+    Raises:
+        InputError: `out` is another kind of file, or lies beneath one.
+    """
+    path = out if out.suffix == ".html" else out / REPORT
+    if path.is_dir() or (not out.is_dir() and out.is_file() and out.suffix != ".html"):
+        raise InputError(f"{out} is neither an HTML file nor a folder; name one of these.")
+    stores = find_stores(results) if stores is None else stores
+    analysed = {d.name for analysis in analyses for d in analysis.drawn}
+    given = Given(
+        results,
+        stores,
+        _is_simulated(stores, simulated),
+        configuration,
+        commands,
+        analyses,
+        main_tables(results),
+        [d for d in (draw(results, stores) if drawn is None else drawn) if d.name not in analysed],
+    )
+    sections = [made for make in _SECTIONS if (made := make(given)) is not None]
+    page = render("page.html", title=title, lead=_lead(given), given=given, sections=sections)
+    make_folder(path.parent)
+    atomic.write_text(path, page)
+    return path
+
+
+_SECTIONS: tuple[Callable[[Given], Section | None], ...] = (
+    answer_section,
+    together_section,
+    supervision_section,
+    paired_section,
+    curves_section,
+    analyses_section,
+    cohort_section,
+    missing_section,
+    basis_section,
+)
+
+
+def _is_simulated(stores: Sequence[Store], given: bool | None) -> bool | None:
+    if given is not None:
+        return given
+    recorded = [s.manifest.get("source", {}).get("simulated") for s in stores]
+    return None if None in recorded or not recorded else any(recorded)
+
+
+def _lead(given: Given) -> str:
+    trials = given.trials
+    if not trials:
+        return "No trial is finished."
+    seeds = {(t.task, t.model, t.method, t.supervision): 0 for t in trials}
+    for t in trials:
+        seeds[t.task, t.model, t.method, t.supervision] += 1
+    fewest, most = min(seeds.values()), max(seeds.values())
+    each = str(most) if fewest == most else f"{fewest} to {most}"
+    settings = "; ".join(f"{format_task(t)} with {m}" for t, m in given.results.settings())
+    found = sorted({t.supervision for t in trials})
+    levels = ", ".join(map(format_level, found)) + " supervision" * (found[-1] <= 1)
+    num_methods = len({t.method for t in trials})
+    prints = ", ".join(f[:12] for f in given.results.fingerprints())
+    return (
+        f"{count(len(trials), 'trial')}: {count(num_methods, 'method')} at {levels}, "
+        f"{each} {'seed' if each == '1' else 'seeds'} each. {settings}. "
+        f"Data: {_source(given)}; fingerprint {prints}."
+    )
+
+
+def _source(given: Given) -> str:
+    datasets = sorted({t.cohort.name for t in given.trials if not t.cohort.is_hourly})
+    if datasets:
+        return ", ".join(datasets)
+    modes = sorted({str(s.manifest["mode"]) for s in given.stores if "mode" in s.manifest})
+    mode = f", extraction mode {', '.join(modes)}" if modes else ""
+    if given.simulated:
+        return f"simulated patients{mode}"
+    if given.simulated is None:
+        return f"origin not recorded{mode}"
+    return f"{_kind(given)}{mode}" if modes else "not simulated"
+
+
+def _kind(given: Given) -> str:
+    """What patients' data it is, as far as their numbers tell."""
+    audits = [s.path("audit.json") for s in given.stores if "audit.json" in s.manifest["files"]]
+    sizes = [read_json(path).get("published") for path in audits]
+    if not sizes or None in sizes:
+        return "patients' data, not the full MIMIC-III"
+    differing = [size for found in sizes for size in found if not size["same"]]
+    if differing:
+        are = "differs" if len(differing) == 1 else "differ"
+        return f"MIMIC-III, but {count(len(differing), 'published size')} {are}"
+    return "the full MIMIC-III, all published sizes equal"

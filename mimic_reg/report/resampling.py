@@ -1,0 +1,48 @@
+"""Intervals over test subjects of a table's trials: their predictions, read for `metrics`."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from mimic_reg.errors import InputError
+from mimic_reg.metrics import resampling
+from mimic_reg.metrics.resampling import MOST_WORK, Resampled, Tested
+from mimic_reg.report.predictions import read_joined
+from mimic_reg.report.results import TrialResult
+from mimic_reg.report.tables import ScoreTable
+from mimic_reg.storage import Store
+
+
+def resample(
+    table: ScoreTable,
+    trials: Iterable[TrialResult],
+    stores: Iterable[Store],
+    most_work: float = MOST_WORK,
+) -> Resampled:
+    """Score the trials of a table again on draws of its test subjects.
+
+    stores: with the labels and subjects
+    """
+    by_fingerprint = {store.manifest["fingerprint"]: store for store in stores}
+    wanted = [t for t in trials if t.seed in table.by_seed(t.supervision).get(t.method, {})]
+    read = (
+        (
+            (t.method, t.supervision, t.seed),
+            _read(t, table.split, by_fingerprint.get(t.fingerprint)),
+        )
+        for t in wanted
+    )
+    unit = wanted[0].cohort.subject.removesuffix("_id") if wanted else "subject"
+    return resampling.resample(table.score, read, len(wanted), unit=unit, most_work=most_work)
+
+
+def _read(trial: TrialResult, split: str, store: Store | None) -> Tested | None:
+    if store is None:
+        return None
+    task, key = trial.target, trial.cohort.subject
+    try:
+        table, p = read_joined(trial, store, [*task.labels, key], split)
+    except InputError:  # predictions that are gone are no reason to have no report
+        return None
+    subject = np.unique(table[key].to_numpy(), return_inverse=True)[1]
+    return Tested(table.select(task.labels).to_numpy(), p, subject) if len(p) else None

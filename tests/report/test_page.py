@@ -1,0 +1,324 @@
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import polars as pl
+import pytest
+from jinja2 import UndefinedError
+
+from mimic_reg.errors import InputError
+from mimic_reg.metrics.scores import Score
+from mimic_reg.report.figures.drawn import Analysis, Drawn, draw
+from mimic_reg.report.html import render
+from mimic_reg.report.page import write_report
+from mimic_reg.report.resampling import resample
+from mimic_reg.report.results import collect
+from mimic_reg.report.tables import main_tables
+from mimic_reg.storage import Store, file_hash, read_json, write_json
+from tests.report.runs import ITPS, history, settings, write_run, write_sweep
+from tests.stores import write_manifest, write_store
+
+FLOW = [
+    {"step": "all ICU stays", "stays": 4321, "admissions": 4000, "subjects": 3900},
+    {"step": "age 18 or more", "stays": 3210, "admissions": 3000, "subjects": 2900},
+]
+SAMPLES = {
+    "in_hospital_mortality": {
+        "train": {"samples": 1000, "stays": 1000, "subjects": 950, "positives": 135},
+        "val": {"samples": 200, "stays": 200, "subjects": 190, "positives": 20},
+    },
+    "phenotyping": {"train": {"samples": 5, "stays": 5, "subjects": 5, "positives": {"a": 1}}},
+}
+VOID = {"meta", "path", "use", "rect", "line"}
+
+
+class Checker(HTMLParser):
+    """Every element is closed where it should be; ids and what leads out are kept."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.links, self.external, self.text = [], [], [], [], []
+
+    def handle_starttag(self, name, attributes):
+        given = dict(attributes)
+        self.ids += [given["id"]] if "id" in given else []
+        href = given.get("href", "")
+        (self.links if href.startswith("#") else self.external).extend([href] if href else [])
+        self.external += [given["src"]] if "src" in given else []
+        assert name != "script"
+        assert not [a for a in given if a.startswith("on")]
+        if name not in VOID:
+            self.open.append(name)
+
+    def handle_startendtag(self, name, attributes):
+        self.handle_starttag(name, attributes)
+        if name not in VOID:
+            self.handle_endtag(name)
+
+    def handle_endtag(self, name):
+        if name not in VOID:
+            assert self.open.pop() == name
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def checked(page):
+    checker = Checker()
+    checker.feed(page)
+    checker.close()
+    assert not checker.open
+    assert len(checker.ids) == len(set(checker.ids))
+    assert {link[1:] for link in checker.links} <= set(checker.ids)
+    assert not checker.external
+    assert "url(http" not in page
+    assert "@import" not in page
+    return " ".join(" ".join(checker.text).split())
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = write_store(tmp_path_factory.mktemp("store"), num_subjects=300, hours=(48, 49))
+    write_json(folder / "audit.json", {"cohort_flow": FLOW, "samples": SAMPLES})
+    manifest = read_json(folder / "manifest.json")
+    audit = folder / "audit.json"
+    manifest["files"]["audit.json"] = {"bytes": audit.stat().st_size, "xxh3": file_hash(audit)}
+    write_json(folder / "manifest.json", {**manifest, "mode": "published"})
+    return Store.open(folder)
+
+
+@pytest.fixture(scope="module")
+def runs(store, tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    methods = ("none", "dropout", "itps", "both")
+    write_sweep(root, store=store, methods=methods, seeds=range(3), predictions=True)
+    undefined = Score(None, "all 12 samples have label 'y' = 0")
+    scores = {"validation": {"auroc": 0.7}, "test": {"auroc": undefined}}
+    write_run(root / "undefined", settings(("jacobian",)), scores, store=store)
+    write_run(root / "half", settings(seed=9), {}, store=store, done=False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def page(runs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    commands = ["mimic-reg run --config x.yaml <STORE>"]
+    title = "ITPS & <others>"
+    path = write_report(collect([runs]), out, title=title, simulated=True, commands=commands)
+    assert path == out / "report.html"
+    return path.read_text("utf-8")
+
+
+def test_the_page_is_whole_and_alone(page):
+    text = checked(page)
+    assert "ITPS & <others>" in text
+    assert "<others>" not in page.replace("&lt;others&gt;", "")
+    assert "mimic-reg run --config x.yaml <STORE>" in text
+    assert len(page) < 1_000_000
+
+
+def test_analyses_have_a_section_of_their_own(runs, tmp_path, page):
+    assert "What else was measured?" not in checked(page)
+    results = collect([runs])
+    (selection,) = (d for d in draw(results) if d.section == "selection")
+    drawn = Drawn(selection.name, "analysis", "Selected <b>", selection.figure)
+    tables = {"Mortality, lstm": [("itps", "1,234")]}
+    found = Analysis("x", "Something", (drawn,), ("method", "count"), tables, "Measured so.")
+    path = write_report(
+        results, tmp_path, title="T", analyses=[found, Analysis("y", "No", note="-")]
+    )
+    text = checked(path.read_text("utf-8"))
+    for part in (
+        "What else was measured?",
+        "Something: Mortality, lstm.",
+        "1,234",
+        "Selected <b>",
+        "Measured so.",
+    ):
+        assert part in text
+    assert "Selected parameters" not in text  # the analysis shows this figure
+
+
+def test_the_answer_comes_first_and_is_that_of_the_test(page):
+    text = checked(page)
+    order = [
+        text.index(t)
+        for t in ("AUROC At 25 % supervision: ", "mean test AUROC over seeds", "Cohort flow")
+    ]
+    assert order == sorted(order)
+    assert "25 trials: 5 methods at 25 %, 100 % supervision, 1 to 3 seeds each" in text
+    assert "These patients are simulated." in text
+    assert "The paper's figures for this table: not at hand." in text
+    assert "itps against each baseline" in text
+
+
+def test_what_the_tests_do_not_say_is_said(page):
+    text = checked(page)
+    assert "All seeds are tested on the same patients." in text
+    # write_run gives every score an interval of ± 0.02; 24 of the trials have one
+    assert "bootstrap interval of one trial is 0.0400 wide (median of 24 trials)" in text
+    assert "There are 8 families of tests" in text  # four methods at two levels
+    assert "about 1 of these" in text
+    assert "AUROC: area under the ROC curve" in text
+    assert "AUPRC" not in text  # no trial has it
+    assert "holds for other patients of the same kind, they do not tell" in text
+
+
+def test_differences_have_an_interval_over_subjects(page, runs, store):
+    text = checked(page)
+    assert "Over subjects: 1,000 draws of 60 test subjects." in text
+    assert "Two intervals: over seeds" in text
+    assert page.count("interval over subjects</th>") == 1
+    results = collect([runs])
+    (table,) = main_tables(results)
+    found = resample(table, results.trials, [store]).interval("itps", "none", 0.25, range(3))
+    low_high = " to ".join(f"{bound:+.4f}" for bound in found)
+    assert f"<small>subjects: {low_high}</small>" in page
+    assert f"<td>{low_high}</td>" in page
+
+
+def test_without_predictions_the_interval_over_subjects_says_so(tmp_path, store):
+    methods = ("none", "itps", "dropout")
+    root = tmp_path / "runs"
+    write_sweep(root, store=store, methods=methods, levels=(1.0,), predictions=True)
+    (root / "in_hospital_mortality-none-100-3" / "predictions_test.parquet").unlink()
+    path = write_report(collect([root]), tmp_path, title="T")
+    page = path.read_text("utf-8")
+    text = checked(page)
+    assert "60 test subjects; the predictions of 1 trial are not at hand." in text
+    assert page.count("<td>no predictions</td>") == 3  # against "none", and "none" itself
+    assert page.count("<small>subjects: no predictions</small>") == 1
+
+
+def test_cohort_versions_and_fingerprint_are_there(page, store):
+    text = checked(page)
+    assert "4,321" in text
+    assert "135 (13.5 %)" in text
+    assert "Phenotyping" not in text  # no trial is of it
+    assert store.manifest["fingerprint"] in text
+    assert "0123abc" in text
+    assert "extraction mode published" in text
+
+
+def test_what_is_undefined_or_missing_is_shown(page):
+    text = checked(page)
+    assert "undefined: all 12 samples have label 'y' = 0" in text
+    assert "1 run gave no result and is missing" in text
+    assert "half not finished: 0 of at most 60 epochs" in text
+
+
+def test_every_figure_is_described(page):
+    assert page.count("<svg ") == page.count('role="img"') == page.count("<figcaption>") >= 8
+    for name in ("supervision", "selected", "25_roc", "100_calibration", "100_training"):
+        assert f'id="in_hospital_mortality_lstm_{name}-' in page
+
+
+def test_nothing_of_a_patient_is_in_it(page, store, runs):
+    table = store.read("tasks/in_hospital_mortality.parquet")
+    words = set(re.findall(r"(?<![\w.,#-])\d{5,}(?![\w.,])", page))
+    for column in ("subject_id", "icustay_id"):
+        assert not words & {str(i) for i in table[column].unique()}
+    predictions = pl.read_parquet(next(runs.rglob("predictions_test.parquet")))
+    assert not [p for p in predictions["p0"].head(50) if f"{p:.6f}" in page]
+
+
+def test_a_report_without_stores_says_what_it_lacks(runs, tmp_path):
+    path = write_report(collect([runs]), tmp_path / "x.html", title="T", stores=[])
+    text = checked(path.read_text("utf-8"))
+    assert "the store with the labels is not at hand" in text
+    assert "its cohort flow is not shown" in text
+    assert "No intervals over subjects: the store with the labels and subjects, or the" in text
+    assert "subjects: +" not in text
+    assert "origin not recorded" in text
+
+
+def test_a_report_of_failures_only(tmp_path):
+    write_run(tmp_path / "runs" / "a", settings(), {}, done=False)
+    path = write_report(collect([tmp_path / "runs"]), tmp_path / "out", title="T")
+    text = checked(path.read_text("utf-8"))
+    assert "No trial is finished." in text
+    assert "a not finished: 0 of at most 60 epochs" in text
+
+
+def test_small_test_sets_give_no_curves(tmp_path):
+    folder = write_store(tmp_path / "store", num_subjects=40, hours=(48, 49))
+    store = Store.open(folder)
+    write_sweep(tmp_path / "runs", store=store, seeds=range(1), levels=(1.0,), predictions=True)
+    results = collect([tmp_path / "runs"])
+    assert not [d for d in draw(results, [store]) if d.section == "curves"]
+    path = write_report(results, tmp_path, title="T", configuration={"grid": ["<b>", 1]})
+    text = checked(path.read_text("utf-8"))
+    assert "a curve would show single patients" in text
+    assert "n = 1 seed (no sd)" in text
+    assert "grid: - <b> - 1" in text
+
+
+def test_hostile_names_are_escaped(tmp_path):
+    name = "<script>alert(1)</script>"
+    scores = {"validation": {"auroc": 0.7}, "test": {"auroc": 0.7}}
+    write_run(tmp_path / "runs" / "x", settings(({name: {"o": name}},)), scores)
+    path = write_report(collect([tmp_path / "runs"]), tmp_path, title=name)
+    page = path.read_text("utf-8")
+    assert "<script" not in page
+    assert name in checked(page)
+
+
+def test_mixed_code_versions_are_warned_of(tmp_path):
+    scores = {"validation": {"auroc": 0.7}, "test": {"auroc": 0.7}}
+    for seed, code in enumerate(("aaa", "bbb")):
+        write_run(tmp_path / code, settings(seed=seed), scores, versions={"code": code})
+    path = write_report(collect([tmp_path]), tmp_path / "report", title="T")
+    text = checked(path.read_text("utf-8"))
+    assert "different versions of the code" in text
+    assert "aaa, bbb" in text
+
+
+def test_a_report_needs_a_place(tmp_path):
+    write_run(tmp_path / "runs" / "a", settings(), {}, done=False)
+    (tmp_path / "file.txt").write_text("")
+    with pytest.raises(InputError, match="neither an HTML file nor a folder"):
+        write_report(collect([tmp_path / "runs"]), tmp_path / "file.txt", title="T")
+    with pytest.raises(InputError, match="in, is a file"):
+        write_report(collect([tmp_path / "runs"]), tmp_path / "file.txt" / "r.html", title="T")
+
+
+def test_a_template_that_lacks_a_name_is_an_error():
+    with pytest.raises(UndefinedError, match="figures"):
+        render("supervision.html")
+
+
+@pytest.mark.parametrize(
+    ("published", "expected"),
+    [
+        (None, "patients' data, not the full MIMIC-III, extraction mode benchmark"),
+        ([True, True], "the full MIMIC-III, all published sizes equal, extraction mode"),
+        ([True, False], "MIMIC-III, but 1 published size differs, extraction mode"),
+    ],
+)
+def test_whose_data_it_is(tmp_path, published, expected):
+    folder = write_store(tmp_path / "store", num_subjects=20)
+    sizes = [{"same": same} for same in published] if published else None
+    write_json(folder / "audit.json", {"samples": {}, "published": sizes})
+    write_manifest(folder)
+    manifest = read_json(folder / "manifest.json")
+    write_json(folder / "manifest.json", {**manifest, "mode": "benchmark"})
+    write_sweep(tmp_path / "runs", store=Store.open(folder), methods=("none",), seeds=[0])
+    results = collect([tmp_path / "runs"])
+    path = write_report(results, tmp_path, title="T", simulated=False)
+    assert expected in checked(path.read_text("utf-8"))
+
+
+def test_a_threshold_that_hardly_anything_crosses_is_said(tmp_path):
+    rng = np.random.default_rng(0)
+    for seed, selected in enumerate((4, 9)):
+        rows = history(rng, 0.7, itps=True, selected=selected)
+        scores = {"validation": {"auroc": 0.5}, "test": {"auroc": 0.5}}
+        write_run(tmp_path / str(seed), settings(ITPS, seed=seed), scores, epochs=rows)
+    path = write_report(collect([tmp_path]), tmp_path, title="T")
+    text = checked(path.read_text("utf-8"))
+    assert "itps at 100 % supervision: 2 of 2 hardly trained." in text
+    assert "of its parameters had ever been selected, so its score may be" in text
+
+
+def test_an_ordinary_threshold_is_not_spoken_of(page):
+    assert "hardly trained" not in checked(page)
