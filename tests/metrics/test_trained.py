@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from mimic_reg.evaluation.verdicts import verdicts
+from mimic_reg.report.verdicts import verdicts
 
 from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.report.markdown import to_markdown
