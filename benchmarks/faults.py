@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mimic_reg.sources.synthetic import synthesize  # noqa: E402
+from mimic_reg.simulation.synthesis import synthesize  # noqa: E402
 from tests.faults.kills import Case, Extraction, Sweep, Training  # noqa: E402
 from tests.faults.services import Services  # noqa: E402
 from tests.stores import write_store  # noqa: E402

@@ -18,6 +18,7 @@ ROWS = [
     ("clinical",),
     ("tasks",),
     ("sources",),
+    ("parity", "simulation"),
     ("extraction",),
     ("samples", "splits"),
     ("evaluation",),

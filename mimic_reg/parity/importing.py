@@ -20,9 +20,7 @@ from mimic_reg.clinical.events import add_counts
 from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, within_stay
 from mimic_reg.clinical.normalizers import normalizers
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Progress, Silent
-from mimic_reg.schema import DIAGNOSES, STAYS, VARIABLES
-from mimic_reg.sources.benchmark_files import (
+from mimic_reg.parity.files import (
     KIND,
     MULTITASK,
     ROOT,
@@ -30,7 +28,7 @@ from mimic_reg.sources.benchmark_files import (
     Folders,
     find_folders,
 )
-from mimic_reg.sources.benchmark_folders import (
+from mimic_reg.parity.folders import (
     FILES_AT_ONCE,
     Episode,
     find_episodes,
@@ -39,6 +37,8 @@ from mimic_reg.sources.benchmark_folders import (
     read_stays,
     split_of,
 )
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.schema import DIAGNOSES, STAYS, VARIABLES
 from mimic_reg.storage import (
     MANIFEST,
     Store,

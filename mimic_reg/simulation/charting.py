@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
 
-from mimic_reg.sources._synthetic_items import (
+from mimic_reg.simulation.items import (
     CAPILLARY_REFILL,
     COMA_SCALE,
     COMA_TOTAL,
@@ -22,8 +22,8 @@ from mimic_reg.sources._synthetic_items import (
     URINE_GLUCOSE_TEXTS,
     Item,
 )
-from mimic_reg.sources._synthetic_physiology import TRAITS, Bools, Floats, Ints, VitalSigns
-from mimic_reg.sources._synthetic_records import Stays
+from mimic_reg.simulation.physiology import TRAITS, Bools, Floats, Ints, VitalSigns
+from mimic_reg.simulation.records import Stays
 
 # How often the oddities of the real tables occur: share of the rows, unless it says otherwise.
 RATES = {

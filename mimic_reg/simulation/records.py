@@ -12,8 +12,8 @@ import polars as pl
 
 from mimic_reg.errors import InputError
 from mimic_reg.schema import PHENOTYPES, phenotypes, resource
-from mimic_reg.sources import _synthetic_physiology as physiology
-from mimic_reg.sources._synthetic_physiology import Bools, Floats, Hospital, Ints
+from mimic_reg.simulation import physiology
+from mimic_reg.simulation.physiology import Bools, Floats, Hospital, Ints
 
 Table = pl.DataFrame
 Streams = Callable[[str], np.random.Generator]

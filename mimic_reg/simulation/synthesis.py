@@ -7,10 +7,10 @@ Good for: running every command; tests and demonstrations with labels that can b
 whether a model comes near the best score possible, which is known here and nowhere else.
 Not good for: any statement on medicine, on MIMIC-III, or on which method is better on real data.
 
-Inside (`_synthetic_physiology`): every stay has hidden, constant traits and a hidden severity that
+Inside (`physiology`): every stay has hidden, constant traits and a hidden severity that
 wanders about its mean. Traits decide the phenotypes; traits and severity the vital signs; severity
-when a patient leaves or dies. `_synthetic_records` writes down who came when, and
-`_synthetic_charting` what was measured, under the items of `_synthetic_items`, with the oddities of
+when a patient leaves or dies. `records` writes down who came when, and
+`charting` what was measured, under the items of `items`, with the oddities of
 the real tables at the rates given in both modules' `RATES`.
 
 `true_risk.json` beside the tables holds the AUROC of the true risks, on the samples that the
@@ -48,10 +48,9 @@ from mimic_reg.clinical.stays import select_diagnoses, select_stays
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.schema import EPSILON, PHENOTYPES, SPLITS, phenotypes
 from mimic_reg.seeds import derive
-from mimic_reg.sources import _synthetic_charting as charting
-from mimic_reg.sources import _synthetic_records as records
-from mimic_reg.sources._synthetic_items import d_items
-from mimic_reg.sources._synthetic_physiology import COURSE, Floats, TrueRisk
+from mimic_reg.simulation import charting, records
+from mimic_reg.simulation.items import d_items
+from mimic_reg.simulation.physiology import COURSE, Floats, TrueRisk
 from mimic_reg.sources.mimic3 import COLUMNS as COLUMNS_READ
 from mimic_reg.storage import write_json
 

@@ -14,11 +14,8 @@ from mimic_reg.errors import InputError
 from mimic_reg.extraction.run import extract
 from mimic_reg.schema import PHENOTYPES, phenotypes, resource, variables
 from mimic_reg.seeds import derive
-from mimic_reg.sources import _synthetic_charting as charting
-from mimic_reg.sources import _synthetic_physiology as physiology
-from mimic_reg.sources import _synthetic_records as records
-from mimic_reg.sources import synthetic
-from mimic_reg.sources.synthetic import COLUMNS, EVENT_TABLES, TRUE_RISK, synthesize
+from mimic_reg.simulation import charting, physiology, records, synthesis
+from mimic_reg.simulation.synthesis import COLUMNS, EVENT_TABLES, TRUE_RISK, synthesize
 
 NUM_PATIENTS = 200
 
@@ -169,7 +166,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("cut off")
 
-    monkeypatch.setattr(synthetic, "_true_risk", fail)
+    monkeypatch.setattr(synthesis, "_true_risk", fail)
     with pytest.raises(RuntimeError, match="cut off"):
         synthesize(out, patients=10, seed=1, overwrite=True)
     assert contents(out) == before
@@ -415,7 +412,7 @@ def test_nobody_to_chart():
 
 
 def test_prevalences(many):
-    result = synthetic._true_risk(many, np.zeros(len(many.stays)))
+    result = synthesis._true_risk(many, np.zeros(len(many.stays)))
     mortality, decompensation = result["in_hospital_mortality"], result["decompensation"]
     assert mortality["prevalence"] == pytest.approx(0.132, abs=0.035)
     assert decompensation["prevalence"] == pytest.approx(0.021, abs=0.006)
@@ -433,7 +430,7 @@ def test_true_risk_file(summary):
     assert written == json.loads(json.dumps(summary.true_risk))
     assert written["patients"] == NUM_PATIENTS
     assert (written["seed"], written["missing"]) == (1, 0.0)
-    assert written["generator_version"] == synthetic.GENERATOR_VERSION
+    assert written["generator_version"] == synthesis.GENERATOR_VERSION
     assert written["settings"]["course"]["memory_hours"] == 30
     assert list(written["phenotyping"]["by_phenotype"]) == list(PHENOTYPES)
     for task in ("in_hospital_mortality", "decompensation"):
