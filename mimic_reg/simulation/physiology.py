@@ -1,4 +1,4 @@
-"""The inside of the simulated patients: traits, severity, death, vital signs, and the true risks.
+"""The inside of the simulated patients: traits, phenotypes, severity, death, and vital signs.
 
 Traits are hidden and constant during a stay. Phenotypes are drawn from them, and so are vital
 signs, apart from each other: given the traits, the vital signs tell nothing more about a phenotype.
@@ -12,92 +12,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
-from scipy.interpolate import RegularGridInterpolator
-from scipy.special import expit, logit, ndtr
+from scipy.optimize import brentq
+from scipy.signal import lfilter
+from scipy.special import ndtr
 
 from mimic_reg.schema import PHENOTYPES, phenotypes
+from mimic_reg.simulation.parameters import Bools, Floats, Ints, parameters
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
+_FACTS = parameters("physiology")
+TRAITS: dict[str, dict[str, float]] = _FACTS["traits"]
+CHRONIC = np.array([t.get("chronic", False) for t in TRAITS.values()])
+EXCLUSIVE: list[list[str]] = _FACTS["exclusive"]
 
-
-@dataclass(frozen=True)
-class Trait:
-    """A hidden trait: standard normal over the stays.
-
-    chronic:  the same at all admissions of a subject
-    age:      correlation with age
-    severity: what one unit adds to the stay's mean severity
-    """
-
-    chronic: bool = False
-    age: float = 0.0
-    severity: float = 0.0
-
-
-TRAITS = {
-    "vascular": Trait(chronic=True, age=0.4),  # stiff arteries
-    "glycaemic": Trait(chronic=True),  # high and unsteady glucose
-    "cardiac": Trait(chronic=True, age=0.3, severity=0.17),  # a weak pump
-    "airway": Trait(chronic=True, age=0.2, severity=0.08),  # obstructed lungs
-    "renal": Trait(chronic=True, age=0.2, severity=0.21),
-    "hepatic": Trait(chronic=True, severity=0.25),
-    "rhythm": Trait(chronic=True, age=0.4),  # an irregular heart
-    "pacing": Trait(chronic=True, age=0.3),  # a slow and even one
-    "tracheal": Trait(severity=0.04),
-    "inflammation": Trait(severity=0.30),
-    "perfusion": Trait(severity=0.42),  # its failure
-    "gas_exchange": Trait(severity=0.38),  # its failure
-    "neurological": Trait(severity=0.38),
-    "metabolic": Trait(severity=0.17),
-    "bleeding": Trait(severity=0.13),
-    "surgical": Trait(severity=-0.08),
-}
-CHRONIC = np.array([t.chronic for t in TRAITS.values()])
-SEVERITY_OF_AGE = 0.30
-SEVERITY_OF_ITS_OWN = 0.38
-
-# What the traits add to a phenotype's probit; its level is set by its prevalence.
-PHENOTYPE_TRAITS = {
-    "Acute and unspecified renal failure": {"renal": 0.6, "perfusion": 0.43, "metabolic": 0.34},
-    "Acute cerebrovascular disease": {"neurological": 1.28, "vascular": 0.34},
-    "Acute myocardial infarction": {"cardiac": 0.68, "perfusion": 0.34, "vascular": 0.26},
-    "Cardiac dysrhythmias": {"rhythm": 0.85, "cardiac": 0.26},
-    "Chronic kidney disease": {"renal": 0.94, "vascular": 0.26},
-    "Chronic obstructive pulmonary disease and bronchiectasis": {"airway": 0.77},
-    "Complications of surgical procedures or medical care": {"surgical": 0.51, "bleeding": 0.34},
-    "Conduction disorders": {"pacing": 0.68, "cardiac": 0.17},
-    "Congestive heart failure; nonhypertensive": {"cardiac": 0.85, "airway": 0.17, "renal": 0.17},
-    "Coronary atherosclerosis and other heart disease": {
-        **{"vascular": 0.51, "cardiac": 0.43, "surgical": 0.43}
-    },
-    "Diabetes mellitus with complications": {"glycaemic": 1.02, "renal": 0.43},
-    "Diabetes mellitus without complication": {"glycaemic": 0.85},
-    "Disorders of lipid metabolism": {"vascular": 0.51, "glycaemic": 0.34, "surgical": 0.17},
-    "Essential hypertension": {"vascular": 0.68},
-    "Fluid and electrolyte disorders": {"metabolic": 0.68, "renal": 0.17, "inflammation": 0.17},
-    "Gastrointestinal hemorrhage": {"bleeding": 0.85, "hepatic": 0.34},
-    "Hypertension with complications and secondary hypertension": {"renal": 0.85, "vascular": 0.51},
-    "Other liver diseases": {"hepatic": 1.02, "bleeding": 0.17},
-    "Other lower respiratory disease": {"airway": 0.43, "gas_exchange": 0.34},
-    "Other upper respiratory disease": {"tracheal": 0.85},
-    "Pleurisy; pneumothorax; pulmonary collapse": {"gas_exchange": 0.43, "surgical": 0.43},
-    "Pneumonia (except that caused by tuberculosis or sexually transmitted disease)": {
-        **{"inflammation": 0.6, "gas_exchange": 0.6, "airway": 0.17}
-    },
-    "Respiratory failure; insufficiency; arrest (adult)": {
-        **{"gas_exchange": 1.19, "airway": 0.26, "tracheal": 0.17}
-    },
-    "Septicemia (except in labor)": {"inflammation": 1.02, "perfusion": 0.51},
-    "Shock": {"perfusion": 1.28, "inflammation": 0.43},
-}
-# The first of a pair rules out the second: a coder gives one or the other.
-EXCLUSIVE = (
-    ("Diabetes mellitus with complications", "Diabetes mellitus without complication"),
-    ("Hypertension with complications and secondary hypertension", "Essential hypertension"),
-)
+# --- traits and phenotypes ------------------------------------------------------------------------
 
 
 def weigh(traits: Floats, weights: Mapping[str, float]) -> Floats:
@@ -115,43 +44,39 @@ def draw_traits(age: Floats, subject: Ints, rng: np.random.Generator) -> Floats:
     """
     own = rng.normal(size=(len(age), len(TRAITS)))
     shared = rng.normal(size=(int(subject.max()) + 1, len(TRAITS)))[subject]
-    free = np.where(CHRONIC, shared, own)
-    correlation = np.array([t.age for t in TRAITS.values()])
-    traits: Floats = correlation * age[:, None] + np.sqrt(1 - correlation**2) * free
+    correlation = np.array([t.get("age", 0.0) for t in TRAITS.values()])
+    free = np.sqrt(1 - correlation**2) * np.where(CHRONIC, shared, own)
+    traits: Floats = correlation * age[:, None] + free
     return traits
 
 
 def phenotype_risk(traits: Floats) -> Floats:
     """(N, K) true probability of each phenotype given the traits, at the published prevalence."""
     risk: dict[str, Floats] = {}
-    after = [second for _, second in EXCLUSIVE]
-    for name in sorted(PHENOTYPES, key=lambda n: n in after):
-        push = weigh(traits, PHENOTYPE_TRAITS[name])
-        rivals = [risk[first] for first, second in EXCLUSIVE if second == name]
-        free = 1.0 - sum(rivals, np.zeros(len(traits)))
-        threshold = _threshold(push, free, phenotypes()[name]["prevalence"])
-        risk[name] = free * ndtr(push - threshold)
+    first_of = {second: first for first, second in EXCLUSIVE}
+    for name in sorted(PHENOTYPES, key=lambda name: name in first_of):
+        free = 1.0 - (risk[first_of[name]] if name in first_of else np.zeros(len(traits)))
+        push = weigh(traits, _FACTS["phenotypes"][name])
+        risk[name] = _at_prevalence(push, free, phenotypes()[name]["prevalence"])
     return np.stack([risk[name] for name in PHENOTYPES], axis=1)
 
 
-def _threshold(push: Floats, free: Floats, prevalence: float) -> float:
-    """Where the mean of `free` x Phi(push - threshold) is the prevalence (by bisection)."""
-    low, high = -10.0, 10.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        if (free * ndtr(push - middle)).mean() > prevalence:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+def _at_prevalence(push: Floats, free: Floats, prevalence: float) -> Floats:
+    """(N,) `free` x Phi(push - threshold), the threshold such that its mean is the prevalence."""
+
+    def risk(threshold: float) -> Floats:
+        result: Floats = free * ndtr(push - threshold)
+        return result
+
+    return risk(brentq(lambda t: risk(t).mean() - prevalence, -10, 10, xtol=1e-14))
 
 
 def draw_phenotypes(risk: Floats, luck: Floats) -> Bools:
     """(N, K) which phenotypes a stay has, by uniform `luck`; exclusive pairs by the same draw."""
     drawn = luck < risk
-    for first, second in EXCLUSIVE:
-        a, b = PHENOTYPES.index(first), PHENOTYPES.index(second)
-        drawn[:, b] = (luck[:, a] >= risk[:, a]) & (luck[:, a] < risk[:, a] + risk[:, b])
+    for pair in EXCLUSIVE:
+        a, b = map(PHENOTYPES.index, pair)
+        drawn[:, b] = ~drawn[:, a] & (luck[:, a] < risk[:, a] + risk[:, b])
     return drawn
 
 
@@ -160,17 +85,16 @@ def draw_phenotypes(risk: Floats, luck: Floats) -> Bools:
 
 @dataclass(frozen=True)
 class Course:
-    """Rules of a hospital stay after admission to the unit; hazards are per hour.
+    """Rules of a hospital stay after admission to the unit.
 
     Severity is `mean + deviation`; the deviation is an Ornstein-Uhlenbeck process seen hourly.
-    A hazard is exp(base + slope x severity).
+    The hazard of an event, per hour, is exp(base + slope x severity).
     """
 
     memory_hours: float = 30.0
     spread: float = 0.9  # of the deviation in the long run
     start: tuple[float, float] = (0.5, 0.6)  # mean and spread of the deviation at admission
-    death: tuple[float, float] = (-11.6, 2.4)
-    death_on_ward: float = 1.0  # times the hazard in the unit
+    death: tuple[float, float] = (-11.6, 2.4)  # base and slope
     leave_unit: tuple[float, float] = (-4.3, -0.7)
     leave_ward: tuple[float, float] = (-4.7, -0.5)
     settling_hours: int = 8  # in these nobody but one in ten leaves the unit
@@ -192,41 +116,39 @@ class Course:
 COURSE = Course()
 
 
-def _chance(rule: tuple[float, float], severity: Floats, times: Floats | float = 1.0) -> Floats:
-    """Probability of an event within an hour."""
+def chance(rule: tuple[float, float], severity: Floats, times: float = 1.0) -> Floats:
+    """Probability of an event within an hour; `times` its hazard."""
     base, slope = rule
     return -np.expm1(-times * np.exp(base + slope * severity))
 
 
-@dataclass(frozen=True)
-class Hospital:
-    """What became of N stays; times in hours since admission to the unit.
-
-    mean:       (N,) mean severity
-    severity:   (N, H) at full hours, also after the stay's end
-    unit_hours: (N,) when the patient left the unit, or died in it
-    hours:      (N,) when the patient left the hospital, or died
-    died:       (N,) in the hospital
-    """
-
-    mean: Floats
-    severity: NDArray[np.float32]
-    unit_hours: Floats
-    hours: Floats
-    died: Bools
+def leaving_unit(severity: Floats, hour: int) -> Floats:
+    """Probability that a patient leaves the unit alive in the hour after full `hour`."""
+    if hour >= COURSE.max_hours_in_unit - 1:
+        return np.ones_like(severity)
+    settling = hour < COURSE.settling_hours
+    return chance(COURSE.leave_unit, severity, COURSE.settling if settling else 1.0)
 
 
 def mean_severity(traits: Floats, age: Floats, rng: np.random.Generator) -> Floats:
     """(N,) mean severity of stays."""
-    of_traits = weigh(traits, {name: trait.severity for name, trait in TRAITS.items()})
-    own = SEVERITY_OF_ITS_OWN * rng.normal(size=len(age))
-    return of_traits + SEVERITY_OF_AGE * age + own
+    weights = {name: trait.get("severity", 0.0) for name, trait in TRAITS.items()}
+    others = _FACTS["severity"]
+    return weigh(traits, weights) + others["age"] * age + others["own"] * rng.normal(size=len(age))
 
 
-def simulate(mean: Floats, rng: np.random.Generator, start: Floats | None = None) -> Hospital:
+def simulate(mean: Floats, rng: np.random.Generator, start: Floats | None = None) -> pl.DataFrame:
     """Run every stay, hour by hour, until the patient left the hospital or died.
 
-    start: the deviation at admission; drawn if None
+    Args:
+        mean: (N,) mean severity.
+        rng: of everything random.
+        start: (N,) the deviation at admission; drawn if None.
+
+    Returns:
+        N rows, times in hours since admission to the unit: `mean`; `severity`, (H,) at full hours,
+        also after the stay's end; `unit_hours`, when the patient left the unit, or died in it;
+        `hours`, when the patient left the hospital, or died; `died`, in the hospital.
     """
     num, rules = len(mean), COURSE
     deviation = rng.normal(*rules.start, size=num) if start is None else start
@@ -241,178 +163,41 @@ def simulate(mean: Floats, rng: np.random.Generator, start: Floats | None = None
         moment = hour + rng.uniform(0.1, 1.0, num)
         death, leaving = rng.random(num), rng.random(num)
         in_unit, present = np.isinf(unit_hours), np.isinf(hours)
-        last_hour = hour - unit_hours >= rules.max_hours_on_ward - 1
-        dies = present & (death < _dying(now, in_unit))
-        chance = np.where(in_unit, _leaving_unit(now, hour), _leaving_ward(now, last_hour))
-        leaves = present & ~dies & (leaving < chance)
+        discharged = hour - unit_hours >= rules.max_hours_on_ward - 1
+        leaving_ward = np.where(discharged, 1.0, chance(rules.leave_ward, now))
+        dies = present & (death < chance(rules.death, now))
+        leaves = leaving < np.where(in_unit, leaving_unit(now, hour), leaving_ward)
+        leaves &= present & ~dies
         died |= dies
         unit_hours = np.where(in_unit & (dies | leaves), moment, unit_hours)
         hours = np.where(dies | (leaves & ~in_unit), moment, hours)
         deviation = rules.persistence * deviation + rules.step * rng.normal(size=num)
-    return Hospital(mean, severity, unit_hours, hours, died)
-
-
-def _dying(severity: Floats, in_unit: Bools | bool) -> Floats:
-    return _chance(COURSE.death, severity, np.where(in_unit, 1.0, COURSE.death_on_ward))
-
-
-def _leaving_unit(severity: Floats, hour: int) -> Floats:
-    if hour >= COURSE.max_hours_in_unit - 1:
-        return np.ones_like(severity)
-    times = COURSE.settling if hour < COURSE.settling_hours else 1.0
-    return _chance(COURSE.leave_unit, severity, times)
-
-
-def _leaving_ward(severity: Floats, last_hour: Bools | bool) -> Floats:
-    return np.where(last_hour, 1.0, _chance(COURSE.leave_ward, severity))
-
-
-class TrueRisk:
-    """Probabilities of death given the present severity and its mean, for patients in the unit.
-
-    Not estimated: the hourly rules of `Course` are followed backward in time, on a grid of mean
-    and deviation, between which the log-odds are interpolated.
-    """
-
-    HORIZON = 24
-
-    def __init__(self) -> None:
-        self._means = np.linspace(-5.5, 5.5, 56)
-        self._deviations = np.linspace(-4.5, 5.5, 91)
-        self._severity = self._means[:, None] + self._deviations
-        steps = self._deviations[:, None] * COURSE.persistence - self._deviations
-        density = np.exp(-0.5 * (steps / COURSE.step) ** 2)
-        self._next = density / density.sum(1, keepdims=True)
-        self._tables: dict[int, RegularGridInterpolator] = {}
-
-    def _expected(self, value: Floats) -> Floats:
-        """Expectation of next hour's value."""
-        result: Floats = value @ self._next.T
-        return result
-
-    def _in_unit(self, later_unit: Floats, later_ward: Floats, hour: int) -> Floats:
-        """The value in the unit, by next hour's values there and on the ward."""
-        dies, leaves = _dying(self._severity, True), _leaving_unit(self._severity, hour)
-        lives_on = leaves * self._expected(later_ward)
-        lives_on += (1 - leaves) * self._expected(later_unit)
-        return dies + (1 - dies) * lives_on
-
-    def _on_ward(self, later: Floats) -> Floats:
-        dies, leaves = _dying(self._severity, False), _leaving_ward(self._severity, False)
-        return dies + (1 - dies) * (1 - leaves) * self._expected(later)
-
-    def in_hospital(self, mean: Floats, severity: Floats, hour: int) -> Floats:
-        """Probability of death in hospital, for patients in the unit at full `hour`."""
-        ward = np.zeros_like(self._severity)
-        for _ in range(COURSE.max_hours_on_ward):
-            ward = self._on_ward(ward)
-        unit = ward
-        for later in range(COURSE.max_hours_in_unit - 1, hour - 1, -1):
-            unit = self._in_unit(unit, ward, later)
-        return self._at(self._interpolator(unit), mean, severity)
-
-    def within_24_hours(self, mean: Floats, severity: Floats, hour: Ints) -> Floats:
-        """Probability of death within 24 hours, in hospital, for patients in the unit at `hour`."""
-        risk = np.empty(len(mean))
-        settled = np.minimum(hour, COURSE.settling_hours)
-        for start in np.unique(settled):
-            if start not in self._tables:
-                self._tables[start] = self._soon(int(start))
-            here = settled == start
-            risk[here] = self._at(self._tables[start], mean[here], severity[here])
-        return risk
-
-    def _soon(self, start: int) -> RegularGridInterpolator:
-        unit = ward = np.zeros_like(self._severity)
-        for later in range(start + self.HORIZON - 1, start - 1, -1):
-            unit, ward = self._in_unit(unit, ward, later), self._on_ward(ward)
-        return self._interpolator(unit)
-
-    def _interpolator(self, value: Floats) -> RegularGridInterpolator:
-        grid = (self._means, self._deviations)
-        return RegularGridInterpolator(grid, logit(np.clip(value, 1e-15, 1 - 1e-15)))
-
-    def _at(self, table: RegularGridInterpolator, mean: Floats, severity: Floats) -> Floats:
-        deviation = np.clip(severity - mean, self._deviations[0], self._deviations[-1])
-        points = np.column_stack([np.clip(mean, self._means[0], self._means[-1]), deviation])
-        risk: Floats = expit(table(points))
-        return risk
+    columns = {"mean": mean, "unit_hours": unit_hours, "hours": hours, "died": died}
+    return pl.DataFrame({**columns, "severity": severity})
 
 
 # --- vital signs ----------------------------------------------------------------------------------
 
+_DRIFT_MEMORY_HOURS = 8.0
+_AFTER_OPERATION_HOURS = 10.0  # then patients are no longer cold and ventilated
+
 
 @dataclass(frozen=True)
 class Vital:
-    """A vital sign: level + severity x (severity) + traits + what is the stay's own + noise.
-
-    own:      spread between stays, constant during a stay
-    drift:    spread of a wandering of its own, with a memory of `DRIFT_HOURS`
-    noise:    spread of a single measurement
-    low/high: limits of what is charted
-    """
+    """A vital sign; `resources/physiology.yaml` tells what its numbers mean."""
 
     level: float
+    severity: float
     own: float
     drift: float
     noise: float
-    low: float
-    high: float
-    severity: float
-    traits: Mapping[str, float] = field(default_factory=dict)
+    limits: tuple[float, float]
+    traits: Mapping[str, float]
+    unsteady: Mapping[str, float] = field(default_factory=dict)
+    after_operation: float = 0.0
 
 
-DRIFT_HOURS = 8.0
-VITALS = {
-    "heart_rate": Vital(
-        *(84, 5, 4, 2.5, 25, 210, 6.0),
-        {"inflammation": 6, "perfusion": 4, "rhythm": 4, "cardiac": 4, "bleeding": 6, "pacing": -9},
-    ),
-    "systolic": Vital(
-        *(122, 5, 5, 4, 40, 250, -7.0),
-        {"vascular": 12, "perfusion": -8, "cardiac": -5, "neurological": 3, "renal": 6},
-    ),
-    "diastolic": Vital(
-        *(61.5, 3.5, 3, 2.5, 18, 140, -3.0),
-        {"vascular": -1, "perfusion": -4, "hepatic": -6, "bleeding": -4, "cardiac": 4},
-    ),
-    "respiratory_rate": Vital(
-        *(18.5, 1.3, 1.5, 1.2, 5, 60, 2.0),
-        {"gas_exchange": 1.5, "airway": 1.5, "inflammation": 1.2, "metabolic": 2.5, "cardiac": 1.0},
-    ),
-    "saturation": Vital(
-        *(97.5, 0.5, 0.5, 0.6, 55, 100, -0.8),
-        {"airway": -1.5, "gas_exchange": -1.1, "cardiac": -0.3, "surgical": 0.6},
-    ),
-    "temperature": Vital(
-        *(36.9, 0.15, 0.2, 0.15, 32, 42, 0.0),
-        {"inflammation": 0.45, "hepatic": -0.25, "surgical": -0.2, "perfusion": -0.1},
-    ),
-    "log_glucose": Vital(
-        *(4.85, 0.08, 0.11, 0.06, 3.0, 6.8, 0.03),
-        {"glycaemic": 0.26, "inflammation": 0.04, "hepatic": -0.08},
-    ),
-    "ph": Vital(
-        *(7.385, 0.012, 0.015, 0.01, 6.8, 7.7, -0.025),
-        {"renal": -0.03, "metabolic": -0.03, "airway": -0.02, "perfusion": -0.02},
-    ),
-    # Not charted themselves: they decide on the ventilator, its oxygen, and the coma scale.
-    "support": Vital(
-        *(-1.0, 0.3, 0.15, 0, -9, 9, 0.55), {"gas_exchange": 0.9, "surgical": 0.3, "tracheal": 0.2}
-    ),
-    "oxygen": Vital(*(0.40, 0.03, 0.03, 0, 0.21, 1, 0.06), {"gas_exchange": 0.08, "airway": 0.02}),
-    "consciousness": Vital(
-        *(2.2, 0.4, 0.25, 0.2, -9, 9, -0.6), {"neurological": -1.2, "hepatic": -0.3}
-    ),
-}
-# Traits that make a vital sign unsteady: drift and noise are multiplied by exp(weight x trait).
-UNSTEADY = {
-    "heart_rate": {"rhythm": 0.5, "pacing": -0.4},
-    "log_glucose": {"glycaemic": 0.35},
-}
-# After an operation patients are cold and ventilated; it passes off within hours.
-AFTER_OPERATION_HOURS = 10.0
-AFTER_OPERATION = {"temperature": -0.5, "support": 0.8}
+VITALS = {name: Vital(**facts) for name, facts in _FACTS["vitals"].items()}
 
 
 class VitalSigns:
@@ -421,34 +206,32 @@ class VitalSigns:
     def __init__(
         self, traits: Floats, severity: NDArray[np.float32], rng: np.random.Generator
     ) -> None:
-        self._traits, self._rng = traits, rng
-        self._paths = {name: self._path(name, severity) for name in VITALS}
+        self._rng = rng
+        self._unsteadiness = {n: np.exp(weigh(traits, v.unsteady)) for n, v in VITALS.items()}
+        self._paths = {name: self._path(name, traits, severity) for name in VITALS}
 
-    def _unsteadiness(self, name: str) -> Floats:
-        return np.exp(weigh(self._traits, UNSTEADY.get(name, {})))
-
-    def _path(self, name: str, severity: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _path(
+        self, name: str, traits: Floats, severity: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
         """(N, H) at full hours, without a measurement's noise."""
         vital = VITALS[name]
         num, hours = severity.shape
-        mean = vital.level + weigh(self._traits, vital.traits)
-        mean += vital.own * self._rng.normal(size=num)
+        mean = vital.level + weigh(traits, vital.traits) + vital.own * self._rng.normal(size=num)
         path = mean[:, None] + vital.severity * severity
-        operated = np.maximum(self._traits[:, list(TRAITS).index("surgical")], 0)
-        decay = np.exp(-np.arange(hours) / AFTER_OPERATION_HOURS)
-        path += AFTER_OPERATION.get(name, 0.0) * operated[:, None] * decay
-        path += (vital.drift * self._unsteadiness(name))[:, None] * self._wandering(num, hours)
+        operated = np.maximum(traits[:, list(TRAITS).index("surgical")], 0)
+        decay = np.exp(-np.arange(hours) / _AFTER_OPERATION_HOURS)
+        path += vital.after_operation * operated[:, None] * decay
+        spread = vital.drift * self._unsteadiness[name]
+        path += spread[:, None] * self._wandering(num, hours)
         return path.astype(np.float32)
 
     def _wandering(self, num: int, hours: int) -> Floats:
         """(N, H) first-order autoregression of unit variance."""
-        persistence = np.exp(-1.0 / DRIFT_HOURS)
+        persistence = np.exp(-1.0 / _DRIFT_MEMORY_HOURS)
         steps = self._rng.normal(size=(hours, num)) * np.sqrt(1 - persistence**2)
-        path = np.empty((hours, num))
-        path[0] = self._rng.normal(size=num)
-        for hour in range(1, hours):
-            path[hour] = persistence * path[hour - 1] + steps[hour]
-        return path.T
+        steps[0] = self._rng.normal(size=num)
+        path: Floats = lfilter([1.0], [1.0, -persistence], steps, axis=0).T
+        return path
 
     def measure(self, name: str, stay: Ints, hours: Floats) -> Floats:
         """Values of the vital sign `name` at `hours` (any, also before 0) of `stay` (0, 1, ...)."""
@@ -458,4 +241,4 @@ class VitalSigns:
         share = position - hour
         value = (1 - share) * path[stay, hour] + share * path[stay, hour + 1]
         noise = self._rng.normal(size=len(stay)) * vital.noise
-        return np.clip(value + noise * self._unsteadiness(name)[stay], vital.low, vital.high)
+        return np.clip(value + noise * self._unsteadiness[name][stay], *vital.limits)

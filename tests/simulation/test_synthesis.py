@@ -14,8 +14,14 @@ from mimic_reg.errors import InputError
 from mimic_reg.extraction.run import extract
 from mimic_reg.schema import PHENOTYPES, phenotypes, resource, variables
 from mimic_reg.seeds import derive
-from mimic_reg.simulation import charting, physiology, records, synthesis
-from mimic_reg.simulation.synthesis import COLUMNS, EVENT_TABLES, TRUE_RISK, synthesize
+from mimic_reg.simulation import oddities, physiology, records, truth
+from mimic_reg.simulation.synthesis import (
+    COLUMNS,
+    EVENT_TABLES,
+    GENERATOR_VERSION,
+    TRUE_RISK,
+    synthesize,
+)
 
 NUM_PATIENTS = 200
 
@@ -166,7 +172,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("cut off")
 
-    monkeypatch.setattr(synthesis, "_true_risk", fail)
+    monkeypatch.setattr(truth, "judge", fail)
     with pytest.raises(RuntimeError, match="cut off"):
         synthesize(out, patients=10, seed=1, overwrite=True)
     assert contents(out) == before
@@ -268,7 +274,7 @@ def test_oddities_of_the_records(many):
     assert not age.is_between(103, 299).any()
     dead = admissions.filter(HOSPITAL_EXPIRE_FLAG=1)
     assert 0 < dead["DEATHTIME"].null_count() < 10
-    assert 0 < (~many.stays.charted).sum() < 30
+    assert 0 < (~many.stays["charted"]).sum() < 30
     coded = many.tables["DIAGNOSES_ICD"]["HADM_ID"].unique()
     assert 0 < admissions.height - len(coded) < 20
 
@@ -404,7 +410,7 @@ def test_most_rows_count_for_nothing(tables, items):
 
 def test_nobody_to_chart():
     drawn = records.draw_records(10, streams)
-    none = charting.tables(drawn.stays.take(np.array([], int)), streams("x"))
+    none = oddities.tables(drawn.stays.clear(), streams("x"))
     assert [none[name].height for name in EVENT_TABLES] == [0, 0, 0]
 
 
@@ -412,15 +418,15 @@ def test_nobody_to_chart():
 
 
 def test_prevalences(many):
-    result = synthesis._true_risk(many, np.zeros(len(many.stays)))
+    result = truth.judge(many, np.zeros(many.stays.height))
     mortality, decompensation = result["in_hospital_mortality"], result["decompensation"]
     assert mortality["prevalence"] == pytest.approx(0.132, abs=0.035)
     assert decompensation["prevalence"] == pytest.approx(0.021, abs=0.006)
     for name, scores in result["phenotyping"]["by_phenotype"].items():
         published = phenotypes()[name]["prevalence"]
         assert scores["prevalence"] == pytest.approx(published, abs=0.035), name
-    days = (many.stays.outtime - many.stays.intime) / 86400
-    assert 1.7 < np.median(days) < 2.6
+    days = (many.stays["outtime"] - many.stays["intime"]) / 86400
+    assert 1.7 < days.median() < 2.6
     assert 3 < days.mean() < 4.2
     assert days.max() <= 20
 
@@ -430,7 +436,7 @@ def test_true_risk_file(summary):
     assert written == json.loads(json.dumps(summary.true_risk))
     assert written["patients"] == NUM_PATIENTS
     assert (written["seed"], written["missing"]) == (1, 0.0)
-    assert written["generator_version"] == synthesis.GENERATOR_VERSION
+    assert written["generator_version"] == GENERATOR_VERSION
     assert written["settings"]["course"]["memory_hours"] == 30
     assert list(written["phenotyping"]["by_phenotype"]) == list(PHENOTYPES)
     for task in ("in_hospital_mortality", "decompensation"):
@@ -461,13 +467,13 @@ def test_true_risk_is_what_simulation_gives(mean, deviation):
     num = 20_000
     rng = np.random.default_rng(5)
     hospital = physiology.simulate(np.full(num, mean), rng, np.full(num, deviation))
-    risk = physiology.TrueRisk()
+    risk = truth.TrueRisk()
     at, severity = np.array([mean]), np.array([mean + deviation])
     for expected, found in (
-        (risk.in_hospital(at, severity, 0)[0], hospital.died),
+        (risk.in_hospital(at, severity, 0)[0], hospital["died"]),
         (
             risk.within_24_hours(at, severity, np.array([0]))[0],
-            hospital.died & (hospital.hours < 24),
+            hospital["died"] & (hospital["hours"] < 24),
         ),
     ):
         error = 4 * np.sqrt(expected * (1 - expected) / num)
@@ -476,7 +482,7 @@ def test_true_risk_is_what_simulation_gives(mean, deviation):
 
 def test_risk_within_24_hours_by_hand():
     """With one hour's horizon the risk is the hour's chance of death."""
-    risk = physiology.TrueRisk()
+    risk = truth.TrueRisk()
     risk.HORIZON = 1
     base, slope = physiology.COURSE.death
     expected = 1 - np.exp(-np.exp(base + slope * 2.0))
