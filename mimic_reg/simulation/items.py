@@ -15,20 +15,20 @@ from numpy.typing import NDArray
 from mimic_reg.schema import resource as clinical_resource
 from mimic_reg.simulation.parameters import resource
 
+_TABLE = pl.read_csv(resource("items.csv").read_bytes())
+METAVISION = 220_000  # its items have ids from here on
+
 
 @dataclass(frozen=True)
 class Item:
     """How a thing is charted.
 
-    table:    the events table
     system:   carevue or metavision; None: in both
     decimals: of the number
     style:    single: numbers as of single precision, 36.900001525878906; fixed: with closing zeros
     texts:    what is written instead of numbers
-    label:    in D_ITEMS, where the benchmark does not know the item
     """
 
-    kind: str
     table: str
     system: str | None
     itemid: int
@@ -36,7 +36,6 @@ class Item:
     decimals: int
     style: str | None
     texts: tuple[str, ...]
-    label: str | None
 
     def spell(self, values: NDArray[Any]) -> pl.Series:
         """Numbers, or positions among the texts, as they are written; texts as they are."""
@@ -58,9 +57,9 @@ class Item:
 
 def _items() -> dict[str, list[Item]]:
     items: dict[str, list[Item]] = {}
-    for row in pl.read_csv(resource("items.csv").read_bytes()).iter_rows(named=True):
-        texts = tuple(row.pop("texts").split("|")) if row["texts"] else ()
-        items.setdefault(row["kind"], []).append(Item(**{**row, "texts": texts}))
+    for row in _TABLE.drop("label").iter_rows(named=True):
+        texts = tuple(row["texts"].split("|")) if row["texts"] else ()
+        items.setdefault(row.pop("kind"), []).append(Item(**{**row, "texts": texts}))
     return items
 
 
@@ -70,18 +69,17 @@ ITEMS = _items()  # the items of each kind
 def d_items() -> pl.DataFrame:
     """D_ITEMS: every item of CHARTEVENTS and OUTPUTEVENTS that may occur."""
     known = pl.read_csv(clinical_resource("items.csv").read_bytes()).filter(table="chartevents")
-    own = [i for items in ITEMS.values() for i in items if i.label]
-    items = pl.DataFrame(
-        {"itemid": [i.itemid for i in own], "label": [i.label for i in own]}
-        | {"table": [i.table.lower() for i in own]}
-    )
-    metavision = pl.col("itemid") >= 220_000
-    table = pl.concat([known.select(items.columns), items]).sort("itemid")
-    return table.with_row_index("ROW_ID", offset=1).select(
-        "ROW_ID",
-        ITEMID="itemid",
-        LABEL="label",
-        ABBREVIATION=pl.when(metavision).then("label"),
-        DBSOURCE=pl.when(metavision).then(pl.lit("metavision")).otherwise(pl.lit("carevue")),
-        LINKSTO="table",
+    own = _TABLE.drop_nulls("label").with_columns(pl.col("table").str.to_lowercase())
+    metavision = pl.col("itemid") >= METAVISION
+    system = pl.when(metavision).then(pl.lit("metavision")).otherwise(pl.lit("carevue"))
+    return (
+        pl.concat([t.select("itemid", "label", "table") for t in (known, own)])
+        .sort("itemid")
+        .select(
+            ITEMID="itemid",
+            LABEL="label",
+            ABBREVIATION=pl.when(metavision).then("label"),
+            DBSOURCE=system,
+            LINKSTO="table",
+        )
     )

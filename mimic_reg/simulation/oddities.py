@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from mimic_reg.simulation.charting import RATES, Charting
+from mimic_reg.simulation.items import METAVISION
 
 UNKNOWN_HADM_ID = 99_999  # below MIMIC-III's range
 NO_NUMBERS = ("ERROR", "NotDone", ">500", "NEG", "TR")
@@ -14,6 +15,7 @@ NUM_CAREGIVERS = 300
 TEXTS_FOR_NUMBERS = ("saturation", "glucose", "ph")
 TWO_VALUES = ("heart_rate", "respiratory_rate", "systolic", "diastolic", "mean_pressure", "glucose")
 OUTLIERS = (*TWO_VALUES, "saturation", "temperature", "weight")
+EVENT_TABLES = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
 NOT_USED = ("other", "output")  # kinds that are none of the 17 variables
 
 Happens = Callable[[float], pl.Expr]  # a rate -> whether it happens, drawn for each row
@@ -25,10 +27,7 @@ def tables(stays: pl.DataFrame, rng: np.random.Generator) -> dict[str, pl.DataFr
     usable: whether the benchmark takes the row
     """
     charted = Charting(stays, rng).run()
-    return {
-        name: _spoil(name, charted[name], stays, rng)
-        for name in ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
-    }
+    return {name: _spoil(name, charted[name], stays, rng) for name in EVENT_TABLES}
 
 
 def _spoil(
@@ -48,7 +47,7 @@ def _spoil(
         _number(),
         CGID=caregiver,
         CHARTTIME=at,
-        STORETIME=at + pl.duration(minutes=delay),
+        STORETIME=at + pl.duration(minutes=pl.lit(delay)),
         **_flags(name, happens),
     )
 
@@ -121,7 +120,7 @@ def _flags(name: str, happens: Happens) -> dict[str, pl.Expr]:
         return {"FLAG": pl.when(happens(0.35)).then(pl.lit("abnormal"))}
     if name == "OUTPUTEVENTS":
         return {}
-    metavision = pl.col("ITEMID") >= 220_000
+    metavision = pl.col("ITEMID") >= METAVISION
     final = ~metavision & pl.col("kind").is_in(("glucose", "ph"))
     return {
         "WARNING": pl.when(metavision).then(happens(RATES["WARNING"]).cast(pl.Int8)),

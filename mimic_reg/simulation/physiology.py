@@ -8,8 +8,9 @@ the chances of death and of leaving. So the true risks follow from traits and se
 Shapes: N stays, H full hours since admission to the unit, F traits, K phenotypes.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -83,40 +84,13 @@ def draw_phenotypes(risk: Floats, luck: Floats) -> Bools:
 # --- severity and what it decides -----------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Course:
-    """Rules of a hospital stay after admission to the unit.
-
-    Severity is `mean + deviation`; the deviation is an Ornstein-Uhlenbeck process seen hourly.
-    The hazard of an event, per hour, is exp(base + slope x severity).
-    """
-
-    memory_hours: float = 30.0
-    spread: float = 0.9  # of the deviation in the long run
-    start: tuple[float, float] = (0.5, 0.6)  # mean and spread of the deviation at admission
-    death: tuple[float, float] = (-11.6, 2.4)  # base and slope
-    leave_unit: tuple[float, float] = (-4.3, -0.7)
-    leave_ward: tuple[float, float] = (-4.7, -0.5)
-    settling_hours: int = 8  # in these nobody but one in ten leaves the unit
-    settling: float = 0.1
-    max_hours_in_unit: int = 480
-    max_hours_on_ward: int = 360
-
-    @property
-    def persistence(self) -> float:
-        """Correlation of the deviation with itself an hour before."""
-        return float(np.exp(-1.0 / self.memory_hours))
-
-    @property
-    def step(self) -> float:
-        """Standard deviation of the deviation given itself an hour before."""
-        return float(self.spread * np.sqrt(1.0 - self.persistence**2))
+COURSE = SimpleNamespace(**_FACTS["course"])
+# Of the deviation: its correlation with itself an hour before, and its spread given that.
+PERSISTENCE = float(np.exp(-1.0 / COURSE.memory_hours))
+STEP = float(COURSE.spread * np.sqrt(1.0 - PERSISTENCE**2))
 
 
-COURSE = Course()
-
-
-def chance(rule: tuple[float, float], severity: Floats, times: float = 1.0) -> Floats:
+def chance(rule: Sequence[float], severity: Floats, times: float = 1.0) -> Floats:
     """Probability of an event within an hour; `times` its hazard."""
     base, slope = rule
     return -np.expm1(-times * np.exp(base + slope * severity))
@@ -134,7 +108,9 @@ def mean_severity(traits: Floats, age: Floats, rng: np.random.Generator) -> Floa
     """(N,) mean severity of stays."""
     weights = {name: trait.get("severity", 0.0) for name, trait in TRAITS.items()}
     others = _FACTS["severity"]
-    return weigh(traits, weights) + others["age"] * age + others["own"] * rng.normal(size=len(age))
+    own = others["own"] * rng.normal(size=len(age))
+    mean: Floats = weigh(traits, weights) + others["age"] * age + own
+    return mean
 
 
 def simulate(mean: Floats, rng: np.random.Generator, start: Floats | None = None) -> pl.DataFrame:
@@ -151,7 +127,7 @@ def simulate(mean: Floats, rng: np.random.Generator, start: Floats | None = None
         `hours`, when the patient left the hospital, or died; `died`, in the hospital.
     """
     num, rules = len(mean), COURSE
-    deviation = rng.normal(*rules.start, size=num) if start is None else start
+    deviation = start if start is not None else rng.normal(rules.start[0], rules.start[1], num)
     severity = np.zeros((num, rules.max_hours_in_unit + 4), np.float32)
     unit_hours, hours, died = np.full(num, np.inf), np.full(num, np.inf), np.zeros(num, bool)
     for hour in range(rules.max_hours_in_unit + rules.max_hours_on_ward + 1):
@@ -171,33 +147,16 @@ def simulate(mean: Floats, rng: np.random.Generator, start: Floats | None = None
         died |= dies
         unit_hours = np.where(in_unit & (dies | leaves), moment, unit_hours)
         hours = np.where(dies | (leaves & ~in_unit), moment, hours)
-        deviation = rules.persistence * deviation + rules.step * rng.normal(size=num)
+        deviation = PERSISTENCE * deviation + STEP * rng.normal(size=num)
     columns = {"mean": mean, "unit_hours": unit_hours, "hours": hours, "died": died}
     return pl.DataFrame({**columns, "severity": severity})
 
 
 # --- vital signs ----------------------------------------------------------------------------------
 
+VITALS: dict[str, dict[str, Any]] = _FACTS["vitals"]
 _DRIFT_MEMORY_HOURS = 8.0
 _AFTER_OPERATION_HOURS = 10.0  # then patients are no longer cold and ventilated
-
-
-@dataclass(frozen=True)
-class Vital:
-    """A vital sign; `resources/physiology.yaml` tells what its numbers mean."""
-
-    level: float
-    severity: float
-    own: float
-    drift: float
-    noise: float
-    limits: tuple[float, float]
-    traits: Mapping[str, float]
-    unsteady: Mapping[str, float] = field(default_factory=dict)
-    after_operation: float = 0.0
-
-
-VITALS = {name: Vital(**facts) for name, facts in _FACTS["vitals"].items()}
 
 
 class VitalSigns:
@@ -207,7 +166,9 @@ class VitalSigns:
         self, traits: Floats, severity: NDArray[np.float32], rng: np.random.Generator
     ) -> None:
         self._rng = rng
-        self._unsteadiness = {n: np.exp(weigh(traits, v.unsteady)) for n, v in VITALS.items()}
+        self._unsteadiness = {
+            n: np.exp(weigh(traits, v.get("unsteady", {}))) for n, v in VITALS.items()
+        }
         self._paths = {name: self._path(name, traits, severity) for name in VITALS}
 
     def _path(
@@ -216,22 +177,18 @@ class VitalSigns:
         """(N, H) at full hours, without a measurement's noise."""
         vital = VITALS[name]
         num, hours = severity.shape
-        mean = vital.level + weigh(traits, vital.traits) + vital.own * self._rng.normal(size=num)
-        path = mean[:, None] + vital.severity * severity
+        own, steps, first = np.split(self._rng.normal(size=(hours + 2, num)), [1, hours + 1])
+        mean = vital["level"] + weigh(traits, vital["traits"]) + vital["own"] * own[0]
+        path: Floats = mean[:, None] + vital["severity"] * severity
         operated = np.maximum(traits[:, list(TRAITS).index("surgical")], 0)
         decay = np.exp(-np.arange(hours) / _AFTER_OPERATION_HOURS)
-        path += vital.after_operation * operated[:, None] * decay
-        spread = vital.drift * self._unsteadiness[name]
-        path += spread[:, None] * self._wandering(num, hours)
-        return path.astype(np.float32)
-
-    def _wandering(self, num: int, hours: int) -> Floats:
-        """(N, H) first-order autoregression of unit variance."""
+        path += vital.get("after_operation", 0.0) * operated[:, None] * decay
+        # What wanders of its own is a first-order autoregression of unit variance.
         persistence = np.exp(-1.0 / _DRIFT_MEMORY_HOURS)
-        steps = self._rng.normal(size=(hours, num)) * np.sqrt(1 - persistence**2)
-        steps[0] = self._rng.normal(size=num)
-        path: Floats = lfilter([1.0], [1.0, -persistence], steps, axis=0).T
-        return path
+        steps = np.vstack([first, steps[1:] * np.sqrt(1 - persistence**2)])
+        wandering = lfilter([1.0], [1.0, -persistence], steps, axis=0).T
+        path += (vital["drift"] * self._unsteadiness[name])[:, None] * wandering
+        return path.astype(np.float32)
 
     def measure(self, name: str, stay: Ints, hours: Floats) -> Floats:
         """Values of the vital sign `name` at `hours` (any, also before 0) of `stay` (0, 1, ...)."""
@@ -240,5 +197,7 @@ class VitalSigns:
         hour = position.astype(np.int64)
         share = position - hour
         value = (1 - share) * path[stay, hour] + share * path[stay, hour + 1]
-        noise = self._rng.normal(size=len(stay)) * vital.noise
-        return np.clip(value + noise * self._unsteadiness[name][stay], *vital.limits)
+        noise = self._rng.normal(size=len(stay)) * vital["noise"]
+        value += noise * self._unsteadiness[name][stay]
+        low, high = vital["limits"]
+        return np.clip(value, low, high)

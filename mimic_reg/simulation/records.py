@@ -23,10 +23,12 @@ AGE_MEAN, AGE_SPREAD = 64.0, 16.5
 MAX_AGE_SHOWN = 89.0  # older patients are born 300 years before their first stay
 SPLIT_SHARES = {"test": 0.15, "val": 0.15}
 SUBJECT_IDS, HADM_IDS, ICUSTAY_IDS = (2, 100_000), (100_001, 200_000), (200_001, 300_000)
-FIRST_YEAR, LAST_YEAR = 2100, 2185  # of first admissions
+# First admissions lie between these, in seconds.
+FIRST_ADMISSION, LAST_FIRST_ADMISSION = np.array(["2100", "2185"], "datetime64[s]").astype(int)
 OTHER_CODES_PER_ADMISSION = 4.5
 SECOND_CODE = 0.2  # share of a phenotype's patients with two of its codes
 FREQUENT_CODES = 0.75  # share of codes drawn from the ones that are frequent in MIMIC-III
+_FREQUENT: list[str] = resource("diagnosis_flags.txt").read_text("utf-8").split()
 _YEAR = 365 * DAY
 
 
@@ -46,7 +48,7 @@ class Records:
         weight, height             kg and cm; of the subject
         traits, phenotype_risk     (F,) and (K,); of the admission
         mean, severity             as of `physiology.simulate`
-    tables: by name
+    tables: by name, without ROW_ID and without columns that are empty
     """
 
     stays: pl.DataFrame
@@ -82,7 +84,7 @@ def draw_records(patients: int, streams: Streams) -> Records:
         "DIAGNOSES_ICD": _diagnoses(last, drawn, streams("diagnoses")),
         "D_ICD_DIAGNOSES": _dictionary(),
     }
-    return Records(stays, {n: t.with_row_index("ROW_ID", offset=1) for n, t in tables.items()})
+    return Records(stays, tables)
 
 
 def _starts(group: str) -> pl.Expr:
@@ -131,7 +133,8 @@ def _plan(patients: int, rng: np.random.Generator) -> pl.DataFrame:
 def _again(rate: float, num: int, rng: np.random.Generator) -> Ints:
     """0, 1 or 2 repetitions."""
     first, second = rng.random((2, num)) < rate
-    return first.astype(np.int64) + (first & second)
+    times: Ints = first.astype(np.int64) + (first & second)
+    return times
 
 
 def _stays(planned: pl.DataFrame, subject_id: Ints, streams: Streams) -> pl.DataFrame:
@@ -180,29 +183,24 @@ def _times(planned: pl.DataFrame, patients: int, rng: np.random.Generator) -> tu
     before = np.where(first, delay, 0)
     length = before + planned["hours"].to_numpy() * HOUR + np.where(last, gap, 0)
     passed = np.cumsum(length) - length
-    begin = rng.uniform(_seconds(FIRST_YEAR), _seconds(LAST_YEAR), patients)
+    begin = rng.uniform(FIRST_ADMISSION, LAST_FIRST_ADMISSION, patients)
     own_first = np.searchsorted(subject, subject)
     intime = begin[subject] + passed - passed[own_first] + before
     admitted = (intime - before)[np.searchsorted(admission, admission)]
     return intime.astype(np.int64), (admitted // MINUTE * MINUTE).astype(np.int64)
 
 
-def _seconds(year: int) -> int:
-    return int(np.datetime64(f"{year}-01-01", "s").astype(np.int64))
-
-
 def _luck(subject: Ints, patients: int, rng: np.random.Generator) -> Floats:
     """Uniform draws of each (admission, phenotype): once a subject for those that last."""
-    own, shared = _spread_evenly(len(subject), rng), _spread_evenly(patients, rng)[subject]
+
+    def spread_evenly(num: int) -> Floats:  # one in each num-th of [0, 1): a steadier prevalence
+        order = np.tile(np.arange(num)[:, None], len(PHENOTYPES))
+        draws: Floats = (rng.permuted(order, axis=0) + rng.random(order.shape)) / num
+        return draws
+
+    own, shared = spread_evenly(len(subject)), spread_evenly(patients)[subject]
     acute = np.array([phenotypes()[name]["kind"] == "acute" for name in PHENOTYPES])
     return np.where(acute, own, shared)
-
-
-def _spread_evenly(num: int, rng: np.random.Generator) -> Floats:
-    """(num, K) uniform draws, one in each num-th of [0, 1): prevalences scatter less so."""
-    order = np.tile(np.arange(num)[:, None], len(PHENOTYPES))
-    result: Floats = (rng.permuted(order, axis=0) + rng.random(order.shape)) / num
-    return result
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -212,10 +210,6 @@ def _text(seconds: pl.Expr | str) -> pl.Expr:
     """Times as MIMIC-III writes them."""
     seconds = pl.col(seconds) if isinstance(seconds, str) else seconds
     return pl.from_epoch(seconds, "s").dt.strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _either(which: pl.Series | str, yes: str, no: str) -> pl.Expr:
-    return pl.when(which).then(pl.lit(yes)).otherwise(pl.lit(no))
 
 
 def _dates_of_death(last: pl.DataFrame, patients: int, rng: np.random.Generator) -> pl.Series:
@@ -238,21 +232,16 @@ def _patients(stays: pl.DataFrame, died_at: pl.Series, rng: np.random.Generator)
     born = pl.col("intime") - (age * _YEAR).cast(pl.Int64)
     born = pl.when("newborn").then("admitted").otherwise(born)
     in_hospital = pl.col("died").any().over("subject").alias("in_hospital")
-    male, told = pl.Series(rng.random(num) < 0.56), pl.Series(rng.random(num) < 0.6)
+    first = stays.with_columns(in_hospital).filter(_starts("subject")).with_columns(died_at)
     date = _text("died_at")
-    return (
-        stays.with_columns(in_hospital)
-        .filter(_starts("subject"))
-        .with_columns(died_at.alias("died_at"))
-        .select(
-            "SUBJECT_ID",
-            GENDER=_either(male, "M", "F"),
-            DOB=_text(born // DAY * DAY),
-            DOD=date,
-            DOD_HOSP=pl.when("in_hospital").then(date),
-            DOD_SSN=pl.when(told | ~pl.col("in_hospital")).then(date),
-            EXPIRE_FLAG=pl.col("died_at").is_not_null().cast(pl.Int8),
-        )
+    return first.select(
+        "SUBJECT_ID",
+        GENDER=np.where(rng.random(num) < 0.56, "M", "F"),
+        DOB=_text(born // DAY * DAY),
+        DOD=date,
+        DOD_HOSP=pl.when("in_hospital").then(date),
+        DOD_SSN=pl.when(pl.Series(rng.random(num) < 0.6) | ~pl.col("in_hospital")).then(date),
+        EXPIRE_FLAG=pl.col("died_at").is_not_null().cast(pl.Int8),
     )
 
 
@@ -264,6 +253,9 @@ def _admissions(last: pl.DataFrame, drawn: Bools, rng: np.random.Generator) -> p
     emergency = (kind == "EMERGENCY") & pl.Series(rng.random(num) < 0.7)
     waited = pl.Series(rng.exponential(5 * HOUR, num) + 600).cast(pl.Int64) // MINUTE * MINUTE
     to = pl.when("died").then(pl.lit("DEAD/EXPIRED")).otherwise("DISCHARGE_LOCATION")
+    complaints: dict[str, str] = _FACTS["complaints"]
+    having = drawn[:, [PHENOTYPES.index(name) for name in complaints]]
+    first = np.argmax(np.column_stack([last["newborn"], having, np.ones(num)]), axis=1)
     admitted = pl.col("admitted")
     return last.hstack(chosen).select(
         *("SUBJECT_ID", "HADM_ID"),
@@ -275,7 +267,7 @@ def _admissions(last: pl.DataFrame, drawn: Bools, rng: np.random.Generator) -> p
         DISCHARGE_LOCATION=to,
         EDREGTIME=pl.when(emergency).then(_text(admitted - waited)),
         EDOUTTIME=pl.when(emergency).then(_text(admitted + 30 * MINUTE)),
-        DIAGNOSIS=_complaints(last["newborn"].to_numpy(), drawn),
+        DIAGNOSIS=pl.Series(["NEWBORN", *complaints.values(), "WEAKNESS"]).gather(first),
         HOSPITAL_EXPIRE_FLAG=pl.col("died").cast(pl.Int8),
         HAS_CHARTEVENTS_DATA=pl.col("charted").cast(pl.Int8),
     )
@@ -287,13 +279,6 @@ def _choose(column: str, num: int, rng: np.random.Generator) -> pl.Series:
     return pl.Series(column, [text or None for text in texts]).gather(drawn)
 
 
-def _complaints(newborn: Bools, drawn: Bools) -> pl.Series:
-    complaints: dict[str, str] = _FACTS["complaints"]
-    having = [drawn[:, PHENOTYPES.index(name)] for name in complaints]
-    which = np.select([newborn, *having], np.arange(len(having) + 1), len(having) + 1)
-    return pl.Series(["NEWBORN", *complaints.values(), "WEAKNESS"]).gather(which)
-
-
 def _icustays(stays: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
     num = stays.height
     unit, ward = _units(stays, rng)
@@ -303,14 +288,13 @@ def _icustays(stays: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
     last_ward = np.where(kind < 1, last_ward, ward)
     late = rng.exponential(0.4 * HOUR, num) * (rng.random(num) < RATES["OUTTIME after death"])
     died_here = pl.col("died") & (pl.col("outtime") == pl.col("left"))
-    seconds = pl.when(died_here).then(late.astype(np.int64)).otherwise(0)
-    outtime = pl.col("outtime") + seconds
+    outtime = pl.col("outtime") + pl.when(died_here).then(late.astype(np.int64)).otherwise(0)
     known = pl.Series(rng.random(num) >= RATES["no OUTTIME and LOS"])
     names = pl.Series(list(_FACTS["units"]))
     days = (stays.select(outtime)["outtime"] - stays["intime"]).to_numpy() / DAY
     return stays.select(
         *("SUBJECT_ID", "HADM_ID", "ICUSTAY_ID"),
-        DBSOURCE=_either("carevue", "carevue", "metavision"),
+        DBSOURCE=np.where(stays["carevue"], "carevue", "metavision"),
         FIRST_CAREUNIT=names.gather(unit),
         LAST_CAREUNIT=names.gather(last_unit),
         FIRST_WARDID=ward,
@@ -325,29 +309,23 @@ def _units(stays: pl.DataFrame, rng: np.random.Generator) -> tuple[Ints, Ints]:
     """Careunit (its position) and ward of each stay."""
     units = list(_FACTS["units"].values())
     traits, num = stays["traits"].to_numpy(), stays.height
-    pull = [
-        physiology.weigh(traits, unit["drawn_by"]) + rng.gumbel(size=num) for unit in units[:-1]
-    ]
+    pull = [physiology.weigh(traits, u["drawn_by"]) + rng.gumbel(size=num) for u in units[:-1]]
     unit = np.where(stays["newborn"], len(pull), np.argmax(pull, axis=0))
-    most = max(len(unit["wards"]) for unit in units)
-    wards = np.array([np.resize(unit["wards"], most) for unit in units])
+    most = max(len(u["wards"]) for u in units)
+    wards = np.array([np.resize(u["wards"], most) for u in units])
     return unit, wards[unit, rng.integers(most, size=num)]
 
 
 def other_codes() -> list[str]:
     """Frequent codes of MIMIC-III that belong to none of the 25 phenotypes."""
     inside = {code for facts in phenotypes().values() for code in facts["codes"]}
-    return [code for code in _frequent_codes() if code not in inside]
-
-
-def _frequent_codes() -> list[str]:
-    return str(resource("diagnosis_flags.txt").read_text("utf-8")).split()
+    return [code for code in _FREQUENT if code not in inside]
 
 
 def _codes(name: str) -> tuple[list[str], Floats]:
     """A phenotype's codes that are in the dictionary, and how often each is drawn."""
     codes = [c for c in phenotypes()[name]["codes"] if c not in NOT_IN_DICTIONARY]
-    frequent = np.isin(codes, _frequent_codes())
+    frequent = np.isin(codes, _FREQUENT)
     weights = np.full(len(codes), 1 / len(codes))
     if frequent.any():
         weights = FREQUENT_CODES * frequent / frequent.sum() + (1 - FREQUENT_CODES) * weights

@@ -16,11 +16,10 @@ patient leaves or dies. `records` writes down who came when, `charting` what was
 the benchmark's tasks have.
 """
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,33 +31,14 @@ from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.seeds import derive
 from mimic_reg.simulation import charting, oddities, records, truth
 from mimic_reg.simulation.items import d_items
-from mimic_reg.simulation.parameters import HOUR, Floats
+from mimic_reg.simulation.parameters import HOUR, Floats, Ints, parameters
 from mimic_reg.simulation.physiology import COURSE
 from mimic_reg.storage import write_json
 
 GENERATOR_VERSION = 1  # other tables for the same seed: another version
 MIN_PATIENTS = 10
 TRUE_RISK = "true_risk.json"
-
-# Columns of the full MIMIC-III v1.4, in its order.
-COLUMNS: dict[str, str] = {
-    "PATIENTS": "ROW_ID SUBJECT_ID GENDER DOB DOD DOD_HOSP DOD_SSN EXPIRE_FLAG",
-    "ADMISSIONS": "ROW_ID SUBJECT_ID HADM_ID ADMITTIME DISCHTIME DEATHTIME ADMISSION_TYPE "
-    "ADMISSION_LOCATION DISCHARGE_LOCATION INSURANCE LANGUAGE RELIGION MARITAL_STATUS ETHNICITY "
-    "EDREGTIME EDOUTTIME DIAGNOSIS HOSPITAL_EXPIRE_FLAG HAS_CHARTEVENTS_DATA",
-    "ICUSTAYS": "ROW_ID SUBJECT_ID HADM_ID ICUSTAY_ID DBSOURCE FIRST_CAREUNIT LAST_CAREUNIT "
-    "FIRST_WARDID LAST_WARDID INTIME OUTTIME LOS",
-    "DIAGNOSES_ICD": "ROW_ID SUBJECT_ID HADM_ID SEQ_NUM ICD9_CODE",
-    "D_ICD_DIAGNOSES": "ROW_ID ICD9_CODE SHORT_TITLE LONG_TITLE",
-    "D_ITEMS": "ROW_ID ITEMID LABEL ABBREVIATION DBSOURCE LINKSTO CATEGORY UNITNAME PARAM_TYPE "
-    "CONCEPTID",
-    "CHARTEVENTS": "ROW_ID SUBJECT_ID HADM_ID ICUSTAY_ID ITEMID CHARTTIME STORETIME CGID VALUE "
-    "VALUENUM VALUEUOM WARNING ERROR RESULTSTATUS STOPPED",
-    "LABEVENTS": "ROW_ID SUBJECT_ID HADM_ID ITEMID CHARTTIME VALUE VALUENUM VALUEUOM FLAG",
-    "OUTPUTEVENTS": "ROW_ID SUBJECT_ID HADM_ID ICUSTAY_ID CHARTTIME ITEMID VALUE VALUEUOM "
-    "STORETIME CGID STOPPED NEWBOTTLE ISERROR",
-}
-EVENT_TABLES = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
+COLUMNS: dict[str, list[str]] = parameters("tables")
 
 _STAYS_AT_ONCE = 400  # bounds the memory; part of what a seed means
 
@@ -116,13 +96,40 @@ def synthesize(
 
     drawn = records.draw_records(patients, streams)
     with _in_place_of(out) as folder:
-        tables = drawn.tables | {"D_ITEMS": d_items()}
-        rows = {name: _write(folder, name, table, compress) for name, table in tables.items()}
-        event_rows, first_hours = _write_events(folder, drawn.stays, streams, missing, compress)
+        with _Tables(folder, compress) as tables:
+            for name, table in (drawn.tables | {"D_ITEMS": d_items()}).items():
+                tables.append(name, table)
+            first_hours = _append_events(tables, drawn.stays, streams, missing)
         arguments = {"patients": patients, "seed": seed, "missing": missing}
         true_risk = _description(arguments) | truth.judge(drawn, first_hours)
         write_json(folder / TRUE_RISK, true_risk)
-    return SynthesisSummary(out, patients, drawn.stays.height, rows | event_rows, true_risk)
+    return SynthesisSummary(out, patients, drawn.stays.height, tables.rows, true_risk)
+
+
+def _append_events(
+    tables: "_Tables", stays: pl.DataFrame, streams: records.Streams, missing: float
+) -> Floats:
+    """Write the event tables; (N,) each stay's first hour with a row the benchmark uses."""
+    first_hours = np.full(stays.height, np.inf)
+    for begin in range(0, stays.height, _STAYS_AT_ONCE):
+        some = stays.with_row_index().slice(begin, _STAYS_AT_ONCE).filter("charted")
+        left_out = streams(f"missing {begin}")
+        for name, table in oddities.tables(some, streams(f"charting {begin}")).items():
+            kept = table.filter(pl.Series(left_out.random(table.height) >= missing))
+            tables.append(name, kept)
+            first = _first_hours(kept, some["intime"].to_numpy())
+            first_hours[some["index"]] = np.minimum(first_hours[some["index"]], first)
+    return first_hours
+
+
+def _first_hours(rows: pl.DataFrame, intime: Ints) -> Floats:
+    """(stays,) hours from INTIME to the first usable row since; infinite if there is none."""
+    stay = rows["stay"].to_numpy()
+    since = (rows["seconds"].to_numpy() - intime[stay]) / HOUR
+    counts = rows["usable"].to_numpy() & (since >= 0)
+    hours = np.full(len(intime), np.inf)
+    np.minimum.at(hours, stay[counts], since[counts])
+    return hours
 
 
 def _description(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -132,29 +139,59 @@ def _description(arguments: dict[str, Any]) -> dict[str, Any]:
         "generator_version": GENERATOR_VERSION,
         **arguments,
         "settings": {
-            "course": asdict(COURSE),
+            "course": vars(COURSE),
             "oddities_of_records": records.RATES,
             "oddities_of_charting": charting.RATES,
         },
     }
 
 
-# --- writing --------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
+
+
+class _Tables(ExitStack):
+    """The tables' files, open and with their headers; `rows` in each."""
+
+    def __init__(self, folder: Path, compress: bool) -> None:
+        super().__init__()
+        self.rows = dict.fromkeys(COLUMNS, 0)
+        self._files: dict[str, IO[bytes]] = {}
+        for name, columns in COLUMNS.items():
+            path = folder / f"{name}.csv{'.gz' if compress else ''}"
+            self._files[name] = file = self._open(path, compress)
+            file.write(f"{','.join(columns)}\n".encode())
+
+    def _open(self, path: Path, compress: bool) -> IO[bytes]:
+        raw = self.enter_context(path.open("wb"))
+        if not compress:
+            return raw
+        # Without name and time, so that the same content is the same bytes.
+        packed: Any = igzip.IGzipFile(filename="", mode="wb", fileobj=raw, mtime=0)  # type: ignore[no-untyped-call]
+        return self.enter_context(packed)
+
+    def append(self, name: str, table: pl.DataFrame) -> None:
+        """Add rows to a table, with their ROW_IDs; columns that `table` lacks are empty."""
+        empty = {c: pl.lit(None, pl.String) for c in COLUMNS[name] if c not in table.columns}
+        numbered = table.with_columns(**empty).with_columns(
+            ROW_ID=pl.int_range(1, pl.len() + 1) + self.rows[name]
+        )
+        numbered.select(COLUMNS[name]).write_csv(
+            self._files[name], include_header=False, datetime_format="%Y-%m-%d %H:%M:%S"
+        )
+        self.rows[name] += table.height
 
 
 def _check_target(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file; --out names a folder.")
     present = {p.name for p in out.iterdir()} if out.exists() else set()
-    if not present:
-        return
     ours = {TRUE_RISK, *(f"{t}.csv{end}" for t in COLUMNS for end in ("", ".gz"))}
-    if TRUE_RISK not in present or present - ours:
+    if present and (TRUE_RISK not in present or present - ours):
         raise InputError(
             f"{out} is not empty and not just a simulation. Choose an empty or new folder for "
             "--out; nothing but an earlier simulation is ever replaced."
         )
-    if not overwrite:
+    if present and not overwrite:
         raise InputError(
             f"{out} holds a simulation already. Choose another --out, or replace it: --overwrite."
         )
@@ -166,9 +203,10 @@ def _in_place_of(out: Path) -> Iterator[Path]:
     target = out.resolve()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
-            new, old = temporary / "new", temporary / "old"
+        with tempfile.TemporaryDirectory(
+            prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True
+        ) as temporary:
+            new, old = Path(temporary, "new"), Path(temporary, "old")
             new.mkdir()
             yield new
             if target.exists():
@@ -179,72 +217,8 @@ def _in_place_of(out: Path) -> Iterator[Path]:
                 if old.exists():
                     old.rename(target)
                 raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise MimicRegError(
             f"Cannot write to {out}: {error.strerror or error}. Nothing there was changed. "
             "Make room, or choose another --out, and run the same command again."
         ) from error
-
-
-@contextmanager
-def _opened(path: Path, compress: bool) -> Iterator[IO[bytes]]:
-    with ExitStack() as stack:
-        raw = stack.enter_context(path.open("wb"))
-        if not compress:
-            yield raw
-        else:  # without name and time, so that the same content is the same bytes
-            packed: Any = igzip.IGzipFile(filename="", mode="wb", fileobj=raw, mtime=0)  # type: ignore[no-untyped-call]
-            yield stack.enter_context(packed)
-
-
-def _path(folder: Path, name: str, compress: bool) -> Path:
-    return folder / f"{name}.csv{'.gz' if compress else ''}"
-
-
-def _append(file: IO[bytes], name: str, table: pl.DataFrame, before: int) -> None:
-    """Add rows to a table that has `before`; with none before, the header too."""
-    empty = {c: pl.lit(None, pl.String) for c in COLUMNS[name].split() if c not in table.columns}
-    ordered = table.with_columns(**empty).select(COLUMNS[name].split())
-    ordered.write_csv(file, include_header=before == 0, datetime_format="%Y-%m-%d %H:%M:%S")
-
-
-def _write(folder: Path, name: str, table: pl.DataFrame, compress: bool) -> int:
-    with _opened(_path(folder, name, compress), compress) as file:
-        _append(file, name, table, 0)
-    return table.height
-
-
-def _write_events(
-    folder: Path, stays: pl.DataFrame, streams: records.Streams, missing: float, compress: bool
-) -> tuple[dict[str, int], Floats]:
-    """Write the event tables; also each stay's first hour with a row the benchmark uses (N,)."""
-    rows = dict.fromkeys(EVENT_TABLES, 0)
-    first_hours = np.full(stays.height, np.inf)
-    with ExitStack() as stack:
-        files = {
-            name: stack.enter_context(_opened(_path(folder, name, compress), compress))
-            for name in EVENT_TABLES
-        }
-        for begin in range(0, stays.height, _STAYS_AT_ONCE):
-            some = stays.with_row_index().slice(begin, _STAYS_AT_ONCE).filter("charted")
-            left_out = streams(f"missing {begin}")
-            for name, table in oddities.tables(some, streams(f"charting {begin}")).items():
-                kept = table.filter(pl.Series(left_out.random(table.height) >= missing))
-                first = _first_hours(kept, some["intime"].to_numpy())
-                first_hours[some["index"]] = np.minimum(first_hours[some["index"]], first)
-                numbered = kept.with_row_index("ROW_ID", offset=rows[name] + 1)
-                _append(files[name], name, numbered, rows[name])
-                rows[name] += kept.height
-    return rows, first_hours
-
-
-def _first_hours(rows: pl.DataFrame, intime: Any) -> Floats:
-    """(stays,) hours from INTIME to the first usable row since; infinite if there is none."""
-    hours = np.full(len(intime), np.inf)
-    used = rows.filter("usable").select("stay", "seconds")
-    stay = used["stay"].to_numpy()
-    since = (used["seconds"].to_numpy() - intime[stay]) / HOUR
-    np.minimum.at(hours, stay[since >= 0], since[since >= 0])
-    return hours

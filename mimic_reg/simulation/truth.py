@@ -23,12 +23,12 @@ import numpy as np
 import polars as pl
 from scipy.interpolate import RegularGridInterpolator
 from scipy.special import expit, logit
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 from mimic_reg.clinical.stays import select_diagnoses, select_stays
 from mimic_reg.schema import EPSILON, PHENOTYPES, SPLITS, phenotypes
 from mimic_reg.simulation.parameters import Floats, Ints
-from mimic_reg.simulation.physiology import COURSE, chance, leaving_unit
+from mimic_reg.simulation.physiology import COURSE, PERSISTENCE, STEP, chance, leaving_unit
 from mimic_reg.simulation.records import Records
 from mimic_reg.sources.mimic3 import COLUMNS as COLUMNS_READ
 
@@ -38,7 +38,7 @@ _MORTALITY_HOUR, _FIRST_HOUR = 48, 5
 class TrueRisk:
     """Probabilities of death given the present severity and its mean, for patients in the unit.
 
-    Not estimated: the hourly rules of `Course` are followed backward in time, on a grid of mean
+    Not estimated: the hourly rules of the course are followed backward in time, on a grid of mean
     and deviation, between which the log-odds are interpolated.
     """
 
@@ -48,8 +48,8 @@ class TrueRisk:
         self._means = np.linspace(-5.5, 5.5, 56)
         self._deviations = np.linspace(-4.5, 5.5, 91)
         self._severity = self._means[:, None] + self._deviations
-        steps = self._deviations[:, None] * COURSE.persistence - self._deviations
-        density = np.exp(-0.5 * (steps / COURSE.step) ** 2)
+        steps = self._deviations[:, None] * PERSISTENCE - self._deviations
+        density = np.exp(-0.5 * (steps / STEP) ** 2)
         self._next = density / density.sum(1, keepdims=True)
         self._dies = chance(COURSE.death, self._severity)
         self._leaves_ward = chance(COURSE.leave_ward, self._severity)
@@ -58,7 +58,8 @@ class TrueRisk:
     def _hour_before(self, staying: Floats, leaving: Floats, leaves: Floats) -> Floats:
         """The risk an hour before, by the risks of those who stay and of those who leave."""
         lives_on = leaves * (leaving @ self._next.T) + (1 - leaves) * (staying @ self._next.T)
-        return self._dies + (1 - self._dies) * lives_on
+        risk: Floats = self._dies + (1 - self._dies) * lives_on
+        return risk
 
     def in_hospital(self, mean: Floats, severity: Floats, hour: int) -> Floats:
         """Probability of death in hospital, for patients in the unit at full `hour`."""
@@ -186,9 +187,10 @@ def _by_split(samples: pl.DataFrame, y: pl.Series, risk: Floats) -> dict[str, An
 def _score(y: Any, risk: Floats) -> dict[str, Any]:
     """AUROC of the true risk, null where there is one class only; numbers of samples."""
     num, positives = len(y), int(y.sum())
-    both = 0 < positives < num
+    negatives = num - positives
+    wins = rankdata(risk)[y == 1].sum() - positives * (positives + 1) / 2  # over negatives
     return {
-        "auroc": round(float(roc_auc_score(y, risk)), 4) if both else None,
+        "auroc": round(wins / (positives * negatives), 4) if positives and negatives else None,
         "n": num,
         "positives": positives,
         "prevalence": round(positives / num, 4) if num else None,

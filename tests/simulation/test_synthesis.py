@@ -15,9 +15,9 @@ from mimic_reg.extraction.run import extract
 from mimic_reg.schema import PHENOTYPES, phenotypes, resource, variables
 from mimic_reg.seeds import derive
 from mimic_reg.simulation import oddities, physiology, records, truth
+from mimic_reg.simulation.oddities import EVENT_TABLES
 from mimic_reg.simulation.synthesis import (
     COLUMNS,
-    EVENT_TABLES,
     GENERATOR_VERSION,
     TRUE_RISK,
     synthesize,
@@ -41,7 +41,7 @@ def tables(summary):
     ids = ("SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "ITEMID", "ROW_ID")
     return {
         name: pl.read_csv(summary.folder / f"{name}.csv", infer_schema_length=0).with_columns(
-            pl.col(c).cast(pl.Int64) for c in columns.split() if c in ids
+            pl.col(c).cast(pl.Int64) for c in columns if c in ids
         )
         for name, columns in COLUMNS.items()
     }
@@ -100,7 +100,7 @@ def test_compressed_tables_hold_the_same(tmp_path):
 def test_headers_are_those_of_mimic_iii(summary, tables):
     assert {p.stem for p in summary.folder.glob("*.csv")} == set(COLUMNS)
     for name, columns in COLUMNS.items():
-        assert tables[name].columns == columns.split()
+        assert tables[name].columns == columns
         assert tables[name].height == summary.rows[name]
         row_ids = tables[name]["ROW_ID"].to_list()
         assert row_ids == list(range(1, len(row_ids) + 1))
