@@ -14,7 +14,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.extraction.run import extract
 from mimic_reg.schema import PHENOTYPES, phenotypes, resource, variables
 from mimic_reg.seeds import derive
-from mimic_reg.simulation import oddities, physiology, records, truth
+from mimic_reg.simulation import oddities, physiology, records, synthesis, truth
 from mimic_reg.simulation.oddities import EVENT_TABLES
 from mimic_reg.simulation.synthesis import (
     COLUMNS,
@@ -104,6 +104,15 @@ def test_headers_are_those_of_mimic_iii(summary, tables):
         assert tables[name].height == summary.rows[name]
         row_ids = tables[name]["ROW_ID"].to_list()
         assert row_ids == list(range(1, len(row_ids) + 1))
+
+
+def test_a_part_without_rows_adds_no_second_header(tmp_path):
+    with synthesis._Tables(tmp_path, compress=False) as tables:
+        for num in (0, 2, 0, 1):
+            tables.append("D_ITEMS", pl.DataFrame({"ITEMID": [7] * num}))
+    lines = (tmp_path / "D_ITEMS.csv").read_text().splitlines()
+    assert lines[0] == ",".join(COLUMNS["D_ITEMS"])
+    assert [line.split(",")[:2] for line in lines[1:]] == [["1", "7"], ["2", "7"], ["3", "7"]]
 
 
 def test_quotes_and_commas_survive(summary):
