@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from mimic_reg import storage  # noqa: E402
-from mimic_reg.sources.synthetic import synthesize  # noqa: E402
+from mimic_reg.simulation.synthesis import synthesize  # noqa: E402
 from tests.faults.changes import STAGES, TABLES, Underneath, every_case  # noqa: E402
 from tests.faults.flips import kinds  # noqa: E402
 from tests.faults.kills import Case, Extraction, Sweep, Training  # noqa: E402

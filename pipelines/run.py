@@ -13,7 +13,7 @@ from mimic_reg import experiments
 from mimic_reg.errors import InputError
 from mimic_reg.experiments import Experiment
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.sources.synthetic import TRUE_RISK
+from mimic_reg.simulation.synthesis import TRUE_RISK
 from pipelines import mlflow_store
 from pipelines.extract import ExtractParameters, extract_flow, images_task, make_store
 from pipelines.report import Concluded, conclude

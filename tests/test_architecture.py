@@ -21,6 +21,7 @@ ROWS = [
     ("clinical",),
     ("tasks",),
     ("sources",),
+    ("parity", "simulation"),
     ("extraction",),
     ("samples", "splits"),
     ("metrics",),

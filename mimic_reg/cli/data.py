@@ -121,7 +121,8 @@ def verify(
     Without an option: the store's files against the hashes in its manifest. Exit code 1 where
     something differs.
     """
-    from mimic_reg.sources import benchmark
+    from mimic_reg.parity.compare import compare
+    from mimic_reg.parity.published import verify_published
     from mimic_reg.storage import Store
 
     _check_details(details, published, against)
@@ -135,12 +136,12 @@ def verify(
     same = True
     with progress(err) as shown:
         if published:
-            report = benchmark.verify_published(opened, shown)
+            report = verify_published(opened, shown)
             _print_published(report)
             _write_details(report.stays, details)
             same &= report.identical
         if against:
-            found = benchmark.compare(opened, against, shown)
+            found = compare(opened, against, shown)
             _print_comparison(found)
             _write_details(found.differences, details)
             same &= found.identical
@@ -212,11 +213,11 @@ def export_benchmark(
     ],
 ) -> None:
     """Write a store as the reference code's own files, to the letter."""
-    from mimic_reg.sources import benchmark
+    from mimic_reg.parity.export import export
     from mimic_reg.storage import Store
 
     with progress(err) as shown:
-        written = benchmark.export(Store.open(store), folder, shown)
+        written = export(Store.open(store), folder, shown)
     rows = [
         [name, count, written.samples.get(name.replace("-", "_"), "")]
         for name, count in written.files.items()
@@ -237,11 +238,11 @@ def import_benchmark(
 
     What those files do not hold (times of admission and death, diagnoses) is empty in the store.
     """
-    from mimic_reg.sources import benchmark
+    from mimic_reg.parity import importing
     from mimic_reg.storage import read_json
 
     with progress(err) as shown:
-        opened = benchmark.import_benchmark(folder, store, shown)
+        opened = importing.import_benchmark(folder, store, shown)
     print_samples(read_json(opened.path("audit.json")))
     out.print(f"Wrote {escape(str(store))}.")
 
@@ -317,7 +318,7 @@ def synthesize(
     All nine tables, with the oddities of the real ones. The tasks can be learnt; true_risk.json
     beside the tables states the AUROC of the true risk: the best that any model could reach.
     """
-    from mimic_reg.sources.synthetic import synthesize as simulate
+    from mimic_reg.simulation.synthesis import synthesize as simulate
 
     summary = simulate(
         out_dir,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mimic_reg.sources.synthetic import synthesize
+from mimic_reg.simulation.synthesis import synthesize
 from tests.faults.kills import Case, Extraction, kill_until_done, of_run
 
 pytestmark = pytest.mark.slow

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from mimic_reg.report.verdicts import verdicts
 
 from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect
 from mimic_reg.report.tables import main_tables
+from mimic_reg.report.verdicts import verdicts
 from tests.report.runs import ITPS, history, settings, write_run
 
 

@@ -5,7 +5,7 @@ import pytest
 from mimic_reg import experiments
 from mimic_reg.errors import InputError
 from mimic_reg.extraction import extract
-from mimic_reg.sources import synthetic
+from mimic_reg.simulation import synthesis
 from pipelines.dry_run import format_seconds, of_run, of_sweep
 from pipelines.settings import Running, Work
 from pipelines.sweep import sweep
@@ -62,7 +62,7 @@ def test_finished_trials_are_not_counted_again(store, empty, tmp_path):
 
 def test_a_dry_run_says_what_would_be_extracted_and_writes_nothing(tmp_path):
     raw, work = tmp_path / "raw", tmp_path / "work"
-    synthetic.synthesize(raw, patients=20)
+    synthesis.synthesize(raw, patients=20)
     place = Work(work).store
     found = of_run(experiment(), work)
     assert f"no store {place} yet" in found.extraction

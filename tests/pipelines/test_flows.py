@@ -11,7 +11,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.testing.utilities import prefect_test_harness
 
 from mimic_reg.errors import InputError
-from mimic_reg.sources.synthetic import synthesize
+from mimic_reg.simulation.synthesis import synthesize
 from mimic_reg.storage import Store
 from pipelines import mlflow_store
 from pipelines.extract import ExtractParameters, extract_flow

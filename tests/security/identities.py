@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from mimic_reg.sources.synthetic import synthesize
+from mimic_reg.simulation.synthesis import synthesize
 from tests.stores import write_manifest
 
 SHIFT = 731_000_000  # added to every id: nine digits that nothing else has

@@ -10,8 +10,8 @@ import pytest
 from mimic_reg.config import resolve
 from mimic_reg.errors import InputError
 from mimic_reg.extraction import extract
+from mimic_reg.parity.export import export
 from mimic_reg.report.results import collect
-from mimic_reg.sources import benchmark_export
 from mimic_reg.storage import Store, locked
 from mimic_reg.strategies.single import evaluate, train
 from mimic_reg.strategies.trunk import load_trunk
@@ -160,7 +160,7 @@ def test_where_mlflow_keeps_runs(tmp_path, victims, name, victim):
 def test_what_is_beside_an_export(extracted, tmp_path, victims):
     plant(tmp_path / ".out.partial", victims["folder"])
     with pytest.raises(InputError, match=rf"\.out\.partial {REFUSED}"):
-        benchmark_export.export(extracted, tmp_path / "out")
+        export(extracted, tmp_path / "out")
 
 
 def test_a_lock_in_a_folder_of_another_kind(tmp_path, victims):

@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.parity.export import export
+from mimic_reg.parity.published import verify_published
 from mimic_reg.samples import load
-from mimic_reg.sources import benchmark, images
+from mimic_reg.sources import images
 from mimic_reg.sources._image_formats import CIFAR10_CLASSES, files, read, read_idx
 from mimic_reg.sources.images import cohort, import_images, read_counts
 from mimic_reg.storage import Store, locked
@@ -342,7 +344,7 @@ def test_a_store_with_a_broken_table_is_refused(source, tmp_path):
 
 def test_what_is_for_cohorts_refuses_images(source, tmp_path):
     store = import_images(source, tmp_path / "store", validation=20)
-    for function in (benchmark.verify_published, lambda s: benchmark.export(s, tmp_path / "x")):
+    for function in (verify_published, lambda s: export(s, tmp_path / "x")):
         with pytest.raises(InputError, match="holds fashion_mnist; this is for cohort stores"):
             function(store)
 

@@ -9,10 +9,17 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from mimic_reg.extraction import extract
+from mimic_reg.parity.compare import compare
+from mimic_reg.parity.export import export
+from mimic_reg.parity.files import LISTFILE_COLUMNS, PARTITIONS, TASK_FOLDERS
+from mimic_reg.parity.importing import import_benchmark
+from mimic_reg.parity.published import (
+    IN_HOSPITAL_MORTALITY,
+    WHOLE_STAY,
+    hash_store,
+    verify_published,
+)
 from mimic_reg.progress import Silent
-from mimic_reg.sources.benchmark import compare, export, import_benchmark, verify_published
-from mimic_reg.sources.benchmark_files import LISTFILE_COLUMNS, PARTITIONS, TASK_FOLDERS
-from mimic_reg.sources.benchmark_published import IN_HOSPITAL_MORTALITY, WHOLE_STAY, hash_store
 from tests.shared import shared
 from tests.sources.pandas_canonical import canonical_text
 

@@ -21,10 +21,7 @@ from mimic_reg.clinical.events import add_counts
 from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, within_stay
 from mimic_reg.clinical.normalizers import normalizers
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Progress, Silent
-from mimic_reg.schema import DIAGNOSES, STAYS, VARIABLES
-from mimic_reg.sources.at_rest import Stamp, stamps, staying
-from mimic_reg.sources.benchmark_files import (
+from mimic_reg.parity.files import (
     KIND,
     MULTITASK,
     ROOT,
@@ -32,7 +29,7 @@ from mimic_reg.sources.benchmark_files import (
     Folders,
     find_folders,
 )
-from mimic_reg.sources.benchmark_folders import (
+from mimic_reg.parity.folders import (
     FILES_AT_ONCE,
     Episode,
     find_episodes,
@@ -41,6 +38,9 @@ from mimic_reg.sources.benchmark_folders import (
     read_stays,
     split_of,
 )
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.schema import DIAGNOSES, STAYS, VARIABLES
+from mimic_reg.sources.at_rest import Stamp, stamps, staying
 from mimic_reg.stages import TableWriter, Workspace, publish, recover
 from mimic_reg.storage import (
     MANIFEST,

@@ -14,11 +14,14 @@ from mimic_reg.errors import InputError
 from mimic_reg.extraction.run import extract
 from mimic_reg.schema import PHENOTYPES, phenotypes, resource, variables
 from mimic_reg.seeds import derive
-from mimic_reg.sources import _synthetic_charting as charting
-from mimic_reg.sources import _synthetic_physiology as physiology
-from mimic_reg.sources import _synthetic_records as records
-from mimic_reg.sources import synthetic
-from mimic_reg.sources.synthetic import COLUMNS, EVENT_TABLES, TRUE_RISK, synthesize
+from mimic_reg.simulation import oddities, physiology, records, synthesis, truth
+from mimic_reg.simulation.oddities import EVENT_TABLES
+from mimic_reg.simulation.synthesis import (
+    COLUMNS,
+    GENERATOR_VERSION,
+    TRUE_RISK,
+    synthesize,
+)
 
 NUM_PATIENTS = 200
 
@@ -38,7 +41,7 @@ def tables(summary):
     ids = ("SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "ITEMID", "ROW_ID")
     return {
         name: pl.read_csv(summary.folder / f"{name}.csv", infer_schema_length=0).with_columns(
-            pl.col(c).cast(pl.Int64) for c in columns.split() if c in ids
+            pl.col(c).cast(pl.Int64) for c in columns if c in ids
         )
         for name, columns in COLUMNS.items()
     }
@@ -97,10 +100,19 @@ def test_compressed_tables_hold_the_same(tmp_path):
 def test_headers_are_those_of_mimic_iii(summary, tables):
     assert {p.stem for p in summary.folder.glob("*.csv")} == set(COLUMNS)
     for name, columns in COLUMNS.items():
-        assert tables[name].columns == columns.split()
+        assert tables[name].columns == columns
         assert tables[name].height == summary.rows[name]
         row_ids = tables[name]["ROW_ID"].to_list()
         assert row_ids == list(range(1, len(row_ids) + 1))
+
+
+def test_a_part_without_rows_adds_no_second_header(tmp_path):
+    with synthesis._Tables(tmp_path, compress=False) as tables:
+        for num in (0, 2, 0, 1):
+            tables.append("D_ITEMS", pl.DataFrame({"ITEMID": [7] * num}))
+    lines = (tmp_path / "D_ITEMS.csv").read_text().splitlines()
+    assert lines[0] == ",".join(COLUMNS["D_ITEMS"])
+    assert [line.split(",")[:2] for line in lines[1:]] == [["1", "7"], ["2", "7"], ["3", "7"]]
 
 
 def test_quotes_and_commas_survive(summary):
@@ -169,7 +181,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("cut off")
 
-    monkeypatch.setattr(synthetic, "_true_risk", fail)
+    monkeypatch.setattr(truth, "judge", fail)
     with pytest.raises(RuntimeError, match="cut off"):
         synthesize(out, patients=10, seed=1, overwrite=True)
     assert contents(out) == before
@@ -271,7 +283,7 @@ def test_oddities_of_the_records(many):
     assert not age.is_between(103, 299).any()
     dead = admissions.filter(HOSPITAL_EXPIRE_FLAG=1)
     assert 0 < dead["DEATHTIME"].null_count() < 10
-    assert 0 < (~many.stays.charted).sum() < 30
+    assert 0 < (~many.stays["charted"]).sum() < 30
     coded = many.tables["DIAGNOSES_ICD"]["HADM_ID"].unique()
     assert 0 < admissions.height - len(coded) < 20
 
@@ -407,7 +419,7 @@ def test_most_rows_count_for_nothing(tables, items):
 
 def test_nobody_to_chart():
     drawn = records.draw_records(10, streams)
-    none = charting.tables(drawn.stays.take(np.array([], int)), streams("x"))
+    none = oddities.tables(drawn.stays.clear(), streams("x"))
     assert [none[name].height for name in EVENT_TABLES] == [0, 0, 0]
 
 
@@ -415,15 +427,15 @@ def test_nobody_to_chart():
 
 
 def test_prevalences(many):
-    result = synthetic._true_risk(many, np.zeros(len(many.stays)))
+    result = truth.judge(many, np.zeros(many.stays.height))
     mortality, decompensation = result["in_hospital_mortality"], result["decompensation"]
     assert mortality["prevalence"] == pytest.approx(0.132, abs=0.035)
     assert decompensation["prevalence"] == pytest.approx(0.021, abs=0.006)
     for name, scores in result["phenotyping"]["by_phenotype"].items():
         published = phenotypes()[name]["prevalence"]
         assert scores["prevalence"] == pytest.approx(published, abs=0.035), name
-    days = (many.stays.outtime - many.stays.intime) / 86400
-    assert 1.7 < np.median(days) < 2.6
+    days = (many.stays["outtime"] - many.stays["intime"]) / 86400
+    assert 1.7 < days.median() < 2.6
     assert 3 < days.mean() < 4.2
     assert days.max() <= 20
 
@@ -433,7 +445,7 @@ def test_true_risk_file(summary):
     assert written == json.loads(json.dumps(summary.true_risk))
     assert written["patients"] == NUM_PATIENTS
     assert (written["seed"], written["missing"]) == (1, 0.0)
-    assert written["generator_version"] == synthetic.GENERATOR_VERSION
+    assert written["generator_version"] == GENERATOR_VERSION
     assert written["settings"]["course"]["memory_hours"] == 30
     assert list(written["phenotyping"]["by_phenotype"]) == list(PHENOTYPES)
     for task in ("in_hospital_mortality", "decompensation"):
@@ -464,13 +476,13 @@ def test_true_risk_is_what_simulation_gives(mean, deviation):
     num = 20_000
     rng = np.random.default_rng(5)
     hospital = physiology.simulate(np.full(num, mean), rng, np.full(num, deviation))
-    risk = physiology.TrueRisk()
+    risk = truth.TrueRisk()
     at, severity = np.array([mean]), np.array([mean + deviation])
     for expected, found in (
-        (risk.in_hospital(at, severity, 0)[0], hospital.died),
+        (risk.in_hospital(at, severity, 0)[0], hospital["died"]),
         (
             risk.within_24_hours(at, severity, np.array([0]))[0],
-            hospital.died & (hospital.hours < 24),
+            hospital["died"] & (hospital["hours"] < 24),
         ),
     ):
         error = 4 * np.sqrt(expected * (1 - expected) / num)
@@ -479,7 +491,7 @@ def test_true_risk_is_what_simulation_gives(mean, deviation):
 
 def test_risk_within_24_hours_by_hand():
     """With one hour's horizon the risk is the hour's chance of death."""
-    risk = physiology.TrueRisk()
+    risk = truth.TrueRisk()
     risk.HORIZON = 1
     base, slope = physiology.COURSE.death
     expected = 1 - np.exp(-np.exp(base + slope * 2.0))

@@ -9,7 +9,7 @@ import polars as pl
 
 from mimic_reg.clinical.events import to_number
 from mimic_reg.errors import InputError
-from mimic_reg.sources.benchmark_files import LISTFILE_COLUMNS
+from mimic_reg.parity.files import LISTFILE_COLUMNS
 
 # Ends every line that is read, so that a line with too few fields shows.
 _END = "$"

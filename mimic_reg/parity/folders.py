@@ -8,8 +8,7 @@ import polars as pl
 from mimic_reg.clinical.episodes import split_texts
 from mimic_reg.clinical.events import UNTOUCHED
 from mimic_reg.errors import InputError
-from mimic_reg.schema import ID, PHENOTYPES, SPLITS, VARIABLES, resource
-from mimic_reg.sources.benchmark_files import (
+from mimic_reg.parity.files import (
     EPISODE_FACTS,
     MORTALITY_HOURS,
     PARTITIONS,
@@ -18,8 +17,9 @@ from mimic_reg.sources.benchmark_files import (
     six_decimals,
     timeseries_name,
 )
-from mimic_reg.sources.benchmark_listfiles import FLAG_COLUMNS
-from mimic_reg.sources.benchmark_reading import malformed, numbers, read_listfile, read_tables
+from mimic_reg.parity.listfiles import FLAG_COLUMNS
+from mimic_reg.parity.reading import malformed, numbers, read_listfile, read_tables
+from mimic_reg.schema import ID, PHENOTYPES, SPLITS, VARIABLES, resource
 from mimic_reg.tasks.base import finish
 
 FILES_AT_ONCE = 500

@@ -12,20 +12,20 @@ from polars.testing import assert_frame_equal
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.extraction import extract
-from mimic_reg.progress import Silent
-from mimic_reg.schema import VARIABLES
-from mimic_reg.sources import benchmark_export
-from mimic_reg.sources.benchmark import compare, export, import_benchmark, verify_published
-from mimic_reg.sources.benchmark_compare import compare_tables
-from mimic_reg.sources.benchmark_files import (
+from mimic_reg.parity.compare import compare, compare_tables
+from mimic_reg.parity.export import export
+from mimic_reg.parity.files import (
     TASK_FOLDERS,
     TIMESERIES_HEADER,
     python_text,
     quoted,
     six_decimals,
 )
-from mimic_reg.sources.benchmark_import import KIND
-from mimic_reg.sources.benchmark_listfiles import FLAG_COLUMNS, _reread, csv_lines
+from mimic_reg.parity.importing import KIND, import_benchmark
+from mimic_reg.parity.listfiles import FLAG_COLUMNS, _reread, csv_lines
+from mimic_reg.parity.published import verify_published
+from mimic_reg.progress import Silent
+from mimic_reg.schema import VARIABLES
 from mimic_reg.storage import Store
 from tests.raw import at, small_source
 
@@ -169,7 +169,7 @@ def test_a_failed_export_leaves_nothing(store, tmp_path, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(benchmark_export, "_write_listfiles", fail)
+    monkeypatch.setattr("mimic_reg.parity.export._write_listfiles", fail)
     with pytest.raises(KeyboardInterrupt):
         export(store, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -12,9 +12,7 @@ import polars as pl
 
 from mimic_reg import atomic
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Progress, Silent
-from mimic_reg.schema import SPLITS
-from mimic_reg.sources.benchmark_files import (
+from mimic_reg.parity.files import (
     EPISODE_FACTS,
     KIND,
     LISTFILE_COLUMNS,
@@ -30,12 +28,14 @@ from mimic_reg.sources.benchmark_files import (
     timeseries_texts,
     used_stays,
 )
-from mimic_reg.sources.benchmark_listfiles import (
+from mimic_reg.parity.listfiles import (
     FLAG_COLUMNS,
     csv_lines,
     episode_facts,
     listfiles,
 )
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.schema import SPLITS
 from mimic_reg.storage import Store, check_cohort, disk_errors, locked
 
 # Listfiles and the splits whose samples they list.

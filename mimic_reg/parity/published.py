@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Progress, Silent
-from mimic_reg.schema import STAYS, resource
-from mimic_reg.sources.benchmark_files import (
+from mimic_reg.parity.files import (
     MORTALITY_HOURS,
     TIMESERIES,
     batches,
@@ -24,6 +22,8 @@ from mimic_reg.sources.benchmark_files import (
     rows_within,
     used_stays,
 )
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.schema import STAYS, resource
 from mimic_reg.storage import Store, check_cohort
 
 IN_HOSPITAL_MORTALITY = "in_hospital_mortality"

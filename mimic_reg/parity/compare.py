@@ -10,22 +10,22 @@ from pathlib import Path
 import polars as pl
 
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Progress, Silent
-from mimic_reg.sources.benchmark_export import (
+from mimic_reg.parity.export import (
     LISTFILES,
     StayFiles,
     check_exportable,
     stay_files,
     task_folders,
 )
-from mimic_reg.sources.benchmark_files import (
+from mimic_reg.parity.files import (
     ROOT,
     TASK_FOLDERS,
     Folders,
     find_folders,
 )
-from mimic_reg.sources.benchmark_listfiles import listfiles
-from mimic_reg.sources.benchmark_reading import read_listfile, read_text
+from mimic_reg.parity.listfiles import listfiles
+from mimic_reg.parity.reading import read_listfile, read_text
+from mimic_reg.progress import Progress, Silent
 from mimic_reg.storage import Store
 
 # What can differ; "missing" is in the store only, "extra" in the folder only.

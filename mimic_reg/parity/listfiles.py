@@ -8,8 +8,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from mimic_reg.schema import EPSILON, PHENOTYPES, resource
-from mimic_reg.sources.benchmark_files import (
+from mimic_reg.parity.files import (
     EPISODE_FACTS,
     ETHNICITY_CODES,
     GENDER_CODES,
@@ -23,6 +22,7 @@ from mimic_reg.sources.benchmark_files import (
     timeseries_name,
     used_stays,
 )
+from mimic_reg.schema import EPSILON, PHENOTYPES, resource
 from mimic_reg.storage import Store
 from mimic_reg.tasks.base import FIRST_HOURS
 from mimic_reg.tasks.decompensation import HORIZON_HOURS, hours_lived
@@ -130,7 +130,7 @@ def episode_facts(
 
     Args:
         stays: `schema.STAYS`.
-        cells: the stays' episodes (`benchmark_files.cell_texts`).
+        cells: the stays' episodes (`files.cell_texts`).
         diagnoses: `schema.DIAGNOSES` of the stays' subjects.
     """
     first = cells.group_by("icustay_id").agg(pl.col("Height", "Weight").first(ignore_nulls=True))

@@ -9,11 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mimic_reg.extraction import extract
-from mimic_reg.progress import Silent
-from mimic_reg.schema import TEXT_VARIABLES
-from mimic_reg.sources import benchmark_published
-from mimic_reg.sources.benchmark_files import TIMESERIES
-from mimic_reg.sources.benchmark_published import (
+from mimic_reg.parity.files import TIMESERIES
+from mimic_reg.parity.published import (
     IN_HOSPITAL_MORTALITY,
     WHOLE_STAY,
     canonical_cell,
@@ -22,6 +19,8 @@ from mimic_reg.sources.benchmark_published import (
     hash_tables,
     verify_published,
 )
+from mimic_reg.progress import Silent
+from mimic_reg.schema import TEXT_VARIABLES
 from tests.raw import small_source
 from tests.sources.pandas_canonical import canonical_text
 
@@ -77,7 +76,7 @@ def test_cells(text, canonical):
 def test_hashes_of_a_store_do_not_depend_on_the_batches(tmp_path, monkeypatch):
     store = extract(small_source().write(tmp_path / "raw"), tmp_path / "store").store
     whole = hash_store(store, Silent()).sort("files", "subject_id")
-    monkeypatch.setattr("mimic_reg.sources.benchmark_files._STAYS_AT_ONCE", 3)
+    monkeypatch.setattr("mimic_reg.parity.files._STAYS_AT_ONCE", 3)
     assert hash_store(store, Silent()).sort("files", "subject_id").equals(whole)
 
 
@@ -96,7 +95,7 @@ def test_the_report_counts_every_outcome(tmp_path, monkeypatch):
             long[8:9].with_columns(pl.lit(999).alias("subject_id").cast(pl.Int64)),
         ]
     )
-    monkeypatch.setattr(benchmark_published, "published_hashes", lambda: published)
+    monkeypatch.setattr("mimic_reg.parity.published.published_hashes", lambda: published)
     report = verify_published(store)
     assert report.kinds[IN_HOSPITAL_MORTALITY].complete
     kind = report.kinds[WHOLE_STAY]

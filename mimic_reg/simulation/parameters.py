@@ -1,0 +1,25 @@
+"""The simulation's numbers, read from `resources/`: its modules hold the rules, these the facts."""
+
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+MINUTE, HOUR, DAY = 60, 3600, 86_400  # seconds
+
+
+def resource(name: str) -> Any:
+    """Path-like of a file in `simulation/resources`."""
+    return files("mimic_reg.simulation") / "resources" / name
+
+
+def parameters(name: str) -> dict[str, Any]:
+    """The content of a YAML file in `simulation/resources`."""
+    loaded: dict[str, Any] = yaml.safe_load(resource(f"{name}.yaml").read_text("utf-8"))
+    return loaded
