@@ -83,9 +83,9 @@ def _read_stays(store: Store) -> _Stays:
     ids, offsets = [], []
     last_stay, last_hour, num_rows = -1, -1, 0
     ordered = True
-    spec = store.spec
-    for start, keys in _slices(store.scan("hourly.parquet").select(spec.unit, spec.time)):
-        stay, hour = keys[spec.unit].to_numpy(), keys[spec.time].to_numpy()
+    unit, time = store.spec.unit, str(store.spec.time)
+    for start, keys in _slices(store.scan("hourly.parquet").select(unit, time)):
+        stay, hour = keys[unit].to_numpy(), keys[time].to_numpy()
         step = np.diff(stay, prepend=last_stay)
         expected = np.where(step > 0, 0, np.concatenate([[last_hour], hour[:-1]]) + 1)
         ordered &= bool((step >= 0).all() and (hour == expected).all())
@@ -189,7 +189,7 @@ def _compact(
     frame: pl.DataFrame, task: Task, stays: _Stays, misfits: _Misfits, spec: CohortSpec
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Unit, length and labels of the samples in `frame`; tells `misfits` of their hours."""
-    stay, period = frame[spec.unit].to_numpy(), frame[spec.end].to_numpy()
+    stay, period = frame[spec.unit].to_numpy(), frame[str(spec.end)].to_numpy()
     unit = np.minimum(np.searchsorted(stays.id, stay), len(stays.id) - 1).astype(np.int32)
     length = np.floor(np.nan_to_num(period, nan=-1) + 1 - EPSILON).astype(np.int32)
     misfits.count(task, period, stays.id[unit] == stay, length, stays.count[unit])

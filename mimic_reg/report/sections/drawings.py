@@ -21,7 +21,7 @@ def curves_section(given: Given) -> Section:
         selection=given.drawn("selection"),
         training=given.drawn("training"),
         curves=given.drawn("curves"),
-        predicted=any(has_curves(t.task) for t in given.trials),
+        predicted=any(has_curves(t) for t in given.trials),
         has_labels=bool(labelled & set(given.results.fingerprints())),
         min_count=MIN_COUNT,
     )
