@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from mimic_reg.regularisers.spectral_dropout import CosineTransform
+from mimic_reg.methods.spectral_dropout import CosineTransform
 
 
 def seconds(function: Callable[[], object]) -> float:

@@ -54,7 +54,7 @@ print(time.perf_counter() - begin)
 """
 WITHOUT_SYNCS = """
 import os
-from mimic_reg import atomic
+from mimic_reg.store import atomic
 from mimic_reg.cli import main
 os.fsync = atomic._sync_file_system = lambda place: None
 main()

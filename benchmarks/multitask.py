@@ -17,10 +17,10 @@ import torch
 from mimic_reg import experiments
 from mimic_reg.config import MultiTrial
 from mimic_reg.engine.trainer import Trainer
+from mimic_reg.fitting import prepare
+from mimic_reg.multitask.fit import MultiTrainer
 from mimic_reg.progress import Silent
-from mimic_reg.storage import Store
-from mimic_reg.strategies.multitask import MultiTrainer
-from mimic_reg.strategies.single import prepare
+from mimic_reg.store import Store
 
 ROUNDS = 4
 STEPS = 10  # of a task, in each measurement

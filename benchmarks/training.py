@@ -30,12 +30,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from mimic_reg import models, regularisers
+from mimic_reg import models
+from mimic_reg.clinical.schema import CHANNELS
 from mimic_reg.config import Training
 from mimic_reg.engine.trainer import RECORD_STEPS, Trainer, make_optimizer
 from mimic_reg.models.base import loss_of
 from mimic_reg.samples import Samples, Units, from_arrays
-from mimic_reg.schema import CHANNELS
 from mimic_reg.seeds import Streams
 
 BATCH = 32
@@ -78,7 +78,7 @@ def trainer(name: str, samples: Samples, methods: list[Any], folder: Path) -> Tr
     streams = Streams(0, "benchmark")
     made = Trainer(
         models.create(name, outputs, generator=streams.init()),
-        regularisers.compose(methods),
+        methods.compose(methods),
         samples,
         samples,
         num_outputs=outputs,

@@ -1,6 +1,6 @@
 """Frozen, typed settings: YAML in, a `Trial` out, resolved once.
 
-Names are module names: `dropout: {rate: 0.5}` means `mimic_reg.regularisers.dropout` and the option
+Names are module names: `dropout: {rate: 0.5}` means `mimic_reg.methods.dropout` and the option
 `rate` of its `build`. Whatever is unknown is refused, with the nearest name that is known.
 """
 
@@ -288,7 +288,7 @@ class Training(_Settings):
     output_bias: how the last layer's bias starts: zero, as the model makes it (the paper's; a dnn
                  with torch's init draws it), or prevalence: the log-odds of each label among the
                  training samples, log shares of classes, means of a regression. It changes what
-                 ITPS's thresholds mean: see regularisers/itps.py
+                 ITPS's thresholds mean: see methods/itps.py
 
     When training ends early is no setting here, but a method: early_stopping, with its patience.
     """
@@ -499,9 +499,9 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     # what the engine gives a model is no setting
     given = ("n_outputs", "shape", "generator")
     model = _resolve("mimic_reg.models", "Model", trial.model, skip=given)
-    methods = [_resolve("mimic_reg.regularisers", "Regulariser", r) for r in trial.regularisers]
+    methods = [_resolve("mimic_reg.methods", "Regulariser", r) for r in trial.regularisers]
     for method in methods:  # its own checks: now, before data are loaded, or a sweep has begun
-        find_module("mimic_reg.regularisers", method.name).build(**method.options)
+        find_module("mimic_reg.methods", method.name).build(**method.options)
     return trial.model_copy(update={"model": model, "regularisers": tuple(methods)})
 
 
@@ -524,9 +524,9 @@ def resolve_multi(settings: Mapping[str, Any]) -> MultiTrial:
             f"There is no strategy {multi.strategy.name!r} for several tasks. "
             f"{suggest(multi.strategy.name, allowed)}"
         )
-    strategy = _resolve("mimic_reg.strategies", "Strategy", multi.strategy)
+    strategy = _resolve("mimic_reg.multitask", "Strategy", multi.strategy)
     num_tasks = len(multi.trials)
-    built = find_module("mimic_reg.strategies", strategy.name).build(**strategy.options)
+    built = find_module("mimic_reg.multitask", strategy.name).build(**strategy.options)
     trials = tuple(
         trial.model_copy(
             update={
@@ -542,7 +542,7 @@ def resolve_multi(settings: Mapping[str, Any]) -> MultiTrial:
 
 def strategies() -> list[str]:
     """The strategies for several tasks: the modules of that package that have a `build`."""
-    package = "mimic_reg.strategies"
+    package = "mimic_reg.multitask"
     return [n for n in module_names(package) if hasattr(find_module(package, n), "build")]
 
 

@@ -10,9 +10,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from mimic_reg.atomic import refuse_links
 from mimic_reg.errors import InputError
-from mimic_reg.storage import file_hash, known_hash, read_json, reading, write_json
+from mimic_reg.store import file_hash, known_hash, read_json, reading, write_json
+from mimic_reg.store.atomic import refuse_links
 
 TRIAL = "trial.json"
 FIT = "fit.json"  # in the folder of a fit of several tasks, which holds a run folder for each

@@ -14,7 +14,7 @@ from mimic_reg.extraction.checks import check_rows
 from mimic_reg.extraction.memory import parse_memory
 from mimic_reg.sources.images import check_images
 from mimic_reg.sources.mimic3 import find_tables
-from mimic_reg.storage import MANIFEST, Store, check_target
+from mimic_reg.store import MANIFEST, Store, check_target
 from pipelines.run import find_source
 from pipelines.settings import Work
 from pipelines.sweep import find_store, trial_status

@@ -16,9 +16,8 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from mimic_reg import atomic
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.storage import disk_errors, make_folder
+from mimic_reg.store import atomic, disk_errors, make_folder
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlflow-artifacts"  # beside the database

@@ -23,10 +23,10 @@ from mlflow.tracking import MlflowClient
 
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
+from mimic_reg.learners.trunk import Trunk, load_trunk
 from mimic_reg.metrics.scores import improves
 from mimic_reg.runs import DONE, FIT, TRUNK, TRUNK_SETTINGS, read_trial
-from mimic_reg.spec import BENCHMARK
-from mimic_reg.strategies.trunk import Trunk, load_trunk
+from mimic_reg.store.spec import BENCHMARK
 from pipelines.mlflow_store import alone, client, default, sync_artifacts
 from pipelines.serving import save_mlflow_model
 from pipelines.tracked_run import RunFolder, final_metrics, read_run

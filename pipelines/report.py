@@ -10,7 +10,6 @@ from prefect import flow, tags, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from mimic_reg import atomic
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.report.analyses import analyse_all, save
@@ -20,7 +19,7 @@ from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.page import REPORT, write_report
 from mimic_reg.report.results import Results, collect
 from mimic_reg.report.tables import main_tables, score_tables
-from mimic_reg.storage import Store, disk_errors
+from mimic_reg.store import Store, atomic, disk_errors
 from pipelines import mlflow_store, register, tracking
 from pipelines.register import Registered
 from pipelines.settings import TAGS, Parameters, Work

@@ -69,7 +69,7 @@ def execute(order: str) -> str:
 
 
 def _execute(order: Order) -> Ended:
-    from mimic_reg.storage import Store
+    from mimic_reg.store import Store
 
     started = time.perf_counter()
     try:
@@ -93,12 +93,13 @@ def _execute(order: Order) -> Ended:
 
 def _train(order: Order) -> tuple[Literal["finished", "interrupted", "skipped"], str]:
     """Train one task, or several together; what became of it, and what differs from the order."""
+    from mimic_reg import fitting
     from mimic_reg.config import resolve, resolve_multi
-    from mimic_reg.strategies import multitask, single
+    from mimic_reg.multitask import fit as multitask
 
     store, folder = Path(order.store), Path(order.folder)
     device, progress = order.device or _gpu(order.slot), _Interruptible()
-    outcome: single.Outcome | multitask.Outcome
+    outcome: fitting.Outcome | multitask.Outcome
     if "trials" in order.trial:
         multi = resolve_multi(order.trial)
         outcome = multitask.train(
@@ -106,7 +107,7 @@ def _train(order: Order) -> tuple[Literal["finished", "interrupted", "skipped"],
         )
     else:
         trial = resolve(order.trial)
-        outcome = single.train(
+        outcome = fitting.train(
             trial, store, folder, progress=progress, device=device, threads=order.threads
         )
     if outcome.threads in (None, order.threads):
@@ -115,7 +116,7 @@ def _train(order: Order) -> tuple[Literal["finished", "interrupted", "skipped"],
 
 
 def _gpu(slot: int) -> str | None:
-    """The GPU of a process, if there are several; else `single.train` takes what there is."""
+    """The GPU of a process, if there are several; else `fitting.train` takes what there is."""
     import torch
 
     count = torch.cuda.device_count()
@@ -141,7 +142,7 @@ class _Interruptible(Silent):
     """Passes on a Ctrl-C that came while the data were loaded, when nobody listened yet."""
 
     def stage(self, name: str, total: int | None, unit: str) -> None:
-        """Training begins: from here on `single.train` listens."""
+        """Training begins: from here on `fitting.train` listens."""
         if _interrupted.is_set():
             os.kill(os.getpid(), signal.SIGINT)
 

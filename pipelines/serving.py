@@ -17,14 +17,14 @@ from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
-from mimic_reg.atomic import PRIVATE, refuse_links, writing
 from mimic_reg.errors import InputError
+from mimic_reg.fitting import find_device
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import TRIAL, read_trial
 from mimic_reg.serving import SETTINGS, WEIGHTS, ServedModel, export, predict_store
 from mimic_reg.serving.tables import HOUR, STAY, answer, example
-from mimic_reg.storage import Store, disk_errors, make_folder
-from mimic_reg.strategies.single import find_device
+from mimic_reg.store import Store, disk_errors, make_folder
+from mimic_reg.store.atomic import PRIVATE, refuse_links, writing
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
 from pipelines.mlflow_store import check_usable, default, quiet
 

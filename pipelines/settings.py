@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mimic_reg.atomic import refuse_link
 from mimic_reg.errors import InputError
+from mimic_reg.store.atomic import refuse_link
 from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
 
 TAGS = ["mimic-reg"]
@@ -84,7 +84,7 @@ class Work:
             MimicRegError: the disk is full, or it may not be made.
         """
         # here, since a new process sets its number of threads before it imports Polars
-        from mimic_reg.storage import make_folder
+        from mimic_reg.store import make_folder
 
         self.check()
         make_folder(self.folder)

@@ -9,7 +9,7 @@ from typing import Any
 from mimic_reg.config import Trial, is_probe, resolve
 from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.runs import HISTORY, check_finished, is_done, read_history, read_scored, read_trial
-from mimic_reg.spec import CohortSpec
+from mimic_reg.store.spec import CohortSpec
 
 _STOPPING_METHODS = ("early_stopping",)  # when a fit ends is no method of its own
 

@@ -32,7 +32,7 @@ from mlflow.tracking import MlflowClient
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.runs import DONE, HISTORY, SCORES, TRIAL, read_history, read_trial
-from mimic_reg.storage import write_json
+from mimic_reg.store import write_json
 from pipelines.mlflow_store import (
     ARTIFACTS,
     ERROR_LENGTH,

@@ -18,14 +18,14 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 from pydantic import Field
 
-from mimic_reg import atomic, experiments
+from mimic_reg import experiments
 from mimic_reg.config import is_probe, parse_yaml
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import Experiment, parse
 from mimic_reg.metrics.scores import improves
 from mimic_reg.progress import Progress
 from mimic_reg.runs import read_scored, read_trial
-from mimic_reg.storage import make_folder
+from mimic_reg.store import atomic, make_folder
 from pipelines.settings import OfExperiment, Running, Work
 from pipelines.sweep import (
     SweepParameters,

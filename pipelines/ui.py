@@ -22,9 +22,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mimic_reg import atomic
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.progress import Progress, Silent
+from mimic_reg.store import atomic
 from pipelines import access
 from pipelines.mlflow_store import ARTIFACTS, answering, check, prepare, redacted, sqlite_path
 from pipelines.tracking import comparison_url, experiments

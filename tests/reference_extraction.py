@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mimic_reg.clinical.events import items
-from mimic_reg.schema import MISSING_TEXTS, VARIABLES, phenotypes, variables
+from mimic_reg.clinical.schema import MISSING_TEXTS, VARIABLES, phenotypes, variables
 from tests.raw import FORMAT
 
 UNTOUCHED = ("Glascow", "Heart Rate", "Respiratory rate", "Mean blood pressure")

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.optim import Adam
 
+from mimic_reg.methods.base import Batch, Fit, Regulariser, Step, differentiation, trainable
 from mimic_reg.models.base import Model, loss_of
-from mimic_reg.regularisers.base import Batch, Fit, Regulariser, Step, differentiation, trainable
 
 
 @dataclass

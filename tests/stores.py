@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 
 from mimic_reg import tasks
-from mimic_reg.schema import CHANNELS, CONTINUOUS_CHANNELS, PHENOTYPES, SCHEMA_VERSION
-from mimic_reg.stages import Workspace, publish
-from mimic_reg.storage import Store, file_hash, write_json
+from mimic_reg.clinical.schema import CHANNELS, CONTINUOUS_CHANNELS, PHENOTYPES
+from mimic_reg.store import Store, file_hash, write_json
+from mimic_reg.store.spec import SCHEMA_VERSION
+from mimic_reg.store.stages import Workspace, publish
 
 SPLITS = ("train", "val", "test")
 

@@ -11,35 +11,31 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A row may import itself and the rows above it.
 ROWS = [
-    ("errors", "progress", "seals", "threads", "vision"),
+    ("errors", "progress", "threads", "vision"),
     ("config", "seeds"),
-    ("schema",),
-    ("atomic",),
-    ("storage",),
-    ("stages",),
+    ("store",),
     ("runs",),
     ("clinical",),
     ("tasks",),
     ("sources",),
     ("parity", "simulation"),
     ("extraction",),
-    ("samples", "splits"),
+    ("samples",),
     ("metrics",),
     ("models",),
-    ("regularisers",),
+    ("methods",),
     ("engine",),
-    ("strategies",),
+    ("learners",),
+    ("fitting",),
+    ("multitask",),
+    ("serving",),
     ("report",),
     ("experiments",),
     ("console",),
     ("cli",),
 ]
-# To go: `config` checks a trial by building what it names, and `schema` reads the benchmark's list
-# of channels, a resource of `clinical`.
-KNOWN = {
-    "schema": {"mimic_reg.clinical"},
-    "config": {f"mimic_reg.{room}" for room in ("tasks", "models", "regularisers", "strategies")},
-}
+# To go: `config` checks a trial by building what it names.
+KNOWN = {"config": {f"mimic_reg.{room}" for room in ("models", "methods", "multitask")}}
 RANK = {room: rank for rank, row in enumerate(ROWS) for room in row}
 
 

@@ -93,7 +93,7 @@ def test_ctrl_c_is_exit_code_1_and_says_that_one_can_go_on(monkeypatch, capsys):
     def interrupted(folder):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mimic_reg.storage.Store.open", interrupted)
+    monkeypatch.setattr("mimic_reg.store.Store.open", interrupted)
     monkeypatch.setattr("sys.argv", ["mimic-reg", "verify", "store"])
     with pytest.raises(SystemExit) as ended:
         cli.main()

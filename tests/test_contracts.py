@@ -9,17 +9,17 @@ import inspect
 import pytest
 import torch
 
-from mimic_reg import regularisers, tasks
+from mimic_reg import methods, tasks
+from mimic_reg.clinical.schema import PHENOTYPES
 from mimic_reg.config import Training, find_module
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import CHECKPOINT, Trainer
 from mimic_reg.errors import InputError
+from mimic_reg.methods.base import Composite, Fit, Regulariser
 from mimic_reg.metrics.scores import score
-from mimic_reg.regularisers.base import Composite, Fit, Regulariser
 from mimic_reg.samples import load
-from mimic_reg.schema import PHENOTYPES
 from mimic_reg.seeds import Streams
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
 from tests.networks import create
 from tests.reference_loop import Loop
 from tests.stores import write_store
@@ -28,7 +28,7 @@ TASK = tasks.get("phenotyping").model_copy(update={"labels": PHENOTYPES[:3]})
 STREAMS = Streams(seed=0, purpose=TASK.name)
 EPOCHS, SIZE = 2, 8
 
-each_method = pytest.mark.parametrize("name", regularisers.names())
+each_method = pytest.mark.parametrize("name", methods.names())
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -74,8 +74,8 @@ class KilledAt(Regulariser):
 
 def contract(name):
     """The method, with its options for these tests."""
-    tests = importlib.import_module(f"tests.regularisers.test_{name}")
-    return regularisers.create(name, **tests.CONTRACT)
+    tests = importlib.import_module(f"tests.methods.test_{name}")
+    return methods.create(name, **tests.CONTRACT)
 
 
 def model():
@@ -171,9 +171,9 @@ def fits(samples):
 def test_its_neutral_setting_is_the_baseline(name, samples, fits):
     method = contract(name)
     if method.neutral is None:
-        assert "\nNo neutral setting: " in find_module("mimic_reg.regularisers", name).__doc__
+        assert "\nNo neutral setting: " in find_module("mimic_reg.methods", name).__doc__
         return
-    neutral = reference(regularisers.create(name, **method.neutral), samples)
+    neutral = reference(methods.create(name, **method.neutral), samples)
     neutral.run()
     assert neutral.fit.step == fits("none").fit.step == EPOCHS * neutral.fit.epoch_steps
     assert_same(neutral.model.state_dict(), fits("none").model.state_dict())
@@ -238,13 +238,13 @@ def test_its_state_is_plain(name, fits):
 @each_method
 def test_mistakes_in_its_name_and_options_are_named(name):
     with pytest.raises(InputError, match=f"Did you mean '{name}'"):
-        regularisers.create(name + "s")
-    options = inspect.signature(find_module("mimic_reg.regularisers", name).build).parameters
+        methods.create(name + "s")
+    options = inspect.signature(find_module("mimic_reg.methods", name).build).parameters
     for option in options:
         with pytest.raises(InputError, match=f"Did you mean '{option}'"):
-            regularisers.create(name, **{option + "_": 1})
+            methods.create(name, **{option + "_": 1})
 
 
 def test_methods_are_found():
-    assert len(regularisers.names()) >= 10
-    assert "base" not in regularisers.names()
+    assert len(methods.names()) >= 10
+    assert "base" not in methods.names()

@@ -9,7 +9,7 @@ from mimic_reg.config import CONFIGS, compose_trial, load_yaml
 from mimic_reg.errors import InputError
 from mimic_reg.experiments import combinations, estimate, identity, parse, plan, sizes
 from mimic_reg.sources.images import cohort
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
 
 GRID = {"tasks": ["in_hospital_mortality"], "models": ["lstm"], "methods": ["itps"]}
 SMALL = {"lstm": {"units": 8}}
@@ -263,9 +263,9 @@ def test_what_decides_nothing_retrains_nothing(code):
     def add(text):
         return lambda was: f"{was or ''}\n{text}\n"
 
-    assert code("regularisers/sam.py", add("x = 1")) == set()
+    assert code("methods/sam.py", add("x = 1")) == set()
     assert code("report/page.py", add("x = 1")) == set()
-    assert code("regularisers/jacobian.py", add("x = 1")) == set()
+    assert code("methods/jacobian.py", add("x = 1")) == set()
     assert code("models/cnn.py", add("x = 1")) == set()
     assert code("errors.py", add("x = 1")) == set()
     assert code("tasks/phenotyping.py", add("x = 1")) == set()
@@ -280,13 +280,13 @@ def test_an_edit_retrains_the_trials_that_it_decides(code):
     every = {"none", "itps", "dropout", "transformer", "reptile"}
     assert code("engine/trainer.py", edit) == every
     assert code("samples/stays.py", edit) == every
-    assert code("spec.py", edit) == every
+    assert code("store/spec.py", edit) == every
     assert code("models/base.py", edit) == every
     assert code("metrics/bootstrap.py", edit) == every
-    assert code("regularisers/itps.py", edit) == {"itps", "reptile"}
-    assert code("regularisers/dropout.py", edit) == {"dropout"}
+    assert code("methods/itps.py", edit) == {"itps", "reptile"}
+    assert code("methods/dropout.py", edit) == {"dropout"}
     assert code("models/transformer.py", edit) == {"transformer"}
-    assert code("strategies/reptile.py", edit) == {"reptile"}
+    assert code("multitask/reptile.py", edit) == {"reptile"}
 
 
 # --- images ---------------------------------------------------------------------------------------

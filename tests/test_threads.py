@@ -10,23 +10,23 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mimic_reg import cli
+from mimic_reg import cli, fitting
 from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import BEST
 from mimic_reg.errors import InputError
+from mimic_reg.fitting import TRIAL
+from mimic_reg.multitask import fit as multitask
 from mimic_reg.progress import Silent
 from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect
-from mimic_reg.storage import read_json, write_json
-from mimic_reg.strategies import multitask, single
-from mimic_reg.strategies.single import TRIAL
+from mimic_reg.store import read_json, write_json
 from mimic_reg.threads import torch_threads
 from tests.engine.test_checkpoint import same
+from tests.multitask.fits import multi
 from tests.report.runs import write_seeds
 from tests.stores import write_store
-from tests.strategies.fits import multi
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {
@@ -148,11 +148,11 @@ def store(tmp_path_factory):
 
 
 FITS = {
-    "single": (single.train, lambda: resolve(SETTINGS), TRIAL),
+    "single": (fitting.train, lambda: resolve(SETTINGS), TRIAL),
     "several tasks": (
         multitask.train,
         lambda: multi("joint", [], tasks=("in_hospital_mortality", "phenotyping")),
-        single.FIT,
+        fitting.FIT,
     ),
 }
 
@@ -178,13 +178,13 @@ def test_a_run_goes_on_with_the_number_it_was_begun_with(train, settings, file, 
 
 def test_another_environment_is_said_when_a_run_goes_on(store, tmp_path):
     out, notes = tmp_path / "run", Notes()
-    single.train(resolve(SETTINGS), store, out, progress=Notes(stop=True))
+    fitting.train(resolve(SETTINGS), store, out, progress=Notes(stop=True))
     described = read_json(out / TRIAL)
     assert described["threads"] == 1
     del described["threads"]  # as of an older version
     described["cpu"], described["versions"]["torch"] = "Z80", "0.1"
     write_json(out / TRIAL, described)
-    single.train(resolve(SETTINGS), store, out, progress=notes)
+    fitting.train(resolve(SETTINGS), store, out, progress=notes)
     assert "How many threads it was begun with is not recorded; now 1." in notes.notes
     assert any("Begun with cpu Z80, goes on with" in note for note in notes.notes)
     assert any("Begun with torch 0.1, goes on with" in note for note in notes.notes)
@@ -192,13 +192,13 @@ def test_another_environment_is_said_when_a_run_goes_on(store, tmp_path):
 
 def test_the_number_is_an_option_and_no_consequence_of_the_machine(store, tmp_path, monkeypatch):
     counts = []
-    load_best = single.Trainer.load_best
+    load_best = fitting.Trainer.load_best
 
     def counting(trainer):
         counts.append(torch.get_num_threads())
         load_best(trainer)
 
-    monkeypatch.setattr(single.Trainer, "load_best", counting)
+    monkeypatch.setattr(fitting.Trainer, "load_best", counting)
     settings = tmp_path / "model.yaml"
     settings.write_text("lstm: {units: 4}")
     run = ["--store", store, "--task", "in_hospital_mortality", "--model", settings]

@@ -123,7 +123,7 @@ def verify(
     """
     from mimic_reg.parity.compare import compare
     from mimic_reg.parity.published import verify_published
-    from mimic_reg.storage import Store
+    from mimic_reg.store import Store
 
     _check_details(details, published, against)
     opened = Store.open(store)
@@ -197,8 +197,7 @@ def _check_details(path: Path | None, published: bool, against: Path | None) -> 
 
 
 def _write_details(frame: Any, path: Path | None) -> None:
-    from mimic_reg import atomic
-    from mimic_reg.storage import disk_errors
+    from mimic_reg.store import atomic, disk_errors
 
     if path:
         with disk_errors(path), atomic.writing(path, mode=atomic.PRIVATE) as file:
@@ -214,7 +213,7 @@ def export_benchmark(
 ) -> None:
     """Write a store as the reference code's own files, to the letter."""
     from mimic_reg.parity.export import export
-    from mimic_reg.storage import Store
+    from mimic_reg.store import Store
 
     with progress(err) as shown:
         written = export(Store.open(store), folder, shown)
@@ -239,7 +238,7 @@ def import_benchmark(
     What those files do not hold (times of admission and death, diagnoses) is empty in the store.
     """
     from mimic_reg.parity import importing
-    from mimic_reg.storage import read_json
+    from mimic_reg.store import read_json
 
     with progress(err) as shown:
         opened = importing.import_benchmark(folder, store, shown)

@@ -74,9 +74,9 @@ def train(
     Ctrl-C writes a checkpoint; the same command goes on from it, and ends as if it had never been
     stopped. A finished run started again does nothing.
     """
+    from mimic_reg import fitting
     from mimic_reg.config import compose_multi, compose_trial
-    from mimic_reg.storage import Store
-    from mimic_reg.strategies import single
+    from mimic_reg.store import Store
 
     given = {
         "max_epochs": max_epochs,
@@ -114,7 +114,7 @@ def train(
     Store.open(store)  # before the settings are printed
     out.print(escape(trial.to_yaml()), end="")
     with progress(err) as shown:
-        outcome = single.train(trial, store, run, progress=shown, device=device, threads=threads)
+        outcome = fitting.train(trial, store, run, progress=shown, device=device, threads=threads)
     if outcome.status == "interrupted":
         raise MimicRegError("Interrupted; run the same command again to go on.")
     _print_scores(outcome.scores)
@@ -139,8 +139,8 @@ def _print_hint(run: Path, what: str = "") -> None:
 def _train_together(
     multi: "MultiTrial", store: Path, folder: Path, device: str | None, threads: int | None
 ) -> None:
-    from mimic_reg.storage import Store
-    from mimic_reg.strategies import multitask
+    from mimic_reg.multitask import fit as multitask
+    from mimic_reg.store import Store
 
     Store.open(store)
     out.print(escape(multi.to_yaml()), end="")
@@ -172,10 +172,10 @@ def evaluate(
     A finished run's scores must come out as they were. Where they do not, it says which, and keeps
     them.
     """
-    from mimic_reg.strategies import single
+    from mimic_reg import fitting
 
     with progress(err) as shown:
-        scores = single.evaluate(
+        scores = fitting.evaluate(
             run, store=store, overwrite=overwrite, progress=shown, device=device, threads=threads
         )
     _print_scores(scores)
@@ -219,11 +219,11 @@ def finetune(
     From a trunk and from scratch, fits of one seed have the same samples, batches and initial head.
     Started again it goes on where it was. Ends with a table and DIR/report.html.
     """
+    from mimic_reg.multitask import finetune as transfer
     from mimic_reg.report import page as reporting
     from mimic_reg.report import results
     from mimic_reg.report.formats import format_task
     from mimic_reg.report.markdown import to_markdown
-    from mimic_reg.strategies import finetune as transfer
 
     plan = transfer.Plan(
         task=task,
@@ -298,7 +298,7 @@ def report(
     from mimic_reg.report import analyses, results
     from mimic_reg.report import page as reporting
     from mimic_reg.report.markdown import to_markdown
-    from mimic_reg.storage import disk_errors
+    from mimic_reg.store import disk_errors
 
     found = results.collect(runs, focus=focus)
     if focus is not None and found.trials and not any(t.in_focus for t in found.trials):

@@ -8,8 +8,8 @@ reference leaves alone the largest text. Item, table and row order play no part.
 import polars as pl
 
 from mimic_reg.clinical.events import UNTOUCHED, to_number
+from mimic_reg.clinical.schema import EPISODE_TEXTS, EPISODES, TEXT_VARIABLES, VARIABLES
 from mimic_reg.clinical.stays import hours_between
-from mimic_reg.schema import EPISODE_TEXTS, EPISODES, TEXT_VARIABLES, VARIABLES
 
 # Numbers whose source text can differ from the number's own: "59.666698455810547".
 _TEXT_OF_NUMBERS = [v for v in VARIABLES if v in UNTOUCHED and v not in TEXT_VARIABLES]

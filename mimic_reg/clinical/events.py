@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from mimic_reg.clinical.schema import ID, MISSING_TEXTS, TIME, VARIABLES, DType, resource, variables
 from mimic_reg.clinical.stays import parse_time
-from mimic_reg.schema import ID, MISSING_TEXTS, TIME, VARIABLES, DType, resource, variables
 
 Mode = Literal["benchmark", "corrected"]
 

@@ -7,7 +7,7 @@ is the first t rows of the stay's array, whatever the task.
 
 import polars as pl
 
-from mimic_reg.schema import EPSILON, VARIABLES, Variable, variables
+from mimic_reg.clinical.schema import EPSILON, VARIABLES, Variable, variables
 
 
 def num_hours(end: pl.Expr) -> pl.Expr:

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from mimic_reg.clinical.hourly import num_hours
-from mimic_reg.schema import CHANNELS, CONTINUOUS_CHANNELS, resource
+from mimic_reg.clinical.schema import CHANNELS, CONTINUOUS_CHANNELS, resource
 
 # Manifests name the cohort that the published constants belong to.
 COHORT = "mimic-iii-benchmark"

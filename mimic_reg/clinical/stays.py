@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from mimic_reg.clinical.schema import DIAGNOSES, MISSING_TEXTS, NO_ID, STAYS, resource
 from mimic_reg.errors import InputError
-from mimic_reg.schema import DIAGNOSES, MISSING_TEXTS, NO_ID, STAYS, resource
 
 MIN_AGE = 18.0
 # The longest stay of MIMIC-III is 173 days. An array has a row an hour, so a bound bounds memory.

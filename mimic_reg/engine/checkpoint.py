@@ -18,9 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from mimic_reg import atomic
 from mimic_reg.errors import InputError
-from mimic_reg.storage import disk_errors, reading
+from mimic_reg.store import atomic, disk_errors, reading
 
 _STATE = "state"  # JSON: the tree as text, and the hash
 _TREE = "tree"  # of files that have no hash: those of mimic-reg 0.1

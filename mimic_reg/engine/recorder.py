@@ -14,9 +14,9 @@ from typing import Any
 import xxhash
 from torch import Tensor
 
-from mimic_reg import atomic
 from mimic_reg.errors import InputError
 from mimic_reg.runs import read_history
+from mimic_reg.store import atomic
 
 __all__ = ["Recorder", "Value", "read_history"]
 

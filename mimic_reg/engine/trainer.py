@@ -23,15 +23,15 @@ from mimic_reg.config import Training
 from mimic_reg.engine.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
 from mimic_reg.engine.recorder import Recorder
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.methods.base import Fit, Predict, Regulariser, Step, differentiation, trainable
 from mimic_reg.metrics.scores import metric, score
 from mimic_reg.models.base import Model, constant_logits, loss_of
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.regularisers.base import Fit, Predict, Regulariser, Step, differentiation, trainable
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY
 from mimic_reg.samples import Samples
 from mimic_reg.seeds import Streams
-from mimic_reg.spec import Target
-from mimic_reg.storage import reading
+from mimic_reg.store import reading
+from mimic_reg.store.spec import Target
 
 RECORD_STEPS = 50  # steps between two rows of the history, and between two looks at the loss
 CHECKPOINT_SECONDS = 300.0  # at most this much work is repeated after a kill

@@ -12,9 +12,9 @@ from mimic_reg.config import (
 )
 from mimic_reg.experiments.grid import IMAGE_TASK
 from mimic_reg.extraction.audit import published_sizes
-from mimic_reg.regularisers import step_cost
-from mimic_reg.schema import SPLITS
-from mimic_reg.storage import Store
+from mimic_reg.methods import step_cost
+from mimic_reg.store import Store
+from mimic_reg.store.spec import SPLITS
 
 # Seconds of one CPU core for a step without a method, a batch of 32; measured on simulated stays,
 # one thread, processor time. Scoring a sample costs about a fifth of training on it, and batches of

@@ -18,11 +18,11 @@ _ROOT = Path(__file__).parents[2]
 # Where imports are followed. What is left out (messages, storage, progress, pages) tells the user
 # about a fit or keeps its files, and changes no number of it.
 _DECIDING = (
-    *("seeds", "schema", "spec", "splits", "samples", "models", "regularisers"),
-    *("engine", "strategies", "clinical.normalizers"),
+    *("seeds", "store.spec", "samples", "models", "methods", "engine", "fitting", "learners"),
+    *("multitask", "clinical.normalizers"),
     *("metrics.scores", "metrics.bootstrap", "metrics.curvature", "metrics.trained"),
 )
-_ENGINE = ("strategies.single", "engine.trainer", "samples", "splits", "metrics.scores")
+_ENGINE = ("fitting", "engine.trainer", "samples", "samples.splits", "metrics.scores")
 
 
 def code_of(trial: Trial | MultiTrial) -> str:
@@ -36,9 +36,9 @@ def _named(trial: Trial | MultiTrial) -> Iterator[str]:
     yield f"models.{trial.model.name}"
     parts = trial.trials if isinstance(trial, MultiTrial) else (trial,)
     for part in parts:
-        yield from (f"regularisers.{method.name}" for method in part.regularisers)
+        yield from (f"methods.{method.name}" for method in part.regularisers)
     if isinstance(trial, MultiTrial):
-        yield from ("strategies.multitask", f"strategies.{trial.strategy.name}")
+        yield from ("multitask.fit", f"multitask.{trial.strategy.name}")
 
 
 @cache

@@ -21,7 +21,7 @@ from mimic_reg.config import (
 from mimic_reg.errors import InputError
 from mimic_reg.experiments.grid import SINGLE, STOPPING, Experiment, Grid, name_of
 from mimic_reg.experiments.planning import Planned, plan
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
 
 FOLDER = CONFIGS / "experiments"
 
@@ -126,7 +126,7 @@ def _check_names(grid: Grid) -> None:
                 raise InputError(f"There is no {kind} {name!r}. {suggest(name, known)}")
     for probe in grid.probes:
         if not is_probe(probe.name):
-            known = {name for name in module_names("mimic_reg.regularisers") if is_probe(name)}
+            known = {name for name in module_names("mimic_reg.methods") if is_probe(name)}
             raise InputError(f"There is no probe {probe.name!r}. {suggest(probe.name, known)}")
     families = {p.name for p in (CONFIGS / "regularisers").iterdir() if p.is_dir()}
     for family in grid.families.values():

@@ -7,7 +7,7 @@ import polars as pl
 
 from mimic_reg import tasks
 from mimic_reg.clinical.events import Mode, add_counts
-from mimic_reg.schema import EPSILON, VARIABLES, resource
+from mimic_reg.clinical.schema import EPSILON, VARIABLES, resource
 from mimic_reg.tasks.base import count_samples
 from mimic_reg.tasks.in_hospital_mortality import HOURS
 

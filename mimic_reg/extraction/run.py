@@ -24,13 +24,13 @@ from mimic_reg.clinical import events as ev
 from mimic_reg.clinical.episodes import build_episodes
 from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, within_stay
 from mimic_reg.clinical.normalizers import normalizers
+from mimic_reg.clinical.schema import ID, STAYS
 from mimic_reg.clinical.stays import count_repeated, select_diagnoses, select_stays
 from mimic_reg.errors import InputError
 from mimic_reg.extraction.audit import audit, count_episodes
 from mimic_reg.extraction.checks import check_diagnoses, check_lengths, check_rows, check_samples
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.schema import ID, IMAGES, SCHEMA_VERSION, STAYS
 from mimic_reg.sources.mimic3 import (
     EVENT_TABLES,
     Reading,
@@ -40,8 +40,7 @@ from mimic_reg.sources.mimic3 import (
     read_blocks,
     read_table,
 )
-from mimic_reg.stages import TableWriter, Workspace, publish, recover
-from mimic_reg.storage import (
+from mimic_reg.store import (
     MANIFEST,
     Store,
     check_target,
@@ -52,6 +51,8 @@ from mimic_reg.storage import (
     reading,
     write_json,
 )
+from mimic_reg.store.spec import IMAGES, SCHEMA_VERSION
+from mimic_reg.store.stages import TableWriter, Workspace, publish, recover
 
 # A file that `mimic-reg synthesize` leaves beside its tables, and MIMIC-III does not have.
 SIMULATED = "true_risk.json"

@@ -8,7 +8,7 @@ import torch
 from mimic_reg.config import Trial
 from mimic_reg.learners import deep
 from mimic_reg.learners.base import Predictor
-from mimic_reg.spec import CohortSpec
+from mimic_reg.store.spec import CohortSpec
 
 __all__ = ["Predictor", "restore"]
 

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mimic_reg import models, regularisers
+from mimic_reg import methods, models
 from mimic_reg.config import Trial
 from mimic_reg.engine.trainer import make_optimizer, predict
 from mimic_reg.learners.base import Predictor
-from mimic_reg.regularisers.base import Fit, Predict
+from mimic_reg.methods.base import Fit, Predict
 from mimic_reg.samples import Samples
-from mimic_reg.spec import CohortSpec
+from mimic_reg.store.spec import CohortSpec
 
 
 class DeepPredictor(Predictor):
@@ -41,7 +41,7 @@ def restore(
     model = models.create(
         name, task.num_outputs, shape=spec.features, generator=generator, **options
     )
-    method = regularisers.compose([r.entry() for r in trial.regularisers])
+    method = methods.compose([r.entry() for r in trial.regularisers])
     fit = Fit(
         target=task.target,
         num_outputs=task.num_outputs,

@@ -17,7 +17,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.learners.base import Predictor
 from mimic_reg.learners.windows import features
 from mimic_reg.samples import Samples
-from mimic_reg.spec import CohortSpec, Target, Task
+from mimic_reg.store.spec import CohortSpec, Target, Task
 
 _LEAST = 1e-6  # deviation below which a feature is constant
 

@@ -26,7 +26,7 @@ from mimic_reg.metrics.bootstrap import (
     ranking_statistic,
     replicate,
 )
-from mimic_reg.spec import Target
+from mimic_reg.store.spec import Target
 
 NUM_BINS = 15  # equal-width confidence bins of the calibration error
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mimic_reg.errors import InputError
-from mimic_reg.spec import Target
+from mimic_reg.store.spec import Target
 
 LSTM_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # torch's names, in its order
 

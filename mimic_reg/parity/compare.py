@@ -26,7 +26,7 @@ from mimic_reg.parity.files import (
 from mimic_reg.parity.listfiles import listfiles
 from mimic_reg.parity.reading import read_listfile, read_text
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
 
 # What can differ; "missing" is in the store only, "extra" in the folder only.
 KINDS = (

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import polars as pl
 
-from mimic_reg import atomic
 from mimic_reg.errors import InputError
 from mimic_reg.parity.files import (
     EPISODE_FACTS,
@@ -35,8 +34,8 @@ from mimic_reg.parity.listfiles import (
     listfiles,
 )
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.schema import SPLITS
-from mimic_reg.storage import Store, check_cohort, disk_errors, locked
+from mimic_reg.store import Store, atomic, check_cohort, disk_errors, locked
+from mimic_reg.store.spec import SPLITS
 
 # Listfiles and the splits whose samples they list.
 LISTFILES = {f"{split}_listfile.csv": (split,) for split in SPLITS} | {

@@ -16,9 +16,9 @@ import polars as pl
 from mimic_reg.clinical.episodes import number_text
 from mimic_reg.clinical.events import UNTOUCHED
 from mimic_reg.clinical.hourly import within_stay
+from mimic_reg.clinical.schema import EPSILON, NUMBER_VARIABLES, PHENOTYPES, VARIABLES
 from mimic_reg.errors import InputError
-from mimic_reg.schema import EPSILON, NUMBER_VARIABLES, PHENOTYPES, VARIABLES
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
 
 KIND = "mimic3-benchmarks"  # a manifest's source.kind, of a store imported from such files
 ROOT = "root"

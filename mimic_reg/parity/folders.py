@@ -7,6 +7,7 @@ import polars as pl
 
 from mimic_reg.clinical.episodes import split_texts
 from mimic_reg.clinical.events import UNTOUCHED
+from mimic_reg.clinical.schema import ID, PHENOTYPES, VARIABLES, resource
 from mimic_reg.errors import InputError
 from mimic_reg.parity.files import (
     EPISODE_FACTS,
@@ -19,7 +20,7 @@ from mimic_reg.parity.files import (
 )
 from mimic_reg.parity.listfiles import FLAG_COLUMNS
 from mimic_reg.parity.reading import malformed, numbers, read_listfile, read_tables
-from mimic_reg.schema import ID, PHENOTYPES, SPLITS, VARIABLES, resource
+from mimic_reg.store.spec import SPLITS
 from mimic_reg.tasks.base import finish
 
 FILES_AT_ONCE = 500

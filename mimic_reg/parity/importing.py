@@ -20,6 +20,7 @@ from mimic_reg import __version__, tasks
 from mimic_reg.clinical.events import add_counts
 from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, within_stay
 from mimic_reg.clinical.normalizers import normalizers
+from mimic_reg.clinical.schema import DIAGNOSES, STAYS, VARIABLES
 from mimic_reg.errors import InputError
 from mimic_reg.parity.files import (
     KIND,
@@ -39,10 +40,8 @@ from mimic_reg.parity.folders import (
     split_of,
 )
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.schema import DIAGNOSES, STAYS, VARIABLES
 from mimic_reg.sources.at_rest import Stamp, stamps, staying
-from mimic_reg.stages import TableWriter, Workspace, publish, recover
-from mimic_reg.storage import (
+from mimic_reg.store import (
     MANIFEST,
     Store,
     check_target,
@@ -52,6 +51,7 @@ from mimic_reg.storage import (
     read_json,
     write_json,
 )
+from mimic_reg.store.stages import TableWriter, Workspace, publish, recover
 from mimic_reg.tasks.base import count_samples
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from mimic_reg.clinical.schema import EPSILON, PHENOTYPES, resource
 from mimic_reg.parity.files import (
     EPISODE_FACTS,
     ETHNICITY_CODES,
@@ -22,8 +23,7 @@ from mimic_reg.parity.files import (
     timeseries_name,
     used_stays,
 )
-from mimic_reg.schema import EPSILON, PHENOTYPES, resource
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
 from mimic_reg.tasks.base import FIRST_HOURS
 from mimic_reg.tasks.decompensation import HORIZON_HOURS, hours_lived
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from mimic_reg.clinical.schema import STAYS, resource
 from mimic_reg.errors import InputError
 from mimic_reg.parity.files import (
     MORTALITY_HOURS,
@@ -23,8 +24,7 @@ from mimic_reg.parity.files import (
     used_stays,
 )
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.schema import STAYS, resource
-from mimic_reg.storage import Store, check_cohort
+from mimic_reg.store import Store, check_cohort
 
 IN_HOSPITAL_MORTALITY = "in_hospital_mortality"
 # The files of the other tasks are all the same: decompensation, phenotyping, length of stay.

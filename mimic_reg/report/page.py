@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mimic_reg import atomic
 from mimic_reg.errors import InputError
 from mimic_reg.report.figures.drawn import Analysis, Drawn, draw
 from mimic_reg.report.formats import count, format_level, format_task
@@ -26,7 +25,7 @@ from mimic_reg.report.sections.missing import missing_section
 from mimic_reg.report.sections.paired import paired_section
 from mimic_reg.report.sections.together import together_section
 from mimic_reg.report.tables import main_tables
-from mimic_reg.storage import Store, make_folder, read_json
+from mimic_reg.store import Store, atomic, make_folder, read_json
 
 REPORT = "report.html"
 

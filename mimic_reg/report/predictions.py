@@ -11,7 +11,7 @@ import polars as pl
 
 from mimic_reg.errors import InputError
 from mimic_reg.report.results import TrialResult
-from mimic_reg.storage import Store, reading
+from mimic_reg.store import Store, reading
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from mimic_reg.metrics.resampling import MOST_WORK, Resampled, Tested
 from mimic_reg.report.predictions import read_joined
 from mimic_reg.report.results import TrialResult
 from mimic_reg.report.tables import ScoreTable
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
 
 
 def resample(

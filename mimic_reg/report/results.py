@@ -32,8 +32,8 @@ from mimic_reg.runs import (
     read_scored,
     read_trial,
 )
-from mimic_reg.spec import CohortSpec, Task
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
+from mimic_reg.store.spec import CohortSpec, Task
 
 BASELINE = "none"
 _STOPPING = "early_stopping"

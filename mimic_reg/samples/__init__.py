@@ -8,8 +8,8 @@ from mimic_reg.samples import images, stays
 from mimic_reg.samples.base import CPU, Batch, Samples, Units, from_arrays
 from mimic_reg.samples.images import from_pixels
 from mimic_reg.samples.stays import constant_channels, from_rows
-from mimic_reg.spec import Task
-from mimic_reg.storage import Store, reading
+from mimic_reg.store import Store, reading
+from mimic_reg.store.spec import Task
 
 __all__ = [
     "Batch",

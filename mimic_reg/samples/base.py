@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mimic_reg.spec import Target
+from mimic_reg.store.spec import Target
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from mimic_reg.errors import InputError
 from mimic_reg.samples.base import CPU, Samples, Units, make_samples
-from mimic_reg.schema import IMAGES, SPLITS
-from mimic_reg.spec import Task
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
+from mimic_reg.store.spec import IMAGES, SPLITS, Task
 
 Constants = tuple[np.ndarray, np.ndarray]
 

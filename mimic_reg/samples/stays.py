@@ -12,11 +12,11 @@ import polars as pl
 import torch
 
 from mimic_reg.clinical.normalizers import is_constant
+from mimic_reg.clinical.schema import EPSILON
 from mimic_reg.errors import InputError
 from mimic_reg.samples.base import CPU, Samples, Units, make_samples
-from mimic_reg.schema import EPSILON, SPLITS
-from mimic_reg.spec import CohortSpec, Task
-from mimic_reg.storage import Store, read_json
+from mimic_reg.store import Store, read_json
+from mimic_reg.store.spec import SPLITS, CohortSpec, Task
 
 Constants = tuple[np.ndarray, np.ndarray]
 

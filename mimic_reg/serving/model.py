@@ -14,15 +14,15 @@ import torch
 import yaml
 
 from mimic_reg import samples
-from mimic_reg.atomic import write_text
 from mimic_reg.config import load_yaml, resolve
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.errors import InputError
 from mimic_reg.learners import Predictor, restore
 from mimic_reg.runs import BEST, check_finished, read_trial
-from mimic_reg.seals import sealed, unsealed
-from mimic_reg.spec import CohortSpec, Target, Task
-from mimic_reg.storage import Store, reading
+from mimic_reg.store import Store, reading
+from mimic_reg.store.atomic import write_text
+from mimic_reg.store.seals import sealed, unsealed
+from mimic_reg.store.spec import CohortSpec, Target, Task
 
 WEIGHTS = "model.safetensors"
 SETTINGS = "model.yaml"

@@ -7,8 +7,8 @@ from mimic_reg import samples
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress
 from mimic_reg.serving.model import ServedModel
-from mimic_reg.spec import CohortSpec
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
+from mimic_reg.store.spec import CohortSpec
 
 
 def predict_store(model: ServedModel, store: Store, progress: Progress) -> pl.DataFrame:

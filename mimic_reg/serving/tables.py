@@ -15,7 +15,7 @@ import pandas as pd
 
 from mimic_reg.errors import InputError
 from mimic_reg.serving.model import ServedModel
-from mimic_reg.spec import CohortSpec
+from mimic_reg.store.spec import CohortSpec
 
 STAY, HOUR = "stay", "hour"
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from mimic_reg.schema import resource as clinical_resource
+from mimic_reg.clinical.schema import resource as clinical_resource
 from mimic_reg.simulation.parameters import resource
 
 _TABLE = pl.read_csv(resource("items.csv").read_bytes())

@@ -19,7 +19,7 @@ from scipy.optimize import brentq
 from scipy.signal import lfilter
 from scipy.special import ndtr
 
-from mimic_reg.schema import PHENOTYPES, phenotypes
+from mimic_reg.clinical.schema import PHENOTYPES, phenotypes
 from mimic_reg.simulation.parameters import Bools, Floats, Ints, parameters
 
 _FACTS = parameters("physiology")

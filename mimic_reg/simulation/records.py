@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from mimic_reg.clinical.schema import PHENOTYPES, phenotypes, resource
 from mimic_reg.errors import InputError
-from mimic_reg.schema import PHENOTYPES, phenotypes, resource
 from mimic_reg.simulation import physiology
 from mimic_reg.simulation.parameters import DAY, HOUR, MINUTE, Bools, Floats, Ints, parameters
 

@@ -27,14 +27,13 @@ import numpy as np
 import polars as pl
 from isal import igzip
 
-from mimic_reg import atomic
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.seeds import derive
 from mimic_reg.simulation import charting, oddities, records, truth
 from mimic_reg.simulation.items import d_items
 from mimic_reg.simulation.parameters import HOUR, Floats, Ints, parameters
 from mimic_reg.simulation.physiology import COURSE
-from mimic_reg.storage import write_json
+from mimic_reg.store import atomic, write_json
 
 GENERATOR_VERSION = 1  # other tables for the same seed: another version
 MIN_PATIENTS = 10

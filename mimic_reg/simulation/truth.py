@@ -25,12 +25,13 @@ from scipy.interpolate import RegularGridInterpolator
 from scipy.special import expit, logit
 from scipy.stats import rankdata
 
+from mimic_reg.clinical.schema import EPSILON, PHENOTYPES, phenotypes
 from mimic_reg.clinical.stays import select_diagnoses, select_stays
-from mimic_reg.schema import EPSILON, PHENOTYPES, SPLITS, phenotypes
 from mimic_reg.simulation.parameters import Floats, Ints
 from mimic_reg.simulation.physiology import COURSE, PERSISTENCE, STEP, chance, leaving_unit
 from mimic_reg.simulation.records import Records
 from mimic_reg.sources.mimic3 import COLUMNS as COLUMNS_READ
+from mimic_reg.store.spec import SPLITS
 
 _MORTALITY_HOUR, _FIRST_HOUR = 48, 5
 

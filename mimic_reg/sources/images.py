@@ -25,13 +25,10 @@ from safetensors.torch import save_file
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.schema import IMAGES, SPLITS
 from mimic_reg.seeds import derive
 from mimic_reg.sources._image_formats import Dataset, Part, files, find, read
 from mimic_reg.sources.at_rest import at_rest
-from mimic_reg.spec import CohortSpec, Task
-from mimic_reg.stages import Workspace, publish, recover
-from mimic_reg.storage import (
+from mimic_reg.store import (
     MANIFEST,
     Store,
     check_target,
@@ -40,6 +37,8 @@ from mimic_reg.storage import (
     read_json,
     write_json,
 )
+from mimic_reg.store.spec import IMAGES, SPLITS, CohortSpec, Task
+from mimic_reg.store.stages import Workspace, publish, recover
 
 KIND = "images"
 TASK = "image_classification"

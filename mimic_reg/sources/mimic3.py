@@ -30,8 +30,8 @@ import polars as pl
 import xxhash
 from isal import igzip, isal_zlib
 
+from mimic_reg.clinical.schema import MISSING_TEXTS, NO_ID
 from mimic_reg.errors import InputError
-from mimic_reg.schema import MISSING_TEXTS, NO_ID
 from mimic_reg.sources.at_rest import Stamp, check_at_rest, staying
 
 EVENT_TABLES = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")

@@ -6,8 +6,8 @@ from pkgutil import iter_modules
 
 import polars as pl
 
-from mimic_reg.schema import CHANNELS, CONTINUOUS_CHANNELS, OBSERVED_CHANNELS
-from mimic_reg.spec import BENCHMARK, Channel, ChannelKind, CohortSpec, Task
+from mimic_reg.clinical.schema import CHANNELS, CONTINUOUS_CHANNELS, OBSERVED_CHANNELS
+from mimic_reg.store.spec import BENCHMARK, Channel, ChannelKind, CohortSpec, Task
 
 Samples = Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]
 

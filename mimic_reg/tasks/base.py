@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from mimic_reg.schema import EPSILON, SAMPLES, SPLITS
-from mimic_reg.spec import Task
+from mimic_reg.clinical.schema import EPSILON, SAMPLES
+from mimic_reg.store.spec import SPLITS, Task
 
 # Hourly predictions start after this many hours in the unit (decompensation, length of stay).
 FIRST_HOURS = 4.0

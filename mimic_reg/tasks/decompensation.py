@@ -3,7 +3,7 @@
 import polars as pl
 
 from mimic_reg.clinical.stays import seconds_between
-from mimic_reg.spec import Task
+from mimic_reg.store.spec import Task
 from mimic_reg.tasks.base import eligible, finish, hourly_samples
 
 HORIZON_HOURS = 24.0

@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from mimic_reg.schema import EPSILON
-from mimic_reg.spec import Task
+from mimic_reg.clinical.schema import EPSILON
+from mimic_reg.store.spec import Task
 from mimic_reg.tasks.base import eligible, finish
 
 HOURS = 48.0

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from mimic_reg.spec import Task
+from mimic_reg.store.spec import Task
 from mimic_reg.tasks.base import eligible, finish, hourly_samples
 
 

@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from mimic_reg.schema import PHENOTYPES, phenotypes
-from mimic_reg.spec import Task
+from mimic_reg.clinical.schema import PHENOTYPES, phenotypes
+from mimic_reg.store.spec import Task
 from mimic_reg.tasks.base import eligible, finish
 
 

@@ -12,8 +12,8 @@ from mimic_reg.clinical.hourly import (
     known_categories,
     num_hours,
 )
+from mimic_reg.clinical.schema import CHANNELS, EPISODES, TEXT_VARIABLES, VARIABLES
 from mimic_reg.clinical.stays import parse_time
-from mimic_reg.schema import CHANNELS, EPISODES, TEXT_VARIABLES, VARIABLES
 from tests import reference_extraction as oracle
 from tests.raw import at
 

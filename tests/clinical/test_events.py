@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from mimic_reg.clinical import events as ev
-from mimic_reg.schema import VARIABLES
+from mimic_reg.clinical.schema import VARIABLES
 from tests.raw import at
 
 # (item, value, unit) -> number in benchmark mode, number in corrected mode

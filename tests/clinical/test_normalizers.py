@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from mimic_reg.clinical.normalizers import normalizers
-from mimic_reg.schema import CHANNELS, HOURLY
+from mimic_reg.clinical.schema import CHANNELS, HOURLY
 from tests.stores import write_store
 
 

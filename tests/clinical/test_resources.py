@@ -4,7 +4,14 @@ import polars as pl
 import yaml
 
 from mimic_reg.clinical import events as ev
-from mimic_reg.schema import MISSING_TEXTS, PHENOTYPES, VARIABLES, phenotypes, resource, variables
+from mimic_reg.clinical.schema import (
+    MISSING_TEXTS,
+    PHENOTYPES,
+    VARIABLES,
+    phenotypes,
+    resource,
+    variables,
+)
 from tests.shared import shared
 
 

@@ -6,8 +6,8 @@ import torch
 from torch.func import functional_call
 from torch.nn.utils.parametrize import register_parametrization
 
+from mimic_reg.methods.base import OptimizerWrapper, Regulariser
 from mimic_reg.models.base import loss_of
-from mimic_reg.regularisers.base import OptimizerWrapper, Regulariser
 
 
 class Halving(OptimizerWrapper):

@@ -8,8 +8,8 @@ from mimic_reg.config import CONFIGS, compose_trial, resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, Trainer
 from mimic_reg.errors import InputError
+from mimic_reg.fitting import evaluate, read_scores, train
 from mimic_reg.sources.images import import_images
-from mimic_reg.strategies.single import evaluate, read_scores, train
 from mimic_reg.vision import torchvision
 from tests.engine.test_checkpoint import same
 from tests.sources.images import write_fashion_mnist
@@ -88,7 +88,7 @@ def test_a_level_of_supervision_is_so_many_images_a_class(store, tmp_path):
             labels.extend(self.train.label.tolist())
             return "interrupted"
 
-    import mimic_reg.strategies.single as single
+    import mimic_reg.fitting as single
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(single, "Trainer", Looking)
@@ -107,7 +107,7 @@ def test_batch_norm_resumes_bit_for_bit(store, tmp_path):
             super().step(last=last)
             self.interrupted = self.fit.step == 3
 
-    import mimic_reg.strategies.single as single
+    import mimic_reg.fitting as single
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(single, "Trainer", Interrupted)

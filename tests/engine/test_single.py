@@ -16,11 +16,11 @@ from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.fitting import SCORES, TRIAL, evaluate, prepare, read_scores, train
 from mimic_reg.progress import Silent
 from mimic_reg.report.results import collect
 from mimic_reg.runs import finish
-from mimic_reg.storage import Store, file_hash, read_json, write_json
-from mimic_reg.strategies.single import SCORES, TRIAL, evaluate, prepare, read_scores, train
+from mimic_reg.store import Store, file_hash, read_json, write_json
 from tests.engine.test_checkpoint import same
 from tests.stores import write_manifest, write_store
 
@@ -200,7 +200,7 @@ import os, signal, sys
 from pathlib import Path
 from mimic_reg.config import load_yaml, resolve
 from mimic_reg.progress import Silent
-from mimic_reg.strategies.single import train
+from mimic_reg.fitting import train
 
 class Killing(Silent):
     def note(self, text):  # the history has the epoch, the checkpoint not yet

@@ -8,18 +8,18 @@ import pytest
 import torch
 
 import mimic_reg.engine.trainer as engine
-from mimic_reg import regularisers, tasks
+from mimic_reg import methods, tasks
 from mimic_reg.config import Training, module_names
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY, Trainer, make_optimizer
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.methods.base import Composite, Regulariser
 from mimic_reg.metrics.scores import Score, score
 from mimic_reg.models.base import loss_of
-from mimic_reg.regularisers.base import Composite, Regulariser
 from mimic_reg.samples import load
 from mimic_reg.seeds import Streams
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
 from tests.engine.methods import (
     Averaging,
     Busy,
@@ -211,7 +211,7 @@ def test_a_method_may_choose_by_the_validation_samples(samples, tmp_path):
 
 
 def test_an_epoch_that_is_not_eligible_is_not_selected(samples, tmp_path):
-    patience = regularisers.create("early_stopping", patience=1)
+    patience = methods.create("early_stopping", patience=1)
     trainer = build(samples, tmp_path, NotBefore(2), patience, max_epochs=9, selected_by="auprc")
     run(trainer)
     rows = [r for r in history(tmp_path) if r["event"] == "epoch"]
@@ -237,7 +237,7 @@ def test_an_epoch_that_has_learned_is_selected_before_all_that_have_not(samples,
                 fit.explained = shares[fit.epoch]
 
     def fit(folder, epochs):
-        stopping = regularisers.create("early_stopping", patience=9)
+        stopping = methods.create("early_stopping", patience=9)
         trainer = build(samples, folder, Given(), stopping, max_epochs=epochs)
         with pytest.MonkeyPatch.context() as patch:
             names = ("auroc", "brier")
@@ -279,8 +279,8 @@ def test_a_penalty_is_no_part_of_what_is_explained(samples, tmp_path):
         def loss(self, loss, step, fit):
             return loss + 5.0
 
-    for name, methods in (("plain", ()), ("penalty", (Penalty(),))):
-        build(samples, tmp_path / name, *methods, max_epochs=1).run()
+    for name, given in (("plain", ()), ("penalty", (Penalty(),))):
+        build(samples, tmp_path / name, *given, max_epochs=1).run()
     plain, penalty = (read_history(tmp_path / n / HISTORY)[-1] for n in ("plain", "penalty"))
     assert penalty["explained"] == pytest.approx(plain["explained"], rel=1e-4)
     assert penalty["loss"] == pytest.approx(plain["loss"] + 5, rel=1e-5)
@@ -297,12 +297,12 @@ def test_moving_random_weights_to_the_device_draws_nothing(samples, tmp_path):
 
 def test_methods_share_weights_and_batches_over_two_passes(samples, tmp_path):
     spies = Spy(), Spy(), Spy()
-    for spy, methods, seed in zip(spies, [[], [Busy()], []], [0, 0, 1], strict=True):
+    for spy, given, seed in zip(spies, [[], [Busy()], []], [0, 0, 1], strict=True):
         trainer = build(
             samples,
             tmp_path / str(id(spy)),
             spy,
-            *methods,
+            *given,
             seed=seed,
             epoch_steps=None,
             max_epochs=2,

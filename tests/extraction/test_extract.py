@@ -18,7 +18,7 @@ from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.extraction import extract, run
 from mimic_reg.extraction.memory import GIB, Plan, parse_memory
 from mimic_reg.progress import Silent
-from mimic_reg.storage import Store, write_json
+from mimic_reg.store import Store, write_json
 from tests.raw import Source, at, small_source
 
 STAGES = ["cohort", "chartevents", "labevents", "outputevents", "episodes", "tasks"]
@@ -238,7 +238,7 @@ KILLED = textwrap.dedent(
     """
     import os, signal, sys
     from pathlib import Path
-    from mimic_reg import stages
+    from mimic_reg.store import stages
     from mimic_reg.extraction import extract
     source, out, point = sys.argv[1:]
     kill = lambda: os.kill(os.getpid(), signal.SIGKILL)

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from mimic_reg.clinical.schema import CHANNELS, HOURLY, STAYS, TEXT_VARIABLES, VARIABLES
 from mimic_reg.extraction import extract
-from mimic_reg.schema import CHANNELS, HOURLY, STAYS, TEXT_VARIABLES, VARIABLES
 from tests.shared import shared
 
 DEMO, GOLDEN = "data/mimic-iii-demo", "golden/mimic-iii-demo"

@@ -14,12 +14,12 @@ import pytest
 
 from mimic_reg.clinical.episodes import number_text
 from mimic_reg.clinical.events import items
+from mimic_reg.clinical.schema import CHANNELS, TEXT_VARIABLES, VARIABLES, variables
 from mimic_reg.extraction import extract, run
 from mimic_reg.extraction.memory import Plan
 from mimic_reg.parity.compare import compare
 from mimic_reg.parity.export import export
 from mimic_reg.parity.importing import import_benchmark
-from mimic_reg.schema import CHANNELS, TEXT_VARIABLES, VARIABLES, variables
 from tests import reference_extraction as oracle
 from tests.raw import Source, at
 

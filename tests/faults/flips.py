@@ -17,23 +17,23 @@ import numpy as np
 import polars as pl
 
 from mimic_reg import tasks
+from mimic_reg.clinical.schema import CHANNELS
 from mimic_reg.config import resolve
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.extraction import extract
+from mimic_reg.fitting import evaluate, train
+from mimic_reg.learners.trunk import load_trunk
+from mimic_reg.multitask import fit as multitask
 from mimic_reg.progress import Silent
 from mimic_reg.report.results import collect
 from mimic_reg.samples import load
-from mimic_reg.schema import CHANNELS
 from mimic_reg.sources.images import import_images
-from mimic_reg.storage import Store
-from mimic_reg.strategies import multitask
-from mimic_reg.strategies.single import evaluate, train
-from mimic_reg.strategies.trunk import load_trunk
+from mimic_reg.store import Store
 from tests.faults.kills import bits, of_run
+from tests.multitask.fits import multi
 from tests.raw import small_source
 from tests.sources.images import write_pictures
 from tests.stores import write_store
-from tests.strategies.fits import multi
 
 TASK = "in_hospital_mortality"
 SETTINGS = {

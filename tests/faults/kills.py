@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
-from mimic_reg.storage import read_json
+from mimic_reg.store import read_json
 from tests.postgresql import ROOT
 
 COMMAND = [sys.executable, "-c", "from mimic_reg.cli import main; main()"]

@@ -9,9 +9,8 @@ import sys
 
 import pytest
 
-from mimic_reg import atomic
 from mimic_reg.extraction import extract
-from mimic_reg.storage import Store
+from mimic_reg.store import Store, atomic
 from tests.faults.conftest import run
 from tests.faults.kills import environment, of_run, of_tree
 from tests.faults.power import UnavailableError, Volume

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from mimic_reg.clinical.schema import VARIABLES
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.extraction import extract
 from mimic_reg.parity.compare import compare, compare_tables
@@ -25,8 +26,7 @@ from mimic_reg.parity.importing import KIND, import_benchmark
 from mimic_reg.parity.listfiles import FLAG_COLUMNS, _reread, csv_lines
 from mimic_reg.parity.published import verify_published
 from mimic_reg.progress import Silent
-from mimic_reg.schema import VARIABLES
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
 from tests.raw import at, small_source
 
 HEART_RATE, GLUCOSE, VERBAL, WEIGHT, HEIGHT = 211, 50931, 723, 763, 226730

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mimic_reg.clinical.schema import TEXT_VARIABLES
 from mimic_reg.extraction import extract
 from mimic_reg.parity.files import TIMESERIES
 from mimic_reg.parity.published import (
@@ -20,7 +21,6 @@ from mimic_reg.parity.published import (
     verify_published,
 )
 from mimic_reg.progress import Silent
-from mimic_reg.schema import TEXT_VARIABLES
 from tests.raw import small_source
 from tests.sources.pandas_canonical import canonical_text
 

@@ -3,8 +3,8 @@
 from mimic_reg import experiments
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import HISTORY
-from mimic_reg.storage import read_json
-from mimic_reg.strategies.single import SCORES
+from mimic_reg.fitting import SCORES
+from mimic_reg.store import read_json
 
 MODEL = {"lstm": {"units": 4}}
 TRAINING = {"max_epochs": 2, "batch_size": 16, "learning_rate": 0.01, "normalizer": "fitted"}

@@ -12,7 +12,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from mimic_reg.errors import InputError
 from mimic_reg.simulation.synthesis import synthesize
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
 from pipelines import mlflow_store
 from pipelines.extract import ExtractParameters, extract_flow
 from pipelines.multitask import MultitaskParameters, train_multitask_flow

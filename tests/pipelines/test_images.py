@@ -11,7 +11,7 @@ from mimic_reg import experiments
 from mimic_reg.errors import InputError
 from mimic_reg.samples.images import read_pixels
 from mimic_reg.serving import ServedModel, export
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
 from pipelines import mlflow_store, serving
 from pipelines import run as whole
 from pipelines.settings import Running, Work

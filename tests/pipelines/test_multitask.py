@@ -6,12 +6,12 @@ import mlflow
 import polars as pl
 import pytest
 
+from mimic_reg import fitting
 from mimic_reg.errors import InputError
+from mimic_reg.learners.trunk import load_trunk
+from mimic_reg.multitask.finetune import Plan, finetune
 from mimic_reg.report.results import collect
-from mimic_reg.storage import read_json
-from mimic_reg.strategies import single
-from mimic_reg.strategies.finetune import Plan, finetune
-from mimic_reg.strategies.trunk import load_trunk
+from mimic_reg.store import read_json
 from pipelines import mlflow_store, register, serving, tracking
 from pipelines.multitask import MultitaskParameters, as_experiment
 from pipelines.report import conclude
@@ -33,9 +33,9 @@ GRID = {
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_replicates():
-    before, single.NUM_REPLICATES = single.NUM_REPLICATES, 20
+    before, fitting.NUM_REPLICATES = fitting.NUM_REPLICATES, 20
     yield
-    single.NUM_REPLICATES = before
+    fitting.NUM_REPLICATES = before
 
 
 @pytest.fixture(scope="module")

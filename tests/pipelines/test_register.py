@@ -3,7 +3,7 @@
 import pytest
 
 from mimic_reg.errors import InputError
-from mimic_reg.storage import read_json, write_json
+from mimic_reg.store import read_json, write_json
 from pipelines import mlflow_store, register, tracked_run
 
 NAME = "mimic-reg-in_hospital_mortality-lstm"

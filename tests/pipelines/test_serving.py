@@ -19,16 +19,16 @@ import polars as pl
 import pytest
 import torch
 
-from mimic_reg import regularisers, tasks
+from mimic_reg import methods, tasks
+from mimic_reg.clinical.schema import CHANNELS
 from mimic_reg.config import find_module, resolve
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.engine.trainer import make_optimizer
 from mimic_reg.errors import InputError
-from mimic_reg.regularisers.base import Fit
-from mimic_reg.schema import CHANNELS
+from mimic_reg.methods.base import Fit
 from mimic_reg.serving import ServedModel, export, output_names
 from mimic_reg.serving.tables import answer, example
-from mimic_reg.storage import Store, read_json, write_json
+from mimic_reg.store import Store, read_json, write_json
 from pipelines import mlflow_store, register, serving
 from tests.networks import create
 from tests.stores import write_manifest, write_store
@@ -170,10 +170,10 @@ def test_the_normalizer_goes_into_the_model(run, tmp_path):
         ServedModel.load(tmp_path)
 
 
-@pytest.mark.parametrize("name", regularisers.names())
+@pytest.mark.parametrize("name", methods.names())
 def test_every_method_predicts_as_it_was_trained_to(name, store, tmp_path):
     """Its modules, its state and its way of predicting come back from the two files."""
-    build = inspect.signature(find_module("mimic_reg.regularisers", name).build)
+    build = inspect.signature(find_module("mimic_reg.methods", name).build)
     needed = {n: 0.1 for n, p in build.parameters.items() if p.default is p.empty}
     trial = resolve(
         {"task": "phenotyping", "model": {"lstm": {"units": 4}}, "regularisers": [{name: needed}]}
@@ -181,7 +181,7 @@ def test_every_method_predicts_as_it_was_trained_to(name, store, tmp_path):
     task = tasks.get(trial.task)
     generator = torch.Generator().manual_seed(1)
     model = create("lstm", task.num_outputs, generator=generator, units=4)
-    method = regularisers.compose([r.entry() for r in trial.regularisers])
+    method = methods.compose([r.entry() for r in trial.regularisers])
     fit = Fit(task.target, task.num_outputs, 9, 1, 1, generator, lambda name, value: None)
     model = method.prepare(model, fit)
     method.optimizer(make_optimizer(model, trial.training), fit)

@@ -16,7 +16,7 @@ from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import planning
 from mimic_reg.progress import Silent
-from mimic_reg.storage import Store, locked, read_json
+from mimic_reg.store import Store, locked, read_json
 from pipelines import mlflow_store, tracking
 from pipelines import sweep as sweeps
 from pipelines.report import conclude
@@ -197,12 +197,12 @@ def test_analyses_of_an_experiment_are_in_its_report_and_artifacts(store, work):
 
 
 def test_errors_that_nobody_expected_are_recorded_too(store, work, monkeypatch):
-    from mimic_reg.strategies import single
+    from mimic_reg import fitting
 
     def broken(*given, **options):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(single, "train", broken)
+    monkeypatch.setattr(fitting, "train", broken)
     result = sweep(experiment(seeds=[0], methods=["none"]), work, store=store, running=HERE)
     assert result.trials[0].error.startswith("ZeroDivisionError: division by zero (test_sweep.py")
     with pytest.raises(InputError, match="nothing to report"):

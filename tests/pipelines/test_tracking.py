@@ -13,7 +13,7 @@ from mlflow.tracking import MlflowClient
 from mimic_reg.config import resolve
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.storage import read_json, write_json
+from mimic_reg.store import read_json, write_json
 from pipelines import mlflow_store, register, tracked_run, tracking
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from mimic_reg.config import compose_trial, load_yaml
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.storage import read_json, write_json
-from mimic_reg.strategies.single import SCORES
+from mimic_reg.fitting import SCORES
+from mimic_reg.store import read_json, write_json
 from pipelines.settings import Running
 from pipelines.sweep import SweepResult, TrialStatus
 from pipelines.tune import choose, parse_options, rows, search, tune

@@ -17,7 +17,7 @@ import pytest
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.serving.tables import example
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
 from pipelines import container, mlflow_app, mlflow_store, register, serving, tracking, ui
 
 URI = "sqlite:////data/mlflow.db"

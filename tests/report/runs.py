@@ -11,7 +11,7 @@ from mimic_reg import tasks
 from mimic_reg.metrics.scores import Score
 from mimic_reg.report.results import collect
 from mimic_reg.report.tables import ScoreTable, main_tables
-from mimic_reg.storage import Store, write_json
+from mimic_reg.store import Store, write_json
 from mimic_reg.tasks import get
 
 COHORT = tasks.cohort(tasks.names())

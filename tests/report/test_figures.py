@@ -18,7 +18,7 @@ from mimic_reg.report.figures.drawn import draw
 from mimic_reg.report.predictions import Predictions, read_predictions
 from mimic_reg.report.results import collect
 from mimic_reg.report.tables import main_tables
-from mimic_reg.storage import Store, read_json, write_json
+from mimic_reg.store import Store, read_json, write_json
 from tests.report.runs import history, settings, write_run, write_sweep
 from tests.stores import write_store
 

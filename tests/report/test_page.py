@@ -14,7 +14,7 @@ from mimic_reg.report.page import write_report
 from mimic_reg.report.resampling import resample
 from mimic_reg.report.results import collect
 from mimic_reg.report.tables import main_tables
-from mimic_reg.storage import Store, file_hash, read_json, write_json
+from mimic_reg.store import Store, file_hash, read_json, write_json
 from tests.report.runs import ITPS, history, settings, write_run, write_sweep
 from tests.stores import write_manifest, write_store
 

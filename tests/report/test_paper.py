@@ -3,7 +3,7 @@ from mimic_reg.report.markdown import scores_markdown
 from mimic_reg.report.paper import paper
 from mimic_reg.report.tables import format_paper
 from mimic_reg.sources.images import cohort
-from mimic_reg.storage import Store, read_json, write_json
+from mimic_reg.store import Store, read_json, write_json
 from tests.report.runs import DROPOUT, ITPS, only_table, settings, write_run, write_seeds
 from tests.stores import write_store
 

@@ -10,7 +10,7 @@ from mimic_reg.metrics.resampling import NO_PREDICTIONS, UNDEFINED, Resampled
 from mimic_reg.report.resampling import resample
 from mimic_reg.report.results import collect
 from mimic_reg.report.tables import main_tables
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
 from mimic_reg.tasks import get
 from tests.report.runs import write_sweep
 from tests.stores import write_manifest, write_store

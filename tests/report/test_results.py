@@ -3,9 +3,9 @@ import pytest
 
 from mimic_reg.config import resolve
 from mimic_reg.errors import InputError
+from mimic_reg.fitting import read_scores, train
 from mimic_reg.metrics.scores import Score
 from mimic_reg.report.results import collect, find_stores, method_order
-from mimic_reg.strategies.single import read_scores, train
 from tests.report.runs import history, settings, write_run
 from tests.stores import write_store
 

@@ -25,11 +25,11 @@ from mimic_reg.config import load_yaml, resolve
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.extraction import extract
+from mimic_reg.fitting import evaluate, train
 from mimic_reg.report.results import collect
 from mimic_reg.runs import read_history
 from mimic_reg.samples import load
-from mimic_reg.storage import Store, read_json, write_json
-from mimic_reg.strategies.single import evaluate, train
+from mimic_reg.store import Store, read_json, write_json
 from tests.faults.flips import kinds
 from tests.postgresql import ROOT
 from tests.raw import small_source
@@ -261,7 +261,7 @@ MANIFEST = {"schema": 1, "fingerprint": "f", "files": {"a.parquet": {"bytes": 3,
 def test_manifests(folder, some, key, value):
     store = folder / "from-elsewhere"
     store.mkdir(exist_ok=True)
-    from mimic_reg.schema import SCHEMA_VERSION
+    from mimic_reg.clinical.schema import SCHEMA_VERSION
 
     content = json.loads(json.dumps(MANIFEST | {"schema": SCHEMA_VERSION}))
     if key == "a.parquet":

@@ -10,11 +10,11 @@ import pytest
 from mimic_reg.config import resolve
 from mimic_reg.errors import InputError
 from mimic_reg.extraction import extract
+from mimic_reg.fitting import evaluate, train
+from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.parity.export import export
 from mimic_reg.report.results import collect
-from mimic_reg.storage import Store, locked
-from mimic_reg.strategies.single import evaluate, train
-from mimic_reg.strategies.trunk import load_trunk
+from mimic_reg.store import Store, locked
 from pipelines import mlflow_store
 from pipelines.settings import Work
 from pipelines.tracked_run import read_run

@@ -15,8 +15,8 @@ from mimic_reg.config import compose_trial, load_yaml, resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.errors import InputError
 from mimic_reg.extraction import extract
-from mimic_reg.stages import recover
-from mimic_reg.storage import MANIFEST, Store, check_inside, read_json, write_json
+from mimic_reg.store import MANIFEST, Store, check_inside, read_json, write_json
+from mimic_reg.store.stages import recover
 from tests.postgresql import ROOT
 from tests.raw import small_source
 

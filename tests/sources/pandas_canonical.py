@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from mimic_reg.schema import MISSING_TEXTS
+from mimic_reg.clinical.schema import MISSING_TEXTS
 
 
 def canonical_text(file):

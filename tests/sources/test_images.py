@@ -17,7 +17,7 @@ from mimic_reg.samples import load
 from mimic_reg.sources import images
 from mimic_reg.sources._image_formats import CIFAR10_CLASSES, files, read, read_idx
 from mimic_reg.sources.images import cohort, import_images, read_counts
-from mimic_reg.storage import Store, locked
+from mimic_reg.store import Store, locked
 from mimic_reg.tasks import get
 from tests.shared import shared
 from tests.sources.images import (

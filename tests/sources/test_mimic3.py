@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mimic_reg.clinical.schema import NO_ID
 from mimic_reg.errors import InputError
-from mimic_reg.schema import NO_ID
 from mimic_reg.sources.at_rest import Stamp
 from mimic_reg.sources.mimic3 import Reading, Table, find_tables, read_blocks, read_table
 from tests.raw import small_source

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mimic_reg import fitting
 from mimic_reg.errors import InputError
-from mimic_reg.regularisers.hessian_probe import (
+from mimic_reg.methods.hessian_probe import (
     BATCH_NUMBERS,
     NUM_SAMPLES,
     NUM_VECTORS,
@@ -20,8 +21,7 @@ from mimic_reg.report.analyses.base import level_groups
 from mimic_reg.report.figures.drawn import Analysis, Drawn
 from mimic_reg.report.figures.measured import Series, trace_figure
 from mimic_reg.report.results import Results, TrialResult
-from mimic_reg.storage import read_json, write_json
-from mimic_reg.strategies import single
+from mimic_reg.store import read_json, write_json
 
 TITLE = "Trace of the Hessian"
 FILE = "hessian_trace.json"
@@ -89,7 +89,7 @@ def measure(
     Raises:
         InputError: the model or its store is gone.
     """
-    model, train = single.trained(trial.folder, store=store, device=device)
+    model, train = fitting.trained(trial.folder, store=store, device=device)
     found = hessian_trace(
         model,
         train,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from mimic_reg import regularisers
+from mimic_reg import methods
 from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError
 from mimic_reg.report.analyses.base import Group, groups, mean_sd
@@ -92,7 +92,7 @@ def _other_settings(trial: TrialResult) -> str:
 def _selection(trial: TrialResult) -> tuple[str, str] | None:
     """The first method of a trial that selects parameters, and the option by which it does."""
     names = (name for entry in trial.settings["regularisers"] for name in entry)
-    return next(((n, option) for n in names if (option := regularisers.selects_by(n))), None)
+    return next(((n, option) for n in names if (option := methods.selects_by(n))), None)
 
 
 def _selecting(trial: TrialResult) -> tuple[str, str]:
@@ -103,7 +103,7 @@ def _selecting(trial: TrialResult) -> tuple[str, str]:
 
 def _options() -> str:
     """For people: which options a study is about."""
-    known = {name: regularisers.selects_by(name) for name in regularisers.names()}
+    known = {name: methods.selects_by(name) for name in methods.names()}
     return " or ".join(f"{option} of {name}" for name, option in known.items() if option)
 
 

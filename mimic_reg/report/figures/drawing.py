@@ -20,9 +20,9 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from mimic_reg import atomic
 from mimic_reg.errors import InputError
 from mimic_reg.report.results import BASELINE
+from mimic_reg.store import atomic
 
 # Okabe and Ito (2008), the darker ones first; yellow is left out, it fades on white
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")

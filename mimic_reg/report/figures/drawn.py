@@ -15,7 +15,7 @@ from mimic_reg.report.formats import format_score_name, format_supervision, form
 from mimic_reg.report.predictions import Predictions, has_curves, read_predictions
 from mimic_reg.report.results import BASELINE, Results, TrialResult, method_order
 from mimic_reg.report.tables import ScoreTable, score_table
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
 
 
 @dataclass(frozen=True)

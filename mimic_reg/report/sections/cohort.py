@@ -6,7 +6,7 @@ from typing import Any
 from mimic_reg.report.formats import format_task
 from mimic_reg.report.html import Section, section
 from mimic_reg.report.sections.given import Given
-from mimic_reg.storage import read_json
+from mimic_reg.store import read_json
 
 
 def cohort_section(given: Given) -> Section:

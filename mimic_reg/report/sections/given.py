@@ -7,7 +7,7 @@ from typing import Any
 from mimic_reg.report.figures.drawn import Analysis, Drawn
 from mimic_reg.report.results import Results, TrialResult
 from mimic_reg.report.tables import ScoreTable
-from mimic_reg.storage import Store
+from mimic_reg.store import Store
 
 
 @dataclass(frozen=True)

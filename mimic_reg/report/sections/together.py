@@ -33,8 +33,8 @@ def _in_words(way: str) -> str:
     """How several tasks were trained together, as the strategy's module says it."""
     if not way:
         return _ALONE
-    known = way in module_names("mimic_reg.strategies")
-    return str(find_module("mimic_reg.strategies", way).IN_WORDS) if known else way
+    known = way in module_names("mimic_reg.multitask")
+    return str(find_module("mimic_reg.multitask", way).IN_WORDS) if known else way
 
 
 def _grid(results: Results, model: str, level: float) -> dict[str, Any]:

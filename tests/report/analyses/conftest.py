@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mimic_reg.config import resolve
-from mimic_reg.strategies.single import train
+from mimic_reg.fitting import train
 from tests.stores import write_store
 
 PROBE = {"hessian_probe": {"every": 2, "vectors": 3, "samples": 20}}

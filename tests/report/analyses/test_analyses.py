@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mimic_reg import fitting
 from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
@@ -19,8 +20,7 @@ from mimic_reg.report.figures.drawn import draw
 from mimic_reg.report.figures.measured import Series, trace_figure
 from mimic_reg.report.results import collect
 from mimic_reg.runs import finish
-from mimic_reg.storage import read_json, write_json
-from mimic_reg.strategies import single
+from mimic_reg.store import read_json, write_json
 from tests.networks import create
 from tests.report import runs as made_up
 from tests.report.analyses.conftest import settings
@@ -145,7 +145,7 @@ def test_what_is_measured_is_what_the_probe_records(copied, store):
 def test_the_probe_changes_no_weight(runs, store, tmp_path):
     plain = settings("none")
     plain["regularisers"] = []
-    single.train(resolve(plain), store, tmp_path / "plain")
+    fitting.train(resolve(plain), store, tmp_path / "plain")
     with_probe, without = (load_state(p / BEST) for p in (runs / "none-100-0", tmp_path / "plain"))
     for name, tensor in without["model"].items():
         assert torch.equal(tensor, with_probe["model"][name]), name

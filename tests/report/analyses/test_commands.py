@@ -7,7 +7,7 @@ from mimic_reg import cli
 from mimic_reg.cli.analyse import app
 from mimic_reg.errors import InputError
 from mimic_reg.report.analyses import hessian, names
-from mimic_reg.storage import read_json
+from mimic_reg.store import read_json
 
 
 def analyse(*arguments):

@@ -1,0 +1,145 @@
+"""A trained trunk as files of its own: `trunk.safetensors` and `trunk.yaml`, without pickle.
+
+`trunk.yaml` says what it is: the model's settings, the tasks and methods that it was trained with,
+and how good it was. Fine-tuning takes such a folder, or any run folder.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from mimic_reg.config import Component, MultiTrial, Trial, load_yaml, resolve
+from mimic_reg.engine.checkpoint import load_state, save_state
+from mimic_reg.engine.trainer import Best
+from mimic_reg.errors import InputError
+from mimic_reg.models.base import Model
+from mimic_reg.runs import BEST, TRIAL, TRUNK, check_finished, read_trial
+from mimic_reg.runs import TRUNK_SETTINGS as SETTINGS
+from mimic_reg.store import atomic, disk_errors, reading
+from mimic_reg.store.seals import sealed, unsealed
+
+FORMAT = 1
+
+_SILENT = ("none", "early_stopping")  # methods that a name does not need
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A trained trunk.
+
+    model:   the model that it belongs to, with its settings
+    origin:  what it was trained on and how, for people
+    tasks:   what it was trained on
+    weights: its state, by name
+    score:   the mean over the tasks' validation scores, where several shared it
+    """
+
+    model: Component
+    origin: str
+    tasks: tuple[str, ...]
+    weights: Mapping[str, Tensor]
+    score: float | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of names and weights."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.weights.items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def save_trunk(folder: Path, model: Model, multi: MultiTrial, best: Best) -> None:
+    """Write the trunk of a fit."""
+    save_state(folder / TRUNK, {"trunk": dict(model.trunk.state_dict())})
+    content = {
+        "format": FORMAT,
+        "model": multi.model.entry(),
+        "tasks": list(multi.tasks),
+        "origin": describe_origin(multi.strategy.name, multi.tasks, multi.regularisers),
+        "epoch": best.epoch,
+        "mean_validation_score": best.score,
+        "fit": multi.model_dump(mode="json"),
+    }
+    text = yaml.safe_dump(sealed(content), sort_keys=False, allow_unicode=True, width=100)
+    with disk_errors(folder):
+        atomic.write_text(folder / SETTINGS, text)
+
+
+def load_trunk(place: Path) -> Trunk:
+    """The trunk of a fit's folder, of a single run's folder (its best model's), or as files.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    if (place / TRUNK).is_file() and (place / SETTINGS).is_file():
+        atomic.refuse_links(place)
+        check_finished(place)
+        content = unsealed(load_yaml(place / SETTINGS), place / SETTINGS)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise InputError(
+                f"{place / SETTINGS} is not of a trunk, or of another version of mimic-reg: this "
+                f"one reads format {FORMAT}."
+            )
+        with reading(place / SETTINGS, "a trunk's description"):
+            model = Component.model_validate(content["model"])
+            weights = load_state(place / TRUNK)["trunk"]
+            score = float(content["mean_validation_score"])
+            return Trunk(model, content["origin"], tuple(content["tasks"]), weights, score)
+    if (place / TRIAL).is_file() and (place / BEST).is_file():
+        check_finished(place)
+        trial = resolve(read_trial(place)["trial"])
+        return Trunk(trial.model, _origin(trial), _tasks(trial), _trunk_weights(place / BEST))
+    raise InputError(
+        f"{place} holds no trained trunk: neither {TRUNK} with {SETTINGS} nor a trained run "
+        f"({TRIAL} and {BEST}). Name the folder of a fit or of a run."
+    )
+
+
+def _trunk_weights(path: Path) -> dict[str, Tensor]:
+    state: dict[str, Any] = load_state(path)["model"]
+    start = "trunk."
+    return {name.removeprefix(start): w for name, w in state.items() if name.startswith(start)}
+
+
+def _tasks(trial: Trial) -> tuple[str, ...]:
+    return trial.together.tasks if trial.together else (trial.task,)
+
+
+def _origin(trial: Trial) -> str:
+    strategy = trial.together.strategy.name if trial.together else ""
+    return describe_origin(strategy, _tasks(trial), trial.regularisers)
+
+
+def describe_origin(
+    strategy: str, tasks: tuple[str, ...], regularisers: tuple[Component, ...]
+) -> str:
+    """For people: "reptile: dropout on decompensation + phenotyping"."""
+    methods = " + ".join(r.name for r in regularisers if r.name not in _SILENT) or "none"
+    how = f"{strategy}: {methods}" if strategy else methods
+    return f"{how} on {' + '.join(tasks)}"
+
+
+def load_into(model: Model, settings: Component, trunk: Trunk) -> None:
+    """Give a model a trained trunk, before methods change it.
+
+    What a method had added to the trunk (the strengths of guided dropout) is left behind.
+
+    Raises:
+        InputError: it is the trunk of another model.
+    """
+    own = model.trunk.state_dict()
+    known = {name: weight for name, weight in trunk.weights.items() if name in own}
+    fits = known.keys() == own.keys() and all(own[n].shape == w.shape for n, w in known.items())
+    if settings != trunk.model or not fits:
+        raise InputError(
+            f"The trunk ({trunk.origin}) is that of the model {trunk.model.entry()}, not of "
+            f"{settings.entry()}."
+        )
+    model.trunk.load_state_dict(known)

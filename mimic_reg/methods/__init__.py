@@ -1,0 +1,62 @@
+"""The methods, one module each; a module's `build` signature is its list of options."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mimic_reg.config import find_module, module_names, resolve_options
+from mimic_reg.errors import InputError
+from mimic_reg.methods.base import Composite, Regulariser
+
+
+def names() -> list[str]:
+    """Names of all methods: the modules of this package."""
+    return module_names(__name__)
+
+
+def selects_by(name: str) -> str | None:
+    """The option by which a method selects the parameters it trains, as its module says.
+
+    None where it selects none, or is not known here.
+    """
+    if name not in names():
+        return None
+    option: str | None = getattr(find_module(__name__, name), "SELECTS_BY", None)
+    return option
+
+
+def step_cost(name: str, model: str) -> float:
+    """A step with a method, times one without: as its module says it was measured, else 1."""
+    costs: Mapping[str, float] = getattr(find_module(__name__, name), "STEP_COST", {})
+    return costs.get(model, 1.0)
+
+
+def create(name: str, **options: Any) -> Regulariser:
+    """The method called `name`.
+
+    Raises:
+        InputError: an unknown name or option; the text names the nearest one.
+    """
+    build = find_module(__name__, name).build
+    method: Regulariser = build(**resolve_options(build, options, f"Regulariser {name!r}"))
+    return method
+
+
+def compose(entries: Iterable[str | Mapping[str, Mapping[str, Any] | None]]) -> Composite:
+    """The methods of a list such as `[{spectral_dropout: {eta: 0.1}}, {norm_penalty: {l2: 0.1}}]`.
+
+    A name alone stands for a method without options.
+
+    Raises:
+        InputError: an entry that is not one name with its options, or what `create` refuses.
+    """
+    members = []
+    for given in entries:
+        entry = {given: None} if isinstance(given, str) else given
+        if not isinstance(entry, Mapping) or len(entry) != 1:
+            raise InputError(
+                "A regulariser is a name with its options, as 'dropout: {rate: 0.5}'; got "
+                f"{given!r}."
+            )
+        ((name, options),) = entry.items()
+        members.append(create(name, **(options or {})))
+    return Composite(members)

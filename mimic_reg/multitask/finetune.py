@@ -1,0 +1,162 @@
+"""Transfer learning: what a trained trunk is worth on a new task of which there are few samples.
+
+For every number of samples and every seed, the task is trained from each trunk and from scratch.
+These are pairs: the same samples, batches and initial head; only the trunk's weights differ. All
+are validated on the whole validation split, which selects their checkpoints, and tested on the
+whole test split: so a difference is the training's. Every fit is an ordinary run folder.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mimic_reg import fitting
+from mimic_reg.config import Component, Start, Trial, compose_trial, resolve
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.learners.trunk import Trunk, load_trunk
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.store import Store
+
+SCRATCH = "scratch"
+EPOCH_STEPS = 20  # passes over 50 samples are too short to validate after each
+MAX_EPOCHS = 30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be fine-tuned.
+
+    samples: numbers of training samples; seeds: numbers from 0
+    method:  as `mimic-reg train` has it
+    freeze:  epochs in which a trained trunk stands still
+    training: settings that replace those of task and method; epochs are short by default
+    """
+
+    task: str
+    samples: tuple[int, ...] = (50, 100, 500)
+    seeds: int = 5
+    method: str = "none"
+    freeze: int = 0
+    training: Mapping[str, Any] | None = None
+
+    def trials(self, trunks: Sequence[Trunk]) -> list[tuple[Trial, Trunk | None]]:
+        """All fits, from scratch first, each with the trunk that it starts from.
+
+        Raises:
+            InputError: nothing to do; the trunks are of different models; see `compose_trial`.
+        """
+        if not trunks or not self.samples or self.seeds < 1:
+            raise InputError("Fine-tuning needs a trunk, a number of samples and a seed at least.")
+        models = [trunk.model for trunk in trunks]
+        if any(model != models[0] for model in models):
+            raise InputError(
+                f"The trunks are of different models ({trunks[0].origin}; {trunks[-1].origin}), so "
+                "nothing from scratch compares with all. Fine-tune them one by one."
+            )
+        _check_apart(trunks)
+        return [
+            (self._trial(models[0], number, seed, trunk), trunk)
+            for number in self.samples
+            for seed in range(self.seeds)
+            for trunk in (None, *trunks)
+        ]
+
+    def _trial(self, model: Component, number: int, seed: int, trunk: Trunk | None) -> Trial:
+        training = {"epoch_steps": EPOCH_STEPS, "max_epochs": MAX_EPOCHS, **(self.training or {})}
+        composed = compose_trial(self.task, model.name, self.method, seed=seed, training=training)
+        start = Start()
+        methods = [method.entry() for method in composed.regularisers]
+        if trunk is not None:
+            start = Start(trunk=trunk.origin, fingerprint=trunk.fingerprint)
+            methods = [{"freeze_trunk": {"epochs": self.freeze}}] * (self.freeze > 0) + methods
+        return resolve(
+            {
+                **composed.model_dump(),
+                "model": model.entry(),
+                "regularisers": methods,
+                "num_samples": number,
+                "start": start.model_dump(),
+            }
+        )
+
+
+def finetune(
+    plan: Plan,
+    sources: Sequence[Path],
+    store: Path,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> list[Path]:
+    """Run what is not finished yet; the run folders, in `out`.
+
+    sources: folders of fits, runs or trunks
+    threads: of torch, as in `fitting.train`
+
+    Raises:
+        InputError: a source holds no trunk; see `Plan.trials` and `fitting.train`.
+        MimicRegError: Ctrl-C; the same call goes on.
+    """
+    progress = progress or Silent()
+    trunks = [load_trunk(source) for source in sources]
+    trials = plan.trials(trunks)
+    task = trials[0][0].task
+    for known in trunks:
+        if task in known.tasks:
+            progress.note(
+                f"{task} is among the tasks that this trunk was trained on, with all its samples: "
+                f"{known.origin}. What it gains is no transfer."
+            )
+    data = str(Store.open(store).manifest["fingerprint"])
+    progress.stage("fine-tune", len(trials), "fits")
+    folders = []
+    for trial, trunk in trials:
+        folder = out / folder_name(trial, data)
+        outcome = fitting.train(
+            trial,
+            store,
+            folder,
+            progress=_Quiet(progress, trial),
+            device=device,
+            threads=threads,
+            trunk=trunk,
+        )
+        if outcome.status == "interrupted":
+            raise MimicRegError("Interrupted; run the same command again to go on.")
+        folders.append(folder)
+        progress.advance(1)
+    return folders
+
+
+def folder_name(trial: Trial, data: str) -> str:
+    """For people first, unique by the identity that ends it."""
+    assert trial.start is not None, "fine-tuning says how a trial starts"
+    start = re.sub(r"[^a-z0-9_]+", "-", (trial.start.trunk or SCRATCH).lower())[:60]
+    return f"{trial.num_samples}-{start}-seed{trial.seed}-{trial.id(data)}"
+
+
+def _check_apart(trunks: Sequence[Trunk]) -> None:
+    seen: dict[str, Trunk] = {}
+    for trunk in trunks:
+        if trunk.fingerprint in seen:
+            raise InputError(f"The same trunk is given twice: {trunk.origin}.")
+        seen[trunk.fingerprint] = trunk
+
+
+class _Quiet(Silent):
+    """Of many short fits only what happened to them is told, not each epoch."""
+
+    def __init__(self, progress: Progress, trial: Trial) -> None:
+        assert trial.start is not None, "fine-tuning says how a trial starts"
+        self._progress = progress
+        start = trial.start.trunk or SCRATCH
+        self._name = f"{trial.num_samples} samples, seed {trial.seed}, from {start}"
+
+    def note(self, text: str) -> None:
+        """Pass on, but for epochs."""
+        if not text.startswith("epoch "):
+            self._progress.note(f"{self._name}: {text}")

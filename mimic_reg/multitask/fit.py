@@ -1,0 +1,253 @@
+"""Several tasks, one trunk, one fit: the loop around a strategy, and the folder of the fit.
+
+A fit's folder holds `fit.json` (resolved settings, data fingerprint, versions), one
+`checkpoint.safetensors` of everything, `trunk.safetensors` with `trunk.yaml` (the shared trunk, see
+`learners/trunk.py`), last `done.json`, and a folder a task, in the format of a single run: so
+whatever reads runs reads these.
+
+Rules. Every task is validated after each epoch and keeps its own best checkpoint: trunk and head
+of the epoch in which it was best. The fit ends when all tasks ask for it in the same epoch (early
+stopping: no better validation score for `patience` epochs). A task that asked goes on meanwhile,
+for the trunk is the others' too, and is no longer at its end once its score is better again. The
+shared trunk that is kept is that of the epoch with the best mean over the tasks' validation scores,
+errors counted negatively.
+
+Weights start as those of each task alone: the heads all, the trunk as that of the first task.
+"""
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mimic_reg.config import MultiTrial, find_module, resolve_multi
+from mimic_reg.engine.checkpoint import load_checkpoint, save_checkpoint
+from mimic_reg.engine.trainer import CHECKPOINT_SECONDS, Best, Status, Trainer
+from mimic_reg.errors import InputError
+from mimic_reg.fitting import (
+    check_weights,
+    describe,
+    find_device,
+    forget_checkpoints,
+    prepare,
+    read_scores,
+    score_best,
+    stopping,
+)
+from mimic_reg.learners.trunk import save_trunk
+from mimic_reg.metrics.scores import Score
+from mimic_reg.multitask.base import Strategy, trunk_of
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.runs import CHECKPOINT, FIT, check_finished, finish, is_done
+from mimic_reg.samples import Samples
+from mimic_reg.store import Store, locked
+from mimic_reg.threads import torch_threads
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a fit.
+
+    status: "skipped" means that it was finished before and nothing was done
+    scores: task → split → name → score; empty after an interruption
+    threads: the number it was trained with; None if nothing was done
+    """
+
+    status: Literal["finished", "interrupted", "skipped"]
+    fit_id: str
+    scores: dict[str, dict[str, dict[str, Score]]]
+    threads: int | None = None
+
+
+def train(
+    multi: MultiTrial,
+    store: Path,
+    out: Path,
+    *,
+    progress: Progress | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> Outcome:
+    """Fit several tasks in the folder `out`, or go on where it was cut off.
+
+    The first Ctrl-C ends the running iteration, writes a checkpoint and returns "interrupted".
+
+    threads: of torch; a fit that goes on keeps the number that it was begun with
+
+    Raises:
+        InputError: `out` holds something else; the data cannot serve one of the tasks.
+        MimicRegError: the model diverged; another process writes to `out`.
+    """
+    progress = progress or Silent()
+    opened = Store.open(store)
+    multi = resolve_multi(multi.model_dump())
+    data = str(opened.manifest["fingerprint"])
+    fit_id = multi.id(data)
+    parts = {part.task: part for part in multi.parts()}
+    with ExitStack() as locks:
+        locks.enter_context(locked(out))
+        check_weights(out, multi, FIT)
+        if is_done(out, fit_id):
+            for folder in (out, *(out / name for name in parts)):
+                check_finished(folder)
+            progress.note(f"{out} holds this fit, finished; nothing to do.")
+            return Outcome("skipped", fit_id, {name: read_scores(out / name) for name in parts})
+        where = find_device(device)
+        number = describe(out, multi, fit_id, opened, where, threads, progress, FIT)
+        locks.enter_context(torch_threads(number))
+        engines: dict[str, Trainer] = {}
+        samples: dict[str, dict[str, Samples]] = {}
+        for name, part in parts.items():
+            locks.enter_context(locked(out / name))
+            describe(out / name, part, part.id(data), opened, where, number, Silent())
+            shown = _Named(progress, name)
+            engines[name], samples[name] = prepare(part, opened, out / name, shown, where)
+        trainer = MultiTrainer(multi, engines, out, progress=progress)
+        if (out / CHECKPOINT).exists():
+            progress.note("Going on from the checkpoint.")
+        with stopping(trainer):
+            status = trainer.run()
+        if status == "interrupted":
+            progress.note("Interrupted: the checkpoint is written; the same command goes on.")
+            return Outcome(status, fit_id, {}, number)
+        scores = {}
+        for name, part in parts.items():
+            scores[name] = score_best(
+                engines[name], samples[name], opened.spec.task(part.task), out / name
+            )
+            finish(out / name, part.id(data))
+        finish(out, fit_id)
+        forget_checkpoints(out)
+        return Outcome(status, fit_id, scores, number)
+
+
+class MultiTrainer:
+    """The engines of several tasks under way, and the strategy that drives them.
+
+    engines:     by task, in the tasks' order; each writes into its own folder
+    folder:      where the checkpoint of all, and the trunk, are kept
+    interrupted: set it to True, in a signal handler say, to stop after the running iteration
+    """
+
+    def __init__(
+        self,
+        multi: MultiTrial,
+        engines: Mapping[str, Trainer],
+        folder: Path,
+        *,
+        progress: Progress | None = None,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ) -> None:
+        name, options = multi.strategy.name, multi.strategy.options
+        self.strategy: Strategy = find_module("mimic_reg.multitask", name).build(**options)
+        self.multi, self.engines, self.folder = multi, dict(engines), folder
+        self.progress = progress or Silent()
+        self.checkpoint_seconds = checkpoint_seconds
+        self.interrupted = False
+        self.iteration = 0
+        self.ended = False
+        self.best: Best | None = None
+        self._saved_at = time.perf_counter()
+        _check_trunks(list(self.engines.values()))
+
+    @property
+    def num_iterations(self) -> int:
+        """Of the whole fit, at the most."""
+        return self.multi.max_epochs * self.strategy.epoch_iterations
+
+    def run(self) -> Status:
+        """Train from the last checkpoint, or from the start, to the end or to an interruption."""
+        state = load_checkpoint(self.folder / CHECKPOINT, self._check, self.progress.note)
+        with ExitStack() as stack:
+            for name, engine in self.engines.items():
+                stack.callback(engine.close)
+                engine.open(state["engines"][name] if state else None)
+            if state:
+                self._load(state)
+            self.strategy.start(list(self.engines.values()))
+            return self._run()
+
+    def _run(self) -> Status:
+        started = self._saved_at = time.perf_counter()
+        self.progress.stage("train", self.num_iterations - self.iteration, "iterations")
+        engines = list(self.engines.values())
+        begun = False
+        while not self.ended and self.iteration < self.num_iterations:
+            if self._between_epochs() or not begun:
+                for engine in engines:
+                    engine.begin_epoch(new=self._between_epochs())
+                begun = True
+            self.strategy.iterate(engines, self.multi.seed, self.iteration)
+            self.iteration += 1
+            self.progress.advance(1)
+            if self._between_epochs():
+                self._end_epoch()
+            self._save_if_due()
+            if self.interrupted and not self.ended:
+                return "interrupted"
+        self.progress.done(time.perf_counter() - started)
+        return "finished"
+
+    def _between_epochs(self) -> bool:
+        return self.iteration % self.strategy.epoch_iterations == 0
+
+    def _end_epoch(self) -> None:
+        engines = list(self.engines.values())
+        for engine in engines:
+            engine.fit.stop_reason = None  # asked anew after each epoch
+            engine.end_epoch()
+        scores = [engine.fit.score for engine in engines if engine.fit.score is not None]
+        mean = sum(scores) / len(scores)
+        learned = all(engine.fit.learned for engine in engines)
+        found = Best(engines[0].fit.epoch - 1, mean, learned)
+        if all(engine.fit.eligible for engine in engines) and found.beats(self.best):
+            self.best = found
+            save_trunk(self.folder, engines[0].model, self.multi, self.best)
+        self.ended = all(engine.fit.stop_reason for engine in engines)
+
+    def _save_if_due(self) -> None:
+        late = time.perf_counter() - self._saved_at > self.checkpoint_seconds
+        if self._between_epochs() or self.interrupted or late:
+            save_checkpoint(self.folder / CHECKPOINT, self.state_dict())
+            self._saved_at = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that decides how the fit goes on; between two iterations."""
+        for engine in self.engines.values():
+            engine.check_losses()
+        return {
+            "iteration": self.iteration,
+            "ended": self.ended,
+            "best": None if self.best is None else self.best.state(),
+            "engines": {name: engine.state_dict() for name, engine in self.engines.items()},
+        }
+
+    def _check(self, state: Mapping[str, Any]) -> None:
+        for name, engine in self.engines.items():
+            engine.check(state["engines"][name])
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self.iteration, self.ended = state["iteration"], state["ended"]
+        self.best = None if state["best"] is None else Best(*state["best"])
+
+
+def _check_trunks(engines: list[Trainer]) -> None:
+    shapes = {tuple(tuple(p.shape) for p in trunk_of(engine)) for engine in engines}
+    if len(shapes) > 1:
+        raise InputError(
+            "The tasks' trunks differ in their parameters, so they cannot be shared: give all "
+            "tasks of a fit the same model and methods."
+        )
+
+
+class _Named(Silent):
+    """Passes on what an engine says, with the task's name."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress, self._name = progress, name
+
+    def note(self, text: str) -> None:
+        """Say whose it is."""
+        self._progress.note(f"{self._name}, {text}")

@@ -1,0 +1,41 @@
+"""The cohort store on disk: opened, checked and described here; stages and publication beside."""
+
+from mimic_reg.store.store import (
+    MANIFEST,
+    Store,
+    changed_files,
+    check_cohort,
+    check_files,
+    check_inside,
+    check_target,
+    describe_files,
+    disk_errors,
+    file_hash,
+    forget_hashes,
+    known_hash,
+    locked,
+    make_folder,
+    read_json,
+    reading,
+    write_json,
+)
+
+__all__ = [
+    "MANIFEST",
+    "Store",
+    "changed_files",
+    "check_cohort",
+    "check_files",
+    "check_inside",
+    "check_target",
+    "describe_files",
+    "disk_errors",
+    "file_hash",
+    "forget_hashes",
+    "known_hash",
+    "locked",
+    "make_folder",
+    "read_json",
+    "reading",
+    "write_json",
+]

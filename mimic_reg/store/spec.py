@@ -1,0 +1,184 @@
+"""What a cohort store holds, as data: its keys, channels, tasks, splits and normalisers.
+
+The specification stands in the store's manifest. Whoever reads a store (samples, models, serving,
+reports) takes names and sizes from there, so a cohort with other channels, tasks or keys needs no
+other code.
+"""
+
+import difflib
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mimic_reg.errors import InputError
+
+Target = Literal["binary", "multilabel", "multiclass", "regression"]
+ChannelKind = Literal["continuous", "indicator", "observed"]
+Normalizer = Literal["published", "fitted", "unit", "raw"]
+
+SCHEMA_VERSION = 2  # of stores
+SPLITS = ("train", "val", "test")  # the published listfiles' own labels
+# A store of images: their bytes, (N, C, H, W) under the name "images".
+IMAGES = "images.safetensors"
+BENCHMARK = "mimic-iii-benchmark"  # the name of the published cohorts
+
+
+class _Frozen(BaseModel):
+    """Frozen, strict about types, without unknown keys; JSON's lists are tuples."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _tuples(cls, given: Any) -> Any:
+        return tuple(given) if isinstance(given, list) else given
+
+
+class Channel(_Frozen):
+    """One column of the hourly array.
+
+    kind:     continuous: normalised; indicator: 0 or 1 of a category; observed: 1 where the
+              variable was measured in that hour
+    variable: what it was made from; several channels may share one
+    """
+
+    name: str
+    kind: ChannelKind
+    variable: str
+
+
+class Task(_Frozen):
+    """One prediction task.
+
+    target:  binary and multilabel: labels in {0, 1}, one logit a label, sigmoid;
+             multiclass: one integer label, softmax; regression: one real label
+    labels:  the label columns of the task's sample table
+    score:   the score that selects checkpoints on the validation split
+    classes: names of the classes of a multiclass task, in the order of their labels
+    hours:   the hours that every sample may see, where they are the same for all
+    """
+
+    name: str
+    target: Target
+    labels: tuple[str, ...] = Field(min_length=1)
+    score: str
+    classes: tuple[str, ...] = ()
+    hours: float | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Task":
+        if self.target != "multilabel" and len(self.labels) != 1:
+            raise ValueError(f"the {self.target} task {self.name!r} needs exactly one label")
+        if (self.target == "multiclass") != (len(self.classes) > 1):
+            raise ValueError(
+                f"the task {self.name!r}: a multiclass task has two classes or more, others none"
+            )
+        return self
+
+    @property
+    def num_outputs(self) -> int:
+        """Logits of a model for this task."""
+        return len(self.classes) or len(self.labels)
+
+
+class CohortSpec(_Frozen):
+    """What a cohort store holds.
+
+    name:        of the cohort, for people, reports and the registry
+    unit:        the key of what features are stored for: a stay's, or an image's
+    subject:     the key of the patient, whom splits and intervals keep together
+    time:        the hourly table's column of hours, 0, 1, 2, …; None: units without a time axis
+    end:         the sample tables' column of the hours that a sample may see; None without time
+    channels:    of the hourly array, in its order; empty for images
+    shape:       of a unit without a time axis: (colours, height, width)
+    tasks:       what can be predicted
+    splits:      how subjects were split, for people
+    normalizers: at hand, the default one first
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    unit: str
+    subject: str
+    time: str | None = None
+    end: str | None = None
+    channels: tuple[Channel, ...] = ()
+    shape: tuple[int, ...] = ()
+    tasks: tuple[Task, ...] = Field(min_length=1)
+    splits: str
+    normalizers: tuple[Normalizer, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "CohortSpec":
+        if not ((self.time is None) == (self.end is None) == bool(self.shape)):
+            raise ValueError("a cohort has 'time', 'end' and channels, or else a 'shape'")
+        if bool(self.channels) == bool(self.shape):
+            raise ValueError("a cohort has either channels or a 'shape'")
+        for what, names in (("channel", self.channel_names), ("task", self.task_names)):
+            if repeated := [name for name in names if names.count(name) > 1]:
+                raise ValueError(f"the {what} {repeated[0]!r} is named twice")
+        return self
+
+    @classmethod
+    def read(cls, content: Any) -> "CohortSpec":
+        """Return the specification in a manifest's JSON.
+
+        Raises:
+            InputError: it is none; the text names the first fault.
+        """
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(map(str, fault["loc"]))
+            raise InputError(
+                f"The cohort specification is invalid{f' at {where!r}' if where else ''}: "
+                f"{fault['msg'].removeprefix('Value error, ')}."
+            ) from error
+
+    @property
+    def is_hourly(self) -> bool:
+        """Whether units have a time axis."""
+        return self.time is not None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The columns that tell the samples of a task apart."""
+        return (self.unit,) if self.end is None else (self.unit, self.end)
+
+    @cached_property
+    def channel_names(self) -> tuple[str, ...]:
+        """The columns of the hourly table that are features, in the array's order."""
+        return tuple(channel.name for channel in self.channels)
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """The shape of what a model sees an hour, (F,), or of an image, (C, H, W)."""
+        return self.shape or (len(self.channels),)
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The names of the tasks."""
+        return tuple(task.name for task in self.tasks)
+
+    def task(self, name: str) -> Task:
+        """Return a task.
+
+        Raises:
+            InputError: the cohort has no such task; the text names those that it has.
+        """
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        close = difflib.get_close_matches(name, self.task_names, n=1, cutoff=0.5)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        raise InputError(
+            f"{name!r} is not a task of the cohort {self.name!r}. {hint}"
+            f"Its tasks: {', '.join(sorted(self.task_names))}."
+        )
+
+    def only(self, tasks: Mapping[str, Any] | tuple[str, ...]) -> "CohortSpec":
+        """Return the same cohort with some of its tasks."""
+        kept = tuple(self.task(name) for name in tasks)
+        return self.model_copy(update={"tasks": kept})

@@ -1,0 +1,105 @@
+"""Files are whole or absent, and nothing is written or read through a link."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.store import atomic
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "a.txt"
+    atomic.write_text(path, "old")
+    with atomic.writing(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    with pytest.raises(TypeError), atomic.writing(path) as file:
+        file.writelines([b"half", None])
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_what_a_killed_process_left_is_replaced(tmp_path):
+    (tmp_path / "a.tmp").write_text("half of it, and longer")
+    atomic.write_text(tmp_path / "a", "whole")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "whole"}
+
+
+def test_of_two_that_write_one_file_at_once_one_is_told(tmp_path):
+    path = tmp_path / "a"
+    with pytest.raises(MimicRegError, match="Another process writes"), atomic.writing(path):
+        atomic.write_text(path, "second")
+    assert path.read_text() == "second"
+
+
+def test_order_of_syncs(tmp_path, monkeypatch):
+    """The content before the name, the name before anything that comes after."""
+    seen = []
+    real_sync, real_replace = os.fsync, Path.replace
+
+    def fsync(descriptor):
+        seen.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), tmp_path))
+        real_sync(descriptor)
+
+    def replace(path, target):
+        seen.append("renamed")
+        return real_replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    atomic.write_text(tmp_path / "a", "x")
+    assert seen == ["a.tmp", "renamed", "."]
+    seen.clear()
+    atomic.make_folders(tmp_path / "b" / "c")
+    assert seen == ["b", "."]
+    (tmp_path / "b" / "c" / "d").touch()
+    seen.clear()
+    atomic.sync_tree(tmp_path / "b")
+    assert seen == ["b/c/d", "b/c", "b"]
+
+
+def test_a_large_folder_is_synced_as_a_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, "_MANY", 2)
+    synced = []
+    monkeypatch.setattr(atomic, "sync_file", synced.append)
+    for name in "abc":
+        (tmp_path / name).touch()
+    atomic.sync_tree(tmp_path)
+    assert synced == []
+
+
+def test_links_are_not_followed(tmp_path):
+    victim, folder = tmp_path / "victim", tmp_path / "folder"
+    victim.write_text("keep me")
+    folder.mkdir()
+    for name in ("a", "a.tmp"):
+        (folder / name).symlink_to(victim)
+    for refused in (atomic.append, atomic.open_lock, atomic.read_text, atomic.refuse_link):
+        with pytest.raises(InputError, match="folder/a is a symbolic link"):
+            refused(folder / "a")
+    for refused in (atomic.refuse_links, atomic.sync_tree):
+        with pytest.raises(InputError, match="is a symbolic link"):
+            refused(tmp_path)
+    atomic.write_text(folder / "a", "x")  # takes the place of the links
+    assert victim.read_text() == "keep me"
+    assert (folder / "a").read_text() == "x"
+    assert not (folder / "a").is_symlink()
+
+
+def test_the_folder_that_is_named_may_be_a_link(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    atomic.write_text(tmp_path / "link" / "a", "x")
+    atomic.refuse_links(tmp_path / "link")
+    assert (tmp_path / "folder" / "a").read_text() == "x"
+
+
+def test_lock_and_history_keep_what_is_in_them(tmp_path):
+    (tmp_path / "a").write_text("x")
+    for opened in (atomic.append, atomic.open_lock):
+        opened(tmp_path / "a").close()
+    assert (tmp_path / "a").read_text() == "x"
