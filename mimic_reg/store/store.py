@@ -305,13 +305,15 @@ class Store:
                 f"{folder} has schema version {version}, this program reads "
                 f"version {SCHEMA_VERSION}. Extract it again."
             )
-        store = cls(folder, manifest)
-        assert store.spec  # read now, so that a wrong one is refused now
-        return store
+        return cls(folder, manifest)
 
     @cached_property
     def spec(self) -> CohortSpec:
-        """What the store holds."""
+        """What the store holds.
+
+        Raises:
+            InputError: the manifest has no specification, or a wrong one.
+        """
         return CohortSpec.read(self.manifest.get("cohort"))
 
     def path(self, name: str) -> Path:
