@@ -38,7 +38,8 @@ FIELDS = frozenset(
 TAGS = frozenset({"mlflow.artifactLocation", "mlflow.trace.archiveLocation"})
 
 _RELATIVE = ("mlflow-artifacts", "models", "runs")  # to the artifact folder, or to its content
-_SHOWN = 200  # characters of a location in a message
+_LONGEST = 2048  # characters of a location, as MLflow has it
+_SHOWN = 200  # of them in a message
 
 
 def allowed(location: str, root: Path) -> bool:
@@ -47,7 +48,9 @@ def allowed(location: str, root: Path) -> bool:
     location: a path or a URI
     root:     the artifact folder, with its links followed
     """
-    if location != location.strip() or not location.isprintable() or not _stays(location):
+    if len(location) > _LONGEST or location != location.strip() or not location.isprintable():
+        return False
+    if not _stays(location):
         return False
     try:
         parts = urlsplit(location)
@@ -135,9 +138,11 @@ def confine(root: Path) -> None:
 
     def parse_and_check(message: Any, *arguments: Any, **options: Any) -> Any:
         message = parse(message, *arguments, **options)
+        # a prompt is kept in the database; its version has a word where a model's has a location
+        version = message.DESCRIPTOR.name == "CreateModelVersion"
+        words = handlers._PROMPT_SOURCE_PLACEHOLDERS if version else ()
         for location in locations(message):
-            # a prompt is kept in the database and has a word where models have a location
-            if location not in handlers._PROMPT_SOURCE_PLACEHOLDERS:
+            if location not in words:
                 check(location)
         return message
 

@@ -5,6 +5,7 @@ import fcntl
 import logging
 import os
 import re
+import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -76,7 +77,8 @@ def prepare(uri: str) -> None:
         shutil.rmtree(making, ignore_errors=True)  # somebody's who was killed
         making.mkdir(mode=0o700)
         with answering(uri):
-            _make_database(making / "made.db", making / "whole.db", path.parent / ARTIFACTS)
+            made = making / f"{secrets.token_hex(4)}.db"  # MLflow makes one of a name only once
+            _make_database(made, making / "whole.db", path.parent / ARTIFACTS)
         atomic.sync_file(making / "whole.db")  # SQLite does not sync what VACUUM writes
         (making / "whole.db").replace(path)
         atomic.sync_folder(path.parent)

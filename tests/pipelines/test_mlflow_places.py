@@ -63,7 +63,7 @@ def test_locations_inside_are_allowed(location, folders):
         *("mlflow-artifacts://evil/x", "mlflow-artifacts:////evil/x", "mlflow-artifacts:x"),
         *("models:/../../etc", "runs:/1/../../etc", "models://evil/x", "runs:/1?x=/../.."),
         *("s3://bucket/x", "http://evil/api/2.0/mlflow-artifacts/artifacts/x", "ftp://evil/x"),
-        *("dbfs:/x", "C:/x", "http://[", "", "."),
+        *("dbfs:/x", "C:/x", "http://[", "", ".", "mlflow-artifacts:/" + "%25" * 1_000_000),
     ],
 )
 def test_locations_outside_are_not(location, folders):
@@ -167,7 +167,8 @@ def test_an_experiment_stays_inside(server, folders, api, name):
     url, _ = server
     inside, outside = folders
     create = f"{url}/{api}/2.0/mlflow/experiments/create"
-    for number, place in enumerate((str(outside), f"{inside}/%2e%2e/x", "mlflow-artifacts:/../x")):
+    places = (str(outside), f"{inside}/%2e%2e/x", "mlflow-artifacts:/../x", "prompt-template")
+    for number, place in enumerate(places):
         status, text = send(create, "POST", {"name": f"{api}{name}{number}", name: place})
         assert status == 403, text
         assert "lies outside the folder in which this server keeps artifacts" in text
