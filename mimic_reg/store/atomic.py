@@ -167,8 +167,8 @@ def sync_tree(folder: Path) -> None:
     files = [Path(entry.path) for entry in entries if entry.is_file()]
     folders = [Path(entry.path) for entry in entries if entry.is_dir()]
     with ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
-        for done in (pool.map(sync_file, files), pool.map(sync_folder, folders)):
-            list(done)
+        list(pool.map(sync_file, files))
+        list(pool.map(sync_folder, folders))
     sync_folder(folder)
 
 
