@@ -17,7 +17,8 @@ import torch
 from mimic_reg import experiments
 from mimic_reg.config import MultiTrial
 from mimic_reg.engine.trainer import Trainer
-from mimic_reg.fitting import prepare
+from mimic_reg.learners.data import load_data
+from mimic_reg.learners.deep import make_trainer
 from mimic_reg.multitask.fit import MultiTrainer
 from mimic_reg.progress import Silent
 from mimic_reg.store import Store
@@ -32,7 +33,8 @@ def engines_of(multi: MultiTrial, store: Store, folder: Path) -> dict[str, Train
     for part in multi.parts():
         place = folder / part.task
         place.mkdir(parents=True)
-        found[part.task], _ = prepare(part, store, place, Silent(), torch.device("cpu"))
+        data = load_data(part, store, torch.device("cpu"), Silent())
+        found[part.task] = make_trainer(part, data, place, Silent())
     return found
 
 

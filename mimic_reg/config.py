@@ -498,11 +498,38 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
         raise InputError("\n".join(_explain(e) for e in error.errors())) from error
     # what the engine gives a model is no setting
     given = ("n_outputs", "shape", "generator")
-    model = _resolve("mimic_reg.models", "Model", trial.model, skip=given)
+    package = _package_of(trial.model.name)
+    model = _resolve(package, "Model", trial.model, skip=given)
+    if package != "mimic_reg.models":
+        find_module(package, model.name).build(**model.options)
+        return trial.model_copy(update={"model": model, "regularisers": _no_methods(trial)})
     methods = [_resolve("mimic_reg.methods", "Regulariser", r) for r in trial.regularisers]
     for method in methods:  # its own checks: now, before data are loaded, or a sweep has begun
         find_module("mimic_reg.methods", method.name).build(**method.options)
     return trial.model_copy(update={"model": model, "regularisers": tuple(methods)})
+
+
+def _package_of(model: str) -> str:
+    """Return the package of a model's module: of networks, or of the other learners."""
+    others = "mimic_reg.learners"
+    if model in module_names("mimic_reg.models") or model not in module_names(others):
+        return "mimic_reg.models"
+    return others if hasattr(find_module(others, model), "build") else "mimic_reg.models"
+
+
+def _no_methods(trial: Trial) -> tuple[Component, ...]:
+    """Return no methods, for a learner that takes none.
+
+    Raises:
+        InputError: the trial has some.
+    """
+    acting = [m.name for m in trial.regularisers if m.name not in ("none", "early_stopping")]
+    if acting:
+        raise InputError(
+            f"{acting[0]!r} acts on networks, and {trial.model.name} is none: give it the method "
+            "'none', in a grid of its own."
+        )
+    return ()
 
 
 def resolve_multi(settings: Mapping[str, Any]) -> MultiTrial:

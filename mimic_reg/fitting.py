@@ -7,38 +7,31 @@ and the files' hashes. While it trains there is `checkpoint.previous.safetensors
 """
 
 import math
-import os
-import platform
-import signal
-import subprocess
-import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import polars as pl
-import torch
-from torch import Tensor
 
-from mimic_reg import __version__, methods, models
-from mimic_reg.config import Component, MultiTrial, Trial, resolve
+from mimic_reg import learners
+from mimic_reg.config import Trial, resolve
 from mimic_reg.engine.checkpoint import previous
-from mimic_reg.engine.trainer import Trainer
+from mimic_reg.engine.devices import find_device
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.learners.trunk import Trunk, load_into
+from mimic_reg.learners.base import Predictor
+from mimic_reg.learners.data import TaskData, load_data
+from mimic_reg.learners.deep import DeepLearner, without_weights
+from mimic_reg.learners.trunk import Trunk
 from mimic_reg.metrics.scores import Score, score
-from mimic_reg.models.base import Model, constant_logits
+from mimic_reg.models.base import Model
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import (
     BEST,
     CHECKPOINT,
     DONE,
     FIT,
-    HISTORY,
     PREDICTIONS,
     SCORED,
     SCORES,
@@ -49,19 +42,13 @@ from mimic_reg.runs import (
     read_scored,
     read_trial,
 )
-from mimic_reg.samples import Samples, load, notes
-from mimic_reg.samples.splits import select, select_count
-from mimic_reg.seeds import Streams
-from mimic_reg.store import Store, atomic, file_hash, locked, reading, write_json
-from mimic_reg.store.spec import CohortSpec, Task
+from mimic_reg.runs.description import check_weights, count_threads, describe
+from mimic_reg.samples import Samples
+from mimic_reg.store import Store, atomic, locked, reading, write_json
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
-from mimic_reg.vision import torchvision_version
 
 NUM_REPLICATES = 1000
 _ROUNDING = 1e-6  # scores as near as this are the same: other devices round in another way
-
-# the published split's label → our word, in file names and scores
-EVALUATED = {"val": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -114,18 +101,15 @@ def train(
         where = find_device(device)
         number = describe(out, trial, trial_id, opened, where, threads, progress)
         with torch_threads(number):
-            trainer, samples = prepare(trial, opened, out, progress, where, trunk)
-            if (out / CHECKPOINT).exists():
-                progress.note("Going on from the checkpoint.")
-            with stopping(trainer):
-                status = trainer.run()
-            if status == "interrupted":
+            data = load_data(trial, opened, where, progress)
+            learner = learners.create(trial, data, out, progress, trunk)
+            if learner.fit() == "interrupted":
                 progress.note("Interrupted: the checkpoint is written; the same command goes on.")
-                return Outcome(status, trial_id, {}, number)
-            scores = score_best(trainer, samples, opened.spec.task(trial.task), out)
+                return Outcome("interrupted", trial_id, {}, number)
+            scores = score_best(*learner.best(), data, out)
         finish(out, trial_id)
         forget_checkpoints(out)
-        return Outcome(status, trial_id, scores, number)
+        return Outcome("finished", trial_id, scores, number)
 
 
 def evaluate(
@@ -153,19 +137,20 @@ def evaluate(
     recorded = read_trial(run).get("threads")
     if threads is not None and recorded is not None and threads != recorded:
         progress.note(
-            f"{run} was trained with {_threads(recorded)}; with {_threads(threads)} the last "
-            "digits of its scores may differ."
+            f"{run} was trained with {count_threads(recorded)}; with {count_threads(threads)} the "
+            "last digits of its scores may differ."
         )
     with locked(run), torch_threads(threads or recorded or DEFAULT_THREADS):
         where = find_device(device)
-        trainer, samples = prepare(trial, opened, run, progress, where)
-        task, done = opened.spec.task(trial.task), (run / DONE).is_file()
+        data = load_data(trial, opened, where, progress)
+        best = learners.create(trial, data, run, progress).best()
+        done = (run / DONE).is_file()
         if overwrite or not done:
-            scores = score_best(trainer, samples, task, run)
+            scores = score_best(*best, data, run)
             if done:
                 finish(run, read_trial(run)["id"])
             return scores
-        scores = {name: found for name, (found, _) in _score_best(trainer, samples, task).items()}
+        scores = {split: found for split, (found, _) in _score(best[0], data).items()}
         _compare(read_scores(run), scores, run)
         return scores
 
@@ -212,33 +197,21 @@ def forget_checkpoints(out: Path) -> None:
 def trained(
     run: Path, *, store: Path | None = None, device: str | None = None
 ) -> tuple[Model, Samples]:
-    """A run's best model, and the training samples of its supervision level.
+    """Return a run's best network, and the training samples of its supervision level.
 
     store: where the cohort store is now, if it was moved
 
     Raises:
-        InputError: `run` holds no trained model, or the store is not the one it was trained on.
+        InputError: `run` holds no trained network, or the store is not the one it was trained on.
     """
     trial, opened = _reopen(run, store)
     with locked(run):
-        where = find_device(device)
-        trainer, _ = prepare(trial, opened, run, Silent(), where)
-        trainer.load_best()
-        return trainer.model, trainer.train
-
-
-def initial_parameters(trial: Trial, spec: CohortSpec) -> dict[str, Tensor]:
-    """The trainable parameters with which a fit of this trial starts, by name.
-
-    Those that a method adds to the model are not among them.
-
-    Raises:
-        InputError: the trial starts from a trained trunk, which its settings do not hold.
-    """
-    if trial.start is not None and trial.start.trunk is not None:
-        raise InputError(f"The trial starts from a trained trunk: {trial.start.trunk}.")
-    model = _initial_model(trial, spec)
-    return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+        data = load_data(trial, opened, find_device(device), Silent())
+        learner = learners.create(trial, data, run, Silent())
+        if not isinstance(learner, DeepLearner):
+            raise InputError(f"{run} holds no network, but a {trial.model.name}.")
+        learner.best()
+        return learner.trainer.model, data.train
 
 
 def _reopen(run: Path, store: Path | None, *, but: Collection[str] = ()) -> tuple[Trial, Store]:
@@ -257,39 +230,7 @@ def _reopen(run: Path, store: Path | None, *, but: Collection[str] = ()) -> tupl
             f"{opened.folder} is not the store that {run} was trained on: their fingerprints "
             "differ. Name the right one with --store."
         )
-    return _without_weights(resolve(description["trial"])), opened
-
-
-def _without_weights(trial: Trial) -> Trial:
-    """The trial without the weights that its model began with, for one that is loaded."""
-    name, options = trial.model.name, trial.model.options
-    if "weights" not in options:
-        return trial
-    model = Component.model_validate({name: {**options, "weights": "none"}})
-    return trial.model_copy(update={"model": model})
-
-
-def _weights_hash(trial: Trial | MultiTrial) -> str | None:
-    """Of the file of weights that a model begins with, if it does."""
-    weights = trial.model.options.get("weights")
-    if weights in (None, "imagenet", "none") or not Path(weights).is_file():
-        return None
-    return file_hash(Path(weights))
-
-
-def check_weights(out: Path, trial: Trial | MultiTrial, name: str = TRIAL) -> None:
-    """Refuse to go on with a fit that began with other weights in the same file.
-
-    Raises:
-        InputError: the file has changed.
-    """
-    began = read_trial(out, name).get("weights") if (out / name).is_file() else None
-    found = _weights_hash(trial)
-    if began is not None and found is not None and began != found:
-        raise InputError(
-            f"The weights {trial.model.options['weights']} have changed since {out} was begun with "
-            "them. Choose another --out, or bring the file back."
-        )
+    return without_weights(resolve(description["trial"])), opened
 
 
 def _check_start(trial: Trial, trunk: Trunk | None) -> None:
@@ -299,30 +240,6 @@ def _check_start(trial: Trial, trunk: Trunk | None) -> None:
             "The trial starts from another trunk than the one that is given, or that is missing. "
             "Use `mimic-reg finetune`."
         )
-
-
-def default_device() -> str:
-    """The GPU if there is one."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def find_device(name: str | None) -> torch.device:
-    """The device of that name; by default the GPU if there is one.
-
-    Raises:
-        InputError: there is no such device here.
-    """
-    name = name or default_device()
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-        raise InputError(
-            f"The device {name!r} cannot be used here ({str(error).partition(chr(10))[0]}). "
-            f"Devices here: {', '.join(here)}."
-        ) from error
-    return device
 
 
 def read_scores(run: Path) -> dict[str, dict[str, Score]]:
@@ -335,332 +252,25 @@ def read_scores(run: Path) -> dict[str, dict[str, Score]]:
         }
 
 
-def describe(
-    out: Path,
-    trial: Trial | MultiTrial,
-    trial_id: str,
-    store: Store,
-    device: torch.device,
-    threads: int | None,
-    progress: Progress,
-    name: str = TRIAL,
-) -> int:
-    """Write `trial.json`, or check that the one that is there is of the same trial.
-
-    Where nothing else is there, that trial was refused before it began, and makes way.
-
-    threads: what is asked for, if anything; returned is the number to train with
-    """
-    path = out / name
-    settings = trial.model_dump(mode="json")
-    tasks = trial.tasks if isinstance(trial, MultiTrial) else (trial.task,)
-    made = {path.name for path in out.iterdir() if not _is_before_begin(path)}
-    if made > {name}:
-        there = read_trial(out, name)
-        if there["id"] != trial_id:
-            raise InputError(
-                f"{out} holds another trial: {_difference(there, settings, store)}. "
-                "Choose another --out, or start it with the same settings to go on with it."
-            )
-        return _go_on(there, _environment(device), threads, progress)
-    if made - {name}:
-        other = (FIT if name == TRIAL else TRIAL) in made
-        what = "is a run of another kind" if other else "is not empty and holds no run"
-        raise InputError(f"{out} {what}. Choose another --out.")
-    number = threads or DEFAULT_THREADS
-    write_json(
-        path,
-        {
-            "id": trial_id,
-            "trial": settings,
-            "store": {
-                "path": str(store.folder.resolve()),
-                "fingerprint": store.manifest["fingerprint"],
-            },
-            "cohort": store.spec.only(tasks).model_dump(mode="json"),
-            "weights": _weights_hash(trial),
-            "threads": number,
-            **_environment(device),
-        },
-    )
-    return number
-
-
-def _environment(device: torch.device) -> dict[str, Any]:
-    """What a result's last digits depend on beside its settings, data and number of threads.
-
-    cpu: the instructions that torch uses of it, such as AVX512
-    """
-    return {
-        "device": str(device),
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        "versions": {
-            "mimic_reg": __version__,
-            "code": code_version(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "cuda": torch.version.cuda,
-            "torchvision": torchvision_version(),
-        },
-    }
-
-
-def _go_on(
-    there: Mapping[str, Any], here: Mapping[str, Any], threads: int | None, progress: Progress
-) -> int:
-    """The number of threads that a run was begun with; say what is not as it was then."""
-    begun = there.get("threads")
-    if begun is None:
-        number = threads or DEFAULT_THREADS
-        progress.note(f"How many threads it was begun with is not recorded; now {number}.")
-    else:
-        number = int(begun)
-        if threads is not None and threads != number:
-            progress.note(f"Begun with {_threads(number)}: it goes on so, not with {threads}.")
-    then, now = _flat(there), _flat(here)
-    for name in ("device", "cpu", "versions.torch"):
-        if name in then and then[name] != now[name]:
-            progress.note(
-                f"Begun with {name.rpartition('.')[2]} {then[name]}, goes on with {now[name]}: it "
-                "will not end bit for bit as if it had not been stopped."
-            )
-    return number
-
-
-def _threads(number: int) -> str:
-    return "1 thread" if number == 1 else f"{number} threads"
-
-
-def _is_before_begin(path: Path) -> bool:
-    """Whether this is there of a fit that was refused before it began, beside its description."""
-    if path.is_dir():  # a task's, of a fit of several
-        return all(p.name == TRIAL or _is_before_begin(p) for p in path.iterdir())
-    empty = path.name == HISTORY and not path.stat().st_size
-    return empty or path.name == ".lock" or path.suffix == atomic.TEMPORARY
-
-
-def _difference(there: dict[str, Any], settings: dict[str, Any], store: Store) -> str:
-    """The first setting in which two trials differ, as text."""
-    if there["store"]["fingerprint"] != store.manifest["fingerprint"]:
-        return "it was trained on another store"
-    for what, named in _HEADS.items():
-        a, b = named(there["trial"]), named(settings)
-        if a != b:
-            return f"its {what} is {a}, not {b}"
-    old, new = _flat(there["trial"]), _flat(settings)
-    for name in sorted(old.keys() | new.keys()):
-        if old.get(name, _ABSENT) != new.get(name, _ABSENT):
-            return f"its {name} is {old.get(name, _ABSENT)!r}, not {new.get(name, _ABSENT)!r}"
-    raise AssertionError("equal trials have equal ids")
-
-
-_ABSENT = "absent"
-# what is said first of trials that differ in many settings, where they have it: not fits of several
-_HEADS: dict[str, Callable[[dict[str, Any]], str | None]] = {
-    "task": lambda trial: trial.get("task"),
-    "model": lambda trial: next(iter(trial.get("model", {})), None),
-    "method": lambda trial: " + ".join(n for e in trial.get("regularisers", ()) for n in e),
-}
-
-
-def _flat(settings: Any, path: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names."""
-    items = dict(enumerate(settings)) if isinstance(settings, list) else settings
-    if not isinstance(items, dict) or not items:
-        return {path: settings}
-    flat: dict[str, Any] = {}
-    for key, value in items.items():
-        flat |= _flat(value, f"{path}.{key}" if path else str(key))
-    return flat
-
-
-def code_version() -> str | None:
-    """The git commit of this code, with "+changes" if files differ from it.
-
-    Without git it is what an image was built with (MIMIC_REG_REVISION), or None.
-    """
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return os.environ.get("MIMIC_REG_REVISION") or None
-    try:
-        commit, changes = (
-            subprocess.run(
-                ["git", "-C", str(root), *arguments],
-                capture_output=True,
-                text=True,
-                check=True,
-                timeout=10,
-            ).stdout.strip()
-            for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "-uno"])
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit + ("+changes" if changes else "")
-
-
-def prepare(
-    trial: Trial,
-    store: Store,
-    out: Path,
-    progress: Progress,
-    device: torch.device,
-    trunk: Trunk | None = None,
-) -> tuple[Trainer, dict[str, Samples]]:
-    """The trainer of a trial, and the samples of all splits."""
-    task = store.spec.task(trial.task)
-    samples = load(store, task, normalizer=trial.training.normalizer, device=device)
-    kept = _supervised(trial, store, task, samples["train"])
-    _check_labels(task, {**samples, "train": kept})
-    model = _initial_model(trial, store.spec)
-    if model.normalizer not in (None, trial.training.normalizer):
-        raise InputError(
-            f"{trial.model.name} normalises its input itself: training.normalizer must be "
-            f"{model.normalizer!r}, not {trial.training.normalizer!r}."
-        )
-    if trunk is not None:
-        load_into(model, trial.model, trunk)
-    if trial.training.output_bias == "prevalence":
-        _start_at_prevalence(model, trial.model.name, task, kept)
-    for note in notes(store, task, normalizer=trial.training.normalizer):
-        progress.note(note)
-    trainer = Trainer(
-        model,
-        methods.compose([r.entry() for r in trial.regularisers]),
-        kept,
-        samples["val"],
-        num_outputs=task.num_outputs,
-        selected_by=task.score,
-        training=trial.training,
-        streams=Streams(trial.seed, task.name),
-        folder=out,
-        progress=progress,
-    )
-    return trainer, samples
-
-
-def _initial_model(trial: Trial, spec: CohortSpec) -> Model:
-    ((name, settings),) = trial.model.entry().items()
-    num_outputs = spec.task(trial.task).num_outputs
-
-    def create(task: str) -> Model:
-        generator = Streams(trial.seed, task).init()
-        return models.create(
-            name, num_outputs, shape=spec.features, generator=generator, **settings
-        )
-
-    model = create(trial.task)
-    if trial.together is not None:  # the head is its own, the trunk that of the first task
-        model.trunk.load_state_dict(create(trial.together.tasks[0]).trunk.state_dict())
-    return model
-
-
-@torch.no_grad()
-def _start_at_prevalence(model: Model, name: str, task: Task, train: Samples) -> None:
-    """Set the bias of the last layer so that the model begins near the best constant prediction."""
-    bias = getattr(model.head, "bias", None)
-    if not isinstance(bias, Tensor):
-        raise InputError(
-            f"The head of {name} is no linear layer with a bias: training.output_bias must be "
-            "'zero', not 'prevalence'."
-        )
-    bias.copy_(constant_logits(task.target, train.label, len(bias)))
-
-
-def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Samples:
-    """The training samples that the supervision level keeps, or as many as the trial says."""
-    if trial.supervision == 1 and trial.num_samples is None:
-        return train
-    keys, subject = store.spec.keys, store.spec.subject
-    columns = {*keys, subject, *task.labels}
-    table = store.scan(f"tasks/{task.name}.parquet").filter(pl.col("split") == "train")
-    samples = table.select(columns).collect()
-    if trial.num_samples is not None:
-        count, seed = trial.num_samples, trial.seed
-        return train.keep(
-            select_count(samples, task.labels, task.target, count=count, seed=seed, keys=keys)
-        )
-    return train.keep(
-        select(
-            samples,
-            task.labels,
-            task.target,
-            level=trial.supervision,
-            seed=trial.seed,
-            unit=trial.supervision_unit,
-            keys=keys,
-            subject=subject,
-        )
-    )
-
-
-def _check_labels(task: Task, samples: dict[str, Samples]) -> None:
-    """Refuse what cannot be learned or selected by, before hours are spent on it."""
-    for split in ("train", "val"):
-        label = samples[split].label.cpu().numpy()
-        if task.target == "regression":
-            continue
-        shape = (len(label), task.num_outputs)
-        found = score(task.target, label, np.full(shape, 1 / shape[1]), labels=task.labels)
-        if split == "train":
-            one_class = (
-                len(np.unique(label)) == 1
-                if task.target == "multiclass"
-                else ((label == label[0]).all(0)).all()
-            )
-            if one_class:
-                raise InputError(
-                    f"All {len(label)} training samples of {task.name} have the same label: "
-                    "nothing can be learned. Use a larger cohort or supervision level."
-                )
-        elif found[task.score].value is None:
-            raise InputError(
-                f"The validation score {task.score} of {task.name} is undefined: "
-                f"{found[task.score].reason}. Without it no checkpoint can be selected; use a "
-                "larger cohort."
-            )
-
-
-class Interruptible(Protocol):
-    """What can be asked to end."""
-
-    interrupted: bool
-
-
-@contextmanager
-def stopping(trainer: Interruptible) -> Iterator[None]:
-    """Turn the first Ctrl-C into a checkpoint and a clean end; a second one acts as ever."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # signals reach the main thread only
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        trainer.interrupted = True
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def score_best(
-    trainer: Trainer, samples: dict[str, Samples], task: Task, out: Path
+    predictor: Predictor, best_epoch: int, data: TaskData, out: Path
 ) -> dict[str, dict[str, Score]]:
-    """Predict validation and test with the best model; write predictions and scores."""
-    found = _score_best(trainer, samples, task)
-    scores = {name: of_split for name, (of_split, _) in found.items()}
-    assert trainer.best is not None
-    for split, name in EVALUATED.items():
-        _write_predictions(out / PREDICTIONS[name], samples[split], found[name][1])
+    """Predict validation and test with a run's best model; write predictions and scores.
+
+    best_epoch: that of the model, counted from 0
+    """
+    found = _score(predictor, data)
+    scores = {split: of_split for split, (of_split, _) in found.items()}
+    parts = _evaluated(data)
+    for split, (_, predictions) in found.items():
+        _write_predictions(out / PREDICTIONS[split], parts[split], predictions)
     write_json(
         out / SCORES,
         {
             "trial": read_trial(out)["id"],
-            "best_epoch": trainer.best.epoch,
-            "selected_by": task.score,
-            "num_samples": {name: len(samples[s]) for s, name in EVALUATED.items()},
+            "best_epoch": best_epoch,
+            "selected_by": data.task.score,
+            "num_samples": {split: len(samples) for split, samples in parts.items()},
             "interval": {"coverage": 0.95, "resampled": "subjects", "drawn": NUM_REPLICATES},
             "scores": {
                 split: {name: asdict(s) for name, s in of_split.items()}
@@ -671,24 +281,25 @@ def score_best(
     return scores
 
 
-def _score_best(
-    trainer: Trainer, samples: dict[str, Samples], task: Task
-) -> dict[str, tuple[dict[str, Score], np.ndarray]]:
-    """Scores and predictions of the best model, by split."""
-    trainer.load_best()
+def _score(predictor: Predictor, data: TaskData) -> dict[str, tuple[dict[str, Score], np.ndarray]]:
+    """Scores and predictions, by split."""
     found = {}
-    for split, name in EVALUATED.items():
-        predictions = trainer.predict(samples[split])
+    for split, samples in _evaluated(data).items():
+        predictions = predictor.predict(samples)
         scores = score(
-            task.target,
-            samples[split].label.cpu().numpy(),
+            data.task.target,
+            samples.label.cpu().numpy(),
             predictions,
-            samples[split].subject,
-            labels=task.labels,
+            samples.subject,
+            labels=data.task.labels,
             num_replicates=NUM_REPLICATES,
         )
-        found[name] = scores, predictions
+        found[split] = scores, predictions
     return found
+
+
+def _evaluated(data: TaskData) -> dict[str, Samples]:
+    return {"validation": data.validation, "test": data.test}
 
 
 def _write_predictions(path: Path, samples: Samples, predictions: np.ndarray) -> None:

@@ -17,8 +17,8 @@ from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
+from mimic_reg.engine.devices import find_device
 from mimic_reg.errors import InputError
-from mimic_reg.fitting import find_device
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import TRIAL, read_trial
 from mimic_reg.serving import SETTINGS, WEIGHTS, ServedModel, export, predict_store

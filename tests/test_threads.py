@@ -15,12 +15,13 @@ from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import BEST
 from mimic_reg.errors import InputError
-from mimic_reg.fitting import TRIAL
+from mimic_reg.learners import deep
 from mimic_reg.multitask import fit as multitask
 from mimic_reg.progress import Silent
 from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect
+from mimic_reg.runs import TRIAL
 from mimic_reg.store import read_json, write_json
 from mimic_reg.threads import torch_threads
 from tests.engine.test_checkpoint import same
@@ -152,7 +153,7 @@ FITS = {
     "several tasks": (
         multitask.train,
         lambda: multi("joint", [], tasks=("in_hospital_mortality", "phenotyping")),
-        fitting.FIT,
+        "fit.json",
     ),
 }
 
@@ -192,13 +193,13 @@ def test_another_environment_is_said_when_a_run_goes_on(store, tmp_path):
 
 def test_the_number_is_an_option_and_no_consequence_of_the_machine(store, tmp_path, monkeypatch):
     counts = []
-    load_best = fitting.Trainer.load_best
+    load_best = deep.Trainer.load_best
 
     def counting(trainer):
         counts.append(torch.get_num_threads())
         load_best(trainer)
 
-    monkeypatch.setattr(fitting.Trainer, "load_best", counting)
+    monkeypatch.setattr(deep.Trainer, "load_best", counting)
     settings = tmp_path / "model.yaml"
     settings.write_text("lstm: {units: 4}")
     run = ["--store", store, "--task", "in_hospital_mortality", "--model", settings]

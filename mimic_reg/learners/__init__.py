@@ -1,20 +1,49 @@
-"""Learners: what fits the samples of a task and predicts them, one module for each kind."""
+"""Learners: what fits the samples of a task and predicts them, one module for each kind.
+
+A trial's model names its learner: a module of `models` is a network and is trained by the engine
+(`deep`); any other name is a module of this package with a `build`, whose signature is its list of
+settings, and a `LEARNER`.
+"""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from mimic_reg.config import Trial
+from mimic_reg import models
+from mimic_reg.config import Trial, find_module
 from mimic_reg.learners import deep
-from mimic_reg.learners.base import Predictor
+from mimic_reg.learners.base import Learner, Predictor
+from mimic_reg.learners.data import TaskData
+from mimic_reg.learners.trunk import Trunk
+from mimic_reg.progress import Progress
 from mimic_reg.store.spec import CohortSpec
 
-__all__ = ["Predictor", "restore"]
+__all__ = ["Learner", "Predictor", "create", "restore"]
+
+
+def create(
+    trial: Trial, data: TaskData, folder: Path, progress: Progress, trunk: Trunk | None = None
+) -> Learner:
+    """Return the learner of a trial, which keeps its files in `folder`.
+
+    trunk: what the trial starts from, if it says so
+
+    Raises:
+        InputError: the learner cannot fit this data.
+    """
+    if trial.model.name in models.names():
+        return deep.DeepLearner(trial, data, folder, progress, trunk)
+    learner: Learner = find_module(__name__, trial.model.name).LEARNER(trial, data, folder)
+    return learner
 
 
 def restore(
     trial: Trial, spec: CohortSpec, state: Mapping[str, Any], device: torch.device
 ) -> Predictor:
-    """Return a trial's trained model from its saved state."""
-    return deep.restore(trial, spec, state, device)
+    """Return a trial's fitted model from the state in its `best.safetensors`."""
+    if trial.model.name in models.names():
+        return deep.restore(trial, spec, state, device)
+    predictor: Predictor = find_module(__name__, trial.model.name).restore(trial, spec, state)
+    return predictor

@@ -4,15 +4,37 @@ Shapes: N samples, C outputs.
 """
 
 from abc import ABC, abstractmethod
+from typing import Literal, Protocol
 
 import numpy as np
 
 from mimic_reg.samples import Samples
 
+Status = Literal["finished", "interrupted"]
 
-class Predictor(ABC):
+
+class Predictor(Protocol):
     """A fitted model."""
 
-    @abstractmethod
     def predict(self, samples: Samples) -> np.ndarray:
         """Return predictions (N, C): probabilities, or values of a regression."""
+
+
+class Learner(ABC):
+    """What fits a trial's samples, and keeps all that it needs in the run folder.
+
+    It leaves `best.safetensors` there, with the tensors of its best model under "model", and
+    `history.jsonl` with a row for each epoch, or one row where it has no epochs.
+    """
+
+    @abstractmethod
+    def fit(self) -> Status:
+        """Fit, or go on where the fit was cut off."""
+
+    @abstractmethod
+    def best(self) -> tuple[Predictor, int]:
+        """Return the best model on validation, and its epoch, counted from 0.
+
+        Raises:
+            InputError: there is none, or its file is damaged.
+        """

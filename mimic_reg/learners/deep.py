@@ -1,18 +1,136 @@
 """The deep learner: a torch model, the methods that act on its fit, the engine that trains it."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mimic_reg import methods, models
-from mimic_reg.config import Trial
-from mimic_reg.engine.trainer import make_optimizer, predict
-from mimic_reg.learners.base import Predictor
+from mimic_reg.config import Component, Trial
+from mimic_reg.engine.interruption import stopping
+from mimic_reg.engine.trainer import Trainer, make_optimizer, predict
+from mimic_reg.errors import InputError
+from mimic_reg.learners.base import Learner, Predictor, Status
+from mimic_reg.learners.data import TaskData
+from mimic_reg.learners.trunk import Trunk, load_into
 from mimic_reg.methods.base import Fit, Predict
+from mimic_reg.models.base import Model, constant_logits
+from mimic_reg.progress import Progress
+from mimic_reg.runs import CHECKPOINT
 from mimic_reg.samples import Samples
-from mimic_reg.store.spec import CohortSpec
+from mimic_reg.seeds import Streams
+from mimic_reg.store.spec import CohortSpec, Task
+
+
+class DeepLearner(Learner):
+    """A network that the engine trains."""
+
+    def __init__(
+        self,
+        trial: Trial,
+        data: TaskData,
+        folder: Path,
+        progress: Progress,
+        trunk: Trunk | None = None,
+    ) -> None:
+        self.data, self.folder, self.progress = data, folder, progress
+        self.trainer = make_trainer(trial, data, folder, progress, trunk)
+
+    def fit(self) -> Status:
+        """See the base class; the first Ctrl-C writes a checkpoint."""
+        if (self.folder / CHECKPOINT).exists():
+            self.progress.note("Going on from the checkpoint.")
+        with stopping(self.trainer):
+            return self.trainer.run()
+
+    def best(self) -> tuple[Predictor, int]:
+        """See the base class."""
+        self.trainer.load_best()
+        assert self.trainer.best is not None
+        return self.trainer, self.trainer.best.epoch
+
+
+def make_trainer(
+    trial: Trial,
+    data: TaskData,
+    folder: Path,
+    progress: Progress,
+    trunk: Trunk | None = None,
+) -> Trainer:
+    """Return the trainer of a trial, at its first step.
+
+    trunk: what the trial starts from, if it says so
+
+    Raises:
+        InputError: the model cannot be fed with this data, or is not the trunk's.
+    """
+    model = _initial_model(trial, data.spec)
+    if model.normalizer not in (None, trial.training.normalizer):
+        raise InputError(
+            f"{trial.model.name} normalises its input itself: training.normalizer must be "
+            f"{model.normalizer!r}, not {trial.training.normalizer!r}."
+        )
+    if trunk is not None:
+        load_into(model, trial.model, trunk)
+    if trial.training.output_bias == "prevalence":
+        _start_at_prevalence(model, trial.model.name, data.task, data.train)
+    return Trainer(
+        model,
+        methods.compose([r.entry() for r in trial.regularisers]),
+        data.train,
+        data.validation,
+        num_outputs=data.task.num_outputs,
+        selected_by=data.task.score,
+        training=trial.training,
+        streams=Streams(trial.seed, data.task.name),
+        folder=folder,
+        progress=progress,
+    )
+
+
+def _initial_model(trial: Trial, spec: CohortSpec) -> Model:
+    ((name, settings),) = trial.model.entry().items()
+    num_outputs = spec.task(trial.task).num_outputs
+
+    def create(task: str) -> Model:
+        generator = Streams(trial.seed, task).init()
+        return models.create(
+            name, num_outputs, shape=spec.features, generator=generator, **settings
+        )
+
+    model = create(trial.task)
+    if trial.together is not None:  # the head is its own, the trunk that of the first task
+        model.trunk.load_state_dict(create(trial.together.tasks[0]).trunk.state_dict())
+    return model
+
+
+@torch.no_grad()
+def _start_at_prevalence(model: Model, name: str, task: Task, train: Samples) -> None:
+    """Set the bias of the last layer so that the model begins near the best constant prediction."""
+    bias = getattr(model.head, "bias", None)
+    if not isinstance(bias, Tensor):
+        raise InputError(
+            f"The head of {name} is no linear layer with a bias: training.output_bias must be "
+            "'zero', not 'prevalence'."
+        )
+    bias.copy_(constant_logits(task.target, train.label, len(bias)))
+
+
+def initial_parameters(trial: Trial, spec: CohortSpec) -> dict[str, Tensor]:
+    """The trainable parameters with which a fit of this trial starts, by name.
+
+    Those that a method adds to the model are not among them.
+
+    Raises:
+        InputError: the trial starts from a trained trunk, which its settings do not hold.
+    """
+    if trial.start is not None and trial.start.trunk is not None:
+        raise InputError(f"The trial starts from a trained trunk: {trial.start.trunk}.")
+    model = _initial_model(trial, spec)
+    return {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
 
 
 class DeepPredictor(Predictor):
@@ -33,10 +151,8 @@ def restore(
 
     state: `model` and `method`, as the engine keeps them
     """
-    task = spec.task(trial.task)
+    task, trial = spec.task(trial.task), without_weights(trial)
     ((name, options),) = trial.model.entry().items()
-    if "weights" in options:
-        options["weights"] = "none"  # the state replaces them
     generator = torch.Generator().manual_seed(0)  # of weights that the state replaces
     model = models.create(
         name, task.num_outputs, shape=spec.features, generator=generator, **options
@@ -58,3 +174,12 @@ def restore(
     method.load_state_dict(state["method"])
     model.eval()
     return DeepPredictor(method.predictor(model, model), model.unit_numbers)
+
+
+def without_weights(trial: Trial) -> Trial:
+    """Return the trial without the weights that its model began with: its own are loaded."""
+    name, options = trial.model.name, trial.model.options
+    if "weights" not in options:
+        return trial
+    model = Component.model_validate({name: {**options, "weights": "none"}})
+    return trial.model_copy(update={"model": model})

@@ -6,20 +6,34 @@ and a vector, kept without pickle. Of large tasks a part of the training samples
 Shapes: N samples, D features, C outputs.
 """
 
+import time
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from mimic_reg.config import Trial
+from mimic_reg.engine.checkpoint import load_state, save_state
+from mimic_reg.engine.recorder import Recorder
 from mimic_reg.errors import InputError
-from mimic_reg.learners.base import Predictor
+from mimic_reg.learners.base import Learner, Predictor, Status
+from mimic_reg.learners.data import TaskData
 from mimic_reg.learners.windows import features
+from mimic_reg.metrics.scores import score
+from mimic_reg.runs import BEST, HISTORY
 from mimic_reg.samples import Samples
+from mimic_reg.seeds import derive
+from mimic_reg.store import reading
 from mimic_reg.store.spec import CohortSpec, Target, Task
 
 _LEAST = 1e-6  # deviation below which a feature is constant
+_SURE = 1e-7  # how near to 0 and 1 a probability may come in the loss
 
 
 class LinearPredictor(Predictor):
@@ -47,16 +61,25 @@ class LinearPredictor(Predictor):
         probabilities = logits.softmax(1) if self.target == "multiclass" else logits.sigmoid()
         return probabilities.float().numpy()
 
+    def loss(self, samples: Samples) -> float:
+        """Return the mean cross-entropy of samples, in nats."""
+        p = torch.from_numpy(self.predict(samples)).double().clamp(_SURE, 1 - _SURE)
+        y = samples.label.cpu()
+        if self.target == "multiclass":
+            return float(-p.log()[torch.arange(len(p)), y.long()].mean())
+        return float(torch.nn.functional.binary_cross_entropy(p, y.double()))
+
     def state(self) -> dict[str, Tensor]:
         """Return what `restore` needs."""
         arrays = {"mean": self.mean, "std": self.std, "weight": self.weight, "bias": self.bias}
         return {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
 
 
-def restore(task: Task, state: Mapping[str, Tensor]) -> LinearPredictor:
+def restore(trial: Trial, spec: CohortSpec, state: Mapping[str, Any]) -> LinearPredictor:
     """Return the fitted model from its state."""
     names = ("mean", "std", "weight", "bias")
-    return LinearPredictor(task.target, *(state[name].numpy() for name in names))
+    arrays = (state["model"][name].numpy() for name in names)
+    return LinearPredictor(spec.task(trial.task).target, *arrays)
 
 
 class Fitting:
@@ -91,31 +114,44 @@ class Fitting:
         std[std < _LEAST] = 1
         x = (x - mean) / std
         seed = int(generator.integers(2**31))
-        columns = [y] if task.target == "multiclass" else list(y.T)
-        fitted = [self._fit(x, column, task.num_outputs, seed) for column in columns]
+        columns = list(y.T) if task.target != "multiclass" else [y]
+        if missing := sorted(set(range(len(task.classes))) - set(y.ravel().tolist())):
+            raise InputError(
+                f"No training sample of {task.name} has the class {task.classes[missing[0]]!r}: "
+                "logistic_regression cannot predict it. Use more samples."
+            )
+        fitted = [self._fit(x, column, len(task.classes), seed) for column in columns]
         weight, bias = (np.concatenate(part) for part in zip(*fitted, strict=True))
         return LinearPredictor(task.target, mean, std, weight, bias)
 
     def _fit(
-        self, x: np.ndarray, y: np.ndarray, num_outputs: int, seed: int
+        self, x: np.ndarray, y: np.ndarray, num_classes: int, seed: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return weights (c, D) and biases (c,) of one label, or of all classes."""
         present = np.unique(y)
         if len(present) == 1:  # nothing to learn: its share, a little away from 0 and 1
             share = (y.sum() + 0.5) / (len(y) + 1)
             return np.zeros((1, x.shape[1])), np.log([share / (1 - share)])
+        sparse = "liblinear" if len(present) == 2 else "saga"
         model = LogisticRegression(
             C=self.C,
             l1_ratio=float(self.penalty == "l1"),
-            solver="saga" if self.penalty == "l1" else "lbfgs",
+            solver=sparse if self.penalty == "l1" else "lbfgs",
             max_iter=self.max_iterations,
             random_state=seed,
-        ).fit(x, y)
-        if len(present) == 2 and num_outputs > 2:
-            raise InputError(
-                "logistic_regression: the training samples have only the classes "
-                f"{present.tolist()}."
-            )
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            try:
+                model.fit(x, y)
+            except ConvergenceWarning as warning:
+                raise InputError(
+                    f"logistic_regression did not converge in {self.max_iterations:,} iterations. "
+                    "Set a larger max_iterations, or a smaller C."
+                ) from warning
+        if num_classes == 2:  # one row for both: half of it each
+            weight, bias = model.coef_ / 2, model.intercept_ / 2
+            return np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
         return model.coef_, model.intercept_
 
 
@@ -130,12 +166,52 @@ def build(
     return Fitting(C, penalty, max_samples, max_iterations)
 
 
-def check(spec: CohortSpec, task: Task) -> None:
-    """Refuse data that this learner cannot fit.
+class LinearLearner(Learner):
+    """Fits at once: nothing to go on with, and one row of history."""
 
-    Raises:
-        InputError: images, or a real-valued label.
-    """
-    if not spec.is_hourly or task.target == "regression":
-        what = "images" if not spec.is_hourly else "real-valued labels"
-        raise InputError(f"logistic_regression fits labels of hourly cohorts, not {what}.")
+    def __init__(self, trial: Trial, data: TaskData, folder: Path) -> None:
+        if not data.spec.is_hourly or data.task.target == "regression":
+            what = "real-valued labels" if data.spec.is_hourly else "images"
+            raise InputError(f"logistic_regression fits classes of hourly cohorts, not {what}.")
+        self.trial, self.data, self.folder = trial, data, folder
+        self.settings = build(**trial.model.options)
+
+    def fit(self) -> Status:
+        """See the base class."""
+        started, data = time.perf_counter(), self.data
+        seed = derive("logistic_regression", data.task.name, self.trial.seed)
+        model = self.settings.fit(data.task, data.train, np.random.default_rng(seed))
+        save_state(self.folder / BEST, {"model": model.state(), "method": {}})
+        fitted = time.perf_counter()
+        validation = score(
+            data.task.target,
+            data.validation.label.cpu().numpy(),
+            model.predict(data.validation),
+            labels=data.task.labels,
+        )
+        recorder = Recorder(self.folder / HISTORY)
+        recorder.open()
+        recorder.write(
+            "epoch",
+            epoch=0,
+            step=0,
+            loss=model.loss(data.train),
+            validation={name: found.value for name, found in validation.items()},
+            best_epoch=0,
+            stop_reason=None,
+            cost={
+                "training_seconds": fitted - started,
+                "validation_seconds": time.perf_counter() - fitted,
+            },
+        )
+        recorder.close()
+        return "finished"
+
+    def best(self) -> tuple[Predictor, int]:
+        """See the base class."""
+        path = self.folder / BEST
+        with reading(path, "a logistic regression"):
+            return restore(self.trial, self.data.spec, load_state(path)), 0
+
+
+LEARNER = LinearLearner

@@ -24,24 +24,19 @@ from typing import Any, Literal
 
 from mimic_reg.config import MultiTrial, find_module, resolve_multi
 from mimic_reg.engine.checkpoint import load_checkpoint, save_checkpoint
+from mimic_reg.engine.devices import find_device
+from mimic_reg.engine.interruption import stopping
 from mimic_reg.engine.trainer import CHECKPOINT_SECONDS, Best, Status, Trainer
 from mimic_reg.errors import InputError
-from mimic_reg.fitting import (
-    check_weights,
-    describe,
-    find_device,
-    forget_checkpoints,
-    prepare,
-    read_scores,
-    score_best,
-    stopping,
-)
+from mimic_reg.fitting import forget_checkpoints, read_scores, score_best
+from mimic_reg.learners.data import load_data
+from mimic_reg.learners.deep import DeepLearner
 from mimic_reg.learners.trunk import save_trunk
 from mimic_reg.metrics.scores import Score
 from mimic_reg.multitask.base import Strategy, trunk_of
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import CHECKPOINT, FIT, check_finished, finish, is_done
-from mimic_reg.samples import Samples
+from mimic_reg.runs.description import check_weights, describe
 from mimic_reg.store import Store, locked
 from mimic_reg.threads import torch_threads
 
@@ -97,13 +92,14 @@ def train(
         where = find_device(device)
         number = describe(out, multi, fit_id, opened, where, threads, progress, FIT)
         locks.enter_context(torch_threads(number))
-        engines: dict[str, Trainer] = {}
-        samples: dict[str, dict[str, Samples]] = {}
+        learners = {}
         for name, part in parts.items():
             locks.enter_context(locked(out / name))
             describe(out / name, part, part.id(data), opened, where, number, Silent())
             shown = _Named(progress, name)
-            engines[name], samples[name] = prepare(part, opened, out / name, shown, where)
+            loaded = load_data(part, opened, where, shown)
+            learners[name] = DeepLearner(part, loaded, out / name, shown)
+        engines = {name: learner.trainer for name, learner in learners.items()}
         trainer = MultiTrainer(multi, engines, out, progress=progress)
         if (out / CHECKPOINT).exists():
             progress.note("Going on from the checkpoint.")
@@ -114,9 +110,8 @@ def train(
             return Outcome(status, fit_id, {}, number)
         scores = {}
         for name, part in parts.items():
-            scores[name] = score_best(
-                engines[name], samples[name], opened.spec.task(part.task), out / name
-            )
+            learner = learners[name]
+            scores[name] = score_best(*learner.best(), learner.data, out / name)
             finish(out / name, part.id(data))
         finish(out, fit_id)
         forget_checkpoints(out)

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress, Silent
+from mimic_reg.store import atomic
 from mimic_reg.store.spec import SCHEMA_VERSION
 from mimic_reg.store.store import (
     JOURNAL,
     MALFORMED,
     MANIFEST,
     WORK,
-    atomic,
     changed_files,
     check_files,
     check_inside,

@@ -88,7 +88,7 @@ def test_a_level_of_supervision_is_so_many_images_a_class(store, tmp_path):
             labels.extend(self.train.label.tolist())
             return "interrupted"
 
-    import mimic_reg.fitting as single
+    import mimic_reg.learners.deep as single
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(single, "Trainer", Looking)
@@ -107,7 +107,7 @@ def test_batch_norm_resumes_bit_for_bit(store, tmp_path):
             super().step(last=last)
             self.interrupted = self.fit.step == 3
 
-    import mimic_reg.fitting as single
+    import mimic_reg.learners.deep as single
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(single, "Trainer", Interrupted)

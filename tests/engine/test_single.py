@@ -16,12 +16,13 @@ from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.fitting import SCORES, TRIAL, evaluate, prepare, read_scores, train
+from mimic_reg.fitting import evaluate, read_scores, train
 from mimic_reg.progress import Silent
 from mimic_reg.report.results import collect
-from mimic_reg.runs import finish
+from mimic_reg.runs import SCORES, TRIAL, finish
 from mimic_reg.store import Store, file_hash, read_json, write_json
 from tests.engine.test_checkpoint import same
+from tests.fits import make_trainer
 from tests.stores import write_manifest, write_store
 
 SETTINGS = {
@@ -253,16 +254,12 @@ def test_the_output_bias_may_start_at_the_prevalence_of_the_samples_that_are_kep
     for task, num in (("in_hospital_mortality", 1), ("phenotyping", 25)):
         settings = {**SETTINGS, "task": task, "supervision": 0.5}
         settings["training"] = {**SETTINGS["training"], "output_bias": "prevalence"}
-        trainer, _ = prepare(
-            resolve(settings), Store.open(store), tmp_path, Silent(), torch.device("cpu")
-        )
+        trainer = make_trainer(resolve(settings), Store.open(store), tmp_path)
         share = trainer.train.label.double().mean(0)
         assert len(trainer.train) < len(load_train(store, task))
         assert trainer.model.head.bias.shape == (num,)
         assert torch.allclose(trainer.model.head.bias.double().sigmoid(), share, atol=1e-6)
-    plain, _ = prepare(
-        resolve(SETTINGS), Store.open(store), tmp_path, Silent(), torch.device("cpu")
-    )
+    plain = make_trainer(resolve(SETTINGS), Store.open(store), tmp_path)
     assert plain.model.head.bias.tolist() == [0.0]
 
 

@@ -1,12 +1,9 @@
 """Small fits of several tasks for tests."""
 
-import torch
-
-from mimic_reg import fitting
 from mimic_reg.config import resolve_multi
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import HISTORY
-from mimic_reg.progress import Silent
+from tests.fits import make_trainer
 
 TASKS = ("in_hospital_mortality", "decompensation", "phenotyping")
 SMALL = {
@@ -61,4 +58,4 @@ def epochs(folder):
 def prepared(trial, store, folder):
     """The engine of a trial."""
     folder.mkdir(parents=True)
-    return fitting.prepare(trial, store, folder, Silent(), torch.device("cpu"))[0]
+    return make_trainer(trial, store, folder)

@@ -3,7 +3,6 @@
 import sys
 
 import pytest
-import torch
 
 from mimic_reg import cli, fitting
 from mimic_reg.config import resolve
@@ -20,6 +19,7 @@ from mimic_reg.report.results import collect
 from mimic_reg.report.tables import main_tables
 from mimic_reg.store import Store, read_json
 from tests.engine.test_checkpoint import same
+from tests.fits import make_trainer
 from tests.multitask import fits
 
 TRAINING = {"max_epochs": 2, "epoch_steps": 3, "learning_rate": 0.01, "normalizer": "fitted"}
@@ -60,9 +60,7 @@ def test_pairs_differ_in_the_trunk_only(fit, store, tmp_path):
     engines = {}
     for trial, start in PLAN.trials([trunk])[:2]:
         (tmp_path / str(bool(start))).mkdir()
-        engines[bool(start)] = fitting.prepare(
-            trial, opened, tmp_path / str(bool(start)), Silent(), torch.device("cpu"), start
-        )[0]
+        engines[bool(start)] = make_trainer(trial, opened, tmp_path / str(bool(start)), start)
     scratch, tuned = engines[False], engines[True]
     assert same(dict(scratch.model.head.state_dict()), dict(tuned.model.head.state_dict()))
     assert same(dict(tuned.model.trunk.state_dict()), dict(trunk.weights))

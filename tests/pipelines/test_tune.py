@@ -4,7 +4,7 @@ import pytest
 
 from mimic_reg.config import compose_trial, load_yaml
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.fitting import SCORES
+from mimic_reg.runs import SCORES
 from mimic_reg.store import read_json, write_json
 from pipelines.settings import Running
 from pipelines.sweep import SweepResult, TrialStatus

@@ -1,0 +1,101 @@
+"""The samples of one trial: those that its training size keeps, validation and test."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+
+from mimic_reg.config import Trial
+from mimic_reg.errors import InputError
+from mimic_reg.metrics.scores import score
+from mimic_reg.progress import Progress
+from mimic_reg.samples import Samples, load, notes
+from mimic_reg.samples.splits import select, select_count
+from mimic_reg.store import Store
+from mimic_reg.store.spec import CohortSpec, Task
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """What a learner fits and is tested on.
+
+    train:  the training samples that the trial's training size keeps
+    device: where the samples are
+    """
+
+    spec: CohortSpec
+    task: Task
+    train: Samples
+    validation: Samples
+    test: Samples
+    device: torch.device
+
+
+def load_data(trial: Trial, store: Store, device: torch.device, progress: Progress) -> TaskData:
+    """Return a trial's samples; say what a user should know of them.
+
+    Raises:
+        InputError: the store does not hold the task, or nothing can be learned or selected by.
+    """
+    task = store.spec.task(trial.task)
+    splits = load(store, task, normalizer=trial.training.normalizer, device=device)
+    train = _supervised(trial, store, task, splits["train"])
+    _check_labels(task, {**splits, "train": train})
+    for note in notes(store, task, normalizer=trial.training.normalizer):
+        progress.note(note)
+    return TaskData(store.spec, task, train, splits["val"], splits["test"], device)
+
+
+def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Samples:
+    """The training samples that the supervision level keeps, or as many as the trial says."""
+    if trial.supervision == 1 and trial.num_samples is None:
+        return train
+    keys, subject = store.spec.keys, store.spec.subject
+    columns = {*keys, subject, *task.labels}
+    table = store.scan(f"tasks/{task.name}.parquet").filter(pl.col("split") == "train")
+    samples = table.select(columns).collect()
+    if trial.num_samples is not None:
+        count, seed = trial.num_samples, trial.seed
+        return train.keep(
+            select_count(samples, task.labels, task.target, count=count, seed=seed, keys=keys)
+        )
+    return train.keep(
+        select(
+            samples,
+            task.labels,
+            task.target,
+            level=trial.supervision,
+            seed=trial.seed,
+            unit=trial.supervision_unit,
+            keys=keys,
+            subject=subject,
+        )
+    )
+
+
+def _check_labels(task: Task, samples: dict[str, Samples]) -> None:
+    """Refuse what cannot be learned or selected by, before hours are spent on it."""
+    for split in ("train", "val"):
+        label = samples[split].label.cpu().numpy()
+        if task.target == "regression":
+            continue
+        shape = (len(label), task.num_outputs)
+        found = score(task.target, label, np.full(shape, 1 / shape[1]), labels=task.labels)
+        if split == "train":
+            one_class = (
+                len(np.unique(label)) == 1
+                if task.target == "multiclass"
+                else ((label == label[0]).all(0)).all()
+            )
+            if one_class:
+                raise InputError(
+                    f"All {len(label)} training samples of {task.name} have the same label: "
+                    "nothing can be learned. Use a larger cohort or supervision level."
+                )
+        elif found[task.score].value is None:
+            raise InputError(
+                f"The validation score {task.score} of {task.name} is undefined: "
+                f"{found[task.score].reason}. Without it no checkpoint can be selected; use a "
+                "larger cohort."
+            )
