@@ -1,0 +1,199 @@
+"""A cohort store from tables in memory: anybody's hours, samples and specification.
+
+Everything is checked before anything is written, so that what a store says of itself is true. The
+normaliser is fitted to the hours that training samples see.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import xxhash
+
+from mimic_reg import __version__
+from mimic_reg.clinical.normalizers import is_constant
+from mimic_reg.clinical.schema import EPSILON
+from mimic_reg.errors import InputError
+from mimic_reg.store import Store, check_target, disk_errors, file_hash, locked, write_json
+from mimic_reg.store.spec import SPLITS, CohortSpec, Task
+from mimic_reg.store.stages import Workspace, publish, recover
+
+KIND = "frames"
+
+
+def write_store(
+    hourly: pl.DataFrame, samples: Mapping[str, pl.DataFrame], spec: CohortSpec, out: Path
+) -> Store:
+    """Write a store of hourly features and return it, opened.
+
+    hourly:  the unit's key (whole numbers), hours 0, 1, 2, … without gaps, and the channels, imputed
+    samples: task → the sample's key, subject (whole numbers), hours that it may see, split, labels
+    spec:    what these tables are
+
+    Raises:
+        InputError: the tables are not what the specification says, with a count; `out` holds
+            something else.
+        MimicRegError: the disk is full, or the store is locked.
+    """
+    if not spec.is_hourly or spec.normalizers != ("fitted",):
+        raise InputError("A store of tables has hours, and 'fitted' as its only normalizer.")
+    hourly = _checked_hours(hourly, spec)
+    tables = {task.name: _checked_samples(samples, hourly, spec, task) for task in spec.tasks}
+    check_target(out)
+    with disk_errors(out), locked(out):
+        recover(out)
+        work = Workspace(out, _hash([spec.model_dump_json(), __version__]))
+        folder, _, _ = work.stage("tables", lambda f: _write(f, hourly, tables, spec))
+        files = {
+            str(path.relative_to(folder)): path
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name != "done.json"
+        }
+        hashes = [(name, file_hash(path)) for name, path in files.items()]
+        fingerprint = _hash([spec.model_dump_json(), hashes])
+        work.finish()
+        manifest = {
+            "program": __version__,
+            "cohort": spec.model_dump(mode="json"),
+            "fingerprint": fingerprint,
+            "source": {"kind": KIND, "fingerprint": fingerprint},
+        }
+        publish(out, files, manifest)
+    return Store.open(out)
+
+
+def _hash(content: Any) -> str:
+    return xxhash.xxh3_128_hexdigest(repr(content).encode())
+
+
+def _write(
+    folder: Path, hourly: pl.DataFrame, tables: Mapping[str, pl.DataFrame], spec: CohortSpec
+) -> dict[str, Any]:
+    hourly.write_parquet(folder / "hourly.parquet")
+    (folder / "tasks").mkdir()
+    (folder / "normalizers").mkdir()
+    for name, table in tables.items():
+        table.write_parquet(folder / "tasks" / f"{name}.parquet")
+        content = {"channels": list(spec.channel_names), "fitted": _fitted(hourly, table, spec)}
+        write_json(folder / "normalizers" / f"{name}.json", content, sync=False)
+    return {"tasks": list(tables)}
+
+
+def _fitted(hourly: pl.DataFrame, samples: pl.DataFrame, spec: CohortSpec) -> dict[str, Any]:
+    """Means and deviations (ddof 1) over the hours that training samples see, each once."""
+    seen = (
+        samples.filter(pl.col("split") == "train")
+        .group_by(spec.unit)
+        .agg(_num_hours(spec).max().alias("seen"))
+    )
+    hours = hourly.join(seen, on=spec.unit).filter(pl.col(str(spec.time)) < pl.col("seen"))
+    values = hours.select(spec.channel_names).to_numpy().astype(np.float64)
+    means, stds = values.mean(0), values.std(0, ddof=1)
+    constant = is_constant(means, stds)
+    stds[constant] = 1.0
+    return {
+        "hours": hours.height,
+        "means": means.tolist(),
+        "stds": stds.tolist(),
+        "constant": [
+            channel.name
+            for channel, same in zip(spec.channels, constant, strict=True)
+            if same and channel.kind == "continuous"
+        ],
+    }
+
+
+def _num_hours(spec: CohortSpec) -> pl.Expr:
+    """Rows that a sample sees."""
+    return (pl.col(str(spec.end)) + 1 - EPSILON).floor().cast(pl.Int64)
+
+
+def _columns(frame: pl.DataFrame, expected: list[str], what: str) -> pl.DataFrame:
+    for problem, names in (
+        ("lacks the column", [c for c in expected if c not in frame.columns]),
+        ("has an unknown column", [c for c in frame.columns if c not in expected]),
+    ):
+        if names:
+            raise InputError(f"{what} {problem} {names[0]!r}. Its columns: {', '.join(expected)}.")
+    return frame.select(expected)
+
+
+def _refuse(count: int, what: str) -> None:
+    if count:
+        raise InputError(f"{count:,} {what}.")
+
+
+def _whole(frame: pl.DataFrame, columns: tuple[str, ...], what: str) -> pl.DataFrame:
+    for column in columns:
+        if not frame[column].dtype.is_integer() or frame[column].null_count():
+            raise InputError(f"{what}: {column!r} must hold whole numbers, and no empty cell.")
+    return frame.with_columns(pl.col(columns).cast(pl.Int64))
+
+
+def _checked_hours(hourly: pl.DataFrame, spec: CohortSpec) -> pl.DataFrame:
+    """The hourly table in the store's order and types."""
+    time, channels = str(spec.time), list(spec.channel_names)
+    frame = _columns(hourly, [spec.unit, time, *channels], "The hourly table")
+    frame = _whole(frame, (spec.unit, time), "The hourly table").sort(spec.unit, time)
+    expected = pl.int_range(pl.len()).over(spec.unit)
+    wrong = frame.filter(pl.col(time) != expected)[spec.unit].n_unique()
+    _refuse(wrong, f"values of {spec.unit!r} do not have the hours 0, 1, 2, … once each")
+    for channel in spec.channels:
+        column = frame[channel.name]
+        if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
+            raise InputError(f"The channel {channel.name!r} holds {column.dtype}, not numbers.")
+        numbers = column.cast(pl.Float64)
+        bad = numbers.null_count() + int((~numbers.is_finite()).sum())
+        _refuse(bad, f"cells of the channel {channel.name!r} are empty or infinite; impute them")
+        if channel.kind != "continuous":
+            other = int((~numbers.is_in([0.0, 1.0])).sum())
+            _refuse(other, f"cells of the {channel.kind} channel {channel.name!r} are not 0 or 1")
+    if frame.is_empty():
+        raise InputError("The hourly table has no rows.")
+    return frame.with_columns(pl.col(channels).cast(pl.Float32), pl.col(time).cast(pl.Int32))
+
+
+def _checked_samples(
+    samples: Mapping[str, pl.DataFrame], hourly: pl.DataFrame, spec: CohortSpec, task: Task
+) -> pl.DataFrame:
+    """A task's sample table in the store's types."""
+    if task.name not in samples:
+        raise InputError(f"There is no sample table of the task {task.name!r}.")
+    what, end = f"The sample table of {task.name}", str(spec.end)
+    keys = list(dict.fromkeys((spec.subject, spec.unit, "split", end)))
+    frame = _columns(samples[task.name], [*keys, *task.labels], what)
+    frame = _whole(frame, (spec.unit, spec.subject), what).with_columns(pl.col(end).cast(pl.Float64))
+    of = f"samples of {task.name}"
+    _refuse(frame.select(spec.keys).is_duplicated().sum(), f"{of} are there more than once")
+    unknown = frame.filter(~pl.col("split").is_in(SPLITS)).height + frame["split"].null_count()
+    _refuse(unknown, f"{of} have another split than {', '.join(SPLITS)}")
+    for split in SPLITS:
+        if frame.filter(pl.col("split") == split).is_empty():
+            raise InputError(f"There are no {of} in the split {split!r}.")
+    shared = frame.group_by(spec.subject).agg(pl.col("split").n_unique() > 1)["split"].sum()
+    _refuse(int(shared), f"subjects of {task.name} are in several splits; keep each in one")
+    held = hourly.group_by(spec.unit).len("held")
+    joined = frame.join(held, on=spec.unit, how="left").with_columns(sees=_num_hours(spec))
+    _refuse(joined["held"].null_count(), f"{of} are of units without a row in the hourly table")
+    beyond = joined.filter(~pl.col("sees").is_between(1, pl.col("held"))).height
+    _refuse(beyond, f"{of} see no hour, or hours that their unit does not have")
+    if task.hours is not None:
+        other = frame.filter((pl.col(end) - task.hours).abs() > EPSILON).height
+        _refuse(other, f"{of} do not see the first {task.hours:g} hours, as the task says")
+    return frame.with_columns(_checked_label(frame[label], task) for label in task.labels)
+
+
+def _checked_label(label: pl.Series, task: Task) -> pl.Series:
+    of = f"labels {label.name!r} of {task.name}"
+    if not (label.dtype.is_numeric() or label.dtype == pl.Boolean):
+        raise InputError(f"The {of} are {label.dtype}, not numbers.")
+    _refuse(label.null_count(), f"{of} are empty; leave these samples out")
+    if task.target == "regression":
+        _refuse(int((~label.cast(pl.Float64).is_finite()).sum()), f"{of} are infinite")
+        return label.cast(pl.Float64)
+    allowed = list(range(len(task.classes) or 2))
+    other = int((~label.cast(pl.Float64).is_in([float(a) for a in allowed])).sum())
+    _refuse(other, f"{of} are none of {allowed[0]} to {allowed[-1]}")
+    return label.cast(pl.Int8 if len(allowed) < 100 else pl.Int64)
