@@ -8,8 +8,9 @@ ratio is the median over rounds of the ratio within a round. The models are the 
 numbers of the tasks' shapes: batches of 32 stays of 48 hours, or of 32 images.
 
 --busy measures another thing: how long `mimic-reg train` trains a small LSTM beside four processes
-that compute, over how long it does alone, with one thread and with two. Nothing else
-should run meanwhile: `others` is how many cores other programs used while it was to be alone.
+that compute, over how long it does alone, with one thread and with two; and how much faster a
+training step is with a second thread. Nothing else should run meanwhile: `others` is how many cores
+other programs used while it was to be alone.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import mimic_reg  # noqa: F401  # isort: skip  # before torch is loaded: how its threads wait
 import numpy as np
 import torch
 
@@ -298,6 +300,26 @@ def busy_over_quiet(rounds: int) -> dict[str, dict[str, float]]:
     return found
 
 
+def second_thread(rounds: int) -> dict[str, float]:
+    """How much faster a step of each model is with two threads than with one."""
+    device, before = torch.device("cpu"), torch.get_num_threads()
+
+    def with_threads(threads: int, steps: Callable[[int], None]) -> Callable[[int], None]:
+        def run(count: int) -> None:
+            torch.set_num_threads(threads)
+            steps(count)
+
+        return run
+
+    found = {}
+    for name, make, count in (("lstm", stays, 3), ("transformer", stays, 2), ("dnn", images, 25)):
+        steps = bare_steps(name, make(device))
+        variants = {"1": with_threads(1, steps), "2": with_threads(2, steps)}
+        found[name] = ratio(measure(variants, rounds, count, device), "1", "2")
+    torch.set_num_threads(before)
+    return found
+
+
 def measure_busy(out: Path | None) -> None:
     """Measure a fit on a busy machine, print a table, put it into a file of results."""
     rounds = 2
@@ -307,6 +329,8 @@ def measure_busy(out: Path | None) -> None:
     for name, row in found.items():
         print(f"{name:12}" + "".join(f"{row[column]:>18.2f}" for column in columns))
     print("aim, busy over quiet: <= 6")
+    speedups = second_thread(rounds=10)
+    print("a second thread:", ", ".join(f"{name} {x:.2f} times" for name, x in speedups.items()))
     machine = {
         "processors": len(os.sched_getaffinity(0)),
         "busy_processes": BUSY,
@@ -315,7 +339,8 @@ def measure_busy(out: Path | None) -> None:
         "torch": torch.__version__,
         "rounds": rounds,
     }
-    write(out, {"busy": {"machine": machine, "results": found}})
+    content = {"machine": machine, "results": found, "second_thread_speedup": speedups}
+    write(out, {"busy": content})
 
 
 def write(out: Path | None, content: dict[str, Any]) -> None:
