@@ -7,8 +7,8 @@ fixed and no consequence of the machine or of OMP_NUM_THREADS.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# Measured by benchmarks/training.py: a second thread gains nothing for an LSTM or the DNN, and all
-# models lose by it where other programs use the cores.
+# `benchmarks/training.py --busy` measures what a second thread gains. Where other programs use the
+# cores, it is nothing or less.
 DEFAULT_THREADS = 1
 MAX_THREADS = 1024  # OpenMP ends the process where it cannot start as many as it was told
 

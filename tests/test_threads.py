@@ -22,8 +22,9 @@ from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect
 from mimic_reg.runs import TRIAL
-from mimic_reg.store import read_json, write_json
+from mimic_reg.store import Store, read_json, write_json
 from mimic_reg.threads import torch_threads
+from pipelines.runners import Ended, Order, execute
 from tests.engine.test_checkpoint import same
 from tests.multitask.fits import multi
 from tests.report.runs import write_seeds
@@ -175,6 +176,20 @@ def test_a_run_goes_on_with_the_number_it_was_begun_with(train, settings, file, 
     for path in tmp_path.glob(f"whole/**/{BEST}"):
         there = tmp_path / "run" / path.relative_to(tmp_path / "whole")
         assert same(load_state(path)["model"], load_state(there)["model"])
+
+
+def test_a_sweep_tells_of_a_trial_that_keeps_its_number(store, tmp_path):
+    trial, out = resolve(SETTINGS), tmp_path / "run"
+    fitting.train(trial, store, out, threads=3, progress=Notes(stop=True))
+    order = Order(
+        trial=trial.model_dump(mode="json"),
+        store=str(store),
+        data=Store.open(store).manifest["fingerprint"],
+        folder=str(out),
+        threads=2,
+    )
+    ended = Ended.model_validate_json(execute(order.model_dump_json()))
+    assert (ended.status, ended.note) == ("finished", "number of threads as it was begun: 3")
 
 
 def test_another_environment_is_said_when_a_run_goes_on(store, tmp_path):
