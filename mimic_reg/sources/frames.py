@@ -28,7 +28,7 @@ def write_store(
 ) -> Store:
     """Write a store of hourly features and return it, opened.
 
-    hourly:  the unit's key (whole numbers), hours 0, 1, 2, … without gaps, and the channels, imputed
+    hourly:  the unit's key (whole numbers), hours 0, 1, 2, … without gaps, the channels, imputed
     samples: task → the sample's key, subject (whole numbers), hours that it may see, split, labels
     spec:    what these tables are
 
@@ -164,7 +164,8 @@ def _checked_samples(
     what, end = f"The sample table of {task.name}", str(spec.end)
     keys = list(dict.fromkeys((spec.subject, spec.unit, "split", end)))
     frame = _columns(samples[task.name], [*keys, *task.labels], what)
-    frame = _whole(frame, (spec.unit, spec.subject), what).with_columns(pl.col(end).cast(pl.Float64))
+    frame = _whole(frame, (spec.unit, spec.subject), what)
+    frame = frame.with_columns(pl.col(end).cast(pl.Float64))
     of = f"samples of {task.name}"
     _refuse(frame.select(spec.keys).is_duplicated().sum(), f"{of} are there more than once")
     unknown = frame.filter(~pl.col("split").is_in(SPLITS)).height + frame["split"].null_count()

@@ -1,0 +1,236 @@
+"""A cohort with other keys, channels and tasks than MIMIC's goes through every room."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from mimic_reg import experiments
+from mimic_reg.config import compose_trial
+from mimic_reg.errors import InputError
+from mimic_reg.fitting import evaluate, train
+from mimic_reg.progress import Silent
+from mimic_reg.report.page import write_report
+from mimic_reg.report.results import collect
+from mimic_reg.samples import load, read_normalizer
+from mimic_reg.serving import ServedModel, export, predict_store
+from mimic_reg.serving.tables import answer
+from mimic_reg.sources.frames import write_store
+from mimic_reg.store import Store
+from mimic_reg.store.spec import Channel, CohortSpec, Task
+
+HOURS = 24
+TASKS = (
+    Task(name="mortality24", target="binary", labels=("died",), score="auroc", hours=HOURS),
+    Task(name="organs", target="multilabel", labels=("aki", "ards"), score="macro_auroc"),
+    Task(name="sepsis", target="binary", labels=("onset",), score="auroc"),
+)
+CHANNELS = (
+    *(Channel(name=f"value {i}", kind="continuous", variable=f"v{i}") for i in range(30)),
+    *(Channel(name=f"measured {i}", kind="observed", variable=f"v{i}") for i in range(19)),
+    Channel(name="female", kind="indicator", variable="sex"),
+)
+SPEC = CohortSpec(
+    name="other-hospital",
+    unit="stay",
+    subject="person",
+    time="h",
+    end="until",
+    channels=CHANNELS,
+    tasks=TASKS,
+    splits="by person, three fifths for training",
+    normalizers=("fitted",),
+)
+KEYS = ["person", "stay", "split", "until"]
+
+
+def tables(num=60, seed=0):
+    """Hours and samples in which the first value tells who dies."""
+    rng = np.random.default_rng(seed)
+    stay, length = 7 * np.arange(num) + 1000, rng.integers(HOURS, HOURS + 6, num)
+    person = np.arange(num) // 2
+    severity = rng.normal(size=num)
+    died = (severity + rng.normal(size=num) * 0.3 > 0.3).astype(np.int8)
+    rows = int(length.sum())
+    hourly = pl.DataFrame(
+        {"stay": np.repeat(stay, length), "h": np.concatenate([np.arange(n) for n in length])}
+        | {
+            c.name: rng.normal(5, 2, rows) if c.kind == "continuous" else rng.integers(0, 2, rows)
+            for c in CHANNELS
+        }
+    ).with_columns(pl.col("value 0") + pl.Series(np.repeat(severity * 3, length)))
+    split = np.array(["train", "train", "train", "val", "test"])[person % 5]
+    ids = pl.DataFrame({"person": person, "stay": stay, "split": split})
+    organs = {"aki": died, "ards": 1 - died}
+    hours = [list(range(1, n + 1, 5)) for n in length]
+    samples = {
+        "mortality24": ids.with_columns(until=pl.lit(24.0), died=pl.Series(died)),
+        "organs": ids.with_columns(until=pl.Series(length), **organs),
+        "sepsis": ids.with_columns(until=pl.Series(hours), onset=died).explode("until"),
+    }
+    return hourly, samples
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return write_store(*tables(), SPEC, tmp_path_factory.mktemp("cohort") / "store")
+
+
+def test_the_store_says_what_it_holds(store):
+    again = Store.open(store.folder)
+    assert again.spec == SPEC
+    assert not again.changed_files()
+    assert again.spec.features == (50,)
+    samples = load(again, again.spec.task("organs"), normalizer="fitted")
+    assert samples["train"].gather(torch.tensor([0, 2])).x.shape[-1] == 50
+
+
+def test_the_normalizer_is_that_of_the_hours_that_training_sees(store):
+    hourly, samples = tables()
+    train_stays = samples["mortality24"].filter(split="train")["stay"]
+    seen = hourly.filter(pl.col("stay").is_in(train_stays.implode()), pl.col("h") < HOURS)
+    mean, std = read_normalizer(store, TASKS[0], "fitted")
+    assert mean[3] == pytest.approx(seen["value 3"].cast(pl.Float32).mean(), rel=1e-6)
+    assert std[3] == pytest.approx(seen["value 3"].cast(pl.Float32).std(), rel=1e-6)
+    assert (mean[30:].tolist(), std[30:].tolist()) == ([0] * 20, [1] * 20)
+
+
+@pytest.fixture(scope="module")
+def runs(store, tmp_path_factory):
+    """A run of each kind of task and model, trained for two epochs."""
+    folder = tmp_path_factory.mktemp("runs")
+    lstm, transformer = folder / "lstm.yaml", folder / "transformer.yaml"
+    lstm.write_text("lstm: {units: 8}\n")
+    transformer.write_text("transformer: {blocks: 1, heads: 2, key_size: 4, dense: 8}\n")
+    found = {}
+    for task, model, method in (
+        ("mortality24", str(lstm), "lstm/itps"),
+        ("organs", str(transformer), "transformer/itps"),
+        ("sepsis", str(lstm), "lstm/itps"),
+        ("mortality24", "logistic_regression", "none"),
+    ):
+        name = f"{task}-{model.rpartition('/')[2].removesuffix('.yaml')}"
+        trial = compose_trial(task, model, method, training={"max_epochs": 2})
+        train(trial, store.folder, folder / name)
+        found[name] = folder / name
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mortality24-lstm", "organs-transformer", "sepsis-lstm", "mortality24-logistic_regression"],
+)
+def test_it_is_trained_scored_served_and_predicted(runs, name, store, tmp_path):
+    run = runs[name]
+    scores = evaluate(run)
+    assert {"validation", "test"} == set(scores)
+    export(run, tmp_path)
+    model = ServedModel.load(tmp_path)
+    assert model.spec.name == "other-hospital"
+    found = predict_store(model, store, Silent())
+    engine = pl.read_parquet(run / "predictions_test.parquet").join(found, on="row")
+    assert found.columns[:4] == ["row", "stay", "until", "split"]
+    for column, output in enumerate(model.outputs):
+        assert (engine[output] - engine[f"p{column}"]).abs().max() < 1e-6
+
+
+def test_a_request_has_its_channels(runs, store, tmp_path):
+    export(runs["mortality24-lstm"], tmp_path)
+    model = ServedModel.load(tmp_path)
+    hours = tables()[0].filter(pl.col("stay") == 1000, pl.col("h") < HOURS).rename({"h": "hour"})
+    request = hours.to_pandas()
+    found = predict_store(model, store, Silent()).filter(pl.col("stay") == 1000)
+    (probability,) = answer(model, request)["probability"]
+    assert probability == pytest.approx(found["probability"][0], abs=1e-6)
+    with pytest.raises(InputError, match="A channel is missing: 'value 7'"):
+        answer(model, request.drop(columns="value 7"))
+
+
+def test_it_is_reported(runs, tmp_path):
+    results = collect(list(runs.values()))
+    assert not results.unfinished
+    assert {t.cohort.name for t in results.trials} == {"other-hospital"}
+    page = write_report(results, tmp_path / "report.html", title="X").read_text("utf-8")
+    assert "mortality24" in page.lower()
+
+
+def test_a_grid_names_the_cohort(store):
+    grid = {"tasks": ["mortality24"], "models": ["lstm"], "methods": ["none"]}
+    given = {"name": "x", "title": "X", "grids": [{**grid, "data": "other-hospital"}]}
+    experiments.check_data(experiments.parse(given), store)
+    counts = experiments.sizes(store)
+    assert counts["mortality24", "train"] == 36
+    (planned,) = experiments.plan(experiments.parse(given))
+    assert planned.trial.training.normalizer == "fitted"
+    wrong = {**given, "grids": [{**grid, "data": "other-hospital", "tasks": ["mortality"]}]}
+    with pytest.raises(InputError, match=r"Did you mean 'mortality24'\? Its tasks: mortality24"):
+        experiments.check_data(experiments.parse(wrong), store)
+
+
+def test_the_published_normalizer_is_refused(store, tmp_path):
+    trial = compose_trial("mortality24", "lstm", "none", training={"normalizer": "published"})
+    with pytest.raises(InputError, match=r"has no normalizer 'published'\. Set .* one of: fitted"):
+        train(trial, store.folder, tmp_path / "run")
+
+
+def in_samples(task, **columns):
+    return lambda hourly, samples: (
+        hourly,
+        samples | {task: samples[task].with_columns(**columns)},
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda h, s: (h.drop("value 3"), s), "lacks the column 'value 3'"),
+        (lambda h, s: (h.with_columns(x=1), s), "has an unknown column 'x'"),
+        (lambda h, s: (h.filter(pl.col("h") != 3), s), "20 values of 'stay' do not have the hours"),
+        (lambda h, s: (h.with_columns(female=pl.lit(2)), s), "'female' are not 0 or 1"),
+        (
+            lambda h, s: (h.with_columns(pl.lit(None, pl.Float64).alias("value 1")), s),
+            "cells of the channel 'value 1' are empty or infinite",
+        ),
+        (
+            lambda h, s: (h.with_columns(pl.col("stay").cast(pl.String)), s),
+            "'stay' must hold whole",
+        ),
+        (lambda h, s: (h, {"organs": s["organs"]}), "no sample table of the task 'mortality24'"),
+        (in_samples("mortality24", until=pl.lit(20.0)), "20 samples .* do not see the first 24"),
+        (in_samples("organs", until=pl.lit(99.0)), "20 samples of organs see no hour, or hours"),
+        (in_samples("organs", aki=pl.lit(3)), "20 labels 'aki' of organs are none of 0 to 1"),
+        (in_samples("organs", aki=pl.lit(None, pl.Int8)), "20 labels 'aki' of organs are empty"),
+        (in_samples("organs", split=pl.lit("dev")), "have another split than train, val, test"),
+        (in_samples("organs", split=pl.lit("train")), "no samples of organs in the split 'val'"),
+        (in_samples("organs", person=pl.lit(1)), "1 subjects of organs are in several splits"),
+        (in_samples("organs", stay=pl.lit(1000)), "samples of organs are there more than once"),
+        (
+            lambda h, s: (h, s | {"organs": s["organs"].with_columns(pl.col("stay") + 1)}),
+            "20 samples of organs are of units without a row",
+        ),
+    ],
+)
+def test_what_is_not_what_it_says_is_refused_with_a_count(change, message, tmp_path):
+    hourly, samples = change(*tables(20))
+    with pytest.raises(InputError, match=message):
+        write_store(hourly, samples, SPEC, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"channels": [c.model_dump() for c in (*CHANNELS, CHANNELS[0])]},
+            "'value 0' is named twice",
+        ),
+        ({"time": None}, "has 'time', 'end' and channels, or else a 'shape'"),
+        ({"name": "Other Hospital"}, "at 'name'"),
+        ({"colour": 1}, "at 'colour'"),
+        ({"tasks": [{**TASKS[0].model_dump(), "labels": ["a", "b"]}]}, "needs exactly one label"),
+        ({"tasks": [{**TASKS[0].model_dump(), "target": "multiclass"}]}, "two classes or more"),
+    ],
+)
+def test_a_specification_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        CohortSpec.read({**SPEC.model_dump(mode="json"), **changes})
