@@ -18,7 +18,7 @@ import polars as pl
 from mimic_reg import learners
 from mimic_reg.config import Trial, resolve
 from mimic_reg.engine.checkpoint import previous
-from mimic_reg.engine.devices import find_device
+from mimic_reg.engine.devices import find_device, reset_peak_memory
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.learners.base import Predictor
 from mimic_reg.learners.data import TaskData, load_data
@@ -100,6 +100,7 @@ def train(
             return Outcome("skipped", trial_id, read_scores(out))
         where = find_device(device)
         number = describe(out, trial, trial_id, opened, where, threads, progress)
+        reset_peak_memory(where)
         with torch_threads(number):
             data = load_data(trial, opened, where, progress)
             learner = learners.create(trial, data, out, progress, trunk)

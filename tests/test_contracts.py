@@ -13,10 +13,11 @@ from mimic_reg import methods, tasks
 from mimic_reg.clinical.schema import PHENOTYPES
 from mimic_reg.config import Training, find_module
 from mimic_reg.engine.checkpoint import load_state
-from mimic_reg.engine.trainer import CHECKPOINT, Trainer
+from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Composite, Fit, Regulariser
 from mimic_reg.metrics.scores import score
+from mimic_reg.runs import CHECKPOINT
 from mimic_reg.samples import load
 from mimic_reg.seeds import Streams
 from mimic_reg.store import Store

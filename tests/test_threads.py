@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 from mimic_reg import cli, fitting
 from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
-from mimic_reg.engine.trainer import BEST
 from mimic_reg.errors import InputError
 from mimic_reg.learners import deep
 from mimic_reg.multitask import fit as multitask
@@ -21,7 +20,7 @@ from mimic_reg.progress import Silent
 from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect
-from mimic_reg.runs import TRIAL
+from mimic_reg.runs import BEST, TRIAL
 from mimic_reg.store import Store, read_json, write_json
 from mimic_reg.threads import torch_threads
 from pipelines.runners import Ended, Order, execute

@@ -1,4 +1,8 @@
-"""The device to compute on."""
+"""The device to compute on, and the memory that a fit takes of it."""
+
+import resource
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -27,3 +31,26 @@ def find_device(name: str | None) -> torch.device:
             f"Devices here: {', '.join(here)}."
         ) from error
     return device
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Count a fit's peak memory from here on, where the system can: on a GPU, and on Linux."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            _CLEAR.write_text("5")  # the kernel's word for: the peak is what is in use now
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return bytes: of the tensors on a GPU, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+_CLEAR, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")

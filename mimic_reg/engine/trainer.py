@@ -7,23 +7,25 @@ with the same versions and number of threads.
 """
 
 import math
-import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adagrad, Adam, Optimizer
 
 from mimic_reg.config import Training
+from mimic_reg.engine.best import Best
 from mimic_reg.engine.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
+from mimic_reg.engine.devices import peak_memory
+from mimic_reg.engine.losses import Losses
+from mimic_reg.engine.optimizers import make_optimizer
+from mimic_reg.engine.prediction import predict
 from mimic_reg.engine.recorder import Recorder
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.methods.base import Fit, Predict, Regulariser, Step, differentiation, trainable
+from mimic_reg.methods.base import Fit, Regulariser, Step, differentiation, trainable
 from mimic_reg.metrics.scores import metric, score
 from mimic_reg.models.base import Model, constant_logits, loss_of
 from mimic_reg.progress import Progress, Silent
@@ -31,34 +33,11 @@ from mimic_reg.runs import BEST, CHECKPOINT, HISTORY
 from mimic_reg.samples import Samples
 from mimic_reg.seeds import Streams
 from mimic_reg.store import reading
-from mimic_reg.store.spec import Target
 
 RECORD_STEPS = 50  # steps between two rows of the history, and between two looks at the loss
 CHECKPOINT_SECONDS = 300.0  # at most this much work is repeated after a kill
-EVALUATION_NUMBERS = 1 << 21  # input numbers of an evaluation batch
 
 Status = Literal["finished", "interrupted"]
-
-
-@dataclass(frozen=True)
-class Best:
-    """The epoch whose validation score is the best so far; the first one wins ties.
-
-    learned: whether the model was better than a constant prediction (`Fit.learned`); where it was
-             not, the score is about that of the initial weights, and any later model wins that was
-    """
-
-    epoch: int
-    score: float
-    learned: bool = True
-
-    def beats(self, other: "Best | None") -> bool:
-        """Return whether this epoch is to be kept instead of `other`."""
-        return other is None or (self.learned, self.score) > (other.learned, other.score)
-
-    def state(self) -> list[Any]:
-        """Return what a checkpoint holds of it: `Best(*state)` gives it back."""
-        return [self.epoch, self.score, self.learned]
 
 
 class Trainer:
@@ -110,7 +89,7 @@ class Trainer:
         self.model = method.prepare(model.to(self.device), self.fit).eval().to(self.device)
         self.optimizer = method.optimizer(make_optimizer(self.model, training), self.fit)
         self._constant = constant_logits(train.target, train.label, num_outputs)
-        self._losses = _Losses(self.device)
+        self._losses = Losses(self.device)
         self._batch_losses: list[Tensor] = []  # of the constant prediction, then of the model
         self._norms: list[Tensor] = []
         self._order: tuple[int, Tensor] | None = None
@@ -404,102 +383,3 @@ class Trainer:
 
 
 _FIT_STATE = ("epoch", "step", "score", "started", "explained", "stop_reason")
-
-
-@dataclass(frozen=True)
-class _EpochLosses:
-    """Mean losses of an epoch: the whole objective, the data loss, the constant prediction's."""
-
-    objective: float
-    data: float
-    constant: float
-
-    @property
-    def explained(self) -> float:
-        """See `Fit.explained`; 0 where the constant prediction makes no error."""
-        return 1 - self.data / self.constant if self.constant > 0 else 0.0
-
-
-class _Losses:
-    """Mean losses since the last look and of the epoch; only a look waits for the device."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._sums = torch.zeros(3, device=device)  # as in _EpochLosses
-        self._count = 0
-        self._epoch_sums, self._epoch_count = [0.0] * 3, 0
-
-    def add(self, objective: Tensor, data: Tensor, constant: Tensor) -> None:
-        self._sums += torch.stack([objective, data, constant])
-        self._count += 1
-
-    def mean(self) -> float:
-        return float(self._sums[0]) / max(1, self._count)
-
-    def take(self) -> tuple[float, int]:
-        """Return the mean objective since the last look, and the number of steps."""
-        mean, count = self.mean(), self._count
-        means = [total / max(1, count) for total in self._sums.tolist()]
-        self._epoch_sums = [a + m * count for a, m in zip(self._epoch_sums, means, strict=True)]
-        self._epoch_count += count
-        self._sums.zero_()
-        self._count = 0
-        return mean, count
-
-    def take_epoch(self) -> _EpochLosses | None:
-        """Return the epoch's means; None where it had no step."""
-        count = self._epoch_count
-        means = [total / count for total in self._epoch_sums] if count else None
-        self._epoch_sums, self._epoch_count = [0.0] * 3, 0
-        return _EpochLosses(*means) if means else None
-
-    def state_dict(self) -> dict[str, Any]:
-        epoch = [*self._epoch_sums, self._epoch_count]
-        return {"sums": self._sums, "count": self._count, "epoch": epoch}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._sums.copy_(state["sums"])
-        self._count = state["count"]
-        *self._epoch_sums, self._epoch_count = state["epoch"]
-
-
-def make_optimizer(model: Model, training: Training) -> Optimizer:
-    """The optimiser of a model's trainable parameters; in one kernel where torch has it."""
-    parameters = trainable(model)
-    if training.optimizer == "adagrad":
-        return Adagrad(parameters, lr=training.learning_rate)
-    if training.optimizer == "sgd":
-        return SGD(parameters, lr=training.learning_rate, fused=True)
-    return Adam(parameters, lr=training.learning_rate, fused=True)
-
-
-@torch.no_grad()
-def predict(predictor: Predict, samples: Samples, unit_numbers: int = 0) -> np.ndarray:
-    """Return predictions (N, C) of all samples: probabilities, or values of a regression.
-
-    predictor:    a model as its method evaluates it, in evaluation mode
-    unit_numbers: input numbers of a unit as the model sees it, where it enlarges them
-    """
-    indices, outputs = [], []
-    for index in samples.evaluation_batches(EVALUATION_NUMBERS, unit_numbers):
-        batch = samples.gather(index)
-        indices.append(index)
-        outputs.append(prediction(samples.target, predictor(batch.x, batch.lengths)))
-    order = torch.cat(indices)
-    assert len(order) == len(samples), "every sample is predicted once"
-    result = torch.empty(len(samples), outputs[0].shape[1])
-    result[order] = torch.cat(outputs).float().cpu()
-    return result.numpy()
-
-
-def prediction(target: Target, logits: Tensor) -> Tensor:
-    """(B, C) probabilities, or the predicted values of a regression."""
-    if target == "multiclass":
-        return logits.softmax(1)
-    return logits if target == "regression" else logits.sigmoid()
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: of the tensors on a GPU, else of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -11,7 +11,9 @@ from torch import Tensor
 from mimic_reg import methods, models
 from mimic_reg.config import Component, Trial
 from mimic_reg.engine.interruption import stopping
-from mimic_reg.engine.trainer import Trainer, make_optimizer, predict
+from mimic_reg.engine.optimizers import make_optimizer
+from mimic_reg.engine.prediction import predict
+from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError
 from mimic_reg.learners.base import Learner, Predictor, Status
 from mimic_reg.learners.data import TaskData

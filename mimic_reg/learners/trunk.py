@@ -14,8 +14,8 @@ import yaml
 from torch import Tensor
 
 from mimic_reg.config import Component, MultiTrial, Trial, load_yaml, resolve
+from mimic_reg.engine.best import Best
 from mimic_reg.engine.checkpoint import load_state, save_state
-from mimic_reg.engine.trainer import Best
 from mimic_reg.errors import InputError
 from mimic_reg.models.base import Model
 from mimic_reg.runs import BEST, TRIAL, TRUNK, check_finished, read_trial

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mimic_reg.config import MultiTrial, find_module, resolve_multi
+from mimic_reg.engine.best import Best
 from mimic_reg.engine.checkpoint import load_checkpoint, save_checkpoint
-from mimic_reg.engine.devices import find_device
+from mimic_reg.engine.devices import find_device, reset_peak_memory
 from mimic_reg.engine.interruption import stopping
-from mimic_reg.engine.trainer import CHECKPOINT_SECONDS, Best, Status, Trainer
+from mimic_reg.engine.trainer import CHECKPOINT_SECONDS, Status, Trainer
 from mimic_reg.errors import InputError
 from mimic_reg.fitting import forget_checkpoints, read_scores, score_best
 from mimic_reg.learners.data import load_data
@@ -92,6 +93,7 @@ def train(
         where = find_device(device)
         number = describe(out, multi, fit_id, opened, where, threads, progress, FIT)
         locks.enter_context(torch_threads(number))
+        reset_peak_memory(where)
         learners = {}
         for name, part in parts.items():
             locks.enter_context(locked(out / name))

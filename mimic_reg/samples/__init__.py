@@ -34,18 +34,28 @@ def load(
 ) -> dict[str, Samples]:
     """Return the samples of a task to train and test with: split → samples, over the same units.
 
+    The last ones loaded are kept, so that a process that runs several trials loads them once; they
+    are never changed in place.
+
     normalizer: one of the cohort's
 
     Raises:
         InputError: the store does not hold the task, or its tables do not fit together; it has no
             such normaliser; a split is empty.
     """
-    loaded = load_any(
-        store, task, constants=read_normalizer(store, task, normalizer), device=device
-    )
+    key = (*store.signature(), task.name, normalizer, str(device))
+    if key in _last:
+        return _last[key]
+    _last.clear()  # before others are loaded: two would need twice the memory
+    constants = read_normalizer(store, task, normalizer)
+    loaded = load_any(store, task, constants=constants, device=device)
     if empty := [split for split, samples in loaded.items() if not len(samples)]:
         raise InputError(f"{task.name} has no samples for {empty[0]!r} in {store.folder}.")
+    _last[key] = loaded
     return loaded
+
+
+_last: dict[tuple[object, ...], dict[str, Samples]] = {}
 
 
 def load_any(

@@ -167,7 +167,7 @@ def _checked_samples(
     frame = _whole(frame, (spec.unit, spec.subject), what)
     frame = frame.with_columns(pl.col(end).cast(pl.Float64))
     of = f"samples of {task.name}"
-    _refuse(frame.select(spec.keys).is_duplicated().sum(), f"{of} are there more than once")
+    _refuse(int(frame.select(spec.keys).is_duplicated().sum()), f"{of} are there more than once")
     unknown = frame.filter(~pl.col("split").is_in(SPLITS)).height + frame["split"].null_count()
     _refuse(unknown, f"{of} have another split than {', '.join(SPLITS)}")
     for split in SPLITS:

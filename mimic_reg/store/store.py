@@ -354,6 +354,12 @@ class Store:
         with reading(path, "a table"):
             return pl.read_parquet(path)
 
+    def signature(self) -> tuple[object, ...]:
+        """Return what changes whenever the store or a file of it does: for caches in a process."""
+        stats = [path.stat() for n in self.manifest["files"] if (path := self.folder / n).exists()]
+        times = [(s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats]
+        return (str(self.folder.resolve()), self.manifest["fingerprint"], *times)
+
     def changed_files(self) -> list[str]:
         """Names of the files whose content is not what the manifest says: length, then hash."""
         return changed_files(self.folder, self.manifest["files"])

@@ -11,12 +11,14 @@ import mimic_reg.engine.trainer as engine
 from mimic_reg import methods, tasks
 from mimic_reg.config import Training, module_names
 from mimic_reg.engine.checkpoint import load_state
+from mimic_reg.engine.optimizers import make_optimizer
 from mimic_reg.engine.recorder import read_history
-from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY, Trainer, make_optimizer
+from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.methods.base import Composite, Regulariser
 from mimic_reg.metrics.scores import Score, score
 from mimic_reg.models.base import loss_of
+from mimic_reg.runs import BEST, CHECKPOINT, HISTORY
 from mimic_reg.samples import load
 from mimic_reg.seeds import Streams
 from mimic_reg.store import Store

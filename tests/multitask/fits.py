@@ -2,7 +2,7 @@
 
 from mimic_reg.config import resolve_multi
 from mimic_reg.engine.recorder import read_history
-from mimic_reg.engine.trainer import HISTORY
+from mimic_reg.runs import HISTORY
 from tests.fits import make_trainer
 
 TASKS = ("in_hospital_mortality", "decompensation", "phenotyping")

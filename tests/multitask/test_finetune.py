@@ -7,7 +7,6 @@ import pytest
 from mimic_reg import cli, fitting
 from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
-from mimic_reg.engine.trainer import BEST
 from mimic_reg.errors import InputError
 from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.multitask import fit as multitask
@@ -17,6 +16,7 @@ from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect
 from mimic_reg.report.tables import main_tables
+from mimic_reg.runs import BEST
 from mimic_reg.store import Store, read_json
 from tests.engine.test_checkpoint import same
 from tests.fits import make_trainer

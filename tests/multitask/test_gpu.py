@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mimic_reg.engine.trainer import CHECKPOINT
 from mimic_reg.multitask import fit as multitask
+from mimic_reg.runs import CHECKPOINT
 from tests.multitask import fits
 
 pytestmark = [

@@ -2,8 +2,7 @@
 
 from mimic_reg import experiments
 from mimic_reg.engine.recorder import read_history
-from mimic_reg.engine.trainer import HISTORY
-from mimic_reg.runs import SCORES
+from mimic_reg.runs import HISTORY, SCORES
 from mimic_reg.store import read_json
 
 MODEL = {"lstm": {"units": 4}}

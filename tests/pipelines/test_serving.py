@@ -23,7 +23,7 @@ from mimic_reg import methods, tasks
 from mimic_reg.clinical.schema import CHANNELS
 from mimic_reg.config import find_module, resolve
 from mimic_reg.engine.checkpoint import load_state, save_state
-from mimic_reg.engine.trainer import make_optimizer
+from mimic_reg.engine.optimizers import make_optimizer
 from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Fit
 from mimic_reg.serving import ServedModel, export, output_names

@@ -293,3 +293,24 @@ def test_resident_memory_is_that_of_the_hourly_arrays(tmp_path):
     assert num_samples > 150_000
     assert total <= 1.05 * array, run.stdout
     assert peak <= 1.5 * array, run.stdout  # with what allocators hold back; no second copy
+
+
+def test_a_process_loads_a_store_once_until_a_file_of_it_changes(tmp_path):
+    folder = write_store(tmp_path / "store", num_subjects=10)
+    task = TASKS["phenotyping"]
+
+    def values(normalizer="fitted"):
+        splits = load(Store.open(folder), task, normalizer=normalizer)
+        return splits["train"].units.values.data_ptr()
+
+    first = values()
+    assert values() == first
+    assert values("published") != first
+    first = values()
+    path = folder / "normalizers" / "phenotyping.json"
+    content = read_json(path)
+    content["fitted"]["means"][2] = 7.0
+    write_json(path, content)
+    write_manifest(folder)
+    assert load(Store.open(folder), task, normalizer="fitted")["train"].units.values[0, 2] != 0
+    assert values() != first

@@ -11,7 +11,6 @@ from mimic_reg import fitting
 from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
-from mimic_reg.engine.trainer import BEST, HISTORY
 from mimic_reg.errors import InputError
 from mimic_reg.report import analyses
 from mimic_reg.report.analyses import hessian
@@ -19,7 +18,7 @@ from mimic_reg.report.analyses.base import start_and_best
 from mimic_reg.report.figures.drawn import draw
 from mimic_reg.report.figures.measured import Series, trace_figure
 from mimic_reg.report.results import collect
-from mimic_reg.runs import finish
+from mimic_reg.runs import BEST, HISTORY, finish
 from mimic_reg.store import read_json, write_json
 from tests.networks import create
 from tests.report import runs as made_up

@@ -1,0 +1,17 @@
+"""The optimiser that a trial's settings name."""
+
+from torch.optim import SGD, Adagrad, Adam, Optimizer
+
+from mimic_reg.config import Training
+from mimic_reg.methods.base import trainable
+from mimic_reg.models.base import Model
+
+
+def make_optimizer(model: Model, training: Training) -> Optimizer:
+    """The optimiser of a model's trainable parameters; in one kernel where torch has it."""
+    parameters = trainable(model)
+    if training.optimizer == "adagrad":
+        return Adagrad(parameters, lr=training.learning_rate)
+    if training.optimizer == "sgd":
+        return SGD(parameters, lr=training.learning_rate, fused=True)
+    return Adam(parameters, lr=training.learning_rate, fused=True)
