@@ -236,25 +236,6 @@ def test_a_constant_channel_keeps_its_scale_and_is_named(tmp_path):
     assert notes(store, TASKS["decompensation"], normalizer="fitted") == []
 
 
-def test_the_published_normalizer_is_for_the_benchmark_s_cohort(tmp_path):
-    """Manifests did not always name their cohort; the benchmark's have a mode."""
-    store, task = broken(tmp_path, lambda folder: None), TASKS["phenotyping"]
-    manifest = {k: v for k, v in store.manifest.items() if k != "cohort"}
-    for named, refused in (
-        ({"cohort": "mimic-iii-benchmark", "mode": "corrected"}, None),
-        ({"mode": "benchmark"}, None),
-        ({"cohort": "eicu", "mode": "benchmark"}, "holds the cohort 'eicu'"),
-        ({}, "holds a cohort without a name"),
-    ):
-        foreign = Store(store.folder, {**manifest, **named})
-        load(foreign, task, normalizer="fitted")
-        if refused is None:
-            load(foreign, task, normalizer="published")
-            continue
-        with pytest.raises(InputError, match=f"{refused}.*train --normalizer fitted"):
-            load(foreign, task, normalizer="published")
-
-
 MEMORY = """
 import resource, sys
 import numpy as np, polars as pl, torch
@@ -297,20 +278,17 @@ def test_resident_memory_is_that_of_the_hourly_arrays(tmp_path):
 
 def test_a_process_loads_a_store_once_until_a_file_of_it_changes(tmp_path):
     folder = write_store(tmp_path / "store", num_subjects=10)
-    task = TASKS["phenotyping"]
 
-    def values(normalizer="fitted"):
-        splits = load(Store.open(folder), task, normalizer=normalizer)
-        return splits["train"].units.values.data_ptr()
+    def loaded(normalizer="fitted"):
+        return load(Store.open(folder), TASKS["phenotyping"], normalizer=normalizer)
 
-    first = values()
-    assert values() == first
-    assert values("published") != first
-    first = values()
+    first = loaded()
+    assert loaded() is first
+    assert loaded("published") is not first
+    second = loaded()
     path = folder / "normalizers" / "phenotyping.json"
     content = read_json(path)
     content["fitted"]["means"][2] = 7.0
     write_json(path, content)
     write_manifest(folder)
-    assert load(Store.open(folder), task, normalizer="fitted")["train"].units.values[0, 2] != 0
-    assert values() != first
+    assert loaded() is not second
