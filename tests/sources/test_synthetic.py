@@ -19,6 +19,7 @@ from mimic_reg.sources import _synthetic_physiology as physiology
 from mimic_reg.sources import _synthetic_records as records
 from mimic_reg.sources import synthetic
 from mimic_reg.sources.synthetic import COLUMNS, EVENT_TABLES, TRUE_RISK, synthesize
+from mimic_reg.storage import read_json
 
 NUM_PATIENTS = 200
 
@@ -429,7 +430,7 @@ def test_prevalences(many):
 
 
 def test_true_risk_file(summary):
-    written = json.loads((summary.folder / TRUE_RISK).read_text())
+    written = read_json(summary.folder / TRUE_RISK)
     assert written == json.loads(json.dumps(summary.true_risk))
     assert written["patients"] == NUM_PATIENTS
     assert (written["seed"], written["missing"]) == (1, 0.0)
