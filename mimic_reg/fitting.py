@@ -96,6 +96,7 @@ def train(
         check_weights(out, trial)
         if is_done(out, trial_id):
             check_finished(out)
+            forget_checkpoints(out)  # a power cut may have kept one
             progress.note(f"{out} holds this trial, finished; nothing to do.")
             return Outcome("skipped", trial_id, read_scores(out))
         where = find_device(device)
@@ -193,6 +194,7 @@ def _same(stored: float | None, now: float | None) -> bool:
 def forget_checkpoints(out: Path) -> None:
     """Remove the checkpoint before the last one: a finished run needs it no more."""
     previous(out / CHECKPOINT).unlink(missing_ok=True)
+    atomic.sync_folder(out)
 
 
 def trained(

@@ -237,6 +237,17 @@ def alone(uri: str) -> Iterator[None]:
         return
     with locked(path.with_name(f"{path.name}.lock")):
         yield
+        settle(uri)
+
+
+def settle(uri: str) -> None:
+    """Bring to the disk that the last transaction ended.
+
+    SQLite removes its journal then, but does not sync the folder: after a power cut the journal
+    would be back, and the transaction undone.
+    """
+    if path := sqlite_path(uri):
+        atomic.sync_folder(path.parent)
 
 
 @contextlib.contextmanager

@@ -39,6 +39,7 @@ from pipelines.mlflow_store import (
     client,
     locked,
     prepare,
+    settle,
     sqlite_path,
     sync_artifacts,
 )
@@ -160,6 +161,7 @@ def log_sweep_summary(
     api.set_terminated(run_id, "FINISHED")
     for run in earlier:
         api.delete_run(run.info.run_id)
+    settle(uri)
     return run_id
 
 
@@ -246,6 +248,7 @@ def _log(
     sync_artifacts(created.info.artifact_uri)
     # last: until here the run counts as cut off
     api.set_terminated(run_id, "FINISHED" if error is None else "FAILED", end_time=end)
+    settle(uri)
     return run_id
 
 

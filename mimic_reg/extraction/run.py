@@ -120,7 +120,10 @@ def extract(
         if force:
             run.work.clear()
             run.work = Workspace(out, run.key)
-        return run.extract()
+        try:
+            return run.extract()
+        finally:
+            run.work.wait()  # within the lock: the next process may clear what is half made
 
 
 def _task_names(names: Sequence[str] | None) -> tuple[str, ...]:

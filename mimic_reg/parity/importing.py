@@ -101,8 +101,11 @@ class _Import:
         begin = time.perf_counter()
         before = _stamps(self.found, self.episodes)
         work = Workspace(self.out, _fingerprint_of_stamps(before, self.found))
-        with staying(before):
-            folder, facts, ran = work.stage("import", self._build)
+        try:
+            with staying(before):
+                folder, facts, ran = work.stage("import", self._build)
+        finally:
+            work.wait()
         files = {
             str(path.relative_to(folder)): path
             for path in sorted(folder.rglob("*"))

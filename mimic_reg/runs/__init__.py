@@ -53,10 +53,11 @@ def check_finished(folder: Path, *, but: Collection[str] = ()) -> None:
     but: files that do not matter
 
     Raises:
-        InputError: a file is another one now.
+        InputError: a file is another one now, or a symbolic link.
     """
     if not (folder / DONE).is_file():
         return
+    refuse_links(folder)
     for name, expected in _read_done(folder)["files"].items():
         path = folder / name
         if name in but or not path.is_file() or known_hash(path) == expected:

@@ -99,6 +99,10 @@ class Workspace:
         atomic.sync_folder(self.folder)
         write_json(stage / _DONE, done)
 
+    def wait(self) -> None:
+        """Wait until nothing is written here any more, whether it could be or not."""
+        wait(self._syncs)
+
     def finish(self) -> None:
         """Wait until all stages are on the disk.
 

@@ -126,7 +126,7 @@ def test_some_odd_ids_are_told(tmp_path):
     source = small_source().chart(211, 70, icustay_id="\\N").chart(211, 71, hadm_id="?")
     notes = Notes()
     extract(source.write(tmp_path / "raw"), tmp_path / "store", progress=notes)
-    assert notes.texts == [
+    assert [text for text in notes.texts if not text.startswith("Constant")] == [
         "CHARTEVENTS: 1 HADM_IDs are no whole numbers and match nothing.",
         "CHARTEVENTS: 1 ICUSTAY_IDs are no whole numbers and match nothing.",
     ]

@@ -5,10 +5,11 @@ it is what a machine finds after a power cut.
 """
 
 import fcntl
+import itertools
 import os
+import shutil
 import struct
 import subprocess
-import time
 from pathlib import Path
 
 from tests.faults.kills import Case, Fell, moments, of_tree
@@ -26,6 +27,7 @@ class Volume:
 
     def __init__(self, folder: Path, megabytes: int = 96):
         self.image, self.place = folder / "image", folder / "volume"
+        self._copies = itertools.count()
         self.place.mkdir(parents=True)
         with self.image.open("wb") as file:
             file.truncate(megabytes << 20)
@@ -50,18 +52,20 @@ class Volume:
             os.close(descriptor)
 
     def restore(self):
-        """Power is back, and nobody uses the file system any more."""
+        """Power is back: what is on the disk, mounted anew.
+
+        A copy of it is: another test's namespace may still hold the file system that was cut.
+        """
         self.close()
+        copy = self.image.with_suffix(f".{next(self._copies)}")
+        shutil.copyfile(self.image, copy)
+        self.image.unlink()
+        self.image = copy
         self._mount()
 
     def close(self):
-        """Give it back; processes that were killed may take a moment to let go."""
-        for _ in range(50):
-            if subprocess.run(["umount", self.place], capture_output=True, check=False).returncode:
-                time.sleep(0.1)
-            else:
-                return
-        run("umount", self.place)
+        """Give it back; processes that were killed may still let go of it."""
+        run("umount", "--lazy", self.place)
 
 
 def run(*command):

@@ -43,7 +43,7 @@ def test_a_frozen_trunk_is_outside_the_accounting(tmp_path):
 def test_patience_counts_from_the_thaw(tmp_path):
     both = [
         methods.create("freeze_trunk", epochs=3),
-        methods.create("early_stopping", patience=1),
+        methods.create("early_stopping", patience=1, min_explained=None),
     ]
     # nothing can improve: the start is the optimum
     fit = engine(tmp_path, 0.0, *both, learned_head=True, max_epochs=9, epoch_steps=1)

@@ -72,8 +72,10 @@ def test_locations_outside_are_not(location, folders):
 
 
 def test_links_in_a_circle_are_outside(folders):
-    (folders[0] / "circle").symlink_to(folders[0] / "circle")
-    assert not mlflow_places.allowed(f"{folders[0]}/circle/x", folders[0])
+    circle = folders[0] / "circle"
+    circle.symlink_to(circle)
+    assert not mlflow_places.allowed(f"{circle}/x", folders[0])
+    circle.unlink()
 
 
 def test_every_field_with_a_location_is_known():
@@ -137,7 +139,9 @@ def server(empty, folders, free_port_of_module):
             (f"mlflow-artifacts:/../{outside.name}", climbing),
         )
     database.close()
+    (inside / "link").unlink()  # beside a link no server starts; one made later is not followed
     with ui.running(uri, port=free_port_of_module) as started:
+        (inside / "link").symlink_to(outside)
         yield started.url, {"experiment": experiment, "run": run, "model": model, "up": climbing}
 
 

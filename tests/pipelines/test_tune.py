@@ -23,11 +23,15 @@ def made(tmp_path, scores, searched=("itps.tau",)):
         folder.mkdir(parents=True)
         options = {key.partition(".")[2]: v for key, v in zip(searched, values, strict=True)}
         entries = [{"itps": options}, {"early_stopping": {"patience": 3}}]
-        write_json(folder / "trial.json", {"trial": {"regularisers": entries}})
+        described = {"id": str(number), "device": "cpu", "versions": {}, "cohort": {}}
+        described["store"] = {"path": "gone", "fingerprint": "f"}
+        write_json(folder / "trial.json", {**described, "trial": {"regularisers": entries}})
         if score:
             content = {"validation": {"auroc": {"value": score[0]}}}
             content["test"] = {"auroc": {"value": score[1]}}
-            write_json(folder / SCORES, {"selected_by": "auroc", "scores": content})
+            scored = {"trial": str(number), "best_epoch": 1, "num_samples": {}}
+            scored |= {"selected_by": "auroc", "scores": content}
+            write_json(folder / SCORES, scored)
         trials.append(
             TrialStatus(
                 identity=str(number),

@@ -22,6 +22,7 @@ from mimic_reg.simulation.synthesis import (
     TRUE_RISK,
     synthesize,
 )
+from mimic_reg.store import read_json
 
 NUM_PATIENTS = 200
 
@@ -441,7 +442,7 @@ def test_prevalences(many):
 
 
 def test_true_risk_file(summary):
-    written = json.loads((summary.folder / TRUE_RISK).read_text())
+    written = read_json(summary.folder / TRUE_RISK)
     assert written == json.loads(json.dumps(summary.true_risk))
     assert written["patients"] == NUM_PATIENTS
     assert (written["seed"], written["missing"]) == (1, 0.0)

@@ -17,7 +17,7 @@ from mimic_reg.samples import load
 from mimic_reg.sources import images
 from mimic_reg.sources._image_formats import CIFAR10_CLASSES, files, read, read_idx
 from mimic_reg.sources.images import cohort, import_images, read_counts
-from mimic_reg.store import Store, locked
+from mimic_reg.store import Store, file_hash, locked
 from mimic_reg.tasks import get
 from tests.shared import shared
 from tests.sources.images import (
@@ -337,7 +337,8 @@ def test_a_store_with_a_broken_table_is_refused(source, tmp_path):
         table.with_columns(y=pl.lit(99, pl.Int16)),
     ):
         wrong.write_parquet(path)
-        store.manifest["files"]["tasks/image_classification.parquet"]["bytes"] = path.stat().st_size
+        entry = {"bytes": path.stat().st_size, "xxh3": file_hash(path)}
+        store.manifest["files"]["tasks/image_classification.parquet"] = entry
         with pytest.raises(InputError, match="names images or classes that are not there"):
             load(Store(out, store.manifest), TASK, normalizer="unit")
 
