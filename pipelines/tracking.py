@@ -90,7 +90,9 @@ def log_trial(
         if complete is not None:
             _add_sweep(api, complete, sweep)
             return str(complete.info.run_id)
-        return _log(api, experiment, run, sweep, error)
+        run_id = _log(api, experiment, run, sweep, error)
+    settle(uri)
+    return run_id
 
 
 def find_trial(uri: str, task: str, trial_id: str) -> str | None:
@@ -248,7 +250,6 @@ def _log(
     sync_artifacts(created.info.artifact_uri)
     # last: until here the run counts as cut off
     api.set_terminated(run_id, "FINISHED" if error is None else "FAILED", end_time=end)
-    settle(uri)
     return run_id
 
 
