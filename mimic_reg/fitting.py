@@ -25,10 +25,10 @@ import torch
 from torch import Tensor
 
 from mimic_reg import __version__, methods, models
-from mimic_reg.config import Component, MultiTrial, Trial, resolve
 from mimic_reg.engine.checkpoint import previous
 from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.learners.trials import resolve
 from mimic_reg.learners.trunk import Trunk, load_into
 from mimic_reg.metrics.scores import Score, score
 from mimic_reg.models.base import Model, constant_logits
@@ -52,6 +52,7 @@ from mimic_reg.runs import (
 from mimic_reg.samples import Samples, load, notes
 from mimic_reg.samples.splits import select, select_count
 from mimic_reg.seeds import Streams
+from mimic_reg.settings import Component, MultiTrial, Trial
 from mimic_reg.store import Store, atomic, file_hash, locked, reading, write_json
 from mimic_reg.store.spec import CohortSpec, Task
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads

@@ -11,7 +11,6 @@ import torch
 
 from mimic_reg import methods, tasks
 from mimic_reg.clinical.schema import PHENOTYPES
-from mimic_reg.config import Training, find_module
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import CHECKPOINT, Trainer
 from mimic_reg.errors import InputError
@@ -19,6 +18,7 @@ from mimic_reg.methods.base import Composite, Fit, Regulariser
 from mimic_reg.metrics.scores import score
 from mimic_reg.samples import load
 from mimic_reg.seeds import Streams
+from mimic_reg.settings import Training, find_module
 from mimic_reg.store import Store
 from tests.networks import create
 from tests.reference_loop import Loop

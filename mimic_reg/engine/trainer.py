@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, Optimizer
 
-from mimic_reg.config import Training
 from mimic_reg.engine.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
 from mimic_reg.engine.recorder import Recorder
 from mimic_reg.errors import InputError, MimicRegError
@@ -30,6 +29,7 @@ from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY
 from mimic_reg.samples import Samples
 from mimic_reg.seeds import Streams
+from mimic_reg.settings import Training
 from mimic_reg.store import reading
 from mimic_reg.store.spec import Target
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from mimic_reg.config import Trial
 from mimic_reg.learners import deep
 from mimic_reg.learners.base import Predictor
+from mimic_reg.settings import Trial
 from mimic_reg.store.spec import CohortSpec
 
 __all__ = ["Predictor", "restore"]

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from mimic_reg import methods, models
-from mimic_reg.config import Trial
 from mimic_reg.engine.trainer import make_optimizer, predict
 from mimic_reg.learners.base import Predictor
 from mimic_reg.methods.base import Fit, Predict
 from mimic_reg.samples import Samples
+from mimic_reg.settings import Trial
 from mimic_reg.store.spec import CohortSpec
 
 

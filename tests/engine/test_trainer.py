@@ -9,7 +9,6 @@ import torch
 
 import mimic_reg.engine.trainer as engine
 from mimic_reg import methods, tasks
-from mimic_reg.config import Training, module_names
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import BEST, CHECKPOINT, HISTORY, Trainer, make_optimizer
@@ -19,6 +18,7 @@ from mimic_reg.metrics.scores import Score, score
 from mimic_reg.models.base import loss_of
 from mimic_reg.samples import load
 from mimic_reg.seeds import Streams
+from mimic_reg.settings import Training, module_names
 from mimic_reg.store import Store
 from tests.engine.methods import (
     Averaging,

@@ -3,9 +3,9 @@
 import torch
 
 from mimic_reg import fitting
-from mimic_reg.config import resolve_multi
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import HISTORY
+from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.progress import Silent
 
 TASKS = ("in_hospital_mortality", "decompensation", "phenotyping")

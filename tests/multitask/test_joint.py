@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from mimic_reg import fitting, methods
-from mimic_reg.config import resolve_multi
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import BEST
 from mimic_reg.errors import InputError
@@ -16,6 +15,7 @@ from mimic_reg.methods.norm_penalty import squared_norm, weights
 from mimic_reg.models.base import loss_of
 from mimic_reg.multitask import fit as multitask
 from mimic_reg.multitask.base import trunk_of
+from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.store import Store
 from tests.engine.test_checkpoint import same
 from tests.multitask import fits
