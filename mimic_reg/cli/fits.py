@@ -42,7 +42,10 @@ def train(
     model: Annotated[str, typer.Option(help="A model's name, such as lstm, or a YAML file.")],
     run: Annotated[Path, typer.Option("--out", help="The run's folder.", metavar="RUN")],
     method: Annotated[
-        str, typer.Option(help="A method's name in configs/methods, or a YAML file.")
+        str,
+        typer.Option(
+            help="A method in configs/methods, alone or as FAMILY/METHOD; or a YAML file."
+        ),
     ] = "none",
     strategy: Annotated[
         str, typer.Option(help="How several tasks share a trunk: reptile, joint; else single.")
@@ -202,7 +205,10 @@ def finetune(
     ] = "50,100,500",
     seeds: Annotated[int, typer.Option(help="Fits of each kind; 3 or more for a test.")] = 5,
     method: Annotated[
-        str, typer.Option(help="A method's name in configs/methods, or a YAML file.")
+        str,
+        typer.Option(
+            help="A method in configs/methods, alone or as FAMILY/METHOD; or a YAML file."
+        ),
     ] = "none",
     freeze: Annotated[
         int, typer.Option(help="Epochs in which a trained trunk stands still at first.", min=0)

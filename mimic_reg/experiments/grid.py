@@ -18,7 +18,6 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 Model = str | Component
 Method = str | tuple[Component, ...]
-Strategy = str | Component
 
 
 class Grid(Settings):
@@ -47,7 +46,7 @@ class Grid(Settings):
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     families: dict[str, str] = Field(default_factory=dict)
     search: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
-    strategy: Strategy = SINGLE
+    strategy: Component = Component.model_validate(SINGLE)
     data: str | None = Field(default=None, pattern=_NAME.pattern)
     stopping: bool = True
     probes: tuple[Component, ...] = ()
@@ -57,7 +56,7 @@ class Grid(Settings):
     @property
     def together(self) -> bool:
         """Whether its tasks are trained in one fit."""
-        return name_of(self.strategy) != SINGLE
+        return self.strategy.name != SINGLE
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -165,6 +164,6 @@ def _tuple(given: Any) -> Any:
     return tuple(given) if isinstance(given, list) else given
 
 
-def name_of(given: Model | Strategy) -> str:
+def name_of(given: Model) -> str:
     """The name of what stands with or without options."""
     return given if isinstance(given, str) else given.name

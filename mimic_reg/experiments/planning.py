@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from mimic_reg.errors import InputError
@@ -20,7 +20,7 @@ class Combination:
     """One fit of a grid, by names.
 
     tasks:    one, or all that a strategy trains together
-    label:    what the method is called, with the values of a search
+    name:     what the method is called, after its strategy if it has one
     searched: component.option → value
     """
 
@@ -28,10 +28,10 @@ class Combination:
     tasks: tuple[str, ...]
     model: Model
     method: Method
-    label: str
+    name: str
     supervision: float
     seed: int
-    searched: Mapping[str, Any] = field(default_factory=dict)
+    searched: Mapping[str, Any]
 
 
 def combinations(experiment: Experiment) -> list[Combination]:
@@ -45,7 +45,7 @@ def combinations(experiment: Experiment) -> list[Combination]:
 
 def _combinations(grid: Grid) -> Iterator[Combination]:
     tasks = [grid.tasks] if grid.together else [(name,) for name in grid.tasks]
-    prefix = f"{name_of(grid.strategy)}: " if grid.together else ""
+    prefix = f"{grid.strategy.name}: " if grid.together else ""
     unused, known = set(grid.search), set[str]()
     for task, model, method in itertools.product(tasks, grid.models, grid.methods):
         present = {c.name for c in _method(grid, model, method).regularisers}
@@ -54,9 +54,9 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
         unused -= set(keys)
         for values in itertools.product(*(grid.search[key] for key in keys)):
             searched = dict(zip(keys, values, strict=True))
-            label = prefix + _label(method, searched)
+            name = prefix + _name(method)
             for level, seed in itertools.product(grid.supervision, grid.seeds):
-                yield Combination(grid, task, model, method, label, level, seed, searched)
+                yield Combination(grid, task, model, method, name, level, seed, searched)
     if unused:
         key = sorted(unused)[0]
         raise InputError(
@@ -64,10 +64,8 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
         )
 
 
-def _label(method: Method, searched: Mapping[str, Any]) -> str:
-    name = method if isinstance(method, str) else " + ".join(acting((c.name for c in method), ()))
-    values = ", ".join(f"{key.partition('.')[2]}={value}" for key, value in searched.items())
-    return f"{name} ({values})" if values else name
+def _name(method: Method) -> str:
+    return method if isinstance(method, str) else " + ".join(acting((c.name for c in method), ()))
 
 
 def _method(grid: Grid, model: Model, method: Method) -> MethodFile:
@@ -81,13 +79,18 @@ def _method(grid: Grid, model: Model, method: Method) -> MethodFile:
 class Planned:
     """A trial of an experiment, and what its method is called there.
 
-    method, searched: as the combination says, without and with the values of a search
+    searched: component.option → value of a search
     """
 
     trial: Trial | MultiTrial
-    label: str
     method: str
     searched: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """What its method is called, with the values of a search."""
+        values = (f"{key.partition('.')[2]}={value}" for key, value in self.searched.items())
+        return f"{self.method} ({', '.join(values)})" if self.searched else self.method
 
     def identity(self, data: str) -> str:
         """Settings, seed, data and code: what is equal here gives the same result."""
@@ -123,14 +126,9 @@ def plan(experiment: Experiment) -> list[Planned]:
 def _resolve(combination: Combination, experiment: Experiment) -> Planned:
     trials = [_trial(task, combination, experiment) for task in combination.tasks]
     trial: Trial | MultiTrial = trials[0]
-    strategy = combination.grid.strategy
-    prefix = ""
     if combination.grid.together:
-        plain = strategy if isinstance(strategy, str) else strategy.entry()
-        trial = resolve_multi({"strategy": plain, "trials": trials})
-        prefix = f"{name_of(strategy)}: "
-    method = prefix + _label(combination.method, {})
-    return Planned(trial, combination.label, method, combination.searched)
+        trial = resolve_multi({"strategy": combination.grid.strategy, "trials": trials})
+    return Planned(trial, combination.name, combination.searched)
 
 
 def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial:

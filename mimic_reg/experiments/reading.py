@@ -85,7 +85,7 @@ def _check_names(grid: Grid) -> None:
     allowed = {
         "task": (() if grid.data else grid.tasks, _known("tasks")),
         "model": ((*map(name_of, grid.models), *grid.families), _known("models")),
-        "strategy": ((name_of(grid.strategy),), {SINGLE, *strategies()}),
+        "strategy": ((grid.strategy.name,), {SINGLE, *strategies()}),
         "task of this grid": (tuple(grid.training_of), set(grid.tasks)),
     }
     for kind, (given, known) in allowed.items():
@@ -110,8 +110,8 @@ def _known(kind: Literal["tasks", "models"]) -> set[str]:
 def _check_training(given: Mapping[str, Any], grid: Grid) -> None:
     if grid.together and "epoch_steps" in given:
         raise InputError(
-            f"The strategy {name_of(grid.strategy)} has epochs of its own: write "
-            f"strategy: {{{name_of(grid.strategy)}: {{epoch_iterations: …}}}} instead of "
+            f"The strategy {grid.strategy.name} has epochs of its own: write "
+            f"strategy: {{{grid.strategy.name}: {{epoch_iterations: …}}}} instead of "
             "'training.epoch_steps'."
         )
     files.check_training(given)

@@ -225,7 +225,8 @@ def _named(kind: type[Kind], folder: Named, name: str) -> Kind:
             f"{suggest(name, known)}"
         )
     path = CONFIGS / folder / f"{name}.yaml"
-    return _cached(kind, path, path.stat().st_mtime_ns)
+    found: Kind = _cached(kind, path, path.stat().st_mtime_ns)
+    return found
 
 
 @cache
