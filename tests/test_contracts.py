@@ -1,6 +1,6 @@
 """What every method promises, whoever wrote it. Methods are found, not listed.
 
-A method's test module, `tests/regularisers/test_<name>.py`, holds its options here as `CONTRACT`.
+A method's test module, `tests/methods/test_<name>.py`, holds its options here as `CONTRACT`.
 """
 
 import importlib
