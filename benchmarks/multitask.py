@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 
 from mimic_reg import experiments
-from mimic_reg.config import MultiTrial
 from mimic_reg.engine.trainer import Trainer
 from mimic_reg.learners.data import load_data
 from mimic_reg.learners.deep import make_trainer
 from mimic_reg.multitask.fit import MultiTrainer
 from mimic_reg.progress import Silent
+from mimic_reg.settings import MultiTrial
 from mimic_reg.store import Store
 
 ROUNDS = 4

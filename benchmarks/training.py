@@ -34,7 +34,6 @@ import torch
 
 from mimic_reg import models
 from mimic_reg.clinical.schema import CHANNELS
-from mimic_reg.config import Training
 from mimic_reg.engine.optimizers import make_optimizer
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.engine.trainer import RECORD_STEPS, Trainer
@@ -42,6 +41,7 @@ from mimic_reg.models.base import loss_of
 from mimic_reg.runs import HISTORY
 from mimic_reg.samples import Samples, Units, from_arrays
 from mimic_reg.seeds import Streams
+from mimic_reg.settings import Training
 
 BATCH = 32
 HOURS = 48

@@ -16,13 +16,13 @@ import numpy as np
 import polars as pl
 
 from mimic_reg import learners
-from mimic_reg.config import Trial, resolve
 from mimic_reg.engine.checkpoint import previous
 from mimic_reg.engine.devices import find_device, reset_peak_memory
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.learners.base import Predictor
 from mimic_reg.learners.data import TaskData, load_data
 from mimic_reg.learners.deep import DeepLearner, without_weights
+from mimic_reg.learners.trials import resolve
 from mimic_reg.learners.trunk import Trunk
 from mimic_reg.metrics.scores import Score, score
 from mimic_reg.models.base import Model
@@ -44,6 +44,7 @@ from mimic_reg.runs import (
 )
 from mimic_reg.runs.description import check_weights, count_threads, describe
 from mimic_reg.samples import Samples
+from mimic_reg.settings import Trial
 from mimic_reg.store import Store, atomic, locked, reading, write_json
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
 

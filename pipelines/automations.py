@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect.automations import Automation
 
-from mimic_reg.config import load_yaml
+from mimic_reg.settings import load_yaml
 
 
 def put(file: Path) -> list[str]:

@@ -214,9 +214,7 @@ def tune(
     ] = None,
     task: Annotated[str | None, typer.Option(help="A task's name.")] = None,
     model: Annotated[str | None, typer.Option(help="A model's name.")] = None,
-    method: Annotated[
-        str | None, typer.Option(help="A method's name in configs/regularisers.")
-    ] = None,
+    method: Annotated[str | None, typer.Option(help="A method's name in configs/methods.")] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mimic_reg import experiments
-from mimic_reg.config import MultiTrial, Trial
 from mimic_reg.errors import InputError
-from mimic_reg.experiments import STOPPING, Experiment, Planned
+from mimic_reg.experiments import Experiment, Planned
 from mimic_reg.extraction import seems_up_to_date
 from mimic_reg.extraction.checks import check_rows
 from mimic_reg.extraction.memory import parse_memory
+from mimic_reg.settings import STOPPING, MultiTrial, Trial
 from mimic_reg.sources.images import check_images
 from mimic_reg.sources.mimic3 import find_tables
 from mimic_reg.store import MANIFEST, Store, check_target

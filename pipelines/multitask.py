@@ -25,7 +25,7 @@ class MultitaskParameters(Parameters):
 
     tasks:        names in configs/tasks, in the order in which they are trained
     strategy:     reptile or joint; options: its own, as {"inner_steps": 5}
-    method:       a name in configs/regularisers, for the model or for all
+    method:       a name in configs/methods, for the model or for all
     training:     replaces what the tasks' YAML says, for all of them; training_of: task → for one
     work:         the work folder; runs are kept in its runs/
     store:        the cohort store, if it is not in the work folder

@@ -94,8 +94,9 @@ def _execute(order: Order) -> Ended:
 def _train(order: Order) -> tuple[Literal["finished", "interrupted", "skipped"], str]:
     """Train one task, or several together; what became of it, and what differs from the order."""
     from mimic_reg import fitting
-    from mimic_reg.config import resolve, resolve_multi
+    from mimic_reg.learners.trials import resolve
     from mimic_reg.multitask import fit as multitask
+    from mimic_reg.multitask.trials import resolve_multi
 
     store, folder = Path(order.store), Path(order.folder)
     device, progress = order.device or _gpu(order.slot), _Interruptible()

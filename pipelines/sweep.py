@@ -26,11 +26,11 @@ from prefect.states import Completed, Failed
 from pydantic import Field
 
 from mimic_reg import experiments
-from mimic_reg.config import MultiTrial
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import Experiment, Planned
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import TRIAL, check_finished, is_done, read_scored
+from mimic_reg.settings import MultiTrial
 from mimic_reg.store import Store, locked, read_json, reading, write_json
 from mimic_reg.store.atomic import refuse_links
 from pipelines import mlflow_store, tracking

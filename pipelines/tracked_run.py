@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mimic_reg.config import Trial, is_probe, resolve
+from mimic_reg.learners.trials import resolve
 from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.runs import HISTORY, check_finished, is_done, read_history, read_scored, read_trial
+from mimic_reg.settings import Trial
 from mimic_reg.store.spec import CohortSpec
-
-_STOPPING_METHODS = ("early_stopping",)  # when a fit ends is no method of its own
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def read_run(folder: Path, method: str | None = None) -> RunFolder:
         trial=trial,
         id=description["id"],
         cohort=CohortSpec.read(description["cohort"]),
-        method=method or method_of(trial),
+        method=method or trial.method,
         fingerprint=description["store"]["fingerprint"],
         device=description["device"],
         threads=description.get("threads"),
@@ -74,13 +73,6 @@ def read_run(folder: Path, method: str | None = None) -> RunFolder:
             else None
         ),
     )
-
-
-def method_of(trial: Trial) -> str:
-    """What the methods of a trial are called: 'none', 'l2 + dropout', 'reptile: dropout'."""
-    names = [r.name for r in trial.regularisers if r.name not in ("none", *_STOPPING_METHODS)]
-    strategy = f"{trial.together.strategy.name}: " if trial.together else ""
-    return strategy + (" + ".join(name for name in names if not is_probe(name)) or "none")
 
 
 def params(trial: Trial) -> dict[str, str]:

@@ -22,7 +22,7 @@ from pipelines.sweep import PrefectProgress, SweepResult, TrialFailedError, arti
 class TrainParameters(Parameters):
     """Parameters of the flow, as `mimic-reg train` has them.
 
-    method:       a name in configs/regularisers, for the model or for all
+    method:       a name in configs/methods, for the model or for all
     work:         the work folder; runs are kept in its runs/
     store:        the cohort store, if it is not in the work folder
     max_epochs:   instead of the task's own

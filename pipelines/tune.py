@@ -19,12 +19,12 @@ from prefect.client.schemas.objects import State
 from pydantic import Field
 
 from mimic_reg import experiments
-from mimic_reg.config import is_probe, parse_yaml
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import Experiment, parse
 from mimic_reg.metrics.scores import improves
 from mimic_reg.progress import Progress
 from mimic_reg.runs import read_scored, read_trial
+from mimic_reg.settings import STOPPING, is_probe, parse_yaml
 from mimic_reg.store import atomic, make_folder
 from pipelines.settings import OfExperiment, Running, Work
 from pipelines.sweep import (
@@ -36,8 +36,6 @@ from pipelines.sweep import (
     sweep,
     sweep_flow,
 )
-
-_STOPPING = "early_stopping"
 
 
 @dataclass(frozen=True)
@@ -249,9 +247,9 @@ def _write(
     points: Sequence[Point],
     winner: TrialStatus,
 ) -> Path:
-    """The winner as a file for configs/regularisers or `--method`."""
+    """The winner as a file for configs/methods or `--method`."""
     settings = read_trial(result.run_folder(winner))["trial"]
-    own = [e for e in settings["regularisers"] if _STOPPING not in e and not any(map(is_probe, e))]
+    own = [e for e in settings["regularisers"] if STOPPING not in e and not any(map(is_probe, e))]
     level = f"{100 * supervision:g} %"
     lines = [
         f"# {method} for {model}, {task} at {level} supervision: found by the search "

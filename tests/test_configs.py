@@ -5,8 +5,9 @@ import re
 import pytest
 
 from mimic_reg import experiments, models, tasks
-from mimic_reg.config import CONFIGS, MultiTrial, compose_trial, load_yaml
 from mimic_reg.experiments import IMAGE_TASK, combinations, load, plan
+from mimic_reg.learners.trials import compose_trial
+from mimic_reg.settings import CONFIGS, MultiTrial, load_yaml
 
 FILES = sorted((CONFIGS / "experiments").rglob("*.yaml"))
 NAMES = [path.stem for path in FILES]

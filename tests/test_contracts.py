@@ -1,6 +1,6 @@
 """What every method promises, whoever wrote it. Methods are found, not listed.
 
-A method's test module, `tests/regularisers/test_<name>.py`, holds its options here as `CONTRACT`.
+A method's test module, `tests/methods/test_<name>.py`, holds its options here as `CONTRACT`.
 """
 
 import importlib
@@ -11,7 +11,6 @@ import torch
 
 from mimic_reg import methods, tasks
 from mimic_reg.clinical.schema import PHENOTYPES
-from mimic_reg.config import Training, find_module
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError
@@ -20,6 +19,7 @@ from mimic_reg.metrics.scores import score
 from mimic_reg.runs import CHECKPOINT
 from mimic_reg.samples import load
 from mimic_reg.seeds import Streams
+from mimic_reg.settings import Training, find_module
 from mimic_reg.store import Store
 from tests.networks import create
 from tests.reference_loop import Loop

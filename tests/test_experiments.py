@@ -5,9 +5,10 @@ import shutil
 import pytest
 
 from mimic_reg import experiments, tasks
-from mimic_reg.config import CONFIGS, compose_trial, load_yaml
 from mimic_reg.errors import InputError
 from mimic_reg.experiments import combinations, estimate, identity, parse, plan, sizes
+from mimic_reg.learners.trials import compose_trial
+from mimic_reg.settings import CONFIGS, load_yaml
 from mimic_reg.sources.images import cohort
 from mimic_reg.store import Store
 
@@ -32,8 +33,9 @@ def labels(experiment):
         ({"tasks": ["in_hospital_mortalty"]}, "Did you mean 'in_hospital_mortality'"),
         ({"models": ["lstn"]}, "no model 'lstn'. Did you mean 'lstm'"),
         ({"models": [{"lstm": {"unit": 8}}]}, "Did you mean 'units'"),
-        ({"methods": ["ipts"]}, "no method 'ipts' for lstm.*Did you mean 'itps'"),
+        ({"methods": ["ipts"]}, "no method 'ipts' in configs/methods. Did you mean 'itps'"),
         ({"methods": ["../../tasks/phenotyping"]}, "no method"),
+        ({"methods": ["lstm/itps"]}, "no method 'lstm/itps'.*Did you mean 'itps'"),
         ({"methods": [{"itps": {"taw": 0.1}}]}, "no option 'taw'. Did you mean 'tau'"),
         ({"model": ["lstm"]}, r"no setting 'grids.0.model'. Did you mean 'models'"),
         ({"models": "lstm"}, "'grids.0.models' is 'lstm': Input should be a valid list"),
@@ -268,6 +270,9 @@ def test_what_decides_nothing_retrains_nothing(code):
     assert code("methods/jacobian.py", add("x = 1")) == set()
     assert code("models/cnn.py", add("x = 1")) == set()
     assert code("errors.py", add("x = 1")) == set()
+    assert code("settings/trial.py", add("x = 1")) == set()
+    assert code("learners/trials.py", add("x = 1")) == set()
+    assert code("multitask/trials.py", add("x = 1")) == set()
     assert code("tasks/phenotyping.py", add("x = 1")) == set()
     assert code("engine/trainer.py", add("# why")) == set()
     assert code("engine/trainer.py", lambda was: was.replace('"""', '"""Other words. ', 1)) == set()
@@ -306,7 +311,7 @@ def test_a_grid_of_images_says_which():
 
 def test_an_experiment_has_one_store():
     common = {"methods": ["none"], "tasks": ["image_classification"], "models": ["dnn"]}
-    with pytest.raises(InputError, match="The experiment cannot be: its grids differ in 'data'"):
+    with pytest.raises(InputError, match="Invalid settings: its grids differ in 'data'"):
         experiments.parse(
             {
                 "name": "two",
@@ -357,14 +362,11 @@ def test_images_are_counted_by_data_set():
 
 
 def test_a_family_s_methods_are_checked():
-    with pytest.raises(InputError, match="no method 'itsp' for vgg16_cifar"):
-        grid(
-            tasks=["image_classification"],
-            data="cifar10",
-            models=["vgg16"],
-            families={"vgg16": "vgg16_cifar"},
-            methods=["itsp"],
-        )
+    images = {"tasks": ["image_classification"], "data": "cifar10", "models": ["vgg16"]}
+    with pytest.raises(InputError, match="'variational_lstm' has no values for 'vgg16_cifar'"):
+        grid(**images, families={"vgg16": "vgg16_cifar"}, methods=["variational_lstm"])
+    with pytest.raises(InputError, match=r"no values for 'vgg16'\. .*families: \{vgg16: FAMILY\}"):
+        grid(**images, methods=["itps"])
 
 
 # --- several tasks together -----------------------------------------------------------------------

@@ -11,10 +11,10 @@ import torch
 from typer.testing import CliRunner
 
 from mimic_reg import cli, fitting
-from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.errors import InputError
 from mimic_reg.learners import deep
+from mimic_reg.learners.trials import resolve
 from mimic_reg.multitask import fit as multitask
 from mimic_reg.progress import Silent
 from mimic_reg.report.markdown import to_markdown

@@ -22,7 +22,7 @@ def test_a_wheel_holds_configurations_and_resources_and_finds_them(tmp_path):
         capture_output=True,
     )
     told = subprocess.run(
-        [sys.executable, "-c", "from mimic_reg.config import CONFIGS; print(CONFIGS)"],
+        [sys.executable, "-c", "from mimic_reg.settings import CONFIGS; print(CONFIGS)"],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(built)},
         check=True,

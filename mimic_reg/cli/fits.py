@@ -13,7 +13,7 @@ from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
 
 if TYPE_CHECKING:
-    from mimic_reg.config import MultiTrial
+    from mimic_reg.settings import MultiTrial
 
 
 ThreadsOption = Annotated[
@@ -42,7 +42,10 @@ def train(
     model: Annotated[str, typer.Option(help="A model's name, such as lstm, or a YAML file.")],
     run: Annotated[Path, typer.Option("--out", help="The run's folder.", metavar="RUN")],
     method: Annotated[
-        str, typer.Option(help="A method's name in configs/regularisers, or a YAML file.")
+        str,
+        typer.Option(
+            help="A method in configs/methods, alone or as FAMILY/METHOD; or a YAML file."
+        ),
     ] = "none",
     strategy: Annotated[
         str, typer.Option(help="How several tasks share a trunk: reptile, joint; else single.")
@@ -75,7 +78,8 @@ def train(
     stopped. A finished run started again does nothing.
     """
     from mimic_reg import fitting
-    from mimic_reg.config import compose_multi, compose_trial
+    from mimic_reg.learners.trials import compose_trial
+    from mimic_reg.multitask.trials import compose_multi
     from mimic_reg.store import Store
 
     given = {
@@ -201,7 +205,10 @@ def finetune(
     ] = "50,100,500",
     seeds: Annotated[int, typer.Option(help="Fits of each kind; 3 or more for a test.")] = 5,
     method: Annotated[
-        str, typer.Option(help="A method's name in configs/regularisers, or a YAML file.")
+        str,
+        typer.Option(
+            help="A method in configs/methods, alone or as FAMILY/METHOD; or a YAML file."
+        ),
     ] = "none",
     freeze: Annotated[
         int, typer.Option(help="Epochs in which a trained trunk stands still at first.", min=0)
@@ -294,10 +301,10 @@ def report(
 
     The page needs no network and no script, and holds nothing of a single patient.
     """
-    from mimic_reg.config import suggest
     from mimic_reg.report import analyses, results
     from mimic_reg.report import page as reporting
     from mimic_reg.report.markdown import to_markdown
+    from mimic_reg.settings import suggest
     from mimic_reg.store import disk_errors
 
     found = results.collect(runs, focus=focus)

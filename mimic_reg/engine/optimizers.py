@@ -2,9 +2,9 @@
 
 from torch.optim import SGD, Adagrad, Adam, Optimizer
 
-from mimic_reg.config import Training
 from mimic_reg.methods.base import trainable
 from mimic_reg.models.base import Model
+from mimic_reg.settings import Training
 
 
 def make_optimizer(model: Model, training: Training) -> Optimizer:

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mimic_reg.config import Training
 from mimic_reg.engine.best import Best
 from mimic_reg.engine.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
 from mimic_reg.engine.devices import peak_memory
@@ -32,6 +31,7 @@ from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY
 from mimic_reg.samples import Samples
 from mimic_reg.seeds import Streams
+from mimic_reg.settings import Training
 from mimic_reg.store import reading
 
 RECORD_STEPS = 50  # steps between two rows of the history, and between two looks at the loss

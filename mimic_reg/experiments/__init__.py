@@ -5,7 +5,7 @@
     grids:                             # an experiment is the union of its grids
     - tasks: [in_hospital_mortality]
       models: [lstm]
-      methods: [none, dropout]         # in configs/regularisers; or {dropout: {rate: 0.1}}
+      methods: [none, dropout]         # in configs/methods; or {dropout: {rate: 0.1}}
       supervision: [0.25, 1]
       seeds: 5                         # 0 to 4, or a list
     training: {max_epochs: 20}         # replaces what the tasks' own YAML says
@@ -15,7 +15,7 @@ values. Whatever is unknown is refused, with the nearest name that is known.
 """
 
 from mimic_reg.experiments.costs import KNOWN_SIZES, Estimate, estimate, sizes, total_seconds
-from mimic_reg.experiments.grid import IMAGE_TASK, SINGLE, STOPPING, Experiment, Grid
+from mimic_reg.experiments.grid import IMAGE_TASK, SINGLE, Experiment, Grid
 from mimic_reg.experiments.planning import (
     Combination,
     Planned,
@@ -29,7 +29,6 @@ __all__ = [
     "IMAGE_TASK",
     "KNOWN_SIZES",
     "SINGLE",
-    "STOPPING",
     "Combination",
     "Estimate",
     "Experiment",

@@ -5,14 +5,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mimic_reg.config import (
-    Component,
-    MultiTrial,
-    Trial,
-)
 from mimic_reg.experiments.grid import IMAGE_TASK
 from mimic_reg.extraction.audit import published_sizes
 from mimic_reg.methods import step_cost
+from mimic_reg.settings import Component, MultiTrial, Trial
 from mimic_reg.store import Store
 from mimic_reg.store.spec import SPLITS
 

@@ -5,43 +5,28 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from mimic_reg.config import (
-    Component,
-)
+from mimic_reg.settings import Component, Settings
 
 IMAGE_TASK = "image_classification"
 IMAGE_SETS = ("cifar10", "fashion_mnist", "stl10", "images")  # images: any set
 SINGLE = "single"  # the strategy of a trial a task
-STOPPING = "early_stopping"
 _MOST_SEEDS = 10_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
-class _Frozen(BaseModel):
-    """Frozen, strict about types, without unknown keys; YAML's lists are tuples."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _tuples(cls, given: Any) -> Any:
-        return tuple(given) if isinstance(given, list) else given
-
-
 Model = str | Component
 Method = str | tuple[Component, ...]
-Strategy = str | Component
 
 
-class Grid(_Frozen):
+class Grid(Settings):
     """All combinations of what it lists.
 
     tasks:     names of YAML files in configs/tasks
     models:    names of YAML files in configs/models, or of modules; or a module with its settings
-    methods:   names of YAML files in configs/regularisers; or components, alone or in a list
-    families:  model → the folder of configs/regularisers with its methods, if not the model's name
+    methods:   names of YAML files in configs/methods; or components, alone or in a list
+    families:  model → the family whose values methods take for it, if not the model's name
     search:    component.option → values
     strategy:  single: a trial a task; joint, reptile: one fit of all tasks, which share the trunk;
                or such a strategy with its options, as {reptile: {inner_steps: 5}}
@@ -61,7 +46,7 @@ class Grid(_Frozen):
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     families: dict[str, str] = Field(default_factory=dict)
     search: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
-    strategy: Strategy = SINGLE
+    strategy: Component = Component.model_validate(SINGLE)
     data: str | None = Field(default=None, pattern=_NAME.pattern)
     stopping: bool = True
     probes: tuple[Component, ...] = ()
@@ -71,7 +56,7 @@ class Grid(_Frozen):
     @property
     def together(self) -> bool:
         """Whether its tasks are trained in one fit."""
-        return name_of(self.strategy) != SINGLE
+        return self.strategy.name != SINGLE
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -114,7 +99,7 @@ class Grid(_Frozen):
         return self
 
 
-class Experiment(_Frozen):
+class Experiment(Settings):
     """A set of trials that belong together.
 
     name:          of the file it stands in; what sweeps and folders are called
@@ -179,6 +164,6 @@ def _tuple(given: Any) -> Any:
     return tuple(given) if isinstance(given, list) else given
 
 
-def name_of(given: Model | Strategy) -> str:
+def name_of(given: Model) -> str:
     """The name of what stands with or without options."""
     return given if isinstance(given, str) else given.name

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from mimic_reg.config import MultiTrial, Trial
+from mimic_reg.settings import MultiTrial, Trial
 
 _PACKAGE = __name__.partition(".")[0]
 _ROOT = Path(__file__).parents[2]
@@ -22,6 +22,8 @@ _DECIDING = (
     *("multitask", "clinical.normalizers"),
     *("metrics.scores", "metrics.bootstrap", "metrics.curvature", "metrics.trained"),
 )
+# Within them what only makes a trial's settings, which count by themselves.
+_SETTINGS = ("learners.trials", "multitask.trials")
 _ENGINE = ("fitting", "engine.trainer", "samples", "samples.splits", "metrics.scores")
 
 
@@ -92,7 +94,9 @@ def _imports(node: ast.AST) -> list[str]:
 
 def _decides(module: str) -> bool:
     below = module.removeprefix(f"{_PACKAGE}.")
-    return below != module and any(below == d or below.startswith(f"{d}.") for d in _DECIDING)
+    if below == module or below in _SETTINGS:
+        return False
+    return any(below == d or below.startswith(f"{d}.") for d in _DECIDING)
 
 
 def _is_module(name: str) -> bool:

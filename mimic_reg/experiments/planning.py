@@ -3,34 +3,16 @@
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from mimic_reg.config import (
-    CONFIGS,
-    Component,
-    MultiTrial,
-    Trial,
-    is_probe,
-    load_yaml,
-    resolve,
-    resolve_multi,
-    suggest,
-    task_file,
-)
 from mimic_reg.errors import InputError
-from mimic_reg.experiments.grid import (
-    STOPPING,
-    Experiment,
-    Grid,
-    Method,
-    Model,
-    Strategy,
-    name_of,
-)
+from mimic_reg.experiments.grid import Experiment, Grid, Method, Model, name_of
 from mimic_reg.experiments.identity import code_of
+from mimic_reg.learners.trials import resolve
+from mimic_reg.multitask.trials import resolve_multi
+from mimic_reg.settings import STOPPING, Component, MultiTrial, Trial, acting, suggest
+from mimic_reg.settings.files import MethodFile, compose, method_called, model_called, task_called
 
 
 @dataclass(frozen=True)
@@ -38,7 +20,7 @@ class Combination:
     """One fit of a grid, by names.
 
     tasks:    one, or all that a strategy trains together
-    label:    what the method is called, with the values of a search
+    name:     what the method is called, after its strategy if it has one
     searched: component.option → value
     """
 
@@ -46,10 +28,10 @@ class Combination:
     tasks: tuple[str, ...]
     model: Model
     method: Method
-    label: str
+    name: str
     supervision: float
     seed: int
-    searched: Mapping[str, Any] = field(default_factory=dict)
+    searched: Mapping[str, Any]
 
 
 def combinations(experiment: Experiment) -> list[Combination]:
@@ -63,18 +45,18 @@ def combinations(experiment: Experiment) -> list[Combination]:
 
 def _combinations(grid: Grid) -> Iterator[Combination]:
     tasks = [grid.tasks] if grid.together else [(name,) for name in grid.tasks]
-    prefix = f"{name_of(grid.strategy)}: " if grid.together else ""
+    prefix = f"{grid.strategy.name}: " if grid.together else ""
     unused, known = set(grid.search), set[str]()
     for task, model, method in itertools.product(tasks, grid.models, grid.methods):
-        present = {e.name for e in _entries(grid, model, method)}
+        present = {c.name for c in _method(grid, model, method).regularisers}
         known |= present
         keys = [key for key in grid.search if key.partition(".")[0] in present]
         unused -= set(keys)
         for values in itertools.product(*(grid.search[key] for key in keys)):
             searched = dict(zip(keys, values, strict=True))
-            label = prefix + _label(method, searched)
+            name = prefix + _name(method)
             for level, seed in itertools.product(grid.supervision, grid.seeds):
-                yield Combination(grid, task, model, method, label, level, seed, searched)
+                yield Combination(grid, task, model, method, name, level, seed, searched)
     if unused:
         key = sorted(unused)[0]
         raise InputError(
@@ -82,74 +64,33 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
         )
 
 
-def _label(method: Method, searched: Mapping[str, Any]) -> str:
-    name = method if isinstance(method, str) else " + ".join(c.name for c in method)
-    values = ", ".join(f"{key.partition('.')[2]}={value}" for key, value in searched.items())
-    return f"{name} ({values})" if values else name
+def _name(method: Method) -> str:
+    return method if isinstance(method, str) else " + ".join(acting((c.name for c in method), ()))
 
 
-def _entries(grid: Grid, model: Model, method: Method) -> list[Component]:
-    """The components of a method, for a model."""
+def _method(grid: Grid, model: Model, method: Method) -> MethodFile:
+    """Return what a method of a grid does to a model."""
     if not isinstance(method, str):
-        return list(method)
-    content = _method_content(grid, model, method)
-    return [Component.model_validate(entry) for entry in content["regularisers"]]
-
-
-def _own_training(grid: Grid, model: Model, method: Method) -> dict[str, Any]:
-    """How a method wants a model to be trained, if its file says."""
-    if not isinstance(method, str):
-        return {}
-    own: dict[str, Any] = _method_content(grid, model, method).get("training", {})
-    return own
-
-
-def _method_content(grid: Grid, model: Model, method: str) -> dict[str, Any]:
-    family = grid.families.get(name_of(model), name_of(model))
-    return _yaml(_method_file(family, method))
-
-
-def _method_file(family: str, method: str) -> Path:
-    folder = CONFIGS / "regularisers"
-    places = {p.stem: p for own in (folder, folder / family) for p in sorted(own.glob("*.yaml"))}
-    if method not in places:
-        raise InputError(
-            f"There is no method {method!r} for {family}: neither {family}/{method}.yaml nor "
-            f"{method}.yaml in {folder}. {suggest(method, places)}"
-        )
-    return places[method]
-
-
-def _settings(model: Model) -> dict[str, Any]:
-    """A model as a configuration has it: its module's name with its settings."""
-    if not isinstance(model, str):
-        return model.entry()
-    path = CONFIGS / "models" / f"{model}.yaml"
-    return _yaml(path) if path.is_file() else {model: {}}
-
-
-def _yaml(path: Path) -> dict[str, Any]:
-    """A file that many trials share; callers leave the content as it is."""
-    return _parsed(path, path.stat().st_mtime_ns if path.is_file() else 0)
-
-
-@cache
-def _parsed(path: Path, mtime_ns: int) -> dict[str, Any]:
-    content: dict[str, Any] = load_yaml(path)
-    return content
+        return MethodFile(regularisers=method)
+    return method_called(method).of(grid.families.get(name_of(model), name_of(model)), method)
 
 
 @dataclass(frozen=True)
 class Planned:
     """A trial of an experiment, and what its method is called there.
 
-    method, searched: as the combination says, without and with the values of a search
+    searched: component.option → value of a search
     """
 
     trial: Trial | MultiTrial
-    label: str
     method: str
     searched: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """What its method is called, with the values of a search."""
+        values = (f"{key.partition('.')[2]}={value}" for key, value in self.searched.items())
+        return f"{self.method} ({', '.join(values)})" if self.searched else self.method
 
     def identity(self, data: str) -> str:
         """Settings, seed, data and code: what is equal here gives the same result."""
@@ -159,16 +100,12 @@ class Planned:
     def folder_name(self, data: str) -> str:
         """A run folder's name: for people first, unique by the identity that ends it."""
         trial = self.trial
-        methods = "+".join(
-            r.name
-            for r in trial.regularisers
-            if r.name not in ("none", STOPPING) and not is_probe(r.name)
-        )
+        methods = "+".join(acting(r.name for r in trial.regularisers))
         what = trial.task
         if isinstance(trial, MultiTrial):
             what = f"{trial.strategy.name}-{'+'.join(trial.tasks)}"
         return (
-            f"{what}-{trial.model.name}-{methods or 'none'}-{100 * trial.supervision:g}"
+            f"{what}-{trial.model.name}-{methods}-{100 * trial.supervision:g}"
             f"-seed{trial.seed}-{self.identity(data)}"
         )
 
@@ -189,49 +126,34 @@ def plan(experiment: Experiment) -> list[Planned]:
 def _resolve(combination: Combination, experiment: Experiment) -> Planned:
     trials = [_trial(task, combination, experiment) for task in combination.tasks]
     trial: Trial | MultiTrial = trials[0]
-    strategy = combination.grid.strategy
-    prefix = ""
     if combination.grid.together:
-        trial = resolve_multi({"strategy": _plain_entry(strategy), "trials": trials})
-        prefix = f"{name_of(strategy)}: "
-    plain = prefix + _label(combination.method, {})
-    return Planned(trial, combination.label, plain, combination.searched)
-
-
-def _plain_entry(strategy: Strategy) -> Any:
-    return strategy if isinstance(strategy, str) else strategy.entry()
+        trial = resolve_multi({"strategy": combination.grid.strategy, "trials": trials})
+    return Planned(trial, combination.name, combination.searched)
 
 
 def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial:
-    grid = combination.grid
-    common = _yaml(Path(task_file(task)))
-    entries = [e.entry() for e in _entries(grid, combination.model, combination.method)]
-    method = [_with(entry, combination.searched) for entry in entries]
-    method += [probe.entry() for probe in grid.probes]
-    method += [
-        entry for entry in common.get("regularisers", []) if grid.stopping or STOPPING not in entry
-    ]
-    training = {
-        **common.get("training", {}),
-        **_own_training(grid, combination.model, combination.method),
-        **experiment.training,
-        **grid.training,
-        **grid.training_of.get(task, {}),
-    }
+    grid, model = combination.grid, combination.model
+    common, method = task_called(task), _method(grid, model, combination.method)
+    searched = (_with(component, combination.searched) for component in method.regularisers)
+    method = method.model_copy(update={"regularisers": (*searched, *grid.probes)})
+    if not grid.stopping:
+        kept = tuple(c for c in common.regularisers if c.name != STOPPING)
+        common = common.model_copy(update={"regularisers": kept})
     return resolve(
-        {
-            "task": common.get("task", task),
-            "model": _settings(combination.model),
-            "regularisers": method,
-            "supervision": float(combination.supervision),
-            "supervision_unit": grid.supervision_unit,
-            "seed": combination.seed,
-            "training": training,
-        }
+        compose(
+            common,
+            model_called(model) if isinstance(model, str) else model,
+            method,
+            training={**experiment.training, **grid.training, **grid.training_of.get(task, {})},
+            supervision=float(combination.supervision),
+            supervision_unit=grid.supervision_unit,
+            seed=combination.seed,
+        )
     )
 
 
-def _with(entry: Mapping[str, Mapping[str, Any]], searched: Mapping[str, Any]) -> dict[str, Any]:
-    ((name, options),) = entry.items()
-    own = {k.partition(".")[2]: v for k, v in searched.items() if k.partition(".")[0] == name}
-    return {name: {**options, **own}}
+def _with(component: Component, searched: Mapping[str, Any]) -> Component:
+    """Return the component with its values of a search."""
+    start = f"{component.name}."
+    own = {k.removeprefix(start): v for k, v in searched.items() if k.startswith(start)}
+    return Component.model_validate({component.name: {**component.options, **own}})

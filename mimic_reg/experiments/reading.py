@@ -2,25 +2,24 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
-
-from mimic_reg.config import (
+from mimic_reg.errors import InputError
+from mimic_reg.experiments.grid import SINGLE, Experiment, Grid, name_of
+from mimic_reg.experiments.planning import Planned, plan
+from mimic_reg.multitask.trials import strategies
+from mimic_reg.settings import (
     CONFIGS,
     MultiTrial,
-    Training,
+    acting,
+    checked,
+    files,
     find_module,
     is_probe,
     load_yaml,
     module_names,
-    strategies,
     suggest,
 )
-from mimic_reg.errors import InputError
-from mimic_reg.experiments.grid import SINGLE, STOPPING, Experiment, Grid, name_of
-from mimic_reg.experiments.planning import Planned, plan
 from mimic_reg.store import Store
 
 FOLDER = CONFIGS / "experiments"
@@ -60,10 +59,7 @@ def parse(settings: Mapping[str, Any]) -> Experiment:
     Raises:
         InputError: an unknown key or name; a value of a wrong kind.
     """
-    try:
-        experiment = Experiment.model_validate(dict(settings))
-    except ValidationError as error:
-        raise InputError("\n".join(_explain(e) for e in _innermost(error.errors()))) from error
+    experiment = checked(Experiment, settings, inner=Grid)
     for name in experiment.analyses:
         find_module("mimic_reg.report.analyses", name)
     for grid in experiment.grids:
@@ -78,46 +74,18 @@ def _check_focus(focus: str | None, planned: Iterable[Planned]) -> None:
     """Refuse a focus that no trial's method would be."""
     known: dict[str, None] = {}
     for each in planned:
-        parts = [
-            r.name for r in each.trial.regularisers if r.name != STOPPING and not is_probe(r.name)
-        ]
+        parts = acting(r.name for r in each.trial.regularisers)
         strategy = [each.trial.strategy.name] if isinstance(each.trial, MultiTrial) else []
         known |= dict.fromkeys([*parts, " + ".join(parts), *strategy])
     if focus is not None and focus not in known:
         raise InputError(f"The focus {focus!r} is no method of its grids. {suggest(focus, known)}")
 
 
-def _innermost(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Without those that only follow from one inside them."""
-    places = [error["loc"] for error in errors]
-    return [
-        error
-        for error, place in zip(errors, places, strict=True)
-        if not any(len(p) > len(place) and p[: len(place)] == place for p in places)
-    ]
-
-
-def _explain(error: ErrorDetails) -> str:
-    if not error["loc"]:  # about the whole
-        return f"The experiment cannot be: {error['msg'].removeprefix('Value error, ')}."
-    *parents, name = error["loc"]
-    where = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        fields = Grid.model_fields if parents else Experiment.model_fields
-        return f"There is no setting {where!r}. {suggest(str(name), fields)}"
-    if error["type"] == "missing":
-        return f"The setting {where!r} is missing."
-    reason = error["msg"].removeprefix("Value error, ").replace("tuple", "list")
-    reason = reason.replace("Tuple", "List").replace(" after validation, not 0", "")
-    given = list(error["input"]) if isinstance(error["input"], tuple) else error["input"]
-    return f"The setting {where!r} is {given!r}: {reason}."
-
-
 def _check_names(grid: Grid) -> None:
     allowed = {
         "task": (() if grid.data else grid.tasks, _known("tasks")),
         "model": ((*map(name_of, grid.models), *grid.families), _known("models")),
-        "strategy": ((name_of(grid.strategy),), {SINGLE, *strategies()}),
+        "strategy": ((grid.strategy.name,), {SINGLE, *strategies()}),
         "task of this grid": (tuple(grid.training_of), set(grid.tasks)),
     }
     for kind, (given, known) in allowed.items():
@@ -128,30 +96,25 @@ def _check_names(grid: Grid) -> None:
         if not is_probe(probe.name):
             known = {name for name in module_names("mimic_reg.methods") if is_probe(name)}
             raise InputError(f"There is no probe {probe.name!r}. {suggest(probe.name, known)}")
-    families = {p.name for p in (CONFIGS / "regularisers").iterdir() if p.is_dir()}
+    families = files.families() if grid.families else set()
     for family in grid.families.values():
         if family not in families:
             raise InputError(f"There is no family {family!r}. {suggest(family, families)}")
 
 
-def _known(kind: str) -> set[str]:
+def _known(kind: Literal["tasks", "models"]) -> set[str]:
     """Names of a kind: YAML files and modules."""
-    files = {path.stem for path in (CONFIGS / kind).glob("*.yaml")}
-    return files | set(module_names(f"mimic_reg.{kind}"))
+    return {*files.names(kind), *module_names(f"mimic_reg.{kind}")}
 
 
 def _check_training(given: Mapping[str, Any], grid: Grid) -> None:
     if grid.together and "epoch_steps" in given:
         raise InputError(
-            f"The strategy {name_of(grid.strategy)} has epochs of its own: write "
-            f"strategy: {{{name_of(grid.strategy)}: {{epoch_iterations: …}}}} instead of "
+            f"The strategy {grid.strategy.name} has epochs of its own: write "
+            f"strategy: {{{grid.strategy.name}: {{epoch_iterations: …}}}} instead of "
             "'training.epoch_steps'."
         )
-    for name in given:
-        if name not in Training.model_fields:
-            raise InputError(
-                f"There is no setting 'training.{name}'. {suggest(name, Training.model_fields)}"
-            )
+    files.check_training(given)
 
 
 def within(work: Path, relative: str) -> Path:

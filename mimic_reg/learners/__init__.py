@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from mimic_reg import models
-from mimic_reg.config import Trial, find_module
 from mimic_reg.learners import deep
 from mimic_reg.learners.base import Learner, Predictor
 from mimic_reg.learners.data import TaskData
 from mimic_reg.learners.trunk import Trunk
 from mimic_reg.progress import Progress
+from mimic_reg.settings import Trial, find_module
 from mimic_reg.store.spec import CohortSpec
 
 __all__ = ["Learner", "Predictor", "create", "restore"]

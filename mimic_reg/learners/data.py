@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 import torch
 
-from mimic_reg.config import Trial
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import score
 from mimic_reg.progress import Progress
 from mimic_reg.samples import Samples, load, notes
 from mimic_reg.samples.splits import select, select_count
+from mimic_reg.settings import Trial
 from mimic_reg.store import Store
 from mimic_reg.store.spec import CohortSpec, Task
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from mimic_reg import methods, models
-from mimic_reg.config import Component, Trial
 from mimic_reg.engine.interruption import stopping
 from mimic_reg.engine.optimizers import make_optimizer
 from mimic_reg.engine.prediction import predict
@@ -24,6 +23,7 @@ from mimic_reg.progress import Progress
 from mimic_reg.runs import CHECKPOINT
 from mimic_reg.samples import Samples
 from mimic_reg.seeds import Streams
+from mimic_reg.settings import Component, Trial
 from mimic_reg.store.spec import CohortSpec, Task
 
 

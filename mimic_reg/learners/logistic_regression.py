@@ -18,7 +18,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from mimic_reg.config import Trial
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.engine.recorder import Recorder
 from mimic_reg.errors import InputError
@@ -29,6 +28,7 @@ from mimic_reg.metrics.scores import score
 from mimic_reg.runs import BEST, HISTORY
 from mimic_reg.samples import Samples
 from mimic_reg.seeds import derive
+from mimic_reg.settings import Trial
 from mimic_reg.store import reading
 from mimic_reg.store.spec import CohortSpec, Target, Task
 

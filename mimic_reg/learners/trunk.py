@@ -13,19 +13,18 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from mimic_reg.config import Component, MultiTrial, Trial, load_yaml, resolve
 from mimic_reg.engine.best import Best
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.errors import InputError
+from mimic_reg.learners.trials import resolve
 from mimic_reg.models.base import Model
 from mimic_reg.runs import BEST, TRIAL, TRUNK, check_finished, read_trial
 from mimic_reg.runs import TRUNK_SETTINGS as SETTINGS
+from mimic_reg.settings import Component, MultiTrial, load_yaml
 from mimic_reg.store import atomic, disk_errors, reading
 from mimic_reg.store.seals import sealed, unsealed
 
 FORMAT = 1
-
-_SILENT = ("none", "early_stopping")  # methods that a name does not need
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def save_trunk(folder: Path, model: Model, multi: MultiTrial, best: Best) -> Non
         "format": FORMAT,
         "model": multi.model.entry(),
         "tasks": list(multi.tasks),
-        "origin": describe_origin(multi.strategy.name, multi.tasks, multi.regularisers),
+        "origin": _origin(multi.method, multi.tasks),
         "epoch": best.epoch,
         "mean_validation_score": best.score,
         "fit": multi.model_dump(mode="json"),
@@ -95,7 +94,8 @@ def load_trunk(place: Path) -> Trunk:
     if (place / TRIAL).is_file() and (place / BEST).is_file():
         check_finished(place)
         trial = resolve(read_trial(place)["trial"])
-        return Trunk(trial.model, _origin(trial), _tasks(trial), _trunk_weights(place / BEST))
+        tasks = trial.together.tasks if trial.together else (trial.task,)
+        return Trunk(trial.model, _origin(trial.method, tasks), tasks, _trunk_weights(place / BEST))
     raise InputError(
         f"{place} holds no trained trunk: neither {TRUNK} with {SETTINGS} nor a trained run "
         f"({TRIAL} and {BEST}). Name the folder of a fit or of a run."
@@ -108,22 +108,9 @@ def _trunk_weights(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix(start): w for name, w in state.items() if name.startswith(start)}
 
 
-def _tasks(trial: Trial) -> tuple[str, ...]:
-    return trial.together.tasks if trial.together else (trial.task,)
-
-
-def _origin(trial: Trial) -> str:
-    strategy = trial.together.strategy.name if trial.together else ""
-    return describe_origin(strategy, _tasks(trial), trial.regularisers)
-
-
-def describe_origin(
-    strategy: str, tasks: tuple[str, ...], regularisers: tuple[Component, ...]
-) -> str:
+def _origin(method: str, tasks: tuple[str, ...]) -> str:
     """For people: "reptile: dropout on decompensation + phenotyping"."""
-    methods = " + ".join(r.name for r in regularisers if r.name not in _SILENT) or "none"
-    how = f"{strategy}: {methods}" if strategy else methods
-    return f"{how} on {' + '.join(tasks)}"
+    return f"{method} on {' + '.join(tasks)}"
 
 
 def load_into(model: Model, settings: Component, trunk: Trunk) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mimic_reg.config import find_module, module_names, resolve_options
 from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Composite, Regulariser
+from mimic_reg.settings import find_module, module_names, resolve_options
 
 
 def names() -> list[str]:

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from mimic_reg.config import find_module, module_names, resolve_options
 from mimic_reg.models.base import Model
+from mimic_reg.settings import find_module, module_names, resolve_options
 
 
 def names() -> list[str]:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg import fitting
-from mimic_reg.config import Component, Start, Trial, compose_trial, resolve
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.learners.trials import compose_trial, resolve
 from mimic_reg.learners.trunk import Trunk, load_trunk
 from mimic_reg.progress import Progress, Silent
+from mimic_reg.settings import Component, Start, Trial
 from mimic_reg.store import Store
 
 SCRATCH = "scratch"

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mimic_reg.config import MultiTrial, find_module, resolve_multi
 from mimic_reg.engine.best import Best
 from mimic_reg.engine.checkpoint import load_checkpoint, save_checkpoint
 from mimic_reg.engine.devices import find_device, reset_peak_memory
@@ -35,9 +34,11 @@ from mimic_reg.learners.deep import DeepLearner
 from mimic_reg.learners.trunk import save_trunk
 from mimic_reg.metrics.scores import Score
 from mimic_reg.multitask.base import Strategy, trunk_of
+from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import CHECKPOINT, FIT, check_finished, finish, is_done
 from mimic_reg.runs.description import check_weights, describe
+from mimic_reg.settings import MultiTrial, find_module
 from mimic_reg.store import Store, locked
 from mimic_reg.threads import torch_threads
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import Score, metric
 from mimic_reg.metrics.trained import hardly_trained
@@ -32,11 +31,10 @@ from mimic_reg.runs import (
     read_scored,
     read_trial,
 )
+from mimic_reg.settings import BASELINE, STOPPING, acting, is_probe
 from mimic_reg.store import Store
 from mimic_reg.store.spec import CohortSpec, Task
 
-BASELINE = "none"
-_STOPPING = "early_stopping"
 SCRATCH = "scratch"  # what a fine-tuned trunk is compared with
 
 
@@ -359,7 +357,7 @@ def _label(trials: list[TrialResult]) -> list[TrialResult]:
     trials = [replace(t, model=label) for t, label in zip(trials, models, strict=True)]
     shared = _stopped_always(trials)
     shortened = [
-        replace(t, regularisers=_shorten(t.regularisers, _STOPPING in shared[t.task]))
+        replace(t, regularisers=_shorten(t.regularisers, STOPPING in shared[t.task]))
         for t in trials
     ]
     methods = distinguish([_named_method(t) for t in shortened])
@@ -377,9 +375,7 @@ def _stopped_always(trials: Iterable[TrialResult]) -> dict[str, set[str]]:
 
 
 def _shorten(names: Sequence[str], stopped_always: bool) -> tuple[str, ...]:
-    idle = {BASELINE, _STOPPING} if stopped_always else {BASELINE}
-    acting = (name for name in names if name not in idle and not is_probe(name))
-    return tuple(acting) or (BASELINE,)
+    return acting(names, {BASELINE, STOPPING} if stopped_always else {BASELINE})
 
 
 def _named_model(trial: TrialResult) -> Named:

@@ -15,8 +15,8 @@ from mimic_reg.report.formats import (
     format_supervision,
     name_score,
 )
-from mimic_reg.report.results import BASELINE
 from mimic_reg.report.tables import ScoreTable
+from mimic_reg.settings import BASELINE
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from mimic_reg import __version__
-from mimic_reg.config import MultiTrial, Trial
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress
 from mimic_reg.runs import FIT, HISTORY, TRIAL, read_trial
+from mimic_reg.settings import MultiTrial, Trial
 from mimic_reg.store import Store, atomic, file_hash, write_json
 from mimic_reg.threads import DEFAULT_THREADS
 from mimic_reg.vision import torchvision_version

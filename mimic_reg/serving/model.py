@@ -14,11 +14,12 @@ import torch
 import yaml
 
 from mimic_reg import samples
-from mimic_reg.config import load_yaml, resolve
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.errors import InputError
 from mimic_reg.learners import Predictor, restore
+from mimic_reg.learners.trials import resolve
 from mimic_reg.runs import BEST, check_finished, read_trial
+from mimic_reg.settings import load_yaml
 from mimic_reg.store import Store, reading
 from mimic_reg.store.atomic import write_text
 from mimic_reg.store.seals import sealed, unsealed

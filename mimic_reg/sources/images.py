@@ -116,7 +116,7 @@ def download(name: str, folder: Path) -> None:
     Raises:
         InputError: there is no such data set, torchvision is not installed, or no network.
     """
-    from mimic_reg.config import suggest
+    from mimic_reg.settings import suggest
     from mimic_reg.vision import torchvision
 
     if name not in DOWNLOADS:

@@ -11,11 +11,11 @@ import polars as pl
 import pytest
 import torch
 
-from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.fitting import evaluate, read_scores, train
+from mimic_reg.learners.trials import resolve
 from mimic_reg.progress import Silent
 from mimic_reg.report.results import collect
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY, SCORES, TRIAL, finish
@@ -198,7 +198,8 @@ def test_equal_trials_are_equal_bit_for_bit(run, store, tmp_path):
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
-from mimic_reg.config import load_yaml, resolve
+from mimic_reg.learners.trials import resolve
+from mimic_reg.settings import load_yaml
 from mimic_reg.progress import Silent
 from mimic_reg.fitting import train
 

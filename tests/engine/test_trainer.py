@@ -9,7 +9,6 @@ import torch
 
 import mimic_reg.engine.trainer as engine
 from mimic_reg import methods, tasks
-from mimic_reg.config import Training, module_names
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.optimizers import make_optimizer
 from mimic_reg.engine.recorder import read_history
@@ -21,6 +20,7 @@ from mimic_reg.models.base import loss_of
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY
 from mimic_reg.samples import load
 from mimic_reg.seeds import Streams
+from mimic_reg.settings import Training, module_names
 from mimic_reg.store import Store
 from tests.engine.methods import (
     Averaging,

@@ -18,10 +18,10 @@ import polars as pl
 
 from mimic_reg import tasks
 from mimic_reg.clinical.schema import CHANNELS
-from mimic_reg.config import resolve
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.extraction import extract
 from mimic_reg.fitting import evaluate, train
+from mimic_reg.learners.trials import resolve
 from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.multitask import fit as multitask
 from mimic_reg.progress import Silent

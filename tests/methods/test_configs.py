@@ -1,15 +1,14 @@
 """The configurations hold the values of Table II, and every one of them builds its methods."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from mimic_reg import methods, models
-from mimic_reg.config import CONFIGS, load_yaml
+from mimic_reg.settings import CONFIGS
+from mimic_reg.settings.files import method_called, names, read_method
 
-FOLDER = CONFIGS / "regularisers"
-FILES = sorted(FOLDER.rglob("*.yaml"))
+NAMES = names("methods")
 
 MODELS = (
     *("lstm", "transformer", "dnn"),
@@ -38,63 +37,56 @@ OPTION = {
 }
 
 
-OTHERS = {"none", "lstm/variational_lstm", "dnn/itps_latched"}  # the paper's, and ITPS's readings
+# the baseline, one without values in the table, and one of ITPS's readings
+OTHERS = {"none": (), "variational_lstm": ("lstm",), "itps_latched": ("dnn",)}
 
 
-def name_of(path):
-    return str(path.relative_to(FOLDER).with_suffix(""))
-
-
-def entries_of(path):
-    entries = load_yaml(path)["regularisers"]
-    return {name: options for e in entries if isinstance(e, dict) for name, options in e.items()}
+def options_of(name, family):
+    return {c.name: c.options for c in read_method(name, family).regularisers}
 
 
 @pytest.mark.parametrize("row", TABLE_II)
 def test_values_are_those_of_table_2(row):
     name, option = OPTION[row]
-    values = [entries_of(FOLDER / model / f"{row}.yaml")[name][option] for model in MODELS]
-    assert values == TABLE_II[row]
+    assert [options_of(row, model)[name][option] for model in MODELS] == TABLE_II[row]
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_values_that_all_models_share(model):
-    itps = entries_of(FOLDER / model / "itps.yaml")["itps"]
-    both = entries_of(FOLDER / model / "itps_spectral_dropout.yaml")
-    alone = entries_of(FOLDER / model / "spectral_dropout.yaml")
-    assert itps["beta"] == both["itps"]["beta"] == 0.1
+    both, alone = options_of("itps_spectral_dropout", model), options_of("spectral_dropout", model)
+    assert options_of("itps", model)["itps"]["beta"] == both["itps"]["beta"] == 0.1
     assert both["spectral_dropout"] == alone["spectral_dropout"]
     assert alone["spectral_dropout"]["tau"] == 0.1
     assert list(both) == ["spectral_dropout", "itps"]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(FOLDER)))
-def test_every_file_builds_and_tells_its_source(path):
-    content = load_yaml(path)
-    cnn = path.parent.name.startswith(("vgg16", "resnet50", "efficientnet"))
-    assert list(content) == ["regularisers", *["training"] * cnn]
-    assert content.get("training", {}) == (
-        {"learning_rate": 1e-4} if cnn else {}
-    )  # the paper, section 0 of our methods
-    methods.compose(content["regularisers"])
-    first_line = path.read_text("utf-8").splitlines()[0]
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_builds_and_tells_its_source(name):
+    for family in method_called(name).families or ["lstm"]:
+        found = read_method(name, family)
+        pretrained = family.startswith(("vgg16", "resnet50", "efficientnet"))
+        # of the paper for networks that start from ImageNet's weights
+        assert found.training == ({"learning_rate": 1e-4} if pretrained else {})
+        methods.compose(c.entry() for c in found.regularisers)
+    first_line = (CONFIGS / "methods" / f"{name}.yaml").read_text("utf-8").splitlines()[0]
     assert first_line.startswith("# ")
-    if path.stem in TABLE_II or name_of(path) in OTHERS:
-        assert "Table II" in first_line or path.stem in ("none", "variational_lstm")
+    if name in TABLE_II or name in OTHERS:
+        assert "Table II" in first_line or name == "none"
     else:
         assert re.search(r"\b(19|20)\d\d\b", first_line), "whose method is it, of which year"
 
 
 def test_no_file_is_overlooked():
-    names = {name_of(path) for path in FILES}
-    rows = {f"{model}/{row}" for model in (*MODELS, "cnn") for row in TABLE_II}
-    assert {name for name in names if Path(name).name in TABLE_II} == rows
-    assert names >= OTHERS
-    folders = {path.parent.name for path in FILES} - {"regularisers"}
-    assert folders >= {*MODELS, "cnn"}
-    assert all(folder.startswith(tuple(models.names())) for folder in folders)
+    assert {*TABLE_II, *OTHERS} <= set(NAMES)
+    assert not list((CONFIGS / "methods").rglob("*/*")), "a file is a method, without folders"
+    for row in TABLE_II:
+        assert set(method_called(row).families) == {*MODELS, "cnn"}
+    for name, only in OTHERS.items():
+        assert tuple(method_called(name).families) == only
+    for name in NAMES:
+        assert all(f.startswith(tuple(models.names())) for f in method_called(name).families)
 
 
 @pytest.mark.parametrize("row", TABLE_II)
 def test_the_small_cnn_has_the_values_of_the_dnn(row):
-    assert entries_of(FOLDER / "cnn" / f"{row}.yaml") == entries_of(FOLDER / "dnn" / f"{row}.yaml")
+    assert read_method(row, "cnn") == read_method(row, "dnn")

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from mimic_reg import models
-from mimic_reg.config import CONFIGS, load_yaml
 from mimic_reg.errors import InputError
 from mimic_reg.models.base import Model, Site, constant_logits, glorot_uniform_, loss_of
+from mimic_reg.settings import CONFIGS, load_yaml
 from tests.networks import create
 
 COUNTS = {

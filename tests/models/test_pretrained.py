@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mimic_reg.config import CONFIGS, load_yaml
 from mimic_reg.errors import InputError
 from mimic_reg.models import _pretrained
 from mimic_reg.models._pretrained import IMAGENET_MEAN, IMAGENET_STD, Input
+from mimic_reg.settings import CONFIGS, load_yaml
 from mimic_reg.vision import torchvision
 from tests.networks import create
 

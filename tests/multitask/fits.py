@@ -1,7 +1,7 @@
 """Small fits of several tasks for tests."""
 
-from mimic_reg.config import resolve_multi
 from mimic_reg.engine.recorder import read_history
+from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.runs import HISTORY
 from tests.fits import make_trainer
 

@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from mimic_reg import cli, fitting
-from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.errors import InputError
+from mimic_reg.learners.trials import resolve
 from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.multitask import fit as multitask
 from mimic_reg.multitask.finetune import Plan, finetune

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from mimic_reg import fitting, methods
-from mimic_reg.config import resolve_multi
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Regulariser, trainable
@@ -15,6 +14,7 @@ from mimic_reg.methods.norm_penalty import squared_norm, weights
 from mimic_reg.models.base import loss_of
 from mimic_reg.multitask import fit as multitask
 from mimic_reg.multitask.base import trunk_of
+from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.runs import BEST
 from mimic_reg.store import Store
 from tests.engine.test_checkpoint import same

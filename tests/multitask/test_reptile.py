@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from mimic_reg import methods
-from mimic_reg.config import load_yaml, resolve_multi
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.errors import InputError
 from mimic_reg.multitask import fit as multitask
 from mimic_reg.multitask import reptile, single
 from mimic_reg.multitask.reptile import meta_update
+from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.runs import BEST
+from mimic_reg.settings import load_yaml
 from tests.engine.methods import NotBefore
 from tests.engine.test_checkpoint import same
 from tests.multitask import fits

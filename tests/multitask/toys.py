@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from mimic_reg.config import Component, MultiTrial, Training, Trial
 from mimic_reg.engine.trainer import Trainer
 from mimic_reg.methods.base import Composite, Regulariser
 from mimic_reg.models.base import Model
 from mimic_reg.multitask.fit import MultiTrainer
 from mimic_reg.samples import from_arrays
 from mimic_reg.seeds import Streams
+from mimic_reg.settings import Component, MultiTrial, Training, Trial
 
 
 class Trunk(nn.Module):

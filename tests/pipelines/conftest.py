@@ -15,8 +15,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)
     import pipelines.serving  # noqa: F401
 
-from mimic_reg.config import resolve
 from mimic_reg.fitting import train
+from mimic_reg.learners.trials import resolve
 from mimic_reg.store import read_json, write_json
 from pipelines import mlflow_store
 from tests.stores import write_manifest, write_store

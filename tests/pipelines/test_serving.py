@@ -21,13 +21,14 @@ import torch
 
 from mimic_reg import methods, tasks
 from mimic_reg.clinical.schema import CHANNELS
-from mimic_reg.config import find_module, resolve
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.engine.optimizers import make_optimizer
 from mimic_reg.errors import InputError
+from mimic_reg.learners.trials import resolve
 from mimic_reg.methods.base import Fit
 from mimic_reg.serving import ServedModel, export, output_names
 from mimic_reg.serving.tables import answer, example
+from mimic_reg.settings import find_module
 from mimic_reg.store import Store, read_json, write_json
 from pipelines import mlflow_store, register, serving
 from tests.networks import create

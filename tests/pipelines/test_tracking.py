@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from mimic_reg.config import resolve
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.learners.trials import resolve
 from mimic_reg.store import read_json, write_json
 from pipelines import mlflow_store, register, tracked_run, tracking
 
@@ -89,8 +89,8 @@ def test_a_method_that_acts_twice_keeps_both_options():
     trial = resolve({"task": "phenotyping", "model": "lstm", "regularisers": twice})
     values = tracked_run.params(trial)
     assert (values["dropout.0.rate"], values["dropout.2.rate"]) == ("0.1", "0.2")
-    assert tracked_run.method_of(trial) == "dropout + dropout"
-    assert tracked_run.method_of(trial.model_copy(update={"regularisers": ()})) == "none"
+    assert trial.method == "dropout + dropout"
+    assert trial.model_copy(update={"regularisers": ()}).method == "none"
 
 
 def test_metrics_are_curves_and_the_best_checkpoints_scores(logged, run, shared_uri):

@@ -2,9 +2,10 @@
 
 import pytest
 
-from mimic_reg.config import compose_trial, load_yaml
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.learners.trials import compose_trial
 from mimic_reg.runs import SCORES
+from mimic_reg.settings import load_yaml
 from mimic_reg.store import read_json, write_json
 from pipelines.settings import Running
 from pipelines.sweep import SweepResult, TrialStatus

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from mimic_reg.config import resolve
 from mimic_reg.errors import InputError
 from mimic_reg.fitting import read_scores, train
+from mimic_reg.learners.trials import resolve
 from mimic_reg.metrics.scores import Score
 from mimic_reg.report.results import collect, find_stores, method_order
 from tests.report.runs import history, settings, write_run

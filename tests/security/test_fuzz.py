@@ -21,14 +21,15 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from mimic_reg import experiments, tasks
-from mimic_reg.config import load_yaml, resolve
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.extraction import extract
 from mimic_reg.fitting import evaluate, train
+from mimic_reg.learners.trials import resolve
 from mimic_reg.report.results import collect
 from mimic_reg.runs import read_history
 from mimic_reg.samples import load
+from mimic_reg.settings import load_yaml
 from mimic_reg.store import Store, read_json, write_json
 from tests.faults.flips import kinds
 from tests.postgresql import ROOT

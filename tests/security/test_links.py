@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 
-from mimic_reg.config import resolve
 from mimic_reg.errors import InputError
 from mimic_reg.extraction import extract
 from mimic_reg.fitting import evaluate, train
+from mimic_reg.learners.trials import resolve
 from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.parity.export import export
 from mimic_reg.report.results import collect

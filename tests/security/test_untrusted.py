@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from mimic_reg import experiments
-from mimic_reg.config import compose_trial, load_yaml, resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.errors import InputError
 from mimic_reg.extraction import extract
+from mimic_reg.learners.trials import compose_trial, resolve
+from mimic_reg.settings import load_yaml
 from mimic_reg.store import MANIFEST, Store, check_inside, read_json, write_json
 from mimic_reg.store.stages import recover
 from tests.postgresql import ROOT
@@ -150,7 +151,7 @@ GRID = {"tasks": ["in_hospital_mortality"], "models": ["lstm"], "methods": ["non
         {"name": "../escape"},
         {"name": "a/b"},
         {"grids": [GRID | {"tasks": ["../tasks/in_hospital_mortality"]}]},
-        {"grids": [GRID | {"methods": ["../../regularisers/none"]}]},
+        {"grids": [GRID | {"methods": ["../methods/none"]}]},
         {"grids": [GRID | {"methods": ["/tmp/mine.yaml"]}]},
         {"grids": [GRID | {"models": ["../models/lstm"]}]},
         {"grids": [GRID | {"models": ["lstm.yaml"]}]},
@@ -179,7 +180,7 @@ def test_a_trial_names_modules_of_its_own_package_only(changes):
 
 
 def test_names_on_the_command_line_stay_within_the_configurations():
-    with pytest.raises(InputError, match="configs/regularisers"):
+    with pytest.raises(InputError, match="configs/methods"):
         compose_trial("in_hospital_mortality", "lstm", "../../pyproject")
 
 

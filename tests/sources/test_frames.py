@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mimic_reg import experiments
-from mimic_reg.config import compose_trial
 from mimic_reg.errors import InputError
 from mimic_reg.fitting import evaluate, train
+from mimic_reg.learners.trials import compose_trial
 from mimic_reg.progress import Silent
 from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect

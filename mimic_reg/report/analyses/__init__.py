@@ -7,11 +7,11 @@ A module's `analyse(results)` gives an `Analysis`; its name is that of the comma
 from collections.abc import Iterable
 from pathlib import Path
 
-from mimic_reg.config import find_module, module_names
 from mimic_reg.errors import InputError
 from mimic_reg.report.figures import drawing
 from mimic_reg.report.figures.drawn import Analysis, Drawn
 from mimic_reg.report.results import Results
+from mimic_reg.settings import find_module, module_names
 
 __all__ = ["Analysis", "analyse", "analyse_all", "names", "save"]
 

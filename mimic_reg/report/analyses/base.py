@@ -6,15 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from mimic_reg.config import Trial, resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.errors import InputError
 from mimic_reg.learners.deep import initial_parameters
+from mimic_reg.learners.trials import resolve
 from mimic_reg.report.figures.drawing import Style, styles
 from mimic_reg.report.figures.drawn import file_name, outer
 from mimic_reg.report.formats import format_level, format_supervision, format_task
 from mimic_reg.report.results import Results, TrialResult, method_order
 from mimic_reg.runs import BEST
+from mimic_reg.settings import Trial
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from mimic_reg import methods
-from mimic_reg.config import is_probe
 from mimic_reg.errors import InputError
 from mimic_reg.report.analyses.base import Group, groups, mean_sd
 from mimic_reg.report.figures.drawn import Analysis, Drawn, file_name
@@ -24,6 +23,7 @@ from mimic_reg.report.figures.selection import (
 from mimic_reg.report.formats import format_level, format_score_name
 from mimic_reg.report.labels import format_option
 from mimic_reg.report.results import Results, TrialResult
+from mimic_reg.settings import is_probe
 
 TITLE = "Thresholds"
 _SPLIT = "test"

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from mimic_reg.errors import InputError
-from mimic_reg.report.results import BASELINE
+from mimic_reg.settings import BASELINE
 from mimic_reg.store import atomic
 
 # Okabe and Ito (2008), the darker ones first; yellow is left out, it fades on white

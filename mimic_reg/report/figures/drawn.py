@@ -13,8 +13,9 @@ from mimic_reg.report.figures.drawing import Look, inline_svg, styles
 from mimic_reg.report.figures.selection import selection_figure
 from mimic_reg.report.formats import format_score_name, format_supervision, format_task
 from mimic_reg.report.predictions import Predictions, has_curves, read_predictions
-from mimic_reg.report.results import BASELINE, Results, TrialResult, method_order
+from mimic_reg.report.results import Results, TrialResult, method_order
 from mimic_reg.report.tables import ScoreTable, score_table
+from mimic_reg.settings import BASELINE
 from mimic_reg.store import Store
 
 

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mimic_reg.config import find_module, module_names
+from mimic_reg.multitask.trials import strategies
 from mimic_reg.report.formats import format_score_name, format_supervision, format_task
 from mimic_reg.report.html import Section, section
 from mimic_reg.report.results import Results, TrialResult, method_order
 from mimic_reg.report.sections.given import Given
 from mimic_reg.report.tables import ScoreTable, format_cell, main_tables
+from mimic_reg.settings import find_module
 
 _ALONE = "a model for each task alone"
 
@@ -33,7 +34,7 @@ def _in_words(way: str) -> str:
     """How several tasks were trained together, as the strategy's module says it."""
     if not way:
         return _ALONE
-    known = way in module_names("mimic_reg.multitask")
+    known = way in strategies()
     return str(find_module("mimic_reg.multitask", way).IN_WORDS) if known else way
 
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mimic_reg.config import resolve
 from mimic_reg.fitting import train
+from mimic_reg.learners.trials import resolve
 from tests.stores import write_store
 
 PROBE = {"hessian_probe": {"every": 2, "vectors": 3, "samples": 20}}

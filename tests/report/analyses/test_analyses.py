@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from mimic_reg import fitting
-from mimic_reg.config import resolve
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError
+from mimic_reg.learners.trials import resolve
 from mimic_reg.report import analyses
 from mimic_reg.report.analyses import hessian
 from mimic_reg.report.analyses.base import start_and_best

@@ -1,0 +1,96 @@
+"""A trial from settings: every name looked up, every default written out, once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mimic_reg import methods, models
+from mimic_reg.errors import InputError
+from mimic_reg.settings import (
+    BASELINE,
+    STOPPING,
+    Component,
+    Training,
+    Trial,
+    checked,
+    find_module,
+    module_names,
+)
+from mimic_reg.settings.files import compose, read_method, read_model, read_task
+
+_PACKAGE = "mimic_reg.learners"
+
+
+def resolve(settings: Mapping[str, Any]) -> Trial:
+    """Return a trial from plain settings: every name looked up, every default written out.
+
+    Raises:
+        InputError: an unknown key, name or option, a wrong type, a value out of range.
+    """
+    trial = checked(Trial, settings, inner=Training)
+    name = trial.model.name
+    if name not in models.names() and name in learners():
+        model = trial.model.completed(_PACKAGE, "Model")
+        find_module(_PACKAGE, name).build(**model.options)
+        return trial.model_copy(update={"model": model, "regularisers": _no_methods(trial)})
+    model = trial.model.completed(models.__name__, "Model", skip=models.GIVEN)
+    chosen = tuple(r.completed(methods.__name__, "Regulariser") for r in trial.regularisers)
+    for method in chosen:  # its own checks: now, before data are loaded, or a sweep has begun
+        methods.create(method.name, **method.options)
+    return trial.model_copy(update={"model": model, "regularisers": chosen})
+
+
+def learners() -> list[str]:
+    """Return the learners beside networks: the modules of this package that have a `build`."""
+    return [n for n in module_names(_PACKAGE) if hasattr(find_module(_PACKAGE, n), "build")]
+
+
+def _no_methods(trial: Trial) -> tuple[Component, ...]:
+    """Return no methods, for a learner that takes none.
+
+    Raises:
+        InputError: the trial has some.
+    """
+    acting = [m.name for m in trial.regularisers if m.name not in (BASELINE, STOPPING)]
+    if acting:
+        raise InputError(
+            f"{acting[0]!r} acts on networks, and {trial.model.name} is none: give it the method "
+            "'none', in a grid of its own."
+        )
+    return ()
+
+
+def compose_trial(
+    task: str,
+    model: str,
+    method: str,
+    *,
+    supervision: float = 1.0,
+    supervision_unit: str = "sample",
+    seed: int = 0,
+    training: Mapping[str, Any] | None = None,
+) -> Trial:
+    """Return the trial of a task's, a model's and a method's settings, as the command line does.
+
+    task:   a YAML file, or the name of a task; `configs/tasks` has the settings of the known ones,
+            and `default.yaml` for those of other cohorts. Its regularisers (early stopping, say)
+            act after those of the method
+    model:  a YAML file, or the model's name
+    method: a YAML file; or the name of one in `configs/methods`, alone (`l2`), or after a family
+            of models whose values to take instead of this model's own (`resnet50_cifar/l2`)
+    training: settings that replace those of the method, which replace those of the task
+
+    Raises:
+        InputError: see `resolve`; or there is no such file.
+    """
+    found = read_model(model)
+    return resolve(
+        compose(
+            read_task(task),
+            found,
+            read_method(method, family=found.name),
+            training=training or {},
+            supervision=supervision,
+            supervision_unit=supervision_unit,
+            seed=seed,
+        )
+    )

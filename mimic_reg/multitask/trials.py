@@ -1,0 +1,63 @@
+"""A fit of several tasks from settings: a strategy, and a trial for each task."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mimic_reg.errors import InputError
+from mimic_reg.learners.trials import compose_trial, resolve
+from mimic_reg.settings import MultiTrial, Trial, checked, find_module, module_names, suggest
+
+_PACKAGE = "mimic_reg.multitask"
+
+
+def strategies() -> list[str]:
+    """Return the strategies for several tasks: the modules of this package that have a `build`."""
+    return [n for n in module_names(_PACKAGE) if hasattr(find_module(_PACKAGE, n), "build")]
+
+
+def resolve_multi(settings: Mapping[str, Any]) -> MultiTrial:
+    """Return a fit of several tasks from plain settings.
+
+    Raises:
+        InputError: see `resolve`; the trials differ in what they share; an unknown strategy.
+    """
+    content = dict(settings)
+    if isinstance(content.get("trials"), Sequence):
+        content["trials"] = tuple(map(_resolved, content["trials"]))
+    multi = checked(MultiTrial, content)
+    allowed = strategies()
+    if multi.strategy.name not in allowed:
+        raise InputError(
+            f"There is no strategy {multi.strategy.name!r} for several tasks. "
+            f"{suggest(multi.strategy.name, allowed)}"
+        )
+    strategy = multi.strategy.completed(_PACKAGE, "Strategy")
+    built = find_module(_PACKAGE, strategy.name).build(**strategy.options)
+    own = {"epoch_steps": built.epoch_steps(len(multi.trials))}
+    trials = tuple(
+        trial.model_copy(update={"training": trial.training.model_copy(update=own)})
+        for trial in multi.trials
+    )
+    return multi.model_copy(update={"strategy": strategy, "trials": trials})
+
+
+def _resolved(trial: Any) -> Trial:
+    settings = trial.model_dump() if isinstance(trial, Trial) else trial
+    if not isinstance(settings, Mapping):
+        raise InputError(f"A trial is settings with their names, as task: …; got {settings!r}.")
+    return resolve(settings)
+
+
+def compose_multi(
+    tasks: Sequence[str], model: str, method: str, strategy: str, **given: Any
+) -> MultiTrial:
+    """Return the fit of several tasks, as the command line names it; see `compose_trial`.
+
+    strategy: the name of one for several tasks; its options are the defaults
+    given:    what else `compose_trial` takes
+
+    Raises:
+        InputError: see `resolve_multi` and `compose_trial`.
+    """
+    trials = [compose_trial(task, model, method, **given) for task in tasks]
+    return resolve_multi({"strategy": strategy, "trials": trials})

@@ -1,0 +1,41 @@
+"""Settings: YAML in, frozen and typed records out. It knows names, but no module behind them.
+
+`learners.trials` and `multitask.trials` look the names up and write every default out.
+"""
+
+from mimic_reg.settings.base import Settings, checked
+from mimic_reg.settings.files import CONFIGS
+from mimic_reg.settings.names import (
+    BASELINE,
+    STOPPING,
+    acting,
+    find_module,
+    is_probe,
+    module_names,
+    resolve_options,
+    suggest,
+)
+from mimic_reg.settings.trial import Component, MultiTrial, Start, Together, Training, Trial
+from mimic_reg.settings.yaml import load_yaml, parse_yaml
+
+__all__ = [
+    "BASELINE",
+    "CONFIGS",
+    "STOPPING",
+    "Component",
+    "MultiTrial",
+    "Settings",
+    "Start",
+    "Together",
+    "Training",
+    "Trial",
+    "acting",
+    "checked",
+    "find_module",
+    "is_probe",
+    "load_yaml",
+    "module_names",
+    "parse_yaml",
+    "resolve_options",
+    "suggest",
+]

@@ -1,0 +1,266 @@
+"""Settings in YAML files: those in `configs`, by their names, and a user's own, by their paths.
+
+A method's file may hold values for families of models: usually a model's name, as `lstm`; or a
+model's name and what it is trained on, as `resnet50_cifar`.
+
+    regularisers:                    # for all families, in the order in which they act
+    - dropout: {rate: 0.5}
+    families:                        # the only ones then that the file serves
+      lstm: {}
+      cnn: {dropout: {rate: 0.3}, training: {learning_rate: 1e-4}}
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, model_validator
+
+from mimic_reg.errors import InputError
+from mimic_reg.settings.base import Settings, checked
+from mimic_reg.settings.names import suggest
+from mimic_reg.settings.trial import Component, Training
+from mimic_reg.settings.yaml import load_yaml
+
+# beside the package in a clone; within it where a wheel was installed, as setup.py does it
+_INSTALLED = Path(__file__).parents[1] / "configs"
+CONFIGS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "configs"
+
+_OTHER_TASKS = "default"
+
+
+class _File(Settings):
+    """What files of tasks and of methods both hold.
+
+    training: replaces defaults, or what stands in a file that comes before
+    """
+
+    regularisers: tuple[Component, ...] = ()
+    training: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _training_is_known(self) -> "_File":
+        check_training(self.training)
+        return self
+
+
+class TaskFile(_File):
+    """How a task is trained, whatever the method; its regularisers act after those of the method.
+
+    task: its name; null: any that has no file of its own
+    """
+
+    task: str | None = None
+
+
+class MethodFile(_File):
+    """What acts on a fit.
+
+    families: family of models → component → options, which replace or join those of
+              `regularisers`; its `training` likewise. With families, the method serves no other
+    """
+
+    families: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_family(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or not isinstance(given.get("families"), Mapping):
+            return given
+        families = given["families"].items()
+        return {**given, "families": {k: {} if v is None else v for k, v in families}}
+
+    @model_validator(mode="after")
+    def _families_fit(self) -> "MethodFile":
+        names = [component.name for component in self.regularisers]
+        for family, values in self.families.items():
+            for name in values:
+                if name not in (*names, "training"):
+                    raise ValueError(
+                        f"families.{family} has {name!r}, which is not among the regularisers. "
+                        + suggest(name, {*names, "training"})
+                    )
+                if names.count(name) > 1:
+                    raise ValueError(
+                        f"families.{family} has options of {name!r}, which stands "
+                        f"{names.count(name)} times among the regularisers"
+                    )
+            check_training(values.get("training", {}))
+        return self
+
+    def of(self, family: str, called: str) -> "MethodFile":
+        """Return the method with the values of a family only.
+
+        called: what the method is called, for errors
+
+        Raises:
+            InputError: it has families, but not this one.
+        """
+        if not self.families:
+            return self
+        if family not in self.families:
+            advice = (
+                "Add them to its families."
+                if is_file(called)
+                else f"To take those of another family write FAMILY/{called}; in a grid "
+                f"families: {{{family}: FAMILY}}."
+            )
+            raise InputError(
+                f"The method {called!r} has no values for {family!r}. "
+                f"{suggest(family, self.families)} {advice}"
+            )
+        own = self.families[family]
+        return MethodFile(
+            regularisers=tuple(
+                Component.model_validate({c.name: {**c.options, **own.get(c.name, {})}})
+                for c in self.regularisers
+            ),
+            training={**self.training, **own.get("training", {})},
+        )
+
+
+def check_training(given: Mapping[str, Any]) -> None:
+    """Refuse what is no setting of a training; values are checked where a trial is resolved.
+
+    Raises:
+        InputError: an unknown key.
+    """
+    for name in given:
+        if name not in Training.model_fields:
+            raise InputError(
+                f"There is no setting 'training.{name}'. "
+                f"{suggest(str(name), Training.model_fields)}"
+            )
+
+
+# --- by name or by path ---------------------------------------------------------------------------
+
+Named = Literal["tasks", "models", "methods"]
+
+
+def names(kind: Named) -> list[str]:
+    """Return the names of the files of a kind in `configs`."""
+    return sorted(path.stem for path in (CONFIGS / kind).glob("*.yaml"))
+
+
+def families() -> set[str]:
+    """Return all families that methods in `configs` have values for."""
+    return {family for name in names("methods") for family in method_called(name).families}
+
+
+def read_task(task: str) -> TaskFile:
+    """Return how a task is trained: from a YAML file, or by the task's name.
+
+    Raises:
+        InputError: the file is missing, or holds something else, or names no task.
+    """
+    if not is_file(task):
+        return task_called(task)
+    found = _load(TaskFile, Path(task))
+    if found.task is None:
+        raise InputError(f"{task} does not say of which task it is: add 'task: …'.")
+    return found
+
+
+def read_model(model: str) -> Component:
+    """Return a model with its settings: from a YAML file, or by the model's name.
+
+    Raises:
+        InputError: the file is missing, or holds something else.
+    """
+    return _load(Component, Path(model)) if is_file(model) else model_called(model)
+
+
+def read_method(method: str, family: str) -> MethodFile:
+    """Return what a method does to a family of models.
+
+    method: a YAML file; or a name in `configs/methods`, alone (`l2`), or after another family
+            whose values to take (`resnet50_cifar/l2`)
+
+    Raises:
+        InputError: there is none; the file holds something else; it has no values for the family.
+    """
+    if is_file(method):
+        return _load(MethodFile, Path(method)).of(family, method)
+    other, _, name = method.rpartition("/")
+    return method_called(name).of(other or family, name)
+
+
+def task_called(name: str) -> TaskFile:
+    """Return how the task of that name is trained; the default for those of other cohorts."""
+    found = _named(TaskFile, "tasks", name if name in names("tasks") else _OTHER_TASKS)
+    return found if found.task else found.model_copy(update={"task": name})
+
+
+def model_called(name: str) -> Component:
+    """Return the model of that name, with the settings in `configs` where it has a file there."""
+    if name in names("models"):
+        return _named(Component, "models", name)
+    return Component.model_validate(name)
+
+
+def method_called(name: str) -> MethodFile:
+    """Return the method of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    return _named(MethodFile, "methods", name)
+
+
+def is_file(name: str) -> bool:
+    """Return whether a name is that of a YAML file."""
+    return name.endswith((".yaml", ".yml"))
+
+
+Kind = TypeVar("Kind", bound=Settings)
+
+
+def _named(kind: type[Kind], folder: Named, name: str) -> Kind:
+    known = names(folder)
+    if name not in known:
+        raise InputError(
+            f"There is no {folder.removesuffix('s')} {name!r} in configs/{folder}. "
+            f"{suggest(name, known)}"
+        )
+    path = CONFIGS / folder / f"{name}.yaml"
+    found: Kind = _cached(kind, path, path.stat().st_mtime_ns)
+    return found
+
+
+@cache
+def _cached(kind: type[Kind], path: Path, mtime_ns: int) -> Kind:
+    return _load(kind, path)
+
+
+def _load(kind: type[Kind], path: Path) -> Kind:
+    content = load_yaml(path)
+    if not isinstance(content, Mapping):
+        raise InputError(f"{path} must hold settings with their names, as 'training: ...'.")
+    try:
+        return checked(kind, content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def compose(
+    task: TaskFile,
+    model: Component,
+    method: MethodFile,
+    *,
+    training: Mapping[str, Any],
+    **others: Any,
+) -> dict[str, Any]:
+    """Return the plain settings of a trial.
+
+    training: replaces what the method says, which replaces what the task says
+    others:   further settings of the trial
+    """
+    return {
+        "task": task.task,
+        "model": model.entry(),
+        "regularisers": [c.entry() for c in (*method.regularisers, *task.regularisers)],
+        "training": {**task.training, **method.training, **training},
+        **others,
+    }

@@ -1,0 +1,125 @@
+"""Names in settings: which are known, and what the options of a module are.
+
+Names are module names: `dropout: {rate: 0.5}` means the module `dropout` and the option `rate` of
+its `build`. Whatever is unknown is refused, with the nearest name that is known.
+"""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import ModuleType, NoneType, UnionType
+from typing import Any, get_args, get_origin
+
+from mimic_reg.errors import InputError
+
+BASELINE = "none"  # the method that changes no fit
+STOPPING = "early_stopping"  # the method that ends fits; tasks bring it
+
+
+def suggest(name: str, allowed: Iterable[str]) -> str:
+    """Text that ends an error about an unknown name: the nearest one, then all of them."""
+    allowed = sorted(allowed)
+    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{hint}Allowed: {', '.join(allowed) or 'none'}."
+
+
+def module_names(package: str) -> list[str]:
+    """The names a configuration may use: the package's public modules, except `base`."""
+    found = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    return sorted(m.name for m in found if m.name != "base" and not m.name.startswith("_"))
+
+
+def find_module(package: str, name: str) -> ModuleType:
+    """The module `name` of `package`.
+
+    Raises:
+        InputError: there is no such module; the text names the nearest one.
+    """
+    names = module_names(package)
+    if name not in names:
+        kind = package.rpartition(".")[2]
+        raise InputError(f"There is no {name!r} in {kind}. {suggest(name, names)}")
+    return importlib.import_module(f"{package}.{name}")
+
+
+def is_probe(name: str) -> bool:
+    """Whether a regulariser only measures: it changes no fit, and no method is named after it."""
+    return name.endswith("_probe")
+
+
+def acting(names: Iterable[str], silent: Collection[str] = (BASELINE, STOPPING)) -> tuple[str, ...]:
+    """Return the methods after which a fit is called: without probes and `silent` ones.
+
+    Where nothing is left it is the baseline.
+    """
+    kept = (name for name in names if name not in silent and not is_probe(name))
+    return tuple(kept) or (BASELINE,)
+
+
+def resolve_options(
+    function: Callable[..., Any], given: Mapping[str, Any], what: str, skip: Iterable[str] = ()
+) -> dict[str, Any]:
+    """`given`, completed by the defaults in the signature: a configuration that hides nothing.
+
+    Raises:
+        InputError: an option that the signature does not have, or one that it needs and is missing,
+            or a value of another kind than the signature says.
+    """
+    skipped = set(skip)
+    known = {n: p for n, p in inspect.signature(function).parameters.items() if n not in skipped}
+    for name in given:
+        if name not in known:
+            raise InputError(f"{what} has no option {name!r}. {suggest(name, known)}")
+    missing = [n for n, p in known.items() if p.default is p.empty and n not in given]
+    if missing:
+        raise InputError(f"{what} needs the option {missing[0]!r}.")
+    for name, value in given.items():
+        kind = known[name].annotation
+        if not _is_of(value, kind):
+            raise InputError(f"{what}: {name} must be {_kind_name(kind)}, got {value!r}.")
+    return {n: _plain(given.get(n, p.default)) for n, p in known.items()}
+
+
+_KINDS = {
+    float: "a number",
+    int: "a whole number",
+    bool: "true or false",
+    str: "a text",
+    NoneType: "null",
+}
+_LISTS = (tuple, list, Sequence)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is what an annotation says; one that YAML does not know is not judged."""
+    if isinstance(kind, UnionType):
+        return any(_is_of(value, one) for one in get_args(kind))
+    if get_origin(kind) in _LISTS:
+        inner = get_args(kind)[0]
+        return isinstance(value, list | tuple) and all(_is_of(each, inner) for each in value)
+    if kind not in _KINDS:
+        return True
+    if isinstance(value, bool):  # Python counts it among the whole numbers
+        return kind is bool
+    if kind is float:
+        return isinstance(value, float) or (
+            isinstance(value, int) and abs(value) <= sys.float_info.max
+        )
+    return isinstance(value, kind)
+
+
+def _kind_name(kind: Any) -> str:
+    if isinstance(kind, UnionType):
+        return " or ".join(map(_kind_name, get_args(kind)))
+    if get_origin(kind) in _LISTS:
+        return f"a list, each {_kind_name(get_args(kind)[0])}"
+    return _KINDS[kind]
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON and YAML hold it, so that a tuple and a list are one configuration."""
+    return list(map(_plain, value)) if isinstance(value, tuple | list) else value

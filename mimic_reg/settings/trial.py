@@ -1,0 +1,273 @@
+"""A trial: the frozen, typed settings of one fit, of one task or of several."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+import yaml
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from mimic_reg.settings.base import Settings
+from mimic_reg.settings.names import acting, find_module, resolve_options
+
+
+class Component(Settings):
+    """A module by its name, with options of its `build`: written {dropout: {rate: 0.5}}.
+
+    The name alone stands for a component without options.
+    """
+
+    name: str
+    given: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_entry(cls, entry: Any) -> Any:
+        if isinstance(entry, Component):
+            return entry
+        if isinstance(entry, str):
+            return {"name": entry}
+        if not isinstance(entry, Mapping) or len(entry) != 1:
+            raise ValueError("A component is a name with its options, as dropout: {rate: 0.5}")
+        ((name, options),) = entry.items()
+        return {"name": name, "given": {} if options is None else options}
+
+    @model_serializer
+    def entry(self) -> dict[str, dict[str, Any]]:
+        """As it is written, in a copy that callers may change."""
+        return {self.name: copy.deepcopy(self.given)}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options, in a copy that callers may change."""
+        return copy.deepcopy(self.given)
+
+    def completed(self, package: str, kind: str, skip: Iterable[str] = ()) -> "Component":
+        """Return it with every default written out that the `build` of its module has.
+
+        kind: what a module of the package is, for errors
+        skip: arguments of `build` that are no options
+
+        Raises:
+            InputError: the package has no such module, or the module no such option.
+        """
+        build = find_module(package, self.name).build
+        options = resolve_options(build, self.given, f"{kind} {self.name!r}", skip)
+        return Component.model_validate({self.name: options})
+
+
+class Training(Settings):
+    """How a model is trained, whatever the method. The defaults are the paper's.
+
+    epoch_steps: steps of an epoch, at whose end the model is validated; null: one pass over the
+                 training samples. Large tasks are validated more often than once a pass.
+    normalizer:  of stays: the benchmark's published means and deviations, for its cohort alone, or
+                 those fitted to this cohort; of images: unit (pixels in [0, 1]), fitted, or raw
+                 (0 to 255)
+    by_length:   batches of similar lengths; the paper pads within random batches
+    output_bias: how the last layer's bias starts: zero, as the model makes it (the paper's; a dnn
+                 with torch's init draws it), or prevalence: the log-odds of each label among the
+                 training samples, log shares of classes, means of a regression. It changes what
+                 thresholds on gradients mean
+
+    When training ends early is no setting here, but a method: early_stopping, with its patience.
+    """
+
+    optimizer: Literal["adam", "sgd", "adagrad"] = "adam"
+    learning_rate: float = Field(default=1e-3, gt=0)
+    batch_size: int = Field(default=32, ge=1)
+    max_epochs: int = Field(default=100, ge=1)
+    epoch_steps: int | None = Field(default=None, ge=1)
+    normalizer: Literal["published", "fitted", "unit", "raw"] = "published"
+    by_length: bool = False
+    output_bias: Literal["zero", "prevalence"] = "zero"
+
+
+class Together(Settings):
+    """What a trial is a part of, where several tasks are trained together.
+
+    strategy: how; its module, with its options
+    tasks:    all of them, in the order in which they are trained
+    fit:      the identity of the fit's settings; those of the other tasks count
+    """
+
+    strategy: Component
+    tasks: tuple[str, ...]
+    fit: str
+
+
+class Start(Settings):
+    """How a trial on few samples starts: transfer from a trained trunk, or not.
+
+    trunk:       what the trunk was trained on and how, for people; null: it starts as ever
+    fingerprint: a hash of its weights
+    """
+
+    trunk: str | None = None
+    fingerprint: str | None = None
+
+
+class Trial(Settings):
+    """One fully specified fit, or one task's part in a fit of several.
+
+    supervision:      fraction of the training samples, nested between levels
+    supervision_unit: what is kept or left out as a whole
+    seed:             the pair's number: trials that differ only in their regularisers share initial
+                      weights and batches
+    together:         the fit of several tasks that this is a part of
+    num_samples:      training samples to keep, instead of a fraction; nested, too
+    start:            from a trained trunk, or expressly not
+    """
+
+    task: str
+    model: Component
+    regularisers: tuple[Component, ...] = ()
+    supervision: float = Field(default=1.0, gt=0, le=1)
+    supervision_unit: Literal["sample", "subject"] = "sample"
+    seed: int = Field(default=0, ge=0)
+    training: Training = Training()
+    together: Together | None = None
+    num_samples: int | None = Field(default=None, ge=2)
+    start: Start | None = None
+
+    @model_validator(mode="after")
+    def _keeps_a_share_or_a_number(self) -> "Trial":
+        if self.num_samples is not None and self.supervision != 1:
+            raise ValueError("it has both num_samples and a supervision level; give one of them")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_used(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unused = {n for n in ("together", "num_samples", "start") if getattr(self, n) is None}
+        return {name: value for name, value in content(self).items() if name not in unused}
+
+    @property
+    def method(self) -> str:
+        """What its methods are called: 'none', 'l2 + dropout', 'reptile: dropout'."""
+        return _method(self.regularisers, self.together.strategy if self.together else None)
+
+    def id(self, data: str) -> str:
+        """The trial's identity on the data with this fingerprint; stable over machines."""
+        return _identity(self, data)
+
+    def to_yaml(self) -> str:
+        """The resolved configuration, for reading; `resolve(load_yaml(…))` gives it back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+_SAME = ("model", "supervision", "supervision_unit", "seed")  # in all parts of a fit
+_SAME_TRAINING = ("optimizer", "learning_rate", "max_epochs")
+
+
+class MultiTrial(Settings):
+    """One fully specified fit of several tasks, which share a trunk.
+
+    strategy: how they are trained together; its module, with its options
+    trials:   a task each; they differ in what belongs to a task: batch size, normaliser, patience
+    """
+
+    strategy: Component
+    trials: tuple[Trial, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _are_one_fit(self) -> "MultiTrial":
+        tasks = self.tasks
+        if repeated := [task for task in tasks if tasks.count(task) > 1]:
+            raise ValueError(f"the task {repeated[0]!r} is given twice")
+        first = self.trials[0]
+        for trial in self.trials[1:]:
+            for one, other, names in (
+                (first, trial, _SAME),
+                (first.training, trial.training, _SAME_TRAINING),
+            ):
+                for name in names:
+                    if getattr(one, name) != getattr(other, name):
+                        raise ValueError(
+                            f"the tasks of a fit have one {name}, but {first.task} has "
+                            f"{_said(getattr(one, name))} and {trial.task} "
+                            f"{_said(getattr(other, name))}"
+                        )
+            if (theirs := _names(trial)) != _names(first):
+                raise ValueError(
+                    f"the tasks of a fit have the same methods, but {first.task} has "
+                    f"{_names(first)} and {trial.task} {theirs}"
+                )
+        return self
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks, in the order in which they are trained."""
+        return tuple(trial.task for trial in self.trials)
+
+    @property
+    def task(self) -> str:
+        """All tasks as one name, for people."""
+        return " + ".join(self.tasks)
+
+    @property
+    def model(self) -> Component:
+        """The model whose trunk is shared."""
+        return self.trials[0].model
+
+    @property
+    def regularisers(self) -> tuple[Component, ...]:
+        """The methods of the first task; those of others differ in their patience, say."""
+        return self.trials[0].regularisers
+
+    @property
+    def method(self) -> str:
+        """What its methods are called, after its strategy: 'reptile: dropout'."""
+        return _method(self.regularisers, self.strategy)
+
+    @property
+    def supervision(self) -> float:
+        """The level of every task."""
+        return self.trials[0].supervision
+
+    @property
+    def seed(self) -> int:
+        """The seed of every task."""
+        return self.trials[0].seed
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs at the most."""
+        return self.trials[0].training.max_epochs
+
+    def id(self, data: str) -> str:
+        """The fit's identity on the data with this fingerprint; stable over machines."""
+        return _identity(self, data)
+
+    def parts(self) -> tuple[Trial, ...]:
+        """The trial of every task, as part of this fit."""
+        together = Together(strategy=self.strategy, tasks=self.tasks, fit=self.id(""))
+        return tuple(trial.model_copy(update={"together": together}) for trial in self.trials)
+
+    def to_yaml(self) -> str:
+        """The resolved configuration, for reading; `resolve_multi(load_yaml(…))` takes it."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _identity(settings: Trial | MultiTrial, data: str) -> str:
+    text = json.dumps({"trial": settings.model_dump(mode="json"), "data": data}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _method(methods: Iterable[Component], strategy: Component | None) -> str:
+    name = " + ".join(acting(method.name for method in methods))
+    return f"{strategy.name}: {name}" if strategy else name
+
+
+def _names(trial: Trial) -> list[str]:
+    return [method.name for method in trial.regularisers]
+
+
+def _said(value: Any) -> str:
+    return str(value.entry() if isinstance(value, Component) else value)
