@@ -19,10 +19,10 @@ from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
 
 if TYPE_CHECKING:
     from mimic_reg.experiments import Experiment
-    from pipelines.dry_run import DryRun
-    from pipelines.report import Concluded
-    from pipelines.settings import Running
-    from pipelines.sweep import SweepResult
+    from pipelines.flows.dry_run import DryRun
+    from pipelines.flows.report import Concluded
+    from pipelines.flows.sweep import SweepResult
+    from pipelines.runners.settings import Running
 
 
 def add_to(app: typer.Typer) -> None:
@@ -95,7 +95,7 @@ def _running(
 ) -> "Running":
     from pydantic import ValidationError
 
-    from pipelines.settings import Running
+    from pipelines.runners.settings import Running
 
     try:
         return Running(
@@ -134,8 +134,8 @@ def run(
     """
     _need_pipelines()
     from mimic_reg import experiments
-    from pipelines import dry_run as planning
-    from pipelines import run as whole
+    from pipelines.flows import dry_run as planning
+    from pipelines.flows import run as whole
 
     experiment = experiments.load(config)
     running = _running(runner, workers, threads, device, address, gpus_per_run)
@@ -177,9 +177,9 @@ def sweep(
     """
     _need_pipelines()
     from mimic_reg import experiments
-    from pipelines import dry_run as planning
-    from pipelines import report
-    from pipelines import sweep as sweeps
+    from pipelines.flows import dry_run as planning
+    from pipelines.flows import report
+    from pipelines.flows import sweep as sweeps
 
     experiment = experiments.load(config)
     running = _running(runner, workers, threads, device, address, gpus_per_run)
@@ -248,8 +248,8 @@ def tune(
     For instance: --task in_hospital_mortality --model lstm --method dropout --option rate=0.2,0.5
     """
     _need_pipelines()
-    from pipelines import dry_run as planning
-    from pipelines import tune as tuning
+    from pipelines.flows import dry_run as planning
+    from pipelines.flows import tune as tuning
 
     experiment = _search(config, task, model, method, option, supervision, seeds, max_epochs)
     tuning.check(experiment)
@@ -284,7 +284,7 @@ def _search(
 ) -> "Experiment":
     """The experiment of a search: that of a file, or the one that the options describe."""
     from mimic_reg import experiments
-    from pipelines import tune as tuning
+    from pipelines.flows import tune as tuning
 
     needed = (task, model, method, option)
     if config is not None and any(
@@ -328,9 +328,9 @@ def predict(
 ) -> None:
     """Predict for every sample of a store, with a run's or a registered model."""
     _need_pipelines()
-    from pipelines import mlflow_store, serving
+    from pipelines.tracking import client, serving
 
-    uri = mlflow_store.database_there(work) if work else None
+    uri = client.database_there(work) if work else None
     with progress(err) as shown:
         count = serving.predict(
             model, store, file, uri=uri, device=device, threads=threads, progress=shown
@@ -362,14 +362,14 @@ def ui(
 ) -> None:
     """Open MLflow's pages on this machine, to compare runs; Ctrl-C ends them."""
     _need_pipelines()
-    from pipelines import mlflow_store
-    from pipelines import ui as pages
+    from pipelines.deploy import ui as pages
+    from pipelines.tracking import client
 
     if (work is None) == (tracking is None):
         raise InputError("Say where the runs are: either --work WORK or --tracking URI.")
     if work is not None and not work.is_dir():
         raise InputError(f"{work} is not a work folder. Make one with `mimic-reg run`.")
-    uri = tracking or mlflow_store.database_there(work or Path())
+    uri = tracking or client.database_there(work or Path())
     with progress(err) as shown, pages.passwords(uri, password_file) as authentication:
         pages.serve_ui(
             uri,
@@ -382,7 +382,7 @@ def ui(
 
 
 def _print_dry_run(plan: "DryRun") -> None:
-    from pipelines.dry_run import format_seconds
+    from pipelines.flows.dry_run import format_seconds
 
     rows = [
         [

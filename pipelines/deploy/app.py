@@ -3,7 +3,7 @@
 MLflow 3 brings an assistant that runs commands on the server's machine, a gateway to language
 models, webhooks that call any address, and jobs. None of them has a switch, so requests for them
 end here, before MLflow. So do requests of web pages from elsewhere, and, with passwords, whatever
-comes without one. `pipelines.mlflow_places` keeps the server in its artifact folder.
+comes without one. `pipelines.deploy.mlflow_places` keeps the server in its artifact folder.
 `pyproject.toml` names the two applications, as MLflow's plug-ins for servers.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg.errors import InputError
-from pipelines.mlflow_places import confine
+from pipelines.deploy.mlflow_places import confine
 
 # first words after /api/2.0/mlflow/ and the like
 CLOSED = (

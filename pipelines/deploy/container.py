@@ -2,7 +2,7 @@
 
 The first word chooses: prefect, mlflow, setup, worker, health; whatever else it is goes to
 `mimic-reg`. A server's role becomes its program (exec), so that signals reach it. Secrets come from
-files or variables (`pipelines.access.secret`) and go on in files and variables of the process.
+files or variables (`access.secret`) and go on in files and variables of the process.
 """
 
 import base64
@@ -18,12 +18,12 @@ from pathlib import Path
 
 from mimic_reg import cli
 from mimic_reg.errors import MimicRegError
-from pipelines import access
+from pipelines.deploy import access
 
 PREFECT_USER = "mimic-reg"
 WORKER = "worker"  # its name in MLflow
 POOL = "mimic-reg"
-AUTOMATIONS = Path(__file__).parents[1] / "docker" / "automations.yaml"
+AUTOMATIONS = Path(__file__).parents[2] / "docker" / "automations.yaml"
 
 _EVERYWHERE = "0.0.0.0"  # of the container: compose.yaml says who reaches it
 
@@ -75,7 +75,7 @@ def mlflow_server() -> tuple[list[str], dict[str, str]]:
     Raises:
         InputError: a password is missing.
     """
-    from pipelines import ui
+    from pipelines.deploy import ui
 
     port = _port("5000")
     names = os.environ.get("MIMIC_REG_MLFLOW_HOSTS", "").split(",")
@@ -139,7 +139,7 @@ def setup() -> int:
     os.environ.update(as_client())
     _prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
     _prefect("deploy", "--all")
-    from pipelines.automations import put
+    from pipelines.flows.automations import put
 
     put(AUTOMATIONS)
     tracking = os.environ["MIMIC_REG_TRACKING_URI"]

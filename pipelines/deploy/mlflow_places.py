@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-# fields of messages that hold a location; `tests/pipelines/test_mlflow_places.py` finds new ones
+# fields of messages that hold a location; `test_mlflow_places.py` finds new ones
 FIELDS = frozenset(
     {
         "mlflow.CreateExperiment.artifact_location",

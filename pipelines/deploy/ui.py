@@ -25,9 +25,9 @@ from pathlib import Path
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.store import atomic
-from pipelines import access
-from pipelines.mlflow_store import ARTIFACTS, answering, check, prepare, redacted, sqlite_path
-from pipelines.tracking import comparison_url, experiments
+from pipelines.deploy import access
+from pipelines.tracking.client import ARTIFACTS, answering, check, prepare, redacted, sqlite_path
+from pipelines.tracking.mlflow_runs import comparison_url, experiments
 
 HOST = "127.0.0.1"
 PORT = 5000
@@ -35,7 +35,7 @@ USERS = "mlflow-users.db"  # beside the runs
 START_SECONDS = 120.0
 _NAME = re.compile(r"([A-Za-z0-9]([\w.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
 
-Authentication = Mapping[str, str]  # the environment that `pipelines.access` makes
+Authentication = Mapping[str, str]  # the environment that `pipelines.deploy.access` makes
 
 
 @dataclass(frozen=True)

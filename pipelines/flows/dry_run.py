@@ -15,9 +15,9 @@ from mimic_reg.extraction.memory import parse_memory
 from mimic_reg.sources.images import check_images
 from mimic_reg.sources.mimic3 import find_tables
 from mimic_reg.store import MANIFEST, Store, check_target
-from pipelines.run import find_source
-from pipelines.settings import Work
-from pipelines.sweep import find_store, trial_status
+from pipelines.flows.run import find_source
+from pipelines.flows.settings import Work
+from pipelines.flows.sweep import find_store, trial_status
 
 _Key = tuple[str, str, str, float, int]  # task, model, method, supervision, epochs
 _Counts = Mapping[tuple[str, str], int]
@@ -112,7 +112,7 @@ def of_run(
     store: Path | None = None,
     memory: str = "4GB",
 ) -> DryRun:
-    """What the main job would do: `pipelines.run.run` with the same arguments.
+    """What the main job would do: `pipelines.flows.run.run` with the same arguments.
 
     Raises:
         InputError: what `run` would say, but for a store that is not there yet.

@@ -15,8 +15,9 @@ from mimic_reg.errors import InputError
 from mimic_reg.extraction.memory import parse_memory
 from mimic_reg.progress import Progress
 from mimic_reg.sources.images import import_images
-from pipelines.settings import TAGS, Parameters
-from pipelines.sweep import PrefectProgress, artifact_key
+from pipelines.flows.settings import TAGS
+from pipelines.flows.sweep import PrefectProgress, artifact_key
+from pipelines.runners.settings import Parameters
 
 
 class ExtractParameters(Parameters):

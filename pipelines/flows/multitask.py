@@ -13,11 +13,18 @@ from mimic_reg.experiments import Experiment, parse
 from mimic_reg.progress import Progress
 from mimic_reg.runs import read_scored
 from mimic_reg.threads import DEFAULT_THREADS
-from pipelines import mlflow_store, register
-from pipelines.register import Registered
+from pipelines.flows.settings import TAGS, Work
+from pipelines.flows.sweep import (
+    PrefectProgress,
+    SweepResult,
+    TrialFailedError,
+    artifact_key,
+    sweep,
+)
 from pipelines.runners import Ended
-from pipelines.settings import TAGS, Parameters, Running, Threads, Work
-from pipelines.sweep import PrefectProgress, SweepResult, TrialFailedError, artifact_key, sweep
+from pipelines.runners.settings import Parameters, Running, Threads
+from pipelines.tracking import client, registry
+from pipelines.tracking.registry import Registered
 
 
 class MultitaskParameters(Parameters):
@@ -100,14 +107,14 @@ def train_multitask(
 def _register(given: MultitaskParameters, result: SweepResult) -> list[Registered]:
     """Each task's best model, and the trunk."""
     (trial,) = result.trials
-    uri = given.tracking_uri or mlflow_store.database(Work(given.work).folder)
+    uri = given.tracking_uri or client.database(Work(given.work).folder)
     models = [
-        register.register(
+        registry.register(
             folder, uri=uri, store=result.store, sweep=result.name, method=trial.label
         )
         for folder in result.run_folders(trial)
     ]
-    trunk = register.register_trunk(
+    trunk = registry.register_trunk(
         result.run_folder(trial), uri=uri, sweep=result.name, method=trial.label
     )
     return [*models, trunk]

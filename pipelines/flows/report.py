@@ -20,10 +20,11 @@ from mimic_reg.report.page import REPORT, write_report
 from mimic_reg.report.results import Results, collect
 from mimic_reg.report.tables import main_tables, score_tables
 from mimic_reg.store import Store, atomic, disk_errors
-from pipelines import mlflow_store, register, tracking
-from pipelines.register import Registered
-from pipelines.settings import TAGS, Parameters, Work
-from pipelines.sweep import SweepResult, artifact_key
+from pipelines.flows.settings import TAGS, Work
+from pipelines.flows.sweep import SweepResult, artifact_key
+from pipelines.runners.settings import Parameters
+from pipelines.tracking import client, mlflow_runs, registry
+from pipelines.tracking.registry import Registered
 
 TABLES, FIGURES = "tables", "figures"
 
@@ -61,8 +62,8 @@ def conclude(
         InputError: no trial is finished.
         MimicRegError: MLflow does not answer, or the disk is full; what is done is kept.
     """
-    uri = tracking_uri or mlflow_store.database(result.work)
-    with mlflow_store.answering(uri), disk_errors(result.folder):
+    uri = tracking_uri or client.database(result.work)
+    with client.answering(uri), disk_errors(result.folder):
         return _conclude(result, uri, commands, progress or Silent())
 
 
@@ -72,14 +73,14 @@ def _conclude(
     done = [t for t in result.trials if t.done]
     if not done:
         raise InputError(f"No trial of {result.name!r} has a result: there is nothing to report.")
-    registered = register.register_best(
+    registered = registry.register_best(
         [folder for t in done for folder in result.run_folders(t)],
         uri=uri,
         store=result.store,
         sweep=result.name,
         methods={folder: t.label for t in done for folder in result.run_folders(t)},
     )
-    registered += register.register_best_trunks(
+    registered += registry.register_best_trunks(
         [result.run_folder(t) for t in done if t.tasks],
         uri=uri,
         sweep=result.name,
@@ -90,7 +91,7 @@ def _conclude(
         progress.note(f"Registered {model.name}, version {model.version} ({alias}). {model.why}")
     report, results, tables, figures = write(result, commands=commands)
     markdown = to_markdown(results)
-    summary = tracking.log_sweep_summary(
+    summary = mlflow_runs.log_sweep_summary(
         result.name,
         uri=uri,
         note=f"# {result.title}\n\n{markdown}",

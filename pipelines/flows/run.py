@@ -14,11 +14,12 @@ from mimic_reg.errors import InputError
 from mimic_reg.experiments import Experiment
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.simulation.synthesis import TRUE_RISK
-from pipelines import mlflow_store
-from pipelines.extract import ExtractParameters, extract_flow, images_task, make_store
-from pipelines.report import Concluded, conclude
-from pipelines.settings import TAGS, OfExperiment, Running, Work
-from pipelines.sweep import SweepParameters, SweepResult, find_store, sweep, sweep_flow
+from pipelines.flows.extract import ExtractParameters, extract_flow, images_task, make_store
+from pipelines.flows.report import Concluded, conclude
+from pipelines.flows.settings import TAGS, OfExperiment, Work
+from pipelines.flows.sweep import SweepParameters, SweepResult, find_store, sweep, sweep_flow
+from pipelines.runners.settings import Running
+from pipelines.tracking import client
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def run(
     folders = Work(work).create()
     place = find_store(experiment, folders, store)
     source = find_source(experiment, folders, source)
-    uri = tracking_uri or mlflow_store.database(work)
-    mlflow_store.check_usable(uri)
+    uri = tracking_uri or client.database(work)
+    client.check_usable(uri)
     simulated = None
     if source is not None:
         make_store(source, place, images=experiment.images, memory=memory, progress=progress)

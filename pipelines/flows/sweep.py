@@ -33,9 +33,10 @@ from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import TRIAL, check_finished, is_done, read_scored
 from mimic_reg.store import Store, locked, read_json, reading, write_json
 from mimic_reg.store.atomic import refuse_links
-from pipelines import mlflow_store, tracking
+from pipelines.flows.settings import TAGS, OfExperiment, Work
 from pipelines.runners import Ended, Order, Runner, describe, open_runner
-from pipelines.settings import TAGS, OfExperiment, Running, Work
+from pipelines.runners.settings import Running
+from pipelines.tracking import client, mlflow_runs
 
 STATUS = "status.json"
 
@@ -144,7 +145,7 @@ class SweepResult:
         Raises:
             InputError: there is no such sweep in the work folder.
         """
-        tracking.check_name(name)
+        mlflow_runs.check_name(name)
         path = Work(work).sweep(name) / STATUS
         if not path.is_file():
             raise InputError(f"{work} holds no sweep {name!r}. Start it with `mimic-reg sweep`.")
@@ -270,7 +271,7 @@ class Prepared:
     def _log(self, trial: TrialStatus, folder: Path) -> None:
         error = None if trial.done else MimicRegError(trial.error or trial.status)
         try:
-            tracking.log_trial(
+            mlflow_runs.log_trial(
                 folder, uri=self.uri, sweep=self.result.name, method=trial.label, error=error
             )
         except (MlflowException, MimicRegError, OSError) as problem:
@@ -293,9 +294,9 @@ def _prepare(
     place = find_store(experiment, folders, store)
     opened = Store.open(place)
     experiments.check_data(experiment, opened)
-    uri = tracking_uri or mlflow_store.database(folders.folder)
-    mlflow_store.prepare(uri)
-    tracking.check_name(experiment.name)
+    uri = tracking_uri or client.database(folders.folder)
+    client.prepare(uri)
+    mlflow_runs.check_name(experiment.name)
     data = str(opened.manifest["fingerprint"])
     with locked(folders.sweep(experiment.name)):
         by_identity = {p.identity(data): p for p in planned}
@@ -458,7 +459,7 @@ def train_trial(label: str, order: dict[str, Any], runner: Runner) -> dict[str, 
 @flow(name="sweep", flow_run_name="sweep {parameters.name}", persist_result=False)
 def sweep_flow(parameters: SweepParameters) -> State[Any]:
     """All trials of an experiment; then the registry and the report."""
-    from pipelines.report import conclude_task, publish
+    from pipelines.flows.report import conclude_task, publish
 
     experiment = experiments.load(parameters.experiment)
     key = artifact_key("sweep", experiment.name)

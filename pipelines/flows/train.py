@@ -13,10 +13,17 @@ from mimic_reg.experiments import Experiment, parse
 from mimic_reg.progress import Progress
 from mimic_reg.runs import read_scored
 from mimic_reg.threads import DEFAULT_THREADS
-from pipelines import mlflow_store, register
+from pipelines.flows.settings import TAGS, Work
+from pipelines.flows.sweep import (
+    PrefectProgress,
+    SweepResult,
+    TrialFailedError,
+    artifact_key,
+    sweep,
+)
 from pipelines.runners import Ended
-from pipelines.settings import TAGS, Parameters, Running, Threads, Work
-from pipelines.sweep import PrefectProgress, SweepResult, TrialFailedError, artifact_key, sweep
+from pipelines.runners.settings import Parameters, Running, Threads
+from pipelines.tracking import client, registry
 
 
 class TrainParameters(Parameters):
@@ -99,8 +106,8 @@ def _conclude(parameters: TrainParameters, result: SweepResult) -> dict[str, Any
     folder = result.run_folder(trial)
     registered = None
     if parameters.register_it:
-        uri = parameters.tracking_uri or mlflow_store.database(Work(parameters.work).folder)
-        registered = register.register(
+        uri = parameters.tracking_uri or client.database(Work(parameters.work).folder)
+        registered = registry.register(
             folder, uri=uri, store=result.store, sweep=result.name, method=trial.label
         )
     return {

@@ -26,8 +26,8 @@ from mimic_reg.metrics.scores import improves
 from mimic_reg.progress import Progress
 from mimic_reg.runs import read_scored, read_trial
 from mimic_reg.store import atomic, make_folder
-from pipelines.settings import OfExperiment, Running, Work
-from pipelines.sweep import (
+from pipelines.flows.settings import OfExperiment, Work
+from pipelines.flows.sweep import (
     SweepParameters,
     SweepResult,
     TrialStatus,
@@ -36,6 +36,7 @@ from pipelines.sweep import (
     sweep,
     sweep_flow,
 )
+from pipelines.runners.settings import Running
 
 _STOPPING = "early_stopping"
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import yaml
 
 from mimic_reg import experiments
-from pipelines.extract import ExtractParameters
-from pipelines.multitask import MultitaskParameters
-from pipelines.sweep import SweepParameters
-from pipelines.train import TrainParameters
+from pipelines.flows.extract import ExtractParameters
+from pipelines.flows.multitask import MultitaskParameters
+from pipelines.flows.sweep import SweepParameters
+from pipelines.flows.train import TrainParameters
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FILE = ROOT / "prefect.yaml"
 
 

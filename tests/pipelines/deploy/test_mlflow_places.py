@@ -12,7 +12,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.protos import mlflow_artifacts_pb2, model_registry_pb2, service_pb2
 from mlflow.tracking import MlflowClient
 
-from pipelines import mlflow_places, mlflow_store, ui
+from pipelines.deploy import mlflow_places, ui
+from pipelines.tracking import client
 from tests.pipelines.conftest import copy_of
 
 SECRET = "what nobody else may read"
@@ -24,7 +25,7 @@ def folders(tmp_path_factory):
     work = tmp_path_factory.mktemp("work")
     outside = tmp_path_factory.mktemp("outside")
     (outside / "secret").write_text(SECRET)
-    inside = work / mlflow_store.ARTIFACTS
+    inside = work / client.ARTIFACTS
     inside.mkdir()
     (inside / "link").symlink_to(outside)
     return inside, outside
@@ -114,7 +115,7 @@ def test_locations_are_found_in_maps_and_tags():
 
 def test_mlflows_default_experiment_is_inside(empty):
     api = MlflowClient(tracking_uri=f"sqlite:///{empty}")
-    inside = empty.parent / mlflow_store.ARTIFACTS
+    inside = empty.parent / client.ARTIFACTS
     assert mlflow_places.allowed(api.get_experiment("0").artifact_location, inside)
 
 
@@ -130,7 +131,7 @@ def server(empty, folders, free_port_of_module):
     assert isinstance(api.create_model_version("planted", str(outside)), ModelVersion)
     model = api.create_logged_model(experiment).model_id
     climbing = api.create_run(api.create_experiment("climbing", str(inside / "c"))).info.run_id
-    path = mlflow_store.sqlite_path(uri)
+    path = client.sqlite_path(uri)
     with sqlite3.connect(path) as database:
         database.execute(
             "UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?",
@@ -257,7 +258,7 @@ def test_a_planted_archive_is_neither_read_nor_deleted(server, folders):
         "mlflow.trace.archiveLocation": str(outside),
         "mlflow.trace.spansLocation": "ARCHIVE_REPO",
     }
-    with sqlite3.connect(inside.parent / mlflow_store.DATABASE) as database:
+    with sqlite3.connect(inside.parent / client.DATABASE) as database:
         for tag in tags.items():
             database.execute(
                 "INSERT OR REPLACE INTO trace_tags (request_id, key, value) VALUES ('tr-2', ?, ?)",

@@ -18,7 +18,8 @@ import pytest
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.serving.tables import example
 from mimic_reg.store import Store
-from pipelines import container, mlflow_app, mlflow_store, register, serving, tracking, ui
+from pipelines.deploy import app, container, ui
+from pipelines.tracking import client, mlflow_runs, registry, serving
 
 URI = "sqlite:////data/mlflow.db"
 PASSWORD = "p%:ä/ rather long"
@@ -65,7 +66,7 @@ def test_a_star_is_no_host(name, monkeypatch):
         monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "a.example")
         monkeypatch.setenv("MLFLOW_SERVER_CORS_ALLOWED_ORIGINS", "http://a.example")
         monkeypatch.setenv(f"MLFLOW_SERVER_{variable}", f"http://b.example,{name}")
-        for application in (mlflow_app.open_to_all, mlflow_app.with_passwords):
+        for application in (app.open_to_all, app.with_passwords):
             with pytest.raises(InputError, match=r"without '\*'"):
                 application()
 
@@ -85,7 +86,7 @@ def test_the_checks_of_hosts_cannot_be_switched_off(monkeypatch):
     monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "a.example")
     monkeypatch.setenv("MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE", "true")
     with pytest.raises(InputError, match="checks of them"):
-        mlflow_app.open_to_all()
+        app.open_to_all()
 
 
 @pytest.mark.parametrize("place", ["s3://bucket/x", "https://evil/x"])
@@ -93,7 +94,7 @@ def test_artifacts_go_to_a_folder(place, monkeypatch):
     monkeypatch.setenv("MLFLOW_SERVER_ALLOWED_HOSTS", "a.example")
     monkeypatch.setenv("_MLFLOW_SERVER_ARTIFACT_DESTINATION", place)
     with pytest.raises(InputError, match="a folder of this machine"):
-        mlflow_app.open_to_all()
+        app.open_to_all()
 
 
 def test_the_command_line_refuses_to_open_to_everybody(tmp_path):
@@ -128,7 +129,7 @@ def test_the_command_line_refuses_to_open_to_everybody(tmp_path):
     ],
 )
 def test_what_nobody_needs_is_closed(path, answer):
-    assert mlflow_app.closed(path) == answer
+    assert app.closed(path) == answer
 
 
 def test_closed_names_are_ones_that_mlflow_has():
@@ -137,7 +138,7 @@ def test_closed_names_are_ones_that_mlflow_has():
     files = [*(root / "server").glob("*.py"), *(root / "server" / "assistant").glob("*.py")]
     files += [root / "protos" / "service_pb2.py", root / "protos" / "webhooks_pb2.py"]
     text = "".join(path.read_text("utf-8") for path in files)
-    for name in mlflow_app.CLOSED:
+    for name in app.CLOSED:
         assert re.search(rf"mlflow/{name}|3.0/{name}", text), name
 
 
@@ -168,7 +169,7 @@ def get(url, body=None, **headers):
 SERVE = """
 import sys
 from mimic_reg.progress import Silent
-from pipelines import ui
+from pipelines.deploy import ui
 
 class Shown(Silent):
     def note(self, text):
@@ -179,7 +180,7 @@ ui.serve_ui(sys.argv[1], port=int(sys.argv[2]), progress=Shown())
 
 
 def test_a_server_answers_keeps_runs_and_ends_with_its_parent(run, store, uri, free_port, tmp_path):
-    tracking.log_trial(run, uri=uri)
+    mlflow_runs.log_trial(run, uri=uri)
     url = f"http://127.0.0.1:{free_port}"
     with subprocess.Popen(
         [sys.executable, "-c", SERVE, uri, str(free_port)], stdout=subprocess.PIPE, text=True
@@ -205,12 +206,12 @@ def test_a_server_answers_keeps_runs_and_ends_with_its_parent(run, store, uri, f
 
 def use_as_several_machines_would(url, run, store, folder):
     """The same functions, through the server."""
-    assert tracking.log_trial(run, uri=url, sweep="s")
-    found = register.register(run, uri=url)
+    assert mlflow_runs.log_trial(run, uri=url, sweep="s")
+    found = registry.register(run, uri=url)
     assert found.champion
-    assert register.register(run, uri=url).version == found.version
+    assert registry.register(run, uri=url).version == found.version
     serving.predict(found.uri, store, folder / "p.parquet", uri=url, device="cpu")
-    with mlflow_store.default(url):
+    with client.default(url):
         answer = mlflow.pyfunc.load_model(found.uri).predict(
             example(Store.open(store).spec, np.zeros(76))
         )
@@ -234,7 +235,7 @@ def test_a_password_is_asked_for(uri, free_port, tmp_path):
     file = tmp_path / "password"
     file.touch(mode=0o600)
     file.write_text(f"{PASSWORD}\n")
-    users = mlflow_store.sqlite_path(uri).with_name(ui.USERS)
+    users = client.sqlite_path(uri).with_name(ui.USERS)
     with (
         ui.passwords(uri, file) as authentication,
         ui.running(uri, port=free_port, authentication=authentication) as server,
@@ -247,7 +248,7 @@ def test_a_password_is_asked_for(uri, free_port, tmp_path):
         assert get(f"{server.url}/api/3.0/mlflow/server-info", Authorization=login)[0] == 200
         assert get(f"{server.url}/version", Authorization=login)[0] == 200
         assert get(f"{server.url}/", Authorization=login)[0] == 200
-        assert what_answers_anybody(server.url) == set(mlflow_app.OPEN) == {"/health"}
+        assert what_answers_anybody(server.url) == set(app.OPEN) == {"/health"}
         for wrong in ("Bearer x", "Basic", "Basic !", "Basic eA==", basic(":"), basic("admin:")):
             assert get(f"{server.url}/version", Authorization=wrong)[0] == 401, wrong
         container.put_user(server.url, ("admin", PASSWORD), "worker", "a-long-password")

@@ -6,11 +6,12 @@ from mimic_reg import experiments
 from mimic_reg.errors import InputError
 from mimic_reg.extraction import extract
 from mimic_reg.simulation import synthesis
-from pipelines.dry_run import format_seconds, of_run, of_sweep
-from pipelines.settings import Running, Work
-from pipelines.sweep import sweep
+from pipelines.flows.dry_run import format_seconds, of_run, of_sweep
+from pipelines.flows.settings import Work
+from pipelines.flows.sweep import sweep
+from pipelines.runners.settings import Running
 from tests.pipelines.conftest import copy_of
-from tests.pipelines.flows_conftest import experiment
+from tests.pipelines.flows.experiments import experiment
 
 
 def test_a_dry_run_lists_the_trials_and_their_time():

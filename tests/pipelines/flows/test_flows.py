@@ -13,18 +13,19 @@ from prefect.testing.utilities import prefect_test_harness
 from mimic_reg.errors import InputError
 from mimic_reg.simulation.synthesis import synthesize
 from mimic_reg.store import Store
-from pipelines import mlflow_store
-from pipelines.extract import ExtractParameters, extract_flow
-from pipelines.multitask import MultitaskParameters, train_multitask_flow
-from pipelines.register import champion_uri
-from pipelines.report import ReportParameters, report_flow
-from pipelines.run import RunParameters, run, run_flow
-from pipelines.settings import Running, Work
-from pipelines.sweep import SweepParameters, SweepResult, artifact_key, sweep_flow
-from pipelines.train import TrainParameters, train_flow
-from pipelines.tune import TuneParameters, tune_flow
+from pipelines.flows.extract import ExtractParameters, extract_flow
+from pipelines.flows.multitask import MultitaskParameters, train_multitask_flow
+from pipelines.flows.report import ReportParameters, report_flow
+from pipelines.flows.run import RunParameters, run, run_flow
+from pipelines.flows.settings import Work
+from pipelines.flows.sweep import SweepParameters, SweepResult, artifact_key, sweep_flow
+from pipelines.flows.train import TrainParameters, train_flow
+from pipelines.flows.tune import TuneParameters, tune_flow
+from pipelines.runners.settings import Running
+from pipelines.tracking import client
+from pipelines.tracking.registry import champion_uri
 from tests.pipelines.conftest import copy_of
-from tests.pipelines.flows_conftest import DIVERGING, TRAINING, experiment
+from tests.pipelines.flows.experiments import DIVERGING, TRAINING, experiment
 
 HERE = Running(runner="in_process")
 pytestmark = pytest.mark.slow  # the server takes ten seconds
@@ -59,21 +60,21 @@ def write(tmp_path):
 
 def artifact(key):
     """The newest artifact of a key."""
-    with get_client(sync_client=True) as client:
-        found = client.request("GET", "/artifacts/{key}/latest", path_params={"key": key}).json()
+    with get_client(sync_client=True) as api:
+        found = api.request("GET", "/artifacts/{key}/latest", path_params={"key": key}).json()
     data = found["data"]
     return json.loads(data) if found["type"] == "table" else data
 
 
 def flow_run(state):
-    with get_client(sync_client=True) as client:
-        return client.read_flow_run(state.state_details.flow_run_id)
+    with get_client(sync_client=True) as api:
+        return api.read_flow_run(state.state_details.flow_run_id)
 
 
 def task_runs(state):
     chosen = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
-    with get_client(sync_client=True) as client:
-        return client.read_task_runs(flow_run_filter=chosen)
+    with get_client(sync_client=True) as api:
+        return api.read_task_runs(flow_run_filter=chosen)
 
 
 def test_extraction_shows_the_cohort_flow(server, tmp_path):
@@ -170,9 +171,9 @@ def test_a_sweep_fails_with_a_list_and_everything_else_is_there(work, store, wri
     assert flow_run(state).name == "sweep small"
     assert {row["method"] for row in artifact("scores-small")} == {"none", "itps"}
     assert (Work(work).sweep("small") / "report.html").is_file()
-    client = mlflow_store.client(mlflow_store.database(work))
+    api = client.connect(client.database(work))
     name = champion_uri("in_hospital_mortality", "lstm").removeprefix("models:/")
-    assert client.get_model_version_by_alias(*name.split("@"))
+    assert api.get_model_version_by_alias(*name.split("@"))
 
     again = sweep_flow(parameters, return_state=True)
     assert again.is_failed()

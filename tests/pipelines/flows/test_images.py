@@ -12,9 +12,10 @@ from mimic_reg.errors import InputError
 from mimic_reg.samples.images import read_pixels
 from mimic_reg.serving import ServedModel, export
 from mimic_reg.store import Store
-from pipelines import mlflow_store, serving
-from pipelines import run as whole
-from pipelines.settings import Running, Work
+from pipelines.flows import run as whole
+from pipelines.flows.settings import Work
+from pipelines.runners.settings import Running
+from pipelines.tracking import client, serving
 from tests.sources.images import write_pictures
 
 GRID = {
@@ -59,7 +60,7 @@ def test_a_second_run_does_nothing(done, tmp_path):
 
 def test_the_champion_predicts_as_the_engine(done, store, tmp_path):
     (champion,) = done.concluded.registered
-    uri = mlflow_store.database(done.result.work)
+    uri = client.database(done.result.work)
     count = serving.predict(champion.uri, store.folder, tmp_path / "p.parquet", uri=uri)
     predicted = pl.read_parquet(tmp_path / "p.parquet")
     assert count == predicted.height == 48
@@ -69,7 +70,7 @@ def test_the_champion_predicts_as_the_engine(done, store, tmp_path):
     both = predicted.join(engine, on="row")
     assert both.height == 24
     assert np.allclose(both["dog"], both["p1"], atol=1e-6)
-    with mlflow_store.default(uri):
+    with client.default(uri):
         served = mlflow.pyfunc.load_model(champion.uri)
     answer = served.predict(read_pixels(store).numpy())
     assert list(answer.columns) == ["cat", "dog"]

@@ -12,14 +12,14 @@ from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.multitask.finetune import Plan, finetune
 from mimic_reg.report.results import collect
 from mimic_reg.store import read_json
-from pipelines import mlflow_store, register, serving, tracking
-from pipelines.multitask import MultitaskParameters, as_experiment
-from pipelines.report import conclude
-from pipelines.settings import Running
-from pipelines.sweep import SweepResult, sweep
-from pipelines.tune import check
+from pipelines.flows.multitask import MultitaskParameters, as_experiment
+from pipelines.flows.report import conclude
+from pipelines.flows.sweep import SweepResult, sweep
+from pipelines.flows.tune import check
+from pipelines.runners.settings import Running
+from pipelines.tracking import client, mlflow_runs, registry, serving
 from tests.pipelines.conftest import copy_of
-from tests.pipelines.flows_conftest import DIVERGING, experiment
+from tests.pipelines.flows.experiments import DIVERGING, experiment
 
 HERE = Running(runner="in_process")
 TASKS = ["in_hospital_mortality", "phenotyping"]
@@ -48,7 +48,7 @@ def swept(store, empty, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uri(swept):
-    return mlflow_store.database(swept.work)
+    return client.database(swept.work)
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def test_started_again_nothing_is_trained(swept, store):
 
 def test_each_task_is_an_ordinary_run_in_mlflow(swept, uri):
     for task in TASKS:
-        runs = mlflow_store.client(uri).search_runs(
-            [tracking.experiment_id(uri, task)], tracking.sweep_filter("together")
+        runs = client.connect(uri).search_runs(
+            [mlflow_runs.experiment_id(uri, task)], mlflow_runs.sweep_filter("together")
         )
         tags = {run.data.tags["method"]: run.data.tags for run in runs}
         assert set(tags) == {"reptile: none", "reptile: itps"}
@@ -93,7 +93,7 @@ def test_each_task_is_an_ordinary_run_in_mlflow(swept, uri):
 
 def test_a_single_run_says_that_it_is_one(run, tmp_path, empty):
     uri = copy_of(empty, tmp_path / "tracking")
-    tags = mlflow_store.client(uri).get_run(tracking.log_trial(run, uri=uri)).data.tags
+    tags = client.connect(uri).get_run(mlflow_runs.log_trial(run, uri=uri)).data.tags
     assert tags["strategy"] == "single"
     assert "fit" not in tags
 
@@ -106,7 +106,7 @@ def test_each_task_and_the_trunk_are_registered(concluded, uri):
         trunk,
     }
     assert all(m.champion for m in concluded.registered)
-    version = mlflow_store.client(uri).get_model_version_by_alias(trunk, "champion")
+    version = client.connect(uri).get_model_version_by_alias(trunk, "champion")
     assert version.tags["tasks"] == "in_hospital_mortality, phenotyping"
     assert version.tags["selected_by"] == "mean_score"
 
@@ -117,7 +117,7 @@ def test_the_registered_trunk_is_the_better_one_and_can_be_fine_tuned(
     (registered,) = (m for m in concluded.registered if "trunk" in m.name)
     trunks = [load_trunk(swept.run_folder(t)) for t in swept.trials]
     best = max(trunks, key=lambda trunk: trunk.score)
-    with mlflow_store.default(uri):
+    with client.default(uri):
         path = mlflow.artifacts.download_artifacts(
             artifact_uri=registered.uri, dst_path=str(tmp_path / "trunk"), tracking_uri=uri
         )
@@ -136,11 +136,11 @@ def test_the_registered_trunk_is_the_better_one_and_can_be_fine_tuned(
 
 def test_registering_again_changes_nothing(concluded, swept, uri):
     trial = next(t for t in swept.trials)
-    first = register.register_trunk(swept.run_folder(trial), uri=uri, sweep="together")
-    again = register.register_trunk(swept.run_folder(trial), uri=uri, sweep="together")
+    first = registry.register_trunk(swept.run_folder(trial), uri=uri, sweep="together")
+    again = registry.register_trunk(swept.run_folder(trial), uri=uri, sweep="together")
     assert (first.version, first.run_id) == (again.version, again.run_id)
     with pytest.raises(InputError, match="no finished fit of several tasks"):
-        register.register_trunk(swept.run_folders(trial)[0], uri=uri)
+        registry.register_trunk(swept.run_folders(trial)[0], uri=uri)
 
 
 def test_a_task_of_a_fit_predicts_like_any_run(swept, store, tmp_path):
@@ -173,9 +173,9 @@ def test_a_failing_fit_is_listed_with_its_tasks_and_the_others_go_on(store, empt
     assert [t.status for t in result.trials] == ["finished", "failed"]
     found = conclude(result)
     assert "diverged" in found.report.read_text("utf-8")
-    uri = mlflow_store.database(result.work)
+    uri = client.database(result.work)
     for task in TASKS:
-        runs = mlflow_store.client(uri).search_runs([tracking.experiment_id(uri, task)])
+        runs = client.connect(uri).search_runs([mlflow_runs.experiment_id(uri, task)])
         assert sorted(run.info.status for run in runs) == ["FAILED", "FINISHED"]
 
 

@@ -17,17 +17,18 @@ from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import planning
 from mimic_reg.progress import Silent
 from mimic_reg.store import Store, locked, read_json
-from pipelines import mlflow_store, tracking
-from pipelines import sweep as sweeps
-from pipelines.report import conclude
+from pipelines.flows import sweep as sweeps
+from pipelines.flows.report import conclude
+from pipelines.flows.settings import Work
+from pipelines.flows.sweep import SweepResult, dispatch, sweep
 from pipelines.runners import Ended, InProcess, Order, Pool, open_runner
-from pipelines.settings import Running, Work
-from pipelines.sweep import SweepResult, dispatch, sweep
+from pipelines.runners.settings import Running
+from pipelines.tracking import client, mlflow_runs
 from tests.pipelines.conftest import copy_of
-from tests.pipelines.flows_conftest import DIVERGING, content, experiment
+from tests.pipelines.flows.experiments import DIVERGING, content, experiment
 
 HERE = Running(runner="in_process")
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Notes(Silent):
@@ -67,9 +68,9 @@ def test_every_trial_has_its_run_folder_and_its_record(swept):
         assert folder.name.endswith(trial.identity)
         described = read_json(folder / "trial.json")["trial"]
         assert (described["seed"], described["task"]) == (trial.seed, "in_hospital_mortality")
-    found = mlflow_store.client(mlflow_store.database(swept.work)).search_runs(
-        [tracking.experiment_id(mlflow_store.database(swept.work), "in_hospital_mortality")],
-        tracking.sweep_filter("small"),
+    found = client.connect(client.database(swept.work)).search_runs(
+        [mlflow_runs.experiment_id(client.database(swept.work), "in_hospital_mortality")],
+        mlflow_runs.sweep_filter("small"),
     )
     assert sorted(run.data.tags["method"] for run in found) == ["itps", "itps", "none", "none"]
 
@@ -94,9 +95,9 @@ def test_a_finished_sweep_does_nothing_again(swept, store):
 def test_sweeps_of_a_work_folder_share_their_trials(swept, store):
     other = sweep(experiment(name="larger", seeds=3), swept.work, store=store, running=HERE)
     assert sorted(statuses(other)) == ["finished"] * 2 + ["skipped"] * 4
-    runs = mlflow_store.client(mlflow_store.database(swept.work)).search_runs(
-        [tracking.experiment_id(mlflow_store.database(swept.work), "in_hospital_mortality")],
-        tracking.sweep_filter("larger"),
+    runs = client.connect(client.database(swept.work)).search_runs(
+        [mlflow_runs.experiment_id(client.database(swept.work), "in_hospital_mortality")],
+        mlflow_runs.sweep_filter("larger"),
     )
     assert len(runs) == 6
 
@@ -149,9 +150,9 @@ def test_a_failing_trial_is_recorded_and_the_others_go_on(store, work):
     assert trial.label == "norm_penalty"
     assert "the model has diverged" in trial.error
     assert any("FAILED" in note for note in notes.notes)
-    uri = mlflow_store.database(work)
-    runs = mlflow_store.client(uri).search_runs(
-        [tracking.experiment_id(uri, "in_hospital_mortality")],
+    uri = client.database(work)
+    runs = client.connect(uri).search_runs(
+        [mlflow_runs.experiment_id(uri, "in_hospital_mortality")],
         "attributes.status = 'FAILED'",
     )
     assert "diverged" in runs[0].data.tags["error"]
@@ -166,7 +167,7 @@ def test_a_failing_trial_is_recorded_and_the_others_go_on(store, work):
         "paired_tests.csv",
         "tables.md",
     }
-    summary = mlflow_store.client(uri).get_run(concluded.summary)
+    summary = client.connect(uri).get_run(concluded.summary)
     assert summary.data.metrics["failed"] == 1
 
     again = sweep(failing, work, store=store, running=HERE)
@@ -184,13 +185,13 @@ def test_analyses_of_an_experiment_are_in_its_report_and_artifacts(store, work):
     assert "Trace of the Hessian" in text
     assert text.count("in_hospital_mortality_lstm_selected-figure_1") == 1  # not once more
     assert "Not drawn: A study of thresholds needs trials of one task and model that" in text
-    uri = mlflow_store.database(work)
-    api = mlflow_store.client(uri)
+    uri = client.database(work)
+    api = client.connect(uri)
     files = {Path(a.path).name for a in api.list_artifacts(concluded.summary, "figures")}
     for figure in ("100_hessian", "selected", "selected_by_tensor"):
         assert {f"in_hospital_mortality_lstm_{figure}.{s}" for s in ("png", "svg")} <= files
     (run,) = api.search_runs(
-        [tracking.experiment_id(uri, "in_hospital_mortality")], "tags.method = 'itps'"
+        [mlflow_runs.experiment_id(uri, "in_hospital_mortality")], "tags.method = 'itps'"
     )
     curve = api.get_metric_history(run.info.run_id, "method/hessian_trace")
     assert [point.step for point in curve] == [0, 1]
@@ -270,7 +271,7 @@ def test_without_mlflow_a_sweep_goes_on(store, work, monkeypatch):
     def away(*given, **options):
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr(tracking, "log_trial", away)
+    monkeypatch.setattr(mlflow_runs, "log_trial", away)
     notes = Notes()
     small = experiment(seeds=[0], methods=["none"])
     result = sweep(small, work, store=store, running=HERE, progress=notes)
@@ -316,8 +317,8 @@ import sys
 if __name__ == "__main__":  # the new processes import this file, but need nothing of it
     from pathlib import Path
     from mimic_reg import experiments
-    from pipelines.settings import Running
-    from pipelines.sweep import sweep
+    from pipelines.runners.settings import Running
+    from pipelines.flows.sweep import sweep
 
     experiment, work, store = map(Path, sys.argv[1:])
     running = Running(runner="pool", workers=2)

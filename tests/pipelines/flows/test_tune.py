@@ -6,11 +6,11 @@ from mimic_reg.config import compose_trial, load_yaml
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.fitting import SCORES
 from mimic_reg.store import read_json, write_json
-from pipelines.settings import Running
-from pipelines.sweep import SweepResult, TrialStatus
-from pipelines.tune import choose, parse_options, rows, search, tune
+from pipelines.flows.sweep import SweepResult, TrialStatus
+from pipelines.flows.tune import choose, parse_options, rows, search, tune
+from pipelines.runners.settings import Running
 from tests.pipelines.conftest import copy_of
-from tests.pipelines.flows_conftest import TRAINING, experiment
+from tests.pipelines.flows.experiments import TRAINING, experiment
 
 HERE = Running(runner="in_process")
 

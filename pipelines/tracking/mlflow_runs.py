@@ -33,16 +33,16 @@ from mlflow.tracking import MlflowClient
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.runs import DONE, HISTORY, SCORES, TRIAL, read_history, read_trial
 from mimic_reg.store import write_json
-from pipelines.mlflow_store import (
+from pipelines.tracking.client import (
     ARTIFACTS,
     ERROR_LENGTH,
-    client,
+    connect,
     locked,
     prepare,
     sqlite_path,
     sync_artifacts,
 )
-from pipelines.tracked_run import RunFolder, curves, final_metrics, params, read_run
+from pipelines.tracking.tracked_run import RunFolder, curves, final_metrics, params, read_run
 
 PREFIX = "mimic-reg"
 SWEEPS = f"{PREFIX}-sweeps"  # the experiment of the summaries
@@ -79,7 +79,7 @@ def log_trial(
         raise InputError(f"The trial in {folder} is not finished: start it again to go on with it.")
     prepare(uri)
     with locked(folder / ".tracking.lock"):
-        api = client(uri)
+        api = connect(uri)
         experiment = experiment_id(uri, run.trial.task)
         there = _runs_of(api, experiment, run.id)
         complete = next((r for r in there if r.info.status == "FINISHED"), None)
@@ -94,7 +94,7 @@ def log_trial(
 
 def find_trial(uri: str, task: str, trial_id: str) -> str | None:
     """The run that records a finished trial, if there is one."""
-    for run in _runs_of(client(uri), experiment_id(uri, task), trial_id):
+    for run in _runs_of(connect(uri), experiment_id(uri, task), trial_id):
         if run.info.status == "FINISHED":
             return str(run.info.run_id)
     return None
@@ -107,7 +107,7 @@ def experiment_id(uri: str, task: str) -> str:
 
 def experiments(uri: str) -> dict[str, str]:
     """Name → id of the experiments there are, those of tasks first."""
-    found = [e for e in client(uri).search_experiments() if e.name.startswith(f"{PREFIX}-")]
+    found = [e for e in connect(uri).search_experiments() if e.name.startswith(f"{PREFIX}-")]
     return {
         e.name: e.experiment_id for e in sorted(found, key=lambda e: (e.name == SWEEPS, e.name))
     }
@@ -138,7 +138,7 @@ def log_sweep_summary(
         if not path.is_file():
             raise InputError(f"There is no file {path} to log with the summary of {sweep!r}.")
     prepare(uri)
-    api = client(uri)
+    api = connect(uri)
     experiment = _experiment(uri, SWEEPS)
     earlier = api.search_runs([experiment], f"tags.sweep = '{sweep}'")
     now = _now()
@@ -188,7 +188,7 @@ def _runs_of(api: MlflowClient, experiment: str, trial_id: str) -> list[Run]:
 
 def _experiment(uri: str, name: str) -> str:
     """The id of an experiment, made where it is missing."""
-    api = client(uri)
+    api = connect(uri)
     found: Experiment | None = api.get_experiment_by_name(name)
     if found is None:
         path = sqlite_path(uri)

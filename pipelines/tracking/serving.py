@@ -26,13 +26,13 @@ from mimic_reg.serving.tables import HOUR, STAY, answer, example
 from mimic_reg.store import Store, disk_errors, make_folder
 from mimic_reg.store.atomic import PRIVATE, refuse_links, writing
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
-from pipelines.mlflow_store import check_usable, default, quiet
+from pipelines.tracking.client import check_usable, default, quiet
 
 _CODE = '''"""The model of mimic-reg that this folder holds; needs the package of the same name."""
 
 from mlflow.models import set_model
 
-from pipelines.serving import MLflowModel
+from pipelines.tracking.serving import MLflowModel
 
 set_model(MLflowModel())
 '''

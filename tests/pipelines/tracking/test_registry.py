@@ -4,17 +4,17 @@ import pytest
 
 from mimic_reg.errors import InputError
 from mimic_reg.store import read_json, write_json
-from pipelines import mlflow_store, register, tracked_run
+from pipelines.tracking import client, registry, tracked_run
 
 NAME = "mimic-reg-in_hospital_mortality-lstm"
 
 
 def champion(uri):
-    return mlflow_store.client(uri).get_model_version_by_alias(NAME, "champion")
+    return client.connect(uri).get_model_version_by_alias(NAME, "champion")
 
 
 def versions(uri):
-    return mlflow_store.client(uri).search_model_versions(f"name = '{NAME}'")
+    return client.connect(uri).search_model_versions(f"name = '{NAME}'")
 
 
 def set_test_auroc(folder, value):
@@ -24,10 +24,10 @@ def set_test_auroc(folder, value):
 
 
 def test_a_version_says_where_it_came_from_and_how_good_it_is(run, uri):
-    found = register.register(run, uri=uri, sweep="s")
+    found = registry.register(run, uri=uri, sweep="s")
     described, scores = read_json(run / "trial.json"), read_json(run / "scores.json")["scores"]
     assert (found.name, found.version, found.champion) == (NAME, "1", True)
-    assert register.champion_uri("in_hospital_mortality", "lstm") == f"models:/{NAME}@champion"
+    assert registry.champion_uri("in_hospital_mortality", "lstm") == f"models:/{NAME}@champion"
     version = champion(uri)
     test = scores["test"]["auroc"]
     assert version.tags == {
@@ -44,16 +44,16 @@ def test_a_version_says_where_it_came_from_and_how_good_it_is(run, uri):
     }
     assert version.description.startswith("itps, 100% of the training samples, seed 0: test auroc")
     assert version.run_id == found.run_id
-    model = mlflow_store.client(uri).get_logged_model(version.source.removeprefix("models:/"))
+    model = client.connect(uri).get_logged_model(version.source.removeprefix("models:/"))
     assert {m.key: m.value for m in model.metrics}["test/auroc"] == test["value"]
-    (logged,) = mlflow_store.client(uri).search_runs([model.experiment_id])
+    (logged,) = client.connect(uri).search_runs([model.experiment_id])
     assert logged.data.tags["sweep"] == "s"
     assert logged.data.metrics["test/auroc"] == test["value"]
 
 
 def test_a_trial_is_registered_once(run, uri):
-    first = register.register(run, uri=uri)
-    again = register.register(run, uri=uri)
+    first = registry.register(run, uri=uri)
+    again = registry.register(run, uri=uri)
     assert (again.version, again.champion, again.why) == ("1", True, "It was champion before.")
     assert again.run_id == first.run_id
     assert len(versions(uri)) == 1
@@ -65,17 +65,17 @@ def test_only_a_better_validation_score_moves_the_champion(variant, uri):
     )
     set_test_auroc(worse, 0.99)  # a test score moves nothing
     set_test_auroc(better, 0.01)
-    assert register.register(first, uri=uri).champion
+    assert registry.register(first, uri=uri).champion
     for folder in (worse, equal):
-        found = register.register(folder, uri=uri)
+        found = registry.register(folder, uri=uri)
         assert not found.champion
         assert "not better than 0.7000 of version 1" in found.why
     assert str(champion(uri).version) == "1"
-    found = register.register(better, uri=uri)
+    found = registry.register(better, uri=uri)
     assert found.champion
     assert "0.8000 is better than 0.7000 of version 1" in found.why
     assert str(champion(uri).version) == found.version == "4"
-    assert not register.register(first, uri=uri).champion  # it was, and is no longer
+    assert not registry.register(first, uri=uri).champion  # it was, and is no longer
 
 
 def test_lower_is_better_where_it_is(variant, uri):
@@ -85,19 +85,19 @@ def test_lower_is_better_where_it_is(variant, uri):
         scores["selected_by"] = "brier"
         scores["scores"]["validation"]["brier"]["value"] = value
         write_json(folder / "scores.json", scores)
-    assert [register.register(f, uri=uri).champion for f in folders] == [True, True]
+    assert [registry.register(f, uri=uri).champion for f in folders] == [True, True]
     assert tracked_run.read_run(folders[1]).id == champion(uri).tags["trial_id"]
 
 
 def test_other_data_are_said(variant, uri):
-    register.register(variant(1, 0.7), uri=uri)
+    registry.register(variant(1, 0.7), uri=uri)
     folder = variant(2, 0.8, fingerprint="other")
     with pytest.raises(InputError, match="fingerprints differ"):  # its own normaliser
-        register.register(folder, uri=uri)
+        registry.register(folder, uri=uri)
     trial = read_json(folder / "trial.json")
     trial["trial"]["training"]["normalizer"] = "published"
     write_json(folder / "trial.json", trial)
-    assert register.register(folder, uri=uri).why.endswith("validated on different data.")
+    assert registry.register(folder, uri=uri).why.endswith("validated on different data.")
 
 
 def test_the_best_of_every_family_is_registered(variant, trained, uri):
@@ -105,7 +105,7 @@ def test_the_best_of_every_family_is_registered(variant, trained, uri):
     unfinished = variant(4, 0.9)
     (unfinished / "done.json").unlink()
     other = trained("decompensation", max_epochs=1, epoch_steps=3, normalizer="fitted")
-    found = register.register_best(
+    found = registry.register_best(
         [*folders, unfinished, other], uri=uri, methods={folders[1]: "ITPS, tuned"}
     )
     assert [(r.name, r.trial_id) for r in found] == [
@@ -114,7 +114,7 @@ def test_the_best_of_every_family_is_registered(variant, trained, uri):
     ]
     assert champion(uri).tags["method"] == "ITPS, tuned"
     with pytest.raises(InputError, match="no finished trial"):
-        register.register_best([unfinished], uri=uri)
+        registry.register_best([unfinished], uri=uri)
 
 
 def test_an_undefined_test_score_is_said(variant, uri):
@@ -123,7 +123,7 @@ def test_an_undefined_test_score_is_said(variant, uri):
     empty = {"value": None, "reason": "one class", "low": None, "high": None, "replicates": 0}
     scores["scores"]["test"]["auroc"] = empty
     write_json(folder / "scores.json", scores)
-    assert register.register(folder, uri=uri).champion
+    assert registry.register(folder, uri=uri).champion
     tags = champion(uri).tags
     assert tags["test_auroc"] == "undefined: one class"
     assert "test_auroc_interval" not in tags
@@ -134,8 +134,8 @@ def test_a_registration_that_was_cut_off_is_completed(run, uri, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(register, "_promote", fail)
+        patch.setattr(registry, "_promote", fail)
         with pytest.raises(KeyboardInterrupt):
-            register.register(run, uri=uri)
-    assert register.register(run, uri=uri).champion
+            registry.register(run, uri=uri)
+    assert registry.register(run, uri=uri).champion
     assert len(versions(uri)) == 1

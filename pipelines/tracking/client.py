@@ -89,7 +89,7 @@ def _make_database(made: Path, whole: Path, artifacts: Path) -> None:
     Its experiment 0 keeps artifacts beside those of all others, not where the command was started.
     """
     with quiet():
-        client(f"{_SQLITE}{made}").search_experiments(max_results=1)
+        connect(f"{_SQLITE}{made}").search_experiments(max_results=1)
     with contextlib.closing(sqlite3.connect(made)) as database:
         with database:
             place = str(artifacts / "0")
@@ -182,7 +182,7 @@ def check(uri: str) -> None:
     )
 
 
-def client(uri: str) -> MlflowClient:
+def connect(uri: str) -> MlflowClient:
     """MLflow's client of a store, for runs and for the registry.
 
     Raises:

@@ -14,23 +14,23 @@ from mimic_reg.config import resolve
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.store import read_json, write_json
-from pipelines import mlflow_store, register, tracked_run, tracking
+from pipelines.tracking import client, mlflow_runs, registry, tracked_run
 
 
 def runs(uri, name="mimic-reg-in_hospital_mortality"):
-    api = mlflow_store.client(uri)
+    api = client.connect(uri)
     experiment = api.get_experiment_by_name(name)
     return api.search_runs([experiment.experiment_id])
 
 
 @pytest.fixture(scope="module")
 def logged(run, shared_uri):
-    run_id = tracking.log_trial(run, uri=shared_uri, sweep="table_09")
-    return mlflow_store.client(shared_uri).get_run(run_id)
+    run_id = mlflow_runs.log_trial(run, uri=shared_uri, sweep="table_09")
+    return client.connect(shared_uri).get_run(run_id)
 
 
 def artifacts(uri, run_id, path=None):
-    return {a.path for a in mlflow_store.client(uri).list_artifacts(run_id, path)}
+    return {a.path for a in client.connect(uri).list_artifacts(run_id, path)}
 
 
 def test_nothing_leaves_the_machine():
@@ -47,7 +47,7 @@ def test_nothing_leaves_the_machine():
 )
 def test_folders_of_files_are_refused(uri, run):
     with pytest.raises(InputError, match=r"as sqlite:////.*mlflow\.db, or a server"):
-        tracking.log_trial(run, uri=uri)
+        mlflow_runs.log_trial(run, uri=uri)
 
 
 def test_a_run_says_what_was_trained(logged, run):
@@ -100,7 +100,7 @@ def test_metrics_are_curves_and_the_best_checkpoints_scores(logged, run, shared_
     assert (metrics["test/auroc_low"], metrics["test/auroc_high"]) == (test["low"], test["high"])
     assert metrics["best/epoch"] == scores["best_epoch"]
     assert metrics["best/validation_auroc"] == scores["scores"]["validation"]["auroc"]["value"]
-    api = mlflow_store.client(shared_uri)
+    api = client.connect(shared_uri)
     rows = [r for r in read_history(run / "history.jsonl") if r["event"] == "epoch"]
     points = api.get_metric_history(logged.info.run_id, "validation/auroc")
     assert [(p.step, p.value) for p in points] == [
@@ -157,23 +157,23 @@ def test_the_data_and_the_files_are_named(logged, run, shared_uri):
 
 
 def test_a_trial_is_logged_once_and_may_belong_to_two_sweeps(run, uri):
-    first = tracking.log_trial(run, uri=uri)
-    assert tracking.log_trial(run, uri=uri, sweep="one") == first
-    assert tracking.log_trial(run, uri=uri, sweep="two") == first
+    first = mlflow_runs.log_trial(run, uri=uri)
+    assert mlflow_runs.log_trial(run, uri=uri, sweep="one") == first
+    assert mlflow_runs.log_trial(run, uri=uri, sweep="two") == first
     (only,) = runs(uri)
     assert only.data.tags["sweep"] == "one"
     for sweep in ("one", "two"):
-        found = mlflow_store.client(uri).search_runs(
-            [only.info.experiment_id], tracking.sweep_filter(sweep)
+        found = client.connect(uri).search_runs(
+            [only.info.experiment_id], mlflow_runs.sweep_filter(sweep)
         )
         assert [r.info.run_id for r in found] == [first]
-    assert tracking.find_trial(uri, only.data.tags["task"], only.data.tags["trial_id"]) == first
-    assert tracking.find_trial(uri, "phenotyping", only.data.tags["trial_id"]) is None
+    assert mlflow_runs.find_trial(uri, only.data.tags["task"], only.data.tags["trial_id"]) == first
+    assert mlflow_runs.find_trial(uri, "phenotyping", only.data.tags["trial_id"]) is None
 
 
 def test_many_at_once_log_a_trial_once(run, uri):
     with ThreadPoolExecutor(4) as pool:
-        logged = list(pool.map(lambda _: tracking.log_trial(run, uri=uri), range(4)))
+        logged = list(pool.map(lambda _: mlflow_runs.log_trial(run, uri=uri), range(4)))
     assert len(set(logged)) == len(runs(uri)) == 1
 
 
@@ -182,12 +182,12 @@ def test_a_run_that_was_cut_off_gives_way(run, uri, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "_log_files", fail)
+        patch.setattr(mlflow_runs, "_log_files", fail)
         with pytest.raises(KeyboardInterrupt):
-            tracking.log_trial(run, uri=uri)
+            mlflow_runs.log_trial(run, uri=uri)
     (half,) = runs(uri)
     assert half.info.status == "RUNNING"
-    whole = tracking.log_trial(run, uri=uri)
+    whole = mlflow_runs.log_trial(run, uri=uri)
     (only,) = runs(uri)
     assert only.info.run_id == whole != half.info.run_id
     assert only.info.status == "FINISHED"
@@ -199,23 +199,23 @@ def test_a_failure_is_logged_and_a_success_replaces_it(variant, uri):
     content = done.read_text()
     done.unlink()
     with pytest.raises(InputError, match="not finished"):
-        tracking.log_trial(folder, uri=uri)
-    tracking.log_trial(folder, uri=uri, error=MimicRegError("The loss became nan"))
+        mlflow_runs.log_trial(folder, uri=uri)
+    mlflow_runs.log_trial(folder, uri=uri, error=MimicRegError("The loss became nan"))
     (failed,) = runs(uri)
     assert failed.info.status == "FAILED"
     assert failed.data.tags["error"] == "MimicRegError: The loss became nan"
     assert "train/loss" in failed.data.metrics
     assert "test/auroc" not in failed.data.metrics
     done.write_text(content)
-    tracking.log_trial(folder, uri=uri)
+    mlflow_runs.log_trial(folder, uri=uri)
     (only,) = runs(uri)
     assert (only.info.status, "error" in only.data.tags) == ("FINISHED", False)
     # what is finished stays so
-    assert tracking.log_trial(folder, uri=uri, error=ValueError("late")) == only.info.run_id
+    assert mlflow_runs.log_trial(folder, uri=uri, error=ValueError("late")) == only.info.run_id
 
 
 def test_other_programs_errors_are_not_quoted():
-    assert tracking.error_text(ValueError("subject 731000001")) == "ValueError"
+    assert mlflow_runs.error_text(ValueError("subject 731000001")) == "ValueError"
 
 
 def test_an_undefined_score_is_said(variant, uri):
@@ -224,7 +224,7 @@ def test_an_undefined_score_is_said(variant, uri):
     empty = {"value": None, "reason": "all 4 samples have label 'y' = 0", "low": None, "high": None}
     scores["scores"]["test"]["auroc"] = empty
     write_json(folder / "scores.json", scores)
-    tracking.log_trial(folder, uri=uri)
+    mlflow_runs.log_trial(folder, uri=uri)
     (only,) = runs(uri)
     assert "test/auroc" not in only.data.metrics
     assert only.data.tags["undefined.test_auroc"] == empty["reason"]
@@ -232,16 +232,16 @@ def test_an_undefined_score_is_said(variant, uri):
 
 def test_a_folder_without_a_trial_is_refused(tmp_path, uri):
     with pytest.raises(InputError, match="holds no trial"):
-        tracking.log_trial(tmp_path, uri=uri)
+        mlflow_runs.log_trial(tmp_path, uri=uri)
 
 
 def test_no_id_of_a_patient_anywhere(run, uri, ids, tmp_path):
-    tracking.log_trial(run, uri=uri, sweep="s")
-    register.register_best([run], uri=uri)
+    mlflow_runs.log_trial(run, uri=uri, sweep="s")
+    registry.register_best([run], uri=uri)
     note = tmp_path / "table.md"
     note.write_text("| a |")
-    tracking.log_sweep_summary("s", uri=uri, note="a", tables=[note])
-    folder = mlflow_store.sqlite_path(uri).parent
+    mlflow_runs.log_sweep_summary("s", uri=uri, note="a", tables=[note])
+    folder = client.sqlite_path(uri).parent
     files = [p for p in folder.rglob("*") if p.is_file()]
     assert len(files) > 10
     for path in files:
@@ -250,7 +250,7 @@ def test_no_id_of_a_patient_anywhere(run, uri, ids, tmp_path):
             assert str(number).encode() not in content, path
             assert struct.pack("<q", number) not in content, path
     # SQLite packs integers tightly: look at the values themselves
-    with sqlite3.connect(mlflow_store.sqlite_path(uri)) as database:
+    with sqlite3.connect(client.sqlite_path(uri)) as database:
         tables = [
             n for (n,) in database.execute("select name from sqlite_master where type='table'")
         ]
@@ -262,15 +262,15 @@ def test_no_id_of_a_patient_anywhere(run, uri, ids, tmp_path):
 
 
 def test_the_files_are_for_their_owner(empty):
-    mlflow_store.prepare(mlflow_store.database(empty.parent))  # it is there: nothing happens
-    for place in (empty, empty.parent / mlflow_store.ARTIFACTS):
+    client.prepare(client.database(empty.parent))  # it is there: nothing happens
+    for place in (empty, empty.parent / client.ARTIFACTS):
         assert place.stat().st_mode & 0o077 == 0, place
 
 
 @pytest.mark.parametrize("step", ["search_experiments", "replace"])
 def test_a_database_whose_making_was_cut_off_is_made_again(tmp_path, monkeypatch, step):
     """MLflow would refuse it, for ever."""
-    uri = mlflow_store.database(tmp_path)
+    uri = client.database(tmp_path)
     owner = {"search_experiments": MlflowClient, "replace": Path}[step]
 
     def die(*given, **named):
@@ -279,10 +279,10 @@ def test_a_database_whose_making_was_cut_off_is_made_again(tmp_path, monkeypatch
     with monkeypatch.context() as patched:
         patched.setattr(owner, step, die)
         with pytest.raises(KeyboardInterrupt):
-            mlflow_store.prepare(uri)
-    assert not (tmp_path / mlflow_store.DATABASE).exists()
-    mlflow_store.prepare(uri)
-    assert mlflow_store.client(uri).search_experiments()
+            client.prepare(uri)
+    assert not (tmp_path / client.DATABASE).exists()
+    client.prepare(uri)
+    assert client.connect(uri).search_experiments()
     assert not list(tmp_path.glob(".mlflow.db*"))
 
 
@@ -291,7 +291,7 @@ def test_a_sweeps_summary_is_one_run(uri, tmp_path):
     for path in paths.values():
         path.write_text("x")
     for note in ("first", "**second**"):
-        run_id = tracking.log_sweep_summary(
+        run_id = mlflow_runs.log_sweep_summary(
             "table_09",
             uri=uri,
             note=note,
@@ -300,28 +300,28 @@ def test_a_sweeps_summary_is_one_run(uri, tmp_path):
             report=paths["report.html"],
             metrics={"auroc/itps": 0.8},
         )
-    (only,) = runs(uri, tracking.SWEEPS)
+    (only,) = runs(uri, mlflow_runs.SWEEPS)
     assert only.info.run_id == run_id
     assert only.data.tags["mlflow.note.content"] == "**second**"
     assert only.data.metrics == {"auroc/itps": 0.8}
     assert artifacts(uri, run_id) == {"tables", "figures", "report.html"}
     assert artifacts(uri, run_id, "tables") == {"tables/t.csv", "tables/t.md"}
     with pytest.raises(InputError, match="There is no file"):
-        tracking.log_sweep_summary("a", uri=uri, note="", figures=[tmp_path / "no.png"])
+        mlflow_runs.log_sweep_summary("a", uri=uri, note="", figures=[tmp_path / "no.png"])
 
 
 @pytest.mark.parametrize("name", ["a'b", "", "a b", "x`"])
 def test_names_that_cannot_be_searched_are_refused(name, run, uri):
     with pytest.raises(InputError, match="cannot be called"):
-        tracking.log_trial(run, uri=uri, sweep=name)
+        mlflow_runs.log_trial(run, uri=uri, sweep=name)
 
 
 def test_the_link_opens_the_comparison():
-    assert tracking.comparison_url("http://127.0.0.1:5000/", "7") == (
+    assert mlflow_runs.comparison_url("http://127.0.0.1:5000/", "7") == (
         "http://127.0.0.1:5000/?workflowType=machine_learning#/experiments/7/runs"
         "?compareRunsMode=CHART&workflowType=machine_learning"
     )
-    link = tracking.comparison_url("http://h", "7", sweep="t_1")
+    link = mlflow_runs.comparison_url("http://h", "7", sweep="t_1")
     assert link.endswith("&searchFilter=tags.%60sweep.t_1%60%20%3D%20%27yes%27")
 
 
@@ -329,6 +329,6 @@ def test_the_default_store_is_put_back(uri):
     import mlflow
 
     before = os.environ.get("MLFLOW_TRACKING_URI")
-    with mlflow_store.default(uri):
+    with client.default(uri):
         assert mlflow.get_tracking_uri() == uri
     assert os.environ.get("MLFLOW_TRACKING_URI") == before

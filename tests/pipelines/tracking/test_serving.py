@@ -29,20 +29,20 @@ from mimic_reg.methods.base import Fit
 from mimic_reg.serving import ServedModel, export, output_names
 from mimic_reg.serving.tables import answer, example
 from mimic_reg.store import Store, read_json, write_json
-from pipelines import mlflow_store, register, serving
+from pipelines.tracking import client, registry, serving
 from tests.networks import create
 from tests.stores import write_manifest, write_store
 
 
 @pytest.fixture(scope="module")
 def registered(run, shared_uri):
-    (found,) = register.register_best([run], uri=shared_uri)
+    (found,) = registry.register_best([run], uri=shared_uri)
     return found
 
 
 @pytest.fixture(scope="module")
 def pyfunc(registered, shared_uri):
-    with mlflow_store.default(shared_uri):
+    with client.default(shared_uri):
         return mlflow.pyfunc.load_model("models:/mimic-reg-in_hospital_mortality-lstm@champion")
 
 
@@ -150,7 +150,7 @@ def test_the_example_is_an_unobserved_stay():
 
 
 def test_no_pickle_in_the_model(registered, shared_uri, tmp_path):
-    with mlflow_store.default(shared_uri):
+    with client.default(shared_uri):
         folder = mlflow.artifacts.download_artifacts(registered.uri, dst_path=str(tmp_path))
     names = {p.name for p in tmp_path.rglob("*") if p.is_file()}
     assert {"MLmodel", "model.py", "model.safetensors", "model.yaml"} <= names
@@ -243,7 +243,7 @@ def test_predict_takes_what_is_registered_and_keeps_its_normaliser(
     write_json(path, content)
     write_manifest(other)
     export(run, tmp_path)
-    champion = register.champion_uri("in_hospital_mortality", "lstm")
+    champion = registry.champion_uri("in_hospital_mortality", "lstm")
     frames = []
     for model in (champion, registered.uri, str(run), str(tmp_path)):
         serving.predict(model, other, tmp_path / "p.parquet", uri=shared_uri, device="cpu")

@@ -27,10 +27,10 @@ from mimic_reg.learners.trunk import Trunk, load_trunk
 from mimic_reg.metrics.scores import improves
 from mimic_reg.runs import DONE, FIT, TRUNK, TRUNK_SETTINGS, read_trial
 from mimic_reg.store.spec import BENCHMARK
-from pipelines.mlflow_store import alone, client, default, sync_artifacts
-from pipelines.serving import save_mlflow_model
-from pipelines.tracked_run import RunFolder, final_metrics, read_run
-from pipelines.tracking import FINAL, PREFIX, experiment_id, log_trial
+from pipelines.tracking.client import alone, connect, default, sync_artifacts
+from pipelines.tracking.mlflow_runs import FINAL, PREFIX, experiment_id, log_trial
+from pipelines.tracking.serving import save_mlflow_model
+from pipelines.tracking.tracked_run import RunFolder, final_metrics, read_run
 
 CHAMPION = "champion"
 
@@ -115,7 +115,7 @@ def register(
     """Register the best model of a run folder, once, and make it champion if it is.
 
     store:  where the cohort store is now, if it was moved
-    sweep, method: as in `tracking.log_trial`, which is called for trials that are not logged yet
+    sweep, method: as in `mlflow_runs.log_trial`, which is called for trials that are not logged yet
 
     Raises:
         InputError: the folder holds no finished trial.
@@ -124,7 +124,7 @@ def register(
     run_id = log_trial(folder, uri=uri, sweep=sweep, method=method)
     name = model_name(run.trial.task, run.trial.model.name, run.cohort.name)
     with alone(uri), default(uri):
-        api = client(uri)
+        api = connect(uri)
         tags = {"task": run.trial.task, "model": run.trial.model.name, "cohort": run.cohort.name}
         _make(api, name, tags, _about(run))
         version = _find(api, name, run.id) or _add(api, name, run, run_id, uri, store)
@@ -340,7 +340,7 @@ def register_trunk(
         f"`{CHAMPION}` is on the version with the best mean of the tasks' validation scores."
     )
     with alone(uri), default(uri):
-        api = client(uri)
+        api = connect(uri)
         _make(api, name, {"tasks": ", ".join(trunk.tasks), "model": trunk.model.name}, about)
         version = _find(api, name, fit_id) or _add_trunk(api, name, runs[0], run_ids[0], uri, tags)
         champion, why = _promote(api, name, version)
