@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mimic_reg.experiments import Experiment
     from pipelines.flows.dry_run import DryRun
     from pipelines.flows.report import Concluded
-    from pipelines.flows.sweep import SweepResult
+    from pipelines.flows.result import SweepResult
     from pipelines.runners.settings import Running
 
 

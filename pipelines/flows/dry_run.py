@@ -15,9 +15,10 @@ from mimic_reg.extraction.memory import parse_memory
 from mimic_reg.sources.images import check_images
 from mimic_reg.sources.mimic3 import find_tables
 from mimic_reg.store import MANIFEST, Store, check_target
+from pipelines.flows.result import trial_status
 from pipelines.flows.run import find_source
 from pipelines.flows.settings import Work
-from pipelines.flows.sweep import find_store, trial_status
+from pipelines.flows.sweep import find_store
 
 _Key = tuple[str, str, str, float, int]  # task, model, method, supervision, epochs
 _Counts = Mapping[tuple[str, str], int]

@@ -15,8 +15,8 @@ from mimic_reg.errors import InputError
 from mimic_reg.extraction.memory import parse_memory
 from mimic_reg.progress import Progress
 from mimic_reg.sources.images import import_images
+from pipelines.flows.artifacts import PrefectProgress, artifact_key
 from pipelines.flows.settings import TAGS
-from pipelines.flows.sweep import PrefectProgress, artifact_key
 from pipelines.runners.settings import Parameters
 
 

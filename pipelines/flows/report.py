@@ -20,8 +20,9 @@ from mimic_reg.report.page import REPORT, write_report
 from mimic_reg.report.results import Results, collect
 from mimic_reg.report.tables import main_tables, score_tables
 from mimic_reg.store import Store, atomic, disk_errors
+from pipelines.flows.artifacts import artifact_key
+from pipelines.flows.result import SweepResult
 from pipelines.flows.settings import TAGS, Work
-from pipelines.flows.sweep import SweepResult, artifact_key
 from pipelines.runners.settings import Parameters
 from pipelines.tracking import client, mlflow_runs, registry
 from pipelines.tracking.registry import Registered

@@ -16,8 +16,9 @@ from mimic_reg.progress import Progress, Silent
 from mimic_reg.simulation.synthesis import TRUE_RISK
 from pipelines.flows.extract import ExtractParameters, extract_flow, images_task, make_store
 from pipelines.flows.report import Concluded, conclude
+from pipelines.flows.result import SweepResult
 from pipelines.flows.settings import TAGS, OfExperiment, Work
-from pipelines.flows.sweep import SweepParameters, SweepResult, find_store, sweep, sweep_flow
+from pipelines.flows.sweep import SweepParameters, find_store, sweep, sweep_flow
 from pipelines.runners.settings import Running
 from pipelines.tracking import client
 

@@ -13,14 +13,10 @@ from mimic_reg.experiments import Experiment, parse
 from mimic_reg.progress import Progress
 from mimic_reg.runs import read_scored
 from mimic_reg.threads import DEFAULT_THREADS
+from pipelines.flows.artifacts import PrefectProgress, artifact_key
+from pipelines.flows.result import SweepResult
 from pipelines.flows.settings import TAGS, Work
-from pipelines.flows.sweep import (
-    PrefectProgress,
-    SweepResult,
-    TrialFailedError,
-    artifact_key,
-    sweep,
-)
+from pipelines.flows.sweep import TrialFailedError, sweep
 from pipelines.runners import Ended
 from pipelines.runners.settings import Parameters, Running, Threads
 from pipelines.tracking import client, registry

@@ -26,16 +26,10 @@ from mimic_reg.metrics.scores import improves
 from mimic_reg.progress import Progress
 from mimic_reg.runs import read_scored, read_trial
 from mimic_reg.store import atomic, make_folder
+from pipelines.flows.artifacts import artifact_key
+from pipelines.flows.result import SweepResult, TrialStatus
 from pipelines.flows.settings import OfExperiment, Work
-from pipelines.flows.sweep import (
-    SweepParameters,
-    SweepResult,
-    TrialStatus,
-    artifact_key,
-    final_state,
-    sweep,
-    sweep_flow,
-)
+from pipelines.flows.sweep import SweepParameters, final_state, sweep, sweep_flow
 from pipelines.runners.settings import Running
 
 _STOPPING = "early_stopping"

@@ -13,12 +13,14 @@ from prefect.testing.utilities import prefect_test_harness
 from mimic_reg.errors import InputError
 from mimic_reg.simulation.synthesis import synthesize
 from mimic_reg.store import Store
+from pipelines.flows.artifacts import artifact_key
 from pipelines.flows.extract import ExtractParameters, extract_flow
 from pipelines.flows.multitask import MultitaskParameters, train_multitask_flow
 from pipelines.flows.report import ReportParameters, report_flow
+from pipelines.flows.result import SweepResult
 from pipelines.flows.run import RunParameters, run, run_flow
 from pipelines.flows.settings import Work
-from pipelines.flows.sweep import SweepParameters, SweepResult, artifact_key, sweep_flow
+from pipelines.flows.sweep import SweepParameters, sweep_flow
 from pipelines.flows.train import TrainParameters, train_flow
 from pipelines.flows.tune import TuneParameters, tune_flow
 from pipelines.runners.settings import Running

@@ -14,7 +14,8 @@ from mimic_reg.report.results import collect
 from mimic_reg.store import read_json
 from pipelines.flows.multitask import MultitaskParameters, as_experiment
 from pipelines.flows.report import conclude
-from pipelines.flows.sweep import SweepResult, sweep
+from pipelines.flows.result import SweepResult
+from pipelines.flows.sweep import sweep
 from pipelines.flows.tune import check
 from pipelines.runners.settings import Running
 from pipelines.tracking import client, mlflow_runs, registry, serving

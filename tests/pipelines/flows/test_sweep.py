@@ -19,8 +19,9 @@ from mimic_reg.progress import Silent
 from mimic_reg.store import Store, locked, read_json
 from pipelines.flows import sweep as sweeps
 from pipelines.flows.report import conclude
+from pipelines.flows.result import SweepResult
 from pipelines.flows.settings import Work
-from pipelines.flows.sweep import SweepResult, dispatch, sweep
+from pipelines.flows.sweep import dispatch, sweep
 from pipelines.runners import Ended, InProcess, Order, Pool, open_runner
 from pipelines.runners.settings import Running
 from pipelines.tracking import client, mlflow_runs

@@ -6,7 +6,7 @@ from mimic_reg.config import compose_trial, load_yaml
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.fitting import SCORES
 from mimic_reg.store import read_json, write_json
-from pipelines.flows.sweep import SweepResult, TrialStatus
+from pipelines.flows.result import SweepResult, TrialStatus
 from pipelines.flows.tune import choose, parse_options, rows, search, tune
 from pipelines.runners.settings import Running
 from tests.pipelines.conftest import copy_of
