@@ -90,7 +90,7 @@ def _conclude(
     for model in registered:
         alias = "champion" if model.champion else "not champion"
         progress.note(f"Registered {model.name}, version {model.version} ({alias}). {model.why}")
-    report, results, tables, figures = write(result, commands=commands)
+    report, results, tables, figures = _write(result, commands)
     markdown = to_markdown(results)
     summary = mlflow_runs.log_sweep_summary(
         result.name,
@@ -108,14 +108,11 @@ def _conclude(
     )
 
 
-def write(
-    result: SweepResult, *, out: Path | None = None, commands: Sequence[str] = ()
+def _write(
+    result: SweepResult, commands: Sequence[str]
 ) -> tuple[Path, Results, list[Path], list[Path]]:
-    """Write report, tables and figures: the report, the results, the tables, the figures.
-
-    out: a folder; None: that of the sweep
-    """
-    out = out or result.folder
+    """Write report, tables and figures: the report, the results, the tables, the figures."""
+    out = result.folder
     errors = {
         folder: t.error or f"{t.status}: start the sweep again to go on with it"
         for t in result.failed

@@ -7,7 +7,6 @@ from typing import Any
 
 from prefect import flow, tags
 from prefect.client.schemas.objects import State
-from pydantic import Field
 
 from mimic_reg import experiments
 from mimic_reg.errors import InputError
@@ -125,14 +124,10 @@ def ui_command(work: Path, tracking_uri: str | None) -> str:
 
 
 class RunParameters(OfExperiment):
-    """Parameters of the flow: those of the parts."""
+    """Parameters of the flow: source and memory are those of the extraction."""
 
-    work: Path
     source: Path | None = None
-    store: Path | None = None
     memory: str = "4GB"
-    tracking_uri: str | None = None
-    running: Running = Field(default_factory=Running)
 
 
 @flow(name="run", flow_run_name="run {parameters.name}", persist_result=False)

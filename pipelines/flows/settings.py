@@ -5,18 +5,30 @@ Those of Prefect and MLflow themselves are in `pipelines/__init__.py`: they come
 
 from pathlib import Path
 
+from pydantic import Field
+
 from mimic_reg.errors import InputError
 from mimic_reg.store import make_folder
 from mimic_reg.store.atomic import refuse_link
-from pipelines.runners.settings import Parameters
+from pipelines.runners.settings import Parameters, Running
 
 TAGS = ["mimic-reg"]
 
 
 class OfExperiment(Parameters):
-    """Parameters that name an experiment: in configs/experiments, or a YAML file."""
+    """Parameters of a flow that runs an experiment.
+
+    experiment:   its name in configs/experiments, or a YAML file
+    work:         the work folder
+    store:        the cohort store, if it is not in the work folder
+    tracking_uri: MLflow's store; null: the database in the work folder
+    """
 
     experiment: str
+    work: Path
+    store: Path | None = None
+    tracking_uri: str | None = None
+    running: Running = Field(default_factory=Running)
 
     @property
     def name(self) -> str:

@@ -15,13 +15,10 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 from prefect import flow, task
-from prefect.artifacts import (
-    create_table_artifact,
-)
+from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
-from pydantic import Field
 
 from mimic_reg import experiments
 from mimic_reg.errors import MimicRegError
@@ -252,17 +249,10 @@ def dispatch(
 class SweepParameters(OfExperiment):
     """Parameters of the flow.
 
-    work:         the work folder
-    store:        the cohort store, if it is not in the work folder
-    tracking_uri: MLflow's store; null: the database in the work folder
-    simulated:    whether the patients are; null: unknown
-    conclude:     register the best of each task and write the report
+    simulated: whether the patients are; null: unknown
+    conclude:  register the best of each task and write the report
     """
 
-    work: Path
-    store: Path | None = None
-    tracking_uri: str | None = None
-    running: Running = Field(default_factory=Running)
     simulated: bool | None = None
     conclude: bool = True
 

@@ -14,16 +14,16 @@ from mimic_reg.progress import Progress
 from mimic_reg.runs import read_scored
 from mimic_reg.threads import DEFAULT_THREADS
 from pipelines.flows.artifacts import PrefectProgress, artifact_key
-from pipelines.flows.result import SweepResult
-from pipelines.flows.settings import TAGS, Work
+from pipelines.flows.result import SweepResult, TrialStatus
+from pipelines.flows.settings import TAGS
 from pipelines.flows.sweep import TrialFailedError, sweep
 from pipelines.runners import Ended
 from pipelines.runners.settings import Parameters, Running, Threads
 from pipelines.tracking import client, registry
 
 
-class TrainParameters(Parameters):
-    """Parameters of the flow, as `mimic-reg train` has them.
+class OneTrial(Parameters):
+    """Parameters that the flows of one trial share, as `mimic-reg train` has them.
 
     method:       a name in configs/regularisers, for the model or for all
     work:         the work folder; runs are kept in its runs/
@@ -34,7 +34,6 @@ class TrainParameters(Parameters):
     """
 
     work: Path
-    task: str = "in_hospital_mortality"
     model: str = "lstm"
     method: str = "none"
     supervision: float = Field(default=1.0, gt=0, le=1)
@@ -48,6 +47,54 @@ class TrainParameters(Parameters):
     register_it: bool = True
 
     @property
+    def uri(self) -> str:
+        """Where MLflow keeps the run."""
+        return self.tracking_uri or client.database(self.work)
+
+    def experiment(
+        self, name: str, title: str, grid: dict[str, Any], training: dict[str, Any] | None = None
+    ) -> Experiment:
+        """Return the experiment that has this trial only."""
+        most = {"max_epochs": self.max_epochs} if self.max_epochs else {}
+        own = {
+            "models": [self.model],
+            "methods": [self.method],
+            "supervision": [self.supervision],
+            "supervision_unit": self.supervision_unit,
+            "seeds": [self.seed],
+            "training": {**(training or {}), **most},
+        }
+        return parse({"name": name, "title": title, "grids": [{**grid, **own}]})
+
+    def train(
+        self, experiment: Experiment, progress: Progress | None
+    ) -> tuple[SweepResult, TrialStatus]:
+        """Train the one trial of an experiment, unless it was trained in the work folder before.
+
+        Raises:
+            TrialFailedError: it has no result.
+            InputError: see `sweep`.
+        """
+        result = sweep(
+            experiment,
+            self.work,
+            store=self.store,
+            running=Running(runner="in_process", threads=self.threads, device=self.device),
+            tracking_uri=self.tracking_uri,
+            progress=progress,
+        )
+        (trial,) = result.trials
+        if not trial.done:
+            raise TrialFailedError(Ended(status="failed", error=trial.error))
+        return result, trial
+
+
+class TrainParameters(OneTrial):
+    """Parameters of the flow."""
+
+    task: str = "in_hospital_mortality"
+
+    @property
     def name(self) -> str:
         """What the trial is called."""
         return f"{self.task}-{self.model}-{self.method}-{100 * self.supervision:g}-seed{self.seed}"
@@ -56,55 +103,18 @@ class TrainParameters(Parameters):
 def train_model(parameters: TrainParameters, *, progress: Progress | None = None) -> dict[str, Any]:
     """Train one trial in the work folder, log it, register it; what came of it, as JSON.
 
-    It is a sweep of one trial, so whatever was trained there before is not trained again.
-
     Raises:
-        TrialFailedError: it has no result.
-        InputError: see `sweep`.
+        TrialFailedError, InputError: see `OneTrial.train`.
     """
-    result = sweep(
-        as_experiment(parameters),
-        parameters.work,
-        store=parameters.store,
-        running=Running(runner="in_process", threads=parameters.threads, device=parameters.device),
-        tracking_uri=parameters.tracking_uri,
-        progress=progress,
-    )
-    return _conclude(parameters, result)
-
-
-def as_experiment(parameters: TrainParameters) -> Experiment:
-    """The experiment that has this trial only."""
     given = parameters
-    return parse(
-        {
-            "name": given.name,
-            "title": f"{given.method}, {given.model}, {given.task}",
-            "grids": [
-                {
-                    "tasks": [given.task],
-                    "models": [given.model],
-                    "methods": [given.method],
-                    "supervision": [given.supervision],
-                    "supervision_unit": given.supervision_unit,
-                    "seeds": [given.seed],
-                }
-            ],
-            "training": {"max_epochs": given.max_epochs} if given.max_epochs else {},
-        }
-    )
-
-
-def _conclude(parameters: TrainParameters, result: SweepResult) -> dict[str, Any]:
-    (trial,) = result.trials
-    if not trial.done:
-        raise TrialFailedError(Ended(status="failed", error=trial.error))
+    title = f"{given.method}, {given.model}, {given.task}"
+    experiment = given.experiment(given.name, title, {"tasks": [given.task]})
+    result, trial = given.train(experiment, progress)
     folder = result.run_folder(trial)
     registered = None
-    if parameters.register_it:
-        uri = parameters.tracking_uri or client.database(Work(parameters.work).folder)
+    if given.register_it:
         registered = registry.register(
-            folder, uri=uri, store=result.store, sweep=result.name, method=trial.label
+            folder, uri=given.uri, store=result.store, sweep=result.name, method=trial.label
         )
     return {
         "run": str(folder),
@@ -115,23 +125,24 @@ def _conclude(parameters: TrainParameters, result: SweepResult) -> dict[str, Any
     }
 
 
+def may_help(task: Any, run: Any, state: State[Any]) -> bool:
+    """Whether a retry can help: a file system that was away."""
+    return isinstance(state.result(raise_on_failure=False), OSError)
+
+
 @task(
     name="train",
     task_run_name="{parameters.name}",
     tags=TAGS,
     retries=1,  # it goes on from its checkpoint
     retry_delay_seconds=10,
-    retry_condition_fn=lambda task, run, state: _may_help(state),
+    retry_condition_fn=may_help,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
 def train(parameters: TrainParameters) -> dict[str, Any]:
     """One trial."""
     return train_model(parameters, progress=PrefectProgress("train"))
-
-
-def _may_help(state: State[Any]) -> bool:
-    return isinstance(state.result(raise_on_failure=False), OSError)
 
 
 @flow(name="train_model", flow_run_name="train {parameters.name}", persist_result=False)

@@ -16,7 +16,6 @@ import yaml
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
-from pydantic import Field
 
 from mimic_reg import experiments
 from mimic_reg.config import is_probe, parse_yaml
@@ -113,7 +112,6 @@ def search(
     supervision: float = 1.0,
     seeds: int = 1,
     training: Mapping[str, Any] | None = None,
-    name: str | None = None,
 ) -> Experiment:
     """The experiment of a search, as the command line names it; values: {"dropout.rate": [0.1]}.
 
@@ -122,7 +120,7 @@ def search(
     """
     return parse(
         {
-            "name": name or f"tune-{task}-{model}-{method}-{100 * supervision:g}",
+            "name": f"tune-{task}-{model}-{method}-{100 * supervision:g}",
             "title": f"Search: {method}, {model}, {task}",
             "grids": [
                 {
@@ -276,12 +274,7 @@ def _slug(method: str) -> str:
 
 
 class TuneParameters(OfExperiment):
-    """Parameters of the flow: those of a sweep; the experiment has a search."""
-
-    work: Path
-    store: Path | None = None
-    tracking_uri: str | None = None
-    running: Running = Field(default_factory=Running)
+    """Parameters of the flow: the experiment has a search."""
 
 
 @flow(name="tune", flow_run_name="tune {parameters.name}", persist_result=False)
