@@ -13,7 +13,7 @@ from mimic_reg.runs import read_scored
 from pipelines.flows.artifacts import PrefectProgress, artifact_key
 from pipelines.flows.settings import TAGS
 from pipelines.flows.train import OneTrial, may_help
-from pipelines.tracking import registry
+from pipelines.tracking import registry, trunks
 
 
 class MultitaskParameters(OneTrial):
@@ -55,7 +55,7 @@ def train_multitask(
     if parameters.register_it:
         named = {"uri": parameters.uri, "sweep": result.name, "method": trial.label}
         registered = [registry.register(f, store=result.store, **named) for f in folders]
-        registered.append(registry.register_trunk(result.run_folder(trial), **named))
+        registered.append(trunks.register_trunk(result.run_folder(trial), **named))
     return {
         "fit": str(result.run_folder(trial)),
         "status": trial.status,

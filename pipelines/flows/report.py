@@ -24,7 +24,7 @@ from pipelines.flows.artifacts import artifact_key
 from pipelines.flows.result import SweepResult
 from pipelines.flows.settings import TAGS, Work
 from pipelines.runners.settings import Parameters
-from pipelines.tracking import client, mlflow_runs, registry
+from pipelines.tracking import client, mlflow_runs, registry, trunks
 from pipelines.tracking.registry import Registered
 
 TABLES, FIGURES = "tables", "figures"
@@ -81,7 +81,7 @@ def _conclude(
         sweep=result.name,
         methods={folder: t.label for t in done for folder in result.run_folders(t)},
     )
-    registered += registry.register_best_trunks(
+    registered += trunks.register_best_trunks(
         [result.run_folder(t) for t in done if t.tasks],
         uri=uri,
         sweep=result.name,

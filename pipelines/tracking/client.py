@@ -131,11 +131,6 @@ def check_database(path: Path) -> None:
     _checked.add((found.st_dev, found.st_ino))
 
 
-def forget_checks() -> None:
-    """Check every database anew."""
-    _checked.clear()
-
-
 def check_usable(uri: str) -> None:
     """Check a database that is there, as `check_database` does; a server is not asked."""
     path = sqlite_path(uri)

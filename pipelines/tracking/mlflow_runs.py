@@ -92,14 +92,6 @@ def log_trial(
         return _log(api, experiment, run, sweep, error)
 
 
-def find_trial(uri: str, task: str, trial_id: str) -> str | None:
-    """The run that records a finished trial, if there is one."""
-    for run in _runs_of(connect(uri), experiment_id(uri, task), trial_id):
-        if run.info.status == "FINISHED":
-            return str(run.info.run_id)
-    return None
-
-
 def experiment_id(uri: str, task: str) -> str:
     """The experiment of a task, made where it is missing."""
     return _experiment(uri, f"{PREFIX}-{task}")

@@ -4,14 +4,12 @@ One registered model a task and model family, a version a registered trial. The 
 moves to a version only if its validation score is better: test scores are there to read, not to
 choose by.
 
-Tasks that were trained together have their versions beside those of the task alone; their trunk is
-a registered model of its own, for each set of tasks and family. Its files are `trunk.safetensors`
-and `trunk.yaml`, which `mimic-reg finetune` takes.
+Tasks that were trained together have their versions beside those of the task alone; `trunks` tells
+of what they share.
 """
 
-import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,7 @@ from mlflow.tracking import MlflowClient
 
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
-from mimic_reg.learners.trunk import Trunk, load_trunk
 from mimic_reg.metrics.scores import improves
-from mimic_reg.runs import DONE, FIT, TRUNK, TRUNK_SETTINGS, read_trial
 from mimic_reg.store.spec import BENCHMARK
 from pipelines.tracking.client import alone, connect, default, sync_artifacts
 from pipelines.tracking.mlflow_runs import FINAL, PREFIX, experiment_id, log_trial
@@ -33,6 +29,7 @@ from pipelines.tracking.serving import save_mlflow_model
 from pipelines.tracking.tracked_run import RunFolder, final_metrics, read_run
 
 CHAMPION = "champion"
+MEAN = "mean_score"  # of a trunk, over the tasks' validation scores: higher is better
 
 
 @dataclass(frozen=True)
@@ -121,15 +118,67 @@ def register(
         InputError: the folder holds no finished trial.
     """
     run = read_run(folder, method)
-    run_id = log_trial(folder, uri=uri, sweep=sweep, method=method)
-    name = model_name(run.trial.task, run.trial.model.name, run.cohort.name)
+    trial = run.trial
+
+    def write(target: Path, model_id: str) -> None:
+        save_mlflow_model(run.folder, target, store=store, model_id=model_id)
+
+    candidate = Candidate(
+        name=model_name(trial.task, trial.model.name, run.cohort.name),
+        about=_about(run),
+        labels={"task": trial.task, "model": trial.model.name, "cohort": run.cohort.name},
+        trial_id=run.id,
+        run_id=log_trial(folder, uri=uri, sweep=sweep, method=method),
+        task=trial.task,
+        kind=trial.model.name,
+        called=f"{trial.model.name}-{run.id}",
+        tags=version_tags(run),
+        description=describe(run),
+        metrics=final_metrics(run),
+        write=write,
+    )
+    return enter(candidate, uri)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is to be a version of a registered model: the model of a trial, or a trunk.
+
+    name, about, labels: of the registered model, if it is not there yet
+    run_id:              MLflow's run that it comes from, in the experiment of `task`
+    kind, called, tags, description: what MLflow shows of the version
+    write:               write its files in a new folder; it is told MLflow's id of the model
+    """
+
+    name: str
+    about: str
+    labels: Mapping[str, str]
+    trial_id: str
+    run_id: str
+    task: str
+    kind: str
+    called: str
+    tags: Mapping[str, str]
+    description: str
+    metrics: Mapping[str, float]
+    write: Callable[[Path, str], None]
+
+
+def enter(candidate: Candidate, uri: str) -> Registered:
+    """Make a version of a candidate, once, and make it champion if it is."""
     with alone(uri), default(uri):
         api = connect(uri)
-        tags = {"task": run.trial.task, "model": run.trial.model.name, "cohort": run.cohort.name}
-        _make(api, name, tags, _about(run))
-        version = _find(api, name, run.id) or _add(api, name, run, run_id, uri, store)
-        champion, why = _promote(api, name, version)
-    return Registered(name, str(version.version), run_id, run.id, champion, why)
+        _make(api, candidate)
+        version = _find(api, candidate) or _add(api, candidate, uri)
+        champion, why = _promote(api, candidate.name, version)
+    return Registered(
+        name=candidate.name,
+        version=str(version.version),
+        run_id=candidate.run_id,
+        trial_id=candidate.trial_id,
+        champion=champion,
+        why=why,
+    )
 
 
 def validation_score(run: RunFolder) -> tuple[str, float]:
@@ -149,61 +198,56 @@ def _about(run: RunFolder) -> str:
     )
 
 
-def _make(api: MlflowClient, name: str, tags: dict[str, str], description: str) -> None:
+def _make(api: MlflowClient, candidate: Candidate) -> None:
     try:
-        api.create_registered_model(name, tags=tags, description=description)
+        api.create_registered_model(
+            candidate.name, tags=dict(candidate.labels), description=candidate.about
+        )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
 
 
-def _find(api: MlflowClient, name: str, trial_id: str) -> ModelVersion | None:
-    for version in _versions(api, name):
-        if version.tags.get("trial_id") == trial_id:
-            return version
-    return None
-
-
-def _versions(api: MlflowClient, name: str) -> Iterable[ModelVersion]:
-    token = None
+def _find(api: MlflowClient, candidate: Candidate) -> ModelVersion | None:
+    token, chosen = None, f"name = '{candidate.name}'"
     while True:
-        page = api.search_model_versions(f"name = '{name}'", max_results=200, page_token=token)
-        yield from page
+        page = api.search_model_versions(chosen, max_results=200, page_token=token)
+        for version in page:
+            if version.tags.get("trial_id") == candidate.trial_id:
+                return version
         token = page.token
         if not token:
-            return
+            return None
 
 
-def _add(
-    api: MlflowClient, name: str, run: RunFolder, run_id: str, uri: str, store: Path | None
-) -> ModelVersion:
-    tags = version_tags(run)
+def _add(api: MlflowClient, candidate: Candidate, uri: str) -> ModelVersion:
     logged = api.create_logged_model(
-        experiment_id(uri, run.trial.task),
-        name=f"{run.trial.model.name}-{run.id}",
-        source_run_id=run_id,
-        tags=tags,
-        model_type=run.trial.model.name,
+        experiment_id(uri, candidate.task),
+        name=candidate.called,
+        source_run_id=candidate.run_id,
+        tags=dict(candidate.tags),
+        model_type=candidate.kind,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model"
-        save_mlflow_model(run.folder, path, store=store, model_id=logged.model_id)
-        api.log_model_artifacts(logged.model_id, str(path))
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        candidate.write(folder, logged.model_id)
+        api.log_model_artifacts(logged.model_id, str(folder))
     sync_artifacts(logged.artifact_location)
     api.finalize_logged_model(logged.model_id, "READY")
-    end = api.get_run(run_id).info.end_time
-    points = [
-        Metric(metric, value, end, FINAL, model_id=logged.model_id)
-        for metric, value in final_metrics(run).items()
-    ]
-    api.log_batch(run_id, metrics=points)
+    if candidate.metrics:
+        end = api.get_run(candidate.run_id).info.end_time
+        points = [
+            Metric(metric, value, end, FINAL, model_id=logged.model_id)
+            for metric, value in candidate.metrics.items()
+        ]
+        api.log_batch(candidate.run_id, metrics=points)
     return api.create_model_version(
-        name,
+        candidate.name,
         source=f"models:/{logged.model_id}",
-        run_id=run_id,
+        run_id=candidate.run_id,
         model_id=logged.model_id,
-        tags=tags,
-        description=describe(run),
+        tags=dict(candidate.tags),
+        description=candidate.description,
     )
 
 
@@ -257,7 +301,7 @@ def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool,
     selected_by = version.tags["selected_by"]
     score = f"validation_{selected_by}"
     new, old = float(version.tags[score]), float(champion.tags[score])
-    better = improves(selected_by, new, old)
+    better = new > old if selected_by == MEAN else improves(selected_by, new, old)
     if better:
         api.set_registered_model_alias(name, CHAMPION, version.version)
     why = (
@@ -272,107 +316,3 @@ def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool,
 def _champion(api: MlflowClient, name: str) -> ModelVersion | None:
     aliases = api.get_registered_model(name).aliases
     return api.get_model_version(name, aliases[CHAMPION]) if CHAMPION in aliases else None
-
-
-# --- trunks ---------------------------------------------------------------------------------------
-
-_MEAN = "mean_score"  # over the tasks' validation scores
-
-
-def trunk_name(tasks: Iterable[str], model: str, cohort: str = BENCHMARK) -> str:
-    """Return the name of the registered trunk of a set of tasks and a family."""
-    return model_name("-".join(["trunk", *tasks]), model, cohort)
-
-
-def _trunk_name(trunk: Trunk, folder: Path) -> str:
-    cohort = read_trial(folder, FIT)["cohort"]["name"]
-    return trunk_name(trunk.tasks, trunk.model.name, cohort)
-
-
-def register_best_trunks(
-    folders: Iterable[Path],
-    *,
-    uri: str,
-    sweep: str | None = None,
-    methods: Mapping[Path, str] | None = None,
-) -> list[Registered]:
-    """Register the trunk with the best mean validation score of every set of tasks and family.
-
-    folders: of fits of several tasks; those that are not finished are left out
-    methods: as in `register_best`, by the fits' folders
-    """
-    best: dict[str, tuple[float, Path]] = {}
-    for folder in folders:
-        if not (folder / DONE).is_file():
-            continue
-        trunk = load_trunk(folder)
-        name, score = _trunk_name(trunk, folder), trunk.score
-        assert score is not None, "a fit of several tasks has a mean score"
-        if name not in best or score > best[name][0]:
-            best[name] = score, folder
-    return [
-        register_trunk(folder, uri=uri, sweep=sweep, method=(methods or {}).get(folder))
-        for _, (_, folder) in sorted(best.items())
-    ]
-
-
-def register_trunk(
-    folder: Path, *, uri: str, sweep: str | None = None, method: str | None = None
-) -> Registered:
-    """Register the shared trunk of a finished fit, once, and make it champion if it is.
-
-    Raises:
-        InputError: the folder holds no finished fit of several tasks.
-    """
-    if not (folder / FIT).is_file() or not (folder / DONE).is_file():
-        raise InputError(f"{folder} holds no finished fit of several tasks: it has no trunk yet.")
-    trunk, described = load_trunk(folder), read_trial(folder, FIT)
-    runs = [read_run(folder / task, method) for task in trunk.tasks]
-    run_ids = [log_trial(run.folder, uri=uri, sweep=sweep, method=method) for run in runs]
-    name, fit_id = _trunk_name(trunk, folder), str(described["id"])
-    tags = {
-        **{n: t for n, t in version_tags(runs[0]).items() if n in _OF_THE_FIT},
-        **{"trial_id": fit_id, "tasks": ", ".join(trunk.tasks), "selected_by": _MEAN},
-        f"validation_{_MEAN}": repr(trunk.score),
-    }
-    about = (
-        f"The trunk that {' + '.join(trunk.tasks)} share, to fine-tune from. The alias "
-        f"`{CHAMPION}` is on the version with the best mean of the tasks' validation scores."
-    )
-    with alone(uri), default(uri):
-        api = connect(uri)
-        _make(api, name, {"tasks": ", ".join(trunk.tasks), "model": trunk.model.name}, about)
-        version = _find(api, name, fit_id) or _add_trunk(api, name, runs[0], run_ids[0], uri, tags)
-        champion, why = _promote(api, name, version)
-    return Registered(name, str(version.version), run_ids[0], fit_id, champion, why)
-
-
-_OF_THE_FIT = ("method", "supervision", "seed", "code_version", "data_fingerprint")
-
-
-def _add_trunk(
-    api: MlflowClient, name: str, first: RunFolder, run_id: str, uri: str, tags: dict[str, str]
-) -> ModelVersion:
-    """The two files as a model; its source is the run of the first task."""
-    family = first.trial.model.name
-    logged = api.create_logged_model(
-        experiment_id(uri, first.trial.task),
-        name=f"trunk-{family}-{tags['trial_id']}",
-        source_run_id=run_id,
-        tags=tags,
-        model_type=f"trunk of {family}",
-    )
-    with tempfile.TemporaryDirectory() as temporary:
-        for file in (TRUNK, TRUNK_SETTINGS):
-            shutil.copy(first.folder.parent / file, temporary)
-        api.log_model_artifacts(logged.model_id, temporary)
-    sync_artifacts(logged.artifact_location)
-    api.finalize_logged_model(logged.model_id, "READY")
-    return api.create_model_version(
-        name,
-        source=f"models:/{logged.model_id}",
-        run_id=run_id,
-        model_id=logged.model_id,
-        tags=tags,
-        description=f"{first.method}, {tags['tasks']}, seed {tags['seed']}.",
-    )

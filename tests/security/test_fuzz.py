@@ -379,13 +379,13 @@ def test_databases(database, some):
     client, place, sound = database
     place.unlink()
     place.write_bytes(changed(sound, some))
-    client.forget_checks()
+    client._checked.clear()
     said(client.check_usable, client.database(place.parent))
 
 
 def test_a_foreign_and_a_locked_database_are_said(database, monkeypatch):
     client, place, sound = database
-    client.forget_checks()
+    client._checked.clear()
     for content in (b"", b"not SQLite" * 500, sound[: len(sound) // 2]):
         place.write_bytes(content)
         with pytest.raises(InputError, match="is not a sound database of MLflow"):

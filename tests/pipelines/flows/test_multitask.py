@@ -18,7 +18,7 @@ from pipelines.flows.result import SweepResult
 from pipelines.flows.sweep import sweep
 from pipelines.flows.tune import check
 from pipelines.runners.settings import Running
-from pipelines.tracking import client, mlflow_runs, registry, serving
+from pipelines.tracking import client, mlflow_runs, serving, trunks
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import DIVERGING, experiment
 
@@ -137,11 +137,11 @@ def test_the_registered_trunk_is_the_better_one_and_can_be_fine_tuned(
 
 def test_registering_again_changes_nothing(concluded, swept, uri):
     trial = next(t for t in swept.trials)
-    first = registry.register_trunk(swept.run_folder(trial), uri=uri, sweep="together")
-    again = registry.register_trunk(swept.run_folder(trial), uri=uri, sweep="together")
+    first = trunks.register_trunk(swept.run_folder(trial), uri=uri, sweep="together")
+    again = trunks.register_trunk(swept.run_folder(trial), uri=uri, sweep="together")
     assert (first.version, first.run_id) == (again.version, again.run_id)
     with pytest.raises(InputError, match="no finished fit of several tasks"):
-        registry.register_trunk(swept.run_folders(trial)[0], uri=uri)
+        trunks.register_trunk(swept.run_folders(trial)[0], uri=uri)
 
 
 def test_a_task_of_a_fit_predicts_like_any_run(swept, store, tmp_path):

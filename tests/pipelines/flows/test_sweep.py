@@ -16,13 +16,13 @@ from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import planning
 from mimic_reg.progress import Silent
-from mimic_reg.store import Store, locked, read_json
+from mimic_reg.store import locked, read_json
 from pipelines.flows import sweep as sweeps
 from pipelines.flows.report import conclude
 from pipelines.flows.result import SweepResult
 from pipelines.flows.settings import Work
 from pipelines.flows.sweep import dispatch, sweep
-from pipelines.runners import Ended, InProcess, Order, Pool, open_runner
+from pipelines.runners import Ended, InProcess
 from pipelines.runners.settings import Running
 from pipelines.tracking import client, mlflow_runs
 from tests.pipelines.conftest import copy_of
@@ -132,12 +132,6 @@ def test_a_ray_cluster_gives_the_same_bit_for_bit(swept, store, work):
         assert content(swept.run_folder(one)) == content(result.run_folder(other))
 
 
-def test_without_ray_the_runner_says_what_to_do(monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(InputError, match=r"pip install 'mimic-reg\[ray\]'"):
-        open_runner(Running(runner="ray"), 2)
-
-
 # --- failures -------------------------------------------------------------------------------------
 
 
@@ -226,25 +220,6 @@ def test_a_task_whose_validation_has_one_class_is_a_failed_run(tmp_path, work):
     assert "undefined" in conclude(result).report.read_text("utf-8")
 
 
-def test_a_process_that_dies_takes_no_other_trial_with_it(store, tmp_path):
-    (planned,) = experiments.plan(experiment(methods=["none"], seeds=[0]))
-    order = Order(
-        trial=planned.trial.model_dump(mode="json"),
-        store=str(store),
-        data=Store.open(store).manifest["fingerprint"],
-        folder=str(tmp_path / "run"),
-        threads=1,
-    )
-    with Pool(1, 1) as pool:
-        child = pool._children[0]
-        child._start().submit(os.kill, child._pid, signal.SIGKILL)
-        dead = pool.run(order)
-        assert dead.status == "failed"
-        assert dead.again
-        assert "ended by itself" in dead.error
-        assert pool.run(order).status == "finished"
-
-
 def test_a_store_that_is_written_anew_meanwhile_is_noticed(store, work, monkeypatch):
     order = sweeps.Prepared.order
 
@@ -293,21 +268,6 @@ def test_what_cannot_be_run_is_said_before_anything_is_done(store, work, tmp_pat
         pytest.raises(MimicRegError, match="Another run is writing"),
     ):
         sweep(experiment(), work, store=store)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"runner": "threads"},
-        {"runner": "pool", "address": "auto"},
-        {"runner": "in_process", "workers": 2},
-        {"workers": 0},
-        {"wokers": 2},
-    ],
-)
-def test_wrong_settings_of_runners_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"validation error"):
-        Running(**wrong)
 
 
 # --- interruption ---------------------------------------------------------------------------------

@@ -167,8 +167,6 @@ def test_a_trial_is_logged_once_and_may_belong_to_two_sweeps(run, uri):
             [only.info.experiment_id], mlflow_runs.sweep_filter(sweep)
         )
         assert [r.info.run_id for r in found] == [first]
-    assert mlflow_runs.find_trial(uri, only.data.tags["task"], only.data.tags["trial_id"]) == first
-    assert mlflow_runs.find_trial(uri, "phenotyping", only.data.tags["trial_id"]) is None
 
 
 def test_many_at_once_log_a_trial_once(run, uri):
