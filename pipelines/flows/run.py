@@ -62,25 +62,18 @@ def run(
         InputError: wrong options; a source or a store that cannot be used.
     """
     progress = progress or Silent()
-    experiments.plan(experiment)  # before hours are spent on the rest
-    folders = Work(work).create()
-    place = find_store(experiment, folders, store)
-    source = find_source(experiment, folders, source)
+    place, source = _places(experiment, work, source, store)
     uri = tracking_uri or client.database(work)
     client.check_usable(uri)
-    simulated = None
     if source is not None:
         make_store(source, place, images=experiment.images, memory=memory, progress=progress)
-        simulated = (source / TRUE_RISK).is_file()
-    else:
-        _check_there(place)
     result = sweep(
         experiment,
         work,
         store=place,
         running=running,
         tracking_uri=uri,
-        simulated=simulated,
+        simulated=_is_simulated(source),
         progress=progress,
     )
     concluded = None
@@ -106,12 +99,24 @@ def find_source(experiment: Experiment, work: Work, source: Path | None) -> Path
     return source
 
 
-def _check_there(store: Path) -> None:
-    if not store.exists():
+def _places(
+    experiment: Experiment, work: Path, source: Path | None, store: Path | None
+) -> tuple[Path, Path | None]:
+    """The store and the source of the main job, found before hours are spent on it."""
+    experiments.plan(experiment)
+    folders = Work(work).create()
+    place = find_store(experiment, folders, store)
+    source = find_source(experiment, folders, source)
+    if source is None and not place.exists():
         raise InputError(
-            f"There is no store {store}, and no source to make it from. Name one of them, with "
+            f"There is no store {place}, and no source to make it from. Name one of them, with "
             "--store or --source."
         )
+    return place, source
+
+
+def _is_simulated(source: Path | None) -> bool | None:
+    return (source / TRUE_RISK).is_file() if source else None
 
 
 def ui_command(work: Path, tracking_uri: str | None) -> str:
@@ -135,20 +140,13 @@ def run_flow(parameters: RunParameters) -> State[Any]:
     """Extraction, then a sweep with registry and report."""
     given = parameters
     experiment = experiments.load(given.experiment)
-    experiments.plan(experiment)
-    folders = Work(given.work).create()
-    place = find_store(experiment, folders, given.store)
-    source = find_source(experiment, folders, given.source)
-    simulated = None
+    place, source = _places(experiment, given.work, given.source, given.store)
     if source is not None:
-        simulated = (source / TRUE_RISK).is_file()
         if experiment.images:
             with tags(*TAGS):
                 images_task(str(source), str(place), experiment.images)
         else:
             extract_flow(ExtractParameters(source=source, store=place, memory=given.memory))
-    else:
-        _check_there(place)
     state: State[Any] = sweep_flow(
         SweepParameters(
             experiment=given.experiment,
@@ -156,7 +154,7 @@ def run_flow(parameters: RunParameters) -> State[Any]:
             store=place,
             tracking_uri=given.tracking_uri,
             running=given.running,
-            simulated=simulated,
+            simulated=_is_simulated(source),
         ),
         return_state=True,
     )

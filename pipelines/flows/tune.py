@@ -189,35 +189,29 @@ def choose(result: SweepResult) -> list[Choice]:
         if trial.searched:
             key = (trial.task, trial.model, trial.method, trial.supervision)
             groups.setdefault(key, []).append(trial)
-    return [_choose(result, *key, trials) for key, trials in groups.items()]
+    return [_choose(result, trials) for trials in groups.values()]
 
 
-def _choose(
-    result: SweepResult,
-    task: str,
-    model: str,
-    method: str,
-    supervision: float,
-    trials: Sequence[TrialStatus],
-) -> Choice:
+def _choose(result: SweepResult, trials: Sequence[TrialStatus]) -> Choice:
     by_values: dict[str, list[TrialStatus]] = {}
     for trial in trials:
         by_values.setdefault(trial.label, []).append(trial)
     points = tuple(_point(result, of_point) for of_point in by_values.values())
-    best: Point | None = None
-    for point in points:
-        if not point.missing and (best is None or improves(point.score, point.mean, best.mean)):
-            best = point
+    best: tuple[Point, TrialStatus] | None = None
+    for point, (first, *_) in zip(points, by_values.values(), strict=True):
+        if not point.missing and (best is None or improves(point.score, point.mean, best[0].mean)):
+            best = point, first
     if best is None:
+        first = trials[0]
         raise MimicRegError(
-            f"No point of {method} for {task} with {model} has all its results: "
-            f"{trials[0].error or trials[0].status}. What is there is kept; start it again."
+            f"No point of {first.method} for {first.task} with {first.model} has all its results: "
+            f"{first.error or first.status}. What is there is kept; start it again."
         )
-    winner = by_values[
-        next(label for label, t in by_values.items() if t[0].searched == best.values)
-    ]
-    path = _write(result, task, model, method, supervision, best, points, winner[0])
-    return Choice(task, model, method, supervision, best, points, path)
+    chosen, winner = best
+    path = _write(result, winner, chosen, points)
+    return Choice(
+        winner.task, winner.model, winner.method, winner.supervision, chosen, points, path
+    )
 
 
 def _point(result: SweepResult, trials: Sequence[TrialStatus]) -> Point:
@@ -232,42 +226,34 @@ def _point(result: SweepResult, trials: Sequence[TrialStatus]) -> Point:
     return Point(dict(trials[0].searched), name, scores, missing)
 
 
-def _write(
-    result: SweepResult,
-    task: str,
-    model: str,
-    method: str,
-    supervision: float,
-    best: Point,
-    points: Sequence[Point],
-    winner: TrialStatus,
-) -> Path:
+def _write(result: SweepResult, winner: TrialStatus, best: Point, points: Sequence[Point]) -> Path:
     """The winner as a file for configs/regularisers or `--method`."""
     settings = read_trial(result.run_folder(winner))["trial"]
     own = [e for e in settings["regularisers"] if _STOPPING not in e and not any(map(is_probe, e))]
-    level = f"{100 * supervision:g} %"
+    task, model, method, percent = (
+        winner.task,
+        winner.model,
+        winner.method,
+        f"{100 * winner.supervision:g}",
+    )
+    tried = [", ".join(f"{key}={value}" for key, value in p.values.items()) for p in points]
     lines = [
-        f"# {method} for {model}, {task} at {level} supervision: found by the search "
+        f"# {method} for {model}, {task} at {percent} % supervision: found by the search "
         f"{result.name!r}.",
         f"# Mean validation {best.score} over {len(best.scores)} seeds: {best.mean:.4f}; "
         f"{len(points)} points:",
-        *(f"#   {values_text(p)}: {'no result' if p.missing else f'{p.mean:.4f}'}" for p in points),
+        *(
+            f"#   {values}: {'no result' if p.missing else f'{p.mean:.4f}'}"
+            for values, p in zip(tried, points, strict=True)
+        ),
         f"# Data {result.data}.",
         yaml.safe_dump({"regularisers": own}, sort_keys=False, allow_unicode=True),
     ]
-    place = Work(result.work).tuned / f"{task}-{model}-{_slug(method)}-{100 * supervision:g}.yaml"
+    name = f"{task}-{model}-{method.replace(' ', '')}-{percent}.yaml"
+    place = Work(result.work).tuned / name
     make_folder(place.parent)
     atomic.write_text(place, "\n".join(lines))
     return place
-
-
-def values_text(point: Point) -> str:
-    """The values of a point, for people."""
-    return ", ".join(f"{key}={value}" for key, value in point.values.items())
-
-
-def _slug(method: str) -> str:
-    return method.replace(" ", "")
 
 
 # --- Prefect --------------------------------------------------------------------------------------

@@ -146,8 +146,8 @@ def test_commands_are_roles_and_health_is_the_images():
 
 
 def test_variables_are_ones_that_the_program_reads():
-    text = "".join(p.read_text("utf-8") for p in (ROOT / "pipelines").rglob("*.py"))
-    text += (ROOT / "mimic_reg" / "fitting.py").read_text("utf-8")
+    modules = [p for name in ("mimic_reg", "pipelines") for p in (ROOT / name).rglob("*.py")]
+    text = "".join(p.read_text("utf-8") for p in modules)
     given = {v for s in OURS.values() for v in s["environment"]} | image_environment().keys()
     ours = {v for v in given if v.startswith("MIMIC_REG_")} - {"MIMIC_REG_HOME"}  # prefect.yaml's
     assert len(ours) > 10

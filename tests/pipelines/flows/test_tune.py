@@ -23,11 +23,14 @@ def made(tmp_path, scores, searched=("itps.tau",)):
         folder.mkdir(parents=True)
         options = {key.partition(".")[2]: v for key, v in zip(searched, values, strict=True)}
         entries = [{"itps": options}, {"early_stopping": {"patience": 3}}]
-        write_json(folder / "trial.json", {"trial": {"regularisers": entries}})
+        described = {"id": "", "cohort": {}, "store": {"fingerprint": "", "path": ""}}
+        described |= {"trial": {"regularisers": entries}, "versions": {}, "device": "cpu"}
+        write_json(folder / "trial.json", described)
         if score:
             content = {"validation": {"auroc": {"value": score[0]}}}
             content["test"] = {"auroc": {"value": score[1]}}
-            write_json(folder / SCORES, {"selected_by": "auroc", "scores": content})
+            scored = {"trial": "", "best_epoch": 1, "selected_by": "auroc", "num_samples": {}}
+            write_json(folder / SCORES, {**scored, "scores": content})
         trials.append(
             TrialStatus(
                 identity=str(number),
