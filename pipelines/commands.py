@@ -6,7 +6,6 @@ imports happen within the commands.
 
 import shlex
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,63 +14,33 @@ from rich.markup import escape
 
 from mimic_reg.console import err, out, progress, table
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
+from mimic_reg.threads import DEFAULT_THREADS
+from pipelines.options import (
+    AddressOption,
+    ConfigOption,
+    DeviceOption,
+    DryRunOption,
+    GpusOption,
+    Runner,
+    RunnerOption,
+    StoreOption,
+    ThreadsOption,
+    WorkersOption,
+    WorkOption,
+    as_running,
+)
 
 if TYPE_CHECKING:
     from mimic_reg.experiments import Experiment
-    from pipelines.dry_run import DryRun
-    from pipelines.report import Concluded
-    from pipelines.settings import Running
-    from pipelines.sweep import SweepResult
+    from pipelines.flows.dry_run import DryRun
+    from pipelines.flows.report import Concluded
+    from pipelines.flows.result import SweepResult
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (run, sweep, tune, predict, ui):
         app.command()(command)
-
-
-class Runner(StrEnum):
-    """How trials are run."""
-
-    in_process = "in_process"
-    pool = "pool"
-    ray = "ray"
-
-
-ConfigOption = Annotated[
-    str,
-    typer.Option(
-        "--config", help="An experiment in configs/experiments, or a YAML file.", metavar="YAML"
-    ),
-]
-WorkOption = Annotated[
-    Path,
-    typer.Option("--out", help="Work folder: store, runs, report, MLflow's data.", metavar="WORK"),
-]
-StoreOption = Annotated[
-    Path | None,
-    typer.Option(help="The cohort store, if it is not in the work folder.", metavar="STORE"),
-]
-RunnerOption = Annotated[
-    Runner, typer.Option(help="One after the other here, processes, or a Ray cluster.")
-]
-WorkersOption = Annotated[int | None, typer.Option(help="Trials at a time.", min=1)]
-ThreadsOption = Annotated[
-    int,
-    typer.Option(
-        help="Threads of torch for a trial; another number gives other last digits.",
-        min=1,
-        max=MAX_THREADS,
-    ),
-]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; GPUs in turn if any.")]
-AddressOption = Annotated[str | None, typer.Option(help="Of the Ray cluster.")]
-DryRunOption = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Say what would be done, and at most how long; do nothing."),
-]
-GpusOption = Annotated[float, typer.Option(help="That Ray reserves for a trial, such as 0.5.")]
 
 
 def _need_pipelines() -> None:
@@ -83,32 +52,6 @@ def _need_pipelines() -> None:
             f"This command needs {error.name}, which is not installed: "
             "pip install -c constraints.txt -e '.[pipelines]'"
         ) from error
-
-
-def _running(
-    runner: Runner,
-    workers: int | None,
-    threads: int,
-    device: str | None,
-    address: str | None,
-    gpus_per_run: float,
-) -> "Running":
-    from pydantic import ValidationError
-
-    from pipelines.settings import Running
-
-    try:
-        return Running(
-            runner=runner.value,
-            workers=workers,
-            threads=threads,
-            device=device,
-            address=address,
-            gpus_per_run=gpus_per_run,
-        )
-    except ValidationError as error:
-        told = (e["msg"].removeprefix("Value error, ") for e in error.errors())
-        raise InputError(f"{'; '.join(told)}.") from error
 
 
 def run(
@@ -134,11 +77,11 @@ def run(
     """
     _need_pipelines()
     from mimic_reg import experiments
-    from pipelines import dry_run as planning
-    from pipelines import run as whole
+    from pipelines.flows import dry_run as planning
+    from pipelines.flows import run as whole
 
     experiment = experiments.load(config)
-    running = _running(runner, workers, threads, device, address, gpus_per_run)
+    running = as_running(runner, workers, threads, device, address, gpus_per_run)
     if dry_run:
         _print_dry_run(planning.of_run(experiment, work, source=source, store=store, memory=memory))
         return
@@ -177,12 +120,12 @@ def sweep(
     """
     _need_pipelines()
     from mimic_reg import experiments
-    from pipelines import dry_run as planning
-    from pipelines import report
-    from pipelines import sweep as sweeps
+    from pipelines.flows import dry_run as planning
+    from pipelines.flows import report
+    from pipelines.flows import sweep as sweeps
 
     experiment = experiments.load(config)
-    running = _running(runner, workers, threads, device, address, gpus_per_run)
+    running = as_running(runner, workers, threads, device, address, gpus_per_run)
     if dry_run:
         _print_dry_run(planning.of_sweep(experiment, store, work=work))
         return
@@ -246,12 +189,12 @@ def tune(
     For instance: --task in_hospital_mortality --model lstm --method dropout --option rate=0.2,0.5
     """
     _need_pipelines()
-    from pipelines import dry_run as planning
-    from pipelines import tune as tuning
+    from pipelines.flows import dry_run as planning
+    from pipelines.flows import tune as tuning
 
     experiment = _search(config, task, model, method, option, supervision, seeds, max_epochs)
     tuning.check(experiment)
-    running = _running(runner, workers, threads, device, address, gpus_per_run)
+    running = as_running(runner, workers, threads, device, address, gpus_per_run)
     if dry_run:
         _print_dry_run(planning.of_sweep(experiment, store, work=work))
         return
@@ -282,7 +225,7 @@ def _search(
 ) -> "Experiment":
     """The experiment of a search: that of a file, or the one that the options describe."""
     from mimic_reg import experiments
-    from pipelines import tune as tuning
+    from pipelines.flows import tune as tuning
 
     needed = (task, model, method, option)
     if config is not None and any(
@@ -326,9 +269,9 @@ def predict(
 ) -> None:
     """Predict for every sample of a store, with a run's or a registered model."""
     _need_pipelines()
-    from pipelines import mlflow_store, serving
+    from pipelines.tracking import client, serving
 
-    uri = mlflow_store.database_there(work) if work else None
+    uri = client.database_there(work) if work else None
     with progress(err) as shown:
         count = serving.predict(
             model, store, file, uri=uri, device=device, threads=threads, progress=shown
@@ -360,14 +303,14 @@ def ui(
 ) -> None:
     """Open MLflow's pages on this machine, to compare runs; Ctrl-C ends them."""
     _need_pipelines()
-    from pipelines import mlflow_store
-    from pipelines import ui as pages
+    from pipelines.deploy import ui as pages
+    from pipelines.tracking import client
 
     if (work is None) == (tracking is None):
         raise InputError("Say where the runs are: either --work WORK or --tracking URI.")
     if work is not None and not work.is_dir():
         raise InputError(f"{work} is not a work folder. Make one with `mimic-reg run`.")
-    uri = tracking or mlflow_store.database_there(work or Path())
+    uri = tracking or client.database_there(work or Path())
     with progress(err) as shown, pages.passwords(uri, password_file) as authentication:
         pages.serve_ui(
             uri,
@@ -380,7 +323,7 @@ def ui(
 
 
 def _print_dry_run(plan: "DryRun") -> None:
-    from pipelines.dry_run import format_seconds
+    from pipelines.flows.dry_run import format_seconds
 
     rows = [
         [

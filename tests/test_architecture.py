@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,37 @@ def test_no_pickle_and_no_unsafe_loading(path):
             assert ast.unparse(node.func) not in ("yaml.unsafe_load", "eval", "exec")
             if ast.unparse(node.func) == "yaml.load":
                 assert "SafeLoader" in text, "yaml.load needs a loader made from SafeLoader"
+
+
+# Of `pipelines`; a later one may import itself and earlier ones.
+FOLDERS = ["tracking", "runners", "flows", "deploy", "options", "commands"]
+
+
+def graph(package="pipelines"):
+    """Module → the modules of its package that it imports, at its top or within functions."""
+    paths = {
+        ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
+        for p in (ROOT / package).rglob("*.py")
+    }
+    found = {}
+    for module, path in paths.items():
+        found[module] = set()
+        for name in imported(path):
+            while name and name not in paths:
+                name = name.rpartition(".")[0]
+            found[module] |= {name} - {"", module}
+    return found
+
+
+def test_modules_of_pipelines_import_one_another_in_no_circle():
+    list(TopologicalSorter(graph()).static_order())
+
+
+def test_folders_of_pipelines_import_earlier_ones_only():
+    for module, others in graph().items():
+        if module != "pipelines":
+            first, *rest = (name.split(".")[1] for name in (module, *others) if "." in name)
+            assert set(rest) <= set(FOLDERS[: FOLDERS.index(first) + 1]), module
 
 
 def test_importing_has_no_effects_and_needs_no_home():

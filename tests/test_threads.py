@@ -75,8 +75,8 @@ ENTRIES = {
     "predict": [COMMAND, "predict", "--model", "no", "--store", "no", "--out", "p.parquet"],
     "sweep": [COMMAND, "sweep", "--config", "demo", "--out", "work"],
     "a process of the pool": [sys.executable, "pool.py"],
-    "a Prefect flow": [sys.executable, "-c", "import pipelines.train"],
-    "a served model": [sys.executable, "-c", "import pipelines.serving"],
+    "a Prefect flow": [sys.executable, "-c", "import pipelines.flows.train"],
+    "a served model": [sys.executable, "-c", "import pipelines.tracking.serving"],
     "a notebook": [sys.executable, "-c", "import mimic_reg, torch"],
 }
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines import container
+from pipelines.deploy import container
 from tests.docker.stack import COMPOSE, ROOT, image_environment
 
 DOCKER = ROOT / "docker"
@@ -136,8 +136,8 @@ def test_folders_for_volumes_are_in_the_image_with_their_owner():
 def test_commands_are_roles_and_health_is_the_images():
     roles = {s["command"][0] for s in OURS.values()}
     assert roles == {*container._SERVERS, "setup", "--help"}
-    assert '["python", "-m", "pipelines.container", "health"]' in DOCKERFILE
-    assert '["python", "-m", "pipelines.container"]' in DOCKERFILE
+    assert '["python", "-m", "pipelines.deploy.container", "health"]' in DOCKERFILE
+    assert '["python", "-m", "pipelines.deploy.container"]' in DOCKERFILE
     for service in OURS.values():
         role = service["command"][0]
         if role in container._SERVERS:
@@ -146,8 +146,8 @@ def test_commands_are_roles_and_health_is_the_images():
 
 
 def test_variables_are_ones_that_the_program_reads():
-    text = "".join(p.read_text("utf-8") for p in (ROOT / "pipelines").glob("*.py"))
-    text += (ROOT / "mimic_reg" / "fitting.py").read_text("utf-8")
+    modules = [p for name in ("mimic_reg", "pipelines") for p in (ROOT / name).rglob("*.py")]
+    text = "".join(p.read_text("utf-8") for p in modules)
     given = {v for s in OURS.values() for v in s["environment"]} | image_environment().keys()
     ours = {v for v in given if v.startswith("MIMIC_REG_")} - {"MIMIC_REG_HOME"}  # prefect.yaml's
     assert len(ours) > 10

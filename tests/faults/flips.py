@@ -148,8 +148,8 @@ def _of_runs(place: Path, store: Path) -> dict[str, Kind]:
 
 def _of_models(place: Path, run: Path) -> dict[str, Kind]:
     """What the registry holds."""
-    from pipelines import serving
-    from pipelines.tracked_run import read_run
+    from pipelines.tracking import serving
+    from pipelines.tracking.tracked_run import read_run
 
     model = place / "model"
     model.mkdir()

@@ -74,10 +74,10 @@ def test_a_run_and_its_report(volume, training, undisturbed):
 REGISTER = """
 import sys
 from pathlib import Path
-from pipelines import mlflow_store
-from pipelines.register import register
+from pipelines.tracking import client
+from pipelines.tracking.registry import register
 work = Path(sys.argv[1])
-register(work / "runs" / "one", uri=mlflow_store.database(work))
+register(work / "runs" / "one", uri=client.database(work))
 """
 
 

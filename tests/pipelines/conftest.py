@@ -13,12 +13,12 @@ import torch
 with warnings.catch_warnings():
     # mlflow annotates classes of its own with Any and warns of that when it is imported
     warnings.simplefilter("ignore", UserWarning)
-    import pipelines.serving  # noqa: F401
+    import pipelines.tracking.serving  # noqa: F401
 
 from mimic_reg.fitting import train
 from mimic_reg.learners.trials import resolve
 from mimic_reg.store import read_json, write_json
-from pipelines import mlflow_store
+from pipelines.tracking import client
 from tests.stores import write_manifest, write_store
 
 # warnings of libraries about themselves, and about one another
@@ -123,9 +123,9 @@ def variant(run, tmp_path):
 @pytest.fixture(scope="package")
 def empty(tmp_path_factory):
     """A prepared database, to copy: making one takes seconds."""
-    uri = mlflow_store.database(tmp_path_factory.mktemp("empty"))
-    mlflow_store.prepare(uri)
-    return mlflow_store.sqlite_path(uri)
+    uri = client.database(tmp_path_factory.mktemp("empty"))
+    client.prepare(uri)
+    return client.sqlite_path(uri)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def uri(empty, tmp_path):
 def copy_of(database, folder: Path):
     folder.mkdir(exist_ok=True)
     shutil.copy(database, folder)
-    return mlflow_store.database(folder)
+    return client.database(folder)
 
 
 @pytest.fixture

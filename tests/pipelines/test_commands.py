@@ -8,9 +8,9 @@ import typer
 from typer.testing import CliRunner
 
 from mimic_reg.errors import InputError, MimicRegError
-from pipelines import mlflow_store
 from pipelines.commands import add_to
-from pipelines.settings import Work
+from pipelines.flows.settings import Work
+from pipelines.tracking import client
 
 SEARCH = ["--task", "phenotyping", "--model", "lstm", "--method", "itps"]
 
@@ -99,6 +99,6 @@ def test_a_work_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
         patch.setattr(Path, "mkdir", refuse)
         with pytest.raises(MimicRegError, match="Cannot write to"):
             Work(tmp_path / "work").create()
-    monkeypatch.setattr(mlflow_store, "locked", refuse)
+    monkeypatch.setattr(client, "locked", refuse)
     with pytest.raises(MimicRegError, match="Cannot write to"):
-        mlflow_store.prepare(mlflow_store.database(tmp_path))
+        client.prepare(client.database(tmp_path))

@@ -367,43 +367,43 @@ def test_a_fit_with_a_flipped_bit_ends_as_it_would_or_is_refused(flippable):
 
 @pytest.fixture(scope="module")
 def database(folder):
-    from pipelines import mlflow_store
+    from pipelines.tracking import client
 
     place = folder / "work" / "mlflow.db"
-    mlflow_store.prepare(mlflow_store.database(place.parent))
-    return mlflow_store, place, place.read_bytes()
+    client.prepare(client.database(place.parent))
+    return client, place, place.read_bytes()
 
 
 @cases("SQLite: MLflow's database")
 @given(changes)
 def test_databases(database, some):
-    mlflow_store, place, sound = database
+    client, place, sound = database
     place.unlink()
     place.write_bytes(changed(sound, some))
-    mlflow_store.forget_checks()
-    said(mlflow_store.check_usable, mlflow_store.database(place.parent))
+    client._checked.clear()
+    said(client.check_usable, client.database(place.parent))
 
 
 def test_a_foreign_and_a_locked_database_are_said(database, monkeypatch):
-    mlflow_store, place, sound = database
-    mlflow_store.forget_checks()
+    client, place, sound = database
+    client._checked.clear()
     for content in (b"", b"not SQLite" * 500, sound[: len(sound) // 2]):
         place.write_bytes(content)
         with pytest.raises(InputError, match="is not a sound database of MLflow"):
-            mlflow_store.prepare(mlflow_store.database(place.parent))
+            client.prepare(client.database(place.parent))
     place.unlink()
     with contextlib.closing(sqlite3.connect(place)) as foreign:
         foreign.executescript("create table runs (x); create table patients (y)")
         with pytest.raises(InputError, match="another program wrote it"):
-            mlflow_store.check_usable(mlflow_store.database(place.parent))
+            client.check_usable(client.database(place.parent))
     place.write_bytes(sound)
-    monkeypatch.setattr(mlflow_store, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(client, "LOCK_SECONDS", 0.1)
     with contextlib.closing(sqlite3.connect(place, isolation_level=None)) as other:
         other.execute("begin exclusive")
         with pytest.raises(MimicRegError, match="is locked by another program"):
-            mlflow_store.prepare(mlflow_store.database(place.parent))
+            client.prepare(client.database(place.parent))
         other.execute("rollback")
-    mlflow_store.prepare(mlflow_store.database(place.parent))
+    client.prepare(client.database(place.parent))
 
 
 # --- CSV ------------------------------------------------------------------------------------------

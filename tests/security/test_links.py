@@ -15,9 +15,9 @@ from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.parity.export import export
 from mimic_reg.report.results import collect
 from mimic_reg.store import Store, locked
-from pipelines import mlflow_store
-from pipelines.settings import Work
-from pipelines.tracked_run import read_run
+from pipelines.flows.settings import Work
+from pipelines.tracking import client
+from pipelines.tracking.tracked_run import read_run
 from tests.raw import small_source
 from tests.stores import write_store
 
@@ -154,7 +154,7 @@ def test_a_work_folder(tmp_path, victims, name):
 def test_where_mlflow_keeps_runs(tmp_path, victims, name, victim):
     plant(tmp_path / "work" / name, victims[victim])
     with pytest.raises(InputError, match=rf"{name} {REFUSED}"):
-        mlflow_store.prepare(mlflow_store.database(tmp_path / "work"))
+        client.prepare(client.database(tmp_path / "work"))
 
 
 def test_what_is_beside_an_export(extracted, tmp_path, victims):

@@ -1,0 +1,163 @@
+"""Extraction as a flow: the cohort store brought up to date, what was counted shown."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from pydantic import field_validator
+
+from mimic_reg import extraction
+from mimic_reg.errors import InputError
+from mimic_reg.extraction.memory import parse_memory
+from mimic_reg.progress import Progress
+from mimic_reg.sources.images import import_images
+from pipelines.flows.artifacts import PrefectProgress, artifact_key
+from pipelines.flows.settings import TAGS
+from pipelines.runners.settings import Parameters
+
+
+class ExtractParameters(Parameters):
+    """Parameters of the flow, as `mimic-reg extract` has them.
+
+    source: folder with MIMIC-III's tables, .csv or .csv.gz
+    store:  the store to write or to bring up to date
+    tasks:  null: all
+    allow_empty: event tables that may be a header without rows
+    """
+
+    source: Path
+    store: Path
+    tasks: tuple[str, ...] | None = None
+    mode: Literal["benchmark", "corrected"] = "benchmark"
+    memory: str = "4GB"
+    force: bool = False
+    allow_empty: tuple[str, ...] = ()
+
+    @field_validator("memory")
+    @classmethod
+    def _readable(cls, memory: str) -> str:
+        parse_memory(memory)
+        return memory
+
+
+def extract_cohorts(
+    source: Path,
+    store: Path,
+    *,
+    tasks: Sequence[str] | None = None,
+    mode: Literal["benchmark", "corrected"] = "benchmark",
+    memory: str = "4GB",
+    force: bool = False,
+    allow_empty: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Bring a store up to date with its source; what was done, as JSON.
+
+    Raises:
+        InputError: wrong options or a source that cannot be read; the store stays as it was.
+        MimicRegError: the source changed while it was read, the disk is full, the store is locked
+            or cannot be written.
+    """
+    result = extraction.extract(
+        source,
+        store,
+        task_names=tasks,
+        mode=mode,
+        memory=parse_memory(memory),
+        force=force,
+        allow_empty=allow_empty,
+        progress=progress,
+    )
+    return {
+        "status": result.status,
+        "store": str(store),
+        "fingerprint": result.store.manifest["fingerprint"],
+        "seconds": sum(result.seconds.values()),
+        "cohort_flow": result.audit["cohort_flow"],
+        "samples": result.audit["samples"],
+    }
+
+
+def make_store(
+    source: Path,
+    store: Path,
+    *,
+    images: str | None,
+    memory: str = "4GB",
+    progress: Progress | None = None,
+) -> None:
+    """Bring the store of an experiment up to date with its source: a cohort, or images.
+
+    images: the data set's name; None: a cohort
+
+    Raises:
+        InputError: a source that cannot be read; the store stays as it was.
+        MimicRegError: the disk is full, the store is locked or cannot be written.
+    """
+    if images:
+        import_images(source, store, name=images, progress=progress)
+    else:
+        extract_cohorts(source, store, memory=memory, progress=progress)
+
+
+def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
+    """A retry helps where a disk or a lock was away, not where the request is wrong."""
+    return not isinstance(state.result(raise_on_failure=False), InputError)
+
+
+@task(
+    name="extract",
+    task_run_name="extract {parameters.store}",
+    tags=TAGS,
+    retries=2,
+    retry_delay_seconds=[30, 300],
+    retry_condition_fn=_may_help,
+    cache_policy=NO_CACHE,  # the store's manifest is the truth
+    persist_result=False,
+)
+def extract(parameters: ExtractParameters) -> dict[str, Any]:
+    """One extraction; it goes on from the stages that were finished."""
+    given = parameters.model_dump()
+    return extract_cohorts(progress=PrefectProgress("extract"), **given)
+
+
+@task(
+    name="import images",
+    task_run_name="images {store}",
+    tags=TAGS,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def images_task(source: str, store: str, name: str) -> None:
+    """A store of images; nothing where it is there."""
+    import_images(Path(source), Path(store), name=name, progress=PrefectProgress("images"))
+
+
+@flow(name="extract_cohorts", flow_run_name="extract {parameters.store}", persist_result=False)
+def extract_flow(parameters: ExtractParameters) -> dict[str, Any]:
+    """The benchmark's cohorts from raw MIMIC-III; nothing where the source is unchanged."""
+    done = extract(parameters)
+    create_table_artifact(
+        key=artifact_key("cohort-flow"),
+        table=done["cohort_flow"],
+        description=f"Who is in the cohort: {done['store']} ({done['status']})",
+    )
+    create_table_artifact(
+        key=artifact_key("samples"),
+        table=[
+            {"task": task, "split": split, **_flat(counts)}
+            for task, of_split in done["samples"].items()
+            for split, counts in of_split.items()
+        ],
+        description=f"Samples of {done['store']}",
+    )
+    return {name: done[name] for name in ("status", "store", "fingerprint", "seconds")}
+
+
+def _flat(counts: dict[str, Any]) -> dict[str, Any]:
+    """Counts of a split; those of many labels as their sum."""
+    return {k: sum(v.values()) if isinstance(v, dict) else v for k, v in counts.items()}

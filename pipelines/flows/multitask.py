@@ -1,0 +1,109 @@
+"""Several tasks with one trunk as a flow: trained, logged as a run each, registered."""
+
+from typing import Any, Literal
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from pydantic import Field, JsonValue
+
+from mimic_reg.experiments import Experiment
+from mimic_reg.progress import Progress
+from mimic_reg.runs import read_scored
+from pipelines.flows.artifacts import PrefectProgress, artifact_key
+from pipelines.flows.settings import TAGS
+from pipelines.flows.train import OneTrial, may_help
+from pipelines.tracking import registry, trunks
+
+
+class MultitaskParameters(OneTrial):
+    """Parameters of the flow; each task's model, and the trunk, become registered models.
+
+    tasks:    names in configs/tasks, in the order in which they are trained
+    strategy: reptile or joint; options: its own, as {"inner_steps": 5}
+    training: replaces what the tasks' YAML says, for all of them; training_of: task → for one
+    """
+
+    tasks: list[str] = Field(
+        default=["in_hospital_mortality", "decompensation", "phenotyping"], min_length=1
+    )
+    strategy: Literal["reptile", "joint"] = "reptile"
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    training: dict[str, JsonValue] = Field(default_factory=dict)
+    training_of: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What the fit is called."""
+        return (
+            f"{self.strategy}-{'-'.join(self.tasks)}-{self.model}-{self.method}-"
+            f"{100 * self.supervision:g}-seed{self.seed}"
+        )
+
+
+def train_multitask(
+    parameters: MultitaskParameters, *, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Train a fit of several tasks in the work folder, log it, register it; what came of it.
+
+    Raises:
+        TrialFailedError, InputError: see `OneTrial.train`.
+    """
+    result, trial = parameters.train(as_experiment(parameters), progress)
+    folders = result.run_folders(trial)
+    registered = []
+    if parameters.register_it:
+        named = {"uri": parameters.uri, "sweep": result.name, "method": trial.label}
+        registered = [registry.register(f, store=result.store, **named) for f in folders]
+        registered.append(trunks.register_trunk(result.run_folder(trial), **named))
+    return {
+        "fit": str(result.run_folder(trial)),
+        "status": trial.status,
+        "scores": {folder.name: read_scored(folder)["scores"] for folder in folders},
+        "registered": [model.uri for model in registered],
+        "champions": [model.uri for model in registered if model.champion],
+    }
+
+
+def as_experiment(parameters: MultitaskParameters) -> Experiment:
+    """The experiment that has this fit only."""
+    given = parameters
+    grid = {
+        "tasks": given.tasks,
+        "strategy": {given.strategy: given.options},
+        "training_of": given.training_of,
+    }
+    title = f"{given.strategy}: {given.method}, {given.model}, {' + '.join(given.tasks)}"
+    return given.experiment(given.name, title, grid, given.training)
+
+
+@task(
+    name="train_together",
+    task_run_name="{parameters.name}",
+    tags=TAGS,
+    retries=1,  # it goes on from its checkpoint
+    retry_delay_seconds=10,
+    retry_condition_fn=may_help,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def train_together(parameters: MultitaskParameters) -> dict[str, Any]:
+    """One fit of several tasks."""
+    return train_multitask(parameters, progress=PrefectProgress("train-multitask"))
+
+
+@flow(name="train_multitask", flow_run_name="train {parameters.name}", persist_result=False)
+def train_multitask_flow(parameters: MultitaskParameters) -> dict[str, Any]:
+    """Train several tasks together, log and register them and their trunk."""
+    trained = train_together(parameters)
+    create_table_artifact(
+        key=artifact_key("fit", parameters.name),
+        table=[
+            {"task": name, "split": split, "score": score_name, **score}
+            for name, of_task in trained["scores"].items()
+            for split, scores in of_task.items()
+            for score_name, score in scores.items()
+        ],
+        description=parameters.name,
+    )
+    return {name: trained[name] for name in ("fit", "status", "registered", "champions")}

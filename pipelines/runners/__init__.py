@@ -1,0 +1,35 @@
+"""How trials are run: here, in processes of their own, or on a Ray cluster; nothing else differs.
+
+A trial that fails, or whose process dies, is told as such and stops no other one. Nothing is
+trained in a thread. No module of this package imports torch.
+"""
+
+from pipelines.runners.base import Ended, Order, Runner
+from pipelines.runners.in_process import InProcess
+from pipelines.runners.pool import Pool
+from pipelines.runners.ray import Ray
+from pipelines.runners.settings import Running, processors
+
+__all__ = ["Ended", "InProcess", "Order", "Pool", "Ray", "Runner", "describe", "open_runner"]
+
+
+def open_runner(running: Running, num_trials: int) -> Runner:
+    """The runner of the settings, for so many trials.
+
+    Raises:
+        InputError: Ray is asked for and is not there, or has no room.
+    """
+    if running.runner == "ray":
+        return Ray(running.address, running.workers, running.threads, running.gpus_per_run)
+    workers = running.workers or max(1, processors() // running.threads)
+    if running.runner == "in_process" or num_trials == 0:
+        return InProcess()
+    return Pool(min(workers, num_trials), running.threads)
+
+
+def describe(running: Running, runner: Runner) -> str:
+    """How trials are run, in words."""
+    where = {"in_process": "here", "pool": "in processes of their own", "ray": "on Ray"}
+    at_a_time = max(1, runner.workers)
+    threads = "1 thread" if running.threads == 1 else f"{running.threads} threads"
+    return f"{at_a_time} at a time, {where[running.runner]}, with {threads} each"

@@ -1,0 +1,70 @@
+"""What every runner takes and gives: a trial as JSON, and what became of it as JSON."""
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Literal, Self
+
+from pydantic import JsonValue
+
+from pipelines.runners.settings import Parameters
+
+
+class Order(Parameters):
+    """A trial to run: its settings, the store, its run folder; paths are absolute.
+
+    data: the store's fingerprint when the sweep began
+    slot: the number of the process that runs it; with several GPUs it gets that one
+    """
+
+    trial: dict[str, JsonValue]
+    store: str
+    data: str
+    folder: str
+    threads: int
+    device: str | None = None
+    slot: int = 0
+
+
+class Ended(Parameters):
+    """What became of it.
+
+    error: why it failed: a sentence, and for errors of ours the place
+    note:  what differs from what was ordered
+    again: whether trying again may help: its process died, say
+    """
+
+    status: Literal["finished", "skipped", "interrupted", "failed"]
+    seconds: float = 0.0
+    error: str | None = None
+    note: str = ""
+    again: bool = False
+
+
+class Runner(ABC):
+    """Runs trials; a context manager.
+
+    workers: trials that may run at a time; 0: only here, in the thread of the caller
+    """
+
+    workers: int = 0
+
+    @abstractmethod
+    def run(self, order: Order) -> Ended:
+        """Run a trial and wait for its end."""
+
+    def interrupt(self) -> None:  # noqa: B027
+        """Ask all running trials for a checkpoint and an end."""
+
+    def close(self) -> None:  # noqa: B027
+        """Give back what was taken."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

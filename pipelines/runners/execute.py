@@ -1,0 +1,105 @@
+"""Running a trial: the one function that every runner calls, in whichever process.
+
+Results are in the trial's run folder. This module imports no torch, so that a new process can set
+its number of threads before.
+"""
+
+import os
+import signal
+import threading
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from mimic_reg.errors import MimicRegError
+from mimic_reg.progress import Silent
+from pipelines.runners.base import Ended, Order
+
+_interrupted = threading.Event()
+
+
+def execute(order: str) -> str:
+    """Run an `Order`; what comes back is an `Ended`."""
+    return _execute(Order.model_validate_json(order)).model_dump_json()
+
+
+def _execute(order: Order) -> Ended:
+    from mimic_reg.store import Store
+
+    started = time.perf_counter()
+    try:
+        if _interrupted.is_set():
+            return Ended(status="interrupted")
+        if Store.open(Path(order.store)).manifest["fingerprint"] != order.data:
+            raise MimicRegError(
+                f"The store {order.store} was written anew since the sweep began. Start the sweep "
+                "again: it will be on the new data."
+            )
+        status, note = _train(order)
+        return Ended(status=status, seconds=time.perf_counter() - started, note=note)
+    except (MimicRegError, OSError) as error:
+        seconds = time.perf_counter() - started
+        again = isinstance(error, OSError)
+        return Ended(status="failed", seconds=seconds, error=_sentence(error), again=again)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the others
+        seconds = time.perf_counter() - started
+        return Ended(status="failed", seconds=seconds, error=_sentence(error) + _place(error))
+
+
+def _train(order: Order) -> tuple[Literal["finished", "interrupted", "skipped"], str]:
+    """Train one task, or several together; what became of it, and what differs from the order."""
+    from mimic_reg import fitting
+    from mimic_reg.learners.trials import resolve
+    from mimic_reg.multitask import fit as multitask
+    from mimic_reg.multitask.trials import resolve_multi
+
+    store, folder = Path(order.store), Path(order.folder)
+    device, progress = order.device or _gpu(order.slot), _Interruptible()
+    outcome: fitting.Outcome | multitask.Outcome
+    if "trials" in order.trial:
+        multi = resolve_multi(order.trial)
+        outcome = multitask.train(
+            multi, store, folder, progress=progress, device=device, threads=order.threads
+        )
+    else:
+        trial = resolve(order.trial)
+        outcome = fitting.train(
+            trial, store, folder, progress=progress, device=device, threads=order.threads
+        )
+    if outcome.threads in (None, order.threads):
+        return outcome.status, ""
+    return outcome.status, f"number of threads as it was begun: {outcome.threads}"
+
+
+def _gpu(slot: int) -> str | None:
+    """The GPU of a process, if there are several; else `fitting.train` takes what there is."""
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{slot % count}" if count > 1 else None
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, MimicRegError) else f"{type(error).__name__}: {error}"
+
+
+def _place(error: Exception) -> str:
+    """Where an error of ours arose: file and line, no values."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f" ({os.path.basename(frame.filename)}, line {frame.lineno})"
+
+
+class _Interruptible(Silent):
+    """Passes on a Ctrl-C that came while the data were loaded, when nobody listened yet."""
+
+    def stage(self, name: str, total: int | None, unit: str) -> None:
+        """Training begins: from here on `fitting.train` listens."""
+        if _interrupted.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def remember_interruption(number: int, frame: FrameType | None) -> None:
+    """Note a Ctrl-C: a handler of signals."""
+    _interrupted.set()

@@ -1,0 +1,12 @@
+"""Trials one after the other, in this process."""
+
+from pipelines.runners.base import Ended, Order, Runner
+from pipelines.runners.execute import execute
+
+
+class InProcess(Runner):
+    """One after the other, in this process."""
+
+    def run(self, order: Order) -> Ended:
+        """Run a trial here."""
+        return Ended.model_validate_json(execute(order.model_dump_json()))

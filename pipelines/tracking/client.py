@@ -1,0 +1,287 @@
+"""Where MLflow keeps runs: a database in the work folder, or a server."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.store import atomic, disk_errors, make_folder
+
+DATABASE = "mlflow.db"
+ARTIFACTS = "mlflow-artifacts"  # beside the database
+SERVER = "MIMIC_REG_TRACKING_URI"  # the variable that names an MLflow server for all work folders
+
+_SQLITE = "sqlite:///"
+_SERVERS = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
+_LEVELS = 4  # of folders that MLflow makes: of experiment and run, or model
+ERROR_LENGTH = 2000  # of a text quoted from MLflow, or kept there
+
+
+def database(folder: Path) -> str:
+    """The tracking URI of a work folder: that of a server, if one is set, else of its database."""
+    return os.environ.get(SERVER) or f"{_SQLITE}{folder.resolve() / DATABASE}"
+
+
+def database_there(folder: Path) -> str:
+    """The tracking URI of a work folder that holds runs.
+
+    Raises:
+        InputError: it has no database, and no server is set.
+    """
+    uri = database(folder)
+    path = sqlite_path(uri)
+    if path is not None and not path.is_file():
+        raise InputError(
+            f"{folder} holds no runs: there is no {path.name}. Name their work folder."
+        )
+    return uri
+
+
+def prepare(uri: str) -> None:
+    """Create the database, once: several processes at its first use would race.
+
+    It is there whole or not at all: MLflow would refuse one whose making was cut off, for ever.
+
+    Raises:
+        InputError: a URI that is no database and no server; a database that is damaged.
+        MimicRegError: the disk is full, or the folder cannot be written; another program has
+            locked the database.
+    """
+    check(uri)
+    path = sqlite_path(uri)
+    if path is None:
+        return
+    make_folder(path.parent)
+    making = path.with_name(f".{path.name}.making")
+    beside = [path.with_name(f"{path.name}-{what}") for what in ("journal", "wal", "shm")]
+    artifacts = path.parent / ARTIFACTS
+    atomic.refuse_link(path, making, *beside, artifacts, *artifacts.glob("*"))
+    with disk_errors(path.parent), alone(uri):
+        if path.exists():
+            check_database(path)
+            return
+        artifacts.mkdir(exist_ok=True, mode=0o700)
+        shutil.rmtree(making, ignore_errors=True)  # somebody's who was killed
+        making.mkdir(mode=0o700)
+        with answering(uri):
+            made = making / f"{secrets.token_hex(4)}.db"  # MLflow makes one of a name only once
+            _make_database(made, making / "whole.db", path.parent / ARTIFACTS)
+        atomic.sync_file(making / "whole.db")  # SQLite does not sync what VACUUM writes
+        (making / "whole.db").replace(path)
+        atomic.sync_folder(path.parent)
+        shutil.rmtree(making)
+
+
+def _make_database(made: Path, whole: Path, artifacts: Path) -> None:
+    """MLflow's empty database, and a copy that MLflow has no hand on.
+
+    Its experiment 0 keeps artifacts beside those of all others, not where the command was started.
+    """
+    with quiet():
+        connect(f"{_SQLITE}{made}").search_experiments(max_results=1)
+    with contextlib.closing(sqlite3.connect(made)) as database:
+        with database:
+            place = str(artifacts / "0")
+            database.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", (place,)
+            )
+        database.execute("VACUUM INTO ?", (str(whole),))
+    whole.chmod(0o600)
+
+
+LOCK_SECONDS = 5.0  # other sweeps write for milliseconds
+_OURS = {"alembic_version", "experiments", "runs", "metrics", "tags"}  # tables that MLflow makes
+_checked: set[tuple[int, int]] = set()
+
+
+def check_database(path: Path) -> None:
+    """Check, once in a process, that MLflow can use an SQLite database: it would only crash.
+
+    Raises:
+        InputError: the file is damaged, or is not MLflow's.
+        MimicRegError: another program has locked it.
+    """
+    found = path.stat()
+    if (found.st_dev, found.st_ino) in _checked:
+        return
+    try:
+        tables = _tables(path)
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise _damaged(path, str(error)) from error
+        raise MimicRegError(
+            f"{path} is locked by another program for more than {LOCK_SECONDS:.0f} s. End what "
+            "has it open, and run the same command again."
+        ) from error
+    except (sqlite3.Error, ValueError) as error:  # what is no UTF-8 is a ValueError
+        raise _damaged(path, str(error)) from error
+    if not tables >= _OURS:
+        raise _damaged(path, "it has no tables of MLflow: another program wrote it")
+    _checked.add((found.st_dev, found.st_ino))
+
+
+def check_usable(uri: str) -> None:
+    """Check a database that is there, as `check_database` does; a server is not asked."""
+    path = sqlite_path(uri)
+    if path is not None and path.exists():
+        check_database(path)
+
+
+def _tables(path: Path) -> set[str]:
+    """The tables of a sound database that can be written; raises `sqlite3.Error` of another."""
+    uri = f"{path.resolve().as_uri()}?mode=rw"
+    with contextlib.closing(
+        sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS, isolation_level=None)
+    ) as opened:
+        opened.text_factory = lambda text: text.decode("utf-8", "replace")
+        ((verdict, *_),) = opened.execute("PRAGMA quick_check(1)").fetchall()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(str(verdict))
+        opened.execute("BEGIN IMMEDIATE")
+        opened.execute("ROLLBACK")
+        return {name for (name,) in opened.execute("SELECT name FROM sqlite_master")}
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(
+        f"{path} is not a sound database of MLflow ({why}). Bring it back from a backup, or move "
+        "it away: what was trained is in the run folders, and the same sweep logs it anew."
+    )
+
+
+def check(uri: str) -> None:
+    """Refuse what MLflow cannot keep runs in.
+
+    Raises:
+        InputError: a folder of files, or a store of another kind.
+    """
+    scheme, separator, _ = uri.partition("://")
+    if separator and scheme.partition("+")[0] in _SERVERS:
+        return
+    folder = uri.removeprefix("file:").removeprefix("//") or "."
+    raise InputError(
+        f"The tracking URI is {uri!r}; MLflow no longer keeps runs in folders of files. Give a "
+        f"database, as {_SQLITE}{Path(folder).absolute() / DATABASE}, or a server, as "
+        "http://127.0.0.1:5000."
+    )
+
+
+def connect(uri: str) -> MlflowClient:
+    """MLflow's client of a store, for runs and for the registry.
+
+    Raises:
+        InputError: a URI that is no database and no server.
+    """
+    check(uri)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+@contextlib.contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Say plainly that MLflow's server or database does not answer, or cannot write.
+
+    Raises:
+        MimicRegError: it does not; the text quotes no password.
+    """
+    try:
+        yield
+    except (MlflowException, sqlite3.Error) as error:
+        text = str(error).partition("\n")[0][:ERROR_LENGTH]
+        raise MimicRegError(
+            f"MLflow at {redacted(uri)} failed: {text}. What was trained is in the run folders: "
+            "run the same command again once that is mended."
+        ) from error
+
+
+def redacted(uri: str) -> str:
+    """A URI without the password in it."""
+    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:…@", uri)
+
+
+@contextlib.contextmanager
+def default(uri: str) -> Iterator[None]:
+    """MLflow's own default store, which parts of its registry use whatever the client says."""
+    was_set = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]
+    before = mlflow.get_tracking_uri() if was_set else None
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)  # type: ignore[arg-type]  # None: as if it was never set
+
+
+@contextlib.contextmanager
+def alone(uri: str) -> Iterator[None]:
+    """Wait until no other process of this machine is in here; a server is not locked."""
+    path = sqlite_path(uri)
+    if path is None:
+        yield
+        return
+    with locked(path.with_name(f"{path.name}.lock")):
+        yield
+        settle(uri)
+
+
+def settle(uri: str) -> None:
+    """Bring to the disk that the last transaction ended.
+
+    SQLite removes its journal then, but does not sync the folder: after a power cut the journal
+    would be back, and the transaction undone.
+    """
+    if path := sqlite_path(uri):
+        atomic.sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait until no other process is in here."""
+    with atomic.open_lock(path) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def sync_artifacts(place: str) -> None:
+    """Bring to the disk what MLflow wrote below `place`, where that is a folder of this machine.
+
+    What a server is sent is the server's to keep.
+    """
+    parts = urlsplit(place)
+    if parts.scheme in ("", "file"):
+        folder = Path(unquote(parts.path))
+        if folder.is_dir():
+            atomic.sync_tree(folder)
+            for above in islice(folder.parents, _LEVELS):
+                atomic.sync_folder(above)
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """Where an SQLite database lies; None for others."""
+    return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without what MLflow logs of every table and every check that it makes."""
+    names = ("mlflow", "mlflow.store.db.utils", "mlflow.pyfunc", "alembic")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

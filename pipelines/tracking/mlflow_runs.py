@@ -1,0 +1,376 @@
+"""Tracking: what MLflow is told about trials and sweeps.
+
+One experiment a task, one flat run a trial, one summary run a sweep. No subject, admission or stay
+id reaches the tracker, nor do predictions, which belong to single patients.
+
+Names of metrics, the same for all methods: `train/`, `validation/`, `selection/` and `method/`
+(what a method records), `cost/`: a curve each, over epochs; `best/` and `test/`: one number each,
+of the checkpoint with the best validation score.
+"""
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from urllib.parse import quote
+
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    Experiment,
+    InputTag,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+)
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.runs import DONE, HISTORY, SCORES, TRIAL, read_history, read_trial
+from mimic_reg.store import write_json
+from pipelines.tracking.client import (
+    ARTIFACTS,
+    ERROR_LENGTH,
+    connect,
+    locked,
+    prepare,
+    settle,
+    sqlite_path,
+    sync_artifacts,
+)
+from pipelines.tracking.tracked_run import RunFolder, curves, final_metrics, params, read_run
+
+PREFIX = "mimic-reg"
+SWEEPS = f"{PREFIX}-sweeps"  # the experiment of the summaries
+FINAL = 0  # the step of what has no curve: MLflow draws it as bars, run by run
+_METRICS_AT_ONCE, _OTHERS_AT_ONCE = 1000, 100  # MLflow's limits of a batch
+_DIGEST_LENGTH = 36  # MLflow's limit
+_NOTE = "mlflow.note.content"
+
+
+def log_trial(
+    folder: Path,
+    *,
+    uri: str,
+    sweep: str | None = None,
+    method: str | None = None,
+    error: BaseException | None = None,
+) -> str:
+    """Log the trial in a run folder, once; the id of its run.
+
+    A trial that was logged before only learns the name of a further sweep. A run that was cut off
+    while it was logged, or that records a failure, gives way to the new one.
+
+    sweep:  the sweep that the trial belongs to
+    method: what the trial's methods are called together, where their modules' names do not tell
+    error:  why the trial failed; what there is of it is logged as a failed run
+
+    Raises:
+        InputError: the folder holds no trial, or one that neither finished nor failed.
+    """
+    run = read_run(folder, method)
+    if sweep is not None:
+        check_name(sweep)
+    if error is None and not run.finished:
+        raise InputError(f"The trial in {folder} is not finished: start it again to go on with it.")
+    prepare(uri)
+    with locked(folder / ".tracking.lock"):
+        api = connect(uri)
+        experiment = experiment_id(uri, run.trial.task)
+        there = _runs_of(api, experiment, run.id)
+        complete = next((r for r in there if r.info.status == "FINISHED"), None)
+        for other in there:
+            if other is not complete:
+                api.delete_run(other.info.run_id)
+        if complete is not None:
+            _add_sweep(api, complete, sweep)
+            return str(complete.info.run_id)
+        run_id = _log(api, experiment, run, sweep, error)
+    settle(uri)
+    return run_id
+
+
+def experiment_id(uri: str, task: str) -> str:
+    """The experiment of a task, made where it is missing."""
+    return _experiment(uri, f"{PREFIX}-{task}")
+
+
+def experiments(uri: str) -> dict[str, str]:
+    """Name → id of the experiments there are, those of tasks first."""
+    found = [e for e in connect(uri).search_experiments() if e.name.startswith(f"{PREFIX}-")]
+    return {
+        e.name: e.experiment_id for e in sorted(found, key=lambda e: (e.name == SWEEPS, e.name))
+    }
+
+
+def log_sweep_summary(
+    sweep: str,
+    *,
+    uri: str,
+    note: str,
+    tables: Iterable[Path] = (),
+    figures: Iterable[Path] = (),
+    report: Path | None = None,
+    metrics: Mapping[str, float] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> str:
+    """Log what a sweep found as one run in an experiment of its own; the id of the run.
+
+    An earlier summary of the sweep gives way to the new one.
+
+    note:    Markdown, shown as the run's description
+    tables:  CSV or Markdown files; figures: images; report: the HTML file
+    metrics: numbers to compare sweeps by
+    """
+    check_name(sweep)
+    tables, figures = list(tables), list(figures)
+    for path in (*tables, *figures, *([report] if report else [])):
+        if not path.is_file():
+            raise InputError(f"There is no file {path} to log with the summary of {sweep!r}.")
+    prepare(uri)
+    api = connect(uri)
+    experiment = _experiment(uri, SWEEPS)
+    earlier = api.search_runs([experiment], f"tags.sweep = '{sweep}'")
+    now = _now()
+    created = api.create_run(
+        experiment,
+        start_time=now,
+        run_name=sweep,
+        tags={"sweep": sweep, "kind": "summary", _NOTE: note, **(tags or {})},
+    )
+    run_id = str(created.info.run_id)
+    points = [Metric(name, value, now, 0) for name, value in (metrics or {}).items()]
+    _log_batches(api, run_id, metrics=points)
+    for place, paths in (("tables", tables), ("figures", figures)):
+        for path in paths:
+            api.log_artifact(run_id, str(path), place)
+    if report:
+        api.log_artifact(run_id, str(report))
+    sync_artifacts(created.info.artifact_uri)
+    api.set_terminated(run_id, "FINISHED")
+    for run in earlier:
+        api.delete_run(run.info.run_id)
+    settle(uri)
+    return run_id
+
+
+def comparison_url(base: str, experiment: str, *, sweep: str | None = None) -> str:
+    """The page that compares the runs of an experiment, or those of one sweep, in charts.
+
+    MLflow opens in its mode for language models, and its runs as a table, unless told otherwise.
+
+    base: where MLflow's UI answers, as http://127.0.0.1:5000
+    """
+    mode = "workflowType=machine_learning"
+    chosen = f"&searchFilter={quote(sweep_filter(sweep))}" if sweep else ""
+    page = f"/?{mode}#/experiments/{experiment}/runs"
+    return f"{base.rstrip('/')}{page}?compareRunsMode=CHART&{mode}{chosen}"
+
+
+def sweep_filter(sweep: str) -> str:
+    """MLflow's search for the runs of a sweep."""
+    return f"tags.`{_sweep_tag(sweep)}` = 'yes'"
+
+
+def _runs_of(api: MlflowClient, experiment: str, trial_id: str) -> list[Run]:
+    found = api.search_runs([experiment], f"tags.trial_id = '{trial_id}'")
+    return list(found)
+
+
+def _experiment(uri: str, name: str) -> str:
+    """The id of an experiment, made where it is missing."""
+    api = connect(uri)
+    found: Experiment | None = api.get_experiment_by_name(name)
+    if found is None:
+        path = sqlite_path(uri)
+        place = str(path.parent / ARTIFACTS / name) if path else None
+        try:
+            return str(api.create_experiment(name, artifact_location=place))
+        except MlflowException:
+            found = api.get_experiment_by_name(name)  # another process was faster
+            if found is None:
+                raise
+    if found.lifecycle_stage != "active":
+        raise MimicRegError(
+            f"The experiment {name!r} was deleted in MLflow. Restore it there, or choose another "
+            "database."
+        )
+    return str(found.experiment_id)
+
+
+def _log(
+    api: MlflowClient,
+    experiment: str,
+    run: RunFolder,
+    sweep: str | None,
+    error: BaseException | None,
+) -> str:
+    trial = run.trial
+    start = _milliseconds(run.folder / TRIAL)
+    end = max(start, _milliseconds(run.folder / DONE) if run.finished else _now())
+    created = api.create_run(
+        experiment,
+        start_time=start,
+        run_name=f"{run.method} {trial.model.name} {trial.supervision:.0%} seed {trial.seed}",
+        tags=_tags(run, sweep),
+    )
+    run_id = str(created.info.run_id)
+    api.log_inputs(run_id, [_dataset(run)])
+    history = read_history(run.folder / HISTORY)
+    points = [
+        Metric(
+            name,
+            value,
+            min(end, start + int(seconds * 1000)),
+            epoch,
+            dataset_name=trial.task,
+            dataset_digest=_digest(run),
+        )
+        for name, value, epoch, seconds in curves(history)
+    ]
+    points += [Metric(name, value, end, FINAL) for name, value in final_metrics(run).items()]
+    _log_batches(api, run_id, points, params(trial), _undefined(run))
+    _log_files(api, run_id, run)
+    if error is not None:
+        tags = {"error": error_text(error)}
+        _log_batches(api, run_id, tags=tags)
+    sync_artifacts(created.info.artifact_uri)
+    # last: until here the run counts as cut off
+    api.set_terminated(run_id, "FINISHED" if error is None else "FAILED", end_time=end)
+    return run_id
+
+
+def error_text(error: BaseException) -> str:
+    """The error as it may be shown: our own texts quote no patient's data, others' might."""
+    own = f": {error}" if isinstance(error, MimicRegError) else ""
+    return f"{type(error).__name__}{own}"[:ERROR_LENGTH]
+
+
+def _tags(run: RunFolder, sweep: str | None) -> dict[str, str]:
+    trial = run.trial
+    commit, _, changes = (run.versions["code"] or "").partition("+")
+    tags = {
+        "kind": "trial",
+        "trial_id": run.id,
+        "task": trial.task,
+        "model": trial.model.name,
+        "method": run.method,
+        "strategy": trial.together.strategy.name if trial.together else "single",
+        "supervision": f"{trial.supervision:g}",
+        "seed": str(trial.seed),
+        "code_version": run.versions["code"] or f"mimic-reg {run.versions['mimic_reg']}",
+        "code_changed": str(bool(changes)).lower() if commit else "unknown",
+        "data_fingerprint": run.fingerprint,
+        "device": run.device,
+        "threads": "unknown" if run.threads is None else str(run.threads),
+        "mlflow.source.name": PREFIX,
+    }
+    if trial.together:
+        tags["fit"] = trial.together.fit
+        tags["fit_tasks"] = ", ".join(trial.together.tasks)
+    if run.hardly_trained:
+        tags["hardly_trained"] = run.hardly_trained
+    tags |= {f"version.{n}": str(v) for n, v in run.versions.items() if n != "code"}
+    if commit:
+        tags["mlflow.source.git.commit"] = commit
+    if sweep:
+        tags |= {"sweep": sweep, _sweep_tag(sweep): "yes"}
+    return tags
+
+
+def _sweep_tag(sweep: str) -> str:
+    return f"sweep.{check_name(sweep)}"
+
+
+def check_name(name: str) -> str:
+    """The name of a sweep, if MLflow can search for it.
+
+    Raises:
+        InputError: it is empty, or has other signs than letters, digits, `_`, `-` and `.`.
+    """
+    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        raise InputError(
+            f"A sweep cannot be called {name!r}: use letters, digits, '_', '-' and '.' only."
+        )
+    return name
+
+
+def _add_sweep(api: MlflowClient, run: Run, sweep: str | None) -> None:
+    """A tag for each sweep, since a trial may belong to several; `sweep` keeps the first."""
+    tags = run.data.tags
+    if sweep and _sweep_tag(sweep) not in tags:
+        api.set_tag(run.info.run_id, _sweep_tag(sweep), "yes")
+        if "sweep" not in tags:
+            api.set_tag(run.info.run_id, "sweep", sweep)
+
+
+def _undefined(run: RunFolder) -> dict[str, str]:
+    """Why scores of the best checkpoint are missing."""
+    return {
+        f"undefined.{split}_{name}": str(score["reason"])
+        for split, scores in run.scores.items()
+        for name, score in scores.items()
+        if score["value"] is None
+    }
+
+
+def _digest(run: RunFolder) -> str:
+    return run.fingerprint[:_DIGEST_LENGTH]
+
+
+def _dataset(run: RunFolder) -> DatasetInput:
+    dataset = Dataset(
+        name=run.trial.task,
+        digest=_digest(run),
+        source_type="cohort store",
+        source=json.dumps({"fingerprint": run.fingerprint}),
+        profile=json.dumps({f"num_{split}": count for split, count in run.num_samples.items()}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+
+def _log_files(api: MlflowClient, run_id: str, run: RunFolder) -> None:
+    """Settings, scores and history; not where the store lies, and not the predictions."""
+    with tempfile.TemporaryDirectory() as folder:
+        description = read_trial(run.folder)
+        description["store"].pop("path", None)
+        write_json(Path(folder) / TRIAL, description)
+        (Path(folder) / "trial.yaml").write_text(run.trial.to_yaml(), "utf-8")
+        api.log_artifacts(run_id, folder)
+    for name in (SCORES, HISTORY):
+        if (run.folder / name).is_file():
+            api.log_artifact(run_id, str(run.folder / name))
+
+
+def _log_batches(
+    api: MlflowClient,
+    run_id: str,
+    metrics: Sequence[Metric] = (),
+    params: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    for start in range(0, len(metrics), _METRICS_AT_ONCE):
+        api.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
+    for some in _batches(params or {}):
+        api.log_batch(run_id, params=[Param(name, value) for name, value in some])
+    for some in _batches(tags or {}):
+        api.log_batch(run_id, tags=[RunTag(name, value) for name, value in some])
+
+
+def _batches(items: Mapping[str, str]) -> Iterator[list[tuple[str, str]]]:
+    rest = iter(items.items())
+    while some := list(islice(rest, _OTHERS_AT_ONCE)):
+        yield some
+
+
+def _milliseconds(path: Path) -> int:
+    return int(path.stat().st_mtime * 1000)
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,318 @@
+"""The registry: which trained model is the one to use, and where it came from.
+
+One registered model a task and model family, a version a registered trial. The alias `champion`
+moves to a version only if its validation score is better: test scores are there to read, not to
+choose by.
+
+Tasks that were trained together have their versions beside those of the task alone; `trunks` tells
+of what they share.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Metric
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from mimic_reg import __version__
+from mimic_reg.errors import InputError
+from mimic_reg.metrics.scores import improves
+from mimic_reg.store.spec import BENCHMARK
+from pipelines.tracking.client import alone, connect, default, sync_artifacts
+from pipelines.tracking.mlflow_runs import FINAL, PREFIX, experiment_id, log_trial
+from pipelines.tracking.serving import save_mlflow_model
+from pipelines.tracking.tracked_run import RunFolder, final_metrics, read_run
+
+CHAMPION = "champion"
+MEAN = "mean_score"  # of a trunk, over the tasks' validation scores: higher is better
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What became of a trial in the registry.
+
+    champion: whether the alias is on this version now
+    why:      a sentence about that
+    """
+
+    name: str
+    version: str
+    run_id: str
+    trial_id: str
+    champion: bool
+    why: str
+
+    @property
+    def uri(self) -> str:
+        """How MLflow and `mimic-reg predict` call this version."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def model_name(task: str, model: str, cohort: str = BENCHMARK) -> str:
+    """Return the name of a task's registered model of one family.
+
+    Cohorts have models of their own: scores from different patients are never compared.
+    """
+    what = task if cohort == BENCHMARK else f"{cohort}-{task}"
+    return f"{PREFIX}-{what}-{model}"
+
+
+def champion_uri(task: str, model: str, cohort: str = BENCHMARK) -> str:
+    """Return how MLflow and `mimic-reg predict` call the best model of a task and family."""
+    return f"models:/{model_name(task, model, cohort)}@{CHAMPION}"
+
+
+def register_best(
+    folders: Iterable[Path],
+    *,
+    uri: str,
+    store: Path | None = None,
+    sweep: str | None = None,
+    methods: Mapping[Path, str] | None = None,
+) -> list[Registered]:
+    """Register the trial with the best validation score of every cohort, task and model family.
+
+    folders: run folders; those that are not finished are left out, and of equals the first wins
+    store, sweep: as in `register`
+    methods: run folder → what its methods are called, where their modules' names do not tell
+
+    Raises:
+        InputError: a folder holds no trial; none of them is finished.
+    """
+    best: dict[tuple[str, str, str], RunFolder] = {}
+    for folder in folders:
+        run = read_run(folder, (methods or {}).get(folder))
+        if not run.finished:
+            continue
+        family = (run.cohort.name, run.trial.task, run.trial.model.name)
+        name, value = validation_score(run)
+        if family not in best or improves(name, value, validation_score(best[family])[1]):
+            best[family] = run
+    if not best:
+        raise InputError("There is no finished trial to register.")
+    return [
+        register(run.folder, uri=uri, store=store, sweep=sweep, method=run.method)
+        for _, run in sorted(best.items())
+    ]
+
+
+def register(
+    folder: Path,
+    *,
+    uri: str,
+    store: Path | None = None,
+    sweep: str | None = None,
+    method: str | None = None,
+) -> Registered:
+    """Register the best model of a run folder, once, and make it champion if it is.
+
+    store:  where the cohort store is now, if it was moved
+    sweep, method: as in `mlflow_runs.log_trial`, which is called for trials that are not logged yet
+
+    Raises:
+        InputError: the folder holds no finished trial.
+    """
+    run = read_run(folder, method)
+    trial = run.trial
+
+    def write(target: Path, model_id: str) -> None:
+        save_mlflow_model(run.folder, target, store=store, model_id=model_id)
+
+    candidate = Candidate(
+        name=model_name(trial.task, trial.model.name, run.cohort.name),
+        about=_about(run),
+        labels={"task": trial.task, "model": trial.model.name, "cohort": run.cohort.name},
+        trial_id=run.id,
+        run_id=log_trial(folder, uri=uri, sweep=sweep, method=method),
+        task=trial.task,
+        kind=trial.model.name,
+        called=f"{trial.model.name}-{run.id}",
+        tags=version_tags(run),
+        description=describe(run),
+        metrics=final_metrics(run),
+        write=write,
+    )
+    return enter(candidate, uri)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is to be a version of a registered model: the model of a trial, or a trunk.
+
+    name, about, labels: of the registered model, if it is not there yet
+    run_id:              MLflow's run that it comes from, in the experiment of `task`
+    kind, called, tags, description: what MLflow shows of the version
+    write:               write its files in a new folder; it is told MLflow's id of the model
+    """
+
+    name: str
+    about: str
+    labels: Mapping[str, str]
+    trial_id: str
+    run_id: str
+    task: str
+    kind: str
+    called: str
+    tags: Mapping[str, str]
+    description: str
+    metrics: Mapping[str, float]
+    write: Callable[[Path, str], None]
+
+
+def enter(candidate: Candidate, uri: str) -> Registered:
+    """Make a version of a candidate, once, and make it champion if it is."""
+    with alone(uri), default(uri):
+        api = connect(uri)
+        _make(api, candidate)
+        version = _find(api, candidate) or _add(api, candidate, uri)
+        champion, why = _promote(api, candidate.name, version)
+    return Registered(
+        name=candidate.name,
+        version=str(version.version),
+        run_id=candidate.run_id,
+        trial_id=candidate.trial_id,
+        champion=champion,
+        why=why,
+    )
+
+
+def validation_score(run: RunFolder) -> tuple[str, float]:
+    """The score that selects, by name, and its value at the best epoch."""
+    assert run.selected_by is not None, "a finished trial was selected by a score"
+    value = run.scores["validation"][run.selected_by]["value"]
+    assert value is not None, "training refuses a validation score that is undefined"
+    return run.selected_by, float(value)
+
+
+def _about(run: RunFolder) -> str:
+    trial = run.trial
+    what = "raw hourly features" if run.cohort.is_hourly else "images"
+    return (
+        f"{trial.model.name} for {trial.task}: {what} in, predictions out. The alias "
+        f"`{CHAMPION}` is on the version with the best validation {run.selected_by}."
+    )
+
+
+def _make(api: MlflowClient, candidate: Candidate) -> None:
+    try:
+        api.create_registered_model(
+            candidate.name, tags=dict(candidate.labels), description=candidate.about
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _find(api: MlflowClient, candidate: Candidate) -> ModelVersion | None:
+    token, chosen = None, f"name = '{candidate.name}'"
+    while True:
+        page = api.search_model_versions(chosen, max_results=200, page_token=token)
+        for version in page:
+            if version.tags.get("trial_id") == candidate.trial_id:
+                return version
+        token = page.token
+        if not token:
+            return None
+
+
+def _add(api: MlflowClient, candidate: Candidate, uri: str) -> ModelVersion:
+    logged = api.create_logged_model(
+        experiment_id(uri, candidate.task),
+        name=candidate.called,
+        source_run_id=candidate.run_id,
+        tags=dict(candidate.tags),
+        model_type=candidate.kind,
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        candidate.write(folder, logged.model_id)
+        api.log_model_artifacts(logged.model_id, str(folder))
+    sync_artifacts(logged.artifact_location)
+    api.finalize_logged_model(logged.model_id, "READY")
+    if candidate.metrics:
+        end = api.get_run(candidate.run_id).info.end_time
+        points = [
+            Metric(metric, value, end, FINAL, model_id=logged.model_id)
+            for metric, value in candidate.metrics.items()
+        ]
+        api.log_batch(candidate.run_id, metrics=points)
+    return api.create_model_version(
+        candidate.name,
+        source=f"models:/{logged.model_id}",
+        run_id=candidate.run_id,
+        model_id=logged.model_id,
+        tags=dict(candidate.tags),
+        description=candidate.description,
+    )
+
+
+def version_tags(run: RunFolder) -> dict[str, str]:
+    """Where a version came from and how good it is; texts, as all tags."""
+    trial = run.trial
+    name, value = validation_score(run)
+    tags = {
+        "trial_id": run.id,
+        "method": run.method,
+        "supervision": f"{trial.supervision:g}",
+        "seed": str(trial.seed),
+        "selected_by": name,
+        f"validation_{name}": repr(value),
+        "code_version": run.versions["code"] or f"{PREFIX} {__version__}",
+        "data_fingerprint": run.fingerprint,
+    }
+    score = run.scores["test"][name]
+    tags[f"test_{name}"] = _number(score)
+    if score["low"] is not None:
+        tags[f"test_{name}_interval"] = f"{score['low']:.4f} to {score['high']:.4f}"
+    if run.hardly_trained:
+        tags["hardly_trained"] = run.hardly_trained
+    return tags
+
+
+def describe(run: RunFolder) -> str:
+    """A version in a sentence."""
+    trial = run.trial
+    name = validation_score(run)[0]
+    score = run.scores["test"][name]
+    interval = f" (95 % {score['low']:.4f} to {score['high']:.4f})" if score["low"] else ""
+    return (
+        f"{run.method}, {trial.supervision:.0%} of the training samples, seed {trial.seed}: "
+        f"test {name} {_number(score)}{interval}."
+    )
+
+
+def _number(score: Mapping[str, Any]) -> str:
+    return f"undefined: {score['reason']}" if score["value"] is None else f"{score['value']:.4f}"
+
+
+def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool, str]:
+    """Move the alias to the version if its validation score is better."""
+    champion = _champion(api, name)
+    if champion is None:
+        api.set_registered_model_alias(name, CHAMPION, version.version)
+        return True, "It is the first one."
+    if str(champion.version) == str(version.version):
+        return True, "It was champion before."
+    selected_by = version.tags["selected_by"]
+    score = f"validation_{selected_by}"
+    new, old = float(version.tags[score]), float(champion.tags[score])
+    better = new > old if selected_by == MEAN else improves(selected_by, new, old)
+    if better:
+        api.set_registered_model_alias(name, CHAMPION, version.version)
+    why = (
+        f"Its validation {selected_by} {new:.4f} is {'' if better else 'not '}better than "
+        f"{old:.4f} of version {champion.version}."
+    )
+    if champion.tags["data_fingerprint"] != version.tags["data_fingerprint"]:
+        why += " The two were validated on different data."
+    return better, why
+
+
+def _champion(api: MlflowClient, name: str) -> ModelVersion | None:
+    aliases = api.get_registered_model(name).aliases
+    return api.get_model_version(name, aliases[CHAMPION]) if CHAMPION in aliases else None

@@ -1,0 +1,37 @@
+"""prefect.yaml and the flows agree; tests/docker/test_stack.py deploys and runs them for real."""
+
+from pathlib import Path
+
+import yaml
+
+from mimic_reg import experiments
+from pipelines.flows.extract import ExtractParameters
+from pipelines.flows.multitask import MultitaskParameters
+from pipelines.flows.sweep import SweepParameters
+from pipelines.flows.train import TrainParameters
+
+ROOT = Path(__file__).resolve().parents[3]
+FILE = ROOT / "prefect.yaml"
+
+
+def test_deployments_are_what_the_flows_take():
+    content = yaml.safe_load(FILE.read_text("utf-8"))
+    kinds = {
+        "nightly": ExtractParameters,
+        "weekly": SweepParameters,
+        "once": TrainParameters,
+        "together": MultitaskParameters,
+    }
+    assert [d["name"] for d in content["deployments"]] == list(kinds)
+    for deployment in content["deployments"]:
+        kinds[deployment["name"]].model_validate(deployment["parameters"]["parameters"])
+        file, flow = deployment["entrypoint"].split(":")
+        assert f"def {flow}(" in (ROOT / file).read_text("utf-8")
+        assert deployment["work_pool"]["name"] == "mimic-reg"
+        assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+        environment = deployment["work_pool"]["job_variables"]["env"]
+        assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+        assert environment["DO_NOT_TRACK"] == "1"
+        assert bool(deployment["schedules"]) == (deployment["name"] in ("nightly", "weekly"))
+    weekly = content["deployments"][1]["parameters"]["parameters"]["experiment"]
+    assert experiments.plan(experiments.load(weekly))

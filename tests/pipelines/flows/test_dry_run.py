@@ -1,0 +1,113 @@
+"""Dry runs: what would be extracted and trained, and how long; nothing is written."""
+
+import pytest
+
+from mimic_reg import experiments
+from mimic_reg.errors import InputError
+from mimic_reg.extraction import extract
+from mimic_reg.simulation import synthesis
+from pipelines.flows.dry_run import format_seconds, of_run, of_sweep
+from pipelines.flows.settings import Work
+from pipelines.flows.sweep import sweep
+from pipelines.runners.settings import Running
+from tests.pipelines.conftest import copy_of
+from tests.pipelines.flows.experiments import experiment
+
+
+def test_a_dry_run_lists_the_trials_and_their_time():
+    found = of_sweep(experiments.load("table_09"))
+    assert found.num_trials == 200 == sum(len(line.seeds) for line in found.lines)
+    assert len(found.lines) == 40
+    assert found.seconds == pytest.approx(sum(line.seconds for line in found.lines))
+    assert "200 trials. At most about" in found.summary
+    assert "samples of the full MIMIC-III" in found.summary
+    assert {line.epochs for line in found.lines} == {100}
+
+
+def test_a_dry_run_of_several_tasks_names_them_all():
+    found = of_sweep(experiments.load("table_15"))
+    assert found.num_trials == 45
+    assert {line.method for line in found.lines} == {
+        *("none", "itps", "joint: none", "reptile: none", "reptile: itps"),
+    }
+    line = next(line for line in found.lines if line.method == "reptile: itps")
+    assert line.task == "in_hospital_mortality + decompensation + phenotyping"
+    assert line.steps == 5 * 3 * 100 * 1000  # seeds, tasks, epochs, steps
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(59, "59 s"), (150, "2.5 min"), (5 * 3600, "5.0 h"), (86_400 * 1290, "1,290 days")],
+)
+def test_durations(seconds, text):
+    assert format_seconds(seconds) == text
+
+
+def listing(folder):
+    return {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+
+
+def test_finished_trials_are_not_counted_again(store, empty, tmp_path):
+    copy_of(empty, tmp_path)
+    sweep(experiment(seeds=[0]), tmp_path, store=store, running=Running(runner="in_process"))
+    before = listing(tmp_path)
+    found = of_sweep(experiment(seeds=3), store, work=tmp_path)
+    assert listing(tmp_path) == before
+    assert [(len(line.seeds), line.finished) for line in found.lines] == [(3, 1), (3, 1)]
+    assert "6 trials. 2 are finished, 4 are to run." in found.summary
+    assert found.seconds == pytest.approx(of_sweep(experiment(seeds=2), store).seconds)
+    all_done = of_run(experiment(seeds=[0]), tmp_path, store=store)
+    assert all_done.extraction == f"Nothing would be extracted: {store} is used as it is."
+    assert all_done.summary.endswith("2 are finished, 0 are to run.")
+
+
+def test_a_dry_run_says_what_would_be_extracted_and_writes_nothing(tmp_path):
+    raw, work = tmp_path / "raw", tmp_path / "work"
+    synthesis.synthesize(raw, patients=20)
+    place = Work(work).store
+    found = of_run(experiment(), work)
+    assert f"no store {place} yet" in found.extraction
+    found = of_run(experiment(), work, source=raw)
+    assert found.extraction.startswith(f"{place} would be extracted from {raw}: 8 tables, ")
+    assert "full MIMIC-III" in found.summary
+    assert not work.exists()
+
+    extract(raw, place)
+    before = listing(work)
+    found = of_run(experiment(), work, source=raw)
+    assert f"{place} is up to date with {raw}" in found.extraction
+    assert f"samples of {place}" in found.summary
+    (raw / "PATIENTS.csv").touch()
+    found = of_run(experiment(), work, source=raw)
+    assert found.extraction.startswith(f"{place} would be brought up to date with {raw}")
+    (place / "manifest.json").write_text('{"schema": 0, "files": {}}')
+    assert "full MIMIC-III" in of_run(experiment(), work, source=raw).summary
+    with pytest.raises(InputError, match="schema version 0"):
+        of_run(experiment(), work)
+    (place / "manifest.json").unlink()
+    assert {p.name for p in before} == {p.name for p in work.rglob("*")} | {"manifest.json"}
+
+
+def test_a_dry_run_refuses_what_the_run_would(tmp_path):
+    with pytest.raises(InputError, match="is not a folder"):
+        of_run(experiment(), tmp_path, source=tmp_path / "nowhere")
+    with pytest.raises(InputError, match="at least 1GB"):
+        of_run(experiment(), tmp_path, memory="1MB")
+    with pytest.raises(InputError, match="is not a store"):
+        of_sweep(experiment(), tmp_path / "nowhere")
+    images = experiments.load("cifar10_small")
+    assert "known once there is a store" in of_run(images, tmp_path).summary
+    with pytest.raises(InputError, match="holds no images"):
+        of_run(images, tmp_path, source=tmp_path)
+    (tmp_path / "train").mkdir()
+    assert "made of the images" in of_run(images, tmp_path, source=tmp_path).extraction
+    for name in (
+        "FashionMNIST/raw/train-images-idx3-ubyte",
+        "cifar-10-batches-bin/data_batch_1.bin",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    named = experiments.load("fashion_mnist")  # of several, as the run would
+    assert "made of the images" in of_run(named, tmp_path, source=tmp_path).extraction
+    with pytest.raises(InputError, match="is not a folder"):
+        of_run(images, tmp_path, source=tmp_path / "nowhere")

@@ -1,0 +1,161 @@
+"""Searches: judged on validation only, over seeds; resumable; the winner is a usable file."""
+
+import pytest
+
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.learners.trials import compose_trial
+from mimic_reg.runs import SCORES
+from mimic_reg.settings import load_yaml
+from mimic_reg.store import read_json, write_json
+from pipelines.flows.result import SweepResult, TrialStatus
+from pipelines.flows.tune import choose, parse_options, rows, search, tune
+from pipelines.runners.settings import Running
+from tests.pipelines.conftest import copy_of
+from tests.pipelines.flows.experiments import TRAINING, experiment
+
+HERE = Running(runner="in_process")
+
+
+def made(tmp_path, scores, searched=("itps.tau",)):
+    """A search whose trials came to these: {(values, seed): (validation, test) or None}."""
+    trials = []
+    for number, ((values, seed), score) in enumerate(scores.items()):
+        folder = tmp_path / "runs" / str(number)
+        folder.mkdir(parents=True)
+        options = {key.partition(".")[2]: v for key, v in zip(searched, values, strict=True)}
+        entries = [{"itps": options}, {"early_stopping": {"patience": 3}}]
+        described = {"id": str(number), "device": "cpu", "versions": {}, "cohort": {}}
+        described["store"] = {"path": "gone", "fingerprint": "f"}
+        write_json(folder / "trial.json", {**described, "trial": {"regularisers": entries}})
+        if score:
+            content = {"validation": {"auroc": {"value": score[0]}}}
+            content["test"] = {"auroc": {"value": score[1]}}
+            scored = {"trial": str(number), "best_epoch": 1, "num_samples": {}}
+            scored |= {"selected_by": "auroc", "scores": content}
+            write_json(folder / SCORES, scored)
+        trials.append(
+            TrialStatus(
+                identity=str(number),
+                folder=str(number),
+                task="in_hospital_mortality",
+                model="lstm",
+                method="itps",
+                label=f"itps {values}",
+                searched=dict(zip(searched, values, strict=True)),
+                supervision=0.25,
+                seed=seed,
+                status="finished" if score else "failed",
+                error=None if score else "it diverged",
+            )
+        )
+    return SweepResult("tau", "Search", tmp_path, tmp_path / "store", "data", {}, tuple(trials))
+
+
+def test_the_best_mean_of_validation_wins_whatever_the_test_says(tmp_path):
+    result = made(
+        tmp_path,
+        {
+            ((0.1,), 0): (0.70, 0.99),
+            ((0.1,), 1): (0.80, 0.99),
+            ((0.2,), 0): (0.60, 0.10),
+            ((0.2,), 1): (0.92, 0.10),
+            ((0.3,), 0): (0.75, 0.99),
+            ((0.3,), 1): (0.75, 0.99),
+        },
+    )
+    (choice,) = choose(result)
+    assert choice.best.values == {"itps.tau": 0.2}
+    assert choice.best.mean == pytest.approx(0.76)
+    assert len(choice.points) == 3
+    assert [row["best"] for row in rows(choice)] == ["", "*", ""]
+    text = choice.file.read_text("utf-8")
+    assert load_yaml(choice.file) == {"regularisers": [{"itps": {"tau": 0.2}}]}
+    assert "Mean validation auroc over 2 seeds: 0.7600; 3 points" in text
+    assert "itps.tau=0.3: 0.7500" in text
+
+
+def test_the_first_of_equals_wins(tmp_path):
+    result = made(tmp_path, {((0.3,), 0): (0.7, 0.1), ((0.2,), 0): (0.7, 0.9)})
+    assert choose(result)[0].best.values == {"itps.tau": 0.3}
+
+
+def test_a_point_without_all_its_results_cannot_win(tmp_path):
+    result = made(
+        tmp_path,
+        {
+            ((0.1,), 0): (0.99, 0.5),
+            ((0.1,), 1): None,
+            ((0.2,), 0): (0.60, 0.5),
+            ((0.2,), 1): (0.61, 0.5),
+        },
+    )
+    (choice,) = choose(result)
+    assert choice.best.values == {"itps.tau": 0.2}
+    assert "itps.tau=0.1: no result" in choice.file.read_text("utf-8")
+    nothing = made(tmp_path / "other", {((0.1,), 0): None})
+    with pytest.raises(MimicRegError, match="it diverged"):
+        choose(nothing)
+
+
+def test_a_search_is_a_sweep_and_its_winner_can_be_trained(store, empty, tmp_path):
+    copy_of(empty, tmp_path)
+    small = experiment(
+        name="tau",
+        methods=["itps"],
+        seeds=2,
+        search={"itps.tau": [1e-4, 1e9]},
+        training=TRAINING,
+    )
+    tuned = tune(small, tmp_path, store=store, running=HERE)
+    assert tuned.exit_code == 0
+    (choice,) = tuned.choices
+    assert len(tuned.result.trials) == 4
+    for point in choice.points:
+        for trial in tuned.result.trials:
+            if trial.searched == point.values:
+                scored = read_json(tuned.result.run_folder(trial) / SCORES)["scores"]
+                assert point.scores[trial.seed] == scored["validation"]["auroc"]["value"]
+    trial = compose_trial("in_hospital_mortality", "lstm", str(choice.file))
+    assert trial.regularisers[0].options["tau"] == choice.best.values["itps.tau"]
+    assert [r.name for r in trial.regularisers] == ["itps", "early_stopping"]
+
+    again = tune(small, tmp_path, store=store, running=HERE)
+    assert {t.status for t in again.result.trials} == {"skipped"}
+    assert again.choices[0].best == choice.best
+
+
+def test_searches_as_the_command_line_names_them():
+    found = search(
+        "phenotyping",
+        "lstm",
+        "itps",
+        {"itps.tau": [0.1, 0.2], "itps.beta": [0.1]},
+        supervision=0.25,
+        seeds=3,
+        training={"max_epochs": 2},
+    )
+    assert found.name == "tune-phenotyping-lstm-itps-25"
+    assert found.grids[0].search == {"itps.tau": (0.1, 0.2), "itps.beta": (0.1,)}
+    with pytest.raises(InputError, match="Did you mean 'tau'"):
+        search("phenotyping", "lstm", "itps", {"itps.taw": [1]})
+
+
+def test_options_of_the_command_line_are_read_as_yaml():
+    assert parse_options(["tau=1e-3, 0.2", "itps.mode=update,gradient"], "itps") == {
+        "itps.tau": [0.001, 0.2],
+        "itps.mode": ["update", "gradient"],
+    }
+    assert parse_options(["tau=[-0.1, 0.2],0.1"], "itps") == {"itps.tau": [[-0.1, 0.2], 0.1]}
+
+
+@pytest.mark.parametrize("text", ["tau", "tau=", "=0.1", "tau=[0.1", "tau={"])
+def test_options_without_a_name_or_values_are_refused(text):
+    with pytest.raises(InputError, match="write a name and its values"):
+        parse_options([text], "itps")
+    with pytest.raises(InputError, match="given twice"):
+        parse_options(["tau=0.1", "itps.tau=0.2"], "itps")
+
+
+def test_an_experiment_without_a_search_is_refused(tmp_path):
+    with pytest.raises(InputError, match="has nothing to search"):
+        tune(experiment(), tmp_path)

@@ -1,0 +1,332 @@
+"""What MLflow is told: once, completely, and nothing about a patient."""
+
+import os
+import re
+import sqlite3
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from mimic_reg.engine.recorder import read_history
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.learners.trials import resolve
+from mimic_reg.store import read_json, write_json
+from pipelines.tracking import client, mlflow_runs, registry, tracked_run
+
+
+def runs(uri, name="mimic-reg-in_hospital_mortality"):
+    api = client.connect(uri)
+    experiment = api.get_experiment_by_name(name)
+    return api.search_runs([experiment.experiment_id])
+
+
+@pytest.fixture(scope="module")
+def logged(run, shared_uri):
+    run_id = mlflow_runs.log_trial(run, uri=shared_uri, sweep="table_09")
+    return client.connect(shared_uri).get_run(run_id)
+
+
+def artifacts(uri, run_id, path=None):
+    return {a.path for a in client.connect(uri).list_artifacts(run_id, path)}
+
+
+def test_nothing_leaves_the_machine():
+    import mlflow
+
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+    assert os.environ["DO_NOT_TRACK"] == "1"
+    assert mlflow.telemetry.get_telemetry_client() is None
+    assert not mlflow.environment_variables.MLFLOW_ALLOW_PICKLE_DESERIALIZATION.get()
+
+
+@pytest.mark.parametrize(
+    "uri", ["mlruns", "./mlruns", "file:///tmp/mlruns", "databricks", "", "s3://x"]
+)
+def test_folders_of_files_are_refused(uri, run):
+    with pytest.raises(InputError, match=r"as sqlite:////.*mlflow\.db, or a server"):
+        mlflow_runs.log_trial(run, uri=uri)
+
+
+def test_a_run_says_what_was_trained(logged, run):
+    described = read_json(run / "trial.json")
+    tags = logged.data.tags
+    assert logged.info.status == "FINISHED"
+    assert logged.info.run_name == "itps lstm 100% seed 0"
+    assert tags["trial_id"] == described["id"]
+    assert tags["data_fingerprint"] == described["store"]["fingerprint"]
+    expected = {
+        "task": "in_hospital_mortality",
+        "model": "lstm",
+        "method": "itps",
+        "supervision": "1",
+        "seed": "0",
+        "sweep": "table_09",
+        "sweep.table_09": "yes",
+        "kind": "trial",
+    }
+    assert expected.items() <= tags.items()
+    code = described["versions"]["code"]
+    if code:  # not without git
+        assert tags["code_version"] == code
+        assert tags["mlflow.source.git.commit"] == code.removesuffix("+changes")
+        assert tags["code_changed"] == str("+changes" in code).lower()
+
+
+def test_parameters_are_the_resolved_configuration(logged):
+    values = logged.data.params
+    assert values["regularisers"] == "itps, early_stopping"
+    assert (values["itps.tau"], values["itps.beta"]) == ("0.0001", "0.1")
+    assert (values["model"], values["model.units"]) == ("lstm", "4")
+    assert values["training.normalizer"] == "fitted"
+    assert values["early_stopping.patience"] == "9"
+
+
+def test_a_method_that_acts_twice_keeps_both_options():
+    twice = [{"dropout": {"rate": 0.1}}, {"none": {}}, {"dropout": {"rate": 0.2}}]
+    trial = resolve({"task": "phenotyping", "model": "lstm", "regularisers": twice})
+    values = tracked_run.params(trial)
+    assert (values["dropout.0.rate"], values["dropout.2.rate"]) == ("0.1", "0.2")
+    assert trial.method == "dropout + dropout"
+    assert trial.model_copy(update={"regularisers": ()}).method == "none"
+
+
+def test_metrics_are_curves_and_the_best_checkpoints_scores(logged, run, shared_uri):
+    scores = read_json(run / "scores.json")
+    metrics, test = logged.data.metrics, scores["scores"]["test"]["auroc"]
+    assert metrics["test/auroc"] == test["value"]
+    assert (metrics["test/auroc_low"], metrics["test/auroc_high"]) == (test["low"], test["high"])
+    assert metrics["best/epoch"] == scores["best_epoch"]
+    assert metrics["best/validation_auroc"] == scores["scores"]["validation"]["auroc"]["value"]
+    api = client.connect(shared_uri)
+    rows = [r for r in read_history(run / "history.jsonl") if r["event"] == "epoch"]
+    points = api.get_metric_history(logged.info.run_id, "validation/auroc")
+    assert [(p.step, p.value) for p in points] == [
+        (r["epoch"], r["validation"]["auroc"]) for r in rows
+    ]
+    assert all(logged.info.start_time <= p.timestamp <= logged.info.end_time for p in points)
+    (final,) = api.get_metric_history(logged.info.run_id, "test/auroc")
+    assert (final.step, final.timestamp) == (0, logged.info.end_time)
+    assert {"train/loss", "train/gradient_norm", "selection/selected_now"} <= metrics.keys()
+    assert {name.partition("/")[0] for name in metrics} == {
+        *("train", "validation", "selection", "method", "cost", "best", "test")
+    }
+
+
+def test_curves_are_means_within_epochs():
+    step = {"event": "steps", "applied_gradient_norm": 0.5, "cost": {"seconds_per_step": 0.1}}
+    history = [
+        {**step, "epoch": 0, "gradient_norm": 1.0, "recorded": {"noise": 2, "J": [1.0, "nan"]}},
+        {**step, "epoch": 0, "gradient_norm": 2.0, "recorded": {"noise": 4}},
+        {
+            "event": "epoch",
+            "epoch": 0,
+            "step": 7,
+            "loss": 0.25,
+            "validation": {"auroc": None, "brier": 0.5},
+            "cost": {"training_seconds": 3.0, "validation_seconds": 1.0},
+            "recorded": {"selected_now": 5},
+        },
+        {**step, "epoch": 1, "gradient_norm": "nan", "recorded": {}},
+        {"event": "failed", "epoch": 1, "step": 8, "loss": "nan", "recorded": {}},
+    ]
+    assert sorted(tracked_run.curves(history)) == [
+        ("cost/seconds_per_step", 0.1, 0, 4.0),
+        ("cost/training_seconds", 3.0, 0, 4.0),
+        ("cost/validation_seconds", 1.0, 0, 4.0),
+        ("method/J.0", 1.0, 0, 4.0),
+        ("method/noise", 3.0, 0, 4.0),
+        ("selection/selected_now", 5.0, 0, 4.0),
+        ("train/applied_gradient_norm", 0.5, 0, 4.0),
+        ("train/gradient_norm", 1.5, 0, 4.0),
+        ("train/loss", 0.25, 0, 4.0),
+        ("train/steps", 7.0, 0, 4.0),
+        ("validation/brier", 0.5, 0, 4.0),
+    ]
+
+
+def test_the_data_and_the_files_are_named(logged, run, shared_uri):
+    (found,) = logged.inputs.dataset_inputs
+    fingerprint = read_json(run / "trial.json")["store"]["fingerprint"]
+    assert found.dataset.digest == fingerprint[:36]
+    assert fingerprint in found.dataset.source
+    names = artifacts(shared_uri, logged.info.run_id)
+    assert names == {"trial.json", "trial.yaml", "scores.json", "history.jsonl"}
+
+
+def test_a_trial_is_logged_once_and_may_belong_to_two_sweeps(run, uri):
+    first = mlflow_runs.log_trial(run, uri=uri)
+    assert mlflow_runs.log_trial(run, uri=uri, sweep="one") == first
+    assert mlflow_runs.log_trial(run, uri=uri, sweep="two") == first
+    (only,) = runs(uri)
+    assert only.data.tags["sweep"] == "one"
+    for sweep in ("one", "two"):
+        found = client.connect(uri).search_runs(
+            [only.info.experiment_id], mlflow_runs.sweep_filter(sweep)
+        )
+        assert [r.info.run_id for r in found] == [first]
+
+
+def test_many_at_once_log_a_trial_once(run, uri):
+    with ThreadPoolExecutor(4) as pool:
+        logged = list(pool.map(lambda _: mlflow_runs.log_trial(run, uri=uri), range(4)))
+    assert len(set(logged)) == len(runs(uri)) == 1
+
+
+def test_a_run_that_was_cut_off_gives_way(run, uri, monkeypatch):
+    def fail(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mlflow_runs, "_log_files", fail)
+        with pytest.raises(KeyboardInterrupt):
+            mlflow_runs.log_trial(run, uri=uri)
+    (half,) = runs(uri)
+    assert half.info.status == "RUNNING"
+    whole = mlflow_runs.log_trial(run, uri=uri)
+    (only,) = runs(uri)
+    assert only.info.run_id == whole != half.info.run_id
+    assert only.info.status == "FINISHED"
+
+
+def test_a_failure_is_logged_and_a_success_replaces_it(variant, uri):
+    folder = variant(1)
+    done = folder / "done.json"
+    content = done.read_text()
+    done.unlink()
+    with pytest.raises(InputError, match="not finished"):
+        mlflow_runs.log_trial(folder, uri=uri)
+    mlflow_runs.log_trial(folder, uri=uri, error=MimicRegError("The loss became nan"))
+    (failed,) = runs(uri)
+    assert failed.info.status == "FAILED"
+    assert failed.data.tags["error"] == "MimicRegError: The loss became nan"
+    assert "train/loss" in failed.data.metrics
+    assert "test/auroc" not in failed.data.metrics
+    done.write_text(content)
+    mlflow_runs.log_trial(folder, uri=uri)
+    (only,) = runs(uri)
+    assert (only.info.status, "error" in only.data.tags) == ("FINISHED", False)
+    # what is finished stays so
+    assert mlflow_runs.log_trial(folder, uri=uri, error=ValueError("late")) == only.info.run_id
+
+
+def test_other_programs_errors_are_not_quoted():
+    assert mlflow_runs.error_text(ValueError("subject 731000001")) == "ValueError"
+
+
+def test_an_undefined_score_is_said(variant, uri):
+    folder = variant(1)
+    scores = read_json(folder / "scores.json")
+    empty = {"value": None, "reason": "all 4 samples have label 'y' = 0", "low": None, "high": None}
+    scores["scores"]["test"]["auroc"] = empty
+    write_json(folder / "scores.json", scores)
+    mlflow_runs.log_trial(folder, uri=uri)
+    (only,) = runs(uri)
+    assert "test/auroc" not in only.data.metrics
+    assert only.data.tags["undefined.test_auroc"] == empty["reason"]
+
+
+def test_a_folder_without_a_trial_is_refused(tmp_path, uri):
+    with pytest.raises(InputError, match="holds no trial"):
+        mlflow_runs.log_trial(tmp_path, uri=uri)
+
+
+def test_no_id_of_a_patient_anywhere(run, uri, ids, tmp_path):
+    mlflow_runs.log_trial(run, uri=uri, sweep="s")
+    registry.register_best([run], uri=uri)
+    note = tmp_path / "table.md"
+    note.write_text("| a |")
+    mlflow_runs.log_sweep_summary("s", uri=uri, note="a", tables=[note])
+    folder = client.sqlite_path(uri).parent
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    assert len(files) > 10
+    for path in files:
+        content = path.read_bytes()
+        for number in ids:
+            assert str(number).encode() not in content, path
+            assert struct.pack("<q", number) not in content, path
+    # SQLite packs integers tightly: look at the values themselves
+    with sqlite3.connect(client.sqlite_path(uri)) as database:
+        tables = [
+            n for (n,) in database.execute("select name from sqlite_master where type='table'")
+        ]
+        values = {v for t in tables for row in database.execute(f"select * from {t}") for v in row}
+    database.close()
+    assert len(values) > 100
+    assert not ids & values
+    assert not [p for p in files if re.search(r"predictions|\.pkl$|\.pt$", p.name)]
+
+
+def test_the_files_are_for_their_owner(empty):
+    client.prepare(client.database(empty.parent))  # it is there: nothing happens
+    for place in (empty, empty.parent / client.ARTIFACTS):
+        assert place.stat().st_mode & 0o077 == 0, place
+
+
+@pytest.mark.parametrize("step", ["search_experiments", "replace"])
+def test_a_database_whose_making_was_cut_off_is_made_again(tmp_path, monkeypatch, step):
+    """MLflow would refuse it, for ever."""
+    uri = client.database(tmp_path)
+    owner = {"search_experiments": MlflowClient, "replace": Path}[step]
+
+    def die(*given, **named):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, step, die)
+        with pytest.raises(KeyboardInterrupt):
+            client.prepare(uri)
+    assert not (tmp_path / client.DATABASE).exists()
+    client.prepare(uri)
+    assert client.connect(uri).search_experiments()
+    assert not list(tmp_path.glob(".mlflow.db*"))
+
+
+def test_a_sweeps_summary_is_one_run(uri, tmp_path):
+    paths = {name: tmp_path / name for name in ("t.csv", "t.md", "f.png", "report.html")}
+    for path in paths.values():
+        path.write_text("x")
+    for note in ("first", "**second**"):
+        run_id = mlflow_runs.log_sweep_summary(
+            "table_09",
+            uri=uri,
+            note=note,
+            tables=[paths["t.csv"], paths["t.md"]],
+            figures=[paths["f.png"]],
+            report=paths["report.html"],
+            metrics={"auroc/itps": 0.8},
+        )
+    (only,) = runs(uri, mlflow_runs.SWEEPS)
+    assert only.info.run_id == run_id
+    assert only.data.tags["mlflow.note.content"] == "**second**"
+    assert only.data.metrics == {"auroc/itps": 0.8}
+    assert artifacts(uri, run_id) == {"tables", "figures", "report.html"}
+    assert artifacts(uri, run_id, "tables") == {"tables/t.csv", "tables/t.md"}
+    with pytest.raises(InputError, match="There is no file"):
+        mlflow_runs.log_sweep_summary("a", uri=uri, note="", figures=[tmp_path / "no.png"])
+
+
+@pytest.mark.parametrize("name", ["a'b", "", "a b", "x`"])
+def test_names_that_cannot_be_searched_are_refused(name, run, uri):
+    with pytest.raises(InputError, match="cannot be called"):
+        mlflow_runs.log_trial(run, uri=uri, sweep=name)
+
+
+def test_the_link_opens_the_comparison():
+    assert mlflow_runs.comparison_url("http://127.0.0.1:5000/", "7") == (
+        "http://127.0.0.1:5000/?workflowType=machine_learning#/experiments/7/runs"
+        "?compareRunsMode=CHART&workflowType=machine_learning"
+    )
+    link = mlflow_runs.comparison_url("http://h", "7", sweep="t_1")
+    assert link.endswith("&searchFilter=tags.%60sweep.t_1%60%20%3D%20%27yes%27")
+
+
+def test_the_default_store_is_put_back(uri):
+    import mlflow
+
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    with client.default(uri):
+        assert mlflow.get_tracking_uri() == uri
+    assert os.environ.get("MLFLOW_TRACKING_URI") == before

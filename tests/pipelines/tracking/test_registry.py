@@ -1,0 +1,141 @@
+"""The registry: a version a trial, and a champion by validation only."""
+
+import pytest
+
+from mimic_reg.errors import InputError
+from mimic_reg.store import read_json, write_json
+from pipelines.tracking import client, registry, tracked_run
+
+NAME = "mimic-reg-in_hospital_mortality-lstm"
+
+
+def champion(uri):
+    return client.connect(uri).get_model_version_by_alias(NAME, "champion")
+
+
+def versions(uri):
+    return client.connect(uri).search_model_versions(f"name = '{NAME}'")
+
+
+def set_test_auroc(folder, value):
+    scores = read_json(folder / "scores.json")
+    scores["scores"]["test"]["auroc"]["value"] = value
+    write_json(folder / "scores.json", scores)
+
+
+def test_a_version_says_where_it_came_from_and_how_good_it_is(run, uri):
+    found = registry.register(run, uri=uri, sweep="s")
+    described, scores = read_json(run / "trial.json"), read_json(run / "scores.json")["scores"]
+    assert (found.name, found.version, found.champion) == (NAME, "1", True)
+    assert registry.champion_uri("in_hospital_mortality", "lstm") == f"models:/{NAME}@champion"
+    version = champion(uri)
+    test = scores["test"]["auroc"]
+    assert version.tags == {
+        "trial_id": described["id"],
+        "method": "itps",
+        "supervision": "1",
+        "seed": "0",
+        "selected_by": "auroc",
+        "validation_auroc": repr(scores["validation"]["auroc"]["value"]),
+        "test_auroc": f"{test['value']:.4f}",
+        "test_auroc_interval": f"{test['low']:.4f} to {test['high']:.4f}",
+        "code_version": described["versions"]["code"] or "mimic-reg 0.1.0",
+        "data_fingerprint": described["store"]["fingerprint"],
+    }
+    assert version.description.startswith("itps, 100% of the training samples, seed 0: test auroc")
+    assert version.run_id == found.run_id
+    model = client.connect(uri).get_logged_model(version.source.removeprefix("models:/"))
+    assert {m.key: m.value for m in model.metrics}["test/auroc"] == test["value"]
+    (logged,) = client.connect(uri).search_runs([model.experiment_id])
+    assert logged.data.tags["sweep"] == "s"
+    assert logged.data.metrics["test/auroc"] == test["value"]
+
+
+def test_a_trial_is_registered_once(run, uri):
+    first = registry.register(run, uri=uri)
+    again = registry.register(run, uri=uri)
+    assert (again.version, again.champion, again.why) == ("1", True, "It was champion before.")
+    assert again.run_id == first.run_id
+    assert len(versions(uri)) == 1
+
+
+def test_only_a_better_validation_score_moves_the_champion(variant, uri):
+    first, worse, equal, better = (
+        variant(s, v) for s, v in ((1, 0.7), (2, 0.6), (3, 0.7), (4, 0.8))
+    )
+    set_test_auroc(worse, 0.99)  # a test score moves nothing
+    set_test_auroc(better, 0.01)
+    assert registry.register(first, uri=uri).champion
+    for folder in (worse, equal):
+        found = registry.register(folder, uri=uri)
+        assert not found.champion
+        assert "not better than 0.7000 of version 1" in found.why
+    assert str(champion(uri).version) == "1"
+    found = registry.register(better, uri=uri)
+    assert found.champion
+    assert "0.8000 is better than 0.7000 of version 1" in found.why
+    assert str(champion(uri).version) == found.version == "4"
+    assert not registry.register(first, uri=uri).champion  # it was, and is no longer
+
+
+def test_lower_is_better_where_it_is(variant, uri):
+    folders = [variant(1), variant(2)]
+    for folder, value in zip(folders, (0.2, 0.1), strict=True):
+        scores = read_json(folder / "scores.json")
+        scores["selected_by"] = "brier"
+        scores["scores"]["validation"]["brier"]["value"] = value
+        write_json(folder / "scores.json", scores)
+    assert [registry.register(f, uri=uri).champion for f in folders] == [True, True]
+    assert tracked_run.read_run(folders[1]).id == champion(uri).tags["trial_id"]
+
+
+def test_other_data_are_said(variant, uri):
+    registry.register(variant(1, 0.7), uri=uri)
+    folder = variant(2, 0.8, fingerprint="other")
+    with pytest.raises(InputError, match="fingerprints differ"):  # its own normaliser
+        registry.register(folder, uri=uri)
+    trial = read_json(folder / "trial.json")
+    trial["trial"]["training"]["normalizer"] = "published"
+    write_json(folder / "trial.json", trial)
+    assert registry.register(folder, uri=uri).why.endswith("validated on different data.")
+
+
+def test_the_best_of_every_family_is_registered(variant, trained, uri):
+    folders = [variant(1, 0.7), variant(2, 0.8), variant(3, 0.8)]
+    unfinished = variant(4, 0.9)
+    (unfinished / "done.json").unlink()
+    other = trained("decompensation", max_epochs=1, epoch_steps=3, normalizer="fitted")
+    found = registry.register_best(
+        [*folders, unfinished, other], uri=uri, methods={folders[1]: "ITPS, tuned"}
+    )
+    assert [(r.name, r.trial_id) for r in found] == [
+        ("mimic-reg-decompensation-lstm", tracked_run.read_run(other).id),
+        (NAME, tracked_run.read_run(folders[1]).id),
+    ]
+    assert champion(uri).tags["method"] == "ITPS, tuned"
+    with pytest.raises(InputError, match="no finished trial"):
+        registry.register_best([unfinished], uri=uri)
+
+
+def test_an_undefined_test_score_is_said(variant, uri):
+    folder = variant(1, 0.7)
+    scores = read_json(folder / "scores.json")
+    empty = {"value": None, "reason": "one class", "low": None, "high": None, "replicates": 0}
+    scores["scores"]["test"]["auroc"] = empty
+    write_json(folder / "scores.json", scores)
+    assert registry.register(folder, uri=uri).champion
+    tags = champion(uri).tags
+    assert tags["test_auroc"] == "undefined: one class"
+    assert "test_auroc_interval" not in tags
+
+
+def test_a_registration_that_was_cut_off_is_completed(run, uri, monkeypatch):
+    def fail(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "_promote", fail)
+        with pytest.raises(KeyboardInterrupt):
+            registry.register(run, uri=uri)
+    assert registry.register(run, uri=uri).champion
+    assert len(versions(uri)) == 1
