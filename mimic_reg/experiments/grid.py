@@ -47,7 +47,7 @@ class Grid(Settings):
     families: dict[str, str] = Field(default_factory=dict)
     search: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     strategy: Component = Component.model_validate(SINGLE)
-    data: str | None = Field(default=None, pattern=_NAME.pattern)
+    data: str | None = Field(default=None, pattern=rf"^{_NAME.pattern}$")
     stopping: bool = True
     probes: tuple[Component, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict)

@@ -126,7 +126,7 @@ class Trial(Settings):
     start:            from a trained trunk, or expressly not
     """
 
-    task: str
+    task: str = Field(pattern=r"^\w[\w.-]*$")
     model: Component
     regularisers: tuple[Component, ...] = ()
     supervision: float = Field(default=1.0, gt=0, le=1)

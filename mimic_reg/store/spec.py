@@ -60,7 +60,7 @@ class Task(_Frozen):
     hours:   the hours that every sample may see, where they are the same for all
     """
 
-    name: str
+    name: str = Field(pattern=r"^\w[\w.-]*$")
     target: Target
     labels: tuple[str, ...] = Field(min_length=1)
     score: str
