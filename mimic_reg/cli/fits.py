@@ -136,7 +136,7 @@ def _print_hint(run: Path, what: str = "") -> None:
         out.print(
             f"[bold]Note:[/] {what}the model is hardly trained: at the best epoch {why}. These "
             "scores may be about those of the initial model. Train for more steps, or weaken the "
-            "method (of ITPS, lower tau)."
+            "method."
         )
 
 

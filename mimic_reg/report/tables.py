@@ -80,7 +80,7 @@ class ScoreTable:
         return [
             f"{method} at {format_supervision(level)}: {cell.mark}. At the best epoch of one, "
             f"{next(iter(cell.hardly_trained.values()))}, so its score may be about that of the "
-            "initial model. Train for more steps, or weaken the method (of ITPS, lower tau)."
+            "initial model. Train for more steps, or weaken the method."
             for (method, level), cell in sorted(self.cells.items())
             if cell.hardly_trained
         ]
