@@ -1,13 +1,16 @@
 """What a source must hold so that a cohort comes of it: rows, lengths of stay, samples."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
 from mimic_reg.clinical.stays import MAX_DAYS, odd_length
 from mimic_reg.errors import InputError
 from mimic_reg.extraction.audit import left_out
+from mimic_reg.progress import Progress
 from mimic_reg.sources.mimic3 import EVENT_TABLES, Table, line_of
+from mimic_reg.sources.rows import Reading, check_ids
 
 _REASONS = {
     "no_length_of_stay": "without a LOS",
@@ -40,6 +43,32 @@ def check_rows(tables: Mapping[str, Table], allow_empty: Collection[str] = ()) -
             f"{'has' if len(empty) == 1 else 'have'} a header and no row. Download the whole table "
             f"and compare its SHA-256{wanted}."
         )
+
+
+def check_reading(
+    table: Table, reading: Reading, variables: dict[str, Any], progress: Progress
+) -> None:
+    """Refuse a table of which nothing could be read; tell about oddities.
+
+    variables: counts by variable, for an event table
+
+    Raises:
+        InputError: no id of a column, or no time, can be read.
+    """
+    check_ids(table, reading)
+    no_time, kept = (sum(v[what] for v in variables.values()) for what in ("no_time", "kept"))
+    if no_time and not kept:
+        raise InputError(
+            f"{table.path}: none of {no_time:,} CHARTTIMEs is a time like "
+            "2130-02-04 04:00:00. Write the table again with its times so."
+        )
+    if not reading.rows:
+        progress.note(f"{table.name} has no rows.")
+    for column, odd in reading.odd_ids.items():
+        if odd:
+            progress.note(
+                f"{table.name}: {odd:,} {column.upper()}s are no whole numbers and match nothing."
+            )
 
 
 def check_lengths(table: Table, icustays: pl.DataFrame) -> None:

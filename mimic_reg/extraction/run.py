@@ -28,34 +28,29 @@ from mimic_reg.clinical.schema import ID, STAYS
 from mimic_reg.clinical.stays import count_repeated, select_diagnoses, select_stays
 from mimic_reg.errors import InputError
 from mimic_reg.extraction.audit import audit, count_episodes
-from mimic_reg.extraction.checks import check_diagnoses, check_lengths, check_rows, check_samples
+from mimic_reg.extraction.checks import (
+    check_diagnoses,
+    check_lengths,
+    check_reading,
+    check_rows,
+    check_samples,
+)
+from mimic_reg.extraction.existing import check_replaceable, checked_names, is_simulated, up_to_date
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.sources.mimic3 import (
-    EVENT_TABLES,
-    Reading,
-    Table,
-    check_ids,
-    find_tables,
-    read_blocks,
-    read_table,
-)
+from mimic_reg.sources.mimic3 import EVENT_TABLES, Table, find_tables
+from mimic_reg.sources.rows import Reading, check_ids, read_blocks, read_table
 from mimic_reg.store import (
-    MANIFEST,
     Store,
     check_target,
     disk_errors,
-    file_hash,
     locked,
     read_json,
-    reading,
     write_json,
 )
-from mimic_reg.store.spec import IMAGES, SCHEMA_VERSION
+from mimic_reg.store.spec import SCHEMA_VERSION
 from mimic_reg.store.stages import TableWriter, Workspace, publish, recover
 
-# A file that `mimic-reg synthesize` leaves beside its tables, and MIMIC-III does not have.
-SIMULATED = "true_risk.json"
 # Counts by (subject, admission, stay) are added up whenever so many blocks have been read.
 _MERGE_EVERY = 64
 # Samples are made of so many stays at once: every hour of every stay at once would be over 1 GB.
@@ -107,15 +102,15 @@ def extract(
         MimicRegError: the source changed while it was read, the disk is full, the store is locked
             or cannot be written.
     """
-    names = _task_names(task_names)
+    names = checked_names(task_names)
     tables = find_tables(source)
     check_rows(tables, allow_empty)
     check_target(out)
     with disk_errors(out), locked(out):
         recover(out, progress)
-        _check_replaceable(out, tables, names, mode, force)
-        if not force and (result := _up_to_date(out, tables, names, mode)):
-            return result
+        check_replaceable(out, tables, names, mode, force)
+        if not force and (store := up_to_date(out, tables, names, mode)):
+            return Result("unchanged", store, read_json(store.path("audit.json")))
         run = _Run(tables, out, names, mode, Plan.within(memory), progress or Silent())
         if force:
             run.work.clear()
@@ -124,118 +119,6 @@ def extract(
             return run.extract()
         finally:
             run.work.wait()  # within the lock: the next process may clear what is half made
-
-
-def _task_names(names: Sequence[str] | None) -> tuple[str, ...]:
-    valid = tasks.names()
-    wrong = [n for n in names or () if n not in valid]
-    if wrong:
-        raise InputError(f"Unknown task {', '.join(wrong)}. Choose from: {', '.join(valid)}.")
-    return tuple(sorted(set(names))) if names else valid
-
-
-def _check_replaceable(
-    out: Path, tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode, force: bool
-) -> None:
-    """Refuse to replace images, and a cohort of another kind unless it is asked for.
-
-    Raises:
-        InputError: the store holds what runs may still need.
-    """
-    path = out / MANIFEST
-    if not path.exists():
-        return
-    with reading(path, "the manifest of a store"):
-        manifest = read_json(path)
-        holds_images = IMAGES in manifest.get("files", ())
-    if holds_images:
-        raise InputError(
-            f"{out} is a store of images; a cohort would replace it. Choose another --out."
-        )
-    if not force and (lost := _lost(manifest, tables, names, mode)):
-        raise InputError(
-            f"{out} holds {lost}, which this would replace. Choose another --out, or use --force."
-        )
-
-
-def _lost(
-    manifest: dict[str, Any], tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode
-) -> str:
-    """What a store has that an extraction would not have; "" if nothing."""
-    simulated = manifest.get("source", {}).get("simulated")
-    if simulated is not None and simulated != _is_simulated(tables):
-        return "simulated patients" if simulated else "the cohorts of real patients"
-    there = manifest.get("mode", mode)
-    if there != mode:
-        return f"cohorts in {there} mode"
-    missing = sorted(set(manifest.get("tasks", ())) - set(names))
-    known = manifest.get("source", {}).get("tables", {})
-    if not missing or all(_unchanged(table, known) for table in tables.values()):
-        return ""
-    return f"also {', '.join(missing)}"
-
-
-def _is_simulated(tables: dict[str, Table]) -> bool:
-    return any(table.path.with_name(SIMULATED).is_file() for table in tables.values())
-
-
-def _up_to_date(
-    out: Path, tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode
-) -> Result | None:
-    """The store, if it was made by this version from this very source with these options."""
-    if not (out / MANIFEST).exists():
-        return None
-    manifest = read_json(out / MANIFEST)
-    if not _made_so(manifest, names, mode) or not all(
-        _unchanged(t, manifest["source"]["tables"]) for t in tables.values()
-    ):
-        return None
-    store = Store.open(out)
-    if store.changed_files():
-        return None
-    return Result("unchanged", store, read_json(store.path("audit.json")))
-
-
-def seems_up_to_date(
-    out: Path,
-    tables: dict[str, Table],
-    *,
-    task_names: Sequence[str] | None = None,
-    mode: ev.Mode = "benchmark",
-) -> bool:
-    """Whether `extract` should find nothing to do, by names, sizes and times of files alone."""
-    if not (out / MANIFEST).exists():
-        return False
-    manifest = read_json(out / MANIFEST)
-    if not _made_so(manifest, _task_names(task_names), mode):
-        return False
-    known = manifest["source"]["tables"]
-    return all(
-        known.get(t.name, {}).get("file") == t.path.name and _same_stamp(t, known[t.name])
-        for t in tables.values()
-    )
-
-
-def _made_so(manifest: dict[str, Any], names: tuple[str, ...], mode: ev.Mode) -> bool:
-    """Whether a store was made by this version, with these options."""
-    return (
-        manifest.get("schema") == SCHEMA_VERSION
-        and manifest.get("program") == __version__
-        and manifest.get("mode") == mode
-        and set(names) <= set(manifest.get("tasks", ()))
-    )
-
-
-def _unchanged(table: Table, known: dict[str, Any]) -> bool:
-    """Whether the file is the one recorded: by its stamp, else by size and content."""
-    entry = known.get(table.name, {})
-    if (entry.get("file"), entry.get("bytes")) != (table.path.name, table.stamp.bytes):
-        return False
-    return _same_stamp(table, entry) or bool(entry["xxh3"] == file_hash(table.path))
-
-
-def _same_stamp(table: Table, entry: dict[str, Any]) -> bool:
-    return all(entry.get(name) == value for name, value in asdict(table.stamp).items())
 
 
 def _hash(content: Any) -> str:
@@ -328,7 +211,7 @@ class _Run:
             "cohort": tasks.cohort(
                 facts["tasks"],
                 corrected=self.mode == "corrected",
-                simulated=_is_simulated(self.tables),
+                simulated=is_simulated(self.tables),
             ).model_dump(mode="json"),
             "mode": self.mode,
             "corrections": ev.CORRECTIONS if self.mode == "corrected" else {},
@@ -336,7 +219,7 @@ class _Run:
             "fingerprint": _hash([content, self.mode, SCHEMA_VERSION, __version__]),
             "source": {
                 "fingerprint": _hash(content),
-                "simulated": _is_simulated(self.tables),
+                "simulated": is_simulated(self.tables),
                 "tables": described,
             },
         }
@@ -347,7 +230,7 @@ class _Run:
             reading = Reading()
             frames[name] = read_table(self.tables[name], reading)
             if name == "DIAGNOSES_ICD":  # the others are refused for a single odd id
-                self._check(name, reading, {})
+                check_reading(self.tables[name], reading, {}, self.progress)
             read[name] = {"rows": reading.rows, "xxh3": reading.digest}
             self.progress.advance(1, reading.rows)
         check_lengths(self.tables["ICUSTAYS"], frames["ICUSTAYS"])
@@ -411,34 +294,13 @@ class _Run:
                 flush()
         if mapped:
             flush()
-        self._check(name, reading, variables)
+        check_reading(self.tables[name], reading, variables, self.progress)
         return {
             "read": {"rows": reading.rows, "xxh3": reading.digest},
             "not_utf8": reading.not_utf8,
             "fates": ev.count_fates(counts.total(), stays) if reading.rows else {},
             "variables": variables,
         }
-
-    def _check(self, name: str, reading: Reading, variables: dict[str, Any]) -> None:
-        """Refuse a table of which nothing could be read; tell about oddities.
-
-        Raises:
-            InputError: no id of a column, or no time, can be read.
-        """
-        check_ids(self.tables[name], reading)
-        no_time, kept = (sum(v[what] for v in variables.values()) for what in ("no_time", "kept"))
-        if no_time and not kept:
-            raise InputError(
-                f"{self.tables[name].path}: none of {no_time:,} CHARTTIMEs is a time like "
-                "2130-02-04 04:00:00. Write the table again with its times so."
-            )
-        if not reading.rows:
-            self.progress.note(f"{name} has no rows.")
-        for column, odd in reading.odd_ids.items():
-            if odd:
-                self.progress.note(
-                    f"{name}: {odd:,} {column.upper()}s are no whole numbers and match nothing."
-                )
 
     def _episodes(self, folder: Path, stays: pl.DataFrame) -> dict[str, Any]:
         """Episodes and hourly arrays, bucket by bucket; also each stay's first measurement."""

@@ -5,7 +5,8 @@ import pytest
 
 from mimic_reg.clinical.stays import hours_between, parse_time, select_diagnoses, select_stays
 from mimic_reg.errors import InputError
-from mimic_reg.sources.mimic3 import Reading, find_tables, read_table
+from mimic_reg.sources.mimic3 import find_tables
+from mimic_reg.sources.rows import Reading, read_table
 from tests.raw import Source, at
 
 

@@ -11,7 +11,9 @@ from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.extraction import extract, run, seems_up_to_date
 from mimic_reg.extraction.memory import Plan
 from mimic_reg.progress import Silent
-from mimic_reg.sources.mimic3 import Reading, find_tables, read_table
+from mimic_reg.sources.mimic3 import find_tables
+from mimic_reg.sources.rows import Reading, read_table
+from mimic_reg.store import file_hash
 from tests.faults import changes
 from tests.raw import small_source
 
@@ -145,6 +147,6 @@ def test_the_manifest_names_the_file_that_was_hashed(tmp_path, raw):
     for entry in tables.values():
         path = raw / entry["file"]
         state = path.stat()
-        assert entry["xxh3"] == run.file_hash(path)
+        assert entry["xxh3"] == file_hash(path)
         assert (entry["bytes"], entry["inode"]) == (state.st_size, state.st_ino)
         assert (entry["mtime_ns"], entry["ctime_ns"]) == (state.st_mtime_ns, state.st_ctime_ns)

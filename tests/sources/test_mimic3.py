@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from mimic_reg.clinical.schema import NO_ID
 from mimic_reg.errors import InputError
 from mimic_reg.sources.at_rest import Stamp
-from mimic_reg.sources.mimic3 import Reading, Table, find_tables, read_blocks, read_table
+from mimic_reg.sources.mimic3 import Table, find_tables
+from mimic_reg.sources.rows import Reading, read_blocks, read_table
 from tests.raw import small_source
 
 HEADER = "SUBJECT_ID,HADM_ID,ITEMID,CHARTTIME,VALUE,VALUEUOM,FLAG\n"
@@ -162,12 +163,12 @@ def test_a_file_that_cannot_be_read(raw, monkeypatch):
 
 
 def test_a_disk_that_fails_while_it_is_read(raw, monkeypatch):
-    from mimic_reg.sources import mimic3
+    from mimic_reg.sources import rows
 
     def fail(self, size=-1):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(mimic3._HashedReader, "read", fail)
+    monkeypatch.setattr(rows._HashedReader, "read", fail)
     with pytest.raises(InputError, match=r"Cannot read .*PATIENTS\.csv: Input/output error"):
         read_table(find_tables(raw)["PATIENTS"], Reading())
 

@@ -1,0 +1,132 @@
+"""The store that is there already: whether it is up to date, and whether it may be replaced."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mimic_reg import __version__, tasks
+from mimic_reg.clinical import events as ev
+from mimic_reg.errors import InputError
+from mimic_reg.sources.mimic3 import Table
+from mimic_reg.store import MANIFEST, Store, file_hash, read_json, reading
+from mimic_reg.store.spec import IMAGES, SCHEMA_VERSION
+
+# A file that `mimic-reg synthesize` leaves beside its tables, and MIMIC-III does not have.
+SIMULATED = "true_risk.json"
+
+
+def checked_names(names: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the tasks to extract, sorted: those named, or all.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    valid = tasks.names()
+    wrong = [n for n in names or () if n not in valid]
+    if wrong:
+        raise InputError(f"Unknown task {', '.join(wrong)}. Choose from: {', '.join(valid)}.")
+    return tuple(sorted(set(names))) if names else valid
+
+
+def check_replaceable(
+    out: Path, tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode, force: bool
+) -> None:
+    """Refuse to replace images, and a cohort of another kind unless it is asked for.
+
+    Raises:
+        InputError: the store holds what runs may still need.
+    """
+    path = out / MANIFEST
+    if not path.exists():
+        return
+    with reading(path, "the manifest of a store"):
+        manifest = read_json(path)
+        holds_images = IMAGES in manifest.get("files", ())
+    if holds_images:
+        raise InputError(
+            f"{out} is a store of images; a cohort would replace it. Choose another --out."
+        )
+    if not force and (lost := _lost(manifest, tables, names, mode)):
+        raise InputError(
+            f"{out} holds {lost}, which this would replace. Choose another --out, or use --force."
+        )
+
+
+def _lost(
+    manifest: dict[str, Any], tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode
+) -> str:
+    """What a store has that an extraction would not have; "" if nothing."""
+    simulated = manifest.get("source", {}).get("simulated")
+    if simulated is not None and simulated != is_simulated(tables):
+        return "simulated patients" if simulated else "the cohorts of real patients"
+    there = manifest.get("mode", mode)
+    if there != mode:
+        return f"cohorts in {there} mode"
+    missing = sorted(set(manifest.get("tasks", ())) - set(names))
+    known = manifest.get("source", {}).get("tables", {})
+    if not missing or all(_unchanged(table, known) for table in tables.values()):
+        return ""
+    return f"also {', '.join(missing)}"
+
+
+def is_simulated(tables: dict[str, Table]) -> bool:
+    """Whether `mimic-reg synthesize` wrote the tables."""
+    return any(table.path.with_name(SIMULATED).is_file() for table in tables.values())
+
+
+def up_to_date(
+    out: Path, tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode
+) -> Store | None:
+    """The store, if it was made by this version from this very source with these options."""
+    if not (out / MANIFEST).exists():
+        return None
+    manifest = read_json(out / MANIFEST)
+    if not _made_so(manifest, names, mode) or not all(
+        _unchanged(t, manifest["source"]["tables"]) for t in tables.values()
+    ):
+        return None
+    store = Store.open(out)
+    return None if store.changed_files() else store
+
+
+def seems_up_to_date(
+    out: Path,
+    tables: dict[str, Table],
+    *,
+    task_names: Sequence[str] | None = None,
+    mode: ev.Mode = "benchmark",
+) -> bool:
+    """Whether `extract` should find nothing to do, by names, sizes and times of files alone."""
+    if not (out / MANIFEST).exists():
+        return False
+    manifest = read_json(out / MANIFEST)
+    if not _made_so(manifest, checked_names(task_names), mode):
+        return False
+    known = manifest["source"]["tables"]
+    return all(
+        known.get(t.name, {}).get("file") == t.path.name and _same_stamp(t, known[t.name])
+        for t in tables.values()
+    )
+
+
+def _made_so(manifest: dict[str, Any], names: tuple[str, ...], mode: ev.Mode) -> bool:
+    """Whether a store was made by this version, with these options."""
+    return (
+        manifest.get("schema") == SCHEMA_VERSION
+        and manifest.get("program") == __version__
+        and manifest.get("mode") == mode
+        and set(names) <= set(manifest.get("tasks", ()))
+    )
+
+
+def _unchanged(table: Table, known: dict[str, Any]) -> bool:
+    """Whether the file is the one recorded: by its stamp, else by size and content."""
+    entry = known.get(table.name, {})
+    if (entry.get("file"), entry.get("bytes")) != (table.path.name, table.stamp.bytes):
+        return False
+    return _same_stamp(table, entry) or bool(entry["xxh3"] == file_hash(table.path))
+
+
+def _same_stamp(table: Table, entry: dict[str, Any]) -> bool:
+    return all(entry.get(name) == value for name, value in asdict(table.stamp).items())

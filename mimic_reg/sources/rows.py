@@ -1,0 +1,287 @@
+"""The rows of MIMIC-III's tables, block by block.
+
+One thread reads (and unpacks, hashes, counts lines) while Polars parses, so a table is never in
+memory whole, packed or not.
+
+Nothing malformed passes in silence. Polars completes a row with too few fields, ignores those too
+many behind the last column it needs, and a stray quote may swallow lines. So each line gets one
+more field, a sentinel that no table holds: the block is sound when it has as many rows as lines and
+every row has its sentinel in its place.
+"""
+
+import csv
+import queue
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from io import BufferedReader
+from typing import Any
+
+import numpy as np
+import polars as pl
+import xxhash
+
+from mimic_reg.clinical.schema import MISSING_TEXTS, NO_ID
+from mimic_reg.errors import InputError
+from mimic_reg.sources.at_rest import staying
+from mimic_reg.sources.mimic3 import ID_COLUMNS, Table
+from mimic_reg.sources.packed import MAX_LINE, guarded, readable, unpacked
+
+# Of so many ids that are there, one must be a whole number.
+_ENOUGH_IDS = 100
+_NEWLINE = ord("\n")
+_SENTINEL = "sentinel of the row's end"  # the name of its column
+_MARK = "\x01"
+_ROW_END = f",{_MARK}\n".encode()
+_BLANK_LINE = re.compile(b"(?m)^" + _ROW_END)
+
+
+@dataclass
+class Reading:
+    """What reading a table brought to light; filled while `read_blocks` goes on."""
+
+    rows: int = 0
+    blank_lines: int = 0
+    not_utf8: int = 0  # bytes that are not UTF-8, read as U+FFFD
+    ids: Counter[str] = field(default_factory=Counter)  # ids that are there, by column
+    odd_ids: Counter[str] = field(default_factory=Counter)  # of these, no whole numbers
+    digest: str = ""  # XXH3-128 of the file as it lies on disk
+
+    def count_ids(self, frame: pl.DataFrame) -> None:
+        """Add the ids of a block."""
+        for column in (c for c in ID_COLUMNS if c in frame.columns):
+            self.ids[column] += frame.height - frame[column].null_count()
+            self.odd_ids[column] += int((frame[column] == NO_ID).sum())
+
+
+def check_ids(table: Table, reading: Reading) -> None:
+    """Refuse a table that would match nothing, for none of a column's ids is a whole number.
+
+    Raises:
+        InputError: names the column.
+    """
+    for column, odd in reading.odd_ids.items():
+        if odd == reading.ids[column] >= _ENOUGH_IDS:
+            raise InputError(
+                f"{table.path}: none of its {odd:,} {column.upper()}s is a whole number, such as "
+                "145834. If they stand there as 145834.0, write the table again with its ids as "
+                "text or integers."
+            )
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Whole lines of a table, each with the sentinel field at its end."""
+
+    text: bytes
+    lines: int
+    position: int  # bytes of the file read so far
+
+
+@dataclass
+class _Feed:
+    """Prepares blocks in a thread, while those before are parsed."""
+
+    table: Table
+    block_bytes: int
+    digest: Any = field(default_factory=xxhash.xxh3_128)
+
+    def __iter__(self) -> Iterator[_Block]:
+        blocks: queue.Queue[_Block | BaseException | None] = queue.Queue(2)
+        stop = threading.Event()
+        thread = threading.Thread(target=self._fill, args=(blocks, stop), daemon=True)
+        thread.start()
+        try:
+            while (item := blocks.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stop.set()
+            while not blocks.empty():
+                blocks.get_nowait()
+            thread.join()
+
+    def _fill(self, blocks: "queue.Queue[Any]", stop: threading.Event) -> None:
+        def put(item: Any) -> None:
+            while not stop.is_set():
+                try:
+                    blocks.put(item, timeout=0.2)
+                    return
+                except queue.Full:
+                    continue
+
+        try:
+            with readable(self.table.path):
+                for block in self._blocks():
+                    put(block)
+                    if stop.is_set():
+                        return
+            put(None)
+        except BaseException as error:  # noqa: BLE001 - handed to the consumer, which raises it
+            put(error)
+
+    def _blocks(self) -> Iterator[_Block]:
+        path = self.table.path
+        with path.open("rb") as raw:
+            self.table.check_at_rest(raw)
+            hashed = _HashedReader(raw, self.digest)
+            file: Any = unpacked(hashed) if self.table.packed else hashed
+            header = guarded(path, lambda: file.readline(MAX_LINE))
+            newline = b"\r\n" if header.endswith(b"\r\n") else b"\n"
+            while text := self._lines(file):
+                self.table.check_at_rest(raw)
+                text = text.replace(newline, _ROW_END)
+                lines = int(np.count_nonzero(np.frombuffer(text, np.uint8) == _NEWLINE))
+                yield _Block(text, lines, hashed.position)
+
+    def _lines(self, file: Any) -> bytes:
+        """About `block_bytes` of whole lines; the file's last line gets its newline."""
+        path = self.table.path
+        text = guarded(path, lambda: file.read(self.block_bytes))
+        if not text or text.endswith(b"\n"):
+            return text
+        rest = guarded(path, lambda: file.readline(MAX_LINE))
+        if len(rest) == MAX_LINE:
+            raise InputError(f"{path} has a line of over 1 MB. Is it a CSV file?")
+        return text + rest if rest.endswith(b"\n") else text + rest + b"\n"
+
+
+class _HashedReader:
+    """A binary file that hashes what is read from it."""
+
+    def __init__(self, file: BufferedReader, digest: Any) -> None:
+        self.file, self.digest, self.position = file, digest, 0
+
+    def _seen(self, data: bytes) -> bytes:
+        self.digest.update(data)
+        self.position += len(data)
+        return data
+
+    def read(self, size: int = -1) -> bytes:
+        return self._seen(self.file.read(size))
+
+    def readline(self, size: int = -1) -> bytes:
+        return self._seen(self.file.readline(size))
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def read_blocks(
+    table: Table,
+    block_bytes: int,
+    reading: Reading,
+    advance: Callable[[int, int], None] = lambda read, rows: None,
+) -> Iterator[pl.DataFrame]:
+    """The table's rows, block by block: ids Int64, all else text (empty: null).
+
+    Args:
+        table: from `find_tables`.
+        block_bytes: how much text a block holds.
+        reading: receives counts while the blocks are taken, and the file's hash at the end.
+        advance: called after each block with the bytes of the file and the rows it took.
+
+    Raises:
+        InputError: a damaged file or a malformed row, with the line.
+        MimicRegError: the file changed since the table was found.
+    """
+    feed = _Feed(table, block_bytes)
+    before = 0
+    with staying({table.path: table.stamp}):
+        for block in feed:
+            frame = _parse(table, block)
+            if frame is None:
+                frame = _parse_carefully(table, block.text, reading)
+            reading.rows += frame.height
+            reading.count_ids(frame)
+            advance(block.position - before, frame.height)
+            before = block.position
+            yield frame
+    reading.digest = feed.digest.hexdigest()
+
+
+def read_table(table: Table, reading: Reading) -> pl.DataFrame:
+    """A small table, whole."""
+    frames = list(read_blocks(table, 1 << 26, reading))
+    empty = pl.DataFrame(schema={c: _dtype(c) for c in table.columns})
+    return pl.concat([empty, *frames], how="vertical")
+
+
+def _dtype(column: str) -> type[pl.DataType]:
+    return pl.Int64 if column in ID_COLUMNS else pl.String
+
+
+def _scan(block: bytes, dtypes: dict[str, Any]) -> pl.LazyFrame:
+    schema = {**dtypes, _SENTINEL: pl.String}
+    return pl.scan_csv(block, has_header=False, schema=schema, quote_char='"')
+
+
+def _is_sound(frame: pl.DataFrame, lines: int) -> bool:
+    return frame.height == lines and frame.get_column(_SENTINEL).eq_missing(_MARK).all()
+
+
+def _parse(table: Table, block: _Block) -> pl.DataFrame | None:
+    """The fast way, for a block without oddities; None where there is one."""
+    dtypes = {c: _dtype(c) if c in table.columns else pl.String for c in table.header}
+    try:
+        frame = _scan(block.text, dtypes).select(*table.columns, _SENTINEL).collect()
+    except pl.exceptions.PolarsError:
+        return None
+    return frame.drop(_SENTINEL) if _is_sound(frame, block.lines) else None
+
+
+def _parse_carefully(table: Table, text: bytes, reading: Reading) -> pl.DataFrame:
+    """Ids as text first: allows for stray bytes, blank lines and ids that are no numbers."""
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        replaced = text.decode("utf-8", errors="replace")
+        reading.not_utf8 += replaced.count("\ufffd")
+        text = replaced.encode("utf-8")
+    text, blank = _BLANK_LINE.subn(b"", text)
+    reading.blank_lines += blank
+    if not text:
+        return pl.DataFrame(schema={c: _dtype(c) for c in table.columns})
+    try:
+        lazy = _scan(text, dict.fromkeys(table.header, pl.String))
+        frame = lazy.select(*table.columns, _SENTINEL).collect()
+    except pl.exceptions.PolarsError:
+        frame = None
+    if frame is None or not _is_sound(frame, text.count(b"\n")):
+        frame = _parse_by_line(table, text, reading.rows + reading.blank_lines + 2)
+    return frame.select(
+        _lenient_id(pl.col(c)).alias(c) if c in ID_COLUMNS else pl.col(c) for c in table.columns
+    )
+
+
+def _parse_by_line(table: Table, text: bytes, first: int) -> pl.DataFrame:
+    """Python's csv module, which allows a quote within an unquoted field, line by line.
+
+    Raises:
+        InputError: names the first line that is not a row of this table; without its content.
+    """
+    rows = []
+    for number, line in enumerate(text.decode("utf-8").split("\n")[:-1], start=first):
+        try:
+            row = next(csv.reader([line.removesuffix(f",{_MARK}")], strict=True), [])
+            problem = f"it has {len(row)} fields, the header has {len(table.header)}"
+        except csv.Error:
+            row, problem = [], "its quotes do not match"
+        if len(row) != len(table.header):
+            raise InputError(
+                f"{table.path}, line {number:,}: {problem}. The file is damaged or was edited: "
+                "download it again and compare its SHA-256, or mend that line. No field may hold a "
+                "line break."
+            )
+        rows.append(row)
+    return pl.DataFrame(rows, schema=dict.fromkeys(table.header, pl.String), orient="row")
+
+
+def _lenient_id(text: pl.Expr) -> pl.Expr:
+    number = text.cast(pl.Int64, strict=False)
+    return pl.when(~text.is_in(MISSING_TEXTS)).then(number.fill_null(NO_ID))
