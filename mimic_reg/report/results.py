@@ -11,90 +11,42 @@ trunk was fine-tuned, it is that; else tables take their best method.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from mimic_reg.errors import InputError
-from mimic_reg.metrics.scores import Score, metric
-from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.report.labels import Named, distinguish
-from mimic_reg.runs import (
-    DONE,
-    FIT,
-    HISTORY,
-    SCORES,
-    TRIAL,
-    check_finished,
-    is_done,
-    read_history,
-    read_scored,
-    read_trial,
-)
+from mimic_reg.runs import DONE, FIT, HISTORY, TRIAL, read_history, read_trial
+from mimic_reg.runs.record import Run, read_run
 from mimic_reg.settings import BASELINE, STOPPING, acting, is_probe
 from mimic_reg.store import Store
-from mimic_reg.store.spec import CohortSpec, Task
 
 SCRATCH = "scratch"  # what a fine-tuned trunk is compared with
 
 
-@dataclass(frozen=True)
-class TrialResult:
-    """One finished trial.
+@dataclass(frozen=True, kw_only=True)
+class TrialResult(Run):
+    """One finished trial, as reports call it.
 
-    folder, name: its run folder, and what the folder is called in reports
-    id:           the trial's identity (settings and data)
+    name:         what its folder is called
     model, method: labels, unique within the set of trials that was collected
-    regularisers: the methods' names, in order
+    regularisers: the methods' names, in order, but those that all trials of the task share
     strategy:     how it was trained with other tasks, or what it was fine-tuned from; "" if neither
     supervision:  share of the training samples; of fits on few samples, their number
-    settings:     the resolved settings
-    fingerprint, store: of the data; where the store was then
-    cohort:       what its data were
-    threads:      of torch; None where a run of an older version has not recorded it
-    scores:       split → name → score with its interval, or undefined with the reason
-    num_samples:  split → samples that were scored
-    selected_by:  the validation score that selected the epoch `best_epoch`, counted from 0
-    hardly_trained: why what is scored is about the initial model; None if it is not
     in_focus:     whether its method is put against all others
     """
 
-    folder: Path
+    best_epoch: int
+    selected_by: str
     name: str
-    id: str
-    task: str
     model: str
     method: str
     regularisers: tuple[str, ...]
     strategy: str
     supervision: float
     seed: int
-    settings: Mapping[str, Any]
-    fingerprint: str
-    store: Path
-    cohort: CohortSpec
-    device: str
-    threads: int | None
-    versions: Mapping[str, str | None]
-    scores: Mapping[str, Mapping[str, Score]]
-    num_samples: Mapping[str, int]
-    selected_by: str
-    best_epoch: int
-    hardly_trained: str | None = None
     in_focus: bool = False
-
-    @property
-    def target(self) -> Task:
-        """The task that it was trained for, as its cohort defines it."""
-        return self.cohort.task(self.task)
-
-    def history(self) -> list[dict[str, Any]]:
-        """The rows of the history; read anew by every call."""
-        return read_history(self.folder / HISTORY)
-
-    def epochs(self) -> list[dict[str, Any]]:
-        """The rows of the history that close an epoch."""
-        return [row for row in self.history() if row["event"] == "epoch"]
 
 
 @dataclass(frozen=True)
@@ -253,17 +205,12 @@ def _read(folder: Path, name: str, error: str | None) -> TrialResult | Unfinishe
     try:
         if not (folder / TRIAL).is_file():
             return Unfinished(name, error or _NO_RUN)
-        described = read_trial(folder)
         if not (folder / DONE).is_file():
-            return Unfinished(name, error or _progress(folder, described))
-        if not is_done(folder, described["id"]):
+            return Unfinished(name, error or _progress(folder, read_trial(folder)))
+        run = read_run(folder)
+        if not run.finished:
             return Unfinished(name, f"{DONE} is that of another trial")
-        check_finished(folder)
-        read_history(folder / HISTORY)  # before figures are drawn of it
-        scored = read_scored(folder)
-        if scored["trial"] != described["id"]:
-            return Unfinished(name, f"{SCORES} is that of another trial")
-        return _trial(folder, name, described, scored)
+        return _trial(name, run)
     except (InputError, OSError) as problem:
         return Unfinished(name, str(problem).replace(str(folder), name))
     except (KeyError, TypeError, AttributeError, ValueError) as problem:
@@ -284,41 +231,18 @@ def _progress(folder: Path, described: Mapping[str, Any]) -> str:
     return f"not finished: {epochs} of at most {most} epochs"
 
 
-def _trial(
-    folder: Path, name: str, described: Mapping[str, Any], scored: Mapping[str, Any]
-) -> TrialResult:
-    settings = described["trial"]
-    names = tuple(component for entry in settings["regularisers"] for component in entry)
+def _trial(name: str, run: Run) -> TrialResult:
+    settings = run.settings
     (model,) = settings["model"]
-    for of_split in scored["scores"].values():
-        for score in of_split:
-            metric(score)
     return TrialResult(
-        folder=folder,
+        **{field.name: getattr(run, field.name) for field in fields(Run)},
         name=name,
-        id=described["id"],
-        task=settings["task"],
         model=model,
-        method=" + ".join(names),
-        regularisers=names,
+        method=" + ".join(run.methods),
+        regularisers=run.methods,
         strategy=_strategy(settings),
         supervision=float(settings.get("num_samples") or settings["supervision"]),
         seed=int(settings["seed"]),
-        settings=settings,
-        fingerprint=described["store"]["fingerprint"],
-        store=Path(described["store"]["path"]),
-        cohort=CohortSpec.read(described["cohort"]),
-        device=described["device"],
-        threads=described.get("threads"),
-        versions=described["versions"],
-        scores={
-            split: {score: Score(**values) for score, values in of_split.items()}
-            for split, of_split in scored["scores"].items()
-        },
-        num_samples=scored["num_samples"],
-        selected_by=scored["selected_by"],
-        best_epoch=int(scored["best_epoch"]),
-        hardly_trained=hardly_trained(read_history(folder / HISTORY), int(scored["best_epoch"])),
     )
 
 

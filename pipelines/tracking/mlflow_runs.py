@@ -43,7 +43,7 @@ from pipelines.tracking.client import (
     sqlite_path,
     sync_artifacts,
 )
-from pipelines.tracking.tracked_run import RunFolder, curves, final_metrics, params, read_run
+from pipelines.tracking.tracked_run import TrackedRun, curves, final_metrics, params, read_tracked
 
 PREFIX = "mimic-reg"
 SWEEPS = f"{PREFIX}-sweeps"  # the experiment of the summaries
@@ -73,7 +73,7 @@ def log_trial(
     Raises:
         InputError: the folder holds no trial, or one that neither finished nor failed.
     """
-    run = read_run(folder, method)
+    run = read_tracked(folder, method)
     if sweep is not None:
         check_name(sweep)
     if error is None and not run.finished:
@@ -206,7 +206,7 @@ def _experiment(uri: str, name: str) -> str:
 def _log(
     api: MlflowClient,
     experiment: str,
-    run: RunFolder,
+    run: TrackedRun,
     sweep: str | None,
     error: BaseException | None,
 ) -> str:
@@ -251,7 +251,7 @@ def error_text(error: BaseException) -> str:
     return f"{type(error).__name__}{own}"[:ERROR_LENGTH]
 
 
-def _tags(run: RunFolder, sweep: str | None) -> dict[str, str]:
+def _tags(run: TrackedRun, sweep: str | None) -> dict[str, str]:
     trial = run.trial
     commit, _, changes = (run.versions["code"] or "").partition("+")
     tags = {
@@ -309,21 +309,21 @@ def _add_sweep(api: MlflowClient, run: Run, sweep: str | None) -> None:
             api.set_tag(run.info.run_id, "sweep", sweep)
 
 
-def _undefined(run: RunFolder) -> dict[str, str]:
+def _undefined(run: TrackedRun) -> dict[str, str]:
     """Why scores of the best checkpoint are missing."""
     return {
-        f"undefined.{split}_{name}": str(score["reason"])
+        f"undefined.{split}_{name}": str(score.reason)
         for split, scores in run.scores.items()
         for name, score in scores.items()
-        if score["value"] is None
+        if score.value is None
     }
 
 
-def _digest(run: RunFolder) -> str:
+def _digest(run: TrackedRun) -> str:
     return run.fingerprint[:_DIGEST_LENGTH]
 
 
-def _dataset(run: RunFolder) -> DatasetInput:
+def _dataset(run: TrackedRun) -> DatasetInput:
     dataset = Dataset(
         name=run.trial.task,
         digest=_digest(run),
@@ -334,7 +334,7 @@ def _dataset(run: RunFolder) -> DatasetInput:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
-def _log_files(api: MlflowClient, run_id: str, run: RunFolder) -> None:
+def _log_files(api: MlflowClient, run_id: str, run: TrackedRun) -> None:
     """Settings, scores and history; not where the store lies, and not the predictions."""
     with tempfile.TemporaryDirectory() as folder:
         description = read_trial(run.folder)

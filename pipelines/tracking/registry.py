@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlflow.entities import Metric
 from mlflow.entities.model_registry import ModelVersion
@@ -21,12 +20,12 @@ from mlflow.tracking import MlflowClient
 
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
-from mimic_reg.metrics.scores import improves
+from mimic_reg.metrics.scores import Score, improves
 from mimic_reg.store.spec import BENCHMARK
 from pipelines.tracking.client import alone, connect, default, sync_artifacts
 from pipelines.tracking.mlflow_runs import FINAL, PREFIX, experiment_id, log_trial
 from pipelines.tracking.serving import save_mlflow_model
-from pipelines.tracking.tracked_run import RunFolder, final_metrics, read_run
+from pipelines.tracking.tracked_run import TrackedRun, final_metrics, read_tracked
 
 CHAMPION = "champion"
 MEAN = "mean_score"  # of a trunk, over the tasks' validation scores: higher is better
@@ -84,9 +83,9 @@ def register_best(
     Raises:
         InputError: a folder holds no trial; none of them is finished.
     """
-    best: dict[tuple[str, str, str], RunFolder] = {}
+    best: dict[tuple[str, str, str], TrackedRun] = {}
     for folder in folders:
-        run = read_run(folder, (methods or {}).get(folder))
+        run = read_tracked(folder, (methods or {}).get(folder))
         if not run.finished:
             continue
         family = (run.cohort.name, run.trial.task, run.trial.model.name)
@@ -117,7 +116,7 @@ def register(
     Raises:
         InputError: the folder holds no finished trial.
     """
-    run = read_run(folder, method)
+    run = read_tracked(folder, method)
     trial = run.trial
 
     def write(target: Path, model_id: str) -> None:
@@ -181,15 +180,15 @@ def enter(candidate: Candidate, uri: str) -> Registered:
     )
 
 
-def validation_score(run: RunFolder) -> tuple[str, float]:
+def validation_score(run: TrackedRun) -> tuple[str, float]:
     """The score that selects, by name, and its value at the best epoch."""
     assert run.selected_by is not None, "a finished trial was selected by a score"
-    value = run.scores["validation"][run.selected_by]["value"]
+    value = run.scores["validation"][run.selected_by].value
     assert value is not None, "training refuses a validation score that is undefined"
-    return run.selected_by, float(value)
+    return run.selected_by, value
 
 
-def _about(run: RunFolder) -> str:
+def _about(run: TrackedRun) -> str:
     trial = run.trial
     what = "raw hourly features" if run.cohort.is_hourly else "images"
     return (
@@ -251,7 +250,7 @@ def _add(api: MlflowClient, candidate: Candidate, uri: str) -> ModelVersion:
     )
 
 
-def version_tags(run: RunFolder) -> dict[str, str]:
+def version_tags(run: TrackedRun) -> dict[str, str]:
     """Where a version came from and how good it is; texts, as all tags."""
     trial = run.trial
     name, value = validation_score(run)
@@ -267,27 +266,30 @@ def version_tags(run: RunFolder) -> dict[str, str]:
     }
     score = run.scores["test"][name]
     tags[f"test_{name}"] = _number(score)
-    if score["low"] is not None:
-        tags[f"test_{name}_interval"] = f"{score['low']:.4f} to {score['high']:.4f}"
+    if score.low is not None:
+        tags[f"test_{name}_interval"] = f"{score.low:.4f} to {score.high:.4f}"
     if run.hardly_trained:
         tags["hardly_trained"] = run.hardly_trained
+    if trial.num_samples:
+        tags["num_samples"] = str(trial.num_samples)
     return tags
 
 
-def describe(run: RunFolder) -> str:
+def describe(run: TrackedRun) -> str:
     """A version in a sentence."""
     trial = run.trial
     name = validation_score(run)[0]
     score = run.scores["test"][name]
-    interval = f" (95 % {score['low']:.4f} to {score['high']:.4f})" if score["low"] else ""
+    size = f"{trial.num_samples:,}" if trial.num_samples else f"{trial.supervision:.0%} of the"
+    interval = f" (95 % {score.low:.4f} to {score.high:.4f})" if score.low is not None else ""
     return (
-        f"{run.method}, {trial.supervision:.0%} of the training samples, seed {trial.seed}: "
+        f"{run.method}, {size} training samples, seed {trial.seed}: "
         f"test {name} {_number(score)}{interval}."
     )
 
 
-def _number(score: Mapping[str, Any]) -> str:
-    return f"undefined: {score['reason']}" if score["value"] is None else f"{score['value']:.4f}"
+def _number(score: Score) -> str:
+    return f"undefined: {score.reason}" if score.value is None else f"{score.value:.4f}"
 
 
 def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool, str]:

@@ -2,77 +2,35 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from mimic_reg.learners.trials import resolve
-from mimic_reg.metrics.trained import hardly_trained
-from mimic_reg.runs import HISTORY, check_finished, is_done, read_history, read_scored, read_trial
+from mimic_reg.runs.record import Run, read_run
 from mimic_reg.settings import Trial
-from mimic_reg.store.spec import CohortSpec
 
 
-@dataclass(frozen=True)
-class RunFolder:
-    """What tracking and registry read of a run folder.
+@dataclass(frozen=True, kw_only=True)
+class TrackedRun(Run):
+    """A run folder, with its trial; `method` is what the trial's methods are called together."""
 
-    method: what the trial's methods are called together
-    scores: split → name → {value, low, high, …}, empty if the trial is not finished
-    hardly_trained: why the scores are about those of the initial model; None if they are not
-    """
-
-    folder: Path
     trial: Trial
-    id: str
-    cohort: CohortSpec
     method: str
-    fingerprint: str
-    device: str
-    threads: int | None
-    versions: Mapping[str, Any]
-    finished: bool
-    best_epoch: int | None
-    selected_by: str | None
-    num_samples: Mapping[str, int]
-    scores: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    hardly_trained: str | None = None
 
 
-def read_run(folder: Path, method: str | None = None) -> RunFolder:
-    """A run folder.
+def read_tracked(folder: Path, method: str | None = None) -> TrackedRun:
+    """Return a run folder's content.
 
     method: what the trial's methods are called together, where their modules' names do not tell
 
     Raises:
         InputError: the folder holds no trial, or one whose files are damaged.
     """
-    description = read_trial(folder)
-    trial = resolve(description["trial"])
-    finished = is_done(folder, description["id"])
-    check_finished(folder)
-    scores = read_scored(folder) if finished else {}
-    return RunFolder(
-        folder=folder,
-        trial=trial,
-        id=description["id"],
-        cohort=CohortSpec.read(description["cohort"]),
-        method=method or trial.method,
-        fingerprint=description["store"]["fingerprint"],
-        device=description["device"],
-        threads=description.get("threads"),
-        versions=description["versions"],
-        finished=finished,
-        best_epoch=scores.get("best_epoch"),
-        selected_by=scores.get("selected_by"),
-        num_samples=scores.get("num_samples", {}),
-        scores=scores.get("scores", {}),
-        hardly_trained=(
-            hardly_trained(read_history(folder / HISTORY), scores["best_epoch"])
-            if finished
-            else None
-        ),
-    )
+    run = read_run(folder)
+    trial = resolve(run.settings)
+    read = {field.name: getattr(run, field.name) for field in fields(Run)}
+    return TrackedRun(**read, trial=trial, method=method or trial.method)
 
 
 def params(trial: Trial) -> dict[str, str]:
@@ -163,16 +121,15 @@ def _numbers(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
-def final_metrics(run: RunFolder) -> dict[str, float]:
+def final_metrics(run: Run) -> dict[str, float]:
     """Scores of the checkpoint with the best validation score; those of test with intervals."""
     found: dict[str, float] = {}
     if run.best_epoch is not None:
         found["best/epoch"] = float(run.best_epoch)
     for name, score in run.scores.get("validation", {}).items():
-        if score["value"] is not None:
-            found[f"best/validation_{name}"] = float(score["value"])
+        if score.value is not None:
+            found[f"best/validation_{name}"] = score.value
     for name, score in run.scores.get("test", {}).items():
-        for part, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
-            if score[part] is not None:
-                found[f"test/{name}{suffix}"] = float(score[part])
+        parts = {"": score.value, "_low": score.low, "_high": score.high}
+        found |= {f"test/{name}{part}": v for part, v in parts.items() if v is not None}
     return found

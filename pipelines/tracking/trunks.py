@@ -22,7 +22,7 @@ from pipelines.tracking.registry import (
     model_name,
     version_tags,
 )
-from pipelines.tracking.tracked_run import read_run
+from pipelines.tracking.tracked_run import read_tracked
 
 _OF_THE_FIT = ("method", "supervision", "seed", "code_version", "data_fingerprint")
 
@@ -75,7 +75,7 @@ def register_trunk(
     if not (folder / FIT).is_file() or not (folder / DONE).is_file():
         raise InputError(f"{folder} holds no finished fit of several tasks: it has no trunk yet.")
     trunk, described = load_trunk(folder), read_trial(folder, FIT)
-    runs = [read_run(folder / task, method) for task in trunk.tasks]
+    runs = [read_tracked(folder / task, method) for task in trunk.tasks]
     run_ids = [log_trial(run.folder, uri=uri, sweep=sweep, method=method) for run in runs]
     first, tasks, family = runs[0], ", ".join(trunk.tasks), trunk.model.name
     fit_id = str(described["id"])

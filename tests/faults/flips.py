@@ -149,11 +149,11 @@ def _of_runs(place: Path, store: Path) -> dict[str, Kind]:
 def _of_models(place: Path, run: Path) -> dict[str, Kind]:
     """What the registry holds."""
     from pipelines.tracking import serving
-    from pipelines.tracking.tracked_run import read_run
+    from pipelines.tracking.tracked_run import read_tracked
 
     model = place / "model"
     model.mkdir()
-    serving.export(read_run(run), model)
+    serving.export(read_tracked(run), model)
     values = np.random.default_rng(0).normal(size=(30, len(CHANNELS)))
 
     def predicted() -> Any:

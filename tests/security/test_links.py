@@ -17,7 +17,7 @@ from mimic_reg.report.results import collect
 from mimic_reg.store import Store, locked
 from pipelines.flows.settings import Work
 from pipelines.tracking import client
-from pipelines.tracking.tracked_run import read_run
+from pipelines.tracking.tracked_run import read_tracked
 from tests.raw import small_source
 from tests.stores import write_store
 
@@ -125,7 +125,7 @@ def test_a_run(cohort, trained, tmp_path, victims, name):
     shutil.copytree(trained, run)
     plant(run / name, victims["file"])
     reading = [lambda: train(TRIAL, cohort, run), lambda: evaluate(run, store=cohort)]
-    reading += [lambda: read_run(run), lambda: load_trunk(run)]
+    reading += [lambda: read_tracked(run), lambda: load_trunk(run)]
     for read in reading:
         with pytest.raises(InputError, match=rf"{name} {REFUSED}"):
             read()

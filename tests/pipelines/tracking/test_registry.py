@@ -86,7 +86,7 @@ def test_lower_is_better_where_it_is(variant, uri):
         scores["scores"]["validation"]["brier"]["value"] = value
         write_json(folder / "scores.json", scores)
     assert [registry.register(f, uri=uri).champion for f in folders] == [True, True]
-    assert tracked_run.read_run(folders[1]).id == champion(uri).tags["trial_id"]
+    assert tracked_run.read_tracked(folders[1]).id == champion(uri).tags["trial_id"]
 
 
 def test_other_data_are_said(variant, uri):
@@ -109,8 +109,8 @@ def test_the_best_of_every_family_is_registered(variant, trained, uri):
         [*folders, unfinished, other], uri=uri, methods={folders[1]: "ITPS, tuned"}
     )
     assert [(r.name, r.trial_id) for r in found] == [
-        ("mimic-reg-decompensation-lstm", tracked_run.read_run(other).id),
-        (NAME, tracked_run.read_run(folders[1]).id),
+        ("mimic-reg-decompensation-lstm", tracked_run.read_tracked(other).id),
+        (NAME, tracked_run.read_tracked(folders[1]).id),
     ]
     assert champion(uri).tags["method"] == "ITPS, tuned"
     with pytest.raises(InputError, match="no finished trial"):

@@ -1,0 +1,122 @@
+"""What a run folder holds, read once for reports, tracking and registry; never a patient."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mimic_reg.errors import InputError
+from mimic_reg.metrics.scores import Score, metric
+from mimic_reg.metrics.trained import hardly_trained
+from mimic_reg.runs import (
+    HISTORY,
+    SCORES,
+    check_finished,
+    is_done,
+    read_history,
+    read_scored,
+    read_trial,
+)
+from mimic_reg.store import reading
+from mimic_reg.store.spec import CohortSpec, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A trial's run folder.
+
+    id:           the trial's identity (settings, data, code)
+    settings:     the resolved settings
+    fingerprint, store: of the data; where the store was then
+    cohort:       what its data were
+    threads:      of torch; None where a run of an older version has not recorded it
+    finished:     whether it has a result; the fields below are empty or None if not
+    scores:       split → name → score with its interval, or undefined with the reason
+    num_samples:  split → samples that were scored
+    selected_by:  the validation score that selected the epoch `best_epoch`, counted from 0
+    hardly_trained: why what is scored is about the initial model; None if it is not
+    """
+
+    folder: Path
+    id: str
+    settings: Mapping[str, Any]
+    fingerprint: str
+    store: Path
+    cohort: CohortSpec
+    device: str
+    threads: int | None
+    versions: Mapping[str, str | None]
+    finished: bool
+    scores: Mapping[str, Mapping[str, Score]]
+    num_samples: Mapping[str, int]
+    selected_by: str | None
+    best_epoch: int | None
+    hardly_trained: str | None
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return str(self.settings["task"])
+
+    @property
+    def target(self) -> Task:
+        """The task, as its cohort defines it."""
+        return self.cohort.task(self.task)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The names of its methods, in order."""
+        return tuple(name for entry in self.settings["regularisers"] for name in entry)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the rows of the history; read anew by every call."""
+        return read_history(self.folder / HISTORY)
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """Return the rows of the history that close an epoch."""
+        return [row for row in self.history() if row["event"] == "epoch"]
+
+
+def read_run(folder: Path) -> Run:
+    """Return what a run folder holds.
+
+    Raises:
+        InputError: the folder holds no trial, or one whose files are damaged.
+    """
+    described = read_trial(folder)
+    finished = is_done(folder, described["id"])
+    check_finished(folder)
+    scored = read_scored(folder) if finished else {}
+    if scored.get("trial", described["id"]) != described["id"]:
+        raise InputError(
+            f"{folder / SCORES} is that of another trial. Make it again: "
+            f"`mimic-reg evaluate {folder} --overwrite`."
+        )
+    with reading(folder, "a run"):
+        best = scored.get("best_epoch")
+        history = read_history(folder / HISTORY) if finished else []
+        return Run(
+            folder=folder,
+            id=described["id"],
+            settings=described["trial"],
+            fingerprint=described["store"]["fingerprint"],
+            store=Path(described["store"]["path"]),
+            cohort=CohortSpec.read(described["cohort"]),
+            device=described["device"],
+            threads=described.get("threads"),
+            versions=described["versions"],
+            finished=finished,
+            scores={
+                split: {name: _score(name, values) for name, values in of_split.items()}
+                for split, of_split in scored.get("scores", {}).items()
+            },
+            num_samples=scored.get("num_samples", {}),
+            selected_by=scored.get("selected_by"),
+            best_epoch=best,
+            hardly_trained=hardly_trained(history, best),
+        )
+
+
+def _score(name: str, values: Mapping[str, Any]) -> Score:
+    metric(name)
+    return Score(**values)
