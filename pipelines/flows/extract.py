@@ -1,6 +1,5 @@
 """Extraction as a flow: the cohort store brought up to date, what was counted shown."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,6 @@ from pydantic import field_validator
 from mimic_reg import extraction
 from mimic_reg.errors import InputError
 from mimic_reg.extraction.memory import parse_memory
-from mimic_reg.progress import Progress
 from mimic_reg.sources.images import import_images
 from pipelines.flows.artifacts import PrefectProgress, artifact_key
 from pipelines.flows.settings import TAGS
@@ -44,66 +42,6 @@ class ExtractParameters(Parameters):
         return memory
 
 
-def extract_cohorts(
-    source: Path,
-    store: Path,
-    *,
-    tasks: Sequence[str] | None = None,
-    mode: Literal["benchmark", "corrected"] = "benchmark",
-    memory: str = "4GB",
-    force: bool = False,
-    allow_empty: Sequence[str] = (),
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Bring a store up to date with its source; what was done, as JSON.
-
-    Raises:
-        InputError: wrong options or a source that cannot be read; the store stays as it was.
-        MimicRegError: the source changed while it was read, the disk is full, the store is locked
-            or cannot be written.
-    """
-    result = extraction.extract(
-        source,
-        store,
-        task_names=tasks,
-        mode=mode,
-        memory=parse_memory(memory),
-        force=force,
-        allow_empty=allow_empty,
-        progress=progress,
-    )
-    return {
-        "status": result.status,
-        "store": str(store),
-        "fingerprint": result.store.manifest["fingerprint"],
-        "seconds": sum(result.seconds.values()),
-        "cohort_flow": result.audit["cohort_flow"],
-        "samples": result.audit["samples"],
-    }
-
-
-def make_store(
-    source: Path,
-    store: Path,
-    *,
-    images: str | None,
-    memory: str = "4GB",
-    progress: Progress | None = None,
-) -> None:
-    """Bring the store of an experiment up to date with its source: a cohort, or images.
-
-    images: the data set's name; None: a cohort
-
-    Raises:
-        InputError: a source that cannot be read; the store stays as it was.
-        MimicRegError: the disk is full, the store is locked or cannot be written.
-    """
-    if images:
-        import_images(source, store, name=images, progress=progress)
-    else:
-        extract_cohorts(source, store, memory=memory, progress=progress)
-
-
 def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
     """A retry helps where a disk or a lock was away, not where the request is wrong."""
     return not isinstance(state.result(raise_on_failure=False), InputError)
@@ -120,9 +58,26 @@ def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
     persist_result=False,
 )
 def extract(parameters: ExtractParameters) -> dict[str, Any]:
-    """One extraction; it goes on from the stages that were finished."""
-    given = parameters.model_dump()
-    return extract_cohorts(progress=PrefectProgress("extract"), **given)
+    """One extraction; it goes on from the stages that were finished. What was done, as JSON."""
+    given = parameters
+    result = extraction.extract(
+        given.source,
+        given.store,
+        task_names=given.tasks,
+        mode=given.mode,
+        memory=parse_memory(given.memory),
+        force=given.force,
+        allow_empty=given.allow_empty,
+        progress=PrefectProgress("extract"),
+    )
+    return {
+        "status": result.status,
+        "store": str(given.store),
+        "fingerprint": result.store.manifest["fingerprint"],
+        "cohort_flow": result.audit["cohort_flow"],
+        "samples": result.audit["samples"],
+        "seconds": sum(result.seconds.values()),
+    }
 
 
 @task(

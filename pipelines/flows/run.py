@@ -11,9 +11,12 @@ from prefect.client.schemas.objects import State
 from mimic_reg import experiments
 from mimic_reg.errors import InputError
 from mimic_reg.experiments import Experiment
+from mimic_reg.extraction import extract
+from mimic_reg.extraction.memory import parse_memory
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.simulation.synthesis import TRUE_RISK
-from pipelines.flows.extract import ExtractParameters, extract_flow, images_task, make_store
+from mimic_reg.sources.images import import_images
+from pipelines.flows.extract import ExtractParameters, extract_flow, images_task
 from pipelines.flows.report import Concluded, conclude
 from pipelines.flows.result import SweepResult
 from pipelines.flows.settings import TAGS, OfExperiment, Work
@@ -66,7 +69,10 @@ def run(
     uri = tracking_uri or client.database(work)
     client.check_usable(uri)
     if source is not None:
-        make_store(source, place, images=experiment.images, memory=memory, progress=progress)
+        if experiment.images:
+            import_images(source, place, name=experiment.images, progress=progress)
+        else:
+            extract(source, place, memory=parse_memory(memory), progress=progress)
     result = sweep(
         experiment,
         work,

@@ -56,24 +56,14 @@ def sweep(
         MimicRegError: another process runs the same sweep.
         KeyboardInterrupt: Ctrl-C; what ran wrote a checkpoint, and the same call goes on from it.
     """
-    running = running or Running()
     with _prepare(experiment, work, store, tracking_uri, simulated, progress) as prepared:
-        with open_runner(running, len(prepared.pending)) as runner:
-            prepared.announce(running, runner)
-            run = _trying_again(prepared, running, runner)
-            dispatch(prepared.pending, run, runner, prepared.ended)
+        prepared.run(running or Running(), _twice_if_it_may_help)
         return prepared.result
 
 
-def _trying_again(
-    prepared: "Prepared", running: Running, runner: Runner
-) -> Callable[[TrialStatus], Ended]:
-    def run(trial: TrialStatus) -> Ended:
-        order = prepared.order(trial, running)
-        ended = runner.run(order)
-        return runner.run(order) if ended.again else ended
-
-    return run
+def _twice_if_it_may_help(name: str, order: Order, runner: Runner) -> Ended:
+    ended = runner.run(order)
+    return runner.run(order) if ended.again else ended
 
 
 class Prepared:
@@ -86,15 +76,24 @@ class Prepared:
         self._planned = planned
         self.pending = _longest_first([t for t in result.trials if not t.done], planned, result)
 
-    def announce(self, running: Running, runner: Runner) -> None:
-        """Say what will happen."""
+    def run(self, running: Running, attempt: Callable[[str, Order, Runner], Ended]) -> None:
+        """Run what is not finished yet.
+
+        attempt: run a trial, given its name
+        """
         done = len(self.result.trials) - len(self.pending)
         before = f"; {done} were finished before" if done else ""
-        self.progress.note(
-            f"{self.result.title}: {len(self.pending)} trials to run{before}; "
-            f"{describe(running, runner)}."
-        )
-        self.progress.stage("trials", len(self.pending), "trials")
+        with open_runner(running, len(self.pending)) as runner:
+            self.progress.note(
+                f"{self.result.title}: {len(self.pending)} trials to run{before}; "
+                f"{describe(running, runner)}."
+            )
+            self.progress.stage("trials", len(self.pending), "trials")
+
+            def run(trial: TrialStatus) -> Ended:
+                return attempt(trial.name, self.order(trial, running), runner)
+
+            dispatch(self.pending, run, runner, self.ended)
 
     def order(self, trial: TrialStatus, running: Running) -> Order:
         """What a runner is told."""
@@ -302,10 +301,7 @@ def sweep_flow(parameters: SweepParameters) -> State[Any]:
         parameters.simulated,
         PrefectProgress(key),
     ) as prepared:
-        with open_runner(parameters.running, len(prepared.pending)) as runner:
-            prepared.announce(parameters.running, runner)
-            run = _as_prefect_task(prepared, parameters.running, runner)
-            dispatch(prepared.pending, run, runner, prepared.ended)
+        prepared.run(parameters.running, _as_prefect_task)
         result = prepared.result
     create_table_artifact(key=key, table=rows(result), description=result.title)
     if parameters.conclude and any(t.done for t in result.trials):
@@ -316,17 +312,11 @@ def sweep_flow(parameters: SweepParameters) -> State[Any]:
     return final_state(result)
 
 
-def _as_prefect_task(
-    prepared: Prepared, running: Running, runner: Runner
-) -> Callable[[TrialStatus], Ended]:
-    def run(trial: TrialStatus) -> Ended:
-        order = prepared.order(trial, running).model_dump(mode="json")
-        try:
-            return Ended.model_validate(train_trial(trial.name, order, runner))
-        except TrialFailedError as error:
-            return error.ended
-
-    return run
+def _as_prefect_task(name: str, order: Order, runner: Runner) -> Ended:
+    try:
+        return Ended.model_validate(train_trial(name, order.model_dump(mode="json"), runner))
+    except TrialFailedError as error:
+        return error.ended
 
 
 def final_state(result: SweepResult) -> State[Any]:
