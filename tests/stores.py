@@ -10,7 +10,7 @@ import polars as pl
 from mimic_reg import tasks
 from mimic_reg.clinical.schema import CHANNELS, CONTINUOUS_CHANNELS, PHENOTYPES
 from mimic_reg.store import Store, file_hash, write_json
-from mimic_reg.store.spec import SCHEMA_VERSION
+from mimic_reg.store.spec import SCHEMA_VERSION, CohortSpec
 from mimic_reg.store.stages import Workspace, publish
 
 SPLITS = ("train", "val", "test")
@@ -56,7 +56,7 @@ def write_store(
     return folder
 
 
-def write_manifest(folder: Path) -> None:
+def write_manifest(folder: Path, spec: CohortSpec | None = None) -> None:
     """(Re)write the manifest for the files that are there."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
     entries = {
@@ -67,7 +67,7 @@ def write_manifest(folder: Path) -> None:
     content = {
         "schema": SCHEMA_VERSION,
         "fingerprint": fingerprint,
-        "cohort": tasks.cohort(present or tasks.names()).model_dump(mode="json"),
+        "cohort": (spec or tasks.cohort(present or tasks.names())).model_dump(mode="json"),
         "files": entries,
     }
     write_json(folder / "manifest.json", content)

@@ -23,7 +23,8 @@ from mimic_reg.report.results import collect
 from mimic_reg.runs import BEST, TRIAL
 from mimic_reg.store import Store, read_json, write_json
 from mimic_reg.threads import torch_threads
-from pipelines.runners import Ended, Order, execute
+from pipelines.runners.base import Ended, Order
+from pipelines.runners.execute import execute
 from tests.engine.test_checkpoint import same
 from tests.multitask.fits import multi
 from tests.report.runs import write_seeds

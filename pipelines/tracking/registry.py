@@ -293,7 +293,7 @@ def _number(score: Score) -> str:
 
 
 def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool, str]:
-    """Move the alias to the version if its validation score is better."""
+    """Move the alias to the version if its validation score, on the same data, is better."""
     champion = _champion(api, name)
     if champion is None:
         api.set_registered_model_alias(name, CHAMPION, version.version)
@@ -304,14 +304,17 @@ def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool,
     score = f"validation_{selected_by}"
     new, old = float(version.tags[score]), float(champion.tags[score])
     better = new > old if selected_by == MEAN else improves(selected_by, new, old)
+    if champion.tags["data_fingerprint"] != version.tags["data_fingerprint"]:
+        return False, (
+            f"Version {champion.version} was validated on other data, so their scores cannot be "
+            f"compared. To use this one instead, move the alias {CHAMPION!r} in MLflow's pages."
+        )
     if better:
         api.set_registered_model_alias(name, CHAMPION, version.version)
     why = (
         f"Its validation {selected_by} {new:.4f} is {'' if better else 'not '}better than "
         f"{old:.4f} of version {champion.version}."
     )
-    if champion.tags["data_fingerprint"] != version.tags["data_fingerprint"]:
-        why += " The two were validated on different data."
     return better, why
 
 

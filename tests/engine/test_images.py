@@ -10,13 +10,13 @@ from mimic_reg.errors import InputError
 from mimic_reg.fitting import evaluate, read_scores, train
 from mimic_reg.learners.trials import compose_trial, resolve
 from mimic_reg.runs import BEST, CHECKPOINT
-from mimic_reg.settings import CONFIGS
+from mimic_reg.settings.files import method_called, names
 from mimic_reg.sources.images import import_images
 from mimic_reg.vision import torchvision
 from tests.engine.test_checkpoint import same
 from tests.sources.images import write_fashion_mnist
 
-METHODS = sorted(p.stem for p in (CONFIGS / "regularisers" / "cnn").iterdir())
+METHODS = [n for n in names("methods") if n != "none" and "cnn" in method_called(n).families]
 SMALL_CNN = {"cnn": {"filters": [8, 8], "dense": 16}}
 
 

@@ -27,6 +27,7 @@ from mimic_reg.multitask import fit as multitask
 from mimic_reg.progress import Silent
 from mimic_reg.report.results import collect
 from mimic_reg.samples import load
+from mimic_reg.serving import ServedModel, export
 from mimic_reg.sources.images import import_images
 from mimic_reg.store import Store
 from tests.faults.kills import bits, of_run
@@ -148,17 +149,14 @@ def _of_runs(place: Path, store: Path) -> dict[str, Kind]:
 
 def _of_models(place: Path, run: Path) -> dict[str, Kind]:
     """What the registry holds."""
-    from pipelines.tracking import serving
-    from pipelines.tracking.tracked_run import read_tracked
-
     model = place / "model"
     model.mkdir()
-    serving.export(read_tracked(run), model)
+    export(run, model)
     values = np.random.default_rng(0).normal(size=(30, len(CHANNELS)))
 
     def predicted() -> Any:
-        loaded = serving.Predictor.load(model)
-        return loaded.run(values, np.array([0, 10]), np.array([10, 20])).tobytes()
+        loaded = ServedModel.load(model)
+        return loaded.predict_rows(values, np.array([0, 10]), np.array([10, 20])).tobytes()
 
     names = ("model.safetensors", "model.yaml")
     return {f"model: {name}": Kind(model / name, predicted) for name in names}

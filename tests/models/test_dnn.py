@@ -13,10 +13,10 @@ def test_images_are_flattened():
 
 
 def test_sites_stand_behind_the_activations():
-    model = create("dnn", 10, hidden=[6, 5])
+    model = create("dnn", 10, hidden=[60, 50])
     seen = []
     for site in model.sites:
         site.register_forward_hook(lambda module, x, y: seen.append(y))
     model(torch.randn(3, 784), torch.ones(3, dtype=torch.int64))
-    assert [tuple(y.shape) for y in seen] == [(3, 6), (3, 5)]
+    assert [tuple(y.shape) for y in seen] == [(3, 60), (3, 50)]
     assert all((y >= 0).all() and (y == 0).any() for y in seen)

@@ -118,7 +118,7 @@ def test_a_trunk_is_found_in_a_fit_a_run_and_as_files(fit, tmp_path, place):
     trunk = load_trunk(folder)
     assert trunk.tasks == ("decompensation", "phenotyping")
     assert trunk.origin == "reptile: none on decompensation + phenotyping"
-    assert trunk.model.entry() == {"lstm": {"n_features": 76, "units": 4}}
+    assert trunk.model.entry() == {"lstm": {"units": 4}}
 
 
 def test_what_a_method_added_to_the_trunk_is_left_behind(store, tmp_path):
@@ -201,8 +201,8 @@ def test_wrong_requests_are_refused(fit, store, tmp_path):
         PLAN.trials([trunk, trunk])
     with pytest.raises(InputError, match="needs a trunk, a number of samples and a seed"):
         Plan(**{**vars(PLAN), "samples": ()}).trials([trunk])
-    with pytest.raises(InputError, match="Did you mean 'phenotyping'"):
-        Plan(**{**vars(PLAN), "task": "fenotyping"}).trials([trunk])
+    with pytest.raises(InputError, match="'fenotyping' is not a task of the cohort"):
+        finetune(Plan(**{**vars(PLAN), "task": "fenotyping"}), [fit], store, tmp_path / "out")
     with pytest.raises(InputError, match="5,000 training samples are asked for; there are"):
         finetune(Plan(**{**vars(PLAN), "samples": (5000,)}), [fit], store, tmp_path / "out")
 

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from mimic_reg import methods
+from mimic_reg import fitting, methods
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.errors import InputError
+from mimic_reg.learners import deep
 from mimic_reg.multitask import fit as multitask
-from mimic_reg.multitask import reptile, single
+from mimic_reg.multitask import reptile
 from mimic_reg.multitask.reptile import meta_update
 from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.runs import BEST
@@ -180,20 +181,20 @@ def test_one_task_with_gamma_1_is_plain_training_bit_for_bit(store, tmp_path, mo
     )
     multitask.train(fit, store, tmp_path / "reptile")
 
-    prepare = single.prepare
+    make = deep.make_trainer
 
-    def with_betas(*given):
-        trainer, samples = prepare(*given)
+    def with_betas(*given, **named):
+        trainer = make(*given, **named)
         for group in trainer.optimizer.param_groups:
             group["betas"] = (0.0, 0.999)
-        return trainer, samples
+        return trainer
 
-    monkeypatch.setattr(single, "prepare", with_betas)
-    single.train(fit.trials[0], store, tmp_path / "plain")
+    monkeypatch.setattr(deep, "make_trainer", with_betas)
+    fitting.train(fit.trials[0], store, tmp_path / "plain")
     own = tmp_path / "reptile" / "in_hospital_mortality"
     assert same(load_state(own / BEST)["model"], load_state(tmp_path / "plain" / BEST)["model"])
     assert fits.history(own) == fits.history(tmp_path / "plain")
-    assert single.read_scores(own) == single.read_scores(tmp_path / "plain")
+    assert fitting.read_scores(own) == fitting.read_scores(tmp_path / "plain")
 
 
 def test_tasks_are_drawn_anew_for_each_iteration():

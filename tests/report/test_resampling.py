@@ -10,8 +10,8 @@ from mimic_reg.metrics.resampling import NO_PREDICTIONS, UNDEFINED, Resampled
 from mimic_reg.report.resampling import resample
 from mimic_reg.report.results import collect
 from mimic_reg.report.tables import main_tables
+from mimic_reg.sources.images import cohort as image_cohort
 from mimic_reg.store import Store
-from mimic_reg.tasks import get
 from tests.report.runs import write_sweep
 from tests.stores import write_manifest, write_store
 
@@ -35,7 +35,8 @@ def images(tmp_path_factory):
     table = pl.DataFrame({"image": rng.permutation(80), "y": rng.integers(0, 10, 80)})
     (folder / "tasks").mkdir()
     table.with_columns(split=split).write_parquet(folder / "tasks/image_classification.parquet")
-    write_manifest(folder)
+    spec = image_cohort("x", (1, 2, 2), tuple("abcdefghij"))
+    write_manifest(folder, spec)
     return Store.open(folder)
 
 
@@ -44,7 +45,7 @@ def write_trials(root, store, task_name):
     write_sweep(root, store=store, tasks=(task_name,), methods=METHODS, levels=(1.0,), seeds=SEEDS)
     table = store.read(f"tasks/{task_name}.parquet").with_row_index("row")
     test = table.filter(split="test")
-    task = get(task_name)
+    task = store.spec.task(task_name)
     y = test.select(task.labels).to_numpy()
     for method in METHODS:
         for seed in SEEDS:
@@ -89,11 +90,11 @@ def plain_interval(root, store, task, num_replicates):
     ]
     if task.target == "multilabel":
         y, p = y[:, columns], {key: values[:, columns] for key, values in p.items()}
-    ids = sorted(test[task.subject].unique())
+    ids = sorted(test[store.spec.subject].unique())
     differences = []
     for counts in draw_counts(len(ids), num_replicates):
         often = dict(zip(ids, counts, strict=True))
-        rows = [i for i, s in enumerate(test[task.subject]) for _ in range(often[s])]
+        rows = [i for i, s in enumerate(test[store.spec.subject]) for _ in range(often[s])]
         pairs = [
             plain_score(task, y[rows], p["itps", s][rows])
             - plain_score(task, y[rows], p["none", s][rows])
@@ -109,9 +110,9 @@ def plain_interval(root, store, task, num_replicates):
     "name", ["decompensation", "phenotyping", "length_of_stay", "image_classification"]
 )
 def test_it_equals_a_loop_over_repeated_rows(name, request, tmp_path):
-    task = get(name)
     is_image = name == "image_classification"
     store = request.getfixturevalue("images" if is_image else "cohort")
+    task = store.spec.task(name)
     write_trials(tmp_path, store, name)
     drawn = 25
     found = resampled(tmp_path, [store], most_work=1e12)

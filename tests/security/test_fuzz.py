@@ -262,7 +262,7 @@ MANIFEST = {"schema": 1, "fingerprint": "f", "files": {"a.parquet": {"bytes": 3,
 def test_manifests(folder, some, key, value):
     store = folder / "from-elsewhere"
     store.mkdir(exist_ok=True)
-    from mimic_reg.clinical.schema import SCHEMA_VERSION
+    from mimic_reg.store.spec import SCHEMA_VERSION
 
     content = json.loads(json.dumps(MANIFEST | {"schema": SCHEMA_VERSION}))
     if key == "a.parquet":

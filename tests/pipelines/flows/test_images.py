@@ -48,7 +48,7 @@ def test_pictures_become_a_store_trials_and_a_champion(done, store):
     assert [t.status for t in done.result.trials] == ["finished", "finished"]
     assert store.spec.tasks[0].classes == ("cat", "dog")
     (champion,) = done.concluded.registered
-    assert champion.name == "mimic-reg-image_classification-cnn"
+    assert champion.name == "mimic-reg-images-image_classification-cnn"
     assert champion.champion
 
 
@@ -96,7 +96,7 @@ def test_images_for_a_model_of_stays_and_the_other_way_round(done, store, tmp_pa
 
     cohort = write_store(tmp_path / "cohort", num_subjects=10)
     run = done.result.run_folder(done.result.trials[0])
-    with pytest.raises(InputError, match="'image_classification' is not a task"):
+    with pytest.raises(InputError, match="features are not those of 'images'"):
         serving.predict(str(run), cohort, tmp_path / "p.parquet")
     experiment = experiments.parse(
         {"name": "x", "title": "x", "grids": [GRID | {"data": "cifar10"}]}

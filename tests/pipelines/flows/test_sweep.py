@@ -257,7 +257,9 @@ def test_without_mlflow_a_sweep_goes_on(store, work, monkeypatch):
 
 def test_what_cannot_be_run_is_said_before_anything_is_done(store, work, tmp_path):
     images = experiments.load("table_08")
-    with pytest.raises(InputError, match=r"needs the images fashion_mnist, but .* ICU stays"):
+    with pytest.raises(
+        InputError, match=r"needs the cohort 'fashion_mnist', but .* holds 'mimic-iii"
+    ):
         sweep(images, work, store=store)
     with pytest.raises(InputError, match="is not a store"):
         sweep(experiment(), work, store=tmp_path / "nothing")

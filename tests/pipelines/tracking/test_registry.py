@@ -89,15 +89,18 @@ def test_lower_is_better_where_it_is(variant, uri):
     assert tracked_run.read_tracked(folders[1]).id == champion(uri).tags["trial_id"]
 
 
-def test_other_data_are_said(variant, uri):
+def test_a_score_from_other_data_moves_nothing(variant, uri):
     registry.register(variant(1, 0.7), uri=uri)
-    folder = variant(2, 0.8, fingerprint="other")
-    with pytest.raises(InputError, match="fingerprints differ"):  # its own normaliser
-        registry.register(folder, uri=uri)
-    trial = read_json(folder / "trial.json")
-    trial["trial"]["training"]["normalizer"] = "published"
-    write_json(folder / "trial.json", trial)
-    assert registry.register(folder, uri=uri).why.endswith("validated on different data.")
+    client.connect(uri).set_model_version_tag(NAME, "1", "data_fingerprint", "other")
+    found = registry.register(variant(2, 0.8), uri=uri)
+    assert not found.champion
+    assert "Version 1 was validated on other data" in found.why
+    assert str(champion(uri).version) == "1"
+
+
+def test_the_store_must_be_the_one_that_was_trained_on(variant, uri):
+    with pytest.raises(InputError, match="fingerprints differ"):
+        registry.register(variant(2, 0.8, fingerprint="other"), uri=uri)
 
 
 def test_the_best_of_every_family_is_registered(variant, trained, uri):

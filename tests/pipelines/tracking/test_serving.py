@@ -101,7 +101,8 @@ def test_stays_may_have_different_lengths(predictor, request_table):
 
 def request(num_hours):
     """Hours of a stay in which nothing was observed."""
-    means = np.array([86.0 if c == "Heart Rate" else 0.5 for c in CHANNELS])
+    numbers = {"Heart Rate": 86.0}
+    means = np.array([numbers.get(c, 0.0 if c.startswith("mask->") else 0.5) for c in CHANNELS])
     return example(tasks.cohort(["phenotyping"]), means, num_hours)
 
 
@@ -128,7 +129,7 @@ def edit(column, row, value):
         (lambda f: f.head(0), "no rows"),
         (edit("Glucose", 1, np.nan), "'Glucose' has empty or infinite cells"),
         (edit("Glucose", 1, np.inf), "'Glucose' has empty or infinite cells"),
-        (edit("Glucose", 1, "high"), "no number"),
+        (edit("Glucose", 1, "high"), "not a number"),
         (edit("stay", 1, np.nan), "'stay' has empty cells"),
         (edit("hour", 1, 2.0), r"must be 0, 1, 2, .* there is 2 where 1 should be"),
         (edit("hour", 0, 1.0), r"there is 1 where 0 should be"),
