@@ -109,7 +109,10 @@ def test_a_folder_in_a_files_place_is_told_without_a_traceback(monkeypatch, caps
         cli.main()
     assert ended.value.code == 1
     told = " ".join(capsys.readouterr().err.split())
-    assert "manifest.json: Is a directory. Mend that" in told
+    assert (
+        "manifest.json: Is a directory. Mend that (room, permissions, what lies in its place)"
+        in told
+    )
 
 
 def test_several_tasks_without_a_strategy_are_told_what_they_need(monkeypatch, capsys, tmp_path):

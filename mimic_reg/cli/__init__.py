@@ -89,8 +89,8 @@ def _run(command: Callable[[], Any]) -> int:
         where = error.filename2 or error.filename
         said = f"{where}: {error.strerror}" if where and error.strerror else str(error)
         err.print(
-            f"[bold red]Failed:[/] {escape(said)}. Mend that (its permissions, or what lies there "
-            "in its place), and run the same command again.",
+            f"[bold red]Failed:[/] {escape(said)}. Mend that (room, permissions, what lies in its "
+            "place), and run the same command again.",
             soft_wrap=True,
         )
         return MimicRegError.exit_code
