@@ -8,6 +8,7 @@ and the files' hashes. While it trains there is `checkpoint.previous.safetensors
 
 import math
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -143,7 +144,9 @@ def evaluate(
             f"{run} was trained with {count_threads(recorded)}; with {count_threads(threads)} the "
             "last digits of its scores may differ."
         )
-    with locked(run), torch_threads(threads or recorded or DEFAULT_THREADS):
+    only_reads = not overwrite and (run / DONE).is_file()  # a folder that may not be written
+    alone = nullcontext() if only_reads else locked(run)
+    with alone, torch_threads(threads or recorded or DEFAULT_THREADS):
         where = find_device(device)
         data = load_data(trial, opened, where, progress)
         best = learners.create(trial, data, run, progress).best()

@@ -101,6 +101,20 @@ def test_ctrl_c_is_exit_code_1_and_says_that_one_can_go_on(monkeypatch, capsys):
     assert "run the same command again to go on" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_folder_in_a_files_place_is_told_without_a_traceback(monkeypatch, capsys, tmp_path, raw):
+    (tmp_path / "store" / "manifest.json").mkdir(parents=True)
+    options = ["--source", str(raw), "--out", str(tmp_path / "store")]
+    monkeypatch.setattr("sys.argv", ["mimic-reg", "extract", *options])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert (
+        "manifest.json: Is a directory. Mend that (room, permissions, what lies in its place)"
+        in told
+    )
+
+
 def test_several_tasks_without_a_strategy_are_told_what_they_need(monkeypatch, capsys, tmp_path):
     options = ["--store", "store", "--model", "lstm", "--out", str(tmp_path / "run")]
     monkeypatch.setattr("sys.argv", ["mimic-reg", "train", "--task", "phenotyping,x", *options])

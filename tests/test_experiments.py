@@ -236,7 +236,8 @@ def code(tmp_path, monkeypatch):
     shutil.copytree(CONFIGS.parent / "mimic_reg", package, ignore=shutil.ignore_patterns("*.pyc"))
     monkeypatch.setattr(identity, "_ROOT", tmp_path)
     trials = {label: plan(grid(methods=[label]))[0].trial for label in ("none", "itps", "dropout")}
-    trials["transformer"] = plan(grid(models=["transformer"], methods=["none"]))[0].trial
+    for model in ("transformer", "logistic_regression"):
+        trials[model] = plan(grid(models=[model], methods=["none"]))[0].trial
     together = grid(tasks=["in_hospital_mortality", "phenotyping"], strategy="reptile")
     trials["reptile"] = plan(together)[0].trial
 
@@ -282,7 +283,7 @@ def test_an_edit_retrains_the_trials_that_it_decides(code):
     def edit(was):
         return f"{was}\nx = 1\n"
 
-    every = {"none", "itps", "dropout", "transformer", "reptile"}
+    every = {"none", "itps", "dropout", "transformer", "logistic_regression", "reptile"}
     assert code("engine/trainer.py", edit) == every
     assert code("samples/stays.py", edit) == every
     assert code("store/spec.py", edit) == every
@@ -292,6 +293,7 @@ def test_an_edit_retrains_the_trials_that_it_decides(code):
     assert code("methods/dropout.py", edit) == {"dropout"}
     assert code("models/transformer.py", edit) == {"transformer"}
     assert code("multitask/reptile.py", edit) == {"reptile"}
+    assert code("learners/logistic_regression.py", edit) == {"logistic_regression"}
 
 
 # --- images ---------------------------------------------------------------------------------------

@@ -85,6 +85,15 @@ def _run(command: Callable[[], Any]) -> int:
     except MimicRegError as error:
         err.print(f"[bold red]Failed:[/] {escape(str(error))}", soft_wrap=True)
         return MimicRegError.exit_code
+    except OSError as error:  # those that no command expects: rights, a folder in a file's place
+        where = error.filename2 or error.filename
+        said = f"{where}: {error.strerror}" if where and error.strerror else str(error)
+        err.print(
+            f"[bold red]Failed:[/] {escape(said)}. Mend that (room, permissions, what lies in its "
+            "place), and run the same command again.",
+            soft_wrap=True,
+        )
+        return MimicRegError.exit_code
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     return 0

@@ -83,7 +83,10 @@ def select_stays(
     flow = [{"step": "all ICU stays", **attrition(icustays)}]
     stays = icustays.filter(_same("first_wardid", "last_wardid"), _same(*_CAREUNITS))
     flow.append({"step": "no transfers", **attrition(stays)})
+    there = stays.height
     stays = stays.join(admissions, on=["subject_id", "hadm_id"]).join(patients, on="subject_id")
+    if stays.height < there:  # never in MIMIC-III: one of the tables is not whole
+        flow.append({"step": "in ADMISSIONS and PATIENTS", **attrition(stays)})
     stays = stays.filter(pl.len().over("hadm_id") == 1)
     flow.append({"step": "one stay an admission", **attrition(stays)})
     stays = stays.with_columns(_age(stays)).filter(pl.col("age") >= MIN_AGE)

@@ -35,7 +35,8 @@ def code_of(trial: Trial | MultiTrial) -> str:
 def _named(trial: Trial | MultiTrial) -> Iterator[str]:
     """Yield the modules that a trial names, below the package."""
     yield from _ENGINE
-    yield f"models.{trial.model.name}"
+    network = f"models.{trial.model.name}"
+    yield network if _is_module(f"{_PACKAGE}.{network}") else f"learners.{trial.model.name}"
     parts = trial.trials if isinstance(trial, MultiTrial) else (trial,)
     for part in parts:
         yield from (f"methods.{method.name}" for method in part.regularisers)

@@ -75,7 +75,7 @@ def check_finished(folder: Path, *, but: Collection[str] = ()) -> None:
 
 def _read_done(folder: Path) -> dict[str, Any]:
     path = folder / DONE
-    advice = f"Remove it and run the same command again: it goes on from {CHECKPOINT}."
+    advice = "Remove it and train with the same command again, which finishes the run anew."
     try:
         done: dict[str, Any] = read_json(path)
     except InputError as error:

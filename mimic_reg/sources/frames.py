@@ -21,6 +21,7 @@ from mimic_reg.store.spec import SPLITS, CohortSpec, Task
 from mimic_reg.store.stages import Workspace, publish, recover
 
 KIND = "frames"
+_MOST_HOURS = 1 << 40  # more than any table has
 
 
 def write_store(
@@ -90,7 +91,8 @@ def _fitted(hourly: pl.DataFrame, samples: pl.DataFrame, spec: CohortSpec) -> di
     )
     hours = hourly.join(seen, on=spec.unit).filter(pl.col(str(spec.time)) < pl.col("seen"))
     values = hours.select(spec.channel_names).to_numpy().astype(np.float64)
-    means, stds = values.mean(0), values.std(0, ddof=1)
+    means = values.mean(0)
+    stds = values.std(0, ddof=1) if len(values) > 1 else np.zeros_like(means)
     constant = is_constant(means, stds)
     stds[constant] = 1.0
     return {
@@ -107,7 +109,7 @@ def _fitted(hourly: pl.DataFrame, samples: pl.DataFrame, spec: CohortSpec) -> di
 
 def _num_hours(spec: CohortSpec) -> pl.Expr:
     """Rows that a sample sees."""
-    return (pl.col(str(spec.end)) + 1 - EPSILON).floor().cast(pl.Int64)
+    return (pl.col(str(spec.end)) + 1 - EPSILON).floor().clip(-1, _MOST_HOURS).cast(pl.Int64)
 
 
 def _columns(frame: pl.DataFrame, expected: list[str], what: str) -> pl.DataFrame:
@@ -127,9 +129,24 @@ def _refuse(count: int, what: str) -> None:
 
 def _whole(frame: pl.DataFrame, columns: tuple[str, ...], what: str) -> pl.DataFrame:
     for column in columns:
-        if not frame[column].dtype.is_integer() or frame[column].null_count():
-            raise InputError(f"{what}: {column!r} must hold whole numbers, and no empty cell.")
+        values = frame[column]
+        if not values.dtype.is_integer() or values.cast(pl.Int64, strict=False).null_count():
+            raise InputError(
+                f"{what}: {column!r} must hold whole numbers of 64 bits, and no empty cell."
+            )
     return frame.with_columns(pl.col(columns).cast(pl.Int64))
+
+
+def _finite(frame: pl.DataFrame, column: str, what: str) -> pl.DataFrame:
+    values = frame[column]
+    wrong = not values.dtype.is_numeric() or values.null_count()
+    if wrong or not _is_finite(values.cast(pl.Float64)).all():
+        raise InputError(f"{what}: {column!r} must hold finite numbers, and no empty cell.")
+    return frame.with_columns(pl.col(column).cast(pl.Float64))
+
+
+def _is_finite(numbers: pl.Series, dtype: type[pl.DataType] = pl.Float64) -> pl.Series:
+    return numbers.cast(dtype, strict=False).is_finite()
 
 
 def _checked_hours(hourly: pl.DataFrame, spec: CohortSpec) -> pl.DataFrame:
@@ -145,8 +162,12 @@ def _checked_hours(hourly: pl.DataFrame, spec: CohortSpec) -> pl.DataFrame:
         if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
             raise InputError(f"The channel {channel.name!r} holds {column.dtype}, not numbers.")
         numbers = column.cast(pl.Float64)
-        bad = numbers.null_count() + int((~numbers.is_finite()).sum())
-        _refuse(bad, f"cells of the channel {channel.name!r} are empty or infinite; impute them")
+        bad = numbers.null_count() + int((~_is_finite(numbers, pl.Float32)).sum())
+        _refuse(
+            bad,
+            f"cells of the channel {channel.name!r} are empty or infinite, or too large for 32 "
+            "bits; impute them",
+        )
         if channel.kind != "continuous":
             other = int((~numbers.is_in([0.0, 1.0])).sum())
             _refuse(other, f"cells of the {channel.kind} channel {channel.name!r} are not 0 or 1")
@@ -165,10 +186,11 @@ def _checked_samples(
     keys = list(dict.fromkeys((spec.subject, spec.unit, "split", end)))
     frame = _columns(samples[task.name], [*keys, *task.labels], what)
     frame = _whole(frame, (spec.unit, spec.subject), what)
-    frame = frame.with_columns(pl.col(end).cast(pl.Float64))
+    frame = _finite(frame, end, what)
     of = f"samples of {task.name}"
     _refuse(int(frame.select(spec.keys).is_duplicated().sum()), f"{of} are there more than once")
-    unknown = frame.filter(~pl.col("split").is_in(SPLITS)).height + frame["split"].null_count()
+    splits = frame["split"].cast(pl.String)
+    unknown = int((~splits.is_in(SPLITS)).sum()) + splits.null_count()
     _refuse(unknown, f"{of} have another split than {', '.join(SPLITS)}")
     for split in SPLITS:
         if frame.filter(pl.col("split") == split).is_empty():

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BufferedReader
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -131,10 +132,13 @@ class _Feed:
             file: Any = unpacked(hashed) if self.table.packed else hashed
             header = guarded(path, lambda: file.readline(MAX_LINE))
             newline = b"\r\n" if header.endswith(b"\r\n") else b"\n"
+            line = 2
             while text := self._lines(file):
                 self.table.check_at_rest(raw)
+                _check_no_holes(path, text, line)
                 text = text.replace(newline, _ROW_END)
                 lines = int(np.count_nonzero(np.frombuffer(text, np.uint8) == _NEWLINE))
+                line += lines
                 yield _Block(text, lines, hashed.position)
 
     def _lines(self, file: Any) -> bytes:
@@ -147,6 +151,21 @@ class _Feed:
         if len(rest) == MAX_LINE:
             raise InputError(f"{path} has a line of over 1 MB. Is it a CSV file?")
         return text + rest if rest.endswith(b"\n") else text + rest + b"\n"
+
+
+def _check_no_holes(path: Path, text: bytes, first: int) -> None:
+    """Refuse zero bytes: a disk or a copy that failed leaves them where rows should be.
+
+    Raises:
+        InputError: names the line; the text begins with the line `first`.
+    """
+    hole = text.find(b"\0")
+    if hole >= 0:
+        line = first + text.count(b"\n", 0, hole)
+        raise InputError(
+            f"{path}, line {line:,}: zero bytes, as a copy leaves them that was cut off. Download "
+            "the file again and compare its SHA-256."
+        )
 
 
 class _HashedReader:

@@ -64,7 +64,10 @@ def read_json(path: Path) -> Any:
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON ({error}); write the store again.") from error
+        raise InputError(
+            f"{path} is not valid JSON ({error}). Bring it back from a backup, or remove "
+            f"{path.parent} and make it again."
+        ) from error
 
 
 @contextlib.contextmanager

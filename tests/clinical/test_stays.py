@@ -65,7 +65,10 @@ def test_a_stay_needs_its_own_admission_and_its_patient(tmp_path):
     source.tables["ADMISSIONS"][0]["subject_id"] = 9  # of another patient
     del source.tables["ADMISSIONS"][1]
     del source.tables["PATIENTS"][2]
-    assert kept(source, tmp_path) == [200011]
+    stays, flow, _ = cohort(source, tmp_path)
+    assert stays["icustay_id"].to_list() == [200011]
+    there = {step["step"]: step["stays"] for step in flow}
+    assert (there["no transfers"], there["in ADMISSIONS and PATIENTS"]) == (4, 1)
 
 
 @pytest.mark.parametrize(

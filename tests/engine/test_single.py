@@ -19,7 +19,7 @@ from mimic_reg.learners.trials import resolve
 from mimic_reg.progress import Silent
 from mimic_reg.report.results import collect
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY, SCORES, TRIAL, finish
-from mimic_reg.store import Store, file_hash, read_json, write_json
+from mimic_reg.store import Store, file_hash, locked, read_json, write_json
 from tests.engine.test_checkpoint import same
 from tests.fits import make_trainer
 from tests.stores import write_manifest, write_store
@@ -184,6 +184,13 @@ def test_evaluating_again_gives_the_same(run, store, tmp_path):
         evaluate(run, store=other)
     with pytest.raises(InputError, match="no trained model"):
         evaluate(tmp_path)
+
+
+def test_evaluating_a_finished_run_writes_nothing(run):
+    with locked(run):  # as in a folder that may not be written
+        assert evaluate(run) == read_scores(run)
+        with pytest.raises(MimicRegError, match="Another run is writing"):
+            evaluate(run, overwrite=True)
 
 
 def test_equal_trials_are_equal_bit_for_bit(run, store, tmp_path):

@@ -95,6 +95,14 @@ def test_the_normalizer_is_that_of_the_hours_that_training_sees(store):
     assert (mean[30:].tolist(), std[30:].tolist()) == ([0] * 20, [1] * 20)
 
 
+def test_a_single_hour_of_training_has_no_deviation(tmp_path):
+    hourly, samples = tables(20)
+    first = samples["sepsis"].filter(until=1.0).unique("split", keep="first")
+    spec = SPEC.model_copy(update={"tasks": TASKS[2:]})
+    store = write_store(hourly, {"sepsis": first}, spec, tmp_path / "store")
+    assert read_normalizer(store, TASKS[2], "fitted")[1].tolist() == [1] * 50
+
+
 @pytest.fixture(scope="module")
 def runs(store, tmp_path_factory):
     """A run of each kind of task and model, trained for two epochs."""
@@ -191,6 +199,20 @@ def in_samples(task, **columns):
             lambda h, s: (h.with_columns(pl.lit(None, pl.Float64).alias("value 1")), s),
             "cells of the channel 'value 1' are empty or infinite",
         ),
+        (
+            lambda h, s: (h.with_columns(pl.lit(1e300).alias("value 1")), s),
+            "cells of the channel 'value 1' are empty or infinite, or too large for 32 bits",
+        ),
+        (
+            lambda h, s: (h.with_columns(pl.col("stay").cast(pl.UInt64) + 2**63), s),
+            "'stay' must hold whole numbers of 64 bits",
+        ),
+        *(
+            (in_samples("organs", until=value), "'until' must hold finite numbers, and no empty")
+            for value in (pl.lit(None, pl.Float64), pl.lit(float("nan")), pl.lit("one"))
+        ),
+        (in_samples("organs", until=pl.lit(1e30)), "20 samples of organs see no hour, or hours"),
+        (in_samples("organs", split=pl.lit(1)), "have another split than train, val, test"),
         (
             lambda h, s: (h.with_columns(pl.col("stay").cast(pl.String)), s),
             "'stay' must hold whole",

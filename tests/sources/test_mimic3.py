@@ -109,6 +109,17 @@ def test_a_malformed_row_is_refused_with_its_line(tmp_path, case, after, block_b
     assert "120" not in str(error.value)  # a patient's value is never shown
 
 
+@pytest.mark.parametrize("block_bytes", [60, 1 << 20])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_hole_of_zero_bytes_is_refused_with_its_line(tmp_path, block_bytes, packed):
+    content = (HEADER + ROW * 7 + ROW.replace("mg/dL", "\0" * 5) + ROW * 3).encode()
+    content, name = (
+        (gzip.compress(content), "LABEVENTS.csv.gz") if packed else (content, "LABEVENTS.csv")
+    )
+    with pytest.raises(InputError, match=rf"{name}, line 9: zero bytes"):
+        read(tmp_path, content, name, block_bytes)
+
+
 def test_quotes_that_swallow_lines_are_refused(tmp_path):
     first, second = ROW.replace("120", '"120'), ROW.replace("120", '120"')
     problem = r"LABEVENTS.csv, line 3: its quotes do not match\. .* No field may hold a line break"
