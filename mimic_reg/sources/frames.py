@@ -90,7 +90,7 @@ def _fitted(hourly: pl.DataFrame, samples: pl.DataFrame, spec: CohortSpec) -> di
     )
     hours = hourly.join(seen, on=spec.unit).filter(pl.col(str(spec.time)) < pl.col("seen"))
     values = hours.select(spec.channel_names).to_numpy().astype(np.float64)
-    means, stds = values.mean(0), values.std(0, ddof=1)
+    means, stds = values.mean(0), values.std(0, ddof=min(1, len(values) - 1))
     constant = is_constant(means, stds)
     stds[constant] = 1.0
     return {
@@ -127,8 +127,11 @@ def _refuse(count: int, what: str) -> None:
 
 def _whole(frame: pl.DataFrame, columns: tuple[str, ...], what: str) -> pl.DataFrame:
     for column in columns:
-        if not frame[column].dtype.is_integer() or frame[column].null_count():
-            raise InputError(f"{what}: {column!r} must hold whole numbers, and no empty cell.")
+        whole = frame[column].dtype.is_integer()
+        if not whole or frame[column].cast(pl.Int64, strict=False).null_count():
+            raise InputError(
+                f"{what}: {column!r} must hold whole numbers of 64 bits, and no empty cell."
+            )
     return frame.with_columns(pl.col(columns).cast(pl.Int64))
 
 
@@ -144,7 +147,7 @@ def _checked_hours(hourly: pl.DataFrame, spec: CohortSpec) -> pl.DataFrame:
         column = frame[channel.name]
         if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
             raise InputError(f"The channel {channel.name!r} holds {column.dtype}, not numbers.")
-        numbers = column.cast(pl.Float64)
+        numbers = column.cast(pl.Float32).cast(pl.Float64)  # as a store has them
         bad = numbers.null_count() + int((~numbers.is_finite()).sum())
         _refuse(bad, f"cells of the channel {channel.name!r} are empty or infinite; impute them")
         if channel.kind != "continuous":
@@ -165,8 +168,15 @@ def _checked_samples(
     keys = list(dict.fromkeys((spec.subject, spec.unit, "split", end)))
     frame = _columns(samples[task.name], [*keys, *task.labels], what)
     frame = _whole(frame, (spec.unit, spec.subject), what)
-    frame = frame.with_columns(pl.col(end).cast(pl.Float64))
     of = f"samples of {task.name}"
+    if not frame[end].dtype.is_numeric():
+        raise InputError(f"{what}: {end!r} holds {frame[end].dtype}, not numbers of hours.")
+    if not isinstance(frame["split"].dtype, pl.String | pl.Categorical | pl.Enum):
+        raise InputError(f"{what}: 'split' holds {frame['split'].dtype}, not {', '.join(SPLITS)}.")
+    frame = frame.with_columns(pl.col(end).cast(pl.Float64), pl.col("split").cast(pl.String))
+    _refuse(
+        frame.height - int(frame[end].is_finite().sum()), f"{of} have no finite number in {end!r}"
+    )
     _refuse(int(frame.select(spec.keys).is_duplicated().sum()), f"{of} are there more than once")
     unknown = frame.filter(~pl.col("split").is_in(SPLITS)).height + frame["split"].null_count()
     _refuse(unknown, f"{of} have another split than {', '.join(SPLITS)}")
