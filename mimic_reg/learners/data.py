@@ -7,7 +7,7 @@ import polars as pl
 import torch
 
 from mimic_reg.errors import InputError
-from mimic_reg.metrics.scores import score
+from mimic_reg.metrics.scores import METRICS, metric, score
 from mimic_reg.progress import Progress
 from mimic_reg.samples import Samples, load, notes
 from mimic_reg.samples.splits import select, select_count
@@ -39,6 +39,7 @@ def load_data(trial: Trial, store: Store, device: torch.device, progress: Progre
         InputError: the store does not hold the task, or nothing can be learned or selected by.
     """
     task = store.spec.task(trial.task)
+    _check_score(task)
     splits = load(store, task, normalizer=trial.training.normalizer, device=device)
     train = _supervised(trial, store, task, splits["train"])
     _check_labels(task, {**splits, "train": train})
@@ -72,6 +73,16 @@ def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Sampl
             subject=subject,
         )
     )
+
+
+def _check_score(task: Task) -> None:
+    """Refuse a score that the task's target does not have."""
+    if task.target not in metric(task.score).targets:
+        possible = ", ".join(name for name, m in METRICS.items() if task.target in m.targets)
+        raise InputError(
+            f"{task.name} is {task.target}, but its checkpoints are selected by {task.score}. "
+            f"In the cohort's specification, give one of: {possible}."
+        )
 
 
 def _check_labels(task: Task, samples: dict[str, Samples]) -> None:

@@ -81,11 +81,13 @@ def _slices(scan: pl.LazyFrame) -> Iterator[tuple[int, pl.DataFrame]]:
 
 def _read_stays(store: Store) -> _Stays:
     ids, offsets = [], []
-    last_stay, last_hour, num_rows = -1, -1, 0
+    last_stay, last_hour, num_rows = 0, -1, 0
     ordered = True
     unit, time = store.spec.unit, str(store.spec.time)
     for start, keys in _slices(store.scan("hourly.parquet").select(unit, time)):
         stay, hour = keys[unit].to_numpy(), keys[time].to_numpy()
+        if not start:
+            last_stay = stay[0] - 1  # keys may be negative
         step = np.diff(stay, prepend=last_stay)
         expected = np.where(step > 0, 0, np.concatenate([[last_hour], hour[:-1]]) + 1)
         ordered &= bool((step >= 0).all() and (hour == expected).all())

@@ -91,8 +91,7 @@ def _fitted(hourly: pl.DataFrame, samples: pl.DataFrame, spec: CohortSpec) -> di
     )
     hours = hourly.join(seen, on=spec.unit).filter(pl.col(str(spec.time)) < pl.col("seen"))
     values = hours.select(spec.channel_names).to_numpy().astype(np.float64)
-    means = values.mean(0)
-    stds = values.std(0, ddof=1) if len(values) > 1 else np.zeros_like(means)
+    means, stds = values.mean(0), values.std(0, ddof=min(1, len(values) - 1))
     constant = is_constant(means, stds)
     stds[constant] = 1.0
     return {
@@ -129,20 +128,12 @@ def _refuse(count: int, what: str) -> None:
 
 def _whole(frame: pl.DataFrame, columns: tuple[str, ...], what: str) -> pl.DataFrame:
     for column in columns:
-        values = frame[column]
-        if not values.dtype.is_integer() or values.cast(pl.Int64, strict=False).null_count():
+        whole = frame[column].dtype.is_integer()
+        if not whole or frame[column].cast(pl.Int64, strict=False).null_count():
             raise InputError(
                 f"{what}: {column!r} must hold whole numbers of 64 bits, and no empty cell."
             )
     return frame.with_columns(pl.col(columns).cast(pl.Int64))
-
-
-def _finite(frame: pl.DataFrame, column: str, what: str) -> pl.DataFrame:
-    values = frame[column]
-    wrong = not values.dtype.is_numeric() or values.null_count()
-    if wrong or not _is_finite(values.cast(pl.Float64)).all():
-        raise InputError(f"{what}: {column!r} must hold finite numbers, and no empty cell.")
-    return frame.with_columns(pl.col(column).cast(pl.Float64))
 
 
 def _is_finite(numbers: pl.Series, dtype: type[pl.DataType] = pl.Float64) -> pl.Series:
@@ -186,8 +177,15 @@ def _checked_samples(
     keys = list(dict.fromkeys((spec.subject, spec.unit, "split", end)))
     frame = _columns(samples[task.name], [*keys, *task.labels], what)
     frame = _whole(frame, (spec.unit, spec.subject), what)
-    frame = _finite(frame, end, what)
     of = f"samples of {task.name}"
+    if not frame[end].dtype.is_numeric():
+        raise InputError(f"{what}: {end!r} holds {frame[end].dtype}, not numbers of hours.")
+    if not isinstance(frame["split"].dtype, pl.String | pl.Categorical | pl.Enum):
+        raise InputError(f"{what}: 'split' holds {frame['split'].dtype}, not {', '.join(SPLITS)}.")
+    frame = frame.with_columns(pl.col(end).cast(pl.Float64), pl.col("split").cast(pl.String))
+    _refuse(
+        frame.height - int(frame[end].is_finite().sum()), f"{of} have no finite number in {end!r}"
+    )
     _refuse(int(frame.select(spec.keys).is_duplicated().sum()), f"{of} are there more than once")
     splits = frame["split"].cast(pl.String)
     unknown = int((~splits.is_in(SPLITS)).sum()) + splits.null_count()

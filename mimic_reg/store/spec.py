@@ -36,6 +36,11 @@ class _Frozen(BaseModel):
         return tuple(given) if isinstance(given, list) else given
 
 
+def _refuse_repeated(what: str, names: tuple[str, ...]) -> None:
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"the {what} {repeated[0]!r} is named twice")
+
+
 class Channel(_Frozen):
     """One column of the hourly array.
 
@@ -60,7 +65,7 @@ class Task(_Frozen):
     hours:   the hours that every sample may see, where they are the same for all
     """
 
-    name: str = Field(pattern=r"^\w[\w.-]*$")
+    name: str = Field(pattern=r"^\w[\w.-]*$", max_length=100)
     target: Target
     labels: tuple[str, ...] = Field(min_length=1)
     score: str
@@ -75,6 +80,8 @@ class Task(_Frozen):
             raise ValueError(
                 f"the task {self.name!r}: a multiclass task has two classes or more, others none"
             )
+        for what, names in (("label", self.labels), ("class", self.classes)):
+            _refuse_repeated(f"{what} of {self.name}", names)
         return self
 
     @property
@@ -115,9 +122,14 @@ class CohortSpec(_Frozen):
             raise ValueError("a cohort has 'time', 'end' and channels, or else a 'shape'")
         if bool(self.channels) == bool(self.shape):
             raise ValueError("a cohort has either channels or a 'shape'")
-        for what, names in (("channel", self.channel_names), ("task", self.task_names)):
-            if repeated := [name for name in names if names.count(name) > 1]:
-                raise ValueError(f"the {what} {repeated[0]!r} is named twice")
+        _refuse_repeated("channel", self.channel_names)
+        _refuse_repeated("task", self.task_names)
+        time = () if self.time is None or self.end is None else (self.time, self.end)
+        _refuse_repeated("column of the hourly table", (self.unit, *time[:1], *self.channel_names))
+        subject = () if self.subject == self.unit else (self.subject,)  # a stay a patient
+        for task in self.tasks:
+            columns = (self.unit, *subject, *time[1:], "split", *task.labels)
+            _refuse_repeated(f"column of the samples of {task.name}", columns)
         return self
 
     @classmethod

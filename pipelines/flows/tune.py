@@ -21,8 +21,9 @@ from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import Experiment, parse
 from mimic_reg.metrics.scores import improves
+from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.progress import Progress
-from mimic_reg.runs import read_scored, read_trial
+from mimic_reg.runs import HISTORY, read_history, read_scored, read_trial
 from mimic_reg.settings import STOPPING, is_probe, parse_yaml
 from mimic_reg.store import atomic, make_folder
 from pipelines.flows.artifacts import artifact_key
@@ -38,12 +39,15 @@ class Point:
 
     score:   the name of the score
     missing: seeds without a result; a point that lacks one cannot win
+    hardly_trained: seeds whose score is about that of the initial model; a point with one wins only
+             where all have
     """
 
     values: Mapping[str, Any]
     score: str
     scores: Mapping[int, float]
     missing: tuple[int, ...]
+    hardly_trained: tuple[int, ...] = ()
 
     @property
     def mean(self) -> float:
@@ -197,7 +201,7 @@ def _choose(result: SweepResult, trials: Sequence[TrialStatus]) -> Choice:
     points = tuple(_point(result, of_point) for of_point in by_values.values())
     best: tuple[Point, TrialStatus] | None = None
     for point, (first, *_) in zip(points, by_values.values(), strict=True):
-        if not point.missing and (best is None or improves(point.score, point.mean, best[0].mean)):
+        if not point.missing and (best is None or _beats(point, best[0])):
             best = point, first
     if best is None:
         first = trials[0]
@@ -212,16 +216,25 @@ def _choose(result: SweepResult, trials: Sequence[TrialStatus]) -> Choice:
     )
 
 
+def _beats(point: Point, other: Point) -> bool:
+    if bool(point.hardly_trained) != bool(other.hardly_trained):
+        return not point.hardly_trained
+    return improves(point.score, point.mean, other.mean)
+
+
 def _point(result: SweepResult, trials: Sequence[TrialStatus]) -> Point:
     scores: dict[int, float] = {}
-    name = ""
+    name, hardly = "", []
     for trial in trials:
         if trial.done:
-            scored = read_scored(result.run_folder(trial))
+            folder = result.run_folder(trial)
+            scored = read_scored(folder)
+            if hardly_trained(read_history(folder / HISTORY), scored["best_epoch"]):
+                hardly.append(trial.seed)
             name = scored["selected_by"]
             scores[trial.seed] = scored["scores"]["validation"][name]["value"]
     missing = tuple(t.seed for t in trials if not t.done)
-    return Point(dict(trials[0].searched), name, scores, missing)
+    return Point(dict(trials[0].searched), name, scores, missing, tuple(hardly))
 
 
 def _write(result: SweepResult, winner: TrialStatus, best: Point, points: Sequence[Point]) -> Path:
@@ -241,7 +254,7 @@ def _write(result: SweepResult, winner: TrialStatus, best: Point, points: Sequen
         f"# Mean validation {best.score} over {len(best.scores)} seeds: {best.mean:.4f}; "
         f"{len(points)} points:",
         *(
-            f"#   {values}: {'no result' if p.missing else f'{p.mean:.4f}'}"
+            f"#   {values}: {'no result' if p.missing else f'{p.mean:.4f}'}{_mark(p)}"
             for values, p in zip(tried, points, strict=True)
         ),
         f"# Data {result.data}.",
@@ -252,6 +265,11 @@ def _write(result: SweepResult, winner: TrialStatus, best: Point, points: Sequen
     make_folder(place.parent)
     atomic.write_text(place, "\n".join(lines))
     return place
+
+
+def _mark(point: Point) -> str:
+    num, total = len(point.hardly_trained), len(point.scores)
+    return f", {num} of {total} hardly trained" if num else ""
 
 
 # --- Prefect --------------------------------------------------------------------------------------
@@ -284,6 +302,7 @@ def rows(choice: Choice) -> list[dict[str, Any]]:
             **point.values,
             f"validation {choice.best.score}": None if point.missing else round(point.mean, 4),
             "seeds": len(point.scores),
+            "hardly trained": len(point.hardly_trained),
             "best": "*" if point is choice.best else "",
         }
         for point in choice.points

@@ -104,7 +104,7 @@ def _make_database(made: Path, whole: Path, artifacts: Path) -> None:
 
 LOCK_SECONDS = 5.0  # other sweeps write for milliseconds
 _OURS = {"alembic_version", "experiments", "runs", "metrics", "tags"}  # tables that MLflow makes
-_checked: set[tuple[int, int]] = set()
+_checked: set[tuple[int, int, Path]] = set()
 
 
 def check_database(path: Path) -> None:
@@ -115,10 +115,13 @@ def check_database(path: Path) -> None:
         MimicRegError: another program has locked it.
     """
     found = path.stat()
-    if (found.st_dev, found.st_ino) in _checked:
+    key = found.st_dev, found.st_ino, path.resolve()
+    if key in _checked:
         return
     try:
         tables = _tables(path)
+        if tables >= _OURS:
+            _follow_move(path, tables)
     except sqlite3.OperationalError as error:
         if "locked" not in str(error):
             raise _damaged(path, str(error)) from error
@@ -130,7 +133,48 @@ def check_database(path: Path) -> None:
         raise _damaged(path, str(error)) from error
     if not tables >= _OURS:
         raise _damaged(path, "it has no tables of MLflow: another program wrote it")
-    _checked.add((found.st_dev, found.st_ino))
+    _checked.add(key)
+
+
+_PLACES = {  # table → column with a location of artifacts
+    "experiments": "artifact_location",
+    "runs": "artifact_uri",
+    "logged_models": "artifact_location",
+    "model_versions": "storage_location",
+}
+
+
+def _follow_move(path: Path, tables: set[str]) -> None:
+    """Let the database of a work folder that was moved or copied name the artifacts beside it.
+
+    MLflow keeps absolute paths: it would read and write where the folder was before.
+    """
+    here = f"{path.parent.resolve() / ARTIFACTS}/"
+    with contextlib.closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as opened, opened:
+        places = [row[0] for row in opened.execute("SELECT artifact_location FROM experiments")]
+        moved = _moved_from([str(place) for place in places], here)
+        for old in moved:
+            for table in _PLACES.keys() & tables:
+                column = _PLACES[table]
+                opened.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE substr({column}, 1, ?) = ?",
+                    (here, len(old) + 1, len(old), old),
+                )
+    if moved:
+        atomic.sync_folder(path.parent)
+
+
+def _moved_from(places: list[str], here: str) -> list[str]:
+    """The former artifact folders of experiments, where all that was in them is in `here` now."""
+    found: dict[str, bool] = {}
+    for place in places:
+        work, artifacts, name = place.rpartition(f"/{ARTIFACTS}/")
+        old = work + artifacts
+        if artifacts and work.startswith("/") and old != here:
+            is_here = Path(here, name).is_dir() or not Path(place).exists()
+            found[old] = found.get(old, True) and is_here
+    return [old for old, is_here in found.items() if is_here]
 
 
 def check_usable(uri: str) -> None:

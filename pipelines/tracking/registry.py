@@ -76,7 +76,8 @@ def register_best(
 ) -> list[Registered]:
     """Register the trial with the best validation score of every cohort, task and model family.
 
-    folders: run folders; those that are not finished are left out, and of equals the first wins
+    folders: run folders; those that are not finished are left out, and of equals the first wins;
+             one that is hardly trained wins only where all are
     store, sweep: as in `register`
     methods: run folder → what its methods are called, where their modules' names do not tell
 
@@ -89,8 +90,7 @@ def register_best(
         if not run.finished:
             continue
         family = (run.cohort.name, run.trial.task, run.trial.model.name)
-        name, value = validation_score(run)
-        if family not in best or improves(name, value, validation_score(best[family])[1]):
+        if family not in best or _beats(run, best[family]):
             best[family] = run
     if not best:
         raise InputError("There is no finished trial to register.")
@@ -98,6 +98,13 @@ def register_best(
         register(run.folder, uri=uri, store=store, sweep=sweep, method=run.method)
         for _, run in sorted(best.items())
     ]
+
+
+def _beats(run: RunFolder, other: RunFolder) -> bool:
+    if bool(run.hardly_trained) != bool(other.hardly_trained):
+        return not run.hardly_trained
+    name, value = validation_score(run)
+    return improves(name, value, validation_score(other)[1])
 
 
 def register(
@@ -293,13 +300,18 @@ def _number(score: Score) -> str:
 
 
 def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool, str]:
-    """Move the alias to the version if its validation score, on the same data, is better."""
+    """Move the alias to the version if its validation score, on the same data, is better.
+
+    What is hardly trained may have a high score by chance: it never takes the place of what is not.
+    """
+    hardly = version.tags.get("hardly_trained")
+    mind = f" Mind: it is hardly trained: {hardly}." if hardly else ""
     champion = _champion(api, name)
     if champion is None:
         api.set_registered_model_alias(name, CHAMPION, version.version)
-        return True, "It is the first one."
+        return True, f"It is the first one.{mind}"
     if str(champion.version) == str(version.version):
-        return True, "It was champion before."
+        return True, f"It was champion before.{mind}"
     selected_by = version.tags["selected_by"]
     score = f"validation_{selected_by}"
     new, old = float(version.tags[score]), float(champion.tags[score])
@@ -309,12 +321,15 @@ def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool,
             f"Version {champion.version} was validated on other data, so their scores cannot be "
             f"compared. To use this one instead, move the alias {CHAMPION!r} in MLflow's pages."
         )
-    if better:
-        api.set_registered_model_alias(name, CHAMPION, version.version)
     why = (
         f"Its validation {selected_by} {new:.4f} is {'' if better else 'not '}better than "
-        f"{old:.4f} of version {champion.version}."
+        f"{old:.4f} of version {champion.version}.{mind}"
     )
+    if bool(hardly) != ("hardly_trained" in champion.tags):
+        better = not hardly
+        why += "" if hardly else f" Version {champion.version} is hardly trained."
+    if better:
+        api.set_registered_model_alias(name, CHAMPION, version.version)
     return better, why
 
 

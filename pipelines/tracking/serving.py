@@ -206,7 +206,13 @@ def _download(model: str, folder: Path, uri: str | None) -> Path:
             )
     except MlflowException as error:
         raise InputError(f"MLflow has no model {model}: {error.message}") from error
-    return _find(Path(path))
+    try:
+        return _find(Path(path))
+    except InputError as error:
+        raise InputError(
+            f"MLflow knows {model}, but its files are not in the artifact folder. Bring the folder "
+            "back from a backup, or name a run folder."
+        ) from error
 
 
 def _find(folder: Path) -> Path:

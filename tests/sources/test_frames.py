@@ -181,6 +181,29 @@ def test_the_published_normalizer_is_refused(store, tmp_path):
         train(trial, store.folder, tmp_path / "run")
 
 
+@pytest.mark.parametrize("score", ["aurok", "macro_auroc", "mean_absolute_deviation"])
+def test_a_score_that_the_task_does_not_have_is_refused(score, tmp_path):
+    task = TASKS[0].model_copy(update={"score": score})
+    hourly, samples = tables(20)
+    spec = SPEC.model_copy(update={"tasks": (task,)})
+    write_store(hourly, samples, spec, tmp_path / "store")
+    with pytest.raises(InputError, match=f"{score}.*auroc"):
+        train(compose_trial("mortality24", "lstm", "none"), tmp_path / "store", tmp_path / "run")
+
+
+def test_keys_may_be_negative_and_training_a_single_hour(tmp_path):
+    hourly, samples = tables(20)
+    shift = pl.col("stay") - 10_000
+    alone = samples["mortality24"].with_columns(shift)
+    alone = alone.filter((pl.col("split") != "train") | (pl.col("stay") == -9000))
+    alone = alone.with_columns(until=pl.lit(1.0))
+    task = TASKS[0].model_copy(update={"hours": 1.0})
+    spec = SPEC.model_copy(update={"tasks": (task,)})
+    made = write_store(hourly.with_columns(shift), {task.name: alone}, spec, tmp_path / "store")
+    assert len(load(made, task, normalizer="fitted")["train"]) == 1
+    assert read_normalizer(made, task, "fitted")[1].tolist() == [1] * 50
+
+
 def in_samples(task, **columns):
     return lambda hourly, samples: (
         hourly,
@@ -230,6 +253,15 @@ def in_samples(task, **columns):
             lambda h, s: (h, s | {"organs": s["organs"].with_columns(pl.col("stay") + 1)}),
             "20 samples of organs are of units without a row",
         ),
+        (in_samples("organs", until=pl.lit("x")), "'until' holds String, not numbers of hours"),
+        (in_samples("organs", until=pl.lit(None, pl.Int8)), "20 samples .* no finite number"),
+        (in_samples("organs", until=pl.lit(np.nan)), "20 samples of organs have no finite number"),
+        (in_samples("organs", split=pl.lit(1)), "'split' holds Int32, not train, val, test"),
+        (in_samples("organs", person=pl.lit(2**63, pl.UInt64)), "whole numbers of 64 bits"),
+        (
+            lambda h, s: (h.with_columns(pl.lit(1e39).alias("value 1")), s),
+            "cells of the channel 'value 1' are empty or infinite",
+        ),
     ],
 )
 def test_what_is_not_what_it_says_is_refused_with_a_count(change, message, tmp_path):
@@ -251,6 +283,12 @@ def test_what_is_not_what_it_says_is_refused_with_a_count(change, message, tmp_p
         ({"colour": 1}, "at 'colour'"),
         ({"tasks": [{**TASKS[0].model_dump(), "labels": ["a", "b"]}]}, "needs exactly one label"),
         ({"tasks": [{**TASKS[0].model_dump(), "target": "multiclass"}]}, "two classes or more"),
+        ({"tasks": [{**TASKS[1].model_dump(), "labels": ["a", "a"]}]}, "'a' is named twice"),
+        ({"tasks": [{**TASKS[0].model_dump(), "labels": ["split"]}]}, "'split' is named twice"),
+        ({"tasks": [{**TASKS[0].model_dump(), "labels": ["until"]}]}, "'until' is named twice"),
+        ({"tasks": [{**TASKS[0].model_dump(), "name": "x" * 101}]}, "at most 100 characters"),
+        ({"unit": "value 0"}, "hourly table 'value 0' is named twice"),
+        ({"time": "stay"}, "hourly table 'stay' is named twice"),
     ],
 )
 def test_a_specification_that_cannot_be_is_refused(changes, message):

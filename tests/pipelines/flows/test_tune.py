@@ -1,5 +1,7 @@
 """Searches: judged on validation only, over seeds; resumable; the winner is a usable file."""
 
+import json
+
 import pytest
 
 from mimic_reg.errors import InputError, MimicRegError
@@ -77,6 +79,20 @@ def test_the_best_mean_of_validation_wins_whatever_the_test_says(tmp_path):
 def test_the_first_of_equals_wins(tmp_path):
     result = made(tmp_path, {((0.3,), 0): (0.7, 0.1), ((0.2,), 0): (0.7, 0.9)})
     assert choose(result)[0].best.values == {"itps.tau": 0.3}
+
+
+def test_what_never_trained_wins_only_where_all_is_so(tmp_path):
+    result = made(tmp_path, {((0.1,), 0): (0.9, 0.5), ((0.2,), 0): (0.6, 0.5)})
+    row = {"event": "epoch", "epoch": 1, "loss": 1, "validation": {}, "recorded": {}}
+    for number, explained in enumerate((-0.1, 0.2)):
+        history = tmp_path / "runs" / str(number) / "history.jsonl"
+        history.write_text(json.dumps({**row, "explained": explained}) + "\n")
+    (choice,) = choose(result)
+    assert choice.best.values == {"itps.tau": 0.2}
+    assert "itps.tau=0.1: 0.9000, 1 of 1 hardly trained\n" in choice.file.read_text("utf-8")
+    assert [row["hardly trained"] for row in rows(choice)] == [1, 0]
+    history.write_text(json.dumps({**row, "explained": -1.0}) + "\n")
+    assert choose(result)[0].best.values == {"itps.tau": 0.1}
 
 
 def test_a_point_without_all_its_results_cannot_win(tmp_path):

@@ -1,5 +1,7 @@
 """The registry: a version a trial, and a champion by validation only."""
 
+import json
+
 import pytest
 
 from mimic_reg.errors import InputError
@@ -76,6 +78,23 @@ def test_only_a_better_validation_score_moves_the_champion(variant, uri):
     assert "0.8000 is better than 0.7000 of version 1" in found.why
     assert str(champion(uri).version) == found.version == "4"
     assert not registry.register(first, uri=uri).champion  # it was, and is no longer
+
+
+def test_what_never_trained_is_no_champion_beside_what_did(variant, uri):
+    lucky, later = variant(1, 0.9), variant(2, 0.95)
+    trained = variant(3, 0.6)
+    for folder, explained in ((lucky, -0.1), (later, -0.1), (trained, 0.2)):
+        rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+        rows = [{**row, "explained": explained} for row in rows]
+        (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = registry.register(lucky, uri=uri)
+    assert found.champion
+    assert "Mind: it is hardly trained: its training loss was above" in found.why
+    (found,) = registry.register_best([lucky, trained, later], uri=uri)
+    assert found.trial_id == tracked_run.read_run(trained).id
+    assert found.champion
+    assert found.why.endswith("Version 1 is hardly trained.")
+    assert not registry.register(later, uri=uri).champion
 
 
 def test_lower_is_better_where_it_is(variant, uri):

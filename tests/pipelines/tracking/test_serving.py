@@ -1,10 +1,12 @@
 """A served model predicts what the engine predicts, and says what is wrong with a request."""
 
+import contextlib
 import inspect
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -71,6 +73,36 @@ def largest_difference(answer, expected):
     return max(
         abs(p - expected[s]) for s, p in zip(answer["stay"], answer["probability"], strict=True)
     )
+
+
+def test_a_work_folder_may_be_moved(run, store, uri, tmp_path):
+    """MLflow keeps absolute paths: of experiments, runs, logged models and versions."""
+    found = registry.register(run, uri=uri)
+    old = client.sqlite_path(uri).parent
+    copied, moved = tmp_path / "copied", tmp_path / "moved"
+    shutil.copytree(old, copied)
+    shutil.move(old, moved)
+    for folder in (copied, moved):
+        there = client.database(folder)
+        serving.predict(found.uri, store, folder / "p.parquet", uri=there, device="cpu")
+        assert str(old) not in "".join(_dump(folder / client.DATABASE))
+    assert not old.exists()
+    shutil.rmtree(moved / client.ARTIFACTS)
+    with pytest.raises(InputError, match="its files are not in the artifact folder"):
+        serving.predict(found.uri, store, tmp_path / "p.parquet", uri=client.database(moved))
+
+
+def test_artifacts_that_are_still_elsewhere_are_not_lost(run, store, uri, tmp_path):
+    """A copy of the database alone."""
+    found = registry.register(run, uri=uri)
+    shutil.copy(client.sqlite_path(uri), tmp_path / client.DATABASE)
+    alone = client.database(tmp_path)
+    assert serving.predict(found.uri, store, tmp_path / "p.parquet", uri=alone, device="cpu")
+
+
+def _dump(path):
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        yield from database.iterdump()
 
 
 def test_the_champion_predicts_as_the_engine(pyfunc, request_table):
