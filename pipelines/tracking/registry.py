@@ -258,7 +258,7 @@ def version_tags(run: RunFolder) -> dict[str, str]:
     tags = {
         "trial_id": run.id,
         "method": run.method,
-        "supervision": f"{trial.supervision:g}",
+        "supervision": f"{trial.level:g}",
         "seed": str(trial.seed),
         "selected_by": name,
         f"validation_{name}": repr(value),
@@ -281,9 +281,14 @@ def describe(run: RunFolder) -> str:
     score = run.scores["test"][name]
     interval = f" (95 % {score['low']:.4f} to {score['high']:.4f})" if score["low"] else ""
     return (
-        f"{run.method}, {trial.supervision:.0%} of the training samples, seed {trial.seed}: "
+        f"{run.method}, {_size(trial.level)}, seed {trial.seed}: "
         f"test {name} {_number(score)}{interval}."
     )
+
+
+def _size(level: float) -> str:
+    share = f"{level:.0%} of the training samples"
+    return share if level <= 1 else f"{level:,.0f} training samples"
 
 
 def _number(score: Mapping[str, Any]) -> str:
