@@ -207,7 +207,9 @@ def tune(
             for p in choice.points
             if not p.missing
         ]
-        title = f"{choice.task}, {choice.model}, {choice.method}, {format_level(choice.supervision)}"
+        title = (
+            f"{choice.task}, {choice.model}, {choice.method}, {format_level(choice.supervision)}"
+        )
         out.print(table(title, ["", f"validation {choice.best.score}", "seeds"], shown_rows))
         out.print(f"Wrote {escape(str(choice.file))}.")
     _print_failed(tuned.result)

@@ -106,10 +106,7 @@ class Planned:
         if isinstance(trial, MultiTrial):
             what = f"{trial.strategy.name}-{'+'.join(trial.tasks)}"
         size = f"{100 * trial.level:g}" if trial.level <= 1 else f"n{trial.level:.0f}"
-        return (
-            f"{what}-{trial.model.name}-{methods}-{size}"
-            f"-seed{trial.seed}-{self.identity(data)}"
-        )
+        return f"{what}-{trial.model.name}-{methods}-{size}-seed{trial.seed}-{self.identity(data)}"
 
 
 def plan(experiment: Experiment) -> list[Planned]:
