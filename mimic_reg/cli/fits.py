@@ -346,7 +346,8 @@ def claims(
         typer.echo(json.dumps(judging.as_plain(lines), indent=1))
         return
     for number, line in enumerate(lines, 1):
-        out.print(f"[bold]{number}. {line.verdict}[/]: {escape(line.claim)} ({escape(line.where)})")
+        claim = f"{line.claim} ({line.where})"
+        out.print(f"[bold]{number}. {line.verdict}[/]: {escape(claim)}", soft_wrap=True)
         if line.shown is not None:
             out.print(f"   {escape(judging.in_words(line.shown))}", soft_wrap=True)
         out.print(f"   {escape(line.why)}", soft_wrap=True)

@@ -198,6 +198,8 @@ _UNSAID = ("training.max_epochs", "training.epoch_steps", "itps.track_ever")
 def _reference(task: str, model: str, row: str, data: str) -> Trial:
     """The trial that stands for a row of a table."""
     name = paper()["methods"].get(row, {"method": row})["method"]
+    if name == BASELINE:  # the learning rate of pretrained networks stands in methods' files only
+        name = "dropout"
     families = method_called(name).families
     family = model + str(paper()["families"].get(data, ""))
     method = f"{family}/{name}" if family in families else name

@@ -5,7 +5,7 @@ The rules are those of docs/claims.md; the numbers here are its numbers.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -16,7 +16,6 @@ import yaml
 from mimic_reg.metrics.comparison import LEVEL, MIN_PAIRS, holm, paired, summarise
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report.paper import (
-    BASELINE,
     PaperScore,
     other_data,
     other_settings,
@@ -178,14 +177,14 @@ def names(trials: Iterable[TrialResult]) -> tuple[str, ...]:
 
 
 def usable(
-    results: Results, task: str, model: str, data: str
+    results: Results, task: str, model: str, data: str, rows: Container[str | None]
 ) -> tuple[dict[str, list[TrialResult]], Counter[str]]:
     """Runs in the paper's settings, by why their data are other; and why the rest is left out."""
     kept: dict[str, list[TrialResult]] = {}
     left_out: Counter[str] = Counter()
     for trial in results.trials:
         (own,) = trial.settings["model"]
-        if (trial.task, own) != (task, model) or row_of(trial) is None:
+        if (trial.task, own) != (task, model) or row_of(trial) not in rows:
             continue
         other = other_data(trial, data)
         free = {"training.normalizer"} if other else set()
@@ -236,7 +235,7 @@ def columns(results: Results, tables: Iterable[str]) -> tuple[list[Column], Coun
         content = paper()["tables"][table]
         for part in content["parts"]:
             task, model = part["task"], part["model"]
-            kept, others = usable(results, task, model, content["data"])
+            kept, others = usable(results, task, model, content["data"], part["scores"])
             left_out |= others
             for level in map(float, part.get("num_samples") or part["supervision"]):
                 rows = {
@@ -276,8 +275,7 @@ def rows_at(
 
 
 def _tau(trial: TrialResult) -> Any:
-    options = (e["itps"] for e in trial.settings["regularisers"] if "itps" in e)
-    return next(options, {}).get("tau")
+    return next((e["itps"].get("tau") for e in trial.settings["regularisers"] if "itps" in e), None)
 
 
 # --- how it is decided ----------------------------------------------------------------------------
@@ -306,7 +304,7 @@ def _no_runs(name: str, left_out: Mapping[str, int]) -> str:
     runs = claims()[name]["runs"]
     if not runs:
         return "runs do not record memory"
-    why = f"no runs of it; {', '.join(runs)} would have them"
+    why = f"no runs to compare; the experiments {runs} have them"
     if left_out:
         told = "; ".join(f"{count} for {text}" for text, count in left_out.items())
         why += f". Left out for other settings: {told}"
@@ -372,20 +370,3 @@ def _paired(part: Measured, margin: float) -> Any:
 def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
     corrected = iter(holm([p for p in p_values if p is not None]))
     return [None if p is None else next(corrected) for p in p_values]
-
-
-__all__ = [
-    "BASELINE",
-    "Column",
-    "Comparison",
-    "Found",
-    "Line",
-    "Measured",
-    "Rule",
-    "claims",
-    "columns",
-    "decide",
-    "names",
-    "rows_at",
-    "usable",
-]

@@ -13,9 +13,10 @@ from mimic_reg.report.analyses import gradients
 from mimic_reg.report.analyses import hessian as curvature
 from mimic_reg.report.analyses.base import start_and_best
 from mimic_reg.report.analyses.selection import last
-from mimic_reg.report.claims.base import BASELINE, Found, Measured, names, rows_at, usable
+from mimic_reg.report.claims.base import Found, Measured, names, rows_at, usable
 from mimic_reg.report.figures.selection import EVER, selected
 from mimic_reg.report.results import Results, TrialResult
+from mimic_reg.settings import BASELINE
 
 IMAGES = ("image_classification", "dnn", "fashion_mnist")
 MORTALITY = ("in_hospital_mortality", "lstm", "mimic-iii")
@@ -92,7 +93,8 @@ def hessian(results: Results) -> _Found:
         found = [_long(rows_at(trials, r, tau=tau, stopping=False)) for r, tau in rows]
         first, late = ([_by_seed(f, part) for f in found] for part in (_first_trace, _late_trace))
         runs = names([t for f in found for t in f])
-        yield Measured(f"{where}: trace at the first probe, itps minus none", *first, runs)
+        what = f"{where}: trace at the first probe, itps minus none"
+        yield Measured(what, first[0], first[1], runs)
         distances = {
             s: ALIKE - abs(math.log10(late[0][s] / late[1][s]))
             for s in late[0].keys() & late[1].keys()
@@ -147,7 +149,7 @@ def _on(
     by_data: dict[str, Found] = {}
     left_out = Counter[str]()
     for task, model, data in settings:
-        kept, others = usable(results, task, model, data)
+        kept, others = usable(results, task, model, data, ("itps", BASELINE))
         left_out |= others
         for other, trials in kept.items():
             measured = [p for p in parts(trials, f"{model}, {task}") if p is not None and p.method]
@@ -218,8 +220,8 @@ def _first_trace(trial: TrialResult) -> float | None:
 
 def _late_trace(trial: TrialResult) -> float | None:
     series = curvature.recorded(trial)
-    late = [] if series is None else series.y[series.x >= SETTLED_AT - 1]
-    return float(np.mean(late)) if len(late) else None
+    late = None if series is None else series.y[series.x >= SETTLED_AT - 1]
+    return float(np.mean(late)) if late is not None and len(late) else None
 
 
 def _raw_fall(trial: TrialResult) -> float | None:
