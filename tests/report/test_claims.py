@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from mimic_reg.cli import app
 from mimic_reg.metrics.comparison import paired
-from mimic_reg.report.claims import as_plain, judge
+from mimic_reg.report.claims import as_plain, in_words, judge
 from mimic_reg.report.claims.base import claims
 from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect
@@ -79,6 +79,7 @@ def test_a_claim_that_does_not_because_the_margin_is_not_there(tmp_path):
     assert line.verdict == "does not reproduce"
     assert line.shown.p > 0.05
     assert line.shown.margin > 0
+    assert "below the paper's +0.01" in in_words(line.shown)
 
 
 @pytest.mark.parametrize(

@@ -50,17 +50,31 @@ def judge(results: Results) -> list[Line]:
 def as_rows(lines: Sequence[Line]) -> list[list[str]]:
     """The texts of `COLUMNS`, a row a claim."""
     return [
-        [f"{line.claim} ({line.where})", line.verdict, *_numbers(line.shown), line.why]
+        [
+            f"{line.claim} ({line.where})",
+            line.verdict,
+            *_numbers(line.shown),
+            str(len(line.runs)),
+            line.why,
+        ]
         for line in lines
     ]
 
 
 def _numbers(shown: Comparison | None) -> list[str]:
     if shown is None:
-        return ["-"] * 6
-    p = "-" if shown.p is None else format_p(shown.p).removeprefix("p ").removeprefix("= ")
+        return ["-"] * 5
+    p = "-" if shown.p is None else _p(shown.p)
+    if shown.outcome == "against" and shown.p_short is not None:
+        p += f"; below the paper's {_signed(shown.margin)}: {_p(shown.p_short)}" * (
+            shown.margin > 0
+        )
     bounds = "-" if shown.interval is None else " to ".join(map(_signed, shown.interval))
-    return [shown.what, str(shown.n), _signed(shown.difference), bounds, p, str(len(shown.runs))]
+    return [shown.what, str(shown.n), _signed(shown.difference), bounds, p]
+
+
+def _p(value: float) -> str:
+    return format_p(value).removeprefix("p ").removeprefix("= ")
 
 
 def _signed(value: float) -> str:
@@ -69,7 +83,7 @@ def _signed(value: float) -> str:
 
 def in_words(shown: Comparison) -> str:
     """A comparison in a line."""
-    what, n, effect, bounds, p, _ = _numbers(shown)
+    what, n, effect, bounds, p = _numbers(shown)
     tested = f"corrected p = {p}".replace("= <", "<") if p != "-" else f"no test: {shown.reason}"
     return f"{what}: {effect} (95 % {bounds}, n = {n}, {tested})"
 
