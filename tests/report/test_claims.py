@@ -79,13 +79,19 @@ def test_a_claim_that_does_not_because_the_margin_is_not_there(tmp_path):
     assert line.verdict == "does not reproduce"
     assert line.shown.p > 0.05
     assert line.shown.margin > 0
-    assert "below the paper's +0.01" in in_words(line.shown)
+    assert "below the paper's +0.00" in in_words(line.shown)
 
 
 @pytest.mark.parametrize(
     ("ours", "files", "rows", "changed", "why"),
     [
-        (HIGH, SIMULATED, tuple(PENALTIES), {}, "other data: .*simulated.*rule says: reproduces"),
+        (
+            HIGH,
+            SIMULATED,
+            tuple(PENALTIES),
+            {},
+            "other data: .*simulated.*There it would reproduce: 3 of 3",
+        ),
         (HIGH, {}, tuple(PENALTIES), {}, "other data: it has 100 and 120 validation"),
         (HIGH[:2], MIMIC, tuple(PENALTIES), {}, "fewer than 3 seeds in 3 comparisons"),
         (HIGH, MIMIC, ("l2",), {}, "missing in a column: data_gradient, jacobian"),

@@ -293,18 +293,25 @@ def decide(name: str, rule: Rule, results: Results) -> Line:
     if not comparisons:
         verdict, why = "cannot be tested here", _no_runs(name, left_out)
     elif other:
-        why = f"other data: {other}. There the rule says: {verdict}, {why}"
+        why = f"other data: {other}. There it {_THERE[verdict]}: {why}"
         verdict = "cannot be tested here"
     facts = claims()[name]
     shown = _shown(verdict, comparisons)
     return Line(name, facts["claim"], facts["where"], verdict, f"{why}.", other, comparisons, shown)
 
 
+_THERE: Mapping[Verdict, str] = {
+    "reproduces": "would reproduce",
+    "does not reproduce": "would not reproduce",
+    "cannot be tested here": "stays open",
+}
+
+
 def _no_runs(name: str, left_out: Mapping[str, int]) -> str:
     runs = claims()[name]["runs"]
     if not runs:
         return "runs do not record memory"
-    why = f"no runs to compare; the experiments {runs} have them"
+    why = f"no runs to compare; experiments that have them: {runs}"
     if left_out:
         told = "; ".join(f"{count} for {text}" for text, count in left_out.items())
         why += f". Left out for other settings: {told}"
