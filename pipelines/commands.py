@@ -189,6 +189,7 @@ def tune(
     For instance: --task in_hospital_mortality --model lstm --method dropout --option rate=0.2,0.5
     """
     _need_pipelines()
+    from mimic_reg.report.formats import format_level
     from pipelines.flows import dry_run as planning
     from pipelines.flows import tune as tuning
 
@@ -206,7 +207,9 @@ def tune(
             for p in choice.points
             if not p.missing
         ]
-        title = f"{choice.task}, {choice.model}, {choice.method}, {100 * choice.supervision:g} %"
+        title = (
+            f"{choice.task}, {choice.model}, {choice.method}, {format_level(choice.supervision)}"
+        )
         out.print(table(title, ["", f"validation {choice.best.score}", "seeds"], shown_rows))
         out.print(f"Wrote {escape(str(choice.file))}.")
     _print_failed(tuned.result)
@@ -323,6 +326,7 @@ def ui(
 
 
 def _print_dry_run(plan: "DryRun") -> None:
+    from mimic_reg.report.formats import format_level
     from pipelines.flows.dry_run import format_seconds
 
     rows = [
@@ -330,7 +334,7 @@ def _print_dry_run(plan: "DryRun") -> None:
             line.task,
             line.model,
             line.method,
-            f"{100 * line.supervision:g} %",
+            format_level(line.supervision),
             line.epochs,
             len(line.seeds),
             line.finished,

@@ -1,24 +1,30 @@
 """Every YAML file of configs: it resolves, and an experiment says what it is, costs and expects."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
 from mimic_reg import experiments, models, tasks
 from mimic_reg.experiments import IMAGE_TASK, combinations, load, plan
 from mimic_reg.learners.trials import compose_trial
+from mimic_reg.report.paper import other_settings, paper, published, row_of
 from mimic_reg.settings import CONFIGS, MultiTrial, load_yaml
+from mimic_reg.store.spec import BENCHMARK
 
 FILES = sorted((CONFIGS / "experiments").rglob("*.yaml"))
 NAMES = [path.stem for path in FILES]
 LSTM_TABLES = ["table_09", "table_10", "table_11"]
 TRANSFORMER_TABLES = ["table_12", "table_13", "table_14"]
 IMAGE_TABLES = [f"table_0{number}" for number in range(3, 9)]
-CLINICAL = [*LSTM_TABLES, *TRANSFORMER_TABLES, "figure_06", "figure_07", "tune_lstm_itps", "demo"]
-FIGURES_2_TO_4 = ["figure_02", "figure_03", "figure_04"]
-IMAGES = [*IMAGE_TABLES, "table_07_stl10", *FIGURES_2_TO_4, "fashion_mnist", "itps_readings"]
+LSTM_FIGURES = ["figure_03", "figure_06", "figure_07"]
+CLINICAL = [*LSTM_TABLES, *TRANSFORMER_TABLES, *LSTM_FIGURES, "tune_lstm_itps", "demo"]
+DNN_FIGURES = ["figure_02", "figure_04"]
+IMAGES = [*IMAGE_TABLES, *DNN_FIGURES, "fashion_mnist", "itps_readings"]
 IMAGES += ["cifar10_small"]
 MULTI = ["table_15", "multitask_demo", "transfer_demo"]
+NUMBERS = ["III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV"]
+TABLES = {roman: f"table_{number:02}" for number, roman in enumerate(NUMBERS, 3)}
 OF_THE_PAPER = ["none", "dropout", "guided_dropout", "l2", "data_gradient", "jacobian"]
 OF_THE_PAPER += ["spectral_dropout", "itps", "itps_spectral_dropout"]
 
@@ -37,6 +43,9 @@ def test_the_header_says_what_it_is_costs_and_expects(path):
     cost = " ".join(header[header.index(command) + 1 :])
     assert re.search(rf"\b{len(combinations(load(path.stem)))} trials", cost)
     assert all(len(line) <= 100 for line in header)
+    for missing in ("METHODS", "ARCHITECTURE", "not at hand", "our reading"):
+        assert missing not in " ".join(header)
+    assert not re.search(r"\bissue \d", " ".join(header))
 
 
 @pytest.mark.parametrize("name", CLINICAL + IMAGES + MULTI)
@@ -88,9 +97,52 @@ def test_clinical_tables_are_a_task_each_at_all_levels(names, model):
     assert {g.supervision for g in grids} == {(0.25, 0.5, 0.75, 1.0)}
 
 
-def test_figures_2_to_4_share_their_trials():
-    grids = [load(name).grids for name in FIGURES_2_TO_4]
-    assert grids[0] == grids[1] == grids[2]
+def test_figures_of_one_model_share_their_trials():
+    first, second = [load(name).grids for name in DNN_FIGURES]
+    assert first == second
+    ids = [{p.trial.id("") for p in plan(load(name))} for name in LSTM_FIGURES]
+    assert len(set.intersection(*ids)) == 3  # ITPS, all samples, three seeds
+
+
+@pytest.mark.parametrize(("table", "name"), TABLES.items())
+def test_tables_are_those_of_the_paper(table, name):
+    """Data, tasks, models, levels and methods: every published score has its trials."""
+    experiment, facts = load(name), paper()["tables"][table]
+    assert experiment.title == f"Table {table}: {facts['title']}"
+    trials = [
+        (task, p.trial.model.name, p.trial.level, p.method)
+        for p in plan(experiment)
+        for task in p.trial.task.split(" + ")
+    ]
+    data = paper()["data"][facts["data"]]["cohort"]
+    assert experiment.data == (None if data == BENCHMARK else data)
+    methods = paper()["methods"]
+    rows = [row for row in published() if row.table == table]
+    for row in rows:
+        ours = methods[row.method]
+        name = ": ".join([*([ours["strategy"]] if "strategy" in ours else []), ours["method"]])
+        assert trials.count((row.task, row.model, row.level, name)) == 5, row
+    if table != "XV":
+        assert {t[2] for t in trials} == {row.level for row in rows}
+        assert len(trials) == 5 * (len(rows) * (1 + 1 / len({row.method for row in rows})))
+
+
+@pytest.mark.parametrize(("table", "name"), TABLES.items())
+def test_trials_of_tables_are_in_the_papers_settings(table, name):
+    """So that their results count for its claims, and no difference is told beside its scores."""
+    data, rows = paper()["tables"][table]["data"], set[str]()
+    for p in plan(load(name)):
+        parts = p.trial.parts() if isinstance(p.trial, MultiTrial) else (p.trial,)
+        for trial in parts:
+            settings = trial.model_dump(mode="json")
+            strategy = trial.together.strategy.name if trial.together else ""
+            run = SimpleNamespace(
+                settings=settings, task=trial.task, strategy=strategy, supervision=trial.level
+            )
+            if row := row_of(run):
+                rows.add(row)
+                assert other_settings(run, data) == ()
+    assert rows >= {row.method for row in published() if row.table == table}
 
 
 def test_the_demonstration_is_what_the_main_job_promises():

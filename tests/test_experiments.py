@@ -43,6 +43,9 @@ def labels(experiment):
         ({"training": {"max_epoch": 3}}, "Did you mean 'max_epochs'"),
         ({"training": {"max_epochs": "many"}}, "training.max_epochs"),
         ({"supervision": [25]}, "share of the training samples"),
+        ({"num_samples": [1]}, "greater than or equal to 2"),
+        ({"num_samples": [50], "supervision": [1]}, "both 'supervision' and 'num_samples'"),
+        ({"num_samples": [50], "supervision_unit": "subject"}, "supervision_unit is 'sample'"),
         ({"seeds": [-1]}, "greater than or equal to 0"),
         ({"seeds": 0}, "at least 1 item"),
         ({"families": {"lstm": "lstn"}}, "no family 'lstn'. Did you mean 'lstm'"),
@@ -451,6 +454,14 @@ def test_steps_of_an_estimate_are_exact():
         estimate(long, counts).steps
         == 2 * load_yaml(CONFIGS / "tasks" / "decompensation.yaml")["training"]["epoch_steps"]
     )
+
+
+def test_numbers_of_samples_take_the_place_of_shares():
+    planned = plan(grid(num_samples=[50, 500], training={"max_epochs": 10}))
+    assert [p.trial.num_samples for p in planned] == [50, 500]
+    assert [p.trial.level for p in planned] == [50.0, 500.0]
+    assert ["-n50-" in p.folder_name("d") for p in planned] == [True, False]
+    assert [estimate(p.trial, sizes()).steps for p in planned] == [10 * 2, 10 * 16]
 
 
 def test_costly_methods_cost_more():

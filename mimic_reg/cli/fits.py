@@ -1,5 +1,6 @@
 """The commands that train and compare: parse, call, print."""
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ ThreadsOption = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (train, evaluate, finetune, report):
+    for command in (train, evaluate, finetune, report, claims):
         app.command()(command)
 
 
@@ -318,3 +319,39 @@ def report(
         if not analysis.drawn:
             out.print(f"Not drawn: {analysis.title}. {escape(analysis.note)}", soft_wrap=True)
     out.print(f"Wrote {escape(str(written))}.")
+
+
+def claims(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="A work folder, run folders, or folders that hold them.", metavar="WORK"
+        ),
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="All comparisons and runs, as JSON.")
+    ] = False,
+) -> None:
+    """Put each claim of the paper on ITPS against finished runs.
+
+    A verdict is: reproduces, does not reproduce, or cannot be tested here, and why. The rules were
+    written before the runs: docs/claims.md.
+    """
+    from mimic_reg.report import claims as judging
+    from mimic_reg.report import results
+
+    found = results.collect(runs)
+    lines = judging.judge(found)
+    if as_json:
+        typer.echo(json.dumps(judging.as_plain(lines), indent=1))
+        return
+    for number, line in enumerate(lines, 1):
+        claim = f"{line.claim} ({line.where})"
+        out.print(f"[bold]{number}. {line.verdict}[/]: {escape(claim)}", soft_wrap=True)
+        if line.shown is not None:
+            out.print(f"   {escape(judging.in_words(line.shown))}", soft_wrap=True)
+        out.print(f"   {escape(line.why)}", soft_wrap=True)
+        if line.runs:
+            out.print(f"   Runs: {escape(judging.shortened(line.runs))}", soft_wrap=True)
+    for unfinished in found.unfinished:
+        err.print(f"Left out: {escape(unfinished.name)}: {escape(unfinished.why)}", soft_wrap=True)

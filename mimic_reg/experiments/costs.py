@@ -89,6 +89,8 @@ def estimate(trial: Trial | MultiTrial, counts: Mapping[tuple[str, str], int]) -
         return Estimate(sum(p.steps for p in parts), math.fsum(p.seconds for p in parts))
     training = trial.training
     kept = counts.get((trial.task, "train"), 0) * trial.supervision
+    if trial.num_samples is not None:
+        kept = min(kept, trial.num_samples)
     epoch_steps = training.epoch_steps or math.ceil(kept / training.batch_size)
     model = trial.model.name
     step = _STEP_SECONDS.get((trial.task, model), _OTHER_STEP_SECONDS)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,6 +27,8 @@ class Grid(Settings):
     models:    names of YAML files in configs/models, or of modules; or a module with its settings
     methods:   names of YAML files in configs/methods; or components, alone or in a list
     families:  model → the family whose values methods take for it, if not the model's name
+    supervision: shares of the training samples
+    num_samples: numbers of training samples instead; subsets are nested, too
     search:    component.option → values
     strategy:  single: a trial a task; joint, reptile: one fit of all tasks, which share the trunk;
                or such a strategy with its options, as {reptile: {inner_steps: 5}}
@@ -42,6 +44,7 @@ class Grid(Settings):
     models: tuple[Model, ...] = Field(min_length=1)
     methods: tuple[Method, ...] = Field(min_length=1)
     supervision: tuple[float, ...] = Field(default=(1.0,), min_length=1)
+    num_samples: tuple[Annotated[int, Field(ge=2)], ...] = ()
     supervision_unit: Literal["sample", "subject"] = "sample"
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     families: dict[str, str] = Field(default_factory=dict)
@@ -57,6 +60,13 @@ class Grid(Settings):
     def together(self) -> bool:
         """Whether its tasks are trained in one fit."""
         return self.strategy.name != SINGLE
+
+    @property
+    def sizes(self) -> list[dict[str, Any]]:
+        """The training sizes, as settings of a trial."""
+        if self.num_samples:
+            return [{"num_samples": number} for number in self.num_samples]
+        return [{"supervision": float(level)} for level in self.supervision]
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -87,6 +97,12 @@ class Grid(Settings):
         if wrong := [level for level in levels if not 0 < level <= 1]:
             raise ValueError(f"{wrong[0]} is no share of the training samples: above 0, at most 1")
         return levels
+
+    @model_validator(mode="after")
+    def _one_kind_of_size(self) -> "Grid":
+        if self.num_samples and "supervision" in self.model_fields_set:
+            raise ValueError("it has both 'supervision' and 'num_samples'; give one of them")
+        return self
 
     @model_validator(mode="after")
     def _search_is_used(self) -> "Grid":

@@ -21,6 +21,7 @@ class Combination:
 
     tasks:    one, or all that a strategy trains together
     name:     what the method is called, after its strategy if it has one
+    size:     supervision, or num_samples
     searched: component.option → value
     """
 
@@ -29,7 +30,7 @@ class Combination:
     model: Model
     method: Method
     name: str
-    supervision: float
+    size: Mapping[str, Any]
     seed: int
     searched: Mapping[str, Any]
 
@@ -55,8 +56,8 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
         for values in itertools.product(*(grid.search[key] for key in keys)):
             searched = dict(zip(keys, values, strict=True))
             name = prefix + _name(method)
-            for level, seed in itertools.product(grid.supervision, grid.seeds):
-                yield Combination(grid, task, model, method, name, level, seed, searched)
+            for size, seed in itertools.product(grid.sizes, grid.seeds):
+                yield Combination(grid, task, model, method, name, size, seed, searched)
     if unused:
         key = sorted(unused)[0]
         raise InputError(
@@ -104,10 +105,8 @@ class Planned:
         what = trial.task
         if isinstance(trial, MultiTrial):
             what = f"{trial.strategy.name}-{'+'.join(trial.tasks)}"
-        return (
-            f"{what}-{trial.model.name}-{methods}-{100 * trial.supervision:g}"
-            f"-seed{trial.seed}-{self.identity(data)}"
-        )
+        size = f"{100 * trial.level:g}" if trial.level <= 1 else f"n{trial.level:.0f}"
+        return f"{what}-{trial.model.name}-{methods}-{size}-seed{trial.seed}-{self.identity(data)}"
 
 
 def plan(experiment: Experiment) -> list[Planned]:
@@ -145,7 +144,7 @@ def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial
             model_called(model) if isinstance(model, str) else model,
             method,
             training={**experiment.training, **grid.training, **grid.training_of.get(task, {})},
-            supervision=float(combination.supervision),
+            **combination.size,
             supervision_unit=grid.supervision_unit,
             seed=combination.seed,
         )

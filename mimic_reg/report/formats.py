@@ -4,8 +4,6 @@ import re
 
 from mimic_reg.metrics.scores import metric
 
-NOT_AT_HAND = "not at hand"
-
 
 def format_task(task: str) -> str:
     """A task's name in words."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from mimic_reg.report.tables import ScoreTable
+from mimic_reg.report.tables import Cell, ScoreTable
 from mimic_reg.report.verdicts import comparisons
 
 
@@ -25,6 +25,7 @@ def scores_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
             "reason": "; ".join(dict.fromkeys(cell.undefined.values())) or None,
             "paper": cell.paper.value if cell.paper else None,
             "paper_sd": cell.paper.sd if cell.paper else None,
+            **_minus_paper(cell),
         }
         for table in tables
         for method in table.methods
@@ -32,6 +33,12 @@ def scores_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
         if (cell := table.cells.get((method, level)))
     ]
     return pl.DataFrame(rows, schema=_SCORES)
+
+
+def _minus_paper(cell: Cell) -> dict[str, float | None]:
+    difference, bounds = cell.minus_paper or (None, None)
+    low, high = bounds or (None, None)
+    return {"minus_paper": difference, "minus_paper_low": low, "minus_paper_high": high}
 
 
 def comparisons_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
@@ -80,6 +87,7 @@ _SCORES = pl.Schema(
         "reason": _TEXT,
         "paper": _NUMBER,
         "paper_sd": _NUMBER,
+        **dict.fromkeys(("minus_paper", "minus_paper_low", "minus_paper_high"), _NUMBER),
     }
 )
 

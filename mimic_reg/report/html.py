@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mimic_reg.report.formats import count, format_score
-from mimic_reg.report.tables import format_paper
+from mimic_reg.report.tables import format_minus_paper, format_paper
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ def _environment() -> Environment:
         "counted": count,
         "distinct": _distinct,
         "paper": format_paper,
+        "minus_paper": format_minus_paper,
         "score": format_score,
         "thousands": lambda number: f"{number:,}",
     }

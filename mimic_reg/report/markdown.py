@@ -13,6 +13,7 @@ from mimic_reg.report.results import Results, mixed_threads
 from mimic_reg.report.tables import (
     ScoreTable,
     format_cell,
+    format_minus_paper,
     format_paper,
     format_title,
     main_tables,
@@ -28,6 +29,7 @@ def to_markdown(results: Results, split: str = "test") -> str:
     for table in main_tables(results, split):
         parts += [f"### {format_title(table)}", scores_markdown(table)]
         parts.append("\n".join(f"- {escape(v.sentence)}" for v in verdicts(table)))
+        parts += [f"Note: {escape(sentence)}" for sentence in table.paper_notes()]
         if table.focus and comparisons(table):
             parts += ["Paired tests", comparisons_markdown(table)]
     parts += [f"Note: {escape(sentence)}" for sentence in mixed_threads(results)]
@@ -45,6 +47,7 @@ def scores_markdown(table: ScoreTable) -> str:
         rows.append([method, *(format_cell(cell, table.score) for cell in cells)])
         if table.has_paper:
             rows.append(["(paper)", *(format_paper(cell, table.score) for cell in cells)])
+            rows.append(["(minus paper)", *(format_minus_paper(c, table.score) for c in cells)])
     return _markdown(["method", *map(format_level, table.levels)], rows)
 
 

@@ -14,6 +14,7 @@ from mimic_reg.report.html import Section, render
 from mimic_reg.report.results import Results, find_stores
 from mimic_reg.report.sections.answer import answer_section
 from mimic_reg.report.sections.basis import basis_section
+from mimic_reg.report.sections.claims import claims_section
 from mimic_reg.report.sections.cohort import cohort_section
 from mimic_reg.report.sections.drawings import (
     analyses_section,
@@ -85,6 +86,7 @@ _SECTIONS: tuple[Callable[[Given], Section | None], ...] = (
     paired_section,
     curves_section,
     analyses_section,
+    claims_section,
     cohort_section,
     missing_section,
     basis_section,

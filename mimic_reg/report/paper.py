@@ -1,5 +1,11 @@
-"""The paper's figures that are at hand, beside ours."""
+"""The paper's scores, and whether a trial of ours may stand beside one.
 
+A published score belongs to a trial whose task, model, method, training size and score are the
+same. It stands beside ours only where the data are the same, too: `other_data`. Settings that
+differ from those of the paper are told: `other_settings`.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -7,45 +13,218 @@ from typing import Any
 
 import yaml
 
+from mimic_reg.learners.trials import compose_trial
+from mimic_reg.report.labels import format_option
 from mimic_reg.report.results import TrialResult
+from mimic_reg.settings import BASELINE, STOPPING, Trial, acting, is_probe
+from mimic_reg.settings.files import method_called
 
 
 @dataclass(frozen=True)
-class PaperFigure:
+class PaperScore:
     """A score that the paper reports.
 
-    sd:   what follows its plus-minus
-    data: what the model was trained on
+    table:  its number; data: what the model was trained on, a name in `data` of paper.yaml
+    method: the row, a name in `methods` of paper.yaml
+    level:  share of the training samples; above 1 their number
+    sd:     what follows its plus-minus
+    remark: why it is probably a misprint; "" if it is not
     """
 
-    value: float
-    sd: float | None
+    table: str
     data: str
+    task: str
+    model: str
+    score: str
+    method: str
+    level: float
+    value: float
+    sd: float
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A setting in which a trial differs from the paper's.
+
+    option:   as `itps.tau`, `training.learning_rate`, `lstm.units`
+    strength: whether the paper itself tunes it to a model and data
+    """
+
+    option: str
+    ours: Any
+    paper: Any
+    strength: bool
+
+    @property
+    def text(self) -> str:
+        """Both values, for people."""
+        return f"{self.option} {format_option(self.ours)}, paper {format_option(self.paper)}"
 
 
 @cache
 def paper() -> dict[str, Any]:
-    """The figures of the paper that are at hand (`resources/paper.yaml`)."""
+    """The facts of the paper (`resources/paper.yaml`)."""
     resource = files("mimic_reg.report") / "resources" / "paper.yaml"
     loaded: dict[str, Any] = yaml.safe_load(resource.read_text("utf-8"))
     return loaded
 
 
-def paper_figure(trial: TrialResult, score: str, data: str | None = None) -> PaperFigure | None:
-    """The paper's test score of this trial's task, model, method and level, if it is at hand.
+@cache
+def published() -> tuple[PaperScore, ...]:
+    """Every score of the paper's tables III to XV."""
+    return tuple(
+        PaperScore(
+            table,
+            content["data"],
+            part["task"],
+            part["model"],
+            part["score"],
+            method,
+            float(level),
+            value,
+            sd,
+            _remark(content, method, level),
+        )
+        for table, content in paper()["tables"].items()
+        for part in content["parts"]
+        for method, scores in part["scores"].items()
+        for level, (value, sd) in zip(
+            part.get("num_samples") or part["supervision"], scores, strict=True
+        )
+    )
 
-    data: the images, if they are known: a figure of other ones is left out
-    """
+
+def _remark(content: Mapping[str, Any], method: str, level: float) -> str:
+    found = (d for d in content.get("doubtful", []) if (d["method"], d["level"]) == (method, level))
+    return str(next(found, {"remark": ""})["remark"])
+
+
+def paper_scores(trial: TrialResult, score: str) -> list[PaperScore]:
+    """The paper's scores of this task, model, method and level, one a data set."""
+    method = row_of(trial)
     (model,) = trial.settings["model"]
-    wanted = {
-        "task": trial.task,
-        "model": model,
-        "score": score,
-        "method": f"{trial.strategy}: " * bool(trial.strategy) + " + ".join(trial.regularisers),
-        "supervision": trial.supervision,
+    wanted = (trial.task, model, score, method, trial.supervision)
+    return [p for p in published() if (p.task, p.model, p.score, p.method, p.level) == wanted]
+
+
+def row_of(trial: TrialResult) -> str | None:
+    """The row of the paper's tables that a trial's method is; None if they have no such row.
+
+    `none` is no row of the paper, but a name that claims about training without a method use.
+    """
+    if trial.settings.get("start"):
+        return None
+    given = (name for entry in trial.settings["regularisers"] for name in entry)
+    found = _rows().get((trial.strategy, acting(given)))
+    return BASELINE if not found and (trial.strategy, acting(given)) == ("", (BASELINE,)) else found
+
+
+@cache
+def _rows() -> dict[tuple[str, tuple[str, ...]], str]:
+    """(strategy, methods' modules) → row."""
+    return {
+        (facts.get("strategy", ""), acting(c.name for c in method.regularisers)): row
+        for row, facts in paper()["methods"].items()
+        if (method := method_called(facts["method"]))
     }
-    for figure in paper()["figures"]:
-        other_data = data is not None and data != figure["data"].lower().replace("-", "_")
-        if wanted.items() <= figure.items() and not other_data:
-            return PaperFigure(figure["value"], figure["sd"], figure["data"])
+
+
+def data_of(trial: TrialResult) -> str | None:
+    """The data set of the paper that a trial's cohort bears the name of."""
+    found = (n for n, facts in paper()["data"].items() if facts["cohort"] == trial.cohort.name)
+    return next(found, None)
+
+
+def other_data(trial: TrialResult, data: str) -> str | None:
+    """Why a trial's data are not this data set of the paper, as a clause; None if they are.
+
+    The cohort's name tells simulated patients, corrected extraction and other images; the numbers
+    of validation and test samples tell a part of a data set, such as MIMIC-III's demo.
+    """
+    facts = paper()["data"][data]
+    if trial.cohort.name != facts["cohort"]:
+        return f"the cohort is {trial.cohort.name!r}"
+    expected = facts["sizes"].get(trial.task)
+    found = [trial.num_samples.get(split) for split in ("validation", "test")]
+    if expected is not None and found != expected:
+        told = " and ".join("unknown" if n is None else f"{n:,}" for n in found)
+        return (
+            f"it has {told} validation and test samples, {facts['title']} "
+            f"{' and '.join(f'{n:,}' for n in expected)}"
+        )
     return None
+
+
+def other_settings(trial: TrialResult, data: str) -> tuple[Difference, ...]:
+    """Settings in which a trial differs from `configs`, which are the paper's.
+
+    Left out is what the paper does not say: epochs, patience, probes. A setting that an older run
+    has not recorded is taken as the same.
+    """
+    ours = trial.settings
+    (model,) = ours["model"]
+    reference = _reference(trial.task, model, row_of(trial) or BASELINE, data)
+    pairs = [
+        *_options(dict(ours["model"]), reference.model.entry()),
+        *_options(
+            _methods(ours["regularisers"]), _methods(r.entry() for r in reference.regularisers)
+        ),
+        *_options(
+            {"training": ours["training"]}, {"training": reference.training.model_dump(mode="json")}
+        ),
+    ]
+    if trial.strategy == "reptile":
+        together = ours["together"]
+        facts = paper()["together"]
+        pairs.append(
+            ("reptile.gamma", together["strategy"]["reptile"].get("gamma"), facts["gamma"])
+        )
+        pairs.append(("tasks", sorted(together["tasks"]), sorted(facts["tasks"])))
+    if trial.supervision != 1:
+        pairs.append(("supervision_unit", ours["supervision_unit"], "sample"))
+    strengths = paper()["strengths"]
+    return tuple(
+        Difference(name, here, there, name in strengths)
+        for name, here, there in pairs
+        if name not in _UNSAID and here != there
+    )
+
+
+_UNSAID = ("training.max_epochs", "training.epoch_steps", "itps.track_ever")
+
+
+@cache
+def _reference(task: str, model: str, row: str, data: str) -> Trial:
+    """The trial that stands for a row of a table."""
+    name = paper()["methods"].get(row, {"method": row})["method"]
+    if name == BASELINE:  # the learning rate of pretrained networks stands in methods' files only
+        name = "dropout"
+    families = method_called(name).families
+    family = model + str(paper()["families"].get(data, ""))
+    method = f"{family}/{name}" if family in families else name
+    if families and family not in families and model not in families:
+        method = BASELINE  # another model than the paper's; its own settings are compared
+    return compose_trial(task, model, method)
+
+
+def _methods(entries: Any) -> dict[str, Any]:
+    """Component → options, of what acts on a fit."""
+    return {
+        name: options
+        for entry in entries
+        for name, options in entry.items()
+        if name not in (BASELINE, STOPPING) and not is_probe(name)
+    }
+
+
+def _options(
+    ours: Mapping[str, Mapping[str, Any]], theirs: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, Any, Any]]:
+    """(component.option, ours, the paper's) of what both have."""
+    return [
+        (f"{name}.{option}", options[option], value)
+        for name, options in ours.items()
+        for option, value in theirs.get(name, {}).items()
+        if option in options
+    ]

@@ -1,4 +1,4 @@
-"""Tables of results: methods by supervision levels, the paper's figures beside ours.
+"""Tables of results: methods by supervision levels, the paper's scores beside ours.
 
 A cell is the mean over seeds ± the standard deviation (ddof 1), with n.
 """
@@ -6,16 +6,24 @@ A cell is the mean over seeds ± the standard deviation (ddof 1), with n.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from mimic_reg.metrics.comparison import Summary, summarise
+from mimic_reg.metrics.comparison import Summary, interval, summarise
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report.formats import (
-    NOT_AT_HAND,
+    format_difference,
+    format_interval,
     format_score,
     format_score_name,
     format_supervision,
     format_task,
 )
-from mimic_reg.report.paper import PaperFigure, paper_figure
+from mimic_reg.report.paper import (
+    Difference,
+    PaperScore,
+    other_data,
+    other_settings,
+    paper,
+    paper_scores,
+)
 from mimic_reg.report.results import Results, TrialResult, method_order
 
 
@@ -25,19 +33,33 @@ class Cell:
 
     scores:    seed → score, where it is defined
     undefined: seed → why it is not
-    paper:     the paper's figure, if it is at hand
+    paper:     the score that the paper reports for the same on the same data
+    differs:   settings in which the trials differ from the paper's
     hardly_trained: seed → why its score is about that of the initial model
     """
 
     scores: Mapping[int, float]
     undefined: Mapping[int, str]
-    paper: PaperFigure | None = None
+    paper: PaperScore | None = None
+    differs: tuple[Difference, ...] = ()
     hardly_trained: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> Summary:
         """Mean, standard deviation and number of the defined scores."""
         return summarise(list(self.scores.values()))
+
+    @property
+    def minus_paper(self) -> tuple[float, tuple[float, float] | None] | None:
+        """Our mean minus the paper's score, with its 95 % interval over our seeds.
+
+        The interval is that of our mean (t distribution), and there is none for one seed: how many
+        runs are behind the paper's score is not known, so that is taken as it stands.
+        """
+        if self.paper is None or not self.scores:
+            return None
+        differences = [score - self.paper.value for score in self.scores.values()]
+        return summarise(differences).mean, interval(differences)
 
     @property
     def mark(self) -> str:
@@ -53,6 +75,7 @@ class ScoreTable:
     focus: the methods that are put against the others, which are the baselines
     focus_is_best: whether the one in focus was chosen by these scores, as nobody asked for one
     cells: (method, level) → its trials; absent where there is none
+    paper_is_of_other_data: a sentence, where the paper has scores of other data than these
     """
 
     task: str
@@ -64,6 +87,7 @@ class ScoreTable:
     levels: tuple[float, ...]
     cells: Mapping[tuple[str, float], Cell]
     focus_is_best: bool = False
+    paper_is_of_other_data: str = ""
 
     @property
     def lower_is_better(self) -> bool:
@@ -72,7 +96,7 @@ class ScoreTable:
 
     @property
     def has_paper(self) -> bool:
-        """Whether any of the paper's figures stands beside ours."""
+        """Whether any of the paper's scores stands beside ours."""
         return any(cell.paper for cell in self.cells.values())
 
     def marks(self) -> list[str]:
@@ -84,6 +108,23 @@ class ScoreTable:
             for (method, level), cell in sorted(self.cells.items())
             if cell.hardly_trained
         ]
+
+    def paper_notes(self) -> list[str]:
+        """Sentences about published scores: other settings of ours, misprints, other data."""
+        notes = [self.paper_is_of_other_data] if self.paper_is_of_other_data else []
+        differing: dict[str, list[str]] = {}
+        for (method, level), cell in self.cells.items():
+            at = f"{method} at {format_supervision(level)}"
+            for difference in cell.differs if cell.paper else ():
+                differing.setdefault(difference.text, []).append(at)
+            if cell.paper and cell.paper.remark:
+                notes.append(f"{at}: the paper's score is {cell.paper.remark}.")
+        for text, where in differing.items():
+            who = (
+                "All rows" if len(where) == sum(bool(c.paper) for c in self.cells.values()) else ""
+            )
+            notes.append(f"{who or '; '.join(where)}: settings differ from the paper's: {text}.")
+        return notes
 
     def by_seed(self, level: float) -> dict[str, Mapping[int, float]]:
         """Method → seed → score at a level, for the methods with any defined score."""
@@ -109,7 +150,6 @@ def score_table(
         groups.setdefault((trial.method, trial.supervision), []).append(trial)
     methods = method_order(trials)
     focused = {t.method for t in trials if t.in_focus}
-    data = _dataset(trials)
     table = ScoreTable(
         task=task,
         model=model,
@@ -118,7 +158,8 @@ def score_table(
         methods=tuple(methods),
         focus=tuple(m for m in methods if m in focused),
         levels=tuple(sorted({t.supervision for t in trials})),
-        cells={key: _cell(members, score, split, data) for key, members in groups.items()},
+        cells={key: _cell(members, score, split) for key, members in groups.items()},
+        paper_is_of_other_data=_of_other_data(trials, score) if split == "test" else "",
     )
     if results.has_focus:
         return table
@@ -148,12 +189,24 @@ def main_tables(results: Results, split: str = "test") -> list[ScoreTable]:
     ]
 
 
-def _dataset(trials: Sequence[TrialResult]) -> str | None:
-    """What images were trained on; None where the trials' data are of patients."""
-    return next((t.cohort.name for t in trials if not t.cohort.is_hourly), None)
+def _of_other_data(trials: Sequence[TrialResult], score: str) -> str:
+    """Where the paper has scores for such trials, but on other data: which, and why other."""
+    found: dict[str, dict[str, None]] = {}
+    for trial in trials:
+        for published in paper_scores(trial, score):
+            if why := other_data(trial, published.data):
+                of = f"Table {published.table} ({paper()['data'][published.data]['title']})"
+                found.setdefault(why, {})[of] = None
+        if any(other_data(trial, p.data) is None for p in paper_scores(trial, score)):
+            return ""
+    return " ".join(
+        f"The paper has such rows in {', '.join(tables)}. No score of it stands here, since these "
+        f"trials' data are others: {why}."
+        for why, tables in found.items()
+    )
 
 
-def _cell(trials: Sequence[TrialResult], score: str, split: str, data: str | None) -> Cell:
+def _cell(trials: Sequence[TrialResult], score: str, split: str) -> Cell:
     scores, undefined = {}, {}
     for trial in trials:
         found = trial.scores[split][score]
@@ -161,9 +214,16 @@ def _cell(trials: Sequence[TrialResult], score: str, split: str, data: str | Non
             undefined[trial.seed] = found.reason or "no reason was recorded"
         else:
             scores[trial.seed] = found.value
-    paper = paper_figure(trials[0], score, data) if split == "test" else None
+    published = _published(trials[0], score) if split == "test" else None
+    differs = other_settings(trials[0], published.data) if published else ()
     hardly = {t.seed: t.hardly_trained for t in trials if t.hardly_trained is not None}
-    return Cell(scores, undefined, paper, hardly)
+    return Cell(scores, undefined, published, differs, hardly)
+
+
+def _published(trial: TrialResult, score: str) -> PaperScore | None:
+    """The paper's score of the same on the same data."""
+    of_these = (p for p in paper_scores(trial, score) if other_data(trial, p.data) is None)
+    return next(of_these, None)
 
 
 def format_title(table: ScoreTable) -> str:
@@ -194,8 +254,17 @@ def format_cell(cell: Cell | None, score: str) -> str:
 
 
 def format_paper(cell: Cell | None, score: str) -> str:
-    """The paper's figure of a cell."""
+    """The paper's score of a cell; "-" if it has none."""
     if cell is None or cell.paper is None:
-        return NOT_AT_HAND
-    spread = f" ± {format_score(cell.paper.sd, score)}" if cell.paper.sd is not None else ""
-    return f"{format_score(cell.paper.value, score)}{spread}"
+        return "-"
+    return f"{format_score(cell.paper.value, score)} ± {format_score(cell.paper.sd, score)}"
+
+
+def format_minus_paper(cell: Cell | None, score: str) -> str:
+    """Ours minus the paper's, with its interval over our seeds; "-" if there is nothing to say."""
+    if cell is None or (found := cell.minus_paper) is None:
+        return "-"
+    difference, bounds = found
+    text = format_difference(difference, score)
+    reason = "one seed" if len(cell.scores) == 1 else "all seeds equal"
+    return f"{text} ({format_interval(bounds, score) if bounds else f'no interval: {reason}'})"

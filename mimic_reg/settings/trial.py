@@ -141,12 +141,19 @@ class Trial(Settings):
     def _keeps_a_share_or_a_number(self) -> "Trial":
         if self.num_samples is not None and self.supervision != 1:
             raise ValueError("it has both num_samples and a supervision level; give one of them")
+        if self.num_samples is not None and self.supervision_unit != "sample":
+            raise ValueError("num_samples counts samples; with it supervision_unit is 'sample'")
         return self
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_used(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
         unused = {n for n in ("together", "num_samples", "start") if getattr(self, n) is None}
         return {name: value for name, value in content(self).items() if name not in unused}
+
+    @property
+    def level(self) -> float:
+        """The training size: a share of the samples; above 1 it is their number."""
+        return self.supervision if self.num_samples is None else float(self.num_samples)
 
     @property
     def method(self) -> str:
@@ -162,7 +169,7 @@ class Trial(Settings):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-_SAME = ("model", "supervision", "supervision_unit", "seed")  # in all parts of a fit
+_SAME = ("model", "supervision", "supervision_unit", "num_samples", "seed")  # in all parts of a fit
 _SAME_TRAINING = ("optimizer", "learning_rate", "max_epochs")
 
 
@@ -227,9 +234,9 @@ class MultiTrial(Settings):
         return _method(self.regularisers, self.strategy)
 
     @property
-    def supervision(self) -> float:
-        """The level of every task."""
-        return self.trials[0].supervision
+    def level(self) -> float:
+        """The training size of every task, as in `Trial`."""
+        return self.trials[0].level
 
     @property
     def seed(self) -> int:

@@ -154,7 +154,7 @@ def _plan(experiment: Experiment, store: Store | None, work: Path | None) -> Dry
     groups: dict[_Key, list[Planned]] = {}
     planned = experiments.plan(experiment)
     for p in planned:
-        key = (p.trial.task, p.trial.model.name, p.label, p.trial.supervision, _epochs(p.trial))
+        key = (p.trial.task, p.trial.model.name, p.label, p.trial.level, _epochs(p.trial))
         groups.setdefault(key, []).append(p)
     lines = tuple(_line(key, members, counts, store, work) for key, members in groups.items())
     return DryRun(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from mimic_reg.errors import InputError
 from mimic_reg.experiments import Planned
+from mimic_reg.report.formats import format_level
 from mimic_reg.runs import check_finished, is_done
 from mimic_reg.settings import MultiTrial
 from mimic_reg.store import read_json, reading, write_json
@@ -53,7 +54,7 @@ class TrialStatus:
     def name(self) -> str:
         """For people."""
         return (
-            f"{self.task}, {self.model}, {self.label}, {100 * self.supervision:g} %, "
+            f"{self.task}, {self.model}, {self.label}, {format_level(self.supervision)}, "
             f"seed {self.seed}"
         )
 
@@ -151,7 +152,7 @@ def trial_status(identity: str, planned: Planned, data: str, work: Work) -> Tria
         label=planned.label,
         searched=dict(planned.searched),
         tasks=tasks,
-        supervision=trial.supervision,
+        supervision=trial.level,
         seed=trial.seed,
         status="skipped" if finished else "unfinished",
     )
@@ -174,7 +175,7 @@ def rows(result: SweepResult) -> list[dict[str, Any]]:
             "task": t.task,
             "model": t.model,
             "method": t.label,
-            "supervision": f"{100 * t.supervision:g} %",
+            "supervision": format_level(t.supervision),
             "seed": t.seed,
             "status": t.status,
             "seconds": round(t.seconds, 1),

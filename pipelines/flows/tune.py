@@ -23,6 +23,7 @@ from mimic_reg.experiments import Experiment, parse
 from mimic_reg.metrics.scores import improves
 from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.progress import Progress
+from mimic_reg.report.formats import format_supervision
 from mimic_reg.runs import HISTORY, read_history, read_scored, read_trial
 from mimic_reg.settings import STOPPING, is_probe, parse_yaml
 from mimic_reg.store import atomic, make_folder
@@ -241,15 +242,12 @@ def _write(result: SweepResult, winner: TrialStatus, best: Point, points: Sequen
     """The winner as a file for configs/methods or `--method`."""
     settings = read_trial(result.run_folder(winner))["trial"]
     own = [e for e in settings["regularisers"] if STOPPING not in e and not any(map(is_probe, e))]
-    task, model, method, percent = (
-        winner.task,
-        winner.model,
-        winner.method,
-        f"{100 * winner.supervision:g}",
-    )
+    task, model, method = winner.task, winner.model, winner.method
+    level = winner.supervision
+    size = f"{100 * level:g}" if level <= 1 else f"n{level:.0f}"
     tried = [", ".join(f"{key}={value}" for key, value in p.values.items()) for p in points]
     lines = [
-        f"# {method} for {model}, {task} at {percent} % supervision: found by the search "
+        f"# {method} for {model}, {task} at {format_supervision(level)}: found by the search "
         f"{result.name!r}.",
         f"# Mean validation {best.score} over {len(best.scores)} seeds: {best.mean:.4f}; "
         f"{len(points)} points:",
@@ -260,7 +258,7 @@ def _write(result: SweepResult, winner: TrialStatus, best: Point, points: Sequen
         f"# Data {result.data}.",
         yaml.safe_dump({"regularisers": own}, sort_keys=False, allow_unicode=True),
     ]
-    name = f"{task}-{model}-{method.replace(' ', '')}-{percent}.yaml"
+    name = f"{task}-{model}-{method.replace(' ', '')}-{size}.yaml"
     place = Work(result.work).tuned / name
     make_folder(place.parent)
     atomic.write_text(place, "\n".join(lines))

@@ -31,6 +31,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.report.formats import format_level
 from mimic_reg.runs import DONE, HISTORY, SCORES, TRIAL, read_history, read_trial
 from mimic_reg.store import write_json
 from pipelines.tracking.client import (
@@ -211,12 +212,13 @@ def _log(
     error: BaseException | None,
 ) -> str:
     trial = run.trial
+    size = f"{trial.level:.0%}" if trial.level <= 1 else format_level(trial.level)
     start = _milliseconds(run.folder / TRIAL)
     end = max(start, _milliseconds(run.folder / DONE) if run.finished else _now())
     created = api.create_run(
         experiment,
         start_time=start,
-        run_name=f"{run.method} {trial.model.name} {trial.supervision:.0%} seed {trial.seed}",
+        run_name=f"{run.method} {trial.model.name} {size} seed {trial.seed}",
         tags=_tags(run, sweep),
     )
     run_id = str(created.info.run_id)
@@ -261,7 +263,7 @@ def _tags(run: TrackedRun, sweep: str | None) -> dict[str, str]:
         "model": trial.model.name,
         "method": run.method,
         "strategy": trial.together.strategy.name if trial.together else "single",
-        "supervision": f"{trial.supervision:g}",
+        "supervision": f"{trial.level:g}",
         "seed": str(trial.seed),
         "code_version": run.versions["code"] or f"mimic-reg {run.versions['mimic_reg']}",
         "code_changed": str(bool(changes)).lower() if commit else "unknown",

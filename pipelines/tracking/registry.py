@@ -100,7 +100,7 @@ def register_best(
     ]
 
 
-def _beats(run: RunFolder, other: RunFolder) -> bool:
+def _beats(run: TrackedRun, other: TrackedRun) -> bool:
     if bool(run.hardly_trained) != bool(other.hardly_trained):
         return not run.hardly_trained
     name, value = validation_score(run)
@@ -264,7 +264,7 @@ def version_tags(run: TrackedRun) -> dict[str, str]:
     tags = {
         "trial_id": run.id,
         "method": run.method,
-        "supervision": f"{trial.supervision:g}",
+        "supervision": f"{trial.level:g}",
         "seed": str(trial.seed),
         "selected_by": name,
         f"validation_{name}": repr(value),
@@ -287,12 +287,16 @@ def describe(run: TrackedRun) -> str:
     trial = run.trial
     name = validation_score(run)[0]
     score = run.scores["test"][name]
-    size = f"{trial.num_samples:,}" if trial.num_samples else f"{trial.supervision:.0%} of the"
     interval = f" (95 % {score.low:.4f} to {score.high:.4f})" if score.low is not None else ""
     return (
-        f"{run.method}, {size} training samples, seed {trial.seed}: "
+        f"{run.method}, {_size(trial.level)}, seed {trial.seed}: "
         f"test {name} {_number(score)}{interval}."
     )
+
+
+def _size(level: float) -> str:
+    share = f"{level:.0%} of the training samples"
+    return share if level <= 1 else f"{level:,.0f} training samples"
 
 
 def _number(score: Score) -> str:

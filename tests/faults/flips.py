@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from mimic_reg import tasks
 from mimic_reg.clinical.schema import CHANNELS
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.extraction import extract
@@ -198,7 +197,8 @@ def _opened(store: Path) -> Any:
 
 def _samples(store: Path, task: str, normalizer: str = "fitted") -> Any:
     """What a model is fed."""
-    found = load(Store.open(store), tasks.get(task), normalizer=normalizer)
+    opened = Store.open(store)
+    found = load(opened, opened.spec.task(task), normalizer=normalizer)
     return {
         name: [bits(t) for t in (s.units.values, s.unit, s.length, s.label)]
         for name, s in found.items()

@@ -49,6 +49,8 @@ def write_run(
     epochs=(),
     done=True,
     versions=None,
+    num_samples=(100, 120),
+    cohort=None,
 ):
     """A run folder; scores: split → name → Score or number."""
     folder.mkdir(parents=True)
@@ -63,7 +65,7 @@ def write_run(
             "id": trial_id,
             "trial": trial,
             "store": {"path": where, "fingerprint": fingerprint},
-            "cohort": (store.spec if store else COHORT).model_dump(mode="json"),
+            "cohort": (cohort or (store.spec if store else COHORT)).model_dump(mode="json"),
             "device": "cpu",
             "versions": versions,
         },
@@ -85,7 +87,7 @@ def write_run(
             "trial": trial_id,
             "best_epoch": best_epoch,
             "selected_by": selected_by,
-            "num_samples": {"validation": 100, "test": 120},
+            "num_samples": dict(zip(("validation", "test"), num_samples, strict=True)),
             "scores": plain,
         },
     )
@@ -125,7 +127,7 @@ def history(rng, score, *, num_epochs=20, itps=False, selected_by="auroc", selec
 
 def write_predictions(folder, store: Store, task_name, rng, skill=1.5):
     """Predictions that know the labels a little."""
-    task = get(task_name)
+    task = store.spec.task(task_name)
     table = store.read(f"tasks/{task_name}.parquet").with_row_index("row")
     for split, name in SPLITS.items():
         part = table.filter(pl.col("split") == split)
@@ -163,7 +165,7 @@ def write_sweep(
     """A sweep in which ITPS is best and the seeds spread."""
     rng = np.random.default_rng(7)
     for task_name in tasks:
-        by = get(task_name).score
+        by = (store.spec.task if store else get)(task_name).score
         for level in levels:
             for seed in seeds:
                 shared = rng.normal() * 0.004
@@ -195,14 +197,17 @@ def write_sweep(
     return root
 
 
-def write_seeds(root, method, values, score="auroc", **changed):
-    """A run a seed, with these scores; a text is the reason of an undefined one."""
+def write_seeds(root, method, values, score="auroc", files=None, **changed):
+    """A run a seed, with these scores; a text is the reason of an undefined one.
+
+    files: what `write_run` takes besides
+    """
     for seed, value in enumerate(values):
         given = Score(None, value) if isinstance(value, str) else value
         scores = {"validation": {score: 0.5}, "test": {score: given}}
         trial = settings(method, seed=seed, **changed)
         number = len(list(root.iterdir())) if root.exists() else 0
-        write_run(root / f"{number:03}", trial, scores, selected_by=score)
+        write_run(root / f"{number:03}", trial, scores, selected_by=score, **(files or {}))
 
 
 def only_table(root, focus="itps") -> ScoreTable:

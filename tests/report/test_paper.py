@@ -1,45 +1,104 @@
+import pytest
+
+from mimic_reg.experiments import KNOWN_SIZES
+from mimic_reg.extraction.audit import published_sizes
+from mimic_reg.metrics.comparison import interval
 from mimic_reg.report.frames import scores_frame
-from mimic_reg.report.markdown import scores_markdown
-from mimic_reg.report.paper import paper
-from mimic_reg.report.tables import format_paper
+from mimic_reg.report.markdown import scores_markdown, to_markdown
+from mimic_reg.report.page import write_report
+from mimic_reg.report.paper import paper, published
+from mimic_reg.report.results import collect
+from mimic_reg.report.tables import format_minus_paper, format_paper
 from mimic_reg.sources.images import cohort
-from mimic_reg.store import Store, read_json, write_json
-from tests.report.runs import DROPOUT, ITPS, only_table, settings, write_run, write_seeds
-from tests.stores import write_store
+from mimic_reg.tasks import cohort as patients
+from tests.report.runs import DROPOUT, ITPS, only_table, write_seeds
+
+IMAGES = {"task": "image_classification", "model": {"dnn": {}}}
+FASHION = {
+    "cohort": cohort("fashion_mnist", (1, 28, 28), ("a", "b")),
+    "num_samples": (10000, 10000),
+}
+MIMIC = {"num_samples": (3222, 3236)}
+TAU = ({"itps": {"tau": 0.25, "beta": 0.1}},)
 
 
-def test_the_papers_figures_stand_beside_ours(tmp_path):
-    changed = {"task": "image_classification", "model": {"dnn": {}}}
-    write_seeds(tmp_path, ITPS, [0.89, 0.9], "accuracy", **changed)
-    write_seeds(tmp_path, DROPOUT, [0.88, 0.87], "accuracy", **changed)
-    write_seeds(tmp_path, ("none",), [0.87, 0.86], "accuracy", **changed)
+def test_the_papers_scores_stand_beside_ours(tmp_path):
+    write_seeds(tmp_path, TAU, [0.89, 0.90, 0.88], "accuracy", FASHION, **IMAGES)
+    write_seeds(tmp_path, DROPOUT, [0.88], "accuracy", FASHION, **IMAGES)
+    write_seeds(tmp_path, ("none",), [0.87, 0.86], "accuracy", FASHION, **IMAGES)
     table = only_table(tmp_path)
-    figure = table.cells["itps", 1.0].paper
-    assert (figure.value, figure.sd) == (0.9015, 0.0016)
-    assert format_paper(table.cells["itps", 1.0], "accuracy") == "0.9015 ± 0.0016"
-    assert format_paper(table.cells["dropout", 1.0], "accuracy") == "0.8818"
-    assert format_paper(table.cells["none", 1.0], "accuracy") == "not at hand"
-    frame = scores_frame([table]).filter(method="itps")
-    assert frame.select("paper", "paper_sd").rows() == [(0.9015, 0.0016)]
-    assert "(paper)" in scores_markdown(table)
+    cell = table.cells["itps", 1.0]
+    assert (cell.paper.table, cell.paper.value, cell.paper.sd) == ("VIII", 0.9015, 0.0016)
+    difference, bounds = cell.minus_paper
+    assert difference == pytest.approx(-0.0115)
+    assert bounds == pytest.approx([b - 0.9015 for b in interval([0.89, 0.90, 0.88])])
+    assert format_paper(cell, "accuracy") == "0.9015 ± 0.0016"
+    assert format_minus_paper(cell, "accuracy") == "-0.0115 (-0.0363 to +0.0133)"
+    assert format_minus_paper(table.cells["dropout", 1.0], "accuracy").endswith(
+        "(no interval: one seed)"
+    )
+    assert table.cells["none", 1.0].paper is None  # the paper has no such row
+    assert table.paper_notes() == []
+    row = scores_frame([table]).filter(method="itps").row(0, named=True)
+    assert (row["paper"], row["minus_paper"]) == (0.9015, pytest.approx(-0.0115))
+    assert "(minus paper)" in scores_markdown(table)
+    page = write_report(collect([tmp_path]), tmp_path / "r.html", title="T").read_text("utf-8")
+    assert "minus paper: -0.0115 (-0.0363 to +0.0133)" in page
 
 
-def test_figures_of_other_images_are_left_out(tmp_path):
-    folder = write_store(tmp_path / "store", num_subjects=20)
-    manifest = read_json(folder / "manifest.json")
-    for name, value in (("fashion_mnist", 0.9015), ("cifar10", None)):
-        spec = cohort(name, (1, 28, 28), ("a", "b")).model_dump(mode="json")
-        write_json(folder / "manifest.json", {**manifest, "cohort": spec})
-        store = Store.open(folder)
-        trial = settings(ITPS, task="image_classification", model={"dnn": {}})
-        scores = {"validation": {"accuracy": 0.5}, "test": {"accuracy": 0.5}}
-        write_run(tmp_path / name, trial, scores, store=store, selected_by="accuracy")
-        figure = only_table(tmp_path / name).cells["itps", 1.0].paper
-        assert (figure and figure.value) == value
+@pytest.mark.parametrize(
+    ("files", "changed", "why"),
+    [
+        ({"num_samples": (71, 60)}, {}, "71 and 60 validation and test samples, MIMIC-III 3,222"),
+        (MIMIC | {"cohort": patients(["in_hospital_mortality"], simulated=True)}, {}, "simulated'"),
+        (MIMIC | {"cohort": patients(["in_hospital_mortality"], corrected=True)}, {}, "corrected'"),
+        (
+            {**FASHION, "cohort": cohort("mine", (1, 28, 28), ("a", "b"))},
+            IMAGES,
+            "cohort is 'mine'",
+        ),
+        ({**FASHION, "num_samples": (10000, 500)}, IMAGES, "10,000 and 500"),
+    ],
+)
+def test_a_score_on_other_data_has_no_published_one_beside_it(tmp_path, files, changed, why):
+    score = "accuracy" if changed else "auroc"
+    write_seeds(tmp_path, ITPS, [0.8, 0.82], score, files, **changed)
+    table = only_table(tmp_path)
+    assert not table.has_paper
+    (note,) = table.paper_notes()
+    assert why in note
+    assert note in to_markdown(collect([tmp_path]))
 
 
-def test_no_figure_of_the_paper_is_guessed():
-    quoted = {0.9015, 0.8818, 0.8635, 0.8745, 0.8535, 0.85, 0.8492, 0.7564, 0.7466, 0.7403}
-    figures = paper()["figures"] + paper()["unplaced"]
-    assert {f["value"] for f in figures} == quoted
-    assert {f["sd"] for f in figures} == {None, 0.0016, 0.0009, 0.0015}
+def test_the_same_patients_have_it_and_other_settings_are_told(tmp_path):
+    options = {"tau": 0.05, "beta": 0.1, "latch": True}
+    write_seeds(tmp_path, ({"itps": options},), [0.8], files=MIMIC, model={"lstm": {"units": 64}})
+    table = only_table(tmp_path)
+    assert table.cells["itps", 1.0].paper.value == 0.8513
+    notes = " ".join(table.paper_notes())
+    for told in ("itps.tau 0.05, paper 0.15", "itps.latch True, paper False", "lstm.units 64"):
+        assert told in notes
+
+
+def test_numbers_of_images_are_matched_and_misprints_told(tmp_path):
+    files = {"cohort": cohort("cifar10", (3, 32, 32), ("a", "b")), "num_samples": (10000, 10000)}
+    vgg = {"task": "image_classification", "model": {"vgg16": {}}, "num_samples": 500}
+    write_seeds(tmp_path / "a", DROPOUT, [0.5], "accuracy", files, **vgg)
+    assert only_table(tmp_path / "a").cells["dropout", 500.0].paper.table == "V"
+    files = {"num_samples": (520000, 523208)}
+    changed = {"task": "decompensation", "supervision": 0.25}
+    write_seeds(tmp_path / "b", ("variational_lstm",), [0.8], files=files, **changed)
+    assert "probably 0.8635" in " ".join(only_table(tmp_path / "b").paper_notes())
+
+
+def test_the_facts_are_complete_and_agree_with_what_else_is_known():
+    rows = published()
+    assert len(rows) == len({(r.data, r.task, r.model, r.method, r.level) for r in rows}) == 362
+    assert sorted(r.value for r in rows)[:2] == [0.5725, 0.5731]
+    assert round(sum(r.value for r in rows), 4) == 301.7053
+    assert round(sum(r.sd for r in rows), 4) == 0.5714
+    data = paper()["data"]
+    for name, (_, *others) in KNOWN_SIZES.items():
+        assert data[name]["sizes"]["image_classification"] == others
+    for task, sizes in published_sizes()["samples"].items():
+        assert data["mimic-iii"]["sizes"][task] == [sizes["val"], sizes["test"]]

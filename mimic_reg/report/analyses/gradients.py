@@ -20,14 +20,14 @@ def analyse(results: Results) -> Analysis:
     Raises:
         InputError: no history holds any.
     """
-    known = [t for t in results.trials if _read(t) is not None]
+    known = [t for t in results.trials if read(t) is not None]
     if not known:
         raise InputError("No history holds gradient norms: history.jsonl is missing or empty.")
     drawn: list[Drawn] = []
     tables: dict[str, list[tuple[str, ...]]] = {}
     for group in level_groups(results, known):
         norms = {
-            m: [n for t in found if (n := _read(t)) is not None]
+            m: [n for t in found if (n := read(t)) is not None]
             for m, found in group.by_method().items()
         }
         caption = (
@@ -54,7 +54,8 @@ def analyse(results: Results) -> Analysis:
     return Analysis("gradients", TITLE, tuple(drawn), columns, tables, note)
 
 
-def _read(trial: TrialResult) -> Norms | None:
+def read(trial: TrialResult) -> Norms | None:
+    """The norms that a history holds; None if it holds none."""
     rows = [row for row in trial.history() if row["event"] == "steps"]
     if not rows:
         return None
@@ -76,6 +77,11 @@ def _row(norms: Sequence[Norms]) -> tuple[str, ...]:
 
 def _median(y: np.ndarray) -> float:
     return float(np.median(y))
+
+
+def change(y: np.ndarray) -> float:
+    """The median of the last tenth of y (N,) minus that of the first."""
+    return _median(y[-_tenth(y) :]) - _median(y[: _tenth(y)])
 
 
 def _tenth(y: np.ndarray) -> int:

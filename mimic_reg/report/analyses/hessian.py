@@ -117,6 +117,12 @@ def _read(trial: TrialResult) -> tuple[Series, float]:
     return found
 
 
+def recorded(trial: TrialResult) -> Series | None:
+    """The trace at the epochs at which a probe has recorded it; None if none has."""
+    found = _recorded(trial)
+    return found[0] if found else None
+
+
 def _recorded(trial: TrialResult) -> tuple[Series, float] | None:
     rows = [row for row in trial.epochs() if _MEAN in row["recorded"]]
     if not rows:

@@ -60,10 +60,7 @@ def _caption(table: ScoreTable, given: Given, common: int | None) -> str:
 
 def _notes(table: ScoreTable, given: Given) -> list[str]:
     spread = _spread_over_subjects(table, given)
-    notes = [*([spread] if spread else []), *table.marks()]
-    if not table.has_paper:
-        notes.append("The paper's figures for this table: not at hand.")
-    return notes
+    return [*([spread] if spread else []), *table.marks(), *table.paper_notes()]
 
 
 def _spread_over_subjects(table: ScoreTable, given: Given) -> str:

@@ -9,7 +9,6 @@ from mimic_reg.metrics.scores import Score
 from mimic_reg.report.formats import format_level, format_score, format_score_name, format_task
 from mimic_reg.report.html import Section, section
 from mimic_reg.report.labels import format_option
-from mimic_reg.report.paper import paper
 from mimic_reg.report.results import TrialResult, mixed_threads
 from mimic_reg.report.sections.given import Given
 from mimic_reg.report.tables import ScoreTable, format_title
@@ -26,8 +25,6 @@ def basis_section(given: Given) -> Section:
         options=_options(given.trials),
         trials=[_trial_grid(given.results.of(t.task, t.model), t) for t in given.tables],
         configuration=_configuration(given),
-        paper=paper()["paper"],
-        unplaced=_unplaced(),
     )
 
 
@@ -120,16 +117,3 @@ def _configuration(given: Given) -> str:
 
 def _yaml(content: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
-
-
-def _unplaced() -> list[list[str]]:
-    return [
-        [
-            f"Table {figure['table']}",
-            figure["method"] or "method not quoted",
-            format_level(figure["supervision"]) if figure["supervision"] else "not quoted",
-            f"{figure['value']:.4f}" + (f" ± {figure['sd']:.4f}" if figure["sd"] else ""),
-            figure["remark"],
-        ]
-        for figure in paper()["unplaced"]
-    ]

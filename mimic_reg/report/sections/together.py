@@ -8,7 +8,13 @@ from mimic_reg.report.formats import format_score_name, format_supervision, form
 from mimic_reg.report.html import Section, section
 from mimic_reg.report.results import Results, TrialResult, method_order
 from mimic_reg.report.sections.given import Given
-from mimic_reg.report.tables import ScoreTable, format_cell, main_tables
+from mimic_reg.report.tables import (
+    ScoreTable,
+    format_cell,
+    format_minus_paper,
+    format_paper,
+    main_tables,
+)
 from mimic_reg.settings import find_module
 
 _ALONE = "a model for each task alone"
@@ -45,13 +51,13 @@ def _grid(results: Results, model: str, level: float) -> dict[str, Any]:
         if table.model == model and level in table.levels and _shared(results, table)
     ]
     trials = [t for t in results.trials if _is_shown(t, model, level)]
-    rows = [
-        [
-            method,
-            *(format_cell(table.cells.get((method, level)), table.score) for table in tables),
-        ]
-        for method in method_order(trials)
-    ]
+    rows = []
+    for method in method_order(trials):
+        cells = [(table.cells.get((method, level)), table.score) for table in tables]
+        rows.append([method, *(format_cell(*cell) for cell in cells)])
+        if any(cell and cell.paper for cell, _ in cells):
+            rows.append(["(paper)", *(format_paper(*cell) for cell in cells)])
+            rows.append(["(minus paper)", *(format_minus_paper(*cell) for cell in cells)])
     header = ["method", *(_column(table) for table in tables)]
     caption = f"{model} at {format_supervision(level)}: test scores, mean ± standard deviation."
     return {"caption": caption, "header": header, "rows": rows}

@@ -1,0 +1,379 @@
+"""What all claims share: which runs count, how a comparison and a claim are decided.
+
+The rules are those of docs/claims.md; the numbers here are its numbers.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import yaml
+
+from mimic_reg.metrics.comparison import LEVEL, MIN_PAIRS, holm, paired, summarise
+from mimic_reg.metrics.scores import metric
+from mimic_reg.report.paper import (
+    PaperScore,
+    other_data,
+    other_settings,
+    paper,
+    published,
+    row_of,
+)
+from mimic_reg.report.results import Results, TrialResult
+from mimic_reg.settings import STOPPING
+
+Outcome = Literal["for", "against", "open"]
+Verdict = Literal["reproduces", "does not reproduce", "cannot be tested here"]
+BySeed = Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One difference over seeds, in the direction of its claim.
+
+    what:   what is compared, and where
+    n:      seeds; difference: their mean; interval: its 95 % interval, uncorrected
+    margin: the least that the claim needs, by the paper's own table
+    p:      against 0, Holm-corrected over the claim; None where there is no test, for `reason`
+    p_short: against the margin, corrected likewise
+    runs:   names of the run folders that it rests on
+    """
+
+    what: str
+    n: int
+    difference: float
+    interval: tuple[float, float] | None
+    margin: float
+    p: float | None
+    p_short: float | None
+    reason: str | None
+    runs: tuple[str, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """For the claim, against it, or open."""
+        if self.p is not None and self.p < LEVEL and self.difference > 0:
+            return "for"
+        short = self.p_short is not None and self.p_short < LEVEL
+        return "against" if short and self.difference < self.margin else "open"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a claim's rule finds in runs, before it is tested: values by seed.
+
+    baseline: None: the values are differences already
+    """
+
+    what: str
+    method: BySeed
+    baseline: BySeed | None
+    runs: tuple[str, ...]
+    margin: float = 0.0
+
+
+@dataclass
+class Found:
+    """What the runs have for a claim.
+
+    parts:   what can be compared, on one kind of data
+    missing: sentences on what is missing for "reproduces"
+    covered: what part of the claim that is
+    """
+
+    parts: list[Measured] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    covered: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A claim with its verdict.
+
+    data:  "" for the paper's, else why it is other data
+    shown: the comparison that decides; None where there is none
+    """
+
+    name: str
+    claim: str
+    where: str
+    verdict: Verdict
+    why: str
+    data: str
+    comparisons: tuple[Comparison, ...]
+    shown: Comparison | None
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """The names of all run folders that it rests on."""
+        return tuple(dict.fromkeys(name for c in self.comparisons for name in c.runs))
+
+
+@cache
+def claims() -> dict[str, dict[str, Any]]:
+    """The claims of the paper (`resources/claims.yaml`)."""
+    resource = files("mimic_reg.report") / "resources" / "claims.yaml"
+    loaded: dict[str, dict[str, Any]] = yaml.safe_load(resource.read_text("utf-8"))
+    return loaded
+
+
+# --- which runs count -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Column:
+    """The runs of one table, model and training size, on one kind of data.
+
+    other:   why the data are not the paper's; "" if they are
+    by_row:  row of the table → its runs, one variant: see `variant`
+    paper:   row → the paper's score
+    """
+
+    table: str
+    task: str
+    model: str
+    level: float
+    score: str
+    other: str
+    by_row: Mapping[str, Sequence[TrialResult]]
+    paper: Mapping[str, PaperScore]
+
+    def scores(self, row: str) -> dict[int, float]:
+        """Seed → test score of a row, larger is better; undefined ones are left out."""
+        sign = -1 if metric(self.score).lower_is_better else 1
+        found = {t.seed: t.scores["test"].get(self.score) for t in self.by_row.get(row, ())}
+        return {
+            s: sign * v.value for s, v in found.items() if v is not None and v.value is not None
+        }
+
+    def compare(self, row: str, baseline: str) -> Measured:
+        """A row against another, with the paper's margin."""
+        ours, theirs = self.paper[row], self.paper[baseline]
+        margin = 0.0 if ours.remark or theirs.remark else max(0.0, ours.value - theirs.value)
+        return Measured(
+            f"{self.where}: {row} minus {baseline}",
+            self.scores(row),
+            self.scores(baseline),
+            names((*self.by_row[row], *self.by_row[baseline])),
+            margin,
+        )
+
+    @property
+    def where(self) -> str:
+        """The column in words."""
+        of = f" {self.model}" if self.table in ("III", "IV") else ""
+        of += f" {self.task}" if self.table == "XV" else ""
+        size = f"{100 * self.level:g} %" if self.level <= 1 else f"{self.level:,.0f} images"
+        return f"table {self.table}{of}, {size}"
+
+
+def names(trials: Iterable[TrialResult]) -> tuple[str, ...]:
+    """The names of run folders, each once."""
+    return tuple(dict.fromkeys(t.name for t in trials))
+
+
+def usable(
+    results: Results, task: str, model: str, data: str, rows: Container[str | None]
+) -> tuple[dict[str, list[TrialResult]], Counter[str]]:
+    """Runs in the paper's settings, by why their data are other; and why the rest is left out."""
+    kept: dict[str, list[TrialResult]] = {}
+    left_out: Counter[str] = Counter()
+    for trial in results.trials:
+        (own,) = trial.settings["model"]
+        if (trial.task, own) != (task, model) or row_of(trial) not in rows:
+            continue
+        other = other_data(trial, data)
+        free = {"training.normalizer"} if other else set()
+        differing = [
+            d.text for d in other_settings(trial, data) if not d.strength and d.option not in free
+        ]
+        if differing:
+            left_out[differing[0]] += 1
+        else:
+            kept.setdefault(other or "", []).append(trial)
+    return kept, left_out
+
+
+def stopped(trial: TrialResult) -> bool:
+    """Whether a run had early stopping."""
+    return any(STOPPING in entry for entry in trial.settings["regularisers"])
+
+
+def variant(trials: Sequence[TrialResult]) -> list[TrialResult]:
+    """Of runs of one method and training size, those of the variant that counts.
+
+    Among variants with at least three seeds, else among all, that of the best mean validation
+    score; of equal ones the first.
+    """
+    variants: dict[str, list[TrialResult]] = {}
+    for trial in trials:
+        settings = {k: v for k, v in trial.settings.items() if k not in _NO_VARIANT}
+        variants.setdefault(json.dumps(settings, sort_keys=True), []).append(trial)
+    enough = [found for found in variants.values() if len(found) >= MIN_PAIRS]
+    return max(enough or variants.values(), key=_validation, default=[])
+
+
+_NO_VARIANT = ("seed", "supervision", "num_samples", "together")
+
+
+def _validation(trials: Sequence[TrialResult]) -> float:
+    name = trials[0].selected_by
+    sign = -1 if metric(name).lower_is_better else 1
+    found = [t.scores.get("validation", {}).get(name) for t in trials]
+    values = [sign * s.value for s in found if s is not None and s.value is not None]
+    return summarise(values).mean if values else float("-inf")
+
+
+def columns(results: Results, tables: Iterable[str]) -> tuple[list[Column], Counter[str]]:
+    """Every column of some tables that has any run; and why runs are left out."""
+    found, left_out = [], Counter[str]()
+    for table in tables:
+        content = paper()["tables"][table]
+        for part in content["parts"]:
+            task, model = part["task"], part["model"]
+            kept, others = usable(results, task, model, content["data"], part["scores"])
+            left_out |= others
+            for level in map(float, part.get("num_samples") or part["supervision"]):
+                rows = {
+                    p.method: p
+                    for p in published()
+                    if (p.table, p.task, p.model, p.level) == (table, task, model, level)
+                }
+                for other, trials in kept.items():
+                    here = [t for t in trials if t.supervision == level and stopped(t)]
+                    by_row = {r: variant([t for t in here if row_of(t) == r]) for r in rows}
+                    by_row = {row: chosen for row, chosen in by_row.items() if chosen}
+                    if by_row:
+                        score = part["score"]
+                        found.append(Column(table, task, model, level, score, other, by_row, rows))
+    return found, left_out
+
+
+def rows_at(
+    trials: Iterable[TrialResult],
+    row: str,
+    *,
+    level: float = 1.0,
+    tau: float | None = None,
+    stopping: bool | None = None,
+) -> list[TrialResult]:
+    """The runs of a method that count, at a training size; of ITPS with this tau."""
+    return variant(
+        [
+            t
+            for t in trials
+            if row_of(t) == row
+            and t.supervision == level
+            and stopping in (None, stopped(t))
+            and (tau is None or _tau(t) == tau)
+        ]
+    )
+
+
+def _tau(trial: TrialResult) -> Any:
+    return next((e["itps"].get("tau") for e in trial.settings["regularisers"] if "itps" in e), None)
+
+
+# --- how it is decided ----------------------------------------------------------------------------
+
+Rule = Callable[[Results], tuple[dict[str, Found], Counter[str]]]
+
+
+def decide(name: str, rule: Rule, results: Results) -> Line:
+    """The verdict on a claim."""
+    by_data, left_out = rule(results)
+    other = "" if "" in by_data else max(by_data, key=lambda k: len(by_data[k].parts), default="")
+    found = by_data.get(other, Found())
+    comparisons = tested(found.parts)
+    verdict, why = _verdict(comparisons, found)
+    if not comparisons:
+        verdict, why = "cannot be tested here", _no_runs(name, left_out)
+    elif other:
+        why = f"other data: {other}. There it {_THERE[verdict]}: {why}"
+        verdict = "cannot be tested here"
+    facts = claims()[name]
+    shown = _shown(verdict, comparisons)
+    return Line(name, facts["claim"], facts["where"], verdict, f"{why}.", other, comparisons, shown)
+
+
+_THERE: Mapping[Verdict, str] = {
+    "reproduces": "would reproduce",
+    "does not reproduce": "would not reproduce",
+    "cannot be tested here": "stays open",
+}
+
+
+def _no_runs(name: str, left_out: Mapping[str, int]) -> str:
+    runs = claims()[name]["runs"]
+    if not runs:
+        return "runs do not record memory"
+    why = f"no runs to compare; experiments that have them: {runs}"
+    if left_out:
+        told = "; ".join(f"{count} for {text}" for text, count in left_out.items())
+        why += f". Left out for other settings: {told}"
+    return why
+
+
+def _verdict(comparisons: Sequence[Comparison], found: Found) -> tuple[Verdict, str]:
+    outcomes = Counter(c.outcome for c in comparisons)
+    told = f"{outcomes['for']} of {len(comparisons)} comparisons for it"
+    told += f", {outcomes['against']} against it" if outcomes["against"] else ""
+    told += f" ({found.covered})" if found.covered else ""
+    if outcomes["against"]:
+        return "does not reproduce", told
+    if outcomes["for"] == len(comparisons) and not found.missing:
+        return "reproduces", told
+    reasons = list(found.missing)
+    few = [c for c in comparisons if c.n < MIN_PAIRS]
+    undecided = outcomes["open"] - len(few)
+    if few:
+        reasons.append(f"fewer than {MIN_PAIRS} seeds in {len(few)} comparisons")
+    if undecided:
+        reasons.append(f"the seeds leave {undecided} open")
+    return "cannot be tested here", f"{told}; {'; '.join(reasons)}"
+
+
+def _shown(verdict: Verdict, comparisons: Sequence[Comparison]) -> Comparison | None:
+    """The weakest where it reproduces, the strongest against it, else the clearest."""
+    if verdict == "reproduces":
+        return max(comparisons, key=lambda c: c.p or 0.0, default=None)
+    against = [c for c in comparisons if c.outcome == "against"]
+    if against:
+        return min(against, key=lambda c: 1.0 if c.p_short is None else c.p_short)
+    return min(comparisons, key=lambda c: 1.0 if c.p is None else c.p, default=None)
+
+
+def tested(parts: Sequence[Measured]) -> tuple[Comparison, ...]:
+    """The comparisons of a claim, corrected over all of them."""
+    zero = [_paired(part, 0.0) for part in parts]
+    short = [_paired(part, part.margin) for part in parts]
+    p, p_short = (_corrected([c.p for c in made]) for made in (zero, short))
+    return tuple(
+        Comparison(
+            part.what,
+            c.n,
+            c.difference,
+            c.interval,
+            part.margin,
+            p[index],
+            p_short[index],
+            c.reason,
+            part.runs,
+        )
+        for index, (part, c) in enumerate(zip(parts, zero, strict=True))
+        if c.n
+    )
+
+
+def _paired(part: Measured, margin: float) -> Any:
+    baseline = dict.fromkeys(part.method, 0.0) if part.baseline is None else part.baseline
+    return paired(part.method, {seed: value + margin for seed, value in baseline.items()})
+
+
+def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
+    corrected = iter(holm([p for p in p_values if p is not None]))
+    return [None if p is None else next(corrected) for p in p_values]

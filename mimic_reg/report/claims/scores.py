@@ -1,0 +1,132 @@
+"""Claims about test scores: rows of the paper's tables against each other (claims 1 to 6)."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from mimic_reg.report.claims.base import Column, Found, Measured, columns, names
+from mimic_reg.report.paper import published
+from mimic_reg.report.results import Results
+
+BOTH = "itps_spectral_dropout"
+INPUT_PENALTIES = ("data_gradient", "jacobian", "l2")
+SINGLE = ("dropout", "guided_dropout", *INPUT_PENALTIES, "spectral_dropout", "variational_lstm")
+METHOD_TABLES = ("III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV")
+FEWER_SAMPLES_TABLES = ("V", "VI", "VII", "IX", "X", "XII", "XIII")
+
+_Found = tuple[dict[str, Found], Counter[str]]
+
+
+def itps_beats_all(results: Results) -> _Found:
+    """ITPS minus each other single method."""
+    return _pairs(results, METHOD_TABLES, [("itps", other) for other in SINGLE])
+
+
+def itps_spectral_best(results: Results) -> _Found:
+    """ITPS with spectral dropout minus each other method."""
+    return _pairs(results, METHOD_TABLES, [(BOTH, other) for other in (*SINGLE, "itps")])
+
+
+def guided_spectral_next(results: Results) -> _Found:
+    """Guided and spectral dropout minus the others; dropout minus the penalties."""
+    others = ("dropout", *INPUT_PENALTIES, "variational_lstm")
+    pairs = [(best, other) for best in ("guided_dropout", "spectral_dropout") for other in others]
+    return _pairs(results, METHOD_TABLES, pairs + [("dropout", o) for o in INPUT_PENALTIES])
+
+
+def variational_middle(results: Results) -> _Found:
+    """The variational LSTM minus the penalties."""
+    pairs = [("variational_lstm", other) for other in INPUT_PENALTIES]
+    return _pairs(results, ("IX", "X", "XI"), pairs)
+
+
+def reptile(results: Results) -> _Found:
+    """ITPS-Reptile minus Reptile."""
+    return _pairs(results, ("XV",), [("itps_reptile", "reptile")])
+
+
+def gain_at_low_data(results: Results) -> _Found:
+    """What ITPS gains at the smallest training size minus what it gains at the largest."""
+    found, left_out = columns(results, FEWER_SAMPLES_TABLES)
+    by_data: dict[str, Found] = {}
+    for other, here in _by_data(found).items():
+        of_data = by_data.setdefault(other, Found())
+        for table in FEWER_SAMPLES_TABLES:
+            levels = _levels(table)
+            ends = {c.level: c for c in here if c.table == table}
+            if {levels[0], levels[-1]} <= ends.keys():
+                part = _gain(ends[levels[0]], ends[levels[-1]])
+                if part is not None:
+                    of_data.parts.append(part)
+        of_data.covered = f"{len(of_data.parts)} of {len(FEWER_SAMPLES_TABLES)} tables"
+    return {other: f for other, f in by_data.items() if f.parts}, left_out
+
+
+def _gain(few: Column, many: Column) -> Measured | None:
+    """Differences of gains by seed, over the single methods that both columns have."""
+    others = [m for m in SINGLE if m in few.by_row and m in many.by_row]
+    if not others or not all("itps" in column.by_row for column in (few, many)):
+        return None
+    ours = [_gains(column, others) for column in (few, many)]
+    theirs = [
+        column.paper["itps"].value - sum(column.paper[m].value for m in others) / len(others)
+        for column in (few, many)
+    ]
+    doubtful = any(c.paper[m].remark for c in (few, many) for m in others)
+    runs = [t for c in (few, many) for m in ("itps", *others) for t in c.by_row[m]]
+    return Measured(
+        f"{few.where} minus {many.where}: itps minus the mean of {len(others)} methods",
+        ours[0],
+        ours[1],
+        names(runs),
+        0.0 if doubtful else max(0.0, theirs[0] - theirs[1]),
+    )
+
+
+def _gains(column: Column, others: Sequence[str]) -> Mapping[int, float]:
+    scores = {m: column.scores(m) for m in ("itps", *others)}
+    seeds = set.intersection(*(set(of_method) for of_method in scores.values()))
+    return {s: scores["itps"][s] - sum(scores[m][s] for m in others) / len(others) for s in seeds}
+
+
+def _pairs(results: Results, tables: Sequence[str], pairs: Iterable[tuple[str, str]]) -> _Found:
+    """Comparisons of rows in every column that has a run of both, and the rows that are missing."""
+    pairs = list(pairs)
+    found, left_out = columns(results, tables)
+    by_data: dict[str, Found] = {}
+    for other, here in _by_data(found).items():
+        of_data, missing, used = Found(), dict[str, None](), 0
+        for column in here:
+            parts = list(_in_column(column, pairs))
+            if parts:
+                used += 1
+                of_data.parts += parts
+                missing |= dict.fromkeys(_missing(column, pairs))
+        if missing:
+            of_data.missing.append(f"missing in a column: {', '.join(missing)}")
+        total = len({(p.table, p.task, p.model, p.level) for p in published() if p.table in tables})
+        of_data.covered = f"{used} of {total} columns"
+        if of_data.parts:
+            by_data[other] = of_data
+    return by_data, left_out
+
+
+def _in_column(column: Column, pairs: Iterable[tuple[str, str]]) -> Iterator[Measured]:
+    for row, baseline in pairs:
+        if row in column.by_row and baseline in column.by_row:
+            yield column.compare(row, baseline)
+
+
+def _missing(column: Column, pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Rows of the table that a claim needs, and that no run is of."""
+    return [r for pair in pairs for r in pair if r in column.paper and r not in column.by_row]
+
+
+def _by_data(found: Iterable[Column]) -> dict[str, list[Column]]:
+    by_data: dict[str, list[Column]] = {}
+    for column in found:
+        by_data.setdefault(column.other, []).append(column)
+    return by_data
+
+
+def _levels(table: str) -> list[float]:
+    return sorted({p.level for p in published() if p.table == table})
