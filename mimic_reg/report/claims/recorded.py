@@ -205,7 +205,7 @@ def _fall(trial: TrialResult) -> float | None:
     sign = -1 if metric(trial.selected_by).lower_is_better else 1
     values = [row["validation"].get(trial.selected_by) for row in trial.epochs()]
     scores = [sign * float(v) for v in values if v is not None]
-    return max(scores) - scores[-1] if scores else None
+    return max(scores) - scores[-1] if scores and all(map(math.isfinite, scores)) else None
 
 
 def _score(trial: TrialResult) -> float | None:
