@@ -354,8 +354,9 @@ def _print_concluded(concluded: "Concluded | None") -> None:
         return
     out.print(escape(concluded.markdown), soft_wrap=True)
     for registered in concluded.registered:
-        what = "champion" if registered.champion else f"not champion: {registered.why}"
-        out.print(f"Registered {registered.name}, version {registered.version} ({what}).")
+        what = "champion" if registered.champion else "not champion"
+        text = f"Registered {registered.name}, version {registered.version}: {what}. "
+        out.print(escape(text + registered.why), soft_wrap=True)
     out.print(f"Report: [bold]{escape(str(concluded.report))}[/]", soft_wrap=True)
 
 

@@ -40,6 +40,8 @@ def write_store(
     """
     if not spec.is_hourly or spec.normalizers != ("fitted",):
         raise InputError("A store of tables has hours, and 'fitted' as its only normalizer.")
+    if unknown := sorted(samples.keys() - {task.name for task in spec.tasks}):
+        raise InputError(f"There are samples of {unknown[0]!r}, which is no task of {spec.name!r}.")
     hourly = _checked_hours(hourly, spec)
     tables = {task.name: _checked_samples(samples, hourly, spec, task) for task in spec.tasks}
     check_target(out)
@@ -112,6 +114,11 @@ def _num_hours(spec: CohortSpec) -> pl.Expr:
 
 
 def _columns(frame: pl.DataFrame, expected: list[str], what: str) -> pl.DataFrame:
+    if not isinstance(frame, pl.DataFrame):
+        raise InputError(
+            f"{what} is a {type(frame).__module__}.{type(frame).__name__}, not a polars.DataFrame. "
+            "Of pandas, polars.from_pandas makes one; of a lazy frame, collect()."
+        )
     for problem, names in (
         ("lacks the column", [c for c in expected if c not in frame.columns]),
         ("has an unknown column", [c for c in frame.columns if c not in expected]),

@@ -48,7 +48,7 @@ class MLflowModel(PythonModel):
     def predict(
         self,
         context: Any,
-        model_input: Any,
+        model_input: pd.DataFrame,  # of images an array; MLflow warns of every other hint
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Answer a request; what is wrong with it becomes HTTP 400."""

@@ -262,6 +262,9 @@ def in_samples(task, **columns):
             lambda h, s: (h.with_columns(pl.lit(1e39).alias("value 1")), s),
             "cells of the channel 'value 1' are empty or infinite",
         ),
+        (lambda h, s: (h, s | {"mortality": s["organs"]}), "'mortality', which is no task of"),
+        (lambda h, s: (h.to_pandas(), s), r"pandas\S*DataFrame, not a polars\.DataFrame"),
+        (lambda h, s: (h.lazy(), s), "collect"),
     ],
 )
 def test_what_is_not_what_it_says_is_refused_with_a_count(change, message, tmp_path):
