@@ -186,7 +186,7 @@ def test_a_score_that_the_task_does_not_have_is_refused(score, tmp_path):
     task = TASKS[0].model_copy(update={"score": score})
     hourly, samples = tables(20)
     spec = SPEC.model_copy(update={"tasks": (task,)})
-    write_store(hourly, samples, spec, tmp_path / "store")
+    write_store(hourly, {task.name: samples[task.name]}, spec, tmp_path / "store")
     with pytest.raises(InputError, match=f"{score}.*auroc"):
         train(compose_trial("mortality24", "lstm", "none"), tmp_path / "store", tmp_path / "run")
 
