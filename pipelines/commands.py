@@ -162,7 +162,8 @@ def tune(
         list[str] | None,
         typer.Option(
             help="What to try, as rate=0.2,0.5; several times for all combinations. Of a "
-            "method with several parts: dropout.rate=0.2,0.5.",
+            "method with several parts: dropout.rate=0.2,0.5; of the model: "
+            "logistic_regression.C=0.1,1.",
             metavar="NAME=A,B",
         ),
     ] = None,
@@ -184,7 +185,7 @@ def tune(
     address: AddressOption = None,
     gpus_per_run: GpusOption = 0.0,
 ) -> None:
-    """Search a method's own parameters on the validation split; write the best as a YAML file.
+    """Search options of a method or model on the validation split; write the best as a YAML file.
 
     For instance: --task in_hospital_mortality --model lstm --method dropout --option rate=0.2,0.5
     """

@@ -50,7 +50,7 @@ def labels(experiment):
         ({"seeds": 0}, "at least 1 item"),
         ({"families": {"lstm": "lstn"}}, "no family 'lstn'. Did you mean 'lstm'"),
         ({"search": {"itps.tua": [1]}}, "Did you mean 'tau'"),
-        ({"search": {"l2.tau": [1]}}, "no method of its grid has 'l2.tau'"),
+        ({"search": {"l2.tau": [1]}}, "no method or model of its grid has 'l2.tau'"),
         ({"search": {"tau": [1]}}, "write component.option"),
         ({"search": {"itps.tau": []}}, "no values for 'itps.tau'"),
         ({"probes": ["hessian_prob"]}, "no probe 'hessian_prob'. Did you mean 'hessian_probe'"),

@@ -10,8 +10,8 @@
       seeds: 5                         # 0 to 4, or a list
     training: {max_epochs: 20}         # replaces what the tasks' own YAML says
 
-`search: {dropout.rate: [0.2, 0.5]}` in a grid multiplies the methods that have that option by its
-values. Whatever is unknown is refused, with the nearest name that is known.
+`search: {dropout.rate: [0.2, 0.5]}` in a grid multiplies the methods, or models, that have that
+option by its values. Whatever is unknown is refused, with the nearest name that is known.
 """
 
 from mimic_reg.experiments.costs import KNOWN_SIZES, Estimate, estimate, sizes, total_seconds

@@ -39,7 +39,7 @@ def combinations(experiment: Experiment) -> list[Combination]:
     """All fits of an experiment, in the order of their grids.
 
     Raises:
-        InputError: a method has no YAML file for a model; a search that no method has.
+        InputError: a method has no YAML file for a model; a search of what no method or model has.
     """
     return [c for grid in experiment.grids for c in _combinations(grid)]
 
@@ -49,7 +49,7 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
     prefix = f"{grid.strategy.name}: " if grid.together else ""
     unused, known = set(grid.search), set[str]()
     for task, model, method in itertools.product(tasks, grid.models, grid.methods):
-        present = {c.name for c in _method(grid, model, method).regularisers}
+        present = {c.name for c in _method(grid, model, method).regularisers} | {name_of(model)}
         known |= present
         keys = [key for key in grid.search if key.partition(".")[0] in present]
         unused -= set(keys)
@@ -60,9 +60,8 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
                 yield Combination(grid, task, model, method, name, size, seed, searched)
     if unused:
         key = sorted(unused)[0]
-        raise InputError(
-            f"search: no method of its grid has {key!r}. {suggest(key.partition('.')[0], known)}"
-        )
+        near = suggest(key.partition(".")[0], known)
+        raise InputError(f"search: no method or model of its grid has {key!r}. {near}")
 
 
 def _name(method: Method) -> str:
@@ -133,7 +132,8 @@ def _resolve(combination: Combination, experiment: Experiment) -> Planned:
 def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial:
     grid, model = combination.grid, combination.model
     common, method = task_called(task), _method(grid, model, combination.method)
-    searched = (_with(component, combination.searched) for component in method.regularisers)
+    component = model_called(model) if isinstance(model, str) else model
+    searched = (_with(part, combination.searched) for part in method.regularisers)
     method = method.model_copy(update={"regularisers": (*searched, *grid.probes)})
     if not grid.stopping:
         kept = tuple(c for c in common.regularisers if c.name != STOPPING)
@@ -141,7 +141,7 @@ def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial
     return resolve(
         compose(
             common,
-            model_called(model) if isinstance(model, str) else model,
+            _with(component, combination.searched),
             method,
             training={**experiment.training, **grid.training, **grid.training_of.get(task, {})},
             **combination.size,

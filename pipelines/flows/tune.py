@@ -3,7 +3,7 @@
 An experiment with `search: {dropout.rate: [...]}` in its grids is a sweep like any other, resumable
 and isolated. Test scores are not looked at: the best mean validation score over seeds wins, the
 first in the order of the search where two are equal. What won is written as a YAML file that
-`mimic-reg train --method FILE` takes.
+`mimic-reg train` takes: with --method, or with --model where options of the model were searched.
 """
 
 import math
@@ -20,6 +20,7 @@ from prefect.client.schemas.objects import State
 from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import Experiment, parse
+from mimic_reg.experiments.grid import name_of
 from mimic_reg.metrics.scores import improves
 from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.progress import Progress
@@ -179,6 +180,14 @@ def check(experiment: Experiment) -> None:
             f"{experiment.title} searches where several tasks are trained together: which point "
             "is best may differ from task to task. Compare the points with `mimic-reg sweep`."
         )
+    for grid in experiment.grids:
+        models = {name_of(model) for model in grid.models}
+        of_models = [key.partition(".")[0] in models for key in grid.search]
+        if any(of_models) and not all(of_models):
+            raise InputError(
+                f"{experiment.title} searches options of a model and of a method at once, but the "
+                "best of both stands in two files. Search one, then the other."
+            )
 
 
 def choose(result: SweepResult) -> list[Choice]:
@@ -239,9 +248,12 @@ def _point(result: SweepResult, trials: Sequence[TrialStatus]) -> Point:
 
 
 def _write(result: SweepResult, winner: TrialStatus, best: Point, points: Sequence[Point]) -> Path:
-    """The winner as a file for configs/methods or `--method`."""
+    """The winner as a file: a method's for `--method`, or a model's for `--model`."""
     settings = read_trial(result.run_folder(winner))["trial"]
     own = [e for e in settings["regularisers"] if STOPPING not in e and not any(map(is_probe, e))]
+    content = {"regularisers": own}
+    if any(key.partition(".")[0] == winner.model for key in best.values):
+        content = settings["model"]
     task, model, method = winner.task, winner.model, winner.method
     level = winner.supervision
     size = f"{100 * level:g}" if level <= 1 else f"n{level:.0f}"
@@ -256,7 +268,7 @@ def _write(result: SweepResult, winner: TrialStatus, best: Point, points: Sequen
             for values, p in zip(tried, points, strict=True)
         ),
         f"# Data {result.data}.",
-        yaml.safe_dump({"regularisers": own}, sort_keys=False, allow_unicode=True),
+        yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
     ]
     name = f"{task}-{model}-{method.replace(' ', '')}-{size}.yaml"
     place = Work(result.work).tuned / name

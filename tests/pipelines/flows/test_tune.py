@@ -140,6 +140,29 @@ def test_a_search_is_a_sweep_and_its_winner_can_be_trained(store, empty, tmp_pat
     assert again.choices[0].best == choice.best
 
 
+def test_a_models_options_are_searched_and_its_file_is_a_models(store, empty, tmp_path):
+    copy_of(empty, tmp_path)
+    small = search(
+        "in_hospital_mortality",
+        "logistic_regression",
+        "none",
+        {"logistic_regression.C": [1e-6, 0.1]},
+        training={"normalizer": "fitted"},
+    )
+    (choice,) = tune(small, tmp_path, store=store, running=HERE).choices
+    trial = compose_trial("in_hospital_mortality", str(choice.file), "none")
+    assert trial.model.name == "logistic_regression"
+    assert trial.model.options["C"] == choice.best.values["logistic_regression.C"]
+
+
+def test_a_model_and_a_method_are_searched_one_after_the_other(tmp_path):
+    both = search(
+        "in_hospital_mortality", "lstm", "itps", {"itps.tau": [0.1], "lstm.units": [4, 8]}
+    )
+    with pytest.raises(InputError, match="Search one, then the other"):
+        tune(both, tmp_path)
+
+
 def test_searches_as_the_command_line_names_them():
     found = search(
         "phenotyping",

@@ -1,0 +1,43 @@
+"""A learner without gradients beside a network: swept, registered, reported, predicted with."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from mimic_reg.runs import read_trial
+from pipelines.flows import run as whole
+from pipelines.runners.settings import Running
+from pipelines.tracking import client, serving
+from tests.pipelines.conftest import copy_of
+from tests.pipelines.flows.experiments import MODEL, experiment
+
+NAME = "mimic-reg-in_hospital_mortality-"
+
+
+@pytest.fixture(scope="module")
+def done(store, empty, tmp_path_factory):
+    work = tmp_path_factory.mktemp("learners")
+    copy_of(empty, work)
+    both = experiment(models=[MODEL, "logistic_regression"], methods=["none"])
+    return whole.run(both, work, store=store, running=Running(runner="in_process"))
+
+
+def test_each_has_its_champion_and_its_place_in_the_report(done):
+    assert [t.status for t in done.result.trials] == ["finished"] * 4
+    champions = {r.name for r in done.concluded.registered if r.champion}
+    assert champions == {NAME + "lstm", NAME + "logistic_regression"}
+    page = done.concluded.report.read_text("utf-8")
+    assert "logistic_regression" in page
+    assert "lstm" in page
+
+
+def test_the_champion_predicts_as_its_run(done, store, tmp_path):
+    (champion,) = (r for r in done.concluded.registered if r.name.endswith("regression"))
+    out, uri = tmp_path / "p.parquet", client.database(done.result.work)
+    serving.predict(champion.uri, store, out, uri=uri)
+    folders = [done.result.run_folder(t) for t in done.result.trials]
+    (run,) = (f for f in folders if read_trial(f)["id"] == champion.trial_id)
+    engine = pl.read_parquet(run / "predictions_test.parquet")
+    both = pl.read_parquet(out).join(engine, on="row")
+    assert both.height == engine.height
+    assert np.allclose(both["probability"], both["p0"], atol=1e-6)
