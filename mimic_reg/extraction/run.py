@@ -183,12 +183,7 @@ class _Run:
         )
         files = {p.name: p for p in made.glob("*.parquet") if p.name != "first_events.parquet"}
         files["diagnoses.parquet"] = folder / "diagnoses.parquet"
-        files |= {
-            str(p.relative_to(done)): p
-            for p in sorted(done.rglob("*"))
-            if p.is_file() and p.name != "done.json"
-        }
-        self.work.finish()
+        files |= self.work.files(done)
         self._check_at_rest()
         publish(self.out, files, self._manifest(cohort, scans, facts))
         store = Store.open(self.out)

@@ -106,11 +106,7 @@ class _Import:
                 folder, facts, ran = work.stage("import", self._build)
         finally:
             work.wait()
-        files = {
-            str(path.relative_to(folder)): path
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != "done.json"
-        }
+        files = work.files(folder)
         content = {n: file_hash(p) for n, p in files.items() if n.endswith(".parquet")}
         fingerprint = xxhash.xxh3_128_hexdigest(repr(sorted(content.items())).encode())
         manifest = {
@@ -122,7 +118,6 @@ class _Import:
             "fingerprint": fingerprint,
             "source": {"kind": KIND, "fingerprint": fingerprint, "tables": {}, **facts},
         }
-        work.finish()
         publish(self.out, files, manifest)
         self.progress.done(time.perf_counter() - begin, resumed=not ran)
         return Store.open(self.out)

@@ -49,14 +49,9 @@ def write_store(
         recover(out)
         work = Workspace(out, _hash([spec.model_dump_json(), __version__]))
         folder, _, _ = work.stage("tables", lambda f: _write(f, hourly, tables, spec))
-        files = {
-            str(path.relative_to(folder)): path
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != "done.json"
-        }
+        files = work.files(folder)
         hashes = [(name, file_hash(path)) for name, path in files.items()]
         fingerprint = _hash([spec.model_dump_json(), hashes])
-        work.finish()
         manifest = {
             "program": __version__,
             "cohort": spec.model_dump(mode="json"),

@@ -112,6 +112,15 @@ class Workspace:
         while self._syncs:
             self._syncs.pop(0).result()
 
+    def files(self, stage: Path) -> dict[str, Path]:
+        """Return name → file of a stage, once all stages are on the disk.
+
+        Raises:
+            OSError: one could not be written.
+        """
+        self.finish()
+        return {name: stage / name for name in sorted(read_json(stage / _DONE)["files"])}
+
     def _forget_later(self, name: str) -> None:
         for path in self.folder.iterdir():
             if path.name == name or path.name not in self._asked_for:

@@ -206,13 +206,12 @@ def _download(model: str, folder: Path, uri: str | None) -> Path:
             )
     except MlflowException as error:
         raise InputError(f"MLflow has no model {model}: {error.message}") from error
-    try:
-        return _find(Path(path))
-    except InputError as error:
+    if not any(p.is_file() for p in Path(path).rglob("*") if p.name != "MLmodel"):
         raise InputError(
             f"MLflow knows {model}, but its files are not in the artifact folder. Bring the folder "
             "back from a backup, or name a run folder."
-        ) from error
+        )
+    return _find(Path(path))
 
 
 def _find(folder: Path) -> Path:
