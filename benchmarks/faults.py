@@ -35,8 +35,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mimic_reg import storage  # noqa: E402
 from mimic_reg.simulation.synthesis import synthesize  # noqa: E402
+from mimic_reg.store import forget_hashes, known_hash  # noqa: E402
 from tests.faults.changes import STAGES, TABLES, Underneath, every_case  # noqa: E402
 from tests.faults.flips import kinds  # noqa: E402
 from tests.faults.kills import Case, Extraction, Sweep, Training  # noqa: E402
@@ -160,12 +160,12 @@ def cost_of_hash(path, size=1 << 30):
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     seconds = {}
     for what in ("from_disk", "from_memory"):
-        storage.forget_hashes()
+        forget_hashes()
         began = time.perf_counter()
-        storage.known_hash(path)
+        known_hash(path)
         seconds[what] = round(time.perf_counter() - began, 3)
     began = time.perf_counter()
-    storage.known_hash(path)
+    known_hash(path)
     seconds["again_in_a_process"] = round(time.perf_counter() - began, 6)
     path.unlink()
     return {"bytes": size, "seconds": seconds}

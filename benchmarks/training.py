@@ -32,11 +32,11 @@ import mimic_reg  # noqa: F401  # isort: skip  # before torch is loaded: how its
 import numpy as np
 import torch
 
-from mimic_reg import models
+from mimic_reg import methods, models
 from mimic_reg.clinical.schema import CHANNELS
 from mimic_reg.engine.optimizers import make_optimizer
 from mimic_reg.engine.recorder import read_history
-from mimic_reg.engine.trainer import RECORD_STEPS, Trainer
+from mimic_reg.engine.trainer import Trainer
 from mimic_reg.models.base import loss_of
 from mimic_reg.runs import HISTORY
 from mimic_reg.samples import Samples, Units, from_arrays
@@ -44,6 +44,11 @@ from mimic_reg.seeds import Streams
 from mimic_reg.settings import Training
 
 BATCH = 32
+SHAPES: dict[str, tuple[int, ...]] = {
+    "lstm": (76,),
+    "transformer": (76,),
+    "dnn": (1, 28, 28),
+}
 HOURS = 48
 BUSY = 4  # processes
 PATIENTS, EPOCHS = 400, 15
@@ -77,13 +82,13 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def trainer(name: str, samples: Samples, methods: list[Any], folder: Path) -> Trainer:
+def trainer(name: str, samples: Samples, chosen: list[Any], folder: Path) -> Trainer:
     """The engine on one model, with its history open."""
     outputs = 1 if samples.target == "binary" else 10
     streams = Streams(0, "benchmark")
     made = Trainer(
-        models.create(name, outputs, generator=streams.init()),
-        methods.compose(methods),
+        models.create(name, outputs, shape=SHAPES[name], generator=streams.init()),
+        methods.compose(chosen),
         samples,
         samples,
         num_outputs=outputs,
@@ -102,10 +107,7 @@ def engine_steps(made: Trainer) -> Callable[[int], None]:
 
     def run(count: int) -> None:
         for _ in range(count):
-            recording = (made.fit.step + 1) % RECORD_STEPS == 0
-            made._step(measuring=recording)
-            if recording:
-                made._record_steps()
+            made.step(last=False)
 
     return run
 
@@ -114,7 +116,9 @@ def bare_steps(name: str, samples: Samples) -> Callable[[int], None]:
     """The loop that one would write by hand for this model and these samples of one length."""
     outputs = 1 if samples.target == "binary" else 10
     device = samples.units.values.device
-    model = models.create(name, outputs, generator=Streams(0, "benchmark").init()).to(device)
+    model = models.create(
+        name, outputs, shape=SHAPES[name], generator=Streams(0, "benchmark").init()
+    ).to(device)
     optimizer = make_optimizer(model, Training())
     rows = HOURS if samples.units.sequence else 1
     x = samples.units.values[: len(samples) * rows]
