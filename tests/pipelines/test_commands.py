@@ -55,7 +55,10 @@ def test_dry_runs_list_the_trials_and_leave_no_trace(command, tmp_path, store, m
         (SEARCH, "Say what to search"),
         ([*SEARCH, "--option", "tau"], "write a name and its values, as tau=0.1,0.2"),
         ([*SEARCH, "--option", "taw=0.1"], "Did you mean 'tau'"),
-        ([*SEARCH, "--option", "l2.l2=0.1"], "no method of its grid has 'l2.l2'. Allowed: itps"),
+        (
+            [*SEARCH, "--option", "l2.l2=0.1"],
+            "no method or model of its grid has 'l2.l2'. Allowed: itps, lstm",
+        ),
         (["--config", "tune_lstm_itps", "--seeds", "2"], "--config says all of the search"),
         (["--config", "demo"], "has nothing to search"),
         (["--config", "tune_lstm_itps", "--workers", "2", "--runner", "in_process"], "one trial"),
