@@ -43,7 +43,7 @@ from mimic_reg.runs import (
     read_scored,
     read_trial,
 )
-from mimic_reg.runs.description import check_weights, count_threads, describe
+from mimic_reg.runs.description import check_weights, count_threads, describe, open_store
 from mimic_reg.samples import Samples
 from mimic_reg.settings import Trial
 from mimic_reg.store import Store, atomic, locked, reading, write_json
@@ -231,12 +231,7 @@ def _reopen(run: Path, store: Path | None, *, but: Collection[str] = ()) -> tupl
         raise InputError(f"{run} holds no trained model. Train one with `mimic-reg train`.")
     check_finished(run, but=but)
     description = read_trial(run)
-    opened = Store.open(store or Path(description["store"]["path"]))
-    if opened.manifest["fingerprint"] != description["store"]["fingerprint"]:
-        raise InputError(
-            f"{opened.folder} is not the store that {run} was trained on: their fingerprints "
-            "differ. Name the right one with --store."
-        )
+    opened = open_store(run, description, store)
     return without_weights(resolve(description["trial"])), opened
 
 

@@ -188,6 +188,24 @@ def code_version() -> str | None:
     return commit + ("+changes" if changes else "")
 
 
+def open_store(run: Path, described: Mapping[str, Any], store: Path | None) -> Store:
+    """Return the store that a run was trained on.
+
+    described: its `trial.json`
+    store:     where the store is now, if it was moved
+
+    Raises:
+        InputError: it is another one.
+    """
+    opened = Store.open(store or Path(described["store"]["path"]))
+    if opened.manifest["fingerprint"] != described["store"]["fingerprint"]:
+        raise InputError(
+            f"{opened.folder} is not the store that {run} was trained on: their fingerprints "
+            "differ. Name the right one with --store."
+        )
+    return opened
+
+
 def _weights_hash(trial: Trial | MultiTrial) -> str | None:
     """Of the file of weights that a model begins with, if it does."""
     weights = trial.model.options.get("weights")

@@ -7,7 +7,7 @@ become samples by the same code as in training (`mimic_reg.samples`).
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ from mimic_reg.errors import InputError
 from mimic_reg.learners import Predictor, restore
 from mimic_reg.learners.trials import resolve
 from mimic_reg.runs import BEST, check_finished, read_trial
+from mimic_reg.runs.description import open_store
 from mimic_reg.settings import load_yaml
-from mimic_reg.store import Store, reading
+from mimic_reg.store import reading
 from mimic_reg.store.atomic import write_text
 from mimic_reg.store.seals import sealed, unsealed
 from mimic_reg.store.spec import CohortSpec, Target, Task
@@ -63,21 +64,6 @@ def export(run: Path, folder: Path, *, store: Path | None = None) -> None:
     save_state(folder / WEIGHTS, {name: state[name] for name in ("model", "method")})
     text = yaml.safe_dump(sealed(settings), sort_keys=False, allow_unicode=True, width=100)
     write_text(folder / SETTINGS, text)
-
-
-def open_store(run: Path, described: dict[str, Any], store: Path | None) -> Store:
-    """Return the store that a run was trained on.
-
-    Raises:
-        InputError: it is another one.
-    """
-    opened = Store.open(store or Path(described["store"]["path"]))
-    if opened.manifest["fingerprint"] != described["store"]["fingerprint"]:
-        raise InputError(
-            f"{opened.folder} is not the store that {run} was trained on: their fingerprints "
-            "differ. Name the right one with --store."
-        )
-    return opened
 
 
 @dataclass(frozen=True)

@@ -138,10 +138,6 @@ def _whole(frame: pl.DataFrame, columns: tuple[str, ...], what: str) -> pl.DataF
     return frame.with_columns(pl.col(columns).cast(pl.Int64))
 
 
-def _is_finite(numbers: pl.Series, dtype: type[pl.DataType] = pl.Float64) -> pl.Series:
-    return numbers.cast(dtype, strict=False).is_finite()
-
-
 def _checked_hours(hourly: pl.DataFrame, spec: CohortSpec) -> pl.DataFrame:
     """The hourly table in the store's order and types."""
     time, channels = str(spec.time), list(spec.channel_names)
@@ -155,7 +151,8 @@ def _checked_hours(hourly: pl.DataFrame, spec: CohortSpec) -> pl.DataFrame:
         if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
             raise InputError(f"The channel {channel.name!r} holds {column.dtype}, not numbers.")
         numbers = column.cast(pl.Float64)
-        bad = numbers.null_count() + int((~_is_finite(numbers, pl.Float32)).sum())
+        finite = numbers.cast(pl.Float32, strict=False).is_finite()
+        bad = numbers.null_count() + int((~finite).sum())
         _refuse(
             bad,
             f"cells of the channel {channel.name!r} are empty or infinite, or too large for 32 "
@@ -189,8 +186,7 @@ def _checked_samples(
         frame.height - int(frame[end].is_finite().sum()), f"{of} have no finite number in {end!r}"
     )
     _refuse(int(frame.select(spec.keys).is_duplicated().sum()), f"{of} are there more than once")
-    splits = frame["split"].cast(pl.String)
-    unknown = int((~splits.is_in(SPLITS)).sum()) + splits.null_count()
+    unknown = int((~frame["split"].is_in(SPLITS)).sum()) + frame["split"].null_count()
     _refuse(unknown, f"{of} have another split than {', '.join(SPLITS)}")
     for split in SPLITS:
         if frame.filter(pl.col("split") == split).is_empty():
