@@ -130,12 +130,6 @@ def _rows() -> dict[tuple[str, tuple[str, ...]], str]:
     }
 
 
-def data_of(trial: TrialResult) -> str | None:
-    """The data set of the paper that a trial's cohort bears the name of."""
-    found = (n for n, facts in paper()["data"].items() if facts["cohort"] == trial.cohort.name)
-    return next(found, None)
-
-
 def other_data(trial: TrialResult, data: str) -> str | None:
     """Why a trial's data are not this data set of the paper, as a clause; None if they are.
 
