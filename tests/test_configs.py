@@ -146,14 +146,14 @@ def test_trials_of_tables_are_in_the_papers_settings(table, name):
 
 
 def test_the_demonstration_is_what_the_main_job_promises():
-    found = [(p.trial.task, p.label, p.trial.supervision, p.trial.seed) for p in plan(load("demo"))]
+    found = [(p.trial.task, p.label, p.trial.level, p.trial.seed) for p in plan(load("demo"))]
     expected = [
-        ("in_hospital_mortality", method, level, seed)
+        ("in_hospital_mortality", method, size, seed)
         for method in ("none", "dropout", "itps")
-        for level in (0.25, 1.0)
-        for seed in (0, 1)
+        for size in (100, 200, 400, 800)
+        for seed in range(5)
     ]
-    expected += [("phenotyping", "itps", 1.0, 0), ("decompensation", "itps", 1.0, 0)]
+    expected += [(task, "none", 1.0, 0) for task in ("phenotyping", "decompensation")]
     assert found == expected
 
 

@@ -75,6 +75,26 @@ def is_simulated(tables: dict[str, Table]) -> bool:
     return any(table.path.with_name(SIMULATED).is_file() for table in tables.values())
 
 
+def best_possible(tables: dict[str, Table]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return task → split → score → that of the true risk; empty where patients are real."""
+    path = next(iter(tables.values())).path.with_name(SIMULATED)
+    if not path.is_file():
+        return {}
+    with reading(path, "what `mimic-reg synthesize` says of its patients"):
+        known = read_json(path)
+        return {
+            task: {
+                split: {name: value for name, value in found.items() if name in _SCORES}
+                for split, found in known[task]["by_split"].items()
+            }
+            for task in tasks.names()
+            if task in known
+        }
+
+
+_SCORES = ("auroc", "macro_auroc")
+
+
 def up_to_date(
     out: Path, tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode
 ) -> Store | None:

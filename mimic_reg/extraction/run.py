@@ -35,7 +35,13 @@ from mimic_reg.extraction.checks import (
     check_rows,
     check_samples,
 )
-from mimic_reg.extraction.existing import check_replaceable, checked_names, is_simulated, up_to_date
+from mimic_reg.extraction.existing import (
+    best_possible,
+    check_replaceable,
+    checked_names,
+    is_simulated,
+    up_to_date,
+)
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.sources.mimic3 import EVENT_TABLES, Table, find_tables
@@ -215,6 +221,7 @@ class _Run:
             "source": {
                 "fingerprint": _hash(content),
                 "simulated": is_simulated(self.tables),
+                "best_possible": best_possible(self.tables),
                 "tables": described,
             },
         }

@@ -9,6 +9,7 @@ from mimic_reg.report.formats import (
     format_level,
     format_p,
 )
+from mimic_reg.report.headline import headline
 from mimic_reg.report.results import Results, mixed_threads
 from mimic_reg.report.tables import (
     ScoreTable,
@@ -27,7 +28,12 @@ def to_markdown(results: Results, split: str = "test") -> str:
     """All that matters as Markdown, for a terminal or a tracker's note."""
     parts = []
     for table in main_tables(results, split):
-        parts += [f"### {format_title(table)}", scores_markdown(table)]
+        found = headline(table)
+        parts += [
+            f"### {format_title(table)}",
+            *([escape(" ".join(found.sentences))] if found else []),
+        ]
+        parts.append(scores_markdown(table))
         parts.append("\n".join(f"- {escape(v.sentence)}" for v in verdicts(table)))
         parts += [f"Note: {escape(sentence)}" for sentence in table.paper_notes()]
         if table.focus and comparisons(table):

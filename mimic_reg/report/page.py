@@ -16,11 +16,7 @@ from mimic_reg.report.sections.answer import answer_section
 from mimic_reg.report.sections.basis import basis_section
 from mimic_reg.report.sections.claims import claims_section
 from mimic_reg.report.sections.cohort import cohort_section
-from mimic_reg.report.sections.drawings import (
-    analyses_section,
-    curves_section,
-    supervision_section,
-)
+from mimic_reg.report.sections.drawings import analyses_section, curves_section
 from mimic_reg.report.sections.given import Given
 from mimic_reg.report.sections.missing import missing_section
 from mimic_reg.report.sections.paired import paired_section
@@ -73,7 +69,14 @@ def write_report(
         [d for d in (draw(results, stores) if drawn is None else drawn) if d.name not in analysed],
     )
     sections = [made for make in _SECTIONS if (made := make(given)) is not None]
-    page = render("page.html", title=title, lead=_lead(given), given=given, sections=sections)
+    page = render(
+        "page.html",
+        title=title,
+        lead=_lead(given),
+        given=given,
+        sections=sections,
+        unfolded=_UNFOLDED,
+    )
     make_folder(path.parent)
     atomic.write_text(path, page)
     return path
@@ -82,7 +85,6 @@ def write_report(
 _SECTIONS: tuple[Callable[[Given], Section | None], ...] = (
     answer_section,
     together_section,
-    supervision_section,
     paired_section,
     curves_section,
     analyses_section,
@@ -91,6 +93,7 @@ _SECTIONS: tuple[Callable[[Given], Section | None], ...] = (
     missing_section,
     basis_section,
 )
+_UNFOLDED = ("answer", "together", "tests")  # the answer and how sure it is; details are folded
 
 
 def _is_simulated(stores: Sequence[Store], given: bool | None) -> bool | None:

@@ -25,6 +25,7 @@ from mimic_reg.report.paper import (
     paper_scores,
 )
 from mimic_reg.report.results import Results, TrialResult, method_order
+from mimic_reg.store import Store
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,20 @@ def main_tables(results: Results, split: str = "test") -> list[ScoreTable]:
         score_table(results, task, model, results.of(task, model)[0].selected_by, split)
         for task, model in results.settings()
     ]
+
+
+def best_possible(results: Results, stores: Sequence[Store], table: ScoreTable) -> float | None:
+    """Return the score of the true risk on a table's samples; None unless it is simulated."""
+    fingerprints = {t.fingerprint for t in results.of(table.task, table.model)}
+    for store in stores:
+        known = store.manifest.get("source", {}).get("best_possible", {}).get(table.task, {})
+        if store.manifest["fingerprint"] in fingerprints and known:
+            value = known.get(_SPLITS.get(table.split, table.split), {}).get(table.score)
+            return None if value is None else float(value)
+    return None
+
+
+_SPLITS = {"validation": "val"}  # as stores call them
 
 
 def _of_other_data(trials: Sequence[TrialResult], score: str) -> str:

@@ -10,7 +10,9 @@ from dataclasses import dataclass, replace
 
 from mimic_reg.metrics.comparison import Comparison, compare, compare_best, winner
 from mimic_reg.report.formats import (
+    format_interval,
     format_p,
+    format_score,
     format_score_with_unit,
     format_supervision,
     name_score,
@@ -114,16 +116,15 @@ def _verdict(table: ScoreTable, level: float) -> Verdict:
     mean_of = name if name.startswith("mean ") else f"mean {name}"
     if winner(signed) == best:
         others = {m: s for m, s in signed.items() if m != best}
-        against = compare(signed[best], others).values()
-        largest = max(c.p_holm for c in against if c.p_holm is not None)
+        against = compare(signed[best], others)
         text = (
-            f"{at}: {_quoted(best)} wins. Its {mean_of} is {mean} ({n}), and the paired test tells "
-            f"it apart from every other method (corrected {format_p(largest)} at most)."
+            f"{at}: {_quoted(best)} wins. Its {mean_of} is {mean} ({n}), better than "
+            f"{_sized(against, table, len(against))}."
         )
         return Verdict(level, best, best, text)
     text = (
-        f"{at}: no winner. {_quoted(best)} has the best {mean_of} {found}, but "
-        f"{_against_others(compare_best(best, signed))}."
+        f"{at}: no clear winner. {_quoted(best)} has the best {mean_of} {found}, "
+        f"{_against_others(compare_best(best, signed), table)}."
     )
     return Verdict(level, best, None, text)
 
@@ -131,45 +132,43 @@ def _verdict(table: ScoreTable, level: float) -> Verdict:
 _MOST_NAMED = 3  # methods that a sentence names; more are counted
 
 
-def _against_others(against: Mapping[str, Comparison]) -> str:
-    """What the tests of the best method say: whom it is told apart from, and whom not."""
-    told = [m for m, c in against.items() if c.significant and c.difference > 0]
-    untold = {m: c.p_holm for m, c in against.items() if m not in told and c.p_holm is not None}
+def _against_others(against: Mapping[str, Comparison], table: ScoreTable) -> str:
+    """What the tests of the best method say: whom it is better than, and by how much."""
+    told = {m: c for m, c in against.items() if c.significant and c.difference > 0}
+    untold = {m: c for m, c in against.items() if m not in told and c.p_holm is not None}
     untested: dict[str, list[str]] = {}
     for name, result in against.items():
         if result.p_holm is None:
             untested.setdefault(result.reason or "no reason was recorded", []).append(name)
     parts = []
-    if untold:
-        who = _not_told_apart(untold, len(against))
-        parts.append(f"the paired test does not tell it apart from {who}")
-    for reason, names in untested.items():
-        parts.append(f"there is no paired test against {_who(names, len(against))} ({reason})")
     if told:
-        rest = len(told) > _MOST_NAMED and len(against) - len(told) <= _MOST_NAMED
-        parts.append(f"it is better than {'every other one' if rest else _names(told)}")
+        parts.append(f"better than {_sized(told, table, len(against))}")
+    if untold:
+        parts.append(f"but not told apart from {_sized(untold, table, len(against))}")
+    for reason, names in untested.items():
+        who = _names(names) if len(names) <= _MOST_NAMED else f"{len(names)} of {len(against)}"
+        parts.append(f"without a test against {who} ({reason})")
     return "; ".join(parts)
 
 
-def _not_told_apart(p_values: Mapping[str, float], total: int) -> str:
-    """Methods with their p values; where there are many, how many and the smallest p."""
-    by_p: dict[str, list[str]] = {}
-    for name, p in p_values.items():
-        by_p.setdefault(f"(corrected {format_p(p)})", []).append(name)
-    if len(by_p) == 1:
-        ((p_text, names),) = by_p.items()
-        return f"{_who(names, total)} {p_text}"
-    if len(p_values) <= _MOST_NAMED:
-        return "; ".join(f"{_names(names)} {p_text}" for p_text, names in by_p.items())
-    who = _who(list(p_values), total)
-    return f"{who} (corrected {format_p(min(p_values.values()))} or more)"
+def _sized(found: Mapping[str, Comparison], table: ScoreTable, total: int) -> str:
+    """Methods with what the best one is ahead by; where there are many, how many and the range."""
+    if len(found) <= _MOST_NAMED:
+        return ", ".join(f"{_quoted(m)} {_ahead(c, table)}" for m, c in found.items())
+    by = [format_score(abs(c.difference), table.score) for c in found.values()]
+    p = format_p(min(c.p_holm for c in found.values() if c.p_holm is not None))
+    who = "every other method" if len(found) == total else f"{len(found)} of the {total} others"
+    return f"{who} (by {min(by)} to {max(by)}; smallest corrected {p})"
 
 
-def _who(names: Sequence[str], total: int) -> str:
-    """Some of the `total` other methods, by name if they are few."""
-    if len(names) == total > 1:
-        return "any other"
-    return _names(names) if len(names) <= _MOST_NAMED else f"{len(names)} of the {total} others"
+def _ahead(result: Comparison, table: ScoreTable) -> str:
+    """The difference in the best method's favour, its interval, and the corrected p."""
+    texts = [f"by {format_score(result.difference, table.score)}"]
+    if result.interval:
+        texts.append(f"95 % interval {format_interval(result.interval, table.score)}")
+    if result.p_holm is not None:
+        texts.append(f"corrected {format_p(result.p_holm)}")
+    return f"({', '.join(texts)})"
 
 
 def _names(methods: Sequence[str]) -> str:

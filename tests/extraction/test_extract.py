@@ -374,12 +374,19 @@ def test_published_sizes_stand_beside_ours_for_the_full_data(undisturbed, monkey
 def test_a_cohort_of_another_kind_is_not_replaced_in_silence(tmp_path, source):
     store = tmp_path / "store"
     extract(source, store)
-    (source / "true_risk.json").write_text("{}")
+    best = {"train": {"auroc": 0.9, "n": 3}, "test": {"auroc": 0.8}}
+    write_json(source / "true_risk.json", {"in_hospital_mortality": {"by_split": best}})
     try:
+        simulated = extract(source, tmp_path / "simulated").store.manifest["source"]
         with pytest.raises(InputError, match=r"holds the cohorts of real patients, .* --force"):
             extract(source, store)
     finally:
         (source / "true_risk.json").unlink()
+    assert simulated["simulated"]
+    assert simulated["best_possible"]["in_hospital_mortality"] == {
+        "train": {"auroc": 0.9},
+        "test": {"auroc": 0.8},
+    }
     with pytest.raises(InputError, match="holds cohorts in benchmark mode"):
         extract(source, store, mode="corrected")
     other = small_source().chart(3420, "0.4", 3).write(tmp_path / "other")

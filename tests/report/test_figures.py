@@ -53,6 +53,19 @@ def test_supervision_lines_and_bands(results):
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["none", "dropout", "itps"]
 
 
+@pytest.mark.parametrize("levels", [(0.25,), (0.25, 1.0)], ids=str)
+def test_the_best_possible_score_of_simulated_patients_is_drawn(tmp_path, levels):
+    store = Store.open(write_store(tmp_path / "store", num_subjects=40, hours=(48, 49)))
+    write_sweep(tmp_path / "runs", store=store, methods=("none", "itps"), levels=levels)
+    manifest = dict(store.manifest)
+    best = {"in_hospital_mortality": {"val": {"auroc": 0.9}, "test": {"auroc": 0.87}}}
+    write_json(store.folder / "manifest.json", manifest | {"source": {"best_possible": best}})
+    drawn = draw(collect([tmp_path / "runs"]), [Store.open(store.folder)])
+    (figure,) = [d.figure for d in drawn if d.section == "supervision"]
+    (line,) = [line for line in figure.axes[0].lines if line.get_label() == fg.TRUE_RISK]
+    assert 0.87 in {*line.get_xdata(), *line.get_ydata()}
+
+
 def test_one_level_shows_every_seed(tmp_path):
     write_sweep(tmp_path, levels=(0.25,), seeds=range(4))
     (ax,) = fg.supervision_figure(main_tables(collect([tmp_path]))[0]).axes

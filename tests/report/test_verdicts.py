@@ -25,7 +25,8 @@ def test_a_winner_only_where_the_test_says_so(tmp_path):
     write_seeds(tmp_path, ITPS, [v + 0.02 + 0.001 * (i % 2) for i, v in enumerate(BASE)])
     (verdict,) = verdicts(only_table(tmp_path))
     assert verdict.winner == "itps"
-    assert re.search(r"itps wins\. .* 0\.8244 \(n = 5\).*corrected p", verdict.sentence)
+    better = r"better than “none” \(by 0\.0204, 95 % interval .*corrected p < 0\.001\), dropout"
+    assert re.search(rf"itps wins\. .* 0\.8244 \(n = 5\), {better}", verdict.sentence)
 
 
 def test_no_winner_names_whom_the_best_is_not_told_apart_from(tmp_path):
@@ -34,8 +35,9 @@ def test_no_winner_names_whom_the_best_is_not_told_apart_from(tmp_path):
     write_seeds(tmp_path, ITPS, [v + 0.02 + 0.001 * (i % 2) for i, v in enumerate(BASE)])
     (verdict,) = verdicts(only_table(tmp_path))
     assert (verdict.best, verdict.winner) == ("dropout", None)
-    assert "does not tell it apart from itps (corrected p = " in verdict.sentence
-    assert verdict.sentence.endswith("it is better than “none”.")
+    told, untold = verdict.sentence.split("; ")
+    assert "better than “none” (by 0.0208, 95 % interval +0.0154 to +0.0262, corrected" in told
+    assert untold.startswith("but not told apart from itps (by 0.0004, 95 % interval -0.0")
 
 
 def test_too_few_seeds_are_no_test(tmp_path):
@@ -43,7 +45,7 @@ def test_too_few_seeds_are_no_test(tmp_path):
     write_seeds(tmp_path, ITPS, [0.9, 0.93])
     table = only_table(tmp_path)
     (verdict,) = verdicts(table)
-    assert verdict.sentence.endswith("no paired test against “none” (fewer than 3 pairs).")
+    assert verdict.sentence.endswith("without a test against “none” (fewer than 3 pairs).")
     (compared,) = [c for c in comparisons(table) if c.method == "itps"]
     assert format_comparison(compared, "auroc")[-1] == "no test: fewer than 3 pairs"
 
@@ -61,8 +63,9 @@ def test_many_methods_are_counted_not_named(tmp_path):
     write_seeds(tmp_path, ("none",), [v - 0.1 for v in BASE])
     write_seeds(tmp_path, ITPS, [v + 0.001 * ((i + 2) % 5) + 0.0005 for i, v in enumerate(BASE)])
     (verdict,) = verdicts(only_table(tmp_path))
-    assert "apart from 8 of the 9 others (corrected p = 1.000); it is" in verdict.sentence
-    assert verdict.sentence.endswith("; it is better than “none”.")
+    assert "; but not told apart from 8 of the 9 others (by 0.0" in verdict.sentence
+    assert verdict.sentence.endswith("smallest corrected p = 1.000).")
+    assert "better than “none” (by 0.10" in verdict.sentence
 
 
 def test_errors_win_by_being_small(tmp_path):

@@ -44,26 +44,33 @@ MIN_COUNT = 10  # samples of a class, or in a bin, below which a curve would sho
 ROC_POINTS = 101
 NUM_BINS = 10
 MIN_BINS = 4
+TRUE_RISK = "true risk (best possible)"
 MOST_LINES = 10  # that one panel tells apart
 
 
 # --- scores ---------------------------------------------------------------------------------------
 
 
-def supervision_figure(table: ScoreTable, look: Look = None) -> Figure:
+def supervision_figure(
+    table: ScoreTable, look: Look = None, best_possible: float | None = None
+) -> Figure:
     """Mean score against supervision level with bands of ± 1 sd; one level: dots of each seed.
 
     Where there are too many methods to tell their lines apart, each has a panel.
+
+    best_possible: a score that no model can be expected to pass: a line
     """
     drawn = look or styles(table.methods)
     if len(table.levels) == 1:
-        return _dots(table, drawn)
+        return _dots(table, drawn, best_possible)
     if len(table.methods) > MOST_LINES:
-        return _small_multiples(table, drawn)
+        return _small_multiples(table, drawn, best_possible)
     with drawing_style():
         figure, (ax,) = panels_below(1, 3.6)
         for method in table.methods:
             _draw_levels(ax, table, method, drawn[method])
+        if best_possible is not None:
+            ax.axhline(best_possible, color=INK, linewidth=1, linestyle=DASHES[2], label=TRUE_RISK)
         ax.set_xticks([level_position(level) for level in table.levels])
         ax.set_xlabel(levels_label(table.levels))
         ax.set_ylabel(f"{table.split} {format_score_name(table.score)}")
@@ -71,7 +78,9 @@ def supervision_figure(table: ScoreTable, look: Look = None) -> Figure:
         return figure
 
 
-def _small_multiples(table: ScoreTable, drawn: Mapping[str, Style]) -> Figure:
+def _small_multiples(
+    table: ScoreTable, drawn: Mapping[str, Style], best_possible: float | None
+) -> Figure:
     """A panel a method, two in a row: its line and band before the grey lines of the others."""
     rows = math.ceil(len(table.methods) / 2)
     titles = [wrap(method, 34) for method in table.methods]
@@ -85,6 +94,8 @@ def _small_multiples(table: ScoreTable, drawn: Mapping[str, Style]) -> Figure:
                 x, mean, _ = _levels(table, other)
                 ax.plot(x, mean, color=GRID, linewidth=0.8)
             _draw_levels(ax, table, method, drawn[method])
+            if best_possible is not None:
+                ax.axhline(best_possible, color=INK, linewidth=0.8, linestyle=DASHES[2])
             ax.set_title(title, loc="left", fontsize=9)
             ax.grid(visible=False)
             ax.tick_params(labelsize=9)
@@ -115,7 +126,7 @@ def _draw_levels(ax: Axes, table: ScoreTable, method: str, style: Style) -> None
     ax.plot(x, mean, color=style.color, marker=style.marker, linestyle=style.dashes, label=method)
 
 
-def _dots(table: ScoreTable, drawn: Mapping[str, Style]) -> Figure:
+def _dots(table: ScoreTable, drawn: Mapping[str, Style], best_possible: float | None) -> Figure:
     """One level: a row a method, a dot a seed, a bar of mean ± sd."""
     (level,) = table.levels
     with drawing_style():
@@ -131,6 +142,9 @@ def _dots(table: ScoreTable, drawn: Mapping[str, Style]) -> Figure:
             color, marker = drawn[method].color, drawn[method].marker
             ax.errorbar(summary.mean, row, xerr=summary.sd, color=color, capsize=4, marker="|")
             ax.plot(scores, [row] * len(scores), marker, color=color, alpha=0.55)
+        if best_possible is not None:
+            ax.axvline(best_possible, color=INK, linewidth=1, linestyle=DASHES[2], label=TRUE_RISK)
+            legend(figure, ax)
         ax.set_yticks(range(len(table.methods)), [wrap(m) for m in table.methods])
         ax.set_ylim(len(table.methods) - 0.5, -0.5)
         ax.grid(visible=False, axis="y")

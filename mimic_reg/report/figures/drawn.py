@@ -14,7 +14,7 @@ from mimic_reg.report.figures.selection import selection_figure
 from mimic_reg.report.formats import format_score_name, format_supervision, format_task
 from mimic_reg.report.predictions import Predictions, has_curves, read_predictions
 from mimic_reg.report.results import Results, TrialResult, method_order
-from mimic_reg.report.tables import ScoreTable, score_table
+from mimic_reg.report.tables import ScoreTable, best_possible, score_table
 from mimic_reg.settings import BASELINE
 from mimic_reg.store import Store
 
@@ -25,12 +25,14 @@ class Drawn:
 
     name:    unique, a file name without its suffix
     section: "supervision", "selection", "training", "curves" or "analysis"
+    table:   the scores that it shows, if it shows scores by training size
     """
 
     name: str
     section: str
     caption: str
     figure: Figure
+    table: ScoreTable | None = None
 
     def svg(self) -> Markup:
         """The figure as an element of a page, described by its caption."""
@@ -66,9 +68,10 @@ def draw(results: Results, stores: Sequence[Store] = ()) -> list[Drawn]:
         where = f"{format_task(task)}, {model}"
         name = f"{task}_{file_name(model)}"
         if any(table.by_seed(level) for level in table.levels):
-            caption = f"{where}: {_supervision_caption(table)}"
-            figure = fg.supervision_figure(table, look)
-            drawn.append(Drawn(f"{name}_supervision", "supervision", caption, figure))
+            ceiling = best_possible(results, stores, table)
+            caption = f"{where}: {_supervision_caption(table, ceiling)}"
+            figure = fg.supervision_figure(table, look, ceiling)
+            drawn.append(Drawn(f"{name}_supervision", "supervision", caption, figure, table))
         selection = selection_figure(trials)
         if selection:
             caption = (
@@ -88,14 +91,18 @@ def draw(results: Results, stores: Sequence[Store] = ()) -> list[Drawn]:
     return drawn
 
 
-def _supervision_caption(table: ScoreTable) -> str:
+def _supervision_caption(table: ScoreTable, ceiling: float | None) -> str:
     score = f"{table.split} {format_score_name(table.score)}"
     if len(table.levels) == 1:
-        return f"{score} of every seed (faint), mean and standard deviation."
+        text = f"{score} of every seed (faint), mean and standard deviation."
+        return text if ceiling is None else f"{text} {_CEILING}"
     text = f"mean {score} over seeds; bands: ± 1 standard deviation."
     if len(table.methods) > fg.MOST_LINES:
         text += " Grey: the means of all other methods."
-    return text
+    return text if ceiling is None else f"{text} {_CEILING}"
+
+
+_CEILING = "Dotted: the score of the true risk, known as the patients are simulated."
 
 
 def _shown(table: ScoreTable, level: float) -> tuple[Sequence[str], str]:

@@ -1,4 +1,4 @@
-"""The answer: who wins by which score, at every level, and the table it stands on."""
+"""The answer: a few sentences, a picture, and the table that they stand on."""
 
 from collections.abc import Sequence
 from statistics import median
@@ -6,21 +6,26 @@ from typing import Any
 
 from mimic_reg.metrics.scores import METRICS
 from mimic_reg.report.formats import count, format_level, format_score
+from mimic_reg.report.headline import headline
 from mimic_reg.report.html import Section, section
 from mimic_reg.report.paper import paper
 from mimic_reg.report.sections.given import Given
-from mimic_reg.report.tables import ScoreTable, format_title, score_tables
+from mimic_reg.report.tables import ScoreTable, best_possible, format_title, score_tables
 from mimic_reg.report.verdicts import verdicts
 
 
 def answer_section(given: Given) -> Section:
-    """A verdict for each level and the table of means; the other scores folded away."""
+    """Sentences, picture and table of every task that compares methods; the others folded away."""
     tables = given.tables
     others = [t for t in score_tables(given.results) if t.score not in {m.score for m in tables}]
+    main = [_shown(table, given) for table in tables]
+    compared = [shown for shown in main if shown["headline"]] or main
+    questions = dict.fromkeys(s["headline"].question for s in compared if s["headline"])
     return section(
         "answer",
-        "Which method is best?",
-        main=[_shown(table, given) for table in tables],
+        next(iter(questions)) if len(questions) == 1 else "Which method is best?",
+        main=compared,
+        alone=[shown for shown in main if shown not in compared],
         others=[_shown(table, given) for table in others],
         definitions=_definitions([*tables, *others]),
         has_paper=any(table.has_paper for table in tables),
@@ -34,6 +39,8 @@ def _shown(table: ScoreTable, given: Given) -> dict[str, Any]:
     return {
         "table": table,
         "title": format_title(table),
+        "headline": headline(table, best_possible(given.results, given.stores, table)),
+        "figures": given.drawn_of(table),
         "verdicts": verdicts(table),
         "common": common,
         "caption": _caption(table, given, common),

@@ -1,15 +1,9 @@
-"""Figures: scores by supervision, curves of training and predictions, and the analyses."""
+"""Figures: curves of training and predictions, and the analyses."""
 
 from mimic_reg.report.figures.curves import MIN_COUNT
 from mimic_reg.report.html import Section, section
 from mimic_reg.report.predictions import has_curves
 from mimic_reg.report.sections.given import Given
-
-
-def supervision_section(given: Given) -> Section:
-    """Scores against supervision levels."""
-    heading = "How much do more training samples bring?"
-    return section("supervision", heading, figures=given.drawn("supervision"))
 
 
 def curves_section(given: Given) -> Section:

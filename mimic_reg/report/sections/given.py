@@ -32,6 +32,10 @@ class Given:
         """The finished trials."""
         return self.results.trials
 
+    def drawn_of(self, table: ScoreTable) -> list[Drawn]:
+        """The figures of a table's scores by training size, if it is a main one."""
+        return [d for d in self.drawn("supervision") if table in self.tables and d.table == table]
+
     def drawn(self, section: str) -> list[Drawn]:
         """The figures of one section of `Drawn`."""
         return [d for d in self.figures if d.section == section]
