@@ -17,7 +17,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: $(READY)  ## simulate patients, extract, train, compare: a report in minutes
-	$(BIN)/mimic-reg synthesize --out demo/raw --patients 1500 --overwrite
+	$(BIN)/mimic-reg synthesize --out demo/raw --patients 3000 --overwrite
 	$(BIN)/mimic-reg run --source demo/raw --out demo/work --config demo
 
 test: $(READY) lint  ## lint, types and all tests

@@ -11,6 +11,7 @@ from mimic_reg.learners.trials import compose_trial
 from mimic_reg.settings import CONFIGS, load_yaml
 from mimic_reg.sources.images import cohort
 from mimic_reg.store import Store
+from tests.stores import write_store
 
 GRID = {"tasks": ["in_hospital_mortality"], "models": ["lstm"], "methods": ["itps"]}
 SMALL = {"lstm": {"units": 8}}
@@ -346,6 +347,14 @@ def test_a_store_with_other_data_is_refused(tmp_path):
         experiments.check_data(grid(**{**IMAGES, "data": "images"}), hours)
     with pytest.raises(InputError, match="not a task of the cohort 'cifar-10'"):
         experiments.check_data(grid(), cifar)
+
+
+def test_more_samples_than_there_are_are_refused_before_anything_starts(tmp_path):
+    store = Store.open(write_store(tmp_path, num_subjects=40, hours=(48, 49)))
+    there = sizes(store)["in_hospital_mortality", "train"]
+    experiments.check_data(grid(num_samples=[2, there]), store)
+    with pytest.raises(InputError, match=f"asks for {there + 1} training samples of in_hosp.* has"):
+        experiments.check_data(grid(num_samples=[2, there + 1]), store)
 
 
 def test_a_cohort_of_one_s_own_may_have_other_tasks(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mimic_reg.errors import InputError
+from mimic_reg.experiments.costs import sizes
 from mimic_reg.experiments.grid import SINGLE, Experiment, Grid, name_of
 from mimic_reg.experiments.planning import Planned, plan
 from mimic_reg.multitask.trials import strategies
@@ -136,7 +137,8 @@ def check_data(experiment: Experiment, store: Store) -> None:
     """Refuse a store that does not hold what the experiment trains on.
 
     Raises:
-        InputError: another cohort than it names, or one without its tasks.
+        InputError: another cohort than it names, one without its tasks, or with fewer training
+            samples than it asks for.
     """
     spec, wanted = store.spec, experiment.data
     if wanted and spec.name != wanted and (wanted != "images" or spec.is_hourly):
@@ -148,3 +150,11 @@ def check_data(experiment: Experiment, store: Store) -> None:
         )
     for name in dict.fromkeys(name for grid in experiment.grids for name in grid.tasks):
         spec.task(name)
+    for grid in (grid for grid in experiment.grids if grid.num_samples):
+        most, available = max(grid.num_samples), sizes(store)
+        for name in grid.tasks:
+            if most > (count := available[name, "train"]):
+                raise InputError(
+                    f"{experiment.name} asks for {most:,} training samples of {name}, but "
+                    f"{store.folder} has {count:,}. Lower num_samples."
+                )
