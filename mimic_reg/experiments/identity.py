@@ -1,8 +1,9 @@
 """The code that decides a trial's result, as one hash: half of the trial's identity.
 
-Deciding are the engine and the modules that the trial names (model, methods, strategy), with what
-these import; what a task is belongs to the data. They count as syntax trees without docstrings and
-comments: a new module, another method, a reworded docstring or a report change nothing.
+Deciding are the engine and the modules that the trial names (model, methods, probes, strategy),
+with what these import; what a task is belongs to the data. They count as syntax trees without
+docstrings and comments: a new module, another method, a reworded docstring or a report change
+nothing.
 """
 
 import ast
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from mimic_reg.methods import package_of
 from mimic_reg.settings import MultiTrial, Trial
 
 _PACKAGE = __name__.partition(".")[0]
@@ -18,8 +20,8 @@ _ROOT = Path(__file__).parents[2]
 # Where imports are followed. What is left out (messages, storage, progress, pages) tells the user
 # about a fit or keeps its files, and changes no number of it.
 _DECIDING = (
-    *("seeds", "store.spec", "samples", "models", "methods", "engine", "fitting", "learners"),
-    *("multitask", "clinical.normalizers"),
+    *("seeds", "store.spec", "samples", "models", "methods", "probes", "engine"),
+    *("fitting", "learners", "multitask", "clinical.normalizers"),
     *("metrics.scores", "metrics.bootstrap", "metrics.curvature", "metrics.trained"),
 )
 # Within them what only makes a trial's settings, which count by themselves.
@@ -38,8 +40,8 @@ def _named(trial: Trial | MultiTrial) -> Iterator[str]:
     network = f"models.{trial.model.name}"
     yield network if _is_module(f"{_PACKAGE}.{network}") else f"learners.{trial.model.name}"
     parts = trial.trials if isinstance(trial, MultiTrial) else (trial,)
-    for part in parts:
-        yield from (f"methods.{method.name}" for method in part.regularisers)
+    for method in (method for part in parts for method in part.regularisers):
+        yield f"{package_of(method.name).removeprefix(f'{_PACKAGE}.')}.{method.name}"
     if isinstance(trial, MultiTrial):
         yield from ("multitask.fit", f"multitask.{trial.strategy.name}")
 

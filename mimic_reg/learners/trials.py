@@ -33,7 +33,9 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
         find_module(_PACKAGE, name).build(**model.options)
         return trial.model_copy(update={"model": model, "regularisers": _no_methods(trial)})
     model = trial.model.completed(models.__name__, "Model", skip=models.GIVEN)
-    chosen = tuple(r.completed(methods.__name__, "Regulariser") for r in trial.regularisers)
+    chosen = tuple(
+        r.completed(methods.package_of(r.name), "Regulariser") for r in trial.regularisers
+    )
     for method in chosen:  # its own checks: now, before data are loaded, or a sweep has begun
         methods.create(method.name, **method.options)
     return trial.model_copy(update={"model": model, "regularisers": chosen})
