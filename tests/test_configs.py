@@ -9,7 +9,7 @@ from mimic_reg import experiments, models, tasks
 from mimic_reg.experiments import IMAGE_TASK, combinations, load, plan
 from mimic_reg.learners.trials import compose_trial
 from mimic_reg.report.paper import other_settings, paper, published, row_of
-from mimic_reg.settings import CONFIGS, MultiTrial, load_yaml
+from mimic_reg.settings import CONFIGS, load_yaml
 from mimic_reg.store.spec import BENCHMARK
 
 FILES = sorted((CONFIGS / "experiments").rglob("*.yaml"))
@@ -67,7 +67,7 @@ def test_table_15_has_four_ways_to_train_three_tasks():
         ("reptile: itps", three),
     }
     for p in planned:
-        if isinstance(p.trial, MultiTrial):  # the same steps of each task, whichever strategy
+        if p.trial.strategy:  # the same steps of each task, whichever strategy
             assert {t.training.epoch_steps for t in p.trial.trials} == {1000}
     reptile = next(p.trial for p in planned if p.label == "reptile: itps")
     assert reptile.strategy.options["gamma"] == 0.15
@@ -132,8 +132,7 @@ def test_trials_of_tables_are_in_the_papers_settings(table, name):
     """So that their results count for its claims, and no difference is told beside its scores."""
     data, rows = paper()["tables"][table]["data"], set[str]()
     for p in plan(load(name)):
-        parts = p.trial.parts() if isinstance(p.trial, MultiTrial) else (p.trial,)
-        for trial in parts:
+        for trial in p.trial.parts():
             settings = trial.model_dump(mode="json")
             strategy = trial.together.strategy.name if trial.together else ""
             run = SimpleNamespace(

@@ -14,7 +14,7 @@ from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
 
 if TYPE_CHECKING:
-    from mimic_reg.settings import MultiTrial
+    from mimic_reg.settings import Trial
 
 
 ThreadsOption = Annotated[
@@ -88,34 +88,22 @@ def train(
         "learning_rate": learning_rate,
         "normalizer": normalizer,
     }
-    training = {name: value for name, value in given.items() if value is not None}
+    others: dict[str, Any] = {
+        "supervision": supervision,
+        "supervision_unit": unit,
+        "seed": seed,
+        "training": {name: value for name, value in given.items() if value is not None},
+    }
     if strategy != "single":
-        multi = compose_multi(
-            task.split(","),
-            model,
-            method,
-            strategy,
-            supervision=supervision,
-            supervision_unit=unit,
-            seed=seed,
-            training=training,
-        )
-        _train_together(multi, store, run, device, threads)
+        several = compose_multi(task.split(","), model, method, strategy, **others)
+        _train_together(several, store, run, device, threads)
         return
     if "," in task and not Path(task).is_file():
         raise InputError(
             f"--task {task}: several tasks share a trunk with --strategy reptile or joint; else "
             "train them one by one."
         )
-    trial = compose_trial(
-        task,
-        model,
-        method,
-        supervision=supervision,
-        supervision_unit=unit,
-        seed=seed,
-        training=training,
-    )
+    trial = compose_trial(task, model, method, **others)
     Store.open(store)  # before the settings are printed
     out.print(escape(trial.to_yaml()), end="")
     with progress(err) as shown:
@@ -142,16 +130,16 @@ def _print_hint(run: Path, what: str = "") -> None:
 
 
 def _train_together(
-    multi: "MultiTrial", store: Path, folder: Path, device: str | None, threads: int | None
+    trial: "Trial", store: Path, folder: Path, device: str | None, threads: int | None
 ) -> None:
     from mimic_reg.multitask import fit as multitask
     from mimic_reg.store import Store
 
     Store.open(store)
-    out.print(escape(multi.to_yaml()), end="")
+    out.print(escape(trial.to_yaml()), end="")
     with progress(err) as shown:
         outcome = multitask.train(
-            multi, store, folder, progress=shown, device=device, threads=threads
+            trial, store, folder, progress=shown, device=device, threads=threads
         )
     if outcome.status == "interrupted":
         raise MimicRegError("Interrupted; run the same command again to go on.")

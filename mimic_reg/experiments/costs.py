@@ -8,7 +8,7 @@ from mimic_reg import probes
 from mimic_reg.experiments.grid import IMAGE_TASK
 from mimic_reg.extraction.audit import published_sizes
 from mimic_reg.methods import step_cost
-from mimic_reg.settings import MultiTrial, Trial, is_probe
+from mimic_reg.settings import Trial, is_probe
 from mimic_reg.store import Store
 from mimic_reg.store.spec import SPLITS
 
@@ -79,9 +79,9 @@ def sizes(store: Store | None = None, images: str | None = None) -> dict[tuple[s
     }
 
 
-def estimate(trial: Trial | MultiTrial, counts: Mapping[tuple[str, str], int]) -> Estimate:
+def estimate(trial: Trial, counts: Mapping[tuple[str, str], int]) -> Estimate:
     """What a trial may cost; one of several tasks as much as they: joining them costs little."""
-    if isinstance(trial, MultiTrial):
+    if trial.trials:
         parts = [estimate(part, counts) for part in trial.trials]
         return Estimate(sum(p.steps for p in parts), math.fsum(p.seconds for p in parts))
     training = trial.training
@@ -106,8 +106,6 @@ def estimate(trial: Trial | MultiTrial, counts: Mapping[tuple[str, str], int]) -
     return Estimate(steps, train + (scored * _SCORING + probed) * step / 32)
 
 
-def total_seconds(
-    trials: Iterable[Trial | MultiTrial], counts: Mapping[tuple[str, str], int]
-) -> float:
+def total_seconds(trials: Iterable[Trial], counts: Mapping[tuple[str, str], int]) -> float:
     """What trials may cost one after the other, on one thread."""
     return math.fsum(estimate(trial, counts).seconds for trial in trials)

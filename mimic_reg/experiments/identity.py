@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from mimic_reg.methods import package_of
-from mimic_reg.settings import MultiTrial, Trial
+from mimic_reg.settings import Trial
 
 _PACKAGE = __name__.partition(".")[0]
 _ROOT = Path(__file__).parents[2]
@@ -29,20 +29,19 @@ _SETTINGS = ("learners.trials", "multitask.trials")
 _ENGINE = ("fitting", "engine.trainer", "samples", "samples.splits", "metrics.scores")
 
 
-def code_of(trial: Trial | MultiTrial) -> str:
+def code_of(trial: Trial) -> str:
     """Return the hash of the code that decides a trial's result."""
     return _hash(frozenset(_named(trial)))
 
 
-def _named(trial: Trial | MultiTrial) -> Iterator[str]:
+def _named(trial: Trial) -> Iterator[str]:
     """Yield the modules that a trial names, below the package."""
     yield from _ENGINE
     network = f"models.{trial.model.name}"
     yield network if _is_module(f"{_PACKAGE}.{network}") else f"learners.{trial.model.name}"
-    parts = trial.trials if isinstance(trial, MultiTrial) else (trial,)
-    for method in (method for part in parts for method in part.regularisers):
+    for method in (method for part in trial.trials or (trial,) for method in part.regularisers):
         yield f"{package_of(method.name).removeprefix(f'{_PACKAGE}.')}.{method.name}"
-    if isinstance(trial, MultiTrial):
+    if trial.strategy:
         yield from ("multitask.fit", f"multitask.{trial.strategy.name}")
 
 

@@ -11,7 +11,7 @@ from mimic_reg.experiments.grid import Experiment, Grid, Method, Model, name_of
 from mimic_reg.experiments.identity import code_of
 from mimic_reg.learners.trials import resolve
 from mimic_reg.multitask.trials import resolve_multi
-from mimic_reg.settings import STOPPING, Component, MultiTrial, Trial, acting, suggest
+from mimic_reg.settings import STOPPING, Component, Trial, acting, suggest
 from mimic_reg.settings.files import MethodFile, compose, method_called, model_called, task_called
 
 
@@ -82,7 +82,7 @@ class Planned:
     searched: component.option → value of a search
     """
 
-    trial: Trial | MultiTrial
+    trial: Trial
     method: str
     searched: Mapping[str, Any]
 
@@ -102,7 +102,7 @@ class Planned:
         trial = self.trial
         methods = "+".join(acting(r.name for r in trial.regularisers))
         what = trial.task
-        if isinstance(trial, MultiTrial):
+        if trial.strategy:
             what = f"{trial.strategy.name}-{'+'.join(trial.tasks)}"
         size = f"{100 * trial.level:g}" if trial.level <= 1 else f"n{trial.level:.0f}"
         return f"{what}-{trial.model.name}-{methods}-{size}-seed{trial.seed}-{self.identity(data)}"
@@ -123,7 +123,7 @@ def plan(experiment: Experiment) -> list[Planned]:
 
 def _resolve(combination: Combination, experiment: Experiment) -> Planned:
     trials = [_trial(task, combination, experiment) for task in combination.tasks]
-    trial: Trial | MultiTrial = trials[0]
+    trial = trials[0]
     if combination.grid.together:
         trial = resolve_multi({"strategy": combination.grid.strategy, "trials": trials})
     return Planned(trial, combination.name, combination.searched)

@@ -11,7 +11,6 @@ from mimic_reg.experiments.planning import Planned, plan
 from mimic_reg.multitask.trials import strategies
 from mimic_reg.settings import (
     CONFIGS,
-    MultiTrial,
     acting,
     checked,
     files,
@@ -75,7 +74,7 @@ def _check_focus(focus: str | None, planned: Iterable[Planned]) -> None:
     known: dict[str, None] = {}
     for each in planned:
         parts = acting(r.name for r in each.trial.regularisers)
-        strategy = [each.trial.strategy.name] if isinstance(each.trial, MultiTrial) else []
+        strategy = [each.trial.strategy.name] if each.trial.strategy else []
         known |= dict.fromkeys([*parts, " + ".join(parts), *strategy])
     if focus is not None and focus not in known:
         raise InputError(f"The focus {focus!r} is no method of its grids. {suggest(focus, known)}")

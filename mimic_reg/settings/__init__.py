@@ -15,7 +15,7 @@ from mimic_reg.settings.names import (
     resolve_options,
     suggest,
 )
-from mimic_reg.settings.trial import Component, MultiTrial, Start, Together, Training, Trial
+from mimic_reg.settings.trial import Component, Start, Together, Training, Trial
 from mimic_reg.settings.yaml import load_yaml, parse_yaml
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "CONFIGS",
     "STOPPING",
     "Component",
-    "MultiTrial",
     "Settings",
     "Start",
     "Together",

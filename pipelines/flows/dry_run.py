@@ -11,7 +11,7 @@ from mimic_reg.experiments import Experiment, Planned
 from mimic_reg.extraction import seems_up_to_date
 from mimic_reg.extraction.checks import check_rows
 from mimic_reg.extraction.memory import parse_memory
-from mimic_reg.settings import STOPPING, MultiTrial, Trial
+from mimic_reg.settings import STOPPING
 from mimic_reg.sources.images import check_images
 from mimic_reg.sources.mimic3 import find_tables
 from mimic_reg.store import MANIFEST, Store, check_target
@@ -154,7 +154,8 @@ def _plan(experiment: Experiment, store: Store | None, work: Path | None) -> Dry
     groups: dict[_Key, list[Planned]] = {}
     planned = experiments.plan(experiment)
     for p in planned:
-        key = (p.trial.task, p.trial.model.name, p.label, p.trial.level, _epochs(p.trial))
+        trial = p.trial
+        key = (trial.task, trial.model.name, p.label, trial.level, trial.training.max_epochs)
         groups.setdefault(key, []).append(p)
     lines = tuple(_line(key, members, counts, store, work) for key, members in groups.items())
     return DryRun(
@@ -165,10 +166,6 @@ def _plan(experiment: Experiment, store: Store | None, work: Path | None) -> Dry
         may_stop=any(r.name == STOPPING for p in planned for r in p.trial.regularisers),
         counted=str(store.folder) if store else f"the full {experiment.data or 'MIMIC-III'}",
     )
-
-
-def _epochs(trial: Trial | MultiTrial) -> int:
-    return trial.max_epochs if isinstance(trial, MultiTrial) else trial.training.max_epochs
 
 
 def _line(

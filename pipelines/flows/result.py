@@ -9,7 +9,6 @@ from mimic_reg.errors import InputError
 from mimic_reg.experiments import Planned
 from mimic_reg.report.formats import format_level
 from mimic_reg.runs import check_finished, is_done
-from mimic_reg.settings import MultiTrial
 from mimic_reg.store import read_json, reading, write_json
 from mimic_reg.store.atomic import refuse_links
 from pipelines.flows.settings import Work
@@ -141,7 +140,7 @@ def trial_status(identity: str, planned: Planned, data: str, work: Work) -> Tria
     """A trial as its run folder has it: finished before, or not."""
     trial = planned.trial
     folder = planned.folder_name(data)
-    tasks = trial.tasks if isinstance(trial, MultiTrial) else ()
+    tasks = trial.tasks if trial.strategy else ()
     finished = _is_sound(work.runs / folder, trial.id(data), tasks)
     return TrialStatus(
         identity=identity,
