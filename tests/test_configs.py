@@ -110,7 +110,7 @@ def test_tables_are_those_of_the_paper(table, name):
     experiment, facts = load(name), paper()["tables"][table]
     assert experiment.title == f"Table {table}: {facts['title']}"
     trials = [
-        (task, p.trial.model.name, p.trial.level, p.method)
+        (task, p.trial.model.name, p.trial.size, p.method)
         for p in plan(experiment)
         for task in p.trial.task.split(" + ")
     ]
@@ -136,7 +136,7 @@ def test_trials_of_tables_are_in_the_papers_settings(table, name):
             settings = trial.model_dump(mode="json")
             strategy = trial.together.strategy.name if trial.together else ""
             run = SimpleNamespace(
-                settings=settings, task=trial.task, strategy=strategy, supervision=trial.level
+                settings=settings, task=trial.task, strategy=strategy, supervision=trial.size
             )
             if row := row_of(run):
                 rows.add(row)

@@ -28,7 +28,7 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     """
     trial = checked(Trial, settings, inner=Training)
     name = trial.model.name
-    if name not in models.names() and name in learners():
+    if not takes_methods(name):
         model = trial.model.completed(_PACKAGE, "Model")
         find_module(_PACKAGE, name).build(**model.options)
         return trial.model_copy(update={"model": model, "regularisers": _no_methods(trial)})
@@ -46,6 +46,11 @@ def learners() -> list[str]:
     return [n for n in module_names(_PACKAGE) if hasattr(find_module(_PACKAGE, n), "build")]
 
 
+def takes_methods(model: str) -> bool:
+    """Return whether methods act on a model: on networks only."""
+    return model in models.names() or model not in learners()
+
+
 def _no_methods(trial: Trial) -> tuple[Component, ...]:
     """Return no methods, for a learner that takes none.
 
@@ -56,7 +61,7 @@ def _no_methods(trial: Trial) -> tuple[Component, ...]:
     if acting:
         raise InputError(
             f"{acting[0]!r} acts on networks, and {trial.model.name} is none: give it the method "
-            "'none', in a grid of its own."
+            "'none'."
         )
     return ()
 

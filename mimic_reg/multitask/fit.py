@@ -138,6 +138,7 @@ class MultiTrainer:
         progress: Progress | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
+        assert trial.strategy is not None
         name, options = trial.strategy.name, trial.strategy.options
         self.strategy: Strategy = find_module("mimic_reg.multitask", name).build(**options)
         self.trial, self.engines, self.folder = trial, dict(engines), folder

@@ -15,6 +15,7 @@ from mimic_reg.settings.names import (
     resolve_options,
     suggest,
 )
+from mimic_reg.settings.size import WHOLE, TrainingSize, training_size
 from mimic_reg.settings.trial import Component, Start, Together, Training, Trial
 from mimic_reg.settings.yaml import load_yaml, parse_yaml
 
@@ -22,11 +23,13 @@ __all__ = [
     "BASELINE",
     "CONFIGS",
     "STOPPING",
+    "WHOLE",
     "Component",
     "Settings",
     "Start",
     "Together",
     "Training",
+    "TrainingSize",
     "Trial",
     "acting",
     "checked",
@@ -37,4 +40,5 @@ __all__ = [
     "parse_yaml",
     "resolve_options",
     "suggest",
+    "training_size",
 ]

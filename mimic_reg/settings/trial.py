@@ -16,6 +16,7 @@ from pydantic import (
 
 from mimic_reg.settings.base import Settings
 from mimic_reg.settings.names import acting, find_module, resolve_options
+from mimic_reg.settings.size import TrainingSize, training_size
 
 
 class Component(Settings):
@@ -208,9 +209,9 @@ class Trial(Settings):
         return tuple(trial.task for trial in self.trials) or (self.task,)
 
     @property
-    def level(self) -> float:
-        """The training size: a share of the samples; above 1 it is their number."""
-        return self.supervision if self.num_samples is None else float(self.num_samples)
+    def size(self) -> TrainingSize:
+        """The training size."""
+        return training_size(self.supervision, self.num_samples)
 
     @property
     def method(self) -> str:
