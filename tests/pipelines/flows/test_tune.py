@@ -201,8 +201,10 @@ def test_an_experiment_without_a_search_is_refused(tmp_path):
 
 
 def test_a_number_of_samples_from_before_it_had_a_field_of_its_own_is_read(tmp_path):
-    made(tmp_path, {((0.1,), 0): (0.7, 0.7)}).write()
-    path = SweepResult("tau", "", tmp_path, tmp_path, "", {}, ()).folder / STATUS
+    result = made(tmp_path, {((0.1,), 0): (0.7, 0.7)})
+    result.folder.mkdir(parents=True)
+    result.write()
+    path = result.folder / STATUS
     content = read_json(path)
     content["trials"][0]["supervision"] = 200.0
     del content["trials"][0]["num_samples"]
