@@ -40,13 +40,13 @@ from mimic_reg.runs import (
     check_finished,
     finish,
     is_done,
-    read_scored,
     read_trial,
 )
 from mimic_reg.runs.description import check_weights, count_threads, describe, open_store
+from mimic_reg.runs.record import read_scores
 from mimic_reg.samples import Samples
 from mimic_reg.settings import Trial
-from mimic_reg.store import Store, atomic, locked, reading, write_json
+from mimic_reg.store import Store, atomic, locked, write_json
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
 
 NUM_REPLICATES = 1000
@@ -242,16 +242,6 @@ def _check_start(trial: Trial, trunk: Trunk | None) -> None:
             "The trial starts from another trunk than the one that is given, or that is missing. "
             "Use `mimic-reg finetune`."
         )
-
-
-def read_scores(run: Path) -> dict[str, dict[str, Score]]:
-    """The scores in a run folder."""
-    content = read_scored(run)["scores"]
-    with reading(run / SCORES, "a run's scores"):
-        return {
-            split: {name: Score(**values) for name, values in scores.items()}
-            for split, scores in content.items()
-        }
 
 
 def score_best(

@@ -28,7 +28,7 @@ from mimic_reg.engine.devices import find_device, reset_peak_memory
 from mimic_reg.engine.interruption import stopping
 from mimic_reg.engine.trainer import CHECKPOINT_SECONDS, Status, Trainer
 from mimic_reg.errors import InputError
-from mimic_reg.fitting import forget_checkpoints, read_scores, score_best
+from mimic_reg.fitting import forget_checkpoints, score_best
 from mimic_reg.learners.data import load_data
 from mimic_reg.learners.deep import DeepLearner
 from mimic_reg.learners.trunk import save_trunk
@@ -38,6 +38,7 @@ from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import CHECKPOINT, FIT, check_finished, finish, is_done
 from mimic_reg.runs.description import check_weights, describe
+from mimic_reg.runs.record import read_scores
 from mimic_reg.settings import Trial, find_module
 from mimic_reg.store import Store, locked
 from mimic_reg.threads import torch_threads

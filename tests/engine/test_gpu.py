@@ -8,10 +8,11 @@ import torch
 
 from mimic_reg import tasks
 from mimic_reg.engine.recorder import read_history
-from mimic_reg.fitting import evaluate, read_scores, train
+from mimic_reg.fitting import evaluate, train
 from mimic_reg.learners.trials import resolve
 from mimic_reg.progress import Silent
 from mimic_reg.runs import HISTORY
+from mimic_reg.runs.record import read_scores
 from mimic_reg.samples import load
 from mimic_reg.store import Store
 from tests.stores import write_store

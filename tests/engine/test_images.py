@@ -7,9 +7,10 @@ import torch
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError
-from mimic_reg.fitting import evaluate, read_scores, train
+from mimic_reg.fitting import evaluate, train
 from mimic_reg.learners.trials import compose_trial, resolve
 from mimic_reg.runs import BEST, CHECKPOINT
+from mimic_reg.runs.record import read_scores
 from mimic_reg.settings.files import method_called, names
 from mimic_reg.sources.images import import_images
 from mimic_reg.vision import torchvision

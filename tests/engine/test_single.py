@@ -14,11 +14,12 @@ import torch
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.fitting import evaluate, read_scores, train
+from mimic_reg.fitting import evaluate, train
 from mimic_reg.learners.trials import resolve
 from mimic_reg.progress import Silent
 from mimic_reg.report.results import collect
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY, SCORES, TRIAL, finish
+from mimic_reg.runs.record import read_scores
 from mimic_reg.store import Store, file_hash, locked, read_json, write_json
 from tests.engine.test_checkpoint import same
 from tests.fits import make_trainer

@@ -12,12 +12,13 @@ import pytest
 from mimic_reg import fitting
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.fitting import evaluate, read_scores
+from mimic_reg.fitting import evaluate
 from mimic_reg.learners.trials import resolve
 from mimic_reg.multitask import fit as multitask
 from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.progress import Silent
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY, SCORES, TRIAL
+from mimic_reg.runs.record import read_scores
 from mimic_reg.settings import load_yaml
 from mimic_reg.store import Store, read_json
 from tests.engine.methods import Killed
