@@ -55,16 +55,16 @@ _ROUNDING = 1e-6  # scores as near as this are the same: other devices round in 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run.
+    """Result of a fit, of one task or of several.
 
     status: "skipped" means that it was finished before and nothing was done
-    scores: split → name → score; empty after an interruption
+    scores: task → split → name → score; empty after an interruption
     threads: the number it was trained with; None if nothing was done
     """
 
     status: Literal["finished", "interrupted", "skipped"]
     trial_id: str
-    scores: dict[str, dict[str, Score]]
+    scores: dict[str, dict[str, dict[str, Score]]]
     threads: int | None = None
 
 
@@ -100,7 +100,7 @@ def train(
             check_finished(out)
             forget_checkpoints(out)  # a power cut may have kept one
             progress.note(f"{out} holds this trial, finished; nothing to do.")
-            return Outcome("skipped", trial_id, read_scores(out))
+            return Outcome("skipped", trial_id, {trial.task: read_scores(out)})
         where = find_device(device)
         number = describe(out, trial, trial_id, opened, where, threads, progress)
         reset_peak_memory(where)
@@ -113,7 +113,7 @@ def train(
             scores = score_best(*learner.best(), data, out)
         finish(out, trial_id)
         forget_checkpoints(out)
-        return Outcome("finished", trial_id, scores, number)
+        return Outcome("finished", trial_id, {trial.task: scores}, number)
 
 
 def evaluate(

@@ -18,9 +18,8 @@ Weights start as those of each task alone: the heads all, the trunk as that of t
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mimic_reg.engine.best import Best
 from mimic_reg.engine.checkpoint import load_checkpoint, save_checkpoint
@@ -28,11 +27,10 @@ from mimic_reg.engine.devices import find_device, reset_peak_memory
 from mimic_reg.engine.interruption import stopping
 from mimic_reg.engine.trainer import CHECKPOINT_SECONDS, Status, Trainer
 from mimic_reg.errors import InputError
-from mimic_reg.fitting import forget_checkpoints, score_best
+from mimic_reg.fitting import Outcome, forget_checkpoints, score_best
 from mimic_reg.learners.data import load_data
 from mimic_reg.learners.deep import DeepLearner
 from mimic_reg.learners.trunk import save_trunk
-from mimic_reg.metrics.scores import Score
 from mimic_reg.multitask.base import Strategy, trunk_of
 from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.progress import Progress, Silent
@@ -42,21 +40,6 @@ from mimic_reg.runs.record import read_scores
 from mimic_reg.settings import Trial, find_module
 from mimic_reg.store import Store, locked
 from mimic_reg.threads import torch_threads
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a fit.
-
-    status: "skipped" means that it was finished before and nothing was done
-    scores: task → split → name → score; empty after an interruption
-    threads: the number it was trained with; None if nothing was done
-    """
-
-    status: Literal["finished", "interrupted", "skipped"]
-    fit_id: str
-    scores: dict[str, dict[str, dict[str, Score]]]
-    threads: int | None = None
 
 
 def train(

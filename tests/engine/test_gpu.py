@@ -57,7 +57,7 @@ def losses(run):
 def test_every_kind_of_method_trains(store, tmp_path, name, model):
     outcome = train(trial(METHODS[name], model, 1), store, tmp_path / "run", device="cuda")
     assert outcome.status == "finished"
-    assert outcome.scores["test"]["auroc"].value is not None
+    assert outcome.scores["in_hospital_mortality"]["test"]["auroc"].value is not None
 
 
 def test_training_is_that_of_the_cpu(store, tmp_path):

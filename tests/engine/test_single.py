@@ -107,7 +107,7 @@ def test_a_finished_run_does_nothing_again(run, store):
     progress = Notes()
     outcome = train(resolve(SETTINGS), store, run, progress=progress)
     assert outcome.status == "skipped"
-    assert outcome.scores == read_scores(run)
+    assert outcome.scores == {SETTINGS["task"]: read_scores(run)}
     assert "nothing to do" in progress.notes[0]
     assert before == {p.name: p.stat().st_mtime_ns for p in run.iterdir() if p.name != ".lock"}
 
@@ -290,7 +290,7 @@ def test_every_task_trains(tmp_path, task):
     store = write_store(tmp_path / "store", num_subjects=60, hours=(10, 14))
     settings = {"task": task, "model": {"lstm": {"units": 4}}, "training": {"max_epochs": 1}}
     outcome = train(resolve(settings), store, tmp_path / "run")
-    assert all(s.value is not None for s in outcome.scores["test"].values())
+    assert all(s.value is not None for s in outcome.scores[task]["test"].values())
 
 
 def test_what_cannot_be_learned_is_said_before_training(tmp_path):
