@@ -248,7 +248,8 @@ def test_transformers_and_lower_levels(store, tmp_path, strategy):
     scores = multitask.train(fit, store, tmp_path / "fit").scores
     assert all(of_task["test"] for of_task in scores.values())
     alone = fitting.train(fit.trials[0], store, tmp_path / "alone")
-    assert alone.scores["test"].keys() == scores["in_hospital_mortality"]["test"].keys()
+    (own,) = alone.scores.values()
+    assert own["test"].keys() == scores["in_hospital_mortality"]["test"].keys()
 
 
 def test_the_fit_ends_when_all_tasks_ask_for_it_in_the_same_epoch(store, tmp_path):
