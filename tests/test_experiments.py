@@ -277,6 +277,13 @@ def code(tmp_path, monkeypatch):
     identity._read.cache_clear()
 
 
+def test_code_that_computes_the_same_keeps_its_identity(monkeypatch):
+    (planned,) = plan(grid())
+    now = identity.code_of(planned.trial)
+    monkeypatch.setattr(identity, "_same_code", lambda: {now: "earlier"})
+    assert identity.code_of(planned.trial) == "earlier"
+
+
 def test_what_decides_nothing_retrains_nothing(code):
     def add(text):
         return lambda was: f"{was or ''}\n{text}\n"

@@ -3,7 +3,8 @@
 Deciding are the engine and the modules that the trial names (model, methods, probes, strategy),
 with what these import; what a task is belongs to the data. They count as syntax trees without
 docstrings and comments: a new module, another method, a reworded docstring or a report change
-nothing.
+nothing. `resources/same_code.json` has changes that were found to compute the same bits: their
+code counts as the earlier one, and no trial is trained again (`benchmarks/same_code.py`).
 """
 
 import ast
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from mimic_reg.methods import package_of
 from mimic_reg.settings import Trial
+from mimic_reg.store import read_json
 
 _PACKAGE = __name__.partition(".")[0]
 _ROOT = Path(__file__).parents[2]
@@ -31,7 +33,15 @@ _ENGINE = ("fitting", "engine.trainer", "samples", "samples.splits", "metrics.sc
 
 def code_of(trial: Trial) -> str:
     """Return the hash of the code that decides a trial's result."""
-    return _hash(frozenset(_named(trial)))
+    found = _hash(frozenset(_named(trial)))
+    return _same_code().get(found, found)
+
+
+@cache
+def _same_code() -> dict[str, str]:
+    """Return hash → the hash of earlier code that computes the same."""
+    same: dict[str, str] = read_json(Path(__file__).parent / "resources" / "same_code.json")
+    return same
 
 
 def _named(trial: Trial) -> Iterator[str]:
