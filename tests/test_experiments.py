@@ -279,6 +279,7 @@ def code(tmp_path, monkeypatch):
 
 def test_code_that_computes_the_same_keeps_its_identity(monkeypatch):
     (planned,) = plan(grid())
+    monkeypatch.setattr(identity, "_same_code", dict)
     now = identity.code_of(planned.trial)
     monkeypatch.setattr(identity, "_same_code", lambda: {now: "earlier"})
     assert identity.code_of(planned.trial) == "earlier"
