@@ -23,6 +23,7 @@ import numpy as np
 from scipy import stats
 
 from mimic_reg.report.paper import published
+from mimic_reg.settings import is_probe
 
 RESULTS = Path(__file__).parent / "results"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -104,7 +105,7 @@ def label(trial: dict[str, Any]) -> str:
         ((name, options),) = entry.items()
         if name == "early_stopping":
             patience = options["patience"]
-        elif name.endswith("_probe"):
+        elif is_probe(name):
             continue
         elif name == "itps":
             words = [f"tau {options['tau']:g}"]

@@ -20,17 +20,17 @@ from mimic_reg.learners.data import load_data
 from mimic_reg.learners.deep import make_trainer
 from mimic_reg.multitask.fit import MultiTrainer
 from mimic_reg.progress import Silent
-from mimic_reg.settings import MultiTrial
+from mimic_reg.settings import Trial
 from mimic_reg.store import Store
 
 ROUNDS = 4
 STEPS = 10  # of a task, in each measurement
 
 
-def engines_of(multi: MultiTrial, store: Store, folder: Path) -> dict[str, Trainer]:
+def engines_of(trial: Trial, store: Store, folder: Path) -> dict[str, Trainer]:
     """The engines of a fit."""
     found = {}
-    for part in multi.parts():
+    for part in trial.parts():
         place = folder / part.task
         place.mkdir(parents=True)
         data = load_data(part, store, torch.device("cpu"), Silent())
@@ -49,17 +49,17 @@ def alone(engine: Trainer) -> float:
 def joined(trainer: MultiTrainer, number: int) -> float:
     """Seconds of as many steps of each task, by the strategy."""
     engines = list(trainer.engines.values())
-    each = 1 if trainer.multi.strategy.name == "reptile" else STEPS
+    each = 1 if trainer.trial.strategy.name == "reptile" else STEPS
     started = time.process_time()
     for i in range(each):
         trainer.strategy.iterate(engines, 0, number * each + i)
     return time.process_time() - started
 
 
-def measure(multi: MultiTrial, label: str, store: Store) -> None:
+def measure(trial: Trial, label: str, store: Store) -> None:
     """Print a line for a fit; what is compared takes turns, so that neither has the warm caches."""
     with tempfile.TemporaryDirectory() as folder:
-        trainer = MultiTrainer(multi, engines_of(multi, store, Path(folder)), Path(folder))
+        trainer = MultiTrainer(trial, engines_of(trial, store, Path(folder)), Path(folder))
         trainer.strategy.start(list(trainer.engines.values()))
         steps = dict.fromkeys(trainer.engines, 0.0)
         together = 0.0
@@ -87,7 +87,7 @@ def main() -> None:
     store = Store.open(parser.parse_args().store)
     torch.set_num_threads(1)
     for planned in experiments.plan(experiments.load("multitask_demo")):
-        if isinstance(planned.trial, MultiTrial):
+        if planned.trial.strategy:
             measure(planned.trial, planned.label, store)
 
 

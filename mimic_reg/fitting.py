@@ -40,13 +40,13 @@ from mimic_reg.runs import (
     check_finished,
     finish,
     is_done,
-    read_scored,
     read_trial,
 )
 from mimic_reg.runs.description import check_weights, count_threads, describe, open_store
+from mimic_reg.runs.record import read_scores
 from mimic_reg.samples import Samples
 from mimic_reg.settings import Trial
-from mimic_reg.store import Store, atomic, locked, reading, write_json
+from mimic_reg.store import Store, atomic, locked, write_json
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
 
 NUM_REPLICATES = 1000
@@ -55,16 +55,16 @@ _ROUNDING = 1e-6  # scores as near as this are the same: other devices round in 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run.
+    """Result of a fit, of one task or of several.
 
     status: "skipped" means that it was finished before and nothing was done
-    scores: split → name → score; empty after an interruption
+    scores: task → split → name → score; empty after an interruption
     threads: the number it was trained with; None if nothing was done
     """
 
     status: Literal["finished", "interrupted", "skipped"]
     trial_id: str
-    scores: dict[str, dict[str, Score]]
+    scores: dict[str, dict[str, dict[str, Score]]]
     threads: int | None = None
 
 
@@ -100,7 +100,7 @@ def train(
             check_finished(out)
             forget_checkpoints(out)  # a power cut may have kept one
             progress.note(f"{out} holds this trial, finished; nothing to do.")
-            return Outcome("skipped", trial_id, read_scores(out))
+            return Outcome("skipped", trial_id, {trial.task: read_scores(out)})
         where = find_device(device)
         number = describe(out, trial, trial_id, opened, where, threads, progress)
         reset_peak_memory(where)
@@ -113,7 +113,7 @@ def train(
             scores = score_best(*learner.best(), data, out)
         finish(out, trial_id)
         forget_checkpoints(out)
-        return Outcome("finished", trial_id, scores, number)
+        return Outcome("finished", trial_id, {trial.task: scores}, number)
 
 
 def evaluate(
@@ -242,16 +242,6 @@ def _check_start(trial: Trial, trunk: Trunk | None) -> None:
             "The trial starts from another trunk than the one that is given, or that is missing. "
             "Use `mimic-reg finetune`."
         )
-
-
-def read_scores(run: Path) -> dict[str, dict[str, Score]]:
-    """The scores in a run folder."""
-    content = read_scored(run)["scores"]
-    with reading(run / SCORES, "a run's scores"):
-        return {
-            split: {name: Score(**values) for name, values in scores.items()}
-            for split, scores in content.items()
-        }
 
 
 def score_best(

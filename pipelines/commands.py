@@ -208,9 +208,7 @@ def tune(
             for p in choice.points
             if not p.missing
         ]
-        title = (
-            f"{choice.task}, {choice.model}, {choice.method}, {format_level(choice.supervision)}"
-        )
+        title = f"{choice.task}, {choice.model}, {choice.method}, {format_level(choice.size)}"
         out.print(table(title, ["", f"validation {choice.best.score}", "seeds"], shown_rows))
         out.print(f"Wrote {escape(str(choice.file))}.")
     _print_failed(tuned.result)
@@ -335,7 +333,7 @@ def _print_dry_run(plan: "DryRun") -> None:
             line.task,
             line.model,
             line.method,
-            format_level(line.supervision),
+            format_level(line.size),
             line.epochs,
             len(line.seeds),
             line.finished,

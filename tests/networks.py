@@ -2,10 +2,12 @@
 
 from mimic_reg import models
 
-SHAPES = {"lstm": (76,), "transformer": (76,), "dnn": (1, 28, 28)}
+COLOUR = (3, 32, 32)
+SHAPES = {"dnn": (1, 28, 28), "cnn": COLOUR, "vgg16": COLOUR, "resnet50": COLOUR}
+SHAPES |= {"efficientnet_b0": COLOUR}
 
 
 def create(name, n_outputs=1, *, shape=None, **settings):
-    """Return the model, by default for 76 channels an hour or for colour images."""
-    shape = shape or SHAPES.get(name, (3, 32, 32))
+    """Return the model, by default for 76 channels an hour, or for the images it takes."""
+    shape = shape or SHAPES.get(name, (76,))
     return models.create(name, n_outputs, shape=shape, **settings)

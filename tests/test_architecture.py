@@ -24,7 +24,7 @@ ROWS = [
     ("metrics",),
     ("runs",),
     ("models",),
-    ("methods",),
+    ("methods", "probes"),
     ("engine",),
     ("learners",),
     ("fitting",),

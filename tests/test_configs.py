@@ -9,7 +9,7 @@ from mimic_reg import experiments, models, tasks
 from mimic_reg.experiments import IMAGE_TASK, combinations, load, plan
 from mimic_reg.learners.trials import compose_trial
 from mimic_reg.report.paper import other_settings, paper, published, row_of
-from mimic_reg.settings import CONFIGS, MultiTrial, load_yaml
+from mimic_reg.settings import CONFIGS, WHOLE, TrainingSize, load_yaml
 from mimic_reg.store.spec import BENCHMARK
 
 FILES = sorted((CONFIGS / "experiments").rglob("*.yaml"))
@@ -67,7 +67,7 @@ def test_table_15_has_four_ways_to_train_three_tasks():
         ("reptile: itps", three),
     }
     for p in planned:
-        if isinstance(p.trial, MultiTrial):  # the same steps of each task, whichever strategy
+        if p.trial.strategy:  # the same steps of each task, whichever strategy
             assert {t.training.epoch_steps for t in p.trial.trials} == {1000}
     reptile = next(p.trial for p in planned if p.label == "reptile: itps")
     assert reptile.strategy.options["gamma"] == 0.15
@@ -110,7 +110,7 @@ def test_tables_are_those_of_the_paper(table, name):
     experiment, facts = load(name), paper()["tables"][table]
     assert experiment.title == f"Table {table}: {facts['title']}"
     trials = [
-        (task, p.trial.model.name, p.trial.level, p.method)
+        (task, p.trial.model.name, p.trial.size, p.method)
         for p in plan(experiment)
         for task in p.trial.task.split(" + ")
     ]
@@ -132,12 +132,11 @@ def test_trials_of_tables_are_in_the_papers_settings(table, name):
     """So that their results count for its claims, and no difference is told beside its scores."""
     data, rows = paper()["tables"][table]["data"], set[str]()
     for p in plan(load(name)):
-        parts = p.trial.parts() if isinstance(p.trial, MultiTrial) else (p.trial,)
-        for trial in parts:
+        for trial in p.trial.parts():
             settings = trial.model_dump(mode="json")
             strategy = trial.together.strategy.name if trial.together else ""
             run = SimpleNamespace(
-                settings=settings, task=trial.task, strategy=strategy, supervision=trial.level
+                settings=settings, task=trial.task, strategy=strategy, supervision=trial.size
             )
             if row := row_of(run):
                 rows.add(row)
@@ -146,14 +145,14 @@ def test_trials_of_tables_are_in_the_papers_settings(table, name):
 
 
 def test_the_demonstration_is_what_the_main_job_promises():
-    found = [(p.trial.task, p.label, p.trial.level, p.trial.seed) for p in plan(load("demo"))]
+    found = [(p.trial.task, p.label, p.trial.size, p.trial.seed) for p in plan(load("demo"))]
     expected = [
-        ("in_hospital_mortality", method, size, seed)
+        ("in_hospital_mortality", method, TrainingSize(num_samples=size), seed)
         for method in ("none", "dropout", "itps")
         for size in (50, 100, 200, 400)
         for seed in range(5)
     ]
-    expected += [(task, "none", 1.0, 0) for task in ("phenotyping", "decompensation")]
+    expected += [(task, "none", WHOLE, 0) for task in ("phenotyping", "decompensation")]
     assert found == expected
 
 

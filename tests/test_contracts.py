@@ -1,6 +1,7 @@
-"""What every method promises, whoever wrote it. Methods are found, not listed.
+"""What every method and probe promises, whoever wrote it. They are found, not listed.
 
-A method's test module, `tests/methods/test_<name>.py`, holds its options here as `CONTRACT`.
+Its test module, `tests/methods/test_<name>.py` (or `tests/probes/`), holds its options here as
+`CONTRACT`.
 """
 
 import importlib
@@ -9,7 +10,7 @@ import inspect
 import pytest
 import torch
 
-from mimic_reg import methods, tasks
+from mimic_reg import methods, probes, tasks
 from mimic_reg.clinical.schema import PHENOTYPES
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import Trainer
@@ -19,7 +20,7 @@ from mimic_reg.metrics.scores import score
 from mimic_reg.runs import CHECKPOINT
 from mimic_reg.samples import load
 from mimic_reg.seeds import Streams
-from mimic_reg.settings import Training, find_module
+from mimic_reg.settings import Training, find_module, is_probe
 from mimic_reg.store import Store
 from tests.networks import create
 from tests.reference_loop import Loop
@@ -29,7 +30,7 @@ TASK = tasks.get("phenotyping").model_copy(update={"labels": PHENOTYPES[:3]})
 STREAMS = Streams(seed=0, purpose=TASK.name)
 EPOCHS, SIZE = 2, 8
 
-each_method = pytest.mark.parametrize("name", methods.names())
+each_method = pytest.mark.parametrize("name", [*methods.names(), *probes.names()])
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -75,7 +76,8 @@ class KilledAt(Regulariser):
 
 def contract(name):
     """The method, with its options for these tests."""
-    tests = importlib.import_module(f"tests.methods.test_{name}")
+    room = methods.package_of(name).rpartition(".")[2]
+    tests = importlib.import_module(f"tests.{room}.test_{name}")
     return methods.create(name, **tests.CONTRACT)
 
 
@@ -172,7 +174,7 @@ def fits(samples):
 def test_its_neutral_setting_is_the_baseline(name, samples, fits):
     method = contract(name)
     if method.neutral is None:
-        assert "\nNo neutral setting: " in find_module("mimic_reg.methods", name).__doc__
+        assert "\nNo neutral setting: " in find_module(methods.package_of(name), name).__doc__
         return
     neutral = reference(methods.create(name, **method.neutral), samples)
     neutral.run()
@@ -240,7 +242,7 @@ def test_its_state_is_plain(name, fits):
 def test_mistakes_in_its_name_and_options_are_named(name):
     with pytest.raises(InputError, match=f"Did you mean '{name}'"):
         methods.create(name + "s")
-    options = inspect.signature(find_module("mimic_reg.methods", name).build).parameters
+    options = inspect.signature(find_module(methods.package_of(name), name).build).parameters
     for option in options:
         with pytest.raises(InputError, match=f"Did you mean '{option}'"):
             methods.create(name, **{option + "_": 1})
@@ -249,3 +251,4 @@ def test_mistakes_in_its_name_and_options_are_named(name):
 def test_methods_are_found():
     assert len(methods.names()) >= 10
     assert "base" not in methods.names()
+    assert probes.names() == [n for n in (*methods.names(), *probes.names()) if is_probe(n)] != []

@@ -6,7 +6,7 @@ import pytest
 
 from mimic_reg import experiments, tasks
 from mimic_reg.errors import InputError
-from mimic_reg.experiments import combinations, estimate, identity, parse, plan, sizes
+from mimic_reg.experiments import combinations, estimate, identity, left_out, parse, plan, sizes
 from mimic_reg.learners.trials import compose_trial
 from mimic_reg.settings import CONFIGS, load_yaml
 from mimic_reg.sources.images import cohort
@@ -206,6 +206,18 @@ def test_a_search_multiplies_the_methods_that_have_its_options():
     assert last.trial.regularisers[1].options["tau"] == 0.2
     assert last.method == "itps_spectral_dropout"
     assert last.searched == {"itps.tau": 0.2, "itps.beta": 0.3, "spectral_dropout.eta": 0.5}
+
+
+def test_a_model_that_is_no_network_takes_only_none_of_a_grid():
+    experiment = grid(models=["lstm", "logistic_regression"], methods=["none", "itps", "l2"])
+    found = [(p.trial.model.name, p.label) for p in plan(experiment)]
+    lstm = [("lstm", method) for method in ("none", "itps", "l2")]
+    assert found == [*lstm, ("logistic_regression", "none")]
+    (sentence,) = left_out(experiment)
+    assert sentence.endswith("trained with 'none' only, not with itps, l2.")
+    assert left_out(grid(models=["lstm"], methods=["none", "itps"])) == []
+    with pytest.raises(InputError, match=r"'itps' .*logistic_regression"):  # nothing would be left
+        grid(models=["lstm", "logistic_regression"], methods=["itps"])
 
 
 # --- identity -------------------------------------------------------------------------------------
@@ -468,7 +480,7 @@ def test_steps_of_an_estimate_are_exact():
 def test_numbers_of_samples_take_the_place_of_shares():
     planned = plan(grid(num_samples=[50, 500], training={"max_epochs": 10}))
     assert [p.trial.num_samples for p in planned] == [50, 500]
-    assert [p.trial.level for p in planned] == [50.0, 500.0]
+    assert [p.trial.size.num_samples for p in planned] == [50, 500]
     assert ["-n50-" in p.folder_name("d") for p in planned] == [True, False]
     assert [estimate(p.trial, sizes()).steps for p in planned] == [10 * 2, 10 * 16]
 

@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,10 +12,6 @@ from rich.markup import escape
 from mimic_reg.console import err, out, progress, table
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
-
-if TYPE_CHECKING:
-    from mimic_reg.settings import MultiTrial
-
 
 ThreadsOption = Annotated[
     int | None,
@@ -80,6 +76,7 @@ def train(
     """
     from mimic_reg import fitting
     from mimic_reg.learners.trials import compose_trial
+    from mimic_reg.multitask import fit as multitask
     from mimic_reg.multitask.trials import compose_multi
     from mimic_reg.store import Store
 
@@ -88,46 +85,38 @@ def train(
         "learning_rate": learning_rate,
         "normalizer": normalizer,
     }
-    training = {name: value for name, value in given.items() if value is not None}
+    others: dict[str, Any] = {
+        "supervision": supervision,
+        "supervision_unit": unit,
+        "seed": seed,
+        "training": {name: value for name, value in given.items() if value is not None},
+    }
     if strategy != "single":
-        multi = compose_multi(
-            task.split(","),
-            model,
-            method,
-            strategy,
-            supervision=supervision,
-            supervision_unit=unit,
-            seed=seed,
-            training=training,
-        )
-        _train_together(multi, store, run, device, threads)
-        return
-    if "," in task and not Path(task).is_file():
+        trial = compose_multi(task.split(","), model, method, strategy, **others)
+    elif "," in task and not Path(task).is_file():
         raise InputError(
             f"--task {task}: several tasks share a trunk with --strategy reptile or joint; else "
             "train them one by one."
         )
-    trial = compose_trial(
-        task,
-        model,
-        method,
-        supervision=supervision,
-        supervision_unit=unit,
-        seed=seed,
-        training=training,
-    )
+    else:
+        trial = compose_trial(task, model, method, **others)
     Store.open(store)  # before the settings are printed
     out.print(escape(trial.to_yaml()), end="")
+    fit = multitask.train if trial.strategy else fitting.train
     with progress(err) as shown:
-        outcome = fitting.train(trial, store, run, progress=shown, device=device, threads=threads)
+        outcome = fit(trial, store, run, progress=shown, device=device, threads=threads)
     if outcome.status == "interrupted":
         raise MimicRegError("Interrupted; run the same command again to go on.")
-    _print_scores(outcome.scores)
-    _print_hint(run)
-    out.print(f"Run {outcome.trial_id} is in {escape(str(run))}.")
+    for name, scores in outcome.scores.items():
+        folder, what = (run / name, f"{name}: ") if trial.strategy else (run, "")
+        _print_scores(scores, what)
+        _print_hint(folder, what)
+    where = f"{outcome.trial_id} is in {escape(str(run))}"
+    ending = f"Fit {where}, a run folder for each task" if trial.strategy else f"Run {where}"
+    out.print(f"{ending}.")
 
 
-def _print_hint(run: Path, what: str = "") -> None:
+def _print_hint(run: Path, what: str) -> None:
     """Say where a fit left the model about as it began."""
     from mimic_reg.metrics.trained import hardly_trained
     from mimic_reg.runs import HISTORY, read_history, read_scored
@@ -139,26 +128,6 @@ def _print_hint(run: Path, what: str = "") -> None:
             "scores may be about those of the initial model. Train for more steps, or weaken the "
             "method."
         )
-
-
-def _train_together(
-    multi: "MultiTrial", store: Path, folder: Path, device: str | None, threads: int | None
-) -> None:
-    from mimic_reg.multitask import fit as multitask
-    from mimic_reg.store import Store
-
-    Store.open(store)
-    out.print(escape(multi.to_yaml()), end="")
-    with progress(err) as shown:
-        outcome = multitask.train(
-            multi, store, folder, progress=shown, device=device, threads=threads
-        )
-    if outcome.status == "interrupted":
-        raise MimicRegError("Interrupted; run the same command again to go on.")
-    for task, scores in outcome.scores.items():
-        _print_scores(scores, f"{task}: ")
-        _print_hint(folder / task, f"{task}: ")
-    out.print(f"Fit {outcome.fit_id} is in {escape(str(folder))}, a run folder for each task.")
 
 
 def evaluate(

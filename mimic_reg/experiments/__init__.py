@@ -20,6 +20,7 @@ from mimic_reg.experiments.planning import (
     Combination,
     Planned,
     combinations,
+    left_out,
     plan,
 )
 from mimic_reg.experiments.reading import FOLDER, check_data, load, names, parse, within
@@ -37,6 +38,7 @@ __all__ = [
     "check_data",
     "combinations",
     "estimate",
+    "left_out",
     "load",
     "names",
     "parse",

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from mimic_reg import probes
 from mimic_reg.experiments.grid import IMAGE_TASK
 from mimic_reg.extraction.audit import published_sizes
 from mimic_reg.methods import step_cost
-from mimic_reg.settings import Component, MultiTrial, Trial
+from mimic_reg.settings import Trial, is_probe
 from mimic_reg.store import Store
 from mimic_reg.store.spec import SPLITS
 
@@ -38,9 +38,6 @@ KNOWN_SIZES: Mapping[str, tuple[int, int, int]] = {
     "stl10": (4_000, 1_000, 8_000),
 }
 _SCORING = 0.2
-# A vector of a Hessian probe, times training on its samples; measured in the same way.
-_VECTOR_COST: Mapping[str, float] = {"dnn": 0.8, "lstm": 2.5, "transformer": 3.5, "cnn": 4.7}
-_OTHER_VECTOR_COST = 4.0
 _BY_LENGTH = 0.35
 
 
@@ -82,9 +79,9 @@ def sizes(store: Store | None = None, images: str | None = None) -> dict[tuple[s
     }
 
 
-def estimate(trial: Trial | MultiTrial, counts: Mapping[tuple[str, str], int]) -> Estimate:
+def estimate(trial: Trial, counts: Mapping[tuple[str, str], int]) -> Estimate:
     """What a trial may cost; one of several tasks as much as they: joining them costs little."""
-    if isinstance(trial, MultiTrial):
+    if trial.trials:
         parts = [estimate(part, counts) for part in trial.trials]
         return Estimate(sum(p.steps for p in parts), math.fsum(p.seconds for p in parts))
     training = trial.training
@@ -101,23 +98,14 @@ def estimate(trial: Trial | MultiTrial, counts: Mapping[tuple[str, str], int]) -
     train = steps * step * factor * training.batch_size / 32
     validated = counts.get((trial.task, "val"), 0)
     scored = (training.max_epochs + 1) * validated + counts.get((trial.task, "test"), 0)
-    probed = sum(_probed(r.options, kept, training.max_epochs) for r in _probes(trial))
-    probed *= _VECTOR_COST.get(model, _OTHER_VECTOR_COST)
+    probed = math.fsum(
+        probes.cost(r.name, r.options, model, kept, training.max_epochs)
+        for r in trial.regularisers
+        if is_probe(r.name)
+    )
     return Estimate(steps, train + (scored * _SCORING + probed) * step / 32)
 
 
-def _probes(trial: Trial) -> list[Component]:
-    return [r for r in trial.regularisers if r.name == "hessian_probe"]
-
-
-def _probed(options: Mapping[str, Any], kept: float, max_epochs: int) -> float:
-    """Samples of all vectors of a Hessian probe."""
-    looks = max_epochs // options["every"] + (options["every"] > 1)
-    return float(looks * options["vectors"] * min(options["samples"], kept))
-
-
-def total_seconds(
-    trials: Iterable[Trial | MultiTrial], counts: Mapping[tuple[str, str], int]
-) -> float:
+def total_seconds(trials: Iterable[Trial], counts: Mapping[tuple[str, str], int]) -> float:
     """What trials may cost one after the other, on one thread."""
     return math.fsum(estimate(trial, counts).seconds for trial in trials)

@@ -1,8 +1,9 @@
 """The code that decides a trial's result, as one hash: half of the trial's identity.
 
-Deciding are the engine and the modules that the trial names (model, methods, strategy), with what
-these import; what a task is belongs to the data. They count as syntax trees without docstrings and
-comments: a new module, another method, a reworded docstring or a report change nothing.
+Deciding are the engine and the modules that the trial names (model, methods, probes, strategy),
+with what these import; what a task is belongs to the data. They count as syntax trees without
+docstrings and comments: a new module, another method, a reworded docstring or a report change
+nothing.
 """
 
 import ast
@@ -11,15 +12,16 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from mimic_reg.settings import MultiTrial, Trial
+from mimic_reg.methods import package_of
+from mimic_reg.settings import Trial
 
 _PACKAGE = __name__.partition(".")[0]
 _ROOT = Path(__file__).parents[2]
 # Where imports are followed. What is left out (messages, storage, progress, pages) tells the user
 # about a fit or keeps its files, and changes no number of it.
 _DECIDING = (
-    *("seeds", "store.spec", "samples", "models", "methods", "engine", "fitting", "learners"),
-    *("multitask", "clinical.normalizers"),
+    *("seeds", "store.spec", "samples", "models", "methods", "probes", "engine"),
+    *("fitting", "learners", "multitask", "clinical.normalizers"),
     *("metrics.scores", "metrics.bootstrap", "metrics.curvature", "metrics.trained"),
 )
 # Within them what only makes a trial's settings, which count by themselves.
@@ -27,20 +29,19 @@ _SETTINGS = ("learners.trials", "multitask.trials")
 _ENGINE = ("fitting", "engine.trainer", "samples", "samples.splits", "metrics.scores")
 
 
-def code_of(trial: Trial | MultiTrial) -> str:
+def code_of(trial: Trial) -> str:
     """Return the hash of the code that decides a trial's result."""
     return _hash(frozenset(_named(trial)))
 
 
-def _named(trial: Trial | MultiTrial) -> Iterator[str]:
+def _named(trial: Trial) -> Iterator[str]:
     """Yield the modules that a trial names, below the package."""
     yield from _ENGINE
     network = f"models.{trial.model.name}"
     yield network if _is_module(f"{_PACKAGE}.{network}") else f"learners.{trial.model.name}"
-    parts = trial.trials if isinstance(trial, MultiTrial) else (trial,)
-    for part in parts:
-        yield from (f"methods.{method.name}" for method in part.regularisers)
-    if isinstance(trial, MultiTrial):
+    for method in (method for part in trial.trials or (trial,) for method in part.regularisers):
+        yield f"{package_of(method.name).removeprefix(f'{_PACKAGE}.')}.{method.name}"
+    if trial.strategy:
         yield from ("multitask.fit", f"multitask.{trial.strategy.name}")
 
 

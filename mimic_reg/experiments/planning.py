@@ -9,9 +9,9 @@ from typing import Any
 from mimic_reg.errors import InputError
 from mimic_reg.experiments.grid import Experiment, Grid, Method, Model, name_of
 from mimic_reg.experiments.identity import code_of
-from mimic_reg.learners.trials import resolve
+from mimic_reg.learners.trials import resolve, takes_methods
 from mimic_reg.multitask.trials import resolve_multi
-from mimic_reg.settings import STOPPING, Component, MultiTrial, Trial, acting, suggest
+from mimic_reg.settings import BASELINE, STOPPING, Component, Trial, acting, suggest
 from mimic_reg.settings.files import MethodFile, compose, method_called, model_called, task_called
 
 
@@ -48,7 +48,8 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
     tasks = [grid.tasks] if grid.together else [(name,) for name in grid.tasks]
     prefix = f"{grid.strategy.name}: " if grid.together else ""
     unused, known = set(grid.search), set[str]()
-    for task, model, method in itertools.product(tasks, grid.models, grid.methods):
+    pairs = ((model, method) for model in grid.models for method in _methods_of(grid, model)[0])
+    for task, (model, method) in itertools.product(tasks, pairs):
         present = {c.name for c in _method(grid, model, method).regularisers} | {name_of(model)}
         known |= present
         keys = [key for key in grid.search if key.partition(".")[0] in present]
@@ -62,6 +63,35 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
         key = sorted(unused)[0]
         near = suggest(key.partition(".")[0], known)
         raise InputError(f"search: no method or model of its grid has {key!r}. {near}")
+
+
+def _methods_of(grid: Grid, model: Model) -> tuple[list[Method], list[Method]]:
+    """Return a grid's methods for a model, and those that are left out.
+
+    A model that is no network takes 'none' only; where the grid lacks that, its trials are refused.
+    """
+    plain = [m for m in grid.methods if acting(_components(m)) == (BASELINE,)]
+    if not plain or takes_methods(name_of(model)):
+        return list(grid.methods), []
+    return plain, [m for m in grid.methods if m not in plain]
+
+
+def left_out(experiment: Experiment) -> list[str]:
+    """Return sentences on methods that an experiment does not combine with a model."""
+    found: dict[str, None] = {}
+    for grid in experiment.grids:
+        for model in grid.models:
+            if names := [_name(m) for m in _methods_of(grid, model)[1]]:
+                found[
+                    f"{name_of(model)} is no network: it is trained with 'none' only, not with "
+                    f"{', '.join(names)}."
+                ] = None
+    return list(found)
+
+
+def _components(method: Method) -> list[str]:
+    parts = method_called(method).regularisers if isinstance(method, str) else method
+    return [part.name for part in parts]
 
 
 def _name(method: Method) -> str:
@@ -82,7 +112,7 @@ class Planned:
     searched: component.option → value of a search
     """
 
-    trial: Trial | MultiTrial
+    trial: Trial
     method: str
     searched: Mapping[str, Any]
 
@@ -102,10 +132,10 @@ class Planned:
         trial = self.trial
         methods = "+".join(acting(r.name for r in trial.regularisers))
         what = trial.task
-        if isinstance(trial, MultiTrial):
+        if trial.strategy:
             what = f"{trial.strategy.name}-{'+'.join(trial.tasks)}"
-        size = f"{100 * trial.level:g}" if trial.level <= 1 else f"n{trial.level:.0f}"
-        return f"{what}-{trial.model.name}-{methods}-{size}-seed{trial.seed}-{self.identity(data)}"
+        called = f"{what}-{trial.model.name}-{methods}-{trial.size.name}-seed{trial.seed}"
+        return f"{called}-{self.identity(data)}"
 
 
 def plan(experiment: Experiment) -> list[Planned]:
@@ -123,7 +153,7 @@ def plan(experiment: Experiment) -> list[Planned]:
 
 def _resolve(combination: Combination, experiment: Experiment) -> Planned:
     trials = [_trial(task, combination, experiment) for task in combination.tasks]
-    trial: Trial | MultiTrial = trials[0]
+    trial = trials[0]
     if combination.grid.together:
         trial = resolve_multi({"strategy": combination.grid.strategy, "trials": trials})
     return Planned(trial, combination.name, combination.searched)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from mimic_reg import probes
 from mimic_reg.errors import InputError
 from mimic_reg.experiments.costs import sizes
 from mimic_reg.experiments.grid import SINGLE, Experiment, Grid, name_of
@@ -11,12 +12,10 @@ from mimic_reg.experiments.planning import Planned, plan
 from mimic_reg.multitask.trials import strategies
 from mimic_reg.settings import (
     CONFIGS,
-    MultiTrial,
     acting,
     checked,
     files,
     find_module,
-    is_probe,
     load_yaml,
     module_names,
     suggest,
@@ -76,7 +75,7 @@ def _check_focus(focus: str | None, planned: Iterable[Planned]) -> None:
     known: dict[str, None] = {}
     for each in planned:
         parts = acting(r.name for r in each.trial.regularisers)
-        strategy = [each.trial.strategy.name] if isinstance(each.trial, MultiTrial) else []
+        strategy = [each.trial.strategy.name] if each.trial.strategy else []
         known |= dict.fromkeys([*parts, " + ".join(parts), *strategy])
     if focus is not None and focus not in known:
         raise InputError(f"The focus {focus!r} is no method of its grids. {suggest(focus, known)}")
@@ -86,6 +85,7 @@ def _check_names(grid: Grid) -> None:
     allowed = {
         "task": (() if grid.data else grid.tasks, _known("tasks")),
         "model": ((*map(name_of, grid.models), *grid.families), _known("models")),
+        "probe": ([probe.name for probe in grid.probes], set(probes.names())),
         "strategy": ((grid.strategy.name,), {SINGLE, *strategies()}),
         "task of this grid": (tuple(grid.training_of), set(grid.tasks)),
     }
@@ -93,10 +93,6 @@ def _check_names(grid: Grid) -> None:
         for name in given:
             if name not in known:
                 raise InputError(f"There is no {kind} {name!r}. {suggest(name, known)}")
-    for probe in grid.probes:
-        if not is_probe(probe.name):
-            known = {name for name in module_names("mimic_reg.methods") if is_probe(name)}
-            raise InputError(f"There is no probe {probe.name!r}. {suggest(probe.name, known)}")
     families = files.families() if grid.families else set()
     for family in grid.families.values():
         if family not in families:

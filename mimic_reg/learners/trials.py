@@ -28,12 +28,14 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     """
     trial = checked(Trial, settings, inner=Training)
     name = trial.model.name
-    if name not in models.names() and name in learners():
+    if not takes_methods(name):
         model = trial.model.completed(_PACKAGE, "Model")
         find_module(_PACKAGE, name).build(**model.options)
         return trial.model_copy(update={"model": model, "regularisers": _no_methods(trial)})
     model = trial.model.completed(models.__name__, "Model", skip=models.GIVEN)
-    chosen = tuple(r.completed(methods.__name__, "Regulariser") for r in trial.regularisers)
+    chosen = tuple(
+        r.completed(methods.package_of(r.name), "Regulariser") for r in trial.regularisers
+    )
     for method in chosen:  # its own checks: now, before data are loaded, or a sweep has begun
         methods.create(method.name, **method.options)
     return trial.model_copy(update={"model": model, "regularisers": chosen})
@@ -42,6 +44,11 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
 def learners() -> list[str]:
     """Return the learners beside networks: the modules of this package that have a `build`."""
     return [n for n in module_names(_PACKAGE) if hasattr(find_module(_PACKAGE, n), "build")]
+
+
+def takes_methods(model: str) -> bool:
+    """Return whether methods act on a model: on networks only."""
+    return model in models.names() or model not in learners()
 
 
 def _no_methods(trial: Trial) -> tuple[Component, ...]:
@@ -54,7 +61,7 @@ def _no_methods(trial: Trial) -> tuple[Component, ...]:
     if acting:
         raise InputError(
             f"{acting[0]!r} acts on networks, and {trial.model.name} is none: give it the method "
-            "'none', in a grid of its own."
+            "'none'."
         )
     return ()
 

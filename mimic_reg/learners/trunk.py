@@ -20,7 +20,7 @@ from mimic_reg.learners.trials import resolve
 from mimic_reg.models.base import Model
 from mimic_reg.runs import BEST, TRIAL, TRUNK, check_finished, read_trial
 from mimic_reg.runs import TRUNK_SETTINGS as SETTINGS
-from mimic_reg.settings import Component, MultiTrial, load_yaml
+from mimic_reg.settings import Component, Trial, load_yaml
 from mimic_reg.store import atomic, disk_errors, reading
 from mimic_reg.store.seals import sealed, unsealed
 
@@ -54,17 +54,17 @@ class Trunk:
         return digest.hexdigest()[:16]
 
 
-def save_trunk(folder: Path, model: Model, multi: MultiTrial, best: Best) -> None:
+def save_trunk(folder: Path, model: Model, trial: Trial, best: Best) -> None:
     """Write the trunk of a fit."""
     save_state(folder / TRUNK, {"trunk": dict(model.trunk.state_dict())})
     content = {
         "format": FORMAT,
-        "model": multi.model.entry(),
-        "tasks": list(multi.tasks),
-        "origin": _origin(multi.method, multi.tasks),
+        "model": trial.model.entry(),
+        "tasks": list(trial.tasks),
+        "origin": _origin(trial.method, trial.tasks),
         "epoch": best.epoch,
         "mean_validation_score": best.score,
-        "fit": multi.model_dump(mode="json"),
+        "fit": trial.model_dump(mode="json"),
     }
     text = yaml.safe_dump(sealed(content), sort_keys=False, allow_unicode=True, width=100)
     with disk_errors(folder):

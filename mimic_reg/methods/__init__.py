@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mimic_reg import probes
 from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Composite, Regulariser
-from mimic_reg.settings import find_module, module_names, resolve_options
+from mimic_reg.settings import find_module, module_names, resolve_options, suggest
 
 
 def names() -> list[str]:
@@ -26,17 +27,29 @@ def selects_by(name: str) -> str | None:
 
 def step_cost(name: str, model: str) -> float:
     """A step with a method, times one without: as its module says it was measured, else 1."""
-    costs: Mapping[str, float] = getattr(find_module(__name__, name), "STEP_COST", {})
+    costs: Mapping[str, float] = getattr(find_module(package_of(name), name), "STEP_COST", {})
     return costs.get(model, 1.0)
 
 
+def package_of(name: str) -> str:
+    """Return the package that has the module of a method or a probe.
+
+    Raises:
+        InputError: there is no such module; the text names the nearest one.
+    """
+    known = dict.fromkeys(probes.names(), probes.__name__) | dict.fromkeys(names(), __name__)
+    if name not in known:
+        raise InputError(f"There is no {name!r} in methods or probes. {suggest(name, known)}")
+    return known[name]
+
+
 def create(name: str, **options: Any) -> Regulariser:
-    """The method called `name`.
+    """Return the method or probe called `name`.
 
     Raises:
         InputError: an unknown name or option; the text names the nearest one.
     """
-    build = find_module(__name__, name).build
+    build = find_module(package_of(name), name).build
     method: Regulariser = build(**resolve_options(build, options, f"Regulariser {name!r}"))
     return method
 

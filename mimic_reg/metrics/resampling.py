@@ -15,6 +15,7 @@ import numpy as np
 
 from mimic_reg.metrics.bootstrap import draw_counts, percentile_interval, replicate
 from mimic_reg.metrics.scores import metric
+from mimic_reg.settings import TrainingSize
 
 MOST_REPLICATES = 1000
 FEWEST_REPLICATES = 200  # with fewer, the ends of a 95 % interval are of five draws or less
@@ -25,7 +26,7 @@ MOST_WORK = 8_000_000_000
 NO_PREDICTIONS = "no predictions"
 UNDEFINED = "undefined in most draws"
 
-Key = tuple[str, float, int]  # method, supervision level, seed
+Key = tuple[str, TrainingSize, int]  # method, training size, seed
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Resampled:
     num_replicates: int = 0
 
     def interval(
-        self, method: str, baseline: str, level: float, seeds: Sequence[int]
+        self, method: str, baseline: str, level: TrainingSize, seeds: Sequence[int]
     ) -> tuple[float, float] | str:
         """95 % interval of the mean over seeds of method - baseline; or why there is none."""
         pairs = [((method, level, seed), (baseline, level, seed)) for seed in seeds]

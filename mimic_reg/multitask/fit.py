@@ -18,9 +18,8 @@ Weights start as those of each task alone: the heads all, the trunk as that of t
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mimic_reg.engine.best import Best
 from mimic_reg.engine.checkpoint import load_checkpoint, save_checkpoint
@@ -28,38 +27,23 @@ from mimic_reg.engine.devices import find_device, reset_peak_memory
 from mimic_reg.engine.interruption import stopping
 from mimic_reg.engine.trainer import CHECKPOINT_SECONDS, Status, Trainer
 from mimic_reg.errors import InputError
-from mimic_reg.fitting import forget_checkpoints, read_scores, score_best
+from mimic_reg.fitting import Outcome, forget_checkpoints, score_best
 from mimic_reg.learners.data import load_data
 from mimic_reg.learners.deep import DeepLearner
 from mimic_reg.learners.trunk import save_trunk
-from mimic_reg.metrics.scores import Score
 from mimic_reg.multitask.base import Strategy, trunk_of
 from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import CHECKPOINT, FIT, check_finished, finish, is_done
 from mimic_reg.runs.description import check_weights, describe
-from mimic_reg.settings import MultiTrial, find_module
+from mimic_reg.runs.record import read_scores
+from mimic_reg.settings import Trial, find_module
 from mimic_reg.store import Store, locked
 from mimic_reg.threads import torch_threads
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a fit.
-
-    status: "skipped" means that it was finished before and nothing was done
-    scores: task → split → name → score; empty after an interruption
-    threads: the number it was trained with; None if nothing was done
-    """
-
-    status: Literal["finished", "interrupted", "skipped"]
-    fit_id: str
-    scores: dict[str, dict[str, dict[str, Score]]]
-    threads: int | None = None
-
-
 def train(
-    multi: MultiTrial,
+    trial: Trial,
     store: Path,
     out: Path,
     *,
@@ -79,20 +63,20 @@ def train(
     """
     progress = progress or Silent()
     opened = Store.open(store)
-    multi = resolve_multi(multi.model_dump())
+    trial = resolve_multi(trial.model_dump())
     data = str(opened.manifest["fingerprint"])
-    fit_id = multi.id(data)
-    parts = {part.task: part for part in multi.parts()}
+    fit_id = trial.id(data)
+    parts = {part.task: part for part in trial.parts()}
     with ExitStack() as locks:
         locks.enter_context(locked(out))
-        check_weights(out, multi, FIT)
+        check_weights(out, trial, FIT)
         if is_done(out, fit_id):
             for folder in (out, *(out / name for name in parts)):
                 check_finished(folder)
             progress.note(f"{out} holds this fit, finished; nothing to do.")
             return Outcome("skipped", fit_id, {name: read_scores(out / name) for name in parts})
         where = find_device(device)
-        number = describe(out, multi, fit_id, opened, where, threads, progress, FIT)
+        number = describe(out, trial, fit_id, opened, where, threads, progress, FIT)
         locks.enter_context(torch_threads(number))
         reset_peak_memory(where)
         learners = {}
@@ -103,7 +87,7 @@ def train(
             loaded = load_data(part, opened, where, shown)
             learners[name] = DeepLearner(part, loaded, out / name, shown)
         engines = {name: learner.trainer for name, learner in learners.items()}
-        trainer = MultiTrainer(multi, engines, out, progress=progress)
+        trainer = MultiTrainer(trial, engines, out, progress=progress)
         if (out / CHECKPOINT).exists():
             progress.note("Going on from the checkpoint.")
         with stopping(trainer):
@@ -131,16 +115,17 @@ class MultiTrainer:
 
     def __init__(
         self,
-        multi: MultiTrial,
+        trial: Trial,
         engines: Mapping[str, Trainer],
         folder: Path,
         *,
         progress: Progress | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
-        name, options = multi.strategy.name, multi.strategy.options
+        assert trial.strategy is not None
+        name, options = trial.strategy.name, trial.strategy.options
         self.strategy: Strategy = find_module("mimic_reg.multitask", name).build(**options)
-        self.multi, self.engines, self.folder = multi, dict(engines), folder
+        self.trial, self.engines, self.folder = trial, dict(engines), folder
         self.progress = progress or Silent()
         self.checkpoint_seconds = checkpoint_seconds
         self.interrupted = False
@@ -153,7 +138,7 @@ class MultiTrainer:
     @property
     def num_iterations(self) -> int:
         """Of the whole fit, at the most."""
-        return self.multi.max_epochs * self.strategy.epoch_iterations
+        return self.trial.training.max_epochs * self.strategy.epoch_iterations
 
     def run(self) -> Status:
         """Train from the last checkpoint, or from the start, to the end or to an interruption."""
@@ -177,7 +162,7 @@ class MultiTrainer:
                 for engine in engines:
                     engine.begin_epoch(new=self._between_epochs())
                 begun = True
-            self.strategy.iterate(engines, self.multi.seed, self.iteration)
+            self.strategy.iterate(engines, self.trial.seed, self.iteration)
             self.iteration += 1
             self.progress.advance(1)
             if self._between_epochs():
@@ -202,7 +187,7 @@ class MultiTrainer:
         found = Best(engines[0].fit.epoch - 1, mean, learned)
         if all(engine.fit.eligible for engine in engines) and found.beats(self.best):
             self.best = found
-            save_trunk(self.folder, engines[0].model, self.multi, self.best)
+            save_trunk(self.folder, engines[0].model, self.trial, self.best)
         self.ended = all(engine.fit.stop_reason for engine in engines)
 
     def _save_if_due(self) -> None:

@@ -1,11 +1,11 @@
-"""A fit of several tasks from settings: a strategy, and a trial for each task."""
+"""A trial of several tasks from settings: a strategy, and a trial for each task."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mimic_reg.errors import InputError
 from mimic_reg.learners.trials import compose_trial, resolve
-from mimic_reg.settings import MultiTrial, Trial, checked, find_module, module_names, suggest
+from mimic_reg.settings import Trial, checked, find_module, module_names, suggest
 
 _PACKAGE = "mimic_reg.multitask"
 
@@ -15,8 +15,8 @@ def strategies() -> list[str]:
     return [n for n in module_names(_PACKAGE) if hasattr(find_module(_PACKAGE, n), "build")]
 
 
-def resolve_multi(settings: Mapping[str, Any]) -> MultiTrial:
-    """Return a fit of several tasks from plain settings.
+def resolve_multi(settings: Mapping[str, Any]) -> Trial:
+    """Return a trial of several tasks from plain settings.
 
     Raises:
         InputError: see `resolve`; the trials differ in what they share; an unknown strategy.
@@ -24,21 +24,22 @@ def resolve_multi(settings: Mapping[str, Any]) -> MultiTrial:
     content = dict(settings)
     if isinstance(content.get("trials"), Sequence):
         content["trials"] = tuple(map(_resolved, content["trials"]))
-    multi = checked(MultiTrial, content)
+    given = checked(Trial, content)
+    assert given.strategy is not None
     allowed = strategies()
-    if multi.strategy.name not in allowed:
+    if given.strategy.name not in allowed:
         raise InputError(
-            f"There is no strategy {multi.strategy.name!r} for several tasks. "
-            f"{suggest(multi.strategy.name, allowed)}"
+            f"There is no strategy {given.strategy.name!r} for several tasks. "
+            f"{suggest(given.strategy.name, allowed)}"
         )
-    strategy = multi.strategy.completed(_PACKAGE, "Strategy")
+    strategy = given.strategy.completed(_PACKAGE, "Strategy")
     built = find_module(_PACKAGE, strategy.name).build(**strategy.options)
-    own = {"epoch_steps": built.epoch_steps(len(multi.trials))}
+    own = {"epoch_steps": built.epoch_steps(len(given.trials))}
     trials = tuple(
         trial.model_copy(update={"training": trial.training.model_copy(update=own)})
-        for trial in multi.trials
+        for trial in given.trials
     )
-    return multi.model_copy(update={"strategy": strategy, "trials": trials})
+    return checked(Trial, {"strategy": strategy, "trials": trials})
 
 
 def _resolved(trial: Any) -> Trial:
@@ -50,8 +51,8 @@ def _resolved(trial: Any) -> Trial:
 
 def compose_multi(
     tasks: Sequence[str], model: str, method: str, strategy: str, **given: Any
-) -> MultiTrial:
-    """Return the fit of several tasks, as the command line names it; see `compose_trial`.
+) -> Trial:
+    """Return the trial of several tasks, as the command line names it; see `compose_trial`.
 
     strategy: the name of one for several tasks; its options are the defaults
     given:    what else `compose_trial` takes

@@ -3,6 +3,7 @@
 import re
 
 from mimic_reg.metrics.scores import metric
+from mimic_reg.settings import TrainingSize
 
 
 def format_task(task: str) -> str:
@@ -22,14 +23,14 @@ def name_score(score: str) -> str:
     return metric(score).title
 
 
-def format_level(level: float) -> str:
-    """A supervision level in percent; above 1 it is a number of samples."""
-    return f"{100 * level:g} %" if level <= 1 else f"{level:,.0f} samples"
+def format_level(level: TrainingSize) -> str:
+    """A training size: a share in percent, or a number of samples."""
+    return f"{level.value:g} %" if level.is_share else f"{level.value:,.0f} samples"
 
 
-def format_supervision(level: float) -> str:
-    """A supervision level within a sentence."""
-    return format_level(level) + (" supervision" if level <= 1 else "")
+def format_supervision(level: TrainingSize) -> str:
+    """A training size within a sentence."""
+    return format_level(level) + " supervision" * level.is_share
 
 
 def format_p(p: float) -> str:

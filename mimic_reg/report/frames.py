@@ -1,6 +1,7 @@
 """Tables and comparisons as data frames, a row a cell or a comparison."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 
 import polars as pl
 
@@ -9,7 +10,7 @@ from mimic_reg.report.verdicts import comparisons
 
 
 def scores_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
-    """A row a cell: task, model, score, split, method, supervision, n, mean, sd, undefined, paper.
+    """A row a cell: whose it is, n, mean, sd, undefined scores, the paper's.
 
     sd is null for n = 1, mean also where every score is undefined; `undefined` counts those.
     """
@@ -17,7 +18,7 @@ def scores_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
         {
             **_keys(table),
             "method": method,
-            "supervision": level,
+            **asdict(level),
             "n": cell.summary.n,
             "mean": cell.summary.mean if cell.scores else None,
             "sd": cell.summary.sd,
@@ -46,7 +47,7 @@ def comparisons_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
     rows = [
         {
             **_keys(table),
-            "supervision": c.supervision,
+            **asdict(c.supervision),
             "method": c.method,
             "baseline": c.baseline,
             "n": c.result.n,
@@ -80,6 +81,7 @@ _SCORES = pl.Schema(
         **_KEYS,
         "method": _TEXT,
         "supervision": _NUMBER,
+        "num_samples": _COUNT,
         "n": _COUNT,
         "mean": _NUMBER,
         "sd": _NUMBER,
@@ -95,6 +97,7 @@ _COMPARISONS = pl.Schema(
     {
         **_KEYS,
         "supervision": _NUMBER,
+        "num_samples": _COUNT,
         "method": _TEXT,
         "baseline": _TEXT,
         "n": _COUNT,

@@ -18,7 +18,7 @@ from mimic_reg.report.formats import (
 )
 from mimic_reg.report.tables import ScoreTable
 from mimic_reg.report.verdicts import verdicts
-from mimic_reg.settings import BASELINE
+from mimic_reg.settings import BASELINE, TrainingSize
 
 NO_METHOD = "no regularisation"
 
@@ -61,7 +61,7 @@ class _Effect:
     """A method against none at a training size; good: its difference with larger as better."""
 
     method: str
-    level: float
+    level: TrainingSize
     result: Comparison
     good: float
 

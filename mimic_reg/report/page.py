@@ -114,7 +114,7 @@ def _lead(given: Given) -> str:
     each = str(most) if fewest == most else f"{fewest} to {most}"
     settings = "; ".join(f"{format_task(t)} with {m}" for t, m in given.results.settings())
     found = sorted({t.supervision for t in trials})
-    levels = ", ".join(map(format_level, found)) + " supervision" * (found[-1] <= 1)
+    levels = ", ".join(map(format_level, found)) + " supervision" * found[-1].is_share
     num_methods = len({t.method for t in trials})
     prints = ", ".join(f[:12] for f in given.results.fingerprints())
     return (

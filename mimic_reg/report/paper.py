@@ -16,7 +16,7 @@ import yaml
 from mimic_reg.learners.trials import compose_trial
 from mimic_reg.report.labels import format_option
 from mimic_reg.report.results import TrialResult
-from mimic_reg.settings import BASELINE, STOPPING, Trial, acting, is_probe
+from mimic_reg.settings import BASELINE, STOPPING, WHOLE, TrainingSize, Trial, acting, is_probe
 from mimic_reg.settings.files import method_called
 
 
@@ -26,7 +26,7 @@ class PaperScore:
 
     table:  its number; data: what the model was trained on, a name in `data` of paper.yaml
     method: the row, a name in `methods` of paper.yaml
-    level:  share of the training samples; above 1 their number
+    level:  the training size
     sd:     what follows its plus-minus
     remark: why it is probably a misprint; "" if it is not
     """
@@ -37,7 +37,7 @@ class PaperScore:
     model: str
     score: str
     method: str
-    level: float
+    level: TrainingSize
     value: float
     sd: float
     remark: str = ""
@@ -81,21 +81,27 @@ def published() -> tuple[PaperScore, ...]:
             part["model"],
             part["score"],
             method,
-            float(level),
+            size,
             value,
             sd,
-            _remark(content, method, level),
+            _remark(content, method, size),
         )
         for table, content in paper()["tables"].items()
         for part in content["parts"]
         for method, scores in part["scores"].items()
-        for level, (value, sd) in zip(
-            part.get("num_samples") or part["supervision"], scores, strict=True
-        )
+        for size, (value, sd) in zip(sizes_of(part), scores, strict=True)
     )
 
 
-def _remark(content: Mapping[str, Any], method: str, level: float) -> str:
+def sizes_of(part: Mapping[str, Any]) -> list[TrainingSize]:
+    """The training sizes of a part of a table."""
+    if "num_samples" in part:
+        return [TrainingSize(num_samples=number) for number in part["num_samples"]]
+    return [TrainingSize(supervision=float(share)) for share in part["supervision"]]
+
+
+def _remark(content: Mapping[str, Any], method: str, size: TrainingSize) -> str:
+    level = size.num_samples or size.supervision
     found = (d for d in content.get("doubtful", []) if (d["method"], d["level"]) == (method, level))
     return str(next(found, {"remark": ""})["remark"])
 
@@ -175,7 +181,7 @@ def other_settings(trial: TrialResult, data: str) -> tuple[Difference, ...]:
             ("reptile.gamma", together["strategy"]["reptile"].get("gamma"), facts["gamma"])
         )
         pairs.append(("tasks", sorted(together["tasks"]), sorted(facts["tasks"])))
-    if trial.supervision != 1:
+    if trial.supervision != WHOLE:
         pairs.append(("supervision_unit", ours["supervision_unit"], "sample"))
     strengths = paper()["strengths"]
     return tuple(

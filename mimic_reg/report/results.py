@@ -19,9 +19,10 @@ from mimic_reg.errors import InputError
 from mimic_reg.report.labels import Named, distinguish
 from mimic_reg.runs import DONE, FIT, HISTORY, TRIAL, read_history, read_trial
 from mimic_reg.runs.record import Run, read_run
-from mimic_reg.settings import BASELINE, STOPPING, acting, is_probe
+from mimic_reg.settings import BASELINE, STOPPING, TrainingSize, acting, is_probe, training_size
 from mimic_reg.store import Store
 
+SIZE_AND_SEED = ("supervision", "num_samples", "seed")  # settings that a table's cells differ in
 SCRATCH = "scratch"  # what a fine-tuned trunk is compared with
 
 
@@ -33,7 +34,7 @@ class TrialResult(Run):
     model, method: labels, unique within the set of trials that was collected
     regularisers: the methods' names, in order, but those that all trials of the task share
     strategy:     how it was trained with other tasks, or what it was fine-tuned from; "" if neither
-    supervision:  share of the training samples; of fits on few samples, their number
+    supervision:  the training size
     in_focus:     whether its method is put against all others
     """
 
@@ -44,7 +45,7 @@ class TrialResult(Run):
     method: str
     regularisers: tuple[str, ...]
     strategy: str
-    supervision: float
+    supervision: TrainingSize
     seed: int
     in_focus: bool = False
 
@@ -241,7 +242,7 @@ def _trial(name: str, run: Run) -> TrialResult:
         method=" + ".join(run.methods),
         regularisers=run.methods,
         strategy=_strategy(settings),
-        supervision=float(settings.get("num_samples") or settings["supervision"]),
+        supervision=training_size(settings["supervision"], settings.get("num_samples")),
         seed=int(settings["seed"]),
     )
 

@@ -25,6 +25,7 @@ from mimic_reg.report.paper import (
     paper_scores,
 )
 from mimic_reg.report.results import Results, TrialResult, method_order
+from mimic_reg.settings import TrainingSize
 from mimic_reg.store import Store
 
 
@@ -85,8 +86,8 @@ class ScoreTable:
     split: str
     methods: tuple[str, ...]
     focus: tuple[str, ...]
-    levels: tuple[float, ...]
-    cells: Mapping[tuple[str, float], Cell]
+    levels: tuple[TrainingSize, ...]
+    cells: Mapping[tuple[str, TrainingSize], Cell]
     focus_is_best: bool = False
     paper_is_of_other_data: str = ""
 
@@ -127,12 +128,12 @@ class ScoreTable:
             notes.append(f"{who or '; '.join(where)}: settings differ from the paper's: {text}.")
         return notes
 
-    def by_seed(self, level: float) -> dict[str, Mapping[int, float]]:
+    def by_seed(self, level: TrainingSize) -> dict[str, Mapping[int, float]]:
         """Method → seed → score at a level, for the methods with any defined score."""
         cells = {m: self.cells.get((m, level)) for m in self.methods}
         return {m: cell.scores for m, cell in cells.items() if cell and cell.scores}
 
-    def best(self, level: float) -> str | None:
+    def best(self, level: TrainingSize) -> str | None:
         """The method with the best mean at a level; None where no score is defined."""
         sign = -1 if self.lower_is_better else 1
         scores = self.by_seed(level)
@@ -146,7 +147,7 @@ def score_table(
 ) -> ScoreTable:
     """The table of a score; trials that do not have it are left out."""
     trials = [t for t in results.of(task, model) if score in t.scores.get(split, {})]
-    groups: dict[tuple[str, float], list[TrialResult]] = {}
+    groups: dict[tuple[str, TrainingSize], list[TrialResult]] = {}
     for trial in trials:
         groups.setdefault((trial.method, trial.supervision), []).append(trial)
     methods = method_order(trials)

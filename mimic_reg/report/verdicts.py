@@ -18,7 +18,7 @@ from mimic_reg.report.formats import (
     name_score,
 )
 from mimic_reg.report.tables import ScoreTable
-from mimic_reg.settings import BASELINE
+from mimic_reg.settings import BASELINE, TrainingSize
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Compared:
     better: whether `result.difference` is in the method's favour, whichever way the score goes
     """
 
-    supervision: float
+    supervision: TrainingSize
     method: str
     baseline: str
     result: Comparison
@@ -43,7 +43,7 @@ class Verdict:
     winner: the same method, if the test tells it apart from every other one; else None
     """
 
-    supervision: float
+    supervision: TrainingSize
     best: str | None
     winner: str | None
     sentence: str
@@ -65,7 +65,7 @@ def comparisons(table: ScoreTable) -> list[Compared]:
     ]
 
 
-def _against_baselines(table: ScoreTable, method: str, level: float) -> list[Compared]:
+def _against_baselines(table: ScoreTable, method: str, level: TrainingSize) -> list[Compared]:
     scores = table.by_seed(level)
     if method not in scores:
         return []
@@ -93,7 +93,7 @@ def _marked(verdict: Verdict, table: ScoreTable) -> Verdict:
     return replace(verdict, sentence=f"{verdict.sentence} Mind: {', '.join(marks)}.")
 
 
-def _verdict(table: ScoreTable, level: float) -> Verdict:
+def _verdict(table: ScoreTable, level: TrainingSize) -> Verdict:
     sign = -1 if table.lower_is_better else 1
     signed = {
         method: {seed: sign * value for seed, value in scores.items()}

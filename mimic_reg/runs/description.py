@@ -17,7 +17,7 @@ from mimic_reg import __version__
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress
 from mimic_reg.runs import FIT, HISTORY, TRIAL, read_trial
-from mimic_reg.settings import MultiTrial, Trial
+from mimic_reg.settings import Trial
 from mimic_reg.store import Store, atomic, file_hash, write_json
 from mimic_reg.threads import DEFAULT_THREADS
 from mimic_reg.vision import torchvision_version
@@ -25,7 +25,7 @@ from mimic_reg.vision import torchvision_version
 
 def describe(
     out: Path,
-    trial: Trial | MultiTrial,
+    trial: Trial,
     trial_id: str,
     store: Store,
     device: torch.device,
@@ -41,7 +41,6 @@ def describe(
     """
     path = out / name
     settings = trial.model_dump(mode="json")
-    tasks = trial.tasks if isinstance(trial, MultiTrial) else (trial.task,)
     made = {path.name for path in out.iterdir() if not _is_before_begin(path)}
     if made > {name}:
         there = read_trial(out, name)
@@ -65,7 +64,7 @@ def describe(
                 "path": str(store.folder.resolve()),
                 "fingerprint": store.manifest["fingerprint"],
             },
-            "cohort": store.spec.only(tasks).model_dump(mode="json"),
+            "cohort": store.spec.only(trial.tasks).model_dump(mode="json"),
             "weights": _weights_hash(trial),
             "threads": number,
             **_environment(device),
@@ -206,7 +205,7 @@ def open_store(run: Path, described: Mapping[str, Any], store: Path | None) -> S
     return opened
 
 
-def _weights_hash(trial: Trial | MultiTrial) -> str | None:
+def _weights_hash(trial: Trial) -> str | None:
     """Of the file of weights that a model begins with, if it does."""
     weights = trial.model.options.get("weights")
     if weights in (None, "imagenet", "none") or not Path(weights).is_file():
@@ -214,7 +213,7 @@ def _weights_hash(trial: Trial | MultiTrial) -> str | None:
     return file_hash(Path(weights))
 
 
-def check_weights(out: Path, trial: Trial | MultiTrial, name: str = TRIAL) -> None:
+def check_weights(out: Path, trial: Trial, name: str = TRIAL) -> None:
     """Refuse to go on with a fit that began with other weights in the same file.
 
     Raises:

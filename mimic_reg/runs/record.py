@@ -106,10 +106,7 @@ def read_run(folder: Path) -> Run:
             threads=described.get("threads"),
             versions=described["versions"],
             finished=finished,
-            scores={
-                split: {name: _score(name, values) for name, values in of_split.items()}
-                for split, of_split in scored.get("scores", {}).items()
-            },
+            scores=_scores(scored.get("scores", {})),
             num_samples=scored.get("num_samples", {}),
             selected_by=scored.get("selected_by"),
             best_epoch=best,
@@ -117,6 +114,19 @@ def read_run(folder: Path) -> Run:
         )
 
 
-def _score(name: str, values: Mapping[str, Any]) -> Score:
-    metric(name)
-    return Score(**values)
+def read_scores(folder: Path) -> dict[str, dict[str, Score]]:
+    """Return the scores in a run folder: split → name → score.
+
+    Raises:
+        InputError: they are missing or damaged.
+    """
+    content = read_scored(folder)["scores"]
+    with reading(folder / SCORES, "a run's scores"):
+        return _scores(content)
+
+
+def _scores(content: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
+    return {
+        split: {metric(name).name: Score(**values) for name, values in of_split.items()}
+        for split, of_split in content.items()
+    }

@@ -15,19 +15,21 @@ from mimic_reg.settings.names import (
     resolve_options,
     suggest,
 )
-from mimic_reg.settings.trial import Component, MultiTrial, Start, Together, Training, Trial
+from mimic_reg.settings.size import WHOLE, TrainingSize, training_size
+from mimic_reg.settings.trial import Component, Start, Together, Training, Trial
 from mimic_reg.settings.yaml import load_yaml, parse_yaml
 
 __all__ = [
     "BASELINE",
     "CONFIGS",
     "STOPPING",
+    "WHOLE",
     "Component",
-    "MultiTrial",
     "Settings",
     "Start",
     "Together",
     "Training",
+    "TrainingSize",
     "Trial",
     "acting",
     "checked",
@@ -38,4 +40,5 @@ __all__ = [
     "parse_yaml",
     "resolve_options",
     "suggest",
+    "training_size",
 ]

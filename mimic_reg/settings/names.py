@@ -10,6 +10,8 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from types import ModuleType, NoneType, UnionType
 from typing import Any, get_args, get_origin
 
@@ -47,8 +49,18 @@ def find_module(package: str, name: str) -> ModuleType:
 
 
 def is_probe(name: str) -> bool:
-    """Whether a regulariser only measures: it changes no fit, and no method is named after it."""
-    return name.endswith("_probe")
+    """Return whether a regulariser only measures: whether it is a module of `mimic_reg/probes`.
+
+    It changes no fit, and no method is called after it.
+    """
+    return name in _probes()
+
+
+@cache
+def _probes() -> frozenset[str]:
+    """Return the names of the files in that room: settings import nothing from it."""
+    room = Path(__file__).parents[1] / "probes"
+    return frozenset(path.stem for path in room.glob("[!_]*.py"))
 
 
 def acting(names: Iterable[str], silent: Collection[str] = (BASELINE, STOPPING)) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from pydantic import (
 
 from mimic_reg.settings.base import Settings
 from mimic_reg.settings.names import acting, find_module, resolve_options
+from mimic_reg.settings.size import TrainingSize, training_size
 
 
 class Component(Settings):
@@ -114,8 +115,12 @@ class Start(Settings):
     fingerprint: str | None = None
 
 
+_SAME = ("model", "supervision", "supervision_unit", "num_samples", "seed")  # in all parts of a fit
+_SAME_TRAINING = ("optimizer", "learning_rate", "max_epochs")
+
+
 class Trial(Settings):
-    """One fully specified fit, or one task's part in a fit of several.
+    """One fully specified fit, of one task or of several; or one task's part in a fit of several.
 
     supervision:      fraction of the training samples, nested between levels
     supervision_unit: what is kept or left out as a whole
@@ -124,9 +129,14 @@ class Trial(Settings):
     together:         the fit of several tasks that this is a part of
     num_samples:      training samples to keep, instead of a fraction; nested, too
     start:            from a trained trunk, or expressly not
+    strategy:         how several tasks are trained together; its module, with its options
+    trials:           of several tasks one each. They differ in what belongs to a task: batch size,
+                      normaliser, patience. What they share is also the whole's, as `trial.model`;
+                      the whole has the first one's training and methods, and is written as
+                      strategy and trials alone. Its `task` names all, for people
     """
 
-    task: str = Field(pattern=r"^\w[\w.-]*$")
+    task: str = Field(pattern=r"^\w[\w.-]*( \+ \w[\w.-]*)*$")
     model: Component
     regularisers: tuple[Component, ...] = ()
     supervision: float = Field(default=1.0, gt=0, le=1)
@@ -136,6 +146,22 @@ class Trial(Settings):
     together: Together | None = None
     num_samples: int | None = Field(default=None, ge=2)
     start: Start | None = None
+    strategy: Component | None = None
+    trials: tuple["Trial", ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_what_tasks_share_from_the_first(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or not {"strategy", "trials"} & given.keys():
+            return given
+        trials = given.get("trials")
+        if not trials or not all(isinstance(trial, Trial) for trial in trials):
+            raise ValueError("a fit of several tasks has a strategy, and trials: one for each task")
+        shared = {name: getattr(trials[0], name) for name in cls.model_fields}
+        shared["task"] = " + ".join(trial.task for trial in trials)
+        if misplaced := given.keys() & shared.keys() - {"strategy", "trials"}:
+            raise ValueError(f"{min(misplaced)!r} belongs into each of the trials")
+        return {**shared, **given}
 
     @model_validator(mode="after")
     def _keeps_a_share_or_a_number(self) -> "Trial":
@@ -145,51 +171,14 @@ class Trial(Settings):
             raise ValueError("num_samples counts samples; with it supervision_unit is 'sample'")
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_what_is_not_used(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        unused = {n for n in ("together", "num_samples", "start") if getattr(self, n) is None}
-        return {name: value for name, value in content(self).items() if name not in unused}
-
-    @property
-    def level(self) -> float:
-        """The training size: a share of the samples; above 1 it is their number."""
-        return self.supervision if self.num_samples is None else float(self.num_samples)
-
-    @property
-    def method(self) -> str:
-        """What its methods are called: 'none', 'l2 + dropout', 'reptile: dropout'."""
-        return _method(self.regularisers, self.together.strategy if self.together else None)
-
-    def id(self, data: str) -> str:
-        """The trial's identity on the data with this fingerprint; stable over machines."""
-        return _identity(self, data)
-
-    def to_yaml(self) -> str:
-        """The resolved configuration, for reading; `resolve(load_yaml(…))` gives it back."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-_SAME = ("model", "supervision", "supervision_unit", "num_samples", "seed")  # in all parts of a fit
-_SAME_TRAINING = ("optimizer", "learning_rate", "max_epochs")
-
-
-class MultiTrial(Settings):
-    """One fully specified fit of several tasks, which share a trunk.
-
-    strategy: how they are trained together; its module, with its options
-    trials:   a task each; they differ in what belongs to a task: batch size, normaliser, patience
-    """
-
-    strategy: Component
-    trials: tuple[Trial, ...] = Field(min_length=1)
-
     @model_validator(mode="after")
-    def _are_one_fit(self) -> "MultiTrial":
-        tasks = self.tasks
-        if repeated := [task for task in tasks if tasks.count(task) > 1]:
+    def _is_one_fit(self) -> "Trial":
+        if self.strategy is None and (self.trials or " " in self.task):
+            raise ValueError("a fit of several tasks has a strategy, and trials: one for each task")
+        if repeated := [task for task in self.tasks if self.tasks.count(task) > 1]:
             raise ValueError(f"the task {repeated[0]!r} is given twice")
-        first = self.trials[0]
         for trial in self.trials[1:]:
+            first = self.trials[0]
             for one, other, names in (
                 (first, trial, _SAME),
                 (first.training, trial.training, _SAME_TRAINING),
@@ -208,68 +197,47 @@ class MultiTrial(Settings):
                 )
         return self
 
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_used(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        names = [n for n in type(self).model_fields if n not in _MAY_BE_UNUSED or getattr(self, n)]
+        written = content(self)
+        return {name: written[name] for name in (("strategy", "trials") if self.trials else names)}
+
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks, in the order in which they are trained."""
-        return tuple(trial.task for trial in self.trials)
+        return tuple(trial.task for trial in self.trials) or (self.task,)
 
     @property
-    def task(self) -> str:
-        """All tasks as one name, for people."""
-        return " + ".join(self.tasks)
-
-    @property
-    def model(self) -> Component:
-        """The model whose trunk is shared."""
-        return self.trials[0].model
-
-    @property
-    def regularisers(self) -> tuple[Component, ...]:
-        """The methods of the first task; those of others differ in their patience, say."""
-        return self.trials[0].regularisers
+    def size(self) -> TrainingSize:
+        """The training size."""
+        return training_size(self.supervision, self.num_samples)
 
     @property
     def method(self) -> str:
-        """What its methods are called, after its strategy: 'reptile: dropout'."""
-        return _method(self.regularisers, self.strategy)
-
-    @property
-    def level(self) -> float:
-        """The training size of every task, as in `Trial`."""
-        return self.trials[0].level
-
-    @property
-    def seed(self) -> int:
-        """The seed of every task."""
-        return self.trials[0].seed
-
-    @property
-    def max_epochs(self) -> int:
-        """Epochs at the most."""
-        return self.trials[0].training.max_epochs
+        """What its methods are called: 'none', 'l2 + dropout', 'reptile: dropout'."""
+        name = " + ".join(acting(_names(self)))
+        strategy = self.together.strategy if self.together else self.strategy
+        return f"{strategy.name}: {name}" if strategy else name
 
     def id(self, data: str) -> str:
-        """The fit's identity on the data with this fingerprint; stable over machines."""
-        return _identity(self, data)
+        """The trial's identity on the data with this fingerprint; stable over machines."""
+        text = json.dumps({"trial": self.model_dump(mode="json"), "data": data}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def parts(self) -> tuple[Trial, ...]:
-        """The trial of every task, as part of this fit."""
+    def parts(self) -> tuple["Trial", ...]:
+        """The trial of every task, as part of this fit; of one task the trial itself."""
+        if self.strategy is None:
+            return (self,)
         together = Together(strategy=self.strategy, tasks=self.tasks, fit=self.id(""))
         return tuple(trial.model_copy(update={"together": together}) for trial in self.trials)
 
     def to_yaml(self) -> str:
-        """The resolved configuration, for reading; `resolve_multi(load_yaml(…))` takes it."""
+        """The resolved configuration, for reading; `resolve(load_yaml(…))` gives it back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _identity(settings: Trial | MultiTrial, data: str) -> str:
-    text = json.dumps({"trial": settings.model_dump(mode="json"), "data": data}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _method(methods: Iterable[Component], strategy: Component | None) -> str:
-    name = " + ".join(acting(method.name for method in methods))
-    return f"{strategy.name}: {name}" if strategy else name
+_MAY_BE_UNUSED = ("together", "num_samples", "start", "strategy", "trials")
 
 
 def _names(trial: Trial) -> list[str]:

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from mimic_reg.errors import InputError
+from mimic_reg.settings.base import Settings
 
 Target = Literal["binary", "multilabel", "multiclass", "regression"]
 ChannelKind = Literal["continuous", "indicator", "observed"]
@@ -25,23 +26,12 @@ IMAGES = "images.safetensors"
 BENCHMARK = "mimic-iii-benchmark"  # the name of the published cohorts
 
 
-class _Frozen(BaseModel):
-    """Frozen, strict about types, without unknown keys; JSON's lists are tuples."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _tuples(cls, given: Any) -> Any:
-        return tuple(given) if isinstance(given, list) else given
-
-
 def _refuse_repeated(what: str, names: tuple[str, ...]) -> None:
     if repeated := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"the {what} {repeated[0]!r} is named twice")
 
 
-class Channel(_Frozen):
+class Channel(Settings):
     """One column of the hourly array.
 
     kind:     continuous: normalised; indicator: 0 or 1 of a category; observed: 1 where the
@@ -54,7 +44,7 @@ class Channel(_Frozen):
     variable: str
 
 
-class Task(_Frozen):
+class Task(Settings):
     """One prediction task.
 
     target:  binary and multilabel: labels in {0, 1}, one logit a label, sigmoid;
@@ -90,7 +80,7 @@ class Task(_Frozen):
         return len(self.classes) or len(self.labels)
 
 
-class CohortSpec(_Frozen):
+class CohortSpec(Settings):
     """What a cohort store holds.
 
     name:        of the cohort, for people, reports and the registry

@@ -11,7 +11,7 @@ from mimic_reg.experiments import Experiment, Planned
 from mimic_reg.extraction import seems_up_to_date
 from mimic_reg.extraction.checks import check_rows
 from mimic_reg.extraction.memory import parse_memory
-from mimic_reg.settings import STOPPING, MultiTrial, Trial
+from mimic_reg.settings import STOPPING, TrainingSize
 from mimic_reg.sources.images import check_images
 from mimic_reg.sources.mimic3 import find_tables
 from mimic_reg.store import MANIFEST, Store, check_target
@@ -20,7 +20,7 @@ from pipelines.flows.run import find_source
 from pipelines.flows.settings import Work
 from pipelines.flows.sweep import find_store
 
-_Key = tuple[str, str, str, float, int]  # task, model, method, supervision, epochs
+_Key = tuple[str, str, str, TrainingSize, int]  # task, model, method, size, epochs
 _Counts = Mapping[tuple[str, str], int]
 
 
@@ -37,7 +37,7 @@ class Line:
     task: str
     model: str
     method: str
-    supervision: float
+    size: TrainingSize
     seeds: tuple[int, ...]
     epochs: int
     finished: int
@@ -52,6 +52,7 @@ class DryRun:
     may_stop: whether any trial has early stopping
     seconds: of the trials to run, one after the other, at the most; None: not known
     counted: whose numbers of samples the times are for
+    left_out: sentences on combinations that are no trials
     extraction: what comes before the trials
     """
 
@@ -61,6 +62,7 @@ class DryRun:
     seconds: float | None
     may_stop: bool
     counted: str = ""
+    left_out: tuple[str, ...] = ()
     extraction: str = ""
 
     @property
@@ -71,7 +73,7 @@ class DryRun:
     @property
     def summary(self) -> str:
         """A few sentences."""
-        text = f"{self.title}: {self.num_trials} trials."
+        text = " ".join((f"{self.title}: {self.num_trials} trials.", *self.left_out))
         to_run = self.num_trials - self.num_finished
         if self.num_finished:
             text = f"{text} {self.num_finished} are finished, {to_run} are to run."
@@ -154,21 +156,19 @@ def _plan(experiment: Experiment, store: Store | None, work: Path | None) -> Dry
     groups: dict[_Key, list[Planned]] = {}
     planned = experiments.plan(experiment)
     for p in planned:
-        key = (p.trial.task, p.trial.model.name, p.label, p.trial.level, _epochs(p.trial))
+        trial = p.trial
+        key = (trial.task, trial.model.name, p.label, trial.size, trial.training.max_epochs)
         groups.setdefault(key, []).append(p)
     lines = tuple(_line(key, members, counts, store, work) for key, members in groups.items())
     return DryRun(
         title=experiment.title,
+        left_out=tuple(experiments.left_out(experiment)),
         num_trials=sum(len(line.seeds) for line in lines),
         lines=lines,
         seconds=math.fsum(line.seconds or 0.0 for line in lines) if counts else None,
         may_stop=any(r.name == STOPPING for p in planned for r in p.trial.regularisers),
         counted=str(store.folder) if store else f"the full {experiment.data or 'MIMIC-III'}",
     )
-
-
-def _epochs(trial: Trial | MultiTrial) -> int:
-    return trial.max_epochs if isinstance(trial, MultiTrial) else trial.training.max_epochs
 
 
 def _line(
@@ -178,13 +178,13 @@ def _line(
     store: Store | None,
     work: Path | None,
 ) -> Line:
-    task, model, method, supervision, epochs = key
+    task, model, method, size, epochs = key
     to_run = [p.trial for p in members if not _is_finished(p, store, work)]
     line = Line(
         task=task,
         model=model,
         method=method,
-        supervision=supervision,
+        size=size,
         seeds=tuple(p.trial.seed for p in members),
         epochs=epochs,
         finished=len(members) - len(to_run),

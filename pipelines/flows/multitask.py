@@ -1,15 +1,17 @@
 """Several tasks with one trunk as a flow: trained, logged as a run each, registered."""
 
-from typing import Any, Literal
+from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, field_validator
 
 from mimic_reg.experiments import Experiment
+from mimic_reg.multitask.trials import strategies
 from mimic_reg.progress import Progress
 from mimic_reg.runs import read_scored
+from mimic_reg.settings import suggest
 from pipelines.flows.artifacts import PrefectProgress, artifact_key
 from pipelines.flows.settings import TAGS
 from pipelines.flows.train import OneTrial, may_help
@@ -20,17 +22,24 @@ class MultitaskParameters(OneTrial):
     """Parameters of the flow; each task's model, and the trunk, become registered models.
 
     tasks:    names in configs/tasks, in the order in which they are trained
-    strategy: reptile or joint; options: its own, as {"inner_steps": 5}
+    strategy: a module of mimic_reg.multitask; options: its own, as {"inner_steps": 5}
     training: replaces what the tasks' YAML says, for all of them; training_of: task → for one
     """
 
     tasks: list[str] = Field(
         default=["in_hospital_mortality", "decompensation", "phenotyping"], min_length=1
     )
-    strategy: Literal["reptile", "joint"] = "reptile"
+    strategy: str = "reptile"
     options: dict[str, JsonValue] = Field(default_factory=dict)
     training: dict[str, JsonValue] = Field(default_factory=dict)
     training_of: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
+
+    @field_validator("strategy")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in strategies():
+            raise ValueError(f"there is no strategy {name!r}. {suggest(name, strategies())}")
+        return name
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.experiments import Planned
 from mimic_reg.report.formats import format_level
 from mimic_reg.runs import check_finished, is_done
-from mimic_reg.settings import MultiTrial
+from mimic_reg.settings import TrainingSize
 from mimic_reg.store import read_json, reading, write_json
 from mimic_reg.store.atomic import refuse_links
 from pipelines.flows.settings import Work
@@ -38,12 +38,13 @@ class TrialStatus:
     method: str
     label: str
     searched: Mapping[str, Any]
-    supervision: float
+    supervision: float | None
     seed: int
     status: Status = "unfinished"
     seconds: float = 0.0
     error: str | None = None
     tasks: tuple[str, ...] = ()
+    num_samples: int | None = None
 
     @property
     def done(self) -> bool:
@@ -51,11 +52,15 @@ class TrialStatus:
         return self.status in ("finished", "skipped")
 
     @property
+    def size(self) -> TrainingSize:
+        """The training size, of which `supervision` and `num_samples` are the two fields."""
+        return TrainingSize(self.supervision, self.num_samples)
+
+    @property
     def name(self) -> str:
         """For people."""
         return (
-            f"{self.task}, {self.model}, {self.label}, {format_level(self.supervision)}, "
-            f"seed {self.seed}"
+            f"{self.task}, {self.model}, {self.label}, {format_level(self.size)}, seed {self.seed}"
         )
 
 
@@ -129,19 +134,23 @@ class SweepResult:
         content = read_json(path)
         with reading(path, "the status of a sweep"):
             content.pop("code", None)  # written until the code became part of a trial's identity
-            trials = tuple(
-                TrialStatus(**{**t, "tasks": tuple(t.get("tasks", ()))})
-                for t in content.pop("trials")
-            )
+            trials = tuple(map(_read_trial, content.pop("trials")))
             store = Path(content.pop("store"))
             return cls(name=name, work=work, store=store, trials=trials, **content)
+
+
+def _read_trial(content: Mapping[str, Any]) -> TrialStatus:
+    size = content["supervision"]
+    if size is not None and size > 1:  # a number was written there until it got its own field
+        content = {**content, "supervision": None, "num_samples": int(size)}
+    return TrialStatus(**{**content, "tasks": tuple(content.get("tasks", ()))})
 
 
 def trial_status(identity: str, planned: Planned, data: str, work: Work) -> TrialStatus:
     """A trial as its run folder has it: finished before, or not."""
     trial = planned.trial
     folder = planned.folder_name(data)
-    tasks = trial.tasks if isinstance(trial, MultiTrial) else ()
+    tasks = trial.tasks if trial.strategy else ()
     finished = _is_sound(work.runs / folder, trial.id(data), tasks)
     return TrialStatus(
         identity=identity,
@@ -152,7 +161,7 @@ def trial_status(identity: str, planned: Planned, data: str, work: Work) -> Tria
         label=planned.label,
         searched=dict(planned.searched),
         tasks=tasks,
-        supervision=trial.level,
+        **asdict(trial.size),
         seed=trial.seed,
         status="skipped" if finished else "unfinished",
     )
@@ -175,7 +184,7 @@ def rows(result: SweepResult) -> list[dict[str, Any]]:
             "task": t.task,
             "model": t.model,
             "method": t.label,
-            "supervision": format_level(t.supervision),
+            "supervision": format_level(t.size),
             "seed": t.seed,
             "status": t.status,
             "seconds": round(t.seconds, 1),

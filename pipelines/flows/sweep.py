@@ -183,6 +183,8 @@ def _prepare(
         )
         result.write()
         prepared = Prepared(result, by_identity, uri, progress or Silent())
+        for sentence in experiments.left_out(experiment):
+            prepared.progress.note(sentence)
         for trial in trials:
             if trial.done:
                 prepared.log(trial)  # it may be new to this sweep, or to this MLflow

@@ -26,7 +26,7 @@ from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.progress import Progress
 from mimic_reg.report.formats import format_supervision
 from mimic_reg.runs import HISTORY, read_history, read_scored, read_trial
-from mimic_reg.settings import STOPPING, is_probe, parse_yaml
+from mimic_reg.settings import STOPPING, TrainingSize, is_probe, parse_yaml
 from mimic_reg.store import atomic, make_folder
 from pipelines.flows.artifacts import artifact_key
 from pipelines.flows.result import SweepResult, TrialStatus
@@ -64,7 +64,7 @@ class Choice:
     task: str
     model: str
     method: str
-    supervision: float
+    size: TrainingSize
     best: Point
     points: tuple[Point, ...]
     file: Path
@@ -196,10 +196,10 @@ def choose(result: SweepResult) -> list[Choice]:
     Raises:
         MimicRegError: of one of them no point has all its results.
     """
-    groups: dict[tuple[str, str, str, float], list[TrialStatus]] = {}
+    groups: dict[tuple[str, str, str, TrainingSize], list[TrialStatus]] = {}
     for trial in result.trials:
         if trial.searched:
-            key = (trial.task, trial.model, trial.method, trial.supervision)
+            key = (trial.task, trial.model, trial.method, trial.size)
             groups.setdefault(key, []).append(trial)
     return [_choose(result, trials) for trials in groups.values()]
 
@@ -221,9 +221,7 @@ def _choose(result: SweepResult, trials: Sequence[TrialStatus]) -> Choice:
         )
     chosen, winner = best
     path = _write(result, winner, chosen, points)
-    return Choice(
-        winner.task, winner.model, winner.method, winner.supervision, chosen, points, path
-    )
+    return Choice(winner.task, winner.model, winner.method, winner.size, chosen, points, path)
 
 
 def _beats(point: Point, other: Point) -> bool:
@@ -255,11 +253,9 @@ def _write(result: SweepResult, winner: TrialStatus, best: Point, points: Sequen
     if any(key.partition(".")[0] == winner.model for key in best.values):
         content = settings["model"]
     task, model, method = winner.task, winner.model, winner.method
-    level = winner.supervision
-    size = f"{100 * level:g}" if level <= 1 else f"n{level:.0f}"
     tried = [", ".join(f"{key}={value}" for key, value in p.values.items()) for p in points]
     lines = [
-        f"# {method} for {model}, {task} at {format_supervision(level)}: found by the search "
+        f"# {method} for {model}, {task} at {format_supervision(winner.size)}: found by the search "
         f"{result.name!r}.",
         f"# Mean validation {best.score} over {len(best.scores)} seeds: {best.mean:.4f}; "
         f"{len(points)} points:",
@@ -270,7 +266,7 @@ def _write(result: SweepResult, winner: TrialStatus, best: Point, points: Sequen
         f"# Data {result.data}.",
         yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
     ]
-    name = f"{task}-{model}-{method.replace(' ', '')}-{size}.yaml"
+    name = f"{task}-{model}-{method.replace(' ', '')}-{winner.size.name}.yaml"
     place = Work(result.work).tuned / name
     make_folder(place.parent)
     atomic.write_text(place, "\n".join(lines))

@@ -57,17 +57,10 @@ def _train(order: Order) -> tuple[Literal["finished", "interrupted", "skipped"],
 
     store, folder = Path(order.store), Path(order.folder)
     device, progress = order.device or _gpu(order.slot), _Interruptible()
-    outcome: fitting.Outcome | multitask.Outcome
-    if "trials" in order.trial:
-        multi = resolve_multi(order.trial)
-        outcome = multitask.train(
-            multi, store, folder, progress=progress, device=device, threads=order.threads
-        )
-    else:
-        trial = resolve(order.trial)
-        outcome = fitting.train(
-            trial, store, folder, progress=progress, device=device, threads=order.threads
-        )
+    several = "trials" in order.trial
+    trial = resolve_multi(order.trial) if several else resolve(order.trial)
+    fit = multitask.train if several else fitting.train
+    outcome = fit(trial, store, folder, progress=progress, device=device, threads=order.threads)
     if outcome.threads in (None, order.threads):
         return outcome.status, ""
     return outcome.status, f"number of threads as it was begun: {outcome.threads}"

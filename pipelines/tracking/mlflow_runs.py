@@ -212,7 +212,7 @@ def _log(
     error: BaseException | None,
 ) -> str:
     trial = run.trial
-    size = f"{trial.level:.0%}" if trial.level <= 1 else format_level(trial.level)
+    size = format_level(trial.size).replace(" %", "%")
     start = _milliseconds(run.folder / TRIAL)
     end = max(start, _milliseconds(run.folder / DONE) if run.finished else _now())
     created = api.create_run(
@@ -263,7 +263,7 @@ def _tags(run: TrackedRun, sweep: str | None) -> dict[str, str]:
         "model": trial.model.name,
         "method": run.method,
         "strategy": trial.together.strategy.name if trial.together else "single",
-        "supervision": f"{trial.level:g}",
+        **trial.size.tags(),
         "seed": str(trial.seed),
         "code_version": run.versions["code"] or f"mimic-reg {run.versions['mimic_reg']}",
         "code_changed": str(bool(changes)).lower() if commit else "unknown",

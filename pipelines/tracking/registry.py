@@ -21,6 +21,7 @@ from mlflow.tracking import MlflowClient
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import Score, improves
+from mimic_reg.settings import TrainingSize
 from mimic_reg.store.spec import BENCHMARK
 from pipelines.tracking.client import alone, connect, default, sync_artifacts
 from pipelines.tracking.mlflow_runs import FINAL, PREFIX, experiment_id, log_trial
@@ -264,7 +265,7 @@ def version_tags(run: TrackedRun) -> dict[str, str]:
     tags = {
         "trial_id": run.id,
         "method": run.method,
-        "supervision": f"{trial.level:g}",
+        **trial.size.tags(),
         "seed": str(trial.seed),
         "selected_by": name,
         f"validation_{name}": repr(value),
@@ -277,8 +278,6 @@ def version_tags(run: TrackedRun) -> dict[str, str]:
         tags[f"test_{name}_interval"] = f"{score.low:.4f} to {score.high:.4f}"
     if run.hardly_trained:
         tags["hardly_trained"] = run.hardly_trained
-    if trial.num_samples:
-        tags["num_samples"] = str(trial.num_samples)
     return tags
 
 
@@ -289,14 +288,14 @@ def describe(run: TrackedRun) -> str:
     score = run.scores["test"][name]
     interval = f" (95 % {score.low:.4f} to {score.high:.4f})" if score.low is not None else ""
     return (
-        f"{run.method}, {_size(trial.level)}, seed {trial.seed}: "
+        f"{run.method}, {_size(trial.size)}, seed {trial.seed}: "
         f"test {name} {_number(score)}{interval}."
     )
 
 
-def _size(level: float) -> str:
-    share = f"{level:.0%} of the training samples"
-    return share if level <= 1 else f"{level:,.0f} training samples"
+def _size(size: TrainingSize) -> str:
+    share = f"{size.value:.0f}% of the training samples"
+    return share if size.is_share else f"{size.value:,.0f} training samples"
 
 
 def _number(score: Score) -> str:

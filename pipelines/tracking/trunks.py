@@ -24,7 +24,7 @@ from pipelines.tracking.registry import (
 )
 from pipelines.tracking.tracked_run import read_tracked
 
-_OF_THE_FIT = ("method", "supervision", "seed", "code_version", "data_fingerprint")
+_OF_THE_FIT = ("method", "supervision", "num_samples", "seed", "code_version", "data_fingerprint")
 
 
 def trunk_name(tasks: Iterable[str], model: str, cohort: str = BENCHMARK) -> str:

@@ -10,6 +10,7 @@ from tests.raw import at
 # (item, value, unit) -> number in benchmark mode, number in corrected mode
 CASES = [
     ("Capillary refill rate", 3348, "Normal <3 secs", "", 0.0, 0.0),
+    ("Capillary refill rate", 3348, "Brisk", "", 0.0, 0.0),
     ("Capillary refill rate", 115, "Delayed", "", 1.0, 1.0),
     ("Capillary refill rate", 115, "Other/Remarks", "", None, None),
     ("Systolic blood pressure", 442, "120/80", "", 120.0, 120.0),

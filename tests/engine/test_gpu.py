@@ -8,10 +8,11 @@ import torch
 
 from mimic_reg import tasks
 from mimic_reg.engine.recorder import read_history
-from mimic_reg.fitting import evaluate, read_scores, train
+from mimic_reg.fitting import evaluate, train
 from mimic_reg.learners.trials import resolve
 from mimic_reg.progress import Silent
 from mimic_reg.runs import HISTORY
+from mimic_reg.runs.record import read_scores
 from mimic_reg.samples import load
 from mimic_reg.store import Store
 from tests.stores import write_store
@@ -56,7 +57,7 @@ def losses(run):
 def test_every_kind_of_method_trains(store, tmp_path, name, model):
     outcome = train(trial(METHODS[name], model, 1), store, tmp_path / "run", device="cuda")
     assert outcome.status == "finished"
-    assert outcome.scores["test"]["auroc"].value is not None
+    assert outcome.scores["in_hospital_mortality"]["test"]["auroc"].value is not None
 
 
 def test_training_is_that_of_the_cpu(store, tmp_path):

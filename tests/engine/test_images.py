@@ -7,9 +7,10 @@ import torch
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError
-from mimic_reg.fitting import evaluate, read_scores, train
+from mimic_reg.fitting import evaluate, train
 from mimic_reg.learners.trials import compose_trial, resolve
 from mimic_reg.runs import BEST, CHECKPOINT
+from mimic_reg.runs.record import read_scores
 from mimic_reg.settings.files import method_called, names
 from mimic_reg.sources.images import import_images
 from mimic_reg.vision import torchvision
@@ -37,14 +38,14 @@ def trial(method, model=SMALL_CNN, **training):
 def test_every_method_of_the_paper_trains_on_images(method, store, tmp_path):
     outcome = train(trial(method), store, tmp_path / "run")
     assert outcome.status == "finished"
-    score = outcome.scores["test"]["accuracy"]
+    score = outcome.scores["image_classification"]["test"]["accuracy"]
     assert 0 <= score.low <= score.value <= score.high <= 1
 
 
 def test_a_network_learns_from_images(store, tmp_path):
     dnn = {"dnn": {"hidden": [64]}}
     outcome = train(trial("none", dnn, max_epochs=25), store, tmp_path / "run")
-    assert outcome.scores["test"]["accuracy"].low > 0.5  # chance: 0.1
+    assert outcome.scores["image_classification"]["test"]["accuracy"].low > 0.5  # chance: 0.1
 
 
 def test_the_scale_of_the_pixels_is_a_setting(store, tmp_path):

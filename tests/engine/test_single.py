@@ -14,11 +14,12 @@ import torch
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.fitting import evaluate, read_scores, train
+from mimic_reg.fitting import evaluate, train
 from mimic_reg.learners.trials import resolve
 from mimic_reg.progress import Silent
 from mimic_reg.report.results import collect
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY, SCORES, TRIAL, finish
+from mimic_reg.runs.record import read_scores
 from mimic_reg.store import Store, file_hash, locked, read_json, write_json
 from tests.engine.test_checkpoint import same
 from tests.fits import make_trainer
@@ -106,7 +107,7 @@ def test_a_finished_run_does_nothing_again(run, store):
     progress = Notes()
     outcome = train(resolve(SETTINGS), store, run, progress=progress)
     assert outcome.status == "skipped"
-    assert outcome.scores == read_scores(run)
+    assert outcome.scores == {SETTINGS["task"]: read_scores(run)}
     assert "nothing to do" in progress.notes[0]
     assert before == {p.name: p.stat().st_mtime_ns for p in run.iterdir() if p.name != ".lock"}
 
@@ -289,7 +290,7 @@ def test_every_task_trains(tmp_path, task):
     store = write_store(tmp_path / "store", num_subjects=60, hours=(10, 14))
     settings = {"task": task, "model": {"lstm": {"units": 4}}, "training": {"max_epochs": 1}}
     outcome = train(resolve(settings), store, tmp_path / "run")
-    assert all(s.value is not None for s in outcome.scores["test"].values())
+    assert all(s.value is not None for s in outcome.scores[task]["test"].values())
 
 
 def test_what_cannot_be_learned_is_said_before_training(tmp_path):

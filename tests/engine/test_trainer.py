@@ -415,6 +415,6 @@ def test_batches_of_similar_lengths(samples, tmp_path):
 
 def test_the_engine_names_no_task_model_or_method():
     source = Path(engine.__file__).read_text("utf-8")
-    for package in ("tasks", "models", "methods"):
+    for package in ("tasks", "models", "methods", "probes"):
         for name in module_names(f"mimic_reg.{package}"):
             assert not re.search(rf"\b{name}\b", source), name

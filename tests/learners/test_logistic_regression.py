@@ -10,12 +10,13 @@ from sklearn.linear_model import LogisticRegression
 
 from mimic_reg import tasks
 from mimic_reg.errors import InputError
-from mimic_reg.fitting import evaluate, read_scores, train
+from mimic_reg.fitting import evaluate, train
 from mimic_reg.learners.logistic_regression import build
 from mimic_reg.learners.trials import resolve
 from mimic_reg.learners.windows import STATISTICS, WINDOWS, features
 from mimic_reg.progress import Silent
 from mimic_reg.report.results import collect
+from mimic_reg.runs.record import read_scores
 from mimic_reg.samples import from_rows, load
 from mimic_reg.serving import ServedModel, export, predict_store
 from mimic_reg.store import Store

@@ -9,6 +9,7 @@ from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect
 from mimic_reg.report.tables import main_tables
 from mimic_reg.report.verdicts import verdicts
+from mimic_reg.settings import WHOLE
 from tests.report.runs import ITPS, history, settings, write_run
 
 
@@ -59,8 +60,8 @@ def test_tables_verdicts_and_pages_are_marked(tmp_path):
             write_run(folder, settings(method, seed=seed), scores, epochs=epochs)
     results = collect([tmp_path])
     (table,) = main_tables(results)
-    assert table.cells["itps", 1.0].mark == "3 of 3 hardly trained"
-    assert table.cells["none", 1.0].mark == ""
+    assert table.cells["itps", WHOLE].mark == "3 of 3 hardly trained"
+    assert table.cells["none", WHOLE].mark == ""
     (verdict,) = verdicts(table)
     assert verdict.sentence.endswith(" Mind: itps (3 of 3 hardly trained).")
     assert "(n = 3, 3 of 3 hardly trained)" in to_markdown(results)

@@ -86,7 +86,7 @@ def test_the_table_compares_with_scratch_by_number_of_samples(tuned, tmp_path):
     trunk = "trunk of reptile: none on decompensation + phenotyping"
     assert table.methods == ("scratch", trunk)
     assert table.focus == (trunk,)
-    assert table.levels == (12.0, 24.0)
+    assert [size.num_samples for size in table.levels] == [12, 24]
     assert all(len(cell.scores) == 3 for cell in table.cells.values())
     text = to_markdown(results)
     assert "12 samples" in text

@@ -12,12 +12,13 @@ import pytest
 from mimic_reg import fitting
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.fitting import evaluate, read_scores
+from mimic_reg.fitting import evaluate
 from mimic_reg.learners.trials import resolve
 from mimic_reg.multitask import fit as multitask
 from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.progress import Silent
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY, SCORES, TRIAL
+from mimic_reg.runs.record import read_scores
 from mimic_reg.settings import load_yaml
 from mimic_reg.store import Store, read_json
 from tests.engine.methods import Killed
@@ -247,7 +248,8 @@ def test_transformers_and_lower_levels(store, tmp_path, strategy):
     scores = multitask.train(fit, store, tmp_path / "fit").scores
     assert all(of_task["test"] for of_task in scores.values())
     alone = fitting.train(fit.trials[0], store, tmp_path / "alone")
-    assert alone.scores["test"].keys() == scores["in_hospital_mortality"]["test"].keys()
+    (own,) = alone.scores.values()
+    assert own["test"].keys() == scores["in_hospital_mortality"]["test"].keys()
 
 
 def test_the_fit_ends_when_all_tasks_ask_for_it_in_the_same_epoch(store, tmp_path):
@@ -283,7 +285,8 @@ def test_the_trunk_that_is_kept_is_that_of_the_best_mean(finished):
         ({"strategy": "reptil"}, "no strategy 'reptil' .*Did you mean 'reptile'"),
         ({"strategy": "single"}, "no strategy 'single' for several tasks"),
         ({"trails": []}, "no setting 'trails'. Did you mean 'trials'"),
-        ({"trials": []}, "at least 1 item"),
+        ({"trials": []}, "a strategy, and trials: one for each task"),
+        ({"seed": 1}, "'seed' belongs into each of the trials"),
     ],
 )
 def test_wrong_settings_are_refused(change, message):

@@ -12,6 +12,7 @@ from mimic_reg.multitask import reptile
 from mimic_reg.multitask.reptile import meta_update
 from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.runs import BEST
+from mimic_reg.runs.record import read_scores
 from mimic_reg.settings import load_yaml
 from tests.engine.methods import NotBefore
 from tests.engine.test_checkpoint import same
@@ -194,7 +195,7 @@ def test_one_task_with_gamma_1_is_plain_training_bit_for_bit(store, tmp_path, mo
     own = tmp_path / "reptile" / "in_hospital_mortality"
     assert same(load_state(own / BEST)["model"], load_state(tmp_path / "plain" / BEST)["model"])
     assert fits.history(own) == fits.history(tmp_path / "plain")
-    assert fitting.read_scores(own) == fitting.read_scores(tmp_path / "plain")
+    assert read_scores(own) == read_scores(tmp_path / "plain")
 
 
 def test_tasks_are_drawn_anew_for_each_iteration():

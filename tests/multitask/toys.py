@@ -10,7 +10,7 @@ from mimic_reg.models.base import Model
 from mimic_reg.multitask.fit import MultiTrainer
 from mimic_reg.samples import from_arrays
 from mimic_reg.seeds import Streams
-from mimic_reg.settings import Component, MultiTrial, Training, Trial
+from mimic_reg.settings import Component, Training, Trial
 
 
 class Trunk(nn.Module):
@@ -76,7 +76,7 @@ def together(folder, strategy, engines, max_epochs=1):
         for name in engines
     ]
     return MultiTrainer(
-        MultiTrial(strategy=Component.model_validate(strategy), trials=tuple(trials)),
+        Trial(strategy=Component.model_validate(strategy), trials=tuple(trials)),
         engines,
         folder,
     )

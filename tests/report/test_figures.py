@@ -18,6 +18,7 @@ from mimic_reg.report.figures.drawn import draw
 from mimic_reg.report.predictions import Predictions, read_predictions
 from mimic_reg.report.results import collect
 from mimic_reg.report.tables import main_tables
+from mimic_reg.settings import WHOLE, training_size
 from mimic_reg.store import Store, read_json, write_json
 from tests.report.runs import history, settings, write_run, write_sweep
 from tests.stores import write_store
@@ -86,7 +87,7 @@ def test_many_methods_have_a_panel_each(tmp_path):
     assert len(panels) == 12
     own = shown[4].lines[-1]
     assert list(own.get_xdata()) == [25, 100]
-    assert own.get_ydata() == pytest.approx([table.cells[table.methods[4], 1.0].summary.mean] * 2)
+    assert own.get_ydata() == pytest.approx([table.cells[table.methods[4], WHOLE].summary.mean] * 2)
 
 
 def test_curves_of_many_methods_are_those_of_the_best_and_the_baseline(tmp_path):
@@ -122,7 +123,7 @@ def test_long_names_fit_into_figures(tmp_path, levels):
     name = max((t.method for t in results.trials), key=len)
     assert len(name) > 60
     table = main_tables(results)[0]
-    for figure in (fg.supervision_figure(table), fg.training_figure(results.trials, 1.0)):
+    for figure in (fg.supervision_figure(table), fg.training_figure(results.trials, WHOLE)):
         dr.svg(figure)
         names = [text for legend in figure.legends for text in legend.get_texts()]
         for ax in figure.axes:
@@ -152,13 +153,13 @@ def test_selected_parameters_are_drawn_for_itps_only(results):
 
 
 def test_training_means_go_as_far_as_all_seeds_do(results):
-    figure = fg.training_figure(results.trials, 1.0)
+    figure = fg.training_figure(results.trials, WHOLE)
     losses, scores = figure.axes
     shortest = min(len(t.epochs()) for t in results.trials)
     assert {len(line.get_xdata()) for line in losses.lines} == {shortest}
     assert scores.get_ylabel() == "validation AUROC"
     with pytest.raises(InputError, match="no trial at 50 %"):
-        fg.training_figure(results.trials, 0.5)
+        fg.training_figure(results.trials, training_size(0.5))
 
 
 def test_predictions_are_joined_with_labels_only(results, store):

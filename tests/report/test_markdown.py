@@ -3,6 +3,7 @@ import re
 from mimic_reg.report.formats import format_level, format_p, format_task
 from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.results import collect
+from mimic_reg.settings import TrainingSize, training_size
 from tests.report.runs import DROPOUT, settings, write_run, write_sweep
 
 
@@ -19,8 +20,9 @@ def test_markdown(tmp_path):
 
 
 def test_texts():
-    assert format_level(0.25) == "25 %"
-    assert format_level(0.0125) == "1.25 %"
+    assert format_level(training_size(0.25)) == "25 %"
+    assert format_level(training_size(0.0125)) == "1.25 %"
+    assert format_level(TrainingSize(num_samples=1500)) == "1,500 samples"
     assert format_p(0.0123) == "p = 0.012"
     assert format_p(0.0001) == "p < 0.001"
     assert format_task("in_hospital_mortality") == "In-hospital mortality"

@@ -14,6 +14,7 @@ from mimic_reg.report.page import write_report
 from mimic_reg.report.resampling import resample
 from mimic_reg.report.results import collect
 from mimic_reg.report.tables import main_tables
+from mimic_reg.settings import training_size
 from mimic_reg.store import Store, file_hash, read_json, write_json
 from tests.report.runs import ITPS, history, settings, write_run, write_sweep
 from tests.stores import write_manifest, write_store
@@ -174,7 +175,9 @@ def test_differences_have_an_interval_over_subjects(page, runs, store):
     assert page.count("interval over subjects</th>") == 1
     results = collect([runs])
     (table,) = main_tables(results)
-    found = resample(table, results.trials, [store]).interval("itps", "none", 0.25, range(3))
+    found = resample(table, results.trials, [store]).interval(
+        "itps", "none", training_size(0.25), range(3)
+    )
     low_high = " to ".join(f"{bound:+.4f}" for bound in found)
     assert f"<small>subjects: {low_high}</small>" in page
     assert f"<td>{low_high}</td>" in page

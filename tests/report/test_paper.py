@@ -9,6 +9,7 @@ from mimic_reg.report.page import write_report
 from mimic_reg.report.paper import paper, published
 from mimic_reg.report.results import collect
 from mimic_reg.report.tables import format_minus_paper, format_paper
+from mimic_reg.settings import WHOLE, TrainingSize
 from mimic_reg.sources.images import cohort
 from mimic_reg.tasks import cohort as patients
 from tests.report.runs import DROPOUT, ITPS, only_table, write_seeds
@@ -27,17 +28,17 @@ def test_the_papers_scores_stand_beside_ours(tmp_path):
     write_seeds(tmp_path, DROPOUT, [0.88], "accuracy", FASHION, **IMAGES)
     write_seeds(tmp_path, ("none",), [0.87, 0.86], "accuracy", FASHION, **IMAGES)
     table = only_table(tmp_path)
-    cell = table.cells["itps", 1.0]
+    cell = table.cells["itps", WHOLE]
     assert (cell.paper.table, cell.paper.value, cell.paper.sd) == ("VIII", 0.9015, 0.0016)
     difference, bounds = cell.minus_paper
     assert difference == pytest.approx(-0.0115)
     assert bounds == pytest.approx([b - 0.9015 for b in interval([0.89, 0.90, 0.88])])
     assert format_paper(cell, "accuracy") == "0.9015 ± 0.0016"
     assert format_minus_paper(cell, "accuracy") == "-0.0115 (-0.0363 to +0.0133)"
-    assert format_minus_paper(table.cells["dropout", 1.0], "accuracy").endswith(
+    assert format_minus_paper(table.cells["dropout", WHOLE], "accuracy").endswith(
         "(no interval: one seed)"
     )
-    assert table.cells["none", 1.0].paper is None  # the paper has no such row
+    assert table.cells["none", WHOLE].paper is None  # the paper has no such row
     assert table.paper_notes() == []
     row = scores_frame([table]).filter(method="itps").row(0, named=True)
     assert (row["paper"], row["minus_paper"]) == (0.9015, pytest.approx(-0.0115))
@@ -74,7 +75,7 @@ def test_the_same_patients_have_it_and_other_settings_are_told(tmp_path):
     options = {"tau": 0.05, "beta": 0.1, "latch": True}
     write_seeds(tmp_path, ({"itps": options},), [0.8], files=MIMIC, model={"lstm": {"units": 64}})
     table = only_table(tmp_path)
-    assert table.cells["itps", 1.0].paper.value == 0.8513
+    assert table.cells["itps", WHOLE].paper.value == 0.8513
     notes = " ".join(table.paper_notes())
     for told in ("itps.tau 0.05, paper 0.15", "itps.latch True, paper False", "lstm.units 64"):
         assert told in notes
@@ -84,7 +85,8 @@ def test_numbers_of_images_are_matched_and_misprints_told(tmp_path):
     files = {"cohort": cohort("cifar10", (3, 32, 32), ("a", "b")), "num_samples": (10000, 10000)}
     vgg = {"task": "image_classification", "model": {"vgg16": {}}, "num_samples": 500}
     write_seeds(tmp_path / "a", DROPOUT, [0.5], "accuracy", files, **vgg)
-    assert only_table(tmp_path / "a").cells["dropout", 500.0].paper.table == "V"
+    few = TrainingSize(num_samples=500)
+    assert only_table(tmp_path / "a").cells["dropout", few].paper.table == "V"
     files = {"num_samples": (520000, 523208)}
     changed = {"task": "decompensation", "supervision": 0.25}
     write_seeds(tmp_path / "b", ("variational_lstm",), [0.8], files=files, **changed)

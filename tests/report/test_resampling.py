@@ -10,6 +10,7 @@ from mimic_reg.metrics.resampling import NO_PREDICTIONS, UNDEFINED, Resampled
 from mimic_reg.report.resampling import resample
 from mimic_reg.report.results import collect
 from mimic_reg.report.tables import main_tables
+from mimic_reg.settings import WHOLE
 from mimic_reg.sources.images import cohort as image_cohort
 from mimic_reg.store import Store
 from tests.report.runs import write_sweep
@@ -121,17 +122,17 @@ def test_it_equals_a_loop_over_repeated_rows(name, request, tmp_path):
     few = Resampled({key: values[:drawn] for key, values in found.values.items()})
     expected = plain_interval(tmp_path, store, task, drawn)
     assert expected[0] < expected[1]
-    assert few.interval("itps", "none", 1.0, SEEDS) == pytest.approx(expected, abs=1e-9)
+    assert few.interval("itps", "none", WHOLE, SEEDS) == pytest.approx(expected, abs=1e-9)
 
 
 def test_laws(cohort, tmp_path):
     write_trials(tmp_path, cohort, "in_hospital_mortality")
     found = resampled(tmp_path, [cohort])
-    low, high = found.interval("itps", "none", 1.0, SEEDS)
+    low, high = found.interval("itps", "none", WHOLE, SEEDS)
     assert low < high
-    assert found.interval("none", "none", 1.0, SEEDS) == (0, 0)
-    assert found.interval("none", "itps", 1.0, SEEDS) == pytest.approx((-high, -low), abs=1e-12)
-    assert found.interval("none", "itps", 1.0, []) == "no seed in common"
+    assert found.interval("none", "none", WHOLE, SEEDS) == (0, 0)
+    assert found.interval("none", "itps", WHOLE, SEEDS) == pytest.approx((-high, -low), abs=1e-12)
+    assert found.interval("none", "itps", WHOLE, []) == "no seed in common"
 
 
 def test_predictions_that_are_gone_or_damaged_are_said(cohort, tmp_path):
@@ -146,8 +147,8 @@ def test_predictions_that_are_gone_or_damaged_are_said(cohort, tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:50])
     found = resampled(tmp_path, [cohort])
     assert (found.num_missing, found.reason) == (2, "")
-    assert found.interval("itps", "none", 1.0, SEEDS) == NO_PREDICTIONS
-    only = "itps", "none", 1.0, [0]
+    assert found.interval("itps", "none", WHOLE, SEEDS) == NO_PREDICTIONS
+    only = "itps", "none", WHOLE, [0]
     assert found.interval(*only) == whole.interval(*only)
     for stores in ([], [cohort]):
         for path in tmp_path.rglob("predictions_test.parquet"):
@@ -163,7 +164,7 @@ def test_predictions_of_other_samples_are_not_paired(cohort, tmp_path):
     pl.read_parquet(path).head(20).write_parquet(path)
     found = resampled(tmp_path, [cohort])
     assert found.num_missing > 0
-    assert found.interval("itps", "none", 1.0, SEEDS) == NO_PREDICTIONS
+    assert found.interval("itps", "none", WHOLE, SEEDS) == NO_PREDICTIONS
 
 
 def test_large_test_sets_get_fewer_draws_or_none(cohort, tmp_path):
@@ -197,10 +198,10 @@ def test_it_covers_the_truth_because_subjects_are_drawn_not_samples():
         a, b = (h.astype(np.float64) for h in hits)
         for whom, drawn in ((subject, counts), (np.arange(len(subject)), naive_counts)):
             values = {
-                ("a", 1.0, 0): replicate(mean_statistic(a, whom), drawn),
-                ("b", 1.0, 0): replicate(mean_statistic(b, whom), drawn),
+                ("a", WHOLE, 0): replicate(mean_statistic(a, whom), drawn),
+                ("b", WHOLE, 0): replicate(mean_statistic(b, whom), drawn),
             }
-            low, high = Resampled(values).interval("a", "b", 1.0, [0])
+            low, high = Resampled(values).interval("a", "b", WHOLE, [0])
             if whom is subject:
                 covered += low <= 0 <= high
             else:
@@ -211,5 +212,5 @@ def test_it_covers_the_truth_because_subjects_are_drawn_not_samples():
 
 def test_scores_that_few_draws_define_have_no_interval():
     values = np.r_[np.full(6, np.nan), np.arange(4.0)]
-    found = Resampled({("a", 1.0, 0): values, ("b", 1.0, 0): values / 2})
-    assert found.interval("a", "b", 1.0, [0]) == UNDEFINED
+    found = Resampled({("a", WHOLE, 0): values, ("b", WHOLE, 0): values / 2})
+    assert found.interval("a", "b", WHOLE, [0]) == UNDEFINED

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from mimic_reg.errors import InputError
-from mimic_reg.fitting import read_scores, train
+from mimic_reg.fitting import train
 from mimic_reg.learners.trials import resolve
 from mimic_reg.metrics.scores import Score
 from mimic_reg.report.results import collect, find_stores, method_order
+from mimic_reg.runs.record import read_scores
 from tests.report.runs import history, settings, write_run
 from tests.stores import write_store
 

@@ -7,6 +7,7 @@ from mimic_reg.report.frames import comparisons_frame
 from mimic_reg.report.markdown import format_comparison
 from mimic_reg.report.tables import format_title
 from mimic_reg.report.verdicts import comparisons, verdicts
+from mimic_reg.settings import WHOLE, training_size
 from tests.report.runs import DROPOUT, ITPS, only_table, write_seeds, write_sweep
 
 BASE = [0.80, 0.81, 0.79, 0.82, 0.80]
@@ -88,21 +89,22 @@ def test_comparisons_are_those_of_compare_at_equal_seeds_and_levels(tmp_path):
     table = only_table(tmp_path)
     found = {(c.supervision, c.method, c.baseline): c.result for c in comparisons(table)}
     assert len(found) == 2 * (2 * 2 + 2 * 1)  # ITPS and its kin are no baselines
-    for level in (0.25, 1.0):
+    quarter = training_size(0.25)
+    for level in (quarter, WHOLE):
         scores = table.by_seed(level)
         expected = compare(scores["itps"], {m: scores[m] for m in ("none", "dropout")})
         for baseline, result in expected.items():
             assert found[level, "itps", baseline] == result
     frame = comparisons_frame([table])
     assert frame.height == len(found)
-    row = frame.row(by_predicate=_is(0.25, "itps", "none"), named=True)
-    assert row["p_holm"] == found[0.25, "itps", "none"].p_holm
+    row = frame.row(by_predicate=_is(quarter, "itps", "none"), named=True)
+    assert row["p_holm"] == found[quarter, "itps", "none"].p_holm
     assert row["low"] < row["difference"] < row["high"]
 
 
 def _is(level, method, baseline):
     return (
-        (pl.col("supervision") == level)
+        (pl.col("supervision") == level.supervision)
         & (pl.col("method") == method)
         & (pl.col("baseline") == baseline)
     )
@@ -123,7 +125,7 @@ def test_without_a_focus_the_best_is_put_against_all_corrected_over_all_pairs(tm
     table = only_table(tmp_path, focus=None)
     (best,) = table.focus
     assert table.focus_is_best
-    assert best == table.best(1.0) == verdicts(table)[1].best
+    assert best == table.best(WHOLE) == verdicts(table)[1].best
     for level in table.levels:
         scores = table.by_seed(level)
         found = {

@@ -63,7 +63,7 @@ def level_groups(results: Results, trials: Sequence[TrialResult]) -> Iterator[Gr
     for group in groups(results, trials):
         for level in outer(sorted({t.supervision for t in group.trials})):
             found = tuple(t for t in group.trials if t.supervision == level)
-            name = f"{group.name}_{100 * level:g}"
+            name = f"{group.name}_{level.name}"
             yield Group(found, group.where, name, group.look, format_level(level))
 
 

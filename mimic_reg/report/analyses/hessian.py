@@ -11,7 +11,7 @@ import numpy as np
 
 from mimic_reg import fitting
 from mimic_reg.errors import InputError
-from mimic_reg.methods.hessian_probe import (
+from mimic_reg.probes.hessian_probe import (
     BATCH_NUMBERS,
     NUM_SAMPLES,
     NUM_VECTORS,

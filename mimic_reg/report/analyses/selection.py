@@ -16,6 +16,7 @@ from mimic_reg.report.figures.selection import (
 )
 from mimic_reg.report.formats import format_level, format_supervision
 from mimic_reg.report.results import Results, TrialResult
+from mimic_reg.settings import TrainingSize
 
 TITLE = "Selected parameters"
 
@@ -94,7 +95,7 @@ def _draw(group: Group, of_tensors: Mapping[str, int]) -> list[Drawn]:
     return drawn
 
 
-def _by_level(trials: Sequence[TrialResult]) -> dict[float, list[TrialResult]]:
+def _by_level(trials: Sequence[TrialResult]) -> dict[TrainingSize, list[TrialResult]]:
     levels = sorted({t.supervision for t in trials})
     return {level: [t for t in trials if t.supervision == level] for level in levels}
 

@@ -22,7 +22,7 @@ from mimic_reg.report.figures.selection import (
 )
 from mimic_reg.report.formats import format_level, format_score_name
 from mimic_reg.report.labels import format_option
-from mimic_reg.report.results import Results, TrialResult
+from mimic_reg.report.results import SIZE_AND_SEED, Results, TrialResult
 from mimic_reg.settings import is_probe
 
 TITLE = "Thresholds"
@@ -78,7 +78,7 @@ def without_threshold(label: str, method: str, option: str) -> str:
 
 
 def _other_settings(trial: TrialResult) -> str:
-    settings = {k: v for k, v in trial.settings.items() if k not in ("supervision", "seed")}
+    settings = {k: v for k, v in trial.settings.items() if k not in SIZE_AND_SEED}
     selecting = _selecting(trial)
     settings["regularisers"] = [
         {name: {k: v for k, v in options.items() if (name, k) != selecting}}

@@ -15,6 +15,7 @@ import yaml
 
 from mimic_reg.metrics.comparison import LEVEL, MIN_PAIRS, holm, paired, summarise
 from mimic_reg.metrics.scores import metric
+from mimic_reg.report.formats import format_level
 from mimic_reg.report.paper import (
     PaperScore,
     other_data,
@@ -22,9 +23,10 @@ from mimic_reg.report.paper import (
     paper,
     published,
     row_of,
+    sizes_of,
 )
 from mimic_reg.report.results import Results, TrialResult
-from mimic_reg.settings import STOPPING
+from mimic_reg.settings import STOPPING, WHOLE, TrainingSize
 
 Outcome = Literal["for", "against", "open"]
 Verdict = Literal["reproduces", "does not reproduce", "cannot be tested here"]
@@ -136,7 +138,7 @@ class Column:
     table: str
     task: str
     model: str
-    level: float
+    level: TrainingSize
     score: str
     other: str
     by_row: Mapping[str, Sequence[TrialResult]]
@@ -167,7 +169,7 @@ class Column:
         """The column in words."""
         of = f" {self.model}" if self.table in ("III", "IV") else ""
         of += f" {self.task}" if self.table == "XV" else ""
-        size = f"{100 * self.level:g} %" if self.level <= 1 else f"{self.level:,.0f} images"
+        size = format_level(self.level).replace("samples", "images")
         return f"table {self.table}{of}, {size}"
 
 
@@ -237,7 +239,7 @@ def columns(results: Results, tables: Iterable[str]) -> tuple[list[Column], Coun
             task, model = part["task"], part["model"]
             kept, others = usable(results, task, model, content["data"], part["scores"])
             left_out |= others
-            for level in map(float, part.get("num_samples") or part["supervision"]):
+            for level in sizes_of(part):
                 rows = {
                     p.method: p
                     for p in published()
@@ -257,7 +259,7 @@ def rows_at(
     trials: Iterable[TrialResult],
     row: str,
     *,
-    level: float = 1.0,
+    level: TrainingSize = WHOLE,
     tau: float | None = None,
     stopping: bool | None = None,
 ) -> list[TrialResult]:

@@ -15,6 +15,7 @@ from mimic_reg.report.analyses.base import start_and_best
 from mimic_reg.report.analyses.selection import last
 from mimic_reg.report.claims.base import Found, Measured, names, rows_at, usable
 from mimic_reg.report.figures.selection import EVER, selected
+from mimic_reg.report.formats import format_level
 from mimic_reg.report.results import Results, TrialResult
 from mimic_reg.settings import BASELINE
 
@@ -36,11 +37,11 @@ def selection_grows_with_data(results: Results) -> _Found:
     """Ever selected at the largest training size minus at the smallest."""
 
     def part(trials: _Trials, where: str) -> Iterable[_Part]:
-        levels = sorted({t.supervision for t in trials if t.supervision <= 1})
+        levels = sorted({t.supervision for t in trials if t.supervision.is_share})
         ends = [rows_at(trials, "itps", level=level, tau=_TAU[where]) for level in levels]
         ends = [found for found in ends if _by_seed(found, _ever)]
         if len(ends) > 1:
-            sizes = [f"{100 * found[0].supervision:g} %" for found in (ends[-1], ends[0])]
+            sizes = [format_level(found[0].supervision) for found in (ends[-1], ends[0])]
             yield _pair(
                 f"{where}: ever selected, {' minus '.join(sizes)}", ends[-1], ends[0], _ever
             )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from mimic_reg.report.claims.base import Column, Found, Measured, columns, names
 from mimic_reg.report.paper import published
 from mimic_reg.report.results import Results
+from mimic_reg.settings import TrainingSize
 
 BOTH = "itps_spectral_dropout"
 INPUT_PENALTIES = ("data_gradient", "jacobian", "l2")
@@ -128,5 +129,5 @@ def _by_data(found: Iterable[Column]) -> dict[str, list[Column]]:
     return by_data
 
 
-def _levels(table: str) -> list[float]:
+def _levels(table: str) -> list[TrainingSize]:
     return sorted({p.level for p in published() if p.table == table})

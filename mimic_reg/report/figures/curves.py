@@ -39,6 +39,7 @@ from mimic_reg.report.formats import format_score_name, format_supervision
 from mimic_reg.report.predictions import Predictions
 from mimic_reg.report.results import TrialResult, method_order
 from mimic_reg.report.tables import ScoreTable
+from mimic_reg.settings import TrainingSize
 
 MIN_COUNT = 10  # samples of a class, or in a bin, below which a curve would show patients
 ROC_POINTS = 101
@@ -157,7 +158,9 @@ def _dots(table: ScoreTable, drawn: Mapping[str, Style], best_possible: float | 
 # --- histories ------------------------------------------------------------------------------------
 
 
-def training_figure(trials: Sequence[TrialResult], supervision: float, look: Look = None) -> Figure:
+def training_figure(
+    trials: Sequence[TrialResult], supervision: TrainingSize, look: Look = None
+) -> Figure:
     """Training loss and validation score against epochs at a level, as means over seeds.
 
     Seeds stop at different epochs; a mean goes as far as all of them do.

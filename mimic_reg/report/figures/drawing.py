@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from mimic_reg.errors import InputError
-from mimic_reg.settings import BASELINE
+from mimic_reg.settings import BASELINE, TrainingSize
 from mimic_reg.store import atomic
 
 # Okabe and Ito (2008), the darker ones first; yellow is left out, it fades on white
@@ -121,15 +121,15 @@ def integer_epochs(panels: Iterable[Axes]) -> None:
         ax.set_xlabel("epoch")
 
 
-def level_position(level: float) -> float:
-    """Where a supervision level stands on an axis: percent; or a number of samples as it is."""
-    return 100 * level if level <= 1 else level
+def level_position(level: TrainingSize) -> float:
+    """Where a training size stands on an axis: percent, or the number of samples."""
+    return level.value
 
 
-def levels_label(levels: Iterable[float]) -> str:
+def levels_label(levels: Iterable[TrainingSize]) -> str:
     """What an axis of supervision levels shows."""
-    few = max(levels) > 1
-    return "training samples" if few else "supervision (% of the training samples)"
+    shares = max(levels).is_share
+    return "supervision (% of the training samples)" if shares else "training samples"
 
 
 def unit_square(ax: Axes) -> None:

@@ -15,7 +15,7 @@ from mimic_reg.report.formats import format_score_name, format_supervision, form
 from mimic_reg.report.predictions import Predictions, has_curves, read_predictions
 from mimic_reg.report.results import Results, TrialResult, method_order
 from mimic_reg.report.tables import ScoreTable, best_possible, score_table
-from mimic_reg.settings import BASELINE
+from mimic_reg.settings import BASELINE, TrainingSize
 from mimic_reg.store import Store
 
 
@@ -84,9 +84,7 @@ def draw(results: Results, stores: Sequence[Store] = ()) -> list[Drawn]:
             kept = [t for t in trials if t.method in methods]
             drawn += [
                 replace(figure, caption=figure.caption + note)
-                for figure in _draw_level(
-                    kept, level, where, f"{name}_{100 * level:g}", stores, look
-                )
+                for figure in _draw_level(kept, level, where, f"{name}_{level.name}", stores, look)
             ]
     return drawn
 
@@ -105,7 +103,7 @@ def _supervision_caption(table: ScoreTable, ceiling: float | None) -> str:
 _CEILING = "Dotted: the score of the true risk, known as the patients are simulated."
 
 
-def _shown(table: ScoreTable, level: float) -> tuple[Sequence[str], str]:
+def _shown(table: ScoreTable, level: TrainingSize) -> tuple[Sequence[str], str]:
     """The methods whose lines one panel can tell apart, and what to say of the others."""
     if len(table.methods) <= fg.MOST_LINES:
         return table.methods, ""
@@ -121,7 +119,7 @@ def _shown(table: ScoreTable, level: float) -> tuple[Sequence[str], str]:
 
 def _draw_level(
     trials: Sequence[TrialResult],
-    level: float,
+    level: TrainingSize,
     where: str,
     name: str,
     stores: Sequence[Store],
@@ -155,7 +153,7 @@ def _draw_level(
 
 
 def _predictions(
-    trials: Sequence[TrialResult], level: float, stores: Sequence[Store]
+    trials: Sequence[TrialResult], level: TrainingSize, stores: Sequence[Store]
 ) -> dict[str, list[Predictions]]:
     """Method → the test predictions of its trials; where they are gone, the trial is left out."""
     by_fingerprint = {store.manifest["fingerprint"]: store for store in stores}
@@ -170,7 +168,7 @@ def _predictions(
     return found
 
 
-def outer(levels: Sequence[float]) -> list[float]:
+def outer(levels: Sequence[TrainingSize]) -> list[TrainingSize]:
     """The lowest and the highest level."""
     return list(dict.fromkeys([levels[0], levels[-1]])) if levels else []
 

@@ -33,6 +33,7 @@ from mimic_reg.report.figures.drawing import (
 from mimic_reg.report.figures.measured import Series
 from mimic_reg.report.formats import format_level
 from mimic_reg.report.results import TrialResult, method_order
+from mimic_reg.settings import TrainingSize
 
 # --- selection ------------------------------------------------------------------------------------
 
@@ -114,7 +115,7 @@ class Counts:
     ever: Sequence[float]
 
 
-def supervision_selection_figure(counts: Mapping[str, Mapping[float, Counts]]) -> Figure:
+def supervision_selection_figure(counts: Mapping[str, Mapping[TrainingSize, Counts]]) -> Figure:
     """Selected parameters at the end against supervision levels; a panel a method."""
     with drawing_style():
         figure, panels = panels_below(len(counts), 2.7)
@@ -207,7 +208,7 @@ class Threshold:
     counts: Counts = field(default_factory=lambda: Counts((), ()))
 
 
-def threshold_figure(by_level: Mapping[float, Sequence[Threshold]], score: str) -> Figure:
+def threshold_figure(by_level: Mapping[TrainingSize, Sequence[Threshold]], score: str) -> Figure:
     """Score (a) and selected parameters (b) against the threshold, a line a supervision level.
 
     Thresholds stand at even distances. All levels have the same ones.

@@ -56,7 +56,7 @@ def _definitions(tables: Sequence[ScoreTable]) -> str:
 
 
 def _caption(table: ScoreTable, given: Given, common: int | None) -> str:
-    what = "supervision level" if table.levels[-1] <= 1 else "training samples"
+    what = "supervision level" if table.levels[-1].is_share else "training samples"
     text = f"By {what}; {_num_samples(table, given)}"
     if common:
         text += f"; n = {count(common, 'seed')} {'a cell' if common > 1 else '(no sd)'}"

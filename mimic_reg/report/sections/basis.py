@@ -9,7 +9,7 @@ from mimic_reg.metrics.scores import Score
 from mimic_reg.report.formats import format_level, format_score, format_score_name, format_task
 from mimic_reg.report.html import Section, section
 from mimic_reg.report.labels import format_option
-from mimic_reg.report.results import TrialResult, mixed_threads
+from mimic_reg.report.results import SIZE_AND_SEED, TrialResult, mixed_threads
 from mimic_reg.report.sections.given import Given
 from mimic_reg.report.tables import ScoreTable, format_title
 
@@ -110,7 +110,7 @@ def _configuration(given: Given) -> str:
         return _yaml(given.configuration)
     examples: dict[str, None] = {}
     for trial in given.trials:
-        settings = {k: v for k, v in trial.settings.items() if k not in ("supervision", "seed")}
+        settings = {k: v for k, v in trial.settings.items() if k not in SIZE_AND_SEED}
         examples.setdefault(_yaml(settings))
     return "---\n".join(examples)
 

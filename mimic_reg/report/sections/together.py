@@ -15,7 +15,7 @@ from mimic_reg.report.tables import (
     format_paper,
     main_tables,
 )
-from mimic_reg.settings import find_module
+from mimic_reg.settings import TrainingSize, find_module
 
 _ALONE = "a model for each task alone"
 
@@ -44,7 +44,7 @@ def _in_words(way: str) -> str:
     return str(find_module("mimic_reg.multitask", way).IN_WORDS) if known else way
 
 
-def _grid(results: Results, model: str, level: float) -> dict[str, Any]:
+def _grid(results: Results, model: str, level: TrainingSize) -> dict[str, Any]:
     tables = [
         table
         for table in main_tables(results)
@@ -63,7 +63,7 @@ def _grid(results: Results, model: str, level: float) -> dict[str, Any]:
     return {"caption": caption, "header": header, "rows": rows}
 
 
-def _is_shown(trial: TrialResult, model: str, level: float) -> bool:
+def _is_shown(trial: TrialResult, model: str, level: TrainingSize) -> bool:
     fine_tuned = trial.settings.get("start") is not None
     return trial.model == model and trial.supervision == level and not fine_tuned
 

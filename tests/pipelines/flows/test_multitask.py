@@ -195,5 +195,6 @@ def test_parameters_of_the_flow_are_an_experiment():
     assert given.name.startswith("reptile-in_hospital_mortality-decompensation-phenotyping-lstm-")
     with pytest.raises(InputError, match="Did you mean 'inner_steps'"):
         as_experiment(MultitaskParameters(work="w", options={"iner_steps": 3}))
-    with pytest.raises(ValueError, match="strategy"):
-        MultitaskParameters(work="w", strategy="single")
+    for name in ("reptil", "single"):
+        with pytest.raises(ValueError, match=f"no strategy '{name}'.* Allowed: joint, reptile"):
+            MultitaskParameters(work="w", strategy=name)

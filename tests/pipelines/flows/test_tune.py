@@ -7,9 +7,9 @@ import pytest
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.learners.trials import compose_trial
 from mimic_reg.runs import SCORES
-from mimic_reg.settings import load_yaml
+from mimic_reg.settings import TrainingSize, load_yaml
 from mimic_reg.store import read_json, write_json
-from pipelines.flows.result import SweepResult, TrialStatus
+from pipelines.flows.result import STATUS, SweepResult, TrialStatus
 from pipelines.flows.tune import choose, parse_options, rows, search, tune
 from pipelines.runners.settings import Running
 from tests.pipelines.conftest import copy_of
@@ -198,3 +198,17 @@ def test_options_without_a_name_or_values_are_refused(text):
 def test_an_experiment_without_a_search_is_refused(tmp_path):
     with pytest.raises(InputError, match="has nothing to search"):
         tune(experiment(), tmp_path)
+
+
+def test_a_number_of_samples_from_before_it_had_a_field_of_its_own_is_read(tmp_path):
+    result = made(tmp_path, {((0.1,), 0): (0.7, 0.7)})
+    result.folder.mkdir(parents=True)
+    result.write()
+    path = result.folder / STATUS
+    content = read_json(path)
+    content["trials"][0]["supervision"] = 200.0
+    del content["trials"][0]["num_samples"]
+    write_json(path, content)
+    (trial,) = SweepResult.read(tmp_path, "tau").trials
+    assert trial.size == TrainingSize(num_samples=200)
+    assert ", 200 samples, " in trial.name

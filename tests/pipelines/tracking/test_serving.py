@@ -21,7 +21,7 @@ import polars as pl
 import pytest
 import torch
 
-from mimic_reg import methods, tasks
+from mimic_reg import methods, probes, tasks
 from mimic_reg.clinical.schema import CHANNELS
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.engine.optimizers import make_optimizer
@@ -204,10 +204,10 @@ def test_the_normalizer_goes_into_the_model(run, tmp_path):
         ServedModel.load(tmp_path)
 
 
-@pytest.mark.parametrize("name", methods.names())
+@pytest.mark.parametrize("name", [*methods.names(), *probes.names()])
 def test_every_method_predicts_as_it_was_trained_to(name, store, tmp_path):
     """Its modules, its state and its way of predicting come back from the two files."""
-    build = inspect.signature(find_module("mimic_reg.methods", name).build)
+    build = inspect.signature(find_module(methods.package_of(name), name).build)
     needed = {n: 0.1 for n, p in build.parameters.items() if p.default is p.empty}
     trial = resolve(
         {"task": "phenotyping", "model": {"lstm": {"units": 4}}, "regularisers": [{name: needed}]}

@@ -19,6 +19,7 @@ from mimic_reg.report.figures.drawn import draw
 from mimic_reg.report.figures.measured import Series, trace_figure
 from mimic_reg.report.results import collect
 from mimic_reg.runs import BEST, HISTORY, finish
+from mimic_reg.settings import WHOLE
 from mimic_reg.store import read_json, write_json
 from tests.networks import create
 from tests.report import runs as made_up
@@ -189,7 +190,7 @@ def test_pairs_start_alike(results):
     starts = {
         t.method: start_and_best(t)[0]
         for t in results.trials
-        if (t.seed, t.supervision) == (0, 1.0)
+        if (t.seed, t.supervision) == (0, WHOLE)
     }
     one, *others = starts.values()
     assert len(others) == 3
@@ -342,4 +343,4 @@ def test_levels_that_are_not_shown_are_not_measured(tmp_path):
         scores = {"validation": {"auroc": 0.7}, "test": {"auroc": 0.7}}
         made_up.write_run(tmp_path / str(level), made_up.settings(supervision=level), scores)
     todo = hessian.to_measure(collect([tmp_path]), 2, 2)
-    assert sorted(trial.supervision for trial in todo) == [0.25, 1.0]
+    assert [s.name for s in sorted(t.supervision for t in todo)] == ["25", "100"]

@@ -12,9 +12,9 @@ List it last: it looks at the model as the methods before it left it. Time: a ve
 one (dnn) to five (cnn) training passes over the subset; without a GPU take fewer of both.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
@@ -36,6 +36,9 @@ from mimic_reg.samples import Batch, Samples
 NUM_VECTORS = 100
 NUM_SAMPLES = 2048
 BATCH_NUMBERS = 1 << 18
+# A vector, times training on its samples: measured on one thread, processor time.
+_VECTOR_COST: Mapping[str, float] = {"dnn": 0.8, "lstm": 2.5, "transformer": 3.5, "cnn": 4.7}
+_OTHER_VECTOR_COST = 4.0
 
 
 def hessian_trace(
@@ -132,3 +135,10 @@ def build(
     batch_numbers: input numbers of a batch; fewer need less memory
     """
     return HessianProbe(every, vectors, samples, batch_numbers)
+
+
+def cost(options: Mapping[str, Any], model: str, num_train: float, max_epochs: int) -> float:
+    """Return what its estimates cost in a fit: as many training steps of one sample."""
+    looks = max_epochs // options["every"] + (options["every"] > 1)
+    samples = looks * options["vectors"] * min(options["samples"], num_train)
+    return float(samples) * _VECTOR_COST.get(model, _OTHER_VECTOR_COST)

@@ -6,7 +6,7 @@ import torch
 
 from mimic_reg import methods
 from mimic_reg.errors import InputError
-from mimic_reg.methods.hessian_probe import hessian_trace
+from mimic_reg.probes.hessian_probe import hessian_trace
 from mimic_reg.samples import from_arrays
 from tests.methods.fits import linear_model, make_fit
 
