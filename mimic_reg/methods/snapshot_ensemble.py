@@ -5,9 +5,9 @@ lr(t) = lr0 / 2 * (cos(pi * (t mod length) / length) + 1), t the steps before. A
 cycle the weights are kept. The mean probability of the last `members` of them is the prediction.
 
 Rulings: cycles have the same number of steps, up to one, and need not end with an epoch. Only the
-last epoch, which has all snapshots, is eligible, so early stopping never ends the fit. The optimiser's moments go on over the cycles. Each snapshot is
-kept in the checkpoint. What reads the weights of a run (curvature, deviations, transfer) reads the
-last snapshot.
+last epoch, which has all snapshots, is eligible, so early stopping never ends the fit. The
+optimiser's moments go on over the cycles. Each snapshot is kept in the checkpoint. What reads the
+weights of a run (curvature, deviations, transfer) reads the last snapshot.
 
 No neutral setting: the schedule of the learning rate is the method.
 
