@@ -1,13 +1,23 @@
 """Monte Carlo dropout: a mean over thinned networks, the same for a sample in any batch."""
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from mimic_reg import methods
 from mimic_reg.errors import InputError
+from mimic_reg.fitting import evaluate, read_scores, train
+from mimic_reg.learners.trials import resolve
 from mimic_reg.methods.mc_dropout import fixed_keep
+from mimic_reg.progress import Silent
+from mimic_reg.report.predictions import read_predictions
+from mimic_reg.report.results import collect
+from mimic_reg.serving import ServedModel, export, predict_store
+from mimic_reg.store import Store
 from tests.methods.fits import linear_model, make_fit
 from tests.networks import create
+from tests.stores import write_store
 
 CONTRACT = {"rate": 0.3, "passes": 3}
 
@@ -72,3 +82,31 @@ def test_validation_within_a_fit_takes_one_pass():
 def test_impossible_options_are_refused(option, value):
     with pytest.raises(InputError, match=f"{option} must be .*, got {value}"):
         methods.create("mc_dropout", **{option: value})
+
+
+def test_deviations_stand_beside_predictions_in_files_and_reports_leave_them_out(tmp_path):
+    store = write_store(tmp_path / "store", num_subjects=90, hours=(48, 50))
+    settings = {
+        "task": "in_hospital_mortality",
+        "model": {"lstm": {"units": 4}},
+        "regularisers": [{"mc_dropout": {"passes": 3}}],
+        "training": {"normalizer": "fitted", "max_epochs": 1},
+    }
+    run = tmp_path / "run"
+    train(resolve(settings), store, run)
+    table = pl.read_parquet(run / "predictions_test.parquet")
+    outputs = [name.removeprefix("p") for name in table.columns if name.startswith("p")]
+    assert table.columns == ["row", *(f"p{c}" for c in outputs), *(f"sd{c}" for c in outputs)]
+    deviation = table.select(pl.col(r"^sd\d+$")).to_numpy()
+    assert (deviation > 0).all()
+    assert (deviation < 0.5).all()
+    assert evaluate(run) == read_scores(run)
+    (trial,) = collect([run]).trials
+    read = read_predictions(trial, Store.open(store))
+    assert np.array_equal(read.p, table.select(pl.col(r"^p\d+$")).to_numpy())
+    export(run, tmp_path)
+    served = ServedModel.load(tmp_path)
+    found = table.join(predict_store(served, Store.open(store), Silent()), on="row")
+    for c, name in zip(outputs, served.outputs, strict=True):
+        assert (found[name] - found[f"p{c}"]).abs().max() < 1e-6
+        assert (found[f"{name}_sd"] - found[f"sd{c}"]).abs().max() < 1e-6
