@@ -76,8 +76,8 @@ class SnapshotEnsemble(Regulariser):
             if cycle_of(fit.step - 1, self.cycles, steps)[1] == fit.step:
                 self.snapshots = [*self.snapshots, copy_of(self.model)][-self.members :]
             self._set_rate(*cycle_of(fit.step, self.cycles, steps), fit.step)
-        elif event == "before_validation":
-            fit.eligible = fit.epoch + 1 == fit.max_epochs
+        elif event == "before_validation" and fit.epoch + 1 < fit.max_epochs:
+            fit.eligible = False
 
     def _set_rate(self, begin: int, end: int, step: int) -> None:
         for group, first in zip(self.base.param_groups, self.first_rates, strict=True):
