@@ -42,7 +42,7 @@ def test_weights_keep_their_names_and_evaluation_is_plain(name):
     noisy.load_state_dict(plain.state_dict())
     assert all(torch.equal(t, noisy.state_dict()[n]) for n, t in plain.state_dict().items())
     assert torch.equal(noisy.eval()(x, lengths), plain.eval()(x, lengths))
-    assert torch.equal(noisy.trunk.state_dict().popitem()[1], noisy.trunk.state_dict().popitem()[1])
+    assert set(noisy.trunk.state_dict()) == set(plain.trunk.state_dict())  # as transfer reads it
     noisy.train()
     assert not torch.equal(noisy(x, lengths), noisy(x, lengths))
 
