@@ -70,7 +70,7 @@ def _read_anew(module: nn.Module, _: Any) -> None:
 
 @contextmanager
 def held_buffers(model: nn.Module) -> Iterator[None]:
-    """Undo changes of the model's buffers, so that a second pass does not count in running means."""
+    """Undo changes of the model's buffers, so that running means do not count a second pass."""
     kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         yield
