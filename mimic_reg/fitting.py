@@ -2,8 +2,9 @@
 
 A run folder holds `trial.json` (resolved settings, data fingerprint, environment), `history.jsonl`,
 `checkpoint.safetensors`, `best.safetensors`, `predictions_<split>.parquet` (row of the task's
-sample table and probabilities, no ids), `scores.json`, and last `done.json`, with the trial's id
-and the files' hashes. While it trains there is `checkpoint.previous.safetensors`, too.
+sample table and probabilities p0, p1, …; where the model knows it, the deviation of each, sd0, sd1,
+…; no ids), `scores.json`, and last `done.json`, with the trial's id and the files' hashes. While it
+trains there is `checkpoint.previous.safetensors`, too.
 """
 
 import math
@@ -50,6 +51,7 @@ from mimic_reg.store import Store, atomic, locked, write_json
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
 
 NUM_REPLICATES = 1000
+_Predicted = tuple[np.ndarray, np.ndarray | None]  # predictions and their spread
 _ROUNDING = 1e-6  # scores as near as this are the same: other devices round in another way
 
 
@@ -254,8 +256,8 @@ def score_best(
     found = _score(predictor, data)
     scores = {split: of_split for split, (of_split, _) in found.items()}
     parts = _evaluated(data)
-    for split, (_, predictions) in found.items():
-        _write_predictions(out / PREDICTIONS[split], parts[split], predictions)
+    for split, (_, predicted) in found.items():
+        _write_predictions(out / PREDICTIONS[split], parts[split], *predicted)
     write_json(
         out / SCORES,
         {
@@ -273,11 +275,11 @@ def score_best(
     return scores
 
 
-def _score(predictor: Predictor, data: TaskData) -> dict[str, tuple[dict[str, Score], np.ndarray]]:
-    """Scores and predictions, by split."""
+def _score(predictor: Predictor, data: TaskData) -> dict[str, tuple[dict[str, Score], _Predicted]]:
+    """Scores, predictions and their spread, by split."""
     found = {}
     for split, samples in _evaluated(data).items():
-        predictions = predictor.predict(samples)
+        predictions, spread = predictor.predict_with_spread(samples)
         scores = score(
             data.task.target,
             samples.label.cpu().numpy(),
@@ -286,7 +288,7 @@ def _score(predictor: Predictor, data: TaskData) -> dict[str, tuple[dict[str, Sc
             labels=data.task.labels,
             num_replicates=NUM_REPLICATES,
         )
-        found[split] = scores, predictions
+        found[split] = scores, (predictions, spread)
     return found
 
 
@@ -294,9 +296,16 @@ def _evaluated(data: TaskData) -> dict[str, Samples]:
     return {"validation": data.validation, "test": data.test}
 
 
-def _write_predictions(path: Path, samples: Samples, predictions: np.ndarray) -> None:
-    """Rows of the task's sample table with their predictions; atomically, without any id."""
+def _write_predictions(
+    path: Path, samples: Samples, predictions: np.ndarray, spread: np.ndarray | None
+) -> None:
+    """Write rows of the task's sample table with their predictions; atomically, without any id.
+
+    spread: the deviation of each prediction, if the model knows it: columns sd0, sd1, …
+    """
     columns = {f"p{c}": predictions[:, c] for c in range(predictions.shape[1])}
+    if spread is not None:
+        columns |= {f"sd{c}": spread[:, c] for c in range(spread.shape[1])}
     frame = pl.DataFrame({"row": samples.row, **columns}).sort("row")
     with atomic.writing(path) as file:
         frame.write_parquet(file)

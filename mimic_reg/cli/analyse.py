@@ -78,6 +78,16 @@ def deviations(runs: RunsArgument, folder: FolderOption) -> None:
 
 
 @app.command()
+def ensembles(runs: RunsArgument, folder: FolderOption) -> None:
+    """Ensembles of seeds: test score of fits that differ in their seed alone, averaged.
+
+    Mean of logits, and mean of probabilities; with the method bagging, each seed has a bootstrap
+    sample of the patients. It needs the store, which has the labels.
+    """
+    _show("ensembles", _collect(runs), folder)
+
+
+@app.command()
 def selection(runs: RunsArgument, folder: FolderOption) -> None:
     """Parameters that a method selects: by epoch (figure 4b), supervision (figure 6) and tensor."""
     _show("selection", _collect(runs), folder)

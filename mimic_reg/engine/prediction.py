@@ -14,22 +14,44 @@ from mimic_reg.store.spec import Target
 EVALUATION_NUMBERS = 1 << 21  # input numbers of an evaluation batch
 
 
-@torch.no_grad()
 def predict(predictor: Predict, samples: Samples, unit_numbers: int = 0) -> np.ndarray:
     """Return predictions (N, C) of all samples: probabilities, or values of a regression.
 
     predictor:    a model as its method evaluates it, in evaluation mode
     unit_numbers: input numbers of a unit as the model sees it, where it enlarges them
     """
+    return predict_with_spread(predictor, samples, unit_numbers)[0]
+
+
+@torch.no_grad()
+def predict_with_spread(
+    predictor: Predict, samples: Samples, unit_numbers: int = 0
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return predictions as `predict`, and their deviation (N, C) where the predictor knows it.
+
+    Such a predictor has a function `with_spread`, which returns logits and deviations (B, C).
+    """
+    with_spread = getattr(predictor, "with_spread", None)
     indices, outputs = [], []
+    spreads: list[Tensor] = []
     for index in samples.evaluation_batches(EVALUATION_NUMBERS, unit_numbers):
         batch = samples.gather(index)
         indices.append(index)
-        outputs.append(prediction(samples.target, predictor(batch.x, batch.lengths)))
+        if with_spread is None:
+            logits = predictor(batch.x, batch.lengths)
+        else:
+            logits, spread = with_spread(batch.x, batch.lengths)
+            spreads.append(spread)
+        outputs.append(prediction(samples.target, logits))
     order = torch.cat(indices)
     assert len(order) == len(samples), "every sample is predicted once"
-    result = torch.empty(len(samples), outputs[0].shape[1])
-    result[order] = torch.cat(outputs).float().cpu()
+    return _in_order(outputs, order), _in_order(spreads, order) if spreads else None
+
+
+def _in_order(parts: list[Tensor], order: Tensor) -> np.ndarray:
+    """Return the rows (N, C) of all batches, in the order of the samples."""
+    result = torch.empty(len(order), parts[0].shape[1])
+    result[order] = torch.cat(parts).float().cpu()
     return result.numpy()
 
 

@@ -19,6 +19,13 @@ class Predictor(Protocol):
     def predict(self, samples: Samples) -> np.ndarray:
         """Return predictions (N, C): probabilities, or values of a regression."""
 
+    def predict_with_spread(self, samples: Samples) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return predictions (N, C), and how unsure the model is of each: a deviation (N, C).
+
+        The deviation is None for a model that does not know it.
+        """
+        return self.predict(samples), None
+
 
 class Learner(ABC):
     """What fits a trial's samples, and keeps all that it needs in the run folder.

@@ -11,7 +11,7 @@ from torch import Tensor
 from mimic_reg import methods, models
 from mimic_reg.engine.interruption import stopping
 from mimic_reg.engine.optimizers import make_optimizer
-from mimic_reg.engine.prediction import predict
+from mimic_reg.engine.prediction import predict, predict_with_spread
 from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError
 from mimic_reg.learners.base import Learner, Predictor, Status
@@ -50,9 +50,12 @@ class DeepLearner(Learner):
 
     def best(self) -> tuple[Predictor, int]:
         """See the base class."""
-        self.trainer.load_best()
-        assert self.trainer.best is not None
-        return self.trainer, self.trainer.best.epoch
+        trainer = self.trainer
+        trainer.load_best()
+        assert trainer.best is not None
+        model = trainer.model.eval()
+        predictor = DeepPredictor(trainer.method.predictor(model, model), model.unit_numbers)
+        return predictor, trainer.best.epoch
 
 
 def make_trainer(
@@ -144,6 +147,10 @@ class DeepPredictor(Predictor):
     def predict(self, samples: Samples) -> np.ndarray:
         """See the base class."""
         return predict(self.predictor, samples, self.unit_numbers)
+
+    def predict_with_spread(self, samples: Samples) -> tuple[np.ndarray, np.ndarray | None]:
+        """See the base class."""
+        return predict_with_spread(self.predictor, samples, self.unit_numbers)
 
 
 def restore(

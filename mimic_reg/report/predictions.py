@@ -55,7 +55,8 @@ def read_joined(
         row = predictions["row"].to_numpy()
     if len(row) and int(row.max()) >= table.height:
         raise InputError(f"{path.name} of {trial.name} is not that of {store.folder}.")
-    return table[row], predictions.drop("row").to_numpy()
+    p = predictions.select(pl.col(r"^p\d+$"))  # deviations of predictions may stand beside them
+    return table[row], p.to_numpy()
 
 
 def has_curves(trial: TrialResult) -> bool:

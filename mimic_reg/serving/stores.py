@@ -14,7 +14,8 @@ from mimic_reg.store.spec import CohortSpec
 def predict_store(model: ServedModel, store: Store, progress: Progress) -> pl.DataFrame:
     """Return the model's task's samples in a store with their predictions, in the table's order.
 
-    The columns: row, the samples' keys, split, and one for each output.
+    The columns: row, the samples' keys, split, and one for each output; then, where the model says
+    how unsure it is, the deviation of each, as NAME_sd.
 
     Raises:
         InputError: the store does not hold the task, or holds other channels.
@@ -24,13 +25,18 @@ def predict_store(model: ServedModel, store: Store, progress: Progress) -> pl.Da
     keys = list(dict.fromkeys((*spec.keys, "split")))
     table = store.read(f"tasks/{task.name}.parquet").with_row_index("row").select("row", *keys)
     progress.stage("predict", table.height, "samples")
-    found = np.empty((table.height, len(model.outputs)), np.float32)
+    shape = (table.height, len(model.outputs))
+    found, spread = np.empty(shape, np.float32), np.full(shape, np.nan, np.float32)
     splits = samples.load_any(store, task, constants=model.constants, device=model.device)
     for part in splits.values():
         if len(part):
-            found[part.row] = model.learner.predict(part)
+            found[part.row], of_part = model.learner.predict_with_spread(part)
+            if of_part is not None:
+                spread[part.row] = of_part
             progress.advance(len(part))
     named = {name: found[:, c] for c, name in enumerate(model.outputs)}
+    if not np.isnan(spread).all():
+        named |= {f"{name}_sd": spread[:, c] for c, name in enumerate(model.outputs)}
     return table.with_columns(**named)
 
 

@@ -1,11 +1,13 @@
 """Analyses of trained runs: what is drawn, that the numbers are the history's, what is refused."""
 
 import shutil
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from mimic_reg import fitting
 from mimic_reg.engine.checkpoint import load_state
@@ -13,14 +15,15 @@ from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError
 from mimic_reg.learners.trials import resolve
 from mimic_reg.report import analyses
-from mimic_reg.report.analyses import hessian
+from mimic_reg.report.analyses import ensembles, hessian
 from mimic_reg.report.analyses.base import start_and_best
 from mimic_reg.report.figures.drawn import draw
 from mimic_reg.report.figures.measured import Series, trace_figure
+from mimic_reg.report.predictions import read_predictions
 from mimic_reg.report.results import collect
 from mimic_reg.runs import BEST, HISTORY, finish
 from mimic_reg.settings import WHOLE
-from mimic_reg.store import read_json, write_json
+from mimic_reg.store import Store, read_json, write_json
 from tests.networks import create
 from tests.report import runs as made_up
 from tests.report.analyses.conftest import settings
@@ -61,7 +64,8 @@ def panels(analysis, name):
 
 
 def test_analyses_are_found_by_their_modules():
-    assert analyses.names() == ["deviations", "gradients", "hessian", "selection", "thresholds"]
+    expected = ["deviations", "ensembles", "gradients", "hessian", "selection", "thresholds"]
+    assert analyses.names() == expected
     with pytest.raises(InputError, match="Did you mean 'hessian'"):
         analyses.analyse("hesian", None)
 
@@ -344,3 +348,31 @@ def test_levels_that_are_not_shown_are_not_measured(tmp_path):
         made_up.write_run(tmp_path / str(level), made_up.settings(supervision=level), scores)
     todo = hessian.to_measure(collect([tmp_path]), 2, 2)
     assert [s.name for s in sorted(t.supervision for t in todo)] == ["25", "100"]
+
+
+# --- ensembles ------------------------------------------------------------------------------------
+
+
+def test_an_ensemble_is_scored_as_its_averaged_predictions(results, store):
+    trials = [t for t in results.trials if t.method == "none" and t.supervision == WHOLE]
+    found = ensembles.combine(trials, {t.fingerprint: Store.open(store) for t in trials})
+    assert found.alone == pytest.approx([t.scores["test"]["auroc"].value for t in trials], abs=1e-9)
+    assert found.growing[0] == found.alone[0]
+    assert found.growing[-1] == found.by_logits.value
+    read = [read_predictions(t, Store.open(store)) for t in trials]
+    p = np.mean([r.p for r in read], axis=0)
+    expected = roc_auc_score(read[0].y[:, 0], p[:, 0])
+    assert found.by_probability.value == pytest.approx(expected)
+    assert found.by_logits.low <= found.by_logits.value <= found.by_logits.high
+
+
+def test_one_seed_is_no_ensemble(results):
+    alone = replace(results, trials=results.trials[:1])
+    with pytest.raises(InputError, match="needs two runs or more that differ in their seed alone"):
+        analyses.analyse("ensembles", alone)
+
+
+def test_without_the_labels_there_is_no_ensemble(results):
+    trials = [t for t in results.trials if t.method == "none" and t.supervision == WHOLE]
+    with pytest.raises(InputError, match="which has the labels, is not in"):
+        ensembles.combine(trials, {})

@@ -1,0 +1,44 @@
+"""Which numbers of an input may be changed a little: those that stand for a measurement.
+
+Shapes: B samples, T hours, F channels, N units.
+"""
+
+import torch
+from torch import Tensor
+
+from mimic_reg.samples import Batch, Samples
+
+_ROWS_AT_ONCE = 1 << 14
+
+
+def continuous_channels(train: Samples | None) -> Tensor | None:
+    """Return (F,) bool: True where a channel has other values than 0 and 1; None for images.
+
+    Channels of 0 and 1 say which category was seen, or whether anything was measured: a value
+    between means nothing. The store's channels say the same, but a method sees samples only.
+    """
+    if train is None or not train.units.sequence:
+        return None
+    values = train.units.values
+    found = torch.zeros(values.shape[1], dtype=torch.bool, device=values.device)
+    for rows in torch.split(values, _ROWS_AT_ONCE):
+        found |= ((rows != 0) & (rows != 1)).any(dim=0)
+        if found.all():
+            break
+    return found
+
+
+def real_hours(batch: Batch) -> Tensor:
+    """Return (B, T, 1) bool: True within a sample's length."""
+    hours = torch.arange(batch.x.shape[1], device=batch.x.device)
+    return (hours < batch.lengths.to(batch.x.device)[:, None])[..., None]
+
+
+def changeable(batch: Batch, channels: Tensor | None) -> Tensor:
+    """Return what multiplies a change of `batch.x`: 1 where there is a measurement, else 0.
+
+    channels: (F,) bool; None: all numbers of a sample are measurements, as the pixels of an image
+    """
+    if channels is None:
+        return batch.x.new_ones(())
+    return (real_hours(batch) & channels).to(batch.x.dtype)

@@ -1,0 +1,32 @@
+"""Targets as distributions: what methods that change labels share.
+
+Shapes: B samples, C outputs.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mimic_reg.errors import InputError
+from mimic_reg.methods.base import Batch, Fit
+
+
+def refuse_regression(method: str, fit: Fit) -> None:
+    """Raise InputError for a target that has no classes."""
+    if fit.target == "regression":
+        raise InputError(
+            f"{method} acts on probabilities of classes, and this task is a regression. Leave it "
+            "out, or choose a task with classes."
+        )
+
+
+def soft(batch: Batch, fit: Fit) -> Tensor:
+    """Return the targets (B, C) as numbers: classes become rows of 0 and 1."""
+    if batch.y.dim() == 1 and fit.target == "multiclass":
+        return F.one_hot(batch.y, fit.num_outputs).to(torch.get_default_dtype())
+    return batch.y
+
+
+def num_classes(fit: Fit) -> int:
+    """Return the classes that exclude each other: C, or 2 where each output is yes or no."""
+    return fit.num_outputs if fit.target == "multiclass" else 2

@@ -1,0 +1,143 @@
+"""Ensembles of seeds: do fits that differ in their seed alone predict better together?
+
+The members are finished runs, so an ensemble costs no further training: their stored predictions
+for the test samples are averaged (Lakshminarayanan et al. 2017). With the method `bagging` each
+seed has its own bootstrap sample of the patients, which makes it bagging (Breiman 1996).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mimic_reg.errors import InputError
+from mimic_reg.metrics.ensembles import disagreement, mean_of_logits, mean_of_probabilities
+from mimic_reg.metrics.scores import Score, score
+from mimic_reg.report.analyses.base import level_groups, mean_sd
+from mimic_reg.report.figures.drawn import Analysis, Drawn
+from mimic_reg.report.figures.ensembles import ensemble_figure
+from mimic_reg.report.formats import format_score_name
+from mimic_reg.report.predictions import read_joined
+from mimic_reg.report.results import Results, TrialResult, find_stores
+from mimic_reg.store import Store
+
+TITLE = "Ensembles of seeds"
+_REPLICATES = 1000
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The test scores of some fits, alone and together; by the score that selects checkpoints.
+
+    alone:    of each member
+    growing:  of the first 1, 2, … members by their mean logits
+    by_logits, by_probability: of all, with 95 % intervals over subjects
+    apart:    deviation of the members' predictions from each other
+    """
+
+    alone: tuple[float, ...]
+    growing: tuple[float, ...]
+    by_logits: Score
+    by_probability: Score
+    apart: float
+
+
+def analyse(results: Results) -> Analysis:
+    """Return scores of ensembles for each method and level with two seeds or more.
+
+    Raises:
+        InputError: there are no two such fits; their predictions, or the store with the labels, are
+            not there any more; a score is undefined.
+    """
+    stores = {store.manifest["fingerprint"]: store for store in find_stores(results)}
+    drawn: list[Drawn] = []
+    tables: dict[str, list[tuple[str, ...]]] = {}
+    for group in level_groups(results, results.trials):
+        several = {m: trials for m, trials in group.by_method().items() if len(trials) > 1}
+        found = {m: combine(trials, stores) for m, trials in several.items()}
+        if not found:
+            continue
+        name = format_score_name(group.trials[0].selected_by)
+        figure = ensemble_figure(
+            {m: e.growing for m, e in found.items()},
+            {m: e.alone for m, e in found.items()},
+            name,
+            group.look,
+        )
+        caption = (
+            f"{group.at}: test {name} of the first members together, by their mean logits, in the "
+            "order of their seeds. Points at 1: each member alone."
+        )
+        drawn.append(Drawn(f"{group.name}_ensembles", "analysis", caption, figure))
+        rows = tables.setdefault(group.where, [])
+        rows += [(m, group.level, *_row(ensemble)) for m, ensemble in found.items()]
+    if not drawn:
+        raise InputError(
+            "An ensemble needs two runs or more that differ in their seed alone. Train the same "
+            "trial with other seeds: `mimic-reg train --seed 1`."
+        )
+    note = (
+        "Test scores. Intervals: 95 %, over subjects. Apart: deviation of the members' predictions "
+        "from each other, a mean over samples. ±: standard deviation over members."
+    )
+    columns = ("method", "level", "members", "one member", "mean logits", "mean prob.", "apart")
+    return Analysis("ensembles", TITLE, tuple(drawn), columns, tables, note)
+
+
+def combine(trials: Sequence[TrialResult], stores: dict[str, Store]) -> Ensemble:
+    """Return the scores of trials that differ in their seed alone; `stores`: by fingerprint.
+
+    Raises:
+        InputError: see `analyse`.
+    """
+    first, target = trials[0], trials[0].target.target
+    store = stores.get(first.fingerprint)
+    if store is None:
+        raise InputError(
+            f"The store of {first.name}, which has the labels, is not in {first.store} any more. "
+            "Bring it back, and run the command again."
+        )
+    columns = list(dict.fromkeys([*first.target.labels, first.cohort.subject]))
+    read = [read_joined(trial, store, columns) for trial in trials]
+    table, predictions = read[0][0], np.stack([p for _, p in read])
+    y = table.select(first.target.labels).to_numpy()
+    y = y[:, 0] if target == "multiclass" else y
+    subject = table[first.cohort.subject].to_numpy()
+
+    def measured(p: np.ndarray, num_replicates: int = 0) -> Score:
+        scores = score(
+            target, y, p, subject, labels=first.target.labels, num_replicates=num_replicates
+        )
+        return scores[first.selected_by]
+
+    def value(p: np.ndarray) -> float:
+        found = measured(p)
+        if found.value is None:
+            raise InputError(f"The test {first.selected_by} is undefined: {found.reason}.")
+        return found.value
+
+    counts = range(1, len(trials) + 1)
+    together = mean_of_logits(target, predictions)
+    return Ensemble(
+        alone=tuple(value(p) for p in predictions),
+        growing=tuple(value(mean_of_logits(target, predictions[:k])) for k in counts),
+        by_logits=measured(together, _REPLICATES),
+        by_probability=measured(mean_of_probabilities(predictions), _REPLICATES),
+        apart=disagreement(predictions),
+    )
+
+
+def _row(ensemble: Ensemble) -> tuple[str, ...]:
+    return (
+        str(len(ensemble.alone)),
+        mean_sd(ensemble.alone, ".4f"),
+        _with_interval(ensemble.by_logits),
+        _with_interval(ensemble.by_probability),
+        f"{ensemble.apart:.4f}",
+    )
+
+
+def _with_interval(score: Score) -> str:
+    if score.low is None or score.high is None:
+        return f"{score.value:.4f}"
+    return f"{score.value:.4f} ({score.low:.4f} to {score.high:.4f})"
