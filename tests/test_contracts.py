@@ -1,11 +1,13 @@
 """What every method promises, whoever wrote it. Methods are found, not listed.
 
-A method's test module, `tests/methods/test_<name>.py`, holds its options here as `CONTRACT`.
+A method's test module, `tests/methods/test_<name>.py`, holds its options here as `CONTRACT`; and as
+`MODEL` the model, where a small LSTM is none that it fits.
 """
 
 import importlib
 import inspect
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,7 +19,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Composite, Fit, Regulariser
 from mimic_reg.metrics.scores import score
 from mimic_reg.runs import CHECKPOINT
-from mimic_reg.samples import load
+from mimic_reg.samples import from_arrays, load
 from mimic_reg.seeds import Streams
 from mimic_reg.settings import Training, find_module
 from mimic_reg.store import Store
@@ -28,6 +30,7 @@ from tests.stores import write_store
 TASK = tasks.get("phenotyping").model_copy(update={"labels": PHENOTYPES[:3]})
 STREAMS = Streams(seed=0, purpose=TASK.name)
 EPOCHS, SIZE = 2, 8
+SHAPE = (1, 6, 6)  # of an image
 
 each_method = pytest.mark.parametrize("name", methods.names())
 
@@ -41,10 +44,25 @@ def _one_thread():
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory):
+def hours(tmp_path_factory):
     folder = tmp_path_factory.mktemp("store")
     write_store(folder, num_subjects=60, hours=(10, 16), num_phenotypes=3)
     return load(Store.open(folder), TASK, normalizer="fitted")
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((60, 3)) < 0.5).astype(np.int8)
+    values = rng.normal(labels.sum(1)[:, None, None, None], 1, (60, *SHAPE)).astype(np.float32)
+    everything = from_arrays(values, labels, "multilabel")
+    parts = {"train": range(40), "val": range(40, 50), "test": range(50, 60)}
+    return {split: everything.keep(np.array(at)) for split, at in parts.items()}
+
+
+@pytest.fixture
+def samples(name, hours, images):
+    return hours if "lstm" in network(name) else images
 
 
 class Spy(Regulariser):
@@ -79,12 +97,26 @@ def contract(name):
     return methods.create(name, **tests.CONTRACT)
 
 
-def model():
-    return create("lstm", 3, generator=STREAMS.init(), units=4)
+def network(name):
+    """The model that the method is tested on, with its settings."""
+    tests = importlib.import_module(f"tests.methods.test_{name}")
+    return getattr(tests, "MODEL", {"lstm": {"units": 4}})
 
 
-def reference(method, samples):
-    """The fit as a plain loop."""
+def model(name):
+    ((network_name, settings),) = network(name).items()
+    shape = None if network_name == "lstm" else SHAPE
+    return create(network_name, 3, shape=shape, generator=STREAMS.init(), **settings)
+
+
+def attributes(names):
+    """What the store would know of the training samples."""
+    rng = np.random.default_rng(0)
+    return {name: rng.choice(["a", "b", "c"], 1000) for name in names}
+
+
+def reference(method, samples, name):
+    """The fit as a plain loop, on the model of the method called `name`."""
     train, validation = samples["train"], samples["val"]
     epoch_steps = -(-len(train) // SIZE)
     everything = validation.gather(torch.arange(len(validation)))
@@ -107,15 +139,16 @@ def reference(method, samples):
         record=lambda name, value: None,
         train=train,
         validation=validation,
+        attributes=attributes,
     )
-    return Loop(model(), method, fit, batches, validate)
+    return Loop(model(name), method, fit, batches, validate)
 
 
-def trainer(method, samples, folder):
+def trainer(method, samples, folder, name):
     """The same fit in the engine; a checkpoint after each step."""
     folder.mkdir(exist_ok=True)
     return Trainer(
-        model(),
+        model(name),
         method,
         samples["train"],
         samples["val"],
@@ -125,6 +158,7 @@ def trainer(method, samples, folder):
         streams=STREAMS,
         folder=folder,
         checkpoint_seconds=0.0,
+        attributes=attributes,
     )
 
 
@@ -155,15 +189,20 @@ def assert_same(a, b):
 
 
 @pytest.fixture(scope="module")
-def fits(samples):
-    """The reference fit of each method, made once."""
-    made = {}
+def made():
+    return {}
 
-    def fit(name):
-        if name not in made:
-            made[name] = reference(contract(name), samples)
-            made[name].run()
-        return made[name]
+
+@pytest.fixture
+def fits(name, samples, made):
+    """The reference fit of a method on this method's model, made once."""
+
+    def fit(method):
+        key = method, str(network(name))
+        if key not in made:
+            made[key] = reference(contract(method), samples, name)
+            made[key].run()
+        return made[key]
 
     return fit
 
@@ -174,7 +213,7 @@ def test_its_neutral_setting_is_the_baseline(name, samples, fits):
     if method.neutral is None:
         assert "\nNo neutral setting: " in find_module("mimic_reg.methods", name).__doc__
         return
-    neutral = reference(methods.create(name, **method.neutral), samples)
+    neutral = reference(methods.create(name, **method.neutral), samples, name)
     neutral.run()
     assert neutral.fit.step == fits("none").fit.step == EPOCHS * neutral.fit.epoch_steps
     assert_same(neutral.model.state_dict(), fits("none").model.state_dict())
@@ -183,9 +222,9 @@ def test_its_neutral_setting_is_the_baseline(name, samples, fits):
 @each_method
 @pytest.mark.parametrize("at", [1, 4, 6, 9])
 def test_resumed_is_uninterrupted(name, at, samples, fits):
-    interrupted = reference(contract(name), samples)
+    interrupted = reference(contract(name), samples, name)
     interrupted.run(until=at)
-    resumed = reference(contract(name), samples)
+    resumed = reference(contract(name), samples, name)
     resumed.load(interrupted.save())
     resumed.run()
     assert_same(state(resumed), state(fits(name)))
@@ -194,8 +233,8 @@ def test_resumed_is_uninterrupted(name, at, samples, fits):
 @each_method
 def test_in_the_engine_it_is_as_in_the_plain_loop_also_after_a_kill(name, samples, fits, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        trainer(Composite([contract(name), KilledAt(9)]), samples, tmp_path).run()
-    resumed = trainer(Composite([contract(name), Regulariser()]), samples, tmp_path)
+        trainer(Composite([contract(name), KilledAt(9)]), samples, tmp_path, name).run()
+    resumed = trainer(Composite([contract(name), Regulariser()]), samples, tmp_path, name)
     assert resumed.run() == "finished"
     saved = load_state(tmp_path / CHECKPOINT)
     saved["method"] = saved["method"]["0"]
@@ -219,9 +258,9 @@ def test_prediction_is_deterministic_and_leaves_the_fit_alone(name, samples, fit
 def test_methods_start_from_the_same_weights_and_see_the_same_batches(name, samples, tmp_path):
     spies = Spy(), Spy()
     global_stream = torch.get_rng_state()
-    trainer(Composite([contract(name), spies[0]]), samples, tmp_path / "method").run()
+    trainer(Composite([contract(name), spies[0]]), samples, tmp_path / "method", name).run()
     assert torch.equal(torch.get_rng_state(), global_stream), "it draws from the global generator"
-    trainer(Composite([contract("none"), spies[1]]), samples, tmp_path / "none").run()
+    trainer(Composite([contract("none"), spies[1]]), samples, tmp_path / "none", name).run()
     assert spies[0].indices == spies[1].indices
     steps = len(spies[0].indices)
     assert steps == EPOCHS * -(-len(samples["train"]) // SIZE)

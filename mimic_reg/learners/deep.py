@@ -90,6 +90,7 @@ def make_trainer(
         streams=Streams(trial.seed, data.task.name),
         folder=folder,
         progress=progress,
+        attributes=data.attributes,
     )
 
 

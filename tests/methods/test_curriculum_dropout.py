@@ -1,0 +1,1 @@
+CONTRACT = {"rate": 0.3}

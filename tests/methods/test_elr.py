@@ -1,0 +1,1 @@
+CONTRACT = {"weight": 1.0}

@@ -1,0 +1,1 @@
+CONTRACT = {"sparsity": 0.5}

@@ -1,0 +1,1 @@
+CONTRACT = {"share": 0.6}

@@ -1,0 +1,1 @@
+CONTRACT = {"sigma": 4.0}

@@ -1,0 +1,1 @@
+CONTRACT = {"alpha": 0.8}
