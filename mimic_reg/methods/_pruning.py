@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from mimic_reg.methods.base import Event, Fit, Regulariser, require
@@ -37,11 +37,11 @@ class Pruning(Regulariser):
         require(0 < ramp <= 1, name, "ramp must be a share of the epochs, above 0 up to 1", ramp)
         require(every >= 1, name, "every must be at least 1 epoch", every)
         self.name, self.final, self.ramp, self.every = name, final, ramp, every
-        self.pruned: dict[nn.Parameter, Tensor] = {}
+        self.pruned: dict[Tensor, Tensor] = {}
         self.reached = final == 0
 
     @abstractmethod
-    def targets(self, model: Model) -> list[nn.Parameter]:
+    def targets(self, model: Model) -> list[Tensor]:
         """Return the parameters that may be pruned.
 
         Raises:

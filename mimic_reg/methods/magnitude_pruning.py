@@ -11,7 +11,7 @@ A method that selects parameters (ITPS) goes on accounting for pruned ones; they
 from typing import ClassVar, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mimic_reg.methods._pruning import Pruning
 from mimic_reg.methods.base import Options, require
@@ -25,7 +25,7 @@ def smallest(tensors: list[Tensor], share: float) -> list[Tensor]:
     flat = torch.cat([tensor.abs().flatten() for tensor in tensors])
     where = torch.zeros_like(flat, dtype=torch.bool)
     where[flat.topk(round(share * len(flat)), largest=False).indices] = True
-    parts = where.split([tensor.numel() for tensor in tensors])
+    parts = torch.split(where, [tensor.numel() for tensor in tensors])
     return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
 
 
@@ -49,9 +49,9 @@ class MagnitudePruning(Pruning):
         super().__init__(name, sparsity, ramp, every)
         self.deviations = deviations
 
-    def targets(self, model: Model) -> list[nn.Parameter]:
+    def targets(self, model: Model) -> list[Tensor]:
         """Return all weight matrices and kernels."""
-        return [w for w in weights(model) if isinstance(w, nn.Parameter)]
+        return weights(model)
 
     def prune(self, share: float) -> None:
         """Mark the smallest weights."""

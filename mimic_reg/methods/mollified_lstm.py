@@ -86,7 +86,7 @@ class MollifiedLSTM(Regulariser):
     def __init__(self, share: float) -> None:
         name = "mollified_lstm"
         require(0 <= share < 1, name, "share must be a share of the fit, in [0, 1)", share)
-        self.share = share
+        self.duration = share
         self.recurrences: list[MollifiedRecurrence] = []
 
     def prepare(self, model: Model, fit: Fit) -> Model:
@@ -101,13 +101,13 @@ class MollifiedLSTM(Regulariser):
             return self.recurrences[-1]
 
         model = replace_recurrences(model, "mollified_lstm", make)
-        self._set(1.0 if self.share else 0.0)
+        self._set(1.0 if self.duration else 0.0)
         return model
 
     def tick(self, event: Event, fit: Fit) -> None:
         """Set the m of the next step; say which epochs are not yet an LSTM's."""
         if event == "step" and self.m > 0:
-            progress = fit.step / (self.share * fit.epoch_steps * fit.max_epochs)
+            progress = fit.step / (self.duration * fit.epoch_steps * fit.max_epochs)
             self._set(max(0.0, 1 - progress))
         elif event == "before_validation" and self.m > 0:
             fit.eligible = False

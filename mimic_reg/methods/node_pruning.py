@@ -12,7 +12,7 @@ convolutions have no such units.
 from typing import ClassVar, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mimic_reg.methods._dense import dense_pairs
 from mimic_reg.methods._pruning import Pruning
@@ -36,7 +36,7 @@ class NodePruning(Pruning):
         require(0 <= share < 1, "node_pruning", "share must be in [0, 1)", share)
         super().__init__("node_pruning", share, ramp, every)
 
-    def targets(self, model: Model) -> list[nn.Parameter]:
+    def targets(self, model: Model) -> list[Tensor]:
         """Return weights and biases of the dense layers.
 
         Raises:

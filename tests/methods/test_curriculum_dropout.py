@@ -11,9 +11,7 @@ from tests.networks import create
 CONTRACT = {"rate": 0.3}
 
 
-@pytest.mark.parametrize(
-    ("progress", "rate"), [(0, 0), (0.1, 0.3161), (0.5, 0.4966), (1, 0.49998)]
-)
+@pytest.mark.parametrize(("progress", "rate"), [(0, 0), (0.1, 0.3161), (0.5, 0.4966), (1, 0.49998)])
 def test_the_rate_grows_from_0_to_its_final_value(progress, rate):
     assert rate_at(progress, 0.5, 10, anti=False) == pytest.approx(rate, abs=5e-5)
     assert rate_at(progress, 0.5, 10, anti=True) == pytest.approx(0.5 - rate, abs=5e-5)

@@ -24,7 +24,7 @@ def test_how_many_features_are_kept():
     k = torch.arange(1, 513)
     assert (p * k).sum().item() == pytest.approx(56.74, abs=0.005)
     assert p[k > 200].sum().item() == pytest.approx(0.0046, abs=5e-5)
-    official = np.exp(-((np.arange(1, 9) - 2) / 3.0) ** 2)
+    official = np.exp(-(((np.arange(1, 9) - 2) / 3.0) ** 2))
     assert prefix_probabilities(8, 2.0, 3.0).tolist() == pytest.approx(official / official.sum())
 
 
