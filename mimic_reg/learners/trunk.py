@@ -5,7 +5,7 @@ and how good it was. Fine-tuning takes such a folder, or any run folder.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,35 @@ class Trunk:
 
 def save_trunk(folder: Path, model: Model, multi: MultiTrial, best: Best) -> None:
     """Write the trunk of a fit."""
+    settings, origin = multi.model_dump(mode="json"), _origin(multi.method, multi.tasks)
+    write_trunk(folder, model, multi.model, multi.tasks, origin, best, settings)
+
+
+def write_trunk(
+    folder: Path,
+    model: Model,
+    settings: Component,
+    tasks: Sequence[str],
+    origin: str,
+    best: Best,
+    fit: Mapping[str, Any],
+) -> None:
+    """Write a trunk.
+
+    settings: of the model that it belongs to
+    tasks:    whose labels it was trained on; none after self-supervised training
+    origin:   what it was trained on and how, for people
+    fit:      the settings of its training
+    """
     save_state(folder / TRUNK, {"trunk": dict(model.trunk.state_dict())})
     content = {
         "format": FORMAT,
-        "model": multi.model.entry(),
-        "tasks": list(multi.tasks),
-        "origin": _origin(multi.method, multi.tasks),
+        "model": settings.entry(),
+        "tasks": list(tasks),
+        "origin": origin,
         "epoch": best.epoch,
         "mean_validation_score": best.score,
-        "fit": multi.model_dump(mode="json"),
+        "fit": dict(fit),
     }
     text = yaml.safe_dump(sealed(content), sort_keys=False, allow_unicode=True, width=100)
     with disk_errors(folder):

@@ -47,7 +47,7 @@ def run(method, scores, **content):
 
 def test_the_best_teacher_teaches_and_the_student_begins_anew():
     method = methods.create("distillation", patience=2, weight=0.25)
-    fit, model, optimizer, told = run(method, [0.6, 0.8, 0.7, 0.8, 0.1, 0.2, 0.3, 0.4, 0.5, 0.9])
+    fit, model, _, told = run(method, [0.6, 0.8, 0.7, 0.8, 0.1, 0.2, 0.3, 0.4, 0.5, 0.9])
     teaching, learning = told[:4], told[4:]
     assert [t[:2] for t in teaching] == [(False, False)] * 4
     assert teaching[-1][2] == 7.0  # as it began
