@@ -1,0 +1,68 @@
+"""What pretraining without labels is worth at a quarter of the labels, against from scratch.
+
+    python benchmarks/pretraining.py --store STORE --work WORK
+
+Trains a trunk on all training stays by masked values and one by matched views, then fine-tunes both
+on a quarter of the task's training samples, beside training from scratch: pairs with the same
+samples, batches and head, only the trunk differs. Prints the table in Markdown, and what it took.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+from mimic_reg.multitask import finetune, pretrain
+from mimic_reg.progress import Silent
+from mimic_reg.report.markdown import to_markdown
+from mimic_reg.report.results import collect
+from mimic_reg.samples import load
+from mimic_reg.settings import Component
+from mimic_reg.store import Store
+
+TASK = "in_hospital_mortality"
+SHARE = 0.25
+
+
+class Notes(Silent):
+    """Print what is said."""
+
+    def note(self, text: str) -> None:
+        """Print."""
+        print(text, flush=True)
+
+
+def main() -> None:
+    """Train, fine-tune, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--units", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=5)
+    given = parser.parse_args()
+    model = Component.model_validate({"lstm": {"units": given.units}})
+    trunks = []
+    for objective in ("masked", "contrastive"):
+        started = time.process_time()
+        settings = pretrain.compose(
+            TASK, "lstm", objective=objective, training={"max_epochs": given.epochs}
+        ).model_copy(update={"model": model})
+        trunks.append(given.work / objective)
+        trunks[-1].mkdir(parents=True, exist_ok=True)
+        pretrain.pretrain(settings, given.store, trunks[-1], progress=Notes(), threads=1)
+        print(f"{objective}: {time.process_time() - started:.0f} s of one core", flush=True)
+    store = Store.open(given.store)
+    samples = load(store, store.spec.task(TASK), normalizer=settings.training.normalizer)
+    print({split: len(found) for split, found in samples.items()})
+    number = round(SHARE * len(samples["train"]))
+    plan = finetune.Plan(task=TASK, samples=(number,), seeds=given.seeds)
+    started = time.process_time()
+    runs = finetune.finetune(
+        plan, trunks, given.store, given.work / "tuned", progress=Notes(), threads=1
+    )
+    print(f"{len(runs)} fits: {time.process_time() - started:.0f} s of one core")
+    print(to_markdown(collect(runs)))
+
+
+if __name__ == "__main__":
+    main()
