@@ -207,6 +207,7 @@ def pretrain(
 
     Ctrl-C writes a checkpoint; the same command goes on from it.
     """
+    from mimic_reg.learners.trunk import load_trunk
     from mimic_reg.multitask import pretrain as unlabelled
 
     settings = unlabelled.compose(
@@ -222,7 +223,8 @@ def pretrain(
         )
     if status == "interrupted":
         raise MimicRegError("Interrupted; run the same command again to go on.")
-    out.print(f"Trunk: {escape(str(folder))}. Fine-tune it with: mimic-reg finetune --from …")
+    trunk = load_trunk(folder)
+    out.print(f"The trunk is in {escape(str(folder))}, its fingerprint {trunk.fingerprint}.")
 
 
 def finetune(

@@ -52,6 +52,7 @@ def _train(order: Order) -> tuple[Literal["finished", "interrupted", "skipped"],
     """Train one task, or several together; what became of it, and what differs from the order."""
     from mimic_reg import fitting
     from mimic_reg.learners.trials import resolve
+    from mimic_reg.learners.trunk import load_trunk
     from mimic_reg.multitask import fit as multitask
     from mimic_reg.multitask.trials import resolve_multi
 
@@ -66,7 +67,13 @@ def _train(order: Order) -> tuple[Literal["finished", "interrupted", "skipped"],
     else:
         trial = resolve(order.trial)
         outcome = fitting.train(
-            trial, store, folder, progress=progress, device=device, threads=order.threads
+            trial,
+            store,
+            folder,
+            progress=progress,
+            device=device,
+            threads=order.threads,
+            trunk=load_trunk(Path(order.trunk)) if order.trunk else None,
         )
     if outcome.threads in (None, order.threads):
         return outcome.status, ""
