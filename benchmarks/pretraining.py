@@ -1,10 +1,11 @@
-"""What pretraining without labels is worth at a quarter of the labels, against from scratch.
+"""What pretraining without labels is worth with few labels, against training from scratch.
 
     python benchmarks/pretraining.py --store STORE --work WORK
 
 Trains a trunk on all training stays by masked values and one by matched views, then fine-tunes both
-on a quarter of the task's training samples, beside training from scratch: pairs with the same
-samples, batches and head, only the trunk differs. Prints the table in Markdown, and what it took.
+on a twentieth and a quarter of the task's training samples, beside training from scratch: pairs
+with the same samples, batches and head, only the trunk differs. Prints a table in Markdown, and
+what it took.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from mimic_reg.settings import Component
 from mimic_reg.store import Store
 
 TASK = "in_hospital_mortality"
-SHARE = 0.25
+SHARES = (0.05, 0.25)
 
 
 class Notes(Silent):
@@ -39,6 +40,9 @@ def main() -> None:
     parser.add_argument("--units", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--freeze", type=int, default=0, help="epochs in which a trunk stands still"
+    )
     given = parser.parse_args()
     model = Component.model_validate({"lstm": {"units": given.units}})
     trunks = []
@@ -54,11 +58,11 @@ def main() -> None:
     store = Store.open(given.store)
     samples = load(store, store.spec.task(TASK), normalizer=settings.training.normalizer)
     print({split: len(found) for split, found in samples.items()})
-    number = round(SHARE * len(samples["train"]))
-    plan = finetune.Plan(task=TASK, samples=(number,), seeds=given.seeds)
+    numbers = tuple(round(share * len(samples["train"])) for share in SHARES)
+    plan = finetune.Plan(task=TASK, samples=numbers, seeds=given.seeds, freeze=given.freeze)
     started = time.process_time()
     runs = finetune.finetune(
-        plan, trunks, given.store, given.work / "tuned", progress=Notes(), threads=1
+        plan, trunks, given.store, given.work / f"tuned_{given.freeze}", progress=Notes(), threads=1
     )
     print(f"{len(runs)} fits: {time.process_time() - started:.0f} s of one core")
     print(to_markdown(collect(runs)))

@@ -139,8 +139,14 @@ def load_into(model: Model, settings: Component, trunk: Trunk) -> None:
     What a method had added to the trunk (the strengths of guided dropout) is left behind.
 
     Raises:
-        InputError: it is the trunk of another model.
+        InputError: it is the trunk of another model; a method made its weights of other numbers.
     """
+    if made := [name for name in trunk.weights if name.endswith(".original")]:
+        raise InputError(
+            f"The trunk ({trunk.origin}) was trained with a method that makes weights of other "
+            f"numbers ({made[0]}), so it holds no plain weights to start from. Take one that was "
+            "trained without it."
+        )
     own = model.trunk.state_dict()
     known = {name: weight for name, weight in trunk.weights.items() if name in own}
     fits = known.keys() == own.keys() and all(own[n].shape == w.shape for n, w in known.items())

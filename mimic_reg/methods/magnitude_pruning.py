@@ -46,7 +46,7 @@ class MagnitudePruning(Pruning):
         require(0 <= sparsity < 1, name, "sparsity must be in [0, 1)", sparsity)
         positive = deviations is None or deviations > 0
         require(positive, name, "deviations must be above 0, or null", deviations)
-        super().__init__(name, sparsity, ramp, every)
+        super().__init__(name, sparsity if deviations is None else 1.0, ramp, every)
         self.deviations = deviations
 
     def targets(self, model: Model) -> list[Tensor]:

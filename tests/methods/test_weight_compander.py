@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from mimic_reg import methods
+from mimic_reg.errors import InputError
+from mimic_reg.learners.trunk import Trunk, load_into
 from mimic_reg.methods.weight_compander import Compander, compand, expand, inverse_softplus
 from mimic_reg.models.base import recur
+from mimic_reg.settings import Component
 from tests.methods.fits import make_fit
 from tests.networks import create
 
@@ -63,3 +66,11 @@ def test_a_recurrence_follows_what_is_trained():
     packed = torch.nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
     _, (state, _) = lstm(packed)  # torch's own way, as on a GPU
     assert (torch.cat(tuple(state), 1) - recur(lstm, x, lengths)).abs().max() < 1e-6
+
+
+def test_its_trunk_is_no_start_for_another_fit():
+    settings, model = Component.model_validate({"lstm": {"units": 4}}), create("lstm", units=4)
+    weights = methods.create("weight_compander").prepare(model, make_fit()).trunk.state_dict()
+    trunk = Trunk(settings, "weight_compander on phenotyping", ("phenotyping",), weights)
+    with pytest.raises(InputError, match="makes weights of other numbers"):
+        load_into(create("lstm", units=4), settings, trunk)
