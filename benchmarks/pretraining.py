@@ -12,16 +12,46 @@ import argparse
 import time
 from pathlib import Path
 
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from mimic_reg import models
+from mimic_reg.learners.trunk import load_into, load_trunk
 from mimic_reg.multitask import finetune, pretrain
 from mimic_reg.progress import Silent
 from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.results import collect
 from mimic_reg.samples import load
+from mimic_reg.seeds import Streams
 from mimic_reg.settings import Component
 from mimic_reg.store import Store
 
 TASK = "in_hospital_mortality"
 SHARES = (0.05, 0.25)
+
+
+def linear_probe(model: Component, trunk: Path | None, store: Store, normalizer: str) -> float:
+    """Return the test AUROC of a logistic regression on the features of a trunk that stands still.
+
+    trunk: None: as a model starts
+    """
+    task, ((name, options),) = store.spec.task(TASK), model.entry().items()
+    generator = Streams(0, TASK).init()
+    built = models.create(name, 1, shape=store.spec.features, generator=generator, **options)
+    if trunk is not None:
+        load_into(built, model, load_trunk(trunk))
+    built.eval()
+    found = {}
+    for split, samples in load(store, task, normalizer=normalizer).items():
+        batch = samples.gather(torch.arange(len(samples)))
+        with torch.no_grad():
+            found[split] = built.features(batch.x, batch.lengths).numpy(), batch.y[:, 0].numpy()
+    x, y = found["train"]
+    mean, std = x.mean(0), x.std(0) + 1e-6
+    fitted = LogisticRegression(C=0.01, max_iter=1000).fit((x - mean) / std, y)
+    x, y = found["test"]
+    return float(roc_auc_score(y, fitted.decision_function((x - mean) / std)))
 
 
 class Notes(Silent):
@@ -58,6 +88,9 @@ def main() -> None:
     store = Store.open(given.store)
     samples = load(store, store.spec.task(TASK), normalizer=settings.training.normalizer)
     print({split: len(found) for split, found in samples.items()})
+    for trunk in (None, *trunks):
+        found = linear_probe(model, trunk, store, settings.training.normalizer)
+        print(f"linear probe, all labels, {trunk.name if trunk else 'initial trunk'}: {found:.4f}")
     numbers = tuple(round(share * len(samples["train"])) for share in SHARES)
     plan = finetune.Plan(task=TASK, samples=numbers, seeds=given.seeds, freeze=given.freeze)
     started = time.process_time()
