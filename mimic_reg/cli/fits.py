@@ -26,7 +26,7 @@ ThreadsOption = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (train, evaluate, finetune, report, claims):
+    for command in (train, evaluate, pretrain, finetune, report, claims):
         app.command()(command)
 
 
@@ -153,6 +153,47 @@ def evaluate(
             run, store=store, overwrite=overwrite, progress=shown, device=device, threads=threads
         )
     _print_scores(scores)
+
+
+def pretrain(
+    store: Annotated[Path, typer.Option(help="The cohort store.", metavar="STORE")],
+    task: Annotated[
+        str, typer.Option(help="The task that the trunk is for: its name, or a YAML file.")
+    ],
+    model: Annotated[str, typer.Option(help="A model's name, such as lstm, or a YAML file.")],
+    folder: Annotated[Path, typer.Option("--out", help="The trunk's folder.", metavar="TRUNK")],
+    objective: Annotated[
+        str, typer.Option(help="masked: give hidden values back; contrastive: match views.")
+    ] = "masked",
+    seed: Annotated[int, typer.Option(help="Of weights, batches and what is hidden.")] = 0,
+    max_epochs: Annotated[int | None, typer.Option(help="At the most: 30 by default.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")
+    ] = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Train a trunk on all training stays without their labels, for `mimic-reg finetune`.
+
+    Ctrl-C writes a checkpoint; the same command goes on from it.
+    """
+    from mimic_reg.learners.trunk import load_trunk
+    from mimic_reg.multitask import pretrain as unlabelled
+
+    settings = unlabelled.compose(
+        task,
+        model,
+        objective=objective,
+        seed=seed,
+        training={} if max_epochs is None else {"max_epochs": max_epochs},
+    )
+    with progress(err) as shown:
+        status = unlabelled.pretrain(
+            settings, store, folder, progress=shown, device=device, threads=threads
+        )
+    if status == "interrupted":
+        raise MimicRegError("Interrupted; run the same command again to go on.")
+    trunk = load_trunk(folder)
+    out.print(f"The trunk is in {escape(str(folder))}, its fingerprint {trunk.fingerprint}.")
 
 
 def finetune(

@@ -24,7 +24,7 @@ from mimic_reg.engine.optimizers import make_optimizer
 from mimic_reg.engine.prediction import predict
 from mimic_reg.engine.recorder import Recorder
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.methods.base import Fit, Regulariser, Step, differentiation, trainable
+from mimic_reg.methods.base import Attributes, Fit, Regulariser, Step, differentiation, trainable
 from mimic_reg.metrics.scores import metric, score
 from mimic_reg.models.base import Model, constant_logits, loss_of
 from mimic_reg.progress import Progress, Silent
@@ -46,6 +46,7 @@ class Trainer:
     train, validation: the samples, on the device that trains
     selected_by: the validation score that selects the checkpoint
     folder:      where checkpoint, best model and history are kept
+    attributes:  as methods see them: see `Fit`
     interrupted: set it to True, in a signal handler say, to stop after the running step
     """
 
@@ -63,6 +64,7 @@ class Trainer:
         folder: Path,
         progress: Progress | None = None,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        attributes: Attributes | None = None,
     ) -> None:
         self.device = train.units.values.device
         self.method, self.train, self.validation = method, train, validation
@@ -83,6 +85,7 @@ class Trainer:
             record=self.recorder.record,
             train=train,
             validation=validation,
+            attributes=attributes,
         )
         # in eval mode a move draws nothing: a recurrent layer asks for its weights, which a method
         # may have made random

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from mimic_reg.settings import Component, Settings
+from mimic_reg.settings import Component, Settings, Start
 
 IMAGE_TASK = "image_classification"
 IMAGE_SETS = ("cifar10", "fashion_mnist", "stl10", "images")  # images: any set
@@ -35,6 +35,8 @@ class Grid(Settings):
     data:      the cohort to train on, by its name; a set of images, or `images` for any; null: the
                benchmark's tasks, from any store that holds them
     stopping:  with the early stopping of the tasks' YAML, if it has one
+    start:     a trained trunk, as {trunk: its folder within the work folder, fingerprint: as
+               `mimic-reg pretrain` told it}; {} is expressly from scratch, to compare with
     probes:    what measures every fit without changing it, as {hessian_probe: {every: 10}}
     training:  replaces what tasks and experiment say
     training_of: task → what replaces that for one of them
@@ -52,6 +54,7 @@ class Grid(Settings):
     strategy: Component = Component.model_validate(SINGLE)
     data: str | None = Field(default=None, pattern=rf"^{_NAME.pattern}$")
     stopping: bool = True
+    start: Start | None = None
     probes: tuple[Component, ...] = ()
     training: dict[str, Any] = Field(default_factory=dict)
     training_of: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -102,6 +105,17 @@ class Grid(Settings):
     def _one_kind_of_size(self) -> "Grid":
         if self.num_samples and "supervision" in self.model_fields_set:
             raise ValueError("it has both 'supervision' and 'num_samples'; give one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _start_is_known(self) -> "Grid":
+        if self.start is None:
+            return self
+        if (self.start.trunk is None) != (self.start.fingerprint is None):
+            raise ValueError("start needs both 'trunk' and 'fingerprint', or neither")
+        if self.together:
+            raise ValueError("start is for tasks that are trained one by one: no strategy")
+        _inside(self.start.trunk)
         return self
 
     @model_validator(mode="after")
@@ -170,10 +184,14 @@ class Experiment(Settings):
 
     @field_validator("store", "source")
     @classmethod
-    def _inside(cls, path: str | None) -> str | None:
-        if path is not None and (Path(path).is_absolute() or ".." in Path(path).parts):
-            raise ValueError("a configuration names paths within the work folder only")
-        return path
+    def _paths(cls, path: str | None) -> str | None:
+        return _inside(path)
+
+
+def _inside(path: str | None) -> str | None:
+    if path is not None and (Path(path).is_absolute() or ".." in Path(path).parts):
+        raise ValueError("a configuration names paths within the work folder only")
+    return path
 
 
 def _tuple(given: Any) -> Any:

@@ -177,6 +177,7 @@ def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial
             **combination.size,
             supervision_unit=grid.supervision_unit,
             seed=combination.seed,
+            **({} if grid.start is None else {"start": grid.start.model_dump()}),
         )
     )
 

@@ -1,15 +1,18 @@
 """The samples of one trial: those that its training size keeps, validation and test."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
 import torch
 
 from mimic_reg.errors import InputError
+from mimic_reg.methods.base import Attributes
 from mimic_reg.metrics.scores import METRICS, metric, score
 from mimic_reg.progress import Progress
 from mimic_reg.samples import Samples, load, notes
+from mimic_reg.samples.attributes import read_attributes
 from mimic_reg.samples.splits import select, select_count
 from mimic_reg.settings import Trial
 from mimic_reg.store import Store
@@ -20,8 +23,9 @@ from mimic_reg.store.spec import CohortSpec, Task
 class TaskData:
     """What a learner fits and is tested on.
 
-    train:  the training samples that the trial's training size keeps
-    device: where the samples are
+    train:      the training samples that the trial's training size keeps
+    device:     where the samples are
+    attributes: (names) -> what the store knows of the training samples: see `read_attributes`
     """
 
     spec: CohortSpec
@@ -30,6 +34,7 @@ class TaskData:
     validation: Samples
     test: Samples
     device: torch.device
+    attributes: Attributes | None = None
 
 
 def load_data(trial: Trial, store: Store, device: torch.device, progress: Progress) -> TaskData:
@@ -45,7 +50,8 @@ def load_data(trial: Trial, store: Store, device: torch.device, progress: Progre
     _check_labels(task, {**splits, "train": train})
     for note in notes(store, task, normalizer=trial.training.normalizer):
         progress.note(note)
-    return TaskData(store.spec, task, train, splits["val"], splits["test"], device)
+    attributes = partial(read_attributes, store, task, train.row)
+    return TaskData(store.spec, task, train, splits["val"], splits["test"], device, attributes)
 
 
 def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Samples:

@@ -93,6 +93,7 @@ def make_trainer(
         streams=Streams(trial.seed, data.task.name),
         folder=folder,
         progress=progress,
+        attributes=data.attributes,
     )
 
 

@@ -5,7 +5,7 @@ and how good it was. Fine-tuning takes such a folder, or any run folder.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,35 @@ class Trunk:
 
 def save_trunk(folder: Path, model: Model, trial: Trial, best: Best) -> None:
     """Write the trunk of a fit."""
+    settings, origin = trial.model_dump(mode="json"), _origin(trial.method, trial.tasks)
+    write_trunk(folder, model, trial.model, trial.tasks, origin, best, settings)
+
+
+def write_trunk(
+    folder: Path,
+    model: Model,
+    settings: Component,
+    tasks: Sequence[str],
+    origin: str,
+    best: Best,
+    fit: Mapping[str, Any],
+) -> None:
+    """Write a trunk.
+
+    settings: of the model that it belongs to
+    tasks:    whose labels it was trained on; none after self-supervised training
+    origin:   what it was trained on and how, for people
+    fit:      the settings of its training
+    """
     save_state(folder / TRUNK, {"trunk": dict(model.trunk.state_dict())})
     content = {
         "format": FORMAT,
-        "model": trial.model.entry(),
-        "tasks": list(trial.tasks),
-        "origin": _origin(trial.method, trial.tasks),
+        "model": settings.entry(),
+        "tasks": list(tasks),
+        "origin": origin,
         "epoch": best.epoch,
         "mean_validation_score": best.score,
-        "fit": trial.model_dump(mode="json"),
+        "fit": dict(fit),
     }
     text = yaml.safe_dump(sealed(content), sort_keys=False, allow_unicode=True, width=100)
     with disk_errors(folder):
@@ -119,8 +139,14 @@ def load_into(model: Model, settings: Component, trunk: Trunk) -> None:
     What a method had added to the trunk (the strengths of guided dropout) is left behind.
 
     Raises:
-        InputError: it is the trunk of another model.
+        InputError: it is the trunk of another model; a method made its weights of other numbers.
     """
+    if made := [name for name in trunk.weights if name.endswith(".original")]:
+        raise InputError(
+            f"The trunk ({trunk.origin}) was trained with a method that makes weights of other "
+            f"numbers ({made[0]}), so it holds no plain weights to start from. Take one that was "
+            "trained without it."
+        )
     own = model.trunk.state_dict()
     known = {name: weight for name, weight in trunk.weights.items() if name in own}
     fits = known.keys() == own.keys() and all(own[n].shape == w.shape for n, w in known.items())

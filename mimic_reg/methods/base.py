@@ -34,6 +34,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -45,6 +46,7 @@ from mimic_reg.samples import Batch, Samples
 from mimic_reg.store.spec import Target
 
 __all__ = [
+    "Attributes",
     "Batch",
     "Composite",
     "Event",
@@ -64,6 +66,7 @@ __all__ = [
 Event = Literal["epoch_start", "step", "before_validation", "epoch_end"]
 Need = Literal["input_grad", "double_backward", "index"]
 Options = Mapping[str, Any]
+Attributes = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
 Predict = Callable[[Tensor, Tensor], Tensor]  # (x, lengths) -> logits (B, C); a model is one
 
 
@@ -79,6 +82,7 @@ class Fit:
     train:           the training samples, for what looks at more than a step's batch; None where
                      the loop has none to show, as where a model only predicts
     validation:      the validation samples, for what is chosen by them; None as above
+    attributes:      (names) -> columns (N,) about the training samples; no inputs; None as above
     epoch:           0-based, of the epoch under way
     step:            optimiser steps done since the fit began
     score:           the latest validation score, larger is better; None before the first
@@ -104,6 +108,7 @@ class Fit:
     record: Callable[[str, float | Tensor], None]
     train: Samples | None = None
     validation: Samples | None = None
+    attributes: Attributes | None = None
     epoch: int = 0
     step: int = 0
     score: float | None = None
@@ -140,9 +145,11 @@ class Regulariser:
     needs:   what the engine must provide; an instance may need less than its class
     neutral: options with which a fit equals the baseline bit for bit; where it is None, the
              docstring says why on a line that starts with "No neutral setting"
+    alone:   whether a fit of several tasks refuses it: copies of one trunk would differ by it
     """
 
     needs: frozenset[Need] = frozenset()
+    alone: ClassVar[bool] = False
     neutral: ClassVar[Options | None] = None
 
     def prepare(self, model: Model, fit: Fit) -> Model:

@@ -12,6 +12,7 @@ or so, for no fused kernel takes such patterns.
 Shapes: B samples, T hours, F channels, H units, D directions, G gates (i, f, g, o).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, final
 
@@ -26,6 +27,25 @@ STEP_COST = {"lstm": 2.5}  # a step, times one without: measured
 
 NUM_GATES = 4
 DIRECTIONS = ("", "_reverse")  # torch's suffixes
+
+
+def replace_recurrences(model: Model, method: str, make: Callable[[nn.LSTM], nn.Module]) -> Model:
+    """Replace every recurrence by `make(its lstm)`, which owns the same parameters.
+
+    Raises:
+        InputError: the model has none.
+    """
+    found = [
+        (parent, name, child.lstm)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, Recurrence)
+    ]
+    if not found:
+        raise InputError(f"{method}: the model has no LSTM. Train the model 'lstm'.")
+    for parent, name, lstm in found:
+        setattr(parent, name, make(lstm))
+    return model
 
 
 @dataclass(frozen=True)
@@ -110,18 +130,11 @@ class VariationalLSTM(Regulariser):
         Raises:
             InputError: the model has none.
         """
-        found = [
-            (parent, name, child.lstm)
-            for parent in model.modules()
-            for name, child in parent.named_children()
-            if isinstance(child, Recurrence)
-        ]
-        if not found:
-            raise InputError("variational_lstm: the model has no LSTM. Train the model 'lstm'.")
-        for parent, name, lstm in found:
-            replacement = VariationalRecurrence(lstm, self.rate, self.tied, fit.generator)
-            setattr(parent, name, replacement)
-        return model
+        return replace_recurrences(
+            model,
+            "variational_lstm",
+            lambda lstm: VariationalRecurrence(lstm, self.rate, self.tied, fit.generator),
+        )
 
 
 def build(rate: float = 0.5, tied: bool = False) -> VariationalLSTM:

@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from mimic_reg import methods
 from mimic_reg.engine.best import Best
 from mimic_reg.engine.checkpoint import load_checkpoint, save_checkpoint
 from mimic_reg.engine.devices import find_device, reset_peak_memory
@@ -133,6 +134,7 @@ class MultiTrainer:
         self.ended = False
         self.best: Best | None = None
         self._saved_at = time.perf_counter()
+        _check_methods(trial)
         _check_trunks(list(self.engines.values()))
 
     @property
@@ -214,6 +216,15 @@ class MultiTrainer:
     def _load(self, state: Mapping[str, Any]) -> None:
         self.iteration, self.ended = state["iteration"], state["ended"]
         self.best = None if state["best"] is None else Best(*state["best"])
+
+
+def _check_methods(trial: Trial) -> None:
+    for component in trial.regularisers:
+        if methods.create(component.name, **component.options).alone:
+            raise InputError(
+                f"{component.name} changes a trunk by what one task does with it, so tasks cannot "
+                "share a trunk with it. Train them one by one, or leave the method out."
+            )
 
 
 def _check_trunks(engines: list[Trainer]) -> None:

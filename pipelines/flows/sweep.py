@@ -21,10 +21,12 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from mimic_reg import experiments
-from mimic_reg.errors import MimicRegError
+from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import Experiment, Planned
+from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import TRIAL, read_scored
+from mimic_reg.settings import Start, Trial
 from mimic_reg.store import Store, locked
 from pipelines.flows.artifacts import PrefectProgress, artifact_key
 from pipelines.flows.report import conclude_task, publish
@@ -97,11 +99,13 @@ class Prepared:
 
     def order(self, trial: TrialStatus, running: Running) -> Order:
         """What a runner is told."""
+        settings = self._planned[trial.identity].trial
         return Order(
-            trial=self._planned[trial.identity].trial.model_dump(mode="json"),
+            trial=settings.model_dump(mode="json"),
             store=str(self.result.store),
             data=self.result.data,
             folder=str(self.result.run_folder(trial).resolve()),
+            trunk=_trunk(settings, self.result.work),
             threads=running.threads,
             device=running.device,
         )
@@ -164,6 +168,9 @@ def _prepare(
     place = find_store(experiment, folders, store)
     opened = Store.open(place)
     experiments.check_data(experiment, opened)
+    for grid in experiment.grids:
+        if grid.start is not None and grid.start.trunk is not None:
+            check_trunk(grid.start, folders.folder)
     uri = tracking_uri or client.database(folders.folder)
     client.prepare(uri)
     mlflow_runs.check_name(experiment.name)
@@ -189,6 +196,30 @@ def _prepare(
             if trial.done:
                 prepared.log(trial)  # it may be new to this sweep, or to this MLflow
         yield prepared
+
+
+def check_trunk(start: Start, work: Path) -> None:
+    """Refuse a trunk that is missing, or another one than a grid names.
+
+    Raises:
+        InputError: see above.
+    """
+    assert start.trunk is not None
+    place = experiments.within(work, start.trunk)
+    found = load_trunk(place).fingerprint
+    if found != start.fingerprint:
+        raise InputError(
+            f"The trunk in {place} has the fingerprint {found}, the experiment names "
+            f"{start.fingerprint}: it was trained again, or is another one. Name this one to go on."
+        )
+
+
+def _trunk(trial: Trial, work: Path) -> str | None:
+    """The folder of the trunk that a trial starts from."""
+    start = trial.start
+    if start is None or start.trunk is None:
+        return None
+    return str(experiments.within(work, start.trunk).resolve())
 
 
 def find_store(experiment: Experiment, work: Work, store: Path | None) -> Path:

@@ -12,8 +12,9 @@ from pipelines.runners.settings import Parameters
 class Order(Parameters):
     """A trial to run: its settings, the store, its run folder; paths are absolute.
 
-    data: the store's fingerprint when the sweep began
-    slot: the number of the process that runs it; with several GPUs it gets that one
+    data:  the store's fingerprint when the sweep began
+    trunk: the folder of the trunk that the trial starts from, if it does
+    slot:  the number of the process that runs it; with several GPUs it gets that one
     """
 
     trial: dict[str, JsonValue]
@@ -21,6 +22,7 @@ class Order(Parameters):
     data: str
     folder: str
     threads: int
+    trunk: str | None = None
     device: str | None = None
     slot: int = 0
 

@@ -11,7 +11,7 @@ import time
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Literal
+from typing import Any, Literal
 
 from mimic_reg.errors import MimicRegError
 from mimic_reg.progress import Silent
@@ -52,15 +52,19 @@ def _train(order: Order) -> tuple[Literal["finished", "interrupted", "skipped"],
     """Train one task, or several together; what became of it, and what differs from the order."""
     from mimic_reg import fitting
     from mimic_reg.learners.trials import resolve
+    from mimic_reg.learners.trunk import load_trunk
     from mimic_reg.multitask import fit as multitask
     from mimic_reg.multitask.trials import resolve_multi
 
     store, folder = Path(order.store), Path(order.folder)
     device, progress = order.device or _gpu(order.slot), _Interruptible()
-    several = "trials" in order.trial
-    trial = resolve_multi(order.trial) if several else resolve(order.trial)
-    fit = multitask.train if several else fitting.train
-    outcome = fit(trial, store, folder, progress=progress, device=device, threads=order.threads)
+    outcome: fitting.Outcome
+    how: dict[str, Any] = {"progress": progress, "device": device, "threads": order.threads}
+    if "trials" in order.trial:
+        outcome = multitask.train(resolve_multi(order.trial), store, folder, **how)
+    else:
+        trunk = load_trunk(Path(order.trunk)) if order.trunk else None
+        outcome = fitting.train(resolve(order.trial), store, folder, trunk=trunk, **how)
     if outcome.threads in (None, order.threads):
         return outcome.status, ""
     return outcome.status, f"number of threads as it was begun: {outcome.threads}"

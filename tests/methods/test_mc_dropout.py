@@ -101,7 +101,7 @@ def test_deviations_stand_beside_predictions_in_files_and_reports_leave_them_out
     deviation = table.select(pl.col(r"^sd\d+$")).to_numpy()
     assert (deviation > 0).all()
     assert (deviation < 0.5).all()
-    assert evaluate(run) == {"in_hospital_mortality": read_scores(run)}
+    assert evaluate(run) == read_scores(run)
     (trial,) = collect([run]).trials
     read = read_predictions(trial, Store.open(store))
     assert np.array_equal(read.p, table.select(pl.col(r"^p\d+$")).to_numpy())

@@ -1,0 +1,135 @@
+"""Mollified LSTM gates: the recurrence begins as a mean over hours and becomes an LSTM.
+
+Gulcehre et al., "Mollifying networks", ICLR 2017, arXiv 1608.04980. With m falling linearly from 1
+to 0, at position t of the sequence (1 is the first hour that a direction reads),
+
+    i = m / t + (1 - m) sigmoid(.)
+    f = m (1 - 1 / t) + (1 - m) sigmoid(.)
+    o = m + (1 - m) sigmoid(.)
+
+At m = 1 the cell state is the running mean of the candidates g_t, a bag of hours that is easy to
+optimise; at m = 0 it is the plain LSTM, with the fused kernel.
+
+Rulings: t is the position in the sequence, which is what makes c_T the mean of g_t. (The source
+calls it the annealing time step; with one t for the whole sequence the cell would have no memory
+at the beginning of the fit.) The paper's noise and its skipping of layers are left out. Evaluation
+uses the m of the moment, and epochs before m = 0 are not selected and do not count for patience.
+
+Costs what `variational_lstm` costs while m > 0, nothing afterwards.
+
+Shapes: B samples, T hours, F channels, H units, D directions, G gates (i, f, g, o).
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from mimic_reg.methods.base import Event, Fit, Options, Regulariser, require
+from mimic_reg.methods.variational_lstm import per_gate, replace_recurrences
+from mimic_reg.models.base import Model, recur, reverse
+
+
+def mollified_gates(
+    i: Tensor, f: Tensor, o: Tensor, position: int, m: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gates after the sigmoid, mollified by m; position: of the hour, from 1."""
+    return (
+        m / position + (1 - m) * i,
+        m * (1 - 1 / position) + (1 - m) * f,
+        m + (1 - m) * o,
+    )
+
+
+def mollified_states(lstm: nn.LSTM, x: Tensor, lengths: Tensor, m: float) -> Tensor:
+    """(B, T, F) -> (B, D x H): the last states with mollified gates; `models.base.recur` at 0."""
+    both = torch.stack([x, reverse(x, lengths)])[:, None]  # (D, 1, B, T, F)
+    bias = per_gate(lstm, "bias_ih") + per_gate(lstm, "bias_hh")
+    weight = per_gate(lstm, "weight_ih").mT
+    inputs = both @ weight[:, :, None] + bias[:, :, None, None]  # (D, G, B, T, H)
+    recurrent = per_gate(lstm, "weight_hh").mT
+    valid = torch.arange(x.shape[1], device=x.device)[:, None] < lengths.to(x.device)  # (T, B)
+
+    h = c = x.new_zeros(len(both), len(x), lstm.hidden_size)
+    hours = zip(inputs.unbind(3), valid[..., None], strict=True)
+    for position, (input_t, valid_t) in enumerate(hours, start=1):
+        i, f, g, o = (input_t + h[:, None] @ recurrent).unbind(1)
+        i, f, o = mollified_gates(i.sigmoid(), f.sigmoid(), o.sigmoid(), position, m)
+        c = f * c + i * g.tanh()  # runs on beyond the end, unseen
+        h = torch.where(valid_t, o * c.tanh(), h)
+    return torch.cat(tuple(h), dim=1)
+
+
+@final
+class MollifiedRecurrence(nn.Module):
+    """Stands in a model for `Recurrence`, with its parameters under their names."""
+
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.lstm = lstm
+        self.m = 0.0
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, F) -> (B, 2H)."""
+        if self.m == 0:
+            return recur(self.lstm, x, lengths)
+        return mollified_states(self.lstm, x[:, : int(lengths.max())], lengths, self.m)
+
+
+@final
+class MollifiedLSTM(Regulariser):
+    """Replaces the model's recurrence and lowers m after each step."""
+
+    neutral: ClassVar[Options] = {"share": 0.0}
+
+    def __init__(self, share: float) -> None:
+        name = "mollified_lstm"
+        require(0 <= share < 1, name, "share must be a share of the fit, in [0, 1)", share)
+        self.duration = share
+        self.recurrences: list[MollifiedRecurrence] = []
+
+    def prepare(self, model: Model, fit: Fit) -> Model:
+        """Replace every recurrence.
+
+        Raises:
+            InputError: the model has none.
+        """
+
+        def make(lstm: nn.LSTM) -> MollifiedRecurrence:
+            self.recurrences.append(MollifiedRecurrence(lstm))
+            return self.recurrences[-1]
+
+        model = replace_recurrences(model, "mollified_lstm", make)
+        self._set(1.0 if self.duration else 0.0)
+        return model
+
+    def tick(self, event: Event, fit: Fit) -> None:
+        """Set the m of the next step; say which epochs are not yet an LSTM's."""
+        if event == "step" and self.m > 0:
+            progress = fit.step / (self.duration * fit.epoch_steps * fit.max_epochs)
+            self._set(max(0.0, 1 - progress))
+        elif event == "before_validation" and self.m > 0:
+            fit.eligible = False
+        elif event == "epoch_end":
+            fit.record("mollified", self.m)
+            if self.m > 0:
+                fit.started = False
+
+    def _set(self, m: float) -> None:
+        self.m = m
+        for recurrence in self.recurrences:
+            recurrence.m = m
+
+    def state_dict(self) -> dict[str, Any]:
+        """The m of the next step."""
+        return {"m": self.m}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue."""
+        self._set(float(state["m"]))
+
+
+def build(share: float = 0.3) -> MollifiedLSTM:
+    """The method; `share` of the longest fit over which m falls from 1 to 0."""
+    return MollifiedLSTM(share)

@@ -1,0 +1,82 @@
+"""All training stays of a cohort as samples without labels, for self-supervised training.
+
+Shapes: N stays.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import torch
+
+from mimic_reg.errors import InputError
+from mimic_reg.samples import load
+from mimic_reg.samples.attributes import STAYS
+from mimic_reg.samples.base import CPU, Samples, make_samples
+from mimic_reg.seeds import derive
+from mimic_reg.store import Store, reading
+from mimic_reg.store.spec import Task
+
+HELD_OUT = 0.1  # share of the subjects that validates
+
+
+def load_unlabelled(
+    store: Store, task: Task, *, normalizer: str, seed: int = 0, device: torch.device = CPU
+) -> tuple[Samples, Samples]:
+    """Return stays to train on, and stays of other subjects to validate by; their labels are 0.
+
+    Both are of the training split: no subject of them has a stay in validation or test, in any
+    task. A stay is whole, or as long as the task's samples if these are equally long.
+
+    task: the one to be trained for later, whose normaliser is used
+
+    Raises:
+        InputError: the cohort has no hours, or too few subjects.
+    """
+    spec = store.spec
+    if not spec.is_hourly:
+        raise InputError(
+            f"Self-supervised training is for stays, the cohort {spec.name!r} holds images."
+        )
+    units = load(store, task, normalizer=normalizer, device=device)["train"].units
+    with reading(store.folder, "a cohort store"):
+        known = _known_stays(store)
+        hours = store.scan("hourly.parquet").group_by(spec.unit).len("hours").sort(spec.unit)
+        stays = hours.collect().with_row_index("number").join(known, on=spec.unit, how="left")
+    elsewhere = stays.filter(pl.col("split") != "train")[spec.subject]
+    training = stays.filter(
+        (pl.col("split") == "train") & ~pl.col(spec.subject).is_in(elsewhere.implode())
+    )
+    subject = np.unique(stays[spec.subject].fill_null(-1).to_numpy(), return_inverse=True)[1]
+    units = replace(units, subject=subject.astype(np.int32))
+    longest = int(task.hours) if task.hours else None
+    length = training["hours"].clip(upper_bound=longest).to_numpy().astype(np.int32)
+    everything = make_samples(
+        units,
+        "regression",
+        training["number"].to_numpy().astype(np.int32),
+        length,
+        np.zeros((len(length), 1), np.float32),
+        np.arange(len(length)),
+    )
+    held_out = _held_out(everything.subject, seed)
+    return everything.keep(np.flatnonzero(~held_out)), everything.keep(np.flatnonzero(held_out))
+
+
+def _known_stays(store: Store) -> pl.DataFrame:
+    """Unit, subject and split of all stays that the store's tables name, each once a split."""
+    spec = store.spec
+    names = [f"tasks/{name}.parquet" for name in spec.task_names]
+    if STAYS in store.manifest["files"]:
+        names.append(STAYS)
+    columns = list(dict.fromkeys([spec.unit, spec.subject, "split"]))
+    return pl.concat([store.scan(name).select(columns) for name in names]).unique().collect()
+
+
+def _held_out(subject: np.ndarray, seed: int) -> np.ndarray:
+    """Which samples are of the subjects that validate: a tenth of them, at least one."""
+    subjects = np.unique(subject)
+    if len(subjects) < 2:
+        raise InputError("Self-supervised training needs training stays of 2 subjects or more.")
+    shuffled = np.random.default_rng(derive("unlabelled", seed)).permutation(subjects)
+    return np.isin(subject, shuffled[: max(1, round(HELD_OUT * len(subjects)))])

@@ -1,0 +1,41 @@
+"""Perpendicular gradients by hand."""
+
+import pytest
+import torch
+from torch.optim import SGD
+
+from mimic_reg import methods
+from mimic_reg.errors import InputError
+from mimic_reg.methods.perp_grad import perpendicular
+from tests.methods.fits import make_fit
+
+CONTRACT = {}
+
+
+def test_nothing_along_the_weights_is_left():
+    w, g = torch.tensor([[3.0, 4.0]]), torch.tensor([[1.0, 0.0]])
+    rest = perpendicular(g, w, 1.0, rescale=False)
+    assert rest.tolist() == [[pytest.approx(0.64), pytest.approx(-0.48)]]
+    assert (w * rest).sum().item() == pytest.approx(0, abs=1e-6)
+    assert perpendicular(g, w, 1.0, rescale=True).tolist() == [
+        [pytest.approx(0.8), pytest.approx(-0.6)]
+    ]
+    assert perpendicular(g, w, 0.5, rescale=False).tolist() == [
+        [pytest.approx(0.82), pytest.approx(-0.24)]
+    ]
+    assert torch.equal(perpendicular(g, torch.zeros(1, 2), 1.0, rescale=False), g)
+
+
+def test_a_step_changes_matrices_only():
+    weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
+    bias = torch.nn.Parameter(torch.tensor([2.0]))
+    optimizer = methods.create("perp_grad").optimizer(SGD([weight, bias], lr=1.0), make_fit())
+    weight.grad, bias.grad = torch.tensor([[1.0, 0.0]]), torch.tensor([0.5])
+    optimizer.step()
+    assert weight.tolist() == [[pytest.approx(2.36), pytest.approx(4.48)]]
+    assert bias.tolist() == [1.5]
+
+
+def test_impossible_options_are_refused():
+    with pytest.raises(InputError, match="strength"):
+        methods.create("perp_grad", strength=1.5)
