@@ -82,7 +82,9 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def trainer(name: str, samples: Samples, chosen: list[Any], folder: Path) -> Trainer:
+def trainer(
+    name: str, samples: Samples, chosen: list[Any], folder: Path, max_epochs: int = 100
+) -> Trainer:
     """The engine on one model, with its history open."""
     outputs = 1 if samples.target == "binary" else 10
     streams = Streams(0, "benchmark")
@@ -93,7 +95,7 @@ def trainer(name: str, samples: Samples, chosen: list[Any], folder: Path) -> Tra
         samples,
         num_outputs=outputs,
         selected_by="auroc",
-        training=Training(),
+        training=Training(max_epochs=max_epochs),
         streams=streams,
         folder=folder,
     )

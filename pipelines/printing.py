@@ -27,7 +27,7 @@ def print_dry_run(plan: "DryRun") -> None:
             line.epochs,
             len(line.seeds),
             line.finished,
-            "" if line.seconds is None else format_seconds(line.seconds),
+            "unknown" if line.seconds is None else format_seconds(line.seconds),
         ]
         for line in plan.lines
     ]

@@ -24,12 +24,6 @@ def selects_by(name: str) -> str | None:
     return option
 
 
-def step_cost(name: str, model: str) -> float:
-    """A step with a method, times one without: as its module says it was measured, else 1."""
-    costs: Mapping[str, float] = getattr(find_module(__name__, name), "STEP_COST", {})
-    return costs.get(model, 1.0)
-
-
 def create(name: str, **options: Any) -> Regulariser:
     """The method called `name`.
 

@@ -1,7 +1,5 @@
 """Model gradient similarity as a penalty: the gradients of all outputs should be alike.
 
-Kind: penalty
-
 L + weight * tr K / R, K the empirical neural tangent kernel of the batch (`metrics.similarity`).
 Szolnoky et al., NeurIPS 2022, who penalise the trace only, too. tr K is the sum of the squared
 norms of the gradients of all logits of all samples by the parameters. A step estimates it with one

@@ -1,9 +1,7 @@
 """Model gradient similarity during training: how alike are the gradients of all outputs?
 
-Kind: probe
-
-A probe of Szolnoky et al., "On the interpretability of regularisation for neural networks through
-model gradient similarity", NeurIPS 2022: it changes nothing of the fit. After the first epoch and
+A probe: it changes nothing of the fit. Szolnoky et al., "On the interpretability of regularisation
+for neural networks through model gradient similarity", NeurIPS 2022. After the first epoch and
 every `every`-th it records `mgs_trace`, tr K / R, and `mgs_log_det`, log det K / R, of the kernel K
 of `metrics.similarity`, in evaluation mode, on a fixed batch of training samples. The batch has a
 stream of its own and is the same at every epoch and for every method, so that curves can be
