@@ -3,9 +3,9 @@
     python benchmarks/methods.py [--rounds 30] [--models lstm dnn] [--methods dropout sam]
 
 Each round takes a few steps of every method in turn, so that a busy machine slows all of them; a
-ratio is the median over rounds of the ratio within a round. The methods are the files of
-configs/methods with their values for the model; new files are found. Each is in the last of two
-epochs, so that what grows over the epochs is there. What happens between epochs is not counted.
+ratio is the median over rounds of the ratio within a round, of processor time. The methods are the
+files of configs/methods with their values for the model; new files are found. Each is in the last
+of two epochs, so that what grows over the epochs is there. What is between epochs is not counted.
 
 Written: benchmarks/results/methods.json, with the machine; and the ratios that dry runs go by,
 which the package holds (mimic_reg/experiments/resources/step_costs.json), by module. Where several
@@ -18,6 +18,7 @@ import json
 import platform
 import statistics
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from mimic_reg.settings.files import method_called
 
 PLAIN = "none"
 SAMPLES = {"lstm": stays, "dnn": images}
+STEPS = {"lstm": 1, "dnn": 5}  # of a method in a round
 RESULTS = Path(__file__).parent / "results" / "methods.json"
 COSTS = Path(mimic_reg.__file__).parent / "experiments" / "resources" / "step_costs.json"
 
@@ -66,7 +68,7 @@ def measure_model(
                 continue
             variants[entry.name] = engine_steps(made)
             fits.append(made)
-        seconds = measure(variants, rounds, steps, device)
+        seconds = measure(variants, rounds, steps, device, time.process_time)
         for made in fits:
             made.recorder.close()
     return {
@@ -102,7 +104,6 @@ def main() -> None:
     """Measure, print a table, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--steps", type=int, default=3, help="of each method in a round")
     parser.add_argument("--models", nargs="+", choices=list(SAMPLES), default=list(SAMPLES))
     parser.add_argument("--methods", nargs="+", default=[], help="all by default")
     parser.add_argument("--dry", action="store_true", help="write nothing")
@@ -117,7 +118,7 @@ def main() -> None:
             and method_called(entry.name).serves(model)
             and (not arguments.methods or entry.name in (*arguments.methods, PLAIN))
         ]
-        found[model] = measure_model(model, chosen, arguments.rounds, arguments.steps)
+        found[model] = measure_model(model, chosen, arguments.rounds, STEPS[model])
         for method, cost in found[model].items():
             print(f"{model:6}{method:26}{cost['milliseconds']:>10.2f} ms{cost['over_plain']:>8.2f}")
     if arguments.dry:
@@ -127,7 +128,7 @@ def main() -> None:
         "torch": torch.__version__,
         "threads": 1,
         "rounds": arguments.rounds,
-        "steps": arguments.steps,
+        "steps": STEPS,
     }
     earlier = json.loads(RESULTS.read_text("utf-8")) if RESULTS.is_file() else {}
     models = {k: {**earlier.get("models", {}).get(k, {}), **v} for k, v in found.items()}

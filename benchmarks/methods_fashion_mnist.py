@@ -86,6 +86,11 @@ def with_earlier(rows: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]
     return sorted(rows + kept, key=key)
 
 
+def strength(found: dict[str, Any]) -> list[float]:
+    """The values of a row, to sort by."""
+    return [float(v) for v in found["values"].values() if isinstance(v, int | float)]
+
+
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """A method a line: what it tried, what won, test accuracy, the difference from no method."""
     chosen: dict[str, list[dict[str, Any]]] = {}
@@ -99,7 +104,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in f["values"].values()): (
                 f["validation"]
             )
-            for f in rows
+            for f in sorted(rows, key=strength)
             if f["stage"] == "search" and f["method"] == method and f["values"]
         }
         both = [f for f in seeds if f["seed"] in plain]

@@ -155,7 +155,11 @@ def input_steps(samples: Samples) -> Callable[[int], None]:
 
 
 def measure(
-    variants: dict[str, Callable[[int], None]], rounds: int, steps: int, device: torch.device
+    variants: dict[str, Callable[[int], None]],
+    rounds: int,
+    steps: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds a step of every variant, in every round."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
@@ -163,11 +167,11 @@ def measure(
         names = list(variants)
         for name in names[number % len(names) :] + names[: number % len(names)]:
             synchronise(device)
-            start = time.perf_counter()
+            start = clock()
             variants[name](steps)
             synchronise(device)
             if number:  # the first round warms up
-                seconds[name].append((time.perf_counter() - start) / steps)
+                seconds[name].append((clock() - start) / steps)
     return seconds
 
 

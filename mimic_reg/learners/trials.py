@@ -36,6 +36,7 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     chosen = tuple(r.completed(methods.__name__, "Regulariser") for r in trial.regularisers)
     for method in chosen:  # its own checks: now, before data are loaded, or a sweep has begun
         methods.create(method.name, **method.options)
+    methods.check_together(method.name for method in chosen)
     return trial.model_copy(update={"model": model, "regularisers": chosen})
 
 
