@@ -1,5 +1,6 @@
 """Rows, table and figure of the comparison of all methods; it can be rerun while trials end.
 
+    mimic-reg import-images DIR --out WORK/fashion_mnist
     mimic-reg compare --out WORK --seeds 3 --config configs/experiments/methods_fashion_mnist.yaml
     python benchmarks/methods_fashion_mnist.py WORK
 
@@ -174,6 +175,7 @@ with the best validation accuracy is trained with seeds 0, 1 and 2. Methods of a
 weights, batches and images. Adam, learning rate 1e-3, batches of 32, pixels in [0, 1]; at most 40 epochs,
 early stopping with patience 10; the epoch that validates best is tested once.
 
+    mimic-reg import-images DIR --out WORK/fashion_mnist
     mimic-reg compare --out WORK --seeds 3 --config configs/experiments/methods_fashion_mnist.yaml
     python benchmarks/methods_fashion_mnist.py WORK
 

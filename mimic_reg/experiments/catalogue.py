@@ -69,7 +69,7 @@ def entries(like: str | None = None) -> list[Entry]:
     Raises:
         InputError: there is no such kind or method.
     """
-    alone = {found[0] for name in names("methods") if len(found := _modules(name)) == 1}
+    alone = {parts[0] for name in names("methods") if len(parts := _modules(name)) == 1}
     found = [_of_file(name) for name in names("methods")]
     found += [_of_module(name) for name in methods.names() if name not in alone]
     found.sort(key=lambda entry: entry.name)
