@@ -23,13 +23,14 @@ from mimic_reg.settings.files import method_called, names
 # hook → what a method is that overrides it, the first that fits
 _BY_HOOK = {
     "predictor": "averaging",
-    "optimizer": "optimiser",
     "loss": "penalty",
+    "optimizer": "optimiser",
     "batch": "data",
     "prepare": "network",
     "tick": "schedule",
 }
 _PROBE = "probe"
+_A_SENTENCE = 4  # words: a header with fewer is only a name
 _CITED = re.compile(r"(?<![\d.:/])(?:19|20)\d\d(?!\d|\.\d)\)?")
 _BREAKS = re.compile(r'¶ |(?<!\bal)\. |: |; | \((?=[A-Z"])')
 
@@ -97,9 +98,15 @@ def _of_file(name: str) -> Entry:
         modules=modules,
         kind=" + ".join(dict.fromkeys(kind_of(module) for module in modules)),
         models=tuple(served),
-        summary=summary_of(_doc(main)) if name in modules else header(name),
+        summary=_summary(name, main),
         source=source_of(_doc(main)),
     )
+
+
+def _summary(name: str, main: str) -> str:
+    """Return what a file's method is: as its module says, or where that is general, its header."""
+    own = header(name)
+    return summary_of(_doc(main)) if name == main or len(own.split()) < _A_SENTENCE else own
 
 
 def _of_module(name: str) -> Entry:

@@ -34,6 +34,8 @@ _WHEN = {
     "penalty": "Use it where weights, gradients or outputs should stay small or smooth. Its weight "
     "depends on task and model: search it.",
     "probe": "Use it to look into a fit. It changes nothing of it, so it may join any method.",
+    "pruning": "Use it where a model should become smaller, or its parts be ranked. It needs "
+    "epochs after the pruning.",
     "schedule": "Use it where something should change during training. It needs fits long enough.",
     "selection": "Use it where few parameters should learn. It needs enough steps, and a threshold "
     "that fits the scale of the gradients: search it.",
