@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint pages format clean
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
@@ -27,6 +27,9 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+pages: $(READY)  ## write docs/methods: a page a method
+	$(BIN)/mimic-reg methods --pages docs/methods
 
 format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .

@@ -82,7 +82,9 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def trainer(name: str, samples: Samples, chosen: list[Any], folder: Path) -> Trainer:
+def trainer(
+    name: str, samples: Samples, chosen: list[Any], folder: Path, max_epochs: int = 100
+) -> Trainer:
     """The engine on one model, with its history open."""
     outputs = 1 if samples.target == "binary" else 10
     streams = Streams(0, "benchmark")
@@ -93,7 +95,7 @@ def trainer(name: str, samples: Samples, chosen: list[Any], folder: Path) -> Tra
         samples,
         num_outputs=outputs,
         selected_by="auroc",
-        training=Training(),
+        training=Training(max_epochs=max_epochs),
         streams=streams,
         folder=folder,
     )
@@ -153,7 +155,11 @@ def input_steps(samples: Samples) -> Callable[[int], None]:
 
 
 def measure(
-    variants: dict[str, Callable[[int], None]], rounds: int, steps: int, device: torch.device
+    variants: dict[str, Callable[[int], None]],
+    rounds: int,
+    steps: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds a step of every variant, in every round."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
@@ -161,11 +167,11 @@ def measure(
         names = list(variants)
         for name in names[number % len(names) :] + names[: number % len(names)]:
             synchronise(device)
-            start = time.perf_counter()
+            start = clock()
             variants[name](steps)
             synchronise(device)
             if number:  # the first round warms up
-                seconds[name].append((time.perf_counter() - start) / steps)
+                seconds[name].append((clock() - start) / steps)
     return seconds
 
 

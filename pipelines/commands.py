@@ -7,13 +7,13 @@ imports happen within the commands.
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from mimic_reg.console import err, out, progress, table
-from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.console import err, out, progress
+from mimic_reg.errors import InputError
 from mimic_reg.threads import DEFAULT_THREADS
 from pipelines.options import (
     AddressOption,
@@ -28,30 +28,16 @@ from pipelines.options import (
     WorkersOption,
     WorkOption,
     as_running,
+    need_pipelines,
 )
-
-if TYPE_CHECKING:
-    from mimic_reg.experiments import Experiment
-    from pipelines.flows.dry_run import DryRun
-    from pipelines.flows.report import Concluded
-    from pipelines.flows.result import SweepResult
+from pipelines.printing import print_concluded, print_dry_run, print_failed
+from pipelines.searches import compare, tune
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (run, sweep, tune, predict, ui):
+    for command in (run, sweep, tune, compare, predict, ui):
         app.command()(command)
-
-
-def _need_pipelines() -> None:
-    try:
-        import mlflow  # noqa: F401
-        import prefect  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"This command needs {error.name}, which is not installed: "
-            "pip install -c constraints.txt -e '.[pipelines]'"
-        ) from error
 
 
 def run(
@@ -75,7 +61,7 @@ def run(
 
     Started again it goes on where it was: what is finished is not done twice.
     """
-    _need_pipelines()
+    need_pipelines()
     from mimic_reg import experiments
     from pipelines.flows import dry_run as planning
     from pipelines.flows import run as whole
@@ -83,7 +69,7 @@ def run(
     experiment = experiments.load(config)
     running = as_running(runner, workers, threads, device, address, gpus_per_run)
     if dry_run:
-        _print_dry_run(planning.of_run(experiment, work, source=source, store=store, memory=memory))
+        print_dry_run(planning.of_run(experiment, work, source=source, store=store, memory=memory))
         return
     with progress(err) as shown:
         result = whole.run(
@@ -96,8 +82,8 @@ def run(
             command=shlex.join(["mimic-reg", *sys.argv[1:]]),
             progress=shown,
         )
-    _print_concluded(result.concluded)
-    _print_failed(result.result)
+    print_concluded(result.concluded)
+    print_failed(result.result)
     out.print(f"Compare the runs in MLflow: [bold]{escape(result.ui)}[/]", soft_wrap=True)
     raise typer.Exit(result.exit_code)
 
@@ -118,7 +104,7 @@ def sweep(
 
     A trial that fails stops no other one. A sweep that was stopped goes on where it was.
     """
-    _need_pipelines()
+    need_pipelines()
     from mimic_reg import experiments
     from pipelines.flows import dry_run as planning
     from pipelines.flows import report
@@ -127,7 +113,7 @@ def sweep(
     experiment = experiments.load(config)
     running = as_running(runner, workers, threads, device, address, gpus_per_run)
     if dry_run:
-        _print_dry_run(planning.of_sweep(experiment, store, work=work))
+        print_dry_run(planning.of_sweep(experiment, store, work=work))
         return
     with progress(err) as shown:
         result = sweeps.sweep(
@@ -140,115 +126,9 @@ def sweep(
         concluded = (
             report.conclude(result, progress=shown) if any(t.done for t in result.trials) else None
         )
-    _print_concluded(concluded)
-    _print_failed(result)
+    print_concluded(concluded)
+    print_failed(result)
     raise typer.Exit(result.exit_code)
-
-
-def tune(
-    work: WorkOption,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            help="An experiment with a search, by name or as a YAML file; or say with the next "
-            "options what to search.",
-            metavar="YAML",
-        ),
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="A task's name.")] = None,
-    model: Annotated[str | None, typer.Option(help="A model's name.")] = None,
-    method: Annotated[str | None, typer.Option(help="A method's name in configs/methods.")] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What to try, as rate=0.2,0.5; several times for all combinations. Of a "
-            "method with several parts: dropout.rate=0.2,0.5; of the model: "
-            "logistic_regression.C=0.1,1.",
-            metavar="NAME=A,B",
-        ),
-    ] = None,
-    supervision: Annotated[
-        float | None, typer.Option(help="Share of the training samples; 1 by default.")
-    ] = None,
-    seeds: Annotated[
-        int | None, typer.Option(help="Trials of each combination; 3 by default.", min=1)
-    ] = None,
-    max_epochs: Annotated[
-        int | None, typer.Option(help="Epochs at the most, instead of the task's own.")
-    ] = None,
-    store: StoreOption = None,
-    dry_run: DryRunOption = False,
-    runner: RunnerOption = Runner.pool,
-    workers: WorkersOption = None,
-    threads: ThreadsOption = DEFAULT_THREADS,
-    device: DeviceOption = None,
-    address: AddressOption = None,
-    gpus_per_run: GpusOption = 0.0,
-) -> None:
-    """Search options of a method or model on the validation split; write the best as a YAML file.
-
-    For instance: --task in_hospital_mortality --model lstm --method dropout --option rate=0.2,0.5
-    """
-    _need_pipelines()
-    from mimic_reg.report.formats import format_level
-    from pipelines.flows import dry_run as planning
-    from pipelines.flows import tune as tuning
-
-    experiment = _search(config, task, model, method, option, supervision, seeds, max_epochs)
-    tuning.check(experiment)
-    running = as_running(runner, workers, threads, device, address, gpus_per_run)
-    if dry_run:
-        _print_dry_run(planning.of_sweep(experiment, store, work=work))
-        return
-    with progress(err) as shown:
-        tuned = tuning.tune(experiment, work, store=store, running=running, progress=shown)
-    for choice in tuned.choices:
-        shown_rows = [
-            [", ".join(f"{k}: {v}" for k, v in p.values.items()), f"{p.mean:.4f}", len(p.scores)]
-            for p in choice.points
-            if not p.missing
-        ]
-        title = f"{choice.task}, {choice.model}, {choice.method}, {format_level(choice.size)}"
-        out.print(table(title, ["", f"validation {choice.best.score}", "seeds"], shown_rows))
-        out.print(f"Wrote {escape(str(choice.file))}.")
-    _print_failed(tuned.result)
-    raise typer.Exit(tuned.exit_code)
-
-
-def _search(
-    config: str | None,
-    task: str | None,
-    model: str | None,
-    method: str | None,
-    option: list[str] | None,
-    supervision: float | None,
-    seeds: int | None,
-    max_epochs: int | None,
-) -> "Experiment":
-    """The experiment of a search: that of a file, or the one that the options describe."""
-    from mimic_reg import experiments
-    from pipelines.flows import tune as tuning
-
-    needed = (task, model, method, option)
-    if config is not None and any(
-        value is not None for value in (*needed, supervision, seeds, max_epochs)
-    ):
-        raise InputError("--config says all of the search: leave out the options that describe it.")
-    if config is not None:
-        return experiments.load(config)
-    if not (task and model and method and option):
-        raise InputError(
-            "Say what to search: --task, --model, --method and --option, or else --config."
-        )
-    return tuning.search(
-        task,
-        model,
-        method,
-        tuning.parse_options(option, method),
-        supervision=1.0 if supervision is None else supervision,
-        seeds=3 if seeds is None else seeds,
-        training={} if max_epochs is None else {"max_epochs": max_epochs},
-    )
 
 
 def predict(
@@ -270,7 +150,7 @@ def predict(
     threads: ThreadsOption = DEFAULT_THREADS,
 ) -> None:
     """Predict for every sample of a store, with a run's or a registered model."""
-    _need_pipelines()
+    need_pipelines()
     from pipelines.tracking import client, serving
 
     uri = client.database_there(work) if work else None
@@ -304,7 +184,7 @@ def ui(
     ] = None,
 ) -> None:
     """Open MLflow's pages on this machine, to compare runs; Ctrl-C ends them."""
-    _need_pipelines()
+    need_pipelines()
     from pipelines.deploy import ui as pages
     from pipelines.tracking import client
 
@@ -322,46 +202,3 @@ def ui(
             authentication=authentication,
             progress=shown,
         )
-
-
-def _print_dry_run(plan: "DryRun") -> None:
-    from mimic_reg.report.formats import format_level
-    from pipelines.flows.dry_run import format_seconds
-
-    rows = [
-        [
-            line.task,
-            line.model,
-            line.method,
-            format_level(line.size),
-            line.epochs,
-            len(line.seeds),
-            line.finished,
-            "" if line.seconds is None else format_seconds(line.seconds),
-        ]
-        for line in plan.lines
-    ]
-    columns = ["task", "model", "method", "supervision", "epochs", "trials", "finished", "at most"]
-    if plan.extraction:
-        out.print(escape(plan.extraction), soft_wrap=True)
-    out.print(table("Trials", columns, rows))
-    out.print(escape(plan.summary), soft_wrap=True)
-
-
-def _print_concluded(concluded: "Concluded | None") -> None:
-    if concluded is None:
-        return
-    out.print(escape(concluded.markdown), soft_wrap=True)
-    for registered in concluded.registered:
-        what = "champion" if registered.champion else "not champion"
-        text = f"Registered {registered.name}, version {registered.version}: {what}. "
-        out.print(escape(text + registered.why), soft_wrap=True)
-    out.print(f"Report: [bold]{escape(str(concluded.report))}[/]", soft_wrap=True)
-
-
-def _print_failed(result: "SweepResult") -> None:
-    """List what has no result; raise if nothing has."""
-    for trial in result.failed:
-        err.print(f"No result: {escape(trial.name)}: {escape(trial.error or trial.status)}")
-    if len(result.failed) == len(result.trials):
-        raise MimicRegError("No trial has a result.")

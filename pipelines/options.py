@@ -85,3 +85,15 @@ def as_running(
     except ValidationError as error:
         told = (e["msg"].removeprefix("Value error, ") for e in error.errors())
         raise InputError(f"{'; '.join(told)}.") from error
+
+
+def need_pipelines() -> None:
+    """Refuse a command where Prefect or MLflow is missing."""
+    try:
+        import mlflow  # noqa: F401
+        import prefect  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"This command needs {error.name}, which is not installed: "
+            "pip install -c constraints.txt -e '.[pipelines]'"
+        ) from error

@@ -6,11 +6,21 @@ import pytest
 
 from mimic_reg import experiments, tasks
 from mimic_reg.errors import InputError
-from mimic_reg.experiments import combinations, estimate, identity, left_out, parse, plan, sizes
+from mimic_reg.experiments import (
+    combinations,
+    estimate,
+    identity,
+    left_out,
+    parse,
+    plan,
+    sizes,
+    step_cost,
+)
 from mimic_reg.learners.trials import compose_trial
 from mimic_reg.settings import CONFIGS, load_yaml
 from mimic_reg.sources.images import cohort
 from mimic_reg.store import Store
+from tests.report import runs as made_up
 from tests.stores import write_store
 
 GRID = {"tasks": ["in_hospital_mortality"], "models": ["lstm"], "methods": ["itps"]}
@@ -489,8 +499,61 @@ def test_costly_methods_cost_more():
     counts = sizes()
     trials = plan(grid(methods=["none", "dropout", "variational_lstm", "jacobian"]))
     seconds = [estimate(p.trial, counts).seconds for p in trials]
-    assert seconds[0] == seconds[1] < seconds[2] < seconds[3]
+    assert seconds[0] < seconds[2] < seconds[3]
+    assert seconds[1] == pytest.approx(seconds[0], rel=0.2)
     assert experiments.total_seconds((p.trial for p in trials), counts) == sum(seconds)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Costs that were measured, in place of those of the package."""
+    costs = {"jacobian": {"lstm": 6.0, "dnn": 2.0}, "none": {"lstm": 1.0}}
+    monkeypatch.setattr("mimic_reg.experiments.costs.step_costs", lambda: costs)
+
+
+def test_a_cost_is_measured_or_that_of_other_models_or_unknown(measured):
+    assert step_cost("jacobian", "dnn") == 2.0
+    assert step_cost("jacobian", "cnn") == 6.0  # the dearest
+    assert step_cost("dropout", "lstm") is None
+    assert step_cost("none", "cnn") == step_cost("early_stopping", "lstm") == 1.0
+
+
+def test_what_was_never_measured_is_unknown_and_not_cheap(measured):
+    counts = sizes()
+    none, dropout, both = (
+        p.trial
+        for p in plan(
+            grid(methods=["none", "dropout", [{"jacobian": {"weight": 0.1}}, {"dropout": {}}]])
+        )
+    )
+    assert estimate(none, counts).seconds > 0
+    assert estimate(dropout, counts).seconds is None
+    assert estimate(dropout, counts).steps == estimate(none, counts).steps
+    assert experiments.total_seconds([none, both], counts) is None
+    together = plan(grid(**TWO, methods=["dropout"]))[0].trial
+    assert estimate(together, counts).seconds is None
+    small = plan(grid(tasks=["image_classification"], data="cifar10", models=["cnn"]))[0].trial
+    assert estimate(small, sizes(images="cifar10")).seconds is None
+
+
+def test_a_past_run_says_what_a_trial_takes(tmp_path, measured):
+    (planned,) = plan(grid(methods=["dropout"], training={"max_epochs": 10}))
+    settings = planned.trial.model_dump(mode="json")
+    cost = {"training_seconds": 30.0, "validation_seconds": 2.0}
+    row = {"event": "epoch", "loss": 1.0, "validation": {}, "recorded": {}, "cost": cost}
+    rows = [{**row, "epoch": e, "step": 100 * (e + 1)} for e in range(3)]
+    for name, done in (("finished", True), ("not", False)):
+        made_up.write_run(tmp_path / name, settings, {}, epochs=rows, done=done)
+    known = experiments.past(tmp_path)
+    found = estimate(planned.trial, sizes(), known)
+    assert found.seconds == pytest.approx(found.steps * 0.3 + 10 * 2)
+    other = plan(grid(methods=[{"dropout": {"rate": 0.1}}]))[0].trial  # other options, same steps
+    assert estimate(other, sizes(), known).seconds > 0
+    wider = plan(grid(methods=["dropout"], models=[{"lstm": {"units": 300}}]))[0].trial
+    assert estimate(wider, sizes(), known).seconds is None
+    assert experiments.past(tmp_path / "nowhere") == {}
+    (tmp_path / "finished" / "history.jsonl").write_text("damaged\n")
+    assert experiments.past(tmp_path) == {}
 
 
 def test_a_probe_costs_its_passes():

@@ -66,6 +66,15 @@ def hessian(
 
 
 @app.command()
+def mgs(runs: RunsArgument, folder: FolderOption) -> None:
+    """Model gradient similarity against epochs, beside the validation score.
+
+    Of runs trained with an mgs_probe: trace and log-determinant of the kernel of their gradients.
+    """
+    _show("mgs", _collect(runs), folder)
+
+
+@app.command()
 def gradients(runs: RunsArgument, folder: FolderOption) -> None:
     """Gradient norms against steps (figure 3): raw, and as the optimiser applied them."""
     _show("gradients", _collect(runs), folder)

@@ -14,7 +14,16 @@
 option by its values. Whatever is unknown is refused, with the nearest name that is known.
 """
 
-from mimic_reg.experiments.costs import KNOWN_SIZES, Estimate, estimate, sizes, total_seconds
+from mimic_reg.experiments.costs import (
+    KNOWN_SIZES,
+    Estimate,
+    Past,
+    estimate,
+    past,
+    sizes,
+    step_cost,
+    total_seconds,
+)
 from mimic_reg.experiments.grid import IMAGE_TASK, SINGLE, Experiment, Grid
 from mimic_reg.experiments.planning import (
     Combination,
@@ -34,6 +43,7 @@ __all__ = [
     "Estimate",
     "Experiment",
     "Grid",
+    "Past",
     "Planned",
     "check_data",
     "combinations",
@@ -42,8 +52,10 @@ __all__ = [
     "load",
     "names",
     "parse",
+    "past",
     "plan",
     "sizes",
+    "step_cost",
     "total_seconds",
     "within",
 ]

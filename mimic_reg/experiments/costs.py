@@ -1,14 +1,26 @@
-"""What trials may cost: steps and seconds of one CPU core."""
+"""What trials may cost: steps and seconds of one CPU core.
 
+A step with a method costs what a past run in the work folder took; else a plain step times what the
+method was measured to cost over it (`resources/step_costs.json`, written by benchmarks/methods.py).
+What was measured of a method on other models only counts as its dearest one there. Where there is
+neither, seconds are None: unknown, and not as cheap as no method.
+"""
+
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
 from mimic_reg import probes
+from mimic_reg.errors import InputError
 from mimic_reg.experiments.grid import IMAGE_TASK
 from mimic_reg.extraction.audit import published_sizes
-from mimic_reg.methods import step_cost
-from mimic_reg.settings import Trial, is_probe
+from mimic_reg.runs import DONE, HISTORY, read_history, read_trial
+from mimic_reg.settings import BASELINE, STOPPING, Trial, is_probe
 from mimic_reg.store import Store
 from mimic_reg.store.spec import SPLITS
 
@@ -30,7 +42,7 @@ _STEP_SECONDS: Mapping[tuple[str, str], float] = {
     ("image_classification", "resnet50"): 12.6,
     ("image_classification", "vgg16"): 40.0,
 }
-_OTHER_STEP_SECONDS = 0.3
+_FREE = (BASELINE, STOPPING, "freeze_trunk")  # they do nothing in a step
 # Training, validation and test images of the paper's Table I.
 KNOWN_SIZES: Mapping[str, tuple[int, int, int]] = {
     "fashion_mnist": (50_000, 10_000, 10_000),
@@ -38,15 +50,77 @@ KNOWN_SIZES: Mapping[str, tuple[int, int, int]] = {
     "stl10": (4_000, 1_000, 8_000),
 }
 _SCORING = 0.2
+_OUTPUTS: Mapping[str, int] = {"phenotyping": 25, IMAGE_TASK: 10}
 _BY_LENGTH = 0.35
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Steps of a trial at the most, and seconds of one thread; early stopping may end it sooner."""
+    """Steps of a trial at the most, and seconds of one thread; early stopping may end it sooner.
+
+    seconds: None: unknown
+    """
 
     steps: int
-    seconds: float
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What a past run took: seconds of one thread for a step, and for a validation."""
+
+    step: float
+    validation: float
+
+
+_Key = tuple[Any, ...]
+Past = Mapping[_Key, Rate]  # runs of the same task, model, methods and batches → the slowest one
+
+
+@cache
+def step_costs() -> Mapping[str, Mapping[str, float]]:
+    """Return method → model → a step with it, times one without."""
+    path = files("mimic_reg.experiments") / "resources" / "step_costs.json"
+    found: Mapping[str, Mapping[str, float]] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def step_cost(name: str, model: str) -> float | None:
+    """Return a step with a method, times one without; None: it was never measured."""
+    if name in _FREE or is_probe(name):
+        return 1.0
+    measured = step_costs().get(name, {})
+    return measured.get(model, max(measured.values(), default=None))
+
+
+def past(runs: Path) -> Past:
+    """Return what the finished runs in a folder took on a CPU."""
+    found: dict[_Key, Rate] = {}
+    for folder in sorted(runs.glob("*")) if runs.is_dir() else []:
+        try:
+            if not (folder / DONE).is_file():
+                continue
+            described = read_trial(folder)
+            epochs = [r for r in read_history(folder / HISTORY) if r["event"] == "epoch"]
+            if described["device"] != "cpu" or not epochs:
+                continue
+            steps, costs = epochs[-1]["step"], [row["cost"] for row in epochs]
+            step = math.fsum(cost["training_seconds"] for cost in costs) / steps
+            validation = math.fsum(cost["validation_seconds"] for cost in costs) / len(epochs)
+            key = _key(described["trial"])
+        except (InputError, KeyError, TypeError, ZeroDivisionError):
+            continue  # not a run of today: it says nothing on costs
+        rate = found.get(key, Rate(0.0, 0.0))
+        found[key] = Rate(max(step, rate.step), max(validation, rate.validation))
+    return found
+
+
+def _key(trial: Mapping[str, Any]) -> _Key:
+    """Return what decides a step's cost, but for the methods' options."""
+    names = tuple(name for entry in trial["regularisers"] for name in entry if name not in _FREE)
+    training = trial["training"]
+    model = json.dumps(trial["model"], sort_keys=True)
+    return trial["task"], model, names, training["batch_size"], training["by_length"]
 
 
 def sizes(store: Store | None = None, images: str | None = None) -> dict[tuple[str, str], int]:
@@ -79,33 +153,52 @@ def sizes(store: Store | None = None, images: str | None = None) -> dict[tuple[s
     }
 
 
-def estimate(trial: Trial, counts: Mapping[tuple[str, str], int]) -> Estimate:
-    """What a trial may cost; one of several tasks as much as they: joining them costs little."""
+def estimate(
+    trial: Trial, counts: Mapping[tuple[str, str], int], known: Past | None = None
+) -> Estimate:
+    """What a trial may cost; one of several tasks as much as they: joining them costs little.
+
+    known: what past runs took
+    """
     if trial.trials:
-        parts = [estimate(part, counts) for part in trial.trials]
-        return Estimate(sum(p.steps for p in parts), math.fsum(p.seconds for p in parts))
+        parts = [estimate(part, counts, known) for part in trial.trials]
+        return Estimate(sum(p.steps for p in parts), _sum(p.seconds for p in parts))
     training = trial.training
     kept = counts.get((trial.task, "train"), 0) * trial.supervision
     if trial.num_samples is not None:
         kept = min(kept, trial.num_samples)
     epoch_steps = training.epoch_steps or math.ceil(kept / training.batch_size)
     model = trial.model.name
-    step = _STEP_SECONDS.get((trial.task, model), _OTHER_STEP_SECONDS)
-    factor = math.prod(step_cost(r.name, model) for r in trial.regularisers)
     steps = training.max_epochs * epoch_steps
+    if rate := (known or {}).get(_key(trial.model_dump(mode="json"))):
+        return Estimate(steps, steps * rate.step + training.max_epochs * rate.validation)
+    step = _STEP_SECONDS.get((trial.task, model))
+    factors = [step_cost(r.name, model) for r in trial.regularisers]
+    outputs = _OUTPUTS.get(trial.task, 1)
+    probed = [
+        probes.cost(r.name, r.options, model, kept, training.max_epochs, outputs)
+        for r in trial.regularisers
+        if is_probe(r.name)
+    ]
+    if step is None or None in factors or None in probed:
+        return Estimate(steps, None)
+    factor = math.prod(f for f in factors if f is not None)
     if training.by_length and trial.task != "in_hospital_mortality":  # 48 hours, all of them
         factor *= _BY_LENGTH
     train = steps * step * factor * training.batch_size / 32
     validated = counts.get((trial.task, "val"), 0)
     scored = (training.max_epochs + 1) * validated + counts.get((trial.task, "test"), 0)
-    probed = math.fsum(
-        probes.cost(r.name, r.options, model, kept, training.max_epochs)
-        for r in trial.regularisers
-        if is_probe(r.name)
-    )
-    return Estimate(steps, train + (scored * _SCORING + probed) * step / 32)
+    beside = scored * _SCORING + math.fsum(p for p in probed if p is not None)
+    return Estimate(steps, train + beside * step / 32)
 
 
-def total_seconds(trials: Iterable[Trial], counts: Mapping[tuple[str, str], int]) -> float:
-    """What trials may cost one after the other, on one thread."""
-    return math.fsum(estimate(trial, counts).seconds for trial in trials)
+def total_seconds(
+    trials: Iterable[Trial], counts: Mapping[tuple[str, str], int], known: Past | None = None
+) -> float | None:
+    """What trials may cost one after the other, on one thread; None: that of one is unknown."""
+    return _sum(estimate(trial, counts, known).seconds for trial in trials)
+
+
+def _sum(seconds: Iterable[float | None]) -> float | None:
+    found = list(seconds)
+    return None if None in found else math.fsum(s for s in found if s is not None)

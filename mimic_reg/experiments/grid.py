@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mimic_reg.settings import Component, Settings, Start
+from mimic_reg.settings.files import as_search, check_search
 
 IMAGE_TASK = "image_classification"
 IMAGE_SETS = ("cifar10", "fashion_mnist", "stl10", "images")  # images: any set
@@ -25,11 +26,14 @@ class Grid(Settings):
 
     tasks:     names of YAML files in configs/tasks
     models:    names of YAML files in configs/models, or of modules; or a module with its settings
-    methods:   names of YAML files in configs/methods; or components, alone or in a list
+    methods:   names of YAML files in configs/methods; or components, alone or in a list; or `all`:
+               every file there that serves a model
     families:  model → the family whose values methods take for it, if not the model's name
     supervision: shares of the training samples
     num_samples: numbers of training samples instead; subsets are nested, too
     search:    component.option → values
+    own_search: each method tries the values that its own file has under `search`; one whose file
+               has none is run as it is
     strategy:  single: a trial a task; joint, reptile: one fit of all tasks, which share the trunk;
                or such a strategy with its options, as {reptile: {inner_steps: 5}}
     data:      the cohort to train on, by its name; a set of images, or `images` for any; null: the
@@ -44,13 +48,14 @@ class Grid(Settings):
 
     tasks: tuple[str, ...] = Field(min_length=1)
     models: tuple[Model, ...] = Field(min_length=1)
-    methods: tuple[Method, ...] = Field(min_length=1)
+    methods: tuple[Method, ...] | Literal["all"] = Field(min_length=1)
     supervision: tuple[float, ...] = Field(default=(1.0,), min_length=1)
     num_samples: tuple[Annotated[int, Field(ge=2)], ...] = ()
     supervision_unit: Literal["sample", "subject"] = "sample"
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     families: dict[str, str] = Field(default_factory=dict)
     search: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    own_search: bool = False
     strategy: Component = Component.model_validate(SINGLE)
     data: str | None = Field(default=None, pattern=rf"^{_NAME.pattern}$")
     stopping: bool = True
@@ -90,9 +95,7 @@ class Grid(Settings):
     @field_validator("search", mode="before")
     @classmethod
     def _values(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        return {key: _tuple(values) for key, values in given.items()}
+        return as_search(given)
 
     @field_validator("supervision")
     @classmethod
@@ -120,12 +123,9 @@ class Grid(Settings):
 
     @model_validator(mode="after")
     def _search_is_used(self) -> "Grid":
-        for key, values in self.search.items():
-            name, dot, option = key.partition(".")
-            if not (name and dot and option):
-                raise ValueError(f"search has {key!r}; write component.option, as dropout.rate")
-            if not values:
-                raise ValueError(f"search has no values for {key!r}")
+        check_search(self.search)
+        if self.search and self.own_search:
+            raise ValueError("it has both 'search' and 'own_search'; give one of them")
         return self
 
 

@@ -22,7 +22,8 @@ _ROOT = Path(__file__).parents[2]
 _DECIDING = (
     *("seeds", "store.spec", "samples", "models", "methods", "probes", "engine"),
     *("fitting", "learners", "multitask", "clinical.normalizers"),
-    *("metrics.scores", "metrics.bootstrap", "metrics.curvature", "metrics.trained"),
+    *("metrics.scores", "metrics.bootstrap", "metrics.curvature", "metrics.similarity"),
+    "metrics.trained",
 )
 # Within them what only makes a trial's settings, which count by themselves.
 _SETTINGS = ("learners.trials", "multitask.trials")

@@ -11,7 +11,7 @@ from mimic_reg.experiments.grid import Experiment, Grid, Method, Model, name_of
 from mimic_reg.experiments.identity import code_of
 from mimic_reg.learners.trials import resolve, takes_methods
 from mimic_reg.multitask.trials import resolve_multi
-from mimic_reg.settings import BASELINE, STOPPING, Component, Trial, acting, suggest
+from mimic_reg.settings import BASELINE, STOPPING, Component, Trial, acting, files, suggest
 from mimic_reg.settings.files import MethodFile, compose, method_called, model_called, task_called
 
 
@@ -48,17 +48,19 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
     tasks = [grid.tasks] if grid.together else [(name,) for name in grid.tasks]
     prefix = f"{grid.strategy.name}: " if grid.together else ""
     unused, known = set(grid.search), set[str]()
-    pairs = ((model, method) for model in grid.models for method in _methods_of(grid, model)[0])
-    for task, (model, method) in itertools.product(tasks, pairs):
-        present = {c.name for c in _method(grid, model, method).regularisers} | {name_of(model)}
-        known |= present
-        keys = [key for key in grid.search if key.partition(".")[0] in present]
-        unused -= set(keys)
-        for values in itertools.product(*(grid.search[key] for key in keys)):
-            searched = dict(zip(keys, values, strict=True))
-            name = prefix + _name(method)
-            for size, seed in itertools.product(grid.sizes, grid.seeds):
-                yield Combination(grid, task, model, method, name, size, seed, searched)
+    for task, model in itertools.product(tasks, grid.models):
+        for method in _methods_of(grid, model)[0]:
+            found = _method(grid, model, method)
+            present = {c.name for c in found.regularisers} | {name_of(model)}
+            known |= present
+            keys = [key for key in grid.search if key.partition(".")[0] in present]
+            unused -= set(keys)
+            search = found.search if grid.own_search else {key: grid.search[key] for key in keys}
+            for values in itertools.product(*search.values()):
+                searched = dict(zip(search, values, strict=True))
+                name = prefix + _name(method)
+                for size, seed in itertools.product(grid.sizes, grid.seeds):
+                    yield Combination(grid, task, model, method, name, size, seed, searched)
     if unused:
         key = sorted(unused)[0]
         near = suggest(key.partition(".")[0], known)
@@ -70,10 +72,11 @@ def _methods_of(grid: Grid, model: Model) -> tuple[list[Method], list[Method]]:
 
     A model that is no network takes 'none' only; where the grid lacks that, its trials are refused.
     """
-    plain = [m for m in grid.methods if acting(_components(m)) == (BASELINE,)]
+    asked = methods_of(grid, model)
+    plain = [m for m in asked if acting(_components(m)) == (BASELINE,)]
     if not plain or takes_methods(name_of(model)):
-        return list(grid.methods), []
-    return plain, [m for m in grid.methods if m not in plain]
+        return list(asked), []
+    return plain, [m for m in asked if m not in plain]
 
 
 def left_out(experiment: Experiment) -> list[str]:
@@ -96,6 +99,18 @@ def _components(method: Method) -> list[str]:
 
 def _name(method: Method) -> str:
     return method if isinstance(method, str) else " + ".join(acting((c.name for c in method), ()))
+
+
+def methods_of(grid: Grid, model: Model) -> tuple[Method, ...]:
+    """Return the methods of a grid for one of its models: where it says `all`, those that serve it.
+
+    The baseline comes first: what is trained twice is called after the first that trains it.
+    """
+    if grid.methods != "all":
+        return grid.methods
+    family = grid.families.get(name_of(model), name_of(model))
+    serving = (name for name in files.names("methods") if method_called(name).serves(family))
+    return tuple(sorted(serving, key=lambda name: (name != BASELINE, name)))
 
 
 def _method(grid: Grid, model: Model, method: Method) -> MethodFile:

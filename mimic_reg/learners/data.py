@@ -13,7 +13,9 @@ from mimic_reg.metrics.scores import METRICS, metric, score
 from mimic_reg.progress import Progress
 from mimic_reg.samples import Samples, load, notes
 from mimic_reg.samples.attributes import read_attributes
+from mimic_reg.samples.corruption import corrupt
 from mimic_reg.samples.splits import select, select_count
+from mimic_reg.seeds import generator
 from mimic_reg.settings import Trial
 from mimic_reg.store import Store
 from mimic_reg.store.spec import CohortSpec, Task
@@ -46,7 +48,7 @@ def load_data(trial: Trial, store: Store, device: torch.device, progress: Progre
     task = store.spec.task(trial.task)
     _check_score(task)
     splits = load(store, task, normalizer=trial.training.normalizer, device=device)
-    train = _supervised(trial, store, task, splits["train"])
+    train = _corrupted(trial, task, _supervised(trial, store, task, splits["train"]))
     _check_labels(task, {**splits, "train": train})
     for note in notes(store, task, normalizer=trial.training.normalizer):
         progress.note(note)
@@ -79,6 +81,15 @@ def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Sampl
             subject=subject,
         )
     )
+
+
+def _corrupted(trial: Trial, task: Task, train: Samples) -> Samples:
+    """Return the training samples with the labels that the trial corrupts; its seed decides."""
+    share = trial.training.corrupted_labels
+    if not share:
+        return train
+    stream = generator("corrupted_labels", task.name, trial.seed)
+    return corrupt(train, share, task.num_outputs, stream)
 
 
 def _check_score(task: Task) -> None:

@@ -38,6 +38,7 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     )
     for method in chosen:  # its own checks: now, before data are loaded, or a sweep has begun
         methods.create(method.name, **method.options)
+    methods.check_together(method.name for method in chosen)
     return trial.model_copy(update={"model": model, "regularisers": chosen})
 
 

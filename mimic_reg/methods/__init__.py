@@ -25,10 +25,18 @@ def selects_by(name: str) -> str | None:
     return option
 
 
-def step_cost(name: str, model: str) -> float:
-    """A step with a method, times one without: as its module says it was measured, else 1."""
-    costs: Mapping[str, float] = getattr(find_module(package_of(name), name), "STEP_COST", {})
-    return costs.get(model, 1.0)
+def check_together(chosen: Iterable[str]) -> None:
+    """Refuse methods that exclude each other, as the `EXCLUDES` of a module says: name → why.
+
+    Raises:
+        InputError: the first such pair.
+    """
+    present = list(dict.fromkeys(chosen))
+    for name in present:
+        excluded: Mapping[str, str] = getattr(find_module(package_of(name), name), "EXCLUDES", {})
+        for other in present:
+            if other in excluded:
+                raise InputError(f"{name} and {other} exclude each other: {excluded[other]}")
 
 
 def package_of(name: str) -> str:
@@ -60,9 +68,10 @@ def compose(entries: Iterable[str | Mapping[str, Mapping[str, Any] | None]]) -> 
     A name alone stands for a method without options.
 
     Raises:
-        InputError: an entry that is not one name with its options, or what `create` refuses.
+        InputError: an entry that is not one name with its options, or what `create` or
+            `check_together` refuses.
     """
-    members = []
+    members, present = [], []
     for given in entries:
         entry = {given: None} if isinstance(given, str) else given
         if not isinstance(entry, Mapping) or len(entry) != 1:
@@ -72,4 +81,6 @@ def compose(entries: Iterable[str | Mapping[str, Mapping[str, Any] | None]]) -> 
             )
         ((name, options),) = entry.items()
         members.append(create(name, **(options or {})))
+        present.append(name)
+    check_together(present)
     return Composite(members)

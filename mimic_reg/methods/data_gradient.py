@@ -15,8 +15,6 @@ from torch import Tensor
 
 from mimic_reg.methods.base import Fit, Need, Options, Regulariser, Step, require
 
-STEP_COST = {"lstm": 5.9, "dnn": 2.1, "transformer": 2.7}  # a step, times one without: measured
-
 
 def data_gradient_penalty(per_sample: Tensor, x: Tensor) -> Tensor:
     """Mean over samples of the squared norm of the loss's gradient, differentiable.

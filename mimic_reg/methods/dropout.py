@@ -1,5 +1,7 @@
 """Dropout at the model's sites.
 
+Kind: dropout
+
 Srivastava et al., JMLR 15 (2014): y = x * k / (1 - rate), each element of k Bernoulli(1 - rate) and
 drawn anew in every step; the identity at evaluation. Ruling: one set of sites per model serves all
 dropout-like methods; none lies between the steps of a recurrence (that is `variational_lstm`).

@@ -1,5 +1,7 @@
 """Early stopping: end the fit when the validation score has not improved for a while.
 
+Kind: stopping
+
 Prechelt, "Early stopping, but when?" (1998). The first best score wins ties; that the best model is
 tested is the engine's part.
 

@@ -1,5 +1,7 @@
 """Transfer learning in two phases: for the first epochs only the head learns, then everything.
 
+Kind: transfer
+
 A new head's first gradients are large and say little; a trained trunk that they reach forgets what
 it knew. While frozen, the trunk's parameters have no gradient: their moments and their
 accounting in other methods begin when they thaw. Patience of early stopping counts from then on.

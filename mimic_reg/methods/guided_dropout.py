@@ -1,5 +1,7 @@
 """Guided dropout: units that have become strong are dropped, so that weak ones have to learn.
 
+Kind: dropout
+
 Keshari, Singh, Vatsa, AAAI 2019 (arXiv 1812.03965). Each unit of a site has a learned strength t,
 and y = x * t. After a warm-up without dropping, units outside the fullest of 100 equal bins of |t|
 are "active" and are dropped with probability `rate`; the others stay.

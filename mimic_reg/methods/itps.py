@@ -1,5 +1,7 @@
 """ITPS: incremental trainable parameter selection, an optimiser wrapper.
 
+Kind: selection
+
 Thakur et al., IEEE TNNLS 35(5):6478 (2024), 10.1109/TNNLS.2022.3210297, Eq. 1 and Algorithm 1. Each
 parameter has an accounting variable J, which integrates its gradients. Only parameters whose J lies
 outside the open interval (low, high) are selected: the others' gradients are set to zero before the
@@ -68,7 +70,6 @@ from mimic_reg.models.base import Model
 
 Mode = Literal["grad", "freeze", "update"]
 MODES = ("grad", "freeze", "update")
-STEP_COST = {"dnn": 1.1}  # a step, times one without: measured
 SELECTS_BY = "tau"  # the option that decides how many parameters are selected
 Interval = tuple[float, float]
 

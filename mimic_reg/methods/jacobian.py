@@ -17,8 +17,6 @@ from torch import Tensor
 
 from mimic_reg.methods.base import Fit, Need, Options, Regulariser, Step, require
 
-STEP_COST = {"lstm": 5.9, "dnn": 2.1, "transformer": 2.7}  # a step, times one without: measured
-
 
 def directional_penalty(logits: Tensor, x: Tensor, v: Tensor) -> Tensor:
     """1/2 mean over samples of ||v_i' dz_i/dx_i||^2, differentiable; v: (B, C) or (C,)."""

@@ -13,8 +13,6 @@ from torch import Tensor
 
 from mimic_reg.methods.base import Fit, Options, Regulariser, Step, require, trainable
 
-STEP_COST = {"dnn": 1.3}  # a step, times one without: measured
-
 
 def weights(model: torch.nn.Module) -> list[Tensor]:
     """Matrices and kernels: what has two axes or more."""

@@ -1,5 +1,7 @@
 """Spectral dropout: drop coefficients of the cosine transform of a site's activations.
 
+Kind: dropout
+
 Khan, Hayat, Porikli, Neural Networks 110 (2019), arXiv 1711.08591: X = h C', coefficients with
 |X| <= tau are weak and set to zero, the others are dropped with probability eta, and the rest is
 transformed back: h' = (X * M / (1 - eta)) C. The identity at evaluation.
@@ -24,8 +26,6 @@ from torch import Tensor, nn
 
 from mimic_reg.methods.base import Fit, Regulariser, draw_keep, require
 from mimic_reg.models.base import Model
-
-STEP_COST = {"dnn": 2.0}  # a step, times one without: measured
 
 Variant = Literal["strong_bernoulli", "weak_bernoulli"]
 TauMode = Literal["abs", "rel_max"]

@@ -1,5 +1,7 @@
 """Variational LSTM: dropout in a recurrence, with one pattern for all hours of a sample.
 
+Kind: dropout
+
 Gal & Ghahramani, NeurIPS 2016: gates_t = W (x_t * m_x) + U (h_{t-1} * m_h) + b, output h_T * m_o,
 the patterns drawn once a sample and direction and held over time; the cell state is not dropped.
 The plain LSTM at evaluation.
@@ -22,8 +24,6 @@ from torch import Tensor, nn
 from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Fit, Options, Regulariser, draw_keep, require
 from mimic_reg.models.base import Model, Recurrence, recur, reverse
-
-STEP_COST = {"lstm": 2.5}  # a step, times one without: measured
 
 NUM_GATES = 4
 DIRECTIONS = ("", "_reverse")  # torch's suffixes

@@ -16,11 +16,16 @@ def names() -> list[str]:
 
 
 def cost(
-    name: str, options: Mapping[str, Any], model: str, num_train: float, max_epochs: int
-) -> float:
-    """Return what a probe costs in a fit: as many training steps of one sample, by its module.
-
-    0 where its module has no `cost`.
-    """
+    name: str,
+    options: Mapping[str, Any],
+    model: str,
+    num_train: float,
+    max_epochs: int,
+    num_outputs: int,
+) -> float | None:
+    """Return what a probe costs in a fit: as many training steps of one sample; None: unknown."""
     found = getattr(find_module(__name__, name), "cost", None)
-    return float(found(options, model, num_train, max_epochs)) if found else 0.0
+    seconds: float | None = None
+    if found is not None:
+        seconds = found(options, model, num_train, max_epochs, num_outputs)
+    return seconds

@@ -137,7 +137,9 @@ def build(
     return HessianProbe(every, vectors, samples, batch_numbers)
 
 
-def cost(options: Mapping[str, Any], model: str, num_train: float, max_epochs: int) -> float:
+def cost(
+    options: Mapping[str, Any], model: str, num_train: float, max_epochs: int, num_outputs: int
+) -> float:
     """Return what its estimates cost in a fit: as many training steps of one sample."""
     looks = max_epochs // options["every"] + (options["every"] > 1)
     samples = looks * options["vectors"] * min(options["samples"], num_train)

@@ -174,6 +174,8 @@ def other_settings(trial: TrialResult, data: str) -> tuple[Difference, ...]:
             {"training": ours["training"]}, {"training": reference.training.model_dump(mode="json")}
         ),
     ]
+    corrupted = ours["training"].get("corrupted_labels", 0.0)
+    pairs.append(("training.corrupted_labels", corrupted, 0.0))
     if trial.strategy == "reptile":
         together = ours["together"]
         facts = paper()["together"]

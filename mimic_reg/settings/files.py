@@ -8,6 +8,7 @@ model's name and what it is trained on, as `resnet50_cifar`.
     families:                        # the only ones then that the file serves
       lstm: {}
       cnn: {dropout: {rate: 0.3}, training: {learning_rate: 1e-4}}
+    search: {dropout.rate: [0.1, 0.3, 0.5]}  # values of its strength, for comparisons
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mimic_reg.errors import InputError
 from mimic_reg.settings.base import Settings, checked
@@ -59,9 +60,11 @@ class MethodFile(_File):
 
     families: family of models → component → options, which replace or join those of
               `regularisers`; its `training` likewise. With families, the method serves no other
+    search:   component.option → the values from which a comparison chooses the method's strength
     """
 
     families: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
+    search: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -70,6 +73,24 @@ class MethodFile(_File):
             return given
         families = given["families"].items()
         return {**given, "families": {k: {} if v is None else v for k, v in families}}
+
+    @field_validator("search", mode="before")
+    @classmethod
+    def _listed(cls, given: Any) -> Any:
+        return as_search(given)
+
+    @model_validator(mode="after")
+    def _search_fits(self) -> "MethodFile":
+        check_search(self.search)
+        names = [component.name for component in self.regularisers]
+        for key in self.search:
+            name = key.partition(".")[0]
+            if names.count(name) != 1:
+                raise ValueError(
+                    f"search has {key!r}, but {name!r} stands {names.count(name)} times among the "
+                    f"regularisers. {suggest(name, names)}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _families_fit(self) -> "MethodFile":
@@ -117,7 +138,33 @@ class MethodFile(_File):
                 for c in self.regularisers
             ),
             training={**self.training, **own.get("training", {})},
+            search=self.search,
         )
+
+    def serves(self, family: str) -> bool:
+        """Return whether it has values for a family, or the same ones for all."""
+        return not self.families or family in self.families
+
+
+def as_search(given: Any) -> Any:
+    """Return the values of a search as tuples, where YAML has lists."""
+    if not isinstance(given, Mapping):
+        return given
+    return {k: tuple(values) if isinstance(values, list) else values for k, values in given.items()}
+
+
+def check_search(search: Mapping[str, tuple[Any, ...]]) -> None:
+    """Refuse a search that names no option of a component, or has no values for it.
+
+    Raises:
+        ValueError: the first that is wrong.
+    """
+    for key, values in search.items():
+        name, dot, option = key.partition(".")
+        if not (name and dot and option):
+            raise ValueError(f"search has {key!r}; write component.option, as dropout.rate")
+        if not values:
+            raise ValueError(f"search has no values for {key!r}")
 
 
 def check_training(given: Mapping[str, Any]) -> None:

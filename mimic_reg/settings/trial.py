@@ -77,6 +77,8 @@ class Training(Settings):
                  with torch's init draws it), or prevalence: the log-odds of each label among the
                  training samples, log shares of classes, means of a regression. It changes what
                  thresholds on gradients mean
+    corrupted_labels: share of the training samples whose labels are drawn at random, the same for
+                 all methods of a seed; what is validated and tested keeps its labels
 
     When training ends early is no setting here, but a method: early_stopping, with its patience.
     """
@@ -89,6 +91,12 @@ class Training(Settings):
     normalizer: Literal["published", "fitted", "unit", "raw"] = "published"
     by_length: bool = False
     output_bias: Literal["zero", "prevalence"] = "zero"
+    corrupted_labels: float = Field(default=0.0, ge=0, le=1)
+
+    @model_serializer(mode="wrap")
+    def _without_corruption(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not used, so that trials keep the identity that they had before it."""
+        return {k: v for k, v in content(self).items() if k != "corrupted_labels" or v}
 
 
 class Together(Settings):

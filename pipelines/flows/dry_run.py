@@ -31,7 +31,8 @@ class Line:
     epochs:   of each at the most; None, as steps and seconds: not known
     finished: how many are
     steps:    of all of them at the most
-    seconds:  of those that are not finished, at the most, on one thread
+    seconds:  of those that are not finished, at the most, on one thread; None also where what their
+              steps cost was never measured
     """
 
     task: str
@@ -50,7 +51,9 @@ class DryRun:
     """What a sweep would do.
 
     may_stop: whether any trial has early stopping
-    seconds: of the trials to run, one after the other, at the most; None: not known
+    seconds: of the trials to run, one after the other, at the most; None: not known before there
+             is a store
+    unknown: how many of them are not counted there, for nobody measured what their steps cost
     counted: whose numbers of samples the times are for
     left_out: sentences on combinations that are no trials
     extraction: what comes before the trials
@@ -61,6 +64,7 @@ class DryRun:
     lines: tuple[Line, ...]
     seconds: float | None
     may_stop: bool
+    unknown: int = 0
     counted: str = ""
     left_out: tuple[str, ...] = ()
     extraction: str = ""
@@ -81,6 +85,10 @@ class DryRun:
             return text
         if self.seconds is None:
             return f"{text} Their time is known once there is a store."
+        if self.unknown == to_run:
+            return f"{text} How long they take is unknown: no such steps were measured."
+        if self.unknown:
+            text = f"{text} How long {self.unknown} of these take is unknown; the others:"
         return (
             f"{text} At most about {format_seconds(self.seconds)} of one CPU core"
             f"{'; early stopping usually ends a trial sooner' if self.may_stop else ''}. A GPU "
@@ -159,13 +167,19 @@ def _plan(experiment: Experiment, store: Store | None, work: Path | None) -> Dry
         trial = p.trial
         key = (trial.task, trial.model.name, p.label, trial.size, trial.training.max_epochs)
         groups.setdefault(key, []).append(p)
-    lines = tuple(_line(key, members, counts, store, work) for key, members in groups.items())
+    known = experiments.past(Work(work).runs) if work else {}
+    lines = tuple(
+        _line(key, members, counts, known, store, work) for key, members in groups.items()
+    )
     return DryRun(
         title=experiment.title,
         left_out=tuple(experiments.left_out(experiment)),
         num_trials=sum(len(line.seeds) for line in lines),
         lines=lines,
         seconds=math.fsum(line.seconds or 0.0 for line in lines) if counts else None,
+        unknown=sum(
+            len(line.seeds) - line.finished for line in lines if counts and line.seconds is None
+        ),
         may_stop=any(r.name == STOPPING for p in planned for r in p.trial.regularisers),
         counted=str(store.folder) if store else f"the full {experiment.data or 'MIMIC-III'}",
     )
@@ -175,6 +189,7 @@ def _line(
     key: _Key,
     members: Sequence[Planned],
     counts: _Counts | None,
+    known: experiments.Past,
     store: Store | None,
     work: Path | None,
 ) -> Line:
@@ -194,7 +209,7 @@ def _line(
     return replace(
         line,
         steps=sum(experiments.estimate(p.trial, counts).steps for p in members),
-        seconds=experiments.total_seconds(to_run, counts),
+        seconds=experiments.total_seconds(to_run, counts, known),
     )
 
 

@@ -5,6 +5,7 @@ settings, seed, data and code. So a sweep that was killed goes on where it was w
 and sweeps of one work folder share their trials.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -242,7 +243,8 @@ def _longest_first(
     counts = experiments.sizes(opened)
 
     def seconds(trial: TrialStatus) -> float:
-        return experiments.estimate(planned[trial.identity].trial, counts).seconds
+        found = experiments.estimate(planned[trial.identity].trial, counts).seconds
+        return math.inf if found is None else found
 
     return sorted(trials, key=seconds, reverse=True)
 

@@ -170,12 +170,13 @@ def tune(
 
 def check(experiment: Experiment) -> None:
     """Refuse an experiment without anything to search."""
-    if not any(grid.search for grid in experiment.grids):
+    searching = [grid for grid in experiment.grids if grid.search or grid.own_search]
+    if not searching:
         raise InputError(
             f"{experiment.title} has nothing to search. Give its grid a search, as "
             "search: {dropout.rate: [0.2, 0.5]}."
         )
-    if any(grid.search and grid.together for grid in experiment.grids):
+    if any(grid.together for grid in searching):
         raise InputError(
             f"{experiment.title} searches where several tasks are trained together: which point "
             "is best may differ from task to task. Compare the points with `mimic-reg sweep`."
@@ -196,15 +197,27 @@ def choose(result: SweepResult) -> list[Choice]:
     Raises:
         MimicRegError: of one of them no point has all its results.
     """
+    return [choose_point(result, trials) for trials in searches(result)]
+
+
+def searches(result: SweepResult) -> list[list[TrialStatus]]:
+    """Return the trials of every task, model, method and level that was searched."""
     groups: dict[tuple[str, str, str, TrainingSize], list[TrialStatus]] = {}
     for trial in result.trials:
         if trial.searched:
             key = (trial.task, trial.model, trial.method, trial.size)
             groups.setdefault(key, []).append(trial)
-    return [_choose(result, trials) for trials in groups.values()]
+    return list(groups.values())
 
 
-def _choose(result: SweepResult, trials: Sequence[TrialStatus]) -> Choice:
+def choose_point(result: SweepResult, trials: Sequence[TrialStatus]) -> Choice:
+    """Return the best point of one search; written as YAML.
+
+    trials: those of one task, model, method and level
+
+    Raises:
+        MimicRegError: no point has all its results.
+    """
     by_values: dict[str, list[TrialStatus]] = {}
     for trial in trials:
         by_values.setdefault(trial.label, []).append(trial)

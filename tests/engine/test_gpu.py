@@ -29,6 +29,7 @@ METHODS = {
     "jacobian": [{"jacobian": {"weight": 0.01}}],
     "data gradient": [{"data_gradient": {"weight": 0.01}}],
     "hessian probe": [{"hessian_probe": {"every": 1, "vectors": 2, "samples": 16}}],
+    "gradient similarity": [{"mgs": {"weight": 0.01}}, {"mgs_probe": {"every": 1, "samples": 4}}],
 }
 
 

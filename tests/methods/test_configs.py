@@ -1,5 +1,6 @@
 """The configurations hold the values of Table II, and every one of them builds its methods."""
 
+import itertools
 import re
 
 import pytest
@@ -74,6 +75,26 @@ def test_every_file_builds_and_tells_its_source(name):
         assert "Table II" in first_line or name == "none"
     else:
         assert re.search(r"\b(19|20)\d\d\b", first_line), "whose method is it, of which year"
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if method_called(n).search])
+def test_a_search_has_three_points_which_all_families_can_have(name):
+    """As many as all others, so that comparisons are fair."""
+    found = method_called(name)
+    points = list(itertools.product(*found.search.values()))
+    assert len(points) == len(set(map(str, points))) == 3
+    for family in found.families or ["lstm"]:
+        for point in points:
+            values = dict(zip(found.search, point, strict=True))
+            for component in found.of(family, name).regularisers:
+                start = f"{component.name}."
+                own = {k.removeprefix(start): v for k, v in values.items() if k.startswith(start)}
+                methods.create(component.name, **{**component.options, **own})
+
+
+def test_every_method_of_table_2_has_a_search():
+    assert all(method_called(name).search for name in NAMES if name in TABLE_II)
+    assert not method_called("none").search
 
 
 def test_no_file_is_overlooked():

@@ -69,6 +69,34 @@ def test_searches_that_cannot_be_are_refused(command, arguments, message):
         command("tune", *arguments, "--dry-run")
 
 
+COMPARED = ["--task", "phenotyping", "--model", "lstm", "--methods"]
+
+
+def test_a_comparison_is_told_before_it_starts(command, tmp_path, store, monkeypatch):
+    monkeypatch.setattr("mimic_reg.console.out.width", 200)
+    told = command("compare", *COMPARED, "none,itps,dropout", "--store", store, "--dry-run")
+    assert "itps (tau=0.25)" in told
+    assert "Comparison of methods: phenotyping, lstm: 19 trials." in told  # 7, and 3 times 4
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Say what to compare: --task, --model and --methods"),
+        ([*COMPARED, "none,ipts"], "Did you mean 'itps'"),
+        ([*COMPARED, "dropout"], "needs two methods or more"),
+        ([*COMPARED, "none,dropout", "--config", "demo"], "--config says what to compare"),
+        (["--config", "demo"], "has nothing to search"),
+    ],
+)
+def test_comparisons_that_cannot_be_are_refused(command, arguments, message, tmp_path):
+    for dry in (["--dry-run"], []):
+        with pytest.raises(InputError, match=message):
+            command("compare", *arguments, *dry)
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

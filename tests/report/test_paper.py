@@ -12,7 +12,7 @@ from mimic_reg.report.tables import format_minus_paper, format_paper
 from mimic_reg.settings import WHOLE, TrainingSize
 from mimic_reg.sources.images import cohort
 from mimic_reg.tasks import cohort as patients
-from tests.report.runs import DROPOUT, ITPS, only_table, write_seeds
+from tests.report.runs import DROPOUT, ITPS, TRAINING, only_table, write_seeds
 
 IMAGES = {"task": "image_classification", "model": {"dnn": {}}}
 FASHION = {
@@ -73,11 +73,15 @@ def test_a_score_on_other_data_has_no_published_one_beside_it(tmp_path, files, c
 
 def test_the_same_patients_have_it_and_other_settings_are_told(tmp_path):
     options = {"tau": 0.05, "beta": 0.1, "latch": True}
-    write_seeds(tmp_path, ({"itps": options},), [0.8], files=MIMIC, model={"lstm": {"units": 64}})
+    changed = {"model": {"lstm": {"units": 64}}}
+    changed["training"] = {**TRAINING, "corrupted_labels": 0.3}
+    write_seeds(tmp_path, ({"itps": options},), [0.8], files=MIMIC, **changed)
     table = only_table(tmp_path)
     assert table.cells["itps", WHOLE].paper.value == 0.8513
     notes = " ".join(table.paper_notes())
-    for told in ("itps.tau 0.05, paper 0.15", "itps.latch True, paper False", "lstm.units 64"):
+    corrupted = "training.corrupted_labels 0.3, paper 0"
+    of_method = ("itps.tau 0.05, paper 0.15", "itps.latch True, paper False")
+    for told in (*of_method, "lstm.units 64", corrupted):
         assert told in notes
 
 

@@ -96,6 +96,13 @@ def test_a_method_that_is_not_there_is_told_with_what_is(name, family, message):
             "families: {cnn: {training: {lerning_rate: 1}}}",
             "no setting 'training.lerning_rate'. Did you mean 'learning_rate'",
         ),
+        ("regularisers: [itps]\nsearch: {tau: [1]}", "search has 'tau'; write component.option"),
+        ("regularisers: [itps]\nsearch: {itps.tau: []}", "search has no values for 'itps.tau'"),
+        (
+            "regularisers: [itps]\nsearch: {ipts.tau: [1]}",
+            "'ipts' stands 0 times among the regularisers. Did you mean 'itps'",
+        ),
+        ("regularisers: [itps]\nsearch: {itps.tau: 1}", "'search.itps.tau' is 1: Input should be"),
         ("training: {batchsize: 1}", "no setting 'training.batchsize'. Did you mean 'batch_size'"),
         ("regularisers: itps", "'regularisers' is 'itps': Input should be a valid list"),
         ("regularisers: [{itps: {tua: 1}}]", "no option 'tua'. Did you mean 'tau'"),

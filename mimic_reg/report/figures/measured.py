@@ -1,4 +1,4 @@
-"""Figures of the analyses: curvature, gradients, deviations, selection, thresholds.
+"""Figures of the analyses: curvature, similarity, gradients, deviations, selection, thresholds.
 
 Each function returns a matplotlib Figure. Lines over epochs or steps are means over seeds as far as
 all of them go; bands are ± 1 standard deviation.
@@ -109,6 +109,33 @@ def _draw_mean(ax: Axes, found: Sequence[Series], style: Style, label: str) -> N
         low = np.where(mean > sd, mean - sd, mean)  # below zero there is no logarithm
         ax.fill_between(x, low, mean + sd, color=style.color, alpha=0.14, linewidth=0)
     ax.plot(x, mean, marker=style.marker, markersize=4, linestyle=style.dashes, **how)
+
+
+# --- gradient similarity --------------------------------------------------------------------------
+
+
+def similarity_figure(
+    panels: Mapping[str, Mapping[str, Sequence[Series]]], look: Look = None
+) -> Figure:
+    """Several numbers against epochs by method, below each other.
+
+    panels: what the axis shows → method → a series a seed; numbers that are all positive and span
+            more than a decade have a logarithmic axis
+    """
+    drawn = look or styles(list(next(iter(panels.values()))))
+    with drawing_style():
+        figure, axes = panels_below(len(panels), 2.3, sharex=True)
+        for ax, (label, found) in zip(axes, panels.items(), strict=True):
+            values = np.concatenate([s.y for seeds in found.values() for s in seeds])
+            for method, seeds in found.items():
+                _draw_mean(ax, seeds, drawn[method], method)
+            if values.min() > 0 and values.max() > 10 * values.min():
+                ax.set_yscale("log")
+                logarithmic(ax.yaxis)
+            ax.set_ylabel(label)
+        integer_epochs(axes[-1:])
+        legend(figure, axes[-1])
+        return figure
 
 
 # --- gradients ------------------------------------------------------------------------------------

@@ -55,10 +55,22 @@ def test_finished_trials_are_not_counted_again(store, empty, tmp_path):
     assert listing(tmp_path) == before
     assert [(len(line.seeds), line.finished) for line in found.lines] == [(3, 1), (3, 1)]
     assert "6 trials. 2 are finished, 4 are to run." in found.summary
-    assert found.seconds == pytest.approx(of_sweep(experiment(seeds=2), store).seconds)
+    half = of_sweep(experiment(seeds=2), store, work=tmp_path)  # both go by what the two took
+    assert found.seconds == pytest.approx(2 * half.seconds)
     all_done = of_run(experiment(seeds=[0]), tmp_path, store=store)
     assert all_done.extraction == f"Nothing would be extracted: {store} is used as it is."
     assert all_done.summary.endswith("2 are finished, 0 are to run.")
+
+
+def test_what_nobody_measured_is_unknown(monkeypatch):
+    monkeypatch.setattr(
+        "mimic_reg.experiments.costs.step_costs", lambda: {"jacobian": {"lstm": 6.0}}
+    )
+    some = of_sweep(experiment(methods=["none", "dropout"], seeds=2))
+    assert [line.seconds is None for line in some.lines] == [False, True]
+    assert "4 trials. How long 2 of these take is unknown; the others: At most" in some.summary
+    none = of_sweep(experiment(methods=["dropout"], seeds=2))
+    assert none.summary.endswith("How long they take is unknown: no such steps were measured.")
 
 
 def test_a_dry_run_says_what_would_be_extracted_and_writes_nothing(tmp_path):

@@ -8,9 +8,10 @@ from mimic_reg.learners.trials import resolve
 from tests.stores import write_store
 
 PROBE = {"hessian_probe": {"every": 2, "vectors": 3, "samples": 20}}
+SIMILARITY = {"mgs_probe": {"every": 2, "samples": 4}}
 METHODS = {
-    "none": [PROBE],
-    "itps": [{"itps": {"tau": 0.002}}, PROBE],
+    "none": [PROBE, SIMILARITY],
+    "itps": [{"itps": {"tau": 0.002}}, PROBE, SIMILARITY],
     "strict": [{"itps": {"tau": 0.01}}, PROBE],
     "unprobed": [{"dropout": {"rate": 0.5}}],
 }

@@ -64,8 +64,8 @@ def panels(analysis, name):
 
 
 def test_analyses_are_found_by_their_modules():
-    expected = ["deviations", "ensembles", "gradients", "hessian", "selection", "thresholds"]
-    assert analyses.names() == expected
+    expected = ["deviations", "ensembles", "gradients", "hessian", "mgs", "selection"]
+    assert analyses.names() == [*expected, "thresholds"]
     with pytest.raises(InputError, match="Did you mean 'hessian'"):
         analyses.analyse("hesian", None)
 
@@ -85,6 +85,29 @@ def test_every_analysis_is_drawn_as_png_and_svg_and_has_numbers(name, results, t
             ElementTree.parse(path)
         else:
             assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_similarity_is_what_the_probe_recorded_beside_the_validation_score(results):
+    found = analyses.analyse("mgs", results)
+    trace, log_det, validation = panels(found, "_100_mgs")
+    (trial, *_) = [t for t in results.trials if t.method == "none" and t.supervision == 1]
+    (line, *_) = [line for line in trace.lines if line.get_label() == "none"]
+    assert list(line.get_xdata()) == [0, 1, 3]  # after the first epoch and every second
+    (of_score, *_) = [line for line in validation.lines if line.get_label() == "none"]
+    assert len(of_score.get_xdata()) == len(trial.epochs()) == 4
+    assert trace.get_yscale() in ("linear", "log")
+    assert log_det.get_ylabel() == "log determinant"
+    last = [
+        t.epochs()[-1]["recorded"]["mgs_trace"]
+        for t in results.trials
+        if (t.method, t.supervision) == ("none", 1)
+    ]
+    cells = rows(found)["none", "100 %", None]
+    assert cells["trace"].startswith(f"{np.mean(last):.4g} ±")
+    assert (cells["seeds"], cells["epoch"]) == ("2", "3")
+    without = replace(results, trials=tuple(t for t in results.trials if "dropout" in t.method))
+    with pytest.raises(InputError, match=r"probes: \[mgs_probe\]"):
+        analyses.analyse("mgs", without)
 
 
 def test_methods_have_the_same_colour_in_all_figures_of_a_report(results):

@@ -1,0 +1,189 @@
+"""The catalogue of methods: what each is, whom it serves, what it costs; found, never listed.
+
+An entry is a file of `configs/methods`, or a module of `mimic_reg.methods` or `mimic_reg.probes`
+that no such file names alone. What it says of a method comes from the module: its first sentence,
+the first work that it cites, its kind. The kind is a line "Kind: dropout" of the docstring; without
+one it follows from where the method acts.
+"""
+
+import inspect
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+
+from mimic_reg import methods, models, probes
+from mimic_reg.errors import InputError
+from mimic_reg.experiments.costs import step_costs
+from mimic_reg.methods.base import Regulariser
+from mimic_reg.settings import BASELINE, CONFIGS, find_module, is_probe, suggest
+from mimic_reg.settings.files import method_called, names
+
+# hook → what a method is that overrides it, the first that fits
+_BY_HOOK = {
+    "predictor": "averaging",
+    "loss": "penalty",
+    "optimizer": "optimiser",
+    "batch": "data",
+    "prepare": "network",
+    "tick": "schedule",
+}
+_PROBE = "probe"
+_A_SENTENCE = 4  # words: a header with fewer is only a name
+_CITED = re.compile(r"(?<![\d.:/])(?:19|20)\d\d(?!\d|\.\d)\)?")
+_BREAKS = re.compile(r'¶ |(?<!\bal)\. |: |; | \((?=[A-Z"])')
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method.
+
+    name:    of its file, for --method; or of its module
+    file:    whether it has a file
+    modules: those that act, in their order
+    kind:    what sort of method it is; of several modules, all kinds
+    models:  the models that it has values for; empty: all networks
+    summary: a sentence without its full stop
+    source:  the work that it is from; "" where none is cited
+    """
+
+    name: str
+    file: bool
+    modules: tuple[str, ...]
+    kind: str
+    models: tuple[str, ...]
+    summary: str
+    source: str
+
+    def costs(self, model: str) -> float | None:
+        """Return a step with it over a plain one; None: not measured on that model."""
+        found = [step_costs().get(module, {}).get(model) for module in self.modules]
+        return None if None in found else math.prod(cost for cost in found if cost is not None)
+
+
+def entries(like: str | None = None) -> list[Entry]:
+    """Return all methods, or those of a kind, by name.
+
+    like: a kind, or a method, which stands for its kind
+
+    Raises:
+        InputError: there is no such kind or method.
+    """
+    alone = {parts[0] for name in names("methods") if len(parts := _modules(name)) == 1}
+    found = [_of_file(name) for name in names("methods")]
+    found += [_of_module(name) for name in (*methods.names(), *probes.names()) if name not in alone]
+    found.sort(key=lambda entry: entry.name)
+    if like is None:
+        return found
+    kinds = {entry.name: entry.kind for entry in found}
+    wanted = kinds.get(like, like)
+    chosen = [entry for entry in found if wanted in (entry.kind, *entry.kind.split(" + "))]
+    if not chosen:
+        raise InputError(
+            f"There is no kind of methods {like!r}. {suggest(like, {*kinds.values(), *kinds})}"
+        )
+    return chosen
+
+
+def _of_file(name: str) -> Entry:
+    found, modules = method_called(name), _modules(name)
+    main = name if name in modules else modules[-1]
+    served = sorted(
+        model for model in models.names() if any(_is_of(family, model) for family in found.families)
+    )
+    return Entry(
+        name=name,
+        file=True,
+        modules=modules,
+        kind=" + ".join(dict.fromkeys(kind_of(module) for module in modules)),
+        models=tuple(served),
+        summary=_summary(name, main),
+        source=source_of(_doc(main)),
+    )
+
+
+def _summary(name: str, main: str) -> str:
+    """Return what a file's method is: as its module says, or where that is general, its header."""
+    own = header(name)
+    return summary_of(_doc(main)) if name == main or len(own.split()) < _A_SENTENCE else own
+
+
+def _of_module(name: str) -> Entry:
+    doc = _doc(name)
+    return Entry(name, False, (name,), kind_of(name), (), summary_of(doc), source_of(doc))
+
+
+def _is_of(family: str, model: str) -> bool:
+    return family == model or family.startswith(f"{model}_")
+
+
+def _modules(name: str) -> tuple[str, ...]:
+    return tuple(component.name for component in method_called(name).regularisers)
+
+
+def _module(name: str) -> ModuleType:
+    return find_module(methods.package_of(name), name)
+
+
+def _doc(name: str) -> str:
+    return inspect.cleandoc(_module(name).__doc__ or "")
+
+
+def kind_of(name: str) -> str:
+    """Return what sort of method a module is."""
+    if is_probe(name):
+        return _PROBE
+    if said := re.search(r"^Kind: (.+)$", _doc(name), re.MULTILINE):
+        return said.group(1).strip().rstrip(".")
+    if name == BASELINE:
+        return "baseline"
+    own = [
+        c
+        for c in vars(_module(name)).values()
+        if isinstance(c, type)
+        and issubclass(c, Regulariser)
+        and c.__module__ == _module(name).__name__
+    ]
+    acting = {
+        hook for c in own for hook in _BY_HOOK if getattr(c, hook) is not getattr(Regulariser, hook)
+    }
+    return next((kind for hook, kind in _BY_HOOK.items() if hook in acting), "other")
+
+
+def summary_of(doc: str) -> str:
+    """Return the first sentence of a docstring, without the work that it cites."""
+    first = " ".join(doc.partition("\n\n")[0].split())
+    first = re.split(r"(?<!\bal)\. ", first)[0].rstrip(".")
+    source = source_of(first)
+    if source and source in first:
+        first = first[: first.index(source)].rstrip(" :;(,.")
+    return first
+
+
+def source_of(doc: str) -> str:
+    """Return the first work that a docstring cites: authors, where, year; "" if there is none."""
+    text = " ¶ ".join(" ".join(part.split()) for part in doc.split("\n\n"))
+    cited = _CITED.search(text)
+    if cited is None:
+        return ""
+    start = max((m.end() for m in _BREAKS.finditer(text, 0, cited.start())), default=0)
+    found = text[start : cited.end()]
+    return found if found.count("(") == found.count(")") else found.rstrip(")")
+
+
+def header(name: str) -> str:
+    """Return the first sentence of the comment that a method's file begins with."""
+    lines = (CONFIGS / "methods" / f"{name}.yaml").read_text("utf-8").splitlines()
+    taken = []
+    for line in lines:
+        if not line.startswith("#"):
+            break
+        taken.append(line.removeprefix("#").strip())
+    return re.split(r"(?<!\bal)\. |: values of ", " ".join(taken))[0].rstrip(".")
+
+
+def measured_costs(entry: Entry, wanted: tuple[str, ...]) -> Mapping[str, float]:
+    """Return model → a step with the method over a plain one, of the models that it serves."""
+    found = {m: entry.costs(m) for m in wanted if not entry.models or m in entry.models}
+    return {model: cost for model, cost in found.items() if cost is not None}

@@ -1,0 +1,53 @@
+"""Model gradient similarity: how alike are the gradients of a model's outputs over samples?
+
+J holds the gradient of every logit of every sample, K = J J' is the empirical neural tangent kernel
+of the batch. The smaller the trace and the log-determinant of K, the more alike the gradients are,
+and the more alike samples are treated.
+
+Functions of losses and tensors, which know no model and no engine.
+
+Shapes: N samples, C outputs, R = N x C rows, P parameters.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+JITTER = (
+    1e-6  # on K's diagonal, as a share of its mean: K is singular where R > P or units are dead
+)
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """trace: tr K / R; log_det: log det (K + jitter) / R."""
+
+    trace: float
+    log_det: float
+
+
+def gradient_rows(
+    logits_of: Sequence[Callable[[], Tensor]], parameters: Sequence[Tensor]
+) -> Tensor:
+    """Return J (R, P), the gradient of each logit of each sample: R backward passes.
+
+    logits_of: a function a sample, which gives its logits (C,)
+    """
+    rows: list[Tensor] = []
+    for logits in (sample() for sample in logits_of):
+        for c, logit in enumerate(logits):
+            gradients = torch.autograd.grad(
+                logit, parameters, retain_graph=c + 1 < len(logits), materialize_grads=True
+            )
+            rows.append(torch.cat([gradient.flatten() for gradient in gradients]))
+    return torch.stack(rows)
+
+
+def similarity(rows: Tensor) -> Similarity:
+    """Return the metrics of J (R, P)."""
+    kernel = (rows @ rows.T).double()
+    trace = float(kernel.diagonal().mean())
+    values = torch.linalg.eigvalsh(kernel).clamp(min=0) + JITTER * trace
+    return Similarity(trace, float(values.log().mean()))

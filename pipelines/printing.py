@@ -1,0 +1,58 @@
+"""What several commands print: a dry run, what a sweep led to, trials without a result."""
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from mimic_reg.console import err, out, table
+from mimic_reg.errors import MimicRegError
+
+if TYPE_CHECKING:
+    from pipelines.flows.dry_run import DryRun
+    from pipelines.flows.report import Concluded
+    from pipelines.flows.result import SweepResult
+
+
+def print_dry_run(plan: "DryRun") -> None:
+    """Print the trials of a dry run, and what they may cost."""
+    from mimic_reg.report.formats import format_level
+    from pipelines.flows.dry_run import format_seconds
+
+    rows = [
+        [
+            line.task,
+            line.model,
+            line.method,
+            format_level(line.size),
+            line.epochs,
+            len(line.seeds),
+            line.finished,
+            "unknown" if line.seconds is None else format_seconds(line.seconds),
+        ]
+        for line in plan.lines
+    ]
+    columns = ["task", "model", "method", "supervision", "epochs", "trials", "finished", "at most"]
+    if plan.extraction:
+        out.print(escape(plan.extraction), soft_wrap=True)
+    out.print(table("Trials", columns, rows))
+    out.print(escape(plan.summary), soft_wrap=True)
+
+
+def print_concluded(concluded: "Concluded | None") -> None:
+    """Print the tables of a sweep, what was registered, and where the report is."""
+    if concluded is None:
+        return
+    out.print(escape(concluded.markdown), soft_wrap=True)
+    for registered in concluded.registered:
+        what = "champion" if registered.champion else "not champion"
+        text = f"Registered {registered.name}, version {registered.version}: {what}. "
+        out.print(escape(text + registered.why), soft_wrap=True)
+    out.print(f"Report: [bold]{escape(str(concluded.report))}[/]", soft_wrap=True)
+
+
+def print_failed(result: "SweepResult") -> None:
+    """List what has no result; raise if nothing has."""
+    for trial in result.failed:
+        err.print(f"No result: {escape(trial.name)}: {escape(trial.error or trial.status)}")
+    if len(result.failed) == len(result.trials):
+        raise MimicRegError("No trial has a result.")

@@ -1,0 +1,116 @@
+"""The catalogue of methods: found, complete, filtered by kind; its pages are up to date."""
+
+from pathlib import Path
+
+import pytest
+
+from mimic_reg import methods, models, probes
+from mimic_reg.errors import InputError
+from mimic_reg.experiments import catalogue, method_pages
+from mimic_reg.experiments.catalogue import entries, source_of, summary_of
+from mimic_reg.settings.files import names
+from tests.test_cli import mimic_reg
+
+ROOT = Path(__file__).parents[1]
+ENTRIES = {entry.name: entry for entry in entries()}
+
+
+def test_every_file_and_every_module_is_there_and_says_what_it_is():
+    assert {n for n, e in ENTRIES.items() if e.file} == set(names("methods"))
+    assert {module for e in ENTRIES.values() for module in e.modules} == {
+        *methods.names(),
+        *probes.names(),
+    }
+    for entry in ENTRIES.values():
+        assert entry.summary, entry.name
+        assert not entry.summary.endswith("."), entry.name
+        assert len(entry.summary) < 160, entry.name
+        assert entry.kind != "other", entry.name
+        assert set(entry.models) <= set(models.names())
+
+
+def test_what_is_said_of_known_methods():
+    assert ENTRIES["l2"].kind == "penalty"
+    assert ENTRIES["l2"].summary == "Penalties on the norm of the weights: L2"
+    assert ENTRIES["itps_latched"].summary == "ITPS with masked updates and latched selection"
+    assert ENTRIES["l2"].source == "Krogh & Hertz, NIPS 1991"
+    assert ENTRIES["variational_lstm"].models == ("lstm",)
+    assert ENTRIES["mgs"].models == ()
+    assert ENTRIES["itps_spectral_dropout"].kind == "dropout + selection"
+    assert ENTRIES["none"].kind == "baseline"
+    assert not ENTRIES["early_stopping"].file
+    assert {e.kind for e in ENTRIES.values() if e.name.endswith("_probe")} == {"probe"}
+
+
+@pytest.mark.parametrize(
+    ("doc", "summary", "source"),
+    [
+        (
+            "Flooding: the loss keeps a level: Ishida et al., ICML 2020.\n\nMore.",
+            "Flooding: the loss keeps a level",
+            "Ishida et al., ICML 2020",
+        ),
+        (
+            "Dropout\nat sites.\n\nSrivastava et al., JMLR 15 (2014): y = x.",
+            "Dropout at sites",
+            "Srivastava et al., JMLR 15 (2014)",
+        ),
+        ("A penalty (Krogh & Hertz, NIPS 1991).", "A penalty", "Krogh & Hertz, NIPS 1991"),
+        ("Of arXiv 1908.02729, nothing else. 2010 is a year.", None, "2010"),
+        ("Nothing is cited.", "Nothing is cited", ""),
+    ],
+)
+def test_sentences_and_sources_of_docstrings(doc, summary, source):
+    assert source_of(doc) == source
+    if summary:
+        assert summary_of(doc) == summary
+
+
+def test_a_kind_is_named_by_itself_or_by_one_of_its_methods():
+    dropouts = {e.name for e in entries("dropout")}
+    assert dropouts >= {"dropout", "guided_dropout", "itps_spectral_dropout", "variational_lstm"}
+    assert dropouts & {"l2", "none", "itps"} == set()
+    assert entries("l2") == entries("penalty")
+    with pytest.raises(InputError, match=r"no kind of methods 'dropuot'.*mean 'dropout'"):
+        entries("dropuot")
+
+
+def test_kinds_follow_from_hooks_where_no_line_says_them(monkeypatch):
+    monkeypatch.setattr(catalogue, "_doc", lambda name: "Nothing said.")
+    assert catalogue.kind_of("norm_penalty") == "penalty"
+    assert catalogue.kind_of("itps") == "optimiser"
+    assert catalogue.kind_of("dropout") == "network"
+
+
+def test_the_pages_are_up_to_date():
+    assert method_pages.stale(ROOT / "docs" / "methods", ROOT / "benchmarks" / "results") == [], (
+        "run `make pages`"
+    )
+
+
+def test_a_page_has_all_its_parts_and_what_was_measured(tmp_path):
+    line = {"values": {"norm_penalty.l2": 1e-4}, "seeds": 3, "test": "86.90 ± 0.10"}
+    line |= {"method": "l2", "difference": "+0.52 (+0.10 to +0.90)"}
+    (tmp_path / method_pages.MEASURED).write_text(
+        f'{{"summary": [{str(line)!s}]}}'.replace("'", '"')
+    )
+    text = method_pages.pages(entries(), tmp_path)["l2.md"]
+    for title in ("What it does", "When to use it", "Models", "Options", "File", "Cost of a step"):
+        assert f"\n## {title}\n" in text
+    assert "| `l2` | float | required |" in text
+    assert "test accuracy 86.90 ± 0.10 %, +0.52 (+0.10 to +0.90) against no method" in text
+    assert "squared weights" in text
+    assert "Kind: " not in text.replace("Kind: penalty.", "", 1)
+
+
+def test_the_command_lists_and_filters(tmp_path):
+    told = " ".join(mimic_reg("methods").stdout.split())
+    assert "(early_stopping)" in told
+    some = mimic_reg("methods", "--like", "dropout")
+    assert "Srivastava" in some.stdout
+    assert "data_gradient" not in some.stdout
+    wrong = mimic_reg("methods", "--like", "dropuot")
+    assert wrong.returncode == 2
+    assert "Did you mean 'dropout'" in wrong.stderr
+    assert mimic_reg("methods", "--pages", tmp_path / "pages").returncode == 0
+    assert (tmp_path / "pages" / "dropout.md").is_file()
