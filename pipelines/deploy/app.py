@@ -8,12 +8,14 @@ comes without one. `pipelines.deploy.mlflow_places` keeps the server in its arti
 """
 
 import os
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Callable, Collection
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from mimic_reg.errors import InputError
+from pipelines.deploy.asgi import Application, Receive, Scope, Send
+from pipelines.deploy.front import Front
 from pipelines.deploy.mlflow_places import confine
 
 # first words after /api/2.0/mlflow/ and the like
@@ -35,10 +37,6 @@ CLOSED = (
 OPEN = ("/health",)
 _PREFIXES = ("/gateway",)
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Login = Callable[[Scope], bool]
 
 
@@ -107,7 +105,7 @@ def open_to_all() -> Application:
     _confine()
     from mlflow.server.fastapi_app import app
 
-    return Door(app, origins)
+    return Door(Front(app), origins)
 
 
 def with_passwords() -> Application:
@@ -132,7 +130,7 @@ def with_passwords() -> Application:
 
     application = auth.create_app()
     basic = auth.auth_config.authorization_function == auth.DEFAULT_AUTHORIZATION_FUNCTION
-    return Door(application, origins, login)
+    return Door(Front(application), origins, login)
 
 
 def _confine() -> None:

@@ -1,0 +1,248 @@
+"""The page on which MLflow compares a sweep: a shared view of a task's experiment, opened by a link.
+
+MLflow keeps such a view as JSON in a tag of the experiment. The format is MLflow's own and is not
+documented; it is read from the pages of MLflow 3.17. A link with a view that MLflow does not
+understand still opens the runs. A view names groups of runs and no single run, so its size does
+not grow with the seeds; each sweep has one view a task, which is written anew when it goes on.
+"""
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from mlflow.tracking import MlflowClient
+
+from mimic_reg.report.formats import format_level, name_score
+from pipelines.tracking.client import connect
+from pipelines.tracking.mlflow_runs import NOTE, check_name, experiment_id, sweep_filter
+
+VIEW = "mlflow.sharedViewState."
+_OURS = "mimic-reg.sweep."  # a tag of the experiment for each sweep: its title, and when it was
+_TRAINING = "workflowType=machine_learning"  # MLflow opens in its mode for language models
+_LONGEST = 15_000  # characters of a view; MLflow's limit of a tag is 20,000
+_LISTED = 30  # sweeps in an experiment's note
+PAGES = "mimic-reg/"  # where `mimic-reg ui` shows results, seen from MLflow's pages
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a sweep compares in one task.
+
+    score:  that decides, as "auroc"
+    groups: (model, method, level) of each run
+    """
+
+    sweep: str
+    title: str
+    task: str
+    score: str
+    groups: Sequence[tuple[str, str, float]]
+
+
+def publish(compared: Compared, uri: str) -> str:
+    """Write or renew the view of a sweep in the experiment of its task; the experiment's id."""
+    check_name(compared.sweep)
+    api, experiment = connect(uri), experiment_id(uri, compared.task)
+    record = {"title": compared.title, "time": time.time()}
+    api.set_experiment_tag(experiment, VIEW + compared.sweep, view(compared))
+    api.set_experiment_tag(experiment, _OURS + compared.sweep, json.dumps(record))
+    api.set_experiment_tag(experiment, NOTE, _note(api, experiment))
+    return experiment
+
+
+def sweeps(api: MlflowClient, experiment: str) -> dict[str, str]:
+    """Return name → title of the sweeps with a view in an experiment, the latest first."""
+    return _sweeps(api.get_experiment(experiment).tags)
+
+
+def _sweeps(tags: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for key, value in tags.items():
+        name = key.removeprefix(_OURS)
+        if name != key and VIEW + name in tags:
+            try:
+                record = json.loads(value)
+                found[name] = float(record["time"]), str(record["title"])
+            except (ValueError, TypeError, KeyError):  # somebody changed it by hand
+                found[name] = 0.0, name
+    ordered = sorted(found, key=lambda name: (-found[name][0], name))
+    return {name: found[name][1] for name in ordered}
+
+
+def _note(api: MlflowClient, experiment: str) -> str:
+    """Return an experiment's note: its sweeps, each with the links to results and comparison."""
+    found = list(sweeps(api, experiment).items())
+    lines = [
+        f"- {plain(title)}: [results]({page(name)}), "
+        f"[all its runs]({comparison_url('', experiment, view=name)})"
+        for name, title in found[:_LISTED]
+    ]
+    if len(found) > _LISTED:
+        lines.append(f"- {len(found) - _LISTED} more: [results of all sweeps]({PAGES})")
+    return "\n".join(["Sweeps, the latest first:", "", *lines])
+
+
+def page(sweep: str) -> str:
+    """Return the address of a sweep's results in `mimic-reg ui`, seen from MLflow's pages."""
+    return f"{PAGES}{check_name(sweep)}"
+
+
+def plain(text: str) -> str:
+    """Return Markdown that shows a text as it is, on one line."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
+
+
+def comparison_url(
+    base: str,
+    experiment: str,
+    *,
+    sweep: str | None = None,
+    view: str | None = None,
+    chosen: Mapping[str, str] | None = None,
+) -> str:
+    """Return the link to the page that compares the runs of an experiment in charts.
+
+    base:   where MLflow answers, as http://127.0.0.1:5000; "" for a link within its pages
+    sweep:  whose runs to show; None: all
+    view:   the sweep whose view to open, which says all of the page
+    chosen: tag → value of the runs to show, as a table
+    """
+    root = f"{base.rstrip('/')}/" if base else "./"
+    start = f"{root}?{_TRAINING}#/experiments/{experiment}/runs?"
+    if view is not None:
+        return f"{start}viewStateShareKey={check_name(view)}&compareRunsMode=CHART&{_TRAINING}"
+    wanted = [sweep_filter(sweep)] if sweep else []
+    wanted += [f"tags.`{tag}` = {_quoted(value)}" for tag, value in (chosen or {}).items()]
+    mode = "" if chosen else "compareRunsMode=CHART&"
+    found = f"&searchFilter={quote(' AND '.join(wanted), safe='')}" if wanted else ""
+    return f"{start}{mode}{_TRAINING}{found}"
+
+
+def run_url(base: str, experiment: str, run_id: str) -> str:
+    """Return the link to a run; `base` as in `comparison_url`."""
+    return f"{base.rstrip('/')}/?{_TRAINING}#/experiments/{experiment}/runs/{run_id}"
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
+def view(compared: Compared) -> str:
+    """Return the view of a sweep: columns, groups and charts, as MLflow's pages keep them."""
+    several = len({model for model, _, _ in compared.groups}) > 1
+    keys = (["model"] if several else []) + ["method", "level"]
+    state = {
+        "selectedColumns": _columns(compared.score, several),
+        "runsHiddenMode": "SHOW_ALL",
+        "groupBy": {
+            "aggregateFunction": "average",
+            "groupByKeys": [{"mode": "tag", "groupByData": key} for key in keys],
+        },
+        "groupsExpanded": _closed(compared, keys),
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "isAccordionReordered": True,
+        "compareRunSections": _sections(compared.score),
+        "compareRunCharts": _charts(compared.score),
+        "orderByKey": "tags.`order`",
+        "orderByAsc": True,
+        "searchFilter": sweep_filter(compared.sweep),
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+    }
+    text = json.dumps(state, separators=(",", ":"))
+    if len(text) > _LONGEST:  # then all groups are open: MLflow's own choice
+        text = json.dumps(state | {"groupsExpanded": {}}, separators=(",", ":"))
+    return text
+
+
+def _columns(score: str, several: bool) -> list[str]:
+    tags = (["model"] if several else []) + ["method", "supervision", "seed"]
+    metrics = [f"test/{score}", f"validation/best_{score}", _SELECTED]
+    return [
+        *(f"tags.`{name}`" for name in tags),
+        *(f"metrics.`{name}`" for name in metrics),
+        "attributes.`Duration`",
+    ]
+
+
+def _closed(compared: Compared, keys: Sequence[str]) -> dict[str, bool]:
+    """Return the groups, which show their means; a click opens one."""
+    found = {}
+    for model, method, level in compared.groups:
+        values = {"model": model, "method": method, "level": format_level(level)}
+        found[",".join(f"tag.{key}.{values[key]}" for key in keys)] = False
+    return found
+
+
+_SELECTED = "selection/selected_now"
+# Sections of ours, then those that MLflow fills with a chart for each metric, closed.
+_TEST, _EPOCHS, _SELECTION, _AGAINST, _PARALLEL = "abcde"
+_GENERATED = ("test", "validation", "train", "selection", "method", "cost")
+
+
+def _sections(score: str) -> list[dict[str, Any]]:
+    name = name_score(score)
+    ours = {
+        _TEST: f"Test {name}: method by level",
+        _EPOCHS: f"Validation {name} by epoch",
+        _SELECTION: "Selected parameters by epoch",
+        _AGAINST: f"Test {name} against validation",
+        _PARALLEL: "Method, strength and level",
+    }
+    common = {"isReordered": False, "isGeneratedAutomatically": False}
+    found: list[dict[str, Any]] = [
+        {"uuid": key, "name": title, "display": True, "columns": 1, "cardHeight": 420, **common}
+        for key, title in ours.items()
+    ]
+    return found + [{"uuid": n, "name": n, "display": False, **common} for n in _GENERATED]
+
+
+def _charts(score: str) -> list[dict[str, Any]]:
+    test, validation = f"test/{score}", f"validation/best_{score}"
+    metrics: list[dict[str, Any]] = [
+        {"type": "BAR", "metricSectionId": _TEST, "metricKey": test},
+        _line(_EPOCHS, f"validation/{score}"),
+        _line(_SELECTION, _SELECTED),
+        {
+            "type": "SCATTER",
+            "metricSectionId": _AGAINST,
+            "xaxis": {"key": validation, "type": "METRIC"},
+            "yaxis": {"key": test, "type": "METRIC"},
+        },
+        {
+            "type": "PARALLEL",
+            "metricSectionId": _PARALLEL,
+            "selectedParams": ["method", "strength", "supervision"],
+            "selectedMetrics": [validation, test],
+            "showAllRuns": True,
+        },
+    ]
+    common = {"deleted": False, "isGenerated": False, "runsCountToCompare": 1000}
+    return [{"uuid": f"chart-{n}", **common, **chart} for n, chart in enumerate(metrics)]
+
+
+def _line(section: str, metric: str) -> dict[str, Any]:
+    return {
+        "type": "LINE",
+        "metricSectionId": section,
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "xAxisKey": "step",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "lineSmoothness": 0,
+        "xAxisScaleType": "linear",
+        "scaleType": "linear",
+        "range": {},
+        "selectedXAxisMetricKey": "",
+        "ignoreOutliers": False,
+        "useGlobalXaxisKey": False,
+        "useGlobalLineSmoothing": True,
+    }
