@@ -1,4 +1,4 @@
-"""What MLflow's pages look like here: model training only, all runs of a sweep, our pages of results.
+"""What MLflow's pages look like here: model training only, all runs, our pages of results.
 
 MLflow opens in a mode for language models, with an assistant, unless the browser remembers
 otherwise. It has no switch for that, so its start page brings a few lines that set what the browser
@@ -14,50 +14,13 @@ from typing import Any
 
 from pipelines.deploy.asgi import Application, Receive, Scope, Send, answer, body_of, collect
 from pipelines.deploy.results import Results
+from pipelines.html import render
 
 RUNS = 2000  # that charts show at once
 _PAGE = 100  # runs that MLflow's pages ask for
 _SEARCHES = ("/ajax-api/2.0/mlflow/runs/search",)
 _LONGEST = 1_000_000  # bytes of a search
 _HEAD = b"<head>"
-
-# Keys of the browser's storage, and what is hidden: the assistant, the switch between the modes,
-# traces, prompts, gateways and webhooks. Legends of charts are as long as their groups are many.
-_TRAINING = b"""
-<script>
-(function () {
-  var set = function (key, value) {
-    try { window.localStorage.setItem(key, JSON.stringify(value)); } catch (error) { /* forbidden */ }
-  };
-  set("mlflow.workflowType_v1", "machine_learning");
-  set("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", true);
-  set("mlflow.assistant.panelOpen_v1", false);
-  set("mlflow.settings.telemetry.enabled_v1", false);
-  var mode = /workflowType=genai/g, address = window.location.href;
-  if (mode.test(address)) {
-    window.history.replaceState(null, "", address.replace(mode, "workflowType=machine_learning"));
-  }
-  var home = function (hash) { return hash === "" || hash === "#" || hash === "#/"; };
-  if (home(window.location.hash)) { window.location.replace("mimic-reg/"); }
-  document.addEventListener("click", function (event) {
-    var link = event.target.closest && event.target.closest("a[href]");
-    if (link && /^#\\/(\\?.*)?$/.test(link.getAttribute("href"))) {
-      event.preventDefault();
-      event.stopPropagation();
-      window.location.assign("mimic-reg/");
-    }
-  }, true);
-})();
-</script>
-<style>
-[data-assistant-ui], aside > div:has(> div[role="button"] + div[role="button"]),
-aside a[href*="/traces"], aside a[href*="#/prompts"], aside a[href*="mcp"], aside a[href*="gateway"],
-aside a[href*="llm-connections"], aside a[href*="webhooks"] { display: none !important; }
-[data-testid="experiment-view-compare-runs-card"] div:has(> div > .js-plotly-plot) + div {
-  height: auto !important; max-height: 30%; min-height: 32px; flex-wrap: wrap;
-}
-</style>
-"""
 
 
 class Front:
@@ -85,7 +48,7 @@ class Front:
         # never one that a browser kept from an MLflow that stood at this address before
         status, headers, body = await collect(self.application, scope, keep_only=None)
         if status == 200 and _HEAD in body:
-            body = body.replace(_HEAD, _HEAD + _TRAINING, 1)
+            body = body.replace(_HEAD, _HEAD + render("training.html").encode(), 1)
         headers = {k: v for k, v in headers.items() if k not in (b"etag", b"last-modified")}
         await answer(send, status, body, headers | {b"cache-control": b"no-store"})
 

@@ -30,7 +30,8 @@ _HEADERS = {
     b"content-security-policy": (
         b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
         b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        b"sandbox allow-popups allow-popups-to-escape-sandbox allow-top-navigation-by-user-activation"
+        b"sandbox allow-popups allow-popups-to-escape-sandbox "
+        b"allow-top-navigation-by-user-activation"
     ),
 }
 

@@ -8,15 +8,17 @@ from pipelines.tracking.tracked_run import TrackedRun
 
 CHAMPION = "champion"
 RULE = (
-    f"The alias `{CHAMPION}` goes by the validation score alone. So its test score may be lower than "
-    "that of another run: to choose by the test would make the test score too good."
+    f"The alias `{CHAMPION}` goes by the validation score alone. So its test score may be lower "
+    "than that of another run: to choose by the test would make the test score too good."
 )
 WHY, WHY_NOT = "### Why is it champion?", "### Why is it not champion?"
 
 
-def with_reason(description: str, card: str, champion: bool, reason: str) -> str:
-    """Return the page of a version as Markdown."""
-    heading = WHY if champion else WHY_NOT
+def with_reason(description: str, card: str, heading: str, reason: str) -> str:
+    """Return the page of a version as Markdown.
+
+    heading: WHY or WHY_NOT
+    """
     return f"{description}\n\n{heading}\n\n{reason} {RULE}\n\n{card}".strip()
 
 
@@ -24,7 +26,7 @@ def no_longer(page: str, successor: str) -> str:
     """Return the page of a version that was champion until another one had a better score."""
     description, _, rest = page.partition(f"\n\n{WHY}")
     reason = f"It was champion until version {successor} had a better validation score."
-    return with_reason(description, rest.partition(RULE)[2].strip(), False, reason)
+    return with_reason(description, rest.partition(RULE)[2].strip(), WHY_NOT, reason)
 
 
 def validation_score(run: TrackedRun) -> tuple[str, float]:

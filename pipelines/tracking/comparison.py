@@ -1,14 +1,17 @@
-"""The page on which MLflow compares a sweep: a shared view of a task's experiment, opened by a link.
+"""The page on which MLflow compares a sweep: a shared view of an experiment, opened by a link.
 
 MLflow keeps such a view as JSON in a tag of the experiment. The format is MLflow's own and is not
 documented; it is read from the pages of MLflow 3.17. A link with a view that MLflow does not
 understand still opens the runs. A view names groups of runs and no single run, so its size does
-not grow with the seeds; each sweep has one view a task, which is written anew when it goes on.
+not grow with the seeds. Each sweep has one view a task, named like the sweep, and one for each of
+its levels; they are written anew when it goes on.
 """
 
 import json
 import re
 import time
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,11 +24,13 @@ from pipelines.tracking.client import connect
 from pipelines.tracking.mlflow_runs import NOTE, check_name, experiment_id, sweep_filter
 
 VIEW = "mlflow.sharedViewState."
+_PACKED = "deflate;"  # what MLflow's pages put before a state that they packed
 _OURS = "mimic-reg.sweep."  # a tag of the experiment for each sweep: its title, and when it was
 _TRAINING = "workflowType=machine_learning"  # MLflow opens in its mode for language models
-_LONGEST = 15_000  # characters of a view; MLflow's limit of a tag is 20,000
-_LISTED = 30  # sweeps in an experiment's note
+_LISTED = 20  # sweeps in an experiment's note
+_TITLE = 200  # characters of a title there
 PAGES = "mimic-reg/"  # where `mimic-reg ui` shows results, seen from MLflow's pages
+_END = f"[Results of all sweeps]({PAGES})"  # of our part of a note
 
 
 @dataclass(frozen=True)
@@ -42,16 +47,33 @@ class Compared:
     score: str
     groups: Sequence[tuple[str, str, float]]
 
+    @property
+    def levels(self) -> list[float]:
+        """The levels, the least first."""
+        return sorted({level for _, _, level in self.groups})
+
 
 def publish(compared: Compared, uri: str) -> str:
-    """Write or renew the view of a sweep in the experiment of its task; the experiment's id."""
+    """Write or renew the views of a sweep in the experiment of its task; the experiment's id."""
     check_name(compared.sweep)
     api, experiment = connect(uri), experiment_id(uri, compared.task)
+    views = {_key(compared.sweep): view(compared)}
+    if len(compared.levels) > 1:
+        views |= {_key(compared.sweep, x): view(compared, level=x) for x in compared.levels}
+    before = api.get_experiment(experiment).tags
+    for key in before.keys() - views.keys():
+        if key.startswith(f"{_key(compared.sweep)}:"):  # a level that it no longer has
+            api.delete_experiment_tag(experiment, key)
     record = {"title": compared.title, "time": time.time()}
-    api.set_experiment_tag(experiment, VIEW + compared.sweep, view(compared))
-    api.set_experiment_tag(experiment, _OURS + compared.sweep, json.dumps(record))
-    api.set_experiment_tag(experiment, NOTE, _note(api, experiment))
+    tags = {**views, _OURS + compared.sweep: json.dumps(record)}
+    for key, value in {**tags, NOTE: _note(before | tags, experiment)}.items():
+        api.set_experiment_tag(experiment, key, value)
     return experiment
+
+
+def _key(sweep: str, level: float | None = None) -> str:
+    """Return the name of the tag with a view; no sweep has a colon in its name."""
+    return f"{VIEW}{sweep}" if level is None else f"{VIEW}{sweep}:{level:g}"
 
 
 def sweeps(api: MlflowClient, experiment: str) -> dict[str, str]:
@@ -73,17 +95,19 @@ def _sweeps(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: found[name][1] for name in ordered}
 
 
-def _note(api: MlflowClient, experiment: str) -> str:
-    """Return an experiment's note: its sweeps, each with the links to results and comparison."""
-    found = list(sweeps(api, experiment).items())
+def _note(tags: Mapping[str, str], experiment: str) -> str:
+    """Return an experiment's note: its latest sweeps, with links to results and comparison.
+
+    MLflow shows its first line, and the others after a click. What people wrote stays, below ours.
+    """
+    found = list(_sweeps(tags).items())
     lines = [
-        f"- {plain(title)}: [results]({page(name)}), "
-        f"[all its runs]({comparison_url('', experiment, view=name)})"
+        f"{plain(title[:_TITLE])}: [results]({page(name)}), "
+        f"[its runs]({comparison_url('', experiment, view=name)})"
         for name, title in found[:_LISTED]
     ]
-    if len(found) > _LISTED:
-        lines.append(f"- {len(found) - _LISTED} more: [results of all sweeps]({PAGES})")
-    return "\n".join(["Sweeps, the latest first:", "", *lines])
+    own, end, others = tags.get(NOTE, "").partition(_END)
+    return "\n\n".join([*lines, _END]) + (others if end else f"\n\n{own}".rstrip())
 
 
 def page(sweep: str) -> str:
@@ -102,19 +126,21 @@ def comparison_url(
     *,
     sweep: str | None = None,
     view: str | None = None,
+    level: float | None = None,
     chosen: Mapping[str, str] | None = None,
 ) -> str:
     """Return the link to the page that compares the runs of an experiment in charts.
 
     base:   where MLflow answers, as http://127.0.0.1:5000; "" for a link within its pages
     sweep:  whose runs to show; None: all
-    view:   the sweep whose view to open, which says all of the page
+    view:   the sweep whose view to open, which says all of the page; level: at that level only
     chosen: tag → value of the runs to show, as a table
     """
     root = f"{base.rstrip('/')}/" if base else "./"
     start = f"{root}?{_TRAINING}#/experiments/{experiment}/runs?"
     if view is not None:
-        return f"{start}viewStateShareKey={check_name(view)}&compareRunsMode=CHART&{_TRAINING}"
+        key = quote(_key(check_name(view), level).removeprefix(VIEW))
+        return f"{start}viewStateShareKey={key}&compareRunsMode=CHART&{_TRAINING}"
     wanted = [sweep_filter(sweep)] if sweep else []
     wanted += [f"tags.`{tag}` = {_quoted(value)}" for tag, value in (chosen or {}).items()]
     mode = "" if chosen else "compareRunsMode=CHART&"
@@ -131,10 +157,16 @@ def _quoted(value: str) -> str:
     return f'"{value}"' if "'" in value else f"'{value}'"
 
 
-def view(compared: Compared) -> str:
-    """Return the view of a sweep: columns, groups and charts, as MLflow's pages keep them."""
+def view(compared: Compared, level: float | None = None) -> str:
+    """Return the view of a sweep: columns, groups and charts, as MLflow's pages keep them.
+
+    level: the one to show; None: all
+    """
     several = len({model for model, _, _ in compared.groups}) > 1
-    keys = (["model"] if several else []) + ["method", "level"]
+    keys = (["model"] if several else []) + ["method"] + ([] if level is not None else ["level"])
+    wanted = sweep_filter(compared.sweep)
+    if level is not None:
+        wanted += f" AND tags.`level` = {_quoted(format_level(level))}"
     state = {
         "selectedColumns": _columns(compared.score, several),
         "runsHiddenMode": "SHOW_ALL",
@@ -150,16 +182,21 @@ def view(compared: Compared) -> str:
         "compareRunCharts": _charts(compared.score),
         "orderByKey": "tags.`order`",
         "orderByAsc": True,
-        "searchFilter": sweep_filter(compared.sweep),
+        "searchFilter": wanted,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "modelVersionFilter": "All Runs",
         "datasetsFilter": [],
     }
     text = json.dumps(state, separators=(",", ":"))
-    if len(text) > _LONGEST:  # then all groups are open: MLflow's own choice
-        text = json.dumps(state | {"groupsExpanded": {}}, separators=(",", ":"))
-    return text
+    return f"{_PACKED}{b64encode(zlib.compress(text.encode())).decode()}"
+
+
+def unpack(text: str) -> dict[str, Any]:
+    """Return the state in a view."""
+    state = json.loads(zlib.decompress(b64decode(text.removeprefix(_PACKED))))
+    assert isinstance(state, dict)
+    return state
 
 
 def _columns(score: str, several: bool) -> list[str]:

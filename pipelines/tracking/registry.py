@@ -27,6 +27,7 @@ from pipelines.tracking.cards import (
     CHAMPION,
     RULE,
     WHY,
+    WHY_NOT,
     describe,
     format_score,
     model_card,
@@ -225,14 +226,17 @@ def _describe(
 ) -> None:
     """Write a version's page, with why it is champion or not; renew that of the champion before."""
     same = before is not None and before.version == version.version
-    if not (same and WHY in (version.description or "")):  # else it tells the first reason
+    heading = WHY if champion else WHY_NOT
+    if heading not in (version.description or ""):  # else it tells the reason, maybe the first one
         reason = f"{candidate.selected} {why}".strip()
-        text = with_reason(candidate.description, candidate.card, champion, reason)
+        text = with_reason(candidate.description, candidate.card, heading, reason)
         api.update_model_version(candidate.name, version.version, text)
     if not champion:
         return
-    line = f"Champion: version {version.version}. {candidate.description}"
-    api.update_registered_model(candidate.name, f"{candidate.about}\n\n{line}\n\n{RULE}")
+    shown = api.get_registered_model(candidate.name).description or ""
+    if shown.startswith(candidate.about):  # nobody wrote another text
+        line = f"Champion: version {version.version}. {candidate.description}"
+        api.update_registered_model(candidate.name, f"{candidate.about}\n\n{line}\n\n{RULE}")
     if before is not None and not same:
         text = no_longer(before.description or "", str(version.version))
         api.update_model_version(candidate.name, before.version, text)

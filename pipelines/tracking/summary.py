@@ -135,9 +135,16 @@ def _tables(compared: Compared, experiment: str) -> list[dict[str, Any]]:
         found.append(
             {
                 "name": f"{format_task(compared.task)}, {model}",
-                "all_runs": comparison_url("..", experiment, view=compared.sweep),
-                "levels": [format_level(level) for level in levels],
+                "all_runs": _view(experiment, compared, None),
+                "levels": [
+                    {"name": format_level(level), "link": _view(experiment, compared, level)}
+                    for level in levels
+                ],
                 "rows": rows,
             }
         )
     return found
+
+
+def _view(experiment: str, compared: Compared, level: float | None) -> str:
+    return comparison_url("..", experiment, view=compared.sweep, level=level)
