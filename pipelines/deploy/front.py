@@ -57,7 +57,7 @@ class Front:
         if body is None:
             await answer(send, 413, b"This search is too long.", {b"content-type": b"text/plain"})
             return
-        scope, body = _with_all_runs(scope, body)
+        scope, body = with_all_runs(scope, body)
 
         async def received() -> dict[str, Any]:
             return {"type": "http.request", "body": body, "more_body": False}
@@ -65,7 +65,7 @@ class Front:
         await self.application(scope, received, send)
 
 
-def _with_all_runs(scope: Scope, body: bytes) -> tuple[Scope, bytes]:
+def with_all_runs(scope: Scope, body: bytes) -> tuple[Scope, bytes]:
     """Return a search that brings `RUNS` instead of MLflow's first page."""
     try:
         search = json.loads(body)

@@ -17,10 +17,7 @@ def compared(result: SweepResult) -> list[Compared]:
             groups.setdefault(task, []).append((trial.model, trial.label, trial.supervision))
             if trial.done and task not in scores:
                 scores[task] = str(read_scored(folder)["selected_by"])
-    return [
-        Compared(result.name, result.title, task, score, groups[task])
-        for task, score in scores.items()
-    ]
+    return [Compared(result.name, task, score, groups[task]) for task, score in scores.items()]
 
 
 def publish(result: SweepResult, uri: str) -> list[Compared]:

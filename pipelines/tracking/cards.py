@@ -64,12 +64,12 @@ def model_card(run: TrackedRun) -> str:
     }
     if run.hardly_trained:
         rows["mind"] = f"hardly trained: {run.hardly_trained}"
-    lines = [f"| {key} | {plain(text)} |" for key, text in rows.items()]
+    lines = [f"- {key}: {plain(text)}" for key, text in rows.items()]
     use = (
         "For research. It is no medical device: it was tested on the held-out part of the cohort "
         "above and nowhere else, and one run's interval does not cover other seeds."
     )
-    return "\n".join(["### Model card", "", "| | |", "|-|-|", *lines, "", use])
+    return "\n".join(["### Model card", "", *lines, "", use])
 
 
 def _with_interval(score: Score) -> str:

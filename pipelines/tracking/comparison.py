@@ -25,12 +25,10 @@ from pipelines.tracking.mlflow_runs import NOTE, check_name, experiment_id, swee
 
 VIEW = "mlflow.sharedViewState."
 _PACKED = "deflate;"  # what MLflow's pages put before a state that they packed
-_OURS = "mimic-reg.sweep."  # a tag of the experiment for each sweep: its title, and when it was
+_OURS = "mlflow.mimic-reg.sweep."  # a tag for each sweep: when it was; MLflow hides "mlflow."
 _TRAINING = "workflowType=machine_learning"  # MLflow opens in its mode for language models
-_LISTED = 20  # sweeps in an experiment's note
-_TITLE = 200  # characters of a title there
 PAGES = "mimic-reg/"  # where `mimic-reg ui` shows results, seen from MLflow's pages
-_END = f"[Results of all sweeps]({PAGES})"  # of our part of a note
+_END = f"[All sweeps]({PAGES})"  # of our part of a note
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,6 @@ class Compared:
     """
 
     sweep: str
-    title: str
     task: str
     score: str
     groups: Sequence[tuple[str, str, float]]
@@ -64,8 +61,7 @@ def publish(compared: Compared, uri: str) -> str:
     for key in before.keys() - views.keys():
         if key.startswith(f"{_key(compared.sweep)}:"):  # a level that it no longer has
             api.delete_experiment_tag(experiment, key)
-    record = {"title": compared.title, "time": time.time()}
-    tags = {**views, _OURS + compared.sweep: json.dumps(record)}
+    tags = {**views, f"{_OURS}{compared.sweep}": repr(time.time())}
     for key, value in {**tags, NOTE: _note(before | tags, experiment)}.items():
         api.set_experiment_tag(experiment, key, value)
     return experiment
@@ -76,38 +72,33 @@ def _key(sweep: str, level: float | None = None) -> str:
     return f"{VIEW}{sweep}" if level is None else f"{VIEW}{sweep}:{level:g}"
 
 
-def sweeps(api: MlflowClient, experiment: str) -> dict[str, str]:
-    """Return name → title of the sweeps with a view in an experiment, the latest first."""
+def sweeps(api: MlflowClient, experiment: str) -> list[str]:
+    """Return the sweeps with a view in an experiment, the latest first."""
     return _sweeps(api.get_experiment(experiment).tags)
 
 
-def _sweeps(tags: Mapping[str, str]) -> dict[str, str]:
-    found = {}
+def _sweeps(tags: Mapping[str, str]) -> list[str]:
+    times = {}
     for key, value in tags.items():
         name = key.removeprefix(_OURS)
         if name != key and VIEW + name in tags:
             try:
-                record = json.loads(value)
-                found[name] = float(record["time"]), str(record["title"])
-            except (ValueError, TypeError, KeyError):  # somebody changed it by hand
-                found[name] = 0.0, name
-    ordered = sorted(found, key=lambda name: (-found[name][0], name))
-    return {name: found[name][1] for name in ordered}
+                times[name] = float(value)
+            except ValueError:  # somebody changed it by hand
+                times[name] = 0.0
+    return sorted(times, key=lambda name: (-times[name], name))
 
 
 def _note(tags: Mapping[str, str], experiment: str) -> str:
-    """Return an experiment's note: its latest sweeps, with links to results and comparison.
+    """Return an experiment's note: links to its latest sweep, then what people wrote there.
 
-    MLflow shows its first line, and the others after a click. What people wrote stays, below ours.
+    It is short, since MLflow's list of experiments shows it as it is written.
     """
-    found = list(_sweeps(tags).items())
-    lines = [
-        f"{plain(title[:_TITLE])}: [results]({page(name)}), "
-        f"[its runs]({comparison_url('', experiment, view=name)})"
-        for name, title in found[:_LISTED]
-    ]
+    latest = _sweeps(tags)[0]
     own, end, others = tags.get(NOTE, "").partition(_END)
-    return "\n\n".join([*lines, _END]) + (others if end else f"\n\n{own}".rstrip())
+    link = f"Latest sweep: [results]({page(latest)}), "
+    link += f"[its runs]({comparison_url('', experiment, view=latest)}). {_END}"
+    return link + (others if end else f"\n\n{own}".rstrip())
 
 
 def page(sweep: str) -> str:
@@ -116,8 +107,9 @@ def page(sweep: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return Markdown that shows a text as it is, on one line."""
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(text.split()))
+    """Return Markdown that shows a text as it is, on one line, in MLflow's pages."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_{}\[\]()#+!~|>-])", r"\\\1", text)
 
 
 def comparison_url(
@@ -231,7 +223,7 @@ def _sections(score: str) -> list[dict[str, Any]]:
         _EPOCHS: f"Validation {name} by epoch",
         _SELECTION: "Selected parameters by epoch",
         _AGAINST: f"Test {name} against validation",
-        _PARALLEL: "Method, strength and level",
+        _PARALLEL: "Strength and level against scores",
     }
     common = {"isReordered": False, "isGeneratedAutomatically": False}
     found: list[dict[str, Any]] = [
@@ -256,7 +248,7 @@ def _charts(score: str) -> list[dict[str, Any]]:
         {
             "type": "PARALLEL",
             "metricSectionId": _PARALLEL,
-            "selectedParams": ["method", "strength", "supervision"],
+            "selectedParams": ["strength", "supervision"],
             "selectedMetrics": [validation, test],
             "showAllRuns": True,
         },
