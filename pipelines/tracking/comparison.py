@@ -155,7 +155,8 @@ def view(compared: Compared, level: float | None = None) -> str:
     level: the one to show; None: all
     """
     several = len({model for model, _, _ in compared.groups}) > 1
-    keys = (["model"] if several else []) + ["method"] + ([] if level is not None else ["level"])
+    one_level = level is not None or len(compared.levels) == 1
+    keys = (["model"] if several else []) + ["method"] + ([] if one_level else ["level"])
     wanted = sweep_filter(compared.sweep)
     if level is not None:
         wanted += f" AND tags.`level` = {_quoted(format_level(level))}"
