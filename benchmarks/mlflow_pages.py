@@ -40,6 +40,7 @@ TASK, MODEL, SWEEP = "in_hospital_mortality", {"lstm": {"units": 8}}, "thousand"
 METHODS = ("none", "dropout", "itps")
 LEVELS = (0.1, 0.25, 0.5, 1.0)
 BARS = ".js-plotly-plot .bars path"
+LINES = ".js-plotly-plot .scatterlayer .js-line"
 
 
 def templates(folder: Path) -> dict[str, Path]:
@@ -110,8 +111,7 @@ def look(uri: str, runs: int, picture: Path) -> dict[str, float]:
             found[f"{visit}_list"] = time.monotonic() - start
             wait(opened, lambda: len(opened.find_elements("css selector", BARS)) == groups, 300)
             found[f"{visit}_bars"] = time.monotonic() - start
-            lines = ".js-plotly-plot .scatterlayer .js-line"
-            wait(opened, lambda: len(opened.find_elements("css selector", lines)) >= groups, 300)
+            wait(opened, lambda: len(opened.find_elements("css selector", LINES)) >= groups, 300)
             found[f"{visit}_curves"] = time.monotonic() - start
         opened.save_screenshot(str(picture))
     return {name: round(seconds, 1) for name, seconds in found.items()}

@@ -22,10 +22,10 @@ def with_reason(description: str, card: str, heading: str, reason: str) -> str:
     return f"{description}\n\n{heading}\n\n{reason} {RULE}\n\n{card}".strip()
 
 
-def no_longer(page: str, successor: str) -> str:
-    """Return the page of a version that was champion until another one had a better score."""
+def no_longer(page: str, successor: str, why: str) -> str:
+    """Return the page of a version that was champion until another one was; `why` is about that."""
     description, _, rest = page.partition(f"\n\n{WHY}")
-    reason = f"It was champion until version {successor} had a better validation score."
+    reason = f"It was champion until version {successor}, of which is said: {why}"
     return with_reason(description, rest.partition(RULE)[2].strip(), WHY_NOT, reason)
 
 

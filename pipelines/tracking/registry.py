@@ -238,7 +238,7 @@ def _describe(
         line = f"Champion: version {version.version}. {candidate.description}"
         api.update_registered_model(candidate.name, f"{candidate.about}\n\n{line}\n\n{RULE}")
     if before is not None and not same:
-        text = no_longer(before.description or "", str(version.version))
+        text = no_longer(before.description or "", str(version.version), why)
         api.update_model_version(candidate.name, before.version, text)
 
 

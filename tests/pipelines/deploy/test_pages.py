@@ -97,7 +97,7 @@ def get(url, method="GET", login=None, **headers):
 
 
 def see_comparison(opened, link):
-    """The printed link shows all methods, the baseline, the test score, and nothing else's noise."""
+    """The link shows all methods, the baseline first, with their test scores; nothing is hidden."""
     opened.get(link)
     wait(opened, lambda: "Strength and level" in text(opened))
     wait(opened, lambda: opened.find_elements("css selector", ".js-plotly-plot .bars path"))
