@@ -98,7 +98,7 @@ def run(
         )
     _print_concluded(result.concluded)
     _print_failed(result.result)
-    out.print(f"Compare the runs in MLflow: [bold]{escape(result.ui)}[/]", soft_wrap=True)
+    _print_comparison(work)
     raise typer.Exit(result.exit_code)
 
 
@@ -142,6 +142,7 @@ def sweep(
         )
     _print_concluded(concluded)
     _print_failed(result)
+    _print_comparison(work)
     raise typer.Exit(result.exit_code)
 
 
@@ -359,6 +360,23 @@ def _print_concluded(concluded: "Concluded | None") -> None:
         text = f"Registered {registered.name}, version {registered.version}: {what}. "
         out.print(escape(text + registered.why), soft_wrap=True)
     out.print(f"Report: [bold]{escape(str(concluded.report))}[/]", soft_wrap=True)
+
+
+def _print_comparison(work: Path) -> None:
+    """Tell where to compare the runs: the links of a server, or the command that starts one."""
+    from pipelines.deploy import ui as pages
+    from pipelines.flows.run import ui_command
+    from pipelines.tracking import client
+
+    uri = client.database(work)
+    if not uri.startswith("http"):
+        out.print(
+            f"Compare the runs in MLflow: [bold]{escape(ui_command(work, None))}[/]", soft_wrap=True
+        )
+        return
+    with client.answering(uri):
+        for name, link in pages.links(uri, client.without_login(uri)).items():
+            out.print(f"{escape(name)}: [bold]{escape(link)}[/]", soft_wrap=True)
 
 
 def _print_failed(result: "SweepResult") -> None:
