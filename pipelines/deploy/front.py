@@ -5,8 +5,8 @@ otherwise. It has no switch for that, so its start page brings a few lines that 
 remembers, and hide what has no use here. They rest on names in the pages of MLflow 3.17: where a
 later one has others, its pages work as MLflow made them.
 
-Its charts show the first 100 runs that a search finds. A sweep may have more, so searches of the
-pages bring up to `RUNS`.
+Its charts show the first 100 runs that a search finds. A sweep may have more, so the pages'
+searches for its runs bring up to `RUNS`.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Any
 from pipelines.deploy.asgi import Application, Receive, Scope, Send, answer, body_of, collect
 from pipelines.deploy.results import Results
 from pipelines.html import render
+from pipelines.tracking.mlflow_runs import OF_A_SWEEP
 
 RUNS = 2000  # that charts show at once
 _PAGE = 100  # runs that MLflow's pages ask for
@@ -66,12 +67,16 @@ class Front:
 
 
 def with_all_runs(scope: Scope, body: bytes) -> tuple[Scope, bytes]:
-    """Return a search that brings `RUNS` instead of MLflow's first page."""
+    """Return a search for the runs of a sweep that brings `RUNS` instead of MLflow's first page."""
     try:
         search = json.loads(body)
     except ValueError:  # MLflow says what is wrong with it
         return scope, body
-    if not isinstance(search, dict) or search.get("max_results", _PAGE) != _PAGE:
+    if (
+        not isinstance(search, dict)
+        or search.get("max_results", _PAGE) != _PAGE
+        or OF_A_SWEEP not in str(search.get("filter"))
+    ):
         return scope, body
     body = json.dumps(search | {"max_results": RUNS}).encode()
     headers = [(k, v) for k, v in scope["headers"] if k.lower() != b"content-length"]

@@ -149,7 +149,8 @@ def _row(run: dict[str, Any], experiment: str) -> dict[str, Any]:
 
 
 def _missing(name: str) -> bytes:
-    return _list("Not found", f"There is no sweep {name[:200]!r} with a result here.", [])
+    text = f"There is no result of a sweep {name[:200]!r}. It is written when the sweep ends."
+    return _list("Not found", text, [])
 
 
 def _list(heading: str, text: str, rows: list[dict[str, Any]]) -> bytes:

@@ -49,6 +49,8 @@ from pipelines.tracking.tracked_run import TrackedRun, curves, final_metrics, pa
 
 PREFIX = "mimic-reg"
 SWEEPS = f"{PREFIX}-sweeps"  # the experiment of the summaries
+_SWEEP = "sweep."  # begins the tag of each sweep that a run belongs to
+OF_A_SWEEP = f"tags.`{_SWEEP}"  # begins MLflow's searches for them
 FINAL = 0  # the step of what has no curve: MLflow draws it as bars, run by run
 _METRICS_AT_ONCE, _OTHERS_AT_ONCE = 1000, 100  # MLflow's limits of a batch
 _NAME_LENGTH = 200  # of a sweep: MLflow allows 250 signs in the name of a tag
@@ -117,7 +119,7 @@ def experiments(uri: str) -> dict[str, str]:
 
 def sweep_filter(sweep: str) -> str:
     """MLflow's search for the runs of a sweep."""
-    return f"tags.`{_sweep_tag(sweep)}` = 'yes'"
+    return f"{OF_A_SWEEP}{check_name(sweep)}` = 'yes'"
 
 
 def _runs_of(api: MlflowClient, experiment: str, trial_id: str) -> list[Run]:
@@ -261,7 +263,7 @@ def _link_to(sweep: str) -> str:
 
 
 def _sweep_tag(sweep: str) -> str:
-    return f"sweep.{check_name(sweep)}"
+    return f"{_SWEEP}{check_name(sweep)}"
 
 
 def check_name(name: str) -> str:

@@ -152,10 +152,17 @@ def test_the_printed_link_opens_on_the_comparison(server):
         see_comparison(opened, server.links["mimic-reg-in_hospital_mortality"])
         check_quiet(opened)
         see_results(opened, server)
-        for page in ("#/experiments", "#/models", "?workflowType=genai#/experiments", "#/settings"):
+        model = "mimic-reg-in_hospital_mortality-lstm"
+        for page, expected in {
+            "#/experiments": "mimic-reg-sweeps",
+            "?workflowType=genai#/experiments": "mimic-reg-sweeps",
+            "#/models": model,
+            f"#/models/{model}/versions/1": "Model card",
+            "#/settings": "Theme preference",
+        }.items():
             opened.get("about:blank")
             opened.get(f"{server.url}/{page}")
-            wait(opened, lambda: "Model registry" in text(opened) or "Settings" in text(opened))
+            wait(opened, lambda expected=expected: expected in text(opened))
             check_quiet(opened)
         opened.get("about:blank")
         opened.get(server.url)
@@ -287,16 +294,19 @@ def test_a_sweep_that_goes_on_renews_its_views(work, store):
     assert compare.compared(result)[0].score == "auroc"
 
 
-def test_a_search_of_the_pages_finds_all_runs():
+def test_a_search_of_the_pages_finds_all_runs_of_a_sweep():
     scope = {"headers": [(b"content-length", b"3"), (b"host", b"h")]}
+    wanted = mlflow_runs.sweep_filter("a")
     for search, expected in (
-        ({"max_results": 100, "filter": "f"}, front.RUNS),
-        ({"filter": "f"}, front.RUNS),
-        ({"max_results": 50}, 50),
-        ({"max_results": 700}, 700),
+        ({"max_results": 100, "filter": wanted}, front.RUNS),
+        ({"filter": f"{wanted} AND tags.method = 'itps'"}, front.RUNS),
+        ({"max_results": 50, "filter": wanted}, 50),
+        ({"max_results": 700, "filter": wanted}, 700),
+        ({"max_results": 100, "filter": "tags.method = 'itps'"}, 100),
     ):
         changed, body = front.with_all_runs(scope, json.dumps(search).encode())
         assert json.loads(body) == search | {"max_results": expected}
         length = dict(changed["headers"])[b"content-length"]
-        assert length in (b"3", str(len(body)).encode())
-    assert front.with_all_runs(scope, b"no JSON") == (scope, b"no JSON")
+        assert length == (str(len(body)).encode() if expected == front.RUNS else b"3")
+    for odd in (b"no JSON", b"[]", b'{"filter": 1}'):
+        assert front.with_all_runs(scope, odd) == (scope, odd)
