@@ -254,7 +254,7 @@ def test_who_may_not_read_the_sweeps_in_mlflow_does_not_read_them_here(guarded, 
         admin,
         "POST",
         {
-            **{"username": "guest", "permission": "NO_PERMISSIONS"},
+            **{"username": "guest", "permission": "DENY"},
             **{"resource_type": "experiment", "resource_id": number},
         },
     )
