@@ -30,7 +30,7 @@ from pipelines.options import (
     as_running,
     need_pipelines,
 )
-from pipelines.printing import print_concluded, print_dry_run, print_failed
+from pipelines.printing import print_comparison, print_concluded, print_dry_run, print_failed
 from pipelines.searches import compare, tune
 
 
@@ -84,7 +84,7 @@ def run(
         )
     print_concluded(result.concluded)
     print_failed(result.result)
-    out.print(f"Compare the runs in MLflow: [bold]{escape(result.ui)}[/]", soft_wrap=True)
+    print_comparison(work)
     raise typer.Exit(result.exit_code)
 
 
@@ -128,6 +128,7 @@ def sweep(
         )
     print_concluded(concluded)
     print_failed(result)
+    print_comparison(work)
     raise typer.Exit(result.exit_code)
 
 

@@ -1,5 +1,6 @@
 """What several commands print: a dry run, what a sweep led to, trials without a result."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -56,3 +57,20 @@ def print_failed(result: "SweepResult") -> None:
         err.print(f"No result: {escape(trial.name)}: {escape(trial.error or trial.status)}")
     if len(result.failed) == len(result.trials):
         raise MimicRegError("No trial has a result.")
+
+
+def print_comparison(work: Path) -> None:
+    """Tell where to compare the runs: the links of a server, or the command that starts one."""
+    from pipelines.deploy import ui as pages
+    from pipelines.flows.run import ui_command
+    from pipelines.tracking import client
+
+    uri = client.database(work)
+    if not uri.startswith("http"):
+        out.print(
+            f"Compare the runs in MLflow: [bold]{escape(ui_command(work, None))}[/]", soft_wrap=True
+        )
+        return
+    with client.answering(uri):
+        for name, link in pages.links(uri, client.without_login(uri)).items():
+            out.print(f"{escape(name)}: [bold]{escape(link)}[/]", soft_wrap=True)

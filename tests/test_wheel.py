@@ -32,7 +32,11 @@ def test_a_wheel_holds_configurations_and_resources_and_finds_them(tmp_path):
     configs = built / "mimic_reg" / "configs"
     assert told.stdout.strip() == str(configs)
     assert files(configs, "**/*") == files(ROOT / "configs", "**/*")
-    for pattern in ("*/resources/*", "*/templates/*"):
-        resources = files(ROOT / "mimic_reg", pattern)
+    for package, pattern in (
+        ("mimic_reg", "*/resources/*"),
+        ("mimic_reg", "*/templates/*"),
+        ("pipelines", "templates/*"),
+    ):
+        resources = files(ROOT / package, pattern)
         assert resources
-        assert files(built / "mimic_reg", pattern) == resources
+        assert files(built / package, pattern) == resources

@@ -8,12 +8,14 @@ comes without one. `pipelines.deploy.mlflow_places` keeps the server in its arti
 """
 
 import os
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Callable, Collection
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from mimic_reg.errors import InputError
+from pipelines.deploy.asgi import Application, Receive, Scope, Send
+from pipelines.deploy.front import Front
 from pipelines.deploy.mlflow_places import confine
 
 # first words after /api/2.0/mlflow/ and the like
@@ -34,11 +36,9 @@ CLOSED = (
 # What answers without a password: Compose's health check has none, and "OK" tells nothing.
 OPEN = ("/health",)
 _PREFIXES = ("/gateway",)
+# Every table of runs asks for models behind a gateway; without an answer it shows an error.
+_EMPTY = {"/ajax-api/2.0/mlflow/gateway-proxy": '{"endpoints": []}'}
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Login = Callable[[Scope], bool]
 
 
@@ -75,7 +75,8 @@ class Door:
             await send({"type": "websocket.close"})
         elif scope["type"] == "http" and (refusal := await self._refusal(scope)):
             status, text = refusal
-            headers = [(b"content-type", b"text/plain")]
+            kind = b"text/plain" if status != 200 else b"application/json"
+            headers = [(b"content-type", kind)]
             if status == 401:
                 headers.append((b"www-authenticate", b'Basic realm="mlflow"'))
             await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -84,6 +85,7 @@ class Door:
             await self.application(scope, receive, send)
 
     async def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        """Return status and text of an answer that MLflow is not asked for."""
         from starlette.concurrency import run_in_threadpool
 
         origins = {v.decode("latin-1") for k, v in scope["headers"] if k.lower() == b"origin"}
@@ -92,6 +94,8 @@ class Door:
         path = scope["path"]
         if self.login and path not in OPEN and not await run_in_threadpool(self.login, scope):
             return 401, "Give the name and the password of a user of this MLflow."
+        if scope["method"] == "GET" and path in _EMPTY:
+            return 200, _EMPTY[path]
         if closed(path):
             return 404, "This part of MLflow is switched off here."
         return None
@@ -107,7 +111,7 @@ def open_to_all() -> Application:
     _confine()
     from mlflow.server.fastapi_app import app
 
-    return Door(app, origins)
+    return Door(Front(app), origins)
 
 
 def with_passwords() -> Application:
@@ -132,7 +136,7 @@ def with_passwords() -> Application:
 
     application = auth.create_app()
     basic = auth.auth_config.authorization_function == auth.DEFAULT_AUTHORIZATION_FUNCTION
-    return Door(application, origins, login)
+    return Door(Front(application), origins, login)
 
 
 def _confine() -> None:

@@ -26,8 +26,17 @@ from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.store import atomic
 from pipelines.deploy import access
-from pipelines.tracking.client import ARTIFACTS, answering, check, prepare, redacted, sqlite_path
-from pipelines.tracking.mlflow_runs import comparison_url, experiments
+from pipelines.tracking.client import (
+    ARTIFACTS,
+    answering,
+    check,
+    connect,
+    prepare,
+    redacted,
+    sqlite_path,
+)
+from pipelines.tracking.comparison import PAGES, comparison_url, sweeps
+from pipelines.tracking.mlflow_runs import SWEEPS, experiments
 
 HOST = "127.0.0.1"
 PORT = 5000
@@ -89,6 +98,7 @@ def environment(uri: str, authentication: Authentication | None = None) -> dict[
         "MLFLOW_REGISTRY_STORE_URI": uri,
         # no language models here: the processes that would judge their answers stay away
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_ENABLE_AI_GATEWAY": "false",
         # whatever a shell says: hosts are checked, pages and files stay where they are
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
         "MLFLOW_ENABLE_WORKSPACES": "false",
@@ -244,8 +254,15 @@ def _ending_on_sigterm() -> Iterator[None]:
 
 
 def links(uri: str, base: str) -> dict[str, str]:
-    """Experiment → the page that compares its runs."""
-    return {name: comparison_url(base, number) for name, number in experiments(uri).items()}
+    """Return what to call a page → its link: each task's latest comparison, then all results."""
+    api, found = connect(uri), {}
+    for name, number in experiments(uri).items():
+        if name == SWEEPS:
+            found["results of all sweeps"] = f"{base.rstrip('/')}/{PAGES}"
+        else:
+            latest = next(iter(sweeps(api, number)), None)
+            found[name] = comparison_url(base, number, view=latest)
+    return found
 
 
 def _check_free(host: str, port: int) -> None:

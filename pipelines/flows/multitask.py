@@ -62,7 +62,7 @@ def train_multitask(
     folders = result.run_folders(trial)
     registered = []
     if parameters.register_it:
-        named = {"uri": parameters.uri, "sweep": result.name, "method": trial.label}
+        named: dict[str, Any] = {"uri": parameters.uri, "sweep": result.name, "method": trial.label}
         registered = [registry.register(f, store=result.store, **named) for f in folders]
         registered.append(trunks.register_trunk(result.run_folder(trial), **named))
     return {

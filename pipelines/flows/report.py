@@ -20,12 +20,16 @@ from mimic_reg.report.page import REPORT, write_report
 from mimic_reg.report.results import Results, collect
 from mimic_reg.report.tables import main_tables, score_tables
 from mimic_reg.store import Store, atomic, disk_errors
+from pipelines.flows import views
 from pipelines.flows.artifacts import artifact_key
 from pipelines.flows.result import SweepResult
 from pipelines.flows.settings import TAGS, Work
 from pipelines.runners.settings import Parameters
-from pipelines.tracking import client, mlflow_runs, registry, trunks
+from pipelines.tracking import client, registry, trunks
+from pipelines.tracking.cards import RULE
+from pipelines.tracking.comparison import plain
 from pipelines.tracking.registry import Registered
+from pipelines.tracking.summary import log_sweep_summary
 
 TABLES, FIGURES = "tables", "figures"
 
@@ -92,13 +96,15 @@ def _conclude(
         progress.note(f"Registered {model.name}, version {model.version} ({alias}). {model.why}")
     report, results, tables, figures = _write(result, commands)
     markdown = to_markdown(results)
-    summary = mlflow_runs.log_sweep_summary(
+    summary = log_sweep_summary(
         result.name,
         uri=uri,
-        note=f"# {result.title}\n\n{markdown}",
+        title=result.title,
+        note=f"# {plain(result.title)}\n\n{_champions(registered)}\n\n{markdown}",
         tables=tables,
         figures=figures,
         report=report,
+        compared=views.publish(result, uri),
         metrics=_metrics(result, results),
         tags={"data_fingerprint": result.data},
     )
@@ -151,14 +157,24 @@ def _write_tables(results: Results, folder: Path) -> list[Path]:
     return [scores, tests, text]
 
 
+def _champions(registered: Sequence[Registered]) -> str:
+    """Return Markdown on the registered models: which is champion, with which score, and why."""
+    lines = [
+        f"- {plain(model.name)}, version {model.version}"
+        f"{' (champion)' if model.champion else ''}: {plain(model.summary)} {plain(model.why)}"
+        for model in registered
+    ]
+    return "\n".join(["### Registered models", "", *lines, "", RULE])
+
+
 def _metrics(result: SweepResult, results: Results) -> dict[str, float]:
-    """Numbers to compare sweeps by: how many trials, and the best mean of each table."""
+    """Return numbers to compare sweeps by: how many trials, the best test mean of each table."""
     found = {"trials": float(len(result.trials)), "failed": float(len(result.failed))}
     for table in main_tables(results):
         means = [cell.summary.mean for cell in table.cells.values() if cell.scores]
         if means:
             best = min(means) if table.lower_is_better else max(means)
-            found[f"best/{table.task}_{table.model}_{table.score}"] = best
+            found[f"best_test_mean/{table.task}_{table.model}_{table.score}"] = best
     return found
 
 

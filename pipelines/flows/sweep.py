@@ -29,6 +29,7 @@ from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import TRIAL, read_scored
 from mimic_reg.settings import Start, Trial
 from mimic_reg.store import Store, locked
+from pipelines.flows import views
 from pipelines.flows.artifacts import PrefectProgress, artifact_key
 from pipelines.flows.report import conclude_task, publish
 from pipelines.flows.result import SweepResult, TrialStatus, rows, trial_status
@@ -77,6 +78,7 @@ class Prepared:
     ) -> None:
         self.result, self.uri, self.progress = result, uri, progress
         self._planned = planned
+        self._shown: set[str] = set()  # tasks whose view is written
         self.pending = _longest_first([t for t in result.trials if not t.done], planned, result)
 
     def run(self, running: Running, attempt: Callable[[str, Order, Runner], Ended]) -> None:
@@ -149,9 +151,17 @@ class Prepared:
             mlflow_runs.log_trial(
                 folder, uri=self.uri, sweep=self.result.name, method=trial.label, error=error
             )
+            self._show(trial)
         except (MlflowException, MimicRegError, OSError) as problem:
             text = str(problem).partition("\n")[0]
             self.progress.note(f"Not logged in MLflow: {trial.name}: {text}")
+
+    def _show(self, trial: TrialStatus) -> None:
+        """Write the sweep's view when the first trial of a task has a result."""
+        tasks = set(trial.tasks or (trial.task,))
+        if trial.done and not tasks <= self._shown:
+            views.publish(self.result, self.uri)
+            self._shown |= tasks
 
 
 @contextmanager

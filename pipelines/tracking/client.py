@@ -255,6 +255,11 @@ def redacted(uri: str) -> str:
     return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:…@", uri)
 
 
+def without_login(uri: str) -> str:
+    """Return a URI without the name and the password in it."""
+    return re.sub(r"://[^/@]*@", "://", uri)
+
+
 @contextlib.contextmanager
 def default(uri: str) -> Iterator[None]:
     """MLflow's own default store, which parts of its registry use whatever the client says."""

@@ -1,21 +1,21 @@
-"""Tracking: what MLflow is told about trials and sweeps.
+"""Tracking: what MLflow is told about trials.
 
-One experiment a task, one flat run a trial, one summary run a sweep. No subject, admission or stay
-id reaches the tracker, nor do predictions, which belong to single patients.
+One experiment a task, one flat run a trial; `summary` has one run a sweep. No subject, admission or
+stay id reaches the tracker, nor do predictions, which belong to single patients.
 
-Names of metrics, the same for all methods: `train/`, `validation/`, `selection/` and `method/`
-(what a method records), `cost/`: a curve each, over epochs; `best/` and `test/`: one number each,
-of the checkpoint with the best validation score.
+Names of metrics, the same for all methods, in the order in which they are logged, which is that of
+MLflow's lists: `test/` and `validation/best_`: one number each, of the checkpoint with the best
+validation score; `validation/`, `train/`, `selection/` and `method/` (what a method records),
+`cost/`: a curve each, over epochs.
 """
 
 import json
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from urllib.parse import quote
 
 from mlflow.entities import (
     Dataset,
@@ -33,6 +33,7 @@ from mlflow.tracking import MlflowClient
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.report.formats import format_level
 from mimic_reg.runs import DONE, HISTORY, SCORES, TRIAL, read_history, read_trial
+from mimic_reg.settings import BASELINE
 from mimic_reg.store import write_json
 from pipelines.tracking.client import (
     ARTIFACTS,
@@ -48,10 +49,16 @@ from pipelines.tracking.tracked_run import TrackedRun, curves, final_metrics, pa
 
 PREFIX = "mimic-reg"
 SWEEPS = f"{PREFIX}-sweeps"  # the experiment of the summaries
+_SWEEP = "sweep."  # begins the tag of each sweep that a run belongs to
+OF_A_SWEEP = f"tags.`{_SWEEP}"  # begins MLflow's searches for them
 FINAL = 0  # the step of what has no curve: MLflow draws it as bars, run by run
 _METRICS_AT_ONCE, _OTHERS_AT_ONCE = 1000, 100  # MLflow's limits of a batch
+_NAME_LENGTH = 200  # of a sweep: MLflow allows 250 signs in the name of a tag
 _DIGEST_LENGTH = 36  # MLflow's limit
-_NOTE = "mlflow.note.content"
+NOTE = "mlflow.note.content"
+_KIND = {
+    "mlflow.experimentKind": "custom_model_development"
+}  # and not MLflow's for language models
 
 
 def log_trial(
@@ -89,6 +96,7 @@ def log_trial(
             if other is not complete:
                 api.delete_run(other.info.run_id)
         if complete is not None:
+            _renew(api, complete, run)
             _add_sweep(api, complete, sweep)
             return str(complete.info.run_id)
         run_id = _log(api, experiment, run, sweep, error)
@@ -98,7 +106,7 @@ def log_trial(
 
 def experiment_id(uri: str, task: str) -> str:
     """The experiment of a task, made where it is missing."""
-    return _experiment(uri, f"{PREFIX}-{task}")
+    return experiment_called(uri, f"{PREFIX}-{task}")
 
 
 def experiments(uri: str) -> dict[str, str]:
@@ -109,73 +117,9 @@ def experiments(uri: str) -> dict[str, str]:
     }
 
 
-def log_sweep_summary(
-    sweep: str,
-    *,
-    uri: str,
-    note: str,
-    tables: Iterable[Path] = (),
-    figures: Iterable[Path] = (),
-    report: Path | None = None,
-    metrics: Mapping[str, float] | None = None,
-    tags: Mapping[str, str] | None = None,
-) -> str:
-    """Log what a sweep found as one run in an experiment of its own; the id of the run.
-
-    An earlier summary of the sweep gives way to the new one.
-
-    note:    Markdown, shown as the run's description
-    tables:  CSV or Markdown files; figures: images; report: the HTML file
-    metrics: numbers to compare sweeps by
-    """
-    check_name(sweep)
-    tables, figures = list(tables), list(figures)
-    for path in (*tables, *figures, *([report] if report else [])):
-        if not path.is_file():
-            raise InputError(f"There is no file {path} to log with the summary of {sweep!r}.")
-    prepare(uri)
-    api = connect(uri)
-    experiment = _experiment(uri, SWEEPS)
-    earlier = api.search_runs([experiment], f"tags.sweep = '{sweep}'")
-    now = _now()
-    created = api.create_run(
-        experiment,
-        start_time=now,
-        run_name=sweep,
-        tags={"sweep": sweep, "kind": "summary", _NOTE: note, **(tags or {})},
-    )
-    run_id = str(created.info.run_id)
-    points = [Metric(name, value, now, 0) for name, value in (metrics or {}).items()]
-    _log_batches(api, run_id, metrics=points)
-    for place, paths in (("tables", tables), ("figures", figures)):
-        for path in paths:
-            api.log_artifact(run_id, str(path), place)
-    if report:
-        api.log_artifact(run_id, str(report))
-    sync_artifacts(created.info.artifact_uri)
-    api.set_terminated(run_id, "FINISHED")
-    for run in earlier:
-        api.delete_run(run.info.run_id)
-    settle(uri)
-    return run_id
-
-
-def comparison_url(base: str, experiment: str, *, sweep: str | None = None) -> str:
-    """The page that compares the runs of an experiment, or those of one sweep, in charts.
-
-    MLflow opens in its mode for language models, and its runs as a table, unless told otherwise.
-
-    base: where MLflow's UI answers, as http://127.0.0.1:5000
-    """
-    mode = "workflowType=machine_learning"
-    chosen = f"&searchFilter={quote(sweep_filter(sweep))}" if sweep else ""
-    page = f"/?{mode}#/experiments/{experiment}/runs"
-    return f"{base.rstrip('/')}{page}?compareRunsMode=CHART&{mode}{chosen}"
-
-
 def sweep_filter(sweep: str) -> str:
     """MLflow's search for the runs of a sweep."""
-    return f"tags.`{_sweep_tag(sweep)}` = 'yes'"
+    return f"{OF_A_SWEEP}{check_name(sweep)}` = 'yes'"
 
 
 def _runs_of(api: MlflowClient, experiment: str, trial_id: str) -> list[Run]:
@@ -183,15 +127,19 @@ def _runs_of(api: MlflowClient, experiment: str, trial_id: str) -> list[Run]:
     return list(found)
 
 
-def _experiment(uri: str, name: str) -> str:
-    """The id of an experiment, made where it is missing."""
+def experiment_called(uri: str, name: str) -> str:
+    """Return the id of the experiment of a name, made where it is missing.
+
+    Raises:
+        MimicRegError: it was deleted in MLflow.
+    """
     api = connect(uri)
     found: Experiment | None = api.get_experiment_by_name(name)
     if found is None:
         path = sqlite_path(uri)
         place = str(path.parent / ARTIFACTS / name) if path else None
         try:
-            return str(api.create_experiment(name, artifact_location=place))
+            return str(api.create_experiment(name, artifact_location=place, tags=_KIND))
         except MlflowException:
             found = api.get_experiment_by_name(name)  # another process was faster
             if found is None:
@@ -201,6 +149,8 @@ def _experiment(uri: str, name: str) -> str:
             f"The experiment {name!r} was deleted in MLflow. Restore it there, or choose another "
             "database."
         )
+    for key in _KIND.keys() - found.tags.keys():  # an older version made it
+        api.set_experiment_tag(found.experiment_id, key, _KIND[key])
     return str(found.experiment_id)
 
 
@@ -214,7 +164,7 @@ def _log(
     trial = run.trial
     size = format_level(trial.size).replace(" %", "%")
     start = _milliseconds(run.folder / TRIAL)
-    end = max(start, _milliseconds(run.folder / DONE) if run.finished else _now())
+    end = max(start, _milliseconds(run.folder / DONE) if run.finished else now())
     created = api.create_run(
         experiment,
         start_time=start,
@@ -224,7 +174,8 @@ def _log(
     run_id = str(created.info.run_id)
     api.log_inputs(run_id, [_dataset(run)])
     history = read_history(run.folder / HISTORY)
-    points = [
+    points = _final_points(run, end)
+    points += [
         Metric(
             name,
             value,
@@ -235,16 +186,29 @@ def _log(
         )
         for name, value, epoch, seconds in curves(history)
     ]
-    points += [Metric(name, value, end, FINAL) for name, value in final_metrics(run).items()]
-    _log_batches(api, run_id, points, params(trial), _undefined(run))
+    log_batches(api, run_id, points, params(trial, run.method), _undefined(run))
     _log_files(api, run_id, run)
     if error is not None:
         tags = {"error": error_text(error)}
-        _log_batches(api, run_id, tags=tags)
+        log_batches(api, run_id, tags=tags)
     sync_artifacts(created.info.artifact_uri)
     # last: until here the run counts as cut off
     api.set_terminated(run_id, "FINISHED" if error is None else "FAILED", end_time=end)
     return run_id
+
+
+def _final_points(run: TrackedRun, end: int) -> list[Metric]:
+    return [Metric(name, value, end, FINAL) for name, value in final_metrics(run).items()]
+
+
+def _renew(api: MlflowClient, logged: Run, run: TrackedRun) -> None:
+    """Add what an older version did not log, and the comparison of a sweep needs."""
+    data, places = logged.data, _places(run)
+    if places.keys() <= data.tags.keys():
+        return
+    new = {n: v for n, v in params(run.trial, run.method).items() if n not in data.params}
+    points = [p for p in _final_points(run, logged.info.end_time) if p.key not in data.metrics]
+    log_batches(api, logged.info.run_id, points, new, places)
 
 
 def error_text(error: BaseException) -> str:
@@ -264,6 +228,7 @@ def _tags(run: TrackedRun, sweep: str | None) -> dict[str, str]:
         "method": run.method,
         "strategy": trial.together.strategy.name if trial.together else "single",
         **trial.size.tags(),
+        **_places(run),
         "seed": str(trial.seed),
         "code_version": run.versions["code"] or f"mimic-reg {run.versions['mimic_reg']}",
         "code_changed": str(bool(changes)).lower() if commit else "unknown",
@@ -281,23 +246,37 @@ def _tags(run: TrackedRun, sweep: str | None) -> dict[str, str]:
     if commit:
         tags["mlflow.source.git.commit"] = commit
     if sweep:
-        tags |= {"sweep": sweep, _sweep_tag(sweep): "yes"}
+        tags |= {"sweep": sweep, _sweep_tag(sweep): "yes", NOTE: _link_to(sweep)}
     return tags
 
 
+def _places(run: TrackedRun) -> dict[str, str]:
+    """Return the tags that group and order runs: levels, then methods, the baseline first."""
+    size, baseline = run.trial.size, run.trial.method == BASELINE
+    order = f"{size.value:016.6f} {run.trial.model.name} {0 if baseline else 1} {run.method}"
+    return {"level": format_level(size), "order": order}
+
+
+def _link_to(sweep: str) -> str:
+    """Return Markdown with the link from a run to its sweep's results in `mimic-reg ui`."""
+    return f"[Results of the sweep {sweep}](mimic-reg/{sweep})"
+
+
 def _sweep_tag(sweep: str) -> str:
-    return f"sweep.{check_name(sweep)}"
+    return f"{_SWEEP}{check_name(sweep)}"
 
 
 def check_name(name: str) -> str:
-    """The name of a sweep, if MLflow can search for it.
+    """Return the name of a sweep, if folders, addresses and MLflow's searches can have it.
 
     Raises:
-        InputError: it is empty, or has other signs than letters, digits, `_`, `-` and `.`.
+        InputError: it is empty or too long, holds no letter or digit, or has other signs than
+            letters, digits, `_`, `-` and `.`.
     """
-    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+    if not re.fullmatch(r"[.-]*\w[\w.-]*", name, re.ASCII) or len(name) > _NAME_LENGTH:
         raise InputError(
-            f"A sweep cannot be called {name!r}: use letters, digits, '_', '-' and '.' only."
+            f"A sweep cannot be called {name[:_NAME_LENGTH]!r}: use at most {_NAME_LENGTH} "
+            "letters, digits, '_', '-' and '.', with a letter or digit among them."
         )
     return name
 
@@ -309,6 +288,9 @@ def _add_sweep(api: MlflowClient, run: Run, sweep: str | None) -> None:
         api.set_tag(run.info.run_id, _sweep_tag(sweep), "yes")
         if "sweep" not in tags:
             api.set_tag(run.info.run_id, "sweep", sweep)
+    note = tags.get(NOTE, "")
+    if sweep and _link_to(sweep) not in note:
+        api.set_tag(run.info.run_id, NOTE, f"{note}\n\n{_link_to(sweep)}".strip())
 
 
 def _undefined(run: TrackedRun) -> dict[str, str]:
@@ -349,13 +331,14 @@ def _log_files(api: MlflowClient, run_id: str, run: TrackedRun) -> None:
             api.log_artifact(run_id, str(run.folder / name))
 
 
-def _log_batches(
+def log_batches(
     api: MlflowClient,
     run_id: str,
     metrics: Sequence[Metric] = (),
     params: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
+    """Log any number of metrics, parameters and tags, as many at once as MLflow takes."""
     for start in range(0, len(metrics), _METRICS_AT_ONCE):
         api.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
     for some in _batches(params or {}):
@@ -374,5 +357,6 @@ def _milliseconds(path: Path) -> int:
     return int(path.stat().st_mtime * 1000)
 
 
-def _now() -> int:
+def now() -> int:
+    """Return the time in MLflow's milliseconds."""
     return int(time.time() * 1000)

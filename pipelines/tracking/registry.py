@@ -9,6 +9,7 @@ of what they share.
 """
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,24 +21,35 @@ from mlflow.tracking import MlflowClient
 
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
-from mimic_reg.metrics.scores import Score, improves
-from mimic_reg.settings import TrainingSize
+from mimic_reg.metrics.scores import improves
 from mimic_reg.store.spec import BENCHMARK
+from pipelines.tracking.cards import (
+    CHAMPION,
+    RULE,
+    WHY,
+    WHY_NOT,
+    describe,
+    format_score,
+    model_card,
+    no_longer,
+    validation_score,
+    with_reason,
+)
 from pipelines.tracking.client import alone, connect, default, sync_artifacts
 from pipelines.tracking.mlflow_runs import FINAL, PREFIX, experiment_id, log_trial
 from pipelines.tracking.serving import save_mlflow_model
 from pipelines.tracking.tracked_run import TrackedRun, final_metrics, read_tracked
 
-CHAMPION = "champion"
 MEAN = "mean_score"  # of a trunk, over the tasks' validation scores: higher is better
 
 
 @dataclass(frozen=True)
 class Registered:
-    """What became of a trial in the registry.
+    """The registry's answer for one trial.
 
     champion: whether the alias is on this version now
     why:      a sentence about that
+    summary:  the version in a sentence: method, training size, test score
     """
 
     name: str
@@ -46,6 +58,7 @@ class Registered:
     trial_id: str
     champion: bool
     why: str
+    summary: str = ""
 
     @property
     def uri(self) -> str:
@@ -86,18 +99,22 @@ def register_best(
         InputError: a folder holds no trial; none of them is finished.
     """
     best: dict[tuple[str, str, str], TrackedRun] = {}
+    counts: Counter[tuple[str, str, str]] = Counter()
     for folder in folders:
         run = read_tracked(folder, (methods or {}).get(folder))
         if not run.finished:
             continue
         family = (run.cohort.name, run.trial.task, run.trial.model.name)
+        counts[family] += 1
         if family not in best or _beats(run, best[family]):
             best[family] = run
     if not best:
         raise InputError("There is no finished trial to register.")
     return [
-        register(run.folder, uri=uri, store=store, sweep=sweep, method=run.method)
-        for _, run in sorted(best.items())
+        register(
+            run.folder, uri=uri, store=store, sweep=sweep, method=run.method, among=counts[family]
+        )
+        for family, run in sorted(best.items())
     ]
 
 
@@ -115,11 +132,13 @@ def register(
     store: Path | None = None,
     sweep: str | None = None,
     method: str | None = None,
+    among: int = 1,
 ) -> Registered:
     """Register the best model of a run folder, once, and make it champion if it is.
 
     store:  where the cohort store is now, if it was moved
     sweep, method: as in `mlflow_runs.log_trial`, which is called for trials that are not logged yet
+    among:  of how many trials it has the best validation score
 
     Raises:
         InputError: the folder holds no finished trial.
@@ -141,6 +160,8 @@ def register(
         called=f"{trial.model.name}-{run.id}",
         tags=version_tags(run),
         description=describe(run),
+        card=model_card(run),
+        selected=_selected(run, among),
         metrics=final_metrics(run),
         write=write,
     )
@@ -153,7 +174,9 @@ class Candidate:
 
     name, about, labels: of the registered model, if it is not there yet
     run_id:              MLflow's run that it comes from, in the experiment of `task`
-    kind, called, tags, description: what MLflow shows of the version
+    kind, called, tags, description: what MLflow shows of the version; the description is a sentence
+    card:                the rest of the version's page, as Markdown
+    selected:            how it was chosen among the trials of its sweep, in a sentence
     write:               write its files in a new folder; it is told MLflow's id of the model
     """
 
@@ -169,6 +192,8 @@ class Candidate:
     description: str
     metrics: Mapping[str, float]
     write: Callable[[Path, str], None]
+    card: str = ""
+    selected: str = ""
 
 
 def enter(candidate: Candidate, uri: str) -> Registered:
@@ -177,7 +202,9 @@ def enter(candidate: Candidate, uri: str) -> Registered:
         api = connect(uri)
         _make(api, candidate)
         version = _find(api, candidate) or _add(api, candidate, uri)
+        before = _champion(api, candidate.name)
         champion, why = _promote(api, candidate.name, version)
+        _describe(api, candidate, version, before, champion, why)
     return Registered(
         name=candidate.name,
         version=str(version.version),
@@ -185,15 +212,34 @@ def enter(candidate: Candidate, uri: str) -> Registered:
         trial_id=candidate.trial_id,
         champion=champion,
         why=why,
+        summary=candidate.description,
     )
 
 
-def validation_score(run: TrackedRun) -> tuple[str, float]:
-    """The score that selects, by name, and its value at the best epoch."""
-    assert run.selected_by is not None, "a finished trial was selected by a score"
-    value = run.scores["validation"][run.selected_by].value
-    assert value is not None, "training refuses a validation score that is undefined"
-    return run.selected_by, value
+def _describe(
+    api: MlflowClient,
+    candidate: Candidate,
+    version: ModelVersion,
+    before: ModelVersion | None,
+    champion: bool,
+    why: str,
+) -> None:
+    """Write a version's page, with why it is champion or not; renew that of the champion before."""
+    same = before is not None and before.version == version.version
+    heading = WHY if champion else WHY_NOT
+    if heading not in (version.description or ""):  # else it tells the reason, maybe the first one
+        reason = f"{candidate.selected} {why}".strip()
+        text = with_reason(candidate.description, candidate.card, heading, reason)
+        api.update_model_version(candidate.name, version.version, text)
+    if not champion:
+        return
+    shown = api.get_registered_model(candidate.name).description or ""
+    if shown.startswith(candidate.about):  # nobody wrote another text
+        line = f"Champion: version {version.version}. {candidate.description}"
+        api.update_registered_model(candidate.name, f"{candidate.about}\n\n{line}\n\n{RULE}")
+    if before is not None and not same:
+        text = no_longer(before.description or "", str(version.version), why)
+        api.update_model_version(candidate.name, before.version, text)
 
 
 def _about(run: TrackedRun) -> str:
@@ -203,6 +249,13 @@ def _about(run: TrackedRun) -> str:
         f"{trial.model.name} for {trial.task}: {what} in, predictions out. The alias "
         f"`{CHAMPION}` is on the version with the best validation {run.selected_by}."
     )
+
+
+def _selected(run: TrackedRun, among: int) -> str:
+    name, value = validation_score(run)
+    if among == 1:
+        return ""
+    return f"Its validation {name} {value:.4f} is the best of {among} trials."
 
 
 def _make(api: MlflowClient, candidate: Candidate) -> None:
@@ -273,33 +326,12 @@ def version_tags(run: TrackedRun) -> dict[str, str]:
         "data_fingerprint": run.fingerprint,
     }
     score = run.scores["test"][name]
-    tags[f"test_{name}"] = _number(score)
+    tags[f"test_{name}"] = format_score(score)
     if score.low is not None:
         tags[f"test_{name}_interval"] = f"{score.low:.4f} to {score.high:.4f}"
     if run.hardly_trained:
         tags["hardly_trained"] = run.hardly_trained
     return tags
-
-
-def describe(run: TrackedRun) -> str:
-    """A version in a sentence."""
-    trial = run.trial
-    name = validation_score(run)[0]
-    score = run.scores["test"][name]
-    interval = f" (95 % {score.low:.4f} to {score.high:.4f})" if score.low is not None else ""
-    return (
-        f"{run.method}, {_size(trial.size)}, seed {trial.seed}: "
-        f"test {name} {_number(score)}{interval}."
-    )
-
-
-def _size(size: TrainingSize) -> str:
-    share = f"{size.value:.0f}% of the training samples"
-    return share if size.is_share else f"{size.value:,.0f} training samples"
-
-
-def _number(score: Score) -> str:
-    return f"undefined: {score.reason}" if score.value is None else f"{score.value:.4f}"
 
 
 def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool, str]:

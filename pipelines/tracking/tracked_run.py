@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg.learners.trials import resolve
+from mimic_reg.methods import selects_by
+from mimic_reg.metrics.scores import Score
 from mimic_reg.runs.record import Run, read_run
-from mimic_reg.settings import Trial
+from mimic_reg.settings import Trial, acting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,28 +35,59 @@ def read_tracked(folder: Path, method: str | None = None) -> TrackedRun:
     return TrackedRun(**read, trial=trial, method=method or trial.method)
 
 
-def params(trial: Trial) -> dict[str, str]:
-    """The resolved configuration, flat: `model`, `model.units`, `regularisers`, `dropout.rate`, …
+def params(trial: Trial, method: str | None = None) -> dict[str, str]:
+    """Return the resolved configuration, flat.
 
-    A name is that of the module wherever a module is used, so that methods can be compared.
+    What experiments vary comes under one name, whatever the method: `method`, `model`, `strategy`,
+    `strength`, `supervision`. All else stands below `trial.`, as `trial.dropout.rate`: MLflow's
+    comparison takes the first three names that differ, in the order of the alphabet.
+
+    method: what the trial's methods are called together, where their modules' names do not tell
     """
     settings = trial.model_dump(mode="json")
     model, methods = settings.pop("model"), settings.pop("regularisers")
-    flat = dict(_flat(settings))
-    if together := settings.get("together"):
+    ((model_name, options),) = model.items()
+    found = {
+        "method": method or trial.method,
+        "model": model_name,
+        "strength": f"{strength(trial):g}",
+        **trial.size.tags(),
+        "task": settings.pop("task"),
+    }
+    together = settings.pop("together", None)
+    rest = dict(_flat(settings)) | dict(_flat(options, "model"))
+    if together:
         ((name, options),) = together["strategy"].items()
-        flat = {k: v for k, v in flat.items() if not k.startswith("together.")}
-        flat |= {"strategy": name, **dict(_flat(options, name))}
-        flat["tasks"] = ", ".join(together["tasks"])
-    ((flat["model"], options),) = model.items()
-    flat |= _flat(options, "model")
-    names = [name for method in methods for name in method]
-    flat["regularisers"] = ", ".join(names) or "none"
-    for position, method in enumerate(methods):
-        ((name, options),) = method.items()
+        found |= {"strategy": name, "tasks": ", ".join(together["tasks"])}
+        rest |= _flat(options, name)
+    names = [name for entry in methods for name in entry]
+    rest["regularisers"] = ", ".join(names) or "none"
+    for position, entry in enumerate(methods):
+        ((name, options),) = entry.items()
         repeated = names.count(name) > 1
-        flat |= _flat(options, f"{name}.{position}" if repeated else name)
-    return {name: str(value) for name, value in flat.items()}
+        rest |= _flat(options, f"{name}.{position}" if repeated else name)
+    found |= {f"trial.{name}": value for name, value in rest.items()}
+    return {name: str(value) for name, value in found.items()}
+
+
+def strength(trial: Trial) -> float:
+    """Return how strongly a trial's method acts, as one number for parallel coordinates.
+
+    That is the option by which it selects parameters, where it selects any, else its first option
+    that is a number. The first method with such an option counts; 0 where there is none.
+    """
+    options = {method.name: method.given for method in trial.regularisers}
+    names = [name for name in acting(options) if name in options]
+    selecting = [name for name in names if selects_by(name) is not None]
+    for name in (*selecting, *names):
+        given = dict(options[name])
+        chosen = [given[option] for option in (selects_by(name),) if option in given]
+        for value in (*chosen, *given.values()):
+            if isinstance(value, list | tuple) and value:
+                value = value[-1]  # ITPS's pair of thresholds: the upper one
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                return float(value)
+    return 0.0
 
 
 def _flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
@@ -66,11 +99,12 @@ def _flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, An
             yield name, value
 
 
+_SECTIONS = ("validation", "train", "selection", "method", "cost")  # what decides comes first
 Point = tuple[str, float, int, float]  # name, value, epoch, seconds since the start
 
 
 def curves(history: Iterable[Mapping[str, Any]]) -> list[Point]:
-    """The curves in a history, a point an epoch: what was recorded between epochs as its mean."""
+    """Return the curves in a history, a point an epoch: a mean of what came between epochs."""
     points: list[Point] = []
     between: dict[str, list[float]] = {}
     seconds = 0.0
@@ -89,7 +123,7 @@ def curves(history: Iterable[Mapping[str, Any]]) -> list[Point]:
             found |= _recorded(row)
             points += [(name, value, row["epoch"], seconds) for name, value in found.items()]
             between.clear()
-    return points
+    return sorted(points, key=lambda point: _SECTIONS.index(point[0].partition("/")[0]))
 
 
 def _norms(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,14 +156,21 @@ def _numbers(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def final_metrics(run: Run) -> dict[str, float]:
-    """Scores of the checkpoint with the best validation score; those of test with intervals."""
+    """Return scores of the checkpoint with the best validation score, the deciding one first.
+
+    Those of the test come with their intervals.
+    """
     found: dict[str, float] = {}
-    if run.best_epoch is not None:
-        found["best/epoch"] = float(run.best_epoch)
-    for name, score in run.scores.get("validation", {}).items():
-        if score.value is not None:
-            found[f"best/validation_{name}"] = score.value
-    for name, score in run.scores.get("test", {}).items():
+    for name, score in _selecting_first(run, "test"):
         parts = {"": score.value, "_low": score.low, "_high": score.high}
         found |= {f"test/{name}{part}": v for part, v in parts.items() if v is not None}
+    for name, score in _selecting_first(run, "validation"):
+        if score.value is not None:
+            found[f"validation/best_{name}"] = score.value
+    if run.best_epoch is not None:
+        found["validation/best_epoch"] = float(run.best_epoch)
     return found
+
+
+def _selecting_first(run: Run, split: str) -> list[tuple[str, Score]]:
+    return sorted(run.scores.get(split, {}).items(), key=lambda item: item[0] != run.selected_by)

@@ -12,9 +12,9 @@ from mimic_reg.errors import InputError
 from mimic_reg.learners.trunk import Trunk, load_trunk
 from mimic_reg.runs import DONE, FIT, TRUNK, TRUNK_SETTINGS, read_trial
 from mimic_reg.store.spec import BENCHMARK
+from pipelines.tracking.cards import CHAMPION
 from pipelines.tracking.mlflow_runs import log_trial
 from pipelines.tracking.registry import (
-    CHAMPION,
     MEAN,
     Candidate,
     Registered,

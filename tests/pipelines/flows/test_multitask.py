@@ -86,7 +86,7 @@ def test_each_task_is_an_ordinary_run_in_mlflow(swept, uri):
             assert of_run["fit_tasks"] == "in_hospital_mortality, phenotyping"
             assert re.fullmatch(r"[0-9a-f]{16}", of_run["fit"])
             assert "mlflow.parentRunId" not in of_run
-        assert {run.data.params["reptile.inner_steps"] for run in runs} == {"2"}
+        assert {run.data.params["trial.reptile.inner_steps"] for run in runs} == {"2"}
         assert {run.data.params["tasks"] for run in runs} == {", ".join(TASKS)}
         score = "auroc" if task == TASKS[0] else "macro_auroc"
         assert all(f"test/{score}" in run.data.metrics for run in runs)

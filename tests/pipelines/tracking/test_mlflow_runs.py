@@ -6,6 +6,7 @@ import sqlite3
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -14,7 +15,7 @@ from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.learners.trials import resolve
 from mimic_reg.store import read_json, write_json
-from pipelines.tracking import client, mlflow_runs, registry, tracked_run
+from pipelines.tracking import client, comparison, mlflow_runs, registry, summary, tracked_run
 
 
 def runs(uri, name="mimic-reg-in_hospital_mortality"):
@@ -77,18 +78,42 @@ def test_a_run_says_what_was_trained(logged, run):
 
 def test_parameters_are_the_resolved_configuration(logged):
     values = logged.data.params
-    assert values["regularisers"] == "itps, early_stopping"
-    assert (values["itps.tau"], values["itps.beta"]) == ("0.0001", "0.1")
-    assert (values["model"], values["model.units"]) == ("lstm", "4")
-    assert values["training.normalizer"] == "fitted"
-    assert values["early_stopping.patience"] == "9"
+    assert values["trial.regularisers"] == "itps, early_stopping"
+    assert (values["trial.itps.tau"], values["trial.itps.beta"]) == ("0.0001", "0.1")
+    assert (values["model"], values["trial.model.units"]) == ("lstm", "4")
+    assert values["trial.training.normalizer"] == "fitted"
+    assert values["trial.early_stopping.patience"] == "9"
+
+
+@pytest.mark.parametrize(
+    ("methods", "strength"),
+    [
+        (["none"], 0.0),
+        ([{"dropout": {"rate": 0.2}}, "early_stopping"], 0.2),
+        ([{"itps": {"beta": 0.3, "tau": 0.05}}], 0.05),  # the option by which it selects
+        ([{"itps": {"tau": [-0.1, 0.25]}}], 0.25),
+        ([{"spectral_dropout": {"eta": 0.1, "tau": 0.2}}, {"itps": {"tau": 0.3}}], 0.3),
+        (["early_stopping"], 0.0),
+    ],
+)
+def test_methods_are_compared_by_one_name_for_their_strength(methods, strength):
+    trials = [
+        resolve({"task": "phenotyping", "model": "lstm", "regularisers": given, "seed": seed})
+        for seed, given in enumerate([methods, ["none"]])
+    ]
+    values, other = (tracked_run.params(trial, "as called") for trial in trials)
+    assert float(values["strength"]) == strength
+    assert values["method"] == "as called"
+    other |= {"method": "none", "strength": "-1", "supervision": "0.5"}
+    differ = sorted(name for name in values | other if values.get(name) != other.get(name))
+    assert differ[:3] == ["method", "strength", "supervision"]  # what MLflow's Compare takes
 
 
 def test_a_method_that_acts_twice_keeps_both_options():
     twice = [{"dropout": {"rate": 0.1}}, {"none": {}}, {"dropout": {"rate": 0.2}}]
     trial = resolve({"task": "phenotyping", "model": "lstm", "regularisers": twice})
     values = tracked_run.params(trial)
-    assert (values["dropout.0.rate"], values["dropout.2.rate"]) == ("0.1", "0.2")
+    assert (values["trial.dropout.0.rate"], values["trial.dropout.2.rate"]) == ("0.1", "0.2")
     assert trial.method == "dropout + dropout"
     assert trial.model_copy(update={"regularisers": ()}).method == "none"
 
@@ -98,8 +123,8 @@ def test_metrics_are_curves_and_the_best_checkpoints_scores(logged, run, shared_
     metrics, test = logged.data.metrics, scores["scores"]["test"]["auroc"]
     assert metrics["test/auroc"] == test["value"]
     assert (metrics["test/auroc_low"], metrics["test/auroc_high"]) == (test["low"], test["high"])
-    assert metrics["best/epoch"] == scores["best_epoch"]
-    assert metrics["best/validation_auroc"] == scores["scores"]["validation"]["auroc"]["value"]
+    assert metrics["validation/best_epoch"] == scores["best_epoch"]
+    assert metrics["validation/best_auroc"] == scores["scores"]["validation"]["auroc"]["value"]
     api = client.connect(shared_uri)
     rows = [r for r in read_history(run / "history.jsonl") if r["event"] == "epoch"]
     points = api.get_metric_history(logged.info.run_id, "validation/auroc")
@@ -111,7 +136,7 @@ def test_metrics_are_curves_and_the_best_checkpoints_scores(logged, run, shared_
     assert (final.step, final.timestamp) == (0, logged.info.end_time)
     assert {"train/loss", "train/gradient_norm", "selection/selected_now"} <= metrics.keys()
     assert {name.partition("/")[0] for name in metrics} == {
-        *("train", "validation", "selection", "method", "cost", "best", "test")
+        *("train", "validation", "selection", "method", "cost", "test")
     }
 
 
@@ -238,7 +263,7 @@ def test_no_id_of_a_patient_anywhere(run, uri, ids, tmp_path):
     registry.register_best([run], uri=uri)
     note = tmp_path / "table.md"
     note.write_text("| a |")
-    mlflow_runs.log_sweep_summary("s", uri=uri, note="a", tables=[note])
+    summary.log_sweep_summary("s", uri=uri, note="a", tables=[note])
     folder = client.sqlite_path(uri).parent
     files = [p for p in folder.rglob("*") if p.is_file()]
     assert len(files) > 10
@@ -289,7 +314,7 @@ def test_a_sweeps_summary_is_one_run(uri, tmp_path):
     for path in paths.values():
         path.write_text("x")
     for note in ("first", "**second**"):
-        run_id = mlflow_runs.log_sweep_summary(
+        run_id = summary.log_sweep_summary(
             "table_09",
             uri=uri,
             note=note,
@@ -300,27 +325,89 @@ def test_a_sweeps_summary_is_one_run(uri, tmp_path):
         )
     (only,) = runs(uri, mlflow_runs.SWEEPS)
     assert only.info.run_id == run_id
-    assert only.data.tags["mlflow.note.content"] == "**second**"
+    assert only.data.tags["mlflow.note.content"] == (
+        "[Open the results](mimic-reg/table_09)\n\n**second**"
+    )
     assert only.data.metrics == {"auroc/itps": 0.8}
-    assert artifacts(uri, run_id) == {"tables", "figures", "report.html"}
+    assert artifacts(uri, run_id) == {"tables", "figures", "report.html", "page.html"}
     assert artifacts(uri, run_id, "tables") == {"tables/t.csv", "tables/t.md"}
     with pytest.raises(InputError, match="There is no file"):
-        mlflow_runs.log_sweep_summary("a", uri=uri, note="", figures=[tmp_path / "no.png"])
+        summary.log_sweep_summary("a", uri=uri, note="", figures=[tmp_path / "no.png"])
 
 
-@pytest.mark.parametrize("name", ["a'b", "", "a b", "x`"])
+@pytest.mark.parametrize("name", ["a'b", "", "a b", "x`", ".", "..", "-", "a/b", "a" * 201, "é"])
 def test_names_that_cannot_be_searched_are_refused(name, run, uri):
     with pytest.raises(InputError, match="cannot be called"):
         mlflow_runs.log_trial(run, uri=uri, sweep=name)
 
 
 def test_the_link_opens_the_comparison():
-    assert mlflow_runs.comparison_url("http://127.0.0.1:5000/", "7") == (
+    assert comparison.comparison_url("http://127.0.0.1:5000/", "7") == (
         "http://127.0.0.1:5000/?workflowType=machine_learning#/experiments/7/runs"
         "?compareRunsMode=CHART&workflowType=machine_learning"
     )
-    link = mlflow_runs.comparison_url("http://h", "7", sweep="t_1")
+    link = comparison.comparison_url("http://h", "7", sweep="t_1")
     assert link.endswith("&searchFilter=tags.%60sweep.t_1%60%20%3D%20%27yes%27")
+    link = comparison.comparison_url("..", "7", view="t_1", level=0.25)
+    assert "#/experiments/7/runs?viewStateShareKey=t_1%3A0.25&" in link
+    link = comparison.comparison_url("..", "7", sweep="t", chosen={"method": "it's"})
+    assert link.endswith(quote(""" AND tags.`method` = "it's\"""", safe=""))
+
+
+def test_a_view_stays_small_however_many_runs_there_are(uri):
+    """MLflow keeps 20,000 characters, and sends every tag with every experiment."""
+    cells = [("lstm", f"method {n}", level / 20) for n in range(20) for level in range(1, 21)]
+    once = comparison.Compared("s", "phenotyping", "macro_auroc", cells)
+    often = comparison.Compared("s", "phenotyping", "macro_auroc", cells * 50)
+    assert comparison.view(often) == comparison.view(once)
+    assert len(comparison.view(often)) < 8_000
+    state = comparison.unpack(comparison.view(once))
+    assert len(state["groupsExpanded"]) == 400
+    assert state["groupBy"]["groupByKeys"] == [
+        {"mode": "tag", "groupByData": "method"},
+        {"mode": "tag", "groupByData": "level"},
+    ]
+    two = comparison.Compared("s", "phenotyping", "auroc", [("a", "none", 1.0), ("b", "none", 1.0)])
+    keys = comparison.unpack(comparison.view(two))["groupBy"]["groupByKeys"]
+    assert [key["groupByData"] for key in keys] == ["model", "method"]
+    for _ in range(2):
+        number = comparison.publish(once, uri)
+    names = [name for name in client.connect(uri).get_experiment(number).tags if "View" in name]
+    assert len(names) == len(set(names)) == 21
+
+
+def test_a_run_that_an_older_version_logged_gets_what_the_comparison_needs(run, uri):
+    run_id = mlflow_runs.log_trial(run, uri=uri, sweep="s")
+    api = client.connect(uri)
+    whole = api.get_run(run_id).data
+    with sqlite3.connect(client.sqlite_path(uri)) as database:
+        database.execute("delete from tags where key in ('level', 'order')")
+        database.execute("delete from params where key in ('strength', 'method')")
+        for table in ("metrics", "latest_metrics"):
+            database.execute(f"delete from {table} where key = 'validation/best_auroc'")
+    database.close()
+    assert api.get_run(run_id).data.params != whole.params
+    assert mlflow_runs.log_trial(run, uri=uri, sweep="other") == run_id
+    renewed = api.get_run(run_id).data
+    assert renewed.params == whole.params
+    assert renewed.metrics == whole.metrics
+    assert (renewed.tags["level"], renewed.tags["order"]) == ("100 %", whole.tags["order"])
+    for name in ("s", "other"):
+        assert f"(mimic-reg/{name})" in renewed.tags["mlflow.note.content"]
+
+
+def test_what_decides_is_logged_first(logged, shared_uri):
+    """MLflow's Compare takes the first metric."""
+    with sqlite3.connect(client.sqlite_path(shared_uri)) as database:
+        rows = database.execute(
+            "select key from latest_metrics where run_uuid = ? order by rowid",
+            (logged.info.run_id,),
+        )
+        names = [name for (name,) in rows]
+    database.close()
+    assert names[0] == "test/auroc"
+    sections = list(dict.fromkeys(name.partition("/")[0] for name in names))
+    assert sections == ["test", "validation", "train", "selection", "method", "cost"]
 
 
 def test_the_default_store_is_put_back(uri):

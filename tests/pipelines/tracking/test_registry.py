@@ -45,6 +45,15 @@ def test_a_version_says_where_it_came_from_and_how_good_it_is(run, uri):
         "data_fingerprint": described["store"]["fingerprint"],
     }
     assert version.description.startswith("itps, 100% of the training samples, seed 0: test auroc")
+    interval = f"{test['value']:.4f} (95 % {test['low']:.4f} to {test['high']:.4f})"
+    for told in (
+        *(interval, "### Why is it champion?", "by the validation score alone"),
+        *("- data: mimic", described["store"]["fingerprint"][:12], "- method: itps"),
+    ):
+        assert told in version.description
+    assert interval in found.summary
+    model = client.connect(uri).get_registered_model(NAME)
+    assert f"Champion: version 1. {found.summary}" in model.description
     assert version.run_id == found.run_id
     model = client.connect(uri).get_logged_model(version.source.removeprefix("models:/"))
     assert {m.key: m.value for m in model.metrics}["test/auroc"] == test["value"]
@@ -78,6 +87,25 @@ def test_only_a_better_validation_score_moves_the_champion(variant, uri):
     assert "0.8000 is better than 0.7000 of version 1" in found.why
     assert str(champion(uri).version) == found.version == "4"
     assert not registry.register(first, uri=uri).champion  # it was, and is no longer
+    told = {version.version: version.description for version in versions(uri)}
+    assert "### Why is it champion?\n\nIts validation auroc 0.8000 is better" in told[4]
+    for number, why in ((1, "It was champion until version 4"), (2, "not better than 0.7000")):
+        assert "### Why is it not champion?" in told[number]
+        assert why in told[number]
+        assert told[number].count("### Model card") == 1
+
+
+def test_what_people_wrote_on_the_pages_of_the_registry_stays(variant, uri):
+    registry.register(variant(1, 0.7), uri=uri)
+    api = client.connect(uri)
+    api.update_registered_model(NAME, "Ours to describe.")
+    registry.register(variant(2, 0.8), uri=uri)
+    assert api.get_registered_model(NAME).description == "Ours to describe."
+
+
+def test_of_several_trials_the_page_says_how_many(variant, uri):
+    registry.register_best([variant(1, 0.7), variant(2, 0.8)], uri=uri)
+    assert "0.8000 is the best of 2 trials." in champion(uri).description
 
 
 def test_what_never_trained_is_no_champion_beside_what_did(variant, uri):

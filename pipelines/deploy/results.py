@@ -1,0 +1,165 @@
+"""Our pages in MLflow's server: `/mimic-reg/` lists sweeps, `/mimic-reg/<sweep>` is what one found.
+
+MLflow itself is asked for what they show, with the headers of whoever asks: so its rules on hosts,
+passwords and permissions are those of these pages. A page was written by whoever logged the sweep;
+it runs no script and loads nothing.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from mimic_reg.errors import InputError
+from pipelines.deploy.asgi import Answer, Application, Receive, Scope, Send, answer, collect
+from pipelines.html import render
+from pipelines.tracking.comparison import PAGES, run_url
+from pipelines.tracking.mlflow_runs import SWEEPS, check_name
+from pipelines.tracking.summary import PAGE, REPORT
+
+ROOT = f"/{PAGES}"
+_API = "/api/2.0/mlflow"
+_MOST = 1000  # sweeps in the list
+_IDENTITY = (b"host", b"authorization", b"cookie")
+_HEADERS = {
+    b"content-type": b"text/html; charset=utf-8",
+    b"cache-control": b"no-store",
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"same-origin",
+    b"content-security-policy": (
+        b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        b"sandbox allow-popups allow-popups-to-escape-sandbox "
+        b"allow-top-navigation-by-user-activation"
+    ),
+}
+
+
+class Refused(Exception):  # noqa: N818 (an answer, and no fault)
+    """MLflow's own answer, to be passed on."""
+
+    def __init__(self, given: Answer) -> None:
+        super().__init__(given[0])
+        self.answer = given
+
+
+class Results:
+    """The pages, for MLflow's application."""
+
+    def __init__(self, application: Application) -> None:
+        self.application = application
+
+    def owns(self, path: str) -> bool:
+        """Whether a path is one of these pages."""
+        return path.startswith(ROOT) or path == ROOT.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        try:
+            status, body, more = await self._page(scope)
+        except Refused as refused:
+            status, headers, body = refused.answer
+            kept = {k: v for k, v in headers.items() if k in (b"content-type", b"www-authenticate")}
+            await answer(send, status, body, kept)
+            return
+        if scope["method"] == "HEAD":
+            body = b""
+        await answer(send, status, body, _HEADERS | more)
+
+    async def _page(self, scope: Scope) -> tuple[int, bytes, dict[bytes, bytes]]:
+        experiment = await self._experiment(scope)  # first: whoever may not ask learns nothing else
+        name = scope["path"].removeprefix(ROOT)
+        if scope["method"] not in ("GET", "HEAD"):
+            return 405, b"These pages are only read.", {b"allow": b"GET, HEAD"}
+        if scope["path"] == ROOT.rstrip("/"):
+            return 308, b"", {b"location": ROOT.encode()}
+        if not name:
+            found = await self._sweeps(scope, experiment, "tags.kind = 'summary'")
+            rows = [_row(run, str(experiment)) for run in found]
+            text = (
+                "" if rows else "There is no sweep yet. `mimic-reg sweep` writes one when it ends."
+            )
+            return 200, _list("Sweeps", text, rows), {}
+        try:
+            check_name(name)
+        except InputError:
+            return 404, _missing(name), {}
+        found = await self._sweeps(scope, experiment, f"tags.sweep = '{name}'")
+        for run in found:
+            for file in (PAGE, REPORT):
+                query = urlencode({"run_id": run["info"]["run_id"], "path": file})
+                status, _, body = await self._ask(scope, "/get-artifact", query)
+                if status == 200:
+                    return 200, body, {}
+        return 404, _missing(name), {}
+
+    async def _experiment(self, scope: Scope) -> str | None:
+        query = urlencode({"experiment_name": SWEEPS})
+        given = await self._ask(scope, f"{_API}/experiments/get-by-name", query)
+        if given[0] == 404:
+            return None
+        if given[0] != 200:
+            raise Refused(given)
+        return str(json.loads(given[2])["experiment"]["experiment_id"])
+
+    async def _sweeps(
+        self, scope: Scope, experiment: str | None, wanted: str
+    ) -> list[dict[str, Any]]:
+        """Return the summary runs that MLflow finds, the latest first."""
+        if experiment is None:
+            return []
+        search = {
+            "experiment_ids": [experiment],
+            "filter": wanted,
+            "max_results": _MOST,
+            "order_by": ["attributes.start_time DESC"],
+        }
+        given = await self._ask(scope, f"{_API}/runs/search", body=json.dumps(search).encode())
+        if given[0] != 200:
+            raise Refused(given)
+        runs = json.loads(given[2]).get("runs", [])
+        return [run for run in runs if run["info"]["status"] == "FINISHED"]
+
+    async def _ask(self, scope: Scope, path: str, query: str = "", body: bytes = b"") -> Answer:
+        asked = {
+            **scope,
+            "method": "POST" if body else "GET",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+        }
+        return await collect(self.application, asked, keep_only=_IDENTITY, body=body)
+
+
+def _row(run: dict[str, Any], experiment: str) -> dict[str, Any]:
+    info, data = run["info"], run["data"]
+    tags = {tag["key"]: tag["value"] for tag in data.get("tags", [])}
+    metrics = {metric["key"]: metric["value"] for metric in data.get("metrics", [])}
+    name = tags.get("sweep", "")
+    when = datetime.fromtimestamp(int(info["start_time"]) / 1000, UTC)
+    return {
+        "name": name,
+        "title": tags.get("title", name),
+        "trials": int(metrics.get("trials", 0)),
+        "failed": int(metrics.get("failed", 0)),
+        "time": f"{when:%Y-%m-%d %H:%M}",
+        "summary": run_url("..", experiment, info["run_id"]),
+    }
+
+
+def _missing(name: str) -> bytes:
+    text = f"There is no result of a sweep {name[:200]!r}. It is written when the sweep ends."
+    return _list("Not found", text, [])
+
+
+def _list(heading: str, text: str, rows: list[dict[str, Any]]) -> bytes:
+    mode = "../?workflowType=machine_learning"
+    return render(
+        "sweeps.html",
+        heading=heading,
+        text=text,
+        sweeps=rows,
+        home=f"{mode}#/experiments",
+        models=f"{mode}#/models",
+    ).encode()

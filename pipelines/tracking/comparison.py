@@ -1,0 +1,280 @@
+"""The page on which MLflow compares a sweep: a shared view of an experiment, opened by a link.
+
+MLflow keeps such a view as JSON in a tag of the experiment. The format is MLflow's own and is not
+documented; it is read from the pages of MLflow 3.17. A link with a view that MLflow does not
+understand still opens the runs. A view names groups of runs and no single run, so its size does
+not grow with the seeds. Each sweep has one view a task, named like the sweep, and one for each of
+its levels; they are written anew when it goes on.
+"""
+
+import json
+import re
+import time
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from mlflow.tracking import MlflowClient
+
+from mimic_reg.report.formats import format_level, name_score
+from mimic_reg.settings import TrainingSize
+from pipelines.tracking.client import connect
+from pipelines.tracking.mlflow_runs import NOTE, check_name, experiment_id, sweep_filter
+
+VIEW = "mlflow.sharedViewState."
+_PACKED = "deflate;"  # what MLflow's pages put before a state that they packed
+_OURS = "mlflow.mimic-reg.sweep."  # a tag for each sweep: when it was; MLflow hides "mlflow."
+_TRAINING = "workflowType=machine_learning"  # MLflow opens in its mode for language models
+PAGES = "mimic-reg/"  # where `mimic-reg ui` shows results, seen from MLflow's pages
+_END = f"[All sweeps]({PAGES})"  # of our part of a note
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a sweep compares in one task.
+
+    score:  that decides, as "auroc"
+    groups: (model, method, level) of each run
+    """
+
+    sweep: str
+    task: str
+    score: str
+    groups: Sequence[tuple[str, str, TrainingSize]]
+
+    @property
+    def levels(self) -> list[TrainingSize]:
+        """The levels, the least first."""
+        return sorted({level for _, _, level in self.groups})
+
+
+def publish(compared: Compared, uri: str) -> str:
+    """Write or renew the views of a sweep in the experiment of its task; the experiment's id."""
+    check_name(compared.sweep)
+    api, experiment = connect(uri), experiment_id(uri, compared.task)
+    views = {_key(compared.sweep): view(compared)}
+    if len(compared.levels) > 1:
+        views |= {_key(compared.sweep, x): view(compared, level=x) for x in compared.levels}
+    before = api.get_experiment(experiment).tags
+    for key in before.keys() - views.keys():
+        if key.startswith(f"{_key(compared.sweep)}:"):  # a level that it no longer has
+            api.delete_experiment_tag(experiment, key)
+    tags = {**views, f"{_OURS}{compared.sweep}": repr(time.time())}
+    for key, value in {**tags, NOTE: _note(before | tags, experiment)}.items():
+        api.set_experiment_tag(experiment, key, value)
+    return experiment
+
+
+def _key(sweep: str, level: TrainingSize | None = None) -> str:
+    """Return the name of the tag with a view; no sweep has a colon in its name."""
+    return f"{VIEW}{sweep}" if level is None else f"{VIEW}{sweep}:{level.name}"
+
+
+def sweeps(api: MlflowClient, experiment: str) -> list[str]:
+    """Return the sweeps with a view in an experiment, the latest first."""
+    return _sweeps(api.get_experiment(experiment).tags)
+
+
+def _sweeps(tags: Mapping[str, str]) -> list[str]:
+    times = {}
+    for key, value in tags.items():
+        name = key.removeprefix(_OURS)
+        if name != key and VIEW + name in tags:
+            try:
+                times[name] = float(value)
+            except ValueError:  # somebody changed it by hand
+                times[name] = 0.0
+    return sorted(times, key=lambda name: (-times[name], name))
+
+
+def _note(tags: Mapping[str, str], experiment: str) -> str:
+    """Return an experiment's note: links to its latest sweep, then what people wrote there.
+
+    It is short, since MLflow's list of experiments shows it as it is written.
+    """
+    latest = _sweeps(tags)[0]
+    own, end, others = tags.get(NOTE, "").partition(_END)
+    link = f"Latest sweep: [results]({page(latest)}), "
+    link += f"[its runs]({comparison_url('', experiment, view=latest)}). {_END}"
+    return link + (others if end else f"\n\n{own}".rstrip())
+
+
+def page(sweep: str) -> str:
+    """Return the address of a sweep's results in `mimic-reg ui`, seen from MLflow's pages."""
+    return f"{PAGES}{check_name(sweep)}"
+
+
+def plain(text: str) -> str:
+    """Return Markdown that shows a text as it is, on one line, in MLflow's pages."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_{}\[\]()#+!~|>-])", r"\\\1", text)
+
+
+def comparison_url(
+    base: str,
+    experiment: str,
+    *,
+    sweep: str | None = None,
+    view: str | None = None,
+    level: TrainingSize | None = None,
+    chosen: Mapping[str, str] | None = None,
+) -> str:
+    """Return the link to the page that compares the runs of an experiment in charts.
+
+    base:   where MLflow answers, as http://127.0.0.1:5000; "" for a link within its pages
+    sweep:  whose runs to show; None: all
+    view:   the sweep whose view to open, which says all of the page; level: at that level only
+    chosen: tag → value of the runs to show, as a table
+    """
+    root = f"{base.rstrip('/')}/" if base else "./"
+    start = f"{root}?{_TRAINING}#/experiments/{experiment}/runs?"
+    if view is not None:
+        key = quote(_key(check_name(view), level).removeprefix(VIEW))
+        return f"{start}viewStateShareKey={key}&compareRunsMode=CHART&{_TRAINING}"
+    wanted = [sweep_filter(sweep)] if sweep else []
+    wanted += [f"tags.`{tag}` = {_quoted(value)}" for tag, value in (chosen or {}).items()]
+    mode = "" if chosen else "compareRunsMode=CHART&"
+    found = f"&searchFilter={quote(' AND '.join(wanted), safe='')}" if wanted else ""
+    return f"{start}{mode}{_TRAINING}{found}"
+
+
+def run_url(base: str, experiment: str, run_id: str) -> str:
+    """Return the link to a run; `base` as in `comparison_url`."""
+    return f"{base.rstrip('/')}/?{_TRAINING}#/experiments/{experiment}/runs/{run_id}"
+
+
+def _quoted(value: str) -> str:
+    return f'"{value}"' if "'" in value else f"'{value}'"
+
+
+def view(compared: Compared, level: TrainingSize | None = None) -> str:
+    """Return the view of a sweep: columns, groups and charts, as MLflow's pages keep them.
+
+    level: the one to show; None: all
+    """
+    several = len({model for model, _, _ in compared.groups}) > 1
+    one_level = level is not None or len(compared.levels) == 1
+    keys = (["model"] if several else []) + ["method"] + ([] if one_level else ["level"])
+    wanted = sweep_filter(compared.sweep)
+    if level is not None:
+        wanted += f" AND tags.`level` = {_quoted(format_level(level))}"
+    state = {
+        "selectedColumns": _columns(compared.score, several),
+        "runsHiddenMode": "SHOW_ALL",
+        "groupBy": {
+            "aggregateFunction": "average",
+            "groupByKeys": [{"mode": "tag", "groupByData": key} for key in keys],
+        },
+        "groupsExpanded": _closed(compared, keys),
+        "useGroupedValuesInCharts": True,
+        "hideEmptyCharts": True,
+        "isAccordionReordered": True,
+        "compareRunSections": _sections(compared.score),
+        "compareRunCharts": _charts(compared),
+        "orderByKey": "tags.`order`",
+        "orderByAsc": True,
+        "searchFilter": wanted,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+    }
+    text = json.dumps(state, separators=(",", ":"))
+    return f"{_PACKED}{b64encode(zlib.compress(text.encode())).decode()}"
+
+
+def unpack(text: str) -> dict[str, Any]:
+    """Return the state in a view."""
+    state = json.loads(zlib.decompress(b64decode(text.removeprefix(_PACKED))))
+    assert isinstance(state, dict)
+    return state
+
+
+def _columns(score: str, several: bool) -> list[str]:
+    tags = (["model"] if several else []) + ["method", "level", "seed"]
+    metrics = [f"test/{score}", f"validation/best_{score}", _SELECTED]
+    return [
+        *(f"tags.`{name}`" for name in tags),
+        *(f"metrics.`{name}`" for name in metrics),
+        "attributes.`Duration`",
+    ]
+
+
+def _closed(compared: Compared, keys: Sequence[str]) -> dict[str, bool]:
+    """Return the groups, which show their means; a click opens one."""
+    found = {}
+    for model, method, level in compared.groups:
+        values = {"model": model, "method": method, "level": format_level(level)}
+        found[",".join(f"tag.{key}.{values[key]}" for key in keys)] = False
+    return found
+
+
+_SELECTED = "selection/selected_now"
+# Sections of ours, then those that MLflow fills with a chart for each metric, closed.
+_TEST, _EPOCHS, _SELECTION, _AGAINST, _PARALLEL = "abcde"
+_GENERATED = ("test", "validation", "train", "selection", "method", "cost")
+
+
+def _sections(score: str) -> list[dict[str, Any]]:
+    name = name_score(score)
+    ours = {
+        _TEST: f"Test {name}: method by level",
+        _EPOCHS: f"Validation {name} by epoch",
+        _SELECTION: "Selected parameters by epoch",
+        _AGAINST: f"Test {name} against validation",
+        _PARALLEL: "Strength and level against scores",
+    }
+    common = {"isReordered": False, "isGeneratedAutomatically": False}
+    found: list[dict[str, Any]] = [
+        {"uuid": key, "name": title, "display": True, "columns": 1, "cardHeight": 420, **common}
+        for key, title in ours.items()
+    ]
+    return found + [{"uuid": n, "name": n, "display": False, **common} for n in _GENERATED]
+
+
+def _charts(compared: Compared) -> list[dict[str, Any]]:
+    score = compared.score
+    test, validation = f"test/{score}", f"validation/best_{score}"
+    metrics: list[dict[str, Any]] = [
+        {"type": "BAR", "metricSectionId": _TEST, "metricKey": test},
+        _line(_EPOCHS, f"validation/{score}"),
+        _line(_SELECTION, _SELECTED),
+        {
+            "type": "SCATTER",
+            "metricSectionId": _AGAINST,
+            "xaxis": {"key": validation, "type": "METRIC"},
+            "yaxis": {"key": test, "type": "METRIC"},
+        },
+        {
+            "type": "PARALLEL",
+            "metricSectionId": _PARALLEL,
+            "selectedParams": ["strength", *compared.levels[0].tags()],
+            "selectedMetrics": [validation, test],
+            "showAllRuns": True,
+        },
+    ]
+    common = {"deleted": False, "isGenerated": False, "runsCountToCompare": 1000}
+    return [{"uuid": f"chart-{n}", **common, **chart} for n, chart in enumerate(metrics)]
+
+
+def _line(section: str, metric: str) -> dict[str, Any]:
+    return {
+        "type": "LINE",
+        "metricSectionId": section,
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "xAxisKey": "step",
+        "yAxisKey": "metric",
+        "yAxisExpressions": [],
+        "lineSmoothness": 0,
+        "xAxisScaleType": "linear",
+        "scaleType": "linear",
+        "range": {},
+        "selectedXAxisMetricKey": "",
+        "ignoreOutliers": False,
+        "useGlobalXaxisKey": False,
+        "useGlobalLineSmoothing": True,
+    }

@@ -1,0 +1,312 @@
+"""MLflow's pages and ours beside them, after a real sweep: what people meet, in a real browser."""
+
+import base64
+import contextlib
+import http.client
+import json
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from types import SimpleNamespace
+
+import pytest
+
+from pipelines.deploy import container, front
+from pipelines.flows import views
+from pipelines.flows.report import conclude
+from pipelines.flows.sweep import sweep
+from pipelines.runners.settings import Running
+from pipelines.tracking import client, comparison, mlflow_runs
+from tests.pipelines.conftest import copy_of
+from tests.pipelines.deploy.browser import browser, text, wait
+from tests.pipelines.flows.experiments import experiment
+from tests.postgresql import free_port
+
+PASSWORD = "a-long-password"
+TITLE = "<img src=x onerror=document.title=1> *a* & [b](http://x)"
+METHODS = ["none", {"dropout": {"rate": 0.2}}, {"itps": {"tau": 1e-4}}]
+pytestmark = pytest.mark.slow
+
+
+def swept(work, store, name, **changes):
+    settings = experiment(name=name, **changes).model_copy(update={"title": TITLE})
+    result = sweep(settings, work, store=store, running=Running(runner="in_process"))
+    return conclude(result), result
+
+
+@pytest.fixture(scope="module")
+def work(empty, store, tmp_path_factory):
+    """A work folder with two sweeps, the second of them in one task with the first."""
+    folder = tmp_path_factory.mktemp("pages") / "work"
+    folder.mkdir()
+    copy_of(empty, folder)
+    swept(folder, store, "other.sweep_2-x", methods=["none"], seeds=1)
+    swept(folder, store, "methods", methods=METHODS, supervision=[0.5, 1.0])
+    return folder
+
+
+@contextlib.contextmanager
+def serving(work, *options):
+    """`mimic-reg ui`, and the links that it prints, by their names."""
+    port = free_port()
+    command = [sys.executable, "-m", "mimic_reg", "ui", "--work", str(work), "--port", str(port)]
+    with subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        links = {}
+        try:
+            for line in process.stdout:
+                if found := re.search(r"([\w -]+): (http://\S+)", line):
+                    links[found[1].removeprefix("Note: ").strip()] = found[2]
+                if "all sweeps" in line:
+                    break
+            yield SimpleNamespace(url=f"http://127.0.0.1:{port}", links=links)
+        finally:
+            process.terminate()
+            process.stdout.read()
+
+
+@pytest.fixture(scope="module")
+def server(work):
+    with serving(work) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def guarded(work, tmp_path_factory):
+    """The same with passwords."""
+    file = tmp_path_factory.mktemp("password") / "admin"
+    file.touch(mode=0o600)
+    file.write_text(PASSWORD)
+    with serving(work, "--password-file", str(file)) as started:
+        yield started
+
+
+def get(url, method="GET", login=None, **headers):
+    if login:
+        headers["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
+    request = urllib.request.Request(url, headers=headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return response.status, response.read().decode(), response.headers
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode(), error.headers
+
+
+def see_comparison(opened, link):
+    """The link shows all methods, the baseline first, with their test scores; nothing is hidden."""
+    opened.get(link)
+    wait(opened, lambda: "Strength and level" in text(opened))
+    wait(opened, lambda: opened.find_elements("css selector", ".js-plotly-plot .bars path"))
+    shown = text(opened)
+    for method in ("none", "dropout", "itps"):
+        for level in ("50 %", "100 %"):
+            assert f"method: {method}, level: {level}" in shown
+    bars = opened.find_elements("css selector", ".js-plotly-plot .bars path")
+    assert len(bars) == 6, "all groups in the first chart: nothing is hidden"
+    sections = ["Test AUROC: method by level", "Validation AUROC by epoch", "Selected parameters"]
+    places = [shown.index(title) for title in (*sections, "Test AUROC against validation")]
+    assert places == sorted(places)
+    assert "test/auroc" in shown
+    assert "12 matching runs" in shown
+    assert shown.index("method: none, level: 50 %") < shown.index("method: dropout, level: 50 %")
+
+
+NOISE = re.compile(
+    r"assistant|genai|switched off|prompt|gateway|something went wrong", re.IGNORECASE
+)
+
+
+def check_quiet(opened):
+    assert not NOISE.search(text(opened)), NOISE.search(text(opened))
+    for shown in opened.find_elements("css selector", "[data-assistant-ui], [role=alert]"):
+        assert not shown.is_displayed() or "shared view" in shown.text, shown.text
+
+
+def see_results(opened, server):
+    """The page of results has the answer, and leads to the runs of a method and back."""
+    opened.get(f"{server.url}/mimic-reg/methods")
+    shown = text(opened)
+    assert "Which method is best?" in shown
+    assert TITLE in shown
+    assert "How sure is that?" in shown
+    opened.find_element("css selector", "nav.mlflow summary").click()
+    opened.find_element("link text", "itps").click()
+    wait(opened, lambda: "4 matching runs" in text(opened))
+    assert "dropout lstm" not in text(opened)
+    check_quiet(opened)
+    run = wait(opened, lambda: opened.find_elements("partial link text", "itps lstm"))[0]
+    run.click()
+    wait(opened, lambda: opened.find_elements("link text", "Results of the sweep methods"))
+    opened.get(
+        opened.find_element("link text", "Results of the sweep methods").get_attribute("href")
+    )
+    assert "Which method is best?" in text(opened)
+
+
+def test_the_printed_link_opens_on_the_comparison(server):
+    with browser() as opened:
+        see_comparison(opened, server.links["mimic-reg-in_hospital_mortality"])
+        check_quiet(opened)
+        see_results(opened, server)
+        model = "mimic-reg-in_hospital_mortality-lstm"
+        for page, expected in {
+            "#/experiments": "mimic-reg-sweeps",
+            "?workflowType=genai#/experiments": "mimic-reg-sweeps",
+            "#/models": model,
+            f"#/models/{model}/versions/1": "Model card",
+            "#/settings": "Theme preference",
+        }.items():
+            opened.get("about:blank")
+            opened.get(f"{server.url}/{page}")
+            wait(opened, lambda expected=expected: expected in text(opened))
+            check_quiet(opened)
+        opened.get("about:blank")
+        opened.get(server.url)
+        wait(opened, lambda: opened.current_url.endswith("/mimic-reg/"))
+        assert TITLE in text(opened)
+        assert opened.title == "Sweeps"
+
+
+def test_the_same_with_a_password(guarded):
+    with browser() as opened:
+        login = f"http://admin:{PASSWORD}@"
+        opened.get(guarded.url.replace("http://", login) + "/mimic-reg/")
+        see_comparison(opened, guarded.links["mimic-reg-in_hospital_mortality"])
+        check_quiet(opened)
+        see_results(opened, guarded)
+
+
+def test_a_view_that_mlflow_does_not_understand_still_opens_the_runs(work, server):
+    """A later MLflow may keep views in another way."""
+    api = client.connect(client.database(work))
+    number = mlflow_runs.experiment_id(client.database(work), "in_hospital_mortality")
+    api.set_experiment_tag(number, f"{comparison.VIEW}broken", "deflate;!")
+    link = comparison.comparison_url(server.url, number, view="broken")
+    with browser() as opened:
+        for address in (link, comparison.comparison_url(server.url, number)):
+            opened.get("about:blank")
+            opened.get(address)
+            wait(opened, lambda: "itps lstm" in text(opened))
+    api.delete_experiment_tag(number, f"{comparison.VIEW}broken")
+
+
+def test_a_level_has_a_view_with_a_line_for_each_method(work, server):
+    uri = client.database(work)
+    link = comparison.comparison_url(
+        server.url,
+        mlflow_runs.experiment_id(uri, "in_hospital_mortality"),
+        view="methods",
+        level=0.5,
+    )
+    with browser() as opened:
+        opened.get(link)
+        wait(opened, lambda: opened.find_elements("css selector", ".js-plotly-plot .bars path"))
+        assert len(opened.find_elements("css selector", ".js-plotly-plot .bars path")) == 3
+        assert "6 matching runs" in text(opened)
+        assert {"Group: none", "Group: dropout", "Group: itps"} <= set(text(opened).split("\n"))
+
+
+def test_pages_of_results_answer_as_mlflow_does(server, guarded):
+    for path in ("/mimic-reg/", "/mimic-reg/methods", "/mimic-reg/other.sweep_2-x"):
+        code, page, headers = get(server.url + path)
+        assert code == 200
+        assert "&lt;img src=x" in page
+        assert "<img src=x" not in page
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert re.search(r"sandbox(?!.*allow-(scripts|same-origin))", policy)
+        assert get(server.url + path, Host="evil.example")[0] == 403
+        assert get(server.url + path, Origin="http://evil.example")[0] == 403
+        assert get(server.url + path, method="POST")[0] == 405
+        assert get(server.url + path, method="HEAD")[:2] == (200, "")
+        assert get(guarded.url + path)[0] == 401
+        assert get(guarded.url + path, login="admin:wrong-password")[0] == 401
+        assert get(guarded.url + path, login=f"admin:{PASSWORD}", Host="evil.example")[0] == 403
+        assert get(guarded.url + path, login=f"admin:{PASSWORD}")[:2] == (code, page)
+    for name in ("none", "..", "a%20b", "a'b", "x" * 300, "methods/", "%2e%2e/methods", "<b>"):
+        code, page, _ = raw(server.url, f"/mimic-reg/{name}")
+        assert code == 404, name
+        assert "<b>" not in page
+    assert get(f"{server.url}/mimic-reg")[:2][1] == get(f"{server.url}/mimic-reg/")[1]
+
+
+def raw(url, path):
+    """A request whose path no client tidies."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode(), response.headers
+
+
+def test_who_may_not_read_the_sweeps_in_mlflow_does_not_read_them_here(guarded, work):
+    admin = ("admin", PASSWORD)
+    container.put_user(guarded.url, admin, "guest", "guests-password")
+    page = f"{guarded.url}/mimic-reg/methods"
+    assert get(page, login="guest:guests-password")[0] == 200
+    number = mlflow_runs.experiments(client.database(work))[mlflow_runs.SWEEPS]
+    container._send(
+        f"{guarded.url}/api/3.0/mlflow/users/permissions/grant",
+        admin,
+        "POST",
+        {
+            **{"username": "guest", "permission": "DENY"},
+            **{"resource_type": "experiment", "resource_id": number},
+        },
+    )
+    for address in (page, f"{guarded.url}/mimic-reg/"):
+        code, told, _ = get(address, login="guest:guests-password")
+        assert code in (403, 404)
+        assert "Which method" not in told
+        assert "methods" not in told
+
+
+def test_a_sweep_that_goes_on_renews_its_views(work, store):
+    uri = client.database(work)
+    api, number = client.connect(uri), mlflow_runs.experiment_id(uri, "in_hospital_mortality")
+    tags = api.get_experiment(number).tags
+
+    def names():
+        found = api.get_experiment(number).tags
+        return {name.removeprefix(comparison.VIEW) for name in found if comparison.VIEW in name}
+
+    before = names()
+    assert before == {"methods", "methods:0.5", "methods:1", "other.sweep_2-x"}
+    api.set_experiment_tag(number, mlflow_runs.NOTE, tags[mlflow_runs.NOTE] + "\n\nSee the wiki.")
+    _, result = swept(work, store, "other.sweep_2-x", methods=["none"], supervision=[0.5, 1.0])
+    assert names() == before | {"other.sweep_2-x:0.5", "other.sweep_2-x:1"}
+    swept(work, store, "other.sweep_2-x", methods=["none"], seeds=1)
+    assert names() == before
+    note = api.get_experiment(number).tags[mlflow_runs.NOTE]
+    assert note.endswith("[All sweeps](mimic-reg/)\n\nSee the wiki.")
+    assert note.count("mimic-reg/other.sweep_2-x") == 1
+    assert comparison.sweeps(api, number) == ["other.sweep_2-x", "methods"]
+    (summary,) = api.search_runs(
+        [mlflow_runs.experiments(uri)[mlflow_runs.SWEEPS]], "tags.sweep = 'other.sweep_2-x'"
+    )
+    note = summary.data.tags[mlflow_runs.NOTE]
+    assert note.startswith("[Open the results](mimic-reg/other.sweep_2-x)")
+    assert "is the best of" in note or "champion" in note
+    assert views.compared(result)[0].score == "auroc"
+
+
+def test_a_search_of_the_pages_finds_all_runs_of_a_sweep():
+    scope = {"headers": [(b"content-length", b"3"), (b"host", b"h")]}
+    wanted = mlflow_runs.sweep_filter("a")
+    for search, expected in (
+        ({"max_results": 100, "filter": wanted}, front.RUNS),
+        ({"filter": f"{wanted} AND tags.method = 'itps'"}, front.RUNS),
+        ({"max_results": 50, "filter": wanted}, 50),
+        ({"max_results": 700, "filter": wanted}, 700),
+        ({"max_results": 100, "filter": "tags.method = 'itps'"}, 100),
+    ):
+        changed, body = front.with_all_runs(scope, json.dumps(search).encode())
+        assert json.loads(body) == search | {"max_results": expected}
+        length = dict(changed["headers"])[b"content-length"]
+        assert length == (str(len(body)).encode() if expected == front.RUNS else b"3")
+    for odd in (b"no JSON", b"[]", b'{"filter": 1}'):
+        assert front.with_all_runs(scope, odd) == (scope, odd)
