@@ -107,7 +107,7 @@ def _page(entry: Entry, measured: Mapping[str, Any] | None) -> str:
 
 
 def _module(name: str) -> Any:
-    return find_module(methods.__name__, name)
+    return find_module(methods.package_of(name), name)
 
 
 def _text(part: str) -> str:
