@@ -90,8 +90,13 @@ def trace_figure(
         return figure
 
 
-def _draw_mean(ax: Axes, found: Sequence[Series], style: Style, label: str) -> None:
-    """A line with its band of the seeds that have several points; a dot for each other seed."""
+def _draw_mean(
+    ax: Axes, found: Sequence[Series], style: Style, label: str, positive: bool = True
+) -> None:
+    """A line with its band of the seeds that have several points; a dot for each other seed.
+
+    positive: for a logarithmic axis: a band that would reach below zero ends at its line
+    """
     how: dict[str, Any] = {"color": style.color, "label": label}
     curves = [series for series in found if len(series.x) > 1]
     dots = [series for series in found if len(series.x) == 1]
@@ -106,7 +111,7 @@ def _draw_mean(ax: Axes, found: Sequence[Series], style: Style, label: str) -> N
     mean = y.mean(0)
     if len(y) > 1:
         sd = y.std(0, ddof=1)
-        low = np.where(mean > sd, mean - sd, mean)  # below zero there is no logarithm
+        low = np.where((mean > sd) | (not positive), mean - sd, mean)
         ax.fill_between(x, low, mean + sd, color=style.color, alpha=0.14, linewidth=0)
     ax.plot(x, mean, marker=style.marker, markersize=4, linestyle=style.dashes, **how)
 
@@ -119,20 +124,20 @@ def similarity_figure(
 ) -> Figure:
     """Several numbers against epochs by method, below each other.
 
-    panels: what the axis shows → method → a series a seed; numbers that are all positive and span
-            more than a decade have a logarithmic axis
+    panels: what the axis shows → method → a series a seed; the first, whose numbers are positive,
+            has a logarithmic axis where they span more than a decade
     """
     drawn = look or styles(list(next(iter(panels.values()))))
     with drawing_style():
         figure, axes = panels_below(len(panels), 2.3, sharex=True)
         for ax, (label, found) in zip(axes, panels.items(), strict=True):
-            values = np.concatenate([s.y for seeds in found.values() for s in seeds])
             for method, seeds in found.items():
-                _draw_mean(ax, seeds, drawn[method], method)
-            if values.min() > 0 and values.max() > 10 * values.min():
-                ax.set_yscale("log")
-                logarithmic(ax.yaxis)
+                _draw_mean(ax, seeds, drawn[method], method, positive=ax is axes[0])
             ax.set_ylabel(label)
+        first = np.concatenate([line.get_ydata() for line in axes[0].lines])
+        if first.max() > 10 * first.min() > 0:
+            axes[0].set_yscale("log")
+            logarithmic(axes[0].yaxis)
         integer_epochs(axes[-1:])
         legend(figure, axes[-1])
         return figure

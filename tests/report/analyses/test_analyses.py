@@ -95,7 +95,12 @@ def test_similarity_is_what_the_probe_recorded_beside_the_validation_score(resul
     assert list(line.get_xdata()) == [0, 1, 3]  # after the first epoch and every second
     (of_score, *_) = [line for line in validation.lines if line.get_label() == "none"]
     assert len(of_score.get_xdata()) == len(trial.epochs()) == 4
-    assert trace.get_yscale() in ("linear", "log")
+    assert {ax.get_yscale() for ax in (log_det, validation)} == {"linear"}
+    (band, *_) = log_det.collections  # log determinants may be negative: the band has both sides
+    (of_det, *_) = [line for line in log_det.lines if line.get_label() == "none"]
+    edges = band.get_paths()[0].vertices[:, 1]
+    assert edges.min() < min(of_det.get_ydata())
+    assert edges.max() > max(of_det.get_ydata())
     assert log_det.get_ylabel() == "log determinant"
     last = [
         t.epochs()[-1]["recorded"]["mgs_trace"]
