@@ -8,6 +8,8 @@ theta(t) = 1 - (1 - theta) exp(-speed t / T): from the final rate down to 0.
 Rulings: t counts optimiser steps, and T is the longest fit (`max_epochs`), so the paper's gamma is
 speed / T; with speed = 10, its choice, the rate is 63 % of the final one after a tenth of the fit.
 A fit that stops early has a lower rate than the final one at its end. The sites are dropout's.
+
+Kind: dropout
 """
 
 import math

@@ -34,6 +34,11 @@ from mimic_reg.methods.base import Event, Fit, Options, Regulariser, Step, requi
 from mimic_reg.models.base import Model
 from mimic_reg.store.spec import Target
 
+_NOT_PLAIN = (
+    "distillation starts its second training from plain weights, and these are noisy copies."
+)
+EXCLUDES = dict.fromkeys(("drop_connect", "weight_noise"), _NOT_PLAIN)
+
 State = dict[str, Tensor]
 
 

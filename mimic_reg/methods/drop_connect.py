@@ -6,6 +6,8 @@ of k Bernoulli(1 - rate). The weights themselves at evaluation.
 Rulings: one pattern for all samples of a batch, where Wan et al. draw one a sample: that would need
 a matrix product for each sample. Their inference from a Gaussian fitted to each unit's input is
 replaced by its mean, which the plain weights give. All layers, the recurrence too, are dropped.
+
+Kind: dropout
 """
 
 from typing import ClassVar, final

@@ -25,6 +25,8 @@ from mimic_reg.methods._weights import held_buffers
 from mimic_reg.methods.base import Fit, OptimizerWrapper, Options, Regulariser, require
 from mimic_reg.models.base import Model
 
+EXCLUDES = {"sam": "each makes a step of several gradients of its own."}
+
 
 @final
 class EntropyOptimizer(OptimizerWrapper):

@@ -2,6 +2,8 @@
 
 y = x * N(1, rate / (1 - rate)), drawn for each element in every step; the identity at evaluation.
 Mean and variance of the factor are those of dropout with this rate.
+
+Kind: dropout
 """
 
 import math

@@ -6,6 +6,8 @@ norms are left alone. `deviations` is Han's own rule instead: once, at the end o
 tensor loses the weights below so many of its standard deviations, and `sparsity` is not used.
 
 A method that selects parameters (ITPS) goes on accounting for pruned ones; they stay zero.
+
+Kind: pruning
 """
 
 from typing import ClassVar, final

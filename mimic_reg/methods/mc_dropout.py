@@ -15,6 +15,8 @@ Rulings:
 - List it last: what wraps its prediction hides the deviation.
 
 Shapes: M passes, B samples, C outputs.
+
+Kind: dropout
 """
 
 from typing import ClassVar, final

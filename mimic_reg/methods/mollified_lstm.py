@@ -30,6 +30,8 @@ from mimic_reg.methods.base import Event, Fit, Options, Regulariser, require
 from mimic_reg.methods.variational_lstm import per_gate, replace_recurrences
 from mimic_reg.models.base import Model, recur, reverse
 
+EXCLUDES = {"variational_lstm": "both replace the recurrent layers."}
+
 
 def mollified_gates(
     i: Tensor, f: Tensor, o: Tensor, position: int, m: float

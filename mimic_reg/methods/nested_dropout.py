@@ -14,6 +14,8 @@ paper's other half, is left out. Nothing else may stand at the last site (dropou
 No neutral setting: every batch keeps a random number of features.
 
 Shapes: B samples, N features.
+
+Kind: dropout
 """
 
 from collections.abc import Mapping
@@ -30,6 +32,19 @@ from mimic_reg.metrics.scores import metric, score
 from mimic_reg.models.base import Model, Site
 from mimic_reg.samples import Samples
 from mimic_reg.store.spec import Target
+
+_ONE_SITE = "both act at the last site of the network, which takes one method."
+EXCLUDES = dict.fromkeys(
+    (
+        "curriculum_dropout",
+        "dropout",
+        "gaussian_dropout",
+        "guided_dropout",
+        "mc_dropout",
+        "spectral_dropout",
+    ),
+    _ONE_SITE,
+)
 
 SCORES: dict[Target, str] = {
     "multiclass": "accuracy",

@@ -7,6 +7,8 @@ bias and the column of the next layer become zero and stay so. The schedule is i
 
 Ruling: at least one unit of a layer stays. Dense layers only; recurrences, attention and
 convolutions have no such units.
+
+Kind: pruning
 """
 
 from typing import ClassVar, final
@@ -18,6 +20,9 @@ from mimic_reg.methods._dense import dense_pairs
 from mimic_reg.methods._pruning import Pruning
 from mimic_reg.methods.base import Options, require
 from mimic_reg.models.base import Model
+
+_NOT_PLAIN = "nodes are removed from plain weights, and these are computed in each pass."
+EXCLUDES = dict.fromkeys(("drop_connect", "weight_compander", "weight_noise"), _NOT_PLAIN)
 
 
 @torch.no_grad()
