@@ -100,15 +100,18 @@ class KilledAt(Regulariser):
 
 def contract(name):
     """The method, with its options for these tests."""
+    return methods.create(name, **tests_of(name).CONTRACT)
+
+
+def tests_of(name):
+    """The test module of a method or probe."""
     room = methods.package_of(name).rpartition(".")[2]
-    tests = importlib.import_module(f"tests.{room}.test_{name}")
-    return methods.create(name, **tests.CONTRACT)
+    return importlib.import_module(f"tests.{room}.test_{name}")
 
 
 def network(name):
     """The model that the method is tested on, with its settings."""
-    tests = importlib.import_module(f"tests.methods.test_{name}")
-    return getattr(tests, "MODEL", {"lstm": {"units": 4}})
+    return getattr(tests_of(name), "MODEL", {"lstm": {"units": 4}})
 
 
 def model(name):

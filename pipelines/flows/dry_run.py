@@ -88,9 +88,11 @@ class DryRun:
         if self.unknown == to_run:
             return f"{text} How long they take is unknown: no such steps were measured."
         if self.unknown:
-            text = f"{text} How long {self.unknown} of these take is unknown; the others:"
+            text = f"{text} How long {self.unknown} of these take is unknown; the others: at"
+        else:
+            text = f"{text} At"
         return (
-            f"{text} At most about {format_seconds(self.seconds)} of one CPU core"
+            f"{text} most about {format_seconds(self.seconds)} of one CPU core"
             f"{'; early stopping usually ends a trial sooner' if self.may_stop else ''}. A GPU "
             f"takes a fraction of it. Counted with the samples of {self.counted}."
         )

@@ -6,6 +6,7 @@ import torch
 
 from mimic_reg import methods
 from mimic_reg.errors import InputError
+from mimic_reg.methods.base import Composite
 from mimic_reg.methods.nested_dropout import (
     NestedUnits,
     best_prefix,
@@ -75,7 +76,9 @@ def test_candidates_are_few_and_include_both_ends():
 @pytest.mark.parametrize("order", [1, -1])
 def test_dropout_beside_it_is_refused(order):
     pair = ["nested_dropout", "dropout"][::order]
-    both, fit, model = methods.compose(pair), make_fit(), create("dnn", 10)
+    with pytest.raises(InputError, match="exclude each other: both act at the last site"):
+        methods.compose(pair)
+    both, fit, model = Composite(list(map(methods.create, pair))), make_fit(), create("dnn", 10)
     both.prepare(model, fit)
     with pytest.raises(InputError, match="another method acts on the features, too"):
         both.optimizer(torch.optim.SGD(model.parameters()), fit)

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mimic_reg.settings import TrainingSize
 from pipelines.deploy import container, front
 from pipelines.flows import views
 from pipelines.flows.report import conclude
@@ -130,7 +131,7 @@ def see_results(opened, server):
     """The page of results has the answer, and leads to the runs of a method and back."""
     opened.get(f"{server.url}/mimic-reg/methods")
     shown = text(opened)
-    assert "Which method is best?" in shown
+    assert "Does a regulariser help, and at how much data?" in shown
     assert TITLE in shown
     assert "How sure is that?" in shown
     opened.find_element("css selector", "nav.mlflow summary").click()
@@ -200,7 +201,7 @@ def test_a_level_has_a_view_with_a_line_for_each_method(work, server):
         server.url,
         mlflow_runs.experiment_id(uri, "in_hospital_mortality"),
         view="methods",
-        level=0.5,
+        level=TrainingSize(0.5),
     )
     with browser() as opened:
         opened.get(link)
@@ -275,10 +276,10 @@ def test_a_sweep_that_goes_on_renews_its_views(work, store):
         return {name.removeprefix(comparison.VIEW) for name in found if comparison.VIEW in name}
 
     before = names()
-    assert before == {"methods", "methods:0.5", "methods:1", "other.sweep_2-x"}
+    assert before == {"methods", "methods:50", "methods:100", "other.sweep_2-x"}
     api.set_experiment_tag(number, mlflow_runs.NOTE, tags[mlflow_runs.NOTE] + "\n\nSee the wiki.")
     _, result = swept(work, store, "other.sweep_2-x", methods=["none"], supervision=[0.5, 1.0])
-    assert names() == before | {"other.sweep_2-x:0.5", "other.sweep_2-x:1"}
+    assert names() == before | {"other.sweep_2-x:50", "other.sweep_2-x:100"}
     swept(work, store, "other.sweep_2-x", methods=["none"], seeds=1)
     assert names() == before
     note = api.get_experiment(number).tags[mlflow_runs.NOTE]

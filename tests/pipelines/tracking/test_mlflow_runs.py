@@ -14,6 +14,7 @@ from mlflow.tracking import MlflowClient
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.learners.trials import resolve
+from mimic_reg.settings import TrainingSize
 from mimic_reg.store import read_json, write_json
 from pipelines.tracking import client, comparison, mlflow_runs, registry, summary, tracked_run
 
@@ -348,15 +349,19 @@ def test_the_link_opens_the_comparison():
     )
     link = comparison.comparison_url("http://h", "7", sweep="t_1")
     assert link.endswith("&searchFilter=tags.%60sweep.t_1%60%20%3D%20%27yes%27")
-    link = comparison.comparison_url("..", "7", view="t_1", level=0.25)
-    assert "#/experiments/7/runs?viewStateShareKey=t_1%3A0.25&" in link
+    link = comparison.comparison_url("..", "7", view="t_1", level=TrainingSize(0.25))
+    assert "#/experiments/7/runs?viewStateShareKey=t_1%3A25&" in link
     link = comparison.comparison_url("..", "7", sweep="t", chosen={"method": "it's"})
     assert link.endswith(quote(""" AND tags.`method` = "it's\"""", safe=""))
 
 
 def test_a_view_stays_small_however_many_runs_there_are(uri):
     """MLflow keeps 20,000 characters, and sends every tag with every experiment."""
-    cells = [("lstm", f"method {n}", level / 20) for n in range(20) for level in range(1, 21)]
+    cells = [
+        ("lstm", f"method {n}", TrainingSize(level / 20))
+        for n in range(20)
+        for level in range(1, 21)
+    ]
     once = comparison.Compared("s", "phenotyping", "macro_auroc", cells)
     often = comparison.Compared("s", "phenotyping", "macro_auroc", cells * 50)
     assert comparison.view(often) == comparison.view(once)

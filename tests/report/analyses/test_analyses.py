@@ -90,7 +90,7 @@ def test_every_analysis_is_drawn_as_png_and_svg_and_has_numbers(name, results, t
 def test_similarity_is_what_the_probe_recorded_beside_the_validation_score(results):
     found = analyses.analyse("mgs", results)
     trace, log_det, validation = panels(found, "_100_mgs")
-    (trial, *_) = [t for t in results.trials if t.method == "none" and t.supervision == 1]
+    (trial, *_) = [t for t in results.trials if t.method == "none" and t.supervision == WHOLE]
     (line, *_) = [line for line in trace.lines if line.get_label() == "none"]
     assert list(line.get_xdata()) == [0, 1, 3]  # after the first epoch and every second
     (of_score, *_) = [line for line in validation.lines if line.get_label() == "none"]

@@ -23,7 +23,7 @@ def analyse(*arguments):
         ("hessian", {"50_hessian", "100_hessian"}, "trace"),
         ("gradients", {"50_gradients", "100_gradients"}, "raw, last"),
         ("deviations", {"50_deviations", "100_deviations"}, "moved"),
-        ("ensembles", {"50_ensembles", "100_ensembles"}, "mean logits"),
+        ("ensembles", {"50_ensembles", "100_ensembles"}, "members"),
         ("selection", {f"selected{s}" for s in ("", "_by_supervision", "_by_tensor")}, "ever"),
         ("thresholds", {"itps_thresholds"}, "threshold"),
     ],
