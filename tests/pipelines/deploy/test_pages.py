@@ -145,7 +145,7 @@ def see_results(opened, server):
     opened.get(
         opened.find_element("link text", "Results of the sweep methods").get_attribute("href")
     )
-    assert "Which method is best?" in text(opened)
+    assert "Does a regulariser help, and at how much data?" in text(opened)
 
 
 def test_the_printed_link_opens_on_the_comparison(server):

@@ -68,7 +68,7 @@ def test_what_nobody_measured_is_unknown(monkeypatch):
     )
     some = of_sweep(experiment(methods=["none", "dropout"], seeds=2))
     assert [line.seconds is None for line in some.lines] == [False, True]
-    assert "4 trials. How long 2 of these take is unknown; the others: At most" in some.summary
+    assert "4 trials. How long 2 of these take is unknown; the others: at most" in some.summary
     none = of_sweep(experiment(methods=["dropout"], seeds=2))
     assert none.summary.endswith("How long they take is unknown: no such steps were measured.")
 

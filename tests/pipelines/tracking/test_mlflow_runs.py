@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.learners.trials import resolve
-from mimic_reg.settings import TrainingSize
+from mimic_reg.settings import WHOLE, TrainingSize
 from mimic_reg.store import read_json, write_json
 from pipelines.tracking import client, comparison, mlflow_runs, registry, summary, tracked_run
 
@@ -372,7 +372,7 @@ def test_a_view_stays_small_however_many_runs_there_are(uri):
         {"mode": "tag", "groupByData": "method"},
         {"mode": "tag", "groupByData": "level"},
     ]
-    two = comparison.Compared("s", "phenotyping", "auroc", [("a", "none", 1.0), ("b", "none", 1.0)])
+    two = comparison.Compared("s", "phenotyping", "auroc", [(m, "none", WHOLE) for m in "ab"])
     keys = comparison.unpack(comparison.view(two))["groupBy"]["groupByKeys"]
     assert [key["groupByData"] for key in keys] == ["model", "method"]
     for _ in range(2):

@@ -105,7 +105,7 @@ def test_similarity_is_what_the_probe_recorded_beside_the_validation_score(resul
     last = [
         t.epochs()[-1]["recorded"]["mgs_trace"]
         for t in results.trials
-        if (t.method, t.supervision) == ("none", 1)
+        if (t.method, t.supervision) == ("none", WHOLE)
     ]
     cells = rows(found)["none", "100 %", None]
     assert cells["trace"].startswith(f"{np.mean(last):.4g} ±")
