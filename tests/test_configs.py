@@ -155,7 +155,7 @@ def test_the_demonstration_is_what_the_main_job_promises():
         ("in_hospital_mortality", method, TrainingSize(num_samples=size), seed)
         for method in ("none", "dropout", "itps")
         for size in (50, 100, 200, 400)
-        for seed in range(5)
+        for seed in range(8)
     ]
     expected += [(task, "none", WHOLE, 0) for task in ("phenotyping", "decompensation")]
     assert found == expected

@@ -1,12 +1,13 @@
 """The answer of a report in a few plain sentences: what the methods do, and what more data do.
 
-Each method is compared with no regularisation at each training size, paired by seed. The p values
-are Holm-corrected over all comparisons of one headline, so that "better" and "worse" are wrong in
-at most 5 % of headlines where all methods are equal.
+Each method is compared with no regularisation, paired by seed. Where there are several training
+sizes, a seed's difference is its mean over them: one number a seed, so one test a method. The p
+values are Holm-corrected over the methods. What holds at each size stands in the tables.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from mimic_reg.metrics.comparison import LEVEL, MIN_PAIRS, Comparison, holm, paired
 from mimic_reg.report.formats import (
@@ -18,7 +19,7 @@ from mimic_reg.report.formats import (
 )
 from mimic_reg.report.tables import ScoreTable
 from mimic_reg.report.verdicts import verdicts
-from mimic_reg.settings import BASELINE, TrainingSize
+from mimic_reg.settings import BASELINE
 
 NO_METHOD = "no regularisation"
 
@@ -56,65 +57,65 @@ def _question(table: ScoreTable) -> str:
     return f"Does {who} help, and at how much data?"
 
 
-@dataclass(frozen=True)
-class _Effect:
-    """A method against none at a training size; good: its difference with larger as better."""
-
-    method: str
-    level: TrainingSize
-    result: Comparison
-    good: float
-
-
-def _effects(table: ScoreTable) -> list[_Effect]:
-    sign = -1 if table.lower_is_better else 1
-    found = []
-    for method in table.methods:
-        for level in table.levels:
-            scores = table.by_seed(level)
-            if method != BASELINE and {method, BASELINE} <= scores.keys():
-                result = paired(scores[method], scores[BASELINE])
-                found.append(_Effect(method, level, result, sign * result.difference))
-    corrected = iter(holm([e.result.p for e in found if e.result.p is not None]))
-    return [
-        e if e.result.p is None else replace(e, result=replace(e.result, p_holm=next(corrected)))
-        for e in found
-    ]
-
-
 def _methods(table: ScoreTable) -> list[str]:
     """Return which methods are better or worse than none, and where that is not clear."""
     if BASELINE not in table.methods:
         return [verdicts(table)[-1].sentence]
-    tested = [e for e in _effects(table) if e.result.p_holm is not None]
-    if not tested:
+    found = {m: c for m, c in _effects(table).items() if c.p_holm is not None}
+    if not found:
         return [f"These runs cannot tell: a test needs {MIN_PAIRS} seeds of each method."]
-    better = [e for e in tested if e.result.significant and e.good > 0]
-    worse = [e for e in tested if e.result.significant and e.good < 0]
-    unclear = [e for e in tested if not e.result.significant]
-    first = (
-        f"Better than {NO_METHOD}: {_list(better, table)}."
-        if better
-        else f"No method is better than {NO_METHOD} beyond chance."
-    )
-    rest = {"Worse": worse, "Not clear": unclear}
-    return [first, *(f"{word}: {_list(found, table)}." for word, found in rest.items() if found)]
+    sign = -1 if table.lower_is_better else 1
+    better = [m for m, c in found.items() if c.significant and sign * c.difference > 0]
+    worse = [m for m, c in found.items() if c.significant and sign * c.difference < 0]
+    unclear = [m for m, c in found.items() if not c.significant]
+    sized = {m: f"{m} ({_sized(c, table)})" for m, c in found.items()}
+    said = [
+        f"{word} than {NO_METHOD}: {', '.join(sized[m] for m in methods)}"
+        for word, methods in (("better", better), ("worse", worse))
+        if methods
+    ]
+    first = "; ".join(said) or f"no method is better or worse than {NO_METHOD} beyond chance"
+    over = f" {name_score(table.score)}"
+    if len(table.levels) > 1:
+        over = f" Mean difference in{over} over {len(table.levels)} training sizes."
+    else:
+        over = f" Difference in{over}."
+    sentences = [f"{first[:1].upper()}{first[1:]}.{over if said else ''}"]
+    if unclear:
+        rest = ", ".join(sized[m] for m in unclear)
+        sentences.append(f"Not clear: {rest}.{'' if said else over}")
+    return sentences
 
 
-def _list(effects: Sequence[_Effect], table: ScoreTable) -> str:
-    """Name methods, each with its differences and their 95 % intervals by training size."""
-    return "; ".join(
-        f"{method} {_and([_sized(e, table) for e in effects if e.method == method])}"
-        for method in dict.fromkeys(e.method for e in effects)
-    )
+def _effects(table: ScoreTable) -> dict[str, Comparison]:
+    """Return method → its comparison with none over the sizes that both have."""
+    found = {}
+    for method in table.methods:
+        if method != BASELINE:
+            pairs = [
+                (scores[method], scores[BASELINE])
+                for scores in map(table.by_seed, table.levels)
+                if {method, BASELINE} <= scores.keys()
+            ]
+            found[method] = paired(_mean([p for p, _ in pairs]), _mean([q for _, q in pairs]))
+    tested = [method for method, c in found.items() if c.p is not None]
+    corrected = holm([c.p for c in found.values() if c.p is not None])
+    for method, p in zip(tested, corrected, strict=True):
+        found[method] = replace(found[method], p_holm=p)
+    return found
 
 
-def _sized(effect: _Effect, table: ScoreTable) -> str:
-    interval = effect.result.interval
-    texts = [format_difference(effect.result.difference, table.score)]
-    texts += [f"95 % interval {format_interval(interval, table.score)}"] if interval else []
-    at = f"at {format_level(effect.level)} " if len(table.levels) > 1 else ""
-    return f"{at}({', '.join(texts)})"
+def _mean(scores: list[Mapping[int, float]]) -> dict[int, float]:
+    """Return seed → mean over sizes, for the seeds that have all of them."""
+    seeds = set.intersection(*map(set, scores)) if scores else set()
+    return {seed: fmean(of_size[seed] for of_size in scores) for seed in sorted(seeds)}
+
+
+def _sized(result: Comparison, table: ScoreTable) -> str:
+    texts = [format_difference(result.difference, table.score)]
+    if result.interval:
+        texts.append(f"95 % interval {format_interval(result.interval, table.score)}")
+    return ", ".join(texts)
 
 
 def _hardly_trained(table: ScoreTable) -> list[str]:
@@ -124,7 +125,7 @@ def _hardly_trained(table: ScoreTable) -> list[str]:
         for (method, level), cell in table.cells.items()
         if cell.mark
     ]
-    return [f"Mind: {_and(marks)}."] if marks else []
+    return [f"Mind: {', '.join(marks)}."] if marks else []
 
 
 def _more_data(table: ScoreTable) -> list[str]:
@@ -138,16 +139,8 @@ def _more_data(table: ScoreTable) -> list[str]:
     if result.p is None or result.interval is None:
         return []
     who = NO_METHOD if method == BASELINE else method
-    difference = format_difference(result.difference, table.score)
-    interval = format_interval(result.interval, table.score)
     text = (
         f"More data: from {format_level(low)} to {format_level(high)}, the "
-        f"{name_score(table.score)} of {who} changes by {difference} (95 % interval {interval})"
+        f"{name_score(table.score)} of {who} changes by {_sized(result, table)}"
     )
     return [f"{text}{'' if result.p < LEVEL else ', which may be chance'}."]
-
-
-def _and(texts: Sequence[str]) -> str:
-    if len(texts) < 2:
-        return "".join(texts)
-    return f"{', '.join(texts[:-1])} and {texts[-1]}"

@@ -39,7 +39,7 @@ def test_dry_runs_list_the_trials_and_leave_no_trace(command, tmp_path, store, m
     monkeypatch.setattr("mimic_reg.console.out.width", 200)
     told = command("run", "--config", "demo", "--dry-run")
     assert "no --source to make it from" in told
-    assert "62 trials. How long 2 of these take is unknown; the others: at most about" in told
+    assert "98 trials. How long 2 of these take is unknown; the others: at most about" in told
     told = command("sweep", "--config", "figure_03", "--store", store, "--dry-run")
     assert "6 trials. At most about" in told
     told = command("tune", *SEARCH, "--option", "tau=0.1,0.2", "--seeds", 2, "--dry-run")
