@@ -194,6 +194,24 @@ def ordered(pair):
     return sorted(pair, key=lambda entry: next(iter(entry)) in last)
 
 
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        (
+            "bagging",
+            "distillation fgsm flooding mixup ps_kd elr mgs implicit_gradient distance_covariance",
+        ),
+        ("distillation", "snapshot_ensemble mollified_lstm nested_dropout"),
+        ("elr", "mixup"),
+        ("ps_kd", "mixup"),
+    ],
+)
+def test_pairs_that_would_train_something_else_are_refused(name, others):
+    for other in others.split():
+        with pytest.raises(InputError, match=rf"{name} and {other} exclude each other: \w"):
+            methods.check_together([other, name])
+
+
 def test_methods_that_exclude_each_other_are_told_with_the_reason(monkeypatch):
     dropout = importlib.import_module("mimic_reg.methods.dropout")
     monkeypatch.setattr(dropout, "EXCLUDES", {"itps": "for a test."}, raising=False)
