@@ -23,6 +23,8 @@ from mimic_reg.methods.ps_kd import refuse_regression
 from mimic_reg.models.base import Model
 from mimic_reg.store.spec import Target
 
+EXCLUDES = {"mixup": "the memory would hold predictions for mixtures."}
+
 SMALLEST = 1e-4
 
 
