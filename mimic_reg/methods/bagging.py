@@ -10,8 +10,8 @@ They are trials like any others, so each can be resumed, compared and run in par
 Rulings: a sample's loss is multiplied by the count of its patient, divided by the mean count over
 the training samples, which is the objective of the bootstrap sample without a second order of
 batches: all methods still see the same batches. Terms that other methods make from single samples
-do not know the counts, so those methods are refused beside it. The share of the loss that early stopping looks at is that of
-all patients.
+do not know the counts; where that would train something else, the method is refused beside it. The
+share of the loss that early stopping looks at is that of all patients.
 
 No neutral setting: a sample drawn with replacement is not the sample itself.
 

@@ -6,8 +6,8 @@ updated before use and without a gradient; L + weight * mean log(1 - <T, p>).
 
 Rulings: a label with a sigmoid is a softmax of two classes, (p, 1 - p), with a target for each, and
 the mean goes over labels, too: so a binary task gives the same with one logit as with two. T of a
-step is kept once the step is done, from its first forward pass. The defaults are those of the paper's CIFAR-10 configuration.
-Memory: N x C numbers of four bytes, twice that with sigmoids.
+step is kept once the step is done, from its first forward pass. The defaults are those of the
+paper's CIFAR-10 configuration. Memory: N x C numbers of four bytes, twice that with sigmoids.
 
 Shapes: N training samples, B samples, C outputs.
 """

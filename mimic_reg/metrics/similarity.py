@@ -50,7 +50,8 @@ def gradient_rows(
 def similarity(rows: Tensor) -> Similarity:
     """Return the metrics of J (R, P)."""
     kernel = rows.new_zeros(len(rows), len(rows), dtype=torch.float64)
-    for block in rows.split(AT_ONCE, dim=1):  # J as a whole in float64 would take twice its memory
+    # in blocks: J as a whole in float64 would take twice its memory
+    for block in torch.split(rows, AT_ONCE, dim=1):
         columns = block.double()
         kernel += columns @ columns.T
     trace = float(kernel.diagonal().mean())
