@@ -26,17 +26,25 @@ def selects_by(name: str) -> str | None:
 
 
 def check_together(chosen: Iterable[str]) -> None:
-    """Refuse methods that exclude each other, as the `EXCLUDES` of a module says: name → why.
+    """Refuse methods that exclude each other, or that are listed in the wrong order.
+
+    A module's `EXCLUDES` says beside which others it cannot act, its `AFTER` which others must be
+    listed before it: name → why.
 
     Raises:
         InputError: the first such pair.
     """
     present = list(dict.fromkeys(chosen))
-    for name in present:
-        excluded: Mapping[str, str] = getattr(find_module(package_of(name), name), "EXCLUDES", {})
+    for place, name in enumerate(present):
+        module = find_module(package_of(name), name)
+        excluded: Mapping[str, str] = getattr(module, "EXCLUDES", {})
+        first: Mapping[str, str] = getattr(module, "AFTER", {})
         for other in present:
             if other in excluded:
                 raise InputError(f"{name} and {other} exclude each other: {excluded[other]}")
+        for other in present[place:]:
+            if other in first:
+                raise InputError(f"List {name} after {other}, not before: {first[other]}")
 
 
 def package_of(name: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
@@ -70,14 +69,23 @@ def _read_anew(module: nn.Module, _: Any) -> None:
 
 @contextmanager
 def held_buffers(model: nn.Module) -> Iterator[None]:
-    """Undo changes of the model's buffers, so that running means do not count a second pass."""
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    """Let passes change copies of the model's buffers, so that running means do not count them.
+
+    The buffers themselves are put back, not written to: a backward pass may still need them.
+    """
+    kept = [
+        (module, name, buffer)
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    for module, name, buffer in kept:
+        module._buffers[name] = buffer.clone()
     try:
         yield
     finally:
-        with torch.no_grad():
-            for buffer, before in kept:
-                buffer.copy_(before)
+        for module, name, buffer in kept:
+            module._buffers[name] = buffer
 
 
 def copy_of(model: nn.Module) -> dict[str, Tensor]:

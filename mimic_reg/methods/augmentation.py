@@ -4,6 +4,8 @@ Of stays (Um et al. 2017): `jitter` adds noise to each measurement; `scaling` mu
 of a sample by N(1, scaling); `masking` hides up to this share of a sample's hours, one stretch.
 Of images (Krizhevsky et al. 2012; He et al. 2016): `padding` moves them by up to so many pixels,
 with zeros from outside; `flip` mirrors them from left to right with this probability.
+Without a value, `scaling` and `masking` are 0.1 where samples are stays, `padding` is 4 and `flip`
+0.5 where they are images; 0 turns an option off.
 
 Rulings: hours are neither warped nor cut off, and the last hour is never hidden, for labels may
 depend on how a stay ends. A hidden hour is zeros: normalised means, no category, nothing observed.
@@ -25,6 +27,8 @@ from mimic_reg.methods.base import Batch, Fit, Options, Regulariser, require
 from mimic_reg.models.base import Model
 
 OF_HOURS, OF_IMAGES = ("jitter", "scaling", "masking"), ("padding", "flip")
+DEFAULTS_OF_HOURS: Options = {"scaling": 0.1, "masking": 0.1}
+DEFAULTS_OF_IMAGES: Options = {"padding": 4, "flip": 0.5}
 
 
 def hidden_hours(lengths: Tensor, longest: int, share: float, rng: torch.Generator) -> Tensor:
@@ -65,25 +69,34 @@ class Augmentation(Regulariser):
     neutral: ClassVar[Options] = dict.fromkeys(OF_HOURS + OF_IMAGES, 0)
 
     def __init__(
-        self, jitter: float, scaling: float, masking: float, padding: int, flip: float
+        self,
+        jitter: float,
+        scaling: float | None,
+        masking: float | None,
+        padding: int | None,
+        flip: float | None,
     ) -> None:
         name = "augmentation"
         require(jitter >= 0, name, "jitter must be at least 0", jitter)
-        require(scaling >= 0, name, "scaling must be at least 0", scaling)
-        require(0 <= masking < 1, name, "masking must be in [0, 1)", masking)
-        require(padding >= 0, name, "padding must be at least 0", padding)
-        require(0 <= flip <= 1, name, "flip must be in [0, 1]", flip)
+        positive = scaling is None or scaling >= 0
+        require(positive, name, "scaling must be at least 0", scaling)
+        part = masking is None or 0 <= masking < 1
+        require(part, name, "masking must be in [0, 1)", masking)
+        require(padding is None or padding >= 0, name, "padding must be at least 0", padding)
+        require(flip is None or 0 <= flip <= 1, name, "flip must be in [0, 1]", flip)
         self.jitter, self.scaling, self.masking = jitter, scaling, masking
         self.padding, self.flip = padding, flip
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Find the channels that are measurements.
+        """Find the channels that are measurements; set the options without a value.
 
         Raises:
             InputError: an option is of the other kind of samples.
         """
         if fit.train is not None:
-            self._check(hourly=fit.train.units.sequence)
+            hourly = fit.train.units.sequence
+            self._check(hourly=hourly)
+            self._complete(DEFAULTS_OF_HOURS if hourly else DEFAULTS_OF_IMAGES)
         self.channels = continuous_channels(fit.train)
         return model
 
@@ -95,6 +108,11 @@ class Augmentation(Regulariser):
                 f"augmentation: {wrong[0]} does nothing to {here}, which this task has. "
                 f"Options for {here}: {', '.join(allowed)}."
             )
+
+    def _complete(self, defaults: Options) -> None:
+        for option, value in defaults.items():
+            if getattr(self, option) is None:
+                setattr(self, option, value)
 
     def batch(self, batch: Batch, fit: Fit) -> Batch:
         """Change the inputs."""
@@ -123,17 +141,17 @@ class Augmentation(Regulariser):
 
 def build(
     jitter: float = 0.0,
-    scaling: float = 0.0,
-    masking: float = 0.0,
-    padding: int = 0,
-    flip: float = 0.0,
+    scaling: float | None = None,
+    masking: float | None = None,
+    padding: int | None = None,
+    flip: float | None = None,
 ) -> Augmentation:
     """Return the method.
 
     jitter:  of hours: deviation of the noise on measurements
-    scaling: of hours: deviation of a channel's factor from 1
-    masking: of hours: the largest share of them that is hidden
-    padding: of images: the largest shift, in pixels
-    flip:    of images: the probability of mirroring
+    scaling: of hours: deviation of a channel's factor from 1; 0.1 without a value
+    masking: of hours: the largest share of them that is hidden; 0.1 without a value
+    padding: of images: the largest shift, in pixels; 4 without a value
+    flip:    of images: the probability of mirroring; 0.5 without a value
     """
     return Augmentation(jitter, scaling, masking, padding, flip)

@@ -9,9 +9,9 @@ They are trials like any others, so each can be resumed, compared and run in par
 
 Rulings: a sample's loss is multiplied by the count of its patient, divided by the mean count over
 the training samples, which is the objective of the bootstrap sample without a second order of
-batches: all methods still see the same batches. Terms that other methods make from the losses of
-single samples do not know the counts. The share of the loss that early stopping looks at is that of
-all patients.
+batches: all methods still see the same batches. Terms that other methods make from single samples
+do not know the counts; where that would train something else, the method is refused beside it. The
+share of the loss that early stopping looks at is that of all patients.
 
 No neutral setting: a sample drawn with replacement is not the sample itself.
 
@@ -26,6 +26,15 @@ from torch import Tensor
 
 from mimic_reg.methods.base import Fit, Need, Regulariser, Step
 from mimic_reg.models.base import Model
+
+_SUBTRACTS = (
+    "it replaces a share of the mean loss of all patients, not of the drawn ones: patients that "
+    "were not drawn would count negatively."
+)
+_USES_ALL = "it would train on samples of patients that were not drawn."
+EXCLUDES = dict.fromkeys(("distillation", "fgsm", "flooding"), _SUBTRACTS) | dict.fromkeys(
+    ("distance_covariance", "elr", "implicit_gradient", "mgs", "mixup", "ps_kd"), _USES_ALL
+)
 
 
 def draw_counts(subject: np.ndarray, generator: torch.Generator) -> Tensor:

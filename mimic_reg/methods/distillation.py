@@ -14,7 +14,8 @@ weights, buffers and the optimiser's moments are set back to the start, and the 
 Epochs of the teacher are not selected, and do not count for early stopping.
 
 Rulings: the teacher is evaluated on the student's batch as other methods left it. What another
-method keeps beside the model's weights (ITPS its J) is not set back.
+method keeps beside the model's weights (ITPS its J) is not set back. With swa, a `start` below
+`teacher_share` may put weights of the teacher into the mean.
 
 Shapes: B samples, C outputs.
 """
@@ -37,7 +38,12 @@ from mimic_reg.store.spec import Target
 _NOT_PLAIN = (
     "distillation starts its second training from plain weights, and these are noisy copies."
 )
-EXCLUDES = dict.fromkeys(("drop_connect", "weight_noise"), _NOT_PLAIN)
+_OTHER_TEACHER = "the teacher would not be the model whose validation score was the best."
+EXCLUDES = dict.fromkeys(("drop_connect", "weight_noise"), _NOT_PLAIN) | {
+    "mollified_lstm": _OTHER_TEACHER,
+    "nested_dropout": _OTHER_TEACHER,
+    "snapshot_ensemble": "its snapshots would hold the teacher.",
+}
 
 State = dict[str, Tensor]
 

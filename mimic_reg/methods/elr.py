@@ -6,8 +6,8 @@ updated before use and without a gradient; L + weight * mean log(1 - <T, p>).
 
 Rulings: a label with a sigmoid is a softmax of two classes, (p, 1 - p), with a target for each, and
 the mean goes over labels, too: so a binary task gives the same with one logit as with two. T of a
-step is kept once the step is done. The defaults are those of the paper's CIFAR-10 configuration.
-Memory: N x C numbers of four bytes, twice that with sigmoids.
+step is kept once the step is done, from its first forward pass. The defaults are those of the
+paper's CIFAR-10 configuration. Memory: N x C numbers of four bytes, twice that with sigmoids.
 
 Shapes: N training samples, B samples, C outputs.
 """
@@ -18,10 +18,12 @@ from typing import Any, ClassVar, final
 import torch
 from torch import Tensor
 
-from mimic_reg.methods.base import Event, Fit, Need, Options, Regulariser, Step, require
+from mimic_reg.methods.base import Batch, Event, Fit, Need, Options, Regulariser, Step, require
 from mimic_reg.methods.ps_kd import refuse_regression
 from mimic_reg.models.base import Model
 from mimic_reg.store.spec import Target
+
+EXCLUDES = {"mixup": "the memory would hold predictions for mixtures."}
 
 SMALLEST = 1e-4
 
@@ -71,6 +73,11 @@ class ELR(Regulariser):
         self.targets = torch.zeros(shape, device=fit.generator.device)
         return model
 
+    def batch(self, batch: Batch, fit: Fit) -> Batch:
+        """Begin a step."""
+        self._new = None
+        return batch
+
     def loss(self, loss: Tensor, step: Step, fit: Fit) -> Tensor:
         """Add the penalty."""
         if self.weight == 0:
@@ -78,7 +85,8 @@ class ELR(Regulariser):
         index = step.batch.index.to(self.targets.device)
         p = class_probabilities(fit.target, step.logits)
         target = updated_target(self.targets[index], p, self.beta)
-        self._new = index, target
+        if self._new is None:  # SAM evaluates again, with other weights
+            self._new = index, target
         return loss + self.weight * early_learning_penalty(p, target)
 
     def tick(self, event: Event, fit: Fit) -> None:

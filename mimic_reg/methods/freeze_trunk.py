@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from mimic_reg.methods.base import Event, Fit, Options, Regulariser, require, trainable
 from mimic_reg.models.base import Model
@@ -29,9 +30,14 @@ class FreezeTrunk(Regulariser):
         self.parameters: list[Tensor] = []
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Keep the parameters that are trained; they stay the optimiser's."""
-        self.parameters = trainable(model.trunk)
+        """Keep the model, whose parameters are complete when the optimiser is made."""
+        self.model = model
         return model
+
+    def optimizer(self, optimizer: Optimizer, fit: Fit) -> Optimizer:
+        """Find the parameters that are trained; they stay the optimiser's."""
+        self.parameters = trainable(self.model.trunk)
+        return optimizer
 
     def tick(self, event: Event, fit: Fit) -> None:
         """Freeze or thaw before an epoch."""

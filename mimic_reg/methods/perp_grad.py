@@ -7,7 +7,8 @@ samples are fitted, the gradient mostly scales the logits up; that part is taken
 Rulings: weight matrices and kernels only. A bias or a learned strength may be a single number,
 whose gradient is all along itself: it would never move. A tensor of zeros keeps its gradient.
 `rescale` gives the rest the length that the gradient had, as the authors' code does, beyond the
-formula of the paper. `strength` is the share of the part along w that is taken out.
+formula of the paper. `strength` is the share of the part along w that is taken out. List it after
+itps, which then selects from what is left; the other order is refused.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mimic_reg.methods.base import Fit, OptimizerWrapper, Options, Regulariser, require
+
+AFTER = {
+    "itps": "parameters that are not selected would get a gradient along the weights and move."
+}
 
 SMALLEST = 1e-30  # a squared norm that is as good as 0
 

@@ -23,6 +23,8 @@ from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Batch, Event, Fit, Need, Options, Regulariser, Step, require
 from mimic_reg.models.base import Model
 
+EXCLUDES = {"mixup": "the memory would hold predictions for mixtures."}
+
 UNSEEN = -1.0
 
 

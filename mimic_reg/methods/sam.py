@@ -6,7 +6,8 @@ random draws (dropout's patterns, say). Costs two passes a step.
 
 Rulings: one norm over all parameters; running statistics of batch norm are those of the pass at w,
 as in Foret's code; the loss in the history is that at w. Other methods that wrap the optimiser
-stand before it in the list: they edit the gradient at w + e, once a step.
+stand before it in the list: they edit the gradient at w + e, once a step. With pruning, e moves
+pruned weights, too, for the second pass; after the step they are zero.
 """
 
 from collections.abc import Callable, Mapping

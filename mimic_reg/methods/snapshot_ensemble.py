@@ -7,7 +7,8 @@ cycle the weights are kept. The mean probability of the last `members` of them i
 Rulings: cycles have the same number of steps, up to one, and need not end with an epoch. Only the
 last epoch, which has all snapshots, is eligible, so early stopping never ends the fit. The
 optimiser's moments go on over the cycles. Each snapshot is kept in the checkpoint. What reads the
-weights of a run (curvature, deviations, transfer) reads the last snapshot.
+weights of a run (curvature, deviations, transfer) reads the last snapshot. List it after pruning
+(the other order is refused); snapshots from before pruning's `ramp` is over are less sparse.
 
 No neutral setting: the schedule of the learning rate is the method.
 
@@ -26,6 +27,9 @@ from mimic_reg.methods._ensembles import mean_probability
 from mimic_reg.methods._weights import copy_of, predicting_with
 from mimic_reg.methods.base import Event, Fit, Predict, Regulariser, require
 from mimic_reg.models.base import Model
+
+_PRUNED_LATER = "it would keep the weights of a step before they are pruned."
+AFTER = dict.fromkeys(("magnitude_pruning", "node_pruning"), _PRUNED_LATER)
 
 
 def cosine_rate(first: float, step: int, length: int) -> float:

@@ -8,7 +8,8 @@ training samples.
 Rulings: epochs before `start` are not selected, so the model that is tested is a mean, and early
 stopping counts from then on. The share is of `max_epochs`: where fits end early by themselves,
 choose fewer epochs or an earlier start. What reads the weights of a run (curvature, deviations,
-transfer) reads the last ones, not their mean.
+transfer) reads the last ones, not their mean. List it after pruning (the other order is refused),
+with a `start` not below pruning's `ramp`: the mean of weights that were pruned later is not sparse.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,9 @@ from mimic_reg.methods._weights import copy_of, predicting_with, replaced
 from mimic_reg.methods.base import Event, Fit, Options, Predict, Regulariser, require
 from mimic_reg.models.base import Model
 from mimic_reg.samples import Samples
+
+_PRUNED_LATER = "it would keep the weights of an epoch before they are pruned."
+AFTER = dict.fromkeys(("magnitude_pruning", "node_pruning"), _PRUNED_LATER)
 
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
 _AT_ONCE = 256  # samples of a pass for running statistics

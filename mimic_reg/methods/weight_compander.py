@@ -10,7 +10,8 @@ retrievable. Treat results as those of this reading.
 
 Rulings: a = b = the largest |w| of the tensor at the start, and v = b tan(w / a), so the first
 forward pass is the plain one, up to rounding, and the slope at 0 is 1. a and b are kept positive by
-a softplus. Matrices and kernels only. Penalties on weights act on v, not on a and b.
+a softplus. Matrices and kernels only. Penalties on weights act on v, not on a and b: so
+spectral_norm keeps the norms of v small, which are not those of the weights in the layers.
 
 No neutral setting: a and b are trained, so the model has further parameters.
 """

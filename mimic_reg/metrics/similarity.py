@@ -19,6 +19,8 @@ JITTER = (
     1e-6  # on K's diagonal, as a share of its mean: K is singular where R > P or units are dead
 )
 
+AT_ONCE = 65_536  # parameters of a block of J
+
 
 @dataclass(frozen=True)
 class Similarity:
@@ -47,7 +49,11 @@ def gradient_rows(
 
 def similarity(rows: Tensor) -> Similarity:
     """Return the metrics of J (R, P)."""
-    kernel = (rows @ rows.T).double()
+    kernel = rows.new_zeros(len(rows), len(rows), dtype=torch.float64)
+    # in blocks: J as a whole in float64 would take twice its memory
+    for block in torch.split(rows, AT_ONCE, dim=1):
+        columns = block.double()
+        kernel += columns @ columns.T
     trace = float(kernel.diagonal().mean())
     values = torch.linalg.eigvalsh(kernel).clamp(min=0) + JITTER * trace
     return Similarity(trace, float(values.log().mean()))

@@ -69,6 +69,20 @@ def test_images_are_moved_and_mirrored():
     assert 10 < sum(flips) < 40
 
 
+@pytest.mark.parametrize(
+    ("samples", "defaults"),
+    [
+        (make_stays(), {"jitter": 0, "scaling": 0.1, "masking": 0.1}),
+        (make_images(shape=(1, 12, 12)), {"padding": 4, "flip": 0.5}),
+    ],
+)
+def test_without_options_it_has_the_defaults_for_its_samples(samples, defaults):
+    before, after = changed(samples)
+    assert not torch.equal(before, after)
+    assert torch.equal(after, changed(samples, **defaults)[1])
+    assert torch.equal(before, changed(samples, **dict.fromkeys(defaults, 0))[1])
+
+
 def test_options_of_the_other_kind_are_refused():
     with pytest.raises(InputError, match="padding does nothing to hours"):
         changed(make_stays(), padding=4)

@@ -194,6 +194,43 @@ def ordered(pair):
     return sorted(pair, key=lambda entry: next(iter(entry)) in last)
 
 
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        (
+            "bagging",
+            "distillation fgsm flooding mixup ps_kd elr mgs implicit_gradient distance_covariance",
+        ),
+        ("distillation", "snapshot_ensemble mollified_lstm nested_dropout"),
+        ("elr", "mixup"),
+        ("ps_kd", "mixup"),
+    ],
+)
+def test_pairs_that_would_train_something_else_are_refused(name, others):
+    for other in others.split():
+        with pytest.raises(InputError, match=rf"{name} and {other} exclude each other: \w"):
+            methods.check_together([other, name])
+
+
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [
+        ("itps", "perp_grad"),
+        ("magnitude_pruning", "swa"),
+        ("magnitude_pruning", "snapshot_ensemble"),
+        ("node_pruning", "swa"),
+        ("node_pruning", "snapshot_ensemble"),
+    ],
+)
+def test_an_order_that_undoes_the_first_method_is_refused(first, last):
+    methods.compose([first, "none", last])
+    order = [last, "none", first]
+    with pytest.raises(InputError, match=rf"List {last} after {first}, not before: \w"):
+        methods.compose(order)
+    with pytest.raises(InputError, match=f"List {last} after {first}"):
+        resolve({"task": "phenotyping", "model": "lstm", "regularisers": order})
+
+
 def test_methods_that_exclude_each_other_are_told_with_the_reason(monkeypatch):
     dropout = importlib.import_module("mimic_reg.methods.dropout")
     monkeypatch.setattr(dropout, "EXCLUDES", {"itps": "for a test."}, raising=False)

@@ -47,6 +47,19 @@ def test_targets_are_running_means_kept_once_the_step_is_done():
     assert method.targets[2].tolist() == [0, 0]
 
 
+def test_the_memory_is_of_the_first_pass_of_a_step():
+    fit, method = make_fit(num_train=2), methods.create("elr", weight=2.0, beta=0.5)
+    model = method.prepare(linear_model([[1.0]]), fit)
+    batch = method.batch(make_batch(torch.tensor([[1.0], [2.0]]), torch.ones(2, 1)), fit)
+    p = class_probabilities("multilabel", model(batch.x, batch.lengths)).detach()
+    objective(method, model, batch, fit)
+    with torch.no_grad():
+        model.head.weight.add_(1)  # as SAM does
+    objective(method, model, batch, fit)
+    method.tick("step", fit)
+    assert torch.allclose(method.targets, p / 2)
+
+
 @pytest.mark.parametrize("options", [{"weight": -1.0}, {"beta": 1.0}])
 def test_impossible_options_are_refused(options):
     with pytest.raises(InputError, match=next(iter(options))):

@@ -7,6 +7,7 @@ from torch.nn.functional import softplus
 from mimic_reg import methods
 from mimic_reg.errors import InputError
 from mimic_reg.methods.fgsm import attack
+from mimic_reg.models.base import Model
 from tests.methods.fits import linear_model, make_batch, make_fit, objective
 from tests.methods.stays import everything, make_stays
 
@@ -46,6 +47,26 @@ def test_categories_and_padding_stay():
     changed = seen[1] != seen[0]
     assert changed[..., 0].sum() == 6 + 3 + 1
     assert not changed[..., 1:].any()
+
+
+def test_batch_norm_learns_and_counts_the_first_pass_only():
+    class Trunk(torch.nn.Sequential):
+        def forward(self, x, lengths):
+            return super().forward(x)
+
+    conv, norm = torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2)
+    model = Model(Trunk(conv, norm, torch.nn.Flatten()), torch.nn.Linear(8, 1))
+    method, fit = methods.create("fgsm", epsilon=0.1), make_fit()
+    method.prepare(model, fit)
+    batch = make_batch(torch.randn(5, 1, 4, 4), torch.ones(5, 1))
+    for count in (1, 2):
+        objective(method, model, batch, fit).backward()
+        assert conv.weight.grad.abs().sum() > 0
+        assert norm.num_batches_tracked == count
+    with torch.no_grad():
+        once = torch.nn.BatchNorm2d(2)
+        once(conv(batch.x)), once(conv(batch.x))
+    assert torch.equal(norm.running_mean, once.running_mean)
 
 
 @pytest.mark.parametrize(("option", "value"), [("epsilon", -1), ("share", 1.5)])

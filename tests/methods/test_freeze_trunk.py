@@ -6,8 +6,10 @@ from torch.optim import Adam
 
 from mimic_reg import methods
 from mimic_reg.errors import InputError
-from mimic_reg.methods.base import trainable
+from mimic_reg.methods.base import Composite, trainable
 from mimic_reg.methods.itps import ITPSOptimizer
+from mimic_reg.models.base import Model
+from tests.methods.fits import make_fit
 from tests.multitask.toys import engine
 
 CONTRACT = {"epochs": 1}
@@ -58,6 +60,20 @@ def test_what_is_frozen_belongs_to_the_optimiser(tmp_path):
     assert len(trainable(fit.model)) == 1
     wrapped = ITPSOptimizer(Adam(trainable(fit.model)))
     assert isinstance(wrapped.parameters()[0], torch.Tensor)
+
+
+def test_parameters_that_a_later_method_adds_are_frozen():
+    fit, freeze, compander = make_fit(), methods.create("freeze_trunk"), "weight_compander"
+    model = Model(torch.nn.Sequential(torch.nn.Linear(2, 2)), torch.nn.Linear(2, 1))
+    method = Composite([freeze, methods.create(compander)])
+    model = method.prepare(model, fit)
+    method.optimizer(Adam(trainable(model)), fit)
+    method.tick("epoch_start", fit)
+    assert trainable(model.trunk) == []
+    assert trainable(model.head)
+    fit.epoch = 3
+    method.tick("epoch_start", fit)
+    assert len(trainable(model.trunk)) == 4  # weight, bias, a, b
 
 
 def test_options():

@@ -6,6 +6,7 @@ from torch.optim import SGD
 
 from mimic_reg import methods
 from mimic_reg.errors import InputError
+from mimic_reg.methods.itps import ITPSOptimizer
 from mimic_reg.methods.perp_grad import perpendicular
 from tests.methods.fits import make_fit
 
@@ -34,6 +35,16 @@ def test_a_step_changes_matrices_only():
     optimizer.step()
     assert weight.tolist() == [[pytest.approx(2.36), pytest.approx(4.48)]]
     assert bias.tolist() == [1.5]
+
+
+def test_what_itps_does_not_select_stays():
+    weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
+    base = ITPSOptimizer(SGD([weight], lr=1.0), beta=0.1, tau=0.05)
+    optimizer = methods.create("perp_grad").optimizer(base, make_fit())
+    weight.grad = torch.tensor([[1.0, 0.0]])  # .64, -.48 without its part along the weights
+    optimizer.step()
+    assert weight[0, 1].item() == 4.0
+    assert weight[0, 0].item() == pytest.approx(2.36)
 
 
 def test_impossible_options_are_refused():

@@ -43,6 +43,16 @@ def test_equal_samples_have_the_least_determinant():
     assert found.log_det == pytest.approx(expected, abs=1e-3)
 
 
+def test_products_keep_the_digits_that_tell_similar_samples_apart(monkeypatch):
+    monkeypatch.setattr("mimic_reg.metrics.similarity.AT_ONCE", 300)  # blocks, the last one smaller
+    torch.manual_seed(0)
+    rows = torch.randn(1, 1000) + 1e-4 * torch.randn(6, 1000)
+    exact, found = similarity(rows.double()), similarity(rows)
+    values = torch.linalg.eigvalsh(rows.double() @ rows.double().T) + 1e-6 * exact.trace
+    assert found == exact
+    assert found.log_det == pytest.approx(values.log().mean().item(), rel=1e-9)
+
+
 def test_of_logistic_regression_it_is_the_norm_of_the_inputs():
     samples = some_samples()
     model = linear_model(torch.tensor([[0.3, -0.7, 0.2]]))
