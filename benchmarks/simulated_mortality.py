@@ -71,7 +71,7 @@ def strengths(rows: Sequence[Row]) -> str:
             texts = []
             for (label, at), seeds in found.items():
                 if at == level and 0 in seeds and seeds[0]["method"] == method:
-                    text = f"{_strength(label)} {_score(seeds[0], 'validation'):.4f}"
+                    text = f"{_strength(label)} {_score(seeds[0], 'validation'):.4f}".strip()
                     texts.append(f"**{text}**" if best[method, level] == label else text)
             cells.append("; ".join(sorted(texts, key=lambda text: text.strip("*"))) or "not run")
         lines.append(f"| {method} | {' | '.join(cells)} |")

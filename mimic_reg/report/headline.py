@@ -5,7 +5,7 @@ sizes, a seed's difference is its mean over them: one number a seed, so one test
 values are Holm-corrected over the methods. What holds at each size stands in the tables.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -68,23 +68,23 @@ def _methods(table: ScoreTable) -> list[str]:
     better = [m for m, c in found.items() if c.significant and sign * c.difference > 0]
     worse = [m for m, c in found.items() if c.significant and sign * c.difference < 0]
     unclear = [m for m, c in found.items() if not c.significant]
-    sized = {m: f"{m} ({_sized(c, table)})" for m, c in found.items()}
-    said = [
-        f"{word} than {NO_METHOD}: {', '.join(sized[m] for m in methods)}"
-        for word, methods in (("better", better), ("worse", worse))
+    sizes = len(table.levels)
+    over = f" (mean over {sizes} training sizes)" if sizes > 1 else ""
+    sentences = [
+        f"{word} than {NO_METHOD}{over}: {_list(methods, found, table)}."
+        for word, methods in (("Better", better), ("Worse", worse))
         if methods
     ]
-    first = "; ".join(said) or f"no method is better or worse than {NO_METHOD} beyond chance"
-    over = f" {name_score(table.score)}"
-    if len(table.levels) > 1:
-        over = f" Mean difference in{over} over {len(table.levels)} training sizes."
-    else:
-        over = f" Difference in{over}."
-    sentences = [f"{first[:1].upper()}{first[1:]}.{over if said else ''}"]
+    if not sentences:
+        sentences.append(f"No method is better or worse than {NO_METHOD} beyond chance{over}.")
     if unclear:
-        rest = ", ".join(sized[m] for m in unclear)
-        sentences.append(f"Not clear: {rest}.{'' if said else over}")
+        sentences.append(f"Not clear: {_list(unclear, found, table)}.")
     return sentences
+
+
+def _list(methods: Sequence[str], found: Mapping[str, Comparison], table: ScoreTable) -> str:
+    name = name_score(table.score)
+    return "; ".join(f"{m} by {_sized(found[m], table, name)}" for m in methods)
 
 
 def _effects(table: ScoreTable) -> dict[str, Comparison]:
@@ -111,11 +111,12 @@ def _mean(scores: list[Mapping[int, float]]) -> dict[int, float]:
     return {seed: fmean(of_size[seed] for of_size in scores) for seed in sorted(seeds)}
 
 
-def _sized(result: Comparison, table: ScoreTable) -> str:
-    texts = [format_difference(result.difference, table.score)]
+def _sized(result: Comparison, table: ScoreTable, name: str = "") -> str:
+    """Return a difference with its interval; name: of the score, to stand behind the number."""
+    texts = [f"{format_difference(result.difference, table.score)} {name}".rstrip()]
     if result.interval:
-        texts.append(f"95 % interval {format_interval(result.interval, table.score)}")
-    return ", ".join(texts)
+        texts.append(f"(95 % interval {format_interval(result.interval, table.score)})")
+    return " ".join(texts)
 
 
 def _hardly_trained(table: ScoreTable) -> list[str]:

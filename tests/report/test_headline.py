@@ -17,10 +17,9 @@ def test_better_worse_and_not_clear_are_told_with_their_size(tmp_path):
     first, *rest = found.sentences
     assert found.question == "Does a regulariser help, and at how much data?"
     low, high = paired(dict(enumerate(WORSE)), dict(enumerate(BASE))).interval
-    bounds = f"95 % interval {low:+.4f} to {high:+.4f}"
-    worse = f"Worse than no regularisation: itps (-0.0196, {bounds})."
-    assert first == f"{worse} Difference in AUROC."
-    assert rest[0].startswith("Not clear: dropout (+0.0008, 95 % interval -0.")
+    bounds = f"(95 % interval {low:+.4f} to {high:+.4f})"
+    assert first == f"Worse than no regularisation: itps by -0.0196 AUROC {bounds}."
+    assert rest[0].startswith("Not clear: dropout by +0.0008 AUROC (95 % interval -0.")
     assert "true risk itself scores 0.9000" in rest[1]
 
 
@@ -36,8 +35,9 @@ def test_several_sizes_are_one_difference_a_seed(tmp_path):
         write_seeds(tmp_path, ITPS, scores, supervision=supervision)
         assert paired(dict(enumerate(scores)), dict(enumerate(BASE))).p > 0.1
     first, *_ = headline(only_table(tmp_path)).sentences
-    assert first.startswith("Better than no regularisation: itps (+0.0104, 95 % interval +0.0")
-    assert first.endswith("Mean difference in AUROC over 2 training sizes.")
+    assert first.startswith(
+        "Better than no regularisation (mean over 2 training sizes): itps by +0.0104 AUROC (95 %"
+    )
 
 
 def test_the_tests_are_corrected_over_all_methods(tmp_path):
@@ -68,7 +68,7 @@ def test_errors_are_better_where_they_are_smaller(tmp_path):
     write_seeds(tmp_path, ITPS, [28.0, 29.1, 29.9, 29.6], score)
     found = headline(only_table(tmp_path))
     assert found.question == "Does itps help, and at how much data?"
-    assert found.sentences[0].startswith("Better than no regularisation: itps (-1.9")
+    assert found.sentences[0].startswith("Better than no regularisation: itps by -1.9")
 
 
 def test_one_method_has_no_headline(tmp_path):
@@ -77,7 +77,7 @@ def test_one_method_has_no_headline(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("gain", "ending"), [(0.03, "20."), (0.0005, ", which may be chance.")], ids=str
+    ("gain", "ending"), [(0.03, "20)."), (0.0005, "), which may be chance.")], ids=str
 )
 def test_what_more_data_bring_is_told(tmp_path, gain, ending):
     noise = [0.0, 0.001, -0.001, 0.002, -0.002]
@@ -86,5 +86,5 @@ def test_what_more_data_bring_is_told(tmp_path, gain, ending):
     write_seeds(tmp_path, ITPS, WORSE)
     (sentence,) = [s for s in headline(only_table(tmp_path)).sentences if "More data" in s]
     assert sentence.startswith("More data: from 25 % to 100 %, the AUROC of no regularisation")
-    assert f"changes by {gain:+.4f}, 95 % interval" in sentence
+    assert f"changes by {gain:+.4f} (95 % interval" in sentence
     assert sentence.endswith(ending)
