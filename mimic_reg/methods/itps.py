@@ -26,9 +26,11 @@ Rulings:
   a parameter is selected, so the first step is an ordinary one.
 
 The defaults are the text's reading. On a quarter of Fashion-MNIST it stays 1.3 points below no
-method, on all of it 1.9 (benchmarks/results/fashion_mnist.md). At a quarter, masked updates with
-latched selection and a low tau are 0.6 above (itps_readings.md there); but that is not what the
-text says, no reading reaches the paper's accuracy, and none settles where its selection does.
+method, on all of it 1.9 (benchmarks/results/fashion_mnist.md); on simulated mortality its AUROC is
+.013 below, at a quarter and at all of it (simulated_mortality.md there). On a quarter of the
+images, masked updates with latched selection and a low tau are 0.6 above (itps_readings.md); but
+that is not what the text says, no reading reaches the paper's accuracy, and none settles where its
+selection does. docs/choosing.md says when to try it.
 
 Pitfall: at first nothing moves, and with fewer samples, hence fewer steps an epoch, selection
 starts at a later epoch. Patience counts only once something did (`Fit.started`). That alone is not
