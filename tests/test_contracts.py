@@ -100,10 +100,10 @@ class KilledAt(Regulariser):
 
 def contract(name):
     """The method, with its options for these tests."""
-    return methods.create(name, **tests_of(name).CONTRACT)
+    return methods.create(name, **module_of(name).CONTRACT)
 
 
-def tests_of(name):
+def module_of(name):
     """The test module of a method or probe."""
     room = methods.package_of(name).rpartition(".")[2]
     return importlib.import_module(f"tests.{room}.test_{name}")
@@ -111,7 +111,7 @@ def tests_of(name):
 
 def network(name):
     """The model that the method is tested on, with its settings."""
-    return getattr(tests_of(name), "MODEL", {"lstm": {"units": 4}})
+    return getattr(module_of(name), "MODEL", {"lstm": {"units": 4}})
 
 
 def model(name):
