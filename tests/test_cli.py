@@ -34,6 +34,7 @@ def raw(tmp_path_factory):
 def test_version_and_help():
     assert mimic_reg("--version").stdout == f"mimic-reg {__version__}\n"
     told = mimic_reg("--help")
+    assert mimic_reg("extract", "-h").stdout == mimic_reg("extract", "--help").stdout
     assert told.returncode == 0
     assert "mimic-reg synthesize --out raw" in told.stdout
     assert "verify store --published" in " ".join(told.stdout.split())

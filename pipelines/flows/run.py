@@ -1,6 +1,9 @@
 """The main job: raw tables → cohorts → all trials of an experiment → registry and report."""
 
+import os
 import shlex
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,7 +131,16 @@ def _is_simulated(source: Path | None) -> bool | None:
 def ui_command(work: Path, tracking_uri: str | None) -> str:
     """The command that opens MLflow's pages on the runs of a work folder."""
     option, value = ("--tracking", tracking_uri) if tracking_uri else ("--work", str(work))
-    return shlex.join(["mimic-reg", "ui", option, value])
+    return shlex.join([_program(), "ui", option, value])
+
+
+def _program() -> str:
+    """Return what to type for this program: its name, or its path where the shell does not know."""
+    own = Path(sys.executable).with_name("mimic-reg")
+    if shutil.which("mimic-reg") or not own.is_file():
+        return "mimic-reg"
+    near = os.path.relpath(own)
+    return str(own) if near.startswith("..") else near
 
 
 # --- Prefect --------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from mimic_reg.errors import InputError, MimicRegError
 from pipelines.commands import add_to
+from pipelines.flows.run import ui_command
 from pipelines.flows.settings import Work
 from pipelines.tracking import client
 
@@ -133,3 +134,17 @@ def test_a_work_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(client, "locked", refuse)
     with pytest.raises(MimicRegError, match="Cannot write to"):
         client.prepare(client.database(tmp_path))
+
+
+def test_the_printed_command_can_be_typed(monkeypatch, tmp_path):
+    """Where the shell does not know mimic-reg, as after `make demo`, its path stands there."""
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "bin" / "python"))
+    assert ui_command(Path("work"), None) == "mimic-reg ui --work work"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "mimic-reg").touch()
+    assert ui_command(Path("work"), None) == f"{tmp_path}/bin/mimic-reg ui --work work"
+    monkeypatch.chdir(tmp_path)
+    assert ui_command(Path("work"), None) == "bin/mimic-reg ui --work work"
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/mimic-reg")
+    assert ui_command(Path("work"), None) == "mimic-reg ui --work work"
