@@ -137,15 +137,30 @@ def _row(run: dict[str, Any], experiment: str) -> dict[str, Any]:
     tags = {tag["key"]: tag["value"] for tag in data.get("tags", [])}
     metrics = {metric["key"]: metric["value"] for metric in data.get("metrics", [])}
     name = tags.get("sweep", "")
-    when = datetime.fromtimestamp(int(info["start_time"]) / 1000, UTC)
     return {
         "name": name,
         "title": tags.get("title", name),
-        "trials": int(metrics.get("trials", 0)),
-        "failed": int(metrics.get("failed", 0)),
-        "time": f"{when:%Y-%m-%d %H:%M}",
+        "trials": _count(metrics.get("trials", 0)),
+        "failed": _count(metrics.get("failed", 0)),
+        "time": _time(info["start_time"]),
         "summary": run_url("..", experiment, info["run_id"]),
     }
+
+
+def _count(value: Any) -> int:
+    """Return a number of trials; 0 where somebody logged what is none."""
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def _time(milliseconds: Any) -> str:
+    """Return when a run started, or "?" where that is no date."""
+    try:
+        return f"{datetime.fromtimestamp(int(milliseconds) / 1000, UTC):%Y-%m-%d %H:%M}"
+    except (TypeError, ValueError, OverflowError, OSError):
+        return "?"
 
 
 def _missing(name: str) -> bytes:

@@ -1,8 +1,9 @@
 """The page on which MLflow compares a sweep: a shared view of an experiment, opened by a link.
 
 MLflow keeps such a view as JSON in a tag of the experiment. The format is MLflow's own and is not
-documented; it is read from the pages of MLflow 3.17. A link with a view that MLflow does not
-understand still opens the runs. A view names groups of runs and no single run, so its size does
+documented; it is read from the pages of MLflow 3.17. A link with a view that MLflow cannot read
+opens the runs, but one that it reads and does not understand stops the page: the link without a
+view always opens. A view names groups of runs and no single run, so its size does
 not grow with the seeds. Each sweep has one view a task, named like the sweep, and one for each of
 its levels; they are written anew when it goes on.
 """
@@ -29,6 +30,7 @@ _PACKED = "deflate;"  # what MLflow's pages put before a state that they packed
 _OURS = "mlflow.mimic-reg.sweep."  # a tag for each sweep: when it was; MLflow hides "mlflow."
 _TRAINING = "workflowType=machine_learning"  # MLflow opens in its mode for language models
 PAGES = "mimic-reg/"  # where `mimic-reg ui` shows results, seen from MLflow's pages
+_START = "Latest sweep: [results]"  # of our part of a note
 _END = f"[All sweeps]({PAGES})"  # of our part of a note
 
 
@@ -97,9 +99,10 @@ def _note(tags: Mapping[str, str], experiment: str) -> str:
     """
     latest = _sweeps(tags)[0]
     own, end, others = tags.get(NOTE, "").partition(_END)
-    link = f"Latest sweep: [results]({page(latest)}), "
+    above = own.partition(_START)[0] if end else ""
+    link = f"{_START}({page(latest)}), "
     link += f"[its runs]({comparison_url('', experiment, view=latest)}). {_END}"
-    return link + (others if end else f"\n\n{own}".rstrip())
+    return above + link + (others if end else f"\n\n{own}".rstrip())
 
 
 def page(sweep: str) -> str:

@@ -72,7 +72,7 @@ def log_sweep_summary(
         run_name=sweep,
         tags={
             **{"sweep": sweep, "kind": "summary", "title": title or sweep},
-            **{NOTE: f"[Open the results]({page(sweep)})\n\n{note}", **(tags or {})},
+            **{NOTE: _fitting(f"[Open the results]({page(sweep)})\n\n{note}"), **(tags or {})},
         },
     )
     run_id = str(created.info.run_id)
@@ -91,6 +91,17 @@ def log_sweep_summary(
         api.delete_run(run.info.run_id)
     settle(uri)
     return run_id
+
+
+def _fitting(note: str) -> str:
+    """Return a note that MLflow's databases take: whole lines of it, where it is too long."""
+    if len(note) <= _LONGEST_NOTE:
+        return note
+    kept = note[:_LONGEST_NOTE].rpartition("\n")[0]
+    return f"{kept}\n\nThe rest is in the results."
+
+
+_LONGEST_NOTE = 7_900  # PostgreSQL's column has 8,000 characters
 
 
 def _log_page(api: MlflowClient, run_id: str, report: str, links: Markup) -> None:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from mimic_reg.settings import TrainingSize
-from pipelines.deploy import container, front
+from pipelines.deploy import container, front, results
 from pipelines.flows import views
 from pipelines.flows.report import conclude
 from pipelines.flows.sweep import sweep
@@ -262,7 +262,7 @@ def test_who_may_not_read_the_sweeps_in_mlflow_does_not_read_them_here(guarded, 
     for address in (page, f"{guarded.url}/mimic-reg/"):
         code, told, _ = get(address, login="guest:guests-password")
         assert code in (403, 404)
-        assert "Which method" not in told
+        assert "Does a regulariser" not in told
         assert "methods" not in told
 
 
@@ -277,12 +277,14 @@ def test_a_sweep_that_goes_on_renews_its_views(work, store):
 
     before = names()
     assert before == {"methods", "methods:50", "methods:100", "other.sweep_2-x"}
-    api.set_experiment_tag(number, mlflow_runs.NOTE, tags[mlflow_runs.NOTE] + "\n\nSee the wiki.")
+    note = f"Read first.\n\n{tags[mlflow_runs.NOTE]}\n\nSee the wiki."
+    api.set_experiment_tag(number, mlflow_runs.NOTE, note)
     _, result = swept(work, store, "other.sweep_2-x", methods=["none"], supervision=[0.5, 1.0])
     assert names() == before | {"other.sweep_2-x:50", "other.sweep_2-x:100"}
     swept(work, store, "other.sweep_2-x", methods=["none"], seeds=1)
     assert names() == before
     note = api.get_experiment(number).tags[mlflow_runs.NOTE]
+    assert note.startswith("Read first.\n\nLatest sweep: [results](")
     assert note.endswith("[All sweeps](mimic-reg/)\n\nSee the wiki.")
     assert note.count("mimic-reg/other.sweep_2-x") == 1
     assert comparison.sweeps(api, number) == ["other.sweep_2-x", "methods"]
@@ -293,6 +295,12 @@ def test_a_sweep_that_goes_on_renews_its_views(work, store):
     assert note.startswith("[Open the results](mimic-reg/other.sweep_2-x)")
     assert "is the best of" in note or "champion" in note
     assert views.compared(result)[0].score == "auroc"
+
+
+def test_an_odd_summary_does_not_stop_the_list_of_sweeps():
+    data = {"tags": [], "metrics": [{"key": "trials", "value": "NaN"}]}
+    row = results._row({"info": {"start_time": 10**17, "run_id": "1"}, "data": data}, "7")
+    assert (row["trials"], row["failed"], row["time"]) == (0, 0, "?")
 
 
 def test_a_search_of_the_pages_finds_all_runs_of_a_sweep():

@@ -310,6 +310,16 @@ def test_a_database_whose_making_was_cut_off_is_made_again(tmp_path, monkeypatch
     assert not list(tmp_path.glob(".mlflow.db*"))
 
 
+def test_a_long_note_of_a_sweep_is_cut_at_a_line(uri):
+    """PostgreSQL's column takes 8,000 characters."""
+    note = "\n".join(f"line {number}" for number in range(2_000))
+    run_id = summary.log_sweep_summary("long", uri=uri, note=note)
+    kept = client.connect(uri).get_run(run_id).data.tags["mlflow.note.content"]
+    assert 7_800 < len(kept) < 8_000
+    assert kept.endswith("\n\nThe rest is in the results.")
+    assert kept.splitlines()[-3] in note.splitlines()
+
+
 def test_a_sweeps_summary_is_one_run(uri, tmp_path):
     paths = {name: tmp_path / name for name in ("t.csv", "t.md", "f.png", "report.html")}
     for path in paths.values():
