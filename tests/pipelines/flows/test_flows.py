@@ -18,7 +18,7 @@ from pipelines.flows.extract import ExtractParameters, extract_flow
 from pipelines.flows.multitask import MultitaskParameters, train_multitask_flow
 from pipelines.flows.report import ReportParameters, report_flow
 from pipelines.flows.result import SweepResult
-from pipelines.flows.run import RunParameters, run, run_flow
+from pipelines.flows.run import RunParameters, run, run_flow, ui_command
 from pipelines.flows.settings import Work
 from pipelines.flows.sweep import SweepParameters, sweep_flow
 from pipelines.flows.train import TrainParameters, train_flow
@@ -209,7 +209,7 @@ def test_the_main_job_is_the_same_with_and_without_prefect(server, empty, tmp_pa
         copy_of(empty, copy)
     done = run(small, tmp_path / "plain", source=tmp_path / "raw", running=HERE)
     assert done.exit_code == 0
-    assert done.ui == f"mimic-reg ui --work {tmp_path / 'plain'}"
+    assert done.ui == ui_command(tmp_path / "plain", None)
     assert "These patients are simulated" in done.concluded.report.read_text("utf-8")
     results.append(done.result)
     state = run_flow(
