@@ -155,10 +155,15 @@ def _sized(found: Mapping[str, Comparison], table: ScoreTable, total: int) -> st
     """Methods with what the best one is ahead by; where there are many, how many and the range."""
     if len(found) <= _MOST_NAMED:
         return ", ".join(f"{_quoted(m)} {_ahead(c, table)}" for m, c in found.items())
-    by = [format_score(abs(c.difference), table.score) for c in found.values()]
-    p = format_p(min(c.p_holm for c in found.values() if c.p_holm is not None))
+    by = [c.difference for c in found.values()]
+    span = " to ".join(format_score(bound, table.score) for bound in (min(by), max(by)))
+    p_values = [c.p_holm for c in found.values() if c.p_holm is not None]
+    told = all(c.significant for c in found.values())
+    p = f"largest corrected {format_p(max(p_values))}"
+    if not told:
+        p = f"smallest corrected {format_p(min(p_values))}"
     who = "every other method" if len(found) == total else f"{len(found)} of the {total} others"
-    return f"{who} (by {min(by)} to {max(by)}; smallest corrected {p})"
+    return f"{who} (by {span}; {p})"
 
 
 def _ahead(result: Comparison, table: ScoreTable) -> str:

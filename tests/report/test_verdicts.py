@@ -69,6 +69,20 @@ def test_many_methods_are_counted_not_named(tmp_path):
     assert "better than “none” (by 0.10" in verdict.sentence
 
 
+def test_a_winner_of_many_says_its_smallest_and_largest_lead(tmp_path):
+    """As numbers: 9 is less than 30. The p is the largest, which all stay below."""
+    score = "mean_absolute_deviation"
+    base = [60.0, 61.0, 62.0, 61.5, 60.5]
+    write_seeds(tmp_path, ITPS, base, score)
+    for number, lead in enumerate((9, 10, 20, 30)):
+        worse = [v + lead + 0.1 * (i % 2) for i, v in enumerate(base)]
+        write_seeds(tmp_path, ({"dropout": {"rate": number / 10}},), worse, score)
+    (verdict,) = verdicts(only_table(tmp_path))
+    assert verdict.winner == "itps"
+    lead = r"better than every other method \(by 9\.04 to 30\.04; largest corrected p < 0\.001\)"
+    assert re.search(lead, verdict.sentence)
+
+
 def test_errors_win_by_being_small(tmp_path):
     score = "mean_absolute_deviation"
     write_seeds(tmp_path, ("none",), [30.0, 31.0, 32.0, 31.5], score)
