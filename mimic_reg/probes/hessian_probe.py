@@ -31,6 +31,7 @@ from mimic_reg.methods.base import (
 )
 from mimic_reg.metrics.curvature import Estimate, estimate, hessian_trace_samples
 from mimic_reg.models.base import Model, loss_of
+from mimic_reg.probes._schedule import is_due, num_looks
 from mimic_reg.samples import Batch, Samples
 
 NUM_VECTORS = 100
@@ -111,8 +112,7 @@ class HessianProbe(Regulariser):
 
     def tick(self, event: Event, fit: Fit) -> None:
         """Estimate and record."""
-        number = fit.epoch + 1
-        if event != "epoch_end" or (number > 1 and number % self.every):
+        if not is_due(self.every, event, fit):
             return
         require(fit.train is not None, "hessian_probe", "the fit must show its samples", fit.train)
         assert fit.train is not None
@@ -141,6 +141,6 @@ def cost(
     options: Mapping[str, Any], model: str, num_train: float, max_epochs: int, num_outputs: int
 ) -> float:
     """Return what its estimates cost in a fit: as many training steps of one sample."""
-    looks = max_epochs // options["every"] + (options["every"] > 1)
+    looks = num_looks(options["every"], max_epochs)
     samples = looks * options["vectors"] * min(options["samples"], num_train)
     return float(samples) * _VECTOR_COST.get(model, _OTHER_VECTOR_COST)

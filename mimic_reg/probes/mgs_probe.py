@@ -33,6 +33,7 @@ from mimic_reg.methods.base import (
 )
 from mimic_reg.metrics.similarity import Similarity, gradient_rows, similarity
 from mimic_reg.models.base import Model
+from mimic_reg.probes._schedule import is_due, num_looks
 from mimic_reg.samples import Samples
 
 NUM_SAMPLES = 8
@@ -84,8 +85,7 @@ class MgsProbe(Regulariser):
 
     def tick(self, event: Event, fit: Fit) -> None:
         """Measure and record."""
-        number = fit.epoch + 1
-        if event != "epoch_end" or (number > 1 and number % self.every):
+        if not is_due(self.every, event, fit):
             return
         require(fit.train is not None, "mgs_probe", "the fit must show its samples", fit.train)
         assert fit.train is not None
@@ -109,5 +109,5 @@ def cost(
     """Return what its gradients cost in a fit: as many training steps of one sample."""
     if model not in _GRADIENT_COST:
         return None
-    looks = max_epochs // options["every"] + (options["every"] > 1)
+    looks = num_looks(options["every"], max_epochs)
     return float(looks * min(options["samples"], num_train) * num_outputs * _GRADIENT_COST[model])
