@@ -22,6 +22,7 @@ ROWS = [
     ("extraction",),
     ("samples",),
     ("metrics",),
+    ("cohorts",),
     ("runs",),
     ("models",),
     ("methods", "probes"),

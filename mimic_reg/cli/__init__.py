@@ -11,7 +11,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from mimic_reg import __version__
-from mimic_reg.cli import analyse, data, fits, methods
+from mimic_reg.cli import analyse, cohorts, data, fits, methods
 from mimic_reg.console import err, out
 from mimic_reg.errors import InputError, MimicRegError
 
@@ -49,6 +49,7 @@ app = typer.Typer(
 
 
 data.add_to(app)
+cohorts.add_to(app)
 fits.add_to(app)
 methods.add_to(app)
 app.add_typer(analyse.app, name="analyse")

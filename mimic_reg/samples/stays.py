@@ -282,6 +282,8 @@ def _read_values(store: Store, rows: int, mean: np.ndarray, std: np.ndarray) -> 
     values[-1] = 0
     for position, channel in enumerate(channels):
         column = pl.read_parquet(path, columns=[channel]).to_series()
+        if not store.spec.imputed:
+            column = column.fill_null(mean[position])
         if column.null_count() or not column.is_finite().all():
             raise InputError(
                 f"Channel {channel!r} of {path} has empty or infinite cells. "

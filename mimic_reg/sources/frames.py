@@ -4,6 +4,7 @@ Everything is checked before anything is written, so that what a store says of i
 normaliser is fitted to the hours that training samples see.
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,23 @@ _MOST_HOURS = 1 << 40  # more than any table has
 
 
 def write_store(
-    hourly: pl.DataFrame, samples: Mapping[str, pl.DataFrame], spec: CohortSpec, out: Path
+    hourly: pl.DataFrame,
+    samples: Mapping[str, pl.DataFrame],
+    spec: CohortSpec,
+    out: Path,
+    *,
+    measured: pl.DataFrame | None = None,
+    source: Mapping[str, Any] | None = None,
 ) -> Store:
     """Write a store of hourly features and return it, opened.
 
-    hourly:  the unit's key (whole numbers), hours 0, 1, 2, … without gaps, the channels, imputed
-    samples: task → the sample's key, subject (whole numbers), hours that it may see, split, labels
-    spec:    what these tables are
+    hourly:   the unit's key (whole numbers), hours 0, 1, 2, … without gaps, the channels; imputed,
+              unless the specification says otherwise
+    samples:  task → the sample's key, subject (whole numbers), hours that it may see, split, labels
+    spec:     what these tables are
+    measured: the same rows with values only where they were measured, which the normaliser is then
+              fitted to; by default it is fitted to `hourly`
+    source:   what the manifest says about where the tables come from
 
     Raises:
         InputError: the tables are not what the specification says, with a count; `out` holds
@@ -43,12 +54,17 @@ def write_store(
     if unknown := sorted(samples.keys() - {task.name for task in spec.tasks}):
         raise InputError(f"There are samples of {unknown[0]!r}, which is no task of {spec.name!r}.")
     hourly = _checked_hours(hourly, spec)
+    if measured is not None:
+        measured = _checked_hours(measured, spec.model_copy(update={"imputed": False}))
+        if not measured.select(hourly.columns[:2]).equals(hourly.select(hourly.columns[:2])):
+            raise InputError("The measured table and the hourly table have other rows.")
     tables = {task.name: _checked_samples(samples, hourly, spec, task) for task in spec.tasks}
     check_target(out)
     with disk_errors(out), locked(out):
         recover(out)
         work = Workspace(out, _hash([spec.model_dump_json(), __version__]))
-        folder, _, _ = work.stage("tables", lambda f: _write(f, hourly, tables, spec))
+        fit = hourly if measured is None else measured
+        folder, _, _ = work.stage("tables", lambda f: _write(f, hourly, tables, spec, fit))
         files = work.files(folder)
         hashes = [(name, file_hash(path)) for name, path in files.items()]
         fingerprint = _hash([spec.model_dump_json(), hashes])
@@ -56,7 +72,7 @@ def write_store(
             "program": __version__,
             "cohort": spec.model_dump(mode="json"),
             "fingerprint": fingerprint,
-            "source": {"kind": KIND, "fingerprint": fingerprint},
+            "source": {"kind": KIND, **(source or {}), "fingerprint": fingerprint},
         }
         publish(out, files, manifest)
     return Store.open(out)
@@ -67,20 +83,27 @@ def _hash(content: Any) -> str:
 
 
 def _write(
-    folder: Path, hourly: pl.DataFrame, tables: Mapping[str, pl.DataFrame], spec: CohortSpec
+    folder: Path,
+    hourly: pl.DataFrame,
+    tables: Mapping[str, pl.DataFrame],
+    spec: CohortSpec,
+    measured: pl.DataFrame,
 ) -> dict[str, Any]:
     hourly.write_parquet(folder / "hourly.parquet")
     (folder / "tasks").mkdir()
     (folder / "normalizers").mkdir()
     for name, table in tables.items():
         table.write_parquet(folder / "tasks" / f"{name}.parquet")
-        content = {"channels": list(spec.channel_names), "fitted": _fitted(hourly, table, spec)}
+        content = {"channels": list(spec.channel_names), "fitted": _fitted(measured, table, spec)}
         write_json(folder / "normalizers" / f"{name}.json", content, sync=False)
     return {"tasks": list(tables)}
 
 
 def _fitted(hourly: pl.DataFrame, samples: pl.DataFrame, spec: CohortSpec) -> dict[str, Any]:
-    """Means and deviations (ddof 1) over the hours that training samples see, each once."""
+    """Means and deviations (ddof 1) over the hours that training samples see, each once.
+
+    Empty cells do not count. A channel without a value has mean 0 and deviation 1.
+    """
     seen = (
         samples.filter(pl.col("split") == "train")
         .group_by(spec.unit)
@@ -88,7 +111,10 @@ def _fitted(hourly: pl.DataFrame, samples: pl.DataFrame, spec: CohortSpec) -> di
     )
     hours = hourly.join(seen, on=spec.unit).filter(pl.col(str(spec.time)) < pl.col("seen"))
     values = hours.select(spec.channel_names).to_numpy().astype(np.float64)
-    means, stds = values.mean(0), values.std(0, ddof=min(1, len(values) - 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of channels with less than two values
+        means = np.nan_to_num(np.nanmean(values, 0))
+        stds = np.nan_to_num(np.nanstd(values, 0, ddof=min(1, len(values) - 1)))
     constant = is_constant(means, stds)
     stds[constant] = 1.0
     return {
@@ -152,7 +178,8 @@ def _checked_hours(hourly: pl.DataFrame, spec: CohortSpec) -> pl.DataFrame:
             raise InputError(f"The channel {channel.name!r} holds {column.dtype}, not numbers.")
         numbers = column.cast(pl.Float64)
         finite = numbers.cast(pl.Float32, strict=False).is_finite()
-        bad = numbers.null_count() + int((~finite).sum())
+        empty = numbers.null_count() if spec.imputed or channel.kind != "continuous" else 0
+        bad = empty + int((~finite).sum())
         _refuse(
             bad,
             f"cells of the channel {channel.name!r} are empty or infinite, or too large for 32 "

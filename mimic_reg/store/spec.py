@@ -10,13 +10,19 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from mimic_reg.errors import InputError
 from mimic_reg.settings.base import Settings
 
 Target = Literal["binary", "multilabel", "multiclass", "regression"]
-ChannelKind = Literal["continuous", "indicator", "observed"]
+ChannelKind = Literal["continuous", "indicator", "observed", "missing"]
 Normalizer = Literal["published", "fitted", "unit", "raw"]
 
 SCHEMA_VERSION = 2  # of stores
@@ -35,7 +41,7 @@ class Channel(Settings):
     """One column of the hourly array.
 
     kind:     continuous: normalised; indicator: 0 or 1 of a category; observed: 1 where the
-              variable was measured in that hour
+              variable was measured in that hour; missing: 1 where it was not
     variable: what it was made from; several channels may share one
     """
 
@@ -93,6 +99,8 @@ class CohortSpec(Settings):
     tasks:       what can be predicted
     splits:      how subjects were split, for people
     normalizers: at hand, the default one first
+    imputed:     whether every cell of the hourly table has a value. If not, an empty cell of a
+                 continuous channel gets the mean of the normaliser
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")
@@ -105,6 +113,12 @@ class CohortSpec(Settings):
     tasks: tuple[Task, ...] = Field(min_length=1)
     splits: str
     normalizers: tuple[Normalizer, ...] = Field(min_length=1)
+    imputed: bool = True
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `imputed` where it is true, so that older stores keep their fingerprint."""
+        return {k: v for k, v in content(self).items() if k != "imputed" or not v}
 
     @model_validator(mode="after")
     def _fits_together(self) -> "CohortSpec":

@@ -1,0 +1,71 @@
+"""The command that imports a cohort from other people's tables."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from mimic_reg.console import out, table
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(import_cohort)
+
+
+def import_cohort(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder with dyn, sta and outc: .parquet, .csv or .csv.gz."),
+    ],
+    store: Annotated[
+        Path, typer.Option("--out", help="The store to write: a folder.", metavar="STORE")
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML with the choices that differ from the defaults.", metavar="FILE"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a store that holds another cohort.")
+    ] = False,
+) -> None:
+    """Build a store from a cohort that ricu or YAIB extracted: eICU, HiRID, MIMIC-IV, …
+
+    dyn holds a row per stay and hour (stay_id, time, variables), sta a row per stay (age, sex, …),
+    outc the labels (stay_id, label; with a time column, a label per hour). The defaults follow
+    YAIB; the store's manifest records all choices.
+    """
+    import yaml
+
+    from mimic_reg.cohorts import ImportSettings
+    from mimic_reg.cohorts import import_cohort as build
+    from mimic_reg.errors import InputError
+    from mimic_reg.settings.base import checked
+    from mimic_reg.settings.yaml import load_yaml
+
+    given = load_yaml(config) if config else {}
+    if not isinstance(given, dict):
+        raise InputError(f"{config} must hold settings, one per line, such as hours: 24.")
+    imported = build(folder, store, checked(ImportSettings, given), force=force)
+    spec = imported.store.spec
+    (task,) = spec.tasks
+    chosen = imported.store.manifest["source"]["settings"]
+    out.print(escape(yaml.safe_dump(chosen, sort_keys=False).rstrip()), soft_wrap=True)
+    columns = list(imported.counts["train"])
+    rows = [
+        [{"val": "validation"}.get(split, split), *counts.values()]
+        for split, counts in imported.counts.items()
+    ]
+    out.print(table(f"{spec.name}: {task.name} ({task.target})", ["split", *columns], rows))
+    for note in imported.notes:
+        out.print(f"Note: {escape(note)}", soft_wrap=True)
+    out.print(
+        f"Wrote {escape(str(store))}: {len(spec.channels)} channels of {spec.unit}s.",
+        soft_wrap=True,
+    )
+    out.print(
+        f"Next: mimic-reg train --store {escape(str(store))} --task {task.name} --model lstm "
+        "--out RUN",
+        soft_wrap=True,
+    )

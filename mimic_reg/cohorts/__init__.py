@@ -1,0 +1,6 @@
+"""Cohorts from other people's tables: dyn (hours), sta (stays) and outc (labels), as ricu's."""
+
+from mimic_reg.cohorts.importing import Imported, import_cohort
+from mimic_reg.cohorts.settings import ImportSettings
+
+__all__ = ["ImportSettings", "Imported", "import_cohort"]

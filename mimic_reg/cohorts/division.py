@@ -1,0 +1,77 @@
+"""Divide patients into training, validation and test."""
+
+import numpy as np
+import polars as pl
+
+from mimic_reg.cohorts.settings import Splits
+from mimic_reg.errors import InputError
+from mimic_reg.seeds import derive
+from mimic_reg.store.spec import SPLITS
+
+_NAMES = {"train": "train", "training": "train", "validation": "val", "val": "val", "test": "test"}
+
+
+def divide(subjects: pl.DataFrame, splits: Splits) -> pl.DataFrame:
+    """Return subject and split of every subject.
+
+    subjects: subject and stratum, a row each. Every stratum is divided by the shares, with at least
+              one subject in each split if it has three.
+    """
+    table = subjects.sort("subject")
+    rng = np.random.default_rng(derive("cohort splits", splits.seed))
+    shares = np.array([splits.train, splits.validation, splits.test])
+    strata = table["stratum"].to_numpy() if splits.stratify else np.zeros(table.height)
+    split = np.empty(table.height, dtype=object)
+    for stratum in np.unique(strata):
+        rows = rng.permutation(np.flatnonzero(strata == stratum))
+        ends = np.cumsum(_counts(len(rows), shares))
+        for name, part in zip(SPLITS, np.split(rows, ends[:-1]), strict=True):
+            split[part] = name
+    return table.select("subject", split=pl.Series(split.tolist(), dtype=pl.String))
+
+
+def _counts(total: int, shares: np.ndarray) -> np.ndarray:
+    """How many of `total` go into each split: largest remainders, none empty if possible."""
+    exact = total * shares
+    counts: np.ndarray = np.floor(exact).astype(int)
+    for index in np.argsort(counts - exact, kind="stable")[: total - counts.sum()]:
+        counts[index] += 1
+    while total >= len(shares) and (counts == 0).any():
+        counts[counts.argmax()] -= 1
+        counts[counts.argmin()] += 1
+    return counts
+
+
+def given(column: pl.Series) -> pl.Series:
+    """Return the splits that a column names.
+
+    Raises:
+        InputError: it has other values; with a count.
+    """
+    names = column.cast(pl.String).str.to_lowercase()
+    known = names.replace_strict(_NAMES, default=None, return_dtype=pl.String)
+    if wrong := known.null_count():
+        raise InputError(
+            f"{wrong:,} stays have another value in {column.name!r} than train, validation (or "
+            "val) and test."
+        )
+    return known.alias("split")
+
+
+def check_classes(samples: pl.DataFrame, label: str, classes: int, task: str) -> None:
+    """Refuse a split whose samples all have the same label, or training without a class.
+
+    Raises:
+        InputError: with the counts of samples.
+    """
+    for split in SPLITS:
+        here = samples.filter(pl.col("split") == split)[label]
+        found = here.n_unique()
+        if here.is_empty() or found >= (classes if split == "train" else 2):
+            continue
+        name = "validation" if split == "val" else split
+        lacks = "all the same label" if found == 1 else f"only {found} of {classes} classes"
+        raise InputError(
+            f"The {len(here):,} {name} samples of {task} have {lacks}, so it cannot be learned or "
+            "scored. Use more stays, other shares or another seed in 'splits'."
+        )

@@ -1,0 +1,201 @@
+"""Turn the dynamic and static tables into hourly channels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from mimic_reg.cohorts.reading import HOUR, Tables, is_zero_one
+from mimic_reg.cohorts.settings import Columns, ImportSettings
+from mimic_reg.errors import InputError
+from mimic_reg.settings.names import suggest
+from mimic_reg.store.spec import Channel
+
+_MOST_CATEGORIES = 100
+
+
+@dataclass(frozen=True)
+class Features:
+    """Hourly channels of stays.
+
+    hourly:   stay, hour, channels; carried forward; empty before a first measurement
+    measured: the same rows; a value only where it was measured, static ones in hour 0
+    """
+
+    hourly: pl.DataFrame
+    measured: pl.DataFrame
+    channels: tuple[Channel, ...]
+
+
+def build(tables: Tables, lengths: pl.DataFrame, settings: ImportSettings) -> Features:
+    """Return the channels of the stays in `lengths` (stay, hours): hours 0 to hours - 1 of each.
+
+    Raises:
+        InputError: a column cannot be a feature.
+    """
+    stay = settings.stay
+    keys = (stay, HOUR, settings.subject, settings.splits.column)
+    dynamic = _encoded(tables.dyn, settings.dynamic, keys, tables.files["dyn"], "dynamic")
+    static = _encoded(tables.sta, settings.static, keys, tables.files["sta"], "static")
+    _check_names(dynamic, static, settings)
+    names, values = dynamic.channel_names, dynamic.frame
+    if not names:
+        raise InputError(f"{tables.files['dyn']} has no column that can be a feature.")
+    grid = lengths.select(stay, pl.int_ranges("hours").alias(HOUR)).explode(HOUR).sort(stay, HOUR)
+    by_hour = values.group_by(stay, HOUR, maintain_order=True).agg(
+        _aggregated(channel, settings.aggregate) for channel in dynamic.channels
+    )
+    raw = grid.join(by_hour, on=[stay, HOUR], how="left", maintain_order="left")
+    filled = raw.with_columns(pl.col(names).forward_fill().over(stay))
+    filled = filled.with_columns(
+        pl.col(name).fill_null(value)
+        for name, value in settings.normal_values.items()
+        if name in names
+    )
+    hours = filled.join(static.frame, on=stay, how="left", maintain_order="left")
+    categories = [c.name for c in (*dynamic.channels, *static.channels) if c.kind == "indicator"]
+    hours = hours.with_columns(pl.col(categories).fill_null(0.0))
+    continuous = [c.name for c in dynamic.channels if c.kind == "continuous"]
+    once = [c.name for c in static.channels if c.kind == "continuous"]
+    measured = hours.with_columns(
+        *raw.select(continuous),
+        *(pl.when(pl.col(HOUR) == 0).then(pl.col(name)).alias(name) for name in once),
+    )
+    indicators = _indicators(dynamic, settings)
+    marks = raw.select(expression.cast(pl.Float32) for _, expression in indicators)
+    return Features(
+        hourly=hours.hstack(marks),
+        measured=measured.hstack(marks),
+        channels=(*dynamic.channels, *static.channels, *(channel for channel, _ in indicators)),
+    )
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """A table's keys and channels as 32-bit numbers; `variables` are the columns behind them."""
+
+    frame: pl.DataFrame
+    channels: tuple[Channel, ...]
+    variables: tuple[str, ...]
+
+    @property
+    def channel_names(self) -> list[str]:
+        return [channel.name for channel in self.channels]
+
+
+def _encoded(
+    frame: pl.DataFrame,
+    columns: Columns,
+    keys: tuple[str | None, ...],
+    path: Path,
+    setting: str,
+) -> _Encoded:
+    named = (*columns.continuous, *columns.categorical)
+    present = [name for name in frame.columns if name not in keys]
+    for name in (*named, *columns.leave_out):
+        if name not in present:
+            raise InputError(
+                f"{path} has no feature column {name!r}, which {setting!r} lists. "
+                f"{suggest(name, present)}"
+            )
+    used = [n for n in present if (n in named if named else n not in columns.leave_out)]
+    channels, expressions = [], []
+    for name in used:
+        found = _channels(frame[name], columns, path, setting)
+        channels += [channel for channel, _ in found]
+        expressions += [expression.cast(pl.Float32) for _, expression in found]
+    kept = [key for key in dict.fromkeys(keys) if key in (keys[0], HOUR) and key in frame.columns]
+    return _Encoded(frame.select(*kept, *expressions), tuple(channels), tuple(used))
+
+
+def _channels(
+    column: pl.Series, columns: Columns, path: Path, setting: str
+) -> list[tuple[Channel, pl.Expr]]:
+    """The channels of a column, each with the expression that computes it."""
+    name = column.name
+    numeric = column.dtype.is_numeric()
+    if not numeric and column.dtype not in (pl.String, pl.Boolean):
+        raise InputError(
+            f"{path}: the column {name!r} holds {column.dtype}, neither numbers nor text. List it "
+            f"under {setting}.leave_out."
+        )
+    named = name in (*columns.continuous, *columns.categorical)
+    if not named and name.lower().endswith(("_id", "id_")) and column.dtype.is_integer():
+        raise InputError(
+            f"{path}: the column {name!r} looks like a key, and a key must not be a feature. Name "
+            f"it as 'subject' if it identifies patients, or list it under {setting}.leave_out."
+        )
+    if name in columns.continuous or (numeric and name not in columns.categorical):
+        if not numeric and column.dtype != pl.Boolean:
+            raise InputError(f"{path}: the column {name!r} holds text, so it is not continuous.")
+        _check_finite(column, path)
+        return [(Channel(name=name, kind="continuous", variable=name), pl.col(name))]
+    categories = column.drop_nulls().unique().sort()
+    if column.dtype == pl.Boolean or (numeric and is_zero_one(column)):
+        return [(Channel(name=name, kind="indicator", variable=name), pl.col(name))]
+    if len(categories) > _MOST_CATEGORIES:
+        raise InputError(
+            f"{path}: the column {name!r} has {len(categories):,} categories, more than "
+            f"{_MOST_CATEGORIES}. List it under {setting}.leave_out, or group its categories."
+        )
+    return [
+        (
+            Channel(name=f"{name}->{category}", kind="indicator", variable=name),
+            (pl.col(name) == pl.lit(category)).alias(f"{name}->{category}"),
+        )
+        for category in categories
+    ]
+
+
+def _check_finite(column: pl.Series, path: Path) -> None:
+    numbers = column.cast(pl.Float32, strict=False).drop_nulls()
+    if bad := int((~numbers.is_finite()).sum()):
+        raise InputError(
+            f"{path}: {bad:,} values of {column.name!r} are infinite or too large for 32 bits."
+        )
+
+
+def _aggregated(channel: Channel, how: str) -> pl.Expr:
+    values = pl.col(channel.name).drop_nulls()
+    if channel.kind == "indicator" or how == "last":
+        return values.last()
+    return values.median() if how == "median" else values.mean()
+
+
+def _indicators(dynamic: _Encoded, settings: ImportSettings) -> list[tuple[Channel, pl.Expr]]:
+    """A channel per variable that says whether it was measured in the hour, and its expression."""
+    if settings.indicators == "none":
+        return []
+    of = {variable: _first_channel(dynamic, variable) for variable in dynamic.variables}
+    found = []
+    for variable, name in of.items():
+        if name is None:
+            continue
+        missing = settings.indicators == "missing"
+        channel = Channel(
+            name=f"{settings.indicators}->{variable}",
+            kind="missing" if missing else "observed",
+            variable=variable,
+        )
+        test = pl.col(name).is_null() if missing else pl.col(name).is_not_null()
+        found.append((channel, test.alias(channel.name)))
+    return found
+
+
+def _first_channel(dynamic: _Encoded, variable: str) -> str | None:
+    return next((c.name for c in dynamic.channels if c.variable == variable), None)
+
+
+def _check_names(dynamic: _Encoded, static: _Encoded, settings: ImportSettings) -> None:
+    if both := sorted({*dynamic.variables} & {*static.variables}):
+        raise InputError(
+            f"The column {both[0]!r} is in both dyn and sta. List it under static.leave_out or "
+            "dynamic.leave_out."
+        )
+    continuous = [c.name for c in dynamic.channels if c.kind == "continuous"]
+    for name in settings.normal_values:
+        if name not in continuous:
+            raise InputError(
+                f"normal_values has {name!r}, which is not a continuous dynamic variable. "
+                f"{suggest(name, continuous)}"
+            )

@@ -1,0 +1,213 @@
+"""Import a cohort: read, encode, divide, and write a store."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mimic_reg.cohorts import division, features, labels
+from mimic_reg.cohorts.reading import HOUR, Tables, read_tables
+from mimic_reg.cohorts.settings import ImportSettings
+from mimic_reg.errors import InputError
+from mimic_reg.sources.frames import write_store
+from mimic_reg.store import MANIFEST, Store, file_hash, read_json
+from mimic_reg.store.spec import SPLITS, CohortSpec, Task
+
+KIND = "ricu"  # a manifest's source.kind
+END = "hours_seen"  # of the sample tables
+SUBJECT = "subject"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A written store, and what was done: counts of samples by split, and notes."""
+
+    store: Store
+    counts: dict[str, dict[str, int]]
+    notes: tuple[str, ...]
+
+
+def import_cohort(
+    folder: Path, out: Path, settings: ImportSettings | None = None, *, force: bool = False
+) -> Imported:
+    """Build a store from a folder with dyn, sta and outc, as ricu and YAIB write them.
+
+    A label of hour t belongs to the measurements of hours 0 to t, as YAIB pairs them. A label
+    without a time belongs to all hours of its stay.
+
+    force: replace a store that holds another cohort
+
+    Raises:
+        InputError: the tables cannot be used, with counts; `out` holds another cohort.
+        MimicRegError: the disk is full, or the store is locked.
+    """
+    settings = settings or ImportSettings()
+    name = settings.name or _slug(folder)
+    _check_replaceable(out, name, force)
+    tables = read_tables(folder, settings)
+    task, outcome = labels.encode(
+        tables.outc, settings.task or _slug(folder), settings, tables.files["outc"]
+    )
+    notes = list(tables.notes)
+    if empty := tables.outc.height - outcome.height:
+        notes.append(f"Left out {empty:,} rows of {tables.files['outc'].name} without a label.")
+    outcome = _matched(tables, outcome, settings, notes)
+    lengths = _lengths(tables, outcome, settings)
+    samples = _samples(tables, outcome, lengths, settings, notes)
+    samples = _with_splits(tables, samples, task, settings)
+    if task.target in ("binary", "multiclass"):
+        division.check_classes(samples, task.labels[0], len(task.classes) or 2, task.name)
+    ends = samples[END].unique()
+    task = task.model_copy(update={"hours": float(ends[0]) if len(ends) == 1 else None})
+    built = features.build(tables, lengths, settings)
+    spec = CohortSpec(
+        name=name,
+        unit=settings.stay,
+        subject=settings.subject or settings.stay,
+        time=HOUR,
+        end=END,
+        channels=built.channels,
+        tasks=(task,),
+        splits=_described(settings),
+        normalizers=("fitted",),
+        imputed=False,
+    )
+    columns = dict.fromkeys((spec.subject, spec.unit, "split", END, *task.labels))
+    store = write_store(
+        built.hourly,
+        {task.name: samples.select(*columns)},
+        spec,
+        out,
+        measured=built.measured,
+        source={
+            "kind": KIND,
+            "files": {stem: file_hash(path) for stem, path in tables.files.items()},
+            "settings": settings.model_dump(mode="json"),
+            "notes": notes,
+        },
+    )
+    return Imported(store, _counts(samples, task, spec), tuple(notes))
+
+
+def _slug(folder: Path) -> str:
+    name = re.sub(r"[^a-z0-9_.-]+", "-", folder.resolve().name.lower()).strip("-_.")
+    return name or "cohort"
+
+
+def _check_replaceable(out: Path, name: str, force: bool) -> None:
+    if force or not (out / MANIFEST).is_file():
+        return
+    held = read_json(out / MANIFEST).get("cohort", {}).get("name")
+    if held != name:
+        raise InputError(
+            f"{out} holds the cohort {held!r}, which {name!r} would replace. Choose another --out, "
+            "or use --force."
+        )
+
+
+def _matched(
+    tables: Tables, outcome: pl.DataFrame, settings: ImportSettings, notes: list[str]
+) -> pl.DataFrame:
+    """The outcome rows of stays that are in all three tables."""
+    stay = settings.stay
+    stays = {"outc": outcome[stay], "dyn": tables.dyn[stay], "sta": tables.sta[stay]}
+    sets = {stem: set(ids.unique()) for stem, ids in stays.items()}
+    for stem in ("dyn", "sta"):
+        missing = len(sets["outc"] - sets[stem])
+        if missing and settings.unmatched == "refuse":
+            raise InputError(
+                f"{missing:,} of {len(sets['outc']):,} stays of {tables.files['outc'].name} are "
+                f"not in {tables.files[stem].name}. Set unmatched: drop to leave them out."
+            )
+        if missing:
+            notes.append(f"Left out {missing:,} labelled stays that are not in {stem}.")
+        if unlabelled := len(sets[stem] - sets["outc"]):
+            notes.append(f"Left out {unlabelled:,} stays of {stem} that have no label.")
+    kept = sets["outc"] & sets["dyn"] & sets["sta"]
+    if not kept:
+        raise InputError(f"No stay is in all three tables. Is {stay!r} the key of each of them?")
+    return outcome.filter(pl.col(stay).is_in(list(kept)))
+
+
+def _lengths(tables: Tables, outcome: pl.DataFrame, settings: ImportSettings) -> pl.DataFrame:
+    """Stay and number of hours: up to its last measurement or label, at most `settings.hours`."""
+    stay = settings.stay
+    timed = [tables.dyn, outcome] if tables.hourly_labels else [tables.dyn]
+    rows = pl.concat([table.select(stay, HOUR) for table in timed])
+    rows = rows.join(outcome.select(stay).unique(), on=stay, how="semi")
+    lengths = rows.group_by(stay).agg((pl.col(HOUR).max() + 1).alias("hours"))
+    return lengths.with_columns(pl.col("hours").clip(upper_bound=settings.hours)).sort(stay)
+
+
+def _samples(
+    tables: Tables,
+    outcome: pl.DataFrame,
+    lengths: pl.DataFrame,
+    settings: ImportSettings,
+    notes: list[str],
+) -> pl.DataFrame:
+    """Stay, patient, hours seen and labels."""
+    stay = settings.stay
+    samples = outcome.join(lengths, on=stay)
+    if tables.hourly_labels:
+        samples = samples.with_columns((pl.col(HOUR) + 1).alias(END))
+        late = int((samples[END] > samples["hours"]).sum())
+        if late:
+            notes.append(f"Left out {late:,} labels after hour {settings.hours}.")
+        samples = samples.filter(pl.col(END) <= pl.col("hours"))
+    else:
+        samples = samples.with_columns(pl.col("hours").alias(END))
+    patient = pl.col(settings.subject or stay).alias(SUBJECT)
+    return samples.select(stay, END, *settings.labels).join(
+        tables.sta.select(stay, patient), on=stay
+    )
+
+
+def _with_splits(
+    tables: Tables, samples: pl.DataFrame, task: Task, settings: ImportSettings
+) -> pl.DataFrame:
+    stay, column = settings.stay, settings.splits.column
+    if column is not None:
+        if column not in tables.sta.columns:
+            raise InputError(f"{tables.files['sta']} has no column {column!r} to read splits from.")
+        stays = tables.sta.join(samples.select(stay).unique(), on=stay, how="semi")
+        split = stays.select(stay).with_columns(division.given(stays[column]))
+        samples = samples.join(split, on=stay)
+    else:
+        if task.target == "regression":
+            stratum = pl.lit(0)
+        elif task.target == "multilabel":
+            stratum = pl.max_horizontal(*task.labels).max()
+        else:
+            stratum = pl.col(task.labels[0]).max()
+        subjects = samples.group_by(SUBJECT).agg(stratum.alias("stratum"))
+        samples = samples.join(division.divide(subjects, settings.splits), on=SUBJECT)
+    if settings.subject:
+        samples = samples.rename({SUBJECT: settings.subject})
+    return samples.sort(stay, END)
+
+
+def _described(settings: ImportSettings) -> str:
+    splits = settings.splits
+    if splits.column:
+        return f"by the column {splits.column} of the static table"
+    patients = settings.subject or f"{settings.stay} (each stay is taken as a patient)"
+    shares = f"{splits.train:.0%} / {splits.validation:.0%} / {splits.test:.0%}"
+    how = "stratified by label, " if splits.stratify else ""
+    return f"{shares}, {how}random by {patients}, seed {splits.seed}"
+
+
+def _counts(samples: pl.DataFrame, task: Task, spec: CohortSpec) -> dict[str, dict[str, Any]]:
+    counts: dict[str, dict[str, Any]] = {}
+    for split in SPLITS:
+        here = samples.filter(pl.col("split") == split)
+        counts[split] = {
+            "patients": here[spec.subject].n_unique(),
+            "stays": here[spec.unit].n_unique(),
+            "samples": here.height,
+        }
+        if task.target == "binary":
+            counts[split]["positive"] = int(here[task.labels[0]].sum())
+    return counts

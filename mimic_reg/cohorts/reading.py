@@ -1,0 +1,201 @@
+"""Read dyn, sta and outc from Parquet or CSV: keys, hours and columns checked and typed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+
+from mimic_reg.clinical.schema import EPSILON
+from mimic_reg.cohorts.settings import ImportSettings
+from mimic_reg.errors import InputError
+from mimic_reg.settings.names import suggest
+from mimic_reg.store import reading
+
+STEMS = {"dyn": "hourly measurements", "sta": "static columns", "outc": "labels"}
+HOUR = "hour"  # the column of whole hours that replaces the time
+_SUFFIXES = (".parquet", ".csv", ".csv.gz")
+_EMPTY = ["", "NA", "NaN", "nan", "NULL", "null", "None"]  # R, pandas and SQL write these
+_PER_HOUR = {"minutes": 60.0, "hours": 1.0, "days": 1 / 24}
+_INDEX = ("", "__index_level_0__", "Unnamed: 0")  # pandas' index, written as a column
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The three tables, with whole stay ids and whole hours; `notes` says what was dropped."""
+
+    dyn: pl.DataFrame
+    sta: pl.DataFrame
+    outc: pl.DataFrame
+    files: dict[str, Path]
+    notes: tuple[str, ...]
+
+    @property
+    def hourly_labels(self) -> bool:
+        """Whether labels belong to hours, not to stays."""
+        return HOUR in self.outc.columns
+
+
+def read_tables(folder: Path, settings: ImportSettings) -> Tables:
+    """Read the three tables of a folder.
+
+    Raises:
+        InputError: a file or column is missing, a key or time is unusable, or a row is there twice;
+            with counts.
+    """
+    files = {stem: _find(folder, stem) for stem in STEMS}
+    frames = {stem: _read(path) for stem, path in files.items()}
+    notes: list[str] = []
+    for stem, frame in frames.items():
+        frames[stem] = _typed(frame, settings, files[stem], notes, timed=stem != "sta")
+    if HOUR not in frames["dyn"].columns:
+        raise _no_column(files["dyn"], settings.time, frames["dyn"], "time")
+    for label in settings.labels:
+        if label not in frames["outc"].columns:
+            raise _no_column(files["outc"], label, frames["outc"], "labels")
+        for stem in ("dyn", "sta"):
+            if label in frames[stem].columns:
+                raise InputError(
+                    f"{files[stem]} has the label column {label!r}: a model would read its own "
+                    "label. Remove the column from this file."
+                )
+    keys = [settings.stay, HOUR] if HOUR in frames["outc"].columns else [settings.stay]
+    _refuse_repeated(frames["sta"], [settings.stay], files["sta"])
+    _refuse_repeated(frames["outc"], keys, files["outc"])
+    return Tables(**frames, files=files, notes=tuple(notes))
+
+
+def is_zero_one(column: pl.Series) -> bool:
+    """Return whether a column holds booleans, or no other numbers than 0 and 1."""
+    if column.dtype == pl.Boolean:
+        return True
+    return column.dtype.is_numeric() and bool(((column == 0) | (column == 1)).all())
+
+
+def _find(folder: Path, stem: str) -> Path:
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder. It must hold dyn, sta and outc.")
+    names = [f"{stem}{suffix}" for suffix in _SUFFIXES]
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if not found:
+        raise InputError(
+            f"{folder} has no {stem} table ({STEMS[stem]}). Expected one of: {', '.join(names)}."
+        )
+    if len(found) > 1:
+        raise InputError(
+            f"{folder} has both {found[0].name} and {found[1].name}. Remove one of them."
+        )
+    return found[0]
+
+
+def _read(path: Path) -> pl.DataFrame:
+    with reading(path, "a table"):
+        if path.suffix == ".parquet":
+            frame = pl.read_parquet(path)
+        else:
+            frame = pl.read_csv(path, infer_schema_length=None, null_values=_EMPTY)
+    frame = frame.drop([name for name in _INDEX if name in frame.columns])
+    if frame.is_empty():
+        raise InputError(f"{path} has no rows.")
+    return frame.with_columns(_plain(column) for column in frame)
+
+
+def _plain(column: pl.Series) -> pl.Series:
+    """A column with one kind of missing value; booleans that CSV holds as text are booleans."""
+    if column.null_count() == len(column):
+        return column.cast(pl.Float64, strict=False)
+    if column.dtype.is_float():
+        return column.fill_nan(None)
+    if isinstance(column.dtype, pl.Categorical | pl.Enum):
+        return column.cast(pl.String)
+    if column.dtype == pl.String:
+        lower = column.drop_nulls().str.to_lowercase().unique()
+        if lower.is_in(["true", "false"]).all():
+            return column.str.to_lowercase() == "true"
+    if isinstance(column.dtype, pl.Decimal):
+        return column.cast(pl.Float64)
+    return column
+
+
+def _typed(
+    frame: pl.DataFrame, settings: ImportSettings, path: Path, notes: list[str], *, timed: bool
+) -> pl.DataFrame:
+    """The table with a 64-bit stay id and, if it has a time, the hour instead of it."""
+    for key in (settings.stay, *([settings.subject] if settings.subject and not timed else [])):
+        if key not in frame.columns:
+            option = "stay" if key == settings.stay else "subject"
+            raise _no_column(path, key, frame, option)
+        frame = frame.with_columns(_key(frame[key], path))
+    if not timed or settings.time not in frame.columns:
+        return frame
+    if HOUR in frame.columns and settings.time != HOUR:
+        raise InputError(f"{path} has the columns {settings.time!r} and {HOUR!r}. Rename {HOUR!r}.")
+    time = _hours(frame[settings.time], settings, path)
+    exact = frame.with_columns(time.alias(settings.time))
+    _refuse_repeated(exact, [settings.stay, settings.time], path)
+    hour = (time + EPSILON).floor().cast(pl.Int64).alias(HOUR)
+    frame = frame.drop(settings.time).with_columns(hour).sort(settings.stay, HOUR)
+    early = int((frame[HOUR] < 0).sum())
+    if early and settings.before_admission == "refuse":
+        raise InputError(
+            f"{early:,} of {frame.height:,} rows of {path} lie before admission "
+            f"({settings.time!r} is negative). Set before_admission: drop to leave them out."
+        )
+    if early:
+        notes.append(f"{path.name}: dropped {early:,} rows before admission.")
+    return frame.filter(pl.col(HOUR) >= 0)
+
+
+def _key(column: pl.Series, path: Path) -> pl.Series:
+    if empty := column.null_count():
+        raise InputError(f"{path}: {empty:,} rows have no {column.name!r}.")
+    whole = column.cast(pl.Int64, strict=False) if column.dtype.is_numeric() else None
+    if whole is None or whole.null_count() or not (whole == column).all():
+        raise InputError(
+            f"{path}: {column.name!r} holds {column.dtype}, not whole numbers. Number the stays "
+            "and patients first, and keep the table of their numbers."
+        )
+    return whole
+
+
+def _hours(column: pl.Series, settings: ImportSettings, path: Path) -> pl.Series:
+    """The time as hours since admission."""
+    if empty := column.null_count():
+        raise InputError(f"{path}: {empty:,} rows have no {column.name!r}.")
+    if column.dtype == pl.String:
+        parsed = pd.to_timedelta(column.to_pandas(), errors="coerce")
+        column = pl.from_pandas(parsed).alias(column.name)
+        if bad := column.null_count():
+            raise InputError(
+                f"{path}: {bad:,} values of {column.name!r} are neither numbers nor durations "
+                "such as '0 days 05:00:00'."
+            )
+    if isinstance(column.dtype, pl.Duration):
+        return column.dt.total_microseconds() / 3.6e9
+    if not column.dtype.is_numeric():
+        raise InputError(
+            f"{path}: {column.name!r} holds {column.dtype}. It must be the time since admission: "
+            "numbers or durations."
+        )
+    hours = column.cast(pl.Float64) / _PER_HOUR[settings.time_unit]
+    if far := int((~hours.is_finite() | (hours.abs() > 1e6)).sum()):
+        raise InputError(
+            f"{path}: {far:,} values of {column.name!r} are above a million hours. They count "
+            f"{settings.time_unit}; set time_unit if that is wrong."
+        )
+    return hours
+
+
+def _refuse_repeated(frame: pl.DataFrame, keys: list[str], path: Path) -> None:
+    if repeated := int(frame.select(keys).is_duplicated().sum()):
+        raise InputError(
+            f"{repeated:,} rows of {path} share their {' and '.join(keys)} with another row. Keep "
+            "one row of each."
+        )
+
+
+def _no_column(path: Path, name: str, frame: pl.DataFrame, option: str) -> InputError:
+    return InputError(
+        f"{path} has no column {name!r}. Set {option!r} to one of its columns. "
+        f"{suggest(name, frame.columns)}"
+    )

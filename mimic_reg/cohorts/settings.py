@@ -1,0 +1,105 @@
+"""Choices for importing a cohort. The defaults follow YAIB (van de Water et al., ICLR 2024)."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from mimic_reg.settings.base import Settings
+from mimic_reg.store.spec import Target
+
+
+class Columns(Settings):
+    """Which columns of a table are features, and how to encode them.
+
+    If `continuous` or `categorical` lists columns, only these are features. Otherwise every column
+    is one, unless `leave_out` lists it: numbers are continuous, text and booleans categorical.
+
+    continuous:  numbers, normalised
+    categorical: one 0/1 channel per category; booleans and 0/1 numbers make a single channel
+    leave_out:   columns that are not features
+    """
+
+    continuous: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_disjoint(self) -> "Columns":
+        named = (*self.continuous, *self.categorical, *self.leave_out)
+        if repeated := [name for name in named if named.count(name) > 1]:
+            raise ValueError(f"the column {repeated[0]!r} is listed twice")
+        return self
+
+
+class Splits(Settings):
+    """How patients are divided into training, validation and test.
+
+    train, validation, test: shares that sum to 1; those of YAIB's five folds within five
+    seed:     of the random division
+    stratify: give every split the same share of each class; a patient with several labels counts
+              with the highest, one of a multilabel task with whether any label is positive
+    column:   a column of the static table that holds train, validation (or val) or test
+    """
+
+    train: float = Field(default=0.64, gt=0, lt=1)
+    validation: float = Field(default=0.16, gt=0, lt=1)
+    test: float = Field(default=0.2, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+    stratify: bool = True
+    column: str | None = None
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> "Splits":
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"train, validation and test sum to {total:g}; they must sum to 1")
+        return self
+
+
+class ImportSettings(Settings):
+    """How to read a folder with dyn, sta and outc, and what to make of it.
+
+    name:             of the cohort, in reports and the registry; by default the folder's name
+    task:             the task's name; by default the folder's name
+    stay:             the column that identifies a stay, in all three tables
+    subject:          the static table's column of the patient; null: each stay is a patient
+    time:             the column of the time since admission
+    time_unit:        what its numbers count; durations have their own unit
+    labels:           label columns of the outcome table; several make a multilabel task
+    target:           binary, multilabel, multiclass or regression; by default guessed from the
+                      labels where they leave no doubt
+    classes:          values of a multiclass label, in the order of the model's outputs; by default
+                      those found, sorted
+    score:            the score that selects checkpoints; by default the first one of the target
+    hours:            use only the first so many hours of every stay
+    dynamic, static:  which columns are features; static ones are repeated in every hour
+    aggregate:        of several measurements of a variable within an hour; ricu takes the median
+    normal_values:    variable: value to assume before its first measurement; the others get the
+                      mean of the training split
+    indicators:       a 0/1 channel per dynamic variable: missing (1 where it was not measured in
+                      that hour, as YAIB), observed (1 where it was, as the MIMIC-III benchmark), or
+                      none
+    before_admission: rows with a negative time: refuse or drop
+    unmatched:        stays that are not in all three tables: refuse or drop
+    splits:           how patients are divided
+    """
+
+    name: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9_.-]*$")
+    task: str | None = Field(default=None, pattern=r"^\w[\w.-]*$")
+    stay: str = "stay_id"
+    subject: str | None = None
+    time: str = "time"
+    time_unit: Literal["minutes", "hours", "days"] = "hours"
+    labels: tuple[str, ...] = Field(default=("label",), min_length=1)
+    target: Target | None = None
+    classes: tuple[str | int, ...] = ()
+    score: str | None = None
+    hours: int | None = Field(default=None, ge=1)
+    dynamic: Columns = Columns()
+    static: Columns = Columns()
+    aggregate: Literal["median", "mean", "last"] = "median"
+    normal_values: dict[str, float] = Field(default_factory=dict)
+    indicators: Literal["missing", "observed", "none"] = "missing"
+    before_admission: Literal["refuse", "drop"] = "refuse"
+    unmatched: Literal["refuse", "drop"] = "refuse"
+    splits: Splits = Splits()
