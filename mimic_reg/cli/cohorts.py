@@ -1,7 +1,8 @@
-"""The command that imports a cohort from other people's tables."""
+"""The commands that read and write cohorts in the form of ricu and YAIB."""
 
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -10,8 +11,9 @@ from mimic_reg.console import out, table
 
 
 def add_to(app: typer.Typer) -> None:
-    """Add the command."""
+    """Add the commands."""
     app.command()(import_cohort)
+    app.command()(export_cohort)
 
 
 def import_cohort(
@@ -43,6 +45,7 @@ def import_cohort(
     from mimic_reg.errors import InputError
     from mimic_reg.settings.base import checked
     from mimic_reg.settings.yaml import load_yaml
+    from mimic_reg.tasks import names
 
     given = load_yaml(config) if config else {}
     if not isinstance(given, dict):
@@ -64,8 +67,54 @@ def import_cohort(
         f"Wrote {escape(str(store))}: {len(spec.channels)} channels of {spec.unit}s.",
         soft_wrap=True,
     )
+    # the settings of MIMIC-III's tasks ask for its published normaliser
+    normalizer = " --normalizer fitted" if task.name in names() else ""
     out.print(
         f"Next: mimic-reg train --store {escape(str(store))} --task {task.name} --model lstm "
-        "--out RUN",
+        f"--out RUN{normalizer}",
         soft_wrap=True,
     )
+
+
+def export_cohort(
+    store: Annotated[Path, typer.Argument(help="A store, made by `mimic-reg extract`.")],
+    task: Annotated[str, typer.Option(help="The task to write.", metavar="TASK")],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder for the files; new or empty.", metavar="DIR")
+    ],
+) -> None:
+    """Write a task of a MIMIC store as dyn, sta and outc, as ricu and YAIB read them."""
+    from mimic_reg.cohorts import export_cohort as write
+    from mimic_reg.store import Store
+
+    written = write(Store.open(store), task, folder)
+    rows = ", ".join(f"{name} {count:,} rows" for name, count in written.items())
+    out.print(f"Wrote {escape(str(folder))}: {rows}.", soft_wrap=True)
+    print_next(folder)
+
+
+def print_next(folder: Path) -> None:
+    """Print the command that imports what was written."""
+    name = escape(str(folder))
+    out.print(
+        f"Next: mimic-reg import-cohort {name} --out STORE --config {name}/cohort.yaml",
+        soft_wrap=True,
+    )
+
+
+def synthesize_ricu(folder: Path, **options: Any) -> None:
+    """Simulate patients, and write their in-hospital mortality as dyn, sta and outc."""
+    from mimic_reg.cohorts import export_cohort as write
+    from mimic_reg.extraction import extract
+    from mimic_reg.simulation.synthesis import synthesize
+    from mimic_reg.store import Store
+
+    task = "in_hospital_mortality"
+    with tempfile.TemporaryDirectory(prefix="mimic-reg-") as temporary:
+        raw, store = Path(temporary, "raw"), Path(temporary, "store")
+        synthesize(raw, **options)
+        extract(raw, store, task_names=[task])
+        written = write(Store.open(store), task, folder)
+    rows = ", ".join(f"{name} {count:,} rows" for name, count in written.items())
+    out.print(f"Wrote {escape(str(folder))}, simulated: {rows}.", soft_wrap=True)
+    print_next(folder)

@@ -16,12 +16,20 @@ if TYPE_CHECKING:
 
 
 from mimic_reg.cli.audit import SPLIT_NAMES, print_audit, print_samples
+from mimic_reg.cli.cohorts import synthesize_ricu
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     for command in (extract, verify, export_benchmark, import_benchmark, import_images, synthesize):
         app.command()(command)
+
+
+class Form(StrEnum):
+    """Which tables `synthesize` writes."""
+
+    mimic_iii = "mimic-iii"
+    ricu = "ricu"
 
 
 class Mode(StrEnum):
@@ -311,6 +319,12 @@ def synthesize(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier simulation in DIR.")
     ] = False,
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--as", help="mimic-iii: its nine tables. ricu: dyn, sta and outc for import-cohort."
+        ),
+    ] = Form.mimic_iii,
 ) -> None:
     """Simulate MIMIC-III-shaped tables, to try everything without access to patients' data.
 
@@ -319,6 +333,9 @@ def synthesize(
     """
     from mimic_reg.simulation.synthesis import synthesize as simulate
 
+    if form is Form.ricu:
+        synthesize_ricu(out_dir, patients=patients, seed=seed, missing=missing)
+        return
     summary = simulate(
         out_dir,
         patients=patients,

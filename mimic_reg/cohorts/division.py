@@ -8,7 +8,13 @@ from mimic_reg.errors import InputError
 from mimic_reg.seeds import derive
 from mimic_reg.store.spec import SPLITS
 
-_NAMES = {"train": "train", "training": "train", "validation": "val", "val": "val", "test": "test"}
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "val",
+    "val": "val",
+    "test": "test",
+}
 
 
 def divide(subjects: pl.DataFrame, splits: Splits) -> pl.DataFrame:
@@ -49,7 +55,7 @@ def given(column: pl.Series) -> pl.Series:
         InputError: it has other values; with a count.
     """
     names = column.cast(pl.String).str.to_lowercase()
-    known = names.replace_strict(_NAMES, default=None, return_dtype=pl.String)
+    known = names.replace_strict(SPLIT_NAMES, default=None, return_dtype=pl.String)
     if wrong := known.null_count():
         raise InputError(
             f"{wrong:,} stays have another value in {column.name!r} than train, validation (or "

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from mimic_reg.cohorts.division import SPLIT_NAMES
 from mimic_reg.cohorts.reading import HOUR, Tables, is_zero_one
 from mimic_reg.cohorts.settings import Columns, ImportSettings
 from mimic_reg.errors import InputError
@@ -131,6 +132,11 @@ def _channels(
         _check_finite(column, path)
         return [(Channel(name=name, kind="continuous", variable=name), pl.col(name))]
     categories = column.drop_nulls().unique().sort()
+    if not named and not numeric and set(categories) <= set(SPLIT_NAMES):
+        raise InputError(
+            f"{path}: the column {name!r} names splits, and must not be a feature. Set "
+            f"splits.column to it, or list it under {setting}.leave_out."
+        )
     if column.dtype == pl.Boolean or (numeric and is_zero_one(column)):
         return [(Channel(name=name, kind="indicator", variable=name), pl.col(name))]
     if len(categories) > _MOST_CATEGORIES:

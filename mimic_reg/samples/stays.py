@@ -213,12 +213,12 @@ def from_rows(
 ) -> Samples:
     """Return samples without labels, to predict: each some consecutive rows of `values`.
 
-    values:        (R, F) hours as a store has them: imputed, not normalised
+    values:        (R, F) hours as a store has them, not normalised; NaN gets the mean
     first, length: (N,) a sample's first row, and how many
     """
     mean, std = constants
     rows = np.zeros((len(values) + 1, values.shape[1]), np.float32)  # the last one is padding
-    rows[:-1] = (values - mean) / std
+    rows[:-1] = np.nan_to_num((values - mean) / std, nan=0.0)
     num = len(first)
     units = Units(
         values=torch.from_numpy(rows).to(device),

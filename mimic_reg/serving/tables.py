@@ -31,7 +31,7 @@ def answer(model: ServedModel, frame: pd.DataFrame) -> pd.DataFrame:
     if keys.isna().any():
         raise InputError(f"The column {STAY!r} has empty cells.")
     codes, stays = pd.factorize(keys)
-    values, hours = _numbers(frame, list(model.spec.channel_names)), None
+    values, hours = _numbers(frame, list(model.spec.channel_names), _may_be_empty(model.spec)), None
     order = np.argsort(codes, kind="stable")
     if HOUR in frame:
         hours = _numbers(frame, [HOUR])[:, 0]
@@ -75,13 +75,20 @@ def _check_columns(spec: CohortSpec, frame: pd.DataFrame) -> None:
         raise InputError("The table has no rows.")
 
 
-def _numbers(frame: pd.DataFrame, columns: list[str]) -> np.ndarray:
-    """Return (R, columns) float64."""
+def _may_be_empty(spec: CohortSpec) -> np.ndarray:
+    """Return (F,) whether a cell of the channel may be empty: the training mean stands for it."""
+    return np.array([not spec.imputed and c.kind == "continuous" for c in spec.channels])
+
+
+def _numbers(
+    frame: pd.DataFrame, columns: list[str], may_be_empty: np.ndarray | bool = False
+) -> np.ndarray:
+    """Return (R, columns) float64, NaN where a cell is empty and may be."""
     try:
         values: np.ndarray = frame[columns].to_numpy(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError("A cell of a channel holds something that is not a number.") from error
-    wrong = np.flatnonzero(~np.isfinite(values).all(0))
+    wrong = np.flatnonzero(~(np.isfinite(values) | (np.isnan(values) & may_be_empty)).all(0))
     if len(wrong):
         raise InputError(
             f"The column {columns[wrong[0]]!r} has empty or infinite cells. The channels are "

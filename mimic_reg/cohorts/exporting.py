@@ -1,0 +1,73 @@
+"""Write a task of an extracted MIMIC store as dyn, sta and outc, as ricu and YAIB read them."""
+
+import re
+from pathlib import Path
+
+import polars as pl
+import yaml
+
+from mimic_reg.clinical.schema import EPSILON, VARIABLES
+from mimic_reg.errors import InputError
+from mimic_reg.store import Store, atomic, check_cohort, disk_errors, make_folder
+
+CONFIG = "cohort.yaml"
+FILES = ("dyn.parquet", "sta.parquet", "outc.parquet", CONFIG)
+_STATIC = ("age", "gender", "ethnicity", "first_careunit", "subject_id", "split")
+
+
+def export_cohort(store: Store, task: str, out: Path) -> dict[str, int]:
+    """Write dyn (stay_id, time, variables), sta, outc and settings; return each table's rows.
+
+    dyn holds the last value of each variable in an hour; only hours that a sample sees. A label of
+    an hourly task has the time of the last hour that it sees. Times are durations since admission.
+
+    Raises:
+        InputError: the store is not an extracted one or lacks the task; `out` is not empty.
+    """
+    check_cohort(store)
+    found, spec = store.spec.task(task), store.spec
+    if out.exists() and (not out.is_dir() or any(p.name not in FILES for p in out.iterdir())):
+        raise InputError(f"{out} holds other files. Choose a new or empty folder for --out.")
+    stay, end = spec.unit, str(spec.end)
+    samples = store.read(f"tasks/{task}.parquet")
+    last = (pl.col(end) + 1 - EPSILON).floor().cast(pl.Int64) - 1
+    samples = samples.with_columns(hour=last)
+    seen = samples.group_by(stay).agg(pl.col("hour").max().alias("last"))
+    dyn = (
+        store.scan("episodes.parquet")
+        .with_columns(hour=pl.col("hours").floor().cast(pl.Int64))
+        .filter(pl.col("hour") >= 0)
+        .join(seen.lazy(), on=stay)
+        .filter(pl.col("hour") <= pl.col("last"))
+        .sort(stay, "hours")
+        .group_by(stay, "hour", maintain_order=True)
+        .agg(pl.col(v).drop_nulls().last().alias(_snake(v)) for v in VARIABLES)
+        .collect()
+    )
+    sta = store.read("stays.parquet").select(stay, *_STATIC).join(seen, on=stay, how="semi")
+    keys = [stay, "hour"] if samples[stay].is_duplicated().any() else [stay]
+    outc = samples.select(*keys, *(pl.col(c).alias(_label(c)) for c in found.labels))
+    labels = [_label(column) for column in found.labels]
+    settings = {"task": task, "subject": "subject_id", "splits": {"column": "split"}}
+    if found.target != "binary":
+        settings |= {"target": found.target, "labels": labels}
+    tables = {"dyn": dyn, "sta": sta.rename({"gender": "sex"}), "outc": outc}
+    make_folder(out)
+    for name, frame in tables.items():
+        frame = frame.rename({stay: "stay_id"})
+        if "hour" in frame.columns:
+            time = pl.duration(hours=pl.col("hour")).alias("time")
+            frame = frame.select("stay_id", time, pl.exclude("stay_id", "hour"))
+        path = out / f"{name}.parquet"
+        with disk_errors(out), atomic.writing(path, mode=atomic.PRIVATE) as file:
+            frame.write_parquet(file)
+    atomic.write_text(out / CONFIG, yaml.safe_dump(settings, sort_keys=False))
+    return {name: frame.height for name, frame in tables.items()}
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"\W+", "_", name.lower())
+
+
+def _label(column: str) -> str:
+    return "label" if column == "y" else _snake(column)
