@@ -20,7 +20,8 @@ class Features:
     """Hourly channels of stays.
 
     hourly:   stay, hour, channels; carried forward; empty before a first measurement
-    measured: the same rows; a value only where it was measured, static ones in hour 0
+    measured: the same rows and the continuous channels; a value only where it was measured, static
+              ones in hour 0
     """
 
     hourly: pl.DataFrame
@@ -43,30 +44,31 @@ def build(tables: Tables, lengths: pl.DataFrame, settings: ImportSettings) -> Fe
     if not names:
         raise InputError(f"{tables.files['dyn']} has no column that can be a feature.")
     grid = lengths.select(stay, pl.int_ranges("hours").alias(HOUR)).explode(HOUR).sort(stay, HOUR)
-    by_hour = values.group_by(stay, HOUR, maintain_order=True).agg(
-        _aggregated(channel, settings.aggregate) for channel in dynamic.channels
-    )
+    by_hour = values
+    if values.select(stay, HOUR).is_duplicated().any():
+        by_hour = values.group_by(stay, HOUR, maintain_order=True).agg(
+            _aggregated(channel, settings.aggregate) for channel in dynamic.channels
+        )
     raw = grid.join(by_hour, on=[stay, HOUR], how="left", maintain_order="left")
-    filled = raw.with_columns(pl.col(names).forward_fill().over(stay))
-    filled = filled.with_columns(
-        pl.col(name).fill_null(value)
-        for name, value in settings.normal_values.items()
-        if name in names
-    )
-    hours = filled.join(static.frame, on=stay, how="left", maintain_order="left")
     categories = [c.name for c in (*dynamic.channels, *static.channels) if c.kind == "indicator"]
-    hours = hours.with_columns(pl.col(categories).fill_null(0.0))
+    known = {n: v for n, v in settings.normal_values.items() if n in names}
+    hours = (
+        raw.with_columns(pl.col(names).forward_fill().over(stay))
+        .with_columns(pl.col(name).fill_null(value) for name, value in known.items())
+        .join(static.frame, on=stay, how="left", maintain_order="left")
+        .with_columns(pl.col(categories).fill_null(0.0))
+    )
     continuous = [c.name for c in dynamic.channels if c.kind == "continuous"]
     once = [c.name for c in static.channels if c.kind == "continuous"]
-    measured = hours.with_columns(
-        *raw.select(continuous),
-        *(pl.when(pl.col(HOUR) == 0).then(pl.col(name)).alias(name) for name in once),
+    first = pl.col(HOUR) == 0
+    measured = raw.select(stay, HOUR, *continuous).hstack(
+        hours.select(pl.when(first).then(pl.col(name)).alias(name) for name in once)
     )
     indicators = _indicators(dynamic, settings)
     marks = raw.select(expression.cast(pl.Float32) for _, expression in indicators)
     return Features(
         hourly=hours.hstack(marks),
-        measured=measured.hstack(marks),
+        measured=measured,
         channels=(*dynamic.channels, *static.channels, *(channel for channel, _ in indicators)),
     )
 

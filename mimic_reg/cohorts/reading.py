@@ -97,7 +97,9 @@ def _read(path: Path) -> pl.DataFrame:
     frame = frame.drop([name for name in _INDEX if name in frame.columns])
     if frame.is_empty():
         raise InputError(f"{path} has no rows.")
-    return frame.with_columns(_plain(column) for column in frame)
+    for name in frame.columns:  # one by one: two copies of the table would need its memory twice
+        frame = frame.with_columns(_plain(frame[name]))
+    return frame
 
 
 def _plain(column: pl.Series) -> pl.Series:

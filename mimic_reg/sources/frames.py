@@ -4,7 +4,6 @@ Everything is checked before anything is written, so that what a store says of i
 normaliser is fitted to the hours that training samples see.
 """
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,8 +39,8 @@ def write_store(
               unless the specification says otherwise
     samples:  task → the sample's key, subject (whole numbers), hours that it may see, split, labels
     spec:     what these tables are
-    measured: the same rows with values only where they were measured, which the normaliser is then
-              fitted to; by default it is fitted to `hourly`
+    measured: the same rows in the same order, some channels with values only where they were
+              measured: the normaliser is then fitted to these; by default it is fitted to `hourly`
     source:   what the manifest says about where the tables come from
 
     Raises:
@@ -54,16 +53,12 @@ def write_store(
     if unknown := sorted(samples.keys() - {task.name for task in spec.tasks}):
         raise InputError(f"There are samples of {unknown[0]!r}, which is no task of {spec.name!r}.")
     hourly = _checked_hours(hourly, spec)
-    if measured is not None:
-        measured = _checked_hours(measured, spec.model_copy(update={"imputed": False}))
-        if not measured.select(hourly.columns[:2]).equals(hourly.select(hourly.columns[:2])):
-            raise InputError("The measured table and the hourly table have other rows.")
+    fit = hourly if measured is None else _with_measured(hourly, measured, spec)
     tables = {task.name: _checked_samples(samples, hourly, spec, task) for task in spec.tasks}
     check_target(out)
     with disk_errors(out), locked(out):
         recover(out)
         work = Workspace(out, _hash([spec.model_dump_json(), __version__]))
-        fit = hourly if measured is None else measured
         folder, _, _ = work.stage("tables", lambda f: _write(f, hourly, tables, spec, fit))
         files = work.files(folder)
         hashes = [(name, file_hash(path)) for name, path in files.items()]
@@ -76,6 +71,20 @@ def write_store(
         }
         publish(out, files, manifest)
     return Store.open(out)
+
+
+def _with_measured(hourly: pl.DataFrame, measured: pl.DataFrame, spec: CohortSpec) -> pl.DataFrame:
+    """The hourly table with some channels replaced by what was measured."""
+    keys = [spec.unit, str(spec.time)]
+    if unknown := [c for c in measured.columns if c not in hourly.columns]:
+        raise InputError(f"The measured table has an unknown column {unknown[0]!r}.")
+    same = measured.height == hourly.height and all(
+        (measured[key] == hourly[key]).all() for key in keys
+    )
+    if not same:
+        raise InputError("The measured table and the hourly table have other rows.")
+    channels = [column for column in measured.columns if column not in keys]
+    return hourly.with_columns(measured.select(pl.col(channels).cast(pl.Float32)))
 
 
 def _hash(content: Any) -> str:
@@ -110,11 +119,10 @@ def _fitted(hourly: pl.DataFrame, samples: pl.DataFrame, spec: CohortSpec) -> di
         .agg(_num_hours(spec).max().alias("seen"))
     )
     hours = hourly.join(seen, on=spec.unit).filter(pl.col(str(spec.time)) < pl.col("seen"))
-    values = hours.select(spec.channel_names).to_numpy().astype(np.float64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of channels with less than two values
-        means = np.nan_to_num(np.nanmean(values, 0))
-        stds = np.nan_to_num(np.nanstd(values, 0, ddof=min(1, len(values) - 1)))
+    columns = (column.cast(pl.Float64) for column in hours.select(spec.channel_names))
+    moments = [(column.mean(), column.std()) for column in columns]
+    means, stds = np.array(moments, np.float64).T  # None, where there is no value, becomes NaN
+    means, stds = np.nan_to_num(means), np.nan_to_num(stds)
     constant = is_constant(means, stds)
     stds[constant] = 1.0
     return {
@@ -168,7 +176,9 @@ def _checked_hours(hourly: pl.DataFrame, spec: CohortSpec) -> pl.DataFrame:
     """The hourly table in the store's order and types."""
     time, channels = str(spec.time), list(spec.channel_names)
     frame = _columns(hourly, [spec.unit, time, *channels], "The hourly table")
-    frame = _whole(frame, (spec.unit, time), "The hourly table").sort(spec.unit, time)
+    frame = _whole(frame, (spec.unit, time), "The hourly table")
+    if not _is_sorted(frame, spec.unit, time):
+        frame = frame.sort(spec.unit, time)
     expected = pl.int_range(pl.len()).over(spec.unit)
     wrong = frame.filter(pl.col(time) != expected)[spec.unit].n_unique()
     _refuse(wrong, f"values of {spec.unit!r} do not have the hours 0, 1, 2, … once each")
@@ -191,6 +201,12 @@ def _checked_hours(hourly: pl.DataFrame, spec: CohortSpec) -> pl.DataFrame:
     if frame.is_empty():
         raise InputError("The hourly table has no rows.")
     return frame.with_columns(pl.col(channels).cast(pl.Float32), pl.col(time).cast(pl.Int32))
+
+
+def _is_sorted(frame: pl.DataFrame, unit: str, time: str) -> bool:
+    """Whether rows are in the store's order; a table that is needs no second copy."""
+    step = pl.col(unit).diff()
+    return bool(frame.select(((step > 0) | ((step == 0) & (pl.col(time).diff() > 0))).all()).item())
 
 
 def _checked_samples(
