@@ -59,6 +59,9 @@ def read_tables(folder: Path, settings: ImportSettings) -> Tables:
                     f"{files[stem]} has the label column {label!r}: a model would read its own "
                     "label. Remove the column from this file."
                 )
+    used = (settings.stay, HOUR, *settings.labels)
+    if others := [name for name in frames["outc"].columns if name not in used]:
+        notes.append(f"Ignored columns of {files['outc'].name}: {', '.join(others)}.")
     keys = [settings.stay, HOUR] if HOUR in frames["outc"].columns else [settings.stay]
     _refuse_repeated(frames["sta"], [settings.stay], files["sta"])
     _refuse_repeated(frames["outc"], keys, files["outc"])

@@ -92,7 +92,11 @@ def _check_names(grid: Grid) -> None:
     for kind, (given, known) in allowed.items():
         for name in given:
             if name not in known:
-                raise InputError(f"There is no {kind} {name!r}. {suggest(name, known)}")
+                hint = " Set 'data' to the cohort's name for a task of another cohort."
+                raise InputError(
+                    f"There is no {kind} {name!r}. {suggest(name, known)}"
+                    f"{hint if kind == 'task' else ''}"
+                )
     families = files.families() if grid.families else set()
     for family in grid.families.values():
         if family not in families:
