@@ -1,9 +1,7 @@
 """Write a store as the files of mimic3-benchmarks, to the letter."""
 
-import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -34,8 +32,9 @@ from mimic_reg.parity.listfiles import (
     listfiles,
 )
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.store import Store, atomic, check_cohort, disk_errors, locked
+from mimic_reg.store import Store, check_cohort
 from mimic_reg.store.spec import SPLITS
+from mimic_reg.store.stages import whole_folder
 
 # Listfiles and the splits whose samples they list.
 LISTFILES = {f"{split}_listfile.csv": (split,) for split in SPLITS} | {
@@ -82,7 +81,7 @@ def export(store: Store, out: Path, progress: Progress | None = None) -> Export:
         raise InputError(f"{out} is not empty. Choose a new or empty folder for --out.")
     if store.manifest["mode"] != "benchmark":
         progress.note("This store is a corrected one: its files differ from the published ones.")
-    with disk_errors(out), _beside(out) as folder:
+    with whole_folder(out) as folder:
         files = _write_stays(store, folder, progress)
         samples = _write_listfiles(store, folder)
     took = time.perf_counter() - begin
@@ -103,27 +102,6 @@ def check_exportable(store: Store) -> None:
             "and diagnoses that these files are made from. Use a store made by "
             "`mimic-reg extract`."
         )
-
-
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that becomes `out` at the end; what a killed run left is replaced."""
-    out = out.absolute()
-    temporary = out.with_name(f".{out.name}.partial")
-    atomic.refuse_link(temporary)
-    with locked(temporary):
-        for old in temporary.iterdir():
-            if old.is_dir():
-                shutil.rmtree(old)
-        try:
-            yield temporary / "files"
-        except BaseException:
-            shutil.rmtree(temporary)
-            raise
-        atomic.sync_tree(temporary / "files")
-        (temporary / "files").rename(out)
-        atomic.sync_folder(out.parent)
-        shutil.rmtree(temporary)
 
 
 def task_folders(store: Store) -> tuple[str, ...]:

@@ -280,7 +280,7 @@ def test_kill_9_in_any_stage_then_resume_equals_an_uninterrupted_run(
     )
     assert child.returncode == -signal.SIGKILL
     if point.startswith("move"):
-        with pytest.raises(InputError, match="cut off while its files were put in place"):
+        with pytest.raises(InputError, match="its publication was interrupted"):
             Store.open(out)
     else:
         assert not (out / "manifest.json").exists()

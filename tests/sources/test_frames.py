@@ -171,7 +171,7 @@ def test_a_grid_names_the_cohort(store):
     (planned,) = experiments.plan(experiments.parse(given))
     assert planned.trial.training.normalizer == "fitted"
     wrong = {**given, "grids": [{**grid, "data": "other-hospital", "tasks": ["mortality"]}]}
-    with pytest.raises(InputError, match=r"Did you mean 'mortality24'\? Its tasks: mortality24"):
+    with pytest.raises(InputError, match=r"Did you mean 'mortality24'\? Allowed: mortality24"):
         experiments.check_data(experiments.parse(wrong), store)
 
 
@@ -279,19 +279,19 @@ def test_what_is_not_what_it_says_is_refused_with_a_count(change, message, tmp_p
     [
         (
             {"channels": [c.model_dump() for c in (*CHANNELS, CHANNELS[0])]},
-            "'value 0' is named twice",
+            "'value 0' appears twice",
         ),
-        ({"time": None}, "has 'time', 'end' and channels, or else a 'shape'"),
+        ({"time": None}, "needs 'time', 'end' and channels, or a 'shape' instead"),
         ({"name": "Other Hospital"}, "at 'name'"),
         ({"colour": 1}, "at 'colour'"),
         ({"tasks": [{**TASKS[0].model_dump(), "labels": ["a", "b"]}]}, "needs exactly one label"),
         ({"tasks": [{**TASKS[0].model_dump(), "target": "multiclass"}]}, "two classes or more"),
-        ({"tasks": [{**TASKS[1].model_dump(), "labels": ["a", "a"]}]}, "'a' is named twice"),
-        ({"tasks": [{**TASKS[0].model_dump(), "labels": ["split"]}]}, "'split' is named twice"),
-        ({"tasks": [{**TASKS[0].model_dump(), "labels": ["until"]}]}, "'until' is named twice"),
+        ({"tasks": [{**TASKS[1].model_dump(), "labels": ["a", "a"]}]}, "'a' appears twice"),
+        ({"tasks": [{**TASKS[0].model_dump(), "labels": ["split"]}]}, "'split' appears twice"),
+        ({"tasks": [{**TASKS[0].model_dump(), "labels": ["until"]}]}, "'until' appears twice"),
         ({"tasks": [{**TASKS[0].model_dump(), "name": "x" * 101}]}, "at most 100 characters"),
-        ({"unit": "value 0"}, "hourly table 'value 0' is named twice"),
-        ({"time": "stay"}, "hourly table 'stay' is named twice"),
+        ({"unit": "value 0"}, "hourly table 'value 0' appears twice"),
+        ({"time": "stay"}, "hourly table 'stay' appears twice"),
     ],
 )
 def test_a_specification_that_cannot_be_is_refused(changes, message):
