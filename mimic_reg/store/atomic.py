@@ -233,7 +233,7 @@ def _entries(folder: Path) -> Iterable["os.DirEntry[str]"]:
 
 def _is_link(path: Path) -> InputError:
     return InputError(
-        f"{path} is a symbolic link. Within a store, a run or a work folder links are not followed; "
-        "only the folder that you name may be one. Replace the link by the file or folder itself, "
-        "or remove it."
+        f"{path} is a symbolic link. Within a store, a run or a work folder links are not "
+        "followed; only the folder that you name may be one. Replace the link by the file or "
+        "folder itself, or remove it."
     )

@@ -99,9 +99,9 @@ def test_a_table_is_refused_as_soon_as_it_changes(tmp_path, monkeypatch, packed,
     assert not (tmp_path / "store" / "manifest.json").exists()
 
 
-def test_a_table_or_a_folder_that_goes_away(tmp_path, raw):
+def test_a_table_or_folder_that_disappears(tmp_path, raw):
     away = changes.Disturbed("labevents", 0, lambda: (raw / "PATIENTS.csv").unlink())
-    with pytest.raises(MimicRegError, match=r"PATIENTS\.csv went away while it was read \(No such"):
+    with pytest.raises(MimicRegError, match=r"PATIENTS\.csv disappeared while it was read \(No"):
         extract(raw, tmp_path / "store", progress=away)
     raw = small_source().write(tmp_path / "again")
     twin = small_source().write(tmp_path / "twin")

@@ -298,7 +298,7 @@ def test_a_failed_run_leaves_the_store_as_it_was(tmp_path, source):
     before = files_of(store)
     with (raw / "LABEVENTS.csv").open("a") as file:
         file.write("1,2,3\n")
-    with pytest.raises(InputError, match="it has 3 fields, the header has 9"):
+    with pytest.raises(InputError, match="it has 3 fields, but the header has 9"):
         extract(raw, tmp_path / "store")
     assert files_of(Store.open(tmp_path / "store")) == before
 
