@@ -9,7 +9,7 @@ files (no measurement) or without a diagnosis are not there: no task uses them.
 """
 
 import time
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,13 @@ import xxhash
 
 from mimic_reg import __version__, tasks
 from mimic_reg.clinical.events import add_counts
-from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, within_stay
-from mimic_reg.clinical.normalizers import normalizers
+from mimic_reg.clinical.hourly import (
+    build_hourly,
+    count_unknown_categories,
+    first_events,
+    rows_within_stay,
+)
+from mimic_reg.clinical.normalizers import write_normalizers
 from mimic_reg.clinical.schema import DIAGNOSES, STAYS, VARIABLES
 from mimic_reg.errors import InputError
 from mimic_reg.parity.files import (
@@ -87,15 +92,15 @@ def _check_replaceable(out: Path) -> None:
         )
 
 
+@dataclass
 class _Import:
-    def __init__(
-        self, found: Folders, names: tuple[str, ...], out: Path, progress: Progress
-    ) -> None:
-        self.found = found
-        self.tasks = names
-        self.out = out
-        self.progress = progress
-        self.episodes = find_episodes(found.base / ROOT)
+    found: Folders
+    tasks: tuple[str, ...]
+    out: Path
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.episodes = find_episodes(self.found.base / ROOT)
 
     def run(self) -> Store:
         begin = time.perf_counter()
@@ -136,13 +141,9 @@ class _Import:
         _stays_table(stays).write_parquet(folder / "stays.parquet")
         pl.DataFrame(schema=DIAGNOSES).write_parquet(folder / "diagnoses.parquet")
         (folder / "tasks").mkdir()
-        (folder / "normalizers").mkdir()
         for task, table in samples.items():
             table.write_parquet(folder / "tasks" / f"{task}.parquet")
-        for task, normalizer in normalizers(folder / "hourly.parquet", samples).items():
-            write_json(folder / "normalizers" / f"{task}.json", normalizer, sync=False)
-            if constant := normalizer["fitted"]["constant"]:
-                self.progress.note(f"Constant in training of {task}: {', '.join(constant)}.")
+        write_normalizers(folder, folder / "hourly.parquet", samples, self.progress)
         content = _audit(stays, samples, counts, undiagnosed)
         write_json(folder / "audit.json", content, sync=False)
         return {"stays": stays.height, "without_diagnosis": undiagnosed}
@@ -162,11 +163,7 @@ class _Import:
             writer.write("episode_texts.parquet", texts)
             writer.write("hourly.parquet", build_hourly(episodes, known))
             counts = add_counts(counts, _count_episodes(episodes))
-            inside = within_stay(pl.col("hours"), pl.col("los_hours"))
-            used = episodes.join(known.select("icustay_id", "los_hours"), on="icustay_id")
-            firsts.append(
-                used.filter(inside).group_by("icustay_id").agg(first_event_hours=pl.min("hours"))
-            )
+            firsts.append(first_events(rows_within_stay(episodes, known)))
             self.progress.advance(part.height)
         writer.close()
         return pl.concat(firsts), counts

@@ -326,7 +326,7 @@ def test_labels_that_do_not_match_the_images_are_refused(tmp_path):
     with pytest.raises(InputError, match="the part 'train' has a label outside 0 to 9"):
         import_images(folder, tmp_path / "a", validation=20)
     write_idx(folder / "train-labels-idx1-ubyte.gz", np.zeros(7, np.uint8))
-    with pytest.raises(InputError, match="120 images and 7 labels"):
+    with pytest.raises(InputError, match="120 images but 7 labels"):
         import_images(folder, tmp_path / "a", validation=20)
 
 
