@@ -51,14 +51,7 @@ from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.sources.mimic3 import EVENT_TABLES, Table, find_tables
 from mimic_reg.sources.rows import Reading, check_ids, read_blocks, read_table
-from mimic_reg.store import (
-    Store,
-    check_target,
-    disk_errors,
-    locked,
-    read_json,
-    write_json,
-)
+from mimic_reg.store import Store, check_target, disk_errors, locked, read_json, write_json
 from mimic_reg.store.spec import SCHEMA_VERSION
 from mimic_reg.store.stages import TableWriter, Workspace, publish, recover
 

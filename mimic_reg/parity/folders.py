@@ -1,4 +1,4 @@
-"""The reference's `root/` and listfiles as tables of our schema."""
+"""Read the reference's `root/` and listfiles into tables of our schema."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +41,10 @@ class Episode:
 
 
 def find_episodes(root: Path) -> list[Episode]:
-    """All stays of `root/{train,test}/{subject}/`.
+    """Return all stays of `root/{train,test}/{subject}/`.
 
     Raises:
-        InputError: there is none, or a stay has only one of its two files.
+        InputError: there are none, or a stay has only one of its two files.
     """
     found = []
     for partition in PARTITIONS:
@@ -54,7 +54,7 @@ def find_episodes(root: Path) -> list[Episode]:
                 number = name.removeprefix("episode")
                 facts = subject / f"{name}.csv"
                 if not number.isdigit() or not facts.is_file():
-                    raise InputError(f"{timeseries} has no {name}.csv beside it.")
+                    raise InputError(f"{timeseries} has no {name}.csv in the same folder.")
                 found.append(Episode(int(subject.name), int(number), partition, facts, timeseries))
     if not found:
         raise InputError(f"{root} has no files {{train,test}}/*/episode*_timeseries.csv.")
@@ -62,10 +62,10 @@ def find_episodes(root: Path) -> list[Episode]:
 
 
 def read_stays(episodes: list[Episode]) -> tuple[pl.DataFrame, int]:
-    """The stays that have a diagnosis, with `timeseries` (path); number of those that have none.
+    """Return the stays with a diagnosis, with `timeseries` (path), and the number of the others.
 
     Raises:
-        InputError: a file is malformed, or two give the same stay.
+        InputError: a file is malformed, or two files hold the same stay.
     """
     tables = []
     for begin in range(0, len(episodes), FILES_AT_ONCE):
@@ -74,7 +74,7 @@ def read_stays(episodes: list[Episode]) -> tuple[pl.DataFrame, int]:
     stays = pl.concat(tables)
     if stays["icustay_id"].n_unique() < stays.height:
         twice = stays.filter(pl.col("icustay_id").is_duplicated())["timeseries"]
-        raise InputError(f"{twice[0]} and {twice[1]} are of the same Icustay.")
+        raise InputError(f"{twice[0]} and {twice[1]} have the same Icustay.")
     return stays, len(episodes) - stays.height
 
 
@@ -119,7 +119,7 @@ def _read_facts(episodes: list[Episode]) -> pl.DataFrame:
 
 
 def read_episodes(stays: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`schema.EPISODES` and `schema.EPISODE_TEXTS` of stays sorted by icustay_id.
+    """Return `schema.EPISODES` and `schema.EPISODE_TEXTS` of stays sorted by icustay_id.
 
     Raises:
         InputError: a file is malformed.
@@ -136,10 +136,10 @@ def read_episodes(stays: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def read_samples(base: Path, task: str, stays: pl.DataFrame) -> pl.DataFrame:
-    """A task's sample table from its listfiles; lists before the split into validation serve too.
+    """Return a task's sample table from its listfiles, with or without a list for validation.
 
     Raises:
-        InputError: listfiles are absent, malformed, or name a stay that `root/` has not.
+        InputError: a listfile is missing or malformed, or names a stay that `root/` lacks.
     """
     folder = base / TASK_FOLDERS[task]
     files: dict[str, str | None] = {f"{split}_listfile.csv": split for split in SPLITS}
@@ -164,7 +164,7 @@ def _read_samples(path: Path, task: str, split: str | None, stays: pl.DataFrame)
     rows = table.join(known, on="stay", how="left", maintain_order="left")
     unknown = rows.filter(pl.col("icustay_id").is_null())
     if unknown.height:
-        malformed(path, unknown["line"][0], "its stay has no files, or no diagnosis, in root/")
+        malformed(path, unknown["line"][0], "its stay has no files or no diagnosis in root/")
     labels = PHENOTYPES if task == "phenotyping" else ("y_true",)
     values = {name: numbers(rows, name, [path]) for name in labels}
     if task == "in_hospital_mortality":
@@ -188,12 +188,12 @@ def _read_samples(path: Path, task: str, split: str | None, stays: pl.DataFrame)
 
 
 def _unrounded(text: pl.Series, listed: pl.Series, exact: pl.Series) -> pl.Series:
-    """The exact value where the listfile's six decimals are its own, else the listed one."""
+    """Return the exact value if it has the listfile's six decimals, else the listed value."""
     return exact.zip_with((six_decimals(exact) == text).fill_null(False), listed)
 
 
 def split_of(listed: str | None) -> pl.Expr:
-    """The listfile's split, or from the folder and the published validation subjects."""
+    """Return the listfile's split; if None, from the folder and the published split."""
     if listed:
         return pl.lit(listed).alias("split")
     published = pl.read_csv(resource("published_split.csv").read_bytes())

@@ -19,7 +19,7 @@ from tests.raw import small_source
 
 
 def varied_source():
-    """Tables that are others when the column of `changes.other` is turned round."""
+    """Return a source that changes when `changes.other` reverses its column."""
     source = small_source()
     source.tables["PATIENTS"][0]["gender"] = "M"
     source.tables["LABEVENTS"][0]["value"] = "150"

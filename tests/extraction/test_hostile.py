@@ -1,8 +1,8 @@
-"""The whole extraction against the row-by-row oracle, on a source with what the demo lacks.
+"""The whole extraction, compared with the row-by-row oracle, on oddities that the demo lacks.
 
-Ages of 300 and below 18, admissions with several stays, transfers, stays within one another, ids
-that are missing, wrong or no numbers, ties, odd texts and units, rows flagged as errors, events
-before and after the stay, deaths before admission, no length of stay, no diagnosis, no event.
+Ages of 300 and below 18, admissions with several stays, transfers, nested stays, ids that are
+missing, wrong or not numbers, ties, odd texts and units, rows flagged as errors, events before and
+after the stay, deaths before admission, no length of stay, no diagnosis, no event.
 """
 
 import csv

@@ -16,12 +16,7 @@ from mimic_reg.extraction.run import extract
 from mimic_reg.seeds import derive
 from mimic_reg.simulation import oddities, physiology, records, synthesis, truth
 from mimic_reg.simulation.oddities import EVENT_TABLES
-from mimic_reg.simulation.synthesis import (
-    COLUMNS,
-    GENERATOR_VERSION,
-    TRUE_RISK,
-    synthesize,
-)
+from mimic_reg.simulation.synthesis import COLUMNS, GENERATOR_VERSION, TRUE_RISK, synthesize
 from mimic_reg.store import read_json
 
 NUM_PATIENTS = 200

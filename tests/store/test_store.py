@@ -4,15 +4,7 @@ import os
 import pytest
 
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.store import (
-    MANIFEST,
-    Store,
-    disk_errors,
-    file_hash,
-    locked,
-    read_json,
-    write_json,
-)
+from mimic_reg.store import MANIFEST, Store, disk_errors, file_hash, locked, read_json, write_json
 from tests.stores import published
 
 
