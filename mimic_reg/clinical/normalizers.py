@@ -89,11 +89,7 @@ def normalizers(hourly: Path, samples: dict[str, pl.DataFrame]) -> dict[str, dic
             used = (rows["hour"] < rows["hours"]).fill_null(False).to_numpy()
             moments[name].add(array[used].astype(np.float64))
     return {
-        name: {
-            "channels": list(CHANNELS),
-            "published": published(name),
-            "fitted": found.fitted(),
-        }
+        name: {"channels": list(CHANNELS), "published": published(name), "fitted": found.fitted()}
         for name, found in moments.items()
     }
 

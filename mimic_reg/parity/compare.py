@@ -3,7 +3,7 @@
 import csv
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,9 +87,7 @@ def compare(store: Store, folder: Path, progress: Progress | None = None) -> Rep
     if not tasks and not found.root:
         raise InputError(f"{found.base} has none of the store's tasks ({', '.join(ours)}).")
     if store.manifest["mode"] != "benchmark":
-        progress.note(
-            "This store was extracted in corrected mode: its values differ from the benchmark."
-        )
+        progress.note("This store is in corrected mode: its values differ from the benchmark's.")
     differences: list[pl.DataFrame] = []
     files = _compare_files(store, found, tasks, differences, progress)
     samples = _compare_listfiles(store, found, tasks, differences)
@@ -171,53 +169,17 @@ def _compare_stay(files: StayFiles, base: Path) -> Iterator[dict[str, object]]:
 def compare_tables(ours: str, theirs: str) -> list[tuple[str | None, str, int, float | None]]:
     """Return (channel, kind, count, first hours) of all differences between two CSV texts.
 
-    Rows are matched by the number in their first column; rows with the same number, in order.
+    Rows of time series are matched by their hours, and rows with the same hours in their order.
     """
-    header, *own_rows = csv.reader(ours.splitlines())
-    columns, *rows = csv.reader(theirs.splitlines()) if theirs else [[]]
+    header, *own = csv.reader(ours.splitlines())
+    columns, *rows = csv.reader(theirs.splitlines() or [""])
     if set(columns) != set(header) or any(len(row) != len(columns) for row in rows):
         return [(None, "unreadable file", 1, None)]
-    order = [columns.index(name) for name in header]
-    own = _by_key(own_rows)
-    other = _by_key([row[i] for i in order] for row in rows)
-    counts: Counter[tuple[str | None, str]] = Counter()
-    first: dict[tuple[str | None, str], float | None] = {}
-    is_timeseries = header[0] == "Hours"
-
-    def add(channel: str | None, kind: str, hours: float | None) -> None:
-        counts[channel, kind] += 1
-        first.setdefault((channel, kind), hours if is_timeseries else None)
-
-    for key, row in own.items():
-        if key not in other:
-            add(None, "missing row", key[0])
-            continue
-        for name, a, b in zip(header, row, other[key], strict=True):
-            if a != b:
-                add(name, "spelling" if _number(a) == _number(b) else "value", key[0])
-    for key in other.keys() - own.keys():
-        add(None, "extra row", key[0])
-    return [(*key, count, first[key]) for key, count in counts.items()]
-
-
-def _by_key(rows: Iterable[list[str]]) -> dict[tuple[float | None, int], list[str]]:
-    seen: Counter[float | None] = Counter()
-    keyed = {}
-    for row in rows:
-        hours = _number(row[0])
-        keyed[hours, seen[hours]] = row
-        seen[hours] += 1
-    return keyed
-
-
-def _number(text: str) -> float | None:
-    """Return a cell's number; NaN, which equals nothing, for other text; None for an empty cell."""
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
+    hours = pl.col("Hours") if header[0] == "Hours" else pl.lit(None, pl.String)
+    first = pl.DataFrame(own, dict.fromkeys(header, pl.String), orient="row")
+    second = pl.DataFrame(rows, dict.fromkeys(columns, pl.String), orient="row").select(header)
+    found = _differences(first, second, stay=pl.lit(""), hours=hours, what="row")
+    return found.drop("stay").rows()
 
 
 def _compare_listfiles(
@@ -253,56 +215,58 @@ def compare_listfiles(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
     Samples are matched by stay and, in tasks with several samples per stay, by period length.
     """
     stay, *values = ours.columns
-    hourly = values == ["period_length", "y_true"]
-    if hourly:
-        values = ["y_true"]
-    period = pl.col("period_length") if hourly else pl.lit(None, pl.String)
-
-    def keyed(table: pl.DataFrame) -> pl.DataFrame:
-        hours = period.cast(pl.Float64, strict=False).alias("first_hours")
-        keys = table.select(pl.col(stay).alias("stay"), hours, *values)
-        return keys.with_columns(nth=pl.int_range(pl.len()).over("stay", "first_hours"))
-
-    keys = ("stay", "first_hours", "nth")
-    joined = (
-        keyed(ours)
-        .with_columns(own=True)
-        .join(
-            keyed(theirs).with_columns(other=True),
-            on=keys,
-            how="full",
-            coalesce=True,
-            nulls_equal=True,
-            suffix=" there",
-        )
-    )
-    whole = joined.select(
-        "stay",
-        "first_hours",
-        pl.lit(None, pl.String).alias("channel"),
-        pl.when(pl.col("other").is_null())
-        .then(pl.lit("missing sample"))
-        .when(pl.col("own").is_null())
-        .then(pl.lit("extra sample"))
-        .alias("kind"),
-    ).filter(pl.col("kind").is_not_null())
-    both = joined.filter("own", "other")
-    cells = [_label_differences(both, name) for name in values]
-    return (
-        pl.concat([whole, *cells])
-        .with_columns(pl.col("stay").str.strip_suffix(_TIMESERIES))
-        .group_by("stay", "channel", "kind")
-        .agg(pl.len().cast(pl.Int64).alias("count"), pl.col("first_hours").min())
-        .sort("stay", "channel", "kind", nulls_last=True)
-    )
+    hours = pl.lit(None, pl.String)
+    if values == ["period_length", "y_true"]:
+        hours, values = pl.col("period_length"), ["y_true"]
+    key = pl.col(stay).str.strip_suffix(_TIMESERIES)
+    return _differences(ours, theirs, values, stay=key, hours=hours, what="sample")
 
 
-def _label_differences(joined: pl.DataFrame, name: str) -> pl.DataFrame:
-    here, there = pl.col(name), pl.col(f"{name} there")
+def _differences(
+    ours: pl.DataFrame,
+    theirs: pl.DataFrame,
+    values: list[str] | None = None,
+    *,
+    stay: pl.Expr,
+    hours: pl.Expr,
+    what: str,
+) -> pl.DataFrame:
+    """Return the last columns of `DIFFERENCES` between two frames of text without nulls.
+
+    values: the columns to compare; all by default
+    stay, hours: match the rows; rows with the same stay and hours are matched in their order
+    what:   what a row is called in `KINDS`
+    """
+    rows = ("stay", "first_hours", "nth")
+
+    def cells(table: pl.DataFrame) -> pl.DataFrame:
+        keyed = table.select(
+            *(values or table.columns),
+            stay=stay,
+            first_hours=hours.cast(pl.Float64, strict=False),
+        ).with_columns(nth=pl.int_range(pl.len()).over("stay", "first_hours"))
+        return keyed.unpivot(index=rows, variable_name="channel", value_name="text")
+
+    keys = (*rows, "channel")
+    here, there = pl.col("text"), pl.col("text there")
     same_number = here.cast(pl.Float64, strict=False) == there.cast(pl.Float64, strict=False)
-    return joined.filter(here != there).select(
-        "stay",
-        "first_hours",
-        pl.lit(name).alias("channel"),
-        pl.when(same_number).then(pl.lit("spelling")).otherwise(pl.lit("value")).alias("kind"),
+    kind = (
+        pl.when(there.is_null())
+        .then(pl.lit(f"missing {what}"))
+        .when(here.is_null())
+        .then(pl.lit(f"extra {what}"))
+        .when(same_number)
+        .then(pl.lit("spelling"))
+        .otherwise(pl.lit("value"))
+    )
+    both = here.is_not_null() & there.is_not_null()
+    return (
+        cells(ours)
+        .join(cells(theirs), keys, how="full", coalesce=True, nulls_equal=True, suffix=" there")
+        .filter(here.ne_missing(there))
+        .select(*rows, kind=kind, channel=pl.when(both).then("channel"))
+        .unique()  # a missing row has a line for each of its cells
+        .group_by("stay", "channel", "kind")
+        .agg(count=pl.len().cast(pl.Int64), first_hours=pl.col("first_hours").min())
+        .sort("stay", "channel", "kind", nulls_last=True)
     )

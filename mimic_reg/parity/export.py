@@ -75,9 +75,7 @@ def export(store: Store, out: Path, progress: Progress | None = None) -> Export:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty. Choose a new or empty folder for --out.")
     if store.manifest["mode"] != "benchmark":
-        progress.note(
-            "This store was extracted in corrected mode: its files differ from the benchmark."
-        )
+        progress.note("This store is in corrected mode: its files differ from the benchmark's.")
     with whole_folder(out) as folder:
         files = _write_stays(store, folder, progress)
         samples = _write_listfiles(store, folder)

@@ -58,10 +58,9 @@ def listfiles(store: Store, stays: pl.DataFrame) -> Iterator[tuple[str, pl.DataF
 def _listfile(task: str, samples: pl.DataFrame) -> pl.DataFrame:
     labels = PHENOTYPES if task == "phenotyping" else ("y",)
     hours = ("period_length", "y") if task == "length_of_stay" else ("period_length",)
-    texts = samples.with_columns(
-        pl.col(labels).cast(pl.String), **{name: six_decimals(samples[name]) for name in hours}
-    )
-    return texts.rename({"y": "y_true"}, strict=False).select(*LISTFILE_COLUMNS[task], "split")
+    texts = samples.with_columns(**{name: six_decimals(samples[name]) for name in hours})
+    texts = texts.with_columns(pl.col(labels).cast(pl.String)).rename({"y": "y_true"}, strict=False)
+    return texts.select(*LISTFILE_COLUMNS[task], "split")
 
 
 def multitask_listfile(stays: pl.DataFrame, phenotypes: pl.DataFrame) -> pl.DataFrame:

@@ -183,10 +183,7 @@ def canonical_texts(cells: pl.DataFrame) -> pl.DataFrame:
     lines = (
         named.join(per_stay, on="icustay_id", maintain_order="left")
         .sort("icustay_id", key, maintain_order=True)
-        .select(
-            "icustay_id",
-            _line(index, {n: pl.col(n) for n in TIMESERIES}).alias("line"),
-        )
+        .select("icustay_id", _line(index, {n: pl.col(n) for n in TIMESERIES}).alias("line"))
         .group_by("icustay_id")
         .agg(pl.col("line").str.join("\n"))
     )

@@ -32,14 +32,8 @@ class Times:
     def __len__(self) -> int:
         return len(self.stay)
 
-    def pick(self, chosen: Bools) -> "Times":
-        """Return the chosen moments."""
+    def __getitem__(self, chosen: Bools) -> "Times":
         return Times(self.stay[chosen], self.seconds[chosen])
-
-    @property
-    def hour_of_day(self) -> Ints:
-        """Return the hours, 0 to 23."""
-        return self.seconds // HOUR % 24
 
 
 class Charting:
@@ -58,6 +52,7 @@ class Charting:
         after = self._flag(RATES["after OUTTIME"]) * rng.integers(1, 3, self.num)
         end = np.minimum(self.stays["outtime"] + after * HOUR, self.stays["left"])
         self.times = self._clock(self.stays["intime"] - before * HOUR, end)
+        self.hour_of_day = self.times.seconds // HOUR % 24
 
     def run(self) -> dict[str, pl.DataFrame]:
         """Return the rows of CHARTEVENTS, LABEVENTS and OUTPUTEVENTS, by stay and time.
@@ -93,10 +88,10 @@ class Charting:
         shifted, part = self.rng.random((2, most))[:, : len(stay)]
         minutes = np.where(shifted < RATES["minutes"], (part * 60).astype(np.int64), 0)
         seconds = (first[stay] + position) * HOUR + minutes * MINUTE
-        return Times(stay, seconds).pick(seconds <= end[stay])
+        return Times(stay, seconds)[seconds <= end[stay]]
 
     def _some(self, at: Times, share: ArrayLike) -> Times:
-        return at.pick(self.rng.random(len(at)) < np.asarray(share))
+        return at[self.rng.random(len(at)) < np.asarray(share)]
 
     def _flag(self, share: float) -> Bools:
         return self.rng.random(self.num) < share
@@ -158,7 +153,7 @@ class Charting:
         return systolic, np.minimum(np.rint(self._measure("diastolic", at)), systolic - 8)
 
     def _temperature(self) -> None:
-        at = self._some(self.times, np.where(self.times.hour_of_day % 4 == 0, 0.9, 0.12))
+        at = self._some(self.times, np.where(self.hour_of_day % 4 == 0, 0.9, 0.12))
         exact = self._measure("temperature", at)
         celsius, fahrenheit = np.round(exact, 1), np.round(exact * 1.8 + 32, 1)
         in_celsius = self._flag(RATES["Celsius"])[at.stay]
@@ -188,9 +183,9 @@ class Charting:
         return ventilated
 
     def _coma_scale(self, ventilated: Bools) -> None:
-        share = np.where(self.times.hour_of_day % 4 == 0, 0.85, 0.12)
+        share = np.where(self.hour_of_day % 4 == 0, 0.85, 0.12)
         chosen = self.rng.random(len(self.times)) < share
-        at, ventilated = self.times.pick(chosen), ventilated[chosen]
+        at, ventilated = self.times[chosen], ventilated[chosen]
         tube = (self.traits["tracheal"][at.stay] > TRACHEOSTOMY) | ventilated
         level = self._measure("consciousness", at) - SEDATION * ventilated
         total = np.zeros(len(at), np.int64)
@@ -234,7 +229,7 @@ class Charting:
         self._chart("height inch", first, height / _INCH, tall)
         self._chart("height cm", first, height, tall)
 
-        at = self._some(self.times, np.where(self.times.hour_of_day == 5, 0.45, 0.0))
+        at = self._some(self.times, np.where(self.hour_of_day == 5, 0.45, 0.0))
         kilograms = weight[at.stay] + self.rng.normal(0, 0.8, len(at))
         pounds = ((style >= 0.6) & (style < 1) & carevue)[at.stay]
         self._chart("weight daily", at, kilograms, ~pounds)
@@ -242,7 +237,7 @@ class Charting:
 
     def _capillary_refill(self) -> None:
         watched = (self._flag(RATES["capillary refill"]) & self.stays["carevue"])[self.times.stay]
-        at = self._some(self.times, watched * np.where(self.times.hour_of_day % 4 == 0, 0.9, 0.0))
+        at = self._some(self.times, watched * np.where(self.hour_of_day % 4 == 0, 0.9, 0.0))
         slow = self._measure("systolic", at) < 100
         which = np.where(slow, 2, 0) + (self.rng.random(len(at)) < 0.3)
         remark = self.rng.random(len(at)) < 0.05
@@ -263,7 +258,7 @@ class Charting:
         hours = self._clock(begin, np.minimum(outtime + DAY, self.stays["left"]))
         schedule = np.full(24, 0.03)
         schedule[[4, 16]] = 0.9, 0.35
-        at = self._some(hours, schedule[hours.hour_of_day])
+        at = self._some(hours, schedule[hours.seconds // HOUR % 24])
         glucose = np.exp(self._measure("log_glucose", at))
         self._chart("glucose laboratory", at, glucose)
         inside = (at.seconds >= intime[at.stay]) & (at.seconds <= outtime[at.stay])

@@ -194,4 +194,5 @@ class VitalSigns:
         value = (1 - share) * path[stay, hour] + share * path[stay, hour + 1]
         noise = self._rng.normal(size=len(stay)) * vital["noise"]
         value += noise * self._unsteadiness[name][stay]
-        return np.clip(value, *vital["limits"])
+        low, high = vital["limits"]
+        return np.clip(value, low, high)

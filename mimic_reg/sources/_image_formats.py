@@ -177,10 +177,7 @@ def _cifar10(folder: Path) -> Dataset:
     batches = [f"data_batch_{number}" for number in range(1, 6)]
     train = [reader(folder / f"{name}{suffix}") for name in batches]
     pixels, labels = (np.concatenate(values) for values in zip(*train, strict=True))
-    parts = {
-        "train": Part(pixels, labels),
-        "test": Part(*reader(folder / f"test_batch{suffix}")),
-    }
+    parts = {"train": Part(pixels, labels), "test": Part(*reader(folder / f"test_batch{suffix}"))}
     return Dataset("cifar10", CIFAR10_CLASSES, parts)
 
 

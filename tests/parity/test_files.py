@@ -374,7 +374,7 @@ MALFORMED = {
     ),
     "a stay twice": (
         lambda d: shutil.copytree(d / "root/train/8", d / "root/train/88"),
-        r"are of the same Icustay",
+        r"have the same Icustay",
     ),
     "two rows of facts": (
         lambda d: edit(d / "root/train/8/episode1.csv", 2, lambda s: f"{s}\n{s}"),
@@ -449,7 +449,7 @@ def test_a_corrected_store_is_not_the_published_one(tmp_path):
     progress = Silent()
     progress.note = told.append
     compare(store, export(store, tmp_path / "csv").folder, progress)
-    assert told == ["This store is in corrected mode: its values differ from the benchmark."]
+    assert told == ["This store is in corrected mode: its values differ from the benchmark's."]
 
 
 @settings(max_examples=20)
