@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from mimic_reg.clinical.schema import ID, MISSING_TEXTS, TIME, VARIABLES, DType, resource, variables
+from mimic_reg.clinical.schema import ID, MISSING_TEXTS, TIME, VARIABLES, resource, variables
 from mimic_reg.clinical.stays import parse_time
 
 Mode = Literal["benchmark", "corrected"]
@@ -36,15 +36,13 @@ UNTOUCHED = frozenset(
 _PLAIN_NUMBER = r"^(\d+(\.\d*)?|\.\d+)$"
 
 # One cleaned measurement; `text` for the untouched variables, `number` for the others.
-_MEASUREMENTS: dict[str, DType] = {
-    "subject_id": ID,
-    "icustay_id": ID,
-    "time": TIME,
-    "variable": pl.UInt8,  # position in schema.VARIABLES
-    "number": pl.Float64,
-    "text": pl.String,
-}
-MEASUREMENTS = pl.Schema(_MEASUREMENTS)
+MEASUREMENTS = pl.Schema(
+    {
+        **{"subject_id": ID, "icustay_id": ID, "time": TIME},
+        "variable": pl.UInt8,  # position in schema.VARIABLES
+        **{"number": pl.Float64, "text": pl.String},
+    }
+)
 
 
 def items(mode: Mode) -> pl.DataFrame:
@@ -62,42 +60,33 @@ def count_rows(events: pl.DataFrame) -> pl.DataFrame:
     return events.group_by("subject_id", "hadm_id", "icustay_id").agg(pl.len().alias("rows"))
 
 
-def _fate(stays: pl.DataFrame) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
-    """Return a function that adds `fate` and the row's stay by the reference's four checks.
+def count_fates(groups: pl.DataFrame, stays: pl.DataFrame) -> dict[str, int]:
+    """Return {fate: number of rows} by the reference's four checks, in its order.
 
     An admission belongs to a stay of the same subject. A row without ICUSTAY_ID belongs to the
     admission's stay. Times are not compared with those of the stay.
+
+    groups: from `count_rows`
     """
-    kept = stays.select("subject_id", "hadm_id", pl.col("icustay_id").alias("stay_id")).lazy()
-    subjects = stays.select("subject_id").unique().lazy().with_columns(pl.lit(True).alias("known"))
-
-    def add(rows: pl.LazyFrame) -> pl.LazyFrame:
-        stay, given = pl.col("stay_id"), pl.col("icustay_id")
-        return (
-            rows.join(subjects, on="subject_id", how="left")
-            .join(kept, on=["subject_id", "hadm_id"], how="left")
-            .with_columns(
-                pl.when(pl.col("known").is_null())
-                .then(pl.lit("subject_not_kept"))
-                .when(pl.col("hadm_id").is_null())
-                .then(pl.lit("empty_hadm"))
-                .when(stay.is_null())
-                .then(pl.lit("no_hadm_in_stay"))
-                .when(given.is_null())
-                .then(pl.lit("kept_recovered"))
-                .when(given != stay)
-                .then(pl.lit("icustay_missing_in_stays"))
-                .otherwise(pl.lit("kept"))
-                .alias("fate")
-            )
-        )
-
-    return add
-
-
-def count_fates(groups: pl.DataFrame, stays: pl.DataFrame) -> dict[str, int]:
-    """Return {fate: number of rows}; `groups`: from `count_rows`."""
-    counted = _fate(stays)(groups.lazy()).group_by("fate").agg(pl.col("rows").sum()).collect()
+    kept = stays.select("subject_id", "hadm_id", stay_id="icustay_id")
+    subjects = stays.select("subject_id").unique().with_columns(known=pl.lit(True))
+    stay, given = pl.col("stay_id"), pl.col("icustay_id")
+    fate = (
+        pl.when(pl.col("known").is_null())
+        .then(pl.lit("subject_not_kept"))
+        .when(pl.col("hadm_id").is_null())
+        .then(pl.lit("empty_hadm"))
+        .when(stay.is_null())
+        .then(pl.lit("no_hadm_in_stay"))
+        .when(given.is_null())
+        .then(pl.lit("kept_recovered"))
+        .when(given != stay)
+        .then(pl.lit("icustay_missing_in_stays"))
+        .otherwise(pl.lit("kept"))
+    )
+    joined = groups.join(subjects, on="subject_id", how="left")
+    joined = joined.join(kept, on=["subject_id", "hadm_id"], how="left")
+    counted = joined.group_by(fate=fate).agg(pl.col("rows").sum())
     return dict(sorted(counted.iter_rows()))
 
 
@@ -113,7 +102,7 @@ def keep_valid(events: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
             pl.col("subject_id") == pl.col("stay_subject"),
             given.is_null() | (given == pl.col("stay_id")),
         )
-        .with_columns(pl.col("stay_id").alias("icustay_id"))
+        .with_columns(icustay_id="stay_id")
         .drop("stay_id", "stay_subject")
         .collect()
     )

@@ -91,21 +91,13 @@ ID: DType = pl.Int64
 TIME: DType = pl.Datetime("us")
 
 _STAYS: dict[str, DType] = {
-    "subject_id": ID,
-    "hadm_id": ID,
-    "icustay_id": ID,
+    **{"subject_id": ID, "hadm_id": ID, "icustay_id": ID},
     "episode": pl.Int32,  # 1-based position among the subject's kept stays, by intime
-    "split": pl.String,
-    "intime": TIME,
-    "outtime": TIME,
+    **{"split": pl.String, "intime": TIME, "outtime": TIME},
     "los_hours": pl.Float64,  # 24 x ICUSTAYS.LOS; null where LOS is null
-    "admittime": TIME,
-    "dischtime": TIME,
-    "deathtime": TIME,
+    **{"admittime": TIME, "dischtime": TIME, "deathtime": TIME},
     "age": pl.Float64,  # years of 365 days; about 300 for patients over 89
-    "gender": pl.String,
-    "ethnicity": pl.String,
-    "first_careunit": pl.String,
+    **{"gender": pl.String, "ethnicity": pl.String, "first_careunit": pl.String},
     "mortality": pl.Int8,  # in hospital
     "mortality_inunit": pl.Int8,
     "first_event_hours": pl.Float64,  # the first event row within the stay; null without one

@@ -98,7 +98,8 @@ class _Import:
     def run(self) -> Store:
         begin = time.perf_counter()
         before = _stamps(self.found, self.episodes)
-        work = Workspace(self.out, _fingerprint_of_stamps(before, self.found))
+        states = [(str(path), astuple(stamp)) for path, stamp in before.items()]
+        work = Workspace(self.out, _hash((states, self.found.tasks, __version__)))
         try:
             with staying(before):
                 folder, facts, ran = work.stage("import", self._build)
@@ -106,7 +107,7 @@ class _Import:
             work.wait()
         files = work.files(folder)
         content = {n: file_hash(p) for n, p in files.items() if n.endswith(".parquet")}
-        fingerprint = xxhash.xxh3_128_hexdigest(repr(sorted(content.items())).encode())
+        fingerprint = _hash(sorted(content.items()))
         manifest = {
             "program": __version__,
             "cohort": tasks.cohort(self.tasks).model_dump(mode="json"),
@@ -171,9 +172,8 @@ def _stamps(found: Folders, episodes: list[Episode]) -> dict[Path, Stamp]:
     return stamps(paths)
 
 
-def _fingerprint_of_stamps(before: dict[Path, Stamp], found: Folders) -> str:
-    states = [(str(path), astuple(stamp)) for path, stamp in before.items()]
-    return xxhash.xxh3_128_hexdigest(repr((states, found.tasks, __version__)).encode())
+def _hash(content: Any) -> str:
+    return xxhash.xxh3_128_hexdigest(repr(content).encode())
 
 
 def _with_splits(stays: pl.DataFrame, samples: dict[str, pl.DataFrame]) -> pl.DataFrame:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import polars as pl
 import xxhash
@@ -125,7 +125,9 @@ def locked(store: Path) -> Iterator[None]:
         InputError: the folder contains a symbolic link.
         MimicRegError: another process holds the lock; the disk is full.
     """
-    with disk_errors(store), _lock_file(store) as file:
+    make_folder(store)
+    atomic.refuse_links(store)
+    with disk_errors(store), atomic.open_lock(store / _LOCK) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -152,12 +154,6 @@ def make_folder(folder: Path) -> None:
                 f"{folder} cannot be created: it, or one of its parents, is a file. "
                 "Choose another --out."
             ) from error
-
-
-def _lock_file(folder: Path) -> IO[str]:
-    make_folder(folder)
-    atomic.refuse_links(folder)
-    return atomic.open_lock(folder / _LOCK)
 
 
 @contextlib.contextmanager
@@ -243,13 +239,6 @@ def check_target(store: Path) -> None:
             )
 
 
-def _check_entries(manifest: dict[str, Any]) -> None:
-    """Raise an error for `reading`, unless the manifest names files within the store."""
-    if not isinstance(manifest.get("fingerprint", ""), str):
-        raise TypeError("fingerprint")
-    check_files(manifest["files"])
-
-
 def check_files(files: dict[str, Any]) -> None:
     """Raise an error for `reading`, unless these are sizes and hashes of files by name."""
     for name, entry in files.items():
@@ -301,7 +290,9 @@ class Store:
         with reading(path, "the manifest of a cohort store"):
             version = manifest.get("schema")
             if version == SCHEMA_VERSION:
-                _check_entries(manifest)
+                check_files(manifest["files"])
+                if not isinstance(manifest.get("fingerprint", ""), str):
+                    raise TypeError("fingerprint")
         if version != SCHEMA_VERSION:
             raise InputError(
                 f"{folder} has schema version {version}, but this program reads "
