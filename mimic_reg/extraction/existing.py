@@ -80,7 +80,7 @@ def best_possible(tables: dict[str, Table]) -> dict[str, dict[str, dict[str, flo
     path = next(iter(tables.values())).path.with_name(SIMULATED)
     if not path.is_file():
         return {}
-    with reading(path, "the true risks from `mimic-reg synthesize`"):
+    with reading(path, "the true_risk.json"):
         known = read_json(path)
         return {
             task: {
@@ -99,12 +99,8 @@ def up_to_date(
     out: Path, tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode
 ) -> Store | None:
     """Return the store, if this version made it from the same source with these options."""
-    if not (out / MANIFEST).exists():
-        return None
-    manifest = read_json(out / MANIFEST)
-    if not _made_so(manifest, names, mode) or not all(
-        _unchanged(t, manifest["source"]["tables"]) for t in tables.values()
-    ):
+    known = _recorded_tables(out, names, mode)
+    if known is None or not all(_unchanged(t, known) for t in tables.values()):
         return None
     store = Store.open(out)
     return None if store.changed_files() else store
@@ -118,26 +114,20 @@ def seems_up_to_date(
     mode: ev.Mode = "benchmark",
 ) -> bool:
     """Return whether `extract` would do nothing, judged by names, sizes and times of files."""
-    if not (out / MANIFEST).exists():
-        return False
-    manifest = read_json(out / MANIFEST)
-    if not _made_so(manifest, checked_names(task_names), mode):
-        return False
-    known = manifest["source"]["tables"]
-    return all(
+    known = _recorded_tables(out, checked_names(task_names), mode)
+    return known is not None and all(
         known.get(t.name, {}).get("file") == t.path.name and _same_stamp(t, known[t.name])
         for t in tables.values()
     )
 
 
-def _made_so(manifest: dict[str, Any], names: tuple[str, ...], mode: ev.Mode) -> bool:
-    """Return whether this version made the store with these options."""
-    return (
-        manifest.get("schema") == SCHEMA_VERSION
-        and manifest.get("program") == __version__
-        and manifest.get("mode") == mode
-        and set(names) <= set(manifest.get("tasks", ()))
-    )
+def _recorded_tables(out: Path, names: tuple[str, ...], mode: ev.Mode) -> Any:
+    """Return the tables in the manifest, if this version made the store with these options."""
+    manifest = read_json(out / MANIFEST) if (out / MANIFEST).exists() else {}
+    same = (SCHEMA_VERSION, __version__, mode)
+    if tuple(map(manifest.get, ("schema", "program", "mode"))) != same:
+        return None
+    return manifest["source"]["tables"] if set(names) <= set(manifest["tasks"]) else None
 
 
 def _unchanged(table: Table, known: dict[str, Any]) -> bool:

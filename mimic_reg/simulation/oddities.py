@@ -1,4 +1,4 @@
-"""Spoil some of the charted rows as real tables are, and mark the rows that the benchmark uses."""
+"""Spoil some charted rows, as in real tables, and mark the rows that the benchmark uses."""
 
 from collections.abc import Callable
 

@@ -47,7 +47,7 @@ TABLE = f"tasks/{TASK}.parquet"
 VALIDATION = {"fashion_mnist": 10_000, "cifar10": 10_000, "stl10": 1_000}
 _OTHER = 6  # for other data sets, one image in six
 
-DOWNLOADS = ("fashion_mnist", "cifar10", "stl10")
+DOWNLOADS = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "stl10": "STL10"}  # classes
 
 
 def import_images(
@@ -121,14 +121,8 @@ def download(name: str, folder: Path) -> None:
 
     if name not in DOWNLOADS:
         raise InputError(f"{name!r} cannot be downloaded. {suggest(name, DOWNLOADS)}")
-    datasets = torchvision().datasets
-    make = {
-        "fashion_mnist": lambda: datasets.FashionMNIST(str(folder), download=True),
-        "cifar10": lambda: datasets.CIFAR10(str(folder), download=True),
-        "stl10": lambda: datasets.STL10(str(folder), download=True),
-    }
     try:
-        make[name]()
+        getattr(torchvision().datasets, DOWNLOADS[name])(str(folder), download=True)
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"{name} could not be downloaded ({error}). Without a network, download it elsewhere "
