@@ -19,7 +19,7 @@ from mimic_reg.parity.files import (
     timeseries_name,
 )
 from mimic_reg.parity.listfiles import FLAG_COLUMNS
-from mimic_reg.parity.reading import malformed, numbers, read_listfile, read_tables
+from mimic_reg.parity.reading import numbers, read_listfile, read_tables, refuse_rows
 from mimic_reg.store.spec import SPLITS
 from mimic_reg.tasks.base import finish
 
@@ -67,11 +67,8 @@ def read_stays(episodes: list[Episode]) -> tuple[pl.DataFrame, int]:
     Raises:
         InputError: a file is malformed, or two files hold the same stay.
     """
-    tables = []
-    for begin in range(0, len(episodes), FILES_AT_ONCE):
-        part = episodes[begin : begin + FILES_AT_ONCE]
-        tables.append(_read_facts(part))
-    stays = pl.concat(tables)
+    starts = range(0, len(episodes), FILES_AT_ONCE)
+    stays = pl.concat(_read_facts(episodes[start : start + FILES_AT_ONCE]) for start in starts)
     if stays["icustay_id"].n_unique() < stays.height:
         twice = stays.filter(pl.col("icustay_id").is_duplicated())["timeseries"]
         raise InputError(f"{twice[0]} and {twice[1]} have the same Icustay.")
@@ -81,14 +78,15 @@ def read_stays(episodes: list[Episode]) -> tuple[pl.DataFrame, int]:
 def _read_facts(episodes: list[Episode]) -> pl.DataFrame:
     paths = [e.facts for e in episodes]
     facts = read_tables(paths, (*EPISODE_FACTS, *FLAG_COLUMNS))
-    if (facts["line"] > 2).any():
-        second = facts.filter(pl.col("line") > 2).row(0, named=True)
-        malformed(paths[second["file"]], second["line"], "there is a second stay")
+    refuse_rows(facts.filter(pl.col("line") > 2), paths, "there is a second stay")
     values = {n: numbers(facts, n, paths) for n in EPISODE_FACTS if n not in ("Height", "Weight")}
     for name in ("Icustay", "Mortality"):
-        if values[name].null_count():
-            row = facts.filter(values[name].is_null()).row(0, named=True)
-            malformed(paths[row["file"]], row["line"], f"{name} is empty")
+        refuse_rows(facts.filter(values[name].is_null()), paths, f"{name} is empty")
+
+    def decoded(name: str, texts: dict[int, str]) -> pl.Series:
+        codes = values[name].cast(pl.Int64)
+        return codes.replace_strict(texts, default=None, return_dtype=pl.String)
+
     files = pl.DataFrame(
         {
             "file": range(len(episodes)),
@@ -98,24 +96,16 @@ def _read_facts(episodes: list[Episode]) -> pl.DataFrame:
             "timeseries": [str(e.timeseries) for e in episodes],
         }
     )
-    codes = {name: values[name].cast(pl.Int64) for name in ("Gender", "Ethnicity")}
-    return (
-        facts.select("file")
-        .with_columns(
-            values["Icustay"].cast(ID).alias("icustay_id"),
-            (24.0 * values["Length of Stay"]).alias("los_hours"),
-            values["Age"].alias("age"),
-            values["Mortality"].cast(pl.Int8).alias("mortality"),
-            codes["Gender"]
-            .replace_strict(_GENDERS, default=None, return_dtype=pl.String)
-            .alias("gender"),
-            codes["Ethnicity"]
-            .replace_strict(_ETHNICITIES, default=None, return_dtype=pl.String)
-            .alias("ethnicity"),
-        )
-        .join(files, on="file")
-        .drop("file")
+    stays = facts.select(
+        "file",
+        icustay_id=values["Icustay"].cast(ID),
+        los_hours=24.0 * values["Length of Stay"],
+        age=values["Age"],
+        mortality=values["Mortality"].cast(pl.Int8),
+        gender=decoded("Gender", _GENDERS),
+        ethnicity=decoded("Ethnicity", _ETHNICITIES),
     )
+    return stays.join(files, on="file").drop("file")
 
 
 def read_episodes(stays: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -127,9 +117,7 @@ def read_episodes(stays: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     paths = [Path(p) for p in stays["timeseries"]]
     table = read_tables(paths, TIMESERIES)
     hours = numbers(table, "Hours", paths)
-    if hours.null_count():
-        row = table.filter(hours.is_null()).row(0, named=True)
-        malformed(paths[row["file"]], row["line"], "Hours is empty")
+    refuse_rows(table.filter(hours.is_null()), paths, "Hours is empty")
     cells = [table[n] if n in UNTOUCHED else numbers(table, n, paths) for n in VARIABLES]
     rows = table.select(stays["icustay_id"].gather(table["file"]), hours.alias("hours"), *cells)
     return split_texts(rows.sort("icustay_id", "hours", maintain_order=True))
@@ -163,8 +151,7 @@ def _read_samples(path: Path, task: str, split: str | None, stays: pl.DataFrame)
     )
     rows = table.join(known, on="stay", how="left", maintain_order="left")
     unknown = rows.filter(pl.col("icustay_id").is_null())
-    if unknown.height:
-        malformed(path, unknown["line"][0], "its stay has no files or no diagnosis in root/")
+    refuse_rows(unknown, [path], "its stay has no files or no diagnosis in root/")
     labels = PHENOTYPES if task == "phenotyping" else ("y_true",)
     values = {name: numbers(rows, name, [path]) for name in labels}
     if task == "in_hospital_mortality":

@@ -34,6 +34,12 @@ def malformed(path: Path, line: int, problem: str) -> NoReturn:
     raise InputError(f"{path}, line {line}: {problem}. Was the file cut off or edited?")
 
 
+def refuse_rows(bad: pl.DataFrame, paths: Sequence[Path], problem: str) -> None:
+    """Refuse the first of these rows of `read_tables`, if there are any."""
+    for row in bad.head(1).iter_rows(named=True):
+        malformed(paths[row["file"]], row["line"], problem)
+
+
 def read_tables(paths: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame:
     """Return all rows of CSV files with the same columns.
 
@@ -90,9 +96,7 @@ def numbers(table: pl.DataFrame, column: str, paths: Sequence[Path]) -> pl.Serie
     """
     number = to_number(table[column])
     wrong = table.filter(number.is_null() & table[column].is_not_null())
-    if wrong.height:
-        where = wrong.row(0, named=True)
-        malformed(paths[where["file"]], where["line"], f"{column} is not a number")
+    refuse_rows(wrong, paths, f"{column} is not a number")
     return number
 
 
@@ -104,7 +108,7 @@ def read_listfile(path: Path, task: str) -> pl.DataFrame:
     """
     columns = LISTFILE_COLUMNS[task]
     table = read_tables([path], columns)
-    empty = table.filter(pl.any_horizontal(pl.col(columns).is_null()))
-    if empty.height:
-        malformed(path, empty["line"][0], "a field is empty")
+    refuse_rows(
+        table.filter(pl.any_horizontal(pl.col(columns).is_null())), [path], "a field is empty"
+    )
     return table
