@@ -25,7 +25,7 @@ HEADERS = {
 
 
 def at(hours: float, base: datetime = INTIME) -> str:
-    """The text of the time `hours` after `base`."""
+    """Return the text of the time `hours` after `base`."""
     return (base + timedelta(hours=hours)).strftime(FORMAT)
 
 
@@ -53,7 +53,7 @@ class Source:
         codes: tuple[str, ...] = ("4019",),
         **changes: Any,
     ) -> "Source":
-        """A subject (once), an admission and a stay, `start` hours after `INTIME`."""
+        """Add a subject (once), an admission and a stay, `start` hours after `INTIME`."""
         hadm = hadm or 100_000 + subject
         icustay = icustay or 200_000 + subject
         if not any(p["subject_id"] == subject for p in self.tables["PATIENTS"]):
@@ -90,7 +90,7 @@ class Source:
     def chart(
         self, itemid: int, value: Any, hours: float = 1.0, *, subject: int = 7, **row: Any
     ) -> "Source":
-        """A CHARTEVENTS row of the subject's first stay."""
+        """Add a CHARTEVENTS row of the subject's first stay."""
         defaults = {
             "subject_id": subject,
             "hadm_id": 100_000 + subject,
@@ -100,7 +100,7 @@ class Source:
         return self.add("CHARTEVENTS", itemid=itemid, value=value, **(defaults | row))
 
     def write(self, folder: Path, *, upper: bool = True, packed: bool = False) -> Path:
-        """Write all tables; returns the folder."""
+        """Write all tables; return the folder."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, rows in self.tables.items():
             columns = HEADERS[name].split()
@@ -117,7 +117,7 @@ class Source:
 
 
 def small_source() -> Source:
-    """Twelve subjects of both splits with vitals, labs, coma scale, oddities and one death."""
+    """Return twelve subjects of all splits with vitals, labs, coma scale, oddities and deaths."""
     source = Source()
     subjects = [7, 8, 9, 11, 12, 13, 100, 107, 10000, 10001, 10006, 10011]
     for i, subject in enumerate(subjects):

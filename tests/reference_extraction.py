@@ -1,4 +1,4 @@
-"""The benchmark's rules once more, row by row: an oracle for the vectorised code.
+"""The benchmark's rules, row by row: an oracle for the vectorised code.
 
 Written from the specification, with plain loops and Python's own float(), repr() and max().
 """
@@ -28,7 +28,7 @@ def when(value: Any) -> datetime | None:
 
 
 def cohort(tables: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The kept stays with age, los_hours, mortality and their diagnoses' codes."""
+    """Return the kept stays with age, los_hours, mortality and their diagnoses' codes."""
     units = ("first_careunit", "last_careunit", "first_wardid", "last_wardid")
     people = {p["subject_id"]: p for p in tables["PATIENTS"]}
     admissions = {(a["subject_id"], a["hadm_id"]): a for a in tables["ADMISSIONS"]}
@@ -81,7 +81,7 @@ def hours_lived(stay: dict[str, Any]) -> float:
 
 
 def multitask(stay: dict[str, Any], hours: list[float]) -> tuple[str, ...] | None:
-    """The stay's line of the multitask listfile."""
+    """Return the stay's line of the multitask listfile."""
     los, lived = stay["los_hours"], hours_lived(stay)
     if los is None or not stay["codes"]:
         return None
@@ -109,7 +109,7 @@ def multitask(stay: dict[str, Any], hours: list[float]) -> tuple[str, ...] | Non
 def samples(
     stay: dict[str, Any], hours: list[float]
 ) -> dict[str, list[tuple[float, float | tuple[int, ...]]]]:
-    """{task: [(period_length, label)]} of a stay whose episode has rows at `hours`."""
+    """Return {task: [(period_length, label)]} of a stay whose episode has rows at `hours`."""
     found: dict[str, list[Any]] = {
         t: [] for t in ("in_hospital_mortality", "decompensation", "length_of_stay", "phenotyping")
     }
@@ -165,7 +165,7 @@ def clean(variable: str, value: str, unit: str, label: str) -> float | None:
 def validate(
     rows: list[dict[str, Any]], stays: list[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Rows that pass, with the stay of their admission; and how many fell for what."""
+    """Return the valid rows, with the stay of their admission, and {fate: number of rows}."""
     counts: dict[str, int] = defaultdict(int)
     kept = []
     for row in rows:
@@ -191,7 +191,7 @@ def validate(
 def episodes(
     rows: list[dict[str, Any]], stays: list[dict[str, Any]]
 ) -> dict[int, list[tuple[float, dict[str, float | str]]]]:
-    """{icustay_id: [(hours, {variable: winning value})]}, texts for the untouched variables."""
+    """Return {icustay_id: [(hours, {variable: value})]}, with texts for untouched variables."""
     cells: dict[tuple[int, datetime], dict[str, Any]] = defaultdict(dict)
     named = set()
     for row in rows:
@@ -212,7 +212,7 @@ def episodes(
     result = {}
     for stay in stays:
         intime = datetime.strptime(stay["intime"], FORMAT)
-        outtime = when(stay["outtime"]) or datetime.min  # unknown: nothing lies inside
+        outtime = when(stay["outtime"]) or datetime.min  # unknown: no time is inside
         found = [
             ((time - intime).total_seconds() / 60.0 / 60, cells[subject, time])
             for subject, time, icustay in named
@@ -225,7 +225,7 @@ def episodes(
 
 
 def hourly(rows: list[tuple[float, dict[str, Any]]], end: float) -> list[list[float]]:
-    """The Discretizer: one list of 59 values and 17 masks an hour."""
+    """Return the Discretizer's output: 59 values and 17 masks per hour."""
     bins = int(end + 1.0 - 1e-6)
     values: list[dict[str, Any]] = [{} for _ in range(bins)]
     for hours, cells in rows:

@@ -57,7 +57,7 @@ def write_store(
 
 
 def write_manifest(folder: Path, spec: CohortSpec | None = None) -> None:
-    """(Re)write the manifest for the files that are there."""
+    """Write the manifest for the files in the folder."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
     entries = {
         str(p.relative_to(folder)): {"bytes": p.stat().st_size, "xxh3": file_hash(p)} for p in files
@@ -135,7 +135,7 @@ def _normalizers(folder: Path, task: str) -> None:
 
 
 def published(folder, **tables):
-    """A store that holds these tables of one column, by name; over one that is there."""
+    """Publish a store with these tables of one column, over an existing one."""
     folder.mkdir(exist_ok=True)
 
     def build(place):

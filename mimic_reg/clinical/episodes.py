@@ -1,8 +1,8 @@
-"""Episodes: one row a time, one column a variable, for each stay.
+"""Build the episode of each stay: one row per time, one column per variable.
 
-Source: the reference's `extract_episodes_from_subjects` and `subject`. Of several values of a
-variable at one time the largest wins: the largest number, or for variables whose text the
-reference leaves alone the largest text. Item, table and row order play no part.
+Source: the reference's `extract_episodes_from_subjects` and `subject`. If a variable has several
+values at one time, the largest one is used: the largest number, or the largest text for variables
+whose text the reference leaves unchanged. Item, table and row order do not matter.
 """
 
 import polars as pl
@@ -11,17 +11,17 @@ from mimic_reg.clinical.events import UNTOUCHED, to_number
 from mimic_reg.clinical.schema import EPISODE_TEXTS, EPISODES, TEXT_VARIABLES, VARIABLES
 from mimic_reg.clinical.stays import hours_between
 
-# Numbers whose source text can differ from the number's own: "59.666698455810547".
+# Variables whose numbers can be spelled in another way in the source: "59.666698455810547".
 _TEXT_OF_NUMBERS = [v for v in VARIABLES if v in UNTOUCHED and v not in TEXT_VARIABLES]
 
 
 def number_text(number: pl.Expr) -> pl.Expr:
-    """The spelling taken for granted: 86.0 as "86", else the shortest that reads back the same."""
+    """Return the default spelling: 86.0 as "86", else the shortest exact text."""
     return number.cast(pl.String).str.strip_suffix(".0")
 
 
 def merge_times(measurements: pl.DataFrame) -> pl.DataFrame:
-    """One row a (subject, time): the 17 variables' winning values, as text where untouched."""
+    """Return one row per (subject, time): the largest value of each variable, text if untouched."""
     winners = [
         pl.when(pl.col("variable") == code)
         .then("text" if name in UNTOUCHED else "number")
@@ -35,11 +35,11 @@ def merge_times(measurements: pl.DataFrame) -> pl.DataFrame:
 def assign_stays(
     merged: pl.DataFrame, measurements: pl.DataFrame, stays: pl.DataFrame
 ) -> pl.DataFrame:
-    """The rows of each stay, by hours since admission to the unit.
+    """Return the rows of each stay, by hours since admission to the unit.
 
-    A row belongs to a stay when a measurement of that time has its id, or when the time lies in
-    the stay; so rows before `intime` and after `outtime` are there too. A time whose measurements
-    name two stays gives two rows, with the same values.
+    A row belongs to a stay if a measurement at that time has the stay's id, or if the time is
+    within the stay. So some rows are before `intime` or after `outtime`. If measurements at one
+    time name two stays, both stays have the row.
     """
     named = measurements.select("subject_id", "time", named="icustay_id").unique()
     own = pl.col("named") == pl.col("icustay_id")
@@ -54,10 +54,10 @@ def assign_stays(
 
 
 def split_texts(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Episodes with numbers as numbers (`schema.EPISODES`), and the texts that numbers do not give.
+    """Return episodes with parsed numbers (`schema.EPISODES`), and texts that numbers do not give.
 
-    A text that is no number at all ("ERROR") leaves the number null and stands in the second
-    table (`schema.EPISODE_TEXTS`), so that nothing of the source is lost.
+    For a text that is not a number ("ERROR") the number is null. The second table
+    (`schema.EPISODE_TEXTS`) holds such texts, so that nothing of the source is lost.
     """
     numbers = rows.with_columns(to_number(rows[name]).alias(name) for name in _TEXT_OF_NUMBERS)
     texts = pl.concat(
@@ -74,7 +74,7 @@ def split_texts(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 def build_episodes(
     measurements: pl.DataFrame, stays: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`schema.EPISODES` and `schema.EPISODE_TEXTS` of `stays`, sorted by stay and hours.
+    """Return `schema.EPISODES` and `schema.EPISODE_TEXTS` of `stays`, sorted by stay and hours.
 
     Args:
         measurements: all measurements of the stays' subjects (`events.MEASUREMENTS`).

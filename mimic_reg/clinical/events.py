@@ -1,11 +1,11 @@
-"""From raw event rows to cleaned measurements of the 17 variables, by the benchmark's rules.
+"""Clean raw event rows into measurements of the 17 variables, by the benchmark's rules.
 
-Source: the reference's `validate_events` and `preprocessing`. A rule that looks wrong and is kept
-on purpose says so: the published cohorts were made with it (`benchmark` mode). `corrected` mode
-replaces four of them.
+Source: the reference's `validate_events` and `preprocessing`. Some rules look wrong but are kept,
+because the published cohorts were made with them (`benchmark` mode); their docstrings say so.
+`corrected` mode replaces four of them.
 
-Divisions are NumPy's, not Polars': Polars multiplies by the reciprocal, and 70 x (1/100) is not
-70/100 in the last bit.
+NumPy does the divisions: Polars multiplies by the reciprocal, and 70 x (1/100) differs from 70/100
+in the last bit.
 """
 
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from mimic_reg.clinical.schema import ID, MISSING_TEXTS, TIME, VARIABLES, DType, resource, variables
+from mimic_reg.clinical.schema import ID, MISSING_TEXTS, TIME, VARIABLES, resource, variables
 from mimic_reg.clinical.stays import parse_time
 
 Mode = Literal["benchmark", "corrected"]
 
-# What `corrected` mode changes; these texts go into the manifest.
+# The changes of `corrected` mode; the manifest holds these texts.
 CORRECTIONS = {
     "inspired_oxygen": "fraction of inspired oxygen is divided by 100 only above 1",
     "temperature": "temperatures are converted by their unit and label too, not only from 79 up",
@@ -27,8 +27,8 @@ CORRECTIONS = {
     "plausible_ranges": "values outside the plausible range are dropped, or clipped to it",
 }
 
-# Variables whose text the reference never touches. Its choice among several values at one time is
-# the largest text, so "9" beats "12": kept, for the published cohorts have it.
+# Variables whose text the reference leaves unchanged. Of several values at one time it uses the
+# largest text, so "9" is used rather than "12". The published cohorts depend on that.
 UNTOUCHED = frozenset(
     {v.name for v in variables() if v.is_text}
     | {"Heart Rate", "Respiratory rate", "Mean blood pressure"}
@@ -36,19 +36,17 @@ UNTOUCHED = frozenset(
 _PLAIN_NUMBER = r"^(\d+(\.\d*)?|\.\d+)$"
 
 # One cleaned measurement; `text` for the untouched variables, `number` for the others.
-_MEASUREMENTS: dict[str, DType] = {
-    "subject_id": ID,
-    "icustay_id": ID,
-    "time": TIME,
-    "variable": pl.UInt8,  # position in schema.VARIABLES
-    "number": pl.Float64,
-    "text": pl.String,
-}
-MEASUREMENTS = pl.Schema(_MEASUREMENTS)
+MEASUREMENTS = pl.Schema(
+    {
+        **{"subject_id": ID, "icustay_id": ID, "time": TIME},
+        "variable": pl.UInt8,  # position in schema.VARIABLES
+        **{"number": pl.Float64, "text": pl.String},
+    }
+)
 
 
 def items(mode: Mode) -> pl.DataFrame:
-    """The benchmark's 114 items: itemid, variable (position in `VARIABLES`), label."""
+    """Return the benchmark's 114 items: itemid, variable (position in `VARIABLES`), label."""
     table = pl.read_csv(resource("items.csv").read_bytes())
     if mode == "corrected":
         table = table.filter(pl.col("fluid").fill_null("blood") == "blood")
@@ -58,52 +56,43 @@ def items(mode: Mode) -> pl.DataFrame:
 
 
 def count_rows(events: pl.DataFrame) -> pl.DataFrame:
-    """Number of rows a (subject, admission, stay): all that validation needs to count."""
+    """Return the number of rows per (subject, admission, stay), which validation counts."""
     return events.group_by("subject_id", "hadm_id", "icustay_id").agg(pl.len().alias("rows"))
 
 
-def _fate(stays: pl.DataFrame) -> Callable[[pl.LazyFrame], pl.LazyFrame]:
-    """Adds `fate` and the row's stay: the reference's four checks, in its order.
-
-    An admission belongs to a stay of the same subject; a missing ICUSTAY_ID is the admission's
-    stay whatever the time; times are not compared with the stay's at all.
-    """
-    kept = stays.select("subject_id", "hadm_id", pl.col("icustay_id").alias("stay_id")).lazy()
-    subjects = stays.select("subject_id").unique().lazy().with_columns(pl.lit(True).alias("known"))
-
-    def add(rows: pl.LazyFrame) -> pl.LazyFrame:
-        stay, given = pl.col("stay_id"), pl.col("icustay_id")
-        return (
-            rows.join(subjects, on="subject_id", how="left")
-            .join(kept, on=["subject_id", "hadm_id"], how="left")
-            .with_columns(
-                pl.when(pl.col("known").is_null())
-                .then(pl.lit("subject_not_kept"))
-                .when(pl.col("hadm_id").is_null())
-                .then(pl.lit("empty_hadm"))
-                .when(stay.is_null())
-                .then(pl.lit("no_hadm_in_stay"))
-                .when(given.is_null())
-                .then(pl.lit("kept_recovered"))
-                .when(given != stay)
-                .then(pl.lit("icustay_missing_in_stays"))
-                .otherwise(pl.lit("kept"))
-                .alias("fate")
-            )
-        )
-
-    return add
-
-
 def count_fates(groups: pl.DataFrame, stays: pl.DataFrame) -> dict[str, int]:
-    """Rows by fate; `groups` from `count_rows`."""
-    counted = _fate(stays)(groups.lazy()).group_by("fate").agg(pl.col("rows").sum()).collect()
+    """Return {fate: number of rows} by the reference's four checks, in its order.
+
+    An admission belongs to a stay of the same subject. A row without ICUSTAY_ID belongs to the
+    admission's stay. Times are not compared with those of the stay.
+
+    groups: from `count_rows`
+    """
+    kept = stays.select("subject_id", "hadm_id", stay_id="icustay_id")
+    subjects = stays.select("subject_id").unique().with_columns(known=pl.lit(True))
+    stay, given = pl.col("stay_id"), pl.col("icustay_id")
+    fate = (
+        pl.when(pl.col("known").is_null())
+        .then(pl.lit("subject_not_kept"))
+        .when(pl.col("hadm_id").is_null())
+        .then(pl.lit("empty_hadm"))
+        .when(stay.is_null())
+        .then(pl.lit("no_hadm_in_stay"))
+        .when(given.is_null())
+        .then(pl.lit("kept_recovered"))
+        .when(given != stay)
+        .then(pl.lit("icustay_missing_in_stays"))
+        .otherwise(pl.lit("kept"))
+    )
+    joined = groups.join(subjects, on="subject_id", how="left")
+    joined = joined.join(kept, on=["subject_id", "hadm_id"], how="left")
+    counted = joined.group_by(fate=fate).agg(pl.col("rows").sum())
     return dict(sorted(counted.iter_rows()))
 
 
 def keep_valid(events: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
-    """The rows that pass validation, with ICUSTAY_ID the stay of their admission."""
-    # By the admission alone, which is one stay's, then by subject: a join on one key is faster.
+    """Return the rows that pass validation, with the stay of their admission as ICUSTAY_ID."""
+    # An admission has one stay, so join by admission and then filter by subject: this is faster.
     kept = stays.select("hadm_id", stay_id="icustay_id", stay_subject="subject_id")
     given = pl.col("icustay_id")
     return (
@@ -113,19 +102,19 @@ def keep_valid(events: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
             pl.col("subject_id") == pl.col("stay_subject"),
             given.is_null() | (given == pl.col("stay_id")),
         )
-        .with_columns(pl.col("stay_id").alias("icustay_id"))
+        .with_columns(icustay_id="stay_id")
         .drop("stay_id", "stay_subject")
         .collect()
     )
 
 
-# One function a cleaning rule: (text, unit, label) -> number; unit and label in lower case.
+# One function per cleaning rule: (text, unit, label) -> number; unit and label in lower case.
 
 Cleaner = Callable[[pl.Series, pl.Series, pl.Series], pl.Series]
 
 
 def to_number(text: pl.Series) -> pl.Series:
-    """Float64 of each text as Python's float() reads it; null where it would raise."""
+    """Return each text as Float64, as Python's float() reads it; null where float() raises."""
     number = text.cast(pl.Float64, strict=False)
     unread = text.filter(number.is_null() & text.is_not_null()).unique()
     if len(unread):
@@ -146,20 +135,20 @@ def _plain_number(text: pl.Series) -> pl.Series:
 
 
 def _where(condition: pl.Series, then: np.ndarray, otherwise: pl.Series) -> pl.Series:
-    """Element-wise choice; nulls stay null."""
+    """Return an element-wise choice; nulls stay null."""
     chosen = np.where(condition.fill_null(False).to_numpy(), then, otherwise.to_numpy())
     return pl.Series(otherwise.name, chosen).fill_nan(None)
 
 
 def capillary_refill(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
-    """0 for normal or brisk, 1 for abnormal or delayed; else null."""
+    """Return 0 for normal or brisk, 1 for abnormal or delayed, else null."""
     meaning = {"Normal <3 secs": 0.0, "Brisk": 0.0, "Abnormal >3 secs": 1.0, "Delayed": 1.0}
     return text.replace_strict(meaning, default=None, return_dtype=pl.Float64)
 
 
 def _pressure(part: int) -> Cleaner:
     def pressure(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
-        """`part` of "systolic/diastolic" where there is a slash."""
+        """Return `part` of "systolic/diastolic" where there is a slash, else the number."""
         split = text.str.extract(r"^(\d+)/(\d+)$", part)
         slash = text.str.contains("/", literal=True)
         return to_number(split.zip_with(slash, text))
@@ -172,9 +161,9 @@ diastolic_pressure = _pressure(2)
 
 
 def inspired_oxygen(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
-    """Every value whose unit is not torr is divided by 100, also 0.4.
+    """Divide every value by 100 unless its unit is torr, even 0.4.
 
-    The reference means to spare values up to 1; its condition is always true under Python 3.
+    The reference intends to leave values up to 1, but its condition is always true in Python 3.
     """
     number = to_number(text)
     percent = ~unit.str.contains("torr", literal=True)
@@ -182,20 +171,20 @@ def inspired_oxygen(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Se
 
 
 def inspired_oxygen_corrected(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
-    """Per cent (above 1) to fraction."""
+    """Convert percentages (above 1) to fractions."""
     number = to_number(text)
     percent = ~unit.str.contains("torr", literal=True) & (number > 1.0)
     return _where(percent, number.to_numpy() / 100.0, number)
 
 
 def oxygen_saturation(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
-    """Plain numbers; fractions (up to 1) to per cent."""
+    """Return plain numbers; convert fractions (up to 1) to percentages."""
     number = _plain_number(text)
     return _where(number <= 1.0, number.to_numpy() * 100.0, number)
 
 
 def plain_number(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
-    """Plain decimal numbers; "NEG", ">500", "-3" and "1e3" become null."""
+    """Return plain decimal numbers; "NEG", ">500", "-3" and "1e3" become null."""
     return _plain_number(text)
 
 
@@ -204,13 +193,13 @@ def _celsius(number: pl.Series) -> np.ndarray:
 
 
 def temperature(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
-    """From 79 up: Fahrenheit. The reference's tests of unit and label can never fire."""
+    """Convert values from 79 up from Fahrenheit. The reference's other checks are never true."""
     number = to_number(text)
     return _where(number >= 79.0, _celsius(number), number)
 
 
 def temperature_corrected(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
-    """Fahrenheit by unit or label, and from 79 up where neither says Celsius."""
+    """Convert Fahrenheit by unit or label; values from 79 up also if neither says Celsius."""
     number = to_number(text)
     says_f = unit.str.contains("f", literal=True) | label.str.contains(r"\[f\]|fahrenheit| f\b")
     says_c = unit.str.contains("c", literal=True) | label.str.contains(r"\[c\]|celsius| c\b")
@@ -218,7 +207,7 @@ def temperature_corrected(text: pl.Series, unit: pl.Series, label: pl.Series) ->
 
 
 def weight(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
-    """Ounces and pounds, by unit or label, to kilograms."""
+    """Convert ounces and pounds, by unit or label, to kilograms."""
     number = to_number(text)
     ounces = unit.str.contains("oz", literal=True) | label.str.contains("oz", literal=True)
     pounds = unit.str.contains("lb", literal=True) | label.str.contains("lb", literal=True)
@@ -227,7 +216,7 @@ def weight(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
 
 
 def height(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
-    """Inches, by unit or label, to whole centimetres (half to even)."""
+    """Convert inches, by unit or label, to whole centimetres (half to even)."""
     number = to_number(text)
     inches = unit.str.contains("in", literal=True) | label.str.contains("in", literal=True)
     return _where(inches, np.round(number.to_numpy() * 2.54), number)
@@ -252,7 +241,7 @@ CORRECTED_CLEANERS = CLEANERS | {
 
 
 def clean(events: pl.DataFrame, mode: Mode) -> tuple[pl.DataFrame, dict[str, dict[str, int]]]:
-    """Measurements (`MEASUREMENTS`) of valid rows, and what became of the rows by variable.
+    """Return the measurements (`MEASUREMENTS`) of valid rows, and counts of rows by variable.
 
     Args:
         events: valid rows of mapped items: subject_id, icustay_id, itemid, charttime, value,
@@ -299,7 +288,7 @@ def _clean_variable(
 
 
 def _plausible(rows: pl.DataFrame, name: str) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Drop what is outside the outlier range, clip the rest to the valid range; count both."""
+    """Drop values outside the outlier range, clip the rest to the valid range, and count both."""
     variable = next(v for v in variables() if v.name == name)
     if variable.outlier is None or variable.valid is None:
         return rows, {}
@@ -316,7 +305,7 @@ def _plausible(rows: pl.DataFrame, name: str) -> tuple[pl.DataFrame, dict[str, i
 
 
 def add_counts(total: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
-    """Sum of two nested dictionaries of counts."""
+    """Return the sum of two nested dictionaries of counts."""
     merged = dict(total)
     for key, value in part.items():
         if isinstance(value, dict):

@@ -1,8 +1,8 @@
-"""Hourly arrays: 76 channels an hour, imputed forward from the last measurement.
+"""Build hourly arrays: 76 channels per hour, imputed with the last measurement.
 
-Source: the reference's `Discretizer` (timestep 1.0, masks, previous value, then the normal one),
-which the published models use. Because imputation only looks back, the array of the first t hours
-is the first t rows of the stay's array, whatever the task.
+Source: the reference's `Discretizer` with the options of the published models: timestep 1.0, masks,
+the previous value or else the normal one. Imputation only looks back. So for every task the array
+of the first t hours is the first t rows of the stay's array.
 """
 
 import polars as pl
@@ -11,30 +11,40 @@ from mimic_reg.clinical.schema import EPSILON, VARIABLES, Variable, variables
 
 
 def num_hours(end: pl.Expr) -> pl.Expr:
-    """Rows of an array that ends after `end` hours."""
+    """Return the number of rows of an array that ends after `end` hours."""
     return (end + 1.0 - EPSILON).floor().cast(pl.Int32)
 
 
 def within_stay(hours: pl.Expr, los_hours: pl.Expr) -> pl.Expr:
-    """Whether a row of an episode is used by the tasks at all."""
+    """Return whether a row of an episode is within the stay; tasks use only such rows."""
     return (hours > -EPSILON) & (hours < los_hours + EPSILON)
 
 
+def rows_within_stay(episodes: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of episodes within their stay; `stays`: icustay_id, los_hours."""
+    joined = episodes.join(stays.select("icustay_id", "los_hours"), on="icustay_id")
+    return joined.filter(within_stay(pl.col("hours"), pl.col("los_hours")))
+
+
+def first_events(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return icustay_id and first_event_hours, from `rows_within_stay`."""
+    return rows.group_by("icustay_id").agg(first_event_hours=pl.col("hours").min())
+
+
 def hour_of(hours: pl.Expr) -> pl.Expr:
-    """Row k holds what was measured in (k, k + 1]; row 0 also hour 0."""
+    """Return the row of a measurement: row k holds (k, k + 1], and row 0 also hour 0."""
     return (hours - EPSILON).cast(pl.Int32)
 
 
 def last_of_hour(episodes: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
-    """Per stay and hour with a measurement, each variable's last value.
+    """Return each variable's last value, for every stay and hour with a measurement.
 
     Args:
         episodes: `schema.EPISODES`, sorted by stay and hours.
         stays: icustay_id, los_hours.
     """
     return (
-        episodes.join(stays.select("icustay_id", "los_hours"), on="icustay_id")
-        .filter(within_stay(pl.col("hours"), pl.col("los_hours")))
+        rows_within_stay(episodes, stays)
         .with_columns(hour_of(pl.col("hours")).alias("hour"))
         .filter(pl.col("hour") < num_hours(pl.col("los_hours")))
         .group_by("icustay_id", "hour", maintain_order=True)
@@ -55,16 +65,16 @@ def _channels(variable: Variable) -> list[pl.Expr]:
 
 
 def build_hourly(episodes: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
-    """`schema.HOURLY` of the stays that have a measurement within their length of stay.
+    """Return `schema.HOURLY` of the stays that have a measurement within their length of stay.
 
     Args:
         episodes: `schema.EPISODES`, sorted by stay and hours.
-        stays: icustay_id, los_hours; a stay without los_hours gives no array.
+        stays: icustay_id, los_hours; a stay without los_hours has no array.
     """
     measured = last_of_hour(known_categories(episodes), stays)
     observed = [pl.col(v).is_not_null().cast(pl.Float32).alias(f"mask->{v}") for v in VARIABLES]
-    # Every stay's hour 0 gets the normal values where nothing was measured, so filling forward
-    # over the whole table never carries a value from one stay into the next.
+    # Hour 0 of every stay gets the normal values where nothing was measured. So filling forward
+    # over the whole table never carries a value from one stay to the next.
     imputed = [
         pl.when(pl.col("hour") == 0)
         .then(pl.col(v.name).fill_null(v.normal))
@@ -93,7 +103,7 @@ def build_hourly(episodes: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
 
 
 def known_categories(episodes: pl.DataFrame) -> pl.DataFrame:
-    """Texts without a one-hot column become missing (the reference stops at them)."""
+    """Set texts without a one-hot column to missing; the reference stops at them."""
     return episodes.with_columns(
         pl.when(pl.col(v.name).is_in(v.categories)).then(v.name).alias(v.name)
         for v in variables()
@@ -102,7 +112,7 @@ def known_categories(episodes: pl.DataFrame) -> pl.DataFrame:
 
 
 def count_unknown_categories(episodes: pl.DataFrame) -> dict[str, int]:
-    """Cells whose text has no one-hot column, by variable; only variables that have any."""
+    """Return {variable: number of cells whose text has no one-hot column}, without zeros."""
     counts = episodes.select(
         (pl.col(v.name).is_not_null() & ~pl.col(v.name).is_in(v.categories)).sum().alias(v.name)
         for v in variables()

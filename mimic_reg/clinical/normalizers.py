@@ -1,4 +1,4 @@
-"""Mean and standard deviation of every channel: the published ones and those of this cohort."""
+"""Normalisers: the mean and standard deviation of every channel, published or fitted."""
 
 import json
 from dataclasses import dataclass, field
@@ -11,32 +11,31 @@ import pyarrow.parquet as pq
 
 from mimic_reg.clinical.hourly import num_hours
 from mimic_reg.clinical.schema import CHANNELS, CONTINUOUS_CHANNELS, resource
+from mimic_reg.progress import Progress
+from mimic_reg.store import write_json
 
-# Manifests name the cohort that the published constants belong to.
-COHORT = "mimic-iii-benchmark"
-
-# A channel is constant if its deviation is not above this share of its mean's size, or of 1: what
-# rounding leaves of a constant. The reference divides by 1e-7 then, so the first value that differs
-# in use becomes enormous.
+# A channel is constant if its deviation is at most this share of the larger of 1 and its mean's
+# size: rounding errors are that small. The reference then divides by 1e-7, so that the first other
+# value becomes enormous.
 CONSTANT = 1e-7
 
 
 def published(task: str) -> dict[str, list[float]]:
-    """Return the reference's normaliser of `task`, fitted on MIMIC-III with its outliers."""
+    """Return the reference's normaliser of `task`, fitted on MIMIC-III including outliers."""
     tables = json.loads(resource("published_normalizers.json").read_text("utf-8"))
     table = tables.get(task, tables["others"])
     return {"means": [table[c][0] for c in CHANNELS], "stds": [table[c][1] for c in CHANNELS]}
 
 
 def is_constant(means: np.ndarray, stds: np.ndarray) -> np.ndarray:
-    """Return for each channel whether it does not vary: bool, of the shape of `means`."""
+    """Return for each channel whether it is constant, in the shape of `means`."""
     constant: np.ndarray = stds <= CONSTANT * np.maximum(1.0, np.abs(means))
     return constant
 
 
 @dataclass
 class _Moments:
-    """Count, mean and squared deviations of rows that arrive in parts (Chan et al. 1979)."""
+    """Count, mean and squared deviations of rows that are added in parts (Chan et al. 1979)."""
 
     count: int = 0
     mean: np.ndarray = field(default_factory=lambda: np.zeros(len(CHANNELS)))
@@ -53,9 +52,10 @@ class _Moments:
         self.count = total
 
     def fitted(self) -> dict[str, Any]:
-        """Return the normaliser: a constant channel keeps deviation 1, a continuous one is named.
+        """Return the normaliser, with deviation 1 for constant channels.
 
-        Indicators and observed channels are not normalised, so their names would say nothing.
+        `constant` names the continuous ones only, as indicators and observed channels are not
+        normalised.
         """
         stds = np.sqrt(self.squares / max(self.count - 1, 1))
         constant = is_constant(self.mean, stds)
@@ -72,9 +72,9 @@ class _Moments:
 def normalizers(hourly: Path, samples: dict[str, pl.DataFrame]) -> dict[str, dict[str, Any]]:
     """Return {task: {channels, published, fitted}} for each sample table.
 
-    `fitted` takes every hour of the training stays that a sample of the task sees, once (the
-    reference draws random samples of decompensation and length of stay instead), with ddof 1. Its
-    `constant` names the continuous channels that do not vary in these hours.
+    `fitted` uses every hour that a training sample of the task sees, once, with ddof 1. (For
+    decompensation and length of stay the reference draws random samples instead.) `constant` names
+    the continuous channels that are constant in these hours.
     """
     seen = {name: _hours_seen(table) for name, table in samples.items()}
     moments = {name: _Moments() for name in samples}
@@ -89,13 +89,20 @@ def normalizers(hourly: Path, samples: dict[str, pl.DataFrame]) -> dict[str, dic
             used = (rows["hour"] < rows["hours"]).fill_null(False).to_numpy()
             moments[name].add(array[used].astype(np.float64))
     return {
-        name: {
-            "channels": list(CHANNELS),
-            "published": published(name),
-            "fitted": found.fitted(),
-        }
+        name: {"channels": list(CHANNELS), "published": published(name), "fitted": found.fitted()}
         for name, found in moments.items()
     }
+
+
+def write_normalizers(
+    folder: Path, hourly: Path, samples: dict[str, pl.DataFrame], progress: Progress
+) -> None:
+    """Write `normalizers` into `folder`/normalizers/, a file per task, and note constants."""
+    (folder / "normalizers").mkdir()
+    for name, normalizer in normalizers(hourly, samples).items():
+        write_json(folder / "normalizers" / f"{name}.json", normalizer, sync=False)
+        if constant := normalizer["fitted"]["constant"]:
+            progress.note(f"Constant in the training samples of {name}: {', '.join(constant)}.")
 
 
 def _hours_seen(samples: pl.DataFrame) -> pl.DataFrame:

@@ -1,7 +1,7 @@
-"""Names, types and order of every column at every boundary, read from `clinical/resources`.
+"""The schemas of all tables: names, types and order of columns, from `clinical/resources`.
 
-Vocabulary: a *variable* is one of the 17 clinical variables, a *channel* one of the 76 columns of
-the hourly array (59 value columns, then 17 `observed` columns, one a variable).
+A *variable* is one of the 17 clinical variables. A *channel* is one of the 76 columns of the hourly
+array: 59 value columns, then 17 `observed` columns, one per variable.
 """
 
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ import yaml
 # Tolerance of the benchmark in every comparison of hours.
 EPSILON = 1e-6
 
-# What pandas 1.x, and so the benchmark, reads as missing. "None" is a value: an eye opening.
+# The texts that pandas 1.x, and so the benchmark, reads as missing. "None" is an eye opening.
 MISSING_TEXTS = (
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
     *("<NA>", "N/A", "NA", "NULL", "NaN", "n/a", "nan", "null"),
 )
-# An id that is there but is no number matches nothing, and is not the same as a missing one.
+# The id of a text that is not a number: unmatched, but not missing.
 NO_ID = -1
 
 
 def resource(name: str) -> Any:
-    """Path-like of a file of facts in `clinical/resources`."""
+    """Return the path of a file in `clinical/resources`."""
     return files("mimic_reg.clinical") / "resources" / name
 
 
 @dataclass(frozen=True)
 class Variable:
-    """One clinical variable: imputation value, plausible ranges, categories if it has any."""
+    """One clinical variable: imputation value, categories and plausible ranges, if any."""
 
     name: str
     normal: float | str
@@ -41,13 +41,13 @@ class Variable:
 
     @property
     def is_text(self) -> bool:
-        """Whether the episode table holds its text: the four Glasgow coma scale variables."""
+        """Return whether episodes hold its text: the four variables of the Glasgow coma scale."""
         return isinstance(self.normal, str)
 
 
 @cache
 def variables() -> tuple[Variable, ...]:
-    """The 17 variables in column order."""
+    """Return the 17 variables in column order."""
     entries = yaml.safe_load(resource("channels.yaml").read_text("utf-8"))
     return tuple(
         Variable(
@@ -77,7 +77,7 @@ CONTINUOUS_CHANNELS = tuple(c for c in VALUE_CHANNELS if "->" not in c)
 
 @cache
 def phenotypes() -> dict[str, dict[str, Any]]:
-    """The 25 phenotypes in label order: kind, published prevalence, ICD-9-CM codes."""
+    """Return the 25 phenotypes in label order: kind, published prevalence, ICD-9-CM codes."""
     loaded: dict[str, dict[str, Any]] = yaml.safe_load(
         resource("phenotypes.yaml").read_text("utf-8")
     )
@@ -91,24 +91,16 @@ ID: DType = pl.Int64
 TIME: DType = pl.Datetime("us")
 
 _STAYS: dict[str, DType] = {
-    "subject_id": ID,
-    "hadm_id": ID,
-    "icustay_id": ID,
+    **{"subject_id": ID, "hadm_id": ID, "icustay_id": ID},
     "episode": pl.Int32,  # 1-based position among the subject's kept stays, by intime
-    "split": pl.String,
-    "intime": TIME,
-    "outtime": TIME,
-    "los_hours": pl.Float64,  # 24 x ICUSTAYS.LOS; null where LOS is
-    "admittime": TIME,
-    "dischtime": TIME,
-    "deathtime": TIME,
+    **{"split": pl.String, "intime": TIME, "outtime": TIME},
+    "los_hours": pl.Float64,  # 24 x ICUSTAYS.LOS; null where LOS is null
+    **{"admittime": TIME, "dischtime": TIME, "deathtime": TIME},
     "age": pl.Float64,  # years of 365 days; about 300 for patients over 89
-    "gender": pl.String,
-    "ethnicity": pl.String,
-    "first_careunit": pl.String,
+    **{"gender": pl.String, "ethnicity": pl.String, "first_careunit": pl.String},
     "mortality": pl.Int8,  # in hospital
     "mortality_inunit": pl.Int8,
-    "first_event_hours": pl.Float64,  # first event row within the stay; null: no such row
+    "first_event_hours": pl.Float64,  # the first event row within the stay; null without one
     "num_diagnoses": pl.Int32,
 }
 STAYS = pl.Schema(_STAYS)
@@ -119,7 +111,7 @@ EPISODES = pl.Schema(
     {"icustay_id": ID, "hours": pl.Float64}
     | {v.name: pl.String if v.is_text else pl.Float64 for v in variables()}
 )
-# The source's spelling of a cell wherever it is not the number's own ("59.666698455810547").
+# The source's spelling of a cell, if the number has another one ("59.666698455810547").
 EPISODE_TEXTS = pl.Schema(
     {"icustay_id": ID, "hours": pl.Float64, "variable": pl.String, "text": pl.String}
 )

@@ -1,8 +1,8 @@
-"""The cohort: which ICU stays the benchmark keeps, in its order of filters, and their facts.
+"""Select the ICU stays that the benchmark keeps, with the same filters in the same order.
 
 Source: Harutyunyan et al. 2019; rules 1-7 of the reference's `extract_subjects`. The order matters:
 transfers are removed before admissions with several stays, so an admission with one transferred
-and one clean stay survives.
+and one other stay is kept.
 """
 
 from typing import Any
@@ -14,21 +14,22 @@ from mimic_reg.clinical.schema import DIAGNOSES, MISSING_TEXTS, NO_ID, STAYS, re
 from mimic_reg.errors import InputError
 
 MIN_AGE = 18.0
-# The longest stay of MIMIC-III is 173 days. An array has a row an hour, so a bound bounds memory.
+# The longest stay of MIMIC-III is 173 days. An array has a row per hour, so this limits memory.
 MAX_DAYS = 3_650
-# Ages that overflowed in the reference's early versions; MIMIC itself has none below 0.
+# Ages overflowed in early versions of the reference; MIMIC itself has none below 0.
 AGE_IF_NEGATIVE = 90.0
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"  # MIMIC's own
 _OTHER_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M")
-# MIMIC's times know no zone; databases that export them as UTC say so at the end.
+# MIMIC's times have no time zone; some databases export them as UTC.
 _UTC = r" ?(UTC|Z|\+00(:?00)?)$"
 
 
 def parse_time(text: pl.Series) -> pl.Series:
-    """Datetime (microseconds) of MIMIC's text, or as databases export it; null where unreadable.
+    """Return times in microseconds from MIMIC's text; null where unreadable.
 
-    Read too: a date alone, no seconds or fractions of them, a "T" before the hour, UTC at the end.
+    Exports of databases are read too: a date alone, without seconds or with fractions of seconds, a
+    "T" before the hour, UTC at the end.
     """
     time = _parse(text, TIME_FORMAT)
     if time.null_count() > text.null_count():
@@ -43,21 +44,21 @@ def _parse(text: pl.Series, form: str) -> pl.Series:
 
 
 def seconds_between(later: pl.Series, earlier: pl.Series) -> np.ndarray:
-    """Seconds from `earlier` to `later`; NaN where either is null.
+    """Return the seconds from `earlier` to `later`; NaN where either is null.
 
-    NumPy divides; Polars would multiply by the reciprocal, which differs in the last bit.
+    NumPy divides: Polars multiplies by the reciprocal, which differs in the last bit.
     """
     seconds: np.ndarray = (later - earlier).dt.total_microseconds().cast(pl.Float64).to_numpy()
     return seconds / 1e6
 
 
 def hours_between(later: pl.Series, earlier: pl.Series) -> pl.Series:
-    """Hours from `earlier` to `later`, by the reference's two divisions, to the last bit."""
+    """Return the hours from `earlier` to `later`, by the two divisions of the reference."""
     return pl.Series(later.name, seconds_between(later, earlier) / 60.0 / 60.0).fill_nan(None)
 
 
 def attrition(stays: pl.DataFrame) -> dict[str, int]:
-    """Unique stays, admissions and subjects of a table of stays."""
+    """Return the numbers of unique stays, admissions and subjects in a table of stays."""
     columns = {"stays": "icustay_id", "admissions": "hadm_id", "subjects": "subject_id"}
     return {name: stays[column].n_unique() for name, column in columns.items()}
 
@@ -65,13 +66,13 @@ def attrition(stays: pl.DataFrame) -> dict[str, int]:
 def select_stays(
     icustays: pl.DataFrame, admissions: pl.DataFrame, patients: pl.DataFrame
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    """The kept stays (`schema.STAYS` but for the columns that events give) and the cohort flow.
+    """Return the kept stays (`schema.STAYS` without the columns from events) and the cohort flow.
 
     Args:
-        icustays, admissions, patients: the source's tables, all but the ids as text.
+        icustays, admissions, patients: the source's tables, with all columns except ids as text.
 
     Raises:
-        InputError: ids missing, or standing twice, where they must be unique; unreadable times.
+        InputError: an id is missing or not unique, or a time is unreadable.
     """
     icustays = _times(_checked(icustays, "ICUSTAYS", "icustay_id"), "ICUSTAYS", "intime", "outtime")
     admissions = _times(
@@ -85,7 +86,7 @@ def select_stays(
     flow.append({"step": "no transfers", **attrition(stays)})
     there = stays.height
     stays = stays.join(admissions, on=["subject_id", "hadm_id"]).join(patients, on="subject_id")
-    if stays.height < there:  # never in MIMIC-III: one of the tables is not whole
+    if stays.height < there:  # never in MIMIC-III: one of the tables is incomplete
         flow.append({"step": "in ADMISSIONS and PATIENTS", **attrition(stays)})
     stays = stays.filter(pl.len().over("hadm_id") == 1)
     flow.append({"step": "one stay an admission", **attrition(stays)})
@@ -110,7 +111,7 @@ def _checked(table: pl.DataFrame, name: str, key: str) -> pl.DataFrame:
     if twice:
         raise InputError(
             f"{name}: {twice:,} rows repeat an earlier {key.upper()}. "
-            "Was the table written or loaded twice? Each must stand once."
+            "Was the table written or loaded twice? Each must be unique."
         )
     return table
 
@@ -121,7 +122,7 @@ def _times(table: pl.DataFrame, name: str, *columns: str) -> pl.DataFrame:
         bad = parsed[column].null_count() - _present(table[column]).null_count()
         if bad:
             raise InputError(
-                f"{name}: {bad:,} rows have a {column.upper()} that is no time like "
+                f"{name}: {bad:,} rows have a {column.upper()} that is not a time like "
                 "2130-02-04 04:00:00. Is it MIMIC-III's own table?"
             )
     return parsed
@@ -132,7 +133,7 @@ def _present(text: pl.Series) -> pl.Series:
 
 
 def _same(first: str, last: str) -> pl.Expr:
-    """Equal as text or as numbers (52 and 52.0); null where either is missing."""
+    """Return whether two columns are equal as text or numbers (52 and 52.0); null if missing."""
     a, b = (pl.when(~pl.col(c).is_in(MISSING_TEXTS)).then(pl.col(c)) for c in (first, last))
     numbers = a.cast(pl.Float64, strict=False) == b.cast(pl.Float64, strict=False)
     return (a == b) | numbers.fill_null(False)
@@ -144,34 +145,35 @@ def _age(stays: pl.DataFrame) -> pl.Series:
 
 
 def _died_between(start: str, end: str) -> pl.Expr:
-    """DOD (a midnight) or DEATHTIME in [start, end]; nulls are false. Not the EXPIRE flags."""
+    """Return whether DOD (a midnight) or DEATHTIME is in [start, end]; null is false."""
     return pl.any_horizontal(
         pl.col(c).is_between(start, end).fill_null(False) for c in ("dod", "deathtime")
     ).cast(pl.Int8)
 
 
 def odd_length(los: pl.Series) -> tuple[int, str] | None:
-    """The first LOS that is no number of days up to `MAX_DAYS`: its row, from 0, and why.
+    """Return the first LOS that is not a number of days up to `MAX_DAYS`: its row and the problem.
 
-    Empty ones and "NA" are allowed, as in the reference: no task uses such a stay. "nan" is not:
-    no database writes it, and the reference reads it as empty without a word. Below 0 is allowed
-    as well, since no measurement lies within such a stay.
+    Empty ones and "NA" are allowed, as in the reference: no task uses such a stay. "nan" is
+    refused: no database writes it, and the reference silently reads it as empty. Numbers below 0
+    are allowed, since no measurement is within such a stay. Rows are counted from 0.
     """
     days = los.cast(pl.Float64, strict=False)
     reasons = {
-        "is no finite number": (days.is_null() & _present(los).is_not_null()) | ~days.is_finite(),
-        "is beyond any stay": days.is_finite() & (days > MAX_DAYS),
+        "is not a finite number": (days.is_null() & _present(los).is_not_null())
+        | ~days.is_finite(),
+        "is too long": days.is_finite() & (days > MAX_DAYS),
     }
     found = [(row[0], why) for why, odd in reasons.items() if len(row := odd.arg_true())]
     return min(found, default=None)
 
 
 def count_repeated(diagnoses: pl.DataFrame, dictionary: pl.DataFrame) -> dict[str, int]:
-    """Rows that repeat an earlier one, by table: the same diagnosis at the same place; a code.
+    """Return the number of rows that repeat an earlier one, by table.
 
     Args:
-        diagnoses: DIAGNOSES_ICD, rows of the whole table.
-        dictionary: D_ICD_DIAGNOSES.
+        diagnoses: DIAGNOSES_ICD; a repeated row equals an earlier one in every column.
+        dictionary: D_ICD_DIAGNOSES; a repeated row has an earlier code.
     """
     tables = {"DIAGNOSES_ICD": diagnoses, "D_ICD_DIAGNOSES": dictionary.select("icd9_code")}
     coded = {name: t.drop_nulls("icd9_code") for name, t in tables.items()}
@@ -200,10 +202,10 @@ def _with_facts(stays: pl.DataFrame) -> pl.DataFrame:
 def select_diagnoses(
     diagnoses: pl.DataFrame, dictionary: pl.DataFrame, stays: pl.DataFrame
 ) -> pl.DataFrame:
-    """The kept stays' diagnoses (`schema.DIAGNOSES`): codes that are in the dictionary, as text.
+    """Return the kept stays' diagnoses (`schema.DIAGNOSES`): codes in the dictionary, as text.
 
-    A row that repeats an earlier one counts once. The reference joins it as often as it stands, and
-    comes to the same labels: it asks whether a stay has a diagnosis of a group, not how many.
+    A repeated row counts once. The reference keeps all of them, but gives the same labels, which
+    tell whether a stay has a diagnosis of a group, not how many.
     """
     known = dictionary.select("icd9_code").drop_nulls()
     return (

@@ -1,4 +1,4 @@
-"""The audit: every count that tells what was kept, what was left out, and why."""
+"""The audit: counts of what was kept and left out, and why."""
 
 import json
 from typing import Any
@@ -15,13 +15,13 @@ FATES = ("empty_hadm", "no_hadm_in_stay", "icustay_missing_in_stays", "kept_reco
 
 
 def published_sizes() -> dict[str, Any]:
-    """Sizes of the full MIMIC-III v1.4 and of the published cohorts."""
+    """Return the sizes of the full MIMIC-III v1.4 and of the published cohorts."""
     sizes: dict[str, Any] = json.loads(resource("published_sizes.json").read_text("utf-8"))
     return sizes
 
 
 def count_episodes(episodes: pl.DataFrame, used: pl.DataFrame) -> dict[str, Any]:
-    """Counts of a bucket's episodes; `used`: the rows within the stays."""
+    """Return counts of a bucket's episodes; `used`: the rows within the stays."""
     cells = episodes.select(pl.col(VARIABLES).count()).row(0, named=True)
     return {
         "stays": episodes["icustay_id"].n_unique(),
@@ -39,7 +39,7 @@ def audit(
     scans: Any,
     episodes: Any,
 ) -> dict[str, Any]:
-    """The content of audit.json."""
+    """Return the content of audit.json."""
     variables: dict[str, Any] = {}
     for scan in scans.values():
         variables = add_counts(variables, scan["variables"])
@@ -75,7 +75,7 @@ def _events(scans: Any) -> dict[str, Any]:
 
 
 def left_out(stays: pl.DataFrame) -> dict[str, int]:
-    """How many stays a task leaves out, by reason; `stays`: `schema.STAYS`."""
+    """Return the number of stays that tasks leave out, by reason; `stays`: `schema.STAYS`."""
     los, first = pl.col("los_hours"), pl.col("first_event_hours")
     return stays.select(
         no_length_of_stay=los.is_null().sum(),
@@ -86,7 +86,7 @@ def left_out(stays: pl.DataFrame) -> dict[str, int]:
 
 
 def _beside_published(ours: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """Each published size beside ours, if the source looks like the full MIMIC-III."""
+    """Return each published size with ours, if the source looks like the full MIMIC-III."""
     sizes = published_sizes()
     if ours["rows"]["ICUSTAYS"] < 0.9 * sizes["rows"]["ICUSTAYS"]:
         return None

@@ -1,4 +1,4 @@
-"""What a source must hold so that a cohort comes of it: rows, lengths of stay, samples."""
+"""Check that a source can give a cohort: it needs rows, valid lengths of stay, and samples."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -21,101 +21,101 @@ _REASONS = {
 
 
 def check_rows(tables: Mapping[str, Table], allow_empty: Collection[str] = ()) -> None:
-    """Refuse tables that are a header without rows.
+    """Refuse tables that have a header but no rows.
 
-    allow_empty: of the event tables, those that may be
+    allow_empty: the event tables that may be empty
 
     Raises:
-        InputError: names the files; or `allow_empty` names a table that is needed.
+        InputError: a table is empty (all are named), or `allow_empty` names another table.
     """
     needed = sorted(set(allow_empty) - set(EVENT_TABLES))
     if needed:
         raise InputError(
             f"--allow-empty {', '.join(needed)}: only {', '.join(EVENT_TABLES)} may be empty; "
-            "without a row in another table no task has a sample."
+            "if another table is empty, no task has a sample."
         )
     empty = [t for t in tables.values() if t.empty and t.name not in allow_empty]
     if empty:
         events = [t.name for t in empty if t.name in EVENT_TABLES]
-        wanted = f", or add --allow-empty {','.join(events)} if that is meant" if events else ""
+        wanted = f", or add --allow-empty {','.join(events)} to accept that" if events else ""
         raise InputError(
             f"{empty[0].path.parent}: {', '.join(t.path.name for t in empty)} "
-            f"{'has' if len(empty) == 1 else 'have'} a header and no row. Download the whole table "
-            f"and compare its SHA-256{wanted}."
+            f"{'has' if len(empty) == 1 else 'have'} a header but no rows. Download the complete "
+            f"table and compare its SHA-256{wanted}."
         )
 
 
 def check_reading(
     table: Table, reading: Reading, variables: dict[str, Any], progress: Progress
 ) -> None:
-    """Refuse a table of which nothing could be read; tell about oddities.
+    """Refuse a table without a readable id or time, and note odd rows.
 
     variables: counts by variable, for an event table
 
     Raises:
-        InputError: no id of a column, or no time, can be read.
+        InputError: no id of a column, or no time, is readable.
     """
     check_ids(table, reading)
     no_time, kept = (sum(v[what] for v in variables.values()) for what in ("no_time", "kept"))
     if no_time and not kept:
         raise InputError(
-            f"{table.path}: none of {no_time:,} CHARTTIMEs is a time like "
-            "2130-02-04 04:00:00. Write the table again with its times so."
+            f"{table.path}: none of {no_time:,} CHARTTIMEs is a time like 2130-02-04 04:00:00. "
+            "Write the table again with such times."
         )
     if not reading.rows:
         progress.note(f"{table.name} has no rows.")
     for column, odd in reading.odd_ids.items():
         if odd:
             progress.note(
-                f"{table.name}: {odd:,} {column.upper()}s are no whole numbers and match nothing."
+                f"{table.name}: {odd:,} {column.upper()}s are not whole numbers and match nothing."
             )
 
 
 def check_lengths(table: Table, icustays: pl.DataFrame) -> None:
-    """Refuse a LOS of ICUSTAYS that is no length of a stay.
+    """Refuse a LOS of ICUSTAYS that is not a length of stay.
 
     icustays: all rows of the table, in its order
 
     Raises:
-        InputError: names file and line.
+        InputError: names the file and the line.
     """
     if odd := odd_length(icustays["los"]):
         row, problem = odd
         raise InputError(
-            f"{table.path}, line {line_of(table, row):,}: its LOS {problem}. It must be days such "
-            f"as 3.2490, at most {MAX_DAYS:,}, or empty. Is it MIMIC-III's own table?"
+            f"{table.path}, line {line_of(table, row):,}: its LOS {problem}. It must be a number "
+            f"of days such as 3.2490, at most {MAX_DAYS:,}, or empty. Is it MIMIC-III's own table?"
         )
 
 
 def check_diagnoses(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> None:
-    """Refuse a source whose diagnoses are of no stay: no task would have a sample.
+    """Refuse a source without a diagnosis of any stay: no task would have a sample.
 
     stays, diagnoses: those of the cohort
 
     Raises:
-        InputError: there are stays and no diagnosis.
+        InputError: there is no diagnosis.
     """
     if diagnoses.is_empty():
         raise InputError(
             f"None of {stays.height:,} stays has a row in DIAGNOSES_ICD whose ICD9_CODE is in "
-            "D_ICD_DIAGNOSES, so no task has a sample. Are both tables of the same MIMIC-III as "
-            "ICUSTAYS, with their codes as text (0389, not 389)?"
+            "D_ICD_DIAGNOSES, so no task has a sample. Do both tables come from the same MIMIC-III "
+            "as ICUSTAYS, with codes as text (0389, not 389)?"
         )
 
 
 def check_samples(names: Sequence[str], stays: pl.DataFrame) -> None:
-    """Refuse tasks without a sample, though there are stays.
+    """Refuse tasks without a sample.
 
-    names: the tasks that have none
+    names: these tasks
     stays: `schema.STAYS`, those of the cohort
 
     Raises:
-        InputError: names them, and what the stays lack.
+        InputError: names the tasks, and the reasons why stays were left out.
     """
     if names:
         counts = left_out(stays)
         lack = ", ".join(f"{counts[what]:,} {text}" for what, text in _REASONS.items())
         raise InputError(
-            f"No sample for {', '.join(names)}: of {stays.height:,} stays, {lack}. Does each table "
-            "come from the same MIMIC-III, whole? To extract the others alone, name them: --tasks."
+            f"No sample for {', '.join(names)}: of {stays.height:,} stays, {lack}. Are the tables "
+            "complete, and from the same MIMIC-III? To extract only other tasks, give --tasks."
         )

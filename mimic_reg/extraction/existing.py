@@ -1,4 +1,4 @@
-"""The store that is there already: whether it is up to date, and whether it may be replaced."""
+"""Check an existing store: whether it is up to date, and whether it may be replaced."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,15 +12,15 @@ from mimic_reg.sources.mimic3 import Table
 from mimic_reg.store import MANIFEST, Store, file_hash, read_json, reading
 from mimic_reg.store.spec import IMAGES, SCHEMA_VERSION
 
-# A file that `mimic-reg synthesize` leaves beside its tables, and MIMIC-III does not have.
+# A file that `mimic-reg synthesize` writes beside its tables; MIMIC-III has none.
 SIMULATED = "true_risk.json"
 
 
 def checked_names(names: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the tasks to extract, sorted: those named, or all.
+    """Return the tasks to extract, sorted: the named ones, or all.
 
     Raises:
-        InputError: an unknown name.
+        InputError: a name is unknown.
     """
     valid = tasks.names()
     wrong = [n for n in names or () if n not in valid]
@@ -32,10 +32,10 @@ def checked_names(names: Sequence[str] | None) -> tuple[str, ...]:
 def check_replaceable(
     out: Path, tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode, force: bool
 ) -> None:
-    """Refuse to replace images, and a cohort of another kind unless it is asked for.
+    """Refuse to replace a store of images, or without `force` a cohort of another kind.
 
     Raises:
-        InputError: the store holds what runs may still need.
+        InputError: the store holds such data, which runs may still need.
     """
     path = out / MANIFEST
     if not path.exists():
@@ -49,14 +49,14 @@ def check_replaceable(
         )
     if not force and (lost := _lost(manifest, tables, names, mode)):
         raise InputError(
-            f"{out} holds {lost}, which this would replace. Choose another --out, or use --force."
+            f"{out} holds {lost}, which would be lost. Choose another --out, or add --force."
         )
 
 
 def _lost(
     manifest: dict[str, Any], tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode
 ) -> str:
-    """What a store has that an extraction would not have; "" if nothing."""
+    """Return what the extraction would remove from a store; "" if nothing."""
     simulated = manifest.get("source", {}).get("simulated")
     if simulated is not None and simulated != is_simulated(tables):
         return "simulated patients" if simulated else "the cohorts of real patients"
@@ -71,16 +71,16 @@ def _lost(
 
 
 def is_simulated(tables: dict[str, Table]) -> bool:
-    """Whether `mimic-reg synthesize` wrote the tables."""
+    """Return whether `mimic-reg synthesize` wrote the tables."""
     return any(table.path.with_name(SIMULATED).is_file() for table in tables.values())
 
 
 def best_possible(tables: dict[str, Table]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return task → split → score → that of the true risk; empty where patients are real."""
+    """Return {task: {split: {score: that of the true risk}}}; empty for real patients."""
     path = next(iter(tables.values())).path.with_name(SIMULATED)
     if not path.is_file():
         return {}
-    with reading(path, "what `mimic-reg synthesize` says of its patients"):
+    with reading(path, "the true_risk.json"):
         known = read_json(path)
         return {
             task: {
@@ -98,13 +98,9 @@ _SCORES = ("auroc", "macro_auroc")
 def up_to_date(
     out: Path, tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode
 ) -> Store | None:
-    """The store, if it was made by this version from this very source with these options."""
-    if not (out / MANIFEST).exists():
-        return None
-    manifest = read_json(out / MANIFEST)
-    if not _made_so(manifest, names, mode) or not all(
-        _unchanged(t, manifest["source"]["tables"]) for t in tables.values()
-    ):
+    """Return the store, if this version made it from the same source with these options."""
+    known = _recorded_tables(out, names, mode)
+    if known is None or not all(_unchanged(t, known) for t in tables.values()):
         return None
     store = Store.open(out)
     return None if store.changed_files() else store
@@ -117,31 +113,25 @@ def seems_up_to_date(
     task_names: Sequence[str] | None = None,
     mode: ev.Mode = "benchmark",
 ) -> bool:
-    """Whether `extract` should find nothing to do, by names, sizes and times of files alone."""
-    if not (out / MANIFEST).exists():
-        return False
-    manifest = read_json(out / MANIFEST)
-    if not _made_so(manifest, checked_names(task_names), mode):
-        return False
-    known = manifest["source"]["tables"]
-    return all(
+    """Return whether `extract` would do nothing, judged by names, sizes and times of files."""
+    known = _recorded_tables(out, checked_names(task_names), mode)
+    return known is not None and all(
         known.get(t.name, {}).get("file") == t.path.name and _same_stamp(t, known[t.name])
         for t in tables.values()
     )
 
 
-def _made_so(manifest: dict[str, Any], names: tuple[str, ...], mode: ev.Mode) -> bool:
-    """Whether a store was made by this version, with these options."""
-    return (
-        manifest.get("schema") == SCHEMA_VERSION
-        and manifest.get("program") == __version__
-        and manifest.get("mode") == mode
-        and set(names) <= set(manifest.get("tasks", ()))
-    )
+def _recorded_tables(out: Path, names: tuple[str, ...], mode: ev.Mode) -> Any:
+    """Return the tables in the manifest, if this version made the store with these options."""
+    manifest = read_json(out / MANIFEST) if (out / MANIFEST).exists() else {}
+    same = (SCHEMA_VERSION, __version__, mode)
+    if tuple(map(manifest.get, ("schema", "program", "mode"))) != same:
+        return None
+    return manifest["source"]["tables"] if set(names) <= set(manifest["tasks"]) else None
 
 
 def _unchanged(table: Table, known: dict[str, Any]) -> bool:
-    """Whether the file is the one recorded: by its stamp, else by size and content."""
+    """Return whether the file is the recorded one, by its stamp or else by its content."""
     entry = known.get(table.name, {})
     if (entry.get("file"), entry.get("bytes")) != (table.path.name, table.stamp.bytes):
         return False

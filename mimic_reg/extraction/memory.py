@@ -1,4 +1,4 @@
-"""How much is held in memory at once, from the user's `--memory`."""
+"""Plan the extraction's use of memory from `--memory`."""
 
 import re
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ _BINARY_UNITS = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
 def parse_memory(text: str) -> int:
-    """Bytes of "4GB", "900MB", "2GiB".
+    """Return the bytes of "4GB", "900MB", "2GiB".
 
     Raises:
-        InputError: not an amount, or less than the program itself takes.
+        InputError: not an amount, or less than the program itself needs.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text.lower())
     if not match:
@@ -31,9 +31,9 @@ def parse_memory(text: str) -> int:
 class Plan:
     """Sizes that keep the extraction within its memory; measured, see benchmarks/extraction.py.
 
-    block_bytes:       text of a table parsed at once
-    flush_rows:        rows of mapped items gathered before they are cleaned and set aside
-    stays_per_bucket:  stays whose episodes and hourly arrays are made at once
+    block_bytes:       size of the text parsed at once
+    flush_rows:        rows of mapped items collected before they are cleaned and written
+    stays_per_bucket:  stays whose episodes and hourly arrays are built at once
     """
 
     block_bytes: int
@@ -42,7 +42,7 @@ class Plan:
 
     @classmethod
     def within(cls, memory: int) -> "Plan":
-        """The plan for `memory` bytes."""
+        """Return the plan for `memory` bytes."""
         share = min(memory, 2 * DEFAULT_MEMORY) / DEFAULT_MEMORY
         return cls(
             block_bytes=int((8 << 20) * share),

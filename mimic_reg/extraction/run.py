@@ -1,10 +1,10 @@
-"""Extraction, stage by stage: each stage is finished or absent, so a killed run goes on.
+"""Extract a cohort in stages. Each stage is finished or absent, so a killed run can continue.
 
-cohort → one stage an event table → episodes and hourly arrays → tasks → publication.
+cohort → one stage per event table → episodes and hourly arrays → tasks → publication.
 
-The event tables are read once, in blocks. Measurements of the 114 items are cleaned and set aside
-by bucket: a range of stays in the order of their ids, with all measurements of their subjects.
-Episodes and hourly arrays are then made bucket by bucket, and come out sorted by stay.
+The event tables are read once, in blocks. Measurements of the 114 items are cleaned and written by
+bucket: a range of stays in the order of their ids, with all measurements of their subjects.
+Episodes and hourly arrays are then built bucket by bucket, sorted by stay.
 """
 
 import json
@@ -22,8 +22,13 @@ import xxhash
 from mimic_reg import __version__, tasks
 from mimic_reg.clinical import events as ev
 from mimic_reg.clinical.episodes import build_episodes
-from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, within_stay
-from mimic_reg.clinical.normalizers import normalizers
+from mimic_reg.clinical.hourly import (
+    build_hourly,
+    count_unknown_categories,
+    first_events,
+    rows_within_stay,
+)
+from mimic_reg.clinical.normalizers import write_normalizers
 from mimic_reg.clinical.schema import ID, STAYS
 from mimic_reg.clinical.stays import count_repeated, select_diagnoses, select_stays
 from mimic_reg.errors import InputError
@@ -46,31 +51,24 @@ from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.sources.mimic3 import EVENT_TABLES, Table, find_tables
 from mimic_reg.sources.rows import Reading, check_ids, read_blocks, read_table
-from mimic_reg.store import (
-    Store,
-    check_target,
-    disk_errors,
-    locked,
-    read_json,
-    write_json,
-)
+from mimic_reg.store import Store, check_target, disk_errors, locked, read_json, write_json
 from mimic_reg.store.spec import SCHEMA_VERSION
 from mimic_reg.store.stages import TableWriter, Workspace, publish, recover
 
-# Counts by (subject, admission, stay) are added up whenever so many blocks have been read.
+# Counts by (subject, admission, stay) are added up after this many blocks.
 _MERGE_EVERY = 64
-# Samples are made of so many stays at once: every hour of every stay at once would be over 1 GB.
+# Samples are built for this many stays at once; for all stays they would take over 1 GB.
 _STAYS_AT_ONCE = 4_000
 
 
 @dataclass(frozen=True)
 class Result:
-    """How an extraction ended.
+    """The result of an extraction.
 
-    status:  "written", or "unchanged" where the store was up to date
+    status:  "written", or "unchanged" if the store was up to date
     store:   the open store
     audit:   the content of audit.json
-    seconds: wall time by stage; a stage that was there already is absent
+    seconds: wall time by stage, without stages that were finished before
     """
 
     status: str
@@ -94,19 +92,19 @@ def extract(
 
     Args:
         source: folder with the tables, .csv or .csv.gz.
-        out: the store; new, or one to bring up to date.
-        task_names: of `tasks.names()`; all by default.
+        out: the store; new, or one to update.
+        task_names: from `tasks.names()`; all by default.
         mode: `benchmark` (the published cohorts) or `corrected` (`events.CORRECTIONS`).
-        memory: bytes the extraction may take.
-        force: extract although the store is up to date, and forget finished stages.
-        allow_empty: event tables that may be a header without rows.
-        progress: told about stages, bytes and rows.
+        memory: bytes that the extraction may use.
+        force: extract even if the store is up to date, and repeat finished stages.
+        allow_empty: event tables that may have no rows.
+        progress: reports stages, bytes and rows.
 
     Raises:
-        InputError: wrong options, a source that cannot be read or gives a task no sample; the
+        InputError: an option is invalid, the source cannot be read, or a task has no sample. The
             store stays as it was.
-        MimicRegError: the source changed while it was read, the disk is full, the store is locked
-            or cannot be written.
+        MimicRegError: the source changed while it was read, the disk is full, or the store is
+            locked or cannot be written.
     """
     names = checked_names(task_names)
     tables = find_tables(source)
@@ -124,7 +122,7 @@ def extract(
         try:
             return run.extract()
         finally:
-            run.work.wait()  # within the lock: the next process may clear what is half made
+            run.work.wait()  # within the lock, since the next process may remove unfinished stages
 
 
 def _hash(content: Any) -> str:
@@ -160,7 +158,7 @@ class _Run:
         return folder, facts
 
     def _check_at_rest(self) -> None:
-        """Refuse to go on with a source of which a table is no longer the one that was found.
+        """Refuse a source whose tables changed since they were found.
 
         Raises:
             MimicRegError: names the file.
@@ -231,7 +229,7 @@ class _Run:
         for name in (n for n in self.tables if n not in EVENT_TABLES):
             reading = Reading()
             frames[name] = read_table(self.tables[name], reading)
-            if name == "DIAGNOSES_ICD":  # the others are refused for a single odd id
+            if name == "DIAGNOSES_ICD":  # in the other tables a single odd id is refused
                 check_reading(self.tables[name], reading, {}, self.progress)
             read[name] = {"rows": reading.rows, "xxh3": reading.digest}
             self.progress.advance(1, reading.rows)
@@ -265,7 +263,7 @@ class _Run:
         return pl.read_parquet(self.work.folder / "cohort" / "buckets.parquet")
 
     def _scan(self, folder: Path, name: str, stays: pl.DataFrame) -> dict[str, Any]:
-        """Read an event table: count the fate of every row, set measurements aside."""
+        """Read an event table: count the fate of every row, and write measurements by bucket."""
         route = self._buckets().select("subject_id", "bucket").unique()
         wanted = ev.items(self.mode)["itemid"].implode()
         reading, counts = Reading(), _Counts()
@@ -305,7 +303,7 @@ class _Run:
         }
 
     def _episodes(self, folder: Path, stays: pl.DataFrame) -> dict[str, Any]:
-        """Episodes and hourly arrays, bucket by bucket; also each stay's first measurement."""
+        """Write episodes, hourly arrays and each stay's first measurement, bucket by bucket."""
         writer = TableWriter(folder)
         counts: dict[str, Any] = {}
         firsts = []
@@ -317,13 +315,10 @@ class _Run:
             writer.write("episodes.parquet", episodes)
             writer.write("episode_texts.parquet", texts)
             writer.write("hourly.parquet", build_hourly(episodes, with_los))
-            used = episodes.join(with_los.select("icustay_id", "los_hours"), on="icustay_id")
-            used = used.filter(within_stay(pl.col("hours"), pl.col("los_hours")))
-            firsts.append(used.group_by("icustay_id").agg(first_event_hours=pl.col("hours").min()))
-            counts = ev.add_counts(counts, count_episodes(episodes, used))
-            counts = ev.add_counts(
-                counts, {"unknown_categories": count_unknown_categories(episodes)}
-            )
+            used = rows_within_stay(episodes, with_los)
+            firsts.append(first_events(used))
+            unknown = {"unknown_categories": count_unknown_categories(episodes)}
+            counts = ev.add_counts(counts, count_episodes(episodes, used) | unknown)
             self.progress.advance(1)
         writer.close()
         pl.concat(firsts).write_parquet(folder / "first_events.parquet")
@@ -339,7 +334,7 @@ class _Run:
         return pl.concat([empty, *(pl.read_ipc(file) for file in files)])
 
     def _forget_other_tasks(self) -> None:
-        """Remove the stage of a run that was killed after it and had other --tasks."""
+        """Remove the stage "tasks" if a killed run finished it for other tasks."""
         done = self.work.folder / "tasks"
         if done.exists() and read_json(done / "done.json")["facts"]["tasks"] != list(self.names):
             aside = done.rename(done.with_name("other_tasks.tmp"))
@@ -348,7 +343,7 @@ class _Run:
     def _tasks(
         self, folder: Path, cohort_folder: Path, made: Path, cohort: Any, scans: Any, episodes: Any
     ) -> dict[str, Any]:
-        """Stays with what their events gave, the tasks' samples, normalisers, the audit."""
+        """Write the complete stays, the tasks' samples, the normalisers and the audit."""
         diagnoses = pl.read_parquet(cohort_folder / "diagnoses.parquet")
         counted = diagnoses.group_by("icustay_id").agg(num_diagnoses=pl.len().cast(pl.Int32))
         stays = (
@@ -361,7 +356,6 @@ class _Run:
         )
         stays.write_parquet(folder / "stays.parquet")
         (folder / "tasks").mkdir()
-        (folder / "normalizers").mkdir()
         samples = {}
         for name in self.names:
             build = tasks.samples_of(name)
@@ -370,17 +364,14 @@ class _Run:
             samples[name].write_parquet(folder / "tasks" / f"{name}.parquet")
             self.progress.advance(1, samples[name].height)
         check_samples([name for name in self.names if samples[name].is_empty()], stays)
-        for name, normalizer in normalizers(made / "hourly.parquet", samples).items():
-            write_json(folder / "normalizers" / f"{name}.json", normalizer, sync=False)
-            if constant := normalizer["fitted"]["constant"]:
-                self.progress.note(f"Constant in training of {name}: {', '.join(constant)}.")
+        write_normalizers(folder, made / "hourly.parquet", samples, self.progress)
         content = audit(self.mode, stays, samples, cohort, scans, episodes)
         write_json(folder / "audit.json", content, sync=False)
         return {"tasks": self.names}
 
 
 class _Counts:
-    """Adds up counts by (subject, admission, stay) without keeping every block's."""
+    """Adds up counts by (subject, admission, stay), with bounded memory."""
 
     def __init__(self) -> None:
         self.parts: list[pl.DataFrame] = []

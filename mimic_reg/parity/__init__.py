@@ -1,4 +1,4 @@
-"""The published benchmark's own files: write them, prove them, compare with them, read them.
+"""Write, verify, compare and import the files of the published benchmark.
 
 Source: YerevaNN/mimic3-benchmarks (Harutyunyan et al. 2019, MIT licence).
 """

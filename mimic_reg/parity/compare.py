@@ -3,45 +3,34 @@
 import csv
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
 from mimic_reg.errors import InputError
-from mimic_reg.parity.export import (
-    LISTFILES,
-    StayFiles,
-    check_exportable,
-    stay_files,
-    task_folders,
-)
-from mimic_reg.parity.files import (
-    ROOT,
-    TASK_FOLDERS,
-    Folders,
-    find_folders,
-)
+from mimic_reg.parity.export import LISTFILES, StayFiles, check_exportable, stay_files, task_folders
+from mimic_reg.parity.files import ROOT, TASK_FOLDERS, Folders, find_folders
 from mimic_reg.parity.listfiles import listfiles
 from mimic_reg.parity.reading import read_listfile, read_text
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.store import Store
 
-# What can differ; "missing" is in the store only, "extra" in the folder only.
+# Kinds of differences; "missing": only in the store, "extra": only in the folder.
 KINDS = (
     *("missing file", "extra file", "unreadable file", "missing row", "extra row"),
     *("value", "spelling", "missing sample", "extra sample"),
 )
 DIFFERENCES = pl.Schema(
     {
-        "folder": pl.String,  # root, or a task's
+        "folder": pl.String,  # root, or the folder of a task
         "file": pl.String,  # in the folder
         "stay": pl.String,  # {subject}_episode{n}
-        "channel": pl.String,  # or label; null where a whole row or file differs
-        "kind": pl.String,  # of KINDS; "spelling": the same number, written otherwise
+        "channel": pl.String,  # or label; null if a whole row or file differs
+        "kind": pl.String,  # from KINDS; "spelling": the same number, spelled in another way
         "count": pl.Int64,
-        "first_hours": pl.Float64,  # where the first one is
+        "first_hours": pl.Float64,  # the time of the first one
     }
 )
 _TIMESERIES = "_timeseries.csv"
@@ -50,13 +39,13 @@ _ROWS_AT_ONCE = 10_000
 
 @dataclass(frozen=True)
 class Report:
-    """How a store differs from a folder of the reference's output.
+    """The differences between a store and a folder of the reference's output.
 
-    files:    files compared, by folder (`root` and the tasks')
-    samples:  lines of listfiles compared, by folder
-    absent:   folders that the store could be compared with and that are not there
-    unknown:  task folders that are there, and not in the store
-    differences: `DIFFERENCES`; its stays are for the user's eyes
+    files:    number of files compared, by folder (`root` and the tasks')
+    samples:  number of lines of listfiles compared, by folder
+    absent:   folders that the store covers but that do not exist
+    unknown:  task folders that exist but that the store does not cover
+    differences: `DIFFERENCES`; it holds ids of stays, so never log it
     """
 
     files: dict[str, int]
@@ -68,11 +57,11 @@ class Report:
 
     @property
     def identical(self) -> bool:
-        """Whether nothing differs but the spelling of numbers."""
+        """Return whether nothing differs except the spelling of numbers."""
         return self.differences.filter(pl.col("kind") != "spelling").is_empty()
 
     def summary(self) -> pl.DataFrame:
-        """folder, kind, channel, stays, count: the differences added up over stays."""
+        """Return folder, kind, channel, stays, count: the differences summed over stays."""
         return (
             self.differences.group_by("folder", "kind", "channel")
             .agg(pl.col("stay").n_unique().alias("stays"), pl.col("count").sum())
@@ -81,13 +70,13 @@ class Report:
 
 
 def compare(store: Store, folder: Path, progress: Progress | None = None) -> Report:
-    """Compare the store with what `folder` holds of the reference's output.
+    """Compare the store with the output of the reference in `folder`.
 
-    Files are compared by their text first; only where it differs they are taken apart.
+    Files are compared as texts first, and cell by cell only if the texts differ.
 
     Raises:
-        InputError: nothing to compare is there; a listfile that cannot be read; a store that was
-            itself imported.
+        InputError: there is nothing to compare, a listfile cannot be read, or the store was
+            imported.
     """
     progress = progress or Silent()
     begin = time.perf_counter()
@@ -98,7 +87,7 @@ def compare(store: Store, folder: Path, progress: Progress | None = None) -> Rep
     if not tasks and not found.root:
         raise InputError(f"{found.base} has none of the store's tasks ({', '.join(ours)}).")
     if store.manifest["mode"] != "benchmark":
-        progress.note("This store is a corrected one: its values differ from the benchmark's.")
+        progress.note("This store is in corrected mode: its values differ from the benchmark's.")
     differences: list[pl.DataFrame] = []
     files = _compare_files(store, found, tasks, differences, progress)
     samples = _compare_listfiles(store, found, tasks, differences)
@@ -149,14 +138,14 @@ def _row(
 
 
 def _stay_of(path: str) -> str:
-    """The stay, as 7_episode1, of root/train/7/episode1.csv or a task's train/7_episode1_….csv."""
+    """Return the stay (7_episode1) of root/train/7/episode1.csv or 7_episode1_timeseries.csv."""
     *folders, name = path.split("/")
     stay = name.removesuffix(_TIMESERIES).removesuffix(".csv")
     return f"{folders[-1]}_{stay}" if folders[0] == ROOT else stay
 
 
 def _present(found: Folders, tasks: tuple[str, ...]) -> Iterator[str]:
-    """Paths of the episode and time-series files that are there."""
+    """Yield the paths of the existing episode and time-series files."""
     patterns = [f"{TASK_FOLDERS[t]}/*/*{_TIMESERIES}" for t in tasks]
     if found.root:
         patterns.append(f"{ROOT}/*/*/episode*.csv")
@@ -178,56 +167,19 @@ def _compare_stay(files: StayFiles, base: Path) -> Iterator[dict[str, object]]:
 
 
 def compare_tables(ours: str, theirs: str) -> list[tuple[str | None, str, int, float | None]]:
-    """(channel, kind, count, hours of the first) of all that differs between two CSV texts.
+    """Return (channel, kind, count, first hours) of all differences between two CSV texts.
 
-    Rows belong together when their first column is the same number; of several such rows the
-    first with the first.
+    Rows of time series are matched by their hours, and rows with the same hours in their order.
     """
-    header, *own_rows = csv.reader(ours.splitlines())
-    columns, *rows = csv.reader(theirs.splitlines()) if theirs else [[]]
+    header, *own = csv.reader(ours.splitlines())
+    columns, *rows = csv.reader(theirs.splitlines() or [""])
     if set(columns) != set(header) or any(len(row) != len(columns) for row in rows):
         return [(None, "unreadable file", 1, None)]
-    order = [columns.index(name) for name in header]
-    own = _by_key(own_rows)
-    other = _by_key([row[i] for i in order] for row in rows)
-    counts: Counter[tuple[str | None, str]] = Counter()
-    first: dict[tuple[str | None, str], float | None] = {}
-    is_timeseries = header[0] == "Hours"
-
-    def add(channel: str | None, kind: str, hours: float | None) -> None:
-        counts[channel, kind] += 1
-        first.setdefault((channel, kind), hours if is_timeseries else None)
-
-    for key, row in own.items():
-        if key not in other:
-            add(None, "missing row", key[0])
-            continue
-        for name, a, b in zip(header, row, other[key], strict=True):
-            if a != b:
-                add(name, "spelling" if _number(a) == _number(b) else "value", key[0])
-    for key in other.keys() - own.keys():
-        add(None, "extra row", key[0])
-    return [(*key, count, first[key]) for key, count in counts.items()]
-
-
-def _by_key(rows: Iterable[list[str]]) -> dict[tuple[float | None, int], list[str]]:
-    seen: Counter[float | None] = Counter()
-    keyed = {}
-    for row in rows:
-        hours = _number(row[0])
-        keyed[hours, seen[hours]] = row
-        seen[hours] += 1
-    return keyed
-
-
-def _number(text: str) -> float | None:
-    """The number a cell holds; NaN, equal to nothing, for other text; null for an empty cell."""
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
+    hours = pl.col("Hours") if header[0] == "Hours" else pl.lit(None, pl.String)
+    first = pl.DataFrame(own, dict.fromkeys(header, pl.String), orient="row")
+    second = pl.DataFrame(rows, dict.fromkeys(columns, pl.String), orient="row").select(header)
+    found = _differences(first, second, stay=pl.lit(""), hours=hours, what="row")
+    return found.drop("stay").rows()
 
 
 def _compare_listfiles(
@@ -258,61 +210,63 @@ def _compare_listfiles(
 
 
 def compare_listfiles(ours: pl.DataFrame, theirs: pl.DataFrame) -> pl.DataFrame:
-    """The last columns of `DIFFERENCES` between two listfiles of one task.
+    """Return the last columns of `DIFFERENCES` between two listfiles of one task.
 
-    Samples belong together by stay, and by period length in the tasks with several samples a stay.
+    Samples are matched by stay and, in tasks with several samples per stay, by period length.
     """
     stay, *values = ours.columns
-    hourly = values == ["period_length", "y_true"]
-    if hourly:
-        values = ["y_true"]
-    period = pl.col("period_length") if hourly else pl.lit(None, pl.String)
-
-    def keyed(table: pl.DataFrame) -> pl.DataFrame:
-        hours = period.cast(pl.Float64, strict=False).alias("first_hours")
-        keys = table.select(pl.col(stay).alias("stay"), hours, *values)
-        return keys.with_columns(nth=pl.int_range(pl.len()).over("stay", "first_hours"))
-
-    keys = ("stay", "first_hours", "nth")
-    joined = (
-        keyed(ours)
-        .with_columns(own=True)
-        .join(
-            keyed(theirs).with_columns(other=True),
-            on=keys,
-            how="full",
-            coalesce=True,
-            nulls_equal=True,
-            suffix=" there",
-        )
-    )
-    whole = joined.select(
-        "stay",
-        "first_hours",
-        pl.lit(None, pl.String).alias("channel"),
-        pl.when(pl.col("other").is_null())
-        .then(pl.lit("missing sample"))
-        .when(pl.col("own").is_null())
-        .then(pl.lit("extra sample"))
-        .alias("kind"),
-    ).filter(pl.col("kind").is_not_null())
-    both = joined.filter("own", "other")
-    cells = [_label_differences(both, name) for name in values]
-    return (
-        pl.concat([whole, *cells])
-        .with_columns(pl.col("stay").str.strip_suffix(_TIMESERIES))
-        .group_by("stay", "channel", "kind")
-        .agg(pl.len().cast(pl.Int64).alias("count"), pl.col("first_hours").min())
-        .sort("stay", "channel", "kind", nulls_last=True)
-    )
+    hours = pl.lit(None, pl.String)
+    if values == ["period_length", "y_true"]:
+        hours, values = pl.col("period_length"), ["y_true"]
+    key = pl.col(stay).str.strip_suffix(_TIMESERIES)
+    return _differences(ours, theirs, values, stay=key, hours=hours, what="sample")
 
 
-def _label_differences(joined: pl.DataFrame, name: str) -> pl.DataFrame:
-    here, there = pl.col(name), pl.col(f"{name} there")
+def _differences(
+    ours: pl.DataFrame,
+    theirs: pl.DataFrame,
+    values: list[str] | None = None,
+    *,
+    stay: pl.Expr,
+    hours: pl.Expr,
+    what: str,
+) -> pl.DataFrame:
+    """Return the last columns of `DIFFERENCES` between two frames of text without nulls.
+
+    values: the columns to compare; all by default
+    stay, hours: match the rows; rows with the same stay and hours are matched in their order
+    what:   what a row is called in `KINDS`
+    """
+    rows = ("stay", "first_hours", "nth")
+
+    def cells(table: pl.DataFrame) -> pl.DataFrame:
+        keyed = table.select(
+            *(values or table.columns),
+            stay=stay,
+            first_hours=hours.cast(pl.Float64, strict=False),
+        ).with_columns(nth=pl.int_range(pl.len()).over("stay", "first_hours"))
+        return keyed.unpivot(index=rows, variable_name="channel", value_name="text")
+
+    keys = (*rows, "channel")
+    here, there = pl.col("text"), pl.col("text there")
     same_number = here.cast(pl.Float64, strict=False) == there.cast(pl.Float64, strict=False)
-    return joined.filter(here != there).select(
-        "stay",
-        "first_hours",
-        pl.lit(name).alias("channel"),
-        pl.when(same_number).then(pl.lit("spelling")).otherwise(pl.lit("value")).alias("kind"),
+    kind = (
+        pl.when(there.is_null())
+        .then(pl.lit(f"missing {what}"))
+        .when(here.is_null())
+        .then(pl.lit(f"extra {what}"))
+        .when(same_number)
+        .then(pl.lit("spelling"))
+        .otherwise(pl.lit("value"))
+    )
+    both = here.is_not_null() & there.is_not_null()
+    return (
+        cells(ours)
+        .join(cells(theirs), keys, how="full", coalesce=True, nulls_equal=True, suffix=" there")
+        .filter(here.ne_missing(there))
+        .select(*rows, kind=kind, channel=pl.when(both).then("channel"))
+        .unique()  # a missing row has a line for each of its cells
+        .group_by("stay", "channel", "kind")
+        .agg(count=pl.len().cast(pl.Int64), first_hours=pl.col("first_hours").min())
+        .sort("stay", "channel", "kind", nulls_last=True)
     )

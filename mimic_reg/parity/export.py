@@ -1,9 +1,7 @@
-"""Write a store as the files of mimic3-benchmarks, to the letter."""
+"""Write a store as the exact files of mimic3-benchmarks."""
 
-import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,17 +25,13 @@ from mimic_reg.parity.files import (
     timeseries_texts,
     used_stays,
 )
-from mimic_reg.parity.listfiles import (
-    FLAG_COLUMNS,
-    csv_lines,
-    episode_facts,
-    listfiles,
-)
+from mimic_reg.parity.listfiles import FLAG_COLUMNS, csv_lines, episode_facts, listfiles
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.store import Store, atomic, check_cohort, disk_errors, locked
+from mimic_reg.store import Store, check_cohort
 from mimic_reg.store.spec import SPLITS
+from mimic_reg.store.stages import whole_folder
 
-# Listfiles and the splits whose samples they list.
+# The listfiles, each with the splits of its samples.
 LISTFILES = {f"{split}_listfile.csv": (split,) for split in SPLITS} | {
     "train/listfile.csv": ("train", "val"),
     "test/listfile.csv": ("test",),
@@ -46,7 +40,7 @@ LISTFILES = {f"{split}_listfile.csv": (split,) for split in SPLITS} | {
 
 @dataclass(frozen=True)
 class Export:
-    """What was written: files by folder (`root` and the tasks'), lines of listfiles by task."""
+    """Numbers of files by folder (`root` and the tasks'), and of lines in listfiles by task."""
 
     folder: Path
     files: dict[str, int]
@@ -56,9 +50,9 @@ class Export:
 
 @dataclass(frozen=True)
 class StayFiles:
-    """The texts of one stay's files, and where they belong.
+    """The files of one stay.
 
-    `texts`: path within the reference's output -> content.
+    texts: path within the reference's output -> content
     """
 
     subject_id: int
@@ -69,10 +63,10 @@ class StayFiles:
 def export(store: Store, out: Path, progress: Progress | None = None) -> Export:
     """Write the reference's `root/`, task folders and listfiles into the new folder `out`.
 
-    They are written beside `out` and renamed, so `out` is there complete or not at all.
+    They are written beside `out` and renamed, so `out` is complete or absent.
 
     Raises:
-        InputError: `out` holds something; the store cannot give the files.
+        InputError: `out` is not empty, or the store cannot be exported.
         MimicRegError: the disk is full or cannot be written.
     """
     progress = progress or Silent()
@@ -81,8 +75,8 @@ def export(store: Store, out: Path, progress: Progress | None = None) -> Export:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty. Choose a new or empty folder for --out.")
     if store.manifest["mode"] != "benchmark":
-        progress.note("This store is a corrected one: its files differ from the published ones.")
-    with disk_errors(out), _beside(out) as folder:
+        progress.note("This store is in corrected mode: its files differ from the benchmark's.")
+    with whole_folder(out) as folder:
         files = _write_stays(store, folder, progress)
         samples = _write_listfiles(store, folder)
     took = time.perf_counter() - begin
@@ -91,49 +85,27 @@ def export(store: Store, out: Path, progress: Progress | None = None) -> Export:
 
 
 def check_exportable(store: Store) -> None:
-    """Refuse a store that was itself imported: times and diagnoses are missing there.
+    """Refuse an imported store, which lacks times and diagnoses.
 
     Raises:
-        InputError: it was imported, or holds images.
+        InputError: the store was imported, or holds another cohort.
     """
     check_cohort(store)
     if store.manifest.get("source", {}).get("kind") == KIND:
         raise InputError(
             f"{store.folder} was imported from files of mimic3-benchmarks, which lack the times "
-            "and diagnoses that these files are made from. Use a store made by "
-            "`mimic-reg extract`."
+            "and diagnoses that an export needs. Use a store made by `mimic-reg extract`."
         )
 
 
-@contextmanager
-def _beside(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that becomes `out` at the end; what a killed run left is replaced."""
-    out = out.absolute()
-    temporary = out.with_name(f".{out.name}.partial")
-    atomic.refuse_link(temporary)
-    with locked(temporary):
-        for old in temporary.iterdir():
-            if old.is_dir():
-                shutil.rmtree(old)
-        try:
-            yield temporary / "files"
-        except BaseException:
-            shutil.rmtree(temporary)
-            raise
-        atomic.sync_tree(temporary / "files")
-        (temporary / "files").rename(out)
-        atomic.sync_folder(out.parent)
-        shutil.rmtree(temporary)
-
-
 def task_folders(store: Store) -> tuple[str, ...]:
-    """The tasks, by our names, whose folders a store gives."""
+    """Return the tasks, by our names, for which a store gives folders."""
     tasks = tuple(store.manifest["tasks"])
     return (*tasks, MULTITASK) if "phenotyping" in tasks else tasks
 
 
 def stay_files(store: Store, tasks: Iterable[str], *, root: bool = True) -> Iterator[StayFiles]:
-    """Every stay's files in `root/` and in the folders of `tasks`, made by ranges of stays."""
+    """Yield every stay's files in `root/` and in the folders of `tasks`, by ranges of stays."""
     stays = store.read("stays.parquet")
     whole = [t for t in tasks if t != "in_hospital_mortality"]
     short = [t for t in tasks if t == "in_hospital_mortality"]
@@ -159,7 +131,7 @@ def stay_files(store: Store, tasks: Iterable[str], *, root: bool = True) -> Iter
 
 
 def _episode_texts(store: Store, stays: pl.DataFrame, cells: pl.DataFrame) -> dict[int, str]:
-    """The content of each stay's `episode{n}.csv`: no row for a stay without a diagnosis."""
+    """Return each stay's `episode{n}.csv`, without a row if the stay has no diagnosis."""
     subjects = stays["subject_id"].unique().implode()
     diagnoses = store.scan("diagnoses.parquet").filter(pl.col("subject_id").is_in(subjects))
     facts = episode_facts(stays, cells, diagnoses.collect())
@@ -189,7 +161,7 @@ def _write_stays(store: Store, folder: Path, progress: Progress) -> dict[str, in
 
 
 def _write_listfiles(store: Store, folder: Path) -> dict[str, int]:
-    """Each task's listfiles: number of samples by task."""
+    """Write each task's listfiles; return the number of samples by task."""
     samples = {}
     for task, rows in listfiles(store, store.read("stays.parquet")):
         target = folder / TASK_FOLDERS[task]

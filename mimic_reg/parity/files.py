@@ -1,9 +1,8 @@
-"""How the files of mimic3-benchmarks are laid out and spelled.
+"""The layout and spelling of the files of mimic3-benchmarks.
 
-A folder of its output holds `root/{train,test}/{subject}/episode{n}.csv` and
-`episode{n}_timeseries.csv`, and one folder a task with `{train,test}/` (the time series cut to the
-task's hours) and listfiles. Everything here makes texts of whole columns; files are only written
-and read elsewhere.
+Its output folder holds `root/{train,test}/{subject}/episode{n}.csv`, `episode{n}_timeseries.csv`
+beside it, and one folder per task with listfiles and `{train,test}/` (the time series of the task's
+hours). This module makes texts from whole columns; other modules write and read the files.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,10 +19,10 @@ from mimic_reg.clinical.schema import EPSILON, NUMBER_VARIABLES, PHENOTYPES, VAR
 from mimic_reg.errors import InputError
 from mimic_reg.store import Store
 
-KIND = "mimic3-benchmarks"  # a manifest's source.kind, of a store imported from such files
+KIND = "mimic3-benchmarks"  # source.kind in the manifest of an imported store
 ROOT = "root"
 MULTITASK = "multitask"
-# Name of a task here and in the reference.
+# Our name of a task -> its name in the reference.
 TASK_FOLDERS = {
     "in_hospital_mortality": "in-hospital-mortality",
     "decompensation": "decompensation",
@@ -31,9 +30,9 @@ TASK_FOLDERS = {
     "phenotyping": "phenotyping",
     MULTITASK: MULTITASK,
 }
-PARTITIONS = ("train", "test")  # of folders; validation is part of train/
+PARTITIONS = ("train", "test")  # folders; train/ includes validation
 
-MORTALITY_HOURS = 48.0  # the first hours of a stay that in-hospital mortality looks at
+MORTALITY_HOURS = 48.0  # the first hours of a stay, which in-hospital mortality uses
 TIMESERIES = ("Hours", *VARIABLES)
 TIMESERIES_HEADER = ",".join(TIMESERIES)
 EPISODE_FACTS = (
@@ -55,7 +54,7 @@ LISTFILE_COLUMNS: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# Polars writes 0.00002 where Python writes 2e-05; elsewhere they agree.
+# Below this, Polars writes 0.00002 where Python writes 2e-05; otherwise they agree.
 _SMALL = 1e-4
 _STAYS_AT_ONCE = 500
 
@@ -69,7 +68,7 @@ ETHNICITY_CODES = {
 
 @dataclass(frozen=True)
 class Folders:
-    """What is there of the reference's output, under `base`; `tasks` by our names."""
+    """The existing output of the reference under `base`; `tasks` by our names."""
 
     base: Path
     root: bool
@@ -77,10 +76,10 @@ class Folders:
 
 
 def find_folders(folder: Path) -> Folders:
-    """Find `root/` and the task folders in `folder`, or in its `data/` as upstream lays them.
+    """Find `root/` and the task folders in `folder` or in its `data/`, as in the reference.
 
     Raises:
-        InputError: there is none of them, or subjects were not yet split into train and test.
+        InputError: none of them exists, or subjects are not yet split into train and test.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder.")
@@ -102,19 +101,19 @@ def find_folders(folder: Path) -> Folders:
 
 
 def each_value(values: pl.Series, spell: Callable[[Any], str]) -> pl.Series:
-    """`spell` of each value, called once for every distinct one; null stays null."""
+    """Return `spell` of each value, called once per distinct value; null stays null."""
     distinct = values.drop_nulls().unique()
     spelled = pl.Series([spell(v) for v in distinct], dtype=pl.String)
     return values.replace_strict(distinct, spelled, default=None, return_dtype=pl.String)
 
 
 def six_decimals(values: pl.Series) -> pl.Series:
-    """The listfiles' spelling of hours."""
+    """Return hours as the listfiles spell them."""
     return each_value(values, "{:.6f}".format)
 
 
 def python_text(numbers: pl.Series) -> pl.Series:
-    """Python's repr of each number."""
+    """Return Python's repr of each number."""
     text = numbers.cast(pl.String)
     small = ((numbers.abs() < _SMALL) & (numbers != 0)).fill_null(False)
     if not small.any():
@@ -123,15 +122,15 @@ def python_text(numbers: pl.Series) -> pl.Series:
 
 
 def quoted(text: pl.Expr) -> pl.Expr:
-    """A CSV field with quotes where it needs them."""
+    """Return a CSV field, in quotes if it needs them."""
     inner = text.str.replace_all('"', '""', literal=True)
     return pl.when(text.str.contains('[,"\r\n]')).then('"' + inner + '"').otherwise(text)
 
 
 def used_stays(stays: pl.DataFrame) -> pl.DataFrame:
-    """The stays that have a file in the folders of all tasks but in-hospital mortality.
+    """Return the stays with a file in the folders of all tasks except in-hospital mortality.
 
-    As `tasks.base.eligible`, but a stay whose diagnoses are unknown (imported) is used too.
+    As `tasks.base.eligible`, but including imported stays, whose diagnoses are unknown.
     """
     return stays.filter(
         pl.col("los_hours").is_not_null(),
@@ -141,7 +140,7 @@ def used_stays(stays: pl.DataFrame) -> pl.DataFrame:
 
 
 def mortality_stays(stays: pl.DataFrame) -> pl.DataFrame:
-    """The stays that have a file in the folder of in-hospital mortality."""
+    """Return the stays with a file in the folder of in-hospital mortality."""
     return used_stays(stays).filter(
         pl.col("los_hours") >= MORTALITY_HOURS - EPSILON,
         pl.col("first_event_hours") < MORTALITY_HOURS + EPSILON,
@@ -149,17 +148,17 @@ def mortality_stays(stays: pl.DataFrame) -> pl.DataFrame:
 
 
 def partition() -> pl.Expr:
-    """The folder of a stay: validation subjects lie in train/."""
+    """Return the folder of a stay; train/ includes validation subjects."""
     return pl.when(pl.col("split") == "test").then(pl.lit("test")).otherwise(pl.lit("train"))
 
 
 def timeseries_name() -> pl.Expr:
-    """The name of a stay's file in the task folders, and in the listfiles."""
+    """Return the name of a stay's file in the task folders and the listfiles."""
     return pl.format("{}_episode{}_timeseries.csv", "subject_id", "episode")
 
 
 def batches(store: Store, stays: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    """`stays` by ranges of icustay_id, each with its episode rows as texts (`cell_texts`)."""
+    """Yield `stays` by ranges of icustay_id, each with its episode rows as texts (`cell_texts`)."""
     for part in stays.sort("icustay_id").iter_slices(_STAYS_AT_ONCE):
         ids = part["icustay_id"]
         inside = pl.col("icustay_id").is_between(ids[0], ids[-1])
@@ -171,7 +170,7 @@ def batches(store: Store, stays: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, p
 
 
 def cell_texts(episodes: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
-    """icustay_id, hours, and the columns of `TIMESERIES` as the reference spells their cells.
+    """Return icustay_id, hours, and the columns of `TIMESERIES` in the reference's spelling.
 
     Args:
         episodes: `schema.EPISODES`.
@@ -196,14 +195,14 @@ def cell_texts(episodes: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
 
 
 def rows_within(cells: pl.DataFrame, stays: pl.DataFrame, bound: pl.Expr) -> pl.DataFrame:
-    """The rows of `cells` that a task uses of `stays`: from admission to `bound` hours."""
+    """Return the rows of `cells` that a task uses: from admission to `bound` hours, of `stays`."""
     return cells.join(
         stays.select("icustay_id", bound.alias("bound")), on="icustay_id", maintain_order="left"
     ).filter(within_stay(pl.col("hours"), pl.col("bound")))
 
 
 def timeseries_texts(cells: pl.DataFrame) -> dict[int, str]:
-    """The content of each stay's time-series file."""
+    """Return the content of each stay's time-series file."""
     line = pl.concat_str((quoted(pl.col(name)).fill_null("") for name in TIMESERIES), separator=",")
     files = cells.group_by("icustay_id").agg(line.str.join("\n"))
     return {stay: f"{TIMESERIES_HEADER}\n{text}\n" for stay, text in files.iter_rows()}

@@ -1,4 +1,4 @@
-"""The reference's `root/` and listfiles as tables of our schema."""
+"""Read the reference's `root/` and listfiles into tables of our schema."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from mimic_reg.parity.files import (
     timeseries_name,
 )
 from mimic_reg.parity.listfiles import FLAG_COLUMNS
-from mimic_reg.parity.reading import malformed, numbers, read_listfile, read_tables
+from mimic_reg.parity.reading import numbers, read_listfile, read_tables, refuse_rows
 from mimic_reg.store.spec import SPLITS
 from mimic_reg.tasks.base import finish
 
@@ -41,10 +41,10 @@ class Episode:
 
 
 def find_episodes(root: Path) -> list[Episode]:
-    """All stays of `root/{train,test}/{subject}/`.
+    """Return all stays of `root/{train,test}/{subject}/`.
 
     Raises:
-        InputError: there is none, or a stay has only one of its two files.
+        InputError: there are none, or a stay has only one of its two files.
     """
     found = []
     for partition in PARTITIONS:
@@ -54,7 +54,7 @@ def find_episodes(root: Path) -> list[Episode]:
                 number = name.removeprefix("episode")
                 facts = subject / f"{name}.csv"
                 if not number.isdigit() or not facts.is_file():
-                    raise InputError(f"{timeseries} has no {name}.csv beside it.")
+                    raise InputError(f"{timeseries} has no {name}.csv in the same folder.")
                 found.append(Episode(int(subject.name), int(number), partition, facts, timeseries))
     if not found:
         raise InputError(f"{root} has no files {{train,test}}/*/episode*_timeseries.csv.")
@@ -62,33 +62,31 @@ def find_episodes(root: Path) -> list[Episode]:
 
 
 def read_stays(episodes: list[Episode]) -> tuple[pl.DataFrame, int]:
-    """The stays that have a diagnosis, with `timeseries` (path); number of those that have none.
+    """Return the stays with a diagnosis, with `timeseries` (path), and the number of the others.
 
     Raises:
-        InputError: a file is malformed, or two give the same stay.
+        InputError: a file is malformed, or two files hold the same stay.
     """
-    tables = []
-    for begin in range(0, len(episodes), FILES_AT_ONCE):
-        part = episodes[begin : begin + FILES_AT_ONCE]
-        tables.append(_read_facts(part))
-    stays = pl.concat(tables)
+    starts = range(0, len(episodes), FILES_AT_ONCE)
+    stays = pl.concat(_read_facts(episodes[start : start + FILES_AT_ONCE]) for start in starts)
     if stays["icustay_id"].n_unique() < stays.height:
         twice = stays.filter(pl.col("icustay_id").is_duplicated())["timeseries"]
-        raise InputError(f"{twice[0]} and {twice[1]} are of the same Icustay.")
+        raise InputError(f"{twice[0]} and {twice[1]} have the same Icustay.")
     return stays, len(episodes) - stays.height
 
 
 def _read_facts(episodes: list[Episode]) -> pl.DataFrame:
     paths = [e.facts for e in episodes]
     facts = read_tables(paths, (*EPISODE_FACTS, *FLAG_COLUMNS))
-    if (facts["line"] > 2).any():
-        second = facts.filter(pl.col("line") > 2).row(0, named=True)
-        malformed(paths[second["file"]], second["line"], "there is a second stay")
+    refuse_rows(facts.filter(pl.col("line") > 2), paths, "there is a second stay")
     values = {n: numbers(facts, n, paths) for n in EPISODE_FACTS if n not in ("Height", "Weight")}
     for name in ("Icustay", "Mortality"):
-        if values[name].null_count():
-            row = facts.filter(values[name].is_null()).row(0, named=True)
-            malformed(paths[row["file"]], row["line"], f"{name} is empty")
+        refuse_rows(facts.filter(values[name].is_null()), paths, f"{name} is empty")
+
+    def decoded(name: str, texts: dict[int, str]) -> pl.Series:
+        codes = values[name].cast(pl.Int64)
+        return codes.replace_strict(texts, default=None, return_dtype=pl.String)
+
     files = pl.DataFrame(
         {
             "file": range(len(episodes)),
@@ -98,28 +96,20 @@ def _read_facts(episodes: list[Episode]) -> pl.DataFrame:
             "timeseries": [str(e.timeseries) for e in episodes],
         }
     )
-    codes = {name: values[name].cast(pl.Int64) for name in ("Gender", "Ethnicity")}
-    return (
-        facts.select("file")
-        .with_columns(
-            values["Icustay"].cast(ID).alias("icustay_id"),
-            (24.0 * values["Length of Stay"]).alias("los_hours"),
-            values["Age"].alias("age"),
-            values["Mortality"].cast(pl.Int8).alias("mortality"),
-            codes["Gender"]
-            .replace_strict(_GENDERS, default=None, return_dtype=pl.String)
-            .alias("gender"),
-            codes["Ethnicity"]
-            .replace_strict(_ETHNICITIES, default=None, return_dtype=pl.String)
-            .alias("ethnicity"),
-        )
-        .join(files, on="file")
-        .drop("file")
+    stays = facts.select(
+        "file",
+        icustay_id=values["Icustay"].cast(ID),
+        los_hours=24.0 * values["Length of Stay"],
+        age=values["Age"],
+        mortality=values["Mortality"].cast(pl.Int8),
+        gender=decoded("Gender", _GENDERS),
+        ethnicity=decoded("Ethnicity", _ETHNICITIES),
     )
+    return stays.join(files, on="file").drop("file")
 
 
 def read_episodes(stays: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """`schema.EPISODES` and `schema.EPISODE_TEXTS` of stays sorted by icustay_id.
+    """Return `schema.EPISODES` and `schema.EPISODE_TEXTS` of stays sorted by icustay_id.
 
     Raises:
         InputError: a file is malformed.
@@ -127,19 +117,17 @@ def read_episodes(stays: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     paths = [Path(p) for p in stays["timeseries"]]
     table = read_tables(paths, TIMESERIES)
     hours = numbers(table, "Hours", paths)
-    if hours.null_count():
-        row = table.filter(hours.is_null()).row(0, named=True)
-        malformed(paths[row["file"]], row["line"], "Hours is empty")
+    refuse_rows(table.filter(hours.is_null()), paths, "Hours is empty")
     cells = [table[n] if n in UNTOUCHED else numbers(table, n, paths) for n in VARIABLES]
     rows = table.select(stays["icustay_id"].gather(table["file"]), hours.alias("hours"), *cells)
     return split_texts(rows.sort("icustay_id", "hours", maintain_order=True))
 
 
 def read_samples(base: Path, task: str, stays: pl.DataFrame) -> pl.DataFrame:
-    """A task's sample table from its listfiles; lists before the split into validation serve too.
+    """Return a task's sample table from its listfiles, with or without a list for validation.
 
     Raises:
-        InputError: listfiles are absent, malformed, or name a stay that `root/` has not.
+        InputError: a listfile is missing or malformed, or names a stay that `root/` lacks.
     """
     folder = base / TASK_FOLDERS[task]
     files: dict[str, str | None] = {f"{split}_listfile.csv": split for split in SPLITS}
@@ -163,8 +151,7 @@ def _read_samples(path: Path, task: str, split: str | None, stays: pl.DataFrame)
     )
     rows = table.join(known, on="stay", how="left", maintain_order="left")
     unknown = rows.filter(pl.col("icustay_id").is_null())
-    if unknown.height:
-        malformed(path, unknown["line"][0], "its stay has no files, or no diagnosis, in root/")
+    refuse_rows(unknown, [path], "its stay has no files or no diagnosis in root/")
     labels = PHENOTYPES if task == "phenotyping" else ("y_true",)
     values = {name: numbers(rows, name, [path]) for name in labels}
     if task == "in_hospital_mortality":
@@ -188,12 +175,12 @@ def _read_samples(path: Path, task: str, split: str | None, stays: pl.DataFrame)
 
 
 def _unrounded(text: pl.Series, listed: pl.Series, exact: pl.Series) -> pl.Series:
-    """The exact value where the listfile's six decimals are its own, else the listed one."""
+    """Return the exact value if it has the listfile's six decimals, else the listed value."""
     return exact.zip_with((six_decimals(exact) == text).fill_null(False), listed)
 
 
 def split_of(listed: str | None) -> pl.Expr:
-    """The listfile's split, or from the folder and the published validation subjects."""
+    """Return the listfile's split; if None, from the folder and the published split."""
     if listed:
         return pl.lit(listed).alias("split")
     published = pl.read_csv(resource("published_split.csv").read_bytes())

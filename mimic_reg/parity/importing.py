@@ -1,15 +1,15 @@
-"""Build a store from output folders of mimic3-benchmarks, for people who already ran it.
+"""Build a store from output folders of mimic3-benchmarks.
 
-The folders hold the episodes to the letter, so `episodes`, `episode_texts`, `hourly`, the sample
-tables and the fitted normalisers come out as `mimic-reg extract` makes them. What they do not hold
-is null: hadm_id, all times (intime, outtime, admittime, dischtime, deathtime), first_careunit,
-mortality_inunit and num_diagnoses. `diagnoses` is empty; gender and ethnicity are the reference's
-groups ("OTHER" for what it does not tell apart); an age can differ in its last bit. Stays without
-files (no measurement) or without a diagnosis are not there: no task uses them.
+The folders hold exact episodes. So `episodes`, `episode_texts`, `hourly`, the sample tables and the
+fitted normalisers equal those of `mimic-reg extract`. Missing facts are null: hadm_id, all times
+(intime, outtime, admittime, dischtime, deathtime), first_careunit, mortality_inunit and
+num_diagnoses. `diagnoses` is empty. Gender and ethnicity are the groups of the reference, with
+"OTHER" for the rest. An age can differ in its last bit. Stays without files (no measurement) or
+without a diagnosis are left out; no task uses them.
 """
 
 import time
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,16 @@ import xxhash
 
 from mimic_reg import __version__, tasks
 from mimic_reg.clinical.events import add_counts
-from mimic_reg.clinical.hourly import build_hourly, count_unknown_categories, within_stay
-from mimic_reg.clinical.normalizers import normalizers
+from mimic_reg.clinical.hourly import (
+    build_hourly,
+    count_unknown_categories,
+    first_events,
+    rows_within_stay,
+)
+from mimic_reg.clinical.normalizers import write_normalizers
 from mimic_reg.clinical.schema import DIAGNOSES, STAYS, VARIABLES
 from mimic_reg.errors import InputError
-from mimic_reg.parity.files import (
-    KIND,
-    MULTITASK,
-    ROOT,
-    TASK_FOLDERS,
-    Folders,
-    find_folders,
-)
+from mimic_reg.parity.files import KIND, MULTITASK, ROOT, TASK_FOLDERS, Folders, find_folders
 from mimic_reg.parity.folders import (
     FILES_AT_ONCE,
     Episode,
@@ -59,9 +57,9 @@ def import_benchmark(folder: Path, out: Path, progress: Progress | None = None) 
     """Build the store `out` from the reference's `root/` and task folders in `folder`.
 
     Raises:
-        InputError: folders or files are absent or malformed (with file and line), or `out` holds
-            something else; it stays as it was.
-        MimicRegError: a file changed while it was read, the disk is full, the store is locked or
+        InputError: folders or files are missing or malformed (with file and line), or `out` holds
+            something else. `out` stays as it was.
+        MimicRegError: a file changed while it was read, the disk is full, or the store is locked or
             cannot be written.
     """
     found = find_folders(folder)
@@ -69,7 +67,7 @@ def import_benchmark(folder: Path, out: Path, progress: Progress | None = None) 
     if not found.root or not names:
         needed = ROOT if not found.root else "a task folder such as in-hospital-mortality"
         raise InputError(
-            f"{found.base} lacks {needed}: a store is built from root/ and the tasks' listfiles."
+            f"{found.base} lacks {needed}. An import needs root/ and the tasks' listfiles."
         )
     check_target(out)
     _check_replaceable(out)
@@ -82,25 +80,26 @@ def _check_replaceable(out: Path) -> None:
     path = out / MANIFEST
     if path.exists() and read_json(path).get("source", {}).get("kind") != KIND:
         raise InputError(
-            f"{out} is a store made by `mimic-reg extract`; an import, which knows less, would "
+            f"{out} is a store made by `mimic-reg extract`; an import, which holds less, would "
             "replace it. Choose another --out."
         )
 
 
+@dataclass
 class _Import:
-    def __init__(
-        self, found: Folders, names: tuple[str, ...], out: Path, progress: Progress
-    ) -> None:
-        self.found = found
-        self.tasks = names
-        self.out = out
-        self.progress = progress
-        self.episodes = find_episodes(found.base / ROOT)
+    found: Folders
+    tasks: tuple[str, ...]
+    out: Path
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.episodes = find_episodes(self.found.base / ROOT)
 
     def run(self) -> Store:
         begin = time.perf_counter()
         before = _stamps(self.found, self.episodes)
-        work = Workspace(self.out, _fingerprint_of_stamps(before, self.found))
+        states = [(str(path), astuple(stamp)) for path, stamp in before.items()]
+        work = Workspace(self.out, _hash((states, self.found.tasks, __version__)))
         try:
             with staying(before):
                 folder, facts, ran = work.stage("import", self._build)
@@ -108,7 +107,7 @@ class _Import:
             work.wait()
         files = work.files(folder)
         content = {n: file_hash(p) for n, p in files.items() if n.endswith(".parquet")}
-        fingerprint = xxhash.xxh3_128_hexdigest(repr(sorted(content.items())).encode())
+        fingerprint = _hash(sorted(content.items()))
         manifest = {
             "program": __version__,
             "cohort": tasks.cohort(self.tasks).model_dump(mode="json"),
@@ -129,20 +128,16 @@ class _Import:
         if empty := [TASK_FOLDERS[task] for task, table in samples.items() if table.is_empty()]:
             raise InputError(
                 f"The listfiles in {self.found.base} name no stay for {', '.join(empty)}. Copy "
-                "them again from where they were made, or leave out the folder."
+                "them again from their source, or leave out the folder."
             )
         stays = stays.drop("timeseries").join(firsts, on="icustay_id", how="left")
         stays = _with_splits(stays, samples)
         _stays_table(stays).write_parquet(folder / "stays.parquet")
         pl.DataFrame(schema=DIAGNOSES).write_parquet(folder / "diagnoses.parquet")
         (folder / "tasks").mkdir()
-        (folder / "normalizers").mkdir()
         for task, table in samples.items():
             table.write_parquet(folder / "tasks" / f"{task}.parquet")
-        for task, normalizer in normalizers(folder / "hourly.parquet", samples).items():
-            write_json(folder / "normalizers" / f"{task}.json", normalizer, sync=False)
-            if constant := normalizer["fitted"]["constant"]:
-                self.progress.note(f"Constant in training of {task}: {', '.join(constant)}.")
+        write_normalizers(folder, folder / "hourly.parquet", samples, self.progress)
         content = _audit(stays, samples, counts, undiagnosed)
         write_json(folder / "audit.json", content, sync=False)
         return {"stays": stays.height, "without_diagnosis": undiagnosed}
@@ -150,7 +145,7 @@ class _Import:
     def _write_episodes(
         self, folder: Path, stays: pl.DataFrame
     ) -> tuple[pl.DataFrame, dict[str, Any]]:
-        """Episodes and hourly arrays by ranges of stays; each stay's first measurement, counts."""
+        """Write episodes and hourly arrays; return each stay's first measurement, and counts."""
         writer = TableWriter(folder)
         firsts = []
         counts: dict[str, Any] = {}
@@ -162,18 +157,14 @@ class _Import:
             writer.write("episode_texts.parquet", texts)
             writer.write("hourly.parquet", build_hourly(episodes, known))
             counts = add_counts(counts, _count_episodes(episodes))
-            inside = within_stay(pl.col("hours"), pl.col("los_hours"))
-            used = episodes.join(known.select("icustay_id", "los_hours"), on="icustay_id")
-            firsts.append(
-                used.filter(inside).group_by("icustay_id").agg(first_event_hours=pl.min("hours"))
-            )
+            firsts.append(first_events(rows_within_stay(episodes, known)))
             self.progress.advance(part.height)
         writer.close()
         return pl.concat(firsts), counts
 
 
 def _stamps(found: Folders, episodes: list[Episode]) -> dict[Path, Stamp]:
-    """Of every file that is read."""
+    """Return the stamp of every file that is read."""
     paths = [path for e in episodes for path in (e.facts, e.timeseries)]
     for task in found.tasks:
         paths += sorted((found.base / TASK_FOLDERS[task]).glob("*listfile.csv"))
@@ -181,20 +172,19 @@ def _stamps(found: Folders, episodes: list[Episode]) -> dict[Path, Stamp]:
     return stamps(paths)
 
 
-def _fingerprint_of_stamps(before: dict[Path, Stamp], found: Folders) -> str:
-    states = [(str(path), astuple(stamp)) for path, stamp in before.items()]
-    return xxhash.xxh3_128_hexdigest(repr((states, found.tasks, __version__)).encode())
+def _hash(content: Any) -> str:
+    return xxhash.xxh3_128_hexdigest(repr(content).encode())
 
 
 def _with_splits(stays: pl.DataFrame, samples: dict[str, pl.DataFrame]) -> pl.DataFrame:
-    """`split` of each stay: as the listfiles have its subject, else as published.
+    """Add `split` to each stay: its subject's split in the listfiles, or the published one.
 
     Raises:
-        InputError: the listfiles put a subject into two splits.
+        InputError: a subject is in two splits of the listfiles.
     """
     listed = pl.concat(t.select("subject_id", listed="split") for t in samples.values()).unique()
     if listed["subject_id"].n_unique() < listed.height:
-        raise InputError("The listfiles put the same subject into two of train, val and test.")
+        raise InputError("The listfiles have the same subject in two of train, val and test.")
     return (
         stays.with_columns(split_of(None))
         .join(listed, on="subject_id", how="left")
@@ -204,7 +194,7 @@ def _with_splits(stays: pl.DataFrame, samples: dict[str, pl.DataFrame]) -> pl.Da
 
 
 def _stays_table(stays: pl.DataFrame) -> pl.DataFrame:
-    """`schema.STAYS`; what the files do not tell is null."""
+    """Return `schema.STAYS`, with null for missing facts."""
     unknown = [pl.lit(None).alias(name) for name in STAYS if name not in stays.columns]
     return stays.with_columns(unknown).select(STAYS.names()).cast(STAYS).sort("icustay_id")
 
@@ -224,7 +214,7 @@ def _audit(
     episodes: dict[str, Any],
     undiagnosed: int,
 ) -> dict[str, Any]:
-    """The content of audit.json: what the files tell of it."""
+    """Return the content of audit.json, as far as the files give it."""
     return {
         "mode": "benchmark",
         "imported_from": KIND,

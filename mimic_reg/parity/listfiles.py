@@ -1,7 +1,7 @@
-"""The reference's listfiles and `episode{n}.csv`, as frames of text.
+"""Build the reference's listfiles and `episode{n}.csv` as frames of text.
 
-Source: its `create_*` scripts and `extract_episodes_from_subjects`. The order of its listfiles
-depends on the machine; ours is by subject, episode and hour.
+Source: the reference's `create_*` scripts and `extract_episodes_from_subjects`. The order of its
+listfiles depends on the machine. Ours is by subject, episode and hour.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from mimic_reg.store import Store
 from mimic_reg.tasks.base import FIRST_HOURS
 from mimic_reg.tasks.decompensation import HORIZON_HOURS, hours_lived
 
-# Hour of the one prediction of in-hospital mortality in the multitask listfile.
+# The hour of the in-hospital mortality prediction in the multitask listfile.
 _MORTALITY_POSITION = 47
 _FOREVER = 1e18
 _DIGITS_READ = 17
@@ -37,12 +37,12 @@ FLAG_COLUMNS = tuple(f"Diagnosis {code}" for code in _FLAG_CODES)
 
 
 def csv_lines(frame: pl.DataFrame) -> pl.Series:
-    """Each row of a frame of text as one line, null as nothing."""
+    """Return each row of a frame of text as a line, with null as an empty field."""
     return frame.select(pl.concat_str(pl.all().fill_null(""), separator=",")).to_series()
 
 
 def listfiles(store: Store, stays: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
-    """(task, its listfile) for every task of the store, and multitask where it can be made.
+    """Yield (task, its listfile) for every task of the store, and multitask if possible.
 
     A frame has the columns of `LISTFILE_COLUMNS`, as text, and `split`.
     """
@@ -56,22 +56,17 @@ def listfiles(store: Store, stays: pl.DataFrame) -> Iterator[tuple[str, pl.DataF
 
 
 def _listfile(task: str, samples: pl.DataFrame) -> pl.DataFrame:
-    y = six_decimals(samples["y"]) if task == "length_of_stay" else None
     labels = PHENOTYPES if task == "phenotyping" else ("y",)
-    texts = samples.with_columns(
-        six_decimals(samples["period_length"]).alias("period_length"),
-        *(pl.col(label).cast(pl.String) for label in labels),
-    )
-    if y is not None:
-        texts = texts.with_columns(y.alias("y"))
-    return texts.rename({"y": "y_true"}, strict=False).select(*LISTFILE_COLUMNS[task], "split")
+    hours = ("period_length", "y") if task == "length_of_stay" else ("period_length",)
+    texts = samples.with_columns(**{name: six_decimals(samples[name]) for name in hours})
+    texts = texts.with_columns(pl.col(labels).cast(pl.String)).rename({"y": "y_true"}, strict=False)
+    return texts.select(*LISTFILE_COLUMNS[task], "split")
 
 
 def multitask_listfile(stays: pl.DataFrame, phenotypes: pl.DataFrame) -> pl.DataFrame:
-    """One row a stay: every task's masks and labels at all hours of the stay.
+    """Return one row per stay: every task's masks and labels at all hours of the stay.
 
-    Unlike decompensation's own listfile, hours before the first prediction are listed too, with
-    mask 0.
+    Unlike decompensation's own listfile, it has the hours before the first prediction, with mask 0.
     """
     stays = used_stays(stays).join(phenotypes, on="icustay_id", maintain_order="left")
     stays = stays.with_columns(hours_lived(stays).fill_null(_FOREVER).alias("lived"))
@@ -96,7 +91,7 @@ def multitask_listfile(stays: pl.DataFrame, phenotypes: pl.DataFrame) -> pl.Data
 
 
 def _masks_and_labels(stays: pl.DataFrame, end: pl.Expr, label: pl.Expr) -> pl.Series:
-    """Masks, then labels, of every full hour `t` of a stay before `end`; ";" where none is."""
+    """Return masks, then labels, of every full hour `t` of a stay before `end`; ";" if none."""
     t = pl.col("t")
     mask = (t > FIRST_HOURS) & (t > pl.col("first_event_hours"))
     hours = (
@@ -124,9 +119,9 @@ def _masks_and_labels(stays: pl.DataFrame, end: pl.Expr, label: pl.Expr) -> pl.S
 def episode_facts(
     stays: pl.DataFrame, cells: pl.DataFrame, diagnoses: pl.DataFrame
 ) -> pl.DataFrame:
-    """icustay_id and the columns of `episode{n}.csv`, as text; only stays with a diagnosis.
+    """Return icustay_id and the columns of `episode{n}.csv`, as text; stays with a diagnosis only.
 
-    Height and weight are the first in the episode, also from before admission to the unit.
+    Height and weight are the first in the episode, even from before admission to the unit.
 
     Args:
         stays: `schema.STAYS`.
@@ -152,10 +147,10 @@ def episode_facts(
 
 
 def _reread(number: float) -> str:
-    """A number as it comes out of the text reader of pandas 1.x.
+    """Return a number's text after pandas 1.x has read it.
 
-    The reference writes ages and reads them again; that reader rounds at every digit past 2^53,
-    which moves the last bit of one age in twenty.
+    The reference writes ages and reads them again. The reader of pandas 1.x rounds at every digit
+    past 2^53, which changes the last bit of one age in twenty.
     """
     whole, decimals = repr(number).split(".")
     read = 0.0
@@ -165,17 +160,17 @@ def _reread(number: float) -> str:
 
 
 def _days(los_hours: pl.Series) -> pl.Series:
-    """ICUSTAYS.LOS again, which has four decimals in MIMIC-III."""
+    """Return ICUSTAYS.LOS, which has four decimals in MIMIC-III."""
     days = pl.Series(los_hours.name, los_hours.to_numpy() / 24.0).fill_nan(None)
     rounded = days.round(4)
     return rounded.zip_with((24.0 * rounded == los_hours).fill_null(False), days)
 
 
 def _diagnosis_flags(diagnoses: pl.DataFrame) -> pl.DataFrame:
-    """icustay_id and 128 flags, wrong where the reference's are.
+    """Return icustay_id and 128 flags, with the reference's errors.
 
-    It reads a subject's codes without a type: where all of them are digits they become integers,
-    equal no code, and every flag is 0.
+    The reference reads a subject's codes without a type. If all of them are digits they become
+    integers, which equal no code, so that every flag is 0.
     """
     text = ~pl.col("icd9_code").str.contains(r"^\d+$").all().over("subject_id")
     codes = pl.when(text).then("icd9_code").alias("code")

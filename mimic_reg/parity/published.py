@@ -1,8 +1,9 @@
-"""Prove that a store is the published benchmark: MD5s of its files against the published ones.
+"""Verify that a store is the published benchmark: compare MD5s of its files with those published.
 
-The reference ships an MD5 of every time-series file it makes of the full MIMIC-III. It is taken
-over a canonical form of the table, not over the file: every number with one decimal, sorted, as
-pandas prints it. Here that form is made for many stays at once, without pandas and without files.
+The reference includes an MD5 of every time-series file that it makes from the full MIMIC-III. The
+MD5 is that of a canonical form of the table, not of the file: every number with one decimal,
+sorted, as pandas prints it. This module makes that form for many stays at once, without pandas and
+without files.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ from mimic_reg.progress import Progress, Silent
 from mimic_reg.store import Store, check_cohort
 
 IN_HOSPITAL_MORTALITY = "in_hospital_mortality"
-# The files of the other tasks are all the same: decompensation, phenotyping, length of stay.
+# Decompensation, phenotyping and length of stay have the same files.
 WHOLE_STAY = "whole_stay"
 
 _KEYS = ("files", "subject_id", "episode")
@@ -35,12 +36,12 @@ _KEYS = ("files", "subject_id", "episode")
 
 @dataclass(frozen=True)
 class Comparison:
-    """One kind of files against its published hashes, in numbers of stays.
+    """The comparison of one kind of files with its published hashes, in numbers of stays.
 
-    matching:      same content, same folder (train/ or test/)
-    differing:     another content, or the other folder
-    unpublished:   ours without a published hash
-    absent:        published, and not in this cohort: for the demo and other extracts most of them
+    matching:      the same content in the same folder (train/ or test/)
+    differing:     other content, or the other folder
+    unpublished:   in this cohort, but without a published hash
+    absent:        published, but not in this cohort; for the demo and other extracts most of them
     """
 
     matching: int
@@ -50,16 +51,16 @@ class Comparison:
 
     @property
     def complete(self) -> bool:
-        """Whether this is all that was published and nothing else."""
+        """Return whether these are exactly the published files."""
         return not (self.differing or self.unpublished or self.absent)
 
 
 @dataclass(frozen=True)
 class PublishedReport:
-    """By kind of files; `stays` has one row a file that does not match, with its ids.
+    """The comparison by kind of files, and the files that do not match.
 
-    `stays`: files, subject_id, episode, outcome ("differing", "unpublished" or "absent"). The ids
-    are the user's: show them only when asked.
+    stays: files, subject_id, episode, outcome ("differing", "unpublished" or "absent"). It holds
+           ids of patients, so show it only on request.
     """
 
     kinds: dict[str, Comparison]
@@ -68,7 +69,7 @@ class PublishedReport:
 
     @property
     def identical(self) -> bool:
-        """Whether every file of the store that has a published hash is the published one."""
+        """Return whether every file of the store has its published hash."""
         kinds = self.kinds.values()
         return any(k.matching for k in kinds) and not any(
             k.differing or k.unpublished for k in kinds
@@ -84,8 +85,8 @@ def verify_published(store: Store, progress: Progress | None = None) -> Publishe
     check_cohort(store)
     if store.manifest["mode"] != "benchmark":
         raise InputError(
-            f"{store.folder} was extracted in {store.manifest['mode']} mode; the published hashes "
-            "are of the benchmark's own cohorts. Extract with --mode benchmark to compare."
+            f"{store.folder} was extracted in {store.manifest['mode']} mode, but the published "
+            "hashes are of the benchmark's cohorts. Extract with --mode benchmark to compare."
         )
     progress = progress or Silent()
     begin = time.perf_counter()
@@ -115,7 +116,7 @@ def verify_published(store: Store, progress: Progress | None = None) -> Publishe
 
 
 def published_hashes() -> pl.DataFrame:
-    """files, subject_id, episode, partition, md5 of all that was published."""
+    """Return files, subject_id, episode, partition, md5 of all published files."""
     table = pl.read_parquet(resource("published_hashes.parquet").read_bytes())
     return table.cast({name: STAYS[name] for name in ("subject_id", "episode")})
 
@@ -128,7 +129,7 @@ def _count(stays: pl.DataFrame) -> Comparison:
 
 
 def hash_store(store: Store, progress: Progress) -> pl.DataFrame:
-    """files, subject_id, episode, partition, md5 of every task file that the store gives."""
+    """Return files, subject_id, episode, partition, md5 of every task file of the store."""
     stays = store.read("stays.parquet")
     progress.stage("hashes", stays.height, "stays")
     parts = []
@@ -153,7 +154,7 @@ def hash_store(store: Store, progress: Progress) -> pl.DataFrame:
 
 
 def hash_tables(cells: pl.DataFrame) -> pl.DataFrame:
-    """icustay_id and the MD5 of each stay's table.
+    """Return icustay_id and the MD5 of each stay's table.
 
     Args:
         cells: icustay_id and the columns of `TIMESERIES`, as text; null is a missing cell.
@@ -164,10 +165,10 @@ def hash_tables(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def canonical_texts(cells: pl.DataFrame) -> pl.DataFrame:
-    """icustay_id and `text`: what pandas' `DataFrame.to_string()` prints of each stay's table.
+    """Return icustay_id and `text`: each stay's table as pandas' `DataFrame.to_string()` prints it.
 
-    Of the table with numbers to one decimal, sorted by the first column whose values are all
-    distinct, as text, and numbered anew; a table without such a column keeps its order.
+    Numbers have one decimal. Rows are sorted as text by the first column with distinct values, and
+    numbered again; a table without such a column keeps its order.
     """
     named = cells.select("icustay_id", *(_canonical(cells[name]) for name in TIMESERIES))
     per_stay = named.group_by("icustay_id", maintain_order=True).agg(
@@ -182,10 +183,7 @@ def canonical_texts(cells: pl.DataFrame) -> pl.DataFrame:
     lines = (
         named.join(per_stay, on="icustay_id", maintain_order="left")
         .sort("icustay_id", key, maintain_order=True)
-        .select(
-            "icustay_id",
-            _line(index, {n: pl.col(n) for n in TIMESERIES}).alias("line"),
-        )
+        .select("icustay_id", _line(index, {n: pl.col(n) for n in TIMESERIES}).alias("line"))
         .group_by("icustay_id")
         .agg(pl.col("line").str.join("\n"))
     )
@@ -200,7 +198,7 @@ def _canonical(values: pl.Series) -> pl.Series:
 
 
 def canonical_cell(text: str) -> str:
-    """A number with one decimal; other text as it is, its line breaks and tabs escaped."""
+    """Return a number with one decimal, and other text with escaped line breaks and tabs."""
     try:
         return f"{float(text):.1f}"
     except ValueError:
@@ -211,11 +209,11 @@ _ESCAPED = str.maketrans({"\t": r"\t", "\r": r"\r", "\n": r"\n"})
 
 
 def _width(name: str) -> pl.Expr:
-    """Width of a column: its name, or its longest cell with the space that pandas puts before."""
+    """Return the width of a column: its name, or its longest cell after a space from pandas."""
     return pl.max_horizontal(pl.lit(len(name)), pl.col(name).str.len_chars().max() + 1)
 
 
 def _line(index: pl.Expr, cells: dict[str, pl.Expr]) -> pl.Expr:
-    """The index to the left, cells to the right of their columns."""
+    """Return a line: the index aligned left, cells aligned right."""
     padded = (cell.str.pad_start(pl.col(f"width {name}")) for name, cell in cells.items())
     return pl.concat_str(index.str.pad_end(pl.col("index width")), *padded, separator=" ")

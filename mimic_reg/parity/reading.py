@@ -11,12 +11,12 @@ from mimic_reg.clinical.events import to_number
 from mimic_reg.errors import InputError
 from mimic_reg.parity.files import LISTFILE_COLUMNS
 
-# Ends every line that is read, so that a line with too few fields shows.
+# The end of every line that is read, which detects lines with too few fields.
 _END = "$"
 
 
 def read_text(path: Path) -> str:
-    """A file's text, line ends as newlines.
+    """Return a file's text, with line ends as newlines.
 
     Raises:
         InputError: it cannot be read, or is not UTF-8.
@@ -30,12 +30,18 @@ def read_text(path: Path) -> str:
 
 
 def malformed(path: Path, line: int, problem: str) -> NoReturn:
-    """Refuse a file, without quoting it."""
+    """Refuse a file without quoting it."""
     raise InputError(f"{path}, line {line}: {problem}. Was the file cut off or edited?")
 
 
+def refuse_rows(bad: pl.DataFrame, paths: Sequence[Path], problem: str) -> None:
+    """Refuse the first of these rows of `read_tables`, if there are any."""
+    for row in bad.head(1).iter_rows(named=True):
+        malformed(paths[row["file"]], row["line"], problem)
+
+
 def read_tables(paths: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame:
-    """All rows of CSV files that have the same columns.
+    """Return all rows of CSV files with the same columns.
 
     Returns:
         `file` (position in `paths`), `line` (in the file), and the columns as text.
@@ -76,35 +82,33 @@ def _find_malformed(paths: Sequence[Path], num_fields: int) -> None:
     """Refuse the first line whose number of fields is wrong."""
     for path in paths:
         for number, line in enumerate(read_text(path).splitlines(), 1):
-            # Commas in quotes are no separators: every other part of a split by quotes is quoted.
+            # Commas in quotes do not count: of a line split at quotes, every other part is quoted.
             if sum(part.count(",") for part in line.split('"')[::2]) != num_fields - 1:
                 malformed(path, number, f"it does not have {num_fields} fields")
-    malformed(paths[0], 1, "it or one of its neighbours has unbalanced quotes")
+    malformed(paths[0], 1, "it or a neighbouring line has unbalanced quotes")
 
 
 def numbers(table: pl.DataFrame, column: str, paths: Sequence[Path]) -> pl.Series:
-    """A column of `read_tables` as Float64; an empty field is null.
+    """Return a column of `read_tables` as Float64; an empty field is null.
 
     Raises:
-        InputError: a field is no number.
+        InputError: a field is not a number.
     """
     number = to_number(table[column])
     wrong = table.filter(number.is_null() & table[column].is_not_null())
-    if wrong.height:
-        where = wrong.row(0, named=True)
-        malformed(paths[where["file"]], where["line"], f"{column} is not a number")
+    refuse_rows(wrong, paths, f"{column} is not a number")
     return number
 
 
 def read_listfile(path: Path, task: str) -> pl.DataFrame:
-    """As `read_tables`, of one listfile of a task.
+    """Return a listfile of a task, as `read_tables` does.
 
     Raises:
-        InputError: another header, or a line with an empty or missing field.
+        InputError: the header differs, or a line has an empty or missing field.
     """
     columns = LISTFILE_COLUMNS[task]
     table = read_tables([path], columns)
-    empty = table.filter(pl.any_horizontal(pl.col(columns).is_null()))
-    if empty.height:
-        malformed(path, empty["line"][0], "a field is empty")
+    refuse_rows(
+        table.filter(pl.any_horizontal(pl.col(columns).is_null())), [path], "a field is empty"
+    )
     return table

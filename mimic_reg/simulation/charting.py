@@ -1,7 +1,7 @@
-"""What nurses and laboratories chart of simulated stays, before `oddities` befall it.
+"""What nurses and laboratories chart of simulated stays, before `oddities` spoils some rows.
 
-Nurses chart by the clock: vital signs every hour, the coma scale every four, laboratories at four
-in the morning.
+Nurses chart vital signs every hour and the coma scale every four hours. Laboratories measure mostly
+at four in the morning.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from mimic_reg.simulation.physiology import TRAITS, VitalSigns
 
 _FACTS = parameters("charting")
 RATES: dict[str, float] = _FACTS["rates"]
-SEDATION = 1.3  # what a ventilated patient's consciousness is less
-TRACHEOSTOMY = 1.7  # from this tracheal trait up, a patient breathes through a tube
+SEDATION = 1.3  # lowers the consciousness of ventilated patients
+TRACHEOSTOMY = 1.7  # patients with a higher tracheal trait breathe through a tube
 _POUND, _OUNCE, _INCH = 0.453592, 0.453592 / 16, 2.54  # kg, kg, cm
 
 
@@ -32,14 +32,8 @@ class Times:
     def __len__(self) -> int:
         return len(self.stay)
 
-    def pick(self, chosen: Bools) -> "Times":
-        """Some of them."""
+    def __getitem__(self, chosen: Bools) -> "Times":
         return Times(self.stay[chosen], self.seconds[chosen])
-
-    @property
-    def hour_of_day(self) -> Ints:
-        """0 to 23."""
-        return self.seconds // HOUR % 24
 
 
 class Charting:
@@ -53,13 +47,18 @@ class Charting:
         self.traits = dict(zip(TRAITS, traits.T, strict=True))
         self.signs = VitalSigns(traits, stays["severity"].to_numpy(), rng)
         self.rows: dict[str, list[pl.DataFrame]] = {}
-        self.times = self._times()
+        # The hours of the stays, and a few hours before and after some of them.
+        before = self._flag(RATES["before INTIME"]) * rng.integers(1, 4, self.num)
+        after = self._flag(RATES["after OUTTIME"]) * rng.integers(1, 3, self.num)
+        end = np.minimum(self.stays["outtime"] + after * HOUR, self.stays["left"])
+        self.times = self._clock(self.stays["intime"] - before * HOUR, end)
+        self.hour_of_day = self.times.seconds // HOUR % 24
 
     def run(self) -> dict[str, pl.DataFrame]:
-        """Rows of CHARTEVENTS, LABEVENTS and OUTPUTEVENTS, by stay and time.
+        """Return the rows of CHARTEVENTS, LABEVENTS and OUTPUTEVENTS, by stay and time.
 
         Columns: `stay`, `seconds`, `kind` (its first word), ITEMID, VALUE, VALUEUOM, and `score`,
-        the number that a text of the coma scale stands for.
+        the number that a text of the coma scale means.
         """
         self._hourly()
         self._pressures()
@@ -79,16 +78,8 @@ class Charting:
 
     # --- how anything is charted --------------------------------------------------------------
 
-    def _times(self) -> Times:
-        """The hours of the stays, and a few around some of them."""
-        stays, rng = self.stays, self.rng
-        before = self._flag(RATES["before INTIME"]) * rng.integers(1, 4, self.num)
-        after = self._flag(RATES["after OUTTIME"]) * rng.integers(1, 3, self.num)
-        end = np.minimum(stays["outtime"] + after * HOUR, stays["left"])
-        return self._clock(stays["intime"] - before * HOUR, end)
-
     def _clock(self, begin: Ints, end: Ints) -> Times:
-        """The full hours between `begin` and `end` of each stay, some shifted by minutes."""
+        """Return the full hours from `begin` to `end` of each stay, some moved by minutes."""
         first = -(-begin // HOUR)
         count = np.maximum(end // HOUR - first + 1, 0)
         stay = np.repeat(np.arange(self.num), count)
@@ -97,14 +88,13 @@ class Charting:
         shifted, part = self.rng.random((2, most))[:, : len(stay)]
         minutes = np.where(shifted < RATES["minutes"], (part * 60).astype(np.int64), 0)
         seconds = (first[stay] + position) * HOUR + minutes * MINUTE
-        return Times(stay, seconds).pick(seconds <= end[stay])
+        return Times(stay, seconds)[seconds <= end[stay]]
 
     def _some(self, at: Times, share: ArrayLike) -> Times:
-        return at.pick(self.rng.random(len(at)) < np.asarray(share))
+        return at[self.rng.random(len(at)) < np.asarray(share)]
 
     def _flag(self, share: float) -> Bools:
-        flags: Bools = self.rng.random(self.num) < share
-        return flags
+        return self.rng.random(self.num) < share
 
     def _measure(self, name: str, at: Times) -> Floats:
         hours = (at.seconds - self.stays["intime"][at.stay]) / HOUR
@@ -113,21 +103,18 @@ class Charting:
     def _chart(
         self, kind: str, at: Times, values: Any, where: Any = True, score: Ints | None = None
     ) -> None:
-        """Rows of `kind`, under its items of the stay's system, at the times `where` it is so.
+        """Add rows of `kind`, under the items of the stay's system, at the times `where` says.
 
-        values: one each of the times; numbers, positions among the items' texts, or texts
-        score:  the numbers that the texts stand for
+        values: one per time: numbers, positions among the items' texts, or texts
+        score:  the numbers that the texts mean
         """
         for item in ITEMS[kind]:
             rows = np.broadcast_to(where, len(at))
             if item.system:
                 rows = rows & (self.stays["carevue"][at.stay] == (item.system == "carevue"))
             frame = pl.DataFrame(
-                {
-                    "stay": at.stay[rows],
-                    "seconds": at.seconds[rows],
-                    "VALUE": item.spell(values[rows]),
-                }
+                {"stay": at.stay[rows], "seconds": at.seconds[rows]}
+                | {"VALUE": item.spell(values[rows])}
             ).with_columns(
                 kind=pl.lit(kind.split(" ")[0]),
                 ITEMID=item.itemid,
@@ -166,7 +153,7 @@ class Charting:
         return systolic, np.minimum(np.rint(self._measure("diastolic", at)), systolic - 8)
 
     def _temperature(self) -> None:
-        at = self._some(self.times, np.where(self.times.hour_of_day % 4 == 0, 0.9, 0.12))
+        at = self._some(self.times, np.where(self.hour_of_day % 4 == 0, 0.9, 0.12))
         exact = self._measure("temperature", at)
         celsius, fahrenheit = np.round(exact, 1), np.round(exact * 1.8 + 32, 1)
         in_celsius = self._flag(RATES["Celsius"])[at.stay]
@@ -177,7 +164,7 @@ class Charting:
         self._chart("temperature F computed", at, celsius * 1.8 + 32, in_celsius)
 
     def _breathing(self) -> Bools:
-        """Oxygen of all who need help, breaths of those who are ventilated: (times,), returned."""
+        """Chart oxygen and breaths; return at which times a patient is ventilated, (times,)."""
         ventilated: Bools = self._measure("support", self.times) > 0
         at = self._some(self.times, np.where(ventilated, 0.2, 0.02))
         fraction = np.round(self._measure("oxygen", at) * 20) / 20
@@ -196,17 +183,16 @@ class Charting:
         return ventilated
 
     def _coma_scale(self, ventilated: Bools) -> None:
-        chosen = self.rng.random(len(self.times)) < np.where(
-            self.times.hour_of_day % 4 == 0, 0.85, 0.12
-        )
-        at, ventilated = self.times.pick(chosen), ventilated[chosen]
+        share = np.where(self.hour_of_day % 4 == 0, 0.85, 0.12)
+        chosen = self.rng.random(len(self.times)) < share
+        at, ventilated = self.times[chosen], ventilated[chosen]
         tube = (self.traits["tracheal"][at.stay] > TRACHEOSTOMY) | ventilated
         level = self._measure("consciousness", at) - SEDATION * ventilated
         total = np.zeros(len(at), np.int64)
         for component, levels in _FACTS["coma_scale"].items():
             which = (level[:, None] < np.array(levels)).sum(1)
             score = len(levels) + 1 - which
-            if component == "verbal":  # who has a tube cannot speak: one text more, and one point
+            if component == "verbal":  # a patient with a tube cannot speak: one more text, 1 point
                 which = np.where(tube, len(levels) + 1, which)
                 score = np.where(tube, 1, score)
             total += score
@@ -230,9 +216,11 @@ class Charting:
         self._chart("saturation arterial", at, saturation, with_saturation)
 
     def _body(self) -> None:
-        """Weight at admission and in some mornings, height at admission."""
+        """Chart weight at admission and on some mornings, and height at admission."""
         weight, height, carevue = (self.stays[c] for c in ("weight", "height", "carevue"))
-        first = self._admission_times()
+        soon = np.minimum(self.stays["outtime"] - self.stays["intime"], 3 * HOUR)
+        since = (self.rng.random(self.num) * soon).astype(np.int64)
+        first = Times(np.arange(self.num), self.stays["intime"] + since)
         style = self.rng.random(self.num) / RATES["weight in another unit"]
         some, tall = self._flag(0.5), self._flag(RATES["height"])
         self._chart("weight kg", first, weight, (style >= 0.6) & some)
@@ -241,21 +229,15 @@ class Charting:
         self._chart("height inch", first, height / _INCH, tall)
         self._chart("height cm", first, height, tall)
 
-        at = self._some(self.times, np.where(self.times.hour_of_day == 5, 0.45, 0.0))
+        at = self._some(self.times, np.where(self.hour_of_day == 5, 0.45, 0.0))
         kilograms = weight[at.stay] + self.rng.normal(0, 0.8, len(at))
         pounds = ((style >= 0.6) & (style < 1) & carevue)[at.stay]
         self._chart("weight daily", at, kilograms, ~pounds)
         self._chart("weight daily lb", at, kilograms / _POUND, pounds)
 
-    def _admission_times(self) -> Times:
-        """One moment a stay, within its first hours."""
-        length = np.minimum(self.stays["outtime"] - self.stays["intime"], 3 * HOUR)
-        since = (self.rng.random(self.num) * length).astype(np.int64)
-        return Times(np.arange(self.num), self.stays["intime"] + since)
-
     def _capillary_refill(self) -> None:
         watched = (self._flag(RATES["capillary refill"]) & self.stays["carevue"])[self.times.stay]
-        at = self._some(self.times, watched * np.where(self.times.hour_of_day % 4 == 0, 0.9, 0.0))
+        at = self._some(self.times, watched * np.where(self.hour_of_day % 4 == 0, 0.9, 0.0))
         slow = self._measure("systolic", at) < 100
         which = np.where(slow, 2, 0) + (self.rng.random(len(at)) < 0.3)
         remark = self.rng.random(len(at)) < 0.05
@@ -263,21 +245,20 @@ class Charting:
 
     def _others(self) -> None:
         for name, share in _FACTS["other_charts"].items():
-            kind = f"other {name}"
-            num_texts = len(ITEMS[kind][0].texts)
+            num_texts = len(ITEMS[f"other {name}"][0].texts)
             at = self._some(self.times, share)
             usual = self.rng.integers(num_texts, size=self.num)[at.stay]
             change = self.rng.random(len(at)) < 0.1
-            self._chart(kind, at, (usual + change) % num_texts)
+            self._chart(f"other {name}", at, (usual + change) % num_texts)
 
     def _laboratory(self) -> None:
-        """Blood in the mornings, also on the ward before and after; urine now and then."""
+        """Chart blood in the mornings, also on the ward before and after, and urine rarely."""
         intime, outtime = self.stays["intime"], self.stays["outtime"]
         begin = np.maximum(intime - DAY, self.stays["admitted"])
         hours = self._clock(begin, np.minimum(outtime + DAY, self.stays["left"]))
         schedule = np.full(24, 0.03)
         schedule[[4, 16]] = 0.9, 0.35
-        at = self._some(hours, schedule[hours.hour_of_day])
+        at = self._some(hours, schedule[hours.seconds // HOUR % 24])
         glucose = np.exp(self._measure("log_glucose", at))
         self._chart("glucose laboratory", at, glucose)
         inside = (at.seconds >= intime[at.stay]) & (at.seconds <= outtime[at.stay])

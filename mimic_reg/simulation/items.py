@@ -1,8 +1,7 @@
-"""The items simulated stays are charted under: ids, units and spellings of the two systems.
+"""The items of simulated events: their ids, units and spellings in CareVue and MetaVision.
 
-Facts of MIMIC-III's dictionary; of its thousands of items, those that stand for the 17 variables,
-and a few of the others. A *kind* is what is charted ("systolic arterial"), under one item or
-several; its first word tells the variable.
+All are items of MIMIC-III's dictionary: those of the 17 variables, and a few others. A *kind* is
+what is charted ("systolic arterial"), under one item or several. Its first word names the variable.
 """
 
 from dataclasses import dataclass
@@ -16,17 +15,17 @@ from mimic_reg.clinical.schema import resource as clinical_resource
 from mimic_reg.simulation.parameters import resource
 
 _TABLE = pl.read_csv(resource("items.csv").read_bytes())
-METAVISION = 220_000  # its items have ids from here on
+METAVISION = 220_000  # MetaVision's item ids start here
 
 
 @dataclass(frozen=True)
 class Item:
-    """How a thing is charted.
+    """How one item is charted.
 
-    system:   carevue or metavision; None: in both
-    decimals: of the number
-    style:    single: numbers as of single precision, 36.900001525878906; fixed: with closing zeros
-    texts:    what is written instead of numbers
+    system:   carevue or metavision; None: both
+    decimals: of its numbers
+    style:    single: as in single precision, 36.900001525878906; fixed: with trailing zeros
+    texts:    written instead of numbers, if there are any
     """
 
     table: str
@@ -38,7 +37,7 @@ class Item:
     texts: tuple[str, ...]
 
     def spell(self, values: NDArray[Any]) -> pl.Series:
-        """Numbers, or positions among the texts, as they are written; texts as they are."""
+        """Return values as they are charted: numbers, texts, or positions among `texts`."""
         if values.dtype.kind == "U":
             return pl.Series(values)
         if self.texts:
@@ -55,23 +54,17 @@ class Item:
         return text if self.style == "fixed" else text.rstrip("0").rstrip(".")
 
 
-def _items() -> dict[str, list[Item]]:
-    items: dict[str, list[Item]] = {}
-    for row in _TABLE.drop("label").iter_rows(named=True):
-        texts = tuple(row["texts"].split("|")) if row["texts"] else ()
-        items.setdefault(row.pop("kind"), []).append(Item(**{**row, "texts": texts}))
-    return items
-
-
-ITEMS = _items()  # the items of each kind
+ITEMS: dict[str, list[Item]] = {}  # kind -> its items
+for _row in _TABLE.drop("label").iter_rows(named=True):
+    _texts = tuple(_row["texts"].split("|")) if _row["texts"] else ()
+    ITEMS.setdefault(_row.pop("kind"), []).append(Item(**_row | {"texts": _texts}))
 
 
 def d_items() -> pl.DataFrame:
-    """D_ITEMS: every item of CHARTEVENTS and OUTPUTEVENTS that may occur."""
+    """Return D_ITEMS: every item that CHARTEVENTS and OUTPUTEVENTS may hold."""
     known = pl.read_csv(clinical_resource("items.csv").read_bytes()).filter(table="chartevents")
     own = _TABLE.drop_nulls("label").with_columns(pl.col("table").str.to_lowercase())
     metavision = pl.col("itemid") >= METAVISION
-    system = pl.when(metavision).then(pl.lit("metavision")).otherwise(pl.lit("carevue"))
     return (
         pl.concat([t.select("itemid", "label", "table") for t in (known, own)])
         .sort("itemid")
@@ -79,7 +72,7 @@ def d_items() -> pl.DataFrame:
             ITEMID="itemid",
             LABEL="label",
             ABBREVIATION=pl.when(metavision).then("label"),
-            DBSOURCE=system,
+            DBSOURCE=pl.when(metavision).then(pl.lit("metavision")).otherwise(pl.lit("carevue")),
             LINKSTO="table",
         )
     )

@@ -1,4 +1,4 @@
-"""What befalls the charted rows, as in real tables; and which rows the benchmark takes after it."""
+"""Spoil some charted rows, as in real tables, and mark the rows that the benchmark uses."""
 
 from collections.abc import Callable
 
@@ -11,20 +11,20 @@ from mimic_reg.simulation.items import METAVISION
 UNKNOWN_HADM_ID = 99_999  # below MIMIC-III's range
 NO_NUMBERS = ("ERROR", "NotDone", ">500", "NEG", "TR")
 NUM_CAREGIVERS = 300
-# Which kinds an oddity befalls; elsewhere the reference would stop, or it would change nothing.
+# The kinds that an oddity may change. On others the reference would stop, or it changes nothing.
 TEXTS_FOR_NUMBERS = ("saturation", "glucose", "ph")
 TWO_VALUES = ("heart_rate", "respiratory_rate", "systolic", "diastolic", "mean_pressure", "glucose")
 OUTLIERS = (*TWO_VALUES, "saturation", "temperature", "weight")
 EVENT_TABLES = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
-NOT_USED = ("other", "output")  # kinds that are none of the 17 variables
+NOT_USED = ("other", "output")  # kinds outside the 17 variables
 
 Happens = Callable[[float], pl.Expr]  # a rate -> whether it happens, drawn for each row
 
 
 def tables(stays: pl.DataFrame, rng: np.random.Generator) -> dict[str, pl.DataFrame]:
-    """Rows of the three event tables, without ROW_ID but with `stay`, `seconds` and `usable`.
+    """Return the rows of the three event tables, without ROW_ID, with `stay`, `seconds`, `usable`.
 
-    usable: whether the benchmark takes the row
+    usable: whether the benchmark uses the row
     """
     charted = Charting(stays, rng).run()
     return {name: _spoil(name, charted[name], stays, rng) for name in EVENT_TABLES}
@@ -44,7 +44,7 @@ def _spoil(
     caregiver = pl.Series(14_000 + 17 * rng.integers(NUM_CAREGIVERS, size=rows.height))
     at, delay = pl.from_epoch("seconds"), pl.Series(rng.integers(1, 90, rows.height))
     return rows.with_columns(
-        _number(),
+        VALUENUM=_number(),
         CGID=caregiver,
         CHARTTIME=at,
         STORETIME=at + pl.duration(minutes=pl.lit(delay)),
@@ -53,7 +53,7 @@ def _spoil(
 
 
 def _second_values(rows: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
-    """Some measurements twice at the same time, with another value."""
+    """Chart some measurements a second time at the same moment, with another value."""
     chosen = pl.lit(pl.Series(rng.random(rows.height) < RATES["two values at one time"]))
     twins = rows.filter(chosen & pl.col("kind").is_in(TWO_VALUES))
     twins = twins.filter(pl.col("VALUE").str.contains(r"^\d+$"))
@@ -75,27 +75,30 @@ def _spoilt_value(happens: Happens, num: int, rng: np.random.Generator) -> pl.Ex
         .when(no_number)
         .then(text)
         .when(fraction & (value.str.len_bytes() == 2))
-        .then(pl.lit(".") + value)
+        .then("." + value)
         .when(outlier & slip)
         .then(pl.when(kind == "mean_pressure").then(pl.lit("-8")).otherwise(pl.lit("0")))
         .when(outlier)
-        .then(value + pl.lit("0"))  # a digit too many
+        .then(value + "0")  # one digit too many
         .otherwise(value)
     )
 
 
 def _number() -> pl.Expr:
-    """VALUENUM: the number that VALUE is or, of the coma scale, stands for."""
+    """Return VALUENUM: VALUE as a number, or the score that a text of the coma scale means."""
     value = pl.col("VALUE")
     plain = value.str.strip_chars_end("0").str.strip_chars_end(".")  # laboratories write 7.40
     number = pl.when(pl.col("kind") == "ph").then(plain).otherwise(value)
-    readable = value.cast(pl.Float64, strict=False).is_not_null()
     score = pl.when(value.is_not_null()).then("score").cast(pl.String)
-    return pl.coalesce(pl.when(readable).then(number), score).alias("VALUENUM")
+    return pl.coalesce(pl.when(_is_number(value)).then(number), score)
+
+
+def _is_number(value: pl.Expr) -> pl.Expr:
+    return value.cast(pl.Float64, strict=False).is_not_null()
 
 
 def _identify(name: str, rows: pl.DataFrame, happens: Happens) -> pl.DataFrame:
-    """The rows with ids, of which some lack or are wrong, and `usable`."""
+    """Return the rows with their ids, of which some are missing or wrong, and `usable`."""
     in_labs = name == "LABEVENTS"  # it has no ICUSTAY_ID, so it cannot name another stay
     unknown, other = happens(RATES["unknown HADM_ID"]), happens(RATES["other ICUSTAY_ID"])
     no_hadm = happens(RATES["no HADM_ID in LABEVENTS" if in_labs else "no HADM_ID"])
@@ -105,7 +108,7 @@ def _identify(name: str, rows: pl.DataFrame, happens: Happens) -> pl.DataFrame:
 
     kind, value = pl.col("kind"), pl.col("VALUE")
     own = ~unknown & ~no_hadm & (~other | no_icustay | in_labs)
-    readable = ~kind.is_in(TEXTS_FOR_NUMBERS) | value.cast(pl.Float64, strict=False).is_not_null()
+    readable = ~kind.is_in(TEXTS_FOR_NUMBERS) | _is_number(value)
     used = ~kind.is_in(NOT_USED) & value.is_not_null() & (value != "Other/Remarks")
     return rows.with_columns(
         HADM_ID=pl.when(~no_hadm).then(hadm),
@@ -115,7 +118,7 @@ def _identify(name: str, rows: pl.DataFrame, happens: Happens) -> pl.DataFrame:
 
 
 def _flags(name: str, happens: Happens) -> dict[str, pl.Expr]:
-    """MetaVision flags warnings and errors (which the benchmark ignores), CareVue does not."""
+    """Return the flags of the rows, such as MetaVision's ERROR; the benchmark ignores them."""
     if name == "LABEVENTS":
         return {"FLAG": pl.when(happens(0.35)).then(pl.lit("abnormal"))}
     if name == "OUTPUTEVENTS":

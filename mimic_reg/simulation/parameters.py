@@ -1,4 +1,4 @@
-"""The simulation's numbers, read from `resources/`: its modules hold the rules, these the facts."""
+"""Read the numbers of the simulation from `resources/`; the modules hold its rules."""
 
 from importlib.resources import files
 from typing import Any
@@ -15,11 +15,11 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400  # seconds
 
 
 def resource(name: str) -> Any:
-    """Path-like of a file in `simulation/resources`."""
+    """Return the path of a file in `simulation/resources`."""
     return files("mimic_reg.simulation") / "resources" / name
 
 
 def parameters(name: str) -> dict[str, Any]:
-    """The content of a YAML file in `simulation/resources`."""
+    """Return the content of a YAML file in `simulation/resources`."""
     loaded: dict[str, Any] = yaml.safe_load(resource(f"{name}.yaml").read_text("utf-8"))
     return loaded

@@ -1,9 +1,9 @@
-"""The inside of the simulated patients: traits, phenotypes, severity, death, and vital signs.
+"""The hidden state of simulated patients, and their phenotypes, deaths and vital signs.
 
-Traits are hidden and constant during a stay. Phenotypes are drawn from them, and so are vital
-signs, apart from each other: given the traits, the vital signs tell nothing more about a phenotype.
-Severity is hidden too; it wanders about a mean that the traits decide, and every hour it decides
-the chances of death and of leaving. So the true risks follow from traits and severity alone.
+Traits are constant during a stay. They decide the probabilities of the phenotypes and shift the
+vital signs. Given the traits, vital signs tell nothing more about a phenotype. Severity varies from
+hour to hour around a mean that traits and age decide; every hour it decides the chances of death
+and of leaving. So the true risks follow from traits and severity alone.
 
 Shapes: N stays, H full hours since admission to the unit, F traits, K phenotypes.
 """
@@ -26,19 +26,25 @@ _FACTS = parameters("physiology")
 TRAITS: dict[str, dict[str, float]] = _FACTS["traits"]
 CHRONIC = np.array([t.get("chronic", False) for t in TRAITS.values()])
 EXCLUSIVE: list[list[str]] = _FACTS["exclusive"]
+VITALS: dict[str, dict[str, Any]] = _FACTS["vitals"]
+COURSE = SimpleNamespace(**_FACTS["course"])
+# The deviation of severity: its correlation with the hour before, and its spread given that hour.
+PERSISTENCE = float(np.exp(-1.0 / COURSE.memory_hours))
+STEP = float(COURSE.spread * np.sqrt(1.0 - PERSISTENCE**2))
 
 # --- traits and phenotypes ------------------------------------------------------------------------
 
 
 def weigh(traits: Floats, weights: Mapping[str, float]) -> Floats:
-    """(N,) weighted sum of traits; not by BLAS, whose last bits depend on the number of threads."""
+    """Return the (N,) weighted sum of traits."""
     vector = np.array([weights.get(trait, 0.0) for trait in TRAITS])
+    # Not by BLAS, whose last bits depend on the number of threads.
     result: Floats = np.einsum("nf,f->n", traits, vector)
     return result
 
 
 def draw_traits(age: Floats, subject: Ints, rng: np.random.Generator) -> Floats:
-    """(N, F) traits of stays; chronic ones are the same for all stays of a `subject`.
+    """Return (N, F) traits of stays; chronic ones are the same for all stays of a `subject`.
 
     age:     in standard deviations from the mean, the same for all stays of a subject
     subject: 0, 1, ... of each stay
@@ -52,28 +58,24 @@ def draw_traits(age: Floats, subject: Ints, rng: np.random.Generator) -> Floats:
 
 
 def phenotype_risk(traits: Floats) -> Floats:
-    """(N, K) true probability of each phenotype given the traits, at the published prevalence."""
+    """Return (N, K) probabilities of the phenotypes; their means are the published prevalences."""
     risk: dict[str, Floats] = {}
     first_of = {second: first for first, second in EXCLUSIVE}
     for name in sorted(PHENOTYPES, key=lambda name: name in first_of):
         free = 1.0 - (risk[first_of[name]] if name in first_of else np.zeros(len(traits)))
         push = weigh(traits, _FACTS["phenotypes"][name])
-        risk[name] = _at_prevalence(push, free, phenotypes()[name]["prevalence"])
+        threshold = _threshold(push, free, phenotypes()[name]["prevalence"])
+        risk[name] = free * ndtr(push - threshold)
     return np.stack([risk[name] for name in PHENOTYPES], axis=1)
 
 
-def _at_prevalence(push: Floats, free: Floats, prevalence: float) -> Floats:
-    """(N,) `free` x Phi(push - threshold), the threshold such that its mean is the prevalence."""
-
-    def risk(threshold: float) -> Floats:
-        result: Floats = free * ndtr(push - threshold)
-        return result
-
-    return risk(brentq(lambda t: risk(t).mean() - prevalence, -10, 10, xtol=1e-14))
+def _threshold(push: Floats, free: Floats, prevalence: float) -> Any:
+    """Return the threshold at which the mean of `free` x Phi(push - threshold) is `prevalence`."""
+    return brentq(lambda t: (free * ndtr(push - t)).mean() - prevalence, -10, 10, xtol=1e-14)
 
 
 def draw_phenotypes(risk: Floats, luck: Floats) -> Bools:
-    """(N, K) which phenotypes a stay has, by uniform `luck`; exclusive pairs by the same draw."""
+    """Return (N, K) which phenotypes a stay has, by uniform `luck`; an exclusive pair shares it."""
     drawn = luck < risk
     for pair in EXCLUSIVE:
         a, b = map(PHENOTYPES.index, pair)
@@ -84,28 +86,22 @@ def draw_phenotypes(risk: Floats, luck: Floats) -> Bools:
 # --- severity and what it decides -----------------------------------------------------------------
 
 
-COURSE = SimpleNamespace(**_FACTS["course"])
-# Of the deviation: its correlation with itself an hour before, and its spread given that.
-PERSISTENCE = float(np.exp(-1.0 / COURSE.memory_hours))
-STEP = float(COURSE.spread * np.sqrt(1.0 - PERSISTENCE**2))
-
-
 def chance(rule: Sequence[float], severity: Floats, times: float = 1.0) -> Floats:
-    """Probability of an event within an hour; `times` its hazard."""
+    """Return the probability of an event within an hour; `times` multiplies its hazard."""
     base, slope = rule
     return -np.expm1(-times * np.exp(base + slope * severity))
 
 
 def leaving_unit(severity: Floats, hour: int) -> Floats:
-    """Probability that a patient leaves the unit alive in the hour after full `hour`."""
+    """Return the probability that a patient leaves the unit alive in the hour after full `hour`."""
     if hour >= COURSE.max_hours_in_unit - 1:
         return np.ones_like(severity)
-    settling = hour < COURSE.settling_hours
-    return chance(COURSE.leave_unit, severity, COURSE.settling if settling else 1.0)
+    settling = COURSE.settling if hour < COURSE.settling_hours else 1.0
+    return chance(COURSE.leave_unit, severity, settling)
 
 
 def mean_severity(traits: Floats, age: Floats, rng: np.random.Generator) -> Floats:
-    """(N,) mean severity of stays."""
+    """Return the (N,) mean severity of stays."""
     weights = {name: trait.get("severity", 0.0) for name, trait in TRAITS.items()}
     others = _FACTS["severity"]
     own = others["own"] * rng.normal(size=len(age))
@@ -114,17 +110,17 @@ def mean_severity(traits: Floats, age: Floats, rng: np.random.Generator) -> Floa
 
 
 def simulate(mean: Floats, rng: np.random.Generator, start: Floats | None = None) -> pl.DataFrame:
-    """Run every stay, hour by hour, until the patient left the hospital or died.
+    """Run every stay, hour by hour, until the patient leaves the hospital or dies.
 
     Args:
         mean: (N,) mean severity.
-        rng: of everything random.
+        rng: draws everything random.
         start: (N,) the deviation at admission; drawn if None.
 
     Returns:
-        N rows, times in hours since admission to the unit: `mean`; `severity`, (H,) at full hours,
-        also after the stay's end; `unit_hours`, when the patient left the unit, or died in it;
-        `hours`, when the patient left the hospital, or died; `died`, in the hospital.
+        N rows, with times in hours since admission to the unit: `mean`; `severity`, (H,) at full
+        hours, also after the stay; `unit_hours`, when the patient left the unit or died in it;
+        `hours`, when the patient left the hospital or died; `died`, in the hospital.
     """
     num, rules = len(mean), COURSE
     deviation = start if start is not None else rng.normal(rules.start[0], rules.start[1], num)
@@ -137,7 +133,7 @@ def simulate(mean: Floats, rng: np.random.Generator, start: Floats | None = None
         elif not np.isinf(hours).any():
             break
         moment = hour + rng.uniform(0.1, 1.0, num)
-        death, leaving = rng.random(num), rng.random(num)
+        death, leaving = rng.random((2, num))
         in_unit, present = np.isinf(unit_hours), np.isinf(hours)
         discharged = hour - unit_hours >= rules.max_hours_on_ward - 1
         leaving_ward = np.where(discharged, 1.0, chance(rules.leave_ward, now))
@@ -154,9 +150,8 @@ def simulate(mean: Floats, rng: np.random.Generator, start: Floats | None = None
 
 # --- vital signs ----------------------------------------------------------------------------------
 
-VITALS: dict[str, dict[str, Any]] = _FACTS["vitals"]
 _DRIFT_MEMORY_HOURS = 8.0
-_AFTER_OPERATION_HOURS = 10.0  # then patients are no longer cold and ventilated
+_AFTER_OPERATION_HOURS = 10.0  # the time constant of cold and ventilation after an operation
 
 
 class VitalSigns:
@@ -165,25 +160,22 @@ class VitalSigns:
     def __init__(
         self, traits: Floats, severity: NDArray[np.float32], rng: np.random.Generator
     ) -> None:
-        self._rng = rng
+        self._traits, self._severity, self._rng = traits, severity, rng
         self._unsteadiness = {
             n: np.exp(weigh(traits, v.get("unsteady", {}))) for n, v in VITALS.items()
         }
-        self._paths = {name: self._path(name, traits, severity) for name in VITALS}
+        self._paths = {name: self._path(name) for name in VITALS}
 
-    def _path(
-        self, name: str, traits: Floats, severity: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """(N, H) at full hours, without a measurement's noise."""
-        vital = VITALS[name]
-        num, hours = severity.shape
+    def _path(self, name: str) -> NDArray[np.float32]:
+        """Return (N, H) values at full hours, without the noise of a measurement."""
+        vital, (num, hours) = VITALS[name], self._severity.shape
         own, steps, first = np.split(self._rng.normal(size=(hours + 2, num)), [1, hours + 1])
-        mean = vital["level"] + weigh(traits, vital["traits"]) + vital["own"] * own[0]
-        path: Floats = mean[:, None] + vital["severity"] * severity
-        operated = np.maximum(traits[:, list(TRAITS).index("surgical")], 0)
+        mean = vital["level"] + weigh(self._traits, vital["traits"]) + vital["own"] * own[0]
+        path: Floats = mean[:, None] + vital["severity"] * self._severity
+        operated = np.maximum(self._traits[:, list(TRAITS).index("surgical")], 0)
         decay = np.exp(-np.arange(hours) / _AFTER_OPERATION_HOURS)
         path += vital.get("after_operation", 0.0) * operated[:, None] * decay
-        # What wanders of its own is a first-order autoregression of unit variance.
+        # The drift is a first-order autoregression of unit variance.
         persistence = np.exp(-1.0 / _DRIFT_MEMORY_HOURS)
         steps = np.vstack([first, steps[1:] * np.sqrt(1 - persistence**2)])
         wandering = lfilter([1.0], [1.0, -persistence], steps, axis=0).T
@@ -191,7 +183,10 @@ class VitalSigns:
         return path.astype(np.float32)
 
     def measure(self, name: str, stay: Ints, hours: Floats) -> Floats:
-        """Values of the vital sign `name` at `hours` (any, also before 0) of `stay` (0, 1, ...)."""
+        """Return values of the vital sign `name` at `hours` of `stay` (0, 1, ...).
+
+        An hour outside the path, such as one before 0, has the value at the path's end.
+        """
         vital, path = VITALS[name], self._paths[name]
         position = np.clip(hours, 0, path.shape[1] - 1.001)
         hour = position.astype(np.int64)

@@ -1,4 +1,4 @@
-"""The simulated hospital's records: subjects, admissions, stays and diagnoses.
+"""The records of the simulated hospital: subjects, admissions, stays and diagnoses.
 
 Times are whole seconds since 1970 until they are written; all stays lie between 2100 and 2200.
 """
@@ -14,7 +14,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.simulation import physiology
 from mimic_reg.simulation.parameters import DAY, HOUR, MINUTE, Bools, Floats, Ints, parameters
 
-Streams = Callable[[str], np.random.Generator]  # what a random generator is for -> the generator
+Streams = Callable[[str], np.random.Generator]  # purpose -> its random generator
 
 _FACTS = parameters("records")
 RATES: dict[str, float] = _FACTS["rates"]
@@ -27,7 +27,7 @@ SUBJECT_IDS, HADM_IDS, ICUSTAY_IDS = (2, 100_000), (100_001, 200_000), (200_001,
 FIRST_ADMISSION, LAST_FIRST_ADMISSION = np.array(["2100", "2185"], "datetime64[s]").astype(int)
 OTHER_CODES_PER_ADMISSION = 4.5
 SECOND_CODE = 0.2  # share of a phenotype's patients with two of its codes
-FREQUENT_CODES = 0.75  # share of codes drawn from the ones that are frequent in MIMIC-III
+FREQUENT_CODES = 0.75  # share of codes drawn from those that are frequent in MIMIC-III
 _FREQUENT: list[str] = resource("diagnosis_flags.txt").read_text("utf-8").split()
 _YEAR = 365 * DAY
 
@@ -36,19 +36,19 @@ _YEAR = 365 * DAY
 class Records:
     """The stays that took place, and the tables that list them.
 
-    stays:  N rows, ordered by subject and time:
+    stays:  N rows, by subject and time:
         subject, admission         0, 1, ...
         SUBJECT_ID, HADM_ID, ICUSTAY_ID
-        neighbour_id               an ICUSTAY_ID that is not the stay's
+        neighbour_id               the ICUSTAY_ID of another stay
         age                        years, at the subject's first admission
-        intime, outtime            seconds; outtime is when charting ends: the leaving, or the death
+        intime, outtime            seconds; charting ends at outtime, by leaving or death
         admitted, left             seconds; of the admission
         died                       in the hospital
-        newborn, carevue, charted  whether; carevue: charted in CareVue, else in MetaVision
+        newborn, carevue, charted  flags; carevue: charted in CareVue, else in MetaVision
         weight, height             kg and cm; of the subject
         traits, phenotype_risk     (F,) and (K,); of the admission
-        mean, severity             as of `physiology.simulate`
-    tables: by name, without ROW_ID and without columns that are empty
+        mean, severity             from `physiology.simulate`
+    tables: by name, without ROW_ID and without empty columns
     """
 
     stays: pl.DataFrame
@@ -56,10 +56,10 @@ class Records:
 
 
 def draw_records(patients: int, streams: Streams) -> Records:
-    """Draw all subjects, run their stays, and write down who came when and had what."""
+    """Draw all subjects, simulate their stays, and return the stays and the tables."""
     subject_id = draw_subject_ids(patients, streams("subject ids"))
     plan = _plan(patients, streams("plan"))
-    admissions = plan.filter(_starts("admission"))
+    admissions = plan.filter(pl.col("admission").is_first_distinct())
     age = np.maximum((admissions["age"].to_numpy() - AGE_MEAN) / AGE_SPREAD, -2.0)
     traits = physiology.draw_traits(age, admissions["subject"].to_numpy(), streams("traits"))
     risk = physiology.phenotype_risk(traits)
@@ -67,16 +67,16 @@ def draw_records(patients: int, streams: Streams) -> Records:
     mean = physiology.mean_severity(traits[own], age[own], streams("severity"))
     course = physiology.simulate(mean, streams("course"))
     stays = _stays(plan.hstack(course), subject_id, streams).with_columns(
-        pl.Series("traits", traits[own]), pl.Series("phenotype_risk", risk[own])
+        traits=traits[own], phenotype_risk=risk[own]
     )
     deaths_before = (pl.col("died").cum_sum() - pl.col("died")).over("subject")
     stays = stays.filter(deaths_before == 0)
 
-    # An admission ended as its last stay did, so that one speaks for it.
-    last = stays.filter(_ends("admission"))
+    # An admission ends as its last stay does, so the last stay represents it.
+    last = stays.filter(pl.col("admission").is_last_distinct())
     luck = _luck(admissions["subject"].to_numpy(), patients, streams("phenotypes"))
     drawn = physiology.draw_phenotypes(risk, luck)[last["admission"].to_numpy()]
-    died_at = _dates_of_death(last, patients, streams("deaths"))
+    died_at = _dates_of_death(last, streams("deaths"))
     tables = {
         "PATIENTS": _patients(stays, died_at, streams("patients")),
         "ADMISSIONS": _admissions(last, drawn, streams("admissions")),
@@ -87,16 +87,8 @@ def draw_records(patients: int, streams: Streams) -> Records:
     return Records(stays, tables)
 
 
-def _starts(group: str) -> pl.Expr:
-    return (pl.col(group) != pl.col(group).shift(1)).fill_null(True)
-
-
-def _ends(group: str) -> pl.Expr:
-    return (pl.col(group) != pl.col(group).shift(-1)).fill_null(True)
-
-
 def draw_subject_ids(num: int, rng: np.random.Generator) -> Ints:
-    """Ids of MIMIC-III's range, so that the published split gives each part its share."""
+    """Return ids in MIMIC-III's range, so that each part of the published split has its share."""
     published = pl.read_csv(resource("published_split.csv").read_bytes())
     parts = []
     for split, share in SPLIT_SHARES.items():
@@ -109,15 +101,14 @@ def draw_subject_ids(num: int, rng: np.random.Generator) -> Ints:
         parts.append(rng.choice(known, size=round(num * share), replace=False))
     others = np.setdiff1d(np.arange(*SUBJECT_IDS), published["subject_id"].to_numpy())
     parts.append(rng.choice(others, size=num - sum(map(len, parts)), replace=False))
-    ids: Ints = np.sort(np.concatenate(parts)).astype(np.int64)
-    return ids
+    return np.sort(np.concatenate(parts)).astype(np.int64)
 
 
-# --- who comes when -------------------------------------------------------------------------------
+# --- admissions and stays -------------------------------------------------------------------------
 
 
 def _plan(patients: int, rng: np.random.Generator) -> pl.DataFrame:
-    """Stays planned for: subject, admission, age; after a death the others will not take place."""
+    """Return the planned stays (subject, admission, age); a death cancels the later ones."""
     age = np.clip(rng.normal(AGE_MEAN, AGE_SPREAD, patients), 18.2, 99.0)
     young = rng.random(patients)
     age = np.where(young < RATES["minor"], rng.uniform(15.0, 17.5, patients), age)
@@ -131,14 +122,14 @@ def _plan(patients: int, rng: np.random.Generator) -> pl.DataFrame:
 
 
 def _again(rate: float, num: int, rng: np.random.Generator) -> Ints:
-    """0, 1 or 2 repetitions."""
+    """Return (num,) repetitions: 0, 1 or 2."""
     first, second = rng.random((2, num)) < rate
     times: Ints = first.astype(np.int64) + (first & second)
     return times
 
 
 def _stays(planned: pl.DataFrame, subject_id: Ints, streams: Streams) -> pl.DataFrame:
-    """All planned stays, also those after a death, with times, ids and bodies."""
+    """Return all planned stays, also those after a death, with times, ids and bodies."""
     subject, admission = (planned[c].to_numpy() for c in ("subject", "admission"))
     patients, num = len(subject_id), planned.height
     intime, admitted = _times(planned, patients, streams("times"))
@@ -169,19 +160,19 @@ def _stays(planned: pl.DataFrame, subject_id: Ints, streams: Streams) -> pl.Data
 
 
 def _times(planned: pl.DataFrame, patients: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Seconds of each stay's admission to the unit, and of its admission to the hospital."""
+    """Return the seconds of each stay's admission to the unit and to the hospital."""
     subject, admission = (planned[c].to_numpy() for c in ("subject", "admission"))
-    first, last = (planned.select(e("admission")).to_series().to_numpy() for e in (_starts, _ends))
-    num = len(subject)
-    kind = rng.random(num)  # most come straight to the unit
+    num, stay = len(subject), planned["admission"]
+    kind = rng.random(num)  # most patients come straight to the unit
     delay = np.select(
         [kind < 0.6, kind < 0.9],
         [rng.uniform(30, 120, num), rng.exponential(10 * HOUR, num)],
         rng.exponential(40 * HOUR, num),
     )
     gap = np.clip(rng.exponential(500 * DAY, num), 7 * DAY, 5 * _YEAR)
-    before = np.where(first, delay, 0)
-    length = before + planned["hours"].to_numpy() * HOUR + np.where(last, gap, 0)
+    before = np.where(stay.is_first_distinct(), delay, 0)
+    after = np.where(stay.is_last_distinct(), gap, 0)
+    length = before + planned["hours"].to_numpy() * HOUR + after
     passed = np.cumsum(length) - length
     begin = rng.uniform(FIRST_ADMISSION, LAST_FIRST_ADMISSION, patients)
     own_first = np.searchsorted(subject, subject)
@@ -191,7 +182,7 @@ def _times(planned: pl.DataFrame, patients: int, rng: np.random.Generator) -> tu
 
 
 def _luck(subject: Ints, patients: int, rng: np.random.Generator) -> Floats:
-    """Uniform draws of each (admission, phenotype): once a subject for those that last."""
+    """Return uniform draws, (admissions, K); chronic phenotypes have one draw per subject."""
 
     def spread_evenly(num: int) -> Floats:  # one in each num-th of [0, 1): a steadier prevalence
         order = np.tile(np.arange(num)[:, None], len(PHENOTYPES))
@@ -207,13 +198,12 @@ def _luck(subject: Ints, patients: int, rng: np.random.Generator) -> Floats:
 
 
 def _text(seconds: pl.Expr | str) -> pl.Expr:
-    """Times as MIMIC-III writes them."""
-    seconds = pl.col(seconds) if isinstance(seconds, str) else seconds
+    """Return times as MIMIC-III writes them."""
     return pl.from_epoch(seconds, "s").dt.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _dates_of_death(last: pl.DataFrame, patients: int, rng: np.random.Generator) -> pl.Series:
-    """(subjects,) midnight of the day of death, in seconds; null: alive when data were taken."""
+def _dates_of_death(last: pl.DataFrame, rng: np.random.Generator) -> pl.Series:
+    """Return (subjects,) the midnight of the day of death, in seconds; null for the living."""
     kind = pl.Series(rng.random(last.height))
     later = pl.Series(rng.exponential(400 * DAY, last.height)).cast(pl.Int64) + DAY
     moment = (
@@ -222,18 +212,17 @@ def _dates_of_death(last: pl.DataFrame, patients: int, rng: np.random.Generator)
         .when(kind > 1 - RATES["death later"])
         .then(pl.col("left") + later)
     )
-    day = (moment // DAY * DAY).alias("died_at")
-    return last.select("subject", day).filter(_ends("subject"))["died_at"]
+    days = last.select("subject", died_at=moment // DAY * DAY)
+    return days.filter(pl.col("subject").is_last_distinct())["died_at"]
 
 
 def _patients(stays: pl.DataFrame, died_at: pl.Series, rng: np.random.Generator) -> pl.DataFrame:
-    num = len(died_at)
+    num, date = len(died_at), _text("died_at")
     age = pl.when(pl.col("age") > MAX_AGE_SHOWN).then(300.0).otherwise("age")
     born = pl.col("intime") - (age * _YEAR).cast(pl.Int64)
     born = pl.when("newborn").then("admitted").otherwise(born)
-    in_hospital = pl.col("died").any().over("subject").alias("in_hospital")
-    first = stays.with_columns(in_hospital).filter(_starts("subject")).with_columns(died_at)
-    date = _text("died_at")
+    stays = stays.with_columns(in_hospital=pl.col("died").any().over("subject"))
+    first = stays.filter(pl.col("subject").is_first_distinct()).with_columns(died_at)
     return first.select(
         "SUBJECT_ID",
         GENDER=np.where(rng.random(num) < 0.56, "M", "F"),
@@ -306,7 +295,7 @@ def _icustays(stays: pl.DataFrame, rng: np.random.Generator) -> pl.DataFrame:
 
 
 def _units(stays: pl.DataFrame, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Careunit (its position) and ward of each stay."""
+    """Return the care unit (its position) and the ward of each stay."""
     units = list(_FACTS["units"].values())
     traits, num = stays["traits"].to_numpy(), stays.height
     pull = [physiology.weigh(traits, u["drawn_by"]) + rng.gumbel(size=num) for u in units[:-1]]
@@ -317,45 +306,42 @@ def _units(stays: pl.DataFrame, rng: np.random.Generator) -> tuple[Ints, Ints]:
 
 
 def other_codes() -> list[str]:
-    """Frequent codes of MIMIC-III that belong to none of the 25 phenotypes."""
+    """Return frequent codes of MIMIC-III that belong to none of the 25 phenotypes."""
     inside = {code for facts in phenotypes().values() for code in facts["codes"]}
     return [code for code in _FREQUENT if code not in inside]
 
 
-def _codes(name: str) -> tuple[list[str], Floats]:
-    """A phenotype's codes that are in the dictionary, and how often each is drawn."""
-    codes = [c for c in phenotypes()[name]["codes"] if c not in NOT_IN_DICTIONARY]
-    frequent = np.isin(codes, _FREQUENT)
-    weights = np.full(len(codes), 1 / len(codes))
-    if frequent.any():
-        weights = FREQUENT_CODES * frequent / frequent.sum() + (1 - FREQUENT_CODES) * weights
-    return codes, weights
-
-
 def _diagnoses(last: pl.DataFrame, drawn: Bools, rng: np.random.Generator) -> pl.DataFrame:
-    """Codes of each admission, in random order."""
+    """Return the codes of each admission, in random order."""
     num = last.height
-    parts: list[tuple[Ints, pl.Series]] = []  # admissions, and the code of each
+    parts: list[pl.DataFrame] = []
+
+    def add(admissions: Ints, codes: pl.Series) -> None:
+        parts.append(pl.DataFrame({"row": admissions, "ICD9_CODE": codes}))
+
     for position, name in enumerate(PHENOTYPES):
-        codes, weights = _codes(name)
+        codes = [c for c in phenotypes()[name]["codes"] if c not in NOT_IN_DICTIONARY]
+        frequent = np.isin(codes, _FREQUENT)
+        weights = np.full(len(codes), 1 / len(codes))
+        if frequent.any():
+            weights = FREQUENT_CODES * frequent / frequent.sum() + (1 - FREQUENT_CODES) * weights
         having = np.flatnonzero(drawn[:, position])
         having = np.append(having, having[rng.random(len(having)) < SECOND_CODE])
         chosen = rng.choice(len(codes), size=len(having), p=weights)
-        parts.append((having, pl.Series(codes).gather(chosen)))
+        add(having, pl.Series(codes).gather(chosen))
     having = np.repeat(np.arange(num), rng.poisson(OTHER_CODES_PER_ADMISSION, num))
     others = pl.Series(other_codes())
-    parts.append((having, others.gather(rng.integers(len(others), size=len(having)))))
+    add(having, others.gather(rng.integers(len(others), size=len(having))))
     for code in NOT_IN_DICTIONARY:
         having = np.flatnonzero(rng.random(num) < RATES["code that is not in the dictionary"])
-        parts.append((having, pl.repeat(code, len(having), eager=True)))
-    rows = np.concatenate([having for having, _ in parts])
-    coded = rng.random(num) >= RATES["no diagnosis"]
+        add(having, pl.repeat(code, len(having), eager=True))
+    rows = pl.concat(parts)
+    coded = pl.Series(rng.random(num) >= RATES["no diagnosis"])
     return (
-        last.select("SUBJECT_ID", "HADM_ID")[rows]
-        .with_columns(
-            ICD9_CODE=pl.concat([codes for _, codes in parts]), order=rng.random(len(rows))
-        )
-        .filter(pl.Series(coded[rows]))
+        last.select("SUBJECT_ID", "HADM_ID")[rows["row"]]
+        .hstack(rows)
+        .with_columns(order=rng.random(rows.height))
+        .filter(coded.gather(rows["row"]))
         .unique(["HADM_ID", "ICD9_CODE"], keep="first", maintain_order=True)
         .sort("SUBJECT_ID", "HADM_ID", "order")
         .with_columns(SEQ_NUM=pl.int_range(1, pl.len() + 1).over("HADM_ID"))

@@ -1,24 +1,23 @@
-"""Simulated patients in MIMIC-III's tables, for trying everything out without MIMIC-III.
+"""Simulate patients in MIMIC-III's tables, to try everything without MIMIC-III.
 
-THIS IS A SIMULATION. No row stems from a patient, and nothing was fitted to patients' data: the
-numbers are chosen so that published prevalences and usual ranges come out.
+THIS IS A SIMULATION. No row comes from a patient, and nothing was fitted to patients' data: the
+numbers were chosen to give the published prevalences and usual ranges.
 
-Good for: running every command; tests and demonstrations with labels that can be learned; seeing
-whether a model comes near the best score possible, which is known here and nowhere else.
-Not good for: any statement on medicine, on MIMIC-III, or on which method is better on real data.
+Use it to run every command, to test and demonstrate with labels that can be learned, and to see how
+close a model comes to the best possible score, which is known only here.
+Do not use it for statements about medicine or MIMIC-III, or about which method is better on real
+data.
 
-Inside: every stay has hidden, constant traits and a hidden severity that wanders about its mean
-(`physiology`). Traits decide the phenotypes; traits and severity the vital signs; severity when a
-patient leaves or dies. `records` writes down who came when, `charting` what was measured, and
-`oddities` spoils it a little, as real tables are. `resources/` holds the numbers.
+Every stay has hidden, constant traits and a hidden severity that varies around its mean
+(`physiology`). Traits decide the phenotypes. Traits and severity decide the vital signs. Severity
+decides when a patient leaves or dies. `records` draws admissions and stays, `charting` the
+measurements, and `oddities` spoils some of them as in real tables. The numbers are in `resources/`.
 
-`true_risk.json` beside the tables holds the AUROC of the true risks (`truth`), on the samples that
-the benchmark's tasks have.
+`true_risk.json` beside the tables holds the AUROC of the true risks on the samples of the
+benchmark's tasks (`truth`).
 """
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -27,28 +26,28 @@ import numpy as np
 import polars as pl
 from isal import igzip
 
-from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.errors import InputError
 from mimic_reg.seeds import derive
 from mimic_reg.simulation import charting, oddities, records, truth
 from mimic_reg.simulation.items import d_items
 from mimic_reg.simulation.parameters import HOUR, Floats, Ints, parameters
 from mimic_reg.simulation.physiology import COURSE
-from mimic_reg.store import atomic, write_json
+from mimic_reg.store import write_json
+from mimic_reg.store.stages import whole_folder
 
-GENERATOR_VERSION = 1  # other tables for the same seed: another version
+GENERATOR_VERSION = 1  # a change of the tables for the same seed needs another version
 MIN_PATIENTS = 10
 TRUE_RISK = "true_risk.json"
 COLUMNS: dict[str, list[str]] = parameters("tables")
 
-_STAYS_AT_ONCE = 400  # bounds the memory; part of what a seed means
+_STAYS_AT_ONCE = 400  # bounds the memory; the tables of a seed depend on it
 
 
 @dataclass(frozen=True)
 class SynthesisSummary:
-    """What was written.
+    """The tables written, in `folder`.
 
-    folder:    where
-    patients, stays: how many; stays before any exclusion
+    stays:     their number before any exclusion
     rows:      of each table
     true_risk: the content of true_risk.json
     """
@@ -69,20 +68,20 @@ def synthesize(
     compress: bool = False,
     overwrite: bool = False,
 ) -> SynthesisSummary:
-    """Write simulated tables and true_risk.json into the folder `out`: all of it, or nothing.
+    """Write simulated tables and true_risk.json into the folder `out`, completely or not at all.
 
     The same arguments give the same bytes.
 
     Args:
         out: a new or empty folder.
         patients: number of subjects.
-        seed: of everything random.
-        missing: share of the event rows left out at random, on top of the usual gaps.
+        seed: decides everything random.
+        missing: share of the event rows to leave out at random, beyond the usual gaps.
         compress: write .csv.gz instead of .csv.
         overwrite: replace an earlier simulation in `out`.
 
     Raises:
-        InputError: wrong options, or an `out` that holds something.
+        InputError: an option is invalid, or `out` is not empty.
         MimicRegError: `out` cannot be written.
     """
     if patients < MIN_PATIENTS:
@@ -95,13 +94,23 @@ def synthesize(
         return np.random.default_rng(derive("synthetic", purpose, seed))
 
     drawn = records.draw_records(patients, streams)
-    with _in_place_of(out) as folder:
+    with whole_folder(out) as folder:
         with _Tables(folder, compress) as tables:
             for name, table in (drawn.tables | {"D_ITEMS": d_items()}).items():
                 tables.append(name, table)
             first_hours = _append_events(tables, drawn.stays, streams, missing)
-        arguments = {"patients": patients, "seed": seed, "missing": missing}
-        true_risk = _description(arguments) | truth.judge(drawn, first_hours)
+        true_risk = {
+            "what": "Simulated tables, not patients. The AUROC of the true risk on the samples of "
+            "each task: the best that any model of the measurements can reach, but for chance.",
+            "generator_version": GENERATOR_VERSION,
+            **{"patients": patients, "seed": seed, "missing": missing},
+            "settings": {
+                "course": vars(COURSE),
+                "oddities_of_records": records.RATES,
+                "oddities_of_charting": charting.RATES,
+            },
+            **truth.judge(drawn, first_hours),
+        }
         write_json(folder / TRUE_RISK, true_risk)
     return SynthesisSummary(out, patients, drawn.stays.height, tables.rows, true_risk)
 
@@ -109,7 +118,7 @@ def synthesize(
 def _append_events(
     tables: "_Tables", stays: pl.DataFrame, streams: records.Streams, missing: float
 ) -> Floats:
-    """Write the event tables; (N,) each stay's first hour with a row the benchmark uses."""
+    """Write the event tables; return (N,) the first hour with a row that the benchmark uses."""
     first_hours = np.full(stays.height, np.inf)
     for begin in range(0, stays.height, _STAYS_AT_ONCE):
         some = stays.with_row_index().slice(begin, _STAYS_AT_ONCE).filter("charted")
@@ -123,7 +132,7 @@ def _append_events(
 
 
 def _first_hours(rows: pl.DataFrame, intime: Ints) -> Floats:
-    """(stays,) hours from INTIME to the first usable row since; infinite if there is none."""
+    """Return (stays,) hours from INTIME to the first usable row after it; infinite without one."""
     stay = rows["stay"].to_numpy()
     since = (rows["seconds"].to_numpy() - intime[stay]) / HOUR
     counts = rows["usable"].to_numpy() & (since >= 0)
@@ -132,25 +141,8 @@ def _first_hours(rows: pl.DataFrame, intime: Ints) -> Floats:
     return hours
 
 
-def _description(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "what": "Simulated tables, not patients. The AUROC of the true risk on the samples of each "
-        "task: the best that any model of the measurements can reach, but for chance.",
-        "generator_version": GENERATOR_VERSION,
-        **arguments,
-        "settings": {
-            "course": vars(COURSE),
-            "oddities_of_records": records.RATES,
-            "oddities_of_charting": charting.RATES,
-        },
-    }
-
-
-# --- files ----------------------------------------------------------------------------------------
-
-
 class _Tables(ExitStack):
-    """The tables' files, open and with their headers; `rows` in each."""
+    """The open files of the tables, with their headers; `rows` counts the rows of each."""
 
     def __init__(self, folder: Path, compress: bool) -> None:
         super().__init__()
@@ -158,24 +150,19 @@ class _Tables(ExitStack):
         self._files: dict[str, IO[bytes]] = {}
         for name, columns in COLUMNS.items():
             path = folder / f"{name}.csv{'.gz' if compress else ''}"
-            self._files[name] = file = self._open(path, compress)
+            file: Any = self.enter_context(path.open("wb"))
+            if compress:  # without name and time, so that the same content gives the same bytes
+                packed: Any = igzip.IGzipFile(filename="", mode="wb", fileobj=file, mtime=0)  # type: ignore[no-untyped-call]
+                file = self.enter_context(packed)
             file.write(f"{','.join(columns)}\n".encode())
-
-    def _open(self, path: Path, compress: bool) -> IO[bytes]:
-        raw = self.enter_context(path.open("wb"))
-        if not compress:
-            return raw
-        # Without name and time, so that the same content is the same bytes.
-        packed: Any = igzip.IGzipFile(filename="", mode="wb", fileobj=raw, mtime=0)  # type: ignore[no-untyped-call]
-        return self.enter_context(packed)
+            self._files[name] = file
 
     def append(self, name: str, table: pl.DataFrame) -> None:
-        """Add rows to a table, with their ROW_IDs; columns that `table` lacks are empty."""
+        """Append rows to a table, with their ROW_IDs; columns that `table` lacks stay empty."""
         empty = {c: pl.lit(None, pl.String) for c in COLUMNS[name] if c not in table.columns}
-        numbered = table.with_columns(**empty).with_columns(
-            ROW_ID=pl.int_range(1, pl.len() + 1) + self.rows[name]
-        )
-        numbered.select(COLUMNS[name]).write_csv(
+        row_id = pl.int_range(1, pl.len() + 1) + self.rows[name]
+        numbered = table.with_columns(**empty | {"ROW_ID": row_id}).select(COLUMNS[name])
+        numbered.write_csv(
             self._files[name], include_header=False, datetime_format="%Y-%m-%d %H:%M:%S"
         )
         self.rows[name] += table.height
@@ -183,44 +170,16 @@ class _Tables(ExitStack):
 
 def _check_target(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; --out names a folder.")
+        raise InputError(f"{out} is a file. Give a folder for --out.")
     present = {p.name for p in out.iterdir()} if out.exists() else set()
     ours = {TRUE_RISK, *(f"{t}.csv{end}" for t in COLUMNS for end in ("", ".gz"))}
     if present and (TRUE_RISK not in present or present - ours):
         raise InputError(
-            f"{out} is not empty and not just a simulation. Choose an empty or new folder for "
-            "--out; nothing but an earlier simulation is ever replaced."
+            f"{out} holds files other than a simulation. Choose a new or empty folder for --out; "
+            "only an earlier simulation can be replaced."
         )
     if present and not overwrite:
         raise InputError(
-            f"{out} holds a simulation already. Choose another --out, or replace it: --overwrite."
+            f"{out} already holds a simulation. Choose another --out, or add --overwrite to "
+            "replace it."
         )
-
-
-@contextmanager
-def _in_place_of(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place at the end, if nothing goes wrong."""
-    target = out.resolve()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".{target.name}.", dir=target.parent, ignore_cleanup_errors=True
-        ) as temporary:
-            new, old = Path(temporary, "new"), Path(temporary, "old")
-            new.mkdir()
-            yield new
-            atomic.sync_tree(new)
-            if target.exists():
-                target.rename(old)
-            try:
-                new.rename(target)
-            except OSError:
-                if old.exists():
-                    old.rename(target)
-                raise
-            atomic.sync_folder(target.parent)
-    except OSError as error:
-        raise MimicRegError(
-            f"Cannot write to {out}: {error.strerror or error}. Nothing there was changed. "
-            "Make room, or choose another --out, and run the same command again."
-        ) from error

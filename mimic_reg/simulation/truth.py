@@ -1,20 +1,19 @@
-"""The true risks of simulated stays, and their AUROC.
+"""The true risks of simulated stays, and their AUROC on the benchmark's samples.
 
-No model that sees the measurements only can have a better one, but for chance. These risks know
-what no model sees exactly:
+A model that sees only the measurements cannot do better, except by chance:
 
-- in-hospital mortality: the probability of dying in hospital, given that the patient is in the unit
-  48 hours after INTIME, the severity then, and its mean. Nothing else matters: severity has no
-  other memory. Who died before hour 48, but left the unit's books after it, has risk 1.
-- decompensation: the probability of dying in hospital within 24 hours, given that the patient is in
-  the unit at the sample's hour, the severity then, and its mean.
-- phenotyping: the probability of the phenotype given the traits of the stay. Vital signs depend on
-  traits and severity but not on the phenotypes, so they tell no more than that.
+- in-hospital mortality: the probability of death in hospital given the severity at hour 48 and its
+  mean, for a patient in the unit. Severity has no other memory. A patient who died before hour 48,
+  but whose OUTTIME is later, has risk 1.
+- decompensation: the probability of death in hospital within 24 hours, given the severity at the
+  sample's hour and its mean.
+- phenotyping: the probability of the phenotype given the stay's traits. Vital signs depend on
+  traits and severity but not on phenotypes, so they tell nothing more.
 
-The labels are the tables', oddities included: a few of the dead have no DEATHTIME, and a few of the
-living died on the day of their discharge, which the benchmark's rule takes for in hospital. And the
-benchmark leaves out admissions with a second stay, whose patients lived through the first, so that
-somewhat more of the patients it keeps die than `mean_risk` says.
+Labels come from the tables, with their oddities: a few dead patients have no DEATHTIME, and a few
+living ones died on the day of discharge, which the benchmark counts as in hospital. Patients live
+through the first of two stays in one admission, and the benchmark leaves these admissions out, so
+slightly more of its patients die than `mean_risk` says.
 """
 
 from typing import Any
@@ -25,22 +24,23 @@ from scipy.interpolate import RegularGridInterpolator
 from scipy.special import expit, logit
 from scipy.stats import rankdata
 
-from mimic_reg.clinical.schema import EPSILON, PHENOTYPES, phenotypes
+from mimic_reg import tasks
+from mimic_reg.clinical.schema import EPSILON, PHENOTYPES
 from mimic_reg.clinical.stays import select_diagnoses, select_stays
 from mimic_reg.simulation.parameters import Floats, Ints
 from mimic_reg.simulation.physiology import COURSE, PERSISTENCE, STEP, chance, leaving_unit
 from mimic_reg.simulation.records import Records
-from mimic_reg.sources.mimic3 import COLUMNS as COLUMNS_READ
+from mimic_reg.sources.mimic3 import COLUMNS
 from mimic_reg.store.spec import SPLITS
-
-_MORTALITY_HOUR, _FIRST_HOUR = 48, 5
+from mimic_reg.tasks.decompensation import hours_lived
+from mimic_reg.tasks.in_hospital_mortality import HOURS
 
 
 class TrueRisk:
     """Probabilities of death given the present severity and its mean, for patients in the unit.
 
-    Not estimated: the hourly rules of the course are followed backward in time, on a grid of mean
-    and deviation, between which the log-odds are interpolated.
+    They are computed, not estimated: the hourly rules of the course are followed backward in time
+    on a grid of mean and deviation. Between grid points the log-odds are interpolated.
     """
 
     HORIZON = 24
@@ -54,16 +54,16 @@ class TrueRisk:
         self._next = density / density.sum(1, keepdims=True)
         self._dies = chance(COURSE.death, self._severity)
         self._leaves_ward = chance(COURSE.leave_ward, self._severity)
-        self._home = np.zeros_like(self._severity)  # nobody dies there
+        self._home = np.zeros_like(self._severity)  # nobody dies at home
 
     def _hour_before(self, staying: Floats, leaving: Floats, leaves: Floats) -> Floats:
-        """The risk an hour before, by the risks of those who stay and of those who leave."""
+        """Return the risk an hour earlier, from the risks of those who stay and who leave."""
         lives_on = leaves * (leaving @ self._next.T) + (1 - leaves) * (staying @ self._next.T)
         risk: Floats = self._dies + (1 - self._dies) * lives_on
         return risk
 
     def in_hospital(self, mean: Floats, severity: Floats, hour: int) -> Floats:
-        """Probability of death in hospital, for patients in the unit at full `hour`."""
+        """Return the probability of death in hospital, for patients in the unit at full `hour`."""
         ward = self._home
         for _ in range(COURSE.max_hours_on_ward):
             ward = self._hour_before(ward, self._home, self._leaves_ward)
@@ -73,9 +73,9 @@ class TrueRisk:
         return self._at(unit, mean, severity)
 
     def within_24_hours(self, mean: Floats, severity: Floats, hour: Ints) -> Floats:
-        """Probability of death within 24 hours, in hospital, for patients in the unit at `hour`."""
+        """Return the probability of death in hospital within 24 hours, as `in_hospital` does."""
         risk = np.empty(len(mean))
-        settled = np.minimum(hour, COURSE.settling_hours)  # from there on, hours are alike
+        settled = np.minimum(hour, COURSE.settling_hours)  # later hours follow the same rules
         for start in np.unique(settled):
             unit = ward = self._home
             for later in reversed(range(start, start + self.HORIZON)):
@@ -95,79 +95,53 @@ class TrueRisk:
 
 
 def judge(drawn: Records, first_hours: Floats) -> dict[str, Any]:
-    """AUROC of the true risks, by task, on the samples that the benchmark's rules give.
+    """Return the AUROC of the true risks by task, on the samples that the benchmark's rules give.
 
-    first_hours: (N,) of each stay's first row that the benchmark uses; infinite if there is none
+    first_hours: (N,) each stay's first row that the benchmark uses; infinite if there is none
     """
-    kept, diagnoses = _cohort(drawn)
-    own = drawn.stays.select(
-        "mean", "severity", "phenotype_risk", icustay_id="ICUSTAY_ID", first=first_hours
-    )
-    lived = (pl.col("deathtime") - pl.col("intime")).dt.total_seconds() / 3600
-    stays = (
-        kept.join(own, on="icustay_id")
-        .join(diagnoses, on="icustay_id", how="semi")
-        .filter(pl.col("first") < pl.col("los_hours") + EPSILON)
-        .with_columns(lived=lived.fill_null(np.inf))
-        .sort("icustay_id")
-    )
-    return {
-        "in_hospital_mortality": _mortality(stays),
-        "decompensation": _decompensation(stays),
-        "phenotyping": _phenotyping(stays, diagnoses),
+    stays, diagnoses = _cohort(drawn, first_hours)
+    severity, index = stays["severity"].to_numpy(), stays.select("icustay_id", "index")
+    means, lived = stays["mean"].to_numpy(), hours_lived(stays).fill_null(np.inf).to_numpy()
+    result = {}
+    for task in ("in_hospital_mortality", "decompensation"):
+        samples = tasks.samples_of(task)(stays, diagnoses)
+        row = samples.join(index, on="icustay_id", maintain_order="left")["index"].to_numpy()
+        hour = samples["period_length"].cast(pl.Int64).to_numpy()
+        now = severity[row, np.minimum(hour, severity.shape[1] - 1)].astype(np.float64)
+        if task == "decompensation":
+            risk = TrueRisk().within_24_hours(means[row], now, hour)
+        else:
+            risk = TrueRisk().in_hospital(means[row], now, int(HOURS))
+            risk = np.where(lived[row] < HOURS, 1.0, risk)
+        result[task] = _by_split(samples, "y", risk)
+    samples = tasks.samples_of("phenotyping")(stays, diagnoses)
+    joined = samples.join(stays, on="icustay_id", maintain_order="left")
+    risks = joined["phenotype_risk"].to_numpy().T
+    scores = {n: _by_split(samples, n, risk) for n, risk in zip(PHENOTYPES, risks, strict=True)}
+    result["phenotyping"] = {
+        **_macro(list(scores.values())),
+        "by_split": {s: _macro([p["by_split"][s] for p in scores.values()]) for s in SPLITS},
+        "by_phenotype": scores,
     }
+    return result
 
 
-def _cohort(drawn: Records) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The benchmark's stays and diagnoses, by its rules."""
+def _cohort(drawn: Records, first_hours: Floats) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the benchmark's stays, each with its hidden state, and their diagnoses."""
 
     def read(name: str) -> pl.DataFrame:
-        table = drawn.tables[name].rename(str.lower).select(COLUMNS_READ[name])
+        table = drawn.tables[name].rename(str.lower).select(COLUMNS[name])
         ids = [c for c in ("subject_id", "hadm_id", "icustay_id") if c in table.columns]
         return table.with_columns(pl.all().exclude(ids).cast(pl.String))
 
     kept, _ = select_stays(read("ICUSTAYS"), read("ADMISSIONS"), read("PATIENTS"))
-    return kept, select_diagnoses(read("DIAGNOSES_ICD"), read("D_ICD_DIAGNOSES"), kept)
-
-
-def _mortality(stays: pl.DataFrame) -> dict[str, Any]:
-    hour = _MORTALITY_HOUR
-    stays = stays.filter(pl.col("los_hours") >= hour - EPSILON, pl.col("first") < hour + EPSILON)
-    severity = stays["severity"].to_numpy()[:, hour].astype(np.float64)
-    risk = TrueRisk().in_hospital(stays["mean"].to_numpy(), severity, hour)
-    return _by_split(stays, stays["mortality"], np.where(stays["lived"] < hour, 1.0, risk))
-
-
-def _decompensation(stays: pl.DataFrame) -> dict[str, Any]:
-    end = (pl.min_horizontal("los_hours", "lived") + EPSILON).ceil().cast(pl.Int64)
-    samples = (
-        stays.with_row_index()
-        .select(
-            *("index", "mean", "mortality", "lived", "split", "first"),
-            hour=pl.int_ranges(_FIRST_HOUR, end),
-        )
-        .filter(pl.col("hour").list.len() > 0)
-        .explode("hour")
-        .filter(pl.col("hour") > pl.col("first"))
-    )
-    hour, severity = samples["hour"].to_numpy(), stays["severity"].to_numpy()
-    now = severity[samples["index"], np.minimum(hour, severity.shape[1] - 1)].astype(np.float64)
-    risk = TrueRisk().within_24_hours(samples["mean"].to_numpy(), now, hour)
-    soon = samples["lived"] - samples["hour"] < TrueRisk.HORIZON
-    return _by_split(samples, (samples["mortality"] == 1) & soon, risk)
-
-
-def _phenotyping(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> dict[str, Any]:
-    by_phenotype = {}
-    for name, risk in zip(PHENOTYPES, stays["phenotype_risk"].to_numpy().T, strict=True):
-        coded = diagnoses.filter(pl.col("icd9_code").is_in(phenotypes()[name]["codes"]))
-        has = stays["icustay_id"].is_in(coded["icustay_id"].implode())
-        by_phenotype[name] = _by_split(stays, has, risk)
-    return {
-        **_macro(list(by_phenotype.values())),
-        "by_split": {s: _macro([p["by_split"][s] for p in by_phenotype.values()]) for s in SPLITS},
-        "by_phenotype": by_phenotype,
-    }
+    diagnoses = select_diagnoses(read("DIAGNOSES_ICD"), read("D_ICD_DIAGNOSES"), kept)
+    counted = diagnoses.group_by("icustay_id").agg(num_diagnoses=pl.len())
+    hidden = ("mean", "severity", "phenotype_risk")
+    own = drawn.stays.select(*hidden, icustay_id="ICUSTAY_ID", first=first_hours)
+    first = pl.when(pl.col("first") < pl.col("los_hours") + EPSILON).then("first")
+    stays = kept.join(own, on="icustay_id").join(counted, on="icustay_id", how="left")
+    return stays.with_columns(first_event_hours=first).with_row_index(), diagnoses
 
 
 def _macro(scores: list[dict[str, Any]]) -> dict[str, Any]:
@@ -179,14 +153,14 @@ def _macro(scores: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _by_split(samples: pl.DataFrame, y: pl.Series, risk: Floats) -> dict[str, Any]:
-    label, split = y.to_numpy(), samples["split"].to_numpy()
-    parts = {s: _score(label[split == s], risk[split == s]) for s in SPLITS}
-    return {**_score(label, risk), "by_split": parts}
+def _by_split(samples: pl.DataFrame, label: str, risk: Floats) -> dict[str, Any]:
+    y, split = samples[label].to_numpy(), samples["split"].to_numpy()
+    parts = {s: _score(y[split == s], risk[split == s]) for s in SPLITS}
+    return {**_score(y, risk), "by_split": parts}
 
 
-def _score(y: Any, risk: Floats) -> dict[str, Any]:
-    """AUROC of the true risk, null where there is one class only; numbers of samples."""
+def _score(y: Ints, risk: Floats) -> dict[str, Any]:
+    """Return the AUROC of the true risk, None where there is one class only, and counts."""
     num, positives = len(y), int(y.sum())
     negatives = num - positives
     wins = rankdata(risk)[y == 1].sum() - positives * (positives + 1) / 2  # over negatives

@@ -1,6 +1,6 @@
-"""The formats of image data sets: bytes on disk → pixels, labels, names of the classes.
+"""Read image data sets from disk: pixels, labels and class names.
 
-Nothing is unpickled: CIFAR-10's Python files are read as the list of constants that they are.
+Nothing is unpickled: only the constants in CIFAR-10's Python files are read.
 
 Shapes: N images, C channels, H, W pixels.
 """
@@ -29,14 +29,14 @@ STL10_CLASSES = (
     *("dog", "horse", "monkey", "ship", "truck"),
 )
 
-_FASHION_MNIST_BEGINS = (9, 0, 0, 3, 0, 2, 7, 2, 5, 5)  # labels; MNIST's begin 5, 0, 4, 1
+_FASHION_MNIST_BEGINS = (9, 0, 0, 3, 0, 2, 7, 2, 5, 5)  # its first labels; MNIST's are 5, 0, 4, 1
 _PICTURES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm")
 _IDX_BYTES = 0x08  # the type code of unsigned bytes
 
 
 @dataclass(frozen=True)
 class Part:
-    """Images of one part of a data set.
+    """The images of one part of a data set.
 
     pixels: (N, C, H, W) uint8
     labels: (N,) int64, from 0
@@ -48,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set as it lies on disk: parts "train" and "test", "val" if it has one."""
+    """A data set as distributed: parts "train" and "test", and "val" if it has one."""
 
     name: str
     classes: tuple[str, ...]
@@ -56,56 +56,70 @@ class Dataset:
 
 
 def read(folder: Path, size: int | None = None, name: str | None = None) -> Dataset:
-    """The data set in a folder, whichever of the known formats it has.
+    """Return the data set in a folder, in any known format.
 
-    size: edge of the pictures of an image folder, which are then resized; None: as they are
-    name: which one, where there are several
+    size: edge to which pictures of an image folder are resized; None: keep their size
+    name: which data set, if the folder holds several
 
     Raises:
-        InputError: no known format, several and none named, or a file that is not what its name
-            says.
+        InputError: the format is unknown, the folder holds several data sets and none is named, or
+            a file is malformed.
     """
-    inside, reader = find(folder, name)
-    return reader(inside) if reader else _image_folder(inside, size)
+    inside, found = find(folder, name)
+    return found.read(inside) if found else _image_folder(inside, size)
 
 
 def files(folder: Path, name: str | None = None) -> list[Path]:
-    """The files that `read` reads.
+    """Return the files that `read` reads.
 
     Raises:
-        InputError: no known format, or several and none named.
+        InputError: as `find`.
     """
-    inside, reader = find(folder, name)
-    patterns = _FILES[reader] if reader else ("train/*/*", "val/*/*", "test/*/*")
+    inside, found = find(folder, name)
+    patterns = (found.files,) if found else ("train/*/*", "val/*/*", "test/*/*")
     return sorted(path for pattern in patterns for path in inside.glob(pattern))
 
 
-def find(folder: Path, name: str | None = None) -> tuple[Path, Callable[[Path], Dataset] | None]:
-    """Where in a folder a data set lies, and what reads it; None: a folder a class.
+@dataclass(frozen=True)
+class Format:
+    """A known format.
+
+    marker: pattern of a file that only this format has
+    files:  pattern of all its files
+    """
+
+    name: str
+    marker: str
+    files: str
+    read: Callable[[Path], Dataset]
+
+
+def find(folder: Path, name: str | None = None) -> tuple[Path, Format | None]:
+    """Return the folder of a data set and its format; None: a folder for each class.
 
     Raises:
-        InputError: no known format, or several and none named.
+        InputError: the format is unknown, or the folder holds several data sets and none is named.
     """
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}.")
     found = {
-        kind: (inside, reader)
+        known.name: (inside, known)
         for inside in (folder, *(folder / sub for sub in _SUBFOLDERS))
-        for kind, looks_like, reader in _READERS
-        if looks_like(inside)
+        for known in _FORMATS
+        if any(inside.glob(known.marker))
     }
     if name in found:
         found = {name: found[name]}
     if len(found) > 1:
         raise InputError(
-            f"{folder} holds several data sets: {', '.join(found)}. Name the folder of one of them."
+            f"{folder} holds several data sets: {', '.join(found)}. Give the folder of one of them."
         )
     for place in found.values():
         return place
     if (folder / "train").is_dir():
         return folder, None
     raise InputError(
-        f"{folder} holds no images that can be read. Known are: Fashion-MNIST "
+        f"{folder} holds no images in a known format. Known are: Fashion-MNIST "
         "(train-images-idx3-ubyte.gz …), CIFAR-10 (cifar-10-batches-py or -bin), STL-10 "
         "(stl10_binary), and folders train/CLASS/*.jpg and test/CLASS/*.jpg."
     )
@@ -114,12 +128,8 @@ def find(folder: Path, name: str | None = None) -> tuple[Path, Callable[[Path], 
 # --- Fashion-MNIST --------------------------------------------------------------------------------
 
 
-def _is_idx(folder: Path) -> bool:
-    return bool(list(folder.glob("train-images-idx3-ubyte*")))
-
-
 def _fashion_mnist(folder: Path) -> Dataset:
-    """Fashion-MNIST; another data set in files of these names, such as MNIST, as what it is."""
+    """Return Fashion-MNIST, or another data set in such files (MNIST) under the name "images"."""
     parts = {}
     for part, prefix in (("train", "train"), ("test", "t10k")):
         pixels = read_idx(_packed(folder, f"{prefix}-images-idx3-ubyte"))
@@ -136,10 +146,10 @@ def _packed(folder: Path, name: str) -> Path:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array of bytes in an IDX file, packed or not.
+    """Return the array of bytes in an IDX file, gzipped or not.
 
     Raises:
-        InputError: it is missing, cut off, or no IDX file of bytes.
+        InputError: it is missing, cut off, or not an IDX file of bytes.
     """
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -148,7 +158,7 @@ def read_idx(path: Path) -> np.ndarray:
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} is damaged: {error}.") from error
     if len(data) < 4 or data[:3] != bytes([0, 0, _IDX_BYTES]):
-        raise InputError(f"{path} is no IDX file of bytes: it begins with {data[:4].hex()!r}.")
+        raise InputError(f"{path} is not an IDX file of bytes: it begins with {data[:4].hex()!r}.")
     start = 4 + 4 * data[3]
     if len(data) < start:
         raise InputError(f"{path} is cut off: it has {len(data):,} bytes.")
@@ -161,23 +171,13 @@ def read_idx(path: Path) -> np.ndarray:
 # --- CIFAR-10 -------------------------------------------------------------------------------------
 
 
-def _is_cifar_binary(folder: Path) -> bool:
-    return (folder / "data_batch_1.bin").is_file()
-
-
-def _is_cifar_python(folder: Path) -> bool:
-    return (folder / "data_batch_1").is_file()
-
-
 def _cifar10(folder: Path) -> Dataset:
-    suffix, reader = ("", _cifar_python) if _is_cifar_python(folder) else (".bin", _cifar_binary)
+    python = (folder / "data_batch_1").is_file()
+    suffix, reader = ("", _cifar_python) if python else (".bin", _cifar_binary)
     batches = [f"data_batch_{number}" for number in range(1, 6)]
     train = [reader(folder / f"{name}{suffix}") for name in batches]
     pixels, labels = (np.concatenate(values) for values in zip(*train, strict=True))
-    parts = {
-        "train": Part(pixels, labels),
-        "test": Part(*reader(folder / f"test_batch{suffix}")),
-    }
+    parts = {"train": Part(pixels, labels), "test": Part(*reader(folder / f"test_batch{suffix}"))}
     return Dataset("cifar10", CIFAR10_CLASSES, parts)
 
 
@@ -187,9 +187,9 @@ def _cifar_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cifar_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The constants of the pickled dictionary: one long string of pixels, a list of numbers.
+    """Return pixels and labels from the constants of a pickled dictionary.
 
-    pickletools only lists what a file would make an unpickler do; nothing is run.
+    pickletools only lists the instructions of the file; it does not run them.
     """
     data = b""
     labels: list[int] = []
@@ -203,14 +203,14 @@ def _cifar_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
             labels.append(value)
     if len(data) != len(labels) * 3 * 32 * 32 or not labels:
         raise InputError(
-            f"{path} is no batch of CIFAR-10: {len(data):,} bytes of pixels for {len(labels):,} "
-            "labels."
+            f"{path} is not a batch of CIFAR-10: it has {len(data):,} bytes of pixels for "
+            f"{len(labels):,} labels."
         )
     pixels = np.frombuffer(data, np.uint8).reshape(-1, 3, 32, 32)
     return pixels, np.array(labels)
 
 
-# opcodes whose number is a place in the unpickler's memory, or the protocol
+# opcodes whose argument is an index of the unpickler's memo, or the protocol version
 _NO_CONSTANTS = frozenset(
     {"PROTO", "FRAME", "PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET"}
 )
@@ -235,43 +235,39 @@ def _constants(path: Path) -> Iterator[str | int]:
 # --- STL-10 ---------------------------------------------------------------------------------------
 
 
-def _is_stl(folder: Path) -> bool:
-    return (folder / "train_X.bin").is_file()
-
-
 def _stl10(folder: Path) -> Dataset:
     parts = {}
     for part in ("train", "test"):
         rows = _records(folder / f"{part}_X.bin", 3 * 96 * 96)
-        pixels = rows.reshape(-1, 3, 96, 96).swapaxes(2, 3)  # columns come first in the file
+        pixels = rows.reshape(-1, 3, 96, 96).swapaxes(2, 3)  # the file stores columns first
         labels = _records(folder / f"{part}_y.bin", 1)[:, 0].astype(np.int64) - 1
         parts[part] = Part(np.ascontiguousarray(pixels), labels)
     return Dataset("stl10", STL10_CLASSES, parts)
 
 
 def _records(path: Path, size: int) -> np.ndarray:
-    """(N, size) bytes of a file without a header."""
+    """Return (N, size) bytes of a file without a header."""
     if not path.is_file():
         raise InputError(f"There is no file {path}.")
     data = np.fromfile(path, np.uint8)
     if not len(data) or len(data) % size:
-        raise InputError(f"{path} is cut off: {len(data):,} bytes are no multiple of {size:,}.")
+        raise InputError(f"{path} is cut off: {len(data):,} bytes are not a multiple of {size:,}.")
     return data.reshape(-1, size)
 
 
-# --- any folder of pictures -----------------------------------------------------------------------
+# --- folders of pictures --------------------------------------------------------------------------
 
 
 def _image_folder(folder: Path, size: int | None) -> Dataset:
     classes = tuple(sorted(p.name for p in (folder / "train").iterdir() if p.is_dir()))
     if len(classes) < 2:
-        raise InputError(f"{folder}/train needs a folder a class, at least two.")
+        raise InputError(f"{folder}/train needs a folder for each class, at least two.")
     parts = {}
     for part in ("train", "val", "test"):
         if (folder / part).is_dir():
             parts[part] = _pictures(folder / part, classes, size)
     if "test" not in parts:
-        raise InputError(f"{folder} has no folder test/ with a folder a class.")
+        raise InputError(f"{folder} has no folder test/ with a folder for each class.")
     return Dataset("images", classes, parts)
 
 
@@ -286,7 +282,7 @@ def _pictures(folder: Path, classes: tuple[str, ...], size: int | None) -> Part:
     shapes = {p.shape for p in pixels}
     if len(shapes) > 1:
         raise InputError(
-            f"The pictures in {folder} differ in size. Give them one: --size 96, for instance."
+            f"The pictures in {folder} differ in size. Resize them, for instance with --size 96."
         )
     return Part(np.stack(pixels), np.array([c for _, c in paths]))
 
@@ -298,7 +294,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _decode(path: Path, size: int | None) -> np.ndarray:
-    """(3, H, W) uint8."""
+    """Return a picture as (3, H, W) uint8."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
@@ -312,19 +308,14 @@ def _decode(path: Path, size: int | None) -> np.ndarray:
                 picture = picture.resize((size, size), Image.Resampling.BILINEAR)
             return np.asarray(picture).transpose(2, 0, 1)
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path} is no picture that can be read: {error}.") from error
+        raise InputError(f"{path} is not a readable picture: {error}.") from error
 
 
-# where torchvision's downloads, and archives when unpacked, put the files
-_SUBFOLDERS = (
-    *("FashionMNIST/raw", "cifar-10-batches-py", "cifar-10-batches-bin", "stl10_binary"),
+# where torchvision and the unpacked archives put the files
+_SUBFOLDERS = ("FashionMNIST/raw", "cifar-10-batches-py", "cifar-10-batches-bin", "stl10_binary")
+_FORMATS = (
+    Format("fashion_mnist", "train-images-idx3-ubyte*", "*-ubyte*", _fashion_mnist),
+    Format("cifar10", "data_batch_1", "*_batch*", _cifar10),
+    Format("cifar10", "data_batch_1.bin", "*_batch*", _cifar10),
+    Format("stl10", "train_X.bin", "*_[Xy].bin", _stl10),
 )
-_READERS = (
-    ("fashion_mnist", _is_idx, _fashion_mnist),
-    ("cifar10", _is_cifar_python, _cifar10),
-    ("cifar10", _is_cifar_binary, _cifar10),
-    ("stl10", _is_stl, _stl10),
-)
-_FILES: dict[Callable[[Path], Dataset], tuple[str, ...]] = {
-    **{_fashion_mnist: ("*-ubyte*",), _cifar10: ("*_batch*",), _stl10: ("*_[Xy].bin",)},
-}

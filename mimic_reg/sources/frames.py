@@ -1,7 +1,7 @@
-"""A cohort store from tables in memory: anybody's hours, samples and specification.
+"""Write a cohort store from your own tables in memory and their specification.
 
-Everything is checked before anything is written, so that what a store says of itself is true. The
-normaliser is fitted to the hours that training samples see.
+The tables are checked against the specification before anything is written. The normaliser is
+fitted to the hours that training samples see.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from mimic_reg.store.spec import SPLITS, CohortSpec, Task
 from mimic_reg.store.stages import Workspace, publish, recover
 
 KIND = "frames"
-_MOST_HOURS = 1 << 40  # more than any table has
+_MOST_HOURS = 1 << 40  # more hours than any table has
 
 
 def write_store(
@@ -37,21 +37,23 @@ def write_store(
 
     hourly:   the unit's key (whole numbers), hours 0, 1, 2, … without gaps, the channels; imputed,
               unless the specification says otherwise
-    samples:  task → the sample's key, subject (whole numbers), hours that it may see, split, labels
+    samples:  task -> the sample's key, subject (whole numbers), hours that it may see, split, labels
     spec:     what these tables are
     measured: the same rows in the same order, some channels with values only where they were
               measured: the normaliser is then fitted to these; by default it is fitted to `hourly`
     source:   what the manifest says about where the tables come from
 
     Raises:
-        InputError: the tables are not what the specification says, with a count; `out` holds
+        InputError: the tables do not match the specification (with a count), or `out` holds
             something else.
         MimicRegError: the disk is full, or the store is locked.
     """
     if not spec.is_hourly or spec.normalizers != ("fitted",):
-        raise InputError("A store of tables has hours, and 'fitted' as its only normalizer.")
+        raise InputError("The specification must have hours, and 'fitted' as its only normalizer.")
     if unknown := sorted(samples.keys() - {task.name for task in spec.tasks}):
-        raise InputError(f"There are samples of {unknown[0]!r}, which is no task of {spec.name!r}.")
+        raise InputError(
+            f"There are samples of {unknown[0]!r}, which is not a task of the cohort {spec.name!r}."
+        )
     hourly = _checked_hours(hourly, spec)
     fit = hourly if measured is None else _with_measured(hourly, measured, spec)
     tables = {task.name: _checked_samples(samples, hourly, spec, task) for task in spec.tasks}
@@ -109,7 +111,7 @@ def _write(
 
 
 def _fitted(hourly: pl.DataFrame, samples: pl.DataFrame, spec: CohortSpec) -> dict[str, Any]:
-    """Means and deviations (ddof 1) over the hours that training samples see, each once.
+    """Return means and deviations (ddof 1) of the hours that training samples see, each once.
 
     Empty cells do not count. A channel without a value has mean 0 and deviation 1.
     """
@@ -138,7 +140,7 @@ def _fitted(hourly: pl.DataFrame, samples: pl.DataFrame, spec: CohortSpec) -> di
 
 
 def _num_hours(spec: CohortSpec) -> pl.Expr:
-    """Rows that a sample sees."""
+    """Return the number of hours that a sample sees."""
     return (pl.col(str(spec.end)) + 1 - EPSILON).floor().clip(-1, _MOST_HOURS).cast(pl.Int64)
 
 
@@ -146,7 +148,7 @@ def _columns(frame: pl.DataFrame, expected: list[str], what: str) -> pl.DataFram
     if not isinstance(frame, pl.DataFrame):
         raise InputError(
             f"{what} is a {type(frame).__module__}.{type(frame).__name__}, not a polars.DataFrame. "
-            "Of pandas, polars.from_pandas makes one; of a lazy frame, collect()."
+            "Convert a pandas frame with polars.from_pandas, a lazy frame with collect()."
         )
     for problem, names in (
         ("lacks the column", [c for c in expected if c not in frame.columns]),
@@ -167,13 +169,13 @@ def _whole(frame: pl.DataFrame, columns: tuple[str, ...], what: str) -> pl.DataF
         whole = frame[column].dtype.is_integer()
         if not whole or frame[column].cast(pl.Int64, strict=False).null_count():
             raise InputError(
-                f"{what}: {column!r} must hold whole numbers of 64 bits, and no empty cell."
+                f"{what}: {column!r} must hold whole numbers (64 bits), without empty cells."
             )
     return frame.with_columns(pl.col(columns).cast(pl.Int64))
 
 
 def _checked_hours(hourly: pl.DataFrame, spec: CohortSpec) -> pl.DataFrame:
-    """The hourly table in the store's order and types."""
+    """Return the hourly table in the store's order and types."""
     time, channels = str(spec.time), list(spec.channel_names)
     frame = _columns(hourly, [spec.unit, time, *channels], "The hourly table")
     frame = _whole(frame, (spec.unit, time), "The hourly table")
@@ -192,8 +194,8 @@ def _checked_hours(hourly: pl.DataFrame, spec: CohortSpec) -> pl.DataFrame:
         bad = empty + int((~finite).sum())
         _refuse(
             bad,
-            f"cells of the channel {channel.name!r} are empty or infinite, or too large for 32 "
-            "bits; impute them",
+            f"cells of the channel {channel.name!r} are empty, infinite or too large for 32 bits; "
+            "impute them",
         )
         if channel.kind != "continuous":
             other = int((~numbers.is_in([0.0, 1.0])).sum())
@@ -212,9 +214,9 @@ def _is_sorted(frame: pl.DataFrame, unit: str, time: str) -> bool:
 def _checked_samples(
     samples: Mapping[str, pl.DataFrame], hourly: pl.DataFrame, spec: CohortSpec, task: Task
 ) -> pl.DataFrame:
-    """A task's sample table in the store's types."""
+    """Return a task's sample table in the store's types."""
     if task.name not in samples:
-        raise InputError(f"There is no sample table of the task {task.name!r}.")
+        raise InputError(f"There is no sample table for the task {task.name!r}.")
     what, end = f"The sample table of {task.name}", str(spec.end)
     keys = list(dict.fromkeys((spec.subject, spec.unit, "split", end)))
     frame = _columns(samples[task.name], [*keys, *task.labels], what)
@@ -228,34 +230,34 @@ def _checked_samples(
     _refuse(
         frame.height - int(frame[end].is_finite().sum()), f"{of} have no finite number in {end!r}"
     )
-    _refuse(int(frame.select(spec.keys).is_duplicated().sum()), f"{of} are there more than once")
+    _refuse(int(frame.select(spec.keys).is_duplicated().sum()), f"{of} appear more than once")
     unknown = int((~frame["split"].is_in(SPLITS)).sum()) + frame["split"].null_count()
-    _refuse(unknown, f"{of} have another split than {', '.join(SPLITS)}")
+    _refuse(unknown, f"{of} have a split other than {', '.join(SPLITS)}")
     for split in SPLITS:
         if frame.filter(pl.col("split") == split).is_empty():
             raise InputError(f"There are no {of} in the split {split!r}.")
     shared = frame.group_by(spec.subject).agg(pl.col("split").n_unique() > 1)["split"].sum()
-    _refuse(int(shared), f"subjects of {task.name} are in several splits; keep each in one")
+    _refuse(int(shared), f"subjects of {task.name} are in several splits; keep each subject in one")
     held = hourly.group_by(spec.unit).len("held")
     joined = frame.join(held, on=spec.unit, how="left").with_columns(sees=_num_hours(spec))
-    _refuse(joined["held"].null_count(), f"{of} are of units without a row in the hourly table")
+    _refuse(joined["held"].null_count(), f"{of} have units without a row in the hourly table")
     beyond = joined.filter(~pl.col("sees").is_between(1, pl.col("held"))).height
-    _refuse(beyond, f"{of} see no hour, or hours that their unit does not have")
+    _refuse(beyond, f"{of} see no hour, or more hours than their unit has")
     if task.hours is not None:
         other = frame.filter((pl.col(end) - task.hours).abs() > EPSILON).height
-        _refuse(other, f"{of} do not see the first {task.hours:g} hours, as the task says")
+        _refuse(other, f"{of} do not see exactly {task.hours:g} hours, as the task requires")
     return frame.with_columns(_checked_label(frame[label], task) for label in task.labels)
 
 
 def _checked_label(label: pl.Series, task: Task) -> pl.Series:
     of = f"labels {label.name!r} of {task.name}"
     if not (label.dtype.is_numeric() or label.dtype == pl.Boolean):
-        raise InputError(f"The {of} are {label.dtype}, not numbers.")
+        raise InputError(f"The {of} have the type {label.dtype}, not numbers.")
     _refuse(label.null_count(), f"{of} are empty; leave these samples out")
     if task.target == "regression":
         _refuse(int((~label.cast(pl.Float64).is_finite()).sum()), f"{of} are infinite")
         return label.cast(pl.Float64)
     allowed = list(range(len(task.classes) or 2))
     other = int((~label.cast(pl.Float64).is_in([float(a) for a in allowed])).sum())
-    _refuse(other, f"{of} are none of {allowed[0]} to {allowed[-1]}")
+    _refuse(other, f"{of} are outside {allowed[0]} to {allowed[-1]}")
     return label.cast(pl.Int8 if len(allowed) < 100 else pl.Int64)

@@ -1,15 +1,15 @@
-"""Image data sets → a store: decoded once, kept as bytes, split as in the paper's Table I.
+"""Import an image data set into a store: decoded once, kept as bytes, split as in the paper.
 
-The store of images is published, proven and opened like a cohort store. It holds
+A store of images is published, verified and opened like a cohort store. It holds
 
     images.safetensors                    "images": (N, C, H, W) uint8
     tasks/image_classification.parquet    image (its row), split, y (its class)
-    audit.json                            samples and images a class of every split
+    audit.json                            samples, and images per class, of every split
     manifest.json                         the cohort's specification, fingerprint, hashes
 
 Validation images are drawn from the training part, class by class, with a fixed seed: 10,000 of
-Fashion-MNIST and CIFAR-10, 1,000 of STL-10 (Table I), a sixth of any other; where a folder has a
-part val/, that is taken.
+Fashion-MNIST and CIFAR-10, 1,000 of STL-10 (the paper's Table I), a sixth of any other data set. If
+the folder has a part val/, that part is used instead.
 """
 
 import re
@@ -27,7 +27,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.seeds import derive
 from mimic_reg.sources._image_formats import Dataset, Part, files, find, read
-from mimic_reg.sources.at_rest import at_rest
+from mimic_reg.sources.at_rest import stamps, staying
 from mimic_reg.store import (
     MANIFEST,
     Store,
@@ -45,9 +45,9 @@ TASK = "image_classification"
 TABLE = f"tasks/{TASK}.parquet"
 
 VALIDATION = {"fashion_mnist": 10_000, "cifar10": 10_000, "stl10": 1_000}
-_OTHER = 6  # one in so many
+_OTHER = 6  # for other data sets, one image in six
 
-DOWNLOADS = ("fashion_mnist", "cifar10", "stl10")
+DOWNLOADS = {"fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10", "stl10": "STL10"}  # classes
 
 
 def import_images(
@@ -59,21 +59,21 @@ def import_images(
     name: str | None = None,
     progress: Progress | None = None,
 ) -> Store:
-    """Make the store `out` of the images in `folder`; of the same images a second time, nothing.
+    """Write the images in `folder` to the store `out`, unless it already holds them.
 
-    validation: images that are taken from the training part; None: as the paper
+    validation: number of training images to use for validation; None: as in the paper
     size:       edge to which the pictures of an image folder are resized
-    name:       of the data set, where the folder holds several
+    name:       of the data set, if the folder holds several
 
     Raises:
-        InputError: no known format, a damaged file; `out` holds something else.
-        MimicRegError: a file changed while it was read, the disk is full, the store is locked or
+        InputError: the format is unknown, a file is damaged, or `out` holds something else.
+        MimicRegError: a file changed while it was read, the disk is full, or the store is locked or
             cannot be written.
     """
     progress = progress or Silent()
     check_target(out)
     _check_replaceable(out)
-    with at_rest(files(folder, name)):
+    with staying(stamps(files(folder, name))):
         dataset = read(folder, size, name)
     progress.note(f"{folder}: {dataset.name}, {len(dataset.classes)} classes.")
     with disk_errors(out), locked(out):
@@ -102,37 +102,31 @@ def cohort(name: str, shape: tuple[int, ...], classes: tuple[str, ...]) -> Cohor
 
 
 def check_images(folder: Path, name: str | None = None) -> None:
-    """Refuse a folder of which `import_images` could not tell what to read; only names are seen.
+    """Refuse a folder that `import_images` would refuse, by the names of its files alone.
 
     Raises:
-        InputError: no known format, or several and none named.
+        InputError: the format is unknown, or the folder holds several data sets and none is named.
     """
     find(folder, name)
 
 
 def download(name: str, folder: Path) -> None:
-    """Fetch a data set into `folder` with torchvision, where the network allows it.
+    """Download a data set into `folder` with torchvision.
 
     Raises:
-        InputError: there is no such data set, torchvision is not installed, or no network.
+        InputError: the name is unknown, torchvision is not installed, or the download failed.
     """
     from mimic_reg.settings import suggest
     from mimic_reg.vision import torchvision
 
     if name not in DOWNLOADS:
         raise InputError(f"{name!r} cannot be downloaded. {suggest(name, DOWNLOADS)}")
-    datasets = torchvision().datasets
-    make = {
-        "fashion_mnist": lambda: datasets.FashionMNIST(str(folder), download=True),
-        "cifar10": lambda: datasets.CIFAR10(str(folder), download=True),
-        "stl10": lambda: datasets.STL10(str(folder), download=True),
-    }
     try:
-        make[name]()
+        getattr(torchvision().datasets, DOWNLOADS[name])(str(folder), download=True)
     except (OSError, RuntimeError) as error:
         raise InputError(
-            f"{name} could not be downloaded ({error}). Without a network, fetch it elsewhere and "
-            f"put it into {folder}."
+            f"{name} could not be downloaded ({error}). Without a network, download it elsewhere "
+            f"and copy it into {folder}."
         ) from error
 
 
@@ -143,7 +137,7 @@ def _check_replaceable(out: Path) -> None:
 
 
 def _same(out: Path, fingerprint: str) -> Store | None:
-    """The store, if it holds just this."""
+    """Return the store, if it holds exactly these images."""
     if not (out / MANIFEST).exists() or read_json(out / MANIFEST)["fingerprint"] != fingerprint:
         return None
     store = Store.open(out)
@@ -151,14 +145,14 @@ def _same(out: Path, fingerprint: str) -> Store | None:
 
 
 def _arrange(dataset: Dataset, validation: int | None) -> tuple[pl.DataFrame, torch.Tensor]:
-    """The sample table, and the pixels of all parts one after the other."""
+    """Return the sample table, and the pixels of all parts in a row."""
     parts = dataset.parts
     _check(parts, dataset)
     split = {name: np.full(len(part.labels), name) for name, part in parts.items()}
     if "val" not in parts:
         split["train"] = _draw(parts["train"], dataset, validation)
     elif validation is not None:
-        raise InputError("The folder has a part val/: --validation has nothing to draw.")
+        raise InputError("The folder has its own part val/. Leave out --validation.")
     table = pl.DataFrame(
         {
             "image": np.arange(sum(len(part.labels) for part in parts.values()), dtype=np.int32),
@@ -173,30 +167,30 @@ def _check(parts: dict[str, Part], dataset: Dataset) -> None:
     for name, part in parts.items():
         if len(part.pixels) != len(part.labels):
             raise InputError(
-                f"{dataset.name}: {len(part.pixels):,} images and {len(part.labels):,} labels in "
-                f"the part {name!r}."
+                f"{dataset.name}: the part {name!r} has {len(part.pixels):,} images but "
+                f"{len(part.labels):,} labels."
             )
         if part.labels.min() < 0 or part.labels.max() >= len(dataset.classes):
             raise InputError(
-                f"{dataset.name}: a label of the part {name!r} is outside of 0 to "
+                f"{dataset.name}: the part {name!r} has a label outside 0 to "
                 f"{len(dataset.classes) - 1}."
             )
     if len({part.pixels.shape[1:] for part in parts.values()}) > 1:
-        raise InputError(f"{dataset.name}: the images of its parts differ in size. Give --size.")
+        raise InputError(f"{dataset.name}: the parts have images of different sizes. Give --size.")
 
 
 def _draw(train: Part, dataset: Dataset, validation: int | None) -> np.ndarray:
-    """(N,) "val" for as many training images, each class by its share; the others "train"."""
+    """Return (N,) "val" for some training images, in proportion to the classes; else "train"."""
     count = len(train.labels)
     wanted = VALIDATION.get(dataset.name, count // _OTHER) if validation is None else validation
     if not 0 < wanted < count:
         raise InputError(
-            f"{wanted:,} of {count:,} training images cannot be kept for validation: give "
-            "--validation a number between."
+            f"{wanted:,} of {count:,} training images cannot be used for validation: --validation "
+            f"must be from 1 to {count - 1:,}."
         )
     order = np.random.default_rng(derive("validation images")).permutation(count)
     order = order[np.argsort(train.labels[order], kind="stable")]
-    # evenly spread over the images sorted by class, so every class gives its share
+    # evenly spaced in the images sorted by class, so that every class has its share
     chosen = order[(np.arange(wanted) * count) // wanted]
     split = np.full(count, "train")
     split[chosen] = "val"
@@ -249,6 +243,6 @@ def _audit(dataset: Dataset, table: pl.DataFrame) -> dict[str, Any]:
 
 
 def read_counts(store: Store) -> dict[str, dict[str, Any]]:
-    """Split → samples, and images a class."""
+    """Return {split: number of samples, and of images per class}."""
     counts: dict[str, dict[str, Any]] = read_json(store.path("audit.json"))["samples"][TASK]
     return counts

@@ -1,6 +1,6 @@
-"""MIMIC-III's tables as the user has them: find and open them; `rows` reads what they hold.
+"""Find MIMIC-III's tables in a folder and check their headers; `rows` reads their rows.
 
-Files are .csv or .csv.gz, upper- or lower-case, columns in any order.
+Files are .csv or .csv.gz, in upper or lower case, with columns in any order.
 """
 
 import csv
@@ -19,7 +19,7 @@ EVENT_TABLES = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
 ID_COLUMNS = ("subject_id", "hadm_id", "icustay_id", "itemid")
 _EVENT_COLUMNS = ("subject_id", "hadm_id", "itemid", "charttime", "value", "valueuom")
 
-# The columns the extraction reads; a table may have more. Brackets mark those it can do without.
+# The columns that the extraction reads; a table may have more. Those in brackets are optional.
 COLUMNS: dict[str, tuple[str, ...]] = {
     "PATIENTS": ("subject_id", "gender", "dob", "dod"),
     "ADMISSIONS": ("subject_id", "hadm_id", "admittime", "dischtime", "deathtime", "ethnicity"),
@@ -39,12 +39,12 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Table:
-    """A table's file as it was when it was found; nothing of another file is read in its place.
+    """A table's file, in the state in which it was found.
 
     name:   of the table, as in `COLUMNS`
-    header: its columns as they stand in the first line, in lower case
-    stamp:  of the file whose header that is
-    empty:  whether nothing but blank lines follows
+    header: the columns of its first line, in lower case
+    stamp:  of the file when the header was read
+    empty:  whether only blank lines follow
     """
 
     name: str
@@ -55,30 +55,30 @@ class Table:
 
     @property
     def packed(self) -> bool:
-        """Whether the file is gzip."""
+        """Return whether the file is gzipped."""
         return self.path.suffix.lower() == ".gz"
 
     @property
     def columns(self) -> list[str]:
-        """The columns the extraction reads that this file has."""
+        """Return the columns of this file that the extraction reads."""
         wanted = [c.strip("[]") for c in COLUMNS[self.name]]
         return [c for c in wanted if c in self.header]
 
     def check_at_rest(self, file: IO[Any] | None = None) -> None:
-        """Refuse a file, or what is open of it, that changed since the table was found.
+        """Refuse a file that changed since the table was found; `file`: the open file, if any.
 
         Raises:
-            MimicRegError: it did.
+            MimicRegError: it changed.
         """
         check_at_rest(self.path, self.stamp, file)
 
 
 def find_tables(source: Path) -> dict[str, Table]:
-    """The eight tables the extraction reads, each with its header checked.
+    """Return the eight tables that the extraction reads, with their headers checked.
 
     Raises:
-        InputError: no such folder; tables missing (all are named); a file that is empty, is not
-            what its name says, or lacks columns.
+        InputError: the folder or tables are missing (all are named), or a file is empty, lacks
+            columns, or is gzipped without the name .gz.
     """
     if not source.is_dir():
         raise InputError(
@@ -111,27 +111,27 @@ def _open_table(name: str, path: Path) -> Table:
     table = Table(name, path, header, stamp, empty)
     required = [c for c in COLUMNS[name] if not c.startswith("[")]
     lacking = [c.upper() for c in required if c not in header]
-    if lacking:  # the line found is not shown: where the header is missing, it is a patient's
+    if lacking:  # without a header the first line is a patient's row, so it is not shown
         raise InputError(
             f"{path}, line 1: {name} needs the column{'s' * (len(lacking) > 1)} "
-            f"{', '.join(lacking)}, and its first line does not name "
-            f"{'them' if len(lacking) > 1 else 'it'} ({len(header)} fields there). "
-            "Is this the right file, with its header, and commas between its fields?"
+            f"{', '.join(lacking)}, but its first line does not name "
+            f"{'them' if len(lacking) > 1 else 'it'} (it has {len(header)} fields). "
+            "Is this the right file, with a header, and commas between the fields?"
         )
     if len(set(header)) < len(header):
-        raise InputError(f"{path}, line 1: a column name stands twice. Remove one of the columns.")
+        raise InputError(f"{path}, line 1: a column name appears twice. Remove one of the columns.")
     return table
 
 
 @contextmanager
 def _lines_of(path: Path) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-    """A table's open file, and what its lines are read from."""
+    """Yield a table's open file, and a reader of its unpacked lines."""
     with readable(path), path.open("rb") as raw:
         yield raw, unpacked(raw) if path.suffix.lower() == ".gz" else raw
 
 
 def _numbered_rows(path: Path, file: IO[bytes]) -> Iterator[int]:
-    """The line of each row that follows the header; blank lines count, but are no rows."""
+    """Yield the line number of each row after the header; blank lines count but are not rows."""
     number = 1
     while line := guarded(path, lambda: file.readline(MAX_LINE)):
         number += 1
@@ -140,14 +140,14 @@ def _numbered_rows(path: Path, file: IO[bytes]) -> Iterator[int]:
 
 
 def line_of(table: Table, row: int) -> int:
-    """The line in the table's file of its row `row`, counted from 0."""
+    """Return the line number of a row in the table's file; rows are counted from 0."""
     with _lines_of(table.path) as (_, file):
         file.readline(MAX_LINE)
         return next(islice(_numbered_rows(table.path, file), row, None))
 
 
 def _header(line: bytes) -> tuple[str, ...]:
-    """The columns of a first line; none where it is no line of CSV."""
+    """Return the columns of a first line; none if it is not CSV."""
     text = line.decode("utf-8", errors="replace").removeprefix("\ufeff").strip("\r\n")
     try:
         return tuple(c.strip().lower() for c in next(csv.reader([text]), []))

@@ -1,4 +1,4 @@
-"""A source's file, packed or not: opened, read, and what is wrong with it said plainly."""
+"""Read files of a source, gzipped or not, and turn their errors into an InputError."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,32 +17,32 @@ _GZIP_ERRORS = (BadGzipFile, zlib.error, cast(type[Exception], isal_zlib.IsalErr
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Say plainly that a file or folder of the source cannot be read."""
+    """Turn errors of reading a file or folder of the source into an InputError."""
     try:
         yield
     except OSError as error:
         raise InputError(
             f"Cannot read {path}: {error.strerror or error}. Check its permissions, and the disk "
-            "or network folder that it lies on."
+            "or network folder that holds it."
         ) from error
 
 
 def unpacked(file: Any) -> IO[bytes]:
-    """Return what reads the content of an open gzip file."""
+    """Return a reader of the content of an open gzip file."""
     return cast(IO[bytes], igzip.IGzipFile(fileobj=file))  # type: ignore[no-untyped-call]
 
 
 def guarded(path: Path, read: Callable[[], bytes]) -> bytes:
-    """Run `read`; a damaged gzip file gets a message that says so."""
+    """Return `read()`; turn errors of a damaged gzip file into an InputError."""
     try:
         return read()
     except EOFError as error:
         raise InputError(
-            f"{path} ends in the middle: the .gz file is truncated. "
+            f"{path} is incomplete: the .gz file is truncated. "
             "Download it again and compare its SHA-256."
         ) from error
     except _GZIP_ERRORS as error:
         raise InputError(
-            f"{path} is not a sound gzip file ({error}). "
-            "Download it again and compare its SHA-256; a plain CSV file must be named .csv."
+            f"{path} is not a valid gzip file ({error}). "
+            "Download it again and compare its SHA-256. A plain CSV file must be named .csv."
         ) from error

@@ -1,12 +1,12 @@
-"""The rows of MIMIC-III's tables, block by block.
+"""Read the rows of MIMIC-III's tables, block by block.
 
-One thread reads (and unpacks, hashes, counts lines) while Polars parses, so a table is never in
-memory whole, packed or not.
+One thread reads, unpacks, hashes and counts lines while Polars parses. A table is never completely
+in memory.
 
-Nothing malformed passes in silence. Polars completes a row with too few fields, ignores those too
-many behind the last column it needs, and a stray quote may swallow lines. So each line gets one
-more field, a sentinel that no table holds: the block is sound when it has as many rows as lines and
-every row has its sentinel in its place.
+Malformed rows are always detected. Polars fills up rows with too few fields and ignores extra
+fields after the last column it needs, and a stray quote may swallow lines. So each line gets one
+more field, a sentinel that no table contains. A block is sound if it has as many rows as lines, and
+every row ends with the sentinel.
 """
 
 import csv
@@ -30,7 +30,7 @@ from mimic_reg.sources.at_rest import staying
 from mimic_reg.sources.mimic3 import ID_COLUMNS, Table
 from mimic_reg.sources.packed import MAX_LINE, guarded, readable, unpacked
 
-# Of so many ids that are there, one must be a whole number.
+# If a column has at least this many ids, one of them must be a whole number.
 _ENOUGH_IDS = 100
 _NEWLINE = ord("\n")
 _SENTINEL = "sentinel of the row's end"  # the name of its column
@@ -41,14 +41,14 @@ _BLANK_LINE = re.compile(b"(?m)^" + _ROW_END)
 
 @dataclass
 class Reading:
-    """What reading a table brought to light; filled while `read_blocks` goes on."""
+    """Counts of a table, which `read_blocks` adds up while it reads."""
 
     rows: int = 0
     blank_lines: int = 0
     not_utf8: int = 0  # bytes that are not UTF-8, read as U+FFFD
-    ids: Counter[str] = field(default_factory=Counter)  # ids that are there, by column
-    odd_ids: Counter[str] = field(default_factory=Counter)  # of these, no whole numbers
-    digest: str = ""  # XXH3-128 of the file as it lies on disk
+    ids: Counter[str] = field(default_factory=Counter)  # ids that are not missing, by column
+    odd_ids: Counter[str] = field(default_factory=Counter)  # those that are not whole numbers
+    digest: str = ""  # XXH3-128 of the file on disk
 
     def count_ids(self, frame: pl.DataFrame) -> None:
         """Add the ids of a block."""
@@ -58,7 +58,7 @@ class Reading:
 
 
 def check_ids(table: Table, reading: Reading) -> None:
-    """Refuse a table that would match nothing, for none of a column's ids is a whole number.
+    """Refuse a table that would match nothing: no id of a column is a whole number.
 
     Raises:
         InputError: names the column.
@@ -66,15 +66,15 @@ def check_ids(table: Table, reading: Reading) -> None:
     for column, odd in reading.odd_ids.items():
         if odd == reading.ids[column] >= _ENOUGH_IDS:
             raise InputError(
-                f"{table.path}: none of its {odd:,} {column.upper()}s is a whole number, such as "
-                "145834. If they stand there as 145834.0, write the table again with its ids as "
-                "text or integers."
+                f"{table.path}: none of its {odd:,} {column.upper()}s is a whole number such as "
+                "145834. If they look like 145834.0, write the table again with its ids as text or "
+                "integers."
             )
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Whole lines of a table, each with the sentinel field at its end."""
+    """Complete lines of a table, each with the sentinel field at its end."""
 
     text: bytes
     lines: int
@@ -83,7 +83,7 @@ class _Block:
 
 @dataclass
 class _Feed:
-    """Prepares blocks in a thread, while those before are parsed."""
+    """Prepares blocks in a thread while earlier ones are parsed."""
 
     table: Table
     block_bytes: int
@@ -142,34 +142,36 @@ class _Feed:
                 yield _Block(text, lines, hashed.position)
 
     def _lines(self, file: Any) -> bytes:
-        """About `block_bytes` of whole lines; the file's last line gets its newline."""
+        """Return about `block_bytes` of complete lines, each with its newline."""
         path = self.table.path
         text = guarded(path, lambda: file.read(self.block_bytes))
         if not text or text.endswith(b"\n"):
             return text
         rest = guarded(path, lambda: file.readline(MAX_LINE))
         if len(rest) == MAX_LINE:
-            raise InputError(f"{path} has a line of over 1 MB. Is it a CSV file?")
+            raise InputError(f"{path} has a line longer than 1 MB. Is it a CSV file?")
         return text + rest if rest.endswith(b"\n") else text + rest + b"\n"
 
 
 def _check_no_holes(path: Path, text: bytes, first: int) -> None:
-    """Refuse zero bytes: a disk or a copy that failed leaves them where rows should be.
+    """Refuse zero bytes, which a failed disk or copy leaves in place of rows.
+
+    first: the number of the text's first line
 
     Raises:
-        InputError: names the line; the text begins with the line `first`.
+        InputError: names the line.
     """
     hole = text.find(b"\0")
     if hole >= 0:
         line = first + text.count(b"\n", 0, hole)
         raise InputError(
-            f"{path}, line {line:,}: zero bytes, as a copy leaves them that was cut off. Download "
-            "the file again and compare its SHA-256."
+            f"{path}, line {line:,}: zero bytes, as an interrupted copy leaves them. Download the "
+            "file again and compare its SHA-256."
         )
 
 
 class _HashedReader:
-    """A binary file that hashes what is read from it."""
+    """A binary file that hashes the bytes read from it."""
 
     def __init__(self, file: BufferedReader, digest: Any) -> None:
         self.file, self.digest, self.position = file, digest, 0
@@ -197,16 +199,16 @@ def read_blocks(
     reading: Reading,
     advance: Callable[[int, int], None] = lambda read, rows: None,
 ) -> Iterator[pl.DataFrame]:
-    """The table's rows, block by block: ids Int64, all else text (empty: null).
+    """Yield the table's rows, block by block: ids as Int64, the rest as text (empty: null).
 
     Args:
         table: from `find_tables`.
-        block_bytes: how much text a block holds.
-        reading: receives counts while the blocks are taken, and the file's hash at the end.
-        advance: called after each block with the bytes of the file and the rows it took.
+        block_bytes: size of a block of text.
+        reading: receives the counts of each block, and the file's hash at the end.
+        advance: called after each block with its bytes in the file and its rows.
 
     Raises:
-        InputError: a damaged file or a malformed row, with the line.
+        InputError: the file is damaged, or a row malformed (with its line).
         MimicRegError: the file changed since the table was found.
     """
     feed = _Feed(table, block_bytes)
@@ -225,7 +227,7 @@ def read_blocks(
 
 
 def read_table(table: Table, reading: Reading) -> pl.DataFrame:
-    """A small table, whole."""
+    """Return all rows of a small table."""
     frames = list(read_blocks(table, 1 << 26, reading))
     empty = pl.DataFrame(schema={c: _dtype(c) for c in table.columns})
     return pl.concat([empty, *frames], how="vertical")
@@ -245,7 +247,7 @@ def _is_sound(frame: pl.DataFrame, lines: int) -> bool:
 
 
 def _parse(table: Table, block: _Block) -> pl.DataFrame | None:
-    """The fast way, for a block without oddities; None where there is one."""
+    """Return the rows of a regular block, parsed fast; None if it is irregular."""
     dtypes = {c: _dtype(c) if c in table.columns else pl.String for c in table.header}
     try:
         frame = _scan(block.text, dtypes).select(*table.columns, _SENTINEL).collect()
@@ -255,7 +257,7 @@ def _parse(table: Table, block: _Block) -> pl.DataFrame | None:
 
 
 def _parse_carefully(table: Table, text: bytes, reading: Reading) -> pl.DataFrame:
-    """Ids as text first: allows for stray bytes, blank lines and ids that are no numbers."""
+    """Return the rows of a block with stray bytes, blank lines or ids that are not numbers."""
     try:
         text.decode("utf-8")
     except UnicodeDecodeError:
@@ -279,23 +281,23 @@ def _parse_carefully(table: Table, text: bytes, reading: Reading) -> pl.DataFram
 
 
 def _parse_by_line(table: Table, text: bytes, first: int) -> pl.DataFrame:
-    """Python's csv module, which allows a quote within an unquoted field, line by line.
+    """Return the rows, parsed by Python's csv module, which allows quotes in unquoted fields.
 
     Raises:
-        InputError: names the first line that is not a row of this table; without its content.
+        InputError: names the first line that is not a row of this table, without its content.
     """
     rows = []
     for number, line in enumerate(text.decode("utf-8").split("\n")[:-1], start=first):
         try:
             row = next(csv.reader([line.removesuffix(f",{_MARK}")], strict=True), [])
-            problem = f"it has {len(row)} fields, the header has {len(table.header)}"
+            problem = f"it has {len(row)} fields, but the header has {len(table.header)}"
         except csv.Error:
             row, problem = [], "its quotes do not match"
         if len(row) != len(table.header):
             raise InputError(
                 f"{table.path}, line {number:,}: {problem}. The file is damaged or was edited: "
-                "download it again and compare its SHA-256, or mend that line. No field may hold a "
-                "line break."
+                "download it again and compare its SHA-256, or correct that line. No field may "
+                "contain a line break."
             )
         rows.append(row)
     return pl.DataFrame(rows, schema=dict.fromkeys(table.header, pl.String), orient="row")

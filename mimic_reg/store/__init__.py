@@ -1,4 +1,4 @@
-"""The cohort store on disk: opened, checked and described here; stages and publication beside."""
+"""The cohort store on disk. `stages` writes it; `spec` describes what it holds."""
 
 from mimic_reg.store.store import (
     MANIFEST,

@@ -1,7 +1,8 @@
-"""Files that are whole or absent, also after a power cut, and that no symbolic link leads astray.
+"""Write files that are complete or absent, even after a power cut, and follow no symbolic link.
 
-A file is written under another name in its own folder, synced, renamed, and its folder is synced:
-a reader sees the old file or the new one, and what a message calls written is on the disk.
+A file is written under another name in its own folder, synced and renamed; then the folder is
+synced. A reader sees the old file or the new one. A file that a message calls written is on the
+disk.
 
 Links are refused within a store, a run or a work folder. The folder that the user names may be one.
 """
@@ -21,10 +22,10 @@ from mimic_reg.errors import InputError, MimicRegError
 TEMPORARY = ".tmp"
 PRIVATE = 0o600
 
-# The file system commits its journal once for syncs that come together.
+# The file system commits its journal once for syncs at the same time.
 _SYNCS_AT_ONCE = 8
-_MANY = 1000  # files from which on the file system is synced as a whole
-# What a folder answers that cannot be synced: its file system cannot, or it may not be read.
+_MANY = 1000  # with more files, the whole file system is synced
+# Errors of a folder that cannot be synced: the file system cannot, or the folder is not readable.
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES)
 
 
@@ -34,10 +35,10 @@ def writing(path: Path, *, mode: int = 0o666) -> Iterator[BinaryIO]:
 
     If the block raises, `path` stays as it was.
 
-    mode: of the file, less the process's umask
+    mode: permissions of the file, before the umask
 
     Raises:
-        MimicRegError: another process writes the same file.
+        MimicRegError: another process is writing the same file.
     """
     temporary = path.with_name(path.name + TEMPORARY)
     temporary.unlink(missing_ok=True)  # a killed process left it
@@ -73,7 +74,7 @@ def write_text(path: Path, text: str, *, mode: int = 0o666) -> None:
 
 
 def append(path: Path) -> FileIO:
-    """Open a file to append to it, unbuffered; it is made where it is missing.
+    """Open a file to append to it, unbuffered; create it if it is missing.
 
     Raises:
         InputError: it is a symbolic link.
@@ -83,7 +84,7 @@ def append(path: Path) -> FileIO:
 
 
 def open_lock(path: Path) -> IO[str]:
-    """Open a file to lock it; its content stays as it is.
+    """Open a file to lock it, without changing its content.
 
     Raises:
         InputError: it is a symbolic link.
@@ -125,7 +126,7 @@ def _is_at(own: os.stat_result, path: Path) -> bool:
 
 def _another(path: Path) -> MimicRegError:
     return MimicRegError(
-        f"Another process writes {path} at this moment. Wait until it ends, then run this again."
+        f"Another process is writing {path}. Wait until it ends, then run the same command again."
     )
 
 
@@ -133,12 +134,12 @@ def _another(path: Path) -> MimicRegError:
 
 
 def sync_file(path: Path) -> None:
-    """Bring to the disk what another library wrote into a file."""
+    """Sync a file that another library wrote."""
     _sync(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring to the disk which files a folder has, where its file system can."""
+    """Sync the list of files in a folder, if its file system can."""
     try:
         _sync(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -155,10 +156,10 @@ def _sync(path: Path, flags: int) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Bring a folder to the disk, with all files and folders in it.
+    """Sync a folder with all files and folders in it.
 
     Raises:
-        InputError: a symbolic link is in it.
+        InputError: it contains a symbolic link.
     """
     entries = list(_entries(folder))
     if len(entries) > _MANY:
@@ -173,7 +174,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def _sync_file_system(folder: Path) -> None:
-    """Bring to the disk everything of the file system that a folder is on."""
+    """Sync the whole file system that holds a folder."""
     library = ctypes.CDLL(None, use_errno=True)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -185,9 +186,9 @@ def _sync_file_system(folder: Path) -> None:
 
 
 def make_folders(folder: Path, mode: int = 0o777) -> None:
-    """Make a folder and those above it where they are missing, and bring them to the disk.
+    """Create a folder and its missing parents, synced.
 
-    mode: of the folder itself, less the process's umask
+    mode: permissions of the folder itself, before the umask
     """
     above = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(mode=mode, parents=True, exist_ok=True)
@@ -199,10 +200,10 @@ def make_folders(folder: Path, mode: int = 0o777) -> None:
 
 
 def refuse_links(folder: Path) -> None:
-    """Refuse a folder in which anything is a symbolic link; the folder itself may be one.
+    """Refuse a folder that contains a symbolic link; the folder itself may be one.
 
     Raises:
-        InputError: something in it is.
+        InputError: it contains one.
     """
     for _ in _entries(folder):
         pass
@@ -212,7 +213,7 @@ def refuse_link(*paths: Path) -> None:
     """Refuse symbolic links.
 
     Raises:
-        InputError: one of the paths is one.
+        InputError: one of the paths is a link.
     """
     for path in paths:
         if path.is_symlink():
@@ -220,7 +221,7 @@ def refuse_link(*paths: Path) -> None:
 
 
 def _entries(folder: Path) -> Iterable["os.DirEntry[str]"]:
-    """Everything in a folder and the folders in it; what vanishes meanwhile is left out."""
+    """Yield everything in a folder, recursively; entries that vanish meanwhile are left out."""
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_symlink():
@@ -232,7 +233,7 @@ def _entries(folder: Path) -> Iterable["os.DirEntry[str]"]:
 
 def _is_link(path: Path) -> InputError:
     return InputError(
-        f"{path} is a symbolic link. Within a store, a run or a work folder none is followed; only "
-        "the folder that you name may be one. Put the file or folder itself there, or remove the "
-        "link."
+        f"{path} is a symbolic link. Within a store, a run or a work folder links are not "
+        "followed; only the folder that you name may be one. Replace the link by the file or "
+        "folder itself, or remove it."
     )

@@ -1,8 +1,8 @@
-"""Seals: a hash within a JSON or YAML record, so that a damaged one is never taken for sound.
+"""Seals: a hash within a JSON or YAML record that detects damage.
 
-A record's seal is the XXH3 of what it says, not of how it is spelt: white space does not count. A
-record without a seal is one of another program, or of a version that wrote none; it is read as it
-is. A single flipped bit cannot remove a seal and change the rest.
+The seal is the XXH3 of the record's content; white space does not count. A record without a seal
+comes from another program or from an early version, and is read unchecked. A single flipped bit
+cannot both remove the seal and change the content.
 """
 
 import json
@@ -23,23 +23,23 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unsealed(content: Any, path: Path) -> Any:
-    """Return what a file holds without its seal, if it has one.
+    """Return the content of a file without its seal, if it has one.
 
     Raises:
-        InputError: the seal is not that of the content.
+        InputError: the seal does not match the content.
     """
     if not isinstance(content, dict) or SEAL not in content:
         return content
     rest = {name: value for name, value in content.items() if name != SEAL}
     if content[SEAL] != _hash(rest):
         raise InputError(
-            f"{path} is damaged, or was changed by hand: its content is not what its hash says. "
-            f"Bring it back from a backup, or remove {path.parent} and make it again."
+            f"{path} is damaged or was edited: its content does not match its hash. "
+            f"Restore it from a backup, or remove {path.parent} and create it again."
         )
     return rest
 
 
 def _hash(content: Mapping[str, Any]) -> str:
-    read_back = json.loads(json.dumps(content))  # keys that are numbers become text
+    read_back = json.loads(json.dumps(content))  # JSON turns keys that are numbers into text
     text = json.dumps(read_back, sort_keys=True, separators=(",", ":"))
     return xxhash.xxh3_128_hexdigest(text.encode())

@@ -1,11 +1,9 @@
-"""What a cohort store holds, as data: its keys, channels, tasks, splits and normalisers.
+"""The specification of a cohort: its keys, channels, tasks, splits and normalisers.
 
-The specification stands in the store's manifest. Whoever reads a store (samples, models, serving,
-reports) takes names and sizes from there, so a cohort with other channels, tasks or keys needs no
-other code.
+The store's manifest holds it. Samples, models, serving and reports take names and sizes from it, so
+a cohort with other channels, tasks or keys needs no other code.
 """
 
-import difflib
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
@@ -20,21 +18,22 @@ from pydantic import (
 
 from mimic_reg.errors import InputError
 from mimic_reg.settings.base import Settings
+from mimic_reg.settings.names import suggest
 
 Target = Literal["binary", "multilabel", "multiclass", "regression"]
 ChannelKind = Literal["continuous", "indicator", "observed", "missing"]
 Normalizer = Literal["published", "fitted", "unit", "raw"]
 
 SCHEMA_VERSION = 2  # of stores
-SPLITS = ("train", "val", "test")  # the published listfiles' own labels
-# A store of images: their bytes, (N, C, H, W) under the name "images".
+SPLITS = ("train", "val", "test")  # the labels of the published listfiles
+# In a store of images: their bytes, (N, C, H, W), under the name "images".
 IMAGES = "images.safetensors"
-BENCHMARK = "mimic-iii-benchmark"  # the name of the published cohorts
+BENCHMARK = "mimic-iii-benchmark"  # the published cohorts
 
 
 def _refuse_repeated(what: str, names: tuple[str, ...]) -> None:
     if repeated := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"the {what} {repeated[0]!r} is named twice")
+        raise ValueError(f"the {what} {repeated[0]!r} appears twice")
 
 
 class Channel(Settings):
@@ -42,7 +41,7 @@ class Channel(Settings):
 
     kind:     continuous: normalised; indicator: 0 or 1 of a category; observed: 1 where the
               variable was measured in that hour; missing: 1 where it was not
-    variable: what it was made from; several channels may share one
+    variable: the variable it is made from; several channels may share one
     """
 
     name: str
@@ -53,12 +52,12 @@ class Channel(Settings):
 class Task(Settings):
     """One prediction task.
 
-    target:  binary and multilabel: labels in {0, 1}, one logit a label, sigmoid;
+    target:  binary and multilabel: labels in {0, 1}, one logit per label, sigmoid;
              multiclass: one integer label, softmax; regression: one real label
     labels:  the label columns of the task's sample table
     score:   the score that selects checkpoints on the validation split
-    classes: names of the classes of a multiclass task, in the order of their labels
-    hours:   the hours that every sample may see, where they are the same for all
+    classes: class names of a multiclass task, in the order of their labels
+    hours:   the hours that every sample may see, if all see the same
     """
 
     name: str = Field(pattern=r"^\w[\w.-]*$", max_length=100)
@@ -74,7 +73,7 @@ class Task(Settings):
             raise ValueError(f"the {self.target} task {self.name!r} needs exactly one label")
         if (self.target == "multiclass") != (len(self.classes) > 1):
             raise ValueError(
-                f"the task {self.name!r}: a multiclass task has two classes or more, others none"
+                f"the task {self.name!r}: a multiclass task needs two classes or more, others none"
             )
         for what, names in (("label", self.labels), ("class", self.classes)):
             _refuse_repeated(f"{what} of {self.name}", names)
@@ -82,23 +81,23 @@ class Task(Settings):
 
     @property
     def num_outputs(self) -> int:
-        """Logits of a model for this task."""
+        """Return the number of logits that a model has for this task."""
         return len(self.classes) or len(self.labels)
 
 
 class CohortSpec(Settings):
-    """What a cohort store holds.
+    """The content of a cohort store.
 
-    name:        of the cohort, for people, reports and the registry
-    unit:        the key of what features are stored for: a stay's, or an image's
-    subject:     the key of the patient, whom splits and intervals keep together
+    name:        the cohort's name, shown in reports and the registry
+    unit:        the key column of stays or images, for which features are stored
+    subject:     the key column of patients; splits and intervals keep their samples together
     time:        the hourly table's column of hours, 0, 1, 2, …; None: units without a time axis
     end:         the sample tables' column of the hours that a sample may see; None without time
     channels:    of the hourly array, in its order; empty for images
     shape:       of a unit without a time axis: (colours, height, width)
-    tasks:       what can be predicted
-    splits:      how subjects were split, for people
-    normalizers: at hand, the default one first
+    tasks:       the prediction tasks
+    splits:      how subjects were split, in words
+    normalizers: those available, the default first
     imputed:     whether every cell of the hourly table has a value. If not, an empty cell of a
                  continuous channel gets the mean of the normaliser
     """
@@ -123,14 +122,14 @@ class CohortSpec(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> "CohortSpec":
         if not ((self.time is None) == (self.end is None) == bool(self.shape)):
-            raise ValueError("a cohort has 'time', 'end' and channels, or else a 'shape'")
+            raise ValueError("a cohort needs 'time', 'end' and channels, or a 'shape' instead")
         if bool(self.channels) == bool(self.shape):
-            raise ValueError("a cohort has either channels or a 'shape'")
+            raise ValueError("a cohort needs either channels or a 'shape'")
         _refuse_repeated("channel", self.channel_names)
         _refuse_repeated("task", self.task_names)
         time = () if self.time is None or self.end is None else (self.time, self.end)
         _refuse_repeated("column of the hourly table", (self.unit, *time[:1], *self.channel_names))
-        subject = () if self.subject == self.unit else (self.subject,)  # a stay a patient
+        subject = () if self.subject == self.unit else (self.subject,)
         for task in self.tasks:
             columns = (self.unit, *subject, *time[1:], "split", *task.labels)
             _refuse_repeated(f"column of the samples of {task.name}", columns)
@@ -141,7 +140,7 @@ class CohortSpec(Settings):
         """Return the specification in a manifest's JSON.
 
         Raises:
-            InputError: it is none; the text names the first fault.
+            InputError: it is invalid; the text names the first fault.
         """
         try:
             return cls.model_validate(content)
@@ -155,46 +154,43 @@ class CohortSpec(Settings):
 
     @property
     def is_hourly(self) -> bool:
-        """Whether units have a time axis."""
+        """Return whether units have a time axis."""
         return self.time is not None
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The columns that tell the samples of a task apart."""
+        """Return the columns that identify a sample of a task."""
         return (self.unit,) if self.end is None else (self.unit, self.end)
 
     @cached_property
     def channel_names(self) -> tuple[str, ...]:
-        """The columns of the hourly table that are features, in the array's order."""
+        """Return the feature columns of the hourly table, in the array's order."""
         return tuple(channel.name for channel in self.channels)
 
     @property
     def features(self) -> tuple[int, ...]:
-        """The shape of what a model sees an hour, (F,), or of an image, (C, H, W)."""
+        """Return the shape of an hour of features, (F,), or of an image, (C, H, W)."""
         return self.shape or (len(self.channels),)
 
     @property
     def task_names(self) -> tuple[str, ...]:
-        """The names of the tasks."""
+        """Return the names of the tasks."""
         return tuple(task.name for task in self.tasks)
 
     def task(self, name: str) -> Task:
         """Return a task.
 
         Raises:
-            InputError: the cohort has no such task; the text names those that it has.
+            InputError: the cohort has no such task; the text names its tasks.
         """
         for task in self.tasks:
             if task.name == name:
                 return task
-        close = difflib.get_close_matches(name, self.task_names, n=1, cutoff=0.5)
-        hint = f"Did you mean {close[0]!r}? " if close else ""
         raise InputError(
-            f"{name!r} is not a task of the cohort {self.name!r}. {hint}"
-            f"Its tasks: {', '.join(sorted(self.task_names))}."
+            f"{name!r} is not a task of the cohort {self.name!r}. {suggest(name, self.task_names)}"
         )
 
     def only(self, tasks: Mapping[str, Any] | tuple[str, ...]) -> "CohortSpec":
-        """Return the same cohort with some of its tasks."""
+        """Return the same cohort with only these tasks."""
         kept = tuple(self.task(name) for name in tasks)
         return self.model_copy(update={"tasks": kept})

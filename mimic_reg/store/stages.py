@@ -1,13 +1,14 @@
-"""How a store comes about: stages under `.work/`, then a publication that is whole or absent.
+"""Write a store: build stages under `.work/`, then publish all files or none.
 
-What a stage writes is on the disk, with sizes and hashes, before the stage counts as finished.
-`publish` moves files into place behind a journal: a publication cut off in the middle is completed
-by the next run and refused by readers until then.
+A stage counts as finished when its files, with sizes and hashes, are on the disk. `publish` writes
+a journal before it moves files into place. If a publication is interrupted, the next run completes
+it, and readers refuse the store until then.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from mimic_reg.store.store import (
     check_files,
     check_inside,
     describe_files,
+    disk_errors,
+    locked,
     read_json,
     reading,
     write_json,
@@ -36,12 +39,12 @@ _DONE = "done.json"
 
 
 class Workspace:
-    """The store's `.work` folder: stages that are each either finished or absent.
+    """The store's `.work` folder, in which every stage is finished or absent.
 
-    A stage is a folder; it is built under a temporary name and renamed when complete. While the
-    next one is built, its files are brought to the disk; then `done.json` in it says that it is
-    finished: the key it was built for, the facts the next stages need, and size and hash of its
-    files. Stages are asked for in their order; call `finish` after the last one.
+    A stage is a folder. It is built under a temporary name and renamed when complete. Its files are
+    synced while the next stage is built. Then `done.json` marks it as finished, with the key it was
+    built for, the facts that later stages need, and the sizes and hashes of its files. Call the
+    stages in their order, and `finish` after the last one.
     """
 
     def __init__(self, store: Path, key: str) -> None:
@@ -58,7 +61,7 @@ class Workspace:
                 _remove(path)
 
     def _is_done(self, path: Path) -> bool:
-        """Whether it is a finished stage of this key; its files are not looked at."""
+        """Return whether this is a finished stage of this key; its files are not checked."""
         done = path / _DONE
         if path.suffix == ".tmp" or not done.is_file():
             return False
@@ -66,14 +69,16 @@ class Workspace:
             content = read_json(done)
             check_files(content["files"])
             return bool(content["key"] == self.key and "facts" in content)
-        except MALFORMED:  # of an earlier version, or damaged
+        except MALFORMED:  # written by an earlier version, or damaged
             return False
 
     def stage(self, name: str, build: Callable[[Path], dict[str, Any]]) -> tuple[Path, Any, bool]:
-        """Run `build(folder)` unless the stage is there: (folder, its facts, whether it ran).
+        """Run `build(folder)` unless the stage is finished.
 
-        A stage whose files are not those that were written is built again, and so is what came
-        after it.
+        A stage whose files changed is built again, and so are the stages after it.
+
+        Returns:
+            The folder, its facts, and whether `build` ran.
         """
         final = self.folder / name
         self._asked_for.add(name)
@@ -88,7 +93,7 @@ class Workspace:
             facts = build(temporary)
             done = {"key": self.key, "facts": facts, "files": describe_files(temporary)}
         except BaseException:
-            wait(self._syncs)  # nothing is written here once this has failed
+            wait(self._syncs)  # after a failure nothing may be written here
             raise
         temporary.rename(final)
         self._syncs.append(self._pool.submit(self._bring_to_disk, final, done))
@@ -100,23 +105,23 @@ class Workspace:
         write_json(stage / _DONE, done)
 
     def wait(self) -> None:
-        """Wait until nothing is written here any more, whether it could be or not."""
+        """Wait until nothing is written here any more, without raising errors."""
         wait(self._syncs)
 
     def finish(self) -> None:
         """Wait until all stages are on the disk.
 
         Raises:
-            OSError: one could not be written.
+            OSError: a stage could not be written.
         """
         while self._syncs:
             self._syncs.pop(0).result()
 
     def files(self, stage: Path) -> dict[str, Path]:
-        """Return name → file of a stage, once all stages are on the disk.
+        """Return {name: file} of a stage, once all stages are on the disk.
 
         Raises:
-            OSError: one could not be written.
+            OSError: a stage could not be written.
         """
         self.finish()
         return {name: stage / name for name in sorted(read_json(stage / _DONE)["files"])}
@@ -140,14 +145,14 @@ def _remove(path: Path) -> None:
 
 
 class _Table(pq.ParquetWriter):  # type: ignore[misc]  # pyarrow has no types
-    """A table under way; one that is given up stays unfinished, for the disk may be full."""
+    """A table that stays unfinished when it is abandoned, since the disk may be full."""
 
     def __del__(self) -> None:
-        """Close nothing: that would write."""
+        """Do not close the file: that would write."""
 
 
 class TableWriter:
-    """Parquet tables of a folder that grow by a row group with every `write`."""
+    """Parquet tables of a folder; every `write` adds a row group."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -168,12 +173,46 @@ class TableWriter:
             writer.close()
 
 
-def publish(store: Path, files: dict[str, Path], manifest: dict[str, Any]) -> None:
-    """Move `files` (name in the store → where a stage built it) into the store, manifest last.
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Yield a new folder that takes the place of `out`, synced, when the block ends.
 
-    All files are complete and on the disk before the journal is; from then on the move can be
-    finished by anyone (`recover`), so the store is the old one or the new one, never a mixture.
-    Sizes and hashes are those that the stages recorded; call `Workspace.finish` before.
+    If the block raises, `out` stays as it was. What a killed run left beside it is removed.
+
+    Raises:
+        InputError: the folder beside `out` is a symbolic link.
+        MimicRegError: the disk is full or cannot be written, or another run writes there.
+    """
+    out = out.resolve()
+    beside = out.with_name(f".{out.name}.partial")
+    atomic.refuse_link(beside)
+    with disk_errors(out), locked(beside):
+        for old in beside.iterdir():
+            if old.is_dir():
+                shutil.rmtree(old)
+        new, replaced = beside / "files", beside / "replaced"
+        try:
+            new.mkdir()
+            yield new
+            atomic.sync_tree(new)
+            if out.exists():
+                out.rename(replaced)
+            new.rename(out)
+        except BaseException:
+            if replaced.exists():
+                replaced.rename(out)
+            shutil.rmtree(beside)
+            raise
+        atomic.sync_folder(out.parent)
+        shutil.rmtree(beside)
+
+
+def publish(store: Path, files: dict[str, Path], manifest: dict[str, Any]) -> None:
+    """Move `files` (name in the store -> where a stage built it) into the store, manifest last.
+
+    All files are on the disk before the journal is written. From then on any run can finish the
+    move (`recover`), so a reader sees the old store or the new one, never a mixture. Sizes and
+    hashes come from the stages; call `Workspace.finish` first.
     """
     work = store / WORK
     places = {name: path.relative_to(work) for name, path in files.items()}
@@ -191,10 +230,10 @@ def publish(store: Path, files: dict[str, Path], manifest: dict[str, Any]) -> No
 
 
 def recover(store: Path, progress: Progress | None = None) -> None:
-    """Finish a publication that was cut off, or drop it if its files are damaged.
+    """Finish an interrupted publication, or drop it if its files are damaged.
 
-    Call under the lock. Of a store of which parts were replaced already, nothing stays then; what
-    calls this makes it anew.
+    Call it under the lock. If the dropped publication had replaced some files already, the whole
+    store is removed, and the caller must write it again.
     """
     journal = store / JOURNAL
     if not journal.exists():
@@ -205,8 +244,8 @@ def recover(store: Path, progress: Progress | None = None) -> None:
         _finish(store, plan)
         return
     (progress or Silent()).note(
-        f"{store}: a publication was cut off, and its files are damaged ({', '.join(damaged)}): "
-        "they are made again."
+        f"{store}: a publication was interrupted, and some of its files are damaged "
+        f"({', '.join(damaged)}). They are written again."
     )
     if not all((store / WORK / source).exists() for source in plan["moves"].values()):
         for name in (MANIFEST, *plan["moves"], *plan["obsolete"]):
@@ -230,7 +269,7 @@ def _read_plan(journal: Path) -> dict[str, Any]:
 
 
 def _damaged(store: Path, moves: dict[str, str]) -> list[str]:
-    """Names of files to be published that are not what their manifest says."""
+    """Return the names of the files to publish that do not match their manifest."""
     work = store / WORK
     place = work / MANIFEST if (work / MANIFEST).exists() else store / MANIFEST
     try:
@@ -245,25 +284,25 @@ def _damaged(store: Path, moves: dict[str, str]) -> list[str]:
         source = moves[name]
         if (work / source).exists():
             return changed_files(work, {source: files[name]})
-        return changed_files(store, {name: files[name]})  # it was moved before the cut
+        return changed_files(store, {name: files[name]})  # it was moved already
 
     return [name for name in files if changed(name)]
 
 
 def _finish(store: Path, plan: dict[str, Any]) -> None:
-    """Put files in place, as planned; the plan is dropped when that is on the disk."""
+    """Move the files into place as planned, sync, and remove the plan."""
     folders = {store}
     for name, source in plan["moves"].items():
         built = store / WORK / source
         target = store / name
-        if built.exists():  # else it was moved before the cut
+        if built.exists():  # otherwise it was moved already
             target.parent.mkdir(mode=0o700, exist_ok=True)
             built.chmod(0o600)
             built.replace(target)
         folders.add(target.parent)
     for name in plan["obsolete"]:
         (store / name).unlink(missing_ok=True)
-    for folder in sorted(folders, reverse=True):  # those within the store first
+    for folder in sorted(folders, reverse=True):  # subfolders first
         atomic.sync_folder(folder)
     if (store / WORK).exists():
         shutil.rmtree(store / WORK)

@@ -1,7 +1,6 @@
-"""The cohort store on disk: JSON, hashes, a lock, a manifest that proves what is there.
+"""The cohort store on disk: a folder of files with a lock, and a manifest with their hashes.
 
-A store is a folder. Nothing in it is ever half written: `stages` builds its files and puts them in
-place.
+`stages` writes the files and moves them into place, so no file is ever incomplete.
 """
 
 import contextlib
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import polars as pl
 import xxhash
@@ -25,7 +24,7 @@ from mimic_reg.store import atomic
 from mimic_reg.store.seals import sealed, unsealed
 from mimic_reg.store.spec import IMAGES, SCHEMA_VERSION, CohortSpec
 
-# What interpreting a file may raise if it is not what it seems to be.
+# The errors that interpreting a malformed file may raise.
 MALFORMED = (
     *(ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
     *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
@@ -41,9 +40,9 @@ _HASH_BLOCK = 1 << 22
 def write_json(path: Path, content: Any, *, sync: bool = True) -> None:
     """Write `content` as JSON, atomically: a reader sees the old file or the new one.
 
-    A record (a dict) is sealed, so that `read_json` finds damage.
+    A record (a dict) is sealed, so that `read_json` detects damage.
 
-    sync: bring it to the disk; a file of a stage is brought there with the others
+    sync: sync the file; files of a stage are synced together later
     """
     content = sealed(content) if isinstance(content, dict) else content
     text = json.dumps(content, indent=1) + "\n"
@@ -54,10 +53,10 @@ def write_json(path: Path, content: Any, *, sync: bool = True) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; a broken one is the user's to know about.
+    """Return the content of a JSON file.
 
     Raises:
-        InputError: it is no JSON, or not what its seal says.
+        InputError: it is not valid JSON, or does not match its seal.
     """
     try:
         return unsealed(json.loads(atomic.read_text(path)), path)
@@ -65,17 +64,17 @@ def read_json(path: Path) -> Any:
         raise
     except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{path} is not valid JSON ({error}). Bring it back from a backup, or remove "
-            f"{path.parent} and make it again."
+            f"{path} is not valid JSON ({error}). Restore it from a backup, or remove "
+            f"{path.parent} and create it again."
         ) from error
 
 
 @contextlib.contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
-    """Say plainly that the content of a file is not what it should be.
+    """Turn errors of interpreting a file into an InputError.
 
     Raises:
-        InputError: whatever the block stumbles over; the text never quotes the content.
+        InputError: the block raised one of `MALFORMED`; the text never quotes the content.
     """
     try:
         yield
@@ -89,7 +88,7 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
 
 def file_hash(path: Path) -> str:
-    """XXH3-128 of a file's bytes, in hexadecimal."""
+    """Return the XXH3-128 of a file's bytes, in hexadecimal."""
     digest = xxhash.xxh3_128()
     with path.open("rb") as file:
         while block := file.read(_HASH_BLOCK):
@@ -97,12 +96,12 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-_SETTLED = 2_000_000_000  # ns; a file's times may stay the same for as long as a tick of the clock
+_SETTLED = 2_000_000_000  # ns; within a tick of the clock a file can change and keep its times
 _known: dict[tuple[int, ...], str] = {}
 
 
 def known_hash(path: Path) -> str:
-    """`file_hash`, computed once in a process for a file that stays as it is."""
+    """Return `file_hash`, computed once per process for an unchanged file."""
     found = path.stat()
     key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     if key in _known:
@@ -114,19 +113,21 @@ def known_hash(path: Path) -> str:
 
 
 def forget_hashes() -> None:
-    """Compute every hash anew."""
+    """Forget the hashes that `known_hash` remembers."""
     _known.clear()
 
 
 @contextlib.contextmanager
 def locked(store: Path) -> Iterator[None]:
-    """Hold a folder's lock; a second writer is told so at once, and a full disk is said plainly.
+    """Hold a folder's lock while the block runs, without waiting for it.
 
     Raises:
-        InputError: something in the folder is a symbolic link.
+        InputError: the folder contains a symbolic link.
         MimicRegError: another process holds the lock; the disk is full.
     """
-    with disk_errors(store), _lock_file(store) as file:
+    make_folder(store)
+    atomic.refuse_links(store)
+    with disk_errors(store), atomic.open_lock(store / _LOCK) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -139,31 +140,25 @@ def locked(store: Path) -> Iterator[None]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for this user only, if it is not there.
+    """Create a folder for this user only, unless it exists.
 
     Raises:
-        InputError: it, or what it lies in, is a file.
-        MimicRegError: the disk is full, or it may not be made.
+        InputError: the folder or one of its parents is a file.
+        MimicRegError: the disk is full, or permissions are missing.
     """
     with disk_errors(folder):
         try:
             atomic.make_folders(folder, 0o700)
         except (FileExistsError, NotADirectoryError) as error:
             raise InputError(
-                f"{folder} cannot be a folder: it, or what it lies in, is a file. "
+                f"{folder} cannot be created: it, or one of its parents, is a file. "
                 "Choose another --out."
             ) from error
 
 
-def _lock_file(folder: Path) -> IO[str]:
-    make_folder(folder)
-    atomic.refuse_links(folder)
-    return atomic.open_lock(folder / _LOCK)
-
-
 @contextlib.contextmanager
 def disk_errors(store: Path) -> Iterator[None]:
-    """Say plainly when the disk is full or the folder cannot be written."""
+    """Turn errors of a full disk or of missing permissions into a MimicRegError."""
     try:
         yield
     except OSError as error:
@@ -183,7 +178,7 @@ def disk_errors(store: Path) -> Iterator[None]:
 
 
 def _error_number(error: OSError) -> int:
-    """`errno`; Polars, which sets none, has it in its text."""
+    """Return the error's `errno`; Polars sets none, but has it in its text."""
     said = re.search(r"\(os error (\d+)\)", str(error))
     return error.errno or (int(said[1]) if said else 0)
 
@@ -191,12 +186,12 @@ def _error_number(error: OSError) -> int:
 def _disk_full(store: Path) -> MimicRegError:
     return MimicRegError(
         f"The disk is full: could not write to {store}. What was finished there before is "
-        "unchanged. Free some space and run the same command again: it goes on from there."
+        "unchanged. Free some space, then run the same command again to continue."
     )
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return name → size and hash of every file in a folder and the folders in it."""
+    """Return {name: size and hash} of every file in a folder, recursively."""
     return {
         str(path.relative_to(folder)): {"bytes": path.stat().st_size, "xxh3": file_hash(path)}
         for path in sorted(folder.rglob("*"))
@@ -205,7 +200,7 @@ def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def changed_files(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
-    """Names of the files whose content is not as described: length, then hash."""
+    """Return the names of the files whose length or hash is not as described."""
 
     def same(name: str) -> bool:
         path = folder / name
@@ -219,10 +214,10 @@ def changed_files(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def check_cohort(store: "Store") -> None:
-    """Refuse a store of another cohort where one of MIMIC-III's tables is needed.
+    """Refuse a store that does not hold a cohort of MIMIC-III.
 
     Raises:
-        InputError: it holds another one.
+        InputError: it holds another cohort.
     """
     if "mode" not in store.manifest:
         raise InputError(
@@ -232,9 +227,9 @@ def check_cohort(store: "Store") -> None:
 
 
 def check_target(store: Path) -> None:
-    """Refuse a folder that holds something else than a store."""
+    """Refuse a folder that holds something other than a store."""
     if store.exists() and not store.is_dir():
-        raise InputError(f"{store} is a file; --out names a folder.")
+        raise InputError(f"{store} is a file. Give a folder for --out.")
     if store.is_dir() and not (store / MANIFEST).exists() and not (store / WORK).exists():
         foreign = [p.name for p in store.iterdir() if p.name not in (_LOCK, JOURNAL)]
         if foreign:
@@ -244,15 +239,8 @@ def check_target(store: Path) -> None:
             )
 
 
-def _check_entries(manifest: dict[str, Any]) -> None:
-    """Raise what `reading` explains, unless the manifest names files within the store."""
-    if not isinstance(manifest.get("fingerprint", ""), str):
-        raise TypeError("fingerprint")
-    check_files(manifest["files"])
-
-
 def check_files(files: dict[str, Any]) -> None:
-    """Raise what `reading` explains, unless these are sizes and hashes of files by name."""
+    """Raise an error for `reading`, unless these are sizes and hashes of files by name."""
     for name, entry in files.items():
         check_inside(name)
         if not isinstance(entry["bytes"], int) or not isinstance(entry["xxh3"], str):
@@ -260,20 +248,20 @@ def check_files(files: dict[str, Any]) -> None:
 
 
 def check_inside(name: str) -> str:
-    """A file's name in a store, if it does not lead out of it.
+    """Return a file's name, if it stays within the store.
 
     Raises:
-        InputError: it does; somebody wrote the manifest by hand.
+        InputError: it leads out of the store, as only an edited manifest does.
     """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise InputError(f"{name!r} is no name of a file within a store.")
+        raise InputError(f"{name!r} is not the name of a file within a store.")
     return name
 
 
 @dataclass(frozen=True)
 class Store:
-    """An open cohort store; reading a table checks that it is the one the manifest names."""
+    """An open cohort store. Reading a file checks it against the manifest."""
 
     folder: Path
     manifest: dict[str, Any]
@@ -283,13 +271,13 @@ class Store:
         """Open a store.
 
         Raises:
-            InputError: not a store, one of another schema version, one cut off in publication, or
-                one in which something is a symbolic link.
+            InputError: this is not a store, has another schema version, was interrupted while it
+                was published, or contains a symbolic link.
         """
         if (folder / JOURNAL).exists():
             raise InputError(
-                f"{folder} was cut off while its files were put in place. "
-                "Run the same `mimic-reg extract` again: it finishes that in a moment."
+                f"{folder} is incomplete: its publication was interrupted. "
+                "Run the same `mimic-reg extract` again to finish it; that takes a moment."
             )
         path = folder / MANIFEST
         if not path.is_file():
@@ -302,28 +290,30 @@ class Store:
         with reading(path, "the manifest of a cohort store"):
             version = manifest.get("schema")
             if version == SCHEMA_VERSION:
-                _check_entries(manifest)
+                check_files(manifest["files"])
+                if not isinstance(manifest.get("fingerprint", ""), str):
+                    raise TypeError("fingerprint")
         if version != SCHEMA_VERSION:
             raise InputError(
-                f"{folder} has schema version {version}, this program reads "
+                f"{folder} has schema version {version}, but this program reads "
                 f"version {SCHEMA_VERSION}. Extract it again."
             )
         return cls(folder, manifest)
 
     @cached_property
     def spec(self) -> CohortSpec:
-        """What the store holds.
+        """Return the specification of the cohort in the store.
 
         Raises:
-            InputError: the manifest has no specification, or a wrong one.
+            InputError: the manifest has no valid specification.
         """
         return CohortSpec.read(self.manifest.get("cohort"))
 
     def path(self, name: str) -> Path:
-        """Return where the file `name` lies, once its content is what the manifest says.
+        """Return the path of the file `name`, after checking it against the manifest.
 
         Raises:
-            InputError: the store has no such file, or its length or hash is another one.
+            InputError: the store has no such file, or its length or hash differs.
         """
         if name not in self.manifest["files"]:
             present = ", ".join(sorted(self.manifest["files"]))
@@ -337,32 +327,32 @@ class Store:
             )
         if known_hash(path) != expected["xxh3"]:
             raise InputError(
-                f"{path} is damaged, or was changed since it was written: its content is not what "
-                f"the hash in {MANIFEST} says. {self._again()}"
+                f"{path} is damaged, or was changed since it was written: its content does not "
+                f"match the hash in {MANIFEST}. {self._again()}"
             )
         return path
 
     def _again(self) -> str:
         if IMAGES in self.manifest["files"]:
-            return "Run the same `mimic-reg import-images` again: it writes the store anew."
+            return "Run the same `mimic-reg import-images` again to rewrite the store."
         return "Extract the store again with --force."
 
     def scan(self, name: str) -> pl.LazyFrame:
-        """A Parquet table of the store, lazily."""
+        """Return a Parquet table of the store, lazily."""
         return pl.scan_parquet(self.path(name))
 
     def read(self, name: str) -> pl.DataFrame:
-        """A Parquet table of the store."""
+        """Return a Parquet table of the store."""
         path = self.path(name)
         with reading(path, "a table"):
             return pl.read_parquet(path)
 
     def signature(self) -> tuple[object, ...]:
-        """Return what changes whenever the store or a file of it does: for caches in a process."""
+        """Return a value that changes with the store or any of its files, as a key for caches."""
         stats = [path.stat() for n in self.manifest["files"] if (path := self.folder / n).exists()]
         times = [(s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats]
         return (str(self.folder.resolve()), self.manifest["fingerprint"], *times)
 
     def changed_files(self) -> list[str]:
-        """Names of the files whose content is not what the manifest says: length, then hash."""
+        """Return the names of the files whose length or hash is not the manifest's."""
         return changed_files(self.folder, self.manifest["files"])

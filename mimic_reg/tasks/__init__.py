@@ -1,4 +1,4 @@
-"""The benchmark's prediction tasks, one module each, and the cohort that they make up."""
+"""The benchmark's prediction tasks, one module each, and the specification of its cohort."""
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
@@ -24,16 +24,16 @@ def get(name: str) -> Task:
 
 
 def samples_of(name: str) -> Samples:
-    """Return how a task's samples are made: (stays, diagnoses) -> the sample table."""
+    """Return the function that makes a task's samples: (stays, diagnoses) -> the sample table."""
     make: Samples = import_module(f"{__name__}.{name}").samples
     return make
 
 
 def cohort(names: Iterable[str], *, corrected: bool = False, simulated: bool = False) -> CohortSpec:
-    """Return the specification of a store that holds these tasks of the benchmark.
+    """Return the specification of a store with these tasks of the benchmark.
 
-    corrected: known defects of the published cohorts are repaired in it
-    simulated: its patients are
+    corrected: whether known defects of the published cohorts are repaired
+    simulated: whether patients are simulated
     """
     name = BENCHMARK.replace("benchmark", "corrected") if corrected else BENCHMARK
     return CohortSpec(

@@ -1,7 +1,7 @@
-"""What the benchmark's tasks share: which stays are eligible, when hourly samples are taken.
+"""Functions that the benchmark's tasks share: eligible stays, and the times of hourly samples.
 
 A task module of this package defines `TASK`, and `samples`: (stays, diagnoses) -> the sample table
-(`schema.SAMPLES` and the label columns), sorted; a stay's samples depend on no other stay.
+(`schema.SAMPLES` and the label columns), sorted. A stay's samples depend on no other stay.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ FIRST_HOURS = 4.0
 
 
 def eligible(stays: pl.DataFrame) -> pl.DataFrame:
-    """Stays that any task may use: a length of stay, a diagnosis, a measurement within the stay."""
+    """Return the stays with a length of stay, a diagnosis, and a measurement within the stay."""
     return stays.filter(
         pl.col("los_hours").is_not_null(),
         pl.col("num_diagnoses") > 0,
@@ -25,7 +25,7 @@ def eligible(stays: pl.DataFrame) -> pl.DataFrame:
 
 
 def hourly_samples(stays: pl.DataFrame, end: pl.Expr) -> pl.DataFrame:
-    """One row a stay and full hour before `end`, after `FIRST_HOURS` and the first measurement."""
+    """Return a row per full hour before `end`, after `FIRST_HOURS` and the first measurement."""
     times = pl.int_ranges(0, (end + EPSILON).ceil().cast(pl.Int64))
     return (
         stays.with_columns(times.alias("period_length"))
@@ -39,12 +39,12 @@ def hourly_samples(stays: pl.DataFrame, end: pl.Expr) -> pl.DataFrame:
 
 
 def finish(samples: pl.DataFrame, *labels: str) -> pl.DataFrame:
-    """The columns of a sample table, in the store's order."""
+    """Return a sample table with its columns and rows in the store's order."""
     return samples.select(*SAMPLES.names(), *labels).sort("icustay_id", "period_length")
 
 
 def count_samples(task: Task, table: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """Samples, stays, subjects and positives (by label, where there are several) of each split."""
+    """Return the numbers of samples, stays, subjects and positives (by label) of each split."""
     counts: dict[str, dict[str, Any]] = {}
     for split in SPLITS:
         part = table.filter(pl.col("split") == split)

@@ -1,4 +1,4 @@
-"""Decompensation: will the patient die within 24 hours? At every hour of the stay."""
+"""Decompensation: will the patient die within 24 hours? Predicted at every hour of the stay."""
 
 import polars as pl
 
@@ -7,14 +7,14 @@ from mimic_reg.store.spec import Task
 from mimic_reg.tasks.base import eligible, finish, hourly_samples
 
 HORIZON_HOURS = 24.0
-# Stands for the hours lived by a patient without a time of death.
+# The hours lived of a patient without a time of death.
 _FOREVER = 1e18
 
 
 def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
-    """One sample an hour while the patient lives and stays; y: dies within 24 hours.
+    """Return a sample per hour while the patient lives and stays; y: dies within 24 hours.
 
-    A patient who died in hospital but has no DEATHTIME has only y = 0, as in the reference.
+    A patient who died in hospital without a DEATHTIME has y = 0 throughout, as in the reference.
     """
     stays = eligible(stays)
     lived = hours_lived(stays).fill_null(_FOREVER)
@@ -25,7 +25,7 @@ def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
 
 
 def hours_lived(stays: pl.DataFrame) -> pl.Series:
-    """Hours from `intime` to `deathtime`, by the reference's one division; null without one."""
+    """Return the hours from `intime` to `deathtime`, by one division; null without a death."""
     lived = seconds_between(stays["deathtime"], stays["intime"]) / 3600.0
     return pl.Series("lived", lived).fill_nan(None)
 

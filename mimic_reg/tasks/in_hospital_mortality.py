@@ -1,4 +1,4 @@
-"""In-hospital mortality: will the patient die in hospital? From the stay's first 48 hours."""
+"""In-hospital mortality: will the patient die in hospital? Predicted from the first 48 hours."""
 
 import polars as pl
 
@@ -10,7 +10,7 @@ HOURS = 48.0
 
 
 def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
-    """One sample a stay of at least 48 hours with a measurement in them; y: died in hospital."""
+    """Return a sample per stay of 48 hours or more with an event in them; y: died in hospital."""
     long_enough = eligible(stays).filter(
         pl.col("los_hours") >= HOURS - EPSILON, pl.col("first_event_hours") < HOURS + EPSILON
     )

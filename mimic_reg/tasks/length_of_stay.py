@@ -1,4 +1,4 @@
-"""Length of stay: how many hours will the patient stay in the unit? At every hour of the stay."""
+"""Length of stay: how many hours will the patient stay? Predicted at every hour of the stay."""
 
 import polars as pl
 
@@ -7,7 +7,7 @@ from mimic_reg.tasks.base import eligible, finish, hourly_samples
 
 
 def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
-    """One sample an hour of the stay, also past a death in it; y: hours that remain."""
+    """Return a sample per hour of the stay, even after a death; y: remaining hours."""
     hours = hourly_samples(eligible(stays), pl.col("los_hours"))
     return finish(hours.with_columns(y=pl.col("los_hours") - pl.col("period_length")), "y")
 

@@ -1,4 +1,4 @@
-"""Phenotyping: which of 25 conditions does the patient have? From the whole stay."""
+"""Phenotyping: which of 25 conditions does the patient have? Predicted from the whole stay."""
 
 import polars as pl
 
@@ -8,7 +8,7 @@ from mimic_reg.tasks.base import eligible, finish
 
 
 def samples(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> pl.DataFrame:
-    """One sample a stay; a label is 1 if any diagnosis of the stay has a code of the phenotype."""
+    """Return a sample per stay; a label is 1 if any diagnosis has a code of the phenotype."""
     labels = diagnoses.group_by("icustay_id").agg(
         pl.col("icd9_code").is_in(facts["codes"]).any().cast(pl.Int8).alias(name)
         for name, facts in phenotypes().items()

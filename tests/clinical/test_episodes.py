@@ -1,4 +1,4 @@
-"""Validation, episodes and hourly arrays against the row-by-row oracle, on generated events."""
+"""Validation, episodes and hourly arrays, compared with the row-by-row oracle."""
 
 import polars as pl
 from hypothesis import HealthCheck, given, settings
@@ -83,7 +83,7 @@ def vectorised(rows):
 
 
 def cell_texts(episodes, texts):
-    """Each cell as the source spelt it: {(stay, row): {variable: text}}."""
+    """Return each cell as the source spells it: {variable: text} for each row."""
     spelt = {(i, h, v): t for i, h, v, t in texts.iter_rows()}
     plain = episodes.with_columns(
         number_text(pl.col(v)).alias(v) for v in VARIABLES if v not in TEXT_VARIABLES
@@ -137,7 +137,7 @@ def test_the_order_of_rows_does_not_matter(rows, random):
 
 @settings(max_examples=40, deadline=None)
 @given(event_rows(), st.integers(1, 29))
-def test_the_first_hours_of_an_array_are_the_array_of_the_first_hours(rows, hours):
+def test_a_prefix_of_the_array_is_the_array_of_the_prefix(rows, hours):
     _, episodes, _, whole = vectorised(rows)
     cut = stays_frame().with_columns(
         pl.min_horizontal("los_hours", pl.lit(float(hours))).alias("los_hours")
@@ -151,7 +151,7 @@ def test_the_first_hours_of_an_array_are_the_array_of_the_first_hours(rows, hour
         )
 
 
-def test_number_of_hours_is_the_references():
+def test_number_of_hours_equals_the_references():
     ends = [0.0, 0.5, 1.0, 4.9999995, 5.0, 39.18, 48.0, 47.9999995]
     ours = pl.DataFrame({"end": ends}).select(num_hours(pl.col("end"))).to_series().to_list()
     assert ours == [int(end + 1.0 - 1e-6) for end in ends]
@@ -159,7 +159,7 @@ def test_number_of_hours_is_the_references():
 
 
 def test_a_stay_of_no_length_has_no_hour():
-    """Nor does it take the hours of the stay before it."""
+    """It does not take the hours of the previous stay either."""
     rows = [
         {"subject_id": s, "hadm_id": h, "icustay_id": None, "itemid": 211, "value": "80",
          "charttime": at(start), "valueuom": None}
@@ -175,7 +175,7 @@ def test_a_stay_of_no_length_has_no_hour():
     assert hourly["icustay_id"].unique().to_list() == [207]
 
 
-def test_a_text_without_a_column_is_counted_and_left_out_of_the_array():
+def test_a_text_without_a_channel_is_counted_and_left_out():
     stays = stays_frame()
     rows = [
         {"subject_id": 8, "hadm_id": 108, "icustay_id": None, "itemid": i, "value": v,

@@ -1,4 +1,4 @@
-"""Cleaning rules: a readable case each, then the whole against the row-by-row oracle."""
+"""Cleaning rules: readable cases for each."""
 
 import polars as pl
 import pytest
@@ -74,7 +74,7 @@ def test_heart_rate_breathing_mean_pressure_and_coma_scale_keep_their_text(item)
     assert cleaned["number"].null_count() == 2
 
 
-def test_what_is_dropped_is_counted():
+def test_dropped_rows_are_counted():
     rows = [(807, "", ""), (807, "NEG", ""), (807, "120", ""), (807, "NaN", "")]
     frame = raw(rows).with_columns(
         pl.when(pl.col("value") == "120")
@@ -98,7 +98,7 @@ def test_corrected_mode_clips_to_the_valid_range_and_counts():
     assert cleaned.filter(pl.col("text").is_not_null())["text"].to_list() == ["350.0"]
 
 
-def test_numbers_are_read_as_python_reads_them():
+def test_numbers_are_read_as_by_python():
     texts = pl.Series(["1", " 2 ", "1_0", "+3", ".5", "inf", "1e-5", "x", None])
     assert ev.to_number(texts).to_list() == [1, 2, 10, 3, 0.5, float("inf"), 1e-5, None, None]
 

@@ -1,4 +1,4 @@
-"""The normaliser that is fitted to a cohort."""
+"""The normaliser fitted to a cohort."""
 
 import numpy as np
 import polars as pl
@@ -10,7 +10,7 @@ from tests.stores import write_store
 
 
 def test_a_constant_channel_keeps_deviation_one_and_is_named(tmp_path):
-    """Constant where the task trains: it may vary in other splits, and later in use."""
+    """Constant in training; it may vary in other splits and later."""
     folder = write_store(tmp_path, num_subjects=20)
     samples = pl.read_parquet(folder / "tasks" / "phenotyping.parquet")
     train = samples.filter(split="train")["icustay_id"].implode()

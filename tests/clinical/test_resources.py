@@ -1,4 +1,4 @@
-"""The facts in `clinical/resources` against the reference's own tables, entry by entry."""
+"""The facts in `clinical/resources`, compared with the reference's tables."""
 
 import polars as pl
 import yaml
@@ -20,7 +20,7 @@ def table(name, **options):
 
 
 def test_items():
-    """Also the many that no patient of the demo has."""
+    """Including the items that no patient of the demo has."""
     ready = table("itemid_to_variable_map").filter(
         pl.col("LEVEL2") != "", pl.col("COUNT").cast(pl.Int64) > 0, pl.col("STATUS") == "ready"
     )

@@ -24,7 +24,7 @@ def kept(source, tmp_path):
     return cohort(source, tmp_path)[0]["icustay_id"].to_list()
 
 
-def test_a_transfer_leaves_before_stays_are_counted(tmp_path):
+def test_transfers_are_removed_before_stays_are_counted(tmp_path):
     source = Source().stay(7).stay(8)
     source.add("ICUSTAYS", **(source.tables["ICUSTAYS"][0] | {"icustay_id": 1, "last_wardid": 3}))
     source.add("ICUSTAYS", **(source.tables["ICUSTAYS"][1] | {"icustay_id": 2}))
@@ -54,7 +54,7 @@ def test_age_is_in_years_of_365_days_and_18_is_old_enough(tmp_path):
     assert 300 < ages[200009] < 302  # patients over 89, as MIMIC shifts them
 
 
-def test_an_age_below_0_is_90_and_an_unknown_one_is_no_age(tmp_path):
+def test_a_negative_age_is_90_and_an_unknown_age_is_excluded(tmp_path):
     source = Source().stay(7, dob="2140-01-01 00:00:00").stay(8, dob="")
     stays, _, _ = cohort(source, tmp_path)
     assert stays.select("icustay_id", "age").rows() == [(200007, 90.0)]
@@ -77,7 +77,7 @@ def test_a_stay_needs_its_own_admission_and_its_patient(tmp_path):
         ({"deathtime": at(60)}, 1, 1),  # the end counts
         ({"deathtime": at(61)}, 1, 0),
         ({"deathtime": at(84)}, 1, 0),  # the very end of the admission
-        ({"deathtime": at(-1)}, 1, 0),  # and its begin
+        ({"deathtime": at(-1)}, 1, 0),  # and its start
         ({"deathtime": at(0)}, 1, 1),
         ({"deathtime": at(1), "outtime": ""}, 1, 0),
         ({"deathtime": at(200)}, 0, 0),
@@ -101,7 +101,7 @@ def test_episodes_are_numbered_by_intime_and_los_is_never_recomputed(tmp_path):
     ]
 
 
-def test_split_is_the_published_one_and_unknown_subjects_train(tmp_path):
+def test_splits_are_the_published_ones_and_unknown_subjects_train(tmp_path):
     source = Source().stay(10000).stay(100).stay(123456789)
     stays, _, _ = cohort(source, tmp_path)
     assert dict(stays.select("subject_id", "split").iter_rows()) == {
@@ -111,7 +111,7 @@ def test_split_is_the_published_one_and_unknown_subjects_train(tmp_path):
     }
 
 
-def test_diagnoses_outside_the_dictionary_vanish_and_codes_stay_text(tmp_path):
+def test_diagnoses_outside_the_dictionary_are_dropped_and_codes_stay_text(tmp_path):
     source = Source().stay(7, codes=("0389", "4019"))
     source.add("DIAGNOSES_ICD", subject_id=7, hadm_id=100007, seq_num=3, icd9_code="9999")
     stays, _, frames = cohort(source, tmp_path)
@@ -131,13 +131,13 @@ def test_a_table_loaded_twice_is_refused(tmp_path, table, key):
 
 
 def test_unreadable_times_and_ids_are_refused(tmp_path):
-    with pytest.raises(InputError, match="1 rows have a INTIME that is no time like"):
+    with pytest.raises(InputError, match="1 rows have a INTIME that is not a time like"):
         cohort(Source().stay(7, intime="soon"), tmp_path)
     with pytest.raises(InputError, match="ICUSTAYS: 1 rows have an empty or non-numeric"):
         cohort(Source().stay(7, icustay_id="x"), tmp_path)
 
 
-def test_times_as_databases_export_them():
+def test_times_exported_by_databases():
     texts = ["2130-05-01T10:00:00Z", "2130-05-01 10:00:00 UTC", "2130-05-01 10:00:00+00"]
     texts += ["2130-05-01T10:00:00.000+00:00", "2130-05-01 10:00", "2130-05-01T10:00:00"]
     assert set(parse_time(pl.Series(texts))) == {datetime(2130, 5, 1, 10)}

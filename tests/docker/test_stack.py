@@ -223,7 +223,7 @@ def test_the_worker_runs_what_is_deployed(services, patients):
     assert trained["state_type"] == "COMPLETED", services.log("worker-cpu")
     assert trained["name"] == "train in_hospital_mortality-lstm-none-100-seed0"
     assert extracted["state_type"] == "FAILED", services.log("worker-cpu")
-    assert "1 rows have a INTIME that is no time" in extracted["state"]["message"]
+    assert "1 rows have a INTIME that is not a time" in extracted["state"]["message"]
     for service in services.running:
         assert "Unable to connect" not in services.log(service)
 

@@ -1,4 +1,4 @@
-"""Tables that change while they are read, or between two runs: refused, or done again."""
+"""Tables that change while they are read, or between runs, are refused or read again."""
 
 import gzip
 import os
@@ -19,7 +19,7 @@ from tests.raw import small_source
 
 
 def varied_source():
-    """Tables that are others when the column of `changes.other` is turned round."""
+    """Return a source that changes when `changes.other` reverses its column."""
     source = small_source()
     source.tables["PATIENTS"][0]["gender"] = "M"
     source.tables["LABEVENTS"][0]["value"] = "150"
@@ -42,7 +42,7 @@ def raw(tmp_path):
     ("table", "stage"),
     [("PATIENTS", "cohort"), ("LABEVENTS", "labevents"), ("LABEVENTS", "tasks")],
 )
-def test_a_table_that_changes_underneath(underneath, table, stage, kind):
+def test_a_table_that_changes_during_a_run(underneath, table, stage, kind):
     assert underneath.fall(table, stage, kind) == "refused"
 
 
@@ -52,7 +52,7 @@ def test_a_table_that_changes_after_a_kill(underneath, kind):
 
 
 @pytest.mark.parametrize("kind", ["restore", "overwrite"])
-def test_the_same_length_and_time_are_not_the_same_table(tmp_path, raw, kind):
+def test_a_changed_table_with_the_same_length_and_time_is_detected(tmp_path, raw, kind):
     first = extract(raw, tmp_path / "store")
     changes.CHANGES[kind](raw / "LABEVENTS.csv")
     assert not seems_up_to_date(tmp_path / "store", find_tables(raw))
@@ -60,7 +60,7 @@ def test_the_same_length_and_time_are_not_the_same_table(tmp_path, raw, kind):
 
 
 class Advancing(Silent):
-    """Runs `change` after the first block of a stage, and counts the blocks that still come."""
+    """Runs `change` after the first block of a stage, and counts the later blocks."""
 
     def __init__(self, stage, change):
         self.wanted, self.change, self.now, self.blocks = stage, change, "", 0
@@ -87,7 +87,7 @@ def cut(path):
 @pytest.mark.parametrize("change", [grow_in_the_middle_of_a_row, cut])
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_table_is_refused_as_soon_as_it_changes(tmp_path, monkeypatch, packed, change):
-    """Not as damaged, which it may well look by then."""
+    """The error names the change, even if the table now looks damaged."""
     monkeypatch.setattr(run.Plan, "within", lambda memory: Plan(1_000, 100, 800))
     raw = small_source().write(tmp_path / "raw", packed=packed)
     path = raw / f"CHARTEVENTS.csv{'.gz' if packed else ''}"
@@ -99,9 +99,9 @@ def test_a_table_is_refused_as_soon_as_it_changes(tmp_path, monkeypatch, packed,
     assert not (tmp_path / "store" / "manifest.json").exists()
 
 
-def test_a_table_or_a_folder_that_goes_away(tmp_path, raw):
+def test_a_table_or_folder_that_disappears(tmp_path, raw):
     away = changes.Disturbed("labevents", 0, lambda: (raw / "PATIENTS.csv").unlink())
-    with pytest.raises(MimicRegError, match=r"PATIENTS\.csv went away while it was read \(No such"):
+    with pytest.raises(MimicRegError, match=r"PATIENTS\.csv disappeared while it was read \(No"):
         extract(raw, tmp_path / "store", progress=away)
     raw = small_source().write(tmp_path / "again")
     twin = small_source().write(tmp_path / "twin")
@@ -115,8 +115,8 @@ def test_a_table_or_a_folder_that_goes_away(tmp_path, raw):
         extract(raw, tmp_path / "store", progress=swapped)
 
 
-def test_another_file_in_the_moment_of_opening_is_not_read(raw, monkeypatch):
-    """Whatever lies at the path before and after: the file that is open counts."""
+def test_a_file_replaced_while_it_is_opened_is_not_read(raw, monkeypatch):
+    """The open file counts, whatever file has the path before and after."""
     found = find_tables(raw)["LABEVENTS"]
     shutil.copy2(found.path, raw / "twin")
     opening = Path.open
@@ -125,8 +125,8 @@ def test_another_file_in_the_moment_of_opening_is_not_read(raw, monkeypatch):
         read_table(found, Reading())
 
 
-def test_other_tasks_after_a_kill_are_made_anew(tmp_path, raw, monkeypatch):
-    """The stage "tasks" was finished, for other tasks."""
+def test_after_a_kill_other_tasks_are_built_again(tmp_path, raw, monkeypatch):
+    """The stage "tasks" was finished for other tasks."""
 
     def die(*arguments):
         raise changes.Killed

@@ -1,4 +1,4 @@
-"""Sources of which no cohort comes, or one of almost nothing: refused with what to do."""
+"""Sources that give no cohort, or almost none, are refused with advice."""
 
 import pytest
 
@@ -24,14 +24,14 @@ def test_a_header_without_rows_is_refused(tmp_path, table, packed):
     raw = emptied(small_source(), table).write(tmp_path / "raw", packed=packed)
     if not packed:
         with (raw / f"{table}.csv").open("a") as file:
-            file.write("\n\r\n\n")  # blank lines are no rows
-    with pytest.raises(InputError, match=rf"{table}\.csv[.gz]* has a header and no row") as error:
+            file.write("\n\r\n\n")  # blank lines are not rows
+    with pytest.raises(InputError, match=rf"{table}\.csv[.gz]* has a header but no rows") as error:
         extract(raw, tmp_path / "store")
     assert (f"--allow-empty {table}" in str(error.value)) == (table in EVENTS)
     assert not (tmp_path / "store").exists()
 
 
-def test_events_may_be_absent_where_that_is_asked_for(tmp_path):
+def test_event_tables_may_be_empty_with_allow_empty(tmp_path):
     raw = emptied(small_source(), "CHARTEVENTS", "OUTPUTEVENTS").write(tmp_path / "raw")
     with pytest.raises(InputError, match=r"CHARTEVENTS\.csv, OUTPUTEVENTS\.csv have a header"):
         extract(raw, tmp_path / "store")
@@ -39,7 +39,9 @@ def test_events_may_be_absent_where_that_is_asked_for(tmp_path):
     result = extract(raw, tmp_path / "store", allow_empty=allowed)
     assert result.audit["rows"]["CHARTEVENTS"] == 0
     assert result.audit["variables"].keys() == {"Glucose"}
-    with pytest.raises(InputError, match="have a header and no row"):  # nor is it up to date
+    with pytest.raises(
+        InputError, match="have a header but no rows"
+    ):  # the store is not up to date either
         extract(raw, tmp_path / "store")
     with pytest.raises(InputError, match=r"--allow-empty PATIENTS: only CHARTEVENTS, LABEVENTS"):
         extract(raw, tmp_path / "store", allow_empty=("PATIENTS",))
@@ -52,12 +54,12 @@ def test_a_task_without_a_sample_is_refused(tmp_path):
     raw = source.write(tmp_path / "raw")
     with pytest.raises(
         InputError, match=r"No sample for in_hospital_mortality: of 12 stays, 0 without a LOS, .*"
-        r"12 shorter than 48 hours\..* name them: --tasks"
+        r"12 shorter than 48 hours\..* give --tasks"
     ):  # fmt: skip
         extract(raw, tmp_path / "store")
     assert not (tmp_path / "store" / "manifest.json").exists()
     result = extract(raw, tmp_path / "store", task_names=["phenotyping", "length_of_stay"])
-    assert set(result.seconds) == {"tasks"}  # what was read stays read
+    assert set(result.seconds) == {"tasks"}  # tables are not read again
 
 
 def test_stays_without_any_event_or_diagnosis(tmp_path):
@@ -75,16 +77,19 @@ def test_stays_without_any_event_or_diagnosis(tmp_path):
 @pytest.mark.parametrize(
     ("los", "problem"),
     [
-        *((text, "is no finite number") for text in ("inf", "-inf", "nan", "NaN", "1e999", "3 d")),
-        *((text, "is beyond any stay") for text in ("1000000", f"{MAX_DAYS}.0001")),
+        *(
+            (text, "is not a finite number")
+            for text in ("inf", "-inf", "nan", "NaN", "1e999", "3 d")
+        ),
+        *((text, "is too long") for text in ("1000000", f"{MAX_DAYS}.0001")),
     ],
 )
-def test_a_length_of_stay_that_is_none(tmp_path, los, problem, packed):
+def test_an_invalid_length_of_stay_is_refused(tmp_path, los, problem, packed):
     source = small_source()
     source.tables["ICUSTAYS"][4]["los"] = los
     raw = source.write(tmp_path / "raw", packed=packed)
     line = 6
-    if not packed:  # a blank line is a line
+    if not packed:  # a blank line counts as a line
         path, line = raw / "ICUSTAYS.csv", 7
         path.write_text(path.read_text().replace("\n", "\n\n", 1))
     with pytest.raises(
@@ -93,8 +98,8 @@ def test_a_length_of_stay_that_is_none(tmp_path, los, problem, packed):
         extract(raw, tmp_path / "store")
 
 
-def test_lengths_that_may_be(tmp_path):
-    """Empty, as the reference has them; below 0, where nothing is measured; the longest."""
+def test_allowed_lengths_of_stay(tmp_path):
+    """Empty, as in the reference; negative, without measurements; the longest."""
     source = small_source().stay(20).stay(21).stay(22, los=MAX_DAYS).stay(23)
     for subject, los in ((20, ""), (21, "-0.5"), (23, "NA")):
         source.chart(211, "80", subject=subject)

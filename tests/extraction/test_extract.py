@@ -1,4 +1,4 @@
-"""Atomic, resumable, idempotent: the extraction as a whole, on a small source."""
+"""The whole extraction of a small source: atomic, resumable, idempotent."""
 
 import fcntl
 import gzip
@@ -35,7 +35,7 @@ def undisturbed(source, tmp_path_factory):
 
 
 def files_of(store):
-    """Content hashes of a store's files, and that they are what lies there."""
+    """Check the hashes of a store's files, and return them."""
     assert store.changed_files() == []
     return {name: entry["xxh3"] for name, entry in store.manifest["files"].items()}
 
@@ -55,7 +55,7 @@ def test_the_store_holds_what_the_readme_lists(undisturbed):
 
 @pytest.mark.parametrize("upper", [True, False])
 @pytest.mark.parametrize("packed", [True, False])
-def test_any_case_and_packing_gives_the_same_store(tmp_path, undisturbed, upper, packed):
+def test_any_case_and_compression_gives_the_same_store(tmp_path, undisturbed, upper, packed):
     source = small_source().write(tmp_path / "raw", upper=upper, packed=packed)
     result = extract(source, tmp_path / "store")
     assert files_of(result.store) == files_of(undisturbed.store)
@@ -73,7 +73,7 @@ def test_column_and_row_order_do_not_matter(tmp_path, undisturbed, source):
 
 
 def rewritten(source, folder, change):
-    """A copy of the tables in which `change(name, table of texts)` stands for each."""
+    """Write a copy of the tables, each changed by `change(name, table of texts)`."""
     folder.mkdir()
     for path in source.iterdir():
         table = change(path.stem, pl.read_csv(path, infer_schema=False))
@@ -81,7 +81,7 @@ def rewritten(source, folder, change):
     return folder
 
 
-# How databases and programs write a time without a zone.
+# Times without a zone, as databases and programs write them.
 EXPORTED_TIMES = [" | UTC", "T|Z", " |.000", "T|.000Z", " |+00", "T|.0000+00:00"]
 
 
@@ -102,7 +102,7 @@ def test_exports_of_databases_give_the_same_store(tmp_path, source, undisturbed,
 
 @pytest.mark.parametrize("column", ["SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "ITEMID"])
 def test_events_whose_ids_all_have_decimals_are_refused(tmp_path, source, column):
-    """As pandas writes a column with gaps: nothing would match."""
+    """As pandas writes a column with missing values: nothing would match."""
 
     def change(name, table):
         return table.with_columns(pl.col(column) + ".0") if name == "CHARTEVENTS" else table
@@ -122,13 +122,13 @@ class Notes(Silent):
         self.texts.append(text)
 
 
-def test_some_odd_ids_are_told(tmp_path):
+def test_some_odd_ids_are_noted(tmp_path):
     source = small_source().chart(211, 70, icustay_id="\\N").chart(211, 71, hadm_id="?")
     notes = Notes()
     extract(source.write(tmp_path / "raw"), tmp_path / "store", progress=notes)
     assert [text for text in notes.texts if not text.startswith("Constant")] == [
-        "CHARTEVENTS: 1 HADM_IDs are no whole numbers and match nothing.",
-        "CHARTEVENTS: 1 ICUSTAY_IDs are no whole numbers and match nothing.",
+        "CHARTEVENTS: 1 HADM_IDs are not whole numbers and match nothing.",
+        "CHARTEVENTS: 1 ICUSTAY_IDs are not whole numbers and match nothing.",
     ]
 
 
@@ -164,7 +164,7 @@ def test_small_blocks_and_buckets_give_the_same_rows(tmp_path, source, undisturb
     assert store.path("audit.json").read_text() == undisturbed.store.path("audit.json").read_text()
 
 
-def test_a_second_run_does_nothing_and_a_changed_source_is_noticed(tmp_path):
+def test_a_second_run_does_nothing_unless_the_source_changed(tmp_path):
     raw = small_source().write(tmp_path / "raw")
     first = extract(raw, tmp_path / "store")
     again = extract(raw, tmp_path / "store")
@@ -228,7 +228,7 @@ def test_stays_without_events_diagnoses_or_length_are_kept_and_counted(tmp_path)
     assert not {200020, 200021, 200022} & set(stays)
 
 
-def test_a_source_without_any_stay_says_what_removed_them(tmp_path):
+def test_a_source_without_eligible_stays_is_refused_with_counts(tmp_path):
     source = Source().stay(7, dob=at(0)).write(tmp_path / "raw")
     with pytest.raises(InputError, match=r"No ICU stay passes .*age 18 or more: 0"):
         extract(source, tmp_path / "store", allow_empty=run.EVENT_TABLES)
@@ -280,7 +280,7 @@ def test_kill_9_in_any_stage_then_resume_equals_an_uninterrupted_run(
     )
     assert child.returncode == -signal.SIGKILL
     if point.startswith("move"):
-        with pytest.raises(InputError, match="cut off while its files were put in place"):
+        with pytest.raises(InputError, match="its publication was interrupted"):
             Store.open(out)
     else:
         assert not (out / "manifest.json").exists()
@@ -298,7 +298,7 @@ def test_a_failed_run_leaves_the_store_as_it_was(tmp_path, source):
     before = files_of(store)
     with (raw / "LABEVENTS.csv").open("a") as file:
         file.write("1,2,3\n")
-    with pytest.raises(InputError, match="it has 3 fields, the header has 9"):
+    with pytest.raises(InputError, match="it has 3 fields, but the header has 9"):
         extract(raw, tmp_path / "store")
     assert files_of(Store.open(tmp_path / "store")) == before
 
@@ -312,7 +312,7 @@ def test_two_runs_on_one_store(tmp_path, source):
             extract(source, out)
 
 
-def test_a_folder_with_something_else_is_refused(tmp_path, source):
+def test_a_folder_with_other_files_is_refused(tmp_path, source):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(InputError, match="is not empty and is not a store"):
         extract(source, tmp_path)
@@ -321,7 +321,7 @@ def test_a_folder_with_something_else_is_refused(tmp_path, source):
 
 
 @pytest.mark.parametrize(("limit", "stage"), [(2_000, "cohort"), (20_000, "chartevents")])
-def test_full_disk_is_said_and_loses_nothing(tmp_path, source, limit, stage):
+def test_a_full_disk_is_explained_and_loses_nothing(tmp_path, source, limit, stage):
     out = tmp_path / "store"
     before = files_of(extract(source, out).store)
     (tmp_path / "raw").mkdir()
@@ -360,7 +360,7 @@ def test_more_memory_means_larger_blocks():
     assert small.stays_per_bucket < large.stays_per_bucket
 
 
-def test_published_sizes_stand_beside_ours_for_the_full_data(undisturbed, monkeypatch):
+def test_the_audit_of_the_full_data_has_the_published_sizes(undisturbed, monkeypatch):
     from mimic_reg.extraction import audit
 
     sizes = json.loads(json.dumps(audit.published_sizes()))
@@ -371,7 +371,7 @@ def test_published_sizes_stand_beside_ours_for_the_full_data(undisturbed, monkey
     assert not all(pair["same"] for pair in pairs)
 
 
-def test_a_cohort_of_another_kind_is_not_replaced_in_silence(tmp_path, source):
+def test_a_cohort_of_another_kind_is_replaced_only_with_force(tmp_path, source):
     store = tmp_path / "store"
     extract(source, store)
     best = {"train": {"auroc": 0.9, "n": 3}, "test": {"auroc": 0.8}}

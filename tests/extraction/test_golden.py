@@ -1,4 +1,4 @@
-"""The whole extraction on real data: MIMIC-III demo, against the reference's own outputs."""
+"""The whole extraction of real data (MIMIC-III demo), compared with the reference's outputs."""
 
 import json
 

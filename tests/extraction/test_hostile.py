@@ -1,8 +1,8 @@
-"""The whole extraction against the row-by-row oracle, on a source with what the demo lacks.
+"""The whole extraction, compared with the row-by-row oracle, on oddities that the demo lacks.
 
-Ages of 300 and below 18, admissions with several stays, transfers, stays within one another, ids
-that are missing, wrong or no numbers, ties, odd texts and units, rows flagged as errors, events
-before and after the stay, deaths before admission, no length of stay, no diagnosis, no event.
+Ages of 300 and below 18, admissions with several stays, transfers, nested stays, ids that are
+missing, wrong or not numbers, ties, odd texts and units, rows flagged as errors, events before and
+after the stay, deaths before admission, no length of stay, no diagnosis, no event.
 """
 
 import csv
@@ -48,7 +48,7 @@ def value_of(draw, variable):
 
 
 def add_subject(source, draw, subject):
-    """One to three stays, each with its oddity; returns their (HADM_ID, ICUSTAY_ID)."""
+    """Add one to three stays, each with an oddity; return their (HADM_ID, ICUSTAY_ID)."""
     ids = []
     born = draw.choice(["2080-01-01 00:00:00"] * 5 + ["1829-12-01 00:00:00", "2115-01-01 00:00:00"])
     dod = draw.choice([None, None, "2130-05-03 00:00:00"])
@@ -76,7 +76,7 @@ def add_subject(source, draw, subject):
             moved = {"icustay_id": icustay + 5, "last_careunit": draw.choice(["CCU", "MICU"])}
             source.add("ICUSTAYS", **(row | moved))
         ids.append((hadm, icustay))
-        start += draw.choice([2.0, hours + 30.0])  # the next one begins within this one, or after
+        start += draw.choice([2.0, hours + 30.0])  # the next stay starts during or after this one
     return ids
 
 
@@ -114,7 +114,7 @@ def hostile(seed):
 
 @pytest.fixture(scope="module", params=[1, 2])
 def case(request, tmp_path_factory):
-    """The tables, the oracle's stays and episodes, and the extraction's result."""
+    """Return the tables, the oracle's stays and episodes, and the extraction's result."""
     source = hostile(request.param)
     stays = oracle.cohort(source.tables)
     valid, fates = [], {}
@@ -146,7 +146,7 @@ def test_the_fate_of_every_event(case):
         assert {fate: n for fate, n in ours.items() if n} == counts
 
 
-def test_every_cell_as_it_was_written(case):
+def test_every_cell_is_spelled_as_in_the_source(case):
     _, expected, _, result = case
     spelt = {(i, h, v): t for i, h, v, t in result.store.read("episode_texts.parquet").iter_rows()}
     ours = result.store.read("episodes.parquet")
@@ -166,7 +166,7 @@ def test_every_cell_as_it_was_written(case):
 
 
 def known(cells):
-    """The cells that have a channel: numbers, and texts of a category."""
+    """Return the cells that have a channel: numbers, and texts of a category."""
     categories = {v.name: v.categories for v in variables() if v.is_text}
 
     def is_number(value):
@@ -234,7 +234,7 @@ def test_multitask_listfile(case, folder):
 
 
 def test_a_store_imported_from_the_exported_files(case, folder, tmp_path):
-    """All but what an import cannot know: stays without a diagnosis."""
+    """It equals the extracted store, except for stays without a diagnosis."""
     stays, _, _, result = case
     imported = import_benchmark(folder, tmp_path / "store")
     ids = pl.Series([s["icustay_id"] for s in stays if s["codes"]]).implode()
@@ -244,7 +244,7 @@ def test_a_store_imported_from_the_exported_files(case, folder, tmp_path):
 
 
 def test_exported_files(case, folder):
-    """Time series written by Python's own csv and repr; and the store is equal to its export."""
+    """Time series equal those written with csv and repr; the store equals its export."""
     stays, episodes, _, result = case
     for stay in stays:
         text = io.StringIO()

@@ -36,7 +36,7 @@ FULL = "The disk is full: could not write to"
 def assert_said(done):
     assert done.returncode == 1, done.stderr
     assert FULL in done.stderr
-    assert "Free some space and run the same command again" in done.stderr
+    assert "Free some space, then run the same command again" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""The reference's files from a small made-up source: export, compare, import, errors."""
+"""The reference's files from a small artificial source: export, compare, import, errors."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ HEART_RATE, GLUCOSE, VERBAL, WEIGHT, HEIGHT = 211, 50931, 723, 763, 226730
 
 
 def odd_source():
-    """The small source and what is hard to spell: commas, quotes, tiny numbers, no numbers."""
+    """Return the small source with odd cells: commas, quotes, tiny numbers, no numbers."""
     source = small_source()
     source.chart(VERBAL, 'said "oh", twice', 3.0)
     source.chart(HEART_RATE, "ERROR", 3.5)
@@ -79,7 +79,7 @@ def test_numbers_are_spelled_as_python_does(number):
 
 
 @given(st.lists(st.text('a,"\n é', max_size=6), min_size=2, max_size=4))
-def test_quotes_are_those_of_the_csv_module(cells):
+def test_quotes_equal_the_csv_modules(cells):
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(cells)
     columns = {str(i): [cell] for i, cell in enumerate(cells)}
@@ -128,13 +128,13 @@ def test_episode_facts(exported):
     assert not (exported / "root" / "train" / "22").exists()  # no event
 
 
-def test_flags_are_lost_where_all_codes_are_digits(exported):
+def test_flags_are_0_if_all_codes_are_digits(exported):
     assert {facts(exported, 7)[0][flag] for flag in FLAG_COLUMNS} == {"0"}
     flags = facts(exported, 23)[0]
     assert [f for f in FLAG_COLUMNS if flags[f] == "1"] == ["Diagnosis 4019", "Diagnosis V1582"]
 
 
-def test_the_multitask_listfile_by_hand(exported):
+def test_the_multitask_listfile_of_one_stay(exported):
     lines = (exported / "multitask" / "train_listfile.csv").read_text().splitlines()
     (line,) = (text for text in lines if text.startswith("7_episode1"))
     name, los, mortality, remaining, phenotypes, dying = line.split(",")
@@ -148,7 +148,7 @@ def test_the_multitask_listfile_by_hand(exported):
     assert labels == ["0"] * 32 + ["1"] * 18  # dies at hour 55
 
 
-def test_stays_without_hours_lived_have_an_empty_list(tmp_path):
+def test_stays_without_hours_have_an_empty_list(tmp_path):
     source = small_source().stay(30, deathtime=at(-1)).chart(HEART_RATE, 80, subject=30)
     store = extract(source.write(tmp_path / "raw"), tmp_path / "store").store
     out = export(store, tmp_path / "out").folder
@@ -158,7 +158,7 @@ def test_stays_without_hours_lived_have_an_empty_list(tmp_path):
     assert compare(store, out).identical
 
 
-def test_export_refuses_a_folder_that_holds_something(store, tmp_path):
+def test_export_refuses_a_folder_that_is_not_empty(store, tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
     with pytest.raises(InputError, match="not empty"):
         export(store, tmp_path)
@@ -175,7 +175,7 @@ def test_a_failed_export_leaves_nothing(store, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_export_replaces_what_a_killed_one_left(store, tmp_path):
+def test_export_replaces_the_rest_of_a_killed_one(store, tmp_path):
     left = tmp_path / ".out.partial" / "files" / "root"
     left.mkdir(parents=True)
     (left / "half.csv").write_text("half")
@@ -211,7 +211,7 @@ def different(report):
 
 
 def column(name, text):
-    """A change of one cell of a time-series line."""
+    """Return a change of one cell in a line of a time series."""
 
     def change(line):
         cells = next(csv.reader([line]))
@@ -280,7 +280,7 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("name", TAMPERED)
-def test_compare_finds_exactly_what_was_tampered_with(store, copy, name):
+def test_compare_finds_exactly_the_changes(store, copy, name):
     tamper, expected = TAMPERED[name]
     tamper(copy)
     report = compare(store, copy)
@@ -289,14 +289,14 @@ def test_compare_finds_exactly_what_was_tampered_with(store, copy, name):
     assert report.summary()["count"].to_list() == [1]
 
 
-def test_rows_of_one_time_are_compared_in_their_order():
+def test_rows_with_the_same_time_are_compared_in_order():
     ours = "Hours,a\n1.0,x\n1.0,y\n"
     assert compare_tables(ours, "Hours,a\n1.0,x\n1.0,z\n") == [("a", "value", 1, 1.0)]
     assert compare_tables(ours, "Hours,a\n1.0,x\n") == [(None, "missing row", 1, 1.0)]
     assert compare_tables(ours, "a,Hours\nx,1.0\ny,1.0\n") == []
 
 
-def test_compare_says_what_is_absent(store, copy):
+def test_compare_names_absent_folders(store, copy):
     shutil.rmtree(copy / "multitask")
     shutil.rmtree(copy / "root")
     report = compare(store, copy)
@@ -370,11 +370,11 @@ MALFORMED = {
     ),
     "no facts": (
         lambda d: (d / "root/train/8/episode1.csv").unlink(),
-        r"8/episode1_timeseries.csv has no episode1.csv beside it",
+        r"8/episode1_timeseries.csv has no episode1.csv in the same folder",
     ),
     "a stay twice": (
         lambda d: shutil.copytree(d / "root/train/8", d / "root/train/88"),
-        r"are of the same Icustay",
+        r"have the same Icustay",
     ),
     "two rows of facts": (
         lambda d: edit(d / "root/train/8/episode1.csv", 2, lambda s: f"{s}\n{s}"),
@@ -411,18 +411,18 @@ MALFORMED = {
         lambda d: shutil.copy(
             d / "decompensation/train_listfile.csv", d / "decompensation/test_listfile.csv"
         ),
-        r"same subject into two",
+        r"same subject in two",
     ),
 }
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_import_says_where_files_are_malformed(copy, tmp_path, name):
+def test_import_refuses_malformed_files_with_their_line(copy, tmp_path, name):
     spoil, message = MALFORMED[name]
     spoil(copy)
     with pytest.raises(InputError, match=message) as error:
         import_benchmark(copy, tmp_path / "store")
-    assert "59.66" not in str(error.value)  # nothing of a patient
+    assert "59.66" not in str(error.value)  # no value of a patient
     assert not (tmp_path / "store" / "manifest.json").exists()
 
 
@@ -449,12 +449,12 @@ def test_a_corrected_store_is_not_the_published_one(tmp_path):
     progress = Silent()
     progress.note = told.append
     compare(store, export(store, tmp_path / "csv").folder, progress)
-    assert told == ["This store is a corrected one: its values differ from the benchmark's."]
+    assert told == ["This store is in corrected mode: its values differ from the benchmark's."]
 
 
 @settings(max_examples=20)
 @given(st.floats(18, 400))
-def test_ages_move_by_a_last_bit_at_most(age):
+def test_ages_change_by_a_last_bit_at_most(age):
     assert float(_reread(age)) == pytest.approx(age, rel=5e-16)
 
 
@@ -468,7 +468,7 @@ def test_listfiles_without_a_stay(tmp_path, exported):
 
 
 class Changing(Silent):
-    """Changes a file when the first stage begins."""
+    """Changes a file when the first stage starts."""
 
     def __init__(self, path):
         self.path = path

@@ -1,4 +1,4 @@
-"""The reference's files on real data: MIMIC-III demo, to the letter, there and back."""
+"""The reference's files on real data (MIMIC-III demo): exact export, and import."""
 
 import hashlib
 import io
@@ -40,7 +40,7 @@ def exported(store, tmp_path_factory):
     return out
 
 
-def test_every_task_file_has_the_references_text(exported):
+def test_every_task_file_equals_the_references(exported):
     golden = pl.read_parquet(shared(f"{TEXT}/task_files.parquet"))
     expected = {f"{t}/{d}/{f}": sha for t, d, f, _, sha in golden.iter_rows()}
     found = {
@@ -102,7 +102,7 @@ def test_published_hashes(store):
     assert set(report.stays["outcome"]) == {"absent"}
 
 
-def test_hashes_are_those_of_pandas(store, exported):
+def test_hashes_equal_those_from_pandas(store, exported):
     ours = hash_store(store, Silent()).filter(files=IN_HOSPITAL_MORTALITY)
     for subject, episode, partition, md5 in ours.drop("files").iter_rows():
         name = f"{subject}_episode{episode}_timeseries.csv"

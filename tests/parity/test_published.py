@@ -1,4 +1,4 @@
-"""The canonical form of the published hashes: vectorised, against pandas."""
+"""The canonical form of the published hashes, compared with pandas."""
 
 import hashlib
 import io
@@ -46,7 +46,7 @@ def table_of(stays):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(rows, min_size=1, max_size=12), min_size=1, max_size=4))
-def test_texts_are_those_of_pandas(stays):
+def test_texts_equal_those_from_pandas(stays):
     table = table_of(stays)
     ours = dict(canonical_texts(table).iter_rows())
     for stay, part in enumerate(table.partition_by("icustay_id")):
@@ -54,7 +54,7 @@ def test_texts_are_those_of_pandas(stays):
         assert ours[stay] == canonical_text(io.StringIO(content))
 
 
-def test_by_hand():
+def test_a_small_table():
     row = dict.fromkeys(TIMESERIES) | {"Hours": "10.25", "Glascow coma scale total": "15"}
     other = dict.fromkeys(TIMESERIES) | {"Hours": "9.75", "pH": "7.4"}
     text = canonical_texts(table_of([[tuple(row.values()), tuple(other.values())]]))["text"][0]
@@ -106,5 +106,5 @@ def test_the_report_counts_every_outcome(tmp_path, monkeypatch):
     assert report.stays.height == long.height - 5 + 1
 
 
-def test_no_rows_no_hashes():
+def test_no_rows_give_no_hashes():
     assert hash_tables(table_of([])).is_empty()

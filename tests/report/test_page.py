@@ -284,7 +284,7 @@ def test_a_report_needs_a_place(tmp_path):
     (tmp_path / "file.txt").write_text("")
     with pytest.raises(InputError, match="neither an HTML file nor a folder"):
         write_report(collect([tmp_path / "runs"]), tmp_path / "file.txt", title="T")
-    with pytest.raises(InputError, match="in, is a file"):
+    with pytest.raises(InputError, match="parents, is a file"):
         write_report(collect([tmp_path / "runs"]), tmp_path / "file.txt" / "r.html", title="T")
 
 

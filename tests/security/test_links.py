@@ -21,7 +21,7 @@ from pipelines.tracking.tracked_run import read_tracked
 from tests.raw import small_source
 from tests.stores import write_store
 
-REFUSED = "is a symbolic link. Within a store, a run or a work folder none is followed"
+REFUSED = "is a symbolic link. Within a store, a run or a work folder links are not followed"
 TRIAL = resolve(
     {
         "task": "in_hospital_mortality",

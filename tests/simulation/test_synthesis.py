@@ -1,4 +1,4 @@
-"""Simulated tables: the same bytes for a seed, MIMIC-III's shape, its oddities, honest ceilings."""
+"""Simulated tables: the same bytes for a seed, MIMIC-III's columns, its oddities, true risks."""
 
 import csv
 import gzip
@@ -16,12 +16,7 @@ from mimic_reg.extraction.run import extract
 from mimic_reg.seeds import derive
 from mimic_reg.simulation import oddities, physiology, records, synthesis, truth
 from mimic_reg.simulation.oddities import EVENT_TABLES
-from mimic_reg.simulation.synthesis import (
-    COLUMNS,
-    GENERATOR_VERSION,
-    TRUE_RISK,
-    synthesize,
-)
+from mimic_reg.simulation.synthesis import COLUMNS, GENERATOR_VERSION, TRUE_RISK, synthesize
 from mimic_reg.store import read_json
 
 NUM_PATIENTS = 200
@@ -38,7 +33,7 @@ def summary(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tables(summary):
-    """The tables as a reader sees them: text, except for the ids."""
+    """Return the tables as text, except for the ids."""
     ids = ("SUBJECT_ID", "HADM_ID", "ICUSTAY_ID", "ITEMID", "ROW_ID")
     return {
         name: pl.read_csv(summary.folder / f"{name}.csv", infer_schema_length=0).with_columns(
@@ -55,7 +50,7 @@ def items():
 
 @pytest.fixture(scope="module")
 def mapped(tables, items):
-    """Rows of the benchmark's items: variable, label and table of each."""
+    """Return the rows of the benchmark's items, with their variable, label and table."""
     rows = [
         tables[name].select("SUBJECT_ID", "HADM_ID", "ITEMID", "CHARTTIME", "VALUE", "VALUEUOM")
         for name in ("CHARTEVENTS", "LABEVENTS")
@@ -65,7 +60,7 @@ def mapped(tables, items):
 
 @pytest.fixture(scope="module")
 def many():
-    """Records of more patients, without events."""
+    """Return records of more patients, without events."""
     return records.draw_records(1500, streams)
 
 
@@ -76,7 +71,7 @@ def contents(folder):
     return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
 
 
-def test_same_arguments_same_bytes(tmp_path):
+def test_the_same_arguments_give_the_same_bytes(tmp_path):
     for name in ("first", "second"):
         synthesize(tmp_path / name, patients=25, seed=7, missing=0.1, compress=True)
     assert contents(tmp_path / "first") == contents(tmp_path / "second")
@@ -89,7 +84,7 @@ def test_another_seed_gives_other_tables(tmp_path):
     assert same == {"D_ITEMS.csv", "D_ICD_DIAGNOSES.csv"}
 
 
-def test_compressed_tables_hold_the_same(tmp_path):
+def test_compressed_tables_hold_the_same_content(tmp_path):
     plain = synthesize(tmp_path / "plain", patients=15, seed=2)
     packed = synthesize(tmp_path / "packed", patients=15, seed=2, compress=True)
     assert plain.rows == packed.rows
@@ -124,7 +119,7 @@ def test_quotes_and_commas_survive(summary):
     assert {"Adequate lighting, bed low", 'Sign "fall risk" at bed'} <= values
 
 
-def test_missing_leaves_out_rows_and_changes_none(tmp_path):
+def test_missing_leaves_out_rows_and_changes_no_other(tmp_path):
     full = synthesize(tmp_path / "full", patients=20, seed=3)
     half = synthesize(tmp_path / "half", patients=20, seed=3, missing=0.5)
     for name in EVENT_TABLES:
@@ -145,23 +140,23 @@ def test_missing_leaves_out_rows_and_changes_none(tmp_path):
         ({"missing": -0.1}, "--missing is -0.1"),
     ],
 )
-def test_wrong_options_write_nothing(tmp_path, options, message):
+def test_invalid_options_write_nothing(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         synthesize(tmp_path / "raw", **{"patients": 10, **options})
     assert not list(tmp_path.iterdir())
 
 
-def test_only_a_simulation_is_ever_replaced(tmp_path):
+def test_only_a_simulation_is_replaced(tmp_path):
     out = tmp_path / "raw"
     out.mkdir()
     synthesize(out, patients=10, seed=0)
-    with pytest.raises(InputError, match="holds a simulation already"):
+    with pytest.raises(InputError, match="already holds a simulation"):
         synthesize(out, patients=10, seed=1)
     synthesize(out, patients=10, seed=1, compress=True, overwrite=True)
     assert not (out / "PATIENTS.csv").exists()
     assert json.loads((out / TRUE_RISK).read_text())["seed"] == 1
     (out / "mine.txt").write_text("keep")
-    with pytest.raises(InputError, match="is not empty and not just a simulation"):
+    with pytest.raises(InputError, match="holds files other than a simulation"):
         synthesize(out, patients=10, overwrite=True)
     with pytest.raises(InputError, match="is a file"):
         synthesize(out / "mine.txt", patients=10)
@@ -169,12 +164,12 @@ def test_only_a_simulation_is_ever_replaced(tmp_path):
 
 def test_real_tables_are_never_replaced(tmp_path):
     (tmp_path / "CHARTEVENTS.csv").write_text("real")
-    with pytest.raises(InputError, match="not just a simulation"):
+    with pytest.raises(InputError, match="files other than a simulation"):
         synthesize(tmp_path, patients=10, overwrite=True)
     assert (tmp_path / "CHARTEVENTS.csv").read_text() == "real"
 
 
-def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch):
+def test_a_failure_keeps_the_earlier_simulation(tmp_path, monkeypatch):
     out = tmp_path / "raw"
     synthesize(out, patients=10, seed=0)
     before = contents(out)
@@ -192,7 +187,7 @@ def test_a_failure_leaves_what_was_there(tmp_path, monkeypatch):
 # --- records --------------------------------------------------------------------------------------
 
 
-def test_ids_fit_together(tables):
+def test_ids_are_consistent(tables):
     patients, admissions, stays = (tables[t] for t in ("PATIENTS", "ADMISSIONS", "ICUSTAYS"))
     for table, key in (
         *((patients, "SUBJECT_ID"), (admissions, "HADM_ID"), (stays, "ICUSTAY_ID")),
@@ -213,17 +208,17 @@ def test_ids_fit_together(tables):
         assert set(tables[name]["ITEMID"]) <= set(known["ITEMID"])
 
 
-def test_each_item_is_charted_in_its_own_system(tables):
+def test_items_are_charted_in_their_system(tables):
     charts = tables["CHARTEVENTS"].join(
         tables["ICUSTAYS"].select("ICUSTAY_ID", "DBSOURCE"), on="ICUSTAY_ID"
     )
     metavision = charts["ITEMID"] >= 220_000
     own = metavision == (charts["DBSOURCE"] == "metavision")
-    assert 0.97 < own.mean() < 1  # the others name another stay
+    assert 0.97 < own.mean() < 1  # the rest name another stay
     assert set(charts["DBSOURCE"]) == {"carevue", "metavision"}
 
 
-def test_times_make_sense(tables):
+def test_times_are_in_order(tables):
     admissions, stays = tables["ADMISSIONS"], tables["ICUSTAYS"]
     both = stays.join(admissions, on="HADM_ID")
     times = ("INTIME", "OUTTIME", "ADMITTIME", "DISCHTIME", "DEATHTIME")
@@ -238,7 +233,7 @@ def test_times_make_sense(tables):
     assert (both["DEATHTIME"] == both["DISCHTIME"]).drop_nulls().all()
 
 
-def test_deaths_agree(tables):
+def test_deaths_are_consistent(tables):
     patients, admissions = tables["PATIENTS"], tables["ADMISSIONS"]
     dead = admissions.filter(HOSPITAL_EXPIRE_FLAG="1").join(patients, on="SUBJECT_ID")
     assert dead.height > 10
@@ -246,13 +241,13 @@ def test_deaths_agree(tables):
     assert (dead["DOD_HOSP"] == dead["DOD"]).all()
     assert (dead["DISCHARGE_LOCATION"] == "DEAD/EXPIRED").all()
     last = admissions.sort("ADMITTIME").group_by("SUBJECT_ID").agg(pl.col("HADM_ID").last())
-    assert set(dead["HADM_ID"]) <= set(last["HADM_ID"])  # nobody comes back
+    assert set(dead["HADM_ID"]) <= set(last["HADM_ID"])  # no admission after death
     living = admissions.filter(HOSPITAL_EXPIRE_FLAG="0")
     assert living["DEATHTIME"].null_count() == living.height
     assert (patients["DOD"].is_not_null() == (patients["EXPIRE_FLAG"] == "1")).all()
 
 
-def test_published_split_has_its_shares(tables):
+def test_each_published_split_has_its_share(tables):
     published = pl.read_csv(resource("published_split.csv").read_bytes())
     split = tables["PATIENTS"].join(
         published, left_on="SUBJECT_ID", right_on="subject_id", how="left"
@@ -372,7 +367,7 @@ def test_celsius_under_fahrenheit_items(mapped):
 
 
 def test_the_reference_can_read_every_text(mapped):
-    """It stops at texts that are no numbers in these variables, and at unknown categories."""
+    """The reference stops at unknown categories, and at texts in these variables."""
     strict = ("Heart Rate", "Respiratory rate", "Mean blood pressure", "Temperature", "Weight")
     for variable in (*strict, "Height", "Fraction inspired oxygen"):
         mapped.filter(variable=variable)["VALUE"].cast(pl.Float64)
@@ -393,7 +388,7 @@ def test_all_variables_are_charted_in_both_systems(mapped):
         assert lacking == (only_carevue if metavision else set())
 
 
-def test_ties(mapped):
+def test_several_values_at_one_time(mapped):
     values = mapped.drop_nulls("VALUE").group_by("SUBJECT_ID", "CHARTTIME", "variable")
     tied = values.agg(pl.col("VALUE").n_unique().alias("values"), pl.col("VALUE").max()).filter(
         pl.col("values") > 1
@@ -408,7 +403,7 @@ def test_ties(mapped):
         assert (rows["text"] < rows["number"]).sum() > 10
 
 
-def test_most_rows_count_for_nothing(tables, items):
+def test_many_rows_are_not_used(tables, items):
     charts = tables["CHARTEVENTS"]
     unmapped = (~charts["ITEMID"].is_in(items["itemid"].implode())).mean()
     assert 0.2 < unmapped < 0.5
@@ -418,13 +413,13 @@ def test_most_rows_count_for_nothing(tables, items):
     assert set(charts["STOPPED"]) == {None, "NotStopd"}
 
 
-def test_nobody_to_chart():
+def test_no_stays_give_no_rows():
     drawn = records.draw_records(10, streams)
     none = oddities.tables(drawn.stays.clear(), streams("x"))
     assert [none[name].height for name in EVENT_TABLES] == [0, 0, 0]
 
 
-# --- what is true ---------------------------------------------------------------------------------
+# --- true risks -----------------------------------------------------------------------------------
 
 
 def test_prevalences(many):
@@ -458,7 +453,7 @@ def test_true_risk_file(summary):
     assert 0.78 < written["phenotyping"]["macro_auroc"] < 0.88
 
 
-def test_extraction_finds_the_samples_that_were_judged(summary, tmp_path):
+def test_extraction_gives_the_samples_of_true_risk_json(summary, tmp_path):
     store = extract(summary.folder, tmp_path / "store").store
     truth = summary.true_risk
     for task in ("in_hospital_mortality", "decompensation"):
@@ -473,7 +468,7 @@ def test_extraction_finds_the_samples_that_were_judged(summary, tmp_path):
 
 
 @pytest.mark.parametrize(("mean", "deviation"), [(0.0, 0.5), (1.0, 1.5), (2.0, 0.0)])
-def test_true_risk_is_what_simulation_gives(mean, deviation):
+def test_true_risk_equals_simulated_frequency(mean, deviation):
     num = 20_000
     rng = np.random.default_rng(5)
     hospital = physiology.simulate(np.full(num, mean), rng, np.full(num, deviation))
@@ -491,7 +486,7 @@ def test_true_risk_is_what_simulation_gives(mean, deviation):
 
 
 def test_risk_within_24_hours_by_hand():
-    """With one hour's horizon the risk is the hour's chance of death."""
+    """With a horizon of one hour the risk is the probability of death in that hour."""
     risk = truth.TrueRisk()
     risk.HORIZON = 1
     base, slope = physiology.COURSE.death
@@ -500,7 +495,7 @@ def test_risk_within_24_hours_by_hand():
     assert risk.within_24_hours(*at)[0] == pytest.approx(expected, rel=1e-3)
 
 
-def test_phenotypes_have_the_probability_they_are_said_to_have():
+def test_phenotypes_occur_with_their_stated_probability():
     rng = np.random.default_rng(0)
     num = 20_000
     traits = physiology.draw_traits(rng.normal(size=num), np.arange(num), rng)
@@ -517,7 +512,7 @@ def test_phenotypes_have_the_probability_they_are_said_to_have():
         assert not (drawn[:, PHENOTYPES.index(first)] & drawn[:, PHENOTYPES.index(second)]).any()
 
 
-def test_chronic_traits_last():
+def test_chronic_traits_are_the_same_at_all_stays():
     rng = np.random.default_rng(0)
     traits = physiology.draw_traits(np.zeros(4), np.array([0, 0, 1, 1]), rng)
     same = traits[0] == traits[1]

@@ -1,4 +1,4 @@
-"""Small image data sets as they are distributed, for tests: the formats written by hand."""
+"""Write small image data sets in the formats in which they are distributed, for tests."""
 
 import gzip
 import itertools
@@ -17,7 +17,7 @@ def write_idx(path: Path, array: np.ndarray) -> None:
 
 
 def write_fashion_mnist(folder: Path, num: int = 120, edge: int = 8, seed: int = 0) -> Path:
-    """Classes that differ in their brightest row, so they can be learnt."""
+    """Write images whose brightest row depends on the class, so that it can be learnt."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(seed)
     for prefix, count in (("train", num), ("t10k", num // 3)):
@@ -33,7 +33,7 @@ def write_fashion_mnist(folder: Path, num: int = 120, edge: int = 8, seed: int =
 
 
 def _beginning_with(first: tuple[int, ...], labels: np.ndarray) -> np.ndarray:
-    """The same labels in another order."""
+    """Return the same labels in an order that begins with `first`."""
     rest = labels.tolist()
     for label in first:
         rest.remove(label)
@@ -65,9 +65,9 @@ def write_cifar_python(folder: Path, num: int = 30) -> Path:
 
 
 def python2_batch(pixels: np.ndarray, labels: np.ndarray) -> bytes:
-    """The opcodes that Python 2's cPickle wrote for a batch: protocol 2, bytes as BINSTRING.
+    """Return a batch as Python 2's cPickle writes it: protocol 2, bytes as BINSTRING.
 
-    As cPickle does, every text, list, tuple and array is put into the unpickler's memory.
+    As in cPickle, every text, list, tuple and array is put into the unpickler's memo.
     """
     number = itertools.count(1)
 
@@ -117,7 +117,7 @@ def write_stl(folder: Path, num: int = 20) -> Path:
 
 
 def write_pictures(folder: Path, edges: tuple[int, int] = (6, 6)) -> Path:
-    """Two classes, told apart by their red; 12 pictures a class in train/ and test/."""
+    """Write two classes that differ in red, 12 pictures per class in train/ and test/."""
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     for part in ("train", "test"):
         for number, name in enumerate(("cat", "dog")):

@@ -1,4 +1,4 @@
-"""The canonical form of a time-series file, as EXTRACTION describes it: readable, slow, pandas."""
+"""The canonical form of a time-series file by pandas: slow but readable."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""A cohort with other keys, channels and tasks than MIMIC's goes through every room."""
+"""A cohort with other keys, channels and tasks than MIMIC's: stored, trained, served, reported."""
 
 import numpy as np
 import polars as pl
@@ -45,7 +45,7 @@ KEYS = ["person", "stay", "split", "until"]
 
 
 def tables(num=60, seed=0):
-    """Hours and samples in which the first value tells who dies."""
+    """Return hours and samples; the first value predicts death."""
     rng = np.random.default_rng(seed)
     stay, length = 7 * np.arange(num) + 1000, rng.integers(HOURS, HOURS + 6, num)
     person = np.arange(num) // 2
@@ -76,7 +76,7 @@ def store(tmp_path_factory):
     return write_store(*tables(), SPEC, tmp_path_factory.mktemp("cohort") / "store")
 
 
-def test_the_store_says_what_it_holds(store):
+def test_the_store_has_the_specification(store):
     again = Store.open(store.folder)
     assert again.spec == SPEC
     assert not again.changed_files()
@@ -85,7 +85,7 @@ def test_the_store_says_what_it_holds(store):
     assert samples["train"].gather(torch.tensor([0, 2])).x.shape[-1] == 50
 
 
-def test_the_normalizer_is_that_of_the_hours_that_training_sees(store):
+def test_the_normalizer_is_fitted_to_the_training_hours(store):
     hourly, samples = tables()
     train_stays = samples["mortality24"].filter(split="train")["stay"]
     seen = hourly.filter(pl.col("stay").is_in(train_stays.implode()), pl.col("h") < HOURS)
@@ -95,7 +95,7 @@ def test_the_normalizer_is_that_of_the_hours_that_training_sees(store):
     assert (mean[30:].tolist(), std[30:].tolist()) == ([0] * 20, [1] * 20)
 
 
-def test_a_single_hour_of_training_has_no_deviation(tmp_path):
+def test_a_single_training_hour_gives_deviation_one(tmp_path):
     hourly, samples = tables(20)
     first = samples["sepsis"].filter(until=1.0).unique("split", keep="first")
     spec = SPEC.model_copy(update={"tasks": TASKS[2:]})
@@ -105,7 +105,7 @@ def test_a_single_hour_of_training_has_no_deviation(tmp_path):
 
 @pytest.fixture(scope="module")
 def runs(store, tmp_path_factory):
-    """A run of each kind of task and model, trained for two epochs."""
+    """Return a run of each kind of task and model, trained for two epochs."""
     folder = tmp_path_factory.mktemp("runs")
     lstm, transformer = folder / "lstm.yaml", folder / "transformer.yaml"
     lstm.write_text("lstm: {units: 8}\n")
@@ -128,7 +128,7 @@ def runs(store, tmp_path_factory):
     "name",
     ["mortality24-lstm", "organs-transformer", "sepsis-lstm", "mortality24-logistic_regression"],
 )
-def test_it_is_trained_scored_served_and_predicted(runs, name, store, tmp_path):
+def test_served_predictions_equal_the_engines(runs, name, store, tmp_path):
     run = runs[name]
     scores = evaluate(run)
     assert {"validation", "test"} == set(scores)
@@ -142,7 +142,7 @@ def test_it_is_trained_scored_served_and_predicted(runs, name, store, tmp_path):
         assert (engine[output] - engine[f"p{column}"]).abs().max() < 1e-6
 
 
-def test_a_request_has_its_channels(runs, store, tmp_path):
+def test_a_request_needs_every_channel(runs, store, tmp_path):
     export(runs["mortality24-lstm"], tmp_path)
     model = ServedModel.load(tmp_path)
     hours = tables()[0].filter(pl.col("stay") == 1000, pl.col("h") < HOURS).rename({"h": "hour"})
@@ -154,7 +154,7 @@ def test_a_request_has_its_channels(runs, store, tmp_path):
         answer(model, request.drop(columns="value 7"))
 
 
-def test_it_is_reported(runs, tmp_path):
+def test_the_report_names_the_cohort(runs, tmp_path):
     results = collect(list(runs.values()))
     assert not results.unfinished
     assert {t.cohort.name for t in results.trials} == {"other-hospital"}
@@ -171,7 +171,7 @@ def test_a_grid_names_the_cohort(store):
     (planned,) = experiments.plan(experiments.parse(given))
     assert planned.trial.training.normalizer == "fitted"
     wrong = {**given, "grids": [{**grid, "data": "other-hospital", "tasks": ["mortality"]}]}
-    with pytest.raises(InputError, match=r"Did you mean 'mortality24'\? Its tasks: mortality24"):
+    with pytest.raises(InputError, match=r"Did you mean 'mortality24'\? Allowed: mortality24"):
         experiments.check_data(experiments.parse(wrong), store)
 
 
@@ -191,7 +191,7 @@ def test_a_score_that_the_task_does_not_have_is_refused(score, tmp_path):
         train(compose_trial("mortality24", "lstm", "none"), tmp_path / "store", tmp_path / "run")
 
 
-def test_keys_may_be_negative_and_training_a_single_hour(tmp_path):
+def test_keys_may_be_negative(tmp_path):
     hourly, samples = tables(20)
     shift = pl.col("stay") - 10_000
     alone = samples["mortality24"].with_columns(shift)
@@ -220,54 +220,50 @@ def in_samples(task, **columns):
         (lambda h, s: (h.with_columns(female=pl.lit(2)), s), "'female' are not 0 or 1"),
         (
             lambda h, s: (h.with_columns(pl.lit(None, pl.Float64).alias("value 1")), s),
-            "cells of the channel 'value 1' are empty or infinite",
+            "cells of the channel 'value 1' are empty, infinite",
         ),
         (
             lambda h, s: (h.with_columns(pl.lit(1e300).alias("value 1")), s),
-            "cells of the channel 'value 1' are empty or infinite, or too large for 32 bits",
+            "cells of the channel 'value 1' are empty, infinite or too large for 32 bits",
         ),
         (
             lambda h, s: (h.with_columns(pl.col("stay").cast(pl.UInt64) + 2**63), s),
-            "'stay' must hold whole numbers of 64 bits",
+            "'stay' must hold whole numbers .64 bits.",
         ),
-        *(
-            (in_samples("organs", until=value), "'until'")
-            for value in (pl.lit(None, pl.Float64), pl.lit(float("nan")), pl.lit("one"))
-        ),
-        (in_samples("organs", until=pl.lit(1e30)), "20 samples of organs see no hour, or hours"),
-        (in_samples("organs", split=pl.lit(1)), ".split. holds Int32"),
         (
             lambda h, s: (h.with_columns(pl.col("stay").cast(pl.String)), s),
             "'stay' must hold whole",
         ),
-        (lambda h, s: (h, {"organs": s["organs"]}), "no sample table of the task 'mortality24'"),
-        (in_samples("mortality24", until=pl.lit(20.0)), "20 samples .* do not see the first 24"),
-        (in_samples("organs", until=pl.lit(99.0)), "20 samples of organs see no hour, or hours"),
-        (in_samples("organs", aki=pl.lit(3)), "20 labels 'aki' of organs are none of 0 to 1"),
+        (lambda h, s: (h, {"organs": s["organs"]}), "no sample table for the task 'mortality24'"),
+        (
+            in_samples("mortality24", until=pl.lit(20.0)),
+            "20 samples .* do not see exactly 24 hours",
+        ),
+        *(
+            (in_samples("organs", until=pl.lit(hours)), "20 samples of organs see no hour, or more")
+            for hours in (99.0, 1e30)
+        ),
+        (in_samples("organs", aki=pl.lit(3)), "20 labels 'aki' of organs are outside 0 to 1"),
         (in_samples("organs", aki=pl.lit(None, pl.Int8)), "20 labels 'aki' of organs are empty"),
-        (in_samples("organs", split=pl.lit("dev")), "have another split than train, val, test"),
+        (in_samples("organs", split=pl.lit("dev")), "have a split other than train, val, test"),
         (in_samples("organs", split=pl.lit("train")), "no samples of organs in the split 'val'"),
         (in_samples("organs", person=pl.lit(1)), "1 subjects of organs are in several splits"),
-        (in_samples("organs", stay=pl.lit(1000)), "samples of organs are there more than once"),
+        (in_samples("organs", stay=pl.lit(1000)), "samples of organs appear more than once"),
         (
             lambda h, s: (h, s | {"organs": s["organs"].with_columns(pl.col("stay") + 1)}),
-            "20 samples of organs are of units without a row",
+            "20 samples of organs have units without a row",
         ),
         (in_samples("organs", until=pl.lit("x")), "'until' holds String, not numbers of hours"),
         (in_samples("organs", until=pl.lit(None, pl.Int8)), "20 samples .* no finite number"),
         (in_samples("organs", until=pl.lit(np.nan)), "20 samples of organs have no finite number"),
         (in_samples("organs", split=pl.lit(1)), "'split' holds Int32, not train, val, test"),
-        (in_samples("organs", person=pl.lit(2**63, pl.UInt64)), "whole numbers of 64 bits"),
-        (
-            lambda h, s: (h.with_columns(pl.lit(1e39).alias("value 1")), s),
-            "cells of the channel 'value 1' are empty or infinite",
-        ),
-        (lambda h, s: (h, s | {"mortality": s["organs"]}), "'mortality', which is no task of"),
+        (in_samples("organs", person=pl.lit(2**63, pl.UInt64)), "whole numbers .64 bits."),
+        (lambda h, s: (h, s | {"mortality": s["organs"]}), "'mortality', which is not a task of"),
         (lambda h, s: (h.to_pandas(), s), r"pandas\S*DataFrame, not a polars\.DataFrame"),
         (lambda h, s: (h.lazy(), s), "collect"),
     ],
 )
-def test_what_is_not_what_it_says_is_refused_with_a_count(change, message, tmp_path):
+def test_tables_that_do_not_match_are_refused(change, message, tmp_path):
     hourly, samples = change(*tables(20))
     with pytest.raises(InputError, match=message):
         write_store(hourly, samples, SPEC, tmp_path / "store")
@@ -279,21 +275,21 @@ def test_what_is_not_what_it_says_is_refused_with_a_count(change, message, tmp_p
     [
         (
             {"channels": [c.model_dump() for c in (*CHANNELS, CHANNELS[0])]},
-            "'value 0' is named twice",
+            "'value 0' appears twice",
         ),
-        ({"time": None}, "has 'time', 'end' and channels, or else a 'shape'"),
+        ({"time": None}, "needs 'time', 'end' and channels, or a 'shape' instead"),
         ({"name": "Other Hospital"}, "at 'name'"),
         ({"colour": 1}, "at 'colour'"),
         ({"tasks": [{**TASKS[0].model_dump(), "labels": ["a", "b"]}]}, "needs exactly one label"),
         ({"tasks": [{**TASKS[0].model_dump(), "target": "multiclass"}]}, "two classes or more"),
-        ({"tasks": [{**TASKS[1].model_dump(), "labels": ["a", "a"]}]}, "'a' is named twice"),
-        ({"tasks": [{**TASKS[0].model_dump(), "labels": ["split"]}]}, "'split' is named twice"),
-        ({"tasks": [{**TASKS[0].model_dump(), "labels": ["until"]}]}, "'until' is named twice"),
+        ({"tasks": [{**TASKS[1].model_dump(), "labels": ["a", "a"]}]}, "'a' appears twice"),
+        ({"tasks": [{**TASKS[0].model_dump(), "labels": ["split"]}]}, "'split' appears twice"),
+        ({"tasks": [{**TASKS[0].model_dump(), "labels": ["until"]}]}, "'until' appears twice"),
         ({"tasks": [{**TASKS[0].model_dump(), "name": "x" * 101}]}, "at most 100 characters"),
-        ({"unit": "value 0"}, "hourly table 'value 0' is named twice"),
-        ({"time": "stay"}, "hourly table 'stay' is named twice"),
+        ({"unit": "value 0"}, "hourly table 'value 0' appears twice"),
+        ({"time": "stay"}, "hourly table 'stay' appears twice"),
     ],
 )
-def test_a_specification_that_cannot_be_is_refused(changes, message):
+def test_an_invalid_specification_is_refused(changes, message):
     with pytest.raises(InputError, match=message):
         CohortSpec.read({**SPEC.model_dump(mode="json"), **changes})

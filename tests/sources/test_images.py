@@ -1,4 +1,4 @@
-"""Image data sets: every format as distributed, splits as in the paper, nothing half written."""
+"""Image data sets: every format as distributed, splits as in the paper, refusals."""
 
 import gzip
 import pickle  # only to show that the hand-written batches are what an unpickler would read
@@ -71,7 +71,7 @@ def test_cifar10(write, inside, tmp_path):
     assert np.array_equal(dataset.parts["test"].labels, expected[5][1])
 
 
-def test_the_hand_written_batch_is_what_python_2_wrote():
+def test_the_hand_written_batch_equals_python_2s():
     pixels, labels = cifar_part(3, 0)
     batch = pickle.loads(python2_batch(pixels, labels), encoding="bytes")
     assert np.array_equal(batch[b"data"], pixels.reshape(3, -1))
@@ -79,8 +79,8 @@ def test_the_hand_written_batch_is_what_python_2_wrote():
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
-def test_batches_are_read_as_any_pickler_writes_them(tmp_path, protocol):
-    """Places in the unpickler's memory are no labels, though they are numbers too."""
+def test_batches_of_every_pickle_protocol_are_read(tmp_path, protocol):
+    """Indices of the unpickler's memo are numbers, but not labels."""
     for number, name in enumerate([*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"]):
         pixels, labels = cifar_part(300, number)
         batch = {"labels": labels.tolist(), "data": pixels.reshape(300, -1)}
@@ -98,7 +98,7 @@ def test_files_of_mnist_are_not_fashion_mnist(tmp_path):
     assert (dataset.name, dataset.classes) == ("images", tuple("0123456"))
 
 
-def test_of_several_data_sets_one_is_named(tmp_path):
+def test_several_data_sets_in_a_folder_need_a_name(tmp_path):
     write_fashion_mnist(tmp_path / "FashionMNIST" / "raw")
     write_cifar_python(tmp_path / "cifar-10-batches-py")
     assert read(tmp_path, name="cifar10").name == "cifar10"
@@ -108,7 +108,7 @@ def test_of_several_data_sets_one_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["deflate", "short"])
-def test_a_damaged_idx_file_is_said(tmp_path, damage):
+def test_a_damaged_idx_file_is_refused(tmp_path, damage):
     folder = write_fashion_mnist(tmp_path)
     path = folder / "train-labels-idx1-ubyte.gz"
     data = bytearray(path.read_bytes())
@@ -119,10 +119,10 @@ def test_a_damaged_idx_file_is_said(tmp_path, damage):
 
 
 def test_a_batch_is_never_unpickled(tmp_path):
-    """A file that would run code is only read; without pixels it is no batch."""
+    """A file that would run code is only read; without pixels it is refused."""
     write_cifar_python(tmp_path)
     (tmp_path / "data_batch_3").write_bytes(b"cos\nsystem\n(U\x0etouch executedtR.")
-    with pytest.raises(InputError, match="data_batch_3 is no batch of CIFAR-10"):
+    with pytest.raises(InputError, match="data_batch_3 is not a batch of CIFAR-10"):
         read(tmp_path)
     assert not Path("executed").exists()
     assert "pickle" not in vars(sys.modules["mimic_reg.sources._image_formats"])
@@ -146,9 +146,9 @@ def test_a_folder_of_pictures(tmp_path):
     assert train.pixels[13, :, 0, 0].tolist() == [200, 10, 30]
 
 
-def test_pictures_of_several_sizes_need_one(tmp_path):
+def test_pictures_of_several_sizes_need_the_option_size(tmp_path):
     write_pictures(tmp_path, edges=(6, 9))
-    with pytest.raises(InputError, match=r"differ in size\. Give them one: --size"):
+    with pytest.raises(InputError, match=r"differ in size\. Resize them, for instance with --size"):
         read(tmp_path)
     assert read(tmp_path, size=7).parts["train"].pixels.shape == (24, 3, 7, 7)
 
@@ -156,13 +156,16 @@ def test_pictures_of_several_sizes_need_one(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: (f / "test" / "cat" / "00.png").write_bytes(b"no"), "00.png is no picture"),
+        (
+            lambda f: (f / "test" / "cat" / "00.png").write_bytes(b"no"),
+            "00.png is not a readable picture",
+        ),
         (lambda f: (f / "test" / "dog").rename(f / "test" / "cow"), "'cow' that train/ does not"),
         (lambda f: (f / "test").rename(f / "tset"), "has no folder test/"),
-        (lambda f: (f / "train" / "dog").rename(f / "dog"), "needs a folder a class"),
+        (lambda f: (f / "train" / "dog").rename(f / "dog"), "needs a folder for each class"),
     ],
 )
-def test_a_folder_that_is_not_as_it_should_be(change, message, tmp_path):
+def test_a_malformed_folder_is_refused(change, message, tmp_path):
     write_pictures(tmp_path)
     change(tmp_path)
     with pytest.raises(InputError, match=message):
@@ -177,7 +180,7 @@ def test_the_small_cifar10_of_jpegs():
     assert np.bincount(dataset.parts["test"].labels).tolist() == [200] * 10
 
 
-def test_the_real_fashion_mnist_has_the_paper_s_splits(tmp_path):
+def test_the_real_fashion_mnist_has_the_splits_of_the_paper(tmp_path):
     if not FASHION_MNIST.is_dir():
         pytest.skip("Fashion-MNIST is not installed: apt-get install dataset-fashion-mnist")
     store = import_images(FASHION_MNIST, tmp_path / "store")
@@ -190,13 +193,13 @@ def test_the_real_fashion_mnist_has_the_paper_s_splits(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no IDX file"),
-        (bytes([0, 0, 13, 1, 0, 0, 0, 1, 0]), "is no IDX file of bytes"),
+        (b"", "is not an IDX file"),
+        (bytes([0, 0, 13, 1, 0, 0, 0, 1, 0]), "is not an IDX file of bytes"),
         (bytes([0, 0, 8, 1, 0, 0, 0, 9, 0]), "is cut off"),
         (None, "There is no file"),
     ],
 )
-def test_idx_files_that_are_none(content, message, tmp_path):
+def test_other_files_are_not_idx(content, message, tmp_path):
     if content is not None:
         (tmp_path / "x").write_bytes(content)
     with pytest.raises(InputError, match=message):
@@ -211,7 +214,7 @@ def test_a_cut_off_archive(tmp_path):
 
 
 def test_folders_without_images(tmp_path):
-    with pytest.raises(InputError, match=r"holds no images that can be read\. Known are"):
+    with pytest.raises(InputError, match=r"holds no images in a known format\. Known are"):
         read(tmp_path)
     with pytest.raises(InputError, match="There is no folder"):
         read(tmp_path / "none")
@@ -270,7 +273,7 @@ def test_other_tasks_are_refused(store):
         load(store, get("phenotyping"), normalizer="raw")
 
 
-def test_outputs_are_the_store_s_classes(tmp_path, store):
+def test_a_model_has_an_output_for_each_class(tmp_path, store):
     assert store.spec.task(TASK.name).num_outputs == 10
     two = import_images(write_pictures(tmp_path / "pictures"), tmp_path / "store")
     assert two.spec.task(TASK.name).num_outputs == 2
@@ -290,13 +293,13 @@ def test_a_second_import_does_nothing_and_new_images_replace_the_store(source, t
     assert all((out / n).stat().st_mode & 0o077 == 0 for n in changed.manifest["files"])
 
 
-def test_the_same_images_have_the_same_fingerprint_wherever_they_lie(source, store, tmp_path):
+def test_the_fingerprint_does_not_depend_on_the_folder(source, store, tmp_path):
     again = import_images(source, tmp_path / "elsewhere", validation=20)
     assert again.manifest["fingerprint"] == store.manifest["fingerprint"]
 
 
-def test_what_cannot_be(source, tmp_path):
-    with pytest.raises(InputError, match="of 120 training images cannot be kept for validation"):
+def test_invalid_options_and_targets_are_refused(source, tmp_path):
+    with pytest.raises(InputError, match="of 120 training images cannot be used for validation"):
         import_images(source, tmp_path / "a", validation=120)
     with pytest.raises(InputError, match="10,000 of 120 training images"):
         import_images(source, tmp_path / "a")  # the paper's split needs the paper's images
@@ -316,14 +319,14 @@ def test_a_cohort_store_is_not_replaced(source, tmp_path):
         import_images(source, folder, validation=20)
 
 
-def test_labels_and_images_that_do_not_fit(tmp_path):
+def test_labels_that_do_not_match_the_images_are_refused(tmp_path):
     folder = write_fashion_mnist(tmp_path / "source")
     path = folder / "train-labels-idx1-ubyte.gz"
     write_idx(path, np.where(np.arange(120) < 10, read_idx(path), 10).astype(np.uint8))
-    with pytest.raises(InputError, match="a label of the part 'train' is outside of 0 to 9"):
+    with pytest.raises(InputError, match="the part 'train' has a label outside 0 to 9"):
         import_images(folder, tmp_path / "a", validation=20)
     write_idx(folder / "train-labels-idx1-ubyte.gz", np.zeros(7, np.uint8))
-    with pytest.raises(InputError, match="120 images and 7 labels"):
+    with pytest.raises(InputError, match="120 images but 7 labels"):
         import_images(folder, tmp_path / "a", validation=20)
 
 
@@ -343,7 +346,7 @@ def test_a_store_with_a_broken_table_is_refused(source, tmp_path):
             load(Store(out, store.manifest), TASK, normalizer="unit")
 
 
-def test_what_is_for_cohorts_refuses_images(source, tmp_path):
+def test_commands_for_cohorts_refuse_images(source, tmp_path):
     store = import_images(source, tmp_path / "store", validation=20)
     for function in (verify_published, lambda s: export(s, tmp_path / "x")):
         with pytest.raises(InputError, match="holds the cohort 'fashion_mnist'; this command is"):
@@ -353,7 +356,7 @@ def test_what_is_for_cohorts_refuses_images(source, tmp_path):
 @pytest.mark.parametrize("write", [write_fashion_mnist, write_cifar_binary, write_stl])
 @pytest.mark.parametrize("damage", [b"", b"x"])
 def test_images_that_change_while_they_are_read(tmp_path, monkeypatch, write, damage):
-    """Also where what was read is damaged for that."""
+    """Even if the change made the content unreadable."""
     folder = write(tmp_path / "source")
     changing = files(folder)[0]
 
@@ -369,7 +372,7 @@ def test_images_that_change_while_they_are_read(tmp_path, monkeypatch, write, da
 
 
 @pytest.mark.parametrize("write", [write_fashion_mnist, write_cifar_binary, write_stl])
-def test_every_file_that_is_read_is_watched(tmp_path, write):
+def test_changes_of_every_file_are_detected(tmp_path, write):
     folder = write(tmp_path / "source")
     watched = files(folder)
     for path in set(folder.iterdir()) - set(watched):

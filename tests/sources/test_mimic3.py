@@ -1,4 +1,4 @@
-"""Reading tables: every oddity is either read right, or refused with file, line and advice."""
+"""Reading tables: odd rows are read correctly, or refused with file, line and advice."""
 
 import gzip
 import os
@@ -66,7 +66,7 @@ def test_quotes_commas_line_ends_and_blank_lines(tmp_path):
     assert rows[1]["valueuom"] in (None, "")
 
 
-def test_a_quote_within_an_unquoted_field_is_a_quote(tmp_path):
+def test_a_quote_within_an_unquoted_field_is_kept(tmp_path):
     rows, _ = read(tmp_path, HEADER + ROW.replace("120", "5' 7\"") + ROW.replace("120", '"a,b"'))
     assert [r["value"] for r in rows] == ["5' 7\"", "a,b"]
 
@@ -80,20 +80,23 @@ def test_bytes_that_are_not_utf8_are_replaced_and_counted(tmp_path):
     assert reading.not_utf8 == 1
 
 
-def test_an_id_that_is_no_number_matches_nothing_but_is_not_missing(tmp_path):
+def test_an_id_that_is_not_a_number_is_unmatched_not_missing(tmp_path):
     odd = ROW.replace("107", "107.0") + ROW.replace("107", "NA") + ROW.replace("107", "")
     rows, _ = read(tmp_path, HEADER + ROW + odd)
     assert [r["hadm_id"] for r in rows] == [107, NO_ID, None, None]
 
 
 MALFORMED = {
-    "too few fields": (ROW.replace(",mg/dL", ""), "it has 6 fields, the header has 7"),
-    "one field too many at the end": (ROW.strip() + ",1\n", "it has 8 fields, the header has 7"),
-    "too many fields": (ROW.replace("120", "1,20"), "it has 8 fields, the header has 7"),
+    "too few fields": (ROW.replace(",mg/dL", ""), "it has 6 fields, but the header has 7"),
+    "one field too many at the end": (
+        ROW.strip() + ",1\n",
+        "it has 8 fields, but the header has 7",
+    ),
+    "too many fields": (ROW.replace("120", "1,20"), "it has 8 fields, but the header has 7"),
     "an open quote": (ROW.replace("120", '"120'), "its quotes do not match"),
     "text after a quote": (ROW.replace("120", '"1"20'), "its quotes do not match"),
     "an open quote at the end": (ROW.strip() + '"x\n', "its quotes do not match"),
-    "cut in the middle": (ROW[:20], "it has 4 fields, the header has 7"),
+    "cut in the middle": (ROW[:20], "it has 4 fields, but the header has 7"),
 }
 
 
@@ -111,7 +114,7 @@ def test_a_malformed_row_is_refused_with_its_line(tmp_path, case, after, block_b
 
 @pytest.mark.parametrize("block_bytes", [60, 1 << 20])
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_hole_of_zero_bytes_is_refused_with_its_line(tmp_path, block_bytes, packed):
+def test_zero_bytes_are_refused_with_their_line(tmp_path, block_bytes, packed):
     content = (HEADER + ROW * 7 + ROW.replace("mg/dL", "\0" * 5) + ROW * 3).encode()
     content, name = (
         (gzip.compress(content), "LABEVENTS.csv.gz") if packed else (content, "LABEVENTS.csv")
@@ -122,7 +125,9 @@ def test_a_hole_of_zero_bytes_is_refused_with_its_line(tmp_path, block_bytes, pa
 
 def test_quotes_that_swallow_lines_are_refused(tmp_path):
     first, second = ROW.replace("120", '"120'), ROW.replace("120", '120"')
-    problem = r"LABEVENTS.csv, line 3: its quotes do not match\. .* No field may hold a line break"
+    problem = (
+        r"LABEVENTS.csv, line 3: its quotes do not match\. .* No field may contain a line break"
+    )
     with pytest.raises(InputError, match=problem):
         read(tmp_path, HEADER + ROW + first + second + ROW)
 
@@ -132,16 +137,16 @@ def test_a_truncated_gz(tmp_path):
     rows, _ = read(tmp_path, packed, "LABEVENTS.csv.gz")
     assert len(rows) == 1000
     for cut in (15, len(packed) // 2, len(packed) - 3):
-        with pytest.raises(InputError, match=r"LABEVENTS\.csv\.gz .*(truncated|sound gzip)"):
+        with pytest.raises(InputError, match=r"LABEVENTS\.csv\.gz .*(truncated|valid gzip)"):
             read(tmp_path, packed[:cut], "LABEVENTS.csv.gz")
 
 
-def test_a_damaged_gz_and_one_that_is_none(tmp_path):
+def test_a_damaged_gz_and_a_plain_file_named_gz(tmp_path):
     packed = bytearray(gzip.compress(os.urandom(3000) + (HEADER + ROW * 100).encode()))
     packed[1500] ^= 0xFF
-    with pytest.raises(InputError, match="not a sound gzip file"):
+    with pytest.raises(InputError, match="not a valid gzip file"):
         read(tmp_path, bytes(packed), "LABEVENTS.csv.gz")
-    with pytest.raises(InputError, match=r"a plain CSV file must be named \.csv"):
+    with pytest.raises(InputError, match=r"A plain CSV file must be named \.csv"):
         read(tmp_path, HEADER + ROW, "LABEVENTS.csv.gz")
 
 
@@ -173,7 +178,7 @@ def test_a_file_that_cannot_be_read(raw, monkeypatch):
             read_it()
 
 
-def test_a_disk_that_fails_while_it_is_read(raw, monkeypatch):
+def test_a_disk_that_fails_during_reading(raw, monkeypatch):
     from mimic_reg.sources import rows
 
     def fail(self, size=-1):
@@ -184,7 +189,7 @@ def test_a_disk_that_fails_while_it_is_read(raw, monkeypatch):
         read_table(find_tables(raw)["PATIENTS"], Reading())
 
 
-def test_an_empty_file_and_a_wrong_file_under_a_right_name(raw):
+def test_an_empty_and_a_wrong_file_are_refused(raw):
     good = (raw / "LABEVENTS.csv").read_text()
     (raw / "LABEVENTS.csv").write_text("")
     with pytest.raises(InputError, match=r"LABEVENTS\.csv is empty"):
@@ -197,7 +202,7 @@ def test_an_empty_file_and_a_wrong_file_under_a_right_name(raw):
         find_tables(raw)
     assert "120" not in str(error.value)
     (raw / "LABEVENTS.csv").write_text(good.replace("VALUENUM", "VALUE", 1))
-    with pytest.raises(InputError, match="a column name stands twice"):
+    with pytest.raises(InputError, match="a column name appears twice"):
         find_tables(raw)
 
 
@@ -210,12 +215,12 @@ def test_an_empty_file_and_a_wrong_file_under_a_right_name(raw):
             r"line 1: LABEVENTS needs the columns",
         ),
         ("x" * 200_000, r"line 1: LABEVENTS needs the columns"),
-        (HEADER.replace(",", ";"), r"\(1 fields there\)\. .*and commas between its fields"),
+        (HEADER.replace(",", ";"), r"\(it has 1 fields\)\. .*and commas between the fields"),
         (HEADER.encode("utf-16"), r"line 1: LABEVENTS needs the columns"),
     ],
     ids=["gzip", "old line ends", "one long line", "semicolons", "UTF-16"],
 )
-def test_a_first_line_that_is_none(raw, content, problem):
+def test_a_file_without_a_header_is_refused(raw, content, problem):
     packed = content if isinstance(content, bytes) else content.encode()
     (raw / "LABEVENTS.csv").write_bytes(packed)
     with pytest.raises(InputError, match=problem):
@@ -229,7 +234,7 @@ def test_a_table_with_a_header_only_has_no_rows(raw):
     assert read_table(find_tables(raw)["D_ICD_DIAGNOSES"], reading).height == reading.rows == 0
 
 
-def test_a_plain_file_goes_before_a_packed_one(raw):
+def test_a_plain_file_is_preferred_to_a_gzipped_one(raw):
     (raw / "PATIENTS.csv.gz").write_bytes(b"x")
     assert find_tables(raw)["PATIENTS"].path.name == "PATIENTS.csv"
 
@@ -245,8 +250,8 @@ FIELD = st.text(st.sampled_from('ab,"7 \n'), max_size=4)
 
 @settings(max_examples=400, deadline=None)
 @given(st.lists(FIELD, min_size=1, max_size=12), st.sampled_from([20, 1 << 20]))
-def test_no_text_is_read_as_something_else(tmp_path_factory, fragments, block_bytes):
-    """Whatever stands in the file: read like Python's strict csv module, or refused."""
+def test_any_text_is_read_as_the_csv_module_reads_it(tmp_path_factory, fragments, block_bytes):
+    """Or it is refused."""
     import csv
     import io
 

@@ -1,4 +1,4 @@
-"""Files are whole or absent, and nothing is written or read through a link."""
+"""Files are complete or absent, and no symbolic link is followed."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.store import atomic
 
 
-def test_a_file_is_replaced_whole(tmp_path):
+def test_a_file_is_replaced_as_a_whole(tmp_path):
     path = tmp_path / "a.txt"
     atomic.write_text(path, "old")
     with atomic.writing(path) as file:
@@ -23,21 +23,21 @@ def test_a_file_is_replaced_whole(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_what_a_killed_process_left_is_replaced(tmp_path):
+def test_the_rest_of_a_killed_process_is_replaced(tmp_path):
     (tmp_path / "a.tmp").write_text("half of it, and longer")
     atomic.write_text(tmp_path / "a", "whole")
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a": "whole"}
 
 
-def test_of_two_that_write_one_file_at_once_one_is_told(tmp_path):
+def test_of_two_writers_of_one_file_one_is_refused(tmp_path):
     path = tmp_path / "a"
-    with pytest.raises(MimicRegError, match="Another process writes"), atomic.writing(path):
+    with pytest.raises(MimicRegError, match="Another process is writing"), atomic.writing(path):
         atomic.write_text(path, "second")
     assert path.read_text() == "second"
 
 
 def test_order_of_syncs(tmp_path, monkeypatch):
-    """The content before the name, the name before anything that comes after."""
+    """The content is synced before the rename, and the folder after it."""
     seen = []
     real_sync, real_replace = os.fsync, Path.replace
 
@@ -90,7 +90,7 @@ def test_links_are_not_followed(tmp_path):
     assert not (folder / "a").is_symlink()
 
 
-def test_the_folder_that_is_named_may_be_a_link(tmp_path):
+def test_the_folder_that_the_user_names_may_be_a_link(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "folder")
     atomic.write_text(tmp_path / "link" / "a", "x")
@@ -98,7 +98,7 @@ def test_the_folder_that_is_named_may_be_a_link(tmp_path):
     assert (tmp_path / "folder" / "a").read_text() == "x"
 
 
-def test_lock_and_history_keep_what_is_in_them(tmp_path):
+def test_locks_and_histories_keep_their_content(tmp_path):
     (tmp_path / "a").write_text("x")
     for opened in (atomic.append, atomic.open_lock):
         opened(tmp_path / "a").close()

@@ -10,7 +10,7 @@ from tests.stores import published
 
 
 class Noting(Silent):
-    """Keeps what is noted."""
+    """Keeps the notes."""
 
     def __init__(self):
         self.notes = []
@@ -30,7 +30,7 @@ def writing(text, calls=None):
     return build
 
 
-def test_stages_of_another_key_are_forgotten(tmp_path):
+def test_stages_of_another_key_are_built_again(tmp_path):
     calls = []
 
     def build(folder):
@@ -45,14 +45,14 @@ def test_stages_of_another_key_are_forgotten(tmp_path):
     assert Workspace(tmp_path, "two").stage("s", build)[1:] == ({"n": 2}, True)
 
 
-def test_a_stage_that_fails_is_not_there(tmp_path):
+def test_a_failed_stage_is_built_again(tmp_path):
     work = Workspace(tmp_path, "key")
     with pytest.raises(ZeroDivisionError):
         work.stage("s", lambda folder: {"x": 1 / 0})
     assert Workspace(tmp_path, "key").stage("s", lambda folder: {"x": 2})[1] == {"x": 2}
 
 
-def test_a_damaged_stage_and_what_came_after_it_are_built_again(tmp_path):
+def test_a_damaged_stage_and_later_ones_are_built_again(tmp_path):
     calls = []
     for _ in range(2):
         work = Workspace(tmp_path, "key")
@@ -81,7 +81,7 @@ def test_a_stage_is_finished_when_it_is_on_the_disk(tmp_path, monkeypatch):
     assert Workspace(tmp_path, "key").stage("s", writing("y"))[2], "no done.json: it is built again"
 
 
-def test_a_stage_that_cannot_be_brought_to_the_disk_is_not_published(tmp_path, monkeypatch):
+def test_a_stage_that_cannot_be_synced_is_not_published(tmp_path, monkeypatch):
     def full(folder):
         raise OSError(28, "No space left on device")
 
@@ -92,7 +92,7 @@ def test_a_stage_that_cannot_be_brought_to_the_disk_is_not_published(tmp_path, m
 
 
 @pytest.mark.parametrize("done", ["[]", "{}", "{", '{"key": "key", "facts": {}, "files": [1]}'])
-def test_a_stage_that_does_not_say_what_it_holds_is_built_again(tmp_path, done):
+def test_a_stage_with_a_malformed_done_json_is_built_again(tmp_path, done):
     work = Workspace(tmp_path, "key")
     work.stage("s", writing("x"))
     work.finish()
@@ -100,7 +100,7 @@ def test_a_stage_that_does_not_say_what_it_holds_is_built_again(tmp_path, done):
     assert Workspace(tmp_path, "key").stage("s", writing("y"))[1:] == ({"text": "y"}, True)
 
 
-def test_a_new_publication_replaces_the_old_one_whole(tmp_path):
+def test_a_new_publication_replaces_every_file(tmp_path):
     published(tmp_path, a=[1], b=[2])
     store = published(tmp_path, a=[5])
     assert store.read("a.parquet")["x"].to_list() == [5]
@@ -108,7 +108,7 @@ def test_a_new_publication_replaces_the_old_one_whole(tmp_path):
 
 
 def cut(store, monkeypatch, after):
-    """Publish a = 5, b = 6 over the store, cut off after so many files."""
+    """Publish a = 5, b = 6 over the store, interrupted after so many files."""
     moved = []
 
     def replace(path, target):
@@ -125,10 +125,10 @@ def cut(store, monkeypatch, after):
 
 
 @pytest.mark.parametrize("after", [0, 1, 2])
-def test_a_publication_that_was_cut_off_is_finished(tmp_path, monkeypatch, after):
+def test_an_interrupted_publication_is_finished(tmp_path, monkeypatch, after):
     published(tmp_path, a=[1], c=[3])
     cut(tmp_path, monkeypatch, after)
-    with pytest.raises(InputError, match="was cut off while its files were put in place"):
+    with pytest.raises(InputError, match="its publication was interrupted"):
         Store.open(tmp_path)
     recover(tmp_path)
     store = Store.open(tmp_path)
@@ -139,8 +139,8 @@ def test_a_publication_that_was_cut_off_is_finished(tmp_path, monkeypatch, after
 
 @pytest.mark.parametrize("after", [0, 1])
 @pytest.mark.parametrize("damage", ["a.parquet", "b.parquet", MANIFEST])
-def test_no_publication_is_finished_from_damaged_files(tmp_path, monkeypatch, after, damage):
-    """The old store stays if nothing of it was replaced; else nothing is there that looks sound."""
+def test_a_publication_of_damaged_files_is_not_finished(tmp_path, monkeypatch, after, damage):
+    """The old store stays if no file was replaced yet; otherwise it is removed."""
     published(tmp_path, a=[1], c=[3])
     cut(tmp_path, monkeypatch, after)
     places = [tmp_path / ".work" / "stage" / damage, tmp_path / ".work" / damage, tmp_path / damage]
@@ -159,7 +159,7 @@ def test_no_publication_is_finished_from_damaged_files(tmp_path, monkeypatch, af
     assert published(tmp_path, a=[7]).read("a.parquet")["x"].to_list() == [7]
 
 
-def test_a_publication_that_would_lead_elsewhere_is_not_finished(tmp_path):
+def test_a_publication_outside_the_store_is_not_finished(tmp_path):
     write_json(tmp_path / ".publish.json", {"moves": {"a": "s/a"}, "obsolete": ["../victim"]})
-    with pytest.raises(InputError, match="no name of a file"):
+    with pytest.raises(InputError, match="not the name of a file"):
         recover(tmp_path)

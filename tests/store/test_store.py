@@ -4,19 +4,11 @@ import os
 import pytest
 
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.store import (
-    MANIFEST,
-    Store,
-    disk_errors,
-    file_hash,
-    locked,
-    read_json,
-    write_json,
-)
+from mimic_reg.store import MANIFEST, Store, disk_errors, file_hash, locked, read_json, write_json
 from tests.stores import published
 
 
-def test_what_is_published_can_be_read_and_is_verified(tmp_path):
+def test_published_files_are_read_and_verified(tmp_path):
     store = published(tmp_path, a=[1, 2], b=[3])
     assert store.read("a.parquet")["x"].to_list() == [1, 2]
     assert store.scan("b.parquet").collect().height == 1
@@ -36,18 +28,18 @@ def test_what_is_published_can_be_read_and_is_verified(tmp_path):
         (NotADirectoryError(20, "", "c/d"), "Cannot write to c/d: Not a directory. Choose another"),
     ],
 )
-def test_errors_of_the_disk_are_said_whoever_meets_them(tmp_path, error, text):
-    """Polars' errors have no number of their own, only one in their text."""
+def test_disk_errors_of_python_and_polars_are_explained(tmp_path, error, text):
+    """Errors from Polars have their number only in the text."""
     with pytest.raises(MimicRegError, match=text), disk_errors(tmp_path):
         raise error
 
 
-def test_other_errors_of_the_system_are_not_hidden(tmp_path):
+def test_other_system_errors_are_not_hidden(tmp_path):
     with pytest.raises(OSError, match="Bad file descriptor"), disk_errors(tmp_path):
         raise OSError(9, "Bad file descriptor")
 
 
-def test_changes_behind_the_manifest_are_found(tmp_path):
+def test_changed_and_missing_files_are_found(tmp_path):
     store = published(tmp_path, a=[1], b=[2])
     (tmp_path / "b.parquet").unlink()
     path = tmp_path / "a.parquet"
@@ -58,7 +50,7 @@ def test_changes_behind_the_manifest_are_found(tmp_path):
 
 
 def test_a_flipped_bit_is_found_when_a_table_is_read(tmp_path):
-    """Also in a process that has read the sound one before."""
+    """Even in a process that read the undamaged file before."""
     store = published(tmp_path, a=list(range(1000)))
     path = tmp_path / "a.parquet"
     os.utime(path, (1, 1))
@@ -71,28 +63,28 @@ def test_a_flipped_bit_is_found_when_a_table_is_read(tmp_path):
             read("a.parquet")
 
 
-def test_a_record_that_was_changed_is_found(tmp_path):
+def test_an_edited_record_is_found(tmp_path):
     write_json(tmp_path / "x.json", {"a": 1.5, "b": {1: [None, "ä"]}})
     text = (tmp_path / "x.json").read_text()
-    (tmp_path / "x.json").write_text(text.replace("\n", "\n\n"))  # spelling does not count
+    (tmp_path / "x.json").write_text(text.replace("\n", "\n\n"))  # white space does not count
     assert read_json(tmp_path / "x.json") == {"a": 1.5, "b": {"1": [None, "ä"]}}
     (tmp_path / "x.json").write_text(text.replace("1.5", "1.7"))
-    with pytest.raises(InputError, match=r"x\.json is damaged, or was changed by hand"):
+    with pytest.raises(InputError, match=r"x\.json is damaged or was edited"):
         read_json(tmp_path / "x.json")
 
 
-def test_not_a_store_another_version_and_broken_json(tmp_path):
+def test_no_manifest_another_version_and_broken_json_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"has no manifest\.json\. Write one with"):
         Store.open(tmp_path)
     (tmp_path / MANIFEST).write_text("{")
-    with pytest.raises(InputError, match=r"is not valid JSON .* or remove .* and make it again"):
+    with pytest.raises(InputError, match=r"is not valid JSON .* or remove .* and create it again"):
         Store.open(tmp_path)
     (tmp_path / MANIFEST).write_text(json.dumps({"schema": 0}))
-    with pytest.raises(InputError, match="has schema version 0, this program reads"):
+    with pytest.raises(InputError, match="has schema version 0, but this program reads"):
         Store.open(tmp_path)
 
 
-def test_json_is_replaced_whole(tmp_path):
+def test_json_is_replaced_as_a_whole(tmp_path):
     write_json(tmp_path / "x.json", {"a": [1, None]})
     write_json(tmp_path / "x.json", {"b": 2})
     assert read_json(tmp_path / "x.json") == {"b": 2}
@@ -100,7 +92,7 @@ def test_json_is_replaced_whole(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])
-def test_a_folder_that_cannot_be_one_is_the_callers_mistake(tmp_path, name):
+def test_a_file_in_place_of_a_folder_is_an_input_error(tmp_path, name):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file"), locked(tmp_path / name):
         pass
