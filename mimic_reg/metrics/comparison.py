@@ -123,12 +123,18 @@ def compare(
 
     num_tests: how many tests these were chosen from, if there were more
     """
-    found = {name: paired(method, scores) for name, scores in baselines.items()}
-    tested = [name for name, c in found.items() if c.p is not None]
-    corrected = holm([c.p for name in tested if (c := found[name]).p is not None], num_tests)
-    for name, p in zip(tested, corrected, strict=True):
-        found[name] = replace(found[name], p_holm=p)
-    return found
+    return corrected({n: paired(method, scores) for n, scores in baselines.items()}, num_tests)
+
+
+def corrected(
+    found: Mapping[str, Comparison], num_tests: int | None = None
+) -> dict[str, Comparison]:
+    """Return the comparisons with `p_holm`, Holm's correction over those that have a test.
+
+    num_tests: see `holm`
+    """
+    adjusted = iter(holm([c.p for c in found.values() if c.p is not None], num_tests))
+    return {n: replace(c, p_holm=None if c.p is None else next(adjusted)) for n, c in found.items()}
 
 
 def compare_best(best: str, scores: Mapping[str, Mapping[int, float]]) -> dict[str, Comparison]:

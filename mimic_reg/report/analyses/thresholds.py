@@ -1,6 +1,6 @@
 """Score and selected parameters against the threshold of selection (figure 7).
 
-A method that selects parameters by a threshold names that option in its module: `SELECTS_BY`.
+A method that selects parameters by a threshold names this option in its module: `SELECTS_BY`.
 """
 
 import json
@@ -11,16 +11,16 @@ from typing import Any
 from mimic_reg import methods
 from mimic_reg.errors import InputError
 from mimic_reg.report.analyses.base import Group, groups, mean_sd
-from mimic_reg.report.figures.drawn import Analysis, Drawn, file_name
+from mimic_reg.report.figures.drawn import Analysis, Drawn
 from mimic_reg.report.figures.selection import (
     EVER,
     NOW,
     Counts,
     Threshold,
-    selected,
+    recorded,
     threshold_figure,
 )
-from mimic_reg.report.formats import format_level, format_score_name
+from mimic_reg.report.formats import file_name, format_level, format_score_name
 from mimic_reg.report.labels import format_option
 from mimic_reg.report.results import SIZE_AND_SEED, Results, TrialResult
 from mimic_reg.settings import is_probe
@@ -30,7 +30,7 @@ _SPLIT = "test"
 
 
 def analyse(results: Results) -> Analysis:
-    """Trials that differ in the threshold by which a method selects parameters.
+    """Return a study for trials that differ in the threshold by which a method selects parameters.
 
     Raises:
         InputError: there are no two thresholds of the same methods, task and model.
@@ -48,8 +48,8 @@ def analyse(results: Results) -> Analysis:
             f"{_options()}; see configs/experiments/figure_07.yaml."
         )
     note = (
-        "Points are means over seeds with 95 % intervals (t distribution), faint points the seeds. "
-        f"{_SPLIT.capitalize()} score and selection of the epoch with the best validation score. "
+        "Points: means over seeds with 95 % intervals (t distribution); faint points: seeds. "
+        f"{_SPLIT.capitalize()} score and selection at the epoch with the best validation score. "
         "A threshold of 0 is the optimiser without selection."
     )
     columns = ("method", "level", "threshold", "seeds", "score", "now", "ever")
@@ -57,7 +57,7 @@ def analyse(results: Results) -> Analysis:
 
 
 def _studies(trials: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
-    """Trials that differ in threshold, supervision and seed only, by what to call them."""
+    """Return label → trials that differ in threshold, supervision and seed only."""
     alike: dict[str, list[TrialResult]] = {}
     for trial in trials:
         alike.setdefault(_other_settings(trial), []).append(trial)
@@ -71,7 +71,7 @@ def _studies(trials: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
 
 
 def without_threshold(label: str, method: str, option: str) -> str:
-    """A label, "method (option=0.05, mode=freeze)" say, for all thresholds."""
+    """Return a label such as "itps (tau=0.05, mode=freeze)" without the threshold."""
     name = f"{method}.{option}" if f"{method}.{option}=" in label else option
     rest = re.sub(rf"(?<=[( ]){re.escape(name)}=(\[.*?\]|[^,)]*)(, )?", "", label)
     return rest.replace(" ()", "").replace(", )", ")")
@@ -90,7 +90,7 @@ def _other_settings(trial: TrialResult) -> str:
 
 
 def _selection(trial: TrialResult) -> tuple[str, str] | None:
-    """The first method of a trial that selects parameters, and the option by which it does."""
+    """Return the first method of a trial that selects parameters, and its threshold option."""
     names = (name for entry in trial.settings["regularisers"] for name in entry)
     return next(((n, option) for n in names if (option := methods.selects_by(n))), None)
 
@@ -102,7 +102,7 @@ def _selecting(trial: TrialResult) -> tuple[str, str]:
 
 
 def _options() -> str:
-    """For people: which options a study is about."""
+    """Return the options that a study can vary, in words."""
     known = {name: methods.selects_by(name) for name in methods.names()}
     return " or ".join(f"{option} of {name}" for name, option in known.items() if option)
 
@@ -115,7 +115,7 @@ def _tau(trial: TrialResult) -> Any:
 
 
 def _bounds(trial: TrialResult) -> tuple[float, float]:
-    """The upper and the lower threshold."""
+    """Return the upper and the lower threshold."""
     tau = _tau(trial)
     low, high = tau if isinstance(tau, list) else (-tau, tau)
     return float(high), float(low)
@@ -145,7 +145,7 @@ def _threshold(label: str, trials: Sequence[TrialResult]) -> Threshold:
 
 
 def _scores(trials: Sequence[TrialResult]) -> list[float]:
-    """Of the trials that have one."""
+    """Return the scores of the trials that have one."""
     found = [trial.scores[_SPLIT][trial.selected_by].value for trial in trials]
     return [value for value in found if value is not None]
 
@@ -156,7 +156,7 @@ def _counts(trials: Sequence[TrialResult]) -> Counts:
 
 
 def _at_best(trial: TrialResult, name: str) -> float | None:
-    series = selected(trial, name)
+    series = recorded(trial, name)
     if series is None:
         return None
     (found,) = series.y[series.x == trial.best_epoch]

@@ -10,11 +10,11 @@ from mimic_reg.errors import InputError
 from mimic_reg.metrics.deviations import DEVIATION_EDGES, deviations
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report.analyses import gradients
-from mimic_reg.report.analyses import hessian as curvature
+from mimic_reg.report.analyses.hessian import TRACE
 from mimic_reg.report.analyses.base import start_and_best
 from mimic_reg.report.analyses.selection import last
 from mimic_reg.report.claims.base import Found, Measured, names, rows_at, usable
-from mimic_reg.report.figures.selection import EVER, selected
+from mimic_reg.report.figures.selection import EVER, recorded
 from mimic_reg.report.formats import format_level
 from mimic_reg.report.results import Results, TrialResult
 from mimic_reg.settings import BASELINE
@@ -196,7 +196,7 @@ def _ever(trial: TrialResult) -> float | None:
 
 def _ever_at(trial: TrialResult, epoch: int) -> float | None:
     """Ever selected at the end of an epoch, counted from 1."""
-    series = selected(trial, EVER)
+    series = recorded(trial, EVER)
     found = [] if series is None else series.y[series.x == epoch - 1].tolist()
     return found[0] if found else None
 
@@ -215,12 +215,12 @@ def _score(trial: TrialResult) -> float | None:
 
 
 def _first_trace(trial: TrialResult) -> float | None:
-    series = curvature.recorded(trial)
+    series = recorded(trial, TRACE)
     return None if series is None else float(series.y[0])
 
 
 def _late_trace(trial: TrialResult) -> float | None:
-    series = curvature.recorded(trial)
+    series = recorded(trial, TRACE)
     late = None if series is None else series.y[series.x >= SETTLED_AT - 1]
     return float(np.mean(late)) if late is not None and len(late) else None
 
