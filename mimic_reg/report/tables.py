@@ -117,8 +117,8 @@ class ScoreTable:
         )
         why = next(iter(next(iter(found.values())).hardly_trained.values()))
         return [
-            f"Some runs hardly trained, so their scores may be those of the initial model: {which}. "
-            f"In the best epoch of one, {why}. Train for more steps, or weaken the method."
+            f"Some runs hardly trained, so their scores may be those of the initial model: "
+            f"{which}. In the best epoch of one, {why}. Train for more steps, or weaken the method."
         ]
 
     def paper_notes(self) -> list[str]:
@@ -225,8 +225,7 @@ def _of_other_data(trials: Sequence[TrialResult], score: str) -> str:
         if any(other_data(trial, p.data) is None for p in paper_scores(trial, score)):
             return ""
     return " ".join(
-        f"The paper's scores in {', '.join(tables)} are not shown, because they are for other data: "
-        f"{why}."
+        f"The paper's scores in {', '.join(tables)} are not shown: their data differs, as {why}."
         for why, tables in found.items()
     )
 

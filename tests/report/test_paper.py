@@ -66,9 +66,12 @@ def test_a_score_on_other_data_has_no_published_one_beside_it(tmp_path, files, c
     write_seeds(tmp_path, ITPS, [0.8, 0.82], score, files, **changed)
     table = only_table(tmp_path)
     assert not table.has_paper
-    (note,) = table.paper_notes()
-    assert why in note
-    assert note in to_markdown(collect([tmp_path]))
+    assert why in table.paper_is_of_other_data
+    assert table.paper_notes() == []
+    results = collect([tmp_path])
+    page = write_report(results, tmp_path / "r.html", title="T").read_text("utf-8")
+    assert page.count("are not shown: their data differs") == 1
+    assert "paper" not in to_markdown(results)
 
 
 def test_the_same_patients_have_it_and_other_settings_are_told(tmp_path):

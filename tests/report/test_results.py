@@ -4,9 +4,11 @@ import pytest
 from mimic_reg.errors import InputError
 from mimic_reg.fitting import train
 from mimic_reg.learners.trials import resolve
+from mimic_reg.methods import package_of
 from mimic_reg.metrics.scores import Score
 from mimic_reg.report.results import collect, find_stores, method_order
 from mimic_reg.runs.record import read_scores
+from mimic_reg.settings.files import method_called, name_of_method, names
 from tests.report.runs import history, settings, write_run
 from tests.stores import write_store
 
@@ -46,19 +48,36 @@ def test_a_real_run_is_read_as_it_was_written(tmp_path):
     assert [s.folder for s in find_stores(results)] == [store]
 
 
-def test_methods_are_named_by_their_regularisers(tmp_path):
-    both = ({"spectral_dropout": {"eta": 0.1}}, {"itps": {"tau": 0.1}})
-    for i, method in enumerate([both, ({"itps": {"tau": 0.1}},), ({"l2": {}},), ("none",)]):
+def test_methods_are_called_what_their_files_are_called(tmp_path):
+    both = ({"spectral_dropout": {"eta": 0.1, "tau": 0.1}}, {"itps": {"tau": 0.1, "beta": 0.1}})
+    itps, l2 = ({"itps": {"tau": 0.1, "beta": 0.1}},), ({"norm_penalty": {"l2": 0.1}},)
+    for i, method in enumerate([both, itps, l2, ("none",)]):
         write_run(tmp_path / str(i), settings(method), SCORES)
     results = collect([tmp_path], focus="itps")
-    assert labels(results) == ["none", "l2", "itps", "spectral_dropout + itps"]
+    assert labels(results) == ["none", "l2", "itps", "itps_spectral_dropout"]
     assert method_order(results.trials) == results.methods() == labels(results)
     assert [t.in_focus for t in results.trials] == [False, False, True, True]
-    results = collect([tmp_path], focus="spectral_dropout + itps")
-    assert [t.method for t in results.trials if t.in_focus] == ["spectral_dropout + itps"]
+    for focus in ("spectral_dropout + itps", "itps_spectral_dropout"):
+        results = collect([tmp_path], focus=focus)
+        assert [t.method for t in results.trials if t.in_focus] == ["itps_spectral_dropout"]
     results = collect([tmp_path])
-    assert labels(results) == ["none", "itps", "l2", "spectral_dropout + itps"]
+    assert labels(results) == ["none", "itps", "itps_spectral_dropout", "l2"]
     assert not results.has_focus
+
+
+@pytest.mark.parametrize("name", names("methods"))
+def test_every_file_of_a_method_names_its_trials(name):
+    method = method_called(name)
+    for family in method.families or ("lstm",):
+        found = (c.completed(package_of(c.name), "") for c in method.of(family, name).regularisers)
+        assert name_of_method(c.entry() for c in found) == name
+
+
+def test_a_method_without_a_file_is_called_by_its_modules():
+    dropout, sam = {"dropout": {"rate": 0.5}}, {"sam": {"rho": 0.05}}
+    assert name_of_method([dropout, {"mgs_probe": {}}, sam]) == "dropout + sam"
+    assert name_of_method([{"early_stopping": {}}]) == "none"
+    assert name_of_method([{"itps": {"tau": 0.1, "beta": 0.7}}]) == "itps"
 
 
 def test_options_are_shown_only_where_names_would_be_the_same(tmp_path):
@@ -125,7 +144,7 @@ def test_what_gave_no_result_says_why(tmp_path):
     assert why["torn"].startswith("torn/scores.json is not valid JSON")
     assert "is not a run's scores" in why["odd"]
     assert why["good"] == "the same trial as copy, which is used"
-    assert why["swap"] == "done.json is that of another trial"
+    assert why["swap"] == "done.json belongs to another trial"
     assert why["empty"] == "it holds no run (no trial.json)"
     assert why["never"] == "out of memory"
 
@@ -144,7 +163,7 @@ def test_equal_meaning_is_counted_once(tmp_path):
     write_run(tmp_path / "2", settings(()), SCORES)
     results = collect([tmp_path])
     assert labels(results) == ["none"]
-    assert results.unfinished[0].why == "means the same as 1, which is used"
+    assert results.unfinished[0].why == "has the same settings as 1, which is used"
 
 
 def test_undefined_scores_keep_their_reason(tmp_path):

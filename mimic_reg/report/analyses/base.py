@@ -18,6 +18,7 @@ from mimic_reg.report.formats import file_name, format_level, format_supervision
 from mimic_reg.report.results import Results, TrialResult, method_order
 from mimic_reg.runs import BEST
 from mimic_reg.settings import Trial
+from mimic_reg.threads import DEFAULT_THREADS, torch_threads
 
 T = TypeVar("T")
 ByMethod = dict[str, list[TrialResult]]
@@ -105,8 +106,8 @@ def start_and_best(trial: TrialResult) -> tuple[dict[str, Tensor], dict[str, Ten
     described = resolve(trial.settings)
     if described.start is not None and described.start.trunk is not None:
         raise InputError(
-            f"{trial.name} started from a trained trunk, which its folder does not contain: how far "
-            "its parameters moved is not known."
+            f"{trial.name} started from a trained trunk that is not in its folder: how far its "
+            "parameters moved is not known."
         )
     best = _best(trial)
     start = _initial(trial, described, best)
@@ -133,7 +134,8 @@ def _best(trial: TrialResult) -> dict[str, Tensor]:
 def _initial(trial: TrialResult, described: Trial, best: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if "head.weight" not in best:
         raise InputError(f"{BEST} of {trial.name} is not that of a network with one head.")
-    start = initial_parameters(described, trial.cohort)
+    with torch_threads(trial.threads or DEFAULT_THREADS):  # another number gives other last digits
+        start = initial_parameters(described, trial.cohort)
     for name, parameter in start.items():
         if name not in best or best[name].shape != parameter.shape:
             raise InputError(f"{BEST} of {trial.name} does not fit its model: see {name}.")

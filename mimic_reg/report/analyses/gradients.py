@@ -32,8 +32,8 @@ def analyse(results: Results) -> Analysis:
         _draw,
         _row,
         ("seeds", "raw, first", "raw, last", "applied, first", "applied, last"),
-        "Norms of single mini-batches, recorded every 50 steps. Faint: means over seeds, with their "
-        "moving means. Table: medians of the first and of the last tenth of the recorded norms.",
+        "Norms of single mini-batches, recorded every 50 steps. Lines: moving means of the means "
+        "over seeds (faint). Table: medians of the first and of the last tenth of the norms.",
     )
 
 

@@ -10,8 +10,8 @@ from mimic_reg.errors import InputError
 from mimic_reg.metrics.deviations import DEVIATION_EDGES, deviations
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report.analyses import gradients
-from mimic_reg.report.analyses.hessian import TRACE
 from mimic_reg.report.analyses.base import start_and_best
+from mimic_reg.report.analyses.hessian import TRACE
 from mimic_reg.report.analyses.selection import last
 from mimic_reg.report.claims.base import Found, Measured, names, rows_at, usable
 from mimic_reg.report.figures.selection import EVER, recorded

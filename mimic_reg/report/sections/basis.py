@@ -1,6 +1,6 @@
 """What a report is based on: data, versions, options and trials; and how to reproduce it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import yaml

@@ -79,7 +79,8 @@ def _drawn(resampled: Resampled) -> str:
     if resampled.reason:
         return f"No intervals over subjects: {resampled.reason}."
     draws = count(resampled.num_replicates, "draw")
-    text = f"Intervals over subjects: {draws} of {count(resampled.num_units, f'test {resampled.unit}')}"
+    units = count(resampled.num_units, f"test {resampled.unit}")
+    text = f"Intervals over subjects: {draws} of {units}"
     if resampled.num_replicates < MOST_REPLICATES:
         text += f" instead of {MOST_REPLICATES:,}, because there are many samples and trials"
     if resampled.num_missing:

@@ -1,6 +1,7 @@
 """Analyses of trained runs: what is drawn, that the numbers are the history's, what is refused."""
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -15,8 +16,9 @@ from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError
 from mimic_reg.learners.trials import resolve
 from mimic_reg.report import analyses
-from mimic_reg.report.analyses import ensembles, hessian
+from mimic_reg.report.analyses import base, ensembles, hessian
 from mimic_reg.report.analyses.base import start_and_best
+from mimic_reg.report.figures.drawing import styles
 from mimic_reg.report.figures.drawn import draw
 from mimic_reg.report.figures.measured import Series, trace_figure
 from mimic_reg.report.predictions import read_predictions
@@ -229,6 +231,23 @@ def test_pairs_start_alike(results):
     assert all(torch.equal(other[name], one[name]) for other in others for name in one)
 
 
+def test_the_start_is_made_with_the_threads_of_the_fit(results, monkeypatch):
+    """Another number of threads gives other last digits, so everything would seem to move."""
+    asked = []
+    monkeypatch.setattr(base, "torch_threads", lambda n: asked.append(n) or nullcontext())
+    start_and_best(replace(results.trials[0], threads=3))
+    start_and_best(replace(results.trials[0], threads=None))
+    assert asked == [3, 1]
+
+
+def test_trials_that_are_no_networks_are_left_out(tmp_path):
+    trial = made_up.settings(model={"logistic_regression": {}})
+    scores = {"validation": {"auroc": 0.7}, "test": {"auroc": 0.7}}
+    made_up.write_run(tmp_path / "a", trial, scores)
+    with pytest.raises(InputError, match="No trial of a network is finished"):
+        analyses.analyse("deviations", collect([tmp_path]))
+
+
 def test_a_run_without_its_checkpoint_is_named(copied):
     folder = copied("none-100-0")
     (folder / "none-100-0" / BEST).unlink()
@@ -244,7 +263,7 @@ def test_a_run_that_started_from_a_trained_trunk_has_no_known_start(copied):
     described["trial"]["start"] = start
     write_json(path, described)
     finish(path.parent, described["id"])
-    with pytest.raises(InputError, match="started from a trunk that was trained before"):
+    with pytest.raises(InputError, match="started from a trained trunk that is not in its folder"):
         analyses.analyse("deviations", collect([folder]))
 
 
@@ -363,7 +382,7 @@ def test_an_analysis_that_cannot_be_made_says_so_and_stops_no_other(runs):
 def test_seeds_with_one_trace_are_dots_beside_the_curve_of_the_others():
     curve = Series(np.array([0, 9]), np.array([3.0, 2.0]))
     dot = Series(np.array([4]), np.array([5.0]))
-    (ax,) = trace_figure({"itps": [curve, dot]}, None).axes
+    (ax,) = trace_figure({"itps": [curve, dot]}, None, styles(["itps"])).axes
     drawn = {tuple(line.get_xdata()): line for line in ax.lines}
     assert list(drawn[0, 9].get_ydata()) == [3.0, 2.0]
     assert list(drawn[4,].get_ydata()) == [5.0]
@@ -396,11 +415,11 @@ def test_an_ensemble_is_scored_as_its_averaged_predictions(results, store):
 
 def test_one_seed_is_no_ensemble(results):
     alone = replace(results, trials=results.trials[:1])
-    with pytest.raises(InputError, match="needs two runs or more that differ in their seed alone"):
+    with pytest.raises(InputError, match="needs at least two runs that differ only in their seed"):
         analyses.analyse("ensembles", alone)
 
 
 def test_without_the_labels_there_is_no_ensemble(results):
     trials = [t for t in results.trials if t.method == "none" and t.supervision == WHOLE]
-    with pytest.raises(InputError, match="which has the labels, is not in"):
+    with pytest.raises(InputError, match="which has the labels, is no longer in"):
         ensembles.combine(trials, {})
