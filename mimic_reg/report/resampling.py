@@ -1,4 +1,4 @@
-"""Intervals over test subjects of a table's trials: their predictions, read for `metrics`."""
+"""Intervals over test subjects of the trials of a table, from their predictions."""
 
 from collections.abc import Iterable
 
@@ -19,7 +19,7 @@ def resample(
     stores: Iterable[Store],
     most_work: float = MOST_WORK,
 ) -> Resampled:
-    """Score the trials of a table again on draws of its test subjects.
+    """Score the trials of a table again on draws of the test subjects.
 
     stores: with the labels and subjects
     """
@@ -42,7 +42,7 @@ def _read(trial: TrialResult, split: str, store: Store | None) -> Tested | None:
     task, key = trial.target, trial.cohort.subject
     try:
         table, p = read_joined(trial, store, [*task.labels, key], split)
-    except InputError:  # predictions that are gone are no reason to have no report
+    except InputError:  # predictions were removed: the report has no interval of this trial
         return None
     subject = np.unique(table[key].to_numpy(), return_inverse=True)[1]
     return Tested(table.select(task.labels).to_numpy(), p, subject) if len(p) else None

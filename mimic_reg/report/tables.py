@@ -112,7 +112,7 @@ class ScoreTable:
         if not found:
             return []
         which = "; ".join(
-            f"{method} at {format_supervision(level)} ({cell.mark})"
+            f"{method} at {format_supervision(level)} ({cell.mark.partition(' hardly')[0]})"
             for (method, level), cell in found.items()
         )
         why = next(iter(next(iter(found.values())).hardly_trained.values()))

@@ -65,5 +65,5 @@ def test_tables_and_pages_warn_of_runs_that_hardly_trained(tmp_path):
     assert "(n = 3, 3 of 3 hardly trained)" in text
     page = write_report(results, tmp_path, title="T").read_text("utf-8")
     for shown in (text, page):
-        assert "initial model: itps at 100 % supervision (3 of 3 hardly trained)." in shown
+        assert "initial model: itps at 100 % supervision (3 of 3)." in shown
         assert "its training loss was above that of a constant prediction." in shown

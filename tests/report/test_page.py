@@ -133,7 +133,7 @@ def test_every_table_can_be_saved_as_csv(page):
     checker.feed(page)
     assert len(checker.tables) == page.count("<table>") == page.count(".csv")
     frames = [pl.read_csv(StringIO(text)) for text in checker.tables]
-    scores, _ = (f for f in frames if "minus_paper" in f.columns)  # AUROC, Brier score
+    scores, _ = (f for f in frames if "minus_paper" in f.columns)  # AUROC, other scores
     row = scores.filter(pl.col("method") == "itps", pl.col("supervision") == 1).row(0, named=True)
     assert (row["n"], row["score"]) == (3, "auroc")
     assert f">{row['mean']:.4f}</span>" in page
@@ -339,7 +339,7 @@ def test_a_threshold_that_hardly_anything_crosses_is_a_warning(tmp_path):
         write_run(tmp_path / str(seed), settings(ITPS, seed=seed), scores, epochs=rows)
     path = write_report(collect([tmp_path]), tmp_path, title="T")
     text = checked(path.read_text("utf-8"))
-    assert "itps at 100 % supervision (2 of 2 hardly trained)." in text
+    assert "itps at 100 % supervision (2 of 2)." in text
     assert "of its parameters had ever been selected." in text
 
 

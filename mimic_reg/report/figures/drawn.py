@@ -127,7 +127,7 @@ def _draw_level(
         f"seeds pooled.{pooled}"
     )
     figures = (
-        ("training", "training", training, fg.training_figure(trials, level, look)),
+        ("training", "training", training, _training(trials, level, look)),
         ("roc", "curves", roc, fg.roc_figure(predictions, look)),
         ("calibration", "curves", calibration, fg.calibration_figure(predictions, look)),
     )
@@ -137,6 +137,12 @@ def _draw_level(
         for kind, section, text, figure in figures
         if figure
     ]
+
+
+def _training(trials: Sequence[TrialResult], level: TrainingSize, look: Look) -> Figure | None:
+    """Return training curves; None for learners without epochs, whose history is one row."""
+    several = any(len(t.epochs()) > 1 for t in trials if t.supervision == level)
+    return fg.training_figure(trials, level, look) if several else None
 
 
 def _predictions(

@@ -58,12 +58,12 @@ def selection_figure(trials: Sequence[TrialResult]) -> Figure | None:
     colors = {level: PALETTE[i % len(PALETTE)] for i, level in enumerate(levels)}
     with panels_below(len(methods), 2.5 + 0.4 / len(methods)) as (figure, panels):
         for ax, method in zip(panels, methods, strict=True):
-            _label(ax, method)
             for trial in (t for t in selecting if t.method == method):
                 for name, _, dashes, _ in _DRAWN:
                     if series := recorded(trial, name):
                         style = {"color": colors[trial.supervision], "linestyle": dashes}
                         ax.plot(series.x, series.y, linewidth=1.3, **style)
+            _label(ax, method)
         integer_epochs(panels)
         for _, text, dashes, _ in _DRAWN:
             for level in levels:

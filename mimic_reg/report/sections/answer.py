@@ -5,13 +5,25 @@ from statistics import median
 from typing import Any
 
 from mimic_reg.metrics.scores import METRICS
-from mimic_reg.report.formats import count, format_level, format_score
+from mimic_reg.report.formats import (
+    count,
+    format_level,
+    format_score,
+    format_score_name,
+    format_task,
+)
 from mimic_reg.report.frames import scores_frame
 from mimic_reg.report.headline import headline
 from mimic_reg.report.html import Section, section
 from mimic_reg.report.paper import paper
 from mimic_reg.report.sections.given import Given
-from mimic_reg.report.tables import ScoreTable, best_possible, format_title, score_tables
+from mimic_reg.report.tables import (
+    ScoreTable,
+    best_possible,
+    format_cell,
+    format_title,
+    score_tables,
+)
 from mimic_reg.report.verdicts import verdicts
 
 
@@ -27,7 +39,7 @@ def answer_section(given: Given) -> Section:
         next(iter(questions)) if len(questions) == 1 else "Which method is best?",
         main=compared,
         alone=[shown for shown in main if shown not in compared],
-        others=[_shown(table, given) for table in others],
+        others=[_all(others, *setting) for setting in given.results.settings()],
         definitions=_definitions([*tables, *others]),
         other_data=[t.paper_is_of_other_data for t in tables if t.paper_is_of_other_data],
         has_paper=any(table.has_paper for table in tables),
@@ -50,6 +62,22 @@ def _shown(table: ScoreTable, given: Given) -> dict[str, Any]:
         "header": ["method", *map(format_level, table.levels)],
         "notes": [*_uncertainty(table, given), *table.paper_notes()],
         "csv": scores_frame([table]).write_csv(),
+    }
+
+
+def _all(tables: Sequence[ScoreTable], task: str, model: str) -> dict[str, Any]:
+    """Return the scores of a task and model in one grid: a row for each method and level."""
+    found = [table for table in tables if (table.task, table.model) == (task, model)]
+    keys = dict.fromkeys(key for table in found for key in sorted(table.cells))
+    return {
+        "caption": f"{format_task(task)}, {model}: other test scores.",
+        "header": ["method", "level", *(format_score_name(table.score) for table in found)],
+        "rows": [
+            [method, format_level(level)]
+            + [format_cell(table.cells.get((method, level)), table.score) for table in found]
+            for method, level in keys
+        ],
+        "csv": scores_frame(found).write_csv(),
     }
 
 

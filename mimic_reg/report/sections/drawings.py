@@ -7,8 +7,9 @@ from mimic_reg.report.sections.given import Given
 
 
 def curves_section(given: Given) -> Section | None:
-    """Return curves of selection, training and predictions; None if no trial is finished."""
-    if not given.trials:
+    """Return curves of selection, training and predictions; None if there is nothing to show."""
+    too_few = given.stores and any(has_curves(t) for t in given.trials)
+    if not (too_few or any(map(given.drawn, ("selection", "training", "curves")))):
         return None
     return section(
         "curves",
@@ -16,7 +17,7 @@ def curves_section(given: Given) -> Section | None:
         selection=given.drawn("selection"),
         training=given.drawn("training"),
         curves=given.drawn("curves"),
-        too_few=given.stores and any(has_curves(t) for t in given.trials),
+        too_few=too_few,
         min_count=MIN_COUNT,
     )
 

@@ -20,7 +20,7 @@ from mimic_reg.report.verdicts import (
     format_comparison,
 )
 
-_SEEDS = COMPARISON_COLUMNS.index("95 % interval") + 1
+_SEEDS = COMPARISON_COLUMNS.index("95 % over seeds") + 1
 _COLUMNS = ("method", "against", "level", *COMPARISON_COLUMNS[:_SEEDS])
 COLUMNS = (*_COLUMNS, "95 % over subjects", *COMPARISON_COLUMNS[_SEEDS:])
 
