@@ -63,7 +63,7 @@ class Resampled:
     def interval(
         self, method: str, baseline: str, level: TrainingSize, seeds: Sequence[int]
     ) -> tuple[float, float] | str:
-        """Return the 95 % interval of the mean over seeds of method - baseline, or why it has none."""
+        """Return the 95 % interval of the mean over seeds of method - baseline, or a reason."""
         pairs = [((method, level, seed), (baseline, level, seed)) for seed in seeds]
         if not pairs:
             return "no seed in common"

@@ -36,7 +36,7 @@ VOID = {"meta", "path", "use", "rect", "line"}
 
 
 class Checker(HTMLParser):
-    """Every element is closed where it should be; ids and what leads out are kept."""
+    """Checks that elements are closed, and collects ids, links, CSV tables and text."""
 
     def __init__(self):
         super().__init__()

@@ -340,7 +340,7 @@ def _verdict(comparisons: Sequence[Comparison], found: Found) -> tuple[Verdict, 
 
 
 def _shown(verdict: Verdict, comparisons: Sequence[Comparison]) -> Comparison | None:
-    """Return the weakest comparison if the claim reproduces, the strongest against it, or the clearest."""
+    """Return the weakest if the claim reproduces, the strongest against it, or the clearest."""
     if verdict == "reproduces":
         return max(comparisons, key=lambda c: c.p or 0.0, default=None)
     against = [c for c in comparisons if c.outcome == "against"]
