@@ -6,19 +6,31 @@ from typing import Any
 
 import polars as pl
 
-from mimic_reg.report.tables import ScoreTable
+from mimic_reg.report.tables import SPLIT, ScoreTable
 from mimic_reg.report.verdicts import comparisons
 
 _TEXT = ("task", "model", "score", "split", "method", "baseline", "reason")
 _COUNT = ("num_samples", "n", "undefined")
 _YES_NO = ("better", "significant")
-_KEYS = ("task", "model", "score", "split")
+_KEYS = ("task", "model", "score")
 _SCORES = (
-    *(*_KEYS, "method", "supervision", "num_samples", "n", "mean", "sd", "undefined", "reason"),
+    *(
+        *_KEYS,
+        "split",
+        "method",
+        "supervision",
+        "num_samples",
+        "n",
+        "mean",
+        "sd",
+        "undefined",
+        "reason",
+    ),
     *("paper", "paper_sd", "minus_paper", "minus_paper_low", "minus_paper_high"),
 )
 _COMPARISONS = (
-    *(*_KEYS, "supervision", "num_samples", "method", "baseline", "n", "difference", "low", "high"),
+    *(*_KEYS, "split", "supervision", "num_samples", "method", "baseline", "n", "difference"),
+    *("low", "high"),
     *("effect", "t", "p", "p_holm", "better", "significant", "reason"),
 )
 
@@ -38,6 +50,7 @@ def scores_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
                     rows.append(
                         {
                             **{key: getattr(table, key) for key in _KEYS},
+                            "split": SPLIT,
                             "method": method,
                             **asdict(level),
                             "n": cell.summary.n,
@@ -64,6 +77,7 @@ def comparisons_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
             rows.append(
                 {
                     **{key: getattr(table, key) for key in _KEYS},
+                    "split": SPLIT,
                     **asdict(c.supervision),
                     "method": c.method,
                     "baseline": c.baseline,

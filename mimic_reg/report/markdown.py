@@ -17,10 +17,10 @@ from mimic_reg.report.tables import (
 from mimic_reg.report.verdicts import COMPARISON_COLUMNS, comparisons, format_comparison, verdicts
 
 
-def to_markdown(results: Results, split: str = "test") -> str:
+def to_markdown(results: Results) -> str:
     """Return answers, scores, tests, warnings and unfinished runs as Markdown."""
     parts = []
-    for table in main_tables(results, split):
+    for table in main_tables(results):
         found = headline(table)
         parts.append(f"### {format_title(table)}")
         parts += [escape(" ".join(found.sentences))] if found else []

@@ -11,6 +11,7 @@ import polars as pl
 
 from mimic_reg.errors import InputError
 from mimic_reg.report.results import TrialResult
+from mimic_reg.runs import PREDICTIONS
 from mimic_reg.store import Store, reading
 
 
@@ -22,7 +23,7 @@ class Predictions:
     p: np.ndarray
 
 
-def read_predictions(trial: TrialResult, store: Store, split: str = "test") -> Predictions:
+def read_predictions(trial: TrialResult, store: Store) -> Predictions:
     """Return a trial's predictions with the labels; only label columns are read.
 
     Raises:
@@ -30,12 +31,12 @@ def read_predictions(trial: TrialResult, store: Store, split: str = "test") -> P
             or have rows that the sample table does not have.
     """
     labels = list(trial.target.labels)
-    table, p = read_joined(trial, store, labels, split)
+    table, p = read_joined(trial, store, labels)
     return Predictions(table.to_numpy(), p)
 
 
 def read_joined(
-    trial: TrialResult, store: Store, columns: Sequence[str], split: str = "test"
+    trial: TrialResult, store: Store, columns: Sequence[str]
 ) -> tuple[pl.DataFrame, np.ndarray]:
     """Return columns of the sample table, and a trial's (N, C) predictions for these N rows.
 
@@ -44,7 +45,7 @@ def read_joined(
     """
     if store.manifest["fingerprint"] != trial.fingerprint:
         raise InputError(f"{store.folder} is not the store that {trial.name} was trained on.")
-    path = trial.folder / f"predictions_{split}.parquet"
+    path = trial.folder / PREDICTIONS["test"]
     if not path.is_file():
         raise InputError(f"{trial.name} has no {path.name}. Run `mimic-reg evaluate` on it.")
     samples = store.path(f"tasks/{trial.task}.parquet")

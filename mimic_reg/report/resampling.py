@@ -26,22 +26,19 @@ def resample(
     by_fingerprint = {store.manifest["fingerprint"]: store for store in stores}
     wanted = [t for t in trials if t.seed in table.by_seed(t.supervision).get(t.method, {})]
     read = (
-        (
-            (t.method, t.supervision, t.seed),
-            _read(t, table.split, by_fingerprint.get(t.fingerprint)),
-        )
+        ((t.method, t.supervision, t.seed), _read(t, by_fingerprint.get(t.fingerprint)))
         for t in wanted
     )
     unit = wanted[0].cohort.subject.removesuffix("_id") if wanted else "subject"
     return resampling.resample(table.score, read, len(wanted), unit=unit, most_work=most_work)
 
 
-def _read(trial: TrialResult, split: str, store: Store | None) -> Tested | None:
+def _read(trial: TrialResult, store: Store | None) -> Tested | None:
     if store is None:
         return None
     task, key = trial.target, trial.cohort.subject
     try:
-        table, p = read_joined(trial, store, [*task.labels, key], split)
+        table, p = read_joined(trial, store, [*task.labels, key])
     except InputError:  # predictions were removed: the report has no interval of this trial
         return None
     subject = np.unique(table[key].to_numpy(), return_inverse=True)[1]

@@ -28,6 +28,8 @@ from mimic_reg.report.results import Results, TrialResult, method_order
 from mimic_reg.settings import TrainingSize
 from mimic_reg.store import Store
 
+SPLIT = "test"  # of all tables
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -83,7 +85,6 @@ class ScoreTable:
     task: str
     model: str
     score: str
-    split: str
     methods: tuple[str, ...]
     focus: tuple[str, ...]
     levels: tuple[TrainingSize, ...]
@@ -151,11 +152,9 @@ class ScoreTable:
         )
 
 
-def score_table(
-    results: Results, task: str, model: str, score: str, split: str = "test"
-) -> ScoreTable:
+def score_table(results: Results, task: str, model: str, score: str) -> ScoreTable:
     """Return the table of a score, without trials that do not have it."""
-    trials = [t for t in results.of(task, model) if score in t.scores.get(split, {})]
+    trials = [t for t in results.of(task, model) if score in t.scores.get(SPLIT, {})]
     groups: dict[tuple[str, TrainingSize], list[TrialResult]] = {}
     for trial in trials:
         groups.setdefault((trial.method, trial.supervision), []).append(trial)
@@ -165,12 +164,11 @@ def score_table(
         task=task,
         model=model,
         score=score,
-        split=split,
         methods=tuple(methods),
         focus=tuple(m for m in methods if m in focused),
         levels=tuple(sorted({t.supervision for t in trials})),
-        cells={key: _cell(members, score, split) for key, members in groups.items()},
-        paper_is_of_other_data=_of_other_data(trials, score) if split == "test" else "",
+        cells={key: _cell(members, score) for key, members in groups.items()},
+        paper_is_of_other_data=_of_other_data(trials, score),
     )
     if results.has_focus:
         return table
@@ -178,24 +176,24 @@ def score_table(
     return replace(table, focus=tuple(found[-1:]), focus_is_best=True)
 
 
-def score_tables(results: Results, split: str = "test") -> list[ScoreTable]:
+def score_tables(results: Results) -> list[ScoreTable]:
     """Return a table for every task, model and score, the one that selects checkpoints first."""
     tables = []
     for task, model in results.settings():
         trials = results.of(task, model)
         selecting = [t.selected_by for t in trials]
-        others = [name for t in trials for name in t.scores.get(split, {})]
+        others = [name for t in trials for name in t.scores.get(SPLIT, {})]
         for score in dict.fromkeys(selecting + others):
-            table = score_table(results, task, model, score, split)
+            table = score_table(results, task, model, score)
             if table.cells:
                 tables.append(table)
     return tables
 
 
-def main_tables(results: Results, split: str = "test") -> list[ScoreTable]:
+def main_tables(results: Results) -> list[ScoreTable]:
     """Return the table of the score that selects checkpoints, for every task and model."""
     return [
-        score_table(results, task, model, results.of(task, model)[0].selected_by, split)
+        score_table(results, task, model, results.of(task, model)[0].selected_by)
         for task, model in results.settings()
     ]
 
@@ -206,12 +204,9 @@ def best_possible(results: Results, stores: Sequence[Store], table: ScoreTable) 
     for store in stores:
         known = store.manifest.get("source", {}).get("best_possible", {}).get(table.task, {})
         if store.manifest["fingerprint"] in fingerprints and known:
-            value = known.get(_SPLITS.get(table.split, table.split), {}).get(table.score)
+            value = known.get(SPLIT, {}).get(table.score)
             return None if value is None else float(value)
     return None
-
-
-_SPLITS = {"validation": "val"}  # as stores call them
 
 
 def _of_other_data(trials: Sequence[TrialResult], score: str) -> str:
@@ -230,31 +225,24 @@ def _of_other_data(trials: Sequence[TrialResult], score: str) -> str:
     )
 
 
-def _cell(trials: Sequence[TrialResult], score: str, split: str) -> Cell:
+def _cell(trials: Sequence[TrialResult], score: str) -> Cell:
     scores, undefined = {}, {}
     for trial in trials:
-        found = trial.scores[split][score]
+        found = trial.scores[SPLIT][score]
         if found.value is None:
             undefined[trial.seed] = found.reason or "no reason was recorded"
         else:
             scores[trial.seed] = found.value
-    published = _published(trials[0], score) if split == "test" else None
+    same_data = (p for p in paper_scores(trials[0], score) if not other_data(trials[0], p.data))
+    published = next(same_data, None)
     differs = other_settings(trials[0], published.data) if published else ()
     hardly = {t.seed: t.hardly_trained for t in trials if t.hardly_trained is not None}
     return Cell(scores, undefined, published, differs, hardly)
 
 
-def _published(trial: TrialResult, score: str) -> PaperScore | None:
-    """Return the paper's score of such a trial, if its data is the same."""
-    of_these = (p for p in paper_scores(trial, score) if other_data(trial, p.data) is None)
-    return next(of_these, None)
-
-
 def format_title(table: ScoreTable) -> str:
     """Return a title: task, model, split and score."""
-    return (
-        f"{format_task(table.task)}, {table.model}: {table.split} {format_score_name(table.score)}"
-    )
+    return f"{format_task(table.task)}, {table.model}: {SPLIT} {format_score_name(table.score)}"
 
 
 def format_cell(cell: Cell | None, score: str) -> str:

@@ -32,7 +32,7 @@ from mimic_reg.report.figures.drawing import (
 from mimic_reg.report.formats import format_score_name, format_supervision
 from mimic_reg.report.predictions import Predictions
 from mimic_reg.report.results import TrialResult, method_order
-from mimic_reg.report.tables import ScoreTable
+from mimic_reg.report.tables import SPLIT, ScoreTable
 from mimic_reg.settings import TrainingSize
 
 MIN_COUNT = 10  # samples of a class or bin, so that a curve does not show single patients
@@ -63,7 +63,7 @@ def supervision_figure(
             ax.axhline(best_possible, color=INK, linewidth=1, linestyle=DASHES[2], label=TRUE_RISK)
         ax.set_xticks([level.value for level in table.levels])
         ax.set_xlabel(levels_label(table.levels))
-        ax.set_ylabel(f"{table.split} {format_score_name(table.score)}")
+        ax.set_ylabel(f"{SPLIT} {format_score_name(table.score)}")
         legend(figure, ax)
     return figure
 
@@ -109,7 +109,7 @@ def _dots(table: ScoreTable, look: Look, best_possible: float | None) -> Figure:
         ax.grid(visible=False, axis="y")
         ax.xaxis.set_major_locator(MaxNLocator(5))
         name = format_score_name(table.score)
-        ax.set_xlabel(f"{table.split} {name} at {format_supervision(level)}")
+        ax.set_xlabel(f"{SPLIT} {name} at {format_supervision(level)}")
     return figure
 
 

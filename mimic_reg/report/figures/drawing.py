@@ -139,11 +139,6 @@ def levels_label(levels: Iterable[TrainingSize]) -> str:
     return "supervision (% of the training samples)" if shares else "training samples"
 
 
-def thousands(value: float, position: int | None = None) -> str:
-    """Return a whole number with separators, for ticks."""
-    return f"{value:,.0f}"
-
-
 def power_of_ten(value: float, position: int | None = None) -> str:
     """Return a power of ten for ticks of logarithmic axes: 1, 10, 100, else such as 10⁻⁴."""
     if value in (0, 1, 10, 100):

@@ -13,7 +13,7 @@ from mimic_reg.report.figures.selection import selection_caption, selection_figu
 from mimic_reg.report.formats import file_name, format_score_name, format_supervision, format_task
 from mimic_reg.report.predictions import Predictions, has_curves, read_predictions
 from mimic_reg.report.results import Results, TrialResult, method_order
-from mimic_reg.report.tables import ScoreTable, best_possible, score_table
+from mimic_reg.report.tables import SPLIT, ScoreTable, best_possible, score_table
 from mimic_reg.settings import BASELINE, TrainingSize
 from mimic_reg.store import Store
 
@@ -85,7 +85,7 @@ def draw(results: Results, stores: Sequence[Store] = ()) -> list[Drawn]:
 
 
 def _supervision_caption(table: ScoreTable, ceiling: float | None) -> str:
-    score = f"{table.split} {format_score_name(table.score)}"
+    score = f"{SPLIT} {format_score_name(table.score)}"
     text = f"mean {score} over seeds; bands: ± 1 standard deviation."
     if len(table.levels) == 1:
         text = f"{score} of every seed (faint), mean and standard deviation."

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mimic_reg.metrics.deviations import DEVIATION_EDGES, Deviations
 from mimic_reg.report.figures.drawing import (
@@ -23,7 +23,6 @@ from mimic_reg.report.figures.drawing import (
     legend,
     logarithmic,
     panels_below,
-    thousands,
 )
 
 SMOOTHED = 40  # lines over steps are moving means over 1/40 of their points
@@ -139,7 +138,7 @@ def gradient_figure(norms: Mapping[str, Sequence[Norms]], look: Look) -> Figure:
             ax.set_ylabel("L2 norm")
             ax.set_ylim(bottom=0)
         axes[-1].set_xlabel("step")
-        axes[-1].xaxis.set_major_formatter(FuncFormatter(thousands))
+        axes[-1].xaxis.set_major_formatter("{x:,.0f}")
         legend(figure, axes[-1])
     return figure
 

@@ -4,13 +4,12 @@ Each function returns a matplotlib Figure. Points over seeds are means with 95 %
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from mimic_reg.metrics.comparison import interval, summarise
 from mimic_reg.report.figures.drawing import (
@@ -23,7 +22,6 @@ from mimic_reg.report.figures.drawing import (
     levels_label,
     logarithmic,
     panels_below,
-    thousands,
     wrap,
 )
 from mimic_reg.report.figures.measured import Series
@@ -84,7 +82,7 @@ def selection_caption(where: str) -> str:
 def _label(ax: Axes, method: str) -> None:
     ax.set_title(method, loc="left")
     ax.set_ylabel("selected parameters")
-    ax.yaxis.set_major_formatter(FuncFormatter(thousands))
+    ax.yaxis.set_major_formatter("{x:,.0f}")
     ax.set_ylim(bottom=0)
 
 
@@ -165,13 +163,16 @@ def tensor_figure(shares: Mapping[str, Mapping[str, float]], look: Look) -> Figu
 class Threshold:
     """The trials of one threshold at one supervision level.
 
-    label:  of the threshold on its axis
-    scores: of each seed; counts: of selected parameters in the best epoch
+    label:      of the threshold on its axis
+    scores:     of each seed, if defined
+    counts:     of selected parameters in the best epoch
+    num_trials: with and without a score
     """
 
     label: str
     scores: Sequence[float]
-    counts: Counts = field(default_factory=lambda: Counts((), ()))
+    counts: Counts
+    num_trials: int
 
 
 def threshold_figure(by_level: Mapping[TrainingSize, Sequence[Threshold]], score: str) -> Figure:

@@ -18,6 +18,7 @@ from mimic_reg.report.html import Section, section
 from mimic_reg.report.paper import paper
 from mimic_reg.report.sections.given import Given
 from mimic_reg.report.tables import (
+    SPLIT,
     ScoreTable,
     best_possible,
     format_cell,
@@ -88,8 +89,8 @@ def _definitions(tables: Sequence[ScoreTable]) -> str:
 
 
 def _caption(table: ScoreTable, given: Given, n: int | None) -> str:
-    sizes = sorted({t.num_samples[table.split] for t in given.results.of(table.task, table.model)})
-    samples = " or ".join(count(size, f"{table.split} sample") for size in sizes)
+    sizes = sorted({t.num_samples[SPLIT] for t in given.results.of(table.task, table.model)})
+    samples = " or ".join(count(size, f"{SPLIT} sample") for size in sizes)
     parts = [
         "By supervision level" if table.levels[-1].is_share else "By training samples",
         samples,
@@ -104,7 +105,7 @@ def _caption(table: ScoreTable, given: Given, n: int | None) -> str:
 def _uncertainty(table: ScoreTable, given: Given) -> list[str]:
     """Return how wide the bootstrap intervals of single trials are, if there are any."""
     trials = given.results.of(table.task, table.model)
-    scores = [t.scores.get(table.split, {}).get(table.score) for t in trials]
+    scores = [t.scores.get(SPLIT, {}).get(table.score) for t in trials]
     widths = [s.high - s.low for s in scores if s and s.low is not None and s.high is not None]
     if not widths:
         return []
