@@ -193,7 +193,7 @@ class Experiment(Settings):
 
 def _inside(path: str | None) -> str | None:
     if path is not None and (Path(path).is_absolute() or ".." in Path(path).parts):
-        raise ValueError("paths in a configuration must be relative and in the work folder")
+        raise ValueError("a configuration can have paths within the work folder only")
     return path
 
 

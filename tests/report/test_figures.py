@@ -213,7 +213,7 @@ def test_roc_points_have_the_area():
     assert area == pytest.approx(roc_auc_score(y.ravel(), p.ravel()), abs=0.01)
 
 
-def test_few_patients_give_no_curve():
+def test_few_patients_have_no_curve():
     y, p = some(40)
     few = y.copy()
     few[np.flatnonzero(y)[9:]] = 0

@@ -9,7 +9,7 @@ WORSE = [v - 0.02 + 0.001 * (i % 2) for i, v in enumerate(BASE)]
 SAME = [v + 0.004 * (-1) ** i for i, v in enumerate(BASE)]
 
 
-def test_better_worse_and_not_clear_are_told_with_their_size(tmp_path):
+def test_better_worse_and_unclear_methods_are_listed_with_their_differences(tmp_path):
     write_seeds(tmp_path, ("none",), BASE)
     write_seeds(tmp_path, DROPOUT, SAME)
     write_seeds(tmp_path, ITPS, WORSE)
@@ -23,7 +23,7 @@ def test_better_worse_and_not_clear_are_told_with_their_size(tmp_path):
     assert "The true risk scores 0.9000" in rest[1]
 
 
-def test_several_sizes_are_one_difference_a_seed(tmp_path):
+def test_several_sizes_give_one_difference_for_each_seed(tmp_path):
     """At no single size is the test clear; the mean over sizes is."""
     noise = [0.02, -0.02, 0.01, -0.01, 0.0]
     for supervision, sign in ((0.25, 1), (1.0, -1)):
@@ -56,7 +56,7 @@ def test_the_tests_are_corrected_over_all_methods(tmp_path):
     assert headline(only_table(tmp_path)).sentences[0].startswith("No method is significantly")
 
 
-def test_few_seeds_tell_nothing(tmp_path):
+def test_few_seeds_give_no_answer(tmp_path):
     write_seeds(tmp_path, ("none",), BASE[:2])
     write_seeds(tmp_path, ITPS, WORSE[:2])
     assert headline(only_table(tmp_path)).sentences == (

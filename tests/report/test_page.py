@@ -224,7 +224,7 @@ def test_cohort_versions_and_fingerprint_are_there(page, store):
     assert "extraction mode published" in text
 
 
-def test_what_is_undefined_or_missing_is_shown(page):
+def test_undefined_scores_and_missing_runs_are_shown(page):
     text = checked(page)
     assert "undefined: all 12 samples have label 'y' = 0" in text
     assert "1 run without a result" in text
@@ -237,7 +237,7 @@ def test_every_figure_is_described(page):
         assert f'id="in_hospital_mortality_lstm_{name}-' in page
 
 
-def test_nothing_of_a_patient_is_in_it(page, store, runs):
+def test_no_patient_data_is_in_it(page, store, runs):
     table = store.read("tasks/in_hospital_mortality.parquet")
     words = set(re.findall(r"(?<![\w.,#-])\d{5,}(?![\w.,])", page))
     for column in ("subject_id", "icustay_id"):

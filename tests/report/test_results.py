@@ -80,7 +80,7 @@ def test_a_method_without_a_file_is_called_by_its_modules():
     assert name_of_method([{"itps": {"tau": 0.1, "beta": 0.7}}]) == "itps"
 
 
-def test_options_are_shown_only_where_names_would_be_the_same(tmp_path):
+def test_options_are_shown_only_if_labels_would_be_equal(tmp_path):
     for tau in (0.05, 0.15):
         method = ({"itps": {"tau": tau, "beta": 0.1}},)
         write_run(tmp_path / f"a{tau}", settings(method), SCORES)
@@ -101,7 +101,7 @@ def test_options_tuned_for_each_level_are_one_method(tmp_path):
     assert labels(collect([tmp_path])) == ["itps", "itps"]
 
 
-def test_training_settings_and_models_are_told_apart(tmp_path):
+def test_different_training_settings_and_models_have_different_labels(tmp_path):
     base = settings()
     slow = {**base["training"], "learning_rate": 0.0001}
     write_run(tmp_path / "1", base, SCORES)
@@ -115,13 +115,13 @@ def test_training_settings_and_models_are_told_apart(tmp_path):
     }
 
 
-def test_early_stopping_is_named_where_not_all_have_it(tmp_path):
+def test_early_stopping_is_in_the_label_if_not_all_trials_have_it(tmp_path):
     write_run(tmp_path / "1", settings(), SCORES)
     write_run(tmp_path / "2", {**settings(seed=1), "regularisers": [{"none": {}}]}, SCORES)
     assert labels(collect([tmp_path])) == ["none", "early_stopping"]
 
 
-def test_what_gave_no_result_says_why(tmp_path):
+def test_runs_without_a_result_have_a_reason(tmp_path):
     write_run(tmp_path / "good", settings(), SCORES)
     rows = history(np.random.default_rng(0), 0.8, num_epochs=4)
     write_run(tmp_path / "half", settings(seed=1), SCORES, epochs=rows, done=False)
@@ -149,7 +149,7 @@ def test_what_gave_no_result_says_why(tmp_path):
     assert why["never"] == "out of memory"
 
 
-def test_what_mlflow_keeps_is_no_run_and_a_folder_without_any_is_refused(tmp_path):
+def test_copies_of_mlflow_are_not_runs_and_a_folder_without_runs_is_refused(tmp_path):
     write_run(tmp_path / "runs" / "one", settings(), SCORES)
     write_run(tmp_path / "mlflow-artifacts" / "1" / "a", settings(seed=1), SCORES, done=False)
     assert not collect([tmp_path]).unfinished
@@ -158,7 +158,7 @@ def test_what_mlflow_keeps_is_no_run_and_a_folder_without_any_is_refused(tmp_pat
         collect([tmp_path / "nothing"])
 
 
-def test_equal_meaning_is_counted_once(tmp_path):
+def test_trials_with_the_same_settings_count_once(tmp_path):
     write_run(tmp_path / "1", settings(("none",)), SCORES)
     write_run(tmp_path / "2", settings(()), SCORES)
     results = collect([tmp_path])
@@ -186,7 +186,7 @@ def test_nothing_to_collect_is_refused(tmp_path):
         collect([])
 
 
-def test_a_line_cut_off_is_left_out(tmp_path):
+def test_an_incomplete_last_line_is_left_out(tmp_path):
     folder = write_run(
         tmp_path / "1",
         settings(),
@@ -198,7 +198,7 @@ def test_a_line_cut_off_is_left_out(tmp_path):
     assert len(collect([folder]).trials[0].history()) == 1
 
 
-def test_a_score_that_is_not_known_is_no_result(tmp_path):
+def test_a_run_with_an_unknown_score_has_no_result(tmp_path):
     write_run(tmp_path / "a", settings(), {"validation": {"auroc": 0.7}, "test": {"new": 0.7}})
     (unfinished,) = collect([tmp_path]).unfinished
     assert "There is no score 'new'" in unfinished.why

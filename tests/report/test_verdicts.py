@@ -12,14 +12,14 @@ from tests.report.runs import DROPOUT, ITPS, only_table, write_seeds, write_swee
 BASE = [0.80, 0.81, 0.79, 0.82, 0.80]
 
 
-def test_all_undefined_is_said(tmp_path):
+def test_undefined_scores_of_all_methods(tmp_path):
     write_seeds(tmp_path, ("none",), ["one class"])
     (verdict,) = verdicts(only_table(tmp_path))
     assert verdict.best is None
     assert "undefined for all methods" in verdict.sentence
 
 
-def test_a_winner_only_where_the_test_says_so(tmp_path):
+def test_a_winner_is_significantly_better_than_all_others(tmp_path):
     write_seeds(tmp_path, ("none",), BASE)
     write_seeds(tmp_path, DROPOUT, [v + 0.001 * i for i, v in enumerate(BASE)])
     write_seeds(tmp_path, ITPS, [v + 0.02 + 0.001 * (i % 2) for i, v in enumerate(BASE)])
@@ -31,7 +31,7 @@ def test_a_winner_only_where_the_test_says_so(tmp_path):
     )
 
 
-def test_no_winner_names_whom_the_best_is_not_told_apart_from(tmp_path):
+def test_without_a_winner_the_sentence_names_methods_without_a_clear_difference(tmp_path):
     write_seeds(tmp_path, ("none",), BASE)
     write_seeds(tmp_path, DROPOUT, [v + 0.02 + 0.004 * (-1) ** i for i, v in enumerate(BASE)])
     write_seeds(tmp_path, ITPS, [v + 0.02 + 0.001 * (i % 2) for i, v in enumerate(BASE)])
@@ -42,7 +42,7 @@ def test_no_winner_names_whom_the_best_is_not_told_apart_from(tmp_path):
     assert unclear == "not significantly better than itps."
 
 
-def test_too_few_seeds_are_no_test(tmp_path):
+def test_too_few_seeds_have_no_test(tmp_path):
     write_seeds(tmp_path, ("none",), BASE[:2])
     write_seeds(tmp_path, ITPS, [0.9, 0.93])
     table = only_table(tmp_path)
@@ -52,7 +52,7 @@ def test_too_few_seeds_are_no_test(tmp_path):
     assert format_comparison(compared, "auroc")[0] == "no test: fewer than 3 pairs"
 
 
-def test_a_method_that_ran_alone_is_called_so(tmp_path):
+def test_a_single_method_has_no_comparison(tmp_path):
     write_seeds(tmp_path, ITPS, [0.9])
     (verdict,) = verdicts(only_table(tmp_path))
     assert verdict.sentence.endswith("0.9000 (n = 1). No other method has a defined score.")
@@ -110,7 +110,7 @@ def _is(level, method, baseline):
     )
 
 
-def test_where_the_focus_has_no_run_all_are_compared(tmp_path):
+def test_without_a_run_of_the_focus_all_methods_are_compared(tmp_path):
     write_sweep(tmp_path, methods=("none", "dropout"), levels=(1.0,))
     table = only_table(tmp_path)
     assert table.focus == ()
@@ -120,7 +120,7 @@ def test_where_the_focus_has_no_run_all_are_compared(tmp_path):
     }
 
 
-def test_without_a_focus_the_best_is_put_against_all_corrected_over_all_pairs(tmp_path):
+def test_without_a_focus_the_best_is_compared_with_all_corrected_over_all_pairs(tmp_path):
     write_sweep(tmp_path, methods=("none", "dropout", "spectral"), levels=(0.25, 1.0))
     table = only_table(tmp_path, focus=None)
     (best,) = table.focus

@@ -77,7 +77,7 @@ def test_the_report_has_the_analyses_that_are_asked_for(runs, tmp_path):
     assert "Did you mean 'selection'" in str(wrong.exception)
 
 
-def test_any_method_can_be_put_against_the_others(runs, tmp_path):
+def test_any_method_can_be_in_focus(runs, tmp_path):
     page = tmp_path / "report.html"
     for focus in ("dropout", "none", "itps (tau=0.01)"):
         result = CliRunner().invoke(
@@ -91,7 +91,7 @@ def test_any_method_can_be_put_against_the_others(runs, tmp_path):
     assert "No run is of the method 'dropuot'. Did you mean 'dropout'" in str(wrong.exception)
 
 
-def test_what_cannot_be_analysed_is_refused(runs, tmp_path):
+def test_runs_that_cannot_be_analysed_are_refused(runs, tmp_path):
     with pytest.raises(InputError, match="There is no folder"):
         analyse("selection", tmp_path / "nowhere", "--out", tmp_path)
     (tmp_path / "empty").mkdir()
