@@ -201,7 +201,7 @@ def test_another_environment_is_said_when_a_run_goes_on(store, tmp_path):
     described["cpu"], described["versions"]["torch"] = "Z80", "0.1"
     write_json(out / TRIAL, described)
     fitting.train(resolve(SETTINGS), store, out, progress=notes)
-    assert "How many threads it was begun with is not recorded; now 1." in notes.notes
+    assert "The number of threads of this run is not recorded; now 1." in notes.notes
     assert any("Begun with cpu Z80, goes on with" in note for note in notes.notes)
     assert any("Begun with torch 0.1, goes on with" in note for note in notes.notes)
 

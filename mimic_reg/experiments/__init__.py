@@ -1,17 +1,17 @@
-"""Experiments: a grid in YAML → the trials it stands for, what they need, what they may cost.
+"""Experiments: grids in YAML → trials, what they need and what they may cost.
 
     title: LSTM, in-hospital mortality
-    focus: dropout                   # the method that the report puts against all others
-    grids:                             # an experiment is the union of its grids
+    focus: dropout                     # the method that the report compares with all others
+    grids:                             # an experiment has all trials of its grids
     - tasks: [in_hospital_mortality]
       models: [lstm]
       methods: [none, dropout]         # in configs/methods; or {dropout: {rate: 0.1}}
       supervision: [0.25, 1]
-      seeds: 5                         # 0 to 4, or a list
-    training: {max_epochs: 20}         # replaces what the tasks' own YAML says
+      seeds: 5                         # 0 to 4; or a list
+    training: {max_epochs: 20}         # replaces settings of the tasks' YAML
 
-`search: {dropout.rate: [0.2, 0.5]}` in a grid multiplies the methods, or models, that have that
-option by its values. Whatever is unknown is refused, with the nearest name that is known.
+`search: {dropout.rate: [0.2, 0.5]}` in a grid runs each method or model that has this option with
+each of the values. Unknown names are refused; the error suggests the nearest known name.
 """
 
 from mimic_reg.experiments.costs import (

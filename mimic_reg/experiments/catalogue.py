@@ -1,9 +1,9 @@
-"""The catalogue of methods: what each is, whom it serves, what it costs; found, never listed.
+"""The catalogue of methods: what each does, which models it fits, and what it costs.
 
-An entry is a file of `configs/methods`, or a module of `mimic_reg.methods` or `mimic_reg.probes`
-that no such file names alone. What it says of a method comes from the module: its first sentence,
-the first work that it cites, its kind. The kind is a line "Kind: dropout" of the docstring; without
-one it follows from where the method acts.
+An entry is a file in `configs/methods`, or a module of `mimic_reg.methods` or `mimic_reg.probes`
+without such a file. Its text comes from the module's docstring: the first sentence, the first work
+that it cites, and its kind. The kind is a line "Kind: dropout" of the docstring; without this line
+it follows from the hooks of the method.
 """
 
 import inspect
@@ -20,7 +20,7 @@ from mimic_reg.methods.base import Regulariser
 from mimic_reg.settings import BASELINE, CONFIGS, find_module, is_probe, suggest
 from mimic_reg.settings.files import method_called, names
 
-# hook → what a method is that overrides it, the first that fits
+# hook → kind of a method that overrides it; the first that fits
 _BY_HOOK = {
     "predictor": "averaging",
     "loss": "penalty",
@@ -30,7 +30,7 @@ _BY_HOOK = {
     "tick": "schedule",
 }
 _PROBE = "probe"
-_A_SENTENCE = 4  # words: a header with fewer is only a name
+_A_SENTENCE = 4  # words; a header with fewer is only a name
 _CITED = re.compile(r"(?<![\d.:/])(?:19|20)\d\d(?!\d|\.\d)\)?")
 _BREAKS = re.compile(r'¶ |(?<!\bal)\. |: |; | \((?=[A-Z"])')
 
@@ -41,11 +41,11 @@ class Entry:
 
     name:    of its file, for --method; or of its module
     file:    whether it has a file
-    modules: those that act, in their order
-    kind:    what sort of method it is; of several modules, all kinds
-    models:  the models that it has values for; empty: all networks
+    modules: its modules, in order
+    kind:    for example "dropout"; several modules have all their kinds
+    models:  the models that it has values for; empty for all networks
     summary: a sentence without its full stop
-    source:  the work that it is from; "" where none is cited
+    source:  the work that it is from; "" if none is cited
     """
 
     name: str
@@ -57,7 +57,7 @@ class Entry:
     source: str
 
     def costs(self, model: str) -> float | None:
-        """Return a step with it over a plain one; None: not measured on that model."""
+        """Return the cost of a step relative to a plain one; None if not measured on that model."""
         found = [step_costs().get(module, {}).get(model) for module in self.modules]
         return None if None in found else math.prod(cost for cost in found if cost is not None)
 
@@ -65,7 +65,7 @@ class Entry:
 def entries(like: str | None = None) -> list[Entry]:
     """Return all methods, or those of a kind, by name.
 
-    like: a kind, or a method, which stands for its kind
+    like: a kind, or a method of this kind
 
     Raises:
         InputError: there is no such kind or method.
@@ -104,7 +104,7 @@ def _of_file(name: str) -> Entry:
 
 
 def _summary(name: str, main: str) -> str:
-    """Return what a file's method is: as its module says, or where that is general, its header."""
+    """Return the summary of the module, or a more specific one from the file's header."""
     own = header(name)
     return summary_of(_doc(main)) if name == main or len(own.split()) < _A_SENTENCE else own
 
@@ -131,7 +131,7 @@ def _doc(name: str) -> str:
 
 
 def kind_of(name: str) -> str:
-    """Return what sort of method a module is."""
+    """Return the kind of a module."""
     if is_probe(name):
         return _PROBE
     if said := re.search(r"^Kind: (.+)$", _doc(name), re.MULTILINE):
@@ -162,7 +162,7 @@ def summary_of(doc: str) -> str:
 
 
 def source_of(doc: str) -> str:
-    """Return the first work that a docstring cites: authors, where, year; "" if there is none."""
+    """Return the first work that a docstring cites: authors, journal, year; "" without one."""
     text = " ¶ ".join(" ".join(part.split()) for part in doc.split("\n\n"))
     cited = _CITED.search(text)
     if cited is None:
@@ -173,7 +173,7 @@ def source_of(doc: str) -> str:
 
 
 def header(name: str) -> str:
-    """Return the first sentence of the comment that a method's file begins with."""
+    """Return the first sentence of the comment at the top of a method's file."""
     lines = (CONFIGS / "methods" / f"{name}.yaml").read_text("utf-8").splitlines()
     taken = []
     for line in lines:
@@ -184,6 +184,6 @@ def header(name: str) -> str:
 
 
 def measured_costs(entry: Entry, wanted: tuple[str, ...]) -> Mapping[str, float]:
-    """Return model → a step with the method over a plain one, of the models that it serves."""
+    """Return model → relative cost of a step, for the models that the method fits."""
     found = {m: entry.costs(m) for m in wanted if not entry.models or m in entry.models}
     return {model: cost for model, cost in found.items() if cost is not None}

@@ -1,9 +1,9 @@
-"""What trials may cost: steps and seconds of one CPU core.
+"""The cost of trials: steps, and seconds of one CPU core.
 
-A step with a method costs what a past run in the work folder took; else a plain step times what the
-method was measured to cost over it (`resources/step_costs.json`, written by benchmarks/methods.py).
-What was measured of a method on other models only counts as its dearest one there. Where there is
-neither, seconds are None: unknown, and not as cheap as no method.
+The time of a step with a method is that of a past run in the work folder. Without such a run, it is
+the time of a plain step times the measured relative cost of the method
+(`resources/step_costs.json`, written by benchmarks/methods.py). If the method was measured only on
+other models, its highest cost there is used. Without any measurement, seconds are None: unknown.
 """
 
 import json
@@ -24,9 +24,9 @@ from mimic_reg.settings import BASELINE, STOPPING, Trial, is_probe
 from mimic_reg.store import Store
 from mimic_reg.store.spec import SPLITS
 
-# Seconds of one CPU core for a step without a method, a batch of 32; measured on simulated stays,
-# one thread, processor time. Scoring a sample costs about a fifth of training on it, and batches of
-# similar lengths a third of random ones where stays are whole.
+# Seconds of one CPU core for a step without a method and a batch of 32; measured on simulated stays
+# with one thread, as processor time. Scoring a sample takes about a fifth of the time of training.
+# For whole stays, batches of similar lengths take a third of the time of random ones.
 _STEP_SECONDS: Mapping[tuple[str, str], float] = {
     ("in_hospital_mortality", "lstm"): 0.035,
     ("in_hospital_mortality", "transformer"): 0.21,
@@ -38,11 +38,11 @@ _STEP_SECONDS: Mapping[tuple[str, str], float] = {
     ("length_of_stay", "transformer"): 3.5,
     ("image_classification", "dnn"): 0.006,
     ("image_classification", "cnn"): 0.10,  # CIFAR-10's 32 x 32
-    ("image_classification", "efficientnet_b0"): 3.1,  # 224 x 224, as the two that follow
+    ("image_classification", "efficientnet_b0"): 3.1,  # 224 x 224, as for the next two
     ("image_classification", "resnet50"): 12.6,
     ("image_classification", "vgg16"): 40.0,
 }
-_FREE = (BASELINE, STOPPING, "freeze_trunk")  # they do nothing in a step
+_FREE = (BASELINE, STOPPING, "freeze_trunk")  # cost nothing in a step
 # Training, validation and test images of the paper's Table I.
 KNOWN_SIZES: Mapping[str, tuple[int, int, int]] = {
     "fashion_mnist": (50_000, 10_000, 10_000),
@@ -56,9 +56,9 @@ _BY_LENGTH = 0.35
 
 @dataclass(frozen=True)
 class Estimate:
-    """Steps of a trial at the most, and seconds of one thread; early stopping may end it sooner.
+    """The most steps of a trial, and seconds of one thread; early stopping can end it sooner.
 
-    seconds: None: unknown
+    seconds: None if unknown
     """
 
     steps: int
@@ -67,26 +67,26 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Rate:
-    """What a past run took: seconds of one thread for a step, and for a validation."""
+    """Seconds of one thread in a past run: for a step, and for a validation."""
 
     step: float
     validation: float
 
 
 _Key = tuple[Any, ...]
-Past = Mapping[_Key, Rate]  # runs of the same task, model, methods and batches → the slowest one
+Past = Mapping[_Key, Rate]  # task, model, methods and batches → the slowest run
 
 
 @cache
 def step_costs() -> Mapping[str, Mapping[str, float]]:
-    """Return method → model → a step with it, times one without."""
+    """Return method → model → cost of a step relative to one without it."""
     path = files("mimic_reg.experiments") / "resources" / "step_costs.json"
     found: Mapping[str, Mapping[str, float]] = json.loads(path.read_text("utf-8"))
     return found
 
 
 def step_cost(name: str, model: str) -> float | None:
-    """Return a step with a method, times one without; None: it was never measured."""
+    """Return the cost of a step relative to one without the method; None if not measured."""
     if name in _FREE or is_probe(name):
         return 1.0
     measured = step_costs().get(name, {})
@@ -94,7 +94,7 @@ def step_cost(name: str, model: str) -> float | None:
 
 
 def past(runs: Path) -> Past:
-    """Return what the finished runs in a folder took on a CPU."""
+    """Return the times of the finished runs in a folder, for runs on a CPU."""
     found: dict[_Key, Rate] = {}
     for folder in sorted(runs.glob("*")) if runs.is_dir() else []:
         try:
@@ -109,14 +109,14 @@ def past(runs: Path) -> Past:
             validation = math.fsum(cost["validation_seconds"] for cost in costs) / len(epochs)
             key = _key(described["trial"])
         except (InputError, KeyError, TypeError, ZeroDivisionError):
-            continue  # not a run of today: it says nothing on costs
+            continue  # a run of another version has no usable times
         rate = found.get(key, Rate(0.0, 0.0))
         found[key] = Rate(max(step, rate.step), max(validation, rate.validation))
     return found
 
 
 def _key(trial: Mapping[str, Any]) -> _Key:
-    """Return what decides a step's cost, but for the methods' options."""
+    """Return what determines a step's cost, without the methods' options."""
     names = tuple(name for entry in trial["regularisers"] for name in entry if name not in _FREE)
     training = trial["training"]
     model = json.dumps(trial["model"], sort_keys=True)
@@ -124,7 +124,7 @@ def _key(trial: Mapping[str, Any]) -> _Key:
 
 
 def sizes(store: Store | None = None, images: str | None = None) -> dict[tuple[str, str], int]:
-    """(task, split) → samples: those of a store, or of the full MIMIC-III and a set of images."""
+    """Return (task, split) → samples, of a store, or of the full MIMIC-III and a set of images."""
     if store is not None:
         return {
             (task, split): count
@@ -156,9 +156,9 @@ def sizes(store: Store | None = None, images: str | None = None) -> dict[tuple[s
 def estimate(
     trial: Trial, counts: Mapping[tuple[str, str], int], known: Past | None = None
 ) -> Estimate:
-    """What a trial may cost; one of several tasks as much as they: joining them costs little.
+    """Return the cost of a trial; that of a trial of several tasks is the sum over its tasks.
 
-    known: what past runs took
+    known: times of past runs
     """
     if trial.trials:
         parts = [estimate(part, counts, known) for part in trial.trials]
@@ -183,19 +183,19 @@ def estimate(
     if step is None or None in factors or None in probed:
         return Estimate(steps, None)
     factor = math.prod(f for f in factors if f is not None)
-    if training.by_length and trial.task != "in_hospital_mortality":  # 48 hours, all of them
+    if training.by_length and trial.task != "in_hospital_mortality":  # all have 48 hours
         factor *= _BY_LENGTH
     train = steps * step * factor * training.batch_size / 32
     validated = counts.get((trial.task, "val"), 0)
     scored = (training.max_epochs + 1) * validated + counts.get((trial.task, "test"), 0)
-    beside = scored * _SCORING + math.fsum(p for p in probed if p is not None)
-    return Estimate(steps, train + beside * step / 32)
+    others = scored * _SCORING + math.fsum(p for p in probed if p is not None)
+    return Estimate(steps, train + others * step / 32)
 
 
 def total_seconds(
     trials: Iterable[Trial], counts: Mapping[tuple[str, str], int], known: Past | None = None
 ) -> float | None:
-    """What trials may cost one after the other, on one thread; None: that of one is unknown."""
+    """Return the time of trials one after the other on one thread; None if one is unknown."""
     return _sum(estimate(trial, counts, known).seconds for trial in trials)
 
 

@@ -1,4 +1,4 @@
-"""What an experiment's YAML may hold: grids, and what stands beside them."""
+"""The keys of an experiment's YAML: its grids, and settings for all of them."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from mimic_reg.settings.files import as_search, check_search
 
 IMAGE_TASK = "image_classification"
 IMAGE_SETS = ("cifar10", "fashion_mnist", "stl10", "images")  # images: any set
-SINGLE = "single"  # the strategy of a trial a task
+SINGLE = "single"  # the strategy with one trial for each task
 _MOST_SEEDS = 10_000
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
@@ -22,28 +22,28 @@ Method = str | tuple[Component, ...]
 
 
 class Grid(Settings):
-    """All combinations of what it lists.
+    """All combinations of its lists.
 
     tasks:     names of YAML files in configs/tasks
     models:    names of YAML files in configs/models, or of modules; or a module with its settings
     methods:   names of YAML files in configs/methods; or components, alone or in a list; or `all`:
-               every file there that serves a model
-    families:  model → the family whose values methods take for it, if not the model's name
+               every file there that fits the model
+    families:  model → the family whose values methods take, if it is not the model's name
     supervision: shares of the training samples
-    num_samples: numbers of training samples instead; subsets are nested, too
+    num_samples: numbers of training samples instead of shares; these subsets are nested, too
     search:    component.option → values
-    own_search: each method tries the values that its own file has under `search`; one whose file
-               has none is run as it is
-    strategy:  single: a trial a task; joint, reptile: one fit of all tasks, which share the trunk;
-               or such a strategy with its options, as {reptile: {inner_steps: 5}}
-    data:      the cohort to train on, by its name; a set of images, or `images` for any; null: the
-               benchmark's tasks, from any store that holds them
-    stopping:  with the early stopping of the tasks' YAML, if it has one
-    start:     a trained trunk, as {trunk: its folder within the work folder, fingerprint: as
-               `mimic-reg pretrain` told it}; {} is expressly from scratch, to compare with
-    probes:    what measures every fit without changing it, as {hessian_probe: {every: 10}}
-    training:  replaces what tasks and experiment say
-    training_of: task → what replaces that for one of them
+    own_search: each method runs with the values of `search` in its own file; a method whose file
+               has no `search` runs once
+    strategy:  single: one trial for each task; joint, reptile: one fit of all tasks with a shared
+               trunk; a strategy can have options, such as {reptile: {inner_steps: 5}}
+    data:      name of the cohort, or of a set of images, or `images` for any set; null: any store
+               that has the benchmark's tasks
+    stopping:  whether to use the early stopping of the tasks' YAML
+    start:     a trained trunk: {trunk: its folder in the work folder, fingerprint: the one that
+               `mimic-reg pretrain` printed}; {}: explicitly from scratch, for comparison
+    probes:    measure every fit without changing it, such as {hessian_probe: {every: 10}}
+    training:  replaces settings of tasks and experiment
+    training_of: task → settings that replace those for this task
     """
 
     tasks: tuple[str, ...] = Field(min_length=1)
@@ -66,12 +66,12 @@ class Grid(Settings):
 
     @property
     def together(self) -> bool:
-        """Whether its tasks are trained in one fit."""
+        """Return whether its tasks are trained in one fit."""
         return self.strategy.name != SINGLE
 
     @property
     def sizes(self) -> list[dict[str, Any]]:
-        """The training sizes, as settings of a trial."""
+        """Return the training sizes, as settings of a trial."""
         if self.num_samples:
             return [{"num_samples": number} for number in self.num_samples]
         return [{"supervision": float(level)} for level in self.supervision]
@@ -101,7 +101,9 @@ class Grid(Settings):
     @classmethod
     def _levels(cls, levels: tuple[float, ...]) -> tuple[float, ...]:
         if wrong := [level for level in levels if not 0 < level <= 1]:
-            raise ValueError(f"{wrong[0]} is no share of the training samples: above 0, at most 1")
+            raise ValueError(
+                f"{wrong[0]} is not a share of the training samples: above 0, at most 1"
+            )
         return levels
 
     @model_validator(mode="after")
@@ -130,12 +132,12 @@ class Grid(Settings):
 
 
 class Experiment(Settings):
-    """A set of trials that belong together.
+    """A set of trials that answer a question together.
 
-    name:          of the file it stands in; what sweeps and folders are called
-    focus:         the method that its question is about: the report puts it against all others
-    analyses:      modules of mimic_reg.report.analyses, whose figures the report has besides
-    store, source: the cohort store and the raw tables, within the work folder
+    name:          of its file, its sweeps and their folders
+    focus:         the method that the report compares with all others
+    analyses:      modules of mimic_reg.report.analyses; the report has their figures
+    store, source: the cohort store and the raw tables, in the work folder
     """
 
     name: str
@@ -156,12 +158,12 @@ class Experiment(Settings):
 
     @property
     def data(self) -> str | None:
-        """The cohort that all its grids train on; None: the benchmark's tasks."""
+        """Return the cohort of all its grids; None for the benchmark's tasks."""
         return self.grids[0].data
 
     @property
     def images(self) -> str | None:
-        """The set of images that it trains on, if it does."""
+        """Return the set of images of its grids, if they have one."""
         return self.data if IMAGE_TASK in self.grids[0].tasks else None
 
     @model_validator(mode="after")
@@ -170,15 +172,16 @@ class Experiment(Settings):
         if len(data) > 1:
             raise ValueError(
                 "its grids differ in 'data', but an experiment has one store: write an experiment "
-                "for each"
+                "for each store"
             )
         for grid in self.grids:
             images = IMAGE_TASK in grid.tasks
             known = grid.data in IMAGE_SETS
             if images != (bool(grid.data) if images else known) or (images and len(grid.tasks) > 1):
                 raise ValueError(
-                    f"a grid with the task {IMAGE_TASK} has no other task, and says which images "
-                    f"with 'data': {', '.join(IMAGE_SETS)}, or the name of a set of your own"
+                    f"a grid with the task {IMAGE_TASK} needs 'data' ({', '.join(IMAGE_SETS)}, or "
+                    "the name of your own set) and cannot have other tasks; other grids cannot "
+                    "have a set of images"
                 )
         return self
 
@@ -190,7 +193,7 @@ class Experiment(Settings):
 
 def _inside(path: str | None) -> str | None:
     if path is not None and (Path(path).is_absolute() or ".." in Path(path).parts):
-        raise ValueError("a configuration names paths within the work folder only")
+        raise ValueError("a configuration can have paths within the work folder only")
     return path
 
 
@@ -199,5 +202,5 @@ def _tuple(given: Any) -> Any:
 
 
 def name_of(given: Model) -> str:
-    """The name of what stands with or without options."""
+    """Return the name of a model with or without options."""
     return given if isinstance(given, str) else given.name

@@ -1,9 +1,9 @@
-"""The code that decides a trial's result, as one hash: half of the trial's identity.
+"""The code that determines a trial's result, as one hash: a part of the trial's identity.
 
-Deciding are the engine and the modules that the trial names (model, methods, probes, strategy),
-with what these import; what a task is belongs to the data. They count as syntax trees without
-docstrings and comments: a new module, another method, a reworded docstring or a report change
-nothing.
+This is the code of the engine and of the modules that the trial names (model, methods, probes,
+strategy), and of their imports. The definition of a task is a part of the data. The hash is of
+syntax trees without docstrings and comments, so a new module, another method, a reworded docstring
+or a change of the report does not change it.
 """
 
 import ast
@@ -17,21 +17,21 @@ from mimic_reg.settings import Trial
 
 _PACKAGE = __name__.partition(".")[0]
 _ROOT = Path(__file__).parents[2]
-# Where imports are followed. What is left out (messages, storage, progress, pages) tells the user
-# about a fit or keeps its files, and changes no number of it.
+# Rooms in which imports are followed. Other rooms (messages, storage, progress, pages) do not
+# change the numbers of a fit.
 _DECIDING = (
     *("seeds", "store.spec", "samples", "models", "methods", "probes", "engine"),
     *("fitting", "learners", "multitask", "clinical.normalizers"),
     *("metrics.scores", "metrics.bootstrap", "metrics.curvature", "metrics.similarity"),
     "metrics.trained",
 )
-# Within them what only makes a trial's settings, which count by themselves.
+# Modules in these rooms that only make settings. Settings are a part of the identity themselves.
 _SETTINGS = ("learners.trials", "multitask.trials")
 _ENGINE = ("fitting", "engine.trainer", "samples", "samples.splits", "metrics.scores")
 
 
 def code_of(trial: Trial) -> str:
-    """Return the hash of the code that decides a trial's result."""
+    """Return the hash of the code that determines a trial's result."""
     return _hash(frozenset(_named(trial)))
 
 
@@ -63,7 +63,7 @@ def _hash(roots: frozenset[str]) -> str:
 
 @cache
 def _read(module: str) -> tuple[str, tuple[str, ...]]:
-    """Return a module's text without docstrings and comments, and the deciding ones it imports."""
+    """Return a module's code without docstrings and comments, and its imports in these rooms."""
     tree = ast.parse(_file(module).read_text("utf-8"))
     imported = {
         name
@@ -78,7 +78,7 @@ def _read(module: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _is_text(statement: ast.stmt) -> bool:
-    """Whether a statement is only a text: a docstring."""
+    """Return whether a statement is a docstring."""
     return (
         isinstance(statement, ast.Expr)
         and isinstance(statement.value, ast.Constant)
@@ -87,7 +87,7 @@ def _is_text(statement: ast.stmt) -> bool:
 
 
 def _imports(node: ast.AST) -> list[str]:
-    """Return what an import statement may name: modules, and names that may be modules."""
+    """Return the modules that an import statement may name."""
     if isinstance(node, ast.Import):
         return [alias.name for alias in node.names]
     if isinstance(node, ast.ImportFrom) and node.module:

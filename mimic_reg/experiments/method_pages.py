@@ -1,6 +1,6 @@
-"""A page a method, in Markdown: from docstring, signature, file and what was measured.
+"""A page for each method in Markdown, from docstring, signature, file and measurements.
 
-`mimic-reg methods --pages docs/methods` writes them; the pages in the repository are those.
+`mimic-reg methods --pages docs/methods` writes the pages that are in the repository.
 """
 
 import inspect
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg import methods
-from mimic_reg.experiments.catalogue import Entry, entries, measured_costs
+from mimic_reg.experiments.catalogue import Entry, measured_costs
 from mimic_reg.settings import CONFIGS, find_module
 from mimic_reg.settings.files import method_called
 from mimic_reg.store import atomic
@@ -19,7 +19,7 @@ from mimic_reg.store import atomic
 MEASURED = "methods_fashion_mnist.json"
 _COSTED = ("lstm", "transformer", "dnn", "cnn")
 
-# When a kind of methods helps, for pages of methods that do not say so in a paragraph "Use it …".
+# When a kind of method helps, for methods without a paragraph "Use it …" in their docstring.
 _WHEN = {
     "averaging": "Use it where predictions of single fits vary, or where their uncertainty is "
     "asked for. It costs memory or time at prediction.",
@@ -45,9 +45,9 @@ _WHEN = {
 
 
 def write(found: Iterable[Entry], folder: Path, results: Path) -> list[Path]:
-    """Write the pages and a list of them, `README.md`; return their paths.
+    """Write the pages and a list of them, `README.md`, and return their paths.
 
-    results: folder with what was measured
+    results: folder of the measurements
     """
     atomic.make_folders(folder)
     written = []
@@ -58,7 +58,7 @@ def write(found: Iterable[Entry], folder: Path, results: Path) -> list[Path]:
 
 
 def pages(found: Iterable[Entry], results: Path) -> dict[str, str]:
-    """Return file name → text: a page a method, and their list."""
+    """Return file name → text: a page for each method, and their list."""
     known = list(found)
     path = results / MEASURED
     lines = json.loads(path.read_text("utf-8"))["summary"] if path.is_file() else []
@@ -119,7 +119,7 @@ def _text(part: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Return text with what Markdown would read as marks escaped, outside backticks."""
+    """Return text with Markdown's special characters escaped, except in backticks."""
     parts = text.split("`")
     shown = [re.sub(r"([*_|<>\[\]])", r"\\\1", p) if not i % 2 else p for i, p in enumerate(parts)]
     return "`".join(shown)
@@ -132,7 +132,7 @@ def _fits(entry: Entry) -> str:
 
 
 def _options(name: str) -> str:
-    """Return the options of a module's `build`, with what its docstring says of them."""
+    """Return the options of a module's `build`, with their descriptions in its docstring."""
     build = _module(name).build
     parameters = inspect.signature(build).parameters
     if not parameters:
@@ -141,11 +141,9 @@ def _options(name: str) -> str:
         f"| `{option}` | {_escaped(_annotation(p.annotation))} | {_default(p.default)} |"
         for option, p in parameters.items()
     ]
-    said = (
-        inspect.cleandoc(build.__doc__ or "").replace("The method; ", "").replace("The method.", "")
-    )
-    told = said.strip()
-    text = f"\n\n```text\n{told}\n```" if told else ""
+    doc = inspect.cleandoc(build.__doc__ or "")
+    doc = doc.replace("The method; ", "").replace("The method.", "").strip()
+    text = f"\n\n```text\n{doc}\n```" if doc else ""
     return "\n".join([f"Of `{name}`:", "", "| option | kind | default |", "|-|-|-|", *rows]) + text
 
 
@@ -173,7 +171,7 @@ def _file(entry: Entry) -> str:
 
 
 def _cost(entry: Entry) -> str:
-    """Return the cost of a step over a plain one, as `benchmarks/methods.py` measured it."""
+    """Return the cost of a step relative to a plain one, from `benchmarks/methods.py`."""
     costs = measured_costs(entry, _COSTED)
     if entry.kind == "probe":
         return "Nothing in a step; what it costs between epochs is in its description."
@@ -193,10 +191,3 @@ def _measured(entry: Entry, line: Mapping[str, Any] | None) -> str:
         f"seeds: test accuracy {line['test']} %{less}. See "
         "[the comparison](../../benchmarks/results/methods_fashion_mnist.md)."
     )
-
-
-def stale(folder: Path, results: Path) -> list[str]:
-    """Return the names of pages that are not as `write` would write them, or not of a method."""
-    wanted = pages(entries(), results)
-    there = {path.name: path.read_text("utf-8") for path in folder.glob("*.md")}
-    return sorted(n for n in wanted.keys() | there.keys() if wanted.get(n) != there.get(n))

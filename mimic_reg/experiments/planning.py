@@ -1,4 +1,4 @@
-"""A grid → the trials it stands for, each with the name of its run folder."""
+"""Grids → their trials, each with the name of its run folder."""
 
 import hashlib
 import itertools
@@ -12,7 +12,14 @@ from mimic_reg.experiments.identity import code_of
 from mimic_reg.learners.trials import resolve, takes_methods
 from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.settings import BASELINE, STOPPING, Component, Trial, acting, files, suggest
-from mimic_reg.settings.files import MethodFile, compose, method_called, model_called, task_called
+from mimic_reg.settings.files import (
+    MethodFile,
+    compose,
+    method_called,
+    model_called,
+    name_of_method,
+    task_called,
+)
 
 
 @dataclass(frozen=True)
@@ -20,8 +27,8 @@ class Combination:
     """One fit of a grid, by names.
 
     tasks:    one, or all that a strategy trains together
-    name:     what the method is called, after its strategy if it has one
-    size:     supervision, or num_samples
+    name:     of the method, after its strategy if it has one
+    size:     supervision or num_samples
     searched: component.option → value
     """
 
@@ -36,10 +43,10 @@ class Combination:
 
 
 def combinations(experiment: Experiment) -> list[Combination]:
-    """All fits of an experiment, in the order of their grids.
+    """Return all fits of an experiment, in the order of their grids.
 
     Raises:
-        InputError: a method has no YAML file for a model; a search of what no method or model has.
+        InputError: a method has no values for a model; no method or model has a searched option.
     """
     return [c for grid in experiment.grids for c in _combinations(grid)]
 
@@ -70,7 +77,7 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
 def _methods_of(grid: Grid, model: Model) -> tuple[list[Method], list[Method]]:
     """Return a grid's methods for a model, and those that are left out.
 
-    A model that is no network takes 'none' only; where the grid lacks that, its trials are refused.
+    A model that is not a network takes only 'none'. A grid without 'none' is refused later.
     """
     asked = methods_of(grid, model)
     plain = [m for m in asked if acting(_components(m)) == (BASELINE,)]
@@ -80,13 +87,13 @@ def _methods_of(grid: Grid, model: Model) -> tuple[list[Method], list[Method]]:
 
 
 def left_out(experiment: Experiment) -> list[str]:
-    """Return sentences on methods that an experiment does not combine with a model."""
+    """Return sentences about methods that an experiment does not combine with a model."""
     found: dict[str, None] = {}
     for grid in experiment.grids:
         for model in grid.models:
             if names := [_name(m) for m in _methods_of(grid, model)[1]]:
                 found[
-                    f"{name_of(model)} is no network: it is trained with 'none' only, not with "
+                    f"{name_of(model)} is not a network: it is trained with 'none' only, not with "
                     f"{', '.join(names)}."
                 ] = None
     return list(found)
@@ -98,13 +105,13 @@ def _components(method: Method) -> list[str]:
 
 
 def _name(method: Method) -> str:
-    return method if isinstance(method, str) else " + ".join(acting((c.name for c in method), ()))
+    return method if isinstance(method, str) else name_of_method(c.entry() for c in method)
 
 
 def methods_of(grid: Grid, model: Model) -> tuple[Method, ...]:
-    """Return the methods of a grid for one of its models: where it says `all`, those that serve it.
+    """Return the methods of a grid for one of its models; `all`: those that fit it.
 
-    The baseline comes first: what is trained twice is called after the first that trains it.
+    The baseline comes first, because a trial that two methods share is named by the first.
     """
     if grid.methods != "all":
         return grid.methods
@@ -114,7 +121,7 @@ def methods_of(grid: Grid, model: Model) -> tuple[Method, ...]:
 
 
 def _method(grid: Grid, model: Model, method: Method) -> MethodFile:
-    """Return what a method of a grid does to a model."""
+    """Return a method of a grid with its values for a model."""
     if not isinstance(method, str):
         return MethodFile(regularisers=method)
     return method_called(method).of(grid.families.get(name_of(model), name_of(model)), method)
@@ -122,7 +129,7 @@ def _method(grid: Grid, model: Model, method: Method) -> MethodFile:
 
 @dataclass(frozen=True)
 class Planned:
-    """A trial of an experiment, and what its method is called there.
+    """A trial of an experiment, and the name of its method there.
 
     searched: component.option → value of a search
     """
@@ -133,17 +140,17 @@ class Planned:
 
     @property
     def label(self) -> str:
-        """What its method is called, with the values of a search."""
+        """Return the name of its method, with the values of a search."""
         values = (f"{key.partition('.')[2]}={value}" for key, value in self.searched.items())
         return f"{self.method} ({', '.join(values)})" if self.searched else self.method
 
     def identity(self, data: str) -> str:
-        """Settings, seed, data and code: what is equal here gives the same result."""
+        """Return the hash of settings, seed, data and code, which determine the result."""
         text = f"{self.trial.id(data)} {code_of(self.trial)}"
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def folder_name(self, data: str) -> str:
-        """A run folder's name: for people first, unique by the identity that ends it."""
+        """Return the name of a run folder: readable, and unique because it ends in the identity."""
         trial = self.trial
         methods = "+".join(acting(r.name for r in trial.regularisers))
         what = trial.task
@@ -154,7 +161,7 @@ class Planned:
 
 
 def plan(experiment: Experiment) -> list[Planned]:
-    """The trials of an experiment, each once.
+    """Return the trials of an experiment without duplicates.
 
     Raises:
         InputError: a setting that a module refuses.

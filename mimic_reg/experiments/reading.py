@@ -1,4 +1,4 @@
-"""Reading an experiment, and checking every name in it."""
+"""Read an experiment and check every name in it."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,15 +26,15 @@ FOLDER = CONFIGS / "experiments"
 
 
 def names() -> list[str]:
-    """The experiments in configs."""
+    """Return the names of the experiments in configs."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load(experiment: str | Path) -> Experiment:
-    """An experiment by its name in configs, or by its file.
+    """Return an experiment, from its name in configs or its file.
 
     Raises:
-        InputError: there is none; an unknown key or name; a value of a wrong kind.
+        InputError: it does not exist; an unknown key or name; a value of the wrong type.
     """
     path = Path(experiment)
     if path.suffix not in (".yaml", ".yml"):
@@ -46,7 +46,7 @@ def load(experiment: str | Path) -> Experiment:
             )
     content = load_yaml(path)
     if not isinstance(content, Mapping):
-        raise InputError(f"{path} must hold settings with their names, as 'title: …'.")
+        raise InputError(f"{path} must have settings with names, such as 'title: …'.")
     try:
         return parse({"name": path.stem, **content})
     except InputError as error:
@@ -54,10 +54,10 @@ def load(experiment: str | Path) -> Experiment:
 
 
 def parse(settings: Mapping[str, Any]) -> Experiment:
-    """An experiment from plain settings, with every name in it checked.
+    """Return an experiment from plain settings, and check every name in it.
 
     Raises:
-        InputError: an unknown key or name; a value of a wrong kind.
+        InputError: an unknown key or name; a value of the wrong type.
     """
     experiment = checked(Experiment, settings, inner=Grid)
     for name in experiment.analyses:
@@ -71,14 +71,16 @@ def parse(settings: Mapping[str, Any]) -> Experiment:
 
 
 def _check_focus(focus: str | None, planned: Iterable[Planned]) -> None:
-    """Refuse a focus that no trial's method would be."""
+    """Refuse a focus that is not the method of any trial."""
     known: dict[str, None] = {}
     for each in planned:
         parts = acting(r.name for r in each.trial.regularisers)
         strategy = [each.trial.strategy.name] if each.trial.strategy else []
-        known |= dict.fromkeys([*parts, " + ".join(parts), *strategy])
+        known |= dict.fromkeys([each.method, *parts, " + ".join(parts), *strategy])
     if focus is not None and focus not in known:
-        raise InputError(f"The focus {focus!r} is no method of its grids. {suggest(focus, known)}")
+        raise InputError(
+            f"The focus {focus!r} is not a method of the grids. {suggest(focus, known)}"
+        )
 
 
 def _check_names(grid: Grid) -> None:
@@ -104,41 +106,39 @@ def _check_names(grid: Grid) -> None:
 
 
 def _known(kind: Literal["tasks", "models"]) -> set[str]:
-    """Names of a kind: YAML files and modules."""
+    """Return the names of YAML files and modules of a kind."""
     return {*files.names(kind), *module_names(f"mimic_reg.{kind}")}
 
 
 def _check_training(given: Mapping[str, Any], grid: Grid) -> None:
     if grid.together and "epoch_steps" in given:
         raise InputError(
-            f"The strategy {grid.strategy.name} has epochs of its own: write "
-            f"strategy: {{{grid.strategy.name}: {{epoch_iterations: …}}}} instead of "
-            "'training.epoch_steps'."
+            f"'training.epoch_steps' has no effect with the strategy {grid.strategy.name}. Write "
+            f"strategy: {{{grid.strategy.name}: {{epoch_iterations: …}}}} instead."
         )
     files.check_training(given)
 
 
 def within(work: Path, relative: str) -> Path:
-    """A path that a configuration names, in the work folder.
+    """Return a path from a configuration, in the work folder.
 
     Raises:
-        InputError: it leads out of the folder, by a link say.
+        InputError: the path is outside the folder, for example because of a link.
     """
     path = work / relative
     if not path.resolve().is_relative_to(work.resolve()):
         raise InputError(
-            f"{relative!r} leads out of {work}: a configuration names paths within the work "
-            "folder only. Name other places on the command line."
+            f"{relative!r} leads out of {work}: a configuration has paths in the work folder only. "
+            "Give other paths on the command line."
         )
     return path
 
 
 def check_data(experiment: Experiment, store: Store) -> None:
-    """Refuse a store that does not hold what the experiment trains on.
+    """Refuse a store that does not have the data of the experiment.
 
     Raises:
-        InputError: another cohort than it names, one without its tasks, or with fewer training
-            samples than it asks for.
+        InputError: the store has another cohort, not all tasks, or too few training samples.
     """
     spec, wanted = store.spec, experiment.data
     if wanted and spec.name != wanted and (wanted != "images" or spec.is_hourly):
@@ -146,7 +146,7 @@ def check_data(experiment: Experiment, store: Store) -> None:
         advice = " Import it with `mimic-reg import-images`." if experiment.images else ""
         raise InputError(
             f"{experiment.name} needs {needed}, but {store.folder} holds {spec.name!r}.{advice} "
-            "Name the right store with --store."
+            "Give the right store with --store."
         )
     for name in dict.fromkeys(name for grid in experiment.grids for name in grid.tasks):
         spec.task(name)

@@ -1,8 +1,8 @@
 """Bootstrap over subjects: scores as functions of how often each subject is drawn.
 
-A replicate draws subjects with replacement, so all samples of a subject get the same weight, the
-number of times it was drawn. What is sorted or summed once serves every replicate: a replicate of
-half a million samples costs milliseconds.
+A replicate draws subjects with replacement, so all samples of a subject have the same weight: the
+number of times that it was drawn. Samples are sorted and summed only once for all replicates, so a
+replicate of half a million samples takes milliseconds.
 
 Shapes: N samples, S subjects, R replicates.
 """
@@ -13,12 +13,12 @@ import numpy as np
 
 from mimic_reg.seeds import derive
 
-# (S,) draws of every subject → values of one or more scores; nan where they define none
+# (S,) draws of every subject → values of one or more scores; nan if they are undefined
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
 def draw_counts(num_subjects: int, num_replicates: int) -> np.ndarray:
-    """(R, S) how often every replicate draws every subject; the same for every trial."""
+    """Return (R, S) how often each replicate draws each subject; the same for every trial."""
     rng = np.random.default_rng(derive("bootstrap", num_subjects))
     counts = np.empty((num_replicates, num_subjects), np.int32)
     for row in counts:
@@ -27,12 +27,12 @@ def draw_counts(num_subjects: int, num_replicates: int) -> np.ndarray:
 
 
 def replicate(statistic: Statistic, counts: np.ndarray) -> np.ndarray:
-    """(R, ...) the statistic of every replicate."""
+    """Return (R, ...) the statistic of every replicate."""
     return np.stack([statistic(row) for row in counts])
 
 
 def percentile_interval(values: np.ndarray, coverage: float = 0.95) -> tuple[float, float] | None:
-    """The central interval of the finite values; None where less than half of them are."""
+    """Return the central interval of the finite values; None if less than half are finite."""
     finite = values[np.isfinite(values)]
     if not len(finite) or 2 * len(finite) < len(values):
         return None
@@ -43,11 +43,12 @@ def percentile_interval(values: np.ndarray, coverage: float = 0.95) -> tuple[flo
 def basic_interval(
     estimate: float, values: np.ndarray, coverage: float = 0.95
 ) -> tuple[float, float] | None:
-    """The central interval reflected at the estimate, for an error that resampling inflates.
+    """Return the central interval reflected at the estimate, for an error that resampling inflates.
 
-    A replicate of a mean of absolute gaps is about as far above the estimate as that is above the
-    truth, so the percentile interval lies too high; this one (Davison and Hinkley 1997, 5.2)
-    subtracts it. Not below 0. The estimate itself, inflated too, may lie above it.
+    A replicate of a mean of absolute gaps is about as far above the estimate as the estimate is
+    above the truth, so the percentile interval is too high. This interval (Davison and Hinkley
+    1997, 5.2) corrects for that. It is not below 0. The estimate is inflated too, and can be above
+    the interval.
     """
     found = percentile_interval(values, coverage)
     if found is None:
@@ -56,10 +57,10 @@ def basic_interval(
 
 
 def ranking_statistic(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Statistic:
-    """Weighted area under the ROC curve and average precision of one label.
+    """Return the weighted area under the ROC curve and average precision of one label.
 
-    Both need only, for every positive, the weight of the negatives ranked below it (ties count
-    half for the first): one running sum over the negatives, sorted once.
+    For every positive, both need only the weight of the negatives ranked below it; ties count half
+    for the area. This is one running sum over the negatives, which are sorted once.
     """
     positive = y > 0
     order = np.argsort(p[~positive], kind="stable")
@@ -68,7 +69,7 @@ def ranking_statistic(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Stat
     positive_p, positive_subject = p[positive][order], subject[positive][order]
     below = np.searchsorted(negative_p, positive_p, side="left")
     not_above = np.searchsorted(negative_p, positive_p, side="right")
-    # of positives tied in p, the last one carries the sum of their group
+    # of positives with equal p, the last one has the sum of their group
     end_of_tie = np.searchsorted(-positive_p, -positive_p, side="right") - 1
 
     def statistic(counts: np.ndarray) -> np.ndarray:
@@ -90,7 +91,7 @@ def ranking_statistic(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Stat
 
 
 def mean_statistic(values: np.ndarray, subject: np.ndarray) -> Statistic:
-    """Weighted mean of a value a sample."""
+    """Return the weighted mean of one value for each sample."""
     sums, sizes = np.bincount(subject, values), np.bincount(subject)
 
     def statistic(counts: np.ndarray) -> np.ndarray:
@@ -102,7 +103,7 @@ def mean_statistic(values: np.ndarray, subject: np.ndarray) -> Statistic:
 def calibration_statistic(
     hit: np.ndarray, confidence: np.ndarray, subject: np.ndarray, num_bins: int
 ) -> Statistic:
-    """Weighted expected calibration error: mean |share of hits - mean confidence| over bins.
+    """Return the weighted expected calibration error: mean |hits - confidence| over bins.
 
     hit, confidence: (N, C); the error of each column, averaged over columns
     """

@@ -1,8 +1,8 @@
-"""Is one method better than another? Paired tests over seeds, corrected for how many were made.
+"""Is one method better than another? Paired tests over seeds, corrected for their number.
 
-Trials that share task, model, supervision level and seed are a pair: equal initial weights and
-batches, different method. Two-sided paired t-test, at least three pairs, Holm's correction
-over the baselines of a method.
+Trials with the same task, model, supervision level and seed are a pair: they have the same initial
+weights and batches, and different methods. The test is a two-sided paired t-test with at least
+three pairs, with Holm's correction over the baselines of a method.
 """
 
 import math
@@ -27,13 +27,13 @@ class Summary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A method against a baseline, over the seeds that both have.
+    """A method compared with a baseline, over the seeds that both have.
 
     n:          pairs
     difference: mean of method - baseline
     interval:   its 95 % interval (t distribution); None below two pairs or without variance
     effect:     Cohen's d of the differences (mean / sd); None without variance
-    t, p:       paired t-test, two-sided; None where it is undefined, with the reason
+    t, p:       two-sided paired t-test; None if undefined, see `reason`
     p_holm:     p after Holm's correction; set by `compare`
     reason:     why p is None
     """
@@ -49,19 +49,19 @@ class Comparison:
 
     @property
     def significant(self) -> bool:
-        """Whether the corrected test tells the two apart at the 5 % level."""
+        """Return whether the corrected test is significant at the 5 % level."""
         return self.p_holm is not None and self.p_holm < LEVEL
 
 
 def summarise(scores: Sequence[float]) -> Summary:
-    """Mean, standard deviation and number of scores."""
+    """Return mean, standard deviation and number of scores."""
     values = np.asarray(scores, dtype=np.float64)
     sd = float(values.std(ddof=1)) if len(values) > 1 else None
     return Summary(len(values), float(values.mean()) if len(values) else math.nan, sd)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """95 % interval of a mean (t distribution); None below two values or without variance."""
+    """Return the 95 % interval of a mean (t distribution); None without variance."""
     found = summarise(values)
     if not found.sd:
         return None
@@ -72,8 +72,8 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 def paired(method: Mapping[int, float], baseline: Mapping[int, float]) -> Comparison:
     """Compare scores by seed; seeds that only one of them has are left out.
 
-    Where all differences are exactly 0, p is 1. Where they are all the same but not 0, the test has
-    no variance to measure against, and p is undefined.
+    If all differences are exactly 0, p is 1. If they are all equal but not 0, there is no variance
+    and p is undefined.
     """
     seeds = sorted(method.keys() & baseline.keys())
     differences = np.array([method[s] - baseline[s] for s in seeds], dtype=np.float64)
@@ -100,10 +100,10 @@ def _too_few(n: int, mean: float) -> Comparison:
 
 
 def holm(p_values: Sequence[float], num_tests: int | None = None) -> list[float]:
-    """Holm's step-down correction (1979), in the order given.
+    """Return p values after Holm's step-down correction (1979), in the given order.
 
-    num_tests: how many tests these were chosen from; None: these are all. The ranks are those among
-               these, which is never less strict than among all.
+    num_tests: number of tests from which these were chosen; None if these are all. Ranks are among
+               these, which is at least as strict as ranks among all.
     """
     count = len(p_values) if num_tests is None else num_tests
     order = np.argsort(p_values, kind="stable")
@@ -119,33 +119,40 @@ def compare(
     baselines: Mapping[str, Mapping[int, float]],
     num_tests: int | None = None,
 ) -> dict[str, Comparison]:
-    """The method against every baseline, corrected over the baselines whose test is defined.
+    """Return the method's comparison with every baseline, corrected over the defined tests.
 
-    num_tests: how many tests these were chosen from, if there were more
+    num_tests: see `holm`
     """
-    found = {name: paired(method, scores) for name, scores in baselines.items()}
-    tested = [name for name, c in found.items() if c.p is not None]
-    corrected = holm([c.p for name in tested if (c := found[name]).p is not None], num_tests)
-    for name, p in zip(tested, corrected, strict=True):
-        found[name] = replace(found[name], p_holm=p)
-    return found
+    return corrected({n: paired(method, scores) for n, scores in baselines.items()}, num_tests)
+
+
+def corrected(
+    found: Mapping[str, Comparison], num_tests: int | None = None
+) -> dict[str, Comparison]:
+    """Return the comparisons with `p_holm`, Holm's correction over those that have a test.
+
+    num_tests: see `holm`
+    """
+    adjusted = iter(holm([c.p for c in found.values() if c.p is not None], num_tests))
+    return {n: replace(c, p_holm=None if c.p is None else next(adjusted)) for n, c in found.items()}
 
 
 def compare_best(best: str, scores: Mapping[str, Mapping[int, float]]) -> dict[str, Comparison]:
-    """The method of the best mean against every other one, corrected over all pairs of methods.
+    """Return the comparisons of the method with the best mean, corrected over all pairs of methods.
 
-    It was chosen by these very scores. Corrected over its own comparisons only, the best of 16
-    equal methods is found better than another in 13 of 100 experiments with 5 seeds, not in 5.
+    These scores were also used to choose the method. With a correction over its own comparisons
+    only, the best of 16 equal methods is found better than another in 13 of 100 experiments with 5
+    seeds, not in 5.
     """
     others = {name: values for name, values in scores.items() if name != best}
     return compare(scores[best], others, math.comb(len(scores), 2))
 
 
 def winner(scores: Mapping[str, Mapping[int, float]]) -> str | None:
-    """The method that is significantly better than every other one, if there is any.
+    """Return the method that is significantly better than every other one, if there is any.
 
-    All of its tests have to tell, so that it was chosen by its scores needs no further correction:
-    of two equal methods, one would win in 5 of 100 experiments, of more in fewer.
+    All of its tests must be significant, so choosing it by its scores needs no further correction:
+    of two equal methods, one wins in 5 of 100 experiments; of more methods, in fewer.
     """
     best = max(scores, key=lambda name: summarise(list(scores[name].values())).mean, default=None)
     if best is None or len(scores) < 2:

@@ -1,6 +1,6 @@
 """Curvature of a loss: Hutchinson's estimate of the trace of its Hessian.
 
-Functions of losses and tensors, which know no model and no engine.
+Functions of losses and tensors, independent of models and the engine.
 
 Shapes: V random vectors, P parameters.
 """
@@ -23,7 +23,7 @@ class Estimate:
 
 
 def estimate(samples: Tensor) -> Estimate:
-    """Mean and standard error of samples (V,)."""
+    """Return mean and standard error of samples (V,)."""
     n = len(samples)
     error = float(samples.std()) / math.sqrt(n) if n > 1 else math.nan
     return Estimate(float(samples.mean()), error, n)
@@ -35,16 +35,17 @@ def hessian_trace_samples(
     num_vectors: int,
     generator: torch.Generator,
 ) -> Tensor:
-    """Hutchinson's samples v·Hv (V,), whose mean is an unbiased estimate of the Hessian's trace.
+    """Return Hutchinson's samples v·Hv (V,); their mean is an unbiased estimate of the trace.
 
-    The elements of v are ±1 with equal probability (Rademacher), so that the variance of a sample
-    is 2 (||H||²_F - sum of H_ii²): nothing of it comes from the diagonal. Hv is the gradient of
-    g·v. It is linear in the loss, so each batch adds its share and only its own graph is held.
+    The elements of v are ±1 with equal probability (Rademacher), so the variance of a sample is
+    2 (||H||²_F - sum of H_ii²), and the diagonal does not contribute to it. Hv is the gradient of
+    g·v. It is linear in the loss, so each batch adds its share, and only the graph of one batch is
+    in memory.
 
-    losses:     batches: a function that gives the mean loss of a batch, and its number of samples;
-                the Hessian is that of the mean over all samples
-    parameters: what the loss is differentiated by
-    generator:  on the parameters' device; all batches see the same vectors
+    losses:     batches: a function that returns the mean loss of a batch, and its number of
+                samples; the Hessian is that of the mean over all samples
+    parameters: of the derivative
+    generator:  on the parameters' device; all batches have the same vectors
     """
     device = parameters[0].device
     total = torch.zeros(num_vectors, dtype=torch.float64, device=device)
@@ -63,7 +64,7 @@ def hessian_trace_samples(
 def _quadratic_form(
     gradients: Sequence[Tensor], parameters: Sequence[Tensor], generator: torch.Generator
 ) -> Tensor:
-    """v·Hv of the next v; the gradients keep their graph."""
+    """Return v·Hv of the next v; the gradients keep their graph."""
     vector = [_rademacher(parameter, generator) for parameter in parameters]
     product = _dot(gradients, vector)
     if not product.requires_grad:  # the loss is linear in all parameters

@@ -1,4 +1,4 @@
-"""How far parameters moved from where they started."""
+"""How far parameters moved from their start."""
 
 import math
 from collections.abc import Mapping
@@ -8,19 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Edges of the histogram of deviations: ten bins a decade. What is smaller or larger than all of
-# them counts in the first or last bin, what did not move at all in none.
+# Edges of the histogram of deviations: ten bins for each power of ten. Smaller and larger values
+# count in the first and last bin. Parameters that did not move are in no bin.
 DEVIATION_EDGES = np.logspace(-9, 2, 111)
 
 
 @dataclass(frozen=True)
 class Deviations:
-    """How far parameters are from where they started.
+    """Distances of parameters from their start.
 
-    total:   parameters
-    moved:   those that are not exactly where they were
-    counts:  how many moved by how much, by the bins of DEVIATION_EDGES
-    median:  of the distances of those that moved; nan if none did
+    total:   number of parameters
+    moved:   number of those that are not exactly at their start
+    counts:  of moved parameters in the bins of DEVIATION_EDGES
+    median:  of the distances of moved parameters; nan if none moved
     largest: of all distances
     """
 
@@ -32,7 +32,7 @@ class Deviations:
 
 
 def deviations(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> Deviations:
-    """|after - before| of all parameters of `before`, elementwise."""
+    """Return the elementwise |after - before| of all parameters of `before`, summarised."""
     pairs = [(start.double(), after[name].double()) for name, start in before.items()]
     distance = torch.cat([(end - start).abs().flatten() for start, end in pairs]).numpy()
     far = distance[distance > 0]

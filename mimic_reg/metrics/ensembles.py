@@ -1,4 +1,4 @@
-"""Predictions of an ensemble, from those of its members.
+"""Predictions of an ensemble from those of its members.
 
 Shapes: M members, N samples, C outputs.
 """
@@ -8,20 +8,20 @@ from scipy.special import expit, logit, softmax
 
 from mimic_reg.store.spec import Target
 
-# Probabilities are stored with 24 bits: those nearer to 0 or 1 became 0 or 1, without a logit.
+# Probabilities are stored with 24 bits: those closer to 0 or 1 became 0 or 1, which have no logit.
 _SURE = 2.0**-24
 
 
 def mean_of_logits(target: Target, p: np.ndarray) -> np.ndarray:
-    """(M, N, C) -> (N, C): the probability that belongs to the members' mean logit.
+    """Return (N, C) the probability of the members' mean logit, from p (M, N, C).
 
-    A regression's mean.
+    For a regression it is the mean.
     """
     if target == "regression":
         mean: np.ndarray = p.mean(axis=0)
         return mean
     sure = np.clip(p.astype(np.float64), _SURE, 1 - _SURE)
-    if target == "multiclass":  # logits are logarithms of probabilities, up to a constant a sample
+    if target == "multiclass":  # logits are logarithms of probabilities up to a constant
         shares: np.ndarray = softmax(np.log(sure).mean(axis=0), axis=1)
         return shares
     answers: np.ndarray = expit(logit(sure).mean(axis=0))
@@ -29,11 +29,11 @@ def mean_of_logits(target: Target, p: np.ndarray) -> np.ndarray:
 
 
 def mean_of_probabilities(p: np.ndarray) -> np.ndarray:
-    """(M, N, C) -> (N, C): the mean of the members' probabilities, or of their values."""
+    """Return (N, C) the mean of the members' probabilities or values, from p (M, N, C)."""
     mean: np.ndarray = p.astype(np.float64).mean(axis=0)
     return mean
 
 
 def disagreement(p: np.ndarray) -> float:
-    """(M, N, C) -> the members' deviation from each other, a mean over samples and outputs."""
+    """Return the standard deviation over members, a mean over samples and outputs."""
     return float(p.astype(np.float64).std(axis=0, ddof=1).mean())

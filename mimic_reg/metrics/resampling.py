@@ -1,9 +1,9 @@
 """Does a difference between methods hold for other patients? A paired bootstrap over subjects.
 
-All seeds are tested on the same subjects, so tests over seeds cannot tell. Here test subjects are
-drawn with replacement, the same ones for both methods and all their seeds; what is compared is the
-mean over seeds of the difference. Percentile intervals: Efron and Tibshirani 1993, chapter 13. The
-trained models stay what they are.
+All seeds are tested on the same subjects, so tests over seeds do not answer this. Here test
+subjects are drawn with replacement, the same ones for both methods and all seeds. The statistic is
+the mean over seeds of the difference. Percentile intervals: Efron and Tibshirani 1993, chapter 13.
+The models are not trained again.
 
 Shapes: N samples, C labels or classes, S subjects, R replicates.
 """
@@ -18,9 +18,9 @@ from mimic_reg.metrics.scores import metric
 from mimic_reg.settings import TrainingSize
 
 MOST_REPLICATES = 1000
-FEWEST_REPLICATES = 200  # with fewer, the ends of a 95 % interval are of five draws or less
-# What a table may cost: samples x labels (of means: subjects) x replicates x trials. A core ranks
-# 140 to 540 million a second: a minute at most.
+FEWEST_REPLICATES = 200  # with fewer, five draws or less decide an end of a 95 % interval
+# The most that a table may cost: samples x labels (for means: subjects) x replicates x trials. A
+# core ranks 140 to 540 million a second, so this is a minute at most.
 MOST_WORK = 8_000_000_000
 
 NO_PREDICTIONS = "no predictions"
@@ -31,11 +31,11 @@ Key = tuple[str, TrainingSize, int]  # method, training size, seed
 
 @dataclass(frozen=True)
 class Tested:
-    """Labels and predictions of the test samples of a trial, and whom they are of.
+    """Labels, predictions and subjects of the test samples of a trial.
 
     y:       (N, C) labels; (N, 1) values, or classes of a multiclass task
     p:       (N, C)
-    subject: (N,) numbers from 0 on; never an id
+    subject: (N,) numbers from 0 on, not ids
     """
 
     y: np.ndarray
@@ -47,9 +47,9 @@ class Tested:
 class Resampled:
     """The trials of a table, scored on the same draws of test subjects.
 
-    values:      trial → (R,) its score on every draw; nan where that has one class only
-    num_missing: trials with a score whose predictions, or labels, are not at hand
-    reason:      why there are no values at all; "" if there are some
+    values:      trial → (R,) its score on every draw; nan if a draw has only one class
+    num_missing: trials with a score but without predictions or labels
+    reason:      why there are no values; "" if there are some
     unit:        what was drawn: "subject" or "image"
     """
 
@@ -63,7 +63,7 @@ class Resampled:
     def interval(
         self, method: str, baseline: str, level: TrainingSize, seeds: Sequence[int]
     ) -> tuple[float, float] | str:
-        """95 % interval of the mean over seeds of method - baseline; or why there is none."""
+        """Return the 95 % interval of the mean over seeds of method - baseline, or a reason."""
         pairs = [((method, level, seed), (baseline, level, seed)) for seed in seeds]
         if not pairs:
             return "no seed in common"
@@ -83,16 +83,16 @@ def resample(
 ) -> Resampled:
     """Score trials again on draws of their test subjects.
 
-    trials:     what each has predicted, read when it is needed; None where it is not at hand, and
-                left out, as are trials of other samples than the first one's
+    trials:     predictions of each trial, read when they are needed; trials with None, or with
+                other samples than the first, are left out
     num_trials: how many there are
     unit:       what is drawn
-    most_work:  what it may cost, in the unit of `MOST_WORK`: where test set and trials are many,
-                replicates are fewer, or none
+    most_work:  the most that it may cost, see `MOST_WORK`: large test sets or many trials have
+                fewer replicates, or none
     """
     found = metric(score)
     if found.over_subjects is None:
-        return Resampled({}, reason="they are not made for this score")
+        return Resampled({}, reason="not available for this score")
     values: dict[Key, np.ndarray] = {}
     first: Tested | None = None
     for key, tested in trials:
@@ -108,13 +108,13 @@ def resample(
         statistic = found.over_subjects(tested.y, tested.p, tested.subject)
         values[key] = replicate(statistic, counts)
     if first is None:
-        why = "the store with the labels and subjects, or the predictions, are not at hand"
+        why = "the predictions, or the labels in the store, were not found"
         return Resampled({}, num_trials, why)
     return Resampled(values, num_trials - len(values), "", unit, num_units, num_replicates)
 
 
 def _too_large(num_samples: int, num_trials: int) -> str:
-    return f"{num_samples:,} samples of {num_trials:,} trials are too many to draw from for a page"
+    return f"{num_samples:,} samples of {num_trials:,} trials would take too long"
 
 
 def _same_samples(a: Tested, b: Tested) -> bool:

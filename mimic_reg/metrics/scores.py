@@ -1,10 +1,10 @@
 """Scores of predictions, with bootstrap intervals over subjects.
 
-Rankings come from scikit-learn. For the intervals the same scores are functions of the subjects'
-weights (`bootstrap`); tests hold those equal to scikit-learn with `sample_weight`.
+Rankings come from scikit-learn. For intervals, the same scores are functions of the subjects'
+weights (`bootstrap`); tests compare them with scikit-learn's `sample_weight`.
 
-A score that the labels do not define (a single class) is `undefined` with its reason, never 0.
-`METRICS` is the one list of what is known of each score.
+A score that the labels do not define (a single class) is undefined with a reason, never 0.
+`METRICS` has all properties of each score.
 
 Shapes: N samples, C labels or classes.
 """
@@ -35,9 +35,9 @@ NUM_BINS = 15  # equal-width confidence bins of the calibration error
 class Score:
     """One score: a value, or None and the reason why it is undefined.
 
-    reason:     also set where a mean over labels leaves some out
-    low, high:  bootstrap interval; None where none was asked for or too few replicates define it
-    replicates: how many replicates define the score
+    reason:     also set if a mean over labels leaves some out
+    low, high:  bootstrap interval; None if not asked for, or undefined in too many replicates
+    replicates: number of replicates in which the score is defined
     """
 
     value: float | None
@@ -51,15 +51,15 @@ class Score:
 class Metric:
     """A kind of score.
 
-    name:     in configurations and files; title: in words, within a sentence
-    targets:  the kinds of labels that define it
+    name:     in configurations and files; title: in words
+    targets:  the kinds of labels that it is defined for
     lower_is_better: whether it is an error
-    unit:     of its values; "" for a number without one
+    unit:     of its values; "" if it has none
     meaning:  sentences for readers
-    inflated: whether a bootstrap replicate of it is larger than it on average
+    inflated: whether its bootstrap replicates are larger than the score on average
     over_subjects: labels (N, C), predictions (N, C) and subjects (N,) → the score as a function of
-              the subjects' weights, for intervals of differences; None: those are not made
-    ranks:    whether that function sorts all samples, which costs most
+              the subjects' weights, for intervals of differences; None if there are none
+    ranks:    whether this function sorts all samples, which takes most of the time
     """
 
     name: str
@@ -74,7 +74,7 @@ class Metric:
 
 
 def metric(name: str) -> Metric:
-    """The kind of score called `name`.
+    """Return the kind of score called `name`.
 
     Raises:
         InputError: there is none.
@@ -85,7 +85,7 @@ def metric(name: str) -> Metric:
 
 
 def improves(name: str, value: float, best: float | None) -> bool:
-    """Whether `value` is strictly better than the best so far: the first best wins ties."""
+    """Return whether `value` is strictly better than the best so far; the first of equals wins."""
     if best is None:
         return True
     return value < best if metric(name).lower_is_better else value > best
@@ -100,11 +100,11 @@ def score(
     labels: tuple[str, ...] = (),
     num_replicates: int = 0,
 ) -> dict[str, Score]:
-    """All scores of a target, by name.
+    """Return all scores of a target, by name.
 
     y:       (N, C) labels in {0, 1}, or real (N, 1); (N,) classes of a multiclass target
     p:       (N, C) probabilities, or predicted values
-    subject: (N,) whom a sample belongs to; needed for intervals
+    subject: (N,) the subject of each sample; needed for intervals
     labels:  names of the columns of y, for reasons
     num_replicates: bootstrap replicates; 0 leaves the intervals out
 
@@ -130,7 +130,7 @@ def score(
     }
 
 
-# some scores by name, and their values, in the same order, as a function of the subjects' weights
+# scores by name, and a function of the subjects' weights that returns them in the same order
 _Family = tuple[dict[str, Score], Statistic]
 
 
@@ -182,7 +182,7 @@ def _multilabel(
 
 
 def _macro(y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str, ...]) -> _Family:
-    """Means over the labels that have both classes; the others are named in `reason`."""
+    """Return means over the labels that have both classes; `reason` names the others."""
     defined = (y.sum(0) > 0) & (y.sum(0) < len(y))
     left_out = [name for name, is_defined in zip(labels, defined, strict=True) if not is_defined]
     reason = f"without labels of one class: {', '.join(left_out)}" if left_out else None
@@ -257,7 +257,7 @@ def _defined(
 
 
 def _one_class(y: np.ndarray, labels: tuple[str, ...]) -> str | None:
-    """Why the area under the ROC curve is undefined, if it is."""
+    """Return why the area under the ROC curve is undefined, if it is."""
     positives = y.sum(0)
     for count, label in zip(positives, labels, strict=True):
         if count in (0, len(y)):
@@ -266,7 +266,7 @@ def _one_class(y: np.ndarray, labels: tuple[str, ...]) -> str | None:
 
 
 def _no_positive(y: np.ndarray, labels: tuple[str, ...]) -> str | None:
-    """Why average precision is undefined, if it is."""
+    """Return why average precision is undefined, if it is."""
     for count, label in zip(y.sum(0), labels, strict=True):
         if not count:
             return f"all {len(y)} samples have label {label!r} = 0"
@@ -277,7 +277,7 @@ def _no_positive(y: np.ndarray, labels: tuple[str, ...]) -> str | None:
 
 
 def _mean_auroc(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Statistic:
-    """Area under the ROC curve, its mean over the labels that have both classes."""
+    """Return the mean area under the ROC curve over the labels that have both classes."""
     each = [
         ranking_statistic(label, predicted, subject)
         for label, predicted in zip(y.T, p.T, strict=True)

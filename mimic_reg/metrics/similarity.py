@@ -1,10 +1,10 @@
 """Model gradient similarity: how alike are the gradients of a model's outputs over samples?
 
-J holds the gradient of every logit of every sample, K = J J' is the empirical neural tangent kernel
+J has the gradient of every logit of every sample. K = J J' is the empirical neural tangent kernel
 of the batch. The smaller the trace and the log-determinant of K, the more alike the gradients are,
-and the more alike samples are treated.
+and the more alike the model treats samples.
 
-Functions of losses and tensors, which know no model and no engine.
+Functions of losses and tensors, independent of models and the engine.
 
 Shapes: N samples, C outputs, R = N x C rows, P parameters.
 """
@@ -15,9 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-JITTER = (
-    1e-6  # on K's diagonal, as a share of its mean: K is singular where R > P or units are dead
-)
+JITTER = 1e-6  # on K's diagonal, as a share of its mean: K is singular if R > P or units are dead
 
 AT_ONCE = 65_536  # parameters of a block of J
 
@@ -35,7 +33,7 @@ def gradient_rows(
 ) -> Tensor:
     """Return J (R, P), the gradient of each logit of each sample: R backward passes.
 
-    logits_of: a function a sample, which gives its logits (C,)
+    logits_of: for each sample, a function that returns its logits (C,)
     """
     rows: list[Tensor] = []
     for logits in (sample() for sample in logits_of):
@@ -50,7 +48,7 @@ def gradient_rows(
 def similarity(rows: Tensor) -> Similarity:
     """Return the metrics of J (R, P)."""
     kernel = rows.new_zeros(len(rows), len(rows), dtype=torch.float64)
-    # in blocks: J as a whole in float64 would take twice its memory
+    # in blocks, because all of J in float64 would need twice its memory
     for block in torch.split(rows, AT_ONCE, dim=1):
         columns = block.double()
         kernel += columns @ columns.T

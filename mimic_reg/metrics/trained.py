@@ -1,13 +1,14 @@
-"""Whether a fit trained at all: one rule for messages, tables, verdicts and tracking.
+"""Whether a fit trained at all: one rule for messages, tables, warnings and tracking.
 
-A model is hardly trained if, over the epoch that was selected, its training loss was not below that
-of the best constant prediction (the prevalence of each label) by `MIN_EXPLAINED` of that loss. The
-share means the same for models, methods and tasks of every size. It knows no more than how common
-the labels are then, and its other scores may be about those of the initial weights.
+The reference is the loss of the best constant prediction (the prevalence of each label). A model is
+hardly trained if its training loss over the selected epoch was not below this reference by at least
+the share `MIN_EXPLAINED`. The share means the same for models, methods and tasks of any size. A
+hardly trained model knows only how common the labels are, and its other scores may be about those
+of the initial weights.
 
-How many parameters moved decides nothing: a few hundred of 682,497 can be a model that explains a
-tenth of the loss. Only an older history, which does not have the losses, is judged by that, where a
-method says how many it selected: less than `MIN_MOVED` of all is hardly trained.
+The number of parameters that moved is not a criterion: a few hundred of 682,497 can explain a tenth
+of the loss. It is used only for older histories, which do not have the losses, if the method has
+recorded how many parameters it selected: less than the share `MIN_MOVED` is hardly trained.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,12 +17,12 @@ from typing import Any
 MIN_EXPLAINED = 0.01
 MIN_MOVED = 0.001
 
-# Older histories do not say how many parameters the model has; the clinical ones have so many.
+# For older histories, which do not have the number of parameters: that of the clinical models.
 _PARAMETERS = 1_000_000
 
 
 def hardly_trained(history: Iterable[Mapping[str, Any]], best_epoch: int | None) -> str | None:
-    """Return why the model of the selected epoch is hardly trained, as a clause; None if it is not.
+    """Return why the model of the selected epoch is hardly trained, as a clause; else None.
 
     history: the rows of a run's history
     """

@@ -1,1 +1,1 @@
-"""How engines make a fit: one for a single task, or several for tasks that share a trunk."""
+"""Fits of several tasks that share a trunk, and training from a trained trunk."""

@@ -1,8 +1,8 @@
-"""What a strategy for several tasks is, and what it works on: engines whose trunks are copies.
+"""The base class of strategies for several tasks, which work on engines with copies of a trunk.
 
-Each task has an engine of its own: a copy of the trunk, a head, methods, an optimiser, a history.
-So tasks may differ in labels, cohort, batch size and normaliser, and methods need not know of each
-other. Between two iterations all copies of the trunk are equal.
+Each task has its own engine: a copy of the trunk, a head, methods, an optimiser and a history. So
+tasks can differ in labels, cohort, batch size and normaliser, and methods are independent of each
+other. Between two iterations, all copies of the trunk are equal.
 """
 
 from abc import ABC, abstractmethod
@@ -18,26 +18,26 @@ from mimic_reg.methods.base import trainable
 class Strategy(ABC):
     """How several tasks are trained together."""
 
-    epoch_iterations: int  # of an epoch, at whose end all tasks are validated
+    epoch_iterations: int  # iterations of an epoch, at whose end all tasks are validated
 
     @abstractmethod
     def epoch_steps(self, num_tasks: int) -> int:
-        """Steps of a task in an epoch; where tasks are drawn, the number to be expected.
+        """Return the steps of a task in an epoch; the expected number if tasks are drawn.
 
         Raises:
-            InputError: the options do not fit so many tasks.
+            InputError: the options do not fit this number of tasks.
         """
 
     def start(self, engines: Sequence[Trainer]) -> None:  # noqa: B027
-        """Prepare the engines: called before the first iteration, and after states were loaded."""
+        """Prepare the engines, before the first iteration and after states were loaded."""
 
     @abstractmethod
     def iterate(self, engines: Sequence[Trainer], seed: int, number: int) -> None:
-        """Iteration `number` of the fit, counted from 0; the fit's `seed` is for what it draws."""
+        """Run iteration `number` of the fit, counted from 0; `seed` is for random draws."""
 
 
 def trunk_of(engine: Trainer) -> list[Tensor]:
-    """The trunk's parameters that are trained, also those that methods added."""
+    """Return the trainable parameters of the trunk, also those that methods added."""
     return trainable(engine.model.trunk)
 
 

@@ -1,9 +1,9 @@
-"""Transfer learning: what a trained trunk is worth on a new task of which there are few samples.
+"""Transfer learning: does a trained trunk help on a new task with few samples?
 
 For every number of samples and every seed, the task is trained from each trunk and from scratch.
-These are pairs: the same samples, batches and initial head; only the trunk's weights differ. All
-are validated on the whole validation split, which selects their checkpoints, and tested on the
-whole test split: so a difference is the training's. Every fit is an ordinary run folder.
+These fits are pairs: they have the same samples, batches and initial head, and differ only in the
+weights of the trunk. The whole validation split selects their checkpoints and the whole test split
+tests them, so differences come from training. Every fit is an ordinary run folder.
 """
 
 import re
@@ -21,17 +21,17 @@ from mimic_reg.settings import Component, Start, Trial
 from mimic_reg.store import Store
 
 SCRATCH = "scratch"
-EPOCH_STEPS = 20  # passes over 50 samples are too short to validate after each
+EPOCH_STEPS = 20  # a pass over 50 samples is too short to validate after each
 MAX_EPOCHS = 30
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be fine-tuned.
+    """Settings of a fine-tuning.
 
-    samples: numbers of training samples; seeds: numbers from 0
-    method:  as `mimic-reg train` has it
-    freeze:  epochs in which a trained trunk stands still
+    samples: numbers of training samples; seeds: number of seeds, from 0
+    method:  as for `mimic-reg train`
+    freeze:  epochs in which a trained trunk does not change
     training: settings that replace those of task and method; epochs are short by default
     """
 
@@ -43,7 +43,7 @@ class Plan:
     training: Mapping[str, Any] | None = None
 
     def trials(self, trunks: Sequence[Trunk]) -> list[tuple[Trial, Trunk | None]]:
-        """All fits, from scratch first, each with the trunk that it starts from.
+        """Return all fits, from scratch first, each with its initial trunk.
 
         Raises:
             InputError: nothing to do; the trunks are of different models; see `compose_trial`.
@@ -93,14 +93,14 @@ def finetune(
     device: str | None = None,
     threads: int | None = None,
 ) -> list[Path]:
-    """Run what is not finished yet; the run folders, in `out`.
+    """Run unfinished fits and return all run folders in `out`.
 
     sources: folders of fits, runs or trunks
     threads: of torch, as in `fitting.train`
 
     Raises:
-        InputError: a source holds no trunk; see `Plan.trials` and `fitting.train`.
-        MimicRegError: Ctrl-C; the same call goes on.
+        InputError: a source has no trunk; see `Plan.trials` and `fitting.train`.
+        MimicRegError: Ctrl-C; the same call goes on later.
     """
     progress = progress or Silent()
     trunks = [load_trunk(source) for source in sources]
@@ -134,7 +134,7 @@ def finetune(
 
 
 def folder_name(trial: Trial, data: str) -> str:
-    """For people first, unique by the identity that ends it."""
+    """Return the name of a folder: readable, and unique because it ends in the identity."""
     assert trial.start is not None, "fine-tuning says how a trial starts"
     start = re.sub(r"[^a-z0-9_]+", "-", (trial.start.trunk or SCRATCH).lower())[:60]
     return f"{trial.num_samples}-{start}-seed{trial.seed}-{trial.id(data)}"
@@ -149,7 +149,7 @@ def _check_apart(trunks: Sequence[Trunk]) -> None:
 
 
 class _Quiet(Silent):
-    """Of many short fits only what happened to them is told, not each epoch."""
+    """Passes on the notes of many short fits, except those of each epoch."""
 
     def __init__(self, progress: Progress, trial: Trial) -> None:
         assert trial.start is not None, "fine-tuning says how a trial starts"
@@ -158,6 +158,6 @@ class _Quiet(Silent):
         self._name = f"{trial.num_samples} samples, seed {trial.seed}, from {start}"
 
     def note(self, text: str) -> None:
-        """Pass on, but for epochs."""
+        """Pass on a note, except those of epochs."""
         if not text.startswith("epoch "):
             self._progress.note(f"{self._name}: {text}")

@@ -1,18 +1,18 @@
-"""Several tasks, one trunk, one fit: the loop around a strategy, and the folder of the fit.
+"""One fit of several tasks with a shared trunk: the loop around a strategy, and its folder.
 
-A fit's folder holds `fit.json` (resolved settings, data fingerprint, versions), one
-`checkpoint.safetensors` of everything, `trunk.safetensors` with `trunk.yaml` (the shared trunk, see
-`learners/trunk.py`), last `done.json`, and a folder a task, in the format of a single run: so
-whatever reads runs reads these.
+The folder of a fit has `fit.json` (resolved settings, data fingerprint, versions), one
+`checkpoint.safetensors`, `trunk.safetensors` with `trunk.yaml` (the shared trunk, see
+`learners/trunk.py`), at the end `done.json`, and a folder for each task in the format of a single
+run, so all readers of runs can read it.
 
-Rules. Every task is validated after each epoch and keeps its own best checkpoint: trunk and head
-of the epoch in which it was best. The fit ends when all tasks ask for it in the same epoch (early
-stopping: no better validation score for `patience` epochs). A task that asked goes on meanwhile,
-for the trunk is the others' too, and is no longer at its end once its score is better again. The
-shared trunk that is kept is that of the epoch with the best mean over the tasks' validation scores,
-errors counted negatively.
+Rules. Every task is validated after each epoch and keeps its own best checkpoint: trunk and head of
+its best epoch. The fit ends when all tasks ask for it in the same epoch (early stopping: no better
+validation score for `patience` epochs). Until then, a task that has asked goes on training, because
+the others share its trunk; if its score improves again, it no longer asks. The shared trunk that is
+kept is that of the epoch with the best mean over the tasks' validation scores, with errors counted
+negatively.
 
-Weights start as those of each task alone: the heads all, the trunk as that of the first task.
+Initial weights are those of each task alone: all heads, and the trunk of the first task.
 """
 
 import time
@@ -52,14 +52,14 @@ def train(
     device: str | None = None,
     threads: int | None = None,
 ) -> Outcome:
-    """Fit several tasks in the folder `out`, or go on where it was cut off.
+    """Fit several tasks in the folder `out`, or go on where the fit stopped.
 
-    The first Ctrl-C ends the running iteration, writes a checkpoint and returns "interrupted".
+    The first Ctrl-C ends the current iteration, writes a checkpoint and returns "interrupted".
 
-    threads: of torch; a fit that goes on keeps the number that it was begun with
+    threads: of torch; a fit that goes on keeps its number
 
     Raises:
-        InputError: `out` holds something else; the data cannot serve one of the tasks.
+        InputError: `out` has something else; the data does not fit one of the tasks.
         MimicRegError: the model diverged; another process writes to `out`.
     """
     progress = progress or Silent()
@@ -107,11 +107,11 @@ def train(
 
 
 class MultiTrainer:
-    """The engines of several tasks under way, and the strategy that drives them.
+    """The engines of several tasks, and the strategy that runs them.
 
-    engines:     by task, in the tasks' order; each writes into its own folder
-    folder:      where the checkpoint of all, and the trunk, are kept
-    interrupted: set it to True, in a signal handler say, to stop after the running iteration
+    engines:     by task, in the order of tasks; each writes into its own folder
+    folder:      for the checkpoint of all tasks, and the trunk
+    interrupted: set to True, for example in a signal handler, to stop after the current iteration
     """
 
     def __init__(
@@ -139,11 +139,11 @@ class MultiTrainer:
 
     @property
     def num_iterations(self) -> int:
-        """Of the whole fit, at the most."""
+        """Return the most iterations of the whole fit."""
         return self.trial.training.max_epochs * self.strategy.epoch_iterations
 
     def run(self) -> Status:
-        """Train from the last checkpoint, or from the start, to the end or to an interruption."""
+        """Train from the last checkpoint, or from the start, to the end or an interruption."""
         state = load_checkpoint(self.folder / CHECKPOINT, self._check, self.progress.note)
         with ExitStack() as stack:
             for name, engine in self.engines.items():
@@ -181,7 +181,7 @@ class MultiTrainer:
     def _end_epoch(self) -> None:
         engines = list(self.engines.values())
         for engine in engines:
-            engine.fit.stop_reason = None  # asked anew after each epoch
+            engine.fit.stop_reason = None  # asked again after each epoch
             engine.end_epoch()
         scores = [engine.fit.score for engine in engines if engine.fit.score is not None]
         mean = sum(scores) / len(scores)
@@ -199,7 +199,7 @@ class MultiTrainer:
             self._saved_at = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that decides how the fit goes on; between two iterations."""
+        """Return all state that a fit needs to go on, between two iterations."""
         for engine in self.engines.values():
             engine.check_losses()
         return {
@@ -237,11 +237,11 @@ def _check_trunks(engines: list[Trainer]) -> None:
 
 
 class _Named(Silent):
-    """Passes on what an engine says, with the task's name."""
+    """Passes on the notes of an engine, with the task's name."""
 
     def __init__(self, progress: Progress, name: str) -> None:
         self._progress, self._name = progress, name
 
     def note(self, text: str) -> None:
-        """Say whose it is."""
+        """Pass on a note with the task's name."""
         self._progress.note(f"{self._name}, {text}")

@@ -1,13 +1,13 @@
-"""Joint multi-task training: one step on the sum of the tasks' losses, one batch a task.
+"""Joint multi-task training: one step on the sum of the tasks' losses, one batch for each task.
 
-What is summed are the tasks' objectives, weighted: data loss and penalties, as each task alone
-would have them; so a penalty keeps its weight against the data loss.
+The sum is over the weighted objectives of the tasks: data loss and penalties as for each task
+alone. So a penalty keeps its weight relative to the data loss.
 
-Each task makes its gradients on its own copy of the trunk. Those of the trunk are then added up,
-and every engine takes its step with the sum. Since all optimisers and methods treat each parameter
-by itself, the copies stay equal bit for bit, and the result is that of one optimiser for the trunk
-and all heads (tests/multitask/test_joint.py). A method that evaluates the objective twice in a
-step, as SAM, would need the sum twice; it is refused.
+Each task computes gradients on its own copy of the trunk. The gradients of the trunk are then
+added, and every engine takes its step with the sum. All optimisers and methods treat each parameter
+separately, so the copies stay equal bit for bit, and the result is that of one optimiser for the
+trunk and all heads (tests/multitask/test_joint.py). A method that evaluates the objective twice in
+a step, such as SAM, would need the sum twice and is refused.
 """
 
 import time
@@ -37,7 +37,7 @@ class Joint(Strategy):
         self.epoch_iterations, self.weights = epoch_iterations, weights
 
     def epoch_steps(self, num_tasks: int) -> int:
-        """Each task takes part in every step."""
+        """Return the iterations of an epoch: each task takes part in every step."""
         if self.weights is not None and len(self.weights) != num_tasks:
             raise InputError(
                 f"joint: weights needs a number for each of {num_tasks} tasks, in their order, "
@@ -46,7 +46,7 @@ class Joint(Strategy):
         return self.epoch_iterations
 
     def iterate(self, engines: Sequence[Trainer], seed: int, number: int) -> None:
-        """One step."""
+        """Take one step."""
         last = (number + 1) % self.epoch_iterations == 0
         losses = []
         for engine in engines:
@@ -62,7 +62,7 @@ class Joint(Strategy):
 
     @torch.no_grad()
     def _add_up(self, engines: Sequence[Trainer]) -> None:
-        """Weigh all gradients, then give every copy of the trunk the sum."""
+        """Weight all gradients, then set those of every copy of the trunk to the sum."""
         for engine, weight in zip(engines, self.weights or (), strict=False):
             for parameter in trainable(engine.model):
                 if parameter.grad is not None:
@@ -76,7 +76,7 @@ class Joint(Strategy):
 
 
 def _made(loss: Tensor) -> Callable[[], Tensor]:
-    """A closure whose gradients are there already, once."""
+    """Return a closure for one call, whose gradients are already computed."""
     made = iter([loss])
 
     def closure() -> Tensor:
@@ -91,5 +91,8 @@ def _made(loss: Tensor) -> Callable[[], Tensor]:
 
 
 def build(epoch_iterations: int = 1000, weights: Sequence[float] | None = None) -> Joint:
-    """The strategy; `weights` of the tasks' losses, in their order: all 1 by default."""
+    """Return the strategy.
+
+    weights: of the tasks' losses, in the order of the tasks; all 1 by default
+    """
     return Joint(epoch_iterations, weights)

@@ -1,15 +1,15 @@
-"""What a trunk can learn from stays without labels: masked values, and which views belong together.
+"""Objectives for a trunk on stays without labels: masked values, and views of the same stay.
 
-Masked: a share of the cells (hour, variable) that were measured is hidden, and the trunk's features
-have to give their values back, hour by hour. A hidden value is also taken out of the hours into
-which it had been carried forward, else it would stand beside the gap.
+Masked: a share of the measured cells (hour, variable) is hidden, and the trunk's features have to
+predict their values, hour by hour. A hidden value is also removed from the hours into which it was
+carried forward; otherwise the next hour would reveal it.
 
 Contrastive (InfoNCE, van den Oord et al., arXiv 1807.03748; SimCLR, Chen et al., ICML 2020): two
-views of a stay have to be more alike than views of different stays of the batch. A view is a window
-of half to all of its hours, with cells hidden and values jittered.
+views of a stay have to be more similar than views of different stays in the batch. A view is a
+window of half to all of its hours, with hidden cells and jittered values.
 
-`Pretext` gives the root of a stay's loss, with 0 as its label and the squared error as the loss: so
-the ordinary engine trains it, and its root mean squared error is the root of the mean loss.
+`Pretext` returns the root of a stay's loss. With the label 0 and the squared error as the loss, the
+ordinary engine can train it, and its root mean squared error is the root of the mean loss.
 
 Shapes: B stays, T hours, F channels, V variables, D features.
 """
@@ -30,19 +30,19 @@ from mimic_reg.store.spec import Channel
 
 Objective = Literal["masked", "contrastive"]
 
-WIDTH = 128  # of the parts that are thrown away
-PROJECTED = 64  # numbers that views are compared by
-TIME_NUMBERS = 32  # of an hour's position
-LARGEST = 5.0  # deviations: beyond it a value to be given back is an outlier
-SMALL = 1e-12  # under the root, which has no gradient at 0
+WIDTH = 128  # of the layers that are not kept
+PROJECTED = 64  # size of the vectors that compare views
+TIME_NUMBERS = 32  # size of the encoding of an hour
+LARGEST = 5.0  # standard deviations; larger values to predict are outliers
+SMALL = 1e-12  # added under the root, which has no gradient at 0
 
 
 @dataclass(frozen=True)
 class Cells:
-    """The channels that hold measured values, a number for each variable.
+    """The channels of measured values, for each variable.
 
     value:    (V,) the variable's continuous channel
-    observed: (V,) the channel that says whether it was measured, or -1: it always was
+    observed: (V,) the channel that marks measurements, or -1 if it is always measured
     """
 
     value: Tensor
@@ -53,7 +53,7 @@ def find_cells(channels: Sequence[Channel]) -> Cells:
     """Return a cohort's cells.
 
     Raises:
-        InputError: it has no continuous channel.
+        InputError: the cohort has no continuous channel.
     """
     observed = {c.variable: i for i, c in enumerate(channels) if c.kind == "observed"}
     values = [(i, c.variable) for i, c in enumerate(channels) if c.kind == "continuous"]
@@ -66,7 +66,7 @@ def find_cells(channels: Sequence[Channel]) -> Cells:
 
 
 def measured(x: Tensor, lengths: Tensor, cells: Cells) -> Tensor:
-    """Return (B, T, V): True where a value was measured."""
+    """Return (B, T, V): True if a value was measured."""
     hours = torch.arange(x.shape[1], device=x.device)
     valid = hours < lengths.to(x.device)[:, None]
     seen = x[..., cells.observed.clamp(min=0)] > 0.5
@@ -74,10 +74,10 @@ def measured(x: Tensor, lengths: Tensor, cells: Cells) -> Tensor:
 
 
 def hide(x: Tensor, seen: Tensor, hidden: Tensor, cells: Cells) -> Tensor:
-    """Return x (B, T, F) as it would be had the hidden cells not been measured.
+    """Return x (B, T, F) as if the hidden cells had not been measured.
 
-    Until the next measurement the last one before stands there; before the first one, what stood
-    there already, or the mean where the first hour itself is hidden.
+    The last measurement before a hidden cell is carried forward to the next one. Before the first
+    measurement, values do not change; if the first hour is hidden, they are the mean.
 
     seen, hidden: (B, T, V)
     """
@@ -95,13 +95,13 @@ def hide(x: Tensor, seen: Tensor, hidden: Tensor, cells: Cells) -> Tensor:
 
 
 def draw_hidden(seen: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """Return (B, T, V): True for a share of what was measured."""
+    """Return (B, T, V): True for a share of the measured cells."""
     draws = torch.rand(seen.shape, generator=generator, device=seen.device)
     return seen & (draws < rate)
 
 
 def window(x: Tensor, lengths: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return a window of each stay, of half to all of its hours: its hours, its length."""
+    """Return a window of each stay, with half to all of its hours: values and lengths."""
     draws = torch.rand(2, len(x), generator=generator, device=x.device).cpu()
     least = (lengths + 1) // 2
     length = least + (draws[0] * (lengths - least + 1)).long()
@@ -122,7 +122,7 @@ def contrastive_losses(a: Tensor, b: Tensor, temperature: float) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """Features and an hour -> the values of that hour, (B, D) -> (B, T, V)."""
+    """Predicts the values of each hour from features: (B, D) -> (B, T, V)."""
 
     def __init__(self, dim: int, variables: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -131,16 +131,16 @@ class Decoder(nn.Module):
         self.out = linear(WIDTH, variables, generator)
 
     def forward(self, features: Tensor, hours: int) -> Tensor:
-        """See the class."""
+        """Return the values (B, T, V) of all hours."""
         place = sines(features.new_empty(1, hours, TIME_NUMBERS))
         found: Tensor = self.out((self.features(features)[:, None] + self.time(place)).relu())
         return found
 
 
 class Pretext(Model):
-    """A trunk, and what makes a loss of its features.
+    """A trunk with a head that computes a loss from its features.
 
-    generator: what masks and views are drawn from in training; evaluation has the same ones always
+    generator: for masks and views in training; evaluation always has the same masks and views
     """
 
     generator: torch.Generator | None = None
@@ -174,7 +174,7 @@ class Pretext(Model):
 
     @property
     def cells(self) -> Cells:
-        """On the model's device."""
+        """Return the cells on the model's device."""
         return Cells(self.value, self.observed)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:

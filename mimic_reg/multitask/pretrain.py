@@ -1,11 +1,11 @@
 """Self-supervised training of a trunk on all training stays, without their labels.
 
-For a hospital with many stays and few labels: the trunk learns from the stays themselves
-(`pretext`), then `finetune` and grids take it as any other trunk. Stays of validation and test are
-never seen; a tenth of the training subjects is held out to select the epoch.
+This is for hospitals with many stays and few labels: the trunk learns from the stays themselves
+(`pretext`), then `finetune` and grids use it as any other trunk. Stays of validation and test are
+never used; a tenth of the training subjects is held out to select the epoch.
 
-The folder holds `pretraining.json` (settings, data), the engine's files, `trunk.safetensors` and
-`trunk.yaml`, last `done.json`. A fit that is cut off goes on, and a finished one does nothing.
+The folder has `pretraining.json` (settings, data), the engine's files, `trunk.safetensors` and
+`trunk.yaml`, and at the end `done.json`. An interrupted fit can go on; a finished one is skipped.
 """
 
 import hashlib
@@ -40,12 +40,12 @@ IN_WORDS = {"masked": "values that are hidden", "contrastive": "views of the sam
 class Pretraining(Settings):
     """The settings of a self-supervised fit.
 
-    task:        what the trunk is for: its normaliser, and its hours if all samples have the same
-    objective:   masked (hidden values are given back) or contrastive (views of a stay are alike)
+    task:        for its normaliser, and its hours if all samples have the same number
+    objective:   masked (predict hidden values) or contrastive (views of a stay are similar)
     rate:        share of measured cells that are hidden
-    noise:       jitter of the values of a view, in deviations
+    noise:       jitter of the values of a view, in standard deviations
     temperature: of the contrastive loss
-    patience:    epochs without a lower loss on held-out subjects that end the fit
+    patience:    number of epochs without a lower loss on held-out subjects that ends the fit
     """
 
     task: str
@@ -59,21 +59,21 @@ class Pretraining(Settings):
     training: Training = Training(max_epochs=30, batch_size=64)
 
     def id(self, data: str) -> str:
-        """The identity of the fit on the data with this fingerprint."""
+        """Return the identity of the fit on the data with this fingerprint."""
         text = json.dumps({"pretraining": self.model_dump(mode="json"), "data": data})
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def origin(self) -> str:
-        """What it trains on and how, for people."""
+        """Return in words what it trains on and how."""
         return f"{self.objective} pretraining on all training stays"
 
 
 def compose(task: str, model: str, **given: Any) -> Pretraining:
-    """Return the settings, as the command line names them.
+    """Return the settings from names on the command line.
 
     task, model: a YAML file or a name
-    given:       what `Pretraining` has besides; its training joins the task's normaliser
+    given:       other fields of `Pretraining`; its training is added to the task's normaliser
 
     Raises:
         InputError: an unknown name or setting, a value out of range.
@@ -96,12 +96,12 @@ def pretrain(
     device: str | None = None,
     threads: int | None = None,
 ) -> Literal["finished", "interrupted", "skipped"]:
-    """Train a trunk in the folder `out`, or go on where it was cut off.
+    """Train a trunk in the folder `out`, or go on where it stopped.
 
-    The first Ctrl-C ends the running step, writes a checkpoint and returns "interrupted".
+    The first Ctrl-C ends the current step, writes a checkpoint and returns "interrupted".
 
     Raises:
-        InputError: `out` holds something else; the store has no stays; the model is for images.
+        InputError: `out` has something else; the store has no stays; the model is for images.
         MimicRegError: the model diverged; another process writes to `out`.
     """
     progress = progress or Silent()
@@ -130,7 +130,7 @@ def pretrain(
 
 
 def _claim(out: Path, identity: str, settings: Pretraining, data: str) -> None:
-    """Write what the folder is for, or refuse one that is for something else."""
+    """Write the settings of the folder, or refuse a folder with others."""
     path = out / DESCRIPTION
     if path.is_file():
         if read_json(path).get("id") != identity:

@@ -1,4 +1,4 @@
-"""Reptile: a trunk from which every task is learned in a few steps, with any methods.
+"""Reptile: a trunk from which every task can be learned in a few steps, with any methods.
 
 Nichol, Achiam, Schulman, arXiv 1803.02999; with a method that selects parameters Algorithm 2 of
 Thakur et al., IEEE TNNLS 35(5):6478 (2024). One iteration::
@@ -6,19 +6,19 @@ Thakur et al., IEEE TNNLS 35(5):6478 (2024). One iteration::
     for each task t:  trunk_t <- trunk;  inner_steps optimiser steps on batches of task t
     trunk <- trunk + gamma * mean over tasks of (trunk_t - trunk)
 
-In Algorithm 2 the selection has one accounting variable for the trunk, which the tasks update in
+In Algorithm 2, the selection has one accounting variable for the trunk, which the tasks update in
 turn, and one for each head.
 
-Rulings, for Algorithm 2 as printed is not what its text says: batches are those of the task (line 9
+Algorithm 2 as printed differs from its text. Our decisions: batches are those of the task (line 9
 samples from all data); inner steps build on each other (after line 18 only the last would count);
-lines 19 and 20 stand behind the loop over tasks. Heads keep what the inner steps made of them
-(`head_gamma` 1: the paper is silent). Every task takes the same number of inner steps, since a pass
-is 74,638 steps for one and 459 for another. The inner optimiser is Adam with beta1 = 0, as OpenAI's
-code has it, with moments that each task keeps: so a parameter that is no longer selected stays
-where it is. The trunk is validated as it is after the last iteration of an epoch, with each head.
+lines 19 and 20 are after the loop over tasks. Heads keep the result of the inner steps
+(`head_gamma` 1; the paper does not say). Every task takes the same number of inner steps, because a
+pass has 74,638 steps for one task and 459 for another. The inner optimiser is Adam with beta1 = 0,
+as in OpenAI's code, and each task keeps its moments, so a parameter that is no longer selected does
+not move. The trunk after the last iteration of an epoch is validated with each head.
 
-OpenAI averages, then interpolates; that is the mean of the differences. Buffers, such as the
-statistics of batch norms, stay each task's own.
+OpenAI averages, then interpolates, which is the mean of the differences. Each task has its own
+buffers, such as the statistics of batch norms.
 """
 
 from collections.abc import Sequence
@@ -38,10 +38,9 @@ IN_WORDS = "one trunk, moved towards what a few steps of each task make of it"
 
 
 def meta_update(start: Tensor, ends: Sequence[Tensor], gamma: float) -> Tensor:
-    """start + gamma * mean(ends - start).
+    """Return start + gamma * mean(ends - start).
 
-    Written so that what no task moved stays as it is, and one task with gamma 1 gives its own end,
-    both bit for bit.
+    Exactly: a value that no task moved does not change, and one task with gamma 1 gives its end.
     """
     first, *others = ends
     mean = first
@@ -80,7 +79,7 @@ class Reptile(Strategy):
         self.num_tasks = num_tasks
 
     def epoch_steps(self, num_tasks: int) -> int:
-        """As many as there are inner steps, times the share of iterations that a task is in."""
+        """Return the inner steps of an epoch times the share of iterations that a task is in."""
         if self.num_tasks is not None and self.num_tasks > num_tasks:
             raise InputError(
                 f"reptile: num_tasks is {self.num_tasks}, but there are only {num_tasks} tasks."
@@ -89,7 +88,7 @@ class Reptile(Strategy):
         return -(-steps // num_tasks)
 
     def start(self, engines: Sequence[Trainer]) -> None:
-        """Set beta1, and have the methods share what they keep for the trunk."""
+        """Set beta1, and let the methods share their state of the trunk."""
         for engine in engines:
             for group in engine.optimizer.param_groups:
                 if "betas" in group:
@@ -98,7 +97,7 @@ class Reptile(Strategy):
             engine.method.share(engines[0].method)
 
     def iterate(self, engines: Sequence[Trainer], seed: int, number: int) -> None:
-        """The inner steps of each task that is drawn, then the meta-update."""
+        """Take the inner steps of each drawn task, then the meta-update."""
         epoch, position = divmod(number, self.epoch_iterations)
         drawn = self.draw(len(engines), seed, epoch)
         start = [parameter.detach().clone() for parameter in trunk_of(engines[0])]
@@ -116,7 +115,7 @@ class Reptile(Strategy):
             copy_trunk(trunk, engine)
 
     def draw(self, num_tasks: int, seed: int, epoch: int) -> list[list[int]]:
-        """The tasks of every iteration of an epoch; without `num_tasks` all, in their order."""
+        """Return the tasks of every iteration of an epoch; without `num_tasks` all, in order."""
         if self.num_tasks is None:
             return [list(range(num_tasks))] * self.epoch_iterations
         stream = generator("tasks", seed, epoch)
@@ -126,7 +125,7 @@ class Reptile(Strategy):
         ]
 
     def _learn(self, engine: Trainer, *, last_time: bool) -> None:
-        """The inner steps of a task; `last_time`: it is not drawn again in this epoch."""
+        """Take the inner steps of a task; `last_time`: it is not drawn again in this epoch."""
         head = trainable(engine.model.head)
         before = [parameter.detach().clone() for parameter in head]
         for step in range(self.inner_steps):
@@ -144,10 +143,10 @@ def build(
     beta1: float = 0.0,
     num_tasks: int | None = None,
 ) -> Reptile:
-    """The strategy.
+    """Return the strategy.
 
-    gamma, head_gamma: how far trunk and heads go towards what the inner steps made of them
+    gamma, head_gamma: how far trunk and heads move towards the result of the inner steps
     beta1:             of the inner Adam
-    num_tasks:         drawn anew for every iteration, each equally likely; null: all
+    num_tasks:         number of tasks drawn in every iteration, with equal probability; null: all
     """
     return Reptile(epoch_iterations, inner_steps, gamma, head_gamma, beta1, num_tasks)

@@ -1,4 +1,4 @@
-"""A trial of several tasks from settings: a strategy, and a trial for each task."""
+"""Trials of several tasks from settings: a strategy, and a trial for each task."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def resolve_multi(settings: Mapping[str, Any]) -> Trial:
     """Return a trial of several tasks from plain settings.
 
     Raises:
-        InputError: see `resolve`; the trials differ in what they share; an unknown strategy.
+        InputError: see `resolve`; the trials differ in shared settings; an unknown strategy.
     """
     content = dict(settings)
     if isinstance(content.get("trials"), Sequence):
@@ -54,8 +54,8 @@ def compose_multi(
 ) -> Trial:
     """Return the trial of several tasks, as the command line names it; see `compose_trial`.
 
-    strategy: the name of one for several tasks; its options are the defaults
-    given:    what else `compose_trial` takes
+    strategy: the name of a strategy for several tasks; its options are the defaults
+    given:    other arguments of `compose_trial`
 
     Raises:
         InputError: see `resolve_multi` and `compose_trial`.

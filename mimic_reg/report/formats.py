@@ -1,72 +1,70 @@
-"""Names and numbers of results as texts: one way of writing them, wherever they stand."""
-
-import re
+"""Names and numbers of results as text."""
 
 from mimic_reg.metrics.scores import metric
 from mimic_reg.settings import TrainingSize
 
 
 def format_task(task: str) -> str:
-    """A task's name in words."""
+    """Return a task's name in words."""
     text = task.replace("in_hospital", "in-hospital").replace("_", " ")
     return text[:1].upper() + text[1:]
 
 
 def format_score_name(score: str) -> str:
-    """A score's name in words, with its unit if it has one."""
+    """Return a score's name in words, with its unit if it has one."""
     found = metric(score)
     return f"{found.title} ({found.unit})" if found.unit else found.title
 
 
 def name_score(score: str) -> str:
-    """A score's name in words, within a sentence."""
+    """Return a score's name in words, without its unit."""
     return metric(score).title
 
 
 def format_level(level: TrainingSize) -> str:
-    """A training size: a share in percent, or a number of samples."""
+    """Return a training size: a share in percent, or a number of samples."""
     return f"{level.value:g} %" if level.is_share else f"{level.value:,.0f} samples"
 
 
 def format_supervision(level: TrainingSize) -> str:
-    """A training size within a sentence."""
+    """Return a training size for a sentence, such as "25 % supervision"."""
     return format_level(level) + " supervision" * level.is_share
 
 
-def format_p(p: float) -> str:
-    """A p value with its sign of relation."""
-    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+def format_p(p: float, *, sign: bool = True) -> str:
+    """Return a p value, such as "p = 0.012"; without `sign`, "0.012"."""
+    text = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+    return text if sign else text.removeprefix("p ").removeprefix("= ")
 
 
 def format_score(value: float, score: str) -> str:
-    """A score with as many decimals as tables give it."""
+    """Return a score with the decimals of tables."""
     return f"{value:.{_decimals(score)}f}"
 
 
 def format_score_with_unit(value: float, score: str) -> str:
-    """A score within a sentence."""
+    """Return a score with its unit."""
     return f"{format_score(value, score)} {metric(score).unit}".rstrip()
 
 
 def format_difference(value: float, score: str) -> str:
-    """A difference of scores, with its sign."""
+    """Return a difference of scores with its sign."""
     return f"{value:+.{_decimals(score)}f}"
 
 
 def format_interval(interval: tuple[float, float], score: str) -> str:
-    """The bounds of a difference, with their signs."""
+    """Return the bounds of a difference with their signs."""
     return " to ".join(format_difference(bound, score) for bound in interval)
 
 
 def count(number: int, noun: str) -> str:
-    """A number of things, in the singular or plural."""
+    """Return a number with its noun, in the singular or plural."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def escape(text: str) -> str:
-    """Text in which Markdown sees no table, tag or line."""
-    text = text.replace("\n", " ").replace("|", "\\|")
-    return re.sub(r"<(?=[\w/!?])", "&lt;", text)
+def file_name(text: str) -> str:
+    """Return the text as a part of a file's name."""
+    return "".join(c if c.isalnum() else "_" for c in text).strip("_")
 
 
 def _decimals(score: str) -> int:

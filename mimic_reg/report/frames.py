@@ -1,109 +1,101 @@
-"""Tables and comparisons as data frames, a row a cell or a comparison."""
+"""Tables and comparisons as data frames: a row for each cell or comparison."""
 
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import Any
 
 import polars as pl
 
-from mimic_reg.report.tables import Cell, ScoreTable
+from mimic_reg.report.tables import SPLIT, ScoreTable
 from mimic_reg.report.verdicts import comparisons
+
+_TEXT = ("task", "model", "score", "split", "method", "baseline", "reason")
+_COUNT = ("num_samples", "n", "undefined")
+_YES_NO = ("better", "significant")
+_KEYS = ("task", "model", "score")
+_SCORES = (
+    *(
+        *_KEYS,
+        "split",
+        "method",
+        "supervision",
+        "num_samples",
+        "n",
+        "mean",
+        "sd",
+        "undefined",
+        "reason",
+    ),
+    *("paper", "paper_sd", "minus_paper", "minus_paper_low", "minus_paper_high"),
+)
+_COMPARISONS = (
+    *(*_KEYS, "split", "supervision", "num_samples", "method", "baseline", "n", "difference"),
+    *("low", "high"),
+    *("effect", "t", "p", "p_holm", "better", "significant", "reason"),
+)
 
 
 def scores_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
-    """A row a cell: whose it is, n, mean, sd, undefined scores, the paper's.
+    """Return a row for each cell: method, n, mean, sd, undefined scores and the paper's score.
 
-    sd is null for n = 1, mean also where every score is undefined; `undefined` counts those.
+    sd is null for n = 1, mean if every score is undefined; `undefined` counts undefined scores.
     """
-    rows = [
-        {
-            **_keys(table),
-            "method": method,
-            **asdict(level),
-            "n": cell.summary.n,
-            "mean": cell.summary.mean if cell.scores else None,
-            "sd": cell.summary.sd,
-            "undefined": len(cell.undefined),
-            "reason": "; ".join(dict.fromkeys(cell.undefined.values())) or None,
-            "paper": cell.paper.value if cell.paper else None,
-            "paper_sd": cell.paper.sd if cell.paper else None,
-            **_minus_paper(cell),
-        }
-        for table in tables
-        for method in table.methods
-        for level in table.levels
-        if (cell := table.cells.get((method, level)))
-    ]
-    return pl.DataFrame(rows, schema=_SCORES)
-
-
-def _minus_paper(cell: Cell) -> dict[str, float | None]:
-    difference, bounds = cell.minus_paper or (None, None)
-    low, high = bounds or (None, None)
-    return {"minus_paper": difference, "minus_paper_low": low, "minus_paper_high": high}
+    rows = []
+    for table in tables:
+        for method in table.methods:
+            for level in table.levels:
+                if cell := table.cells.get((method, level)):
+                    difference, bounds = cell.minus_paper or (None, None)
+                    low, high = bounds or (None, None)
+                    rows.append(
+                        {
+                            **{key: getattr(table, key) for key in _KEYS},
+                            "split": SPLIT,
+                            "method": method,
+                            **asdict(level),
+                            "n": cell.summary.n,
+                            "mean": cell.summary.mean if cell.scores else None,
+                            "sd": cell.summary.sd,
+                            "undefined": len(cell.undefined),
+                            "reason": "; ".join(dict.fromkeys(cell.undefined.values())) or None,
+                            "paper": cell.paper.value if cell.paper else None,
+                            "paper_sd": cell.paper.sd if cell.paper else None,
+                            "minus_paper": difference,
+                            "minus_paper_low": low,
+                            "minus_paper_high": high,
+                        }
+                    )
+    return _frame(rows, _SCORES)
 
 
 def comparisons_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
-    """A row a comparison: who, n pairs, difference and its interval, effect, t, p, p_holm."""
-    rows = [
-        {
-            **_keys(table),
-            **asdict(c.supervision),
-            "method": c.method,
-            "baseline": c.baseline,
-            "n": c.result.n,
-            "difference": c.result.difference if c.result.n else None,
-            "low": c.result.interval[0] if c.result.interval else None,
-            "high": c.result.interval[1] if c.result.interval else None,
-            "effect": c.result.effect,
-            "t": c.result.t,
-            "p": c.result.p,
-            "p_holm": c.result.p_holm,
-            "better": c.better,
-            "significant": c.result.significant,
-            "reason": c.result.reason,
-        }
-        for table in tables
-        for c in comparisons(table)
-    ]
-    return pl.DataFrame(rows, schema=_COMPARISONS)
+    """Return a row for each comparison: methods, n pairs, difference, interval, effect and p."""
+    rows = []
+    for table in tables:
+        for c in comparisons(table):
+            low, high = c.result.interval or (None, None)
+            rows.append(
+                {
+                    **{key: getattr(table, key) for key in _KEYS},
+                    "split": SPLIT,
+                    **asdict(c.supervision),
+                    "method": c.method,
+                    "baseline": c.baseline,
+                    "n": c.result.n,
+                    "difference": c.result.difference if c.result.n else None,
+                    "low": low,
+                    "high": high,
+                    **{k: getattr(c.result, k) for k in ("effect", "t", "p", "p_holm")},
+                    "better": c.better,
+                    "significant": c.result.significant,
+                    "reason": c.result.reason,
+                }
+            )
+    return _frame(rows, _COMPARISONS)
 
 
-def _keys(table: ScoreTable) -> dict[str, str]:
-    return {"task": table.task, "model": table.model, "score": table.score, "split": table.split}
-
-
-_KEYS = dict.fromkeys(("task", "model", "score", "split"), pl.String())
-
-_NUMBER, _COUNT, _TEXT = pl.Float64(), pl.Int64(), pl.String()
-
-_SCORES = pl.Schema(
-    {
-        **_KEYS,
-        "method": _TEXT,
-        "supervision": _NUMBER,
-        "num_samples": _COUNT,
-        "n": _COUNT,
-        "mean": _NUMBER,
-        "sd": _NUMBER,
-        "undefined": _COUNT,
-        "reason": _TEXT,
-        "paper": _NUMBER,
-        "paper_sd": _NUMBER,
-        **dict.fromkeys(("minus_paper", "minus_paper_low", "minus_paper_high"), _NUMBER),
-    }
-)
-
-_COMPARISONS = pl.Schema(
-    {
-        **_KEYS,
-        "supervision": _NUMBER,
-        "num_samples": _COUNT,
-        "method": _TEXT,
-        "baseline": _TEXT,
-        "n": _COUNT,
-        **dict.fromkeys(("difference", "low", "high", "effect", "t", "p", "p_holm"), _NUMBER),
-        "better": pl.Boolean(),
-        "significant": pl.Boolean(),
-        "reason": _TEXT,
-    }
-)
+def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pl.DataFrame:
+    """Return the rows as a frame whose types do not depend on their values."""
+    types: dict[str, Any] = dict.fromkeys(_TEXT, pl.String) | dict.fromkeys(_COUNT, pl.Int64)
+    types |= dict.fromkeys(_YES_NO, pl.Boolean)
+    return pl.DataFrame(rows, {name: types.get(name, pl.Float64) for name in columns})

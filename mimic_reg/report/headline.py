@@ -1,15 +1,15 @@
-"""The answer of a report in a few plain sentences: what the methods do, and what more data do.
+"""The answer of a report in a few sentences: what the methods do, and what more data does.
 
-Each method is compared with no regularisation, paired by seed. Where there are several training
-sizes, a seed's difference is its mean over them: one number a seed, so one test a method. The p
-values are Holm-corrected over the methods. What holds at each size stands in the tables.
+Each method is compared with no regularisation, paired by seed. With several training sizes, the
+difference of a seed is its mean over the sizes, so there is one number a seed and one test a
+method. Holm's correction is over the methods. The tables have the results for each size.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 
-from mimic_reg.metrics.comparison import LEVEL, MIN_PAIRS, Comparison, holm, paired
+from mimic_reg.metrics.comparison import LEVEL, MIN_PAIRS, Comparison, corrected, paired
 from mimic_reg.report.formats import (
     format_difference,
     format_interval,
@@ -26,26 +26,23 @@ NO_METHOD = "no regularisation"
 
 @dataclass(frozen=True)
 class Headline:
-    """A question and its answer.
-
-    sentences: the answer, the most important first
-    """
+    """A question and the sentences of its answer, the most important first."""
 
     question: str
     sentences: tuple[str, ...]
 
 
 def headline(table: ScoreTable, best_possible: float | None = None) -> Headline | None:
-    """Return what a table answers; None where it compares nothing.
+    """Return the question that a table answers, and its answer; None for a single method.
 
-    best_possible: the score of the true risk on the test samples, where the patients are simulated
+    best_possible: the score of the true risk on the test samples of simulated patients
     """
     if len(table.methods) < 2:
         return None
-    sentences = [*_methods(table), *_hardly_trained(table), *_more_data(table)]
+    sentences = [*_methods(table), *_more_data(table)]
     if best_possible is not None:
         score = format_score(best_possible, table.score)
-        sentences.append(f"The true risk itself scores {score}: no model can do better on average.")
+        sentences.append(f"The true risk scores {score}: no model can be better on average.")
     return Headline(_question(table), tuple(sentences))
 
 
@@ -54,19 +51,18 @@ def _question(table: ScoreTable) -> str:
         return "Which method is best?"
     others = [m for m in table.methods if m != BASELINE]
     who = others[0] if len(others) == 1 else "a regulariser"
-    return f"Does {who} help, and at how much data?"
+    return f"Does {who} help{', and with how much data' * (len(table.levels) > 1)}?"
 
 
 def _methods(table: ScoreTable) -> list[str]:
-    """Return which methods are better or worse than none, and where that is not clear."""
+    """Return which methods are better or worse than none, and which are not clearly either."""
     if BASELINE not in table.methods:
         return [verdicts(table)[-1].sentence]
     found = {m: c for m, c in _effects(table).items() if c.p_holm is not None}
     if not found:
-        return [f"These runs cannot tell: a test needs {MIN_PAIRS} seeds of each method."]
-    sign = -1 if table.lower_is_better else 1
-    better = [m for m, c in found.items() if c.significant and sign * c.difference > 0]
-    worse = [m for m, c in found.items() if c.significant and sign * c.difference < 0]
+        return [f"Too few runs for an answer: a test needs {MIN_PAIRS} seeds of each method."]
+    better = [m for m, c in found.items() if c.significant and table.sign * c.difference > 0]
+    worse = [m for m, c in found.items() if c.significant and table.sign * c.difference < 0]
     unclear = [m for m, c in found.items() if not c.significant]
     sizes = len(table.levels)
     over = f" (mean over {sizes} training sizes)" if sizes > 1 else ""
@@ -76,15 +72,14 @@ def _methods(table: ScoreTable) -> list[str]:
         if methods
     ]
     if not sentences:
-        sentences.append(f"No method is better or worse than {NO_METHOD} beyond chance{over}.")
+        sentences.append(f"No method is significantly better or worse than {NO_METHOD}{over}.")
     if unclear:
-        sentences.append(f"Not clear: {_list(unclear, found, table)}.")
+        sentences.append(f"No clear difference: {_list(unclear, found, table)}.")
     return sentences
 
 
 def _list(methods: Sequence[str], found: Mapping[str, Comparison], table: ScoreTable) -> str:
-    name = name_score(table.score)
-    return "; ".join(f"{m} by {_sized(found[m], table, name)}" for m in methods)
+    return "; ".join(f"{m}, {_sized(found[m], table, name_score(table.score))}" for m in methods)
 
 
 def _effects(table: ScoreTable) -> dict[str, Comparison]:
@@ -98,11 +93,7 @@ def _effects(table: ScoreTable) -> dict[str, Comparison]:
                 if {method, BASELINE} <= scores.keys()
             ]
             found[method] = paired(_mean([p for p, _ in pairs]), _mean([q for _, q in pairs]))
-    tested = [method for method, c in found.items() if c.p is not None]
-    corrected = holm([c.p for c in found.values() if c.p is not None])
-    for method, p in zip(tested, corrected, strict=True):
-        found[method] = replace(found[method], p_holm=p)
-    return found
+    return corrected(found)
 
 
 def _mean(scores: list[Mapping[int, float]]) -> dict[int, float]:
@@ -112,25 +103,14 @@ def _mean(scores: list[Mapping[int, float]]) -> dict[int, float]:
 
 
 def _sized(result: Comparison, table: ScoreTable, name: str = "") -> str:
-    """Return a difference with its interval; name: of the score, to stand behind the number."""
-    texts = [f"{format_difference(result.difference, table.score)} {name}".rstrip()]
-    if result.interval:
-        texts.append(f"(95 % interval {format_interval(result.interval, table.score)})")
-    return " ".join(texts)
-
-
-def _hardly_trained(table: ScoreTable) -> list[str]:
-    """Return a warning of methods whose runs hardly trained."""
-    marks = [
-        f"{method} at {format_level(level)} ({cell.mark})"
-        for (method, level), cell in table.cells.items()
-        if cell.mark
-    ]
-    return [f"Mind: {', '.join(marks)}."] if marks else []
+    """Return a difference with its interval and, if given, the name of the score."""
+    text = f"{format_difference(result.difference, table.score)} {name}".rstrip()
+    bounds = result.interval
+    return f"{text} (95 % interval {format_interval(bounds, table.score)})" if bounds else text
 
 
 def _more_data(table: ScoreTable) -> list[str]:
-    """Return what the largest training size brings over the smallest, without a method."""
+    """Return the effect of the largest training size over the smallest, without a method."""
     if len(table.levels) < 2:
         return []
     method = BASELINE if BASELINE in table.methods else table.methods[0]

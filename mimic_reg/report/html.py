@@ -1,14 +1,17 @@
-"""Pages from templates. Whatever enters a template is escaped there, so no name becomes markup."""
+"""Pages from templates, which escape everything that they are given."""
 
-from collections.abc import Iterable
+import csv
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from io import StringIO
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mimic_reg.report.formats import count, format_score
+from mimic_reg.report.formats import count, file_name, format_score
 from mimic_reg.report.tables import format_minus_paper, format_paper
 
 
@@ -16,7 +19,7 @@ from mimic_reg.report.tables import format_minus_paper, format_paper
 class Section:
     """A section of a page.
 
-    name: what links lead to; heading: the question that it answers
+    name: the target of links; heading: the question that it answers
     """
 
     name: str
@@ -25,12 +28,12 @@ class Section:
 
 
 def section(name: str, heading: str, **context: Any) -> Section:
-    """The section whose template is called `name`."""
+    """Return the section with the template `name`."""
     return Section(name, heading, render(f"{name}.html", **context))
 
 
 def render(template: str, **context: Any) -> Markup:
-    """A template of this package, filled; a name that it needs and does not get is an error."""
+    """Return a template of this package, filled; a missing name is an error."""
     return Markup(_environment().get_template(template).render(context))
 
 
@@ -45,15 +48,19 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "counted": count,
-        "distinct": _distinct,
-        "paper": format_paper,
+        "data_uri": lambda text: f"data:text/csv;charset=utf-8,{quote(text)}",
+        "distinct": lambda texts: list(dict.fromkeys(texts)),
         "minus_paper": format_minus_paper,
+        "paper": format_paper,
         "score": format_score,
-        "thousands": lambda number: f"{number:,}",
+        "slug": lambda text: file_name(text)[:60].lower(),
+        "to_csv": _to_csv,
     }
     return environment
 
 
-def _distinct(texts: Iterable[str]) -> list[str]:
-    """Each text once, in the order of its first appearance."""
-    return list(dict.fromkeys(texts))
+def _to_csv(table: tuple[Sequence[str], Iterable[Sequence[str]]]) -> str:
+    """Return (header, rows) as CSV."""
+    stream = StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([table[0], *table[1]])
+    return stream.getvalue()

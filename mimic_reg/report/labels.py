@@ -1,4 +1,4 @@
-"""Labels that tell things apart: a name, with options only where two would bear the same name."""
+"""Unique labels: a name, with options only if two things would have the same name."""
 
 import json
 from collections import defaultdict
@@ -9,9 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Named:
-    """Something to be told apart: `options` counts among the equally named of a `scope`.
+    """Something to be labelled, with the options in which it may differ from its namesakes.
 
-    Where a `place` in the scope holds two of different options, the scope shows what differs.
+    If a `place` has two of the same name with different options, all namesakes in the `scope` show
+    the options that differ.
     """
 
     name: str
@@ -21,7 +22,7 @@ class Named:
 
 
 def distinguish(items: Sequence[Named]) -> list[str]:
-    """A label of each, equal for equal name and options; options only where they are needed."""
+    """Return a label for each item, with options only if they are needed."""
     variants: dict[Hashable, dict[Hashable, set[str]]] = defaultdict(lambda: defaultdict(set))
     alike: dict[Hashable, list[Mapping[str, Any]]] = defaultdict(list)
     for item in items:
@@ -38,7 +39,7 @@ def distinguish(items: Sequence[Named]) -> list[str]:
 
 
 def _differing(options: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The options in which some differ, in the order of their appearance."""
+    """Return the options in which some differ, in the order of their appearance."""
     names = dict.fromkeys(name for given in options for name in given)
     return [n for n in names if len({_text(given.get(n)) for given in options}) > 1]
 
@@ -54,7 +55,7 @@ def _with_options(item: Named, shown: Sequence[str]) -> str:
 
 
 def format_option(value: Any) -> str:
-    """An option's value, for people."""
+    """Return the value of an option as text."""
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list):

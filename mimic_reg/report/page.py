@@ -1,8 +1,9 @@
-"""report.html: one self-contained file that answers first and says what the answer rests on.
+"""report.html: one self-contained file with the answer first and its evidence below.
 
-It holds scores, counts and curves over many patients; no id, no date, no row of a patient.
+It has scores, counts and curves over many patients, and no id, date or row of a patient.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,23 +40,22 @@ def write_report(
     drawn: Sequence[Drawn] | None = None,
     analyses: Sequence[Analysis] = (),
 ) -> Path:
-    """Write the report of a set of trials; where it was written.
+    """Write the report of a set of trials and return its path.
 
-    out:       an HTML file, or the folder that gets `report.html`
-    stores:    those the trials were trained on, for the cohort flow and the curves; None: where the
-               trials say they lie, if they are still there
-    simulated: whether the data are simulated; None: as the stores' manifests say, if they do
-    configuration: what was asked for, as YAML or plain settings; None: the trials' settings
-    commands:  what to type to get the same
+    out:       an HTML file, or the folder for `report.html`
+    stores:    the training data, for the cohort flow and curves; None: from the trials' records
+    simulated: whether the data is simulated; None: from the stores' manifests
+    configuration: of the experiment, as YAML or plain settings; None: the trials' settings
+    commands:  that reproduce the results
     drawn:     the figures, if `draw` has made them already
-    analyses:  what else was looked into; their figures replace others of the same name
+    analyses:  further analyses; their figures replace others of the same name
 
     Raises:
-        InputError: `out` is another kind of file, or lies beneath one.
+        InputError: `out` is another kind of file, or is inside a file.
     """
     path = out if out.suffix == ".html" else out / REPORT
     if path.is_dir() or (not out.is_dir() and out.is_file() and out.suffix != ".html"):
-        raise InputError(f"{out} is neither an HTML file nor a folder; name one of these.")
+        raise InputError(f"{out} is neither an HTML file nor a folder: name one or the other.")
     stores = find_stores(results) if stores is None else stores
     analysed = {d.name for analysis in analyses for d in analysis.drawn}
     given = Given(
@@ -93,7 +93,7 @@ _SECTIONS: tuple[Callable[[Given], Section | None], ...] = (
     missing_section,
     basis_section,
 )
-_UNFOLDED = ("answer", "together", "tests")  # the answer and how sure it is; details are folded
+_UNFOLDED = ("answer", "together", "tests")  # the answer and its certainty; the rest is folded
 
 
 def _is_simulated(stores: Sequence[Store], given: bool | None) -> bool | None:
@@ -106,10 +106,8 @@ def _is_simulated(stores: Sequence[Store], given: bool | None) -> bool | None:
 def _lead(given: Given) -> str:
     trials = given.trials
     if not trials:
-        return "No trial is finished."
-    seeds = {(t.task, t.model, t.method, t.supervision): 0 for t in trials}
-    for t in trials:
-        seeds[t.task, t.model, t.method, t.supervision] += 1
+        return "No trial is finished yet."
+    seeds = Counter((t.task, t.model, t.method, t.supervision) for t in trials)
     fewest, most = min(seeds.values()), max(seeds.values())
     each = str(most) if fewest == most else f"{fewest} to {most}"
     settings = "; ".join(f"{format_task(t)} with {m}" for t, m in given.results.settings())
@@ -120,8 +118,14 @@ def _lead(given: Given) -> str:
     return (
         f"{count(len(trials), 'trial')}: {count(num_methods, 'method')} at {levels}, "
         f"{each} {'seed' if each == '1' else 'seeds'} each. {settings}. "
-        f"Data: {_source(given)}; fingerprint {prints}."
-    )
+        f"Data: {_source(given)}; fingerprint {prints}. {'' if given.stores else _NO_STORE}"
+    ).rstrip()
+
+
+_NO_STORE = (
+    "The store of these trials was not found, so this page has no cohort flow, ROC curves, "
+    "calibration or intervals over subjects."
+)
 
 
 def _source(given: Given) -> str:
@@ -138,13 +142,12 @@ def _source(given: Given) -> str:
 
 
 def _kind(given: Given) -> str:
-    """What patients' data it is, as far as their numbers tell."""
+    """Return whether the patients are those of MIMIC-III, from the published sizes."""
     audits = [s.path("audit.json") for s in given.stores if "audit.json" in s.manifest["files"]]
     sizes = [read_json(path).get("published") for path in audits]
     if not sizes or None in sizes:
-        return "patients' data, not the full MIMIC-III"
+        return "patients, but not the full MIMIC-III"
     differing = [size for found in sizes for size in found if not size["same"]]
     if differing:
-        are = "differs" if len(differing) == 1 else "differ"
-        return f"MIMIC-III, but {count(len(differing), 'published size')} {are}"
-    return "the full MIMIC-III, all published sizes equal"
+        return f"MIMIC-III with {count(len(differing), 'difference')} from the published sizes"
+    return "the full MIMIC-III, with the published sizes"

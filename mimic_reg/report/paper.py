@@ -1,8 +1,8 @@
-"""The paper's scores, and whether a trial of ours may stand beside one.
+"""The paper's scores, and which of our trials they can be compared with.
 
-A published score belongs to a trial whose task, model, method, training size and score are the
-same. It stands beside ours only where the data are the same, too: `other_data`. Settings that
-differ from those of the paper are told: `other_settings`.
+A published score belongs to a trial with the same task, model, method, training size and score. It
+is shown only if the data is also the same (`other_data`). Settings that differ from those of the
+paper are listed (`other_settings`).
 """
 
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ from mimic_reg.settings.files import method_called
 class PaperScore:
     """A score that the paper reports.
 
-    table:  its number; data: what the model was trained on, a name in `data` of paper.yaml
+    table:  number of the table; data: the training data, a name in `data` of paper.yaml
     method: the row, a name in `methods` of paper.yaml
     level:  the training size
-    sd:     what follows its plus-minus
+    sd:     the number after its plus-minus
     remark: why it is probably a misprint; "" if it is not
     """
 
@@ -48,7 +48,7 @@ class Difference:
     """A setting in which a trial differs from the paper's.
 
     option:   as `itps.tau`, `training.learning_rate`, `lstm.units`
-    strength: whether the paper itself tunes it to a model and data
+    strength: whether the paper tunes it for each model and data set
     """
 
     option: str
@@ -58,13 +58,13 @@ class Difference:
 
     @property
     def text(self) -> str:
-        """Both values, for people."""
+        """Return both values as text."""
         return f"{self.option} {format_option(self.ours)}, paper {format_option(self.paper)}"
 
 
 @cache
 def paper() -> dict[str, Any]:
-    """The facts of the paper (`resources/paper.yaml`)."""
+    """Return the facts of the paper (`resources/paper.yaml`)."""
     resource = files("mimic_reg.report") / "resources" / "paper.yaml"
     loaded: dict[str, Any] = yaml.safe_load(resource.read_text("utf-8"))
     return loaded
@@ -72,7 +72,7 @@ def paper() -> dict[str, Any]:
 
 @cache
 def published() -> tuple[PaperScore, ...]:
-    """Every score of the paper's tables III to XV."""
+    """Return every score of the paper's tables III to XV."""
     return tuple(
         PaperScore(
             table,
@@ -94,7 +94,7 @@ def published() -> tuple[PaperScore, ...]:
 
 
 def sizes_of(part: Mapping[str, Any]) -> list[TrainingSize]:
-    """The training sizes of a part of a table."""
+    """Return the training sizes of a part of a table."""
     if "num_samples" in part:
         return [TrainingSize(num_samples=number) for number in part["num_samples"]]
     return [TrainingSize(supervision=float(share)) for share in part["supervision"]]
@@ -107,7 +107,7 @@ def _remark(content: Mapping[str, Any], method: str, size: TrainingSize) -> str:
 
 
 def paper_scores(trial: TrialResult, score: str) -> list[PaperScore]:
-    """The paper's scores of this task, model, method and level, one a data set."""
+    """Return the paper's scores of this task, model, method and level, one for each data set."""
     method = row_of(trial)
     (model,) = trial.settings["model"]
     wanted = (trial.task, model, score, method, trial.supervision)
@@ -115,9 +115,9 @@ def paper_scores(trial: TrialResult, score: str) -> list[PaperScore]:
 
 
 def row_of(trial: TrialResult) -> str | None:
-    """The row of the paper's tables that a trial's method is; None if they have no such row.
+    """Return the row of the paper's tables for a trial's method; None if there is none.
 
-    `none` is no row of the paper, but a name that claims about training without a method use.
+    `none` is not a row of the paper. Claims about training without a method use it.
     """
     if trial.settings.get("start"):
         return None
@@ -128,7 +128,7 @@ def row_of(trial: TrialResult) -> str | None:
 
 @cache
 def _rows() -> dict[tuple[str, tuple[str, ...]], str]:
-    """(strategy, methods' modules) → row."""
+    """Return (strategy, modules of the method) → row."""
     return {
         (facts.get("strategy", ""), acting(c.name for c in method.regularisers)): row
         for row, facts in paper()["methods"].items()
@@ -137,10 +137,10 @@ def _rows() -> dict[tuple[str, tuple[str, ...]], str]:
 
 
 def other_data(trial: TrialResult, data: str) -> str | None:
-    """Why a trial's data are not this data set of the paper, as a clause; None if they are.
+    """Return how a trial's data differs from a data set of the paper, as a clause; None if equal.
 
-    The cohort's name tells simulated patients, corrected extraction and other images; the numbers
-    of validation and test samples tell a part of a data set, such as MIMIC-III's demo.
+    The name of the cohort identifies simulated patients, corrected extraction and other images. The
+    numbers of validation and test samples identify parts of a data set, such as MIMIC-III's demo.
     """
     facts = paper()["data"][data]
     if trial.cohort.name != facts["cohort"]:
@@ -148,19 +148,19 @@ def other_data(trial: TrialResult, data: str) -> str | None:
     expected = facts["sizes"].get(trial.task)
     found = [trial.num_samples.get(split) for split in ("validation", "test")]
     if expected is not None and found != expected:
-        told = " and ".join("unknown" if n is None else f"{n:,}" for n in found)
+        ours = " and ".join("unknown" if n is None else f"{n:,}" for n in found)
         return (
-            f"it has {told} validation and test samples, {facts['title']} "
+            f"it has {ours} validation and test samples, {facts['title']} has "
             f"{' and '.join(f'{n:,}' for n in expected)}"
         )
     return None
 
 
 def other_settings(trial: TrialResult, data: str) -> tuple[Difference, ...]:
-    """Settings in which a trial differs from `configs`, which are the paper's.
+    """Return the settings in which a trial differs from `configs`, which has those of the paper.
 
-    Left out is what the paper does not say: epochs, patience, probes. A setting that an older run
-    has not recorded is taken as the same.
+    What the paper does not say is left out: epochs, patience, probes. A setting that an older run
+    has not recorded counts as equal.
     """
     ours = trial.settings
     (model,) = ours["model"]
@@ -198,20 +198,20 @@ _UNSAID = ("training.max_epochs", "training.epoch_steps", "itps.track_ever")
 
 @cache
 def _reference(task: str, model: str, row: str, data: str) -> Trial:
-    """The trial that stands for a row of a table."""
+    """Return the trial for a row of a table."""
     name = paper()["methods"].get(row, {"method": row})["method"]
-    if name == BASELINE:  # the learning rate of pretrained networks stands in methods' files only
+    if name == BASELINE:  # only methods' files have the learning rate of pretrained networks
         name = "dropout"
     families = method_called(name).families
     family = model + str(paper()["families"].get(data, ""))
     method = f"{family}/{name}" if family in families else name
     if families and family not in families and model not in families:
-        method = BASELINE  # another model than the paper's; its own settings are compared
+        method = BASELINE  # not a model of the paper: compare only its own settings
     return compose_trial(task, model, method)
 
 
 def _methods(entries: Any) -> dict[str, Any]:
-    """Component → options, of what acts on a fit."""
+    """Return component → options, without probes and early stopping."""
     return {
         name: options
         for entry in entries
@@ -223,7 +223,7 @@ def _methods(entries: Any) -> dict[str, Any]:
 def _options(
     ours: Mapping[str, Mapping[str, Any]], theirs: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[str, Any, Any]]:
-    """(component.option, ours, the paper's) of what both have."""
+    """Return (component.option, ours, the paper's) for options that both have."""
     return [
         (f"{name}.{option}", options[option], value)
         for name, options in ours.items()

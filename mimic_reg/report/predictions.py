@@ -1,4 +1,4 @@
-"""A trial's predictions, read beside the labels; no column of ids but the one that is asked for.
+"""A trial's predictions with the labels; ids are read only if the caller asks for them.
 
 Shapes: N samples, C labels.
 """
@@ -11,40 +11,41 @@ import polars as pl
 
 from mimic_reg.errors import InputError
 from mimic_reg.report.results import TrialResult
+from mimic_reg.runs import PREDICTIONS
 from mimic_reg.store import Store, reading
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Labels and predictions of the test samples of a trial; (N, C) each, without any id."""
+    """Labels and predictions (N, C) of the test samples of a trial, without ids."""
 
     y: np.ndarray
     p: np.ndarray
 
 
-def read_predictions(trial: TrialResult, store: Store, split: str = "test") -> Predictions:
-    """A trial's predictions, joined with the labels by row; only label columns are read.
+def read_predictions(trial: TrialResult, store: Store) -> Predictions:
+    """Return a trial's predictions with the labels; only label columns are read.
 
     Raises:
-        InputError: the store is not the one the trial was trained on; predictions are missing,
-            damaged, or point beyond the sample table.
+        InputError: the trial was trained on another store; the predictions are missing or damaged,
+            or have rows that the sample table does not have.
     """
     labels = list(trial.target.labels)
-    table, p = read_joined(trial, store, labels, split)
+    table, p = read_joined(trial, store, labels)
     return Predictions(table.to_numpy(), p)
 
 
 def read_joined(
-    trial: TrialResult, store: Store, columns: Sequence[str], split: str = "test"
+    trial: TrialResult, store: Store, columns: Sequence[str]
 ) -> tuple[pl.DataFrame, np.ndarray]:
-    """Some columns of the sample table, and a trial's (N, C) predictions for these N rows.
+    """Return columns of the sample table, and a trial's (N, C) predictions for these N rows.
 
     Raises:
         InputError: as `read_predictions`.
     """
     if store.manifest["fingerprint"] != trial.fingerprint:
         raise InputError(f"{store.folder} is not the store that {trial.name} was trained on.")
-    path = trial.folder / f"predictions_{split}.parquet"
+    path = trial.folder / PREDICTIONS["test"]
     if not path.is_file():
         raise InputError(f"{trial.name} has no {path.name}. Run `mimic-reg evaluate` on it.")
     samples = store.path(f"tasks/{trial.task}.parquet")
@@ -55,10 +56,10 @@ def read_joined(
         row = predictions["row"].to_numpy()
     if len(row) and int(row.max()) >= table.height:
         raise InputError(f"{path.name} of {trial.name} is not that of {store.folder}.")
-    p = predictions.select(pl.col(r"^p\d+$"))  # deviations of predictions may stand beside them
+    p = predictions.select(pl.col(r"^p\d+$"))  # not the deviations of predictions
     return table[row], p.to_numpy()
 
 
 def has_curves(trial: TrialResult) -> bool:
-    """Whether a trial's predictions are probabilities of labels, which curves can be drawn of."""
+    """Return whether a trial predicts probabilities of labels, which ROC curves need."""
     return trial.target.target in ("binary", "multilabel")

@@ -1,4 +1,4 @@
-"""Intervals over test subjects of a table's trials: their predictions, read for `metrics`."""
+"""Intervals over test subjects of the trials of a table, from their predictions."""
 
 from collections.abc import Iterable
 
@@ -19,30 +19,27 @@ def resample(
     stores: Iterable[Store],
     most_work: float = MOST_WORK,
 ) -> Resampled:
-    """Score the trials of a table again on draws of its test subjects.
+    """Score the trials of a table again on draws of the test subjects.
 
     stores: with the labels and subjects
     """
     by_fingerprint = {store.manifest["fingerprint"]: store for store in stores}
     wanted = [t for t in trials if t.seed in table.by_seed(t.supervision).get(t.method, {})]
     read = (
-        (
-            (t.method, t.supervision, t.seed),
-            _read(t, table.split, by_fingerprint.get(t.fingerprint)),
-        )
+        ((t.method, t.supervision, t.seed), _read(t, by_fingerprint.get(t.fingerprint)))
         for t in wanted
     )
     unit = wanted[0].cohort.subject.removesuffix("_id") if wanted else "subject"
     return resampling.resample(table.score, read, len(wanted), unit=unit, most_work=most_work)
 
 
-def _read(trial: TrialResult, split: str, store: Store | None) -> Tested | None:
+def _read(trial: TrialResult, store: Store | None) -> Tested | None:
     if store is None:
         return None
     task, key = trial.target, trial.cohort.subject
     try:
-        table, p = read_joined(trial, store, [*task.labels, key], split)
-    except InputError:  # predictions that are gone are no reason to have no report
+        table, p = read_joined(trial, store, [*task.labels, key])
+    except InputError:  # predictions were removed: the report has no interval of this trial
         return None
     subject = np.unique(table[key].to_numpy(), return_inverse=True)[1]
     return Tested(table.select(task.labels).to_numpy(), p, subject) if len(p) else None

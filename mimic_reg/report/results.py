@@ -1,16 +1,16 @@
-"""What trials came to, read from their run folders: settings, scores, history; never a patient.
+"""Results of trials, read from run folders: settings, scores and history, no patient data.
 
-A method is named by its list of regularisers, in the list's order: "spectral_dropout + dropout";
-where several tasks were trained together, with the strategy: "reptile: dropout"; where a task was
-fine-tuned, with what it started from. Probes are left out, and early stopping where every trial of
-a task has it. Options are shown only where two methods, or two models, would bear the same name:
-"dropout (rate=0.2)" beside "dropout (rate=0.5)".
+A method is called what its file in `configs/methods` is called; without such a file, by its
+modules: "spectral_dropout + dropout". If several tasks were trained together, the strategy comes
+first: "reptile: dropout". If a task was fine-tuned, what it started from comes first. Probes are
+left out, and early stopping if all trials of a task have it. Options are shown only if two methods
+or two models would otherwise have the same name: "dropout (rate=0.2)" and "dropout (rate=0.5)".
 
-The method in focus is put against all others. Whoever asks for a report names it; where a trained
-trunk was fine-tuned, it is that; else tables take their best method.
+The method in focus is compared with all others. The caller names it. Without a name, it is the
+trained trunk that was fine-tuned; without such a trunk, each table takes its best method.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,22 +20,23 @@ from mimic_reg.report.labels import Named, distinguish
 from mimic_reg.runs import DONE, FIT, HISTORY, TRIAL, read_history, read_trial
 from mimic_reg.runs.record import Run, read_run
 from mimic_reg.settings import BASELINE, STOPPING, TrainingSize, acting, is_probe, training_size
+from mimic_reg.settings.files import name_of_method
 from mimic_reg.store import Store
 
-SIZE_AND_SEED = ("supervision", "num_samples", "seed")  # settings that a table's cells differ in
-SCRATCH = "scratch"  # what a fine-tuned trunk is compared with
+SIZE_AND_SEED = ("supervision", "num_samples", "seed")  # settings in which cells of a table differ
+SCRATCH = "scratch"  # training without a trunk, the baseline of fine-tuning
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult(Run):
-    """One finished trial, as reports call it.
+    """A finished trial with its names in a report.
 
-    name:         what its folder is called
-    model, method: labels, unique within the set of trials that was collected
-    regularisers: the methods' names, in order, but those that all trials of the task share
+    name:         the name of its folder
+    model, method: labels, unique among the collected trials
+    regularisers: the modules of the method, in order, without probes
     strategy:     how it was trained with other tasks, or what it was fine-tuned from; "" if neither
     supervision:  the training size
-    in_focus:     whether its method is put against all others
+    in_focus:     whether its method is compared with all others
     """
 
     best_epoch: int
@@ -52,7 +53,7 @@ class TrialResult(Run):
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run folder whose result is not there or not used, and why."""
+    """A run folder without a result, or with a result that is not used, and the reason."""
 
     name: str
     why: str
@@ -60,9 +61,9 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Results:
-    """Finished trials, ordered by task, model, method, supervision and seed; and the others.
+    """Finished trials, ordered by task, model, method, supervision and seed; and unfinished ones.
 
-    focus: the method that somebody asked to put against all others, if anybody did
+    focus: the method to compare with all others, if the caller named one
     """
 
     trials: tuple[TrialResult, ...]
@@ -71,38 +72,38 @@ class Results:
 
     @property
     def has_focus(self) -> bool:
-        """Whether it is known which methods to put against all others."""
+        """Whether some method was chosen for comparison with all others."""
         return self.focus is not None or any(t.in_focus for t in self.trials)
 
     def methods(self) -> list[str]:
-        """The methods as tables list them."""
+        """Return the methods in the order of tables."""
         return method_order(self.trials)
 
     def settings(self) -> list[tuple[str, str]]:
-        """(task, model) of every table that the trials fill."""
+        """Return (task, model) of every table."""
         return list(dict.fromkeys((t.task, t.model) for t in self.trials))
 
     def of(self, task: str, model: str) -> tuple[TrialResult, ...]:
-        """The trials of one task and model."""
+        """Return the trials of one task and model."""
         return tuple(t for t in self.trials if (t.task, t.model) == (task, model))
 
     def fingerprints(self) -> list[str]:
-        """The data that the trials were trained on: one a task at most."""
+        """Return the fingerprints of the training data, at most one for each task."""
         return list(dict.fromkeys(t.fingerprint for t in self.trials))
 
 
 def collect(
     paths: Iterable[Path], errors: Mapping[Path, str] | None = None, focus: str | None = None
 ) -> Results:
-    """Read run folders; the unfinished and the failed are listed with the reason.
+    """Read run folders. List unfinished and failed runs with the reason.
 
     paths:  run folders, or folders that hold run folders at any depth
-    errors: run folder → why it failed, where somebody else knows that
-    focus:  the method to put against all others: its label, a strategy, or a regulariser, which
-            stands for all methods that have it
+    errors: run folder → why it failed, if the caller knows it
+    focus:  the method to compare with all others: its label, a strategy, or a module, which stands
+            for all methods that contain it
 
     Raises:
-        InputError: a path is no folder and no error is known of it; there is no run at all; the
+        InputError: a path is not a folder and has no entry in `errors`; there is no run at all; the
             trials of a task were trained on different data.
     """
     paths = list(paths)
@@ -129,9 +130,9 @@ def collect(
     labelled = [replace(t, in_focus=_in_focus(t, focus)) for t in _label(list(found.values()))]
     for trial in sorted(labelled, key=_place):
         first = places.setdefault(_place(trial), trial)
-        if first is not trial:  # [none] and [], say
+        if first is not trial:  # for example [none] and []
             unfinished.append(
-                Unfinished(trial.name, f"means the same as {first.name}, which is used")
+                Unfinished(trial.name, f"has the same settings as {first.name}, which is used")
             )
     return Results(tuple(places.values()), tuple(unfinished), focus)
 
@@ -139,12 +140,12 @@ def collect(
 def _in_focus(trial: TrialResult, focus: str | None) -> bool:
     if focus is None:
         return trial.settings.get("start") is not None and trial.strategy != SCRATCH
-    names = " + ".join(trial.regularisers)
-    return focus in (trial.method, names, trial.strategy, *trial.regularisers)
+    names = (name_of_method(trial.settings["regularisers"]), " + ".join(trial.regularisers))
+    return focus in (trial.method, *names, trial.strategy, *trial.regularisers)
 
 
 def mixed_threads(results: Results) -> list[str]:
-    """Sentences about the tables whose trials were trained with different numbers of threads."""
+    """Return a warning for each table whose trials had different numbers of threads."""
     found = []
     for task, model in results.settings():
         numbers = {t.threads for t in results.of(task, model)}
@@ -152,18 +153,18 @@ def mixed_threads(results: Results) -> list[str]:
             told = ", ".join(sorted("not recorded" if n is None else str(n) for n in numbers))
             found.append(
                 f"{task}, {model}: the trials were trained with different numbers of threads "
-                f"({told}). So they differ by rounding, too, and not only by what is compared."
+                f"({told}), so their scores also differ by rounding."
             )
     return found
 
 
 def find_stores(results: Results) -> list[Store]:
-    """The stores that the trials were trained on, if they still lie where they were."""
+    """Return the stores that the trials were trained on, if they are still in the same place."""
     stores: dict[str, Store] = {}
     for path, fingerprint in dict.fromkeys((t.store, t.fingerprint) for t in results.trials):
         try:
             store = Store.open(path)
-        except InputError:  # moved, or written anew: a report does without
+        except InputError:  # moved or replaced: the report omits what needs it
             continue
         if store.manifest["fingerprint"] == fingerprint:
             stores.setdefault(fingerprint, store)
@@ -171,7 +172,7 @@ def find_stores(results: Results) -> list[Store]:
 
 
 def method_order(trials: Iterable[TrialResult]) -> list[str]:
-    """The methods as tables list them: the baseline, others by name, those in focus last."""
+    """Return the methods in the order of tables: baseline, others by name, those in focus last."""
     keys = {t.method: _rank(t) for t in trials}
     return sorted(keys, key=keys.__getitem__)
 
@@ -182,11 +183,11 @@ def _rank(trial: TrialResult) -> tuple[Any, ...]:
 
 
 _NO_RUN = f"it holds no run (no {TRIAL})"
-_LOGGED = "mlflow-artifacts"  # which holds copies of parts of runs
+_LOGGED = "mlflow-artifacts"  # holds copies of files of runs
 
 
 def _run_folders(paths: Iterable[Path], known: Mapping[Path, str]) -> list[tuple[Path, str]]:
-    """Run folders and what to call them; a folder that two paths lead to once."""
+    """Return (folder, name) of each run folder, without duplicates."""
     folders: dict[Path, tuple[Path, str]] = {}
     for path in paths:
         if not path.is_dir() and path.resolve() not in known:
@@ -210,16 +211,16 @@ def _read(folder: Path, name: str, error: str | None) -> TrialResult | Unfinishe
             return Unfinished(name, error or _progress(folder, read_trial(folder)))
         run = read_run(folder)
         if not run.finished:
-            return Unfinished(name, f"{DONE} is that of another trial")
+            return Unfinished(name, f"{DONE} belongs to another trial")
         return _trial(name, run)
     except (InputError, OSError) as problem:
         return Unfinished(name, str(problem).replace(str(folder), name))
     except (KeyError, TypeError, AttributeError, ValueError) as problem:
-        return Unfinished(name, f"its files are not those of a run: {problem!r}")
+        return Unfinished(name, f"its files are damaged: {problem!r}")
 
 
 def _progress(folder: Path, described: Mapping[str, Any]) -> str:
-    """Why a run has no result, from its history."""
+    """Return why a run has no result, from its history."""
     history = read_history(folder / HISTORY)
     last = history[-1] if history else {"event": "none"}
     if last["event"] == "failed":
@@ -239,7 +240,7 @@ def _trial(name: str, run: Run) -> TrialResult:
         **{field.name: getattr(run, field.name) for field in fields(Run)},
         name=name,
         model=model,
-        method=" + ".join(run.methods),
+        method="",  # `_label` sets it
         regularisers=run.methods,
         strategy=_strategy(settings),
         supervision=training_size(settings["supervision"], settings.get("num_samples")),
@@ -248,7 +249,7 @@ def _trial(name: str, run: Run) -> TrialResult:
 
 
 def _strategy(settings: Mapping[str, Any]) -> str:
-    """How several tasks were trained together, or what one started from; "" for a task alone."""
+    """Return how several tasks were trained together, or what one started from; else ""."""
     if together := settings.get("together"):
         (name,) = together["strategy"]
         return str(name)
@@ -263,9 +264,9 @@ def _check_data(trials: Iterable[TrialResult]) -> None:
         first = seen.setdefault(trial.task, trial)
         if trial.fingerprint != first.fingerprint:
             raise InputError(
-                f"{first.name} and {trial.name} are of the task {trial.task} but were trained on "
+                f"{first.name} and {trial.name} have the task {trial.task} but were trained on "
                 "different data (their fingerprints differ), so their scores cannot be compared. "
-                "Collect them apart."
+                f"Report them separately: the stores were {first.store} and {trial.store}."
             )
 
 
@@ -277,30 +278,17 @@ def _place(trial: TrialResult) -> tuple[Any, ...]:
 
 
 def _label(trials: list[TrialResult]) -> list[TrialResult]:
-    """The trials, named: models first, then methods within task and model."""
+    """Return the trials with labels: models first, then methods within task and model."""
     models = distinguish([_named_model(t) for t in trials])
     trials = [replace(t, model=label) for t, label in zip(trials, models, strict=True)]
-    shared = _stopped_always(trials)
-    shortened = [
-        replace(t, regularisers=_shorten(t.regularisers, STOPPING in shared[t.task]))
+    not_stopped = {t.task for t in trials if STOPPING not in t.regularisers}
+    shown = [
+        replace(t, regularisers=acting(t.regularisers, {BASELINE, *silent}))
         for t in trials
+        for silent in [() if t.task in not_stopped else (STOPPING,)]
     ]
-    methods = distinguish([_named_method(t) for t in shortened])
-    return [replace(t, method=label) for t, label in zip(shortened, methods, strict=True)]
-
-
-def _stopped_always(trials: Iterable[TrialResult]) -> dict[str, set[str]]:
-    """The regularisers that all trials of a task have."""
-    common: dict[str, set[str]] = {}
-    for trial in trials:
-        common[trial.task] = common.get(trial.task, set(trial.regularisers)) & set(
-            trial.regularisers
-        )
-    return common
-
-
-def _shorten(names: Sequence[str], stopped_always: bool) -> tuple[str, ...]:
-    return acting(names, {BASELINE, STOPPING} if stopped_always else {BASELINE})
+    methods = distinguish([_named_method(t) for t in shown])
+    return [replace(t, method=label) for t, label in zip(shown, methods, strict=True)]
 
 
 def _named_model(trial: TrialResult) -> Named:
@@ -318,7 +306,9 @@ def _named_method(trial: TrialResult) -> Named:
     }
     options |= {f"training.{name}": value for name, value in trial.settings["training"].items()}
     options["supervision_unit"] = trial.settings["supervision_unit"]
-    name = " + ".join(trial.regularisers)
+    name = name_of_method(trial.settings["regularisers"])
+    if STOPPING in trial.regularisers:
+        name = STOPPING if name == BASELINE else f"{name} + {STOPPING}"
     if start := trial.settings.get("start"):
         plain = trial.regularisers == (BASELINE,)
         name = trial.strategy if plain else f"{trial.strategy}: {name}"

@@ -1,4 +1,4 @@
-"""Tables of results: methods by supervision levels, the paper's scores beside ours.
+"""Tables of results: methods by supervision levels, with the paper's scores.
 
 A cell is the mean over seeds ± the standard deviation (ddof 1), with n.
 """
@@ -28,14 +28,16 @@ from mimic_reg.report.results import Results, TrialResult, method_order
 from mimic_reg.settings import TrainingSize
 from mimic_reg.store import Store
 
+SPLIT = "test"  # of all tables
+
 
 @dataclass(frozen=True)
 class Cell:
     """The trials of one method at one supervision level.
 
-    scores:    seed → score, where it is defined
-    undefined: seed → why it is not
-    paper:     the score that the paper reports for the same on the same data
+    scores:    seed → score, if it is defined
+    undefined: seed → why it is not defined
+    paper:     the paper's score for the same trial on the same data
     differs:   settings in which the trials differ from the paper's
     hardly_trained: seed → why its score is about that of the initial model
     """
@@ -48,15 +50,15 @@ class Cell:
 
     @property
     def summary(self) -> Summary:
-        """Mean, standard deviation and number of the defined scores."""
+        """Return mean, standard deviation and number of the defined scores."""
         return summarise(list(self.scores.values()))
 
     @property
     def minus_paper(self) -> tuple[float, tuple[float, float] | None] | None:
-        """Our mean minus the paper's score, with its 95 % interval over our seeds.
+        """Return our mean minus the paper's score, and its 95 % interval over our seeds.
 
-        The interval is that of our mean (t distribution), and there is none for one seed: how many
-        runs are behind the paper's score is not known, so that is taken as it stands.
+        The interval is that of our mean (t distribution). It treats the paper's score as exact,
+        because the paper does not say how many runs it has. One seed has no interval.
         """
         if self.paper is None or not self.scores:
             return None
@@ -65,7 +67,7 @@ class Cell:
 
     @property
     def mark(self) -> str:
-        """How many of the trials are hardly trained; "" if none is."""
+        """Return how many of the trials are hardly trained; "" if none is."""
         num, total = len(self.hardly_trained), len(self.scores) + len(self.undefined)
         return f"{num} of {total} hardly trained" if num else ""
 
@@ -74,16 +76,15 @@ class Cell:
 class ScoreTable:
     """One score of one task and model: rows are methods, columns supervision levels.
 
-    focus: the methods that are put against the others, which are the baselines
-    focus_is_best: whether the one in focus was chosen by these scores, as nobody asked for one
-    cells: (method, level) → its trials; absent where there is none
-    paper_is_of_other_data: a sentence, where the paper has scores of other data than these
+    focus: the methods that are compared with the others, which are the baselines
+    focus_is_best: whether the method in focus was chosen because its scores are the best
+    cells: (method, level) → its trials; absent if there are none
+    paper_is_of_other_data: why the paper's scores are not shown; "" if they are, or it has none
     """
 
     task: str
     model: str
     score: str
-    split: str
     methods: tuple[str, ...]
     focus: tuple[str, ...]
     levels: tuple[TrainingSize, ...]
@@ -97,23 +98,33 @@ class ScoreTable:
         return metric(self.score).lower_is_better
 
     @property
+    def sign(self) -> int:
+        """Return what to multiply scores by so that larger is better."""
+        return -1 if self.lower_is_better else 1
+
+    @property
     def has_paper(self) -> bool:
-        """Whether any of the paper's scores stands beside ours."""
+        """Whether any cell has a score of the paper."""
         return any(cell.paper for cell in self.cells.values())
 
     def marks(self) -> list[str]:
-        """Return a sentence for each cell with trials that are hardly trained: how many, why."""
+        """Return a warning about methods with trials that are hardly trained: how many, why."""
+        found = {key: cell for key, cell in sorted(self.cells.items()) if cell.hardly_trained}
+        if not found:
+            return []
+        which = "; ".join(
+            f"{method} at {format_supervision(level)} ({cell.mark.partition(' hardly')[0]})"
+            for (method, level), cell in found.items()
+        )
+        why = next(iter(next(iter(found.values())).hardly_trained.values()))
         return [
-            f"{method} at {format_supervision(level)}: {cell.mark}. At the best epoch of one, "
-            f"{next(iter(cell.hardly_trained.values()))}, so its score may be about that of the "
-            "initial model. Train for more steps, or weaken the method."
-            for (method, level), cell in sorted(self.cells.items())
-            if cell.hardly_trained
+            f"Some runs hardly trained, so their scores may be those of the initial model: "
+            f"{which}. In the best epoch of one, {why}. Train for more steps, or weaken the method."
         ]
 
     def paper_notes(self) -> list[str]:
-        """Sentences about published scores: other settings of ours, misprints, other data."""
-        notes = [self.paper_is_of_other_data] if self.paper_is_of_other_data else []
+        """Return notes on published scores that are shown: other settings, misprints."""
+        notes = []
         differing: dict[str, list[str]] = {}
         for (method, level), cell in self.cells.items():
             at = f"{method} at {format_supervision(level)}"
@@ -122,31 +133,28 @@ class ScoreTable:
             if cell.paper and cell.paper.remark:
                 notes.append(f"{at}: the paper's score is {cell.paper.remark}.")
         for text, where in differing.items():
-            who = (
-                "All rows" if len(where) == sum(bool(c.paper) for c in self.cells.values()) else ""
-            )
-            notes.append(f"{who or '; '.join(where)}: settings differ from the paper's: {text}.")
+            everywhere = len(where) == sum(bool(c.paper) for c in self.cells.values())
+            who = "All rows" if everywhere else "; ".join(where)
+            notes.append(f"{who}: settings differ from the paper's: {text}.")
         return notes
 
     def by_seed(self, level: TrainingSize) -> dict[str, Mapping[int, float]]:
-        """Method → seed → score at a level, for the methods with any defined score."""
+        """Return method → seed → score at a level, for methods with a defined score."""
         cells = {m: self.cells.get((m, level)) for m in self.methods}
         return {m: cell.scores for m, cell in cells.items() if cell and cell.scores}
 
     def best(self, level: TrainingSize) -> str | None:
-        """The method with the best mean at a level; None where no score is defined."""
-        sign = -1 if self.lower_is_better else 1
-        scores = self.by_seed(level)
+        """Return the method with the best mean at a level; None if no score is defined."""
         return max(
-            scores, key=lambda m: sign * summarise(list(scores[m].values())).mean, default=None
+            self.by_seed(level),
+            key=lambda m: self.sign * self.cells[m, level].summary.mean,
+            default=None,
         )
 
 
-def score_table(
-    results: Results, task: str, model: str, score: str, split: str = "test"
-) -> ScoreTable:
-    """The table of a score; trials that do not have it are left out."""
-    trials = [t for t in results.of(task, model) if score in t.scores.get(split, {})]
+def score_table(results: Results, task: str, model: str, score: str) -> ScoreTable:
+    """Return the table of a score, without trials that do not have it."""
+    trials = [t for t in results.of(task, model) if score in t.scores.get(SPLIT, {})]
     groups: dict[tuple[str, TrainingSize], list[TrialResult]] = {}
     for trial in trials:
         groups.setdefault((trial.method, trial.supervision), []).append(trial)
@@ -156,12 +164,11 @@ def score_table(
         task=task,
         model=model,
         score=score,
-        split=split,
         methods=tuple(methods),
         focus=tuple(m for m in methods if m in focused),
         levels=tuple(sorted({t.supervision for t in trials})),
-        cells={key: _cell(members, score, split) for key, members in groups.items()},
-        paper_is_of_other_data=_of_other_data(trials, score) if split == "test" else "",
+        cells={key: _cell(members, score) for key, members in groups.items()},
+        paper_is_of_other_data=_of_other_data(trials, score),
     )
     if results.has_focus:
         return table
@@ -169,44 +176,41 @@ def score_table(
     return replace(table, focus=tuple(found[-1:]), focus_is_best=True)
 
 
-def score_tables(results: Results, split: str = "test") -> list[ScoreTable]:
-    """A table for every task, model and score; the score that selects checkpoints comes first."""
+def score_tables(results: Results) -> list[ScoreTable]:
+    """Return a table for every task, model and score, the one that selects checkpoints first."""
     tables = []
     for task, model in results.settings():
         trials = results.of(task, model)
         selecting = [t.selected_by for t in trials]
-        others = [name for t in trials for name in t.scores.get(split, {})]
+        others = [name for t in trials for name in t.scores.get(SPLIT, {})]
         for score in dict.fromkeys(selecting + others):
-            table = score_table(results, task, model, score, split)
+            table = score_table(results, task, model, score)
             if table.cells:
                 tables.append(table)
     return tables
 
 
-def main_tables(results: Results, split: str = "test") -> list[ScoreTable]:
-    """The tables of the scores that select checkpoints: one for every task and model."""
+def main_tables(results: Results) -> list[ScoreTable]:
+    """Return the table of the score that selects checkpoints, for every task and model."""
     return [
-        score_table(results, task, model, results.of(task, model)[0].selected_by, split)
+        score_table(results, task, model, results.of(task, model)[0].selected_by)
         for task, model in results.settings()
     ]
 
 
 def best_possible(results: Results, stores: Sequence[Store], table: ScoreTable) -> float | None:
-    """Return the score of the true risk on a table's samples; None unless it is simulated."""
+    """Return the score of the true risk on a table's samples; None if the data is not simulated."""
     fingerprints = {t.fingerprint for t in results.of(table.task, table.model)}
     for store in stores:
         known = store.manifest.get("source", {}).get("best_possible", {}).get(table.task, {})
         if store.manifest["fingerprint"] in fingerprints and known:
-            value = known.get(_SPLITS.get(table.split, table.split), {}).get(table.score)
+            value = known.get(SPLIT, {}).get(table.score)
             return None if value is None else float(value)
     return None
 
 
-_SPLITS = {"validation": "val"}  # as stores call them
-
-
 def _of_other_data(trials: Sequence[TrialResult], score: str) -> str:
-    """Where the paper has scores for such trials, but on other data: which, and why other."""
+    """Return why the paper's scores of these methods are not shown; "" if there are none."""
     found: dict[str, dict[str, None]] = {}
     for trial in trials:
         for published in paper_scores(trial, score):
@@ -216,68 +220,54 @@ def _of_other_data(trials: Sequence[TrialResult], score: str) -> str:
         if any(other_data(trial, p.data) is None for p in paper_scores(trial, score)):
             return ""
     return " ".join(
-        f"The paper has such rows in {', '.join(tables)}. No score of it stands here, since these "
-        f"trials' data are others: {why}."
+        f"The paper's scores in {', '.join(tables)} are not shown: their data differs, as {why}."
         for why, tables in found.items()
     )
 
 
-def _cell(trials: Sequence[TrialResult], score: str, split: str) -> Cell:
+def _cell(trials: Sequence[TrialResult], score: str) -> Cell:
     scores, undefined = {}, {}
     for trial in trials:
-        found = trial.scores[split][score]
+        found = trial.scores[SPLIT][score]
         if found.value is None:
             undefined[trial.seed] = found.reason or "no reason was recorded"
         else:
             scores[trial.seed] = found.value
-    published = _published(trials[0], score) if split == "test" else None
+    same_data = (p for p in paper_scores(trials[0], score) if not other_data(trials[0], p.data))
+    published = next(same_data, None)
     differs = other_settings(trials[0], published.data) if published else ()
     hardly = {t.seed: t.hardly_trained for t in trials if t.hardly_trained is not None}
     return Cell(scores, undefined, published, differs, hardly)
 
 
-def _published(trial: TrialResult, score: str) -> PaperScore | None:
-    """The paper's score of the same on the same data."""
-    of_these = (p for p in paper_scores(trial, score) if other_data(trial, p.data) is None)
-    return next(of_these, None)
-
-
 def format_title(table: ScoreTable) -> str:
-    """What a table is about."""
-    return (
-        f"{format_task(table.task)}, {table.model}: {table.split} {format_score_name(table.score)}"
-    )
+    """Return a title: task, model, split and score."""
+    return f"{format_task(table.task)}, {table.model}: {SPLIT} {format_score_name(table.score)}"
 
 
 def format_cell(cell: Cell | None, score: str) -> str:
-    """Mean ± sd (n), and what is undefined with the reason."""
+    """Return mean ± sd (n), and the number of undefined scores with the reason."""
     if cell is None:
         return "not run"
     reasons = "; ".join(dict.fromkeys(cell.undefined.values()))
     if not cell.scores:
         return f"undefined: {reasons}" + (f" ({cell.mark})" if cell.mark else "")
-    summary = cell.summary
-    mean = format_score(summary.mean, score)
-    spread = f" ± {format_score(summary.sd, score)}" if summary.sd is not None else ""
-    notes = [f"n = {summary.n}"]
-    if summary.sd is None:
-        notes.append("no sd")
-    if cell.undefined:
-        notes.append(f"{len(cell.undefined)} undefined: {reasons}")
-    if cell.mark:
-        notes.append(cell.mark)
-    return f"{mean}{spread} ({', '.join(notes)})"
+    mean, sd, n = format_score(cell.summary.mean, score), cell.summary.sd, cell.summary.n
+    spread = f" ± {format_score(sd, score)}" if sd is not None else ""
+    undefined = f"{len(cell.undefined)} undefined: {reasons}" if cell.undefined else ""
+    notes = (f"n = {n}", "no sd" * (sd is None), undefined, cell.mark)
+    return f"{mean}{spread} ({', '.join(filter(None, notes))})"
 
 
 def format_paper(cell: Cell | None, score: str) -> str:
-    """The paper's score of a cell; "-" if it has none."""
+    """Return the paper's score of a cell; "-" if it has none."""
     if cell is None or cell.paper is None:
         return "-"
     return f"{format_score(cell.paper.value, score)} ± {format_score(cell.paper.sd, score)}"
 
 
 def format_minus_paper(cell: Cell | None, score: str) -> str:
-    """Ours minus the paper's, with its interval over our seeds; "-" if there is nothing to say."""
+    """Return our mean minus the paper's, with its interval over our seeds; "-" without either."""
     if cell is None or (found := cell.minus_paper) is None:
         return "-"
     difference, bounds = found

@@ -1,18 +1,18 @@
-"""Paired tests of the methods of a table, and in a sentence who wins.
+"""Paired tests of the methods of a table, and one sentence for each level on the best method.
 
-The tests are those of `compare`: paired by seed, two-sided, Holm-corrected over what a method is
-compared with at one level; nothing is corrected across levels or tables.
+The tests are those of `metrics.comparison`: paired by seed, two-sided, with Holm's correction over
+the comparisons of one method at one level. There is no correction across levels or tables.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mimic_reg.metrics.comparison import Comparison, compare, compare_best, winner
 from mimic_reg.report.formats import (
+    format_difference,
     format_interval,
     format_p,
-    format_score,
     format_score_with_unit,
     format_supervision,
     name_score,
@@ -20,12 +20,15 @@ from mimic_reg.report.formats import (
 from mimic_reg.report.tables import ScoreTable
 from mimic_reg.settings import BASELINE, TrainingSize
 
+COMPARISON_COLUMNS = ("verdict", "difference", "95 % over seeds", "n", "effect d", "p (Holm)")
+_MOST_NAMED = 3  # a sentence names up to so many methods and counts more
+
 
 @dataclass(frozen=True)
 class Compared:
-    """A method against a baseline at a level.
+    """A method compared with a baseline at a level.
 
-    better: whether `result.difference` is in the method's favour, whichever way the score goes
+    better: whether `result.difference` favours the method; for errors, a negative one does
     """
 
     supervision: TrainingSize
@@ -37,10 +40,11 @@ class Compared:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What can be said of one level, in a sentence.
+    """The result at one level.
 
-    best:   the method with the best mean; None where no score is defined
-    winner: the same method, if the test tells it apart from every other one; else None
+    best:     the method with the best mean; None if no score is defined
+    winner:   the same method, if it is significantly better than every other; else None
+    sentence: both in words
     """
 
     supervision: TrainingSize
@@ -50,11 +54,11 @@ class Verdict:
 
 
 def comparisons(table: ScoreTable) -> list[Compared]:
-    """Every method against every baseline but itself, at every level; methods in focus first.
+    """Return comparisons of every method with every baseline at every level, focus first.
 
-    Holm's correction is over the baselines of one method at one level; over all pairs of methods
-    for a method that is in focus because its scores are the best. Without a method in focus all
-    methods are baselines of each other.
+    Baselines are the methods that are not in focus. Holm's correction is over the baselines of one
+    method at one level. If a method is in focus because it has the best scores, the correction is
+    over all pairs of methods.
     """
     ordered = [*table.focus, *(m for m in table.methods if m not in table.focus)]
     return [
@@ -70,116 +74,79 @@ def _against_baselines(table: ScoreTable, method: str, level: TrainingSize) -> l
     if method not in scores:
         return []
     baselines = {m: s for m, s in scores.items() if m not in table.focus and m != method}
-    sign = -1 if table.lower_is_better else 1
     chosen = table.focus_is_best and method in table.focus
     num_tests = math.comb(len(scores), 2) if chosen else None
     return [
-        Compared(level, method, baseline, result, sign * result.difference > 0)
+        Compared(level, method, baseline, result, table.sign * result.difference > 0)
         for baseline, result in compare(scores[method], baselines, num_tests).items()
     ]
 
 
+def format_comparison(compared: Compared, score: str) -> list[str]:
+    """Return a comparison as the texts of `COMPARISON_COLUMNS`, with "-" for a missing number."""
+    result = compared.result
+    if result.p_holm is None:
+        verdict = f"no test: {result.reason}"
+    elif result.significant:
+        verdict = "better" if compared.better else "worse"
+    else:
+        verdict = "no clear difference"
+    return [
+        verdict,
+        format_difference(result.difference, score) if result.n else "-",
+        format_interval(result.interval, score) if result.interval else "-",
+        str(result.n),
+        "-" if result.effect is None else f"{result.effect:+.2f}",
+        "-" if result.p_holm is None else format_p(result.p_holm, sign=False),
+    ]
+
+
 def verdicts(table: ScoreTable) -> list[Verdict]:
-    """Who wins at every level, whether the test says so, and which scores are of no model."""
-    return [_marked(_verdict(table, level), table) for level in table.levels]
-
-
-def _marked(verdict: Verdict, table: ScoreTable) -> Verdict:
-    """The verdict, with the methods whose trials are hardly trained at its level."""
-    cells = {m: table.cells.get((m, verdict.supervision)) for m in table.methods}
-    marks = [f"{_quoted(m)} ({cell.mark})" for m, cell in cells.items() if cell and cell.mark]
-    if not marks:
-        return verdict
-    return replace(verdict, sentence=f"{verdict.sentence} Mind: {', '.join(marks)}.")
+    """Return for each level the best method and whether it is significantly better than others."""
+    return [_verdict(table, level) for level in table.levels]
 
 
 def _verdict(table: ScoreTable, level: TrainingSize) -> Verdict:
-    sign = -1 if table.lower_is_better else 1
-    signed = {
-        method: {seed: sign * value for seed, value in scores.items()}
-        for method, scores in table.by_seed(level).items()
-    }
-    at = f"At {format_supervision(level)}"
-    name = name_score(table.score)
-    if not signed:
-        return Verdict(level, None, None, f"{at}: {name} is undefined for every method.")
-    best = table.best(level)
-    assert best is not None, "a method has scores"
+    at, name = f"At {format_supervision(level)}", name_score(table.score)
+    scores, best = table.by_seed(level), table.best(level)
+    if best is None:
+        return Verdict(level, None, None, f"{at}: {name} is undefined for all methods.")
+    signed = {m: {s: table.sign * v for s, v in found.items()} for m, found in scores.items()}
     mean = format_score_with_unit(table.cells[best, level].summary.mean, table.score)
-    n = f"n = {len(signed[best])}"
-    found = f"({mean}, {n})"
-    if len(signed) == 1:
-        alone = not any((m, level) in table.cells for m in table.methods if m != best)
-        who = f"{_quoted(best)} alone has run:" if alone else f"only {best} has a defined"
-        text = f"{at}: {who} {name} {found}, so there is nothing to compare."
-        return Verdict(level, best, None, text)
-    mean_of = name if name.startswith("mean ") else f"mean {name}"
-    if winner(signed) == best:
-        others = {m: s for m, s in signed.items() if m != best}
+    text = f"{at}: {quoted(best)} has the best mean {name.removeprefix('mean ')}, {mean}"
+    text += f" (n = {len(scores[best])})"
+    if len(scores) == 1:
+        return Verdict(level, best, None, f"{text}. No other method has a defined score.")
+    wins = winner(signed) == best
+    against = compare_best(best, signed)
+    if wins:
+        others = {m: found for m, found in signed.items() if m != best}
         against = compare(signed[best], others)
-        text = (
-            f"{at}: {_quoted(best)} wins. Its {mean_of} is {mean} ({n}), better than "
-            f"{_sized(against, table, len(against))}."
-        )
-        return Verdict(level, best, best, text)
-    text = (
-        f"{at}: no clear winner. {_quoted(best)} has the best {mean_of} {found}, "
-        f"{_against_others(compare_best(best, signed), table)}."
-    )
-    return Verdict(level, best, None, text)
-
-
-_MOST_NAMED = 3  # methods that a sentence names; more are counted
-
-
-def _against_others(against: Mapping[str, Comparison], table: ScoreTable) -> str:
-    """What the tests of the best method say: whom it is better than, and by how much."""
-    told = {m: c for m, c in against.items() if c.significant and c.difference > 0}
-    untold = {m: c for m, c in against.items() if m not in told and c.p_holm is not None}
-    untested: dict[str, list[str]] = {}
-    for name, result in against.items():
-        if result.p_holm is None:
-            untested.setdefault(result.reason or "no reason was recorded", []).append(name)
+    better = [m for m, c in against.items() if c.significant and c.difference > 0]
+    untested = [m for m, c in against.items() if c.p_holm is None]
+    unclear = [m for m in against if m not in (*better, *untested)]
     parts = []
-    if told:
-        parts.append(f"better than {_sized(told, table, len(against))}")
-    if untold:
-        parts.append(f"but not told apart from {_sized(untold, table, len(against))}")
-    for reason, names in untested.items():
-        who = _names(names) if len(names) <= _MOST_NAMED else f"{len(names)} of {len(against)}"
-        parts.append(f"without a test against {who} ({reason})")
-    return "; ".join(parts)
+    if better:
+        p = max(p for m in better if (p := against[m].p_holm) is not None)
+        parts.append(f"significantly better than {_named(better, against)} ({format_p(p)})")
+    if unclear:
+        parts.append(f"not significantly better than {_named(unclear, against)}")
+    if untested:
+        parts.append(f"not tested against {_named(untested, against)}: {_reasons(against)}")
+    return Verdict(level, best, best if wins else None, f"{text}; {'; '.join(parts)}.")
 
 
-def _sized(found: Mapping[str, Comparison], table: ScoreTable, total: int) -> str:
-    """Methods with what the best one is ahead by; where there are many, how many and the range."""
-    if len(found) <= _MOST_NAMED:
-        return ", ".join(f"{_quoted(m)} {_ahead(c, table)}" for m, c in found.items())
-    by = [c.difference for c in found.values()]
-    span = " to ".join(format_score(bound, table.score) for bound in (min(by), max(by)))
-    p_values = [c.p_holm for c in found.values() if c.p_holm is not None]
-    told = all(c.significant for c in found.values())
-    p = f"largest corrected {format_p(max(p_values))}"
-    if not told:
-        p = f"smallest corrected {format_p(min(p_values))}"
-    who = "every other method" if len(found) == total else f"{len(found)} of the {total} others"
-    return f"{who} (by {span}; {p})"
+def _reasons(against: dict[str, Comparison]) -> str:
+    return ", ".join(dict.fromkeys(c.reason for c in against.values() if c.reason))
 
 
-def _ahead(result: Comparison, table: ScoreTable) -> str:
-    """The difference in the best method's favour, its interval, and the corrected p."""
-    texts = [f"by {format_score(result.difference, table.score)}"]
-    if result.interval:
-        texts.append(f"95 % interval {format_interval(result.interval, table.score)}")
-    if result.p_holm is not None:
-        texts.append(f"corrected {format_p(result.p_holm)}")
-    return f"({', '.join(texts)})"
+def _named(methods: Sequence[str], against: dict[str, Comparison]) -> str:
+    if len(methods) <= _MOST_NAMED:
+        return ", ".join(map(quoted, methods))
+    total = len(against)
+    return f"all {total} others" if len(methods) == total else f"{len(methods)} of {total} others"
 
 
-def _names(methods: Sequence[str]) -> str:
-    return ", ".join(map(_quoted, methods))
-
-
-def _quoted(method: str) -> str:
-    """A method's name within a sentence, where "none" would be read as no method."""
+def quoted(method: str) -> str:
+    """Return a method's name for a sentence, in which "none" could be read as no method."""
     return f"“{method}”" if method == BASELINE else method

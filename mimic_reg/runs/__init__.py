@@ -1,8 +1,7 @@
-"""The run folder: names of its files, the mark of a finished run, readers that check.
+"""The run folder: names of its files, the mark of a finished run, and readers that check.
 
-`done.json` is written last. It holds the trial's id and a hash of every file that the result
-consists of. Whoever reads a finished run compares them first, so that a changed file is told, and
-never reported as a result.
+`done.json` is written last. It has the trial's id and a hash of every file of the result. Readers
+of a finished run compare these hashes first, so a changed file is an error and never a result.
 """
 
 import json
@@ -15,7 +14,7 @@ from mimic_reg.store import file_hash, known_hash, read_json, reading, write_jso
 from mimic_reg.store.atomic import refuse_links
 
 TRIAL = "trial.json"
-FIT = "fit.json"  # in the folder of a fit of several tasks, which holds a run folder for each
+FIT = "fit.json"  # in the folder of a fit of several tasks, which has a run folder for each
 HISTORY = "history.jsonl"
 BEST = "best.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
@@ -24,7 +23,7 @@ DONE = "done.json"
 PREDICTIONS = {split: f"predictions_{split}.parquet" for split in ("validation", "test")}
 TRUNK, TRUNK_SETTINGS = "trunk.safetensors", "trunk.yaml"
 
-SCORED = (SCORES, *PREDICTIONS.values())  # what `evaluate` makes of the best model
+SCORED = (SCORES, *PREDICTIONS.values())  # `evaluate` makes these from the best model
 _FINAL = (TRIAL, FIT, HISTORY, BEST, TRUNK, TRUNK_SETTINGS, *SCORED)
 
 
@@ -36,7 +35,7 @@ def finish(folder: Path, trial_id: str) -> None:
 
 
 def is_done(folder: Path, trial_id: str) -> bool:
-    """Return whether a folder says that this trial is finished.
+    """Return whether this trial is marked as finished in a folder.
 
     Raises:
         InputError: the mark is damaged.
@@ -45,15 +44,15 @@ def is_done(folder: Path, trial_id: str) -> bool:
 
 
 def check_finished(folder: Path, *, but: Collection[str] = ()) -> None:
-    """Compare the files of a finished run with the hashes in its mark; of others do nothing.
+    """Compare the files of a finished run with the hashes in its mark; skip unfinished runs.
 
-    A file that was removed is told by whoever needs it. A run that was finished by a version
-    without hashes is taken as it is.
+    Missing files are errors only for readers that need them. Runs of a version without hashes are
+    not compared.
 
-    but: files that do not matter
+    but: files to skip
 
     Raises:
-        InputError: a file is another one now, or a symbolic link.
+        InputError: a file has changed or is a symbolic link.
     """
     if not (folder / DONE).is_file():
         return
@@ -68,8 +67,8 @@ def check_finished(folder: Path, *, but: Collection[str] = ()) -> None:
             else f"Bring it back from a backup, or remove {folder} and run the same command again."
         )
         raise InputError(
-            f"{path} is damaged, or was changed since the run was finished: it is not what {DONE} "
-            f"says. {again}"
+            f"{path} is damaged, or was changed after the run was finished: its hash differs from "
+            f"that in {DONE}. {again}"
         )
 
 
@@ -84,7 +83,7 @@ def _read_done(folder: Path) -> dict[str, Any]:
     if not isinstance(files, dict) or not isinstance(done.get("trial"), str):
         raise InputError(f"{path} is not the mark of a finished run. {advice}")
     if unknown := files.keys() - set(_FINAL):
-        raise InputError(f"{path} names {min(unknown)!r}, which is no file of a run. {advice}")
+        raise InputError(f"{path} names {min(unknown)!r}, which is not a file of a run. {advice}")
     return {**done, "files": files}
 
 
@@ -101,8 +100,8 @@ def read_trial(folder: Path, name: str = TRIAL) -> dict[str, Any]:
     content: dict[str, Any] = read_json(path)
     if isinstance(content, dict) and "cohort" not in content:
         raise InputError(
-            f"{path} was written by an earlier version of mimic-reg, which did not record what the "
-            "cohort was. Remove the folder and train again with the same command."
+            f"{path} was written by an earlier version of mimic-reg, which did not record the "
+            "cohort. Remove the folder and train again with the same command."
         )
     with reading(path, "a trial's description"):
         texts = (content["id"], content["store"]["fingerprint"], content["store"]["path"])
@@ -135,9 +134,9 @@ def read_scored(folder: Path) -> dict[str, Any]:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a history; none if there is no file.
+    """Return the rows of a history; an empty list if there is no file.
 
-    A last line that was cut off while it was written is left out.
+    An incomplete last line, from a process that was killed, is left out.
 
     Raises:
         InputError: a line is not a row of a history.
@@ -159,7 +158,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-_NUMBER = (int, float, str, type(None))  # what is not finite is text
+_NUMBER = (int, float, str, type(None))  # text if not finite
 _NEEDED: dict[str, dict[str, tuple[type, ...]]] = {
     "steps": {"epoch": (int,), "step": (int,), "recorded": (dict,)},
     "epoch": {"epoch": (int,), "loss": _NUMBER, "validation": (dict,), "recorded": (dict,)},

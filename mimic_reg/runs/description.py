@@ -1,4 +1,4 @@
-"""What a run was begun with: settings, data, threads, environment; and whether it may go on.
+"""The description of a run: settings, data, threads and environment; and whether it can go on.
 
 `trial.json` of a run, or `fit.json` of a fit of several tasks, is written before the first step.
 """
@@ -18,6 +18,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress
 from mimic_reg.runs import FIT, HISTORY, TRIAL, read_trial
 from mimic_reg.settings import Trial
+from mimic_reg.settings.files import name_of_method
 from mimic_reg.store import Store, atomic, file_hash, write_json
 from mimic_reg.threads import DEFAULT_THREADS
 from mimic_reg.vision import torchvision_version
@@ -33,11 +34,11 @@ def describe(
     progress: Progress,
     name: str = TRIAL,
 ) -> int:
-    """Write `trial.json`, or check that the one that is there is of the same trial.
+    """Write `trial.json`, or check that an existing one has the same trial; return the threads.
 
-    Where nothing else is there, that trial was refused before it began, and makes way.
+    An existing `trial.json` without other files is replaced: its trial was refused before it began.
 
-    threads: what is asked for, if anything; returned is the number to train with
+    threads: the number that the user asked for, if any
     """
     path = out / name
     settings = trial.model_dump(mode="json")
@@ -47,12 +48,12 @@ def describe(
         if there["id"] != trial_id:
             raise InputError(
                 f"{out} holds another trial: {_difference(there, settings, store)}. "
-                "Choose another --out, or start it with the same settings to go on with it."
+                "Choose another --out, or use the same settings to go on with it."
             )
         return _go_on(there, _environment(device), threads, progress)
     if made - {name}:
         other = (FIT if name == TRIAL else TRIAL) in made
-        what = "is a run of another kind" if other else "is not empty and holds no run"
+        what = "has a run of another kind" if other else "is not empty and has no run"
         raise InputError(f"{out} {what}. Choose another --out.")
     number = threads or DEFAULT_THREADS
     write_json(
@@ -74,9 +75,9 @@ def describe(
 
 
 def _environment(device: torch.device) -> dict[str, Any]:
-    """What a result's last digits depend on beside its settings, data and number of threads.
+    """Return what the last digits of a result depend on, besides settings, data and threads.
 
-    cpu: the instructions that torch uses of it, such as AVX512
+    cpu: the instruction set that torch uses, such as AVX512
     """
     return {
         "device": str(device),
@@ -96,11 +97,11 @@ def _environment(device: torch.device) -> dict[str, Any]:
 def _go_on(
     there: Mapping[str, Any], here: Mapping[str, Any], threads: int | None, progress: Progress
 ) -> int:
-    """The number of threads that a run was begun with; say what is not as it was then."""
+    """Return the number of threads that a run began with, and note what has changed since."""
     begun = there.get("threads")
     if begun is None:
         number = threads or DEFAULT_THREADS
-        progress.note(f"How many threads it was begun with is not recorded; now {number}.")
+        progress.note(f"The number of threads of this run is not recorded; now {number}.")
     else:
         number = int(begun)
         if threads is not None and threads != number:
@@ -109,8 +110,8 @@ def _go_on(
     for name in ("device", "cpu", "versions.torch"):
         if name in then and then[name] != now[name]:
             progress.note(
-                f"Begun with {name.rpartition('.')[2]} {then[name]}, goes on with {now[name]}: it "
-                "will not end bit for bit as if it had not been stopped."
+                f"Begun with {name.rpartition('.')[2]} {then[name]}, goes on with {now[name]}: the "
+                "result will not be bit for bit that of a run without a stop."
             )
     return number
 
@@ -121,15 +122,15 @@ def count_threads(number: int) -> str:
 
 
 def _is_before_begin(path: Path) -> bool:
-    """Whether this is there of a fit that was refused before it began, beside its description."""
-    if path.is_dir():  # a task's, of a fit of several
+    """Return whether a file is left from a fit that was refused before it began."""
+    if path.is_dir():  # of a task, in a fit of several tasks
         return all(p.name == TRIAL or _is_before_begin(p) for p in path.iterdir())
     empty = path.name == HISTORY and not path.stat().st_size
     return empty or path.name == ".lock" or path.suffix == atomic.TEMPORARY
 
 
 def _difference(there: dict[str, Any], settings: dict[str, Any], store: Store) -> str:
-    """The first setting in which two trials differ, as text."""
+    """Return the first setting in which two trials differ, as text."""
     if there["store"]["fingerprint"] != store.manifest["fingerprint"]:
         return "it was trained on another store"
     for what, named in _HEADS.items():
@@ -144,16 +145,16 @@ def _difference(there: dict[str, Any], settings: dict[str, Any], store: Store) -
 
 
 _ABSENT = "absent"
-# what is said first of trials that differ in many settings, where they have it: not fits of several
+# settings to name first if trials differ in many; fits of several tasks do not have them
 _HEADS: dict[str, Callable[[dict[str, Any]], str | None]] = {
     "task": lambda trial: trial.get("task"),
     "model": lambda trial: next(iter(trial.get("model", {})), None),
-    "method": lambda trial: " + ".join(n for e in trial.get("regularisers", ()) for n in e),
+    "method": lambda trial: name_of_method(trial.get("regularisers", ())),
 }
 
 
 def _flat(settings: Any, path: str = "") -> dict[str, Any]:
-    """Nested settings by dotted names."""
+    """Return nested settings by dotted names."""
     items = dict(enumerate(settings)) if isinstance(settings, list) else settings
     if not isinstance(items, dict) or not items:
         return {path: settings}
@@ -164,9 +165,9 @@ def _flat(settings: Any, path: str = "") -> dict[str, Any]:
 
 
 def code_version() -> str | None:
-    """The git commit of this code, with "+changes" if files differ from it.
+    """Return the git commit of this code, with "+changes" if files differ from it.
 
-    Without git it is what an image was built with (MIMIC_REG_REVISION), or None.
+    Without git it is MIMIC_REG_REVISION, which container images set, or None.
     """
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
@@ -191,22 +192,22 @@ def open_store(run: Path, described: Mapping[str, Any], store: Path | None) -> S
     """Return the store that a run was trained on.
 
     described: its `trial.json`
-    store:     where the store is now, if it was moved
+    store:     the new place of the store, if it was moved
 
     Raises:
-        InputError: it is another one.
+        InputError: this is another store.
     """
     opened = Store.open(store or Path(described["store"]["path"]))
     if opened.manifest["fingerprint"] != described["store"]["fingerprint"]:
         raise InputError(
             f"{opened.folder} is not the store that {run} was trained on: their fingerprints "
-            "differ. Name the right one with --store."
+            "differ. Give the right one with --store."
         )
     return opened
 
 
 def _weights_hash(trial: Trial) -> str | None:
-    """Of the file of weights that a model begins with, if it does."""
+    """Return the hash of the file of initial weights, if the model has one."""
     weights = trial.model.options.get("weights")
     if weights in (None, "imagenet", "none") or not Path(weights).is_file():
         return None
@@ -214,7 +215,7 @@ def _weights_hash(trial: Trial) -> str | None:
 
 
 def check_weights(out: Path, trial: Trial, name: str = TRIAL) -> None:
-    """Refuse to go on with a fit that began with other weights in the same file.
+    """Refuse to go on with a fit whose file of initial weights has changed.
 
     Raises:
         InputError: the file has changed.
@@ -224,5 +225,5 @@ def check_weights(out: Path, trial: Trial, name: str = TRIAL) -> None:
     if began is not None and found is not None and began != found:
         raise InputError(
             f"The weights {trial.model.options['weights']} have changed since {out} was begun with "
-            "them. Choose another --out, or bring the file back."
+            "them. Choose another --out, or restore the file."
         )

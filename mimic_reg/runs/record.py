@@ -1,4 +1,4 @@
-"""What a run folder holds, read once for reports, tracking and registry; never a patient."""
+"""The content of a run folder, for reports, tracking and registry; no patient data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ class Run:
 
     id:           the trial's identity (settings, data, code)
     settings:     the resolved settings
-    fingerprint, store: of the data; where the store was then
-    cohort:       what its data were
-    threads:      of torch; None where a run of an older version has not recorded it
-    finished:     whether it has a result; the fields below are empty or None if not
+    fingerprint, store: of the data, and the place of the store during training
+    cohort:       specification of the data
+    threads:      of torch; None for runs of older versions, which did not record it
+    finished:     whether it has a result; if not, the fields below are empty or None
     scores:       split → name → score with its interval, or undefined with the reason
     num_samples:  split → samples that were scored
     selected_by:  the validation score that selected the epoch `best_epoch`, counted from 0
-    hardly_trained: why what is scored is about the initial model; None if it is not
+    hardly_trained: why the scores may be those of the initial model; None if they are not
     """
 
     folder: Path
@@ -55,33 +55,33 @@ class Run:
 
     @property
     def task(self) -> str:
-        """The task's name."""
+        """Return the task's name."""
         return str(self.settings["task"])
 
     @property
     def target(self) -> Task:
-        """The task, as its cohort defines it."""
+        """Return the task as its cohort defines it."""
         return self.cohort.task(self.task)
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The names of its methods, in order."""
+        """Return the modules of its method, in order."""
         return tuple(name for entry in self.settings["regularisers"] for name in entry)
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the rows of the history; read anew by every call."""
+        """Return the rows of the history; every call reads the file."""
         return read_history(self.folder / HISTORY)
 
     def epochs(self) -> list[dict[str, Any]]:
-        """Return the rows of the history that close an epoch."""
+        """Return the rows of the history at the ends of epochs."""
         return [row for row in self.history() if row["event"] == "epoch"]
 
 
 def read_run(folder: Path) -> Run:
-    """Return what a run folder holds.
+    """Return the content of a run folder.
 
     Raises:
-        InputError: the folder holds no trial, or one whose files are damaged.
+        InputError: the folder has no trial, or its files are damaged.
     """
     described = read_trial(folder)
     finished = is_done(folder, described["id"])
@@ -89,7 +89,7 @@ def read_run(folder: Path) -> Run:
     scored = read_scored(folder) if finished else {}
     if scored.get("trial", described["id"]) != described["id"]:
         raise InputError(
-            f"{folder / SCORES} is that of another trial. Make it again: "
+            f"{folder / SCORES} belongs to another trial. Make it again: "
             f"`mimic-reg evaluate {folder} --overwrite`."
         )
     with reading(folder, "a run"):

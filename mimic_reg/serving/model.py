@@ -1,8 +1,8 @@
 """The two files of a served model, written from a run folder and read back.
 
-`model.safetensors` holds what the learner needs to predict, `model.yaml` everything else: the
-cohort's specification with the task, the trial, the normaliser's constants, the origin. Features
-become samples by the same code as in training (`mimic_reg.samples`).
+`model.safetensors` has what the learner needs to predict. `model.yaml` has everything else: the
+cohort's specification with the task, the trial, the normaliser's constants and the origin. The same
+code as in training (`mimic_reg.samples`) turns features into samples.
 """
 
 from dataclasses import dataclass
@@ -34,10 +34,10 @@ FORMAT = 2
 def export(run: Path, folder: Path, *, store: Path | None = None) -> None:
     """Write the best model of a run folder as `model.safetensors` and `model.yaml`.
 
-    store: where the cohort store is now, if it was moved; it holds the normaliser
+    store: the new place of the cohort store, if it was moved; it has the normaliser
 
     Raises:
-        InputError: the run has no trained model, or the store is not the one it was trained on.
+        InputError: the run has no trained model, or was trained on another store.
     """
     described = read_trial(run)
     check_finished(run)
@@ -70,9 +70,9 @@ def export(run: Path, folder: Path, *, store: Path | None = None) -> None:
 class ServedModel:
     """A model that predicts from raw features.
 
-    spec:      the cohort that it was trained on, with the one task
-    constants: of the normaliser that it was trained with
-    learner:   what predicts from samples
+    spec:      the cohort that it was trained on, with only its task
+    constants: of its normaliser
+    learner:   predicts from samples
     """
 
     spec: CohortSpec
@@ -85,13 +85,13 @@ class ServedModel:
         """Return the model in a folder that `export` wrote.
 
         Raises:
-            InputError: the folder holds no such model, or it is damaged.
+            InputError: the folder has no such model, or the model is damaged.
         """
         path, where = folder / SETTINGS, torch.device(device)
         settings = unsealed(load_yaml(path), path)
         if not isinstance(settings, dict) or settings.get("format") != FORMAT:
             raise InputError(
-                f"{path} was written by another version of mimic-reg: this one reads format "
+                f"{path} was written by another version of mimic-reg: this version reads format "
                 f"{FORMAT}. Register or export the model's run again."
             )
         with reading(path, "a model's description"):
@@ -102,20 +102,20 @@ class ServedModel:
 
     @property
     def task(self) -> Task:
-        """What it predicts."""
+        """Return the task that it predicts."""
         (task,) = self.spec.tasks
         return task
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The names of what it predicts, one a column."""
+        """Return the names of its outputs, the columns of predictions."""
         return output_names(self.task)
 
     def predict_rows(self, values: np.ndarray, first: np.ndarray, length: np.ndarray) -> np.ndarray:
-        """Return predictions (N, C) of hours.
+        """Return predictions (N, C) from hours.
 
-        values: (R, F) raw features, the hours of a stay in a row
-        first, length: (N,) the first row of a sample, and how many
+        values: (R, F) raw features; the hours of a stay are consecutive rows
+        first, length: (N,) the first row and the number of rows of each sample
         """
         return self.learner.predict(
             samples.from_rows(
@@ -127,7 +127,7 @@ class ServedModel:
         """Return probabilities (N, C) of images (N, colours, H, W), pixels from 0 to 255.
 
         Raises:
-            InputError: images of another shape, or pixels outside of 0 to 255.
+            InputError: images of another shape, or pixels that are not from 0 to 255.
         """
         if pixels.ndim != 4 or pixels.shape[1:] != self.spec.shape:
             raise InputError(
@@ -143,7 +143,7 @@ class ServedModel:
 
 
 def output_names(task: Task) -> tuple[str, ...]:
-    """Return what the columns of the predictions are called."""
+    """Return the names of the columns of predictions."""
     names: dict[Target, tuple[str, ...]] = {
         "binary": ("probability",),
         "multilabel": task.labels,

@@ -12,13 +12,13 @@ from mimic_reg.store.spec import CohortSpec
 
 
 def predict_store(model: ServedModel, store: Store, progress: Progress) -> pl.DataFrame:
-    """Return the model's task's samples in a store with their predictions, in the table's order.
+    """Return a store's samples of the model's task with predictions, in the order of the table.
 
-    The columns: row, the samples' keys, split, and one for each output; then, where the model says
-    how unsure it is, the deviation of each, as NAME_sd.
+    Columns: row, the keys of samples, split, and each output; for models that estimate their
+    uncertainty, also the standard deviation of each output, NAME_sd.
 
     Raises:
-        InputError: the store does not hold the task, or holds other channels.
+        InputError: the store does not have the task, or has other channels.
     """
     task, spec = model.task, store.spec
     check_features(model.spec, spec, str(store.folder))
@@ -41,15 +41,15 @@ def predict_store(model: ServedModel, store: Store, progress: Progress) -> pl.Da
 
 
 def check_features(wanted: CohortSpec, there: CohortSpec, where: str) -> None:
-    """Refuse data whose features are not those that a model was trained on.
+    """Refuse data with other features than those of a model's training data.
 
     Raises:
-        InputError: hours instead of images, a missing or an additional channel, another order.
+        InputError: hours instead of images, a missing or additional channel, another order.
     """
     if wanted.features != there.features or wanted.channel_names != there.channel_names:
         missing = [name for name in wanted.channel_names if name not in there.channel_names]
         raise InputError(
-            f"{where} holds the cohort {there.name!r}, whose features are not those of "
-            f"{wanted.name!r}, which the model was trained on"
+            f"{where} holds the cohort {there.name!r}, whose features differ from those of "
+            f"{wanted.name!r}, on which the model was trained"
             + (f": the channel {missing[0]!r} is missing." if missing else ".")
         )

@@ -1,8 +1,8 @@
-"""Requests for hourly models: a table with a row an hour, the answer with a row a stay.
+"""Requests for hourly models: a table with a row for each hour; the answer has one for each stay.
 
-The columns are the channels of the cohort, as its store has them (imputed, not normalised), and, if
-there are several stays, `stay`, the caller's own key. With `hour` (0, 1, …) the rows may come in
-any order.
+The columns are the channels of the cohort as in its store (imputed, not normalised). Requests with
+several stays also have `stay`, the caller's own key. With `hour` (0, 1, …) the rows can have any
+order.
 
 Shapes: R rows (hours of all stays), N stays, F channels, C outputs.
 """
@@ -21,10 +21,10 @@ STAY, HOUR = "stay", "hour"
 
 
 def answer(model: ServedModel, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a row a stay, in the order in which the stays appear in the request.
+    """Return a row for each stay, in the order of the stays in the request.
 
     Raises:
-        InputError: a column is missing, a cell is empty or no number, an hour is missing.
+        InputError: a column or an hour is missing, a cell is empty or not a number.
     """
     _check_columns(model.spec, frame)
     keys = frame[STAY] if STAY in frame else pd.Series("", index=frame.index)
@@ -48,7 +48,7 @@ def answer(model: ServedModel, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def example(spec: CohortSpec, means: np.ndarray, num_hours: int = 2) -> pd.DataFrame:
-    """Return a request: hours at the training set's means, in which nothing was observed.
+    """Return an example of a request: hours without measurements, at the means of the training set.
 
     means: (F,) of the normaliser; 0 for channels that are not normalised
     """
@@ -58,7 +58,7 @@ def example(spec: CohortSpec, means: np.ndarray, num_hours: int = 2) -> pd.DataF
 
 
 def _check_columns(spec: CohortSpec, frame: pd.DataFrame) -> None:
-    """Raise unless all channels are there; the text names what comes nearest."""
+    """Raise InputError if a channel is missing, and suggest the nearest column."""
     columns = [str(column) for column in frame.columns]
     missing = [channel for channel in spec.channel_names if channel not in columns]
     if missing:
@@ -68,8 +68,8 @@ def _check_columns(spec: CohortSpec, frame: pd.DataFrame) -> None:
         what = "A channel is" if len(missing) == 1 else f"{len(missing)} channels are"
         raise InputError(
             f"{what} missing: {missing[0]!r}{', …' if len(missing) > 1 else ''}."
-            f"{hint} A row is an hour; its columns are the channels of the cohort store, and "
-            f"{STAY!r} and {HOUR!r} where there are several stays."
+            f"{hint} A row is an hour. Its columns are the channels of the cohort store, and "
+            f"{STAY!r} and {HOUR!r} for several stays."
         )
     if not len(frame):
         raise InputError("The table has no rows.")
@@ -92,7 +92,7 @@ def _numbers(
     if len(wrong):
         raise InputError(
             f"The column {columns[wrong[0]]!r} has empty or infinite cells. The channels are "
-            "imputed, as in the cohort store: the last value measured, else the normal one."
+            "imputed as in the cohort store: with the last measured value, or the normal one."
         )
     return values
 

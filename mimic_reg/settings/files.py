@@ -11,7 +11,7 @@ model's name and what it is trained on, as `resnet50_cifar`.
     search: {dropout.rate: [0.1, 0.3, 0.5]}  # values of its strength, for comparisons
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -20,7 +20,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mimic_reg.errors import InputError
 from mimic_reg.settings.base import Settings, checked
-from mimic_reg.settings.names import suggest
+from mimic_reg.settings.names import BASELINE, STOPPING, is_probe, suggest
 from mimic_reg.settings.trial import Component, Training
 from mimic_reg.settings.yaml import load_yaml
 
@@ -254,6 +254,54 @@ def method_called(name: str) -> MethodFile:
         InputError: there is none.
     """
     return _named(MethodFile, "methods", name)
+
+
+def name_of_method(entries: Iterable[Mapping[str, Mapping[str, Any]]]) -> str:
+    """Return what a method is called: its file in `configs/methods`, else its modules.
+
+    Several files may have the same modules, such as `itps` and `itps_latched`. Then it is the file
+    with the most options that equal those of the method; options to search do not count.
+
+    entries: component → options, of a resolved trial; probes and early stopping are ignored
+    """
+    silent = (BASELINE, STOPPING)
+    acts = [
+        (name, options)
+        for entry in entries
+        for name, options in entry.items()
+        if name not in silent and not is_probe(name)
+    ]
+    modules = tuple(name for name, _ in acts)
+    files = _files_by_modules().get(modules, {})
+    if len(files) < 2:
+        return next(iter(files), " + ".join(modules) or BASELINE)
+    given = {f"{name}.{key}": value for name, options in acts for key, value in options.items()}
+    equal = {
+        file: len(options)
+        for file, variants in files.items()
+        for options in variants
+        if options.items() <= given.items()
+    }
+    return max(equal, key=equal.__getitem__, default=" + ".join(modules))
+
+
+@cache
+def _files_by_modules() -> dict[tuple[str, ...], dict[str, list[dict[str, Any]]]]:
+    """Return modules → file → its fixed options, by family, as component.option → value."""
+    found: dict[tuple[str, ...], dict[str, list[dict[str, Any]]]] = {}
+    for name in names("methods"):
+        file = method_called(name)
+        modules = tuple(component.name for component in file.regularisers)
+        found.setdefault(modules, {})[name] = [
+            {
+                f"{component.name}.{key}": value
+                for component in file.of(family, name).regularisers
+                for key, value in component.options.items()
+                if f"{component.name}.{key}" not in file.search
+            }
+            for family in file.families or ("",)
+        ]
+    return found
 
 
 def is_file(name: str) -> bool:

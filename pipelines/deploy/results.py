@@ -30,7 +30,7 @@ _HEADERS = {
     b"content-security-policy": (
         b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:; "
         b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        b"sandbox allow-popups allow-popups-to-escape-sandbox "
+        b"sandbox allow-downloads allow-popups allow-popups-to-escape-sandbox "
         b"allow-top-navigation-by-user-activation"
     ),
 }

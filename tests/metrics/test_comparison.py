@@ -35,7 +35,7 @@ def test_pairs_are_by_seed_and_equal_scipys():
     assert result.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
 
 
-def test_what_is_undefined_says_why():
+def test_undefined_tests_have_a_reason():
     assert paired(ZEROS, ZEROS).p == 1.0
     assert paired(scores(1, 2), scores(0, 0)).reason == "fewer than 3 pairs"
     assert paired(scores(1, 2), scores(0, 0)).interval is not None
@@ -62,7 +62,7 @@ def test_holm_is_monotone_and_between_p_and_bonferroni(p):
     assert min(corrected) == pytest.approx(min(1, min(p) * len(p)))
 
 
-def test_a_winner_is_called_only_where_the_test_says_so():
+def test_a_winner_needs_significant_tests():
     base = scores(0.80, 0.81, 0.79, 0.82, 0.80)
     clear = {seed: value + 0.02 + 0.001 * (seed % 2) for seed, value in base.items()}
     noisy = {seed: value + 0.02 * (-1) ** seed + 0.004 for seed, value in base.items()}
@@ -72,7 +72,7 @@ def test_a_winner_is_called_only_where_the_test_says_so():
     assert winner({}) is None
 
 
-def test_the_best_of_equal_methods_is_seldom_called_better():
+def test_the_best_of_equal_methods_is_rarely_found_better():
     rng = np.random.default_rng(0)
     found = 0
     for _ in range(100):

@@ -12,14 +12,14 @@ def logits():
 
 
 @pytest.mark.parametrize("target", ["binary", "multilabel", "multiclass"])
-def test_the_mean_of_logits_is_found_again_from_probabilities(target):
+def test_the_mean_of_logits_is_recovered_from_probabilities(target):
     z = logits()
     to_probabilities = torch.sigmoid if target != "multiclass" else lambda z: z.softmax(-1)
     got = mean_of_logits(target, to_probabilities(z).numpy())
     assert got == pytest.approx(to_probabilities(z.mean(0)).numpy(), abs=1e-6)
 
 
-def test_members_that_agree_are_the_ensemble_also_where_they_are_sure():
+def test_an_ensemble_of_equal_members_equals_them_also_at_0_and_1():
     p = np.repeat(np.float32([[[0.0], [1.0], [0.3]]]), 3, axis=0)
     for together in (mean_of_logits("binary", p), mean_of_probabilities(p)):
         assert together == pytest.approx(p[0], abs=1e-6)

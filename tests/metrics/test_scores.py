@@ -128,7 +128,7 @@ def test_replicates_without_positives_are_left_out_of_the_interval():
     assert percentile_interval(np.array([np.nan, np.nan, 0.5])) is None
 
 
-def test_what_cannot_be_scored_is_refused():
+def test_predictions_that_cannot_be_scored_are_refused():
     empty = np.zeros((0, 1))
     with pytest.raises(InputError, match="no samples"):
         score("binary", empty, empty)
@@ -178,7 +178,7 @@ def test_intervals_widen_when_subjects_hold_many_samples():
     assert clustered.high - clustered.low > 1.3 * (alone.high - alone.low)
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says():
+def test_intervals_have_about_their_nominal_coverage():
     # p = y + noise: AUROC = Phi(1 / sqrt 2) = 0.7602
     covered = 0
     for seed in range(60):

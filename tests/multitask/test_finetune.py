@@ -96,7 +96,7 @@ def test_the_table_compares_with_scratch_by_number_of_samples(tuned, tmp_path):
     assert "samples supervision" not in page
 
 
-def test_the_trunk_stands_still_while_it_is_frozen(fit, store, tmp_path):
+def test_a_frozen_trunk_does_not_change(fit, store, tmp_path):
     plan = Plan(**{**vars(PLAN), "samples": (12,), "seeds": 1, "freeze": 2})
     folders = trials(finetune(plan, [fit], store, tmp_path))
     model = load_state(folders[12, 0, True] / BEST)["model"]
@@ -121,7 +121,7 @@ def test_a_trunk_is_found_in_a_fit_a_run_and_as_files(fit, tmp_path, place):
     assert trunk.model.entry() == {"lstm": {"units": 4}}
 
 
-def test_what_a_method_added_to_the_trunk_is_left_behind(store, tmp_path):
+def test_parameters_that_a_method_added_to_the_trunk_are_left_out(store, tmp_path):
     settings = fits.multi("joint", ["guided_dropout"], tasks=("phenotyping",)).trials[0]
     fitting.train(settings, store, tmp_path / "run")
     trunk = load_trunk(tmp_path / "run")
@@ -131,7 +131,7 @@ def test_what_a_method_added_to_the_trunk_is_left_behind(store, tmp_path):
     assert len(finetune(plan, [tmp_path / "run"], store, tmp_path / "tuned")) == 2
 
 
-def test_a_task_that_the_trunk_knows_is_said(fit, store, tmp_path):
+def test_a_task_that_the_trunk_was_trained_on_is_noted(fit, store, tmp_path):
     notes, progress = [], Silent()
     progress.note = notes.append
     plan = Plan(**{**vars(PLAN), "task": "phenotyping", "samples": (12,), "seeds": 1})

@@ -150,7 +150,7 @@ def test_weights_start_as_those_of_each_task_alone(store, tmp_path):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("at", [2, 4])
-def test_killed_after_any_iteration_ends_as_the_uninterrupted(
+def test_a_fit_killed_after_any_iteration_ends_like_an_uninterrupted_one(
     finished, store, tmp_path, monkeypatch, strategy, at
 ):
     """With a checkpoint after every iteration; the process ends before the next one is written."""
@@ -195,7 +195,7 @@ train(resolve_multi(load_yaml(Path(sys.argv[1]))), *map(Path, sys.argv[2:]), pro
 """
 
 
-def test_killed_by_the_system_ends_as_the_uninterrupted(finished, store, tmp_path):
+def test_a_fit_killed_by_the_system_ends_like_an_uninterrupted_one(finished, store, tmp_path):
     fit, out = fits.multi("reptile", ITPS), tmp_path / "killed"
     (tmp_path / "fit.yaml").write_text(fit.to_yaml())
     command = [sys.executable, "-c", SCRIPT, str(tmp_path / "fit.yaml"), str(store), str(out)]
@@ -305,13 +305,13 @@ def test_wrong_settings_are_refused(change, message):
         ({"task": "decompensation", "regularisers": ["itps"]}, "the same methods"),
     ],
 )
-def test_tasks_that_are_no_one_fit_are_refused(change, message):
+def test_tasks_that_cannot_share_a_fit_are_refused(change, message):
     trial = {"task": "phenotyping", "model": "lstm"}
     with pytest.raises(InputError, match=message):
         resolve_multi({"strategy": "joint", "trials": [trial, trial | change]})
 
 
-def test_what_cannot_be_learned_is_said_with_its_task(tmp_path):
+def test_errors_name_the_task_that_cannot_be_learned(tmp_path):
     folder = write_store(tmp_path / "store", num_subjects=30)
     path = folder / "tasks" / "decompensation.parquet"
     table = pl.read_parquet(path)

@@ -137,7 +137,9 @@ def test_views_of_one_stay_must_be_more_alike_than_of_two():
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_cut_off_it_ends_bit_for_bit_as_uninterrupted(objective, store, tmp_path, monkeypatch):
+def test_an_interrupted_pretraining_ends_bit_for_bit_like_an_uninterrupted_one(
+    objective, store, tmp_path, monkeypatch
+):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert pretrain(settings(objective), store, whole) == "finished"
 

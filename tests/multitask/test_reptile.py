@@ -59,7 +59,7 @@ def test_further_iterations_go_on_from_the_meta_update(tmp_path):
     assert trunk(fit) == pytest.approx([w] * 3, abs=1e-6)
 
 
-def test_heads_keep_what_the_inner_steps_made_of_them(tmp_path):
+def test_heads_keep_the_result_of_the_inner_steps(tmp_path):
     heads = {}
     for rate in (1.0, 0.25):
         engines = {n: engine(tmp_path / n, a, learned_head=True) for n, a in TARGETS.items()}
@@ -198,7 +198,7 @@ def test_one_task_with_gamma_1_is_plain_training_bit_for_bit(store, tmp_path, mo
     assert read_scores(own) == read_scores(tmp_path / "plain")
 
 
-def test_tasks_are_drawn_anew_for_each_iteration():
+def test_tasks_are_drawn_for_each_iteration():
     strategy = reptile.build(epoch_iterations=200, num_tasks=2)
     drawn = strategy.draw(3, seed=0, epoch=0)
     assert drawn == strategy.draw(3, seed=0, epoch=0)
@@ -211,7 +211,7 @@ def test_tasks_are_drawn_anew_for_each_iteration():
     assert reptile.build().epoch_steps(3) == 1000
 
 
-def test_a_task_that_was_never_drawn_in_an_epoch_is_validated_all_the_same(store, tmp_path):
+def test_a_task_that_was_not_drawn_in_an_epoch_is_still_validated(store, tmp_path):
     options = {"epoch_iterations": 1, "inner_steps": 2, "num_tasks": 1}
     fit = fits.multi({"reptile": options}, [], max_epochs=3)
     assert multitask.train(fit, store, tmp_path / "fit").status == "finished"

@@ -64,7 +64,7 @@ def test_a_claim_that_reproduces(tmp_path):
     assert len(line.runs) == 16
 
 
-def test_a_claim_that_does_not_because_ours_is_worse(tmp_path):
+def test_a_claim_does_not_reproduce_if_our_score_is_worse(tmp_path):
     write_variational(tmp_path, LOW, HIGH)
     line = line_of(tmp_path)
     assert line.verdict == "does not reproduce"
@@ -72,7 +72,7 @@ def test_a_claim_that_does_not_because_ours_is_worse(tmp_path):
     assert line.shown.outcome == "against"
 
 
-def test_a_claim_that_does_not_because_the_margin_is_not_there(tmp_path):
+def test_a_claim_does_not_reproduce_without_the_papers_margin(tmp_path):
     """No better, and far from the paper's margin (at least 0.0124): equal is not enough."""
     write_variational(tmp_path, LOW, [0.8001, 0.8098, 0.8021, 0.8051])
     line = line_of(tmp_path)
@@ -106,7 +106,7 @@ def test_a_claim_that_cannot_be_tested_says_why(tmp_path, ours, files, rows, cha
     assert re.search(why, line.why), line.why
 
 
-def test_other_data_do_not_stand_in_where_the_papers_are_at_hand_for_another_claim(tmp_path):
+def test_other_data_is_not_used_for_a_claim_that_the_papers_data_does_not_cover(tmp_path):
     write_variational(tmp_path, HIGH, LOW)
     for line in judge(collect([tmp_path])):
         assert line.data == ""
@@ -135,7 +135,7 @@ def test_other_readings_of_a_method_are_not_the_papers(tmp_path):
     assert "4 for itps.latch True, paper False" in line.why
 
 
-def test_what_is_gained_with_few_samples(tmp_path):
+def test_the_gain_with_few_samples(tmp_path):
     itps = ({"itps": {"tau": 0.15, "beta": 0.1}},)
     for level, gain in ((0.25, 0.05), (1.0, 0.01)):
         for seed, base in enumerate(LOW):
@@ -212,7 +212,7 @@ def test_whether_the_selection_settles(tmp_path, end, settles, verdict):
     assert line_of(tmp_path, "selection_settles").verdict == verdict
 
 
-def test_a_fit_that_stopped_early_does_not_tell_whether_it_settles(tmp_path):
+def test_a_fit_that_stopped_early_is_no_evidence_for_settling(tmp_path):
     write_fits(tmp_path, itps(0.25), counts(27_000), stopping=True, **DNN)
     assert line_of(tmp_path, "selection_settles").comparisons == ()
 
@@ -280,7 +280,7 @@ def test_norms_of_gradients(tmp_path, sign, verdict):
 # --- how it is told -------------------------------------------------------------------------------
 
 
-def test_the_command_prints_a_line_a_claim_and_json(tmp_path):
+def test_the_command_prints_a_line_for_each_claim_and_json(tmp_path):
     write_variational(tmp_path / "runs", HIGH, LOW)
     printed = CliRunner().invoke(app, ["claims", str(tmp_path)])
     assert printed.exit_code == 0

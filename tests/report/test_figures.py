@@ -23,6 +23,13 @@ from mimic_reg.store import Store, read_json, write_json
 from tests.report.runs import history, settings, write_run, write_sweep
 from tests.stores import write_store
 
+RNG = np.random.default_rng(0)
+LOOK = dr.styles(["none", "itps"])
+
+
+def supervision(table):
+    return fg.supervision_figure(table, dr.styles(table.methods))
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
@@ -40,12 +47,12 @@ def results(store, tmp_path_factory):
 
 def test_a_figure_leaves_matplotlib_as_it_was(results):
     before = dict(mpl.rcParams)
-    dr.svg(fg.supervision_figure(main_tables(results)[0]))
+    dr.svg(supervision(main_tables(results)[0]))
     assert dict(mpl.rcParams) == before
 
 
 def test_supervision_lines_and_bands(results):
-    figure = fg.supervision_figure(main_tables(results)[0])
+    figure = supervision(main_tables(results)[0])
     (ax,) = figure.axes
     assert len(ax.lines) == 3
     assert list(ax.lines[0].get_xdata()) == [25, 100]
@@ -69,25 +76,24 @@ def test_the_best_possible_score_of_simulated_patients_is_drawn(tmp_path, levels
 
 def test_one_level_shows_every_seed(tmp_path):
     write_sweep(tmp_path, levels=(0.25,), seeds=range(4))
-    (ax,) = fg.supervision_figure(main_tables(collect([tmp_path]))[0]).axes
+    (ax,) = supervision(main_tables(collect([tmp_path]))[0]).axes
     assert len(ax.get_yticks()) == 6
     assert sum(len(line.get_xdata()) == 4 for line in ax.lines) == 6
 
 
-def test_many_methods_have_a_panel_each(tmp_path):
-    for number in range(11):
+def test_of_many_methods_the_best_have_colours_and_the_others_are_grey(tmp_path):
+    for number in range(12):
         for level in (0.25, 1.0):
             trial = settings(({"dropout": {"rate": number / 20}},), supervision=level)
             scores = {"validation": {"auroc": 0.7}, "test": {"auroc": 0.7 + number / 100}}
-            write_run(tmp_path / f"{number}-{level}", trial, scores)
-    table = main_tables(collect([tmp_path]))[0]
-    panels = fg.supervision_figure(table).axes
-    shown = [ax for ax in panels if ax.get_visible()]
-    assert [ax.get_title(loc="left") for ax in shown] == list(table.methods)
-    assert len(panels) == 12
-    own = shown[4].lines[-1]
-    assert list(own.get_xdata()) == [25, 100]
-    assert own.get_ydata() == pytest.approx([table.cells[table.methods[4], WHOLE].summary.mean] * 2)
+            write_run(tmp_path / f"{number}-{level}", trial, scores, epochs=history(RNG, 0.7))
+    (drawn,) = (d for d in draw(collect([tmp_path])) if d.section == "supervision")
+    (ax,) = drawn.figure.axes
+    grey = [line for line in ax.lines if line.get_color() == dr.GRID]
+    assert sorted(line.get_ydata()[-1] for line in grey) == pytest.approx([0.7, 0.71, 0.72])
+    assert len(ax.lines) == 12
+    assert "Shown: the 9 of 12 methods" in drawn.caption
+    assert drawn.caption.endswith("Grey: the means of the others.")
 
 
 def test_curves_of_many_methods_are_those_of_the_best_and_the_baseline(tmp_path):
@@ -123,7 +129,10 @@ def test_long_names_fit_into_figures(tmp_path, levels):
     name = max((t.method for t in results.trials), key=len)
     assert len(name) > 60
     table = main_tables(results)[0]
-    for figure in (fg.supervision_figure(table), fg.training_figure(results.trials, WHOLE)):
+    for figure in (
+        supervision(table),
+        fg.training_figure(results.trials, WHOLE, dr.styles(results.methods())),
+    ):
         dr.svg(figure)
         names = [text for legend in figure.legends for text in legend.get_texts()]
         for ax in figure.axes:
@@ -140,7 +149,7 @@ def test_a_method_without_a_score_is_called_undefined(tmp_path):
         content = read_json(path)
         content["scores"]["test"]["auroc"] = asdict(nothing)
         write_json(path, content)
-    figure = fg.supervision_figure(main_tables(collect([tmp_path]))[0])
+    figure = supervision(main_tables(collect([tmp_path]))[0])
     assert "undefined" in dr.svg(figure).decode()
 
 
@@ -153,13 +162,13 @@ def test_selected_parameters_are_drawn_for_itps_only(results):
 
 
 def test_training_means_go_as_far_as_all_seeds_do(results):
-    figure = fg.training_figure(results.trials, WHOLE)
+    figure = fg.training_figure(results.trials, WHOLE, dr.styles(results.methods()))
     losses, scores = figure.axes
     shortest = min(len(t.epochs()) for t in results.trials)
     assert {len(line.get_xdata()) for line in losses.lines} == {shortest}
     assert scores.get_ylabel() == "validation AUROC"
     with pytest.raises(InputError, match="no trial at 50 %"):
-        fg.training_figure(results.trials, training_size(0.5))
+        fg.training_figure(results.trials, training_size(0.5), LOOK)
 
 
 def test_predictions_are_joined_with_labels_only(results, store):
@@ -204,7 +213,7 @@ def test_roc_points_have_the_area():
     assert area == pytest.approx(roc_auc_score(y.ravel(), p.ravel()), abs=0.01)
 
 
-def test_few_patients_give_no_curve():
+def test_few_patients_have_no_curve():
     y, p = some(40)
     few = y.copy()
     few[np.flatnonzero(y)[9:]] = 0
@@ -212,8 +221,8 @@ def test_few_patients_give_no_curve():
     assert fg.roc_points(1 - few, p) is None
     assert fg.calibration_points(y[:39], p[:39]) is None
     predictions = {"none": [Predictions(few[:30], p[:30])], "itps": []}
-    assert fg.roc_figure(predictions) is None
-    assert fg.calibration_figure(predictions) is None
+    assert fg.roc_figure(predictions, LOOK) is None
+    assert fg.calibration_figure(predictions, LOOK) is None
 
 
 @pytest.mark.parametrize("n", [40, 57, 99, 100, 101, 400, 4003])
@@ -241,9 +250,9 @@ def test_equal_predictions_share_a_bin():
 
 def test_trials_are_pooled_with_ten_samples_of_each():
     predictions = {"none": [Predictions(*some(100)), Predictions(*some(100))]}
-    (ax,) = fg.calibration_figure(predictions).axes
+    (ax,) = fg.calibration_figure(predictions, LOOK).axes
     assert len(ax.lines[1].get_xdata()) == 10
-    (ax,) = fg.roc_figure(predictions).axes
+    (ax,) = fg.roc_figure(predictions, LOOK).axes
     assert len(ax.lines[1].get_xdata()) == 101
 
 
@@ -257,16 +266,16 @@ def test_styles_are_distinct_and_the_baseline_is_plain():
 def test_files_are_the_same_each_time(results, tmp_path):
     table = main_tables(results)[0]
     for name in ("a.png", "a.svg"):
-        one = dr.save(fg.supervision_figure(table), tmp_path / "1" / name).read_bytes()
-        two = dr.save(fg.supervision_figure(table), tmp_path / "2" / name).read_bytes()
+        one = dr.save(supervision(table), tmp_path / "1" / name).read_bytes()
+        two = dr.save(supervision(table), tmp_path / "2" / name).read_bytes()
         assert one == two
     assert (tmp_path / "1" / "a.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(InputError, match=r"\.pdf"):
-        dr.save(fg.supervision_figure(table), tmp_path / "a.pdf")
+        dr.save(supervision(table), tmp_path / "a.pdf")
 
 
 def test_inline_svg_is_transparent_with_ids_of_its_own(results):
-    text = dr.inline_svg(fg.supervision_figure(main_tables(results)[0]), "one", 'a "b" < c')
+    text = dr.inline_svg(supervision(main_tables(results)[0]), "one", 'a "b" < c')
     assert '<svg role="img" aria-label="a &quot;b&quot; &lt; c" ' in text
     root = ElementTree.fromstring(text)
     assert root.tag == "svg"
@@ -283,5 +292,5 @@ def test_inline_svg_is_transparent_with_ids_of_its_own(results):
 def test_names_are_text_not_mathematics_or_markup(tmp_path):
     trial = settings(({"odd_$x^2$<i>": {}},))
     write_run(tmp_path / "1", trial, {"validation": {"auroc": 0.7}, "test": {"auroc": 0.7}})
-    text = dr.inline_svg(fg.supervision_figure(main_tables(collect([tmp_path]))[0]), "x", "y")
+    text = dr.inline_svg(supervision(main_tables(collect([tmp_path]))[0]), "x", "y")
     assert "odd_$x^2$&lt;i&gt;" in text

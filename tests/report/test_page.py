@@ -1,5 +1,7 @@
 import re
 from html.parser import HTMLParser
+from io import StringIO
+from urllib.parse import unquote
 
 import numpy as np
 import polars as pl
@@ -34,20 +36,28 @@ VOID = {"meta", "path", "use", "rect", "line"}
 
 
 class Checker(HTMLParser):
-    """Every element is closed where it should be; ids and what leads out are kept."""
+    """Checks that elements are closed, and collects ids, links, CSV tables and text."""
 
     def __init__(self):
         super().__init__()
         self.open, self.ids, self.links, self.external, self.text = [], [], [], [], []
+        self.tables = []
 
     def handle_starttag(self, name, attributes):
         given = dict(attributes)
         self.ids += [given["id"]] if "id" in given else []
         href = given.get("href", "")
+        if href.startswith("data:text/csv"):
+            assert given["download"].endswith(".csv")
+            self.tables.append(unquote(href.partition(",")[2]))
+            return self.handle_open(name)
         (self.links if href.startswith("#") else self.external).extend([href] if href else [])
         self.external += [given["src"]] if "src" in given else []
         assert name != "script"
         assert not [a for a in given if a.startswith("on")]
+        self.handle_open(name)
+
+    def handle_open(self, name):
         if name not in VOID:
             self.open.append(name)
 
@@ -110,7 +120,7 @@ def page(runs, tmp_path_factory):
     return path.read_text("utf-8")
 
 
-def test_the_page_is_whole_and_alone(page):
+def test_the_page_is_valid_and_self_contained(page):
     text = checked(page)
     assert "ITPS & <others>" in text
     assert "<others>" not in page.replace("&lt;others&gt;", "")
@@ -118,7 +128,19 @@ def test_the_page_is_whole_and_alone(page):
     assert len(page) < 1_000_000
 
 
-def test_analyses_have_a_section_of_their_own(runs, tmp_path, page):
+def test_every_table_can_be_saved_as_csv(page):
+    checker = Checker()
+    checker.feed(page)
+    assert len(checker.tables) == page.count("<table>") == page.count(".csv")
+    frames = [pl.read_csv(StringIO(text)) for text in checker.tables]
+    scores, _ = (f for f in frames if "minus_paper" in f.columns)  # AUROC, other scores
+    row = scores.filter(pl.col("method") == "itps", pl.col("supervision") == 1).row(0, named=True)
+    assert (row["n"], row["score"]) == (3, "auroc")
+    assert f">{row['mean']:.4f}</span>" in page
+    assert any("p_holm" in f.columns for f in frames)
+
+
+def test_analyses_have_their_own_section(runs, tmp_path, page):
     assert "What else was measured?" not in checked(page)
     results = collect([runs])
     (selection,) = (d for d in draw(results) if d.section == "selection")
@@ -140,7 +162,7 @@ def test_analyses_have_a_section_of_their_own(runs, tmp_path, page):
     assert "Selected parameters" not in text  # the analysis shows this figure
 
 
-def test_the_answer_comes_first_and_is_that_of_the_test(page):
+def test_the_answer_comes_first(page):
     text = checked(page)
     order = [
         text.index(t)
@@ -151,36 +173,33 @@ def test_the_answer_comes_first_and_is_that_of_the_test(page):
     ]
     assert order == sorted(order)
     assert "25 trials: 5 methods at 25 %, 100 % supervision, 1 to 3 seeds each" in text
-    assert "These patients are simulated: the numbers say nothing" in text
-    assert "The paper has such rows in Table IX (MIMIC-III). No score of it stands here" in text
-    assert "itps against each baseline" in text
+    assert "The patients are simulated: these numbers say nothing" in text
+    assert "The paper's scores in Table IX (MIMIC-III) are not shown: their data differs" in text
 
 
-def test_what_the_tests_do_not_say_is_said(page):
+def test_the_limits_of_the_tests_are_explained(page):
     text = checked(page)
     assert "All seeds are tested on the same patients." in text
     # write_run gives every score an interval of ± 0.02; 24 of the trials have one
-    assert "bootstrap interval of one trial is 0.0400 wide (median of 24 trials)" in text
-    assert "There are 8 families of tests" in text  # four methods at two levels
-    assert "about 1 of these" in text
+    assert "Bootstrap over test subjects: ±0.0200 for one trial (95 %, median of 24 trials)" in text
+    assert "There are 8 groups of tests" in text  # four methods at two levels
+    assert "about 1 of them would show" in text
     assert "AUROC: area under the ROC curve" in text
     assert "AUPRC" not in text  # no trial has it
-    assert "holds for other patients of the same kind, they do not tell" in text
+    assert "They do not show whether it holds for other patients" in text
 
 
 def test_differences_have_an_interval_over_subjects(page, runs, store):
     text = checked(page)
-    assert "Over subjects: 1,000 draws of 60 test subjects." in text
-    assert "Two intervals: over seeds" in text
-    assert page.count("interval over subjects</th>") == 1
+    assert "Intervals over subjects: 1,000 draws of 60 test subjects." in text
+    assert page.count("95 % over subjects</th>") == 2  # of the methods in focus, and of the others
     results = collect([runs])
     (table,) = main_tables(results)
     found = resample(table, results.trials, [store]).interval(
         "itps", "none", training_size(0.25), range(3)
     )
     low_high = " to ".join(f"{bound:+.4f}" for bound in found)
-    assert f"<small>subjects: {low_high}</small>" in page
-    assert f"<td>{low_high}</td>" in page
+    assert f">{low_high}</td>" in page
 
 
 def test_without_predictions_the_interval_over_subjects_says_so(tmp_path, store):
@@ -191,9 +210,8 @@ def test_without_predictions_the_interval_over_subjects_says_so(tmp_path, store)
     path = write_report(collect([root]), tmp_path, title="T")
     page = path.read_text("utf-8")
     text = checked(page)
-    assert "60 test subjects; the predictions of 1 trial are not at hand." in text
-    assert page.count("<td>no predictions</td>") == 3  # against "none", and "none" itself
-    assert page.count("<small>subjects: no predictions</small>") == 1
+    assert "60 test subjects; 1 trial without predictions." in text
+    assert page.count(">no predictions</td>") == 3  # against "none", and "none" itself
 
 
 def test_cohort_versions_and_fingerprint_are_there(page, store):
@@ -206,10 +224,10 @@ def test_cohort_versions_and_fingerprint_are_there(page, store):
     assert "extraction mode published" in text
 
 
-def test_what_is_undefined_or_missing_is_shown(page):
+def test_undefined_scores_and_missing_runs_are_shown(page):
     text = checked(page)
     assert "undefined: all 12 samples have label 'y' = 0" in text
-    assert "1 run gave no result and is missing" in text
+    assert "1 run without a result" in text
     assert "half not finished: 0 of at most 60 epochs" in text
 
 
@@ -219,7 +237,7 @@ def test_every_figure_is_described(page):
         assert f'id="in_hospital_mortality_lstm_{name}-' in page
 
 
-def test_nothing_of_a_patient_is_in_it(page, store, runs):
+def test_no_patient_data_is_in_it(page, store, runs):
     table = store.read("tasks/in_hospital_mortality.parquet")
     words = set(re.findall(r"(?<![\w.,#-])\d{5,}(?![\w.,])", page))
     for column in ("subject_id", "icustay_id"):
@@ -228,13 +246,12 @@ def test_nothing_of_a_patient_is_in_it(page, store, runs):
     assert not [p for p in predictions["p0"].head(50) if f"{p:.6f}" in page]
 
 
-def test_a_report_without_stores_says_what_it_lacks(runs, tmp_path):
+def test_a_report_without_stores_says_once_what_is_missing(runs, tmp_path):
     path = write_report(collect([runs]), tmp_path / "x.html", title="T", stores=[])
     text = checked(path.read_text("utf-8"))
-    assert "the store with the labels is not at hand" in text
-    assert "its cohort flow is not shown" in text
-    assert "No intervals over subjects: the store with the labels and subjects, or the" in text
-    assert "subjects: +" not in text
+    assert text.count("The store of these trials was not found") == 1
+    for absent in ("What data is this?", "No intervals over subjects", "No ROC"):
+        assert absent not in text
     assert "origin not recorded" in text
 
 
@@ -242,7 +259,7 @@ def test_a_report_of_failures_only(tmp_path):
     write_run(tmp_path / "runs" / "a", settings(), {}, done=False)
     path = write_report(collect([tmp_path / "runs"]), tmp_path / "out", title="T")
     text = checked(path.read_text("utf-8"))
-    assert "No trial is finished." in text
+    assert "No trial is finished yet." in text
     assert "a not finished: 0 of at most 60 epochs" in text
 
 
@@ -254,8 +271,8 @@ def test_small_test_sets_give_no_curves(tmp_path):
     assert not [d for d in draw(results, [store]) if d.section == "curves"]
     path = write_report(results, tmp_path, title="T", configuration={"grid": ["<b>", 1]})
     text = checked(path.read_text("utf-8"))
-    assert "a curve would show single patients" in text
-    assert "n = 1 seed (no sd)" in text
+    assert "so that no single patient can be read from them" in text
+    assert "; 1 seed." in text
     assert "grid: - <b> - 1" in text
 
 
@@ -279,7 +296,7 @@ def test_mixed_code_versions_are_warned_of(tmp_path):
     assert "aaa, bbb" in text
 
 
-def test_a_report_needs_a_place(tmp_path):
+def test_a_report_is_an_html_file_or_in_a_folder(tmp_path):
     write_run(tmp_path / "runs" / "a", settings(), {}, done=False)
     (tmp_path / "file.txt").write_text("")
     with pytest.raises(InputError, match="neither an HTML file nor a folder"):
@@ -296,12 +313,12 @@ def test_a_template_that_lacks_a_name_is_an_error():
 @pytest.mark.parametrize(
     ("published", "expected"),
     [
-        (None, "patients' data, not the full MIMIC-III, extraction mode benchmark"),
-        ([True, True], "the full MIMIC-III, all published sizes equal, extraction mode"),
-        ([True, False], "MIMIC-III, but 1 published size differs, extraction mode"),
+        (None, "patients, but not the full MIMIC-III, extraction mode benchmark"),
+        ([True, True], "the full MIMIC-III, with the published sizes, extraction mode"),
+        ([True, False], "MIMIC-III with 1 difference from the published sizes, extraction mode"),
     ],
 )
-def test_whose_data_it_is(tmp_path, published, expected):
+def test_the_origin_of_the_data(tmp_path, published, expected):
     folder = write_store(tmp_path / "store", num_subjects=20)
     sizes = [{"same": same} for same in published] if published else None
     write_json(folder / "audit.json", {"samples": {}, "published": sizes})
@@ -314,7 +331,7 @@ def test_whose_data_it_is(tmp_path, published, expected):
     assert expected in checked(path.read_text("utf-8"))
 
 
-def test_a_threshold_that_hardly_anything_crosses_is_said(tmp_path):
+def test_a_threshold_that_hardly_anything_crosses_is_a_warning(tmp_path):
     rng = np.random.default_rng(0)
     for seed, selected in enumerate((4, 9)):
         rows = history(rng, 0.7, itps=True, selected=selected)
@@ -322,9 +339,9 @@ def test_a_threshold_that_hardly_anything_crosses_is_said(tmp_path):
         write_run(tmp_path / str(seed), settings(ITPS, seed=seed), scores, epochs=rows)
     path = write_report(collect([tmp_path]), tmp_path, title="T")
     text = checked(path.read_text("utf-8"))
-    assert "itps at 100 % supervision: 2 of 2 hardly trained." in text
-    assert "of its parameters had ever been selected, so its score may be" in text
+    assert "itps at 100 % supervision (2 of 2)." in text
+    assert "of its parameters had ever been selected." in text
 
 
-def test_an_ordinary_threshold_is_not_spoken_of(page):
+def test_an_ordinary_threshold_has_no_warning(page):
     assert "hardly trained" not in checked(page)

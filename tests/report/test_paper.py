@@ -23,7 +23,7 @@ MIMIC = {"num_samples": (3222, 3236)}
 TAU = ({"itps": {"tau": 0.25, "beta": 0.1}},)
 
 
-def test_the_papers_scores_stand_beside_ours(tmp_path):
+def test_the_papers_scores_are_shown_with_ours(tmp_path):
     write_seeds(tmp_path, TAU, [0.89, 0.90, 0.88], "accuracy", FASHION, **IMAGES)
     write_seeds(tmp_path, DROPOUT, [0.88], "accuracy", FASHION, **IMAGES)
     write_seeds(tmp_path, ("none",), [0.87, 0.86], "accuracy", FASHION, **IMAGES)
@@ -61,17 +61,20 @@ def test_the_papers_scores_stand_beside_ours(tmp_path):
         ({**FASHION, "num_samples": (10000, 500)}, IMAGES, "10,000 and 500"),
     ],
 )
-def test_a_score_on_other_data_has_no_published_one_beside_it(tmp_path, files, changed, why):
+def test_a_score_on_other_data_is_shown_without_the_papers(tmp_path, files, changed, why):
     score = "accuracy" if changed else "auroc"
     write_seeds(tmp_path, ITPS, [0.8, 0.82], score, files, **changed)
     table = only_table(tmp_path)
     assert not table.has_paper
-    (note,) = table.paper_notes()
-    assert why in note
-    assert note in to_markdown(collect([tmp_path]))
+    assert why in table.paper_is_of_other_data
+    assert table.paper_notes() == []
+    results = collect([tmp_path])
+    page = write_report(results, tmp_path / "r.html", title="T").read_text("utf-8")
+    assert page.count("are not shown: their data differs") == 1
+    assert "paper" not in to_markdown(results)
 
 
-def test_the_same_patients_have_it_and_other_settings_are_told(tmp_path):
+def test_other_settings_on_the_same_patients_are_listed(tmp_path):
     options = {"tau": 0.05, "beta": 0.1, "latch": True}
     changed = {"model": {"lstm": {"units": 64}}}
     changed["training"] = {**TRAINING, "corrupted_labels": 0.3}
@@ -85,7 +88,7 @@ def test_the_same_patients_have_it_and_other_settings_are_told(tmp_path):
         assert told in notes
 
 
-def test_numbers_of_images_are_matched_and_misprints_told(tmp_path):
+def test_numbers_of_images_are_matched_and_misprints_are_noted(tmp_path):
     files = {"cohort": cohort("cifar10", (3, 32, 32), ("a", "b")), "num_samples": (10000, 10000)}
     vgg = {"task": "image_classification", "model": {"vgg16": {}}, "num_samples": 500}
     write_seeds(tmp_path / "a", DROPOUT, [0.5], "accuracy", files, **vgg)

@@ -1,4 +1,4 @@
-"""Intervals over subjects equal a plain loop over repeated rows; what is missing is said."""
+"""Intervals over subjects equal a plain loop over repeated rows; missing data is reported."""
 
 import numpy as np
 import polars as pl
@@ -125,7 +125,7 @@ def test_it_equals_a_loop_over_repeated_rows(name, request, tmp_path):
     assert few.interval("itps", "none", WHOLE, SEEDS) == pytest.approx(expected, abs=1e-9)
 
 
-def test_laws(cohort, tmp_path):
+def test_intervals_of_known_cases(cohort, tmp_path):
     write_trials(tmp_path, cohort, "in_hospital_mortality")
     found = resampled(tmp_path, [cohort])
     low, high = found.interval("itps", "none", WHOLE, SEEDS)
@@ -135,7 +135,7 @@ def test_laws(cohort, tmp_path):
     assert found.interval("none", "itps", WHOLE, []) == "no seed in common"
 
 
-def test_predictions_that_are_gone_or_damaged_are_said(cohort, tmp_path):
+def test_missing_or_damaged_predictions_are_reported(cohort, tmp_path):
     name = "in_hospital_mortality"
     write_trials(tmp_path, cohort, name)
     whole = resampled(tmp_path, [cohort])
@@ -154,7 +154,7 @@ def test_predictions_that_are_gone_or_damaged_are_said(cohort, tmp_path):
         for path in tmp_path.rglob("predictions_test.parquet"):
             path.unlink(missing_ok=not stores)
         found = resampled(tmp_path, stores)
-        assert "not at hand" in found.reason
+        assert "were not found" in found.reason
         assert found.interval(*only) == "-"
 
 
@@ -177,13 +177,11 @@ def test_large_test_sets_get_fewer_draws_or_none(cohort, tmp_path):
     for key, values in fewer.values.items():
         assert np.array_equal(values, whole.values[key][:300])
     none = resampled(tmp_path, [cohort], most_work=199 * one_draw)
-    assert (
-        none.reason == f"{table.height:,} samples of 4 trials are too many to draw from for a page"
-    )
+    assert none.reason == f"{table.height:,} samples of 4 trials would take too long"
     assert not none.values
 
 
-def test_it_covers_the_truth_because_subjects_are_drawn_not_samples():
+def test_it_covers_the_truth_because_it_draws_subjects_not_samples():
     """Two equal methods, whose hits are alike within a subject; the truth is a difference of 0."""
     num_subjects, each, num_experiments = 60, 10, 200
     rng = np.random.default_rng(5)
@@ -210,7 +208,7 @@ def test_it_covers_the_truth_because_subjects_are_drawn_not_samples():
     assert naively / num_experiments < 0.85
 
 
-def test_scores_that_few_draws_define_have_no_interval():
+def test_scores_that_are_undefined_in_most_draws_have_no_interval():
     values = np.r_[np.full(6, np.nan), np.arange(4.0)]
     found = Resampled({("a", WHOLE, 0): values, ("b", WHOLE, 0): values / 2})
     assert found.interval("a", "b", WHOLE, [0]) == UNDEFINED

@@ -4,9 +4,11 @@ import pytest
 from mimic_reg.errors import InputError
 from mimic_reg.fitting import train
 from mimic_reg.learners.trials import resolve
+from mimic_reg.methods import package_of
 from mimic_reg.metrics.scores import Score
 from mimic_reg.report.results import collect, find_stores, method_order
 from mimic_reg.runs.record import read_scores
+from mimic_reg.settings.files import method_called, name_of_method, names
 from tests.report.runs import history, settings, write_run
 from tests.stores import write_store
 
@@ -46,22 +48,39 @@ def test_a_real_run_is_read_as_it_was_written(tmp_path):
     assert [s.folder for s in find_stores(results)] == [store]
 
 
-def test_methods_are_named_by_their_regularisers(tmp_path):
-    both = ({"spectral_dropout": {"eta": 0.1}}, {"itps": {"tau": 0.1}})
-    for i, method in enumerate([both, ({"itps": {"tau": 0.1}},), ({"l2": {}},), ("none",)]):
+def test_methods_are_called_what_their_files_are_called(tmp_path):
+    both = ({"spectral_dropout": {"eta": 0.1, "tau": 0.1}}, {"itps": {"tau": 0.1, "beta": 0.1}})
+    itps, l2 = ({"itps": {"tau": 0.1, "beta": 0.1}},), ({"norm_penalty": {"l2": 0.1}},)
+    for i, method in enumerate([both, itps, l2, ("none",)]):
         write_run(tmp_path / str(i), settings(method), SCORES)
     results = collect([tmp_path], focus="itps")
-    assert labels(results) == ["none", "l2", "itps", "spectral_dropout + itps"]
+    assert labels(results) == ["none", "l2", "itps", "itps_spectral_dropout"]
     assert method_order(results.trials) == results.methods() == labels(results)
     assert [t.in_focus for t in results.trials] == [False, False, True, True]
-    results = collect([tmp_path], focus="spectral_dropout + itps")
-    assert [t.method for t in results.trials if t.in_focus] == ["spectral_dropout + itps"]
+    for focus in ("spectral_dropout + itps", "itps_spectral_dropout"):
+        results = collect([tmp_path], focus=focus)
+        assert [t.method for t in results.trials if t.in_focus] == ["itps_spectral_dropout"]
     results = collect([tmp_path])
-    assert labels(results) == ["none", "itps", "l2", "spectral_dropout + itps"]
+    assert labels(results) == ["none", "itps", "itps_spectral_dropout", "l2"]
     assert not results.has_focus
 
 
-def test_options_are_shown_only_where_names_would_be_the_same(tmp_path):
+@pytest.mark.parametrize("name", names("methods"))
+def test_every_file_of_a_method_names_its_trials(name):
+    method = method_called(name)
+    for family in method.families or ("lstm",):
+        found = (c.completed(package_of(c.name), "") for c in method.of(family, name).regularisers)
+        assert name_of_method(c.entry() for c in found) == name
+
+
+def test_a_method_without_a_file_is_called_by_its_modules():
+    dropout, sam = {"dropout": {"rate": 0.5}}, {"sam": {"rho": 0.05}}
+    assert name_of_method([dropout, {"mgs_probe": {}}, sam]) == "dropout + sam"
+    assert name_of_method([{"early_stopping": {}}]) == "none"
+    assert name_of_method([{"itps": {"tau": 0.1, "beta": 0.7}}]) == "itps"
+
+
+def test_options_are_shown_only_if_labels_would_be_equal(tmp_path):
     for tau in (0.05, 0.15):
         method = ({"itps": {"tau": tau, "beta": 0.1}},)
         write_run(tmp_path / f"a{tau}", settings(method), SCORES)
@@ -82,7 +101,7 @@ def test_options_tuned_for_each_level_are_one_method(tmp_path):
     assert labels(collect([tmp_path])) == ["itps", "itps"]
 
 
-def test_training_settings_and_models_are_told_apart(tmp_path):
+def test_different_training_settings_and_models_have_different_labels(tmp_path):
     base = settings()
     slow = {**base["training"], "learning_rate": 0.0001}
     write_run(tmp_path / "1", base, SCORES)
@@ -96,13 +115,13 @@ def test_training_settings_and_models_are_told_apart(tmp_path):
     }
 
 
-def test_early_stopping_is_named_where_not_all_have_it(tmp_path):
+def test_early_stopping_is_in_the_label_if_not_all_trials_have_it(tmp_path):
     write_run(tmp_path / "1", settings(), SCORES)
     write_run(tmp_path / "2", {**settings(seed=1), "regularisers": [{"none": {}}]}, SCORES)
     assert labels(collect([tmp_path])) == ["none", "early_stopping"]
 
 
-def test_what_gave_no_result_says_why(tmp_path):
+def test_runs_without_a_result_have_a_reason(tmp_path):
     write_run(tmp_path / "good", settings(), SCORES)
     rows = history(np.random.default_rng(0), 0.8, num_epochs=4)
     write_run(tmp_path / "half", settings(seed=1), SCORES, epochs=rows, done=False)
@@ -125,12 +144,12 @@ def test_what_gave_no_result_says_why(tmp_path):
     assert why["torn"].startswith("torn/scores.json is not valid JSON")
     assert "is not a run's scores" in why["odd"]
     assert why["good"] == "the same trial as copy, which is used"
-    assert why["swap"] == "done.json is that of another trial"
+    assert why["swap"] == "done.json belongs to another trial"
     assert why["empty"] == "it holds no run (no trial.json)"
     assert why["never"] == "out of memory"
 
 
-def test_what_mlflow_keeps_is_no_run_and_a_folder_without_any_is_refused(tmp_path):
+def test_copies_of_mlflow_are_not_runs_and_a_folder_without_runs_is_refused(tmp_path):
     write_run(tmp_path / "runs" / "one", settings(), SCORES)
     write_run(tmp_path / "mlflow-artifacts" / "1" / "a", settings(seed=1), SCORES, done=False)
     assert not collect([tmp_path]).unfinished
@@ -139,12 +158,12 @@ def test_what_mlflow_keeps_is_no_run_and_a_folder_without_any_is_refused(tmp_pat
         collect([tmp_path / "nothing"])
 
 
-def test_equal_meaning_is_counted_once(tmp_path):
+def test_trials_with_the_same_settings_count_once(tmp_path):
     write_run(tmp_path / "1", settings(("none",)), SCORES)
     write_run(tmp_path / "2", settings(()), SCORES)
     results = collect([tmp_path])
     assert labels(results) == ["none"]
-    assert results.unfinished[0].why == "means the same as 1, which is used"
+    assert results.unfinished[0].why == "has the same settings as 1, which is used"
 
 
 def test_undefined_scores_keep_their_reason(tmp_path):
@@ -167,7 +186,7 @@ def test_nothing_to_collect_is_refused(tmp_path):
         collect([])
 
 
-def test_a_line_cut_off_is_left_out(tmp_path):
+def test_an_incomplete_last_line_is_left_out(tmp_path):
     folder = write_run(
         tmp_path / "1",
         settings(),
@@ -179,7 +198,7 @@ def test_a_line_cut_off_is_left_out(tmp_path):
     assert len(collect([folder]).trials[0].history()) == 1
 
 
-def test_a_score_that_is_not_known_is_no_result(tmp_path):
+def test_a_run_with_an_unknown_score_has_no_result(tmp_path):
     write_run(tmp_path / "a", settings(), {"validation": {"auroc": 0.7}, "test": {"new": 0.7}})
     (unfinished,) = collect([tmp_path]).unfinished
     assert "There is no score 'new'" in unfinished.why

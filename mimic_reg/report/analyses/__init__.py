@@ -1,6 +1,6 @@
-"""Analyses of finished trials, a module each: figures of the paper, and a table.
+"""Analyses of finished trials, a module each: figures of the paper, and tables.
 
-A module's `analyse(results)` gives an `Analysis`; its name is that of the command
+`analyse(results)` of a module returns an `Analysis`. The module's name is that of the command
 (`mimic-reg analyse thresholds RUNS`) and of an experiment's `analyses: [thresholds]`.
 """
 
@@ -17,22 +17,22 @@ __all__ = ["Analysis", "analyse", "analyse_all", "names", "save"]
 
 
 def names() -> list[str]:
-    """Names of all analyses: the modules of this package."""
+    """Return the names of all analyses: the modules of this package."""
     return module_names(__name__)
 
 
 def analyse(name: str, results: Results) -> Analysis:
-    """The analysis called `name`.
+    """Return the analysis called `name`.
 
     Raises:
-        InputError: an unknown name; the trials do not hold what the analysis needs.
+        InputError: an unknown name; the trials do not have what the analysis needs.
     """
     analysis: Analysis = find_module(__name__, name).analyse(results)
     return analysis
 
 
 def analyse_all(wanted: Iterable[str], results: Results) -> list[Analysis]:
-    """Several analyses; where one cannot be made, its note says why."""
+    """Return several analyses; if one cannot be made, its note says why."""
     found = []
     for name in wanted:
         try:
@@ -44,7 +44,7 @@ def analyse_all(wanted: Iterable[str], results: Results) -> list[Analysis]:
 
 
 def save(figures: Iterable[Drawn], folder: Path) -> list[Path]:
-    """Write figures as PNG and SVG; the files."""
+    """Write figures as PNG and SVG and return the paths."""
     return [
         drawing.save(drawn.figure, folder / f"{drawn.name}{suffix}")
         for drawn in figures

@@ -1,4 +1,4 @@
-"""How far parameters moved from where they started (figure 2), at the best epoch.
+"""How far parameters moved from their start (figure 2), at the best epoch.
 
 The start is not stored: seed and settings give it again, bit for bit.
 """
@@ -6,43 +6,52 @@ The start is not stored: seed and settings give it again, bit for bit.
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from mimic_reg.errors import InputError
+from mimic_reg.learners.trials import takes_methods
 from mimic_reg.metrics.deviations import Deviations, deviations
-from mimic_reg.report.analyses.base import level_groups, mean_sd, start_and_best
-from mimic_reg.report.figures.drawn import Analysis, Drawn
+from mimic_reg.report.analyses.base import Group, by_level, level_groups, mean_sd, start_and_best
+from mimic_reg.report.figures.drawn import Analysis
 from mimic_reg.report.figures.measured import deviation_figure
-from mimic_reg.report.results import Results
+from mimic_reg.report.results import Results, TrialResult
 
 TITLE = "Deviations of parameters"
 
 
 def analyse(results: Results) -> Analysis:
-    """Histograms of |θ - θ at the start|.
+    """Return histograms of |θ - θ at the start|.
 
     Raises:
-        InputError: there is no trial; a checkpoint is gone.
+        InputError: no trial of a network is finished; a checkpoint was removed.
     """
-    if not results.trials:
-        raise InputError("No trial is finished: no parameter has moved yet.")
-    drawn: list[Drawn] = []
-    tables: dict[str, list[tuple[str, ...]]] = {}
-    for group in level_groups(results, results.trials):
-        found = {
-            method: [deviations(*start_and_best(t)) for t in trials]
-            for method, trials in group.by_method().items()
-        }
-        caption = (
-            f"{group.at}: distance of each parameter from its start, at the best epoch; ten "
-            "bins a decade, means over seeds."
+    networks = [t for t in results.trials if takes_methods(next(iter(t.settings["model"])))]
+    if not networks:
+        raise InputError(
+            "No trial of a network is finished, so there are no parameters to compare."
         )
-        figure = deviation_figure(found, group.look)
-        drawn.append(Drawn(f"{group.name}_deviations", "analysis", caption, figure))
-        rows = tables.setdefault(group.where, [])
-        rows += [(method, group.level, *_row(seeds)) for method, seeds in found.items()]
-    columns = ("method", "level", "seeds", "moved", "of", "median distance", "largest")
-    note = "Parameters that a method adds to the model are left out. ±: standard deviation."
-    return Analysis("deviations", TITLE, tuple(drawn), columns, tables, note)
+    return by_level(
+        "deviations",
+        TITLE,
+        level_groups(results, networks),
+        _measure,
+        _draw,
+        _row,
+        ("seeds", "moved", "of", "median distance", "largest"),
+        "Parameters that a method adds to the model are left out. ±: standard deviation.",
+    )
+
+
+def _measure(trials: Sequence[TrialResult]) -> list[Deviations]:
+    return [deviations(*start_and_best(trial)) for trial in trials]
+
+
+def _draw(group: Group, found: dict[str, list[Deviations]]) -> tuple[Figure, str]:
+    caption = (
+        "distance of each parameter from its start, at the best epoch; ten bins for each power of "
+        "ten, means over seeds."
+    )
+    return deviation_figure(found, group.look), caption
 
 
 def _row(seeds: Sequence[Deviations]) -> tuple[str, ...]:

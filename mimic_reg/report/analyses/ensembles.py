@@ -1,8 +1,8 @@
-"""Ensembles of seeds: do fits that differ in their seed alone predict better together?
+"""Ensembles of seeds: do fits that differ only in their seed predict better together?
 
-The members are finished runs, so an ensemble costs no further training: their stored predictions
-for the test samples are averaged (Lakshminarayanan et al. 2017). With the method `bagging` each
-seed has its own bootstrap sample of the patients, which makes it bagging (Breiman 1996).
+The members are finished runs. An ensemble averages their stored predictions for the test samples
+(Lakshminarayanan et al. 2017), so it needs no further training. With the method `bagging`, each
+seed has its own bootstrap sample of the patients: this is bagging (Breiman 1996).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from mimic_reg.metrics.ensembles import disagreement, mean_of_logits, mean_of_pr
 from mimic_reg.metrics.scores import Score, score
 from mimic_reg.report.analyses.base import level_groups, mean_sd
 from mimic_reg.report.figures.drawn import Analysis, Drawn
-from mimic_reg.report.figures.ensembles import ensemble_figure
+from mimic_reg.report.figures.measured import ensemble_figure
 from mimic_reg.report.formats import format_score_name
 from mimic_reg.report.predictions import read_joined
 from mimic_reg.report.results import Results, TrialResult, find_stores
@@ -27,12 +27,12 @@ _REPLICATES = 1000
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The test scores of some fits, alone and together; by the score that selects checkpoints.
+    """Test scores of some fits, alone and together. The score is the one that selects checkpoints.
 
     alone:    of each member
     growing:  of the first 1, 2, … members by their mean logits
     by_logits, by_probability: of all, with 95 % intervals over subjects
-    apart:    deviation of the members' predictions from each other
+    apart:    standard deviation of the predictions over members
     """
 
     alone: tuple[float, ...]
@@ -46,8 +46,8 @@ def analyse(results: Results) -> Analysis:
     """Return scores of ensembles for each method and level with two seeds or more.
 
     Raises:
-        InputError: there are no two such fits; their predictions, or the store with the labels, are
-            not there any more; a score is undefined.
+        InputError: there are no two such fits; their predictions or the store with the labels were
+            removed; a score is undefined.
     """
     stores = {store.manifest["fingerprint"]: store for store in find_stores(results)}
     drawn: list[Drawn] = []
@@ -73,19 +73,19 @@ def analyse(results: Results) -> Analysis:
         rows += [(m, group.level, *_row(ensemble)) for m, ensemble in found.items()]
     if not drawn:
         raise InputError(
-            "An ensemble needs two runs or more that differ in their seed alone. Train the same "
+            "An ensemble needs at least two runs that differ only in their seed. Train the same "
             "trial with other seeds: `mimic-reg train --seed 1`."
         )
     note = (
-        "Test scores. Intervals: 95 %, over subjects. Apart: deviation of the members' predictions "
-        "from each other, a mean over samples. ±: standard deviation over members."
+        "Test scores. Intervals: 95 %, over subjects. Apart: standard deviation of the predictions "
+        "over members, a mean over samples. ±: standard deviation over members."
     )
     columns = ("method", "level", "members", "one member", "mean logits", "mean prob.", "apart")
     return Analysis("ensembles", TITLE, tuple(drawn), columns, tables, note)
 
 
 def combine(trials: Sequence[TrialResult], stores: dict[str, Store]) -> Ensemble:
-    """Return the scores of trials that differ in their seed alone; `stores`: by fingerprint.
+    """Return the scores of trials that differ only in their seed; `stores`: by fingerprint.
 
     Raises:
         InputError: see `analyse`.
@@ -94,8 +94,8 @@ def combine(trials: Sequence[TrialResult], stores: dict[str, Store]) -> Ensemble
     store = stores.get(first.fingerprint)
     if store is None:
         raise InputError(
-            f"The store of {first.name}, which has the labels, is not in {first.store} any more. "
-            "Bring it back, and run the command again."
+            f"The store of {first.name}, which has the labels, is no longer in {first.store}. "
+            "Move it back and run the command again."
         )
     columns = list(dict.fromkeys([*first.target.labels, first.cohort.subject]))
     read = [read_joined(trial, store, columns) for trial in trials]

@@ -1,12 +1,13 @@
-"""Gradient norms against steps (figure 3): of the raw gradient, and of what is applied."""
+"""Gradient norms against steps (figure 3): of the raw gradient, and of the applied one."""
 
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from mimic_reg.errors import InputError
-from mimic_reg.report.analyses.base import level_groups, mean_sd
-from mimic_reg.report.figures.drawn import Analysis, Drawn
+from mimic_reg.report.analyses.base import Group, by_level, level_groups, mean_sd
+from mimic_reg.report.figures.drawn import Analysis
 from mimic_reg.report.figures.measured import Norms, Series, gradient_figure
 from mimic_reg.report.results import Results, TrialResult
 
@@ -15,47 +16,37 @@ _RAW, _APPLIED = "gradient_norm", "applied_gradient_norm"
 
 
 def analyse(results: Results) -> Analysis:
-    """The norms that every history holds.
+    """Return the norms in the histories.
 
     Raises:
-        InputError: no history holds any.
+        InputError: no history has any.
     """
     known = [t for t in results.trials if read(t) is not None]
     if not known:
-        raise InputError("No history holds gradient norms: history.jsonl is missing or empty.")
-    drawn: list[Drawn] = []
-    tables: dict[str, list[tuple[str, ...]]] = {}
-    for group in level_groups(results, known):
-        norms = {
-            m: [n for t in found if (n := read(t)) is not None]
-            for m, found in group.by_method().items()
-        }
-        caption = (
-            f"{group.at}: L2 norm over all parameters, (a) of the raw gradient and (b) of the "
-            "gradient that the optimiser applied."
-        )
-        figure = gradient_figure(norms, group.look)
-        drawn.append(Drawn(f"{group.name}_gradients", "analysis", caption, figure))
-        rows = tables.setdefault(group.where, [])
-        rows += [(m, group.level, *_row(found)) for m, found in norms.items()]
-    note = (
-        "Of single mini-batches, as recorded every 50 steps; means over seeds (faint) and their "
-        "moving means. Table: medians of the first and of the last tenth of what was recorded."
+        raise InputError("No history has gradient norms: history.jsonl is missing or empty.")
+    return by_level(
+        "gradients",
+        TITLE,
+        level_groups(results, known),
+        lambda trials: [n for t in trials if (n := read(t)) is not None],
+        _draw,
+        _row,
+        ("seeds", "raw, first", "raw, last", "applied, first", "applied, last"),
+        "Norms of single mini-batches, recorded every 50 steps. Lines: moving means of the means "
+        "over seeds (faint). Table: medians of the first and of the last tenth of the norms.",
     )
-    columns = (
-        "method",
-        "level",
-        "seeds",
-        "raw, first",
-        "raw, last",
-        "applied, first",
-        "applied, last",
+
+
+def _draw(group: Group, norms: dict[str, list[Norms]]) -> tuple[Figure, str]:
+    caption = (
+        "L2 norm over all parameters, (a) of the raw gradient and (b) of the gradient that the "
+        "optimiser applied."
     )
-    return Analysis("gradients", TITLE, tuple(drawn), columns, tables, note)
+    return gradient_figure(norms, group.look), caption
 
 
 def read(trial: TrialResult) -> Norms | None:
-    """The norms that a history holds; None if it holds none."""
+    """Return the norms in a history; None if it has none."""
     rows = [row for row in trial.history() if row["event"] == "steps"]
     if not rows:
         return None
@@ -67,22 +58,20 @@ def read(trial: TrialResult) -> Norms | None:
 
 
 def _row(norms: Sequence[Norms]) -> tuple[str, ...]:
-    cells = [str(len(norms))]
-    for name in ("raw", "applied"):
-        values = [getattr(n, name).y for n in norms]
-        cells += [mean_sd([_median(y[: _tenth(y)]) for y in values], ".3f")]
-        cells += [mean_sd([_median(y[-_tenth(y) :]) for y in values], ".3f")]
-    return tuple(cells)
-
-
-def _median(y: np.ndarray) -> float:
-    return float(np.median(y))
+    ends = [_ends(series.y) for n in norms for series in (n.raw, n.applied)]
+    cells = [
+        mean_sd([e[part] for e in ends[which::2]], ".3f") for which in (0, 1) for part in (0, 1)
+    ]
+    return (str(len(norms)), *cells)
 
 
 def change(y: np.ndarray) -> float:
-    """The median of the last tenth of y (N,) minus that of the first."""
-    return _median(y[-_tenth(y) :]) - _median(y[: _tenth(y)])
+    """Return the median of the last tenth of y (N,) minus that of the first."""
+    first, last = _ends(y)
+    return last - first
 
 
-def _tenth(y: np.ndarray) -> int:
-    return max(1, len(y) // 10)
+def _ends(y: np.ndarray) -> tuple[float, float]:
+    """Return the medians of the first and of the last tenth."""
+    tenth = max(1, len(y) // 10)
+    return float(np.median(y[:tenth])), float(np.median(y[-tenth:]))

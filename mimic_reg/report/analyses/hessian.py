@@ -1,6 +1,6 @@
-"""Trace of the Hessian against epochs, by method (figure 4a): how flat is where a fit ends?
+"""Trace of the Hessian against epochs, by method (figure 4a): how flat is the loss?
 
-Fits with a `hessian_probe` have recorded it; `measure` adds it to others, at their best epoch.
+Fits with a `hessian_probe` record it. `measure` adds it to others, at their best epoch.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from mimic_reg import fitting
 from mimic_reg.errors import InputError
@@ -17,54 +18,57 @@ from mimic_reg.probes.hessian_probe import (
     NUM_VECTORS,
     hessian_trace,
 )
-from mimic_reg.report.analyses.base import level_groups
-from mimic_reg.report.figures.drawn import Analysis, Drawn
+from mimic_reg.report.analyses.base import Group, by_level, epochs_of, level_groups
+from mimic_reg.report.figures.drawn import Analysis
 from mimic_reg.report.figures.measured import Series, trace_figure
+from mimic_reg.report.figures.selection import recorded
 from mimic_reg.report.results import Results, TrialResult
 from mimic_reg.store import read_json, write_json
 
 TITLE = "Trace of the Hessian"
 FILE = "hessian_trace.json"
-_MEAN, _ERROR = "hessian_trace", "hessian_trace_se"
+TRACE, _ERROR = "hessian_trace", "hessian_trace_se"
 
 
 def analyse(results: Results) -> Analysis:
-    """Curves of what was recorded, points of what was measured.
+    """Return curves of recorded traces and points of measured ones.
 
     Raises:
-        InputError: neither was done for any trial.
+        InputError: no trial has either.
     """
     known = [t for t in results.trials if is_known(t)]
     if not known:
         raise InputError(
-            "No trial knows the trace of its Hessian. Train with a hessian_probe, or measure it "
-            "at the best epochs with `mimic-reg analyse hessian`."
+            "The trace of the Hessian is not known for any trial. Train with a hessian_probe, or "
+            "measure it at the best epochs with `mimic-reg analyse hessian`."
         )
-    drawn: list[Drawn] = []
-    tables: dict[str, list[tuple[str, ...]]] = {}
-    for group in level_groups(results, known):
-        traces = {m: [_read(t)[0] for t in found] for m, found in group.by_method().items()}
-        figure = trace_figure(traces, _bound(group.trials), group.look)
-        caption = f"{group.at}: trace of the Hessian of the data loss on training samples."
-        drawn.append(Drawn(f"{group.name}_hessian", "analysis", caption, figure))
-        rows = tables.setdefault(group.where, [])
-        rows += [(m, group.level, *_row(found)) for m, found in group.by_method().items()]
-    note = (
-        "Hutchinson's estimate with Rademacher vectors, in evaluation mode, without penalties; "
-        "bands and ±: one standard deviation over seeds. Dotted: 2 / learning rate, the bound of "
-        "linear stability for SGD with a constant rate."
+    return by_level(
+        "hessian",
+        TITLE,
+        level_groups(results, known),
+        lambda trials: [_read(trial) for trial in trials],
+        _draw,
+        _row,
+        ("seeds", "epoch", "trace", "standard error of one"),
+        "Hutchinson's estimate with Rademacher vectors, in evaluation mode, without penalties. "
+        "Bands and ±: one standard deviation over seeds. Dotted: 2 / learning rate, the bound of "
+        "linear stability for SGD with a constant rate.",
     )
-    columns = ("method", "level", "seeds", "epoch", "trace", "standard error of one")
-    return Analysis("hessian", TITLE, tuple(drawn), columns, tables, note)
+
+
+def _draw(group: Group, found: dict[str, list[tuple[Series, float]]]) -> tuple[Figure, str]:
+    traces = {method: [series for series, _ in seeds] for method, seeds in found.items()}
+    figure = trace_figure(traces, _bound(group.trials), group.look)
+    return figure, "trace of the Hessian of the data loss on training samples."
 
 
 def is_known(trial: TrialResult) -> bool:
-    """Whether a trial has recorded the trace, or it was measured since."""
+    """Return whether a trial's trace was recorded, or was measured afterwards."""
     return _recorded(trial) is not None or _measured(trial) is not None
 
 
 def to_measure(results: Results, num_vectors: int, num_samples: int) -> list[TrialResult]:
-    """The trials that are shown, of which nothing as precise is recorded or kept."""
+    """Return the trials that are shown and have no trace of this precision."""
     shown = [t for group in level_groups(results, results.trials) for t in group.trials]
     return [t for t in shown if not _is_precise(t, num_vectors, num_samples)]
 
@@ -84,10 +88,10 @@ def measure(
     store: Path | None = None,
     device: str | None = None,
 ) -> None:
-    """Estimate the trace at a trial's best epoch and keep it in the run folder.
+    """Estimate the trace at a trial's best epoch and write it into the run folder.
 
     Raises:
-        InputError: the model or its store is gone.
+        InputError: the model or its store was removed.
     """
     model, train = fitting.trained(trial.folder, store=store, device=device)
     found = hessian_trace(
@@ -111,25 +115,15 @@ def measure(
 
 
 def _read(trial: TrialResult) -> tuple[Series, float]:
-    """The trace at epochs, and the standard error of the last one."""
+    """Return the trace at epochs, and the standard error of the last one."""
     found = _recorded(trial) or _measured(trial)
     assert found is not None
     return found
 
 
-def recorded(trial: TrialResult) -> Series | None:
-    """The trace at the epochs at which a probe has recorded it; None if none has."""
-    found = _recorded(trial)
-    return found[0] if found else None
-
-
 def _recorded(trial: TrialResult) -> tuple[Series, float] | None:
-    rows = [row for row in trial.epochs() if _MEAN in row["recorded"]]
-    if not rows:
-        return None
-    values = [float(row["recorded"][_MEAN]) for row in rows]  # what is not finite is text
-    series = Series(np.array([row["epoch"] for row in rows]), np.array(values))
-    return series, float(rows[-1]["recorded"][_ERROR])
+    series, errors = recorded(trial, TRACE), recorded(trial, _ERROR)
+    return (series, float(errors.y[-1])) if series and errors else None
 
 
 def _measured(trial: TrialResult) -> tuple[Series, float] | None:
@@ -140,23 +134,21 @@ def _measured(trial: TrialResult) -> tuple[Series, float] | None:
 
 
 def _kept(trial: TrialResult) -> dict[str, Any]:
-    """What `measure` has kept of this very trial."""
+    """Return what `measure` has written for this trial."""
     path = trial.folder / FILE
     content = read_json(path) if path.is_file() else {}
     return content if content.get("trial") == trial.id else {}
 
 
 def _bound(trials: Sequence[TrialResult]) -> float | None:
-    """2 / learning rate, if all trials have the same one."""
+    """Return 2 / learning rate, if all trials have the same."""
     rates = {float(t.settings["training"]["learning_rate"]) for t in trials}
     return 2 / rates.pop() if len(rates) == 1 else None
 
 
-def _row(trials: Sequence[TrialResult]) -> tuple[str, ...]:
-    """The last value of every seed."""
-    found = [_read(trial) for trial in trials]
-    epochs = sorted({int(series.x[-1]) for series, _ in found})
-    shown = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
+def _row(found: Sequence[tuple[Series, float]]) -> tuple[str, ...]:
+    """Return the last value of every seed."""
+    shown = epochs_of([series.x[-1] for series, _ in found])
     values = [float(series.y[-1]) for series, _ in found]
     sd = f" ± {_format(float(np.std(values, ddof=1)))}" if len(values) > 1 else ""
     error = float(np.mean([error for _, error in found]))
@@ -164,5 +156,5 @@ def _row(trials: Sequence[TrialResult]) -> tuple[str, ...]:
 
 
 def _format(value: float) -> str:
-    """Three significant digits, without an exponent."""
+    """Return three significant digits, without an exponent."""
     return f"{float(f'{value:.3g}'):,.6g}"

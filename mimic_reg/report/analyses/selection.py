@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from mimic_reg.errors import InputError
-from mimic_reg.report.analyses.base import Group, groups, mean_sd, sizes
+from mimic_reg.report.analyses.base import Group, epochs_of, groups, mean_sd, sizes
 from mimic_reg.report.figures.drawn import Analysis, Drawn
 from mimic_reg.report.figures.selection import (
     EVER,
     NOW,
     Counts,
-    selected,
+    recorded,
+    selection_caption,
     selection_figure,
     supervision_selection_figure,
     tensor_figure,
@@ -22,12 +23,12 @@ TITLE = "Selected parameters"
 
 
 def analyse(results: Results) -> Analysis:
-    """Counts that methods have recorded.
+    """Return counts that methods have recorded.
 
     Raises:
         InputError: no trial has recorded any.
     """
-    known = [t for t in results.trials if selected(t, NOW) is not None]
+    known = [t for t in results.trials if recorded(t, NOW) is not None]
     if not known:
         methods = ", ".join(dict.fromkeys(t.method for t in results.trials)) or "none finished"
         raise InputError(f"No trial selects parameters. Its methods: {methods}.")
@@ -38,32 +39,29 @@ def analyse(results: Results) -> Analysis:
         drawn += _draw(group, of_tensors)
         tables[group.where] = _rows(group, sum(of_tensors.values()))
     note = (
-        "Now: at the end of the last epoch; ever: in any step. Intervals: 95 % over seeds (t "
-        "distribution); ±: standard deviation."
+        "Now: selected at the end of the last epoch. Ever: selected in any step. Intervals: 95 % "
+        "over seeds (t distribution). ±: standard deviation."
     )
     columns = ("method", "level", "seeds", "epochs", "now", "ever", "ever, share")
     return Analysis("selection", TITLE, tuple(drawn), columns, tables, note)
 
 
 def last(trial: TrialResult, name: str) -> float | None:
-    """How many parameters are selected at the end of the last epoch."""
-    series = selected(trial, name)
+    """Return the number of parameters selected at the end of the last epoch."""
+    series = recorded(trial, name)
     return None if series is None else float(series.y[-1])
 
 
 def counts(trials: Sequence[TrialResult]) -> Counts:
-    """What the trials have selected at their ends."""
+    """Return what the trials have selected at their ends."""
     now, ever = ([last(t, name) for t in trials] for name in (NOW, EVER))
     return Counts([n for n in now if n is not None], [n for n in ever if n is not None])
 
 
 def _draw(group: Group, of_tensors: Mapping[str, int]) -> list[Drawn]:
-    figure = selection_figure(group.trials, sum(of_tensors.values()))
+    figure = selection_figure(group.trials)
     assert figure is not None, "every trial of the group has a selection"
-    caption = (
-        f"{group.where}: parameters that a method has selected at least once (solid) and selects "
-        "at the end of the epoch (dashed). One line a seed."
-    )
+    caption = selection_caption(group.where)
     drawn = [Drawn(f"{group.name}_selected", "analysis", caption, figure)]
     by_method = {m: _by_level(found) for m, found in group.by_method().items()}
     several = {m: levels for m, levels in by_method.items() if len(levels) > 1}
@@ -101,7 +99,7 @@ def _by_level(trials: Sequence[TrialResult]) -> dict[TrainingSize, list[TrialRes
 
 
 def _shares(trials: Sequence[TrialResult], of_tensors: Mapping[str, int]) -> dict[str, float]:
-    """Share of each tensor that was ever selected: means over trials."""
+    """Return the share of each tensor that was ever selected, means over trials."""
     found = {}
     for name, size in of_tensors.items():
         ends = [last(trial, f"{EVER}/{name}") for trial in trials]
@@ -117,13 +115,12 @@ def _rows(group: Group, total: int) -> list[tuple[str, ...]]:
         for level, found in _by_level(trials).items():
             selection = counts(found)
             share = [count / total for count in selection.ever]
-            epochs = sorted({len(t.epochs()) for t in found})
             rows.append(
                 (
                     method,
                     format_level(level),
                     str(len(found)),
-                    " to ".join(map(str, dict.fromkeys([epochs[0], epochs[-1]]))),
+                    epochs_of([len(t.epochs()) for t in found]),
                     mean_sd(selection.now, ",.0f"),
                     mean_sd(selection.ever, ",.0f") if selection.ever else "not tracked",
                     f"{100 * sum(share) / len(share):.2f} %" if share else "-",

@@ -1,6 +1,6 @@
 """Score and selected parameters against the threshold of selection (figure 7).
 
-A method that selects parameters by a threshold names that option in its module: `SELECTS_BY`.
+A method that selects parameters by a threshold names this option in its module: `SELECTS_BY`.
 """
 
 import json
@@ -11,26 +11,26 @@ from typing import Any
 from mimic_reg import methods
 from mimic_reg.errors import InputError
 from mimic_reg.report.analyses.base import Group, groups, mean_sd
-from mimic_reg.report.figures.drawn import Analysis, Drawn, file_name
+from mimic_reg.report.figures.drawn import Analysis, Drawn
 from mimic_reg.report.figures.selection import (
     EVER,
     NOW,
     Counts,
     Threshold,
-    selected,
+    recorded,
     threshold_figure,
 )
-from mimic_reg.report.formats import format_level, format_score_name
+from mimic_reg.report.formats import file_name, format_level, format_score_name
 from mimic_reg.report.labels import format_option
 from mimic_reg.report.results import SIZE_AND_SEED, Results, TrialResult
-from mimic_reg.settings import is_probe
+from mimic_reg.settings import TrainingSize, is_probe
 
 TITLE = "Thresholds"
 _SPLIT = "test"
 
 
 def analyse(results: Results) -> Analysis:
-    """Trials that differ in the threshold by which a method selects parameters.
+    """Return a study for trials that differ in the threshold by which a method selects parameters.
 
     Raises:
         InputError: there are no two thresholds of the same methods, task and model.
@@ -40,16 +40,25 @@ def analyse(results: Results) -> Analysis:
     tables: dict[str, list[tuple[str, ...]]] = {}
     for group in groups(results, known):
         for method, trials in _studies(group.trials).items():
-            drawn.append(_draw(group, method, trials))
-            tables.setdefault(group.where, []).extend(_rows(method, trials))
+            points = _points(trials)
+            drawn.append(_draw(group, method, points, trials[0].selected_by))
+            rows = tables.setdefault(group.where, [])
+            rows += [
+                (method, format_level(level), point.label, *_row(point))
+                for level, found in points.items()
+                for point in found
+                if point.num_trials
+            ]
     if not drawn:
+        selecting = {name: methods.selects_by(name) for name in methods.names()}
+        options = " or ".join(f"{option} of {name}" for name, option in selecting.items() if option)
         raise InputError(
-            "A study of thresholds needs trials of one task and model that differ in "
-            f"{_options()}; see configs/experiments/figure_07.yaml."
+            f"A study of thresholds needs trials of one task and model that differ in {options}; "
+            "see configs/experiments/figure_07.yaml."
         )
     note = (
-        "Points are means over seeds with 95 % intervals (t distribution), faint points the seeds. "
-        f"{_SPLIT.capitalize()} score and selection of the epoch with the best validation score. "
+        "Points: means over seeds with 95 % intervals (t distribution); faint points: seeds. "
+        f"{_SPLIT.capitalize()} score and selection at the epoch with the best validation score. "
         "A threshold of 0 is the optimiser without selection."
     )
     columns = ("method", "level", "threshold", "seeds", "score", "now", "ever")
@@ -57,7 +66,7 @@ def analyse(results: Results) -> Analysis:
 
 
 def _studies(trials: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
-    """Trials that differ in threshold, supervision and seed only, by what to call them."""
+    """Return label → trials that differ in threshold, supervision and seed only."""
     alike: dict[str, list[TrialResult]] = {}
     for trial in trials:
         alike.setdefault(_other_settings(trial), []).append(trial)
@@ -71,7 +80,7 @@ def _studies(trials: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
 
 
 def without_threshold(label: str, method: str, option: str) -> str:
-    """A label, "method (option=0.05, mode=freeze)" say, for all thresholds."""
+    """Return a label such as "itps (tau=0.05, mode=freeze)" without the threshold."""
     name = f"{method}.{option}" if f"{method}.{option}=" in label else option
     rest = re.sub(rf"(?<=[( ]){re.escape(name)}=(\[.*?\]|[^,)]*)(, )?", "", label)
     return rest.replace(" ()", "").replace(", )", ")")
@@ -90,7 +99,7 @@ def _other_settings(trial: TrialResult) -> str:
 
 
 def _selection(trial: TrialResult) -> tuple[str, str] | None:
-    """The first method of a trial that selects parameters, and the option by which it does."""
+    """Return the first method of a trial that selects parameters, and its threshold option."""
     names = (name for entry in trial.settings["regularisers"] for name in entry)
     return next(((n, option) for n in names if (option := methods.selects_by(n))), None)
 
@@ -101,12 +110,6 @@ def _selecting(trial: TrialResult) -> tuple[str, str]:
     return found
 
 
-def _options() -> str:
-    """For people: which options a study is about."""
-    known = {name: methods.selects_by(name) for name in methods.names()}
-    return " or ".join(f"{option} of {name}" for name, option in known.items() if option)
-
-
 def _tau(trial: TrialResult) -> Any:
     method, option = _selecting(trial)
     return next(
@@ -115,69 +118,52 @@ def _tau(trial: TrialResult) -> Any:
 
 
 def _bounds(trial: TrialResult) -> tuple[float, float]:
-    """The upper and the lower threshold."""
+    """Return the upper and the lower threshold."""
     tau = _tau(trial)
     low, high = tau if isinstance(tau, list) else (-tau, tau)
     return float(high), float(low)
 
 
-def _draw(group: Group, method: str, trials: Sequence[TrialResult]) -> Drawn:
+def _points(trials: Sequence[TrialResult]) -> dict[TrainingSize, list[Threshold]]:
+    """Return level → what was measured at each threshold, in ascending order."""
     bounds = sorted({_bounds(t): format_option(_tau(t)) for t in trials}.items())
-    levels = sorted({t.supervision for t in trials})
-    by_level = {
+    return {
         level: [
-            _threshold(label, [t for t in trials if (t.supervision, _bounds(t)) == (level, at)])
+            _point(label, [t for t in trials if (t.supervision, _bounds(t)) == (level, at)])
             for at, label in bounds
         ]
-        for level in levels
+        for level in sorted({t.supervision for t in trials})
     }
-    score = f"{_SPLIT} {format_score_name(trials[0].selected_by)}"
+
+
+def _point(label: str, trials: Sequence[TrialResult]) -> Threshold:
+    scores = [trial.scores[_SPLIT][trial.selected_by].value for trial in trials]
+    now, ever = ([_at_best(t, name) for t in trials] for name in (NOW, EVER))
+    counts = Counts([n for n in now if n is not None], [n for n in ever if n is not None])
+    return Threshold(label, [s for s in scores if s is not None], counts, len(trials))
+
+
+def _at_best(trial: TrialResult, name: str) -> float | None:
+    series = recorded(trial, name)
+    return None if series is None else float(series.y[series.x == trial.best_epoch].item())
+
+
+def _draw(
+    group: Group, method: str, points: dict[TrainingSize, list[Threshold]], selected_by: str
+) -> Drawn:
+    score = f"{_SPLIT} {format_score_name(selected_by)}"
     caption = (
         f"{group.where}, {method}: (a) {score} and (b) selected parameters, ever (solid) and at "
         "the end of the epoch (dashed), against the threshold."
     )
     name = f"{group.name}_{file_name(method)}_thresholds"
-    return Drawn(name, "analysis", caption, threshold_figure(by_level, score))
+    return Drawn(name, "analysis", caption, threshold_figure(points, score))
 
 
-def _threshold(label: str, trials: Sequence[TrialResult]) -> Threshold:
-    return Threshold(label, _scores(trials), _counts(trials))
-
-
-def _scores(trials: Sequence[TrialResult]) -> list[float]:
-    """Of the trials that have one."""
-    found = [trial.scores[_SPLIT][trial.selected_by].value for trial in trials]
-    return [value for value in found if value is not None]
-
-
-def _counts(trials: Sequence[TrialResult]) -> Counts:
-    now, ever = ([_at_best(t, name) for t in trials] for name in (NOW, EVER))
-    return Counts([n for n in now if n is not None], [n for n in ever if n is not None])
-
-
-def _at_best(trial: TrialResult, name: str) -> float | None:
-    series = selected(trial, name)
-    if series is None:
-        return None
-    (found,) = series.y[series.x == trial.best_epoch]
-    return float(found)
-
-
-def _rows(method: str, trials: Sequence[TrialResult]) -> list[tuple[str, ...]]:
-    rows: list[tuple[str, ...]] = []
-    places = sorted({(t.supervision, _bounds(t)): format_option(_tau(t)) for t in trials}.items())
-    for (level, at), tau in places:
-        found = [t for t in trials if (t.supervision, _bounds(t)) == (level, at)]
-        scores, counts = _scores(found), _counts(found)
-        rows.append(
-            (
-                method,
-                format_level(level),
-                tau,
-                str(len(found)),
-                mean_sd(scores, ".4f") if scores else "undefined",
-                mean_sd(counts.now, ",.0f") if counts.now else "-",
-                mean_sd(counts.ever, ",.0f") if counts.ever else "-",
-            )
-        )
-    return rows
+def _row(point: Threshold) -> tuple[str, ...]:
+    return (
+        str(point.num_trials),
+        mean_sd(point.scores, ".4f") if point.scores else "undefined",
+        mean_sd(point.counts.now, ",.0f") if point.counts.now else "-",
+        mean_sd(point.counts.ever, ",.0f") if point.counts.ever else "-",
+    )

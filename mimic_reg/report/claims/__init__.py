@@ -1,4 +1,4 @@
-"""The paper's claims, each with a verdict from the runs at hand; the rules: docs/claims.md."""
+"""The paper's claims, each with a verdict from finished runs; docs/claims.md has the rules."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -41,14 +41,14 @@ COLUMNS = (
 
 
 def judge(results: Results) -> list[Line]:
-    """Every claim of the paper with its verdict, in the paper's order."""
+    """Return every claim of the paper with its verdict, in the paper's order."""
     lines = [decide(rule.__name__, rule, results) for rule in _RULES]
     assert [line.name for line in lines] == list(claims()), "a rule a claim"
     return lines
 
 
 def as_rows(lines: Sequence[Line]) -> list[list[str]]:
-    """The texts of `COLUMNS`, a row a claim."""
+    """Return the texts of `COLUMNS`, a row for each claim."""
     return [
         [
             f"{line.claim} ({line.where})",
@@ -64,17 +64,12 @@ def as_rows(lines: Sequence[Line]) -> list[list[str]]:
 def _numbers(shown: Comparison | None) -> list[str]:
     if shown is None:
         return ["-"] * 5
-    p = "-" if shown.p is None else _p(shown.p)
+    p = "-" if shown.p is None else format_p(shown.p, sign=False)
     if shown.outcome == "against" and shown.p_short is not None:
-        p += f"; below the paper's {_signed(shown.margin)}: {_p(shown.p_short)}" * (
-            shown.margin > 0
-        )
+        short = format_p(shown.p_short, sign=False)
+        p += f"; below the paper's {_signed(shown.margin)}: {short}" * (shown.margin > 0)
     bounds = "-" if shown.interval is None else " to ".join(map(_signed, shown.interval))
     return [shown.what, str(shown.n), _signed(shown.difference), bounds, p]
-
-
-def _p(value: float) -> str:
-    return format_p(value).removeprefix("p ").removeprefix("= ")
 
 
 def _signed(value: float) -> str:
@@ -82,20 +77,20 @@ def _signed(value: float) -> str:
 
 
 def in_words(shown: Comparison) -> str:
-    """A comparison in a line."""
+    """Return a comparison in one line."""
     what, n, effect, bounds, p = _numbers(shown)
     tested = f"corrected p = {p}".replace("= <", "<") if p != "-" else f"no test: {shown.reason}"
     return f"{what}: {effect} (95 % {bounds}, n = {n}, {tested})"
 
 
 def shortened(names: Sequence[str], most: int = 4) -> str:
-    """Names of runs; many are counted."""
-    told = ", ".join(names[:most])
-    return told if len(names) <= most else f"{told} and {len(names) - most} more"
+    """Return names of runs, and a count of those beyond `most`."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def as_plain(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """All of it as JSON holds it: claims with all their comparisons and runs."""
+    """Return claims with all their comparisons and runs, as JSON has them."""
     return [
         {
             "claim": line.name,

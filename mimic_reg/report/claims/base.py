@@ -1,6 +1,6 @@
-"""What all claims share: which runs count, how a comparison and a claim are decided.
+"""What all claims share: which runs count, and how comparisons and claims are decided.
 
-The rules are those of docs/claims.md; the numbers here are its numbers.
+The rules and numbers are those of docs/claims.md.
 """
 
 import json
@@ -38,11 +38,11 @@ class Comparison:
     """One difference over seeds, in the direction of its claim.
 
     what:   what is compared, and where
-    n:      seeds; difference: their mean; interval: its 95 % interval, uncorrected
-    margin: the least that the claim needs, by the paper's own table
-    p:      against 0, Holm-corrected over the claim; None where there is no test, for `reason`
-    p_short: against the margin, corrected likewise
-    runs:   names of the run folders that it rests on
+    n:      seeds; difference: their mean; interval: its 95 % interval, not corrected
+    margin: the least that the claim needs, from the paper's own table
+    p:      against 0, Holm-corrected over the claim; None without a test, see `reason`
+    p_short: against the margin, with the same correction
+    runs:   names of the run folders behind it
     """
 
     what: str
@@ -57,7 +57,7 @@ class Comparison:
 
     @property
     def outcome(self) -> Outcome:
-        """For the claim, against it, or open."""
+        """Return whether it is for the claim, against it, or open."""
         if self.p is not None and self.p < LEVEL and self.difference > 0:
             return "for"
         short = self.p_short is not None and self.p_short < LEVEL
@@ -66,9 +66,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a claim's rule finds in runs, before it is tested: values by seed.
+    """Values by seed that the rule of a claim takes from runs, before the test.
 
-    baseline: None: the values are differences already
+    baseline: None if the values of `method` are differences already
     """
 
     what: str
@@ -80,11 +80,11 @@ class Measured:
 
 @dataclass
 class Found:
-    """What the runs have for a claim.
+    """What the runs contain for a claim.
 
-    parts:   what can be compared, on one kind of data
-    missing: sentences on what is missing for "reproduces"
-    covered: what part of the claim that is
+    parts:   comparisons that are possible, on one kind of data
+    missing: sentences on what is missing for the verdict "reproduces"
+    covered: how much of the claim the runs cover
     """
 
     parts: list[Measured] = field(default_factory=list)
@@ -96,8 +96,8 @@ class Found:
 class Line:
     """A claim with its verdict.
 
-    data:  "" for the paper's, else why it is other data
-    shown: the comparison that decides; None where there is none
+    data:  "" for the paper's data, else how the data differs
+    shown: the comparison that decides; None if there is none
     """
 
     name: str
@@ -111,27 +111,27 @@ class Line:
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """The names of all run folders that it rests on."""
+        """Return the names of all run folders behind it."""
         return tuple(dict.fromkeys(name for c in self.comparisons for name in c.runs))
 
 
 @cache
 def claims() -> dict[str, dict[str, Any]]:
-    """The claims of the paper (`resources/claims.yaml`)."""
+    """Return the claims of the paper (`resources/claims.yaml`)."""
     resource = files("mimic_reg.report") / "resources" / "claims.yaml"
     loaded: dict[str, dict[str, Any]] = yaml.safe_load(resource.read_text("utf-8"))
     return loaded
 
 
-# --- which runs count -----------------------------------------------------------------------------
+# --- the runs that count --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Column:
     """The runs of one table, model and training size, on one kind of data.
 
-    other:   why the data are not the paper's; "" if they are
-    by_row:  row of the table → its runs, one variant: see `variant`
+    other:   how the data differs from the paper's; "" if it does not
+    by_row:  row of the table → its runs of one variant, see `variant`
     paper:   row → the paper's score
     """
 
@@ -145,7 +145,7 @@ class Column:
     paper: Mapping[str, PaperScore]
 
     def scores(self, row: str) -> dict[int, float]:
-        """Seed → test score of a row, larger is better; undefined ones are left out."""
+        """Return seed → test score of a row, if defined; larger is better."""
         sign = -1 if metric(self.score).lower_is_better else 1
         found = {t.seed: t.scores["test"].get(self.score) for t in self.by_row.get(row, ())}
         return {
@@ -153,7 +153,7 @@ class Column:
         }
 
     def compare(self, row: str, baseline: str) -> Measured:
-        """A row against another, with the paper's margin."""
+        """Return a row compared with another, with the paper's margin."""
         ours, theirs = self.paper[row], self.paper[baseline]
         margin = 0.0 if ours.remark or theirs.remark else max(0.0, ours.value - theirs.value)
         return Measured(
@@ -166,7 +166,7 @@ class Column:
 
     @property
     def where(self) -> str:
-        """The column in words."""
+        """Return the column in words."""
         of = f" {self.model}" if self.table in ("III", "IV") else ""
         of += f" {self.task}" if self.table == "XV" else ""
         size = format_level(self.level).replace("samples", "images")
@@ -174,14 +174,14 @@ class Column:
 
 
 def names(trials: Iterable[TrialResult]) -> tuple[str, ...]:
-    """The names of run folders, each once."""
+    """Return the names of run folders without duplicates."""
     return tuple(dict.fromkeys(t.name for t in trials))
 
 
 def usable(
     results: Results, task: str, model: str, data: str, rows: Container[str | None]
 ) -> tuple[dict[str, list[TrialResult]], Counter[str]]:
-    """Runs in the paper's settings, by why their data are other; and why the rest is left out."""
+    """Return runs with the paper's settings, by how their data differs; and why others are out."""
     kept: dict[str, list[TrialResult]] = {}
     left_out: Counter[str] = Counter()
     for trial in results.trials:
@@ -201,15 +201,15 @@ def usable(
 
 
 def stopped(trial: TrialResult) -> bool:
-    """Whether a run had early stopping."""
+    """Return whether a run had early stopping."""
     return any(STOPPING in entry for entry in trial.settings["regularisers"])
 
 
 def variant(trials: Sequence[TrialResult]) -> list[TrialResult]:
-    """Of runs of one method and training size, those of the variant that counts.
+    """Return the runs of the best variant, from runs of one method and training size.
 
-    Among variants with at least three seeds, else among all, that of the best mean validation
-    score; of equal ones the first.
+    The best variant has the best mean validation score, among those with at least three seeds if
+    there are any. Of equal ones, it is the first.
     """
     variants: dict[str, list[TrialResult]] = {}
     for trial in trials:
@@ -231,7 +231,7 @@ def _validation(trials: Sequence[TrialResult]) -> float:
 
 
 def columns(results: Results, tables: Iterable[str]) -> tuple[list[Column], Counter[str]]:
-    """Every column of some tables that has any run; and why runs are left out."""
+    """Return the columns of some tables that have runs; and why other runs are left out."""
     found, left_out = [], Counter[str]()
     for table in tables:
         content = paper()["tables"][table]
@@ -263,7 +263,7 @@ def rows_at(
     tau: float | None = None,
     stopping: bool | None = None,
 ) -> list[TrialResult]:
-    """The runs of a method that count, at a training size; of ITPS with this tau."""
+    """Return the runs of a method's best variant at a training size; of ITPS with this tau."""
     return variant(
         [
             t
@@ -280,13 +280,13 @@ def _tau(trial: TrialResult) -> Any:
     return next((e["itps"].get("tau") for e in trial.settings["regularisers"] if "itps" in e), None)
 
 
-# --- how it is decided ----------------------------------------------------------------------------
+# --- the decision ---------------------------------------------------------------------------------
 
 Rule = Callable[[Results], tuple[dict[str, Found], Counter[str]]]
 
 
 def decide(name: str, rule: Rule, results: Results) -> Line:
-    """The verdict on a claim."""
+    """Return the verdict on a claim."""
     by_data, left_out = rule(results)
     other = "" if "" in by_data else max(by_data, key=lambda k: len(by_data[k].parts), default="")
     found = by_data.get(other, Found())
@@ -315,20 +315,20 @@ def _no_runs(name: str, left_out: Mapping[str, int]) -> str:
         return "runs do not record memory"
     why = f"no runs to compare; experiments that have them: {runs}"
     if left_out:
-        told = "; ".join(f"{count} for {text}" for text, count in left_out.items())
-        why += f". Left out for other settings: {told}"
+        others = "; ".join(f"{count} for {text}" for text, count in left_out.items())
+        why += f". Left out for other settings: {others}"
     return why
 
 
 def _verdict(comparisons: Sequence[Comparison], found: Found) -> tuple[Verdict, str]:
     outcomes = Counter(c.outcome for c in comparisons)
-    told = f"{outcomes['for']} of {len(comparisons)} comparisons for it"
-    told += f", {outcomes['against']} against it" if outcomes["against"] else ""
-    told += f" ({found.covered})" if found.covered else ""
+    text = f"{outcomes['for']} of {len(comparisons)} comparisons for it"
+    text += f", {outcomes['against']} against it" if outcomes["against"] else ""
+    text += f" ({found.covered})" if found.covered else ""
     if outcomes["against"]:
-        return "does not reproduce", told
+        return "does not reproduce", text
     if outcomes["for"] == len(comparisons) and not found.missing:
-        return "reproduces", told
+        return "reproduces", text
     reasons = list(found.missing)
     few = [c for c in comparisons if c.n < MIN_PAIRS]
     undecided = outcomes["open"] - len(few)
@@ -336,11 +336,11 @@ def _verdict(comparisons: Sequence[Comparison], found: Found) -> tuple[Verdict, 
         reasons.append(f"fewer than {MIN_PAIRS} seeds in {len(few)} comparisons")
     if undecided:
         reasons.append(f"the seeds leave {undecided} open")
-    return "cannot be tested here", f"{told}; {'; '.join(reasons)}"
+    return "cannot be tested here", f"{text}; {'; '.join(reasons)}"
 
 
 def _shown(verdict: Verdict, comparisons: Sequence[Comparison]) -> Comparison | None:
-    """The weakest where it reproduces, the strongest against it, else the clearest."""
+    """Return the weakest if the claim reproduces, the strongest against it, or the clearest."""
     if verdict == "reproduces":
         return max(comparisons, key=lambda c: c.p or 0.0, default=None)
     against = [c for c in comparisons if c.outcome == "against"]
@@ -350,7 +350,7 @@ def _shown(verdict: Verdict, comparisons: Sequence[Comparison]) -> Comparison | 
 
 
 def tested(parts: Sequence[Measured]) -> tuple[Comparison, ...]:
-    """The comparisons of a claim, corrected over all of them."""
+    """Return the comparisons of a claim, corrected over all of them."""
     zero = [_paired(part, 0.0) for part in parts]
     short = [_paired(part, part.margin) for part in parts]
     p, p_short = (_corrected([c.p for c in made]) for made in (zero, short))

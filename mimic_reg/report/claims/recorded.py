@@ -1,4 +1,4 @@
-"""Claims about what happens within fits: selection, curvature, gradients (claims 7 to 13)."""
+"""Claims about what happens during fits: selection, curvature, gradients (claims 7 to 13)."""
 
 import math
 from collections import Counter
@@ -10,11 +10,11 @@ from mimic_reg.errors import InputError
 from mimic_reg.metrics.deviations import DEVIATION_EDGES, deviations
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report.analyses import gradients
-from mimic_reg.report.analyses import hessian as curvature
 from mimic_reg.report.analyses.base import start_and_best
+from mimic_reg.report.analyses.hessian import TRACE
 from mimic_reg.report.analyses.selection import last
 from mimic_reg.report.claims.base import Found, Measured, names, rows_at, usable
-from mimic_reg.report.figures.selection import EVER, selected
+from mimic_reg.report.figures.selection import EVER, recorded
 from mimic_reg.report.formats import format_level
 from mimic_reg.report.results import Results, TrialResult
 from mimic_reg.settings import BASELINE
@@ -34,7 +34,7 @@ _Part = Measured | None
 
 
 def selection_grows_with_data(results: Results) -> _Found:
-    """Ever selected at the largest training size minus at the smallest."""
+    """Compare what is ever selected at the largest and at the smallest training size."""
 
     def part(trials: _Trials, where: str) -> Iterable[_Part]:
         levels = sorted({t.supervision for t in trials if t.supervision.is_share})
@@ -53,7 +53,7 @@ _TAU = {"dnn, image_classification": 0.25, "lstm, in_hospital_mortality": 0.15}
 
 
 def threshold(results: Results) -> _Found:
-    """Thresholds 0.01 and 0.25 against 0.15, without early stopping."""
+    """Compare thresholds 0.01 and 0.25 with 0.15, without early stopping."""
 
     def parts(trials: _Trials, where: str) -> Iterable[_Part]:
         of = {t: rows_at(trials, "itps", tau=t, stopping=False) for t in (0.01, 0.15, 0.25)}
@@ -67,7 +67,7 @@ def threshold(results: Results) -> _Found:
 
 
 def selection_settles(results: Results) -> _Found:
-    """Growth of the selection after epoch 100, and its size there."""
+    """Measure the growth of the selection after epoch 100, and its size there."""
 
     def growth(trial: TrialResult) -> float | None:
         at, end = _ever_at(trial, SETTLED_AT), _ever(trial)
@@ -87,7 +87,7 @@ def selection_settles(results: Results) -> _Found:
 
 
 def hessian(results: Results) -> _Found:
-    """Traces of ITPS against those without a method: at first, and from epoch 100 on."""
+    """Compare traces of ITPS and of no method: at first, and from epoch 100 on."""
 
     def parts(trials: _Trials, where: str) -> Iterable[_Part]:
         rows = [("itps", 0.25), (BASELINE, None)]
@@ -108,7 +108,7 @@ def hessian(results: Results) -> _Found:
 
 
 def gradient_norm(results: Results) -> _Found:
-    """Medians of the first and the last tenth of the recorded norms."""
+    """Compare medians of the first and the last tenth of the recorded norms."""
 
     def parts(trials: _Trials, where: str) -> Iterable[_Part]:
         plain, ours = rows_at(trials, BASELINE), rows_at(trials, "itps", tau=0.15)
@@ -119,7 +119,7 @@ def gradient_norm(results: Results) -> _Found:
 
 
 def little_movement(results: Results) -> _Found:
-    """The share of parameters near their start, minus one half."""
+    """Measure the share of parameters near their start, minus one half."""
 
     def part(trials: _Trials, where: str) -> Iterable[_Part]:
         what = f"{where}: share within {HARDLY} of the start, minus one half"
@@ -129,11 +129,11 @@ def little_movement(results: Results) -> _Found:
 
 
 def memory(results: Results) -> _Found:
-    """Return nothing: runs do not record it."""
+    """Return nothing, because runs do not record memory."""
     return {}, Counter()
 
 
-# --- what runs have recorded ----------------------------------------------------------------------
+# --- recorded values ------------------------------------------------------------------------------
 
 
 def _on(
@@ -142,10 +142,10 @@ def _on(
     parts: Callable[[_Trials, str], Iterable[_Part]],
     num_parts: int = 1,
 ) -> _Found:
-    """What the runs of some tasks and models have, by their data.
+    """Return what the runs of some tasks and models contain, by their data.
 
-    parts:     (runs, where) → what can be compared
-    num_parts: of one task and model, all of which a claim needs
+    parts:     (runs, where) → possible comparisons
+    num_parts: comparisons of one task and model that a claim needs
     """
     by_data: dict[str, Found] = {}
     left_out = Counter[str]()
@@ -195,14 +195,14 @@ def _ever(trial: TrialResult) -> float | None:
 
 
 def _ever_at(trial: TrialResult, epoch: int) -> float | None:
-    """Ever selected at the end of an epoch, counted from 1."""
-    series = selected(trial, EVER)
+    """Return the number ever selected at the end of an epoch, counted from 1."""
+    series = recorded(trial, EVER)
     found = [] if series is None else series.y[series.x == epoch - 1].tolist()
     return found[0] if found else None
 
 
 def _fall(trial: TrialResult) -> float | None:
-    """How far the validation score is below its best after the last epoch."""
+    """Return how far the last validation score is below the best one."""
     sign = -1 if metric(trial.selected_by).lower_is_better else 1
     values = [row["validation"].get(trial.selected_by) for row in trial.epochs()]
     scores = [sign * float(v) for v in values if v is not None]
@@ -215,12 +215,12 @@ def _score(trial: TrialResult) -> float | None:
 
 
 def _first_trace(trial: TrialResult) -> float | None:
-    series = curvature.recorded(trial)
+    series = recorded(trial, TRACE)
     return None if series is None else float(series.y[0])
 
 
 def _late_trace(trial: TrialResult) -> float | None:
-    series = curvature.recorded(trial)
+    series = recorded(trial, TRACE)
     late = None if series is None else series.y[series.x >= SETTLED_AT - 1]
     return float(np.mean(late)) if late is not None and len(late) else None
 
@@ -238,7 +238,7 @@ def _masked_rise(trial: TrialResult) -> float | None:
 def _near_start(trial: TrialResult) -> float | None:
     try:
         found = deviations(*start_and_best(trial))
-    except InputError:  # the checkpoint is gone
+    except InputError:  # the checkpoint was removed
         return None
     far = found.counts[np.searchsorted(DEVIATION_EDGES, HARDLY * (1 - 1e-9)) :].sum()
     return float(1 - far / found.total - 0.5)

@@ -1,4 +1,4 @@
-"""Claims about test scores: rows of the paper's tables against each other (claims 1 to 6)."""
+"""Claims about test scores: rows of the paper's tables compared with each other (1 to 6)."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,35 +18,35 @@ _Found = tuple[dict[str, Found], Counter[str]]
 
 
 def itps_beats_all(results: Results) -> _Found:
-    """ITPS minus each other single method."""
+    """Compare ITPS with each other single method."""
     return _pairs(results, METHOD_TABLES, [("itps", other) for other in SINGLE])
 
 
 def itps_spectral_best(results: Results) -> _Found:
-    """ITPS with spectral dropout minus each other method."""
+    """Compare ITPS with spectral dropout with each other method."""
     return _pairs(results, METHOD_TABLES, [(BOTH, other) for other in (*SINGLE, "itps")])
 
 
 def guided_spectral_next(results: Results) -> _Found:
-    """Guided and spectral dropout minus the others; dropout minus the penalties."""
+    """Compare guided and spectral dropout with the others, and dropout with the penalties."""
     others = ("dropout", *INPUT_PENALTIES, "variational_lstm")
     pairs = [(best, other) for best in ("guided_dropout", "spectral_dropout") for other in others]
     return _pairs(results, METHOD_TABLES, pairs + [("dropout", o) for o in INPUT_PENALTIES])
 
 
 def variational_middle(results: Results) -> _Found:
-    """The variational LSTM minus the penalties."""
+    """Compare the variational LSTM with the penalties."""
     pairs = [("variational_lstm", other) for other in INPUT_PENALTIES]
     return _pairs(results, ("IX", "X", "XI"), pairs)
 
 
 def reptile(results: Results) -> _Found:
-    """ITPS-Reptile minus Reptile."""
+    """Compare ITPS-Reptile with Reptile."""
     return _pairs(results, ("XV",), [("itps_reptile", "reptile")])
 
 
 def gain_at_low_data(results: Results) -> _Found:
-    """What ITPS gains at the smallest training size minus what it gains at the largest."""
+    """Compare the gain of ITPS at the smallest training size with that at the largest."""
     found, left_out = columns(results, FEWER_SAMPLES_TABLES)
     by_data: dict[str, Found] = {}
     for other, here in _by_data(found).items():
@@ -63,7 +63,7 @@ def gain_at_low_data(results: Results) -> _Found:
 
 
 def _gain(few: Column, many: Column) -> Measured | None:
-    """Differences of gains by seed, over the single methods that both columns have."""
+    """Return gains by seed in both columns, over the single methods that both have."""
     others = [m for m in SINGLE if m in few.by_row and m in many.by_row]
     if not others or not all("itps" in column.by_row for column in (few, many)):
         return None
@@ -90,7 +90,7 @@ def _gains(column: Column, others: Sequence[str]) -> Mapping[int, float]:
 
 
 def _pairs(results: Results, tables: Sequence[str], pairs: Iterable[tuple[str, str]]) -> _Found:
-    """Comparisons of rows in every column that has a run of both, and the rows that are missing."""
+    """Return comparisons of rows in every column with runs of both, and the missing rows."""
     pairs = list(pairs)
     found, left_out = columns(results, tables)
     by_data: dict[str, Found] = {}
@@ -118,7 +118,7 @@ def _in_column(column: Column, pairs: Iterable[tuple[str, str]]) -> Iterator[Mea
 
 
 def _missing(column: Column, pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Rows of the table that a claim needs, and that no run is of."""
+    """Return rows of the table that a claim needs and that have no run."""
     return [r for pair in pairs for r in pair if r in column.paper and r not in column.by_row]
 
 

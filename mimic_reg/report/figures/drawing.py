@@ -1,14 +1,15 @@
-"""How figures look, and how they are written: PNG, SVG, or SVG within a page.
+"""How figures look, and how they are written: as PNG, SVG, or SVG within a page.
 
-For screens from 400 pixels wide and for the colour-blind. Figures are matplotlib Figures, made
-without pyplot and its state; lines differ in colour (Okabe and Ito's palette), marker and dashes.
+They suit screens from 400 pixels wide, and colour-blind readers: lines differ in colour (Okabe and
+Ito's palette), marker and dashes. They are matplotlib Figures, made without the state of pyplot.
 """
 
 import html
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -24,7 +25,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.settings import BASELINE, TrainingSize
 from mimic_reg.store import atomic
 
-# Okabe and Ito (2008), the darker ones first; yellow is left out, it fades on white
+# Okabe and Ito (2008), darker colours first, without yellow, which is too faint on white
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 PLAIN = "#7F7F7F"
 MARKERS = "osD^vP"
@@ -33,7 +34,7 @@ INK = "#24292f"
 GRID = "#d0d4d9"
 
 WIDTH = 5.2  # inches; 500 pixels of a screen
-LEGEND_WIDTH = 56  # characters that fit in it, beside the line
+LEGEND_WIDTH = 56  # characters beside the line
 
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -49,7 +50,7 @@ _STYLE: dict[Any, Any] = {
     "grid.color": GRID,
     "grid.linewidth": 0.8,
     "text.color": INK,
-    "text.parse_math": False,  # a dollar in a name is a dollar
+    "text.parse_math": False,  # show dollar signs in names
     "xtick.color": INK,
     "ytick.color": INK,
     "lines.linewidth": 1.8,
@@ -70,9 +71,19 @@ class Style:
     marker: str
     dashes: Any
 
+    @property
+    def line(self) -> dict[str, Any]:
+        """Return arguments of a line without markers."""
+        return {"color": self.color, "linestyle": self.dashes}
+
+    @property
+    def points(self) -> dict[str, Any]:
+        """Return arguments of a line with markers."""
+        return {**self.line, "marker": self.marker}
+
 
 def styles(methods: Sequence[str]) -> dict[str, Style]:
-    """A style for each method: the baseline grey, the last ones the strongest colours."""
+    """Return a style for each method: grey for the baseline, the darkest for the last."""
     n = len(PALETTE)
     drawn = {
         name: Style(PALETTE[i % n], MARKERS[(i + i // n) % n], DASHES[i // n % len(DASHES)])
@@ -81,26 +92,27 @@ def styles(methods: Sequence[str]) -> dict[str, Style]:
     return drawn | {BASELINE: Style(PLAIN, "X", "-")}
 
 
-# method → style, the same in all figures of a report; None: a figure chooses by itself
-Look = Mapping[str, Style] | None
+Look = Mapping[str, Style]  # method → style, the same in all figures of a report
 
 
 # --- drawing --------------------------------------------------------------------------------------
 
 
-def drawing_style() -> Any:
-    """The style while a figure is drawn; nothing of it stays in matplotlib's settings."""
-    return mpl.rc_context(_STYLE)
+@contextmanager
+def panels_below(
+    rows: int, height: float, *, sharex: bool = False
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Yield a figure with panels below each other, and apply the style while it is drawn.
 
-
-def panels_below(rows: int, height: float, *, sharex: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure with `rows` panels below each other, each `height` inches high."""
-    figure = Figure(figsize=(WIDTH, rows * height), layout="constrained")
-    return figure, list(figure.subplots(rows, 1, squeeze=False, sharex=sharex)[:, 0])
+    height: of each panel, in inches
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(WIDTH, rows * height), layout="constrained")
+        yield figure, list(figure.subplots(rows, 1, squeeze=False, sharex=sharex)[:, 0])
 
 
 def legend(figure: Figure, ax: Axes, columns: int | None = None) -> None:
-    """A legend below the panels; the figure grows by its rows, so the panels keep their height."""
+    """Add a legend below the panels. The figure grows by its rows; the panels do not shrink."""
     handles, labels = ax.get_legend_handles_labels()
     if not handles:
         return
@@ -115,42 +127,20 @@ def legend(figure: Figure, ax: Axes, columns: int | None = None) -> None:
 
 
 def integer_epochs(panels: Iterable[Axes]) -> None:
-    """Label the x axes as epochs, which are whole numbers."""
+    """Label the x axes as epochs, with whole numbers."""
     for ax in panels:
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         ax.set_xlabel("epoch")
 
 
-def level_position(level: TrainingSize) -> float:
-    """Where a training size stands on an axis: percent, or the number of samples."""
-    return level.value
-
-
 def levels_label(levels: Iterable[TrainingSize]) -> str:
-    """What an axis of supervision levels shows."""
+    """Return the label of an axis of training sizes."""
     shares = max(levels).is_share
     return "supervision (% of the training samples)" if shares else "training samples"
 
 
-def unit_square(ax: Axes) -> None:
-    """Show shares from 0 to 1 on both axes."""
-    ax.set_xlim(0, 1)
-    ax.set_ylim(0, 1.005)
-    ax.set_aspect("equal")
-
-
-def ramp(count: int) -> list[str]:
-    """Colours of ordered levels."""
-    return [PALETTE[i % len(PALETTE)] for i in range(count)]
-
-
-def thousands(value: float, position: int | None = None) -> str:
-    """A whole number with separators, for ticks."""
-    return f"{value:,.0f}"
-
-
 def power_of_ten(value: float, position: int | None = None) -> str:
-    """A power of ten, for the ticks of logarithmic axes: 1, 10, 100, else as 10⁻⁴."""
+    """Return a power of ten for ticks of logarithmic axes: 1, 10, 100, else such as 10⁻⁴."""
     if value in (0, 1, 10, 100):
         return f"{value:g}"
     exponent = round(math.log10(abs(value)))
@@ -165,7 +155,7 @@ def logarithmic(axis: Axis) -> None:
 
 
 def wrap(name: str, width: int = 26) -> str:
-    """A long method's name on several lines: each method on its own, options as they fit."""
+    """Return a long name on several lines: a line for each method, options as they fit."""
     if len(name) <= 18:
         return name
     methods = name.replace(" + ", "\n+ ").split("\n")
@@ -173,12 +163,12 @@ def wrap(name: str, width: int = 26) -> str:
 
 
 def fold(text: str, width: int) -> str:
-    """Lines of up to `width` characters; a word, "spectral_dropout.tau=0.05" say, stays whole."""
+    """Return lines of up to `width` characters; words such as "dropout.rate=0.5" stay whole."""
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
 def num_lines(name: str) -> int:
-    """Lines that a method's name takes when it is wrapped."""
+    """Return the number of lines of a wrapped name."""
     return 1 + wrap(name).count("\n")
 
 
@@ -186,10 +176,10 @@ def num_lines(name: str) -> int:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG or SVG, by the path's suffix; the same figure gives the same bytes.
+    """Write a PNG or SVG file; the same figure gives the same bytes.
 
     Raises:
-        InputError: another suffix.
+        InputError: the suffix of the path is another one.
     """
     writers: dict[str, Callable[[Figure], bytes]] = {".png": png, ".svg": svg}
     if path.suffix not in writers:
@@ -200,25 +190,22 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def png(figure: Figure, dpi: int = 160) -> bytes:
-    """The figure as PNG on white."""
+    """Return the figure as PNG on white."""
     stream = BytesIO()
-    with drawing_style():
-        figure.savefig(
-            stream, format="png", dpi=dpi, facecolor="white", metadata={"Software": None}
-        )
+    _write(figure, stream, "png", "white", "Software", dpi=dpi)
     return stream.getvalue()
 
 
 def svg(figure: Figure) -> bytes:
-    """The figure as an SVG file on white, with its text as text."""
+    """Return the figure as an SVG file on white, with selectable text."""
     return _svg_text(figure, facecolor="white").encode()
 
 
 def inline_svg(figure: Figure, prefix: str, caption: str) -> str:
-    """The figure as an <svg> element for a page: transparent, in the page's text colour.
+    """Return the figure as an <svg> element: transparent, in the text colour of the page.
 
-    prefix:  begins every id, since ids are unique in a page
-    caption: what it shows, for those who do not see it
+    prefix:  start of every id, because ids must be unique in a page
+    caption: description for screen readers
     """
     text = _svg_text(figure, facecolor="none")
     text = text[text.index("<svg ") :]
@@ -234,6 +221,15 @@ def inline_svg(figure: Figure, prefix: str, caption: str) -> str:
 
 def _svg_text(figure: Figure, facecolor: str) -> str:
     stream = StringIO()
-    with drawing_style():
-        figure.savefig(stream, format="svg", facecolor=facecolor, metadata={"Date": None})
+    _write(figure, stream, "svg", facecolor, "Date")
     return stream.getvalue()
+
+
+def _write(
+    figure: Figure, stream: Any, form: str, facecolor: str, left_out: str, **options: Any
+) -> None:
+    """Write without the metadata `left_out`, which would differ between runs."""
+    with mpl.rc_context(_STYLE):
+        figure.savefig(
+            stream, format=form, facecolor=facecolor, metadata={left_out: None}, **options
+        )

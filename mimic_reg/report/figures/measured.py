@@ -1,7 +1,7 @@
-"""Figures of the analyses: curvature, similarity, gradients, deviations, selection, thresholds.
+"""Figures of the analyses: curvature, similarity, gradients, deviations, ensembles.
 
-Each function returns a matplotlib Figure. Lines over epochs or steps are means over seeds as far as
-all of them go; bands are ± 1 standard deviation.
+Each function returns a matplotlib Figure. Lines over epochs or steps are means over seeds, as far
+as all seeds go; bands are ± 1 standard deviation. look: the style of each method.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mimic_reg.metrics.deviations import DEVIATION_EDGES, Deviations
 from mimic_reg.report.figures.drawing import (
@@ -19,16 +19,13 @@ from mimic_reg.report.figures.drawing import (
     INK,
     Look,
     Style,
-    drawing_style,
     integer_epochs,
     legend,
     logarithmic,
     panels_below,
-    styles,
-    thousands,
 )
 
-SMOOTHED = 40  # a line over steps is a moving mean over this part of its points
+SMOOTHED = 40  # lines over steps are moving means over 1/40 of their points
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Series:
 
 
 def common(found: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
-    """x (N,) that all series have, and their y (seeds, N) there."""
+    """Return the x (N,) that all series have, and their y (seeds, N) there."""
     x = found[0].x
     for series in found[1:]:
         x = np.intersect1d(x, series.x)
@@ -48,91 +45,70 @@ def common(found: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def moving_mean(y: np.ndarray, window: int) -> np.ndarray:
-    """The mean of up to `window` values around each of y (N,); fewer at the ends."""
+    """Return the mean of up to `window` values around each of y (N,); fewer at the ends."""
     kernel = np.ones(window)
     mean: np.ndarray = np.convolve(y, kernel, "same") / np.convolve(np.ones(len(y)), kernel, "same")
     return mean
 
 
-# --- curvature ------------------------------------------------------------------------------------
-
-
-def trace_figure(
-    traces: Mapping[str, Sequence[Series]], bound: float | None = None, look: Look = None
-) -> Figure:
-    """Trace of the Hessian against epochs by method; methods measured once are single points.
+def trace_figure(traces: Mapping[str, Sequence[Series]], bound: float | None, look: Look) -> Figure:
+    """Draw the trace of the Hessian against epochs; methods measured once are single points.
 
     bound: 2 / learning rate, drawn for reference
     """
-    drawn = look or styles(list(traces))
-    with drawing_style():
-        figure, (ax,) = panels_below(1, 3.4)
+    with panels_below(1, 3.4) as (figure, (ax,)):
         lowest = min(float(s.y.min()) for found in traces.values() for s in found)
         for method, found in traces.items():
-            _draw_mean(ax, found, drawn[method], method)
+            _draw_mean(ax, found, look[method], method)
         if bound is not None:
             ax.axhline(bound, color=INK, linewidth=1, linestyle=DASHES[2])
+            place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
             ax.annotate(
-                "2 / learning rate",
-                (1, bound),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                xytext=(0, 3),
-                textcoords="offset points",
-                fontsize=9,
+                "2 / learning rate", (1, bound), xytext=(0, 3), ha="right", fontsize=9, **place
             )
-        # below zero, where the loss curves downwards, there is no logarithm
+        # a trace below zero, where the loss curves downwards, has no logarithm
         ax.set_yscale("log" if lowest > 0 else "symlog")
         logarithmic(ax.yaxis)
         ax.set_ylabel("trace of the Hessian")
         integer_epochs([ax])
         legend(figure, ax)
-        return figure
+    return figure
 
 
 def _draw_mean(
     ax: Axes, found: Sequence[Series], style: Style, label: str, positive: bool = True
 ) -> None:
-    """A line with its band of the seeds that have several points; a dot for each other seed.
+    """Draw the mean of the seeds with several points, its band, and a dot for each other seed.
 
-    positive: for a logarithmic axis: a band that would reach below zero ends at its line
+    positive: the axis is logarithmic: a band that would reach below zero ends at its line
     """
-    how: dict[str, Any] = {"color": style.color, "label": label}
     curves = [series for series in found if len(series.x) > 1]
     dots = [series for series in found if len(series.x) == 1]
+    how: dict[str, Any] = {"color": style.color, "marker": style.marker}
     if dots:
         x, y = (np.concatenate([getattr(s, axis) for s in dots]) for axis in ("x", "y"))
-        ax.plot(x, y, style.marker, **how)
+        ax.plot(x, y, linestyle="", label=label, **how)
     if not curves:
         return
-    if dots:
-        del how["label"]
     x, y = common(curves)
     mean = y.mean(0)
     if len(y) > 1:
         sd = y.std(0, ddof=1)
         low = np.where((mean > sd) | (not positive), mean - sd, mean)
         ax.fill_between(x, low, mean + sd, color=style.color, alpha=0.14, linewidth=0)
-    ax.plot(x, mean, marker=style.marker, markersize=4, linestyle=style.dashes, **how)
+    ax.plot(x, mean, markersize=4, label=None if dots else label, **style.points)
 
 
-# --- gradient similarity --------------------------------------------------------------------------
+def similarity_figure(panels: Mapping[str, Mapping[str, Sequence[Series]]], look: Look) -> Figure:
+    """Draw several numbers against epochs, a panel each.
 
-
-def similarity_figure(
-    panels: Mapping[str, Mapping[str, Sequence[Series]]], look: Look = None
-) -> Figure:
-    """Several numbers against epochs by method, below each other.
-
-    panels: what the axis shows → method → a series a seed; the first, whose numbers are positive,
-            has a logarithmic axis where they span more than a decade
+    panels: label of the axis → method → a series for each seed; the numbers of the first panel are
+            positive, and its axis is logarithmic if they span more than a decade
     """
-    drawn = look or styles(list(next(iter(panels.values()))))
-    with drawing_style():
-        figure, axes = panels_below(len(panels), 2.3, sharex=True)
+    with panels_below(len(panels), 2.3, sharex=True) as (figure, axes):
         for ax, (label, found) in zip(axes, panels.items(), strict=True):
             for method, seeds in found.items():
-                _draw_mean(ax, seeds, drawn[method], method, positive=ax is axes[0])
+                _draw_mean(ax, seeds, look[method], method, positive=ax is axes[0])
             ax.set_ylabel(label)
         first = np.concatenate([line.get_ydata() for line in axes[0].lines])
         if first.max() > 10 * first.min() > 0:
@@ -140,70 +116,52 @@ def similarity_figure(
             logarithmic(axes[0].yaxis)
         integer_epochs(axes[-1:])
         legend(figure, axes[-1])
-        return figure
-
-
-# --- gradients ------------------------------------------------------------------------------------
+    return figure
 
 
 @dataclass(frozen=True)
 class Norms:
-    """Gradient norms of one fit against steps: of the raw gradient, and of what is applied."""
+    """Gradient norms of one fit against steps: of the raw gradient and of the applied one."""
 
     raw: Series
     applied: Series
 
 
-def gradient_figure(norms: Mapping[str, Sequence[Norms]], look: Look = None) -> Figure:
-    """Norms of the raw gradient (a) and of the gradient that the optimiser applied (b)."""
-    drawn = look or styles(list(norms))
-    with drawing_style():
-        figure, (raw, applied) = panels_below(2, 2.5, sharex=True)
-        for method, found in norms.items():
-            _draw_smooth(raw, [n.raw for n in found], drawn[method], method)
-            _draw_smooth(applied, [n.applied for n in found], drawn[method], method)
-        raw.set_title("(a) raw gradient", loc="left")
-        applied.set_title("(b) as applied", loc="left")
-        for ax in (raw, applied):
+def gradient_figure(norms: Mapping[str, Sequence[Norms]], look: Look) -> Figure:
+    """Draw norms of the raw gradient (a) and of the gradient that the optimiser applied (b)."""
+    with panels_below(2, 2.5, sharex=True) as (figure, axes):
+        names = {"raw": "(a) raw gradient", "applied": "(b) applied gradient"}
+        for ax, (name, title) in zip(axes, names.items(), strict=True):
+            for method, found in norms.items():
+                _draw_smooth(ax, [getattr(n, name) for n in found], look[method], method)
+            ax.set_title(title, loc="left")
             ax.set_ylabel("L2 norm")
             ax.set_ylim(bottom=0)
-        applied.set_xlabel("step")
-        applied.xaxis.set_major_formatter(FuncFormatter(thousands))
-        legend(figure, applied)
-        return figure
+        axes[-1].set_xlabel("step")
+        axes[-1].xaxis.set_major_formatter("{x:,.0f}")
+        legend(figure, axes[-1])
+    return figure
 
 
 def _draw_smooth(ax: Axes, found: Sequence[Series], style: Style, label: str) -> None:
     x, y = common(found)
     mean = y.mean(0)
-    smooth = moving_mean(mean, max(1, len(mean) // SMOOTHED))
     ax.plot(x, mean, color=style.color, alpha=0.25, linewidth=0.7)
-    ax.plot(x, smooth, color=style.color, linestyle=style.dashes, label=label)
+    ax.plot(x, moving_mean(mean, max(1, len(mean) // SMOOTHED)), label=label, **style.line)
 
 
-# --- deviations -----------------------------------------------------------------------------------
+def deviation_figure(found: Mapping[str, Sequence[Deviations]], look: Look) -> Figure:
+    """Draw how many parameters moved by how much, means over seeds; both axes are logarithmic.
 
-
-def deviation_figure(found: Mapping[str, Sequence[Deviations]], look: Look = None) -> Figure:
-    """How many parameters moved by how much, by method, means over seeds; axes are logarithmic.
-
-    The legend tells the share that did not move at all, which a logarithm cannot show.
+    The legend has the share that did not move at all, which a logarithmic axis cannot show.
     """
-    drawn = look or styles(list(found))
-    with drawing_style():
-        figure, (ax,) = panels_below(1, 3.4)
+    with panels_below(1, 3.4) as (figure, (ax,)):
         for method, seeds in found.items():
             counts = np.mean([d.counts for d in seeds], axis=0)
-            still = np.mean([1 - d.moved / d.total for d in seeds])
-            style = drawn[method]
-            ax.stairs(
-                np.where(counts > 0, counts, np.nan),
-                DEVIATION_EDGES,
-                color=style.color,
-                linestyle=style.dashes,
-                linewidth=1.6,
-                label=f"{method}: {format_share(float(still))} did not move",
-            )
+            still = format_share(float(np.mean([1 - d.moved / d.total for d in seeds])))
+            filled = np.where(counts > 0, counts, np.nan)
+            label = f"{method}: {still} did not move"
+            ax.stairs(filled, DEVIATION_EDGES, linewidth=1.6, label=label, **look[method].line)
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_xlim(_filled(found))
@@ -214,21 +172,38 @@ def deviation_figure(found: Mapping[str, Sequence[Deviations]], look: Look = Non
         ax.set_xlabel("distance from the start, |θ − θ₀|")  # noqa: RUF001
         ax.set_ylabel("parameters in a bin")
         legend(figure, ax, 1)
-        return figure
+    return figure
 
 
 def _filled(found: Mapping[str, Sequence[Deviations]]) -> tuple[float, float]:
-    """The outer edges of the bins that are not empty."""
+    """Return the outer edges of the bins that are not empty."""
     counts = np.sum([d.counts for seeds in found.values() for d in seeds], axis=0)
-    filled = np.flatnonzero(counts)
-    if not len(filled):
-        return float(DEVIATION_EDGES[0]), float(DEVIATION_EDGES[-1])
+    filled = np.flatnonzero(counts) if counts.any() else np.array([0, len(counts) - 1])
     return float(DEVIATION_EDGES[filled[0]]), float(DEVIATION_EDGES[filled[-1] + 1])
 
 
 def format_share(share: float) -> str:
-    """A share as a percentage, exact where it is nothing or everything."""
+    """Return a share as a percentage; only exact shares are 0 % and 100 %."""
     percent = 100 * share
     if percent in (0, 100):
         return f"{percent:.0f} %"
     return f"{min(max(percent, 0.1), 99.9):.1f} %"
+
+
+def ensemble_figure(
+    curves: Mapping[str, Sequence[float]],
+    members: Mapping[str, Sequence[float]],
+    score: str,
+    look: Look,
+) -> Figure:
+    """Draw the scores of ensembles of 1, 2, … members, and those of each member at 1."""
+    with panels_below(1, 3.4) as (figure, (ax,)):
+        for method, y in curves.items():
+            style, alone = look[method], members[method]
+            ax.plot([1] * len(alone), alone, style.marker, color=style.color, alpha=0.4)
+            ax.plot(range(1, len(y) + 1), y, label=method, **style.points)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_xlabel("members")
+        ax.set_ylabel(f"test {score}")
+        legend(figure, ax)
+    return figure

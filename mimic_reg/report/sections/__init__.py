@@ -1,1 +1,1 @@
-"""The sections of a report, a module each: what was given becomes HTML."""
+"""The sections of a report, a module each."""

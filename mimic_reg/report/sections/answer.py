@@ -1,21 +1,35 @@
-"""The answer: a few sentences, a picture, and the table that they stand on."""
+"""The answer: a few sentences, a figure and the table that they come from."""
 
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
 from mimic_reg.metrics.scores import METRICS
-from mimic_reg.report.formats import count, format_level, format_score
+from mimic_reg.report.formats import (
+    count,
+    format_level,
+    format_score,
+    format_score_name,
+    format_task,
+)
+from mimic_reg.report.frames import scores_frame
 from mimic_reg.report.headline import headline
 from mimic_reg.report.html import Section, section
 from mimic_reg.report.paper import paper
 from mimic_reg.report.sections.given import Given
-from mimic_reg.report.tables import ScoreTable, best_possible, format_title, score_tables
+from mimic_reg.report.tables import (
+    SPLIT,
+    ScoreTable,
+    best_possible,
+    format_cell,
+    format_title,
+    score_tables,
+)
 from mimic_reg.report.verdicts import verdicts
 
 
 def answer_section(given: Given) -> Section:
-    """Sentences, picture and table of every task that compares methods; the others folded away."""
+    """Return sentences, figure and table of every task that compares methods; fold the others."""
     tables = given.tables
     others = [t for t in score_tables(given.results) if t.score not in {m.score for m in tables}]
     main = [_shown(table, given) for table in tables]
@@ -26,26 +40,45 @@ def answer_section(given: Given) -> Section:
         next(iter(questions)) if len(questions) == 1 else "Which method is best?",
         main=compared,
         alone=[shown for shown in main if shown not in compared],
-        others=[_shown(table, given) for table in others],
+        others=[_all(others, *setting) for setting in given.results.settings()],
         definitions=_definitions([*tables, *others]),
+        other_data=[t.paper_is_of_other_data for t in tables if t.paper_is_of_other_data],
         has_paper=any(table.has_paper for table in tables),
         paper=paper(),
     )
 
 
 def _shown(table: ScoreTable, given: Given) -> dict[str, Any]:
-    """A table with what stands above and below it."""
-    common = _common_n(table)
+    """Return a table with the texts and figures around it."""
+    sizes = {len(cell.scores) for cell in table.cells.values() if cell.scores}
+    n = sizes.pop() if len(sizes) == 1 else None
     return {
         "table": table,
         "title": format_title(table),
         "headline": headline(table, best_possible(given.results, given.stores, table)),
         "figures": given.drawn_of(table),
         "verdicts": verdicts(table),
-        "common": common,
-        "caption": _caption(table, given, common),
+        "n": n,
+        "caption": _caption(table, given, n),
         "header": ["method", *map(format_level, table.levels)],
-        "notes": _notes(table, given),
+        "notes": [*_uncertainty(table, given), *table.paper_notes()],
+        "csv": scores_frame([table]).write_csv(),
+    }
+
+
+def _all(tables: Sequence[ScoreTable], task: str, model: str) -> dict[str, Any]:
+    """Return the scores of a task and model in one grid: a row for each method and level."""
+    found = [table for table in tables if (table.task, table.model) == (task, model)]
+    keys = dict.fromkeys(key for table in found for key in sorted(table.cells))
+    return {
+        "caption": f"{format_task(task)}, {model}: other test scores.",
+        "header": ["method", "level", *(format_score_name(table.score) for table in found)],
+        "rows": [
+            [method, format_level(level)]
+            + [format_cell(table.cells.get((method, level)), table.score) for table in found]
+            for method, level in keys
+        ],
+        "csv": scores_frame(found).write_csv(),
     }
 
 
@@ -55,42 +88,27 @@ def _definitions(tables: Sequence[ScoreTable]) -> str:
     return " ".join(dict.fromkeys(found))
 
 
-def _caption(table: ScoreTable, given: Given, common: int | None) -> str:
-    what = "supervision level" if table.levels[-1].is_share else "training samples"
-    text = f"By {what}; {_num_samples(table, given)}"
-    if common:
-        text += f"; n = {count(common, 'seed')} {'a cell' if common > 1 else '(no sd)'}"
+def _caption(table: ScoreTable, given: Given, n: int | None) -> str:
+    sizes = sorted({t.num_samples[SPLIT] for t in given.results.of(table.task, table.model)})
+    samples = " or ".join(count(size, f"{SPLIT} sample") for size in sizes)
+    parts = [
+        "By supervision level" if table.levels[-1].is_share else "By training samples",
+        samples,
+    ]
+    if n:
+        parts.append(f"{count(n, 'seed')}{' for each cell' if n > 1 else ''}")
     if table.lower_is_better:
-        text += "; lower is better"
-    return f"{text}."
+        parts.append("lower is better")
+    return f"{'; '.join(parts)}."
 
 
-def _notes(table: ScoreTable, given: Given) -> list[str]:
-    spread = _spread_over_subjects(table, given)
-    return [*([spread] if spread else []), *table.marks(), *table.paper_notes()]
-
-
-def _spread_over_subjects(table: ScoreTable, given: Given) -> str:
-    """How wide the bootstrap intervals of single trials are; nothing where there are none."""
+def _uncertainty(table: ScoreTable, given: Given) -> list[str]:
+    """Return how wide the bootstrap intervals of single trials are, if there are any."""
     trials = given.results.of(table.task, table.model)
-    scores = [t.scores.get(table.split, {}).get(table.score) for t in trials]
+    scores = [t.scores.get(SPLIT, {}).get(table.score) for t in trials]
     widths = [s.high - s.low for s in scores if s and s.low is not None and s.high is not None]
     if not widths:
-        return ""
-    width = format_score(median(widths), table.score)
-    return (
-        f"With other test subjects: the 95 % bootstrap interval of one trial is {width} wide "
-        f"(median of {count(len(widths), 'trial')})."
-    )
-
-
-def _common_n(table: ScoreTable) -> int | None:
-    """The number of seeds, if it is the same in every cell that has a score."""
-    sizes = {len(cell.scores) for cell in table.cells.values() if cell.scores}
-    return sizes.pop() if len(sizes) == 1 else None
-
-
-def _num_samples(table: ScoreTable, given: Given) -> str:
-    trials = given.results.of(table.task, table.model)
-    sizes = sorted({t.num_samples[table.split] for t in trials})
-    return " or ".join(count(size, f"{table.split} sample") for size in sizes)
+        return []
+    half = format_score(median(widths) / 2, table.score)
+    trials_text = count(len(widths), "trial")
+    return [f"Bootstrap over test subjects: ±{half} for one trial (95 %, median of {trials_text})."]

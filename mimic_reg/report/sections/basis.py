@@ -1,6 +1,6 @@
-"""What a report rests on: data, versions, options, every trial; and how to get the same."""
+"""What a report is based on: data, versions, options and trials; and how to reproduce it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -15,23 +15,19 @@ from mimic_reg.report.tables import ScoreTable, format_title
 
 
 def basis_section(given: Given) -> Section:
-    """Data, versions and commands; options, trials and settings folded away."""
+    """Return data, versions and commands; options, trials and settings are folded away."""
+    mixed = len({t.versions.get("code") for t in given.trials}) > 1
+    text = "The trials were made by different versions of the code; see below."
     return section(
-        "rests-on",
-        "What does this rest on?",
-        warnings=_warnings(given),
+        "basis",
+        "How can these results be reproduced?",
+        warnings=[text] * mixed + mixed_threads(given.results),
         facts=_facts(given),
         commands=given.commands,
         options=_options(given.trials),
         trials=[_trial_grid(given.results.of(t.task, t.model), t) for t in given.tables],
         configuration=_configuration(given),
     )
-
-
-def _warnings(given: Given) -> list[str]:
-    mixed = len({t.versions.get("code") for t in given.trials}) > 1
-    text = "The trials were made by different versions of the code; see below."
-    return [text] * mixed + mixed_threads(given.results)
 
 
 def _facts(given: Given) -> dict[str, list[str]]:
@@ -65,26 +61,22 @@ def _options(trials: Sequence[TrialResult]) -> list[tuple[str, ...]]:
             for entry in entries
             for name, given in entry.items()
         ]
-        where = format_task(trial.task), trial.model
-        rows.setdefault((trial.method, *where, "; ".join(options)))
+        rows[trial.method, format_task(trial.task), trial.model, "; ".join(options)] = None
     return list(rows)
 
 
 def _trial_grid(trials: Sequence[TrialResult], table: ScoreTable) -> dict[str, Any]:
+    name = format_score_name(table.score)
+    header = ["method", "level", "seed", "best epoch", f"validation {name}", f"test {name}", "run"]
     rows = [
         [
-            t.method,
-            format_level(t.supervision),
-            str(t.seed),
-            str(t.best_epoch),
+            *(t.method, format_level(t.supervision), str(t.seed), str(t.best_epoch)),
             *(_score_text(t.scores.get(s, {}).get(table.score), table.score) for s in _SPLITS),
             t.name,
         ]
         for t in trials
     ]
-    name = format_score_name(table.score)
-    header = ["method", "level", "seed", "best epoch", f"validation {name}", f"test {name}", "run"]
-    caption = f"{format_title(table)}: every trial, with 95 % bootstrap intervals over subjects."
+    caption = f"{format_title(table)}: all trials, with 95 % bootstrap intervals over subjects."
     return {"caption": caption, "header": header, "rows": rows}
 
 
@@ -103,17 +95,16 @@ def _score_text(score: Score | None, name: str) -> str:
 
 
 def _configuration(given: Given) -> str:
-    """What was asked for; or one trial of each method and model, but for level and seed."""
+    """Return the configuration; without one, the settings of each method and model."""
     if isinstance(given.configuration, str):
         return given.configuration
-    if given.configuration is not None:
-        return _yaml(given.configuration)
-    examples: dict[str, None] = {}
-    for trial in given.trials:
-        settings = {k: v for k, v in trial.settings.items() if k not in SIZE_AND_SEED}
-        examples.setdefault(_yaml(settings))
-    return "---\n".join(examples)
-
-
-def _yaml(content: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
+    found = (
+        [given.configuration]
+        if given.configuration is not None
+        else [
+            {k: v for k, v in trial.settings.items() if k not in SIZE_AND_SEED}
+            for trial in given.trials
+        ]
+    )
+    texts = (yaml.safe_dump(dict(s), sort_keys=False, allow_unicode=True) for s in found)
+    return "---\n".join(dict.fromkeys(texts))

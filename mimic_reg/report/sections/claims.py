@@ -1,4 +1,4 @@
-"""The paper's claims that these runs say anything about, each with its verdict."""
+"""The paper's claims that these runs can test, each with its verdict."""
 
 from mimic_reg.report.claims import COLUMNS, as_rows, judge
 from mimic_reg.report.formats import count
@@ -7,7 +7,7 @@ from mimic_reg.report.sections.given import Given
 
 
 def claims_section(given: Given) -> Section | None:
-    """A line a claim, its runs folded away; None if no claim has any run."""
+    """Return a row for each claim, with its runs folded away; None if no claim has a run."""
     lines = judge(given.results)
     shown = [line for line in lines if line.comparisons]
     if not shown:

@@ -1,4 +1,4 @@
-"""The cohort: what each step of the extraction left, and the samples of the tasks."""
+"""The cohort: what each step of the extraction kept, and the samples of the tasks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,39 +9,42 @@ from mimic_reg.report.sections.given import Given
 from mimic_reg.store import read_json
 
 
-def cohort_section(given: Given) -> Section:
-    """Cohort flow and samples of every store that is at hand."""
+def cohort_section(given: Given) -> Section | None:
+    """Return cohort flow and samples of every store with an audit; None if there is none."""
     tasks = {t.task for t in given.trials}
-    stores = []
-    for store in given.stores:
-        if "audit.json" in store.manifest["files"]:
-            audit = read_json(store.path("audit.json"))
-            samples = {n: s for n, s in audit.get("samples", {}).items() if n in tasks}
-            flow = _flow_rows(audit["cohort_flow"]) if "cohort_flow" in audit else None
-            stores.append({"flow": flow, "samples": _sample_rows(samples)})
+    audits = [
+        read_json(store.path("audit.json"))
+        for store in given.stores
+        if "audit.json" in store.manifest["files"]
+    ]
+    if not audits:
+        return None
+    stores = [
+        {
+            "flow": [[s["step"], *_counts(s, _FLOW)] for s in audit.get("cohort_flow", [])],
+            "samples": [
+                [
+                    format_task(task),
+                    "validation" if split == "val" else split,
+                    *_counts(found, _UNITS),
+                    _positives(found),
+                ]
+                for task, splits in audit.get("samples", {}).items()
+                if task in tasks
+                for split, found in splits.items()
+            ],
+        }
+        for audit in audits
+    ]
     return section("cohort", "What data is this?", stores=stores)
 
 
-def _flow_rows(flow: list[Mapping[str, Any]]) -> list[list[str]]:
-    units = ("stays", "admissions", "subjects")
-    return [[step["step"], *(f"{step[unit]:,}" for unit in units)] for step in flow]
-
-
-def _sample_rows(samples: Mapping[str, Any]) -> list[list[str]]:
-    names = {"val": "validation"}
-    return [
-        [
-            format_task(task),
-            names.get(split, split),
-            *(f"{counts[unit]:,}" if unit in counts else "-" for unit in _UNITS),
-            _positives(counts),
-        ]
-        for task, splits in samples.items()
-        for split, counts in splits.items()
-    ]
-
-
+_FLOW = ("stays", "admissions", "subjects")
 _UNITS = ("samples", "stays", "subjects")
+
+
+def _counts(found: Mapping[str, Any], units: tuple[str, ...]) -> list[str]:
+    return [f"{found[unit]:,}" if unit in found else "-" for unit in units]
 
 
 def _positives(counts: Mapping[str, Any]) -> str:
@@ -49,7 +52,7 @@ def _positives(counts: Mapping[str, Any]) -> str:
     if isinstance(positives, Mapping):
         if len(positives) > 1:
             fewest, most = min(positives.values()), max(positives.values())
-            return f"{fewest:,} to {most:,} a label"
+            return f"{fewest:,} to {most:,} for each label"
         positives = next(iter(positives.values()), None)
     if positives is None:
         return "-"

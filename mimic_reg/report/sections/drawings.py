@@ -1,4 +1,4 @@
-"""Figures: curves of training and predictions, and the analyses."""
+"""Curves of training and predictions, and the analyses."""
 
 from mimic_reg.report.figures.curves import MIN_COUNT
 from mimic_reg.report.html import Section, section
@@ -6,23 +6,24 @@ from mimic_reg.report.predictions import has_curves
 from mimic_reg.report.sections.given import Given
 
 
-def curves_section(given: Given) -> Section:
-    """Curves of selection, training and predictions; where there are none, why."""
-    labelled = {store.manifest["fingerprint"] for store in given.stores}
+def curves_section(given: Given) -> Section | None:
+    """Return curves of selection, training and predictions; None if there is nothing to show."""
+    too_few = given.stores and any(has_curves(t) for t in given.trials)
+    if not (too_few or any(map(given.drawn, ("selection", "training", "curves")))):
+        return None
     return section(
         "curves",
         "How did training go?",
         selection=given.drawn("selection"),
         training=given.drawn("training"),
         curves=given.drawn("curves"),
-        predicted=any(has_curves(t) for t in given.trials),
-        has_labels=bool(labelled & set(given.results.fingerprints())),
+        too_few=too_few,
         min_count=MIN_COUNT,
     )
 
 
 def analyses_section(given: Given) -> Section | None:
-    """Figures, tables and notes of the analyses that were asked for; None if none was."""
+    """Return figures, tables and notes of the analyses; None if there are none."""
     if not given.analyses:
         return None
     return section("analyses", "What else was measured?", analyses=given.analyses)

@@ -1,4 +1,4 @@
-"""What a report is made from, as all its sections see it."""
+"""What a report is made from, for all sections."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from mimic_reg.store import Store
 
 @dataclass(frozen=True)
 class Given:
-    """What the page is made from.
+    """What a page is made from.
 
     tables:  of the scores that select checkpoints
     figures: without those that an analysis replaces
@@ -29,13 +29,13 @@ class Given:
 
     @property
     def trials(self) -> tuple[TrialResult, ...]:
-        """The finished trials."""
+        """Return the finished trials."""
         return self.results.trials
 
     def drawn_of(self, table: ScoreTable) -> list[Drawn]:
-        """The figures of a table's scores by training size, if it is a main one."""
+        """Return the figures of a main table's scores by training size."""
         return [d for d in self.drawn("supervision") if table in self.tables and d.table == table]
 
     def drawn(self, section: str) -> list[Drawn]:
-        """The figures of one section of `Drawn`."""
+        """Return the figures with this `section`."""
         return [d for d in self.figures if d.section == section]

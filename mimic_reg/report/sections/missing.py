@@ -1,4 +1,4 @@
-"""What is missing: runs without a result, and scores that the labels do not define."""
+"""Runs without a result, and scores that the labels do not define."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,15 +9,17 @@ from mimic_reg.report.results import TrialResult
 from mimic_reg.report.sections.given import Given
 
 
-def missing_section(given: Given) -> Section:
-    """Runs without a result and undefined scores, each with the reason."""
+def missing_section(given: Given) -> Section | None:
+    """Return runs without a result and undefined scores with the reason; None if nothing is."""
     unfinished = [(u.name, u.why) for u in given.results.unfinished]
     undefined = _undefined(given.trials)
+    if not unfinished and not undefined:
+        return None
     return section("missing", "What is missing?", unfinished=unfinished, undefined=undefined)
 
 
 def _undefined(trials: Sequence[TrialResult]) -> list[tuple[str, str]]:
-    """Scores that are undefined, or leave labels out, with the reason and in how many trials."""
+    """Return scores that are undefined or leave labels out: why, and in how many trials."""
     found: Counter[tuple[str, str, str, str]] = Counter()
     asked: Counter[tuple[str, str, str]] = Counter()
     for trial in trials:

@@ -1,128 +1,88 @@
-"""Paired tests: the methods in focus against every baseline, level by level.
+"""Paired tests of the methods in focus with every baseline at every level.
 
-Tests are over seeds; beside them stand intervals over test subjects (`resampling`).
+Tests are over seeds. Beside them are intervals over test subjects (`resampling`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from mimic_reg.metrics.resampling import MOST_REPLICATES, Resampled
-from mimic_reg.report.formats import count, format_interval, format_level, format_p
+from mimic_reg.report.formats import count, format_interval, format_level
+from mimic_reg.report.frames import comparisons_frame
 from mimic_reg.report.html import Section, section
-from mimic_reg.report.markdown import COMPARISON_COLUMNS, format_comparison
 from mimic_reg.report.resampling import resample
 from mimic_reg.report.sections.given import Given
 from mimic_reg.report.tables import ScoreTable, format_title
-from mimic_reg.report.verdicts import Compared, comparisons
+from mimic_reg.report.verdicts import (
+    COMPARISON_COLUMNS,
+    Compared,
+    comparisons,
+    format_comparison,
+)
 
-# a comparison → its interval over subjects, or why there is none
-_OverSubjects = Callable[[Compared], str]
-
-_AFTER_INTERVAL = COMPARISON_COLUMNS.index("95 % interval") + 1
-_NUMBERS = (*COMPARISON_COLUMNS[:_AFTER_INTERVAL], "interval over subjects")
-_FULL_COLUMNS = ("method", "against", "level", *_NUMBERS, *COMPARISON_COLUMNS[_AFTER_INTERVAL:])
+_SEEDS = COMPARISON_COLUMNS.index("95 % over seeds") + 1
+_COLUMNS = ("method", "against", "level", *COMPARISON_COLUMNS[:_SEEDS])
+COLUMNS = (*_COLUMNS, "95 % over subjects", *COMPARISON_COLUMNS[_SEEDS:])
 
 
-def paired_section(given: Given) -> Section:
-    """A grid of tests for every method in focus, and how to read it."""
+def paired_section(given: Given) -> Section | None:
+    """Return the tests of the methods in focus, and of the others; None if there are no tests."""
+    tested = [_tested(table, given) for table in given.tables if comparisons(table)]
+    if not tested:
+        return None
     return section(
         "tests",
-        "How sure is that?",
-        tested=[_tested(table, given) for table in given.tables if comparisons(table)],
+        "How certain are the differences?",
+        tested=tested,
         families=_num_families(given.tables),
         any_best=any(table.focus_is_best for table in given.tables),
-        header=_FULL_COLUMNS,
+        header=COLUMNS,
     )
 
 
 def _tested(table: ScoreTable, given: Given) -> dict[str, Any]:
-    """The comparisons of a table: a grid for each method in focus, and all of them in full."""
+    """Return the comparisons of a table: those of the methods in focus, and the others."""
     found = comparisons(table)
-    resampled = resample(table, given.results.of(table.task, table.model), given.stores)
-    over_subjects = _over_subjects(table, resampled)
+    trials = given.results.of(table.task, table.model)
+    resampled = resample(table, trials, given.stores)
+    focus = [c for c in found if c.method in table.focus] or found
+    others = [c for c in found if c not in focus]
     return {
         "title": format_title(table),
-        "drawn": _drawn(resampled),
-        "focus": [_focus_grid(table, method, found, over_subjects) for method in table.focus],
-        "full": [_full_row(c, table.score, over_subjects(c)) for c in found],
+        "drawn": _drawn(resampled) if given.stores else "",
+        "focus": [_row(c, table, resampled) for c in focus],
+        "others": [_row(c, table, resampled) for c in others],
+        "csv": comparisons_frame([table]).write_csv(),
     }
 
 
+def _row(compared: Compared, table: ScoreTable, resampled: Resampled) -> list[str]:
+    """Return the texts of `COLUMNS`."""
+    a, b, level = compared.method, compared.baseline, compared.supervision
+    scores = table.by_seed(level)
+    found = resampled.interval(a, b, level, sorted(scores[a].keys() & scores[b].keys()))
+    subjects = found if isinstance(found, str) else format_interval(found, table.score)
+    texts = format_comparison(compared, table.score)
+    return [a, b, format_level(level), *texts[:_SEEDS], subjects, *texts[_SEEDS:]]
+
+
 def _num_families(tables: Sequence[ScoreTable]) -> int:
-    """Methods, at a level of a table, that are tested against anything."""
+    """Return how many methods, at a level of a table, have a test."""
     return sum(
         len({(c.method, c.supervision) for c in comparisons(table) if c.result.p is not None})
         for table in tables
     )
 
 
-def _over_subjects(table: ScoreTable, resampled: Resampled) -> _OverSubjects:
-    def text(compared: Compared) -> str:
-        scores = table.by_seed(compared.supervision)
-        a, b = compared.method, compared.baseline
-        seeds = sorted(scores[a].keys() & scores[b].keys())
-        found = resampled.interval(a, b, compared.supervision, seeds)
-        return found if isinstance(found, str) else format_interval(found, table.score)
-
-    return text
-
-
 def _drawn(resampled: Resampled) -> str:
-    """What the intervals over subjects were made from, or why there are none."""
+    """Return what the intervals over subjects were made from, or why there are none."""
     if resampled.reason:
         return f"No intervals over subjects: {resampled.reason}."
     draws = count(resampled.num_replicates, "draw")
-    text = f"Over subjects: {draws} of {count(resampled.num_units, f'test {resampled.unit}')}"
+    units = count(resampled.num_units, f"test {resampled.unit}")
+    text = f"Intervals over subjects: {draws} of {units}"
     if resampled.num_replicates < MOST_REPLICATES:
-        text += f", not {MOST_REPLICATES:,}, as there are many samples and trials"
+        text += f" instead of {MOST_REPLICATES:,}, because there are many samples and trials"
     if resampled.num_missing:
-        text += f"; the predictions of {count(resampled.num_missing, 'trial')} are not at hand"
+        text += f"; {count(resampled.num_missing, 'trial')} without predictions"
     return f"{text}."
-
-
-def _focus_grid(
-    table: ScoreTable, method: str, found: Sequence[Compared], over_subjects: _OverSubjects
-) -> dict[str, Any]:
-    cells = {(c.baseline, c.supervision): c for c in found if c.method == method}
-    baselines = [m for m in table.methods if any(name == m for name, _ in cells)]
-    sizes = {c.result.n for c in cells.values()}
-    rows = []
-    for baseline in baselines:
-        compared = [cells.get((baseline, level)) for level in table.levels]
-        shown = [
-            _test_cell(c, table.score, over_subjects(c), show_n=len(sizes) > 1) if c else None
-            for c in compared
-        ]
-        rows.append((baseline, shown))
-    n = f"; n = {count(sizes.pop(), 'pair')} a cell" if len(sizes) == 1 else ""
-    return {
-        "caption": f"{method} against each baseline, by supervision level{n}.",
-        "header": ["against", *map(format_level, table.levels)],
-        "rows": rows,
-    }
-
-
-def _test_cell(
-    compared: Compared, score: str, over_subjects: str, *, show_n: bool
-) -> dict[str, Any]:
-    n, difference, interval, effect, _, _, conclusion = format_comparison(compared, score)
-    result = compared.result
-    notes = [f"n = {n}"] if show_n else []
-    if result.p_holm is None:
-        notes.append(conclusion)
-    else:
-        notes += [f"d {effect}"] * (effect != "-") + [format_p(result.p_holm)]
-    return {
-        "kind": conclusion if conclusion in ("better", "worse") else "",
-        "difference": difference,
-        "interval": interval,
-        "over_subjects": over_subjects,
-        "notes": notes,
-    }
-
-
-def _full_row(compared: Compared, score: str, over_subjects: str) -> list[str]:
-    """The texts of `_FULL_COLUMNS`."""
-    texts = format_comparison(compared, score)
-    where = [compared.method, compared.baseline, format_level(compared.supervision)]
-    return [*where, *texts[:_AFTER_INTERVAL], over_subjects, *texts[_AFTER_INTERVAL:]]

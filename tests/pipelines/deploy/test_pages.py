@@ -131,9 +131,9 @@ def see_results(opened, server):
     """The page of results has the answer, and leads to the runs of a method and back."""
     opened.get(f"{server.url}/mimic-reg/methods")
     shown = text(opened)
-    assert "Does a regulariser help, and at how much data?" in shown
+    assert "Does a regulariser help, and with how much data?" in shown
     assert TITLE in shown
-    assert "How sure is that?" in shown
+    assert "How certain are the differences?" in shown
     opened.find_element("css selector", "nav.mlflow summary").click()
     opened.find_element("link text", "itps").click()
     wait(opened, lambda: "4 matching runs" in text(opened))
@@ -145,7 +145,7 @@ def see_results(opened, server):
     opened.get(
         opened.find_element("link text", "Results of the sweep methods").get_attribute("href")
     )
-    assert "Does a regulariser help, and at how much data?" in text(opened)
+    assert "Does a regulariser help, and with how much data?" in text(opened)
 
 
 def test_the_printed_link_opens_on_the_comparison(server):

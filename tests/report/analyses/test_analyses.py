@@ -1,6 +1,7 @@
 """Analyses of trained runs: what is drawn, that the numbers are the history's, what is refused."""
 
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -15,8 +16,9 @@ from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError
 from mimic_reg.learners.trials import resolve
 from mimic_reg.report import analyses
-from mimic_reg.report.analyses import ensembles, hessian
+from mimic_reg.report.analyses import base, ensembles, hessian
 from mimic_reg.report.analyses.base import start_and_best
+from mimic_reg.report.figures.drawing import styles
 from mimic_reg.report.figures.drawn import draw
 from mimic_reg.report.figures.measured import Series, trace_figure
 from mimic_reg.report.predictions import read_predictions
@@ -87,7 +89,7 @@ def test_every_analysis_is_drawn_as_png_and_svg_and_has_numbers(name, results, t
             assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_similarity_is_what_the_probe_recorded_beside_the_validation_score(results):
+def test_similarity_is_drawn_with_the_validation_score(results):
     found = analyses.analyse("mgs", results)
     trace, log_det, validation = panels(found, "_100_mgs")
     (trial, *_) = [t for t in results.trials if t.method == "none" and t.supervision == WHOLE]
@@ -162,7 +164,7 @@ def test_a_run_without_the_probe_is_measured_at_its_best_epoch(copied):
     assert not hessian.is_known(trial)
 
 
-def test_what_is_measured_is_what_the_probe_records(copied, store):
+def test_a_measured_trace_equals_that_of_the_probe(copied, store):
     """At an epoch that is both the best and probed, with the probe's own numbers."""
     folder = copied("none-100-0", "none-100-1", "itps-100-0", "itps-100-1", "strict-100-0")
     probed = {0, 1, 3}
@@ -206,7 +208,7 @@ def test_moving_means_leave_constants_alone():
 # --- deviations -----------------------------------------------------------------------------------
 
 
-def test_the_start_is_made_anew_and_what_moved_was_selected(results):
+def test_the_start_is_reproduced_and_only_selected_parameters_moved(results):
     for trial in results.trials:
         start, best = start_and_best(trial)
         moved = sum(int((start[name] != best[name]).sum()) for name in start)
@@ -229,6 +231,23 @@ def test_pairs_start_alike(results):
     assert all(torch.equal(other[name], one[name]) for other in others for name in one)
 
 
+def test_the_start_is_made_with_the_threads_of_the_fit(results, monkeypatch):
+    """Another number of threads gives other last digits, so everything would seem to move."""
+    asked = []
+    monkeypatch.setattr(base, "torch_threads", lambda n: asked.append(n) or nullcontext())
+    start_and_best(replace(results.trials[0], threads=3))
+    start_and_best(replace(results.trials[0], threads=None))
+    assert asked == [3, 1]
+
+
+def test_trials_that_are_not_networks_are_left_out(tmp_path):
+    trial = made_up.settings(model={"logistic_regression": {}})
+    scores = {"validation": {"auroc": 0.7}, "test": {"auroc": 0.7}}
+    made_up.write_run(tmp_path / "a", trial, scores)
+    with pytest.raises(InputError, match="No trial of a network is finished"):
+        analyses.analyse("deviations", collect([tmp_path]))
+
+
 def test_a_run_without_its_checkpoint_is_named(copied):
     folder = copied("none-100-0")
     (folder / "none-100-0" / BEST).unlink()
@@ -244,7 +263,7 @@ def test_a_run_that_started_from_a_trained_trunk_has_no_known_start(copied):
     described["trial"]["start"] = start
     write_json(path, described)
     finish(path.parent, described["id"])
-    with pytest.raises(InputError, match="started from a trunk that was trained before"):
+    with pytest.raises(InputError, match="started from a trained trunk that is not in its folder"):
         analyses.analyse("deviations", collect([folder]))
 
 
@@ -268,7 +287,7 @@ def test_selection_is_counted_at_the_end(results, runs):
     assert row["epochs"] == "4"
 
 
-def test_selection_by_tensor_weighs_up_to_the_total(results):
+def test_selection_by_tensor_is_a_share_of_each_tensor(results):
     (ax,) = panels(analyses.analyse("selection", results), "_selected_by_tensor")
     names = [label.get_text() for label in ax.get_yticklabels()]
     assert "head.weight" in names
@@ -282,7 +301,7 @@ def test_runs_without_itps_have_no_selection(runs):
         analyses.analyse("selection", collect([runs / "none-100-0"]))
 
 
-def test_the_reports_selection_figure_is_the_analysis_own_one(results):
+def test_the_analysis_replaces_the_selection_figure_of_the_report(results):
     own = {d.name for d in analyses.analyse("selection", results).drawn}
     assert len(own & {d.name for d in draw(results)}) == 1
 
@@ -321,19 +340,19 @@ def test_thresholds_are_compared_at_the_tested_epoch(results, runs):
         ),
     ],
 )
-def test_a_study_is_named_by_what_does_not_vary(label, method):
+def test_the_name_of_a_study_has_no_threshold(label, method):
     from mimic_reg.report.analyses.thresholds import without_threshold
 
     assert without_threshold(label, "itps", "tau") == method
 
 
-def test_thresholds_stand_in_ascending_order(results):
+def test_thresholds_are_in_ascending_order(results):
     scores, counts = panels(analyses.analyse("thresholds", results), "_thresholds")
     assert [label.get_text() for label in counts.get_xticklabels()] == ["0.002", "0.01"]
     assert scores.get_ylabel() == "test AUROC"
 
 
-def test_trials_that_differ_in_more_are_no_study(copied):
+def test_trials_with_other_differences_are_not_a_study(copied):
     folder = copied("itps-100-0", "strict-100-0")
     path = folder / "strict-100-0" / "trial.json"
     described = read_json(path)
@@ -344,7 +363,7 @@ def test_trials_that_differ_in_more_are_no_study(copied):
         analyses.analyse("thresholds", collect([folder]))
 
 
-def test_one_threshold_is_no_study(runs):
+def test_one_threshold_is_not_a_study(runs):
     with pytest.raises(InputError, match="differ in tau"):
         analyses.analyse("thresholds", collect([runs / "itps-100-0", runs / "itps-100-1"]))
 
@@ -352,7 +371,7 @@ def test_one_threshold_is_no_study(runs):
 # --- in reports -----------------------------------------------------------------------------------
 
 
-def test_an_analysis_that_cannot_be_made_says_so_and_stops_no_other(runs):
+def test_an_analysis_that_fails_has_a_note_and_does_not_stop_others(runs):
     results = collect([runs / "none-100-0"])
     selection, gradients = analyses.analyse_all(["selection", "gradients"], results)
     assert selection.note.startswith("Not drawn: No trial selects parameters")
@@ -363,7 +382,7 @@ def test_an_analysis_that_cannot_be_made_says_so_and_stops_no_other(runs):
 def test_seeds_with_one_trace_are_dots_beside_the_curve_of_the_others():
     curve = Series(np.array([0, 9]), np.array([3.0, 2.0]))
     dot = Series(np.array([4]), np.array([5.0]))
-    (ax,) = trace_figure({"itps": [curve, dot]}, None).axes
+    (ax,) = trace_figure({"itps": [curve, dot]}, None, styles(["itps"])).axes
     drawn = {tuple(line.get_xdata()): line for line in ax.lines}
     assert list(drawn[0, 9].get_ydata()) == [3.0, 2.0]
     assert list(drawn[4,].get_ydata()) == [5.0]
@@ -394,13 +413,13 @@ def test_an_ensemble_is_scored_as_its_averaged_predictions(results, store):
     assert found.by_logits.low <= found.by_logits.value <= found.by_logits.high
 
 
-def test_one_seed_is_no_ensemble(results):
+def test_one_seed_is_not_an_ensemble(results):
     alone = replace(results, trials=results.trials[:1])
-    with pytest.raises(InputError, match="needs two runs or more that differ in their seed alone"):
+    with pytest.raises(InputError, match="needs at least two runs that differ only in their seed"):
         analyses.analyse("ensembles", alone)
 
 
 def test_without_the_labels_there_is_no_ensemble(results):
     trials = [t for t in results.trials if t.method == "none" and t.supervision == WHOLE]
-    with pytest.raises(InputError, match="which has the labels, is not in"):
+    with pytest.raises(InputError, match="which has the labels, is no longer in"):
         ensembles.combine(trials, {})
