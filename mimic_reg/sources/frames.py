@@ -37,7 +37,7 @@ def write_store(
 
     hourly:   the unit's key (whole numbers), hours 0, 1, 2, … without gaps, the channels; imputed,
               unless the specification says otherwise
-    samples:  task -> the sample's key, subject (whole numbers), hours that it may see, split, labels
+    samples:  task -> its table: key, subject (whole numbers), hours it may see, split, labels
     spec:     what these tables are
     measured: the same rows in the same order, some channels with values only where they were
               measured: the normaliser is then fitted to these; by default it is fitted to `hourly`
