@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mimic_reg.methods.base import Predict
+from mimic_reg.models.base import prediction
 from mimic_reg.samples import Samples
-from mimic_reg.store.spec import Target
 
 EVALUATION_NUMBERS = 1 << 21  # input numbers of an evaluation batch
 
@@ -53,10 +53,3 @@ def _in_order(parts: list[Tensor], order: Tensor) -> np.ndarray:
     result = torch.empty(len(order), parts[0].shape[1])
     result[order] = torch.cat(parts).float().cpu()
     return result.numpy()
-
-
-def prediction(target: Target, logits: Tensor) -> Tensor:
-    """(B, C) probabilities, or the predicted values of a regression."""
-    if target == "multiclass":
-        return logits.softmax(1)
-    return logits if target == "regression" else logits.sigmoid()

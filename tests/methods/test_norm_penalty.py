@@ -5,7 +5,7 @@ import torch
 
 from mimic_reg import methods
 from mimic_reg.errors import InputError
-from mimic_reg.methods.norm_penalty import squared_norm, weights
+from mimic_reg.methods._penalty import squared_norm, weights
 from tests.methods.fits import linear_model, make_batch, make_fit, objective
 from tests.networks import create
 

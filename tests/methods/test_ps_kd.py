@@ -57,7 +57,7 @@ def test_the_memory_changes_once_a_step_and_at_its_first_forward_pass():
 
 @pytest.mark.parametrize("name", ["ps_kd", "elr"])
 def test_a_regression_is_refused(name):
-    with pytest.raises(InputError, match=f"{name} works on the probabilities of classes"):
+    with pytest.raises(InputError, match=f"{name} acts on probabilities of classes"):
         methods.create(name).prepare(linear_model([[1.0]]), make_fit(target="regression"))
 
 
