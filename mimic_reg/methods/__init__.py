@@ -84,7 +84,8 @@ def compose(entries: Iterable[str | Mapping[str, Mapping[str, Any] | None]]) -> 
         entry = {given: None} if isinstance(given, str) else given
         if not isinstance(entry, Mapping) or len(entry) != 1:
             raise InputError(
-                f"A method must be a name with its options, as 'dropout: {{rate: 0.5}}', got {given!r}."
+                "A method must be a name with its options, as 'dropout: {rate: 0.5}', got "
+                f"{given!r}."
             )
         ((name, options),) = entry.items()
         members.append(create(name, **(options or {})))

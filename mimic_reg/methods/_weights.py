@@ -62,7 +62,7 @@ def _keep_names(module: nn.Module) -> None:
 
 
 def _read_anew(module: nn.Module, _: Any) -> None:
-    """Read the weights of a recurrent layer again, whose forward pass uses a stored list of them."""
+    """Renew the list of weights that a recurrent layer uses in its forward pass."""
     assert isinstance(module, nn.RNNBase)
     module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
 

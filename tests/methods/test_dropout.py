@@ -15,7 +15,9 @@ CONTRACT = {"rate": 0.3}
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9])
 def test_it_is_torch_s_dropout(rate):
     x, ones = torch.randn(4, 30), torch.ones(4, dtype=torch.int64)
-    model = methods.create("dropout", rate=rate).prepare(linear_model(torch.ones(1, 30)), make_fit(seed=7))
+    model = methods.create("dropout", rate=rate).prepare(
+        linear_model(torch.ones(1, 30)), make_fit(seed=7)
+    )
     torch.manual_seed(7)
     expected = torch.nn.Dropout(rate)(x)
     assert torch.equal(model.trunk(x, ones), expected)
