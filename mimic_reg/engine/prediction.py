@@ -1,4 +1,4 @@
-"""Predictions of all samples of a split, by a model as its method evaluates it.
+"""Predict all samples of a split with a model as its method evaluates it.
 
 Shapes: B samples at once, N samples, C outputs.
 """
@@ -18,7 +18,7 @@ def predict(predictor: Predict, samples: Samples, unit_numbers: int = 0) -> np.n
     """Return predictions (N, C) of all samples: probabilities, or values of a regression.
 
     predictor:    a model as its method evaluates it, in evaluation mode
-    unit_numbers: input numbers of a unit as the model sees it, where it enlarges them
+    unit_numbers: input numbers of a unit as the model sees it, if it resizes units
     """
     return predict_with_spread(predictor, samples, unit_numbers)[0]
 
@@ -27,9 +27,10 @@ def predict(predictor: Predict, samples: Samples, unit_numbers: int = 0) -> np.n
 def predict_with_spread(
     predictor: Predict, samples: Samples, unit_numbers: int = 0
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return predictions as `predict`, and their deviation (N, C) where the predictor knows it.
+    """Return predictions as `predict`, and their standard deviation (N, C), or None.
 
-    Such a predictor has a function `with_spread`, which returns logits and deviations (B, C).
+    A predictor that knows the deviation has a function `with_spread`, which returns logits and
+    deviations (B, C).
     """
     with_spread = getattr(predictor, "with_spread", None)
     indices, outputs = [], []

@@ -144,7 +144,9 @@ def test_scores_that_do_not_come_out_again_are_kept_and_told(run, tmp_path):
         evaluate(copy)
     finish(copy, stored["trial"])  # as if it had been written so
     before = (copy / SCORES).read_bytes()
-    with pytest.raises(MimicRegError, match=r"do not come out again: test brier: 0\.\d+ is stored"):
+    with pytest.raises(
+        MimicRegError, match=r"differ from the stored ones, .* test brier: stored 0\.\d+"
+    ):
         evaluate(copy)
     assert (copy / SCORES).read_bytes() == before
     assert evaluate(copy, overwrite=True) == read_scores(run)

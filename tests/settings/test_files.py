@@ -83,7 +83,7 @@ def test_a_method_that_is_not_there_is_told_with_what_is(name, family, message):
         ),
         (
             "regularisers: [dropout, dropout]\nfamilies: {lstm: {dropout: {rate: 0.1}}}",
-            "options of 'dropout', which stands 2 times",
+            "options of 'dropout', which the regularisers have 2 times",
         ),
         (
             "regularisers: [itps]\nfamilies: {lstm: {itps: 0.3}}",
@@ -100,7 +100,7 @@ def test_a_method_that_is_not_there_is_told_with_what_is(name, family, message):
         ("regularisers: [itps]\nsearch: {itps.tau: []}", "search has no values for 'itps.tau'"),
         (
             "regularisers: [itps]\nsearch: {ipts.tau: [1]}",
-            "'ipts' stands 0 times among the regularisers. Did you mean 'itps'",
+            "the regularisers have 'ipts' 0 times. Did you mean 'itps'",
         ),
         ("regularisers: [itps]\nsearch: {itps.tau: 1}", "'search.itps.tau' is 1: Input should be"),
         ("training: {batchsize: 1}", "no setting 'training.batchsize'. Did you mean 'batch_size'"),
@@ -119,7 +119,7 @@ def test_mistakes_in_a_method_s_file_are_refused_with_advice(text, message, tmp_
 
 def test_a_task_s_file_names_its_task(tmp_path):
     path = method(tmp_path, "training: {max_epochs: 3}\n")
-    with pytest.raises(InputError, match="does not say of which task it is"):
+    with pytest.raises(InputError, match="does not name its task"):
         read_task(path)
     path = method(tmp_path, "task: sepsis\ntraining: {max_epochs: 3}\n")
     trial = compose_trial(path, "lstm", "none")
