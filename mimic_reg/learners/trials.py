@@ -57,8 +57,8 @@ def _no_methods(trial: Trial) -> tuple[Component, ...]:
     acting = [m.name for m in trial.regularisers if m.name not in (BASELINE, STOPPING)]
     if acting:
         raise InputError(
-            f"The method {acting[0]!r} acts on networks, and {trial.model.name} is not one. Use the "
-            "method 'none'."
+            f"The method {acting[0]!r} acts on networks, and {trial.model.name} is not one. Use "
+            "the method 'none'."
         )
     return ()
 

@@ -21,8 +21,6 @@ Paper: Morerio et al., "Curriculum dropout", ICCV 2017, arXiv 1703.06229.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from mimic_reg.methods._noise import InTraining
 from mimic_reg.methods.base import Event, Fit, Regulariser, draw_keep, require
@@ -44,16 +42,17 @@ class CurriculumDropout(Regulariser):
     """
 
     neutral = {"rate": 0.0}
+    remembered = ("rate",)
 
     def __init__(self, rate: float = 0.5, speed: float = 10.0, anti: bool = False) -> None:
         require(0 <= rate < 1, "curriculum_dropout", "rate must be in [0, 1)", rate)
         require(speed > 0, "curriculum_dropout", "speed must be above 0", speed)
-        self.rate, self.speed, self.anti = rate, speed, anti
-        self.now = rate_at(0, rate, speed, anti)  # the rate of the next step
+        self.final, self.speed, self.anti = rate, speed, anti
+        self.rate = rate_at(0, rate, speed, anti)  # of the next step
 
     def prepare(self, model: Model, fit: Fit) -> Model:
         model.fill_sites(
-            lambda dim: InTraining(lambda x: x * draw_keep(x, self.now, fit.generator))
+            lambda dim: InTraining(lambda x: x * draw_keep(x, self.rate, fit.generator))
         )
         return model
 
@@ -61,15 +60,9 @@ class CurriculumDropout(Regulariser):
         """Set the rate of the next step; record it at the end of an epoch."""
         if event == "step":
             progress = fit.step / (fit.epoch_steps * fit.max_epochs)
-            self.now = rate_at(progress, self.rate, self.speed, self.anti)
+            self.rate = rate_at(progress, self.final, self.speed, self.anti)
         elif event == "epoch_end":
-            fit.record("dropout_rate", self.now)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"rate": self.now}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.now = float(state["rate"])
+            fit.record("dropout_rate", self.rate)
 
 
 build = CurriculumDropout

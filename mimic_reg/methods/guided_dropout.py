@@ -23,8 +23,7 @@ Paper: Keshari, Singh, Vatsa, "Guided dropout", AAAI 2019, arXiv 1812.03965.
 Shapes: N units of a site.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -61,21 +60,20 @@ def topk_mask(t: Tensor, rate: float) -> Tensor:
 
 
 class GuidedUnits(nn.Module):
-    """Scale units by their strengths; drop strong ones in training once `dropping` is set."""
+    """Scale units by their strengths; drop strong ones in training after the warm-up."""
 
-    def __init__(self, dim: int, rate: float, variant: Variant, generator: torch.Generator) -> None:
+    def __init__(self, dim: int, method: "GuidedDropout", generator: torch.Generator) -> None:
         super().__init__()
         self.t = nn.Parameter(torch.ones(dim))
-        self.rate, self.variant, self.generator = rate, variant, generator
-        self.dropping = False
+        self.method, self.generator = method, generator
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x * self.t
-        if not (self.training and self.dropping):
+        y, method = x * self.t, self.method
+        if not (self.training and method.dropping):
             return y
-        if self.variant == "topk":
-            return y * topk_mask(self.t, self.rate)
-        return y * guided_mask(self.t, self.rate, self.generator)
+        if method.variant == "topk":
+            return y * topk_mask(self.t, method.rate)
+        return y * guided_mask(self.t, method.rate, self.generator)
 
 
 class GuidedDropout(Regulariser):
@@ -85,6 +83,8 @@ class GuidedDropout(Regulariser):
     warm_up: share of `max_epochs` before units are dropped
     variant: bernoulli, or topk
     """
+
+    remembered = ("dropping",)  # the strengths are parameters of the model
 
     def __init__(
         self, rate: float = 0.5, warm_up: float = 0.2, variant: Variant = "bernoulli"
@@ -98,28 +98,14 @@ class GuidedDropout(Regulariser):
         self.dropping = False
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        self.units = model.fill_sites(
-            lambda dim: GuidedUnits(dim, self.rate, self.variant, fit.generator)
-        )
+        model.fill_sites(lambda dim: GuidedUnits(dim, self, fit.generator))
         return model
 
     def tick(self, event: Event, fit: Fit) -> None:
         if event == "epoch_start" and fit.epoch >= self.warm_up * fit.max_epochs:
-            self._drop(True)
+            self.dropping = True
         if event == "epoch_end" and not self.dropping:
             fit.started = False
-
-    def _drop(self, dropping: bool) -> None:
-        self.dropping = dropping
-        for units in self.units:
-            units.dropping = dropping
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the phase; the strengths are parameters of the model."""
-        return {"dropping": self.dropping}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._drop(bool(state["dropping"]))
 
 
 build = GuidedDropout

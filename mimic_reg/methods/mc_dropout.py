@@ -47,32 +47,26 @@ def fixed_keep(shape: tuple[int, ...], rate: float, site: int, member: int) -> T
 
 
 class ThinnedUnits(nn.Module):
-    """Drop units: random ones in training, those of `member` in evaluation.
+    """Drop units: random ones in training, those of the method's `member` in evaluation."""
 
-    member: number of the thinned network that predicts; None: drop no unit
-    """
-
-    def __init__(self, site: int, rate: float, generator: torch.Generator) -> None:
+    def __init__(self, site: int, method: "MCDropout", generator: torch.Generator) -> None:
         super().__init__()
-        self.site, self.rate, self.generator = site, rate, generator
-        self.member: int | None = None
+        self.site, self.method, self.generator = site, method, generator
 
     def forward(self, x: Tensor) -> Tensor:
+        rate, member = self.method.rate, self.method.member
         if self.training:
-            return x * draw_keep(x, self.rate, self.generator)
-        if self.member is None:
+            return x * draw_keep(x, rate, self.generator)
+        if member is None:
             return x
-        keep = fixed_keep(tuple(x.shape[1:]), self.rate, self.site, self.member)
-        return x * keep.to(x.device, x.dtype)
+        return x * fixed_keep(tuple(x.shape[1:]), rate, self.site, member).to(x.device, x.dtype)
 
 
 class MonteCarlo:
     """Predict with every thinned network."""
 
-    def __init__(
-        self, predict: Predict, units: list[ThinnedUnits], passes: int, target: Target
-    ) -> None:
-        self.predict, self.units, self.passes, self.target = predict, units, passes, target
+    def __init__(self, predict: Predict, method: "MCDropout", target: Target) -> None:
+        self.predict, self.method, self.target = predict, method, target
 
     def __call__(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return logits (B, C) of the mean probability."""
@@ -87,16 +81,12 @@ class MonteCarlo:
         """Return the logits (M, B, C)."""
         found = []
         try:
-            for member in range(self.passes):
-                self._be(member)
+            for member in range(self.method.passes):
+                self.method.member = member
                 found.append(self.predict(x, lengths))
         finally:
-            self._be(None)
+            self.method.member = None
         return torch.stack(found)
-
-    def _be(self, member: int | None) -> None:
-        for units in self.units:
-            units.member = member
 
 
 class MCDropout(Regulariser):
@@ -113,12 +103,11 @@ class MCDropout(Regulariser):
         require(passes >= 2, "mc_dropout", "passes must be at least 2", passes)
         self.rate, self.passes = rate, passes
         self.validating = False
+        self.member: int | None = None  # number of the thinned network that predicts now
 
     def prepare(self, model: Model, fit: Fit) -> Model:
         site = count()
-        self.units = model.fill_sites(
-            lambda dim: ThinnedUnits(next(site), self.rate, fit.generator)
-        )
+        model.fill_sites(lambda dim: ThinnedUnits(next(site), self, fit.generator))
         self.target: Target = fit.target
         return model
 
@@ -129,7 +118,7 @@ class MCDropout(Regulariser):
     def predictor(self, predict: Predict, model: Model) -> Predict:
         if self.validating:
             return predict
-        return MonteCarlo(predict, self.units, self.passes, self.target)
+        return MonteCarlo(predict, self, self.target)
 
 
 build = MCDropout

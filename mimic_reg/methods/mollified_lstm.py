@@ -25,9 +25,6 @@ Paper: Gulcehre et al., "Mollifying networks", ICLR 2017, arXiv 1608.04980.
 Shapes: B samples, T hours, F channels, H units, D directions, G gates (i, f, g, o).
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -71,15 +68,14 @@ def mollified_states(lstm: nn.LSTM, x: Tensor, lengths: Tensor, m: float) -> Ten
 class MollifiedRecurrence(nn.Module):
     """Replace `Recurrence` in a model; its parameters keep their names."""
 
-    def __init__(self, lstm: nn.LSTM) -> None:
+    def __init__(self, lstm: nn.LSTM, method: "MollifiedLSTM") -> None:
         super().__init__()
-        self.lstm = lstm
-        self.m = 0.0
+        self.lstm, self.method = lstm, method
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        if self.m == 0:
+        if self.method.m == 0:
             return recur(self.lstm, x, lengths)
-        return mollified_states(self.lstm, x[:, : int(lengths.max())], lengths, self.m)
+        return mollified_states(self.lstm, x[:, : int(lengths.max())], lengths, self.method.m)
 
 
 class MollifiedLSTM(Regulariser):
@@ -89,38 +85,27 @@ class MollifiedLSTM(Regulariser):
     """
 
     neutral = {"share": 0.0}
+    remembered = ("m",)
 
     def __init__(self, share: float = 0.3) -> None:
         name = "mollified_lstm"
         require(0 <= share < 1, name, "share must be a share of the fit, in [0, 1)", share)
-        self.duration = share
+        self.duration, self.m = share, 1.0 if share else 0.0
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        self.recurrences = replace_recurrences(model, "mollified_lstm", MollifiedRecurrence)
-        self._set(1.0 if self.duration else 0.0)
+        replace_recurrences(model, "mollified_lstm", lambda lstm: MollifiedRecurrence(lstm, self))
         return model
 
     def tick(self, event: Event, fit: Fit) -> None:
         if event == "step" and self.m > 0:
             progress = fit.step / (self.duration * fit.epoch_steps * fit.max_epochs)
-            self._set(max(0.0, 1 - progress))
+            self.m = max(0.0, 1 - progress)
         elif event == "before_validation" and self.m > 0:
             fit.eligible = False
         elif event == "epoch_end":
             fit.record("mollified", self.m)
             if self.m > 0:
                 fit.started = False
-
-    def _set(self, m: float) -> None:
-        self.m = m
-        for recurrence in self.recurrences:
-            recurrence.m = m
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"m": self.m}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._set(float(state["m"]))
 
 
 build = MollifiedLSTM

@@ -76,10 +76,8 @@ class NestedUnits(nn.Module):
 
     def __init__(self, dim: int, mu: float, sigma: float, generator: torch.Generator) -> None:
         super().__init__()
-        self.kept = dim
-        self.generator = generator
-        self.probabilities = prefix_probabilities(dim, mu, sigma).float()
-        self.probabilities = self.probabilities.to(generator.device)
+        self.kept, self.generator = dim, generator
+        self.probabilities = prefix_probabilities(dim, mu, sigma).float().to(generator.device)
 
     def forward(self, x: Tensor) -> Tensor:
         position = torch.arange(x.shape[-1], device=x.device)

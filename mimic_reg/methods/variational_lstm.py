@@ -26,7 +26,6 @@ Shapes: B samples, T hours, F channels, H units, D directions, G gates (i, f, g,
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +37,9 @@ from mimic_reg.models.base import Model, Recurrence, recur, reverse
 NUM_GATES = 4
 DIRECTIONS = ("", "_reverse")  # torch's suffixes
 
-Made = TypeVar("Made", bound=nn.Module)
 
-
-def replace_recurrences(model: Model, method: str, make: Callable[[nn.LSTM], Made]) -> list[Made]:
-    """Replace every recurrence by `make(its lstm)`, which owns the same parameters; return these.
+def replace_recurrences(model: Model, method: str, make: Callable[[nn.LSTM], nn.Module]) -> None:
+    """Replace every recurrence by `make(its lstm)`, which owns the same parameters.
 
     Raises:
         InputError: the model has none.
@@ -55,10 +52,8 @@ def replace_recurrences(model: Model, method: str, make: Callable[[nn.LSTM], Mad
     ]
     if not found:
         raise InputError(f"{method}: the model has no LSTM. Train the model 'lstm'.")
-    made = [make(lstm) for _, _, lstm in found]
-    for (parent, name, _), module in zip(found, made, strict=True):
-        setattr(parent, name, module)
-    return made
+    for parent, name, lstm in found:
+        setattr(parent, name, make(lstm))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ Shapes: B samples, T hours, F channels, D features, C outputs.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +12,6 @@ from torch.nn import functional as F
 
 from mimic_reg.errors import InputError
 from mimic_reg.store.spec import Target
-
-Placed = TypeVar("Placed", bound=nn.Module)
 
 LSTM_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # torch's names, in its order
 
@@ -71,12 +68,10 @@ class Model(nn.Module):
         """Return the sites, in the order in which data passes them."""
         return [module for module in self.modules() if isinstance(module, Site)]
 
-    def fill_sites(self, make: Callable[[int], Placed]) -> list[Placed]:
-        """Append `make(dim)` to every site; return what was appended, in the order of the sites."""
-        placed = [make(site.dim) for site in self.sites]
-        for site, module in zip(self.sites, placed, strict=True):
-            site.append(module)
-        return placed
+    def fill_sites(self, make: Callable[[int], nn.Module]) -> None:
+        """Append `make(dim)` to every site."""
+        for site in self.sites:
+            site.append(make(site.dim))
 
 
 def hourly(model: str, shape: tuple[int, ...]) -> int:

@@ -99,7 +99,7 @@ class MethodFile(_File):
             for name in values:
                 if name not in (*names, "training"):
                     raise ValueError(
-                        f"families.{family} has {name!r}, which is not in the regularisers. "
+                        f"families.{family} has {name!r}, which is not among the regularisers. "
                         + suggest(name, {*names, "training"})
                     )
                 if names.count(name) > 1:

@@ -148,7 +148,7 @@ def test_weights_that_cannot_be_used_are_refused(tmp_path):
 
     with pytest.raises(InputError, match="There is no file of weights"):
         make(tmp_path / "none.pth")
-    with pytest.raises(InputError, match=r"imagenet, none, a \.safetensors or \.pth file"):
+    with pytest.raises(InputError, match=r"imagenet, none, a \.safetensors or a \.pth file"):
         make(tmp_path / "weights.pkl")
     save_file({"fc.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="do not belong to resnet50: Missing key"):
@@ -204,7 +204,7 @@ def test_a_cached_file_is_used_if_it_is_what_its_name_says(tmp_path, monkeypatch
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0"])
 def test_a_batch_of_one_small_image_is_no_batch_to_learn_from(name):
     model = create(name, 2, generator=seeded(), **SMALL)
-    with pytest.raises(InputError, match=r"one image of 32 pixels: .* another batch_size"):
+    with pytest.raises(InputError, match=r"one image of 32 pixels, .* another batch_size"):
         model.train()(images(1), ONES[:1])
     with torch.no_grad():
         assert model.eval()(images(1), ONES[:1]).shape == (1, 2)

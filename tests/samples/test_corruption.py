@@ -47,7 +47,7 @@ def test_every_label_of_a_chosen_sample_is_a_fair_coin():
 
 def test_numbers_cannot_be_corrupted():
     samples = from_arrays(np.zeros((5, 2), np.float32), np.zeros((5, 1), np.float32), "regression")
-    with pytest.raises(InputError, match="labels of a regression are numbers"):
+    with pytest.raises(InputError, match="needs classes, and this task is a regression"):
         corrupt(samples, 0.5, 1, torch.Generator())
 
 

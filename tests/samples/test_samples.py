@@ -141,7 +141,7 @@ def rewrite(folder, name, change):
     ("name", "change", "message"),
     [
         ("hourly.parquet", lambda f: f.reverse(), "not sorted by stay and hour"),
-        ("hourly.parquet", lambda f: f.filter(pl.col("hour") != 3), "lacks hours"),
+        ("hourly.parquet", lambda f: f.filter(pl.col("hour") != 3), "hours are missing"),
         (
             "hourly.parquet",
             lambda f: f.filter(pl.col("hour") < 25),
@@ -177,7 +177,7 @@ def rewrite(folder, name, change):
         (
             "tasks/in_hospital_mortality.parquet",
             lambda f: f.with_columns(split=pl.lit("validation")),
-            "has a split 'validation'",
+            "has an unknown split 'validation'",
         ),
         (
             "tasks/in_hospital_mortality.parquet",

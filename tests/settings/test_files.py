@@ -174,5 +174,5 @@ def test_a_trial_is_composed_of_files(tmp_path):
     with pytest.raises(InputError, match=r"method\.yaml: There is no setting 'seed'"):
         compose_trial("in_hospital_mortality", "lstm", str(method))
     method.write_text("- none\n")
-    with pytest.raises(InputError, match="must hold settings"):
+    with pytest.raises(InputError, match="must contain settings"):
         compose_trial("in_hospital_mortality", "lstm", str(method))
