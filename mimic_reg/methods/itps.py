@@ -50,7 +50,7 @@ Algorithm 1.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any, Literal
 
 import torch
@@ -114,13 +114,13 @@ def mask_(gradient: Tensor, J: Tensor, low: float, high: float) -> None:
         gradient.sub_(torch.ops.aten.hardtanh_backward(gradient, J, low, high))
 
 
-@cache  # few different thresholds; a small tensor's round trip costs 10 microseconds
+@lru_cache(128)  # few different thresholds; a small tensor's round trip costs 10 microseconds
 def _rounded(value: float, dtype: torch.dtype) -> float:
     """Return the number of `dtype` with which torch compares a tensor to `value`."""
     return torch.tensor(value, dtype=dtype).item()
 
 
-@cache
+@lru_cache(128)
 def _before(value: float, dtype: torch.dtype) -> float:
     """Return the number of `dtype` next to `value`, towards zero."""
     number = torch.tensor(value, dtype=dtype)
@@ -170,12 +170,16 @@ class ITPSOptimizer(OptimizerWrapper):
         accounts = [self._account(p) for p in parameters]
         if parameters:
             torch._foreach_add_(accounts, gradients, alpha=-self.beta)
+            self.renew(accounts)
         if self.mode != "update" and not self.latch:
             self._mask(parameters, gradients, accounts)
             if self.mode == "grad":
                 self.base.step()
                 return
         self._step_selected(parameters, gradients, accounts)
+
+    def renew(self, accounts: list[Tensor]) -> None:
+        """Change the thresholds, given J after its update; here they stay."""
 
     def _mask(
         self, parameters: list[Tensor], gradients: list[Tensor], accounts: list[Tensor]
@@ -322,16 +326,20 @@ class ITPS(Regulariser):
         track_ever: bool = True,
     ) -> None:
         self.options: dict[str, Any] = {"beta": beta, "tau": tau, "mode": mode, "latch": latch}
-        self.track_ever = track_ever
+        self.options["track_ever"] = self.track_ever = track_ever
         self.started = False
         check(beta, mode)  # refuse a bad option now, not when the fit starts
         require(track_ever or not latch, "itps", "latch needs track_ever=True", track_ever)
         interval(tau)
 
     def optimizer(self, optimizer: Optimizer, fit: Fit) -> Optimizer:
-        self.wrapper = ITPSOptimizer(optimizer, **self.options, track_ever=self.track_ever)
+        self.wrapper = self.wrap(optimizer)
         self.trunk = trainable(self.model.trunk)  # complete: another method may freeze it later
         return self.wrapper
+
+    def wrap(self, optimizer: Optimizer) -> ITPSOptimizer:
+        """Return the wrapper."""
+        return ITPSOptimizer(optimizer, **self.options)
 
     def tick(self, event: Event, fit: Fit) -> None:
         """Record the selection: totals, per tensor, and quantiles of J."""

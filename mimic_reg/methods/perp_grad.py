@@ -25,9 +25,10 @@ from torch.optim import Optimizer
 
 from mimic_reg.methods.base import Fit, OptimizerWrapper, Regulariser, require
 
-AFTER = {
-    "itps": "parameters that are not selected would get a gradient along the weights and move."
-}
+AFTER = dict.fromkeys(
+    ("itps", "itps_auto", "itps_rank"),
+    "parameters that are not selected would get a gradient along the weights and move.",
+)
 
 SMALLEST = 1e-30  # a smaller squared norm counts as 0
 
