@@ -48,7 +48,7 @@ class EntropyOptimizer(OptimizerWrapper):
         self.options, self.generator, self.model = options, rng, model
         self.taken = 0
 
-    # no default: a wrapper that evaluates the closure itself cannot stand around this one
+    # no default: a wrapper that evaluates the closure itself cannot wrap this one
     def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
         """Take one step and return the loss at w."""
         with torch.enable_grad():

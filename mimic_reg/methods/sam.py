@@ -42,7 +42,7 @@ class SAMOptimizer(OptimizerWrapper):
         super().__init__(base)
         self.rho, self.generator, self.model = rho, generator, model
 
-    # no default: a wrapper that evaluates the closure itself cannot stand around this one
+    # no default: a wrapper that evaluates the closure itself cannot wrap this one
     def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
         """Take one step and return the loss at w."""
         if self.rho == 0:

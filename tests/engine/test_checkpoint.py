@@ -137,7 +137,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
         load()
 
 
-def test_a_checkpoint_that_does_not_fit_what_lies_beside_it_falls_back(tmp_path):
+def test_a_checkpoint_that_does_not_fit_its_history_falls_back(tmp_path):
     path, notes = tmp_path / "checkpoint.safetensors", []
     for step in (1, 2):
         save_checkpoint(path, {"step": step})

@@ -113,7 +113,7 @@ def test_it_is_served_from_two_files(run, store, tmp_path):
         ({"model": "windows"}, "Unknown model 'windows'"),
     ],
 )
-def test_what_it_cannot_be_is_said(changes, message):
+def test_impossible_settings_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         resolve({**SETTINGS, **changes})
 

@@ -37,7 +37,7 @@ def test_the_bound_is_renewed_after_some_steps():
     assert [where.tolist() for where in optimizer.selected_now()] == [[False, True]]
 
 
-def test_all_of_them_is_the_base():
+def test_a_share_of_1_equals_the_base():
     wrapped, _ = run(lambda p: RankOptimizer(Adam(p, lr=0.01), share=1.0), 20)
     plain, _ = run(lambda p: Adam(p, lr=0.01), 20)
     assert all(torch.equal(a, b) for a, b in zip(wrapped, plain, strict=True))

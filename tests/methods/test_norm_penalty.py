@@ -42,7 +42,7 @@ def test_matrices_only():
     assert len(transformer) == 4 * 6 + 2  # no norms
 
 
-def test_the_strength_is_needed_and_not_negative():
+def test_the_strength_is_required_and_not_negative():
     with pytest.raises(InputError, match="needs the option 'l2'"):
         methods.create("norm_penalty")
     with pytest.raises(InputError, match="at least 0, got -1"):

@@ -12,7 +12,7 @@ from tests.methods.fits import linear_model, make_batch, make_fit, objective
 CONTRACT = {"alpha": 0.8}
 
 
-def test_labels_give_way_to_past_predictions():
+def test_labels_are_softened_by_past_predictions():
     y, past = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.6, 0.4], [-1.0, -1.0]])
     assert softened(y, past, 0.5).tolist() == [[pytest.approx(0.8), pytest.approx(0.2)], [0, 1]]
 

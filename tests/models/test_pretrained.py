@@ -163,7 +163,7 @@ def test_weights_that_cannot_be_used_are_refused(tmp_path):
         create("resnet50", weights="none", size=0)
 
 
-def test_without_a_network_one_is_told_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
+def test_without_a_network_the_error_says_what_to_download(tmp_path, monkeypatch):
     def unreachable(url, path, digits, progress):
         raise OSError("no network")
 
@@ -177,7 +177,7 @@ def test_without_a_network_one_is_told_what_to_fetch_and_where_to_put_it(tmp_pat
     assert "weights: none" in text
 
 
-def test_a_cached_file_is_used_if_it_is_what_its_name_says(tmp_path, monkeypatch):
+def test_a_cached_file_is_used_if_its_hash_fits_its_name(tmp_path, monkeypatch):
     name = "efficientnet_b0"
     original = torchvision().models.efficientnet_b0(weights=None)
     torch.save(original.state_dict(), tmp_path / "weights.pth")
@@ -202,7 +202,7 @@ def test_a_cached_file_is_used_if_it_is_what_its_name_says(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0"])
-def test_a_batch_of_one_small_image_is_no_batch_to_learn_from(name):
+def test_a_batch_of_one_small_image_is_refused(name):
     model = create(name, 2, generator=seeded(), **SMALL)
     with pytest.raises(InputError, match=r"one image of 32 pixels, .* another batch_size"):
         model.train()(images(1), ONES[:1])

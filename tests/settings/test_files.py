@@ -67,7 +67,7 @@ def test_a_name_may_take_the_values_of_another_family():
         ("missing.yaml", "lstm", r"There is no file missing\.yaml"),
     ],
 )
-def test_a_method_that_is_not_there_is_told_with_what_is(name, family, message):
+def test_an_unknown_method_is_refused_with_suggestions(name, family, message):
     with pytest.raises(InputError, match=message):
         read_method(name, family)
 
