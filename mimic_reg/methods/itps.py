@@ -51,7 +51,7 @@ Algorithm 1.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -315,7 +315,7 @@ class ITPS(Regulariser):
     """
 
     neutral = {"tau": 0.0}
-    remembered = ("started",)
+    remembered: ClassVar[tuple[str, ...]] = ("started",)
 
     def __init__(
         self,
