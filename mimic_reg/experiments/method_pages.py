@@ -130,7 +130,10 @@ def meanings_of(build: Any) -> dict[str, str]:
 
 def _annotation(annotation: Any) -> str:
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    return re.sub(r"\b(?:typing|collections\.abc)\.", "", name)
+    name = re.sub(r"\b(?:typing|collections\.abc)\.", "", name)
+    name = re.sub(r"Literal\[(.*)\]", lambda found: found[1].replace("'", ""), name)
+    name = re.sub(r"Sequence\[(\w+)\]", r"list of \1", name)
+    return name.replace(" | ", " or ").replace("None", "null")
 
 
 def _default(default: Any) -> str:
@@ -139,10 +142,8 @@ def _default(default: Any) -> str:
 
 def _file(entry: Entry) -> str:
     if not entry.file:
-        return (
-            "It has no file in configs/methods: add it to `regularisers` in a method's YAML, or to "
-            "an experiment's `probes`."
-        )
+        place = "an experiment's `probes`" if entry.kind == "probe" else "a method's YAML"
+        return f"It has no file in configs/methods: add it to {place}."
     path = CONFIGS / "methods" / f"{entry.name}.yaml"
     search = method_called(entry.name).search
     tried = "; ".join(f"`{key}`: {', '.join(map(str, v))}" for key, v in search.items())

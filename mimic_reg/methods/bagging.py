@@ -18,6 +18,8 @@ Notes:
 
 No neutral setting: a bootstrap sample differs from the training samples.
 
+Kind: data
+
 Paper: Breiman, "Bagging predictors", Machine Learning 24 (1996).
 
 Shapes: B samples of a batch, N training samples, S patients.

@@ -81,7 +81,7 @@ class GuidedDropout(Regulariser):
 
     rate:    probability of dropping an active unit
     warm_up: share of `max_epochs` before units are dropped
-    variant: bernoulli, or topk
+    variant: drop active units at random, or the strongest units
     """
 
     remembered = ("dropping",)  # the strengths are parameters of the model

@@ -309,7 +309,7 @@ class ITPS(Regulariser):
 
     beta:  rate of the accounting variable
     tau:   one number for the thresholds (-tau, tau), or (low, high); Table II has it for each model
-    mode:  grad, freeze or update
+    mode:  what masking does to the optimiser's moments: see the notes
     latch: keep a parameter selected once it was
     track_ever: record which parameters were ever selected; one byte for each parameter
     """

@@ -46,7 +46,7 @@ class ITPSAuto(ITPS):
 
     taus:  thresholds to choose from
     beta:  rate of the accounting variable
-    mode:  grad, freeze or update
+    mode:  what masking does to the optimiser's moments: see the notes of `itps`
     latch: keep a parameter selected once it was
     track_ever: record which parameters were ever selected; one byte for each parameter
     """

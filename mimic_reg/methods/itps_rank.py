@@ -71,7 +71,7 @@ class ITPSRank(ITPS):
     """Select a share of the parameters, and record the selection after each epoch.
 
     share: share of the parameters that is selected
-    mode:  grad, freeze or update
+    mode:  what masking does to the optimiser's moments: see the notes of `itps`
     latch: keep a parameter selected once it was
     track_ever: record which parameters were ever selected; one byte for each parameter
     """

@@ -1,6 +1,6 @@
 """Spectral dropout: drop coefficients of the cosine transform of a site's activations.
 
-Formula, with C the cosine transform::
+Formula, with C the cosine transform and M = 0 for coefficients that are dropped, else 1::
 
     X = h C'
     h' = (X * M / (1 - eta)) C
@@ -151,8 +151,8 @@ class SpectralDropout(Regulariser):
 
     eta:            share of the strong coefficients that is dropped
     tau:            size up to which a coefficient is weak
-    variant:        strong_bernoulli, or weak_bernoulli
-    tau_mode:       abs, or rel_max
+    variant:        drop strong coefficients at random, or weak ones
+    tau_mode:       tau is absolute, or a share of the largest coefficient
     eval_threshold: keep the threshold in evaluation
     """
 
