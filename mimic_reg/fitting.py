@@ -1,10 +1,10 @@
-"""One model, one task, one fit: the run folder of a trial, from settings to scores.
+"""Fit one trial of one task in its run folder, from settings to scores.
 
-A run folder holds `trial.json` (resolved settings, data fingerprint, environment), `history.jsonl`,
+A run folder has `trial.json` (resolved settings, data fingerprint, environment), `history.jsonl`,
 `checkpoint.safetensors`, `best.safetensors`, `predictions_<split>.parquet` (row of the task's
-sample table and probabilities p0, p1, …; where the model knows it, the deviation of each, sd0, sd1,
-…; no ids), `scores.json`, and last `done.json`, with the trial's id and the files' hashes. While it
-trains there is `checkpoint.previous.safetensors`, too.
+sample table and probabilities p0, p1, …; their deviations sd0, sd1, … if the model knows them; no
+ids), `scores.json`, and at the end `done.json`, with the trial's id and the files' hashes. During
+training there is also `checkpoint.previous.safetensors`.
 """
 
 import math
@@ -51,17 +51,17 @@ from mimic_reg.store import Store, atomic, locked, write_json
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
 
 NUM_REPLICATES = 1000
-_Predicted = tuple[np.ndarray, np.ndarray | None]  # predictions and their spread
-_ROUNDING = 1e-6  # scores as near as this are the same: other devices round in another way
+_Predicted = tuple[np.ndarray, np.ndarray | None]  # predictions and their deviations
+_ROUNDING = 1e-6  # scores this close count as the same: devices round differently
 
 
 @dataclass(frozen=True)
 class Outcome:
     """Result of a fit, of one task or of several.
 
-    status: "skipped" means that it was finished before and nothing was done
-    scores: task → split → name → score; empty after an interruption
-    threads: the number it was trained with; None if nothing was done
+    status:  "skipped": the fit was finished before, so nothing was done
+    scores:  task → split → name → score; empty after an interruption
+    threads: number of threads in training; None if nothing was done
     """
 
     status: Literal["finished", "interrupted", "skipped"]
@@ -80,15 +80,15 @@ def train(
     threads: int | None = None,
     trunk: Trunk | None = None,
 ) -> Outcome:
-    """Fit a trial in the folder `out`, or go on where it was cut off.
+    """Fit a trial in the folder `out`, or continue an interrupted fit.
 
     The first Ctrl-C ends the running step, writes a checkpoint and returns "interrupted".
 
-    threads: of torch; a run that goes on keeps the number that it was begun with
-    trunk:   what the trial starts from, if it says so
+    threads: number of torch's threads; a run that continues keeps its first number
+    trunk:   trained trunk to start from, if the trial has one
 
     Raises:
-        InputError: `out` holds another trial; the data cannot serve this one.
+        InputError: `out` has another trial; the data do not fit this one.
         MimicRegError: the model diverged; another process writes to `out`.
     """
     progress = progress or Silent()
@@ -100,8 +100,8 @@ def train(
         check_weights(out, trial)
         if is_done(out, trial_id):
             check_finished(out)
-            forget_checkpoints(out)  # a power cut may have kept one
-            progress.note(f"{out} holds this trial, finished; nothing to do.")
+            forget_checkpoints(out)  # a power cut may have left one
+            progress.note(f"{out} has this trial, finished; there is nothing to do.")
             return Outcome("skipped", trial_id, {trial.task: read_scores(out)})
         where = find_device(device)
         number = describe(out, trial, trial_id, opened, where, threads, progress)
@@ -110,7 +110,7 @@ def train(
             data = load_data(trial, opened, where, progress)
             learner = learners.create(trial, data, out, progress, trunk)
             if learner.fit() == "interrupted":
-                progress.note("Interrupted: the checkpoint is written; the same command goes on.")
+                progress.note("Interrupted: a checkpoint was written; the same command continues.")
                 return Outcome("interrupted", trial_id, {}, number)
             scores = score_best(*learner.best(), data, out)
         finish(out, trial_id)
@@ -127,16 +127,16 @@ def evaluate(
     device: str | None = None,
     threads: int | None = None,
 ) -> dict[str, dict[str, Score]]:
-    """Score a run's best model again; the scores of a finished run must come out as they were.
+    """Score a run's best model again; a finished run must get the same scores.
 
-    store:     where the cohort store is now, if it was moved
-    overwrite: write scores and predictions anew, whatever they were
-    threads:   of torch; None: as many as it was trained with
+    store:     present folder of the cohort store, if it was moved
+    overwrite: replace scores and predictions, whatever they were
+    threads:   number of torch's threads; None: as in training
 
     Raises:
-        InputError: `run` holds no trained model, or the store is not the one it was trained on; a
-            file of the run is damaged.
-        MimicRegError: scores differ from those that the run has; these are kept.
+        InputError: `run` has no trained model; the store is not that of the training; a file of the
+            run is damaged.
+        MimicRegError: the scores differ from the stored ones, which are kept.
     """
     progress = progress or Silent()
     trial, opened = _reopen(run, store, but=SCORED if overwrite else ())
@@ -166,9 +166,9 @@ def evaluate(
 def _compare(
     stored: dict[str, dict[str, Score]], now: dict[str, dict[str, Score]], run: Path
 ) -> None:
-    """Raise where scores are not what they were."""
+    """Raise MimicRegError if scores differ from the stored ones."""
     differing = [
-        f"{split} {name}: {before.get(name)} is stored, {after.get(name)} came out"
+        f"{split} {name}: stored {before.get(name)}, now {after.get(name)}"
         for split in stored.keys() | now.keys()
         for before, after in [(_values(stored.get(split, {})), _values(now.get(split, {})))]
         for name in sorted(before.keys() | after.keys())
@@ -176,14 +176,14 @@ def _compare(
     ]
     if differing:
         raise MimicRegError(
-            f"The scores of {run} do not come out again: {'; '.join(sorted(differing))}. The "
-            "stored ones are kept. Another device, number of threads or version may be why: try "
-            "that of the training. To replace them, add --overwrite."
+            f"The scores of {run} differ from the stored ones, which are kept: "
+            f"{'; '.join(sorted(differing))}. The reason may be another device, number of threads "
+            "or version: try those of the training. To replace the scores, add --overwrite."
         )
 
 
 def _values(scores: dict[str, Score]) -> dict[str, float | None]:
-    """Scores and the ends of their intervals, by name; None: undefined."""
+    """Return scores and the ends of their intervals, by name; None: undefined."""
     return {
         name if part == "value" else f"{name}, {part} end": getattr(score, part)
         for name, score in scores.items()
@@ -198,7 +198,7 @@ def _same(stored: float | None, now: float | None) -> bool:
 
 
 def forget_checkpoints(out: Path) -> None:
-    """Remove the checkpoint before the last one: a finished run needs it no more."""
+    """Remove the checkpoint before the last one, which a finished run does not need."""
     previous(out / CHECKPOINT).unlink(missing_ok=True)
     atomic.sync_folder(out)
 
@@ -206,19 +206,19 @@ def forget_checkpoints(out: Path) -> None:
 def trained(
     run: Path, *, store: Path | None = None, device: str | None = None
 ) -> tuple[Model, Samples]:
-    """Return a run's best network, and the training samples of its supervision level.
+    """Return a run's best network, and its training samples.
 
-    store: where the cohort store is now, if it was moved
+    store: present folder of the cohort store, if it was moved
 
     Raises:
-        InputError: `run` holds no trained network, or the store is not the one it was trained on.
+        InputError: `run` has no trained network, or the store is not that of the training.
     """
     trial, opened = _reopen(run, store)
     with locked(run):
         data = load_data(trial, opened, find_device(device), Silent())
         learner = learners.create(trial, data, run, Silent())
         if not isinstance(learner, DeepLearner):
-            raise InputError(f"{run} holds no network, but a {trial.model.name}.")
+            raise InputError(f"{run} must have a network, got a {trial.model.name}.")
         learner.best()
         return learner.trainer.model, data.train
 
@@ -227,10 +227,10 @@ def _reopen(run: Path, store: Path | None, *, but: Collection[str] = ()) -> tupl
     if (run / FIT).is_file():
         tasks_there = ", ".join(sorted(path.parent.name for path in run.glob(f"*/{TRIAL}")))
         raise InputError(
-            f"{run} is a fit of several tasks. Name the folder of one of them in it: {tasks_there}."
+            f"{run} is a fit of several tasks. Name the folder of one task in it: {tasks_there}."
         )
     if not (run / TRIAL).is_file() or not (run / BEST).is_file():
-        raise InputError(f"{run} holds no trained model. Train one with `mimic-reg train`.")
+        raise InputError(f"{run} has no trained model. Train one with `mimic-reg train`.")
     check_finished(run, but=but)
     description = read_trial(run)
     opened = open_store(run, description, store)
@@ -241,8 +241,8 @@ def _check_start(trial: Trial, trunk: Trunk | None) -> None:
     wanted = trial.start.fingerprint if trial.start else None
     if wanted != (trunk.fingerprint if trunk else None):
         raise InputError(
-            "The trial starts from another trunk than the one that is given, or that is missing. "
-            "Use `mimic-reg finetune`."
+            "The trial starts from another trunk than the one given, or its trunk is missing. Use "
+            "`mimic-reg finetune`."
         )
 
 
@@ -251,7 +251,7 @@ def score_best(
 ) -> dict[str, dict[str, Score]]:
     """Predict validation and test with a run's best model; write predictions and scores.
 
-    best_epoch: that of the model, counted from 0
+    best_epoch: the model's epoch, counted from 0
     """
     found = _score(predictor, data)
     scores = {split: of_split for split, (of_split, _) in found.items()}
@@ -276,7 +276,7 @@ def score_best(
 
 
 def _score(predictor: Predictor, data: TaskData) -> dict[str, tuple[dict[str, Score], _Predicted]]:
-    """Scores, predictions and their spread, by split."""
+    """Return scores, predictions and their deviations, by split."""
     found = {}
     for split, samples in _evaluated(data).items():
         predictions, spread = predictor.predict_with_spread(samples)
@@ -299,9 +299,9 @@ def _evaluated(data: TaskData) -> dict[str, Samples]:
 def _write_predictions(
     path: Path, samples: Samples, predictions: np.ndarray, spread: np.ndarray | None
 ) -> None:
-    """Write rows of the task's sample table with their predictions; atomically, without any id.
+    """Write rows of the task's sample table with their predictions, atomically and without ids.
 
-    spread: the deviation of each prediction, if the model knows it: columns sd0, sd1, …
+    spread: standard deviation of each prediction, if known: columns sd0, sd1, …
     """
     columns = {f"p{c}": predictions[:, c] for c in range(predictions.shape[1])}
     if spread is not None:

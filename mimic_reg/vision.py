@@ -1,8 +1,8 @@
-"""torchvision, beside any build of torch.
+"""Import torchvision beside any build of torch.
 
-Its compiled operators belong to one build of torch. Beside another (the CPU build, say) they do not
-load, and `import torchvision` stops although models, transforms and data sets need none of them.
-Declaring the schemas of the two operators that it registers fake kernels for is enough.
+Its compiled operators belong to one build of torch. Beside another (the CPU build, for example)
+they do not load, and `import torchvision` fails, although models, transforms and data sets need
+none of them. It is enough to declare the two operators for which it registers fake kernels.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -16,11 +16,11 @@ _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
-_declared: list[torch.library.Library] = []  # a library's schemas live as long as it does
+_declared: list[torch.library.Library] = []  # schemas exist as long as their library
 
 
 def torchvision() -> ModuleType:
-    """The package torchvision, imported when first needed.
+    """Return the package torchvision, imported when first needed.
 
     Raises:
         InputError: it is not installed.
@@ -41,7 +41,7 @@ def torchvision() -> ModuleType:
 
 
 def torchvision_version() -> str | None:
-    """The version that is installed, if any."""
+    """Return the installed version, or None."""
     try:
         return version("torchvision")
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""Which epoch of a fit is the best on validation."""
+"""The best epoch of a fit on validation."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Best:
-    """The epoch whose validation score is the best so far; the first one wins ties.
+    """The epoch with the best validation score so far; the first one wins ties.
 
-    learned: whether the model was better than a constant prediction (`Fit.learned`); where it was
-             not, the score is about that of the initial weights, and any later model wins that was
+    learned: whether the model was better than a constant prediction (`Fit.learned`). If not, its
+             score is about that of the initial weights, and any later model that learned is better
     """
 
     epoch: int
@@ -17,9 +17,9 @@ class Best:
     learned: bool = True
 
     def beats(self, other: "Best | None") -> bool:
-        """Return whether this epoch is to be kept instead of `other`."""
+        """Return whether this epoch is better than `other`."""
         return other is None or (self.learned, self.score) > (other.learned, other.score)
 
     def state(self) -> list[Any]:
-        """Return what a checkpoint holds of it: `Best(*state)` gives it back."""
+        """Return its content for a checkpoint, from which `Best(*state)` makes it again."""
         return [self.epoch, self.score, self.learned]

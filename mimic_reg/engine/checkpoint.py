@@ -1,10 +1,10 @@
-"""Checkpoints: nested state in one safetensors file, written atomically, without pickle.
+"""Checkpoints: a nested state in one safetensors file, written atomically, without pickle.
 
 A state is a tree of dicts, lists, tuples, numbers, text, None and tensors. The tensors become the
-file's tensors, named by their path; the rest of the tree is JSON in the file's header, with a hash
-of everything, which is compared whenever a state is loaded.
+file's tensors, named by their path. The rest of the tree is JSON in the file's header, with a hash
+of everything that is compared when a state is loaded.
 
-A fit keeps its last two checkpoints: where the last one is damaged, it goes on from the one before.
+A fit keeps its last two checkpoints. If the last one is damaged, it continues from the one before.
 """
 
 import json
@@ -21,14 +21,14 @@ from torch import Tensor
 from mimic_reg.errors import InputError
 from mimic_reg.store import atomic, disk_errors, reading
 
-_STATE = "state"  # JSON: the tree as text, and the hash
-_TREE = "tree"  # of files that have no hash: those of mimic-reg 0.1
+_STATE = "state"  # JSON of the tree as text, and the hash
+_TREE = "tree"  # in files without a hash, from mimic-reg 0.1
 
 Check = Callable[[dict[str, Any]], None]
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write `state`; a reader sees the old file or the new one, never a part."""
+    """Write `state`; a reader sees the old file or the new one, never a part of it."""
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_flatten(state, "", tensors))
     tensors = _own_memory(tensors)
@@ -38,7 +38,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path, part: str | None = None) -> dict[str, Any]:
-    """The state in a file, or only the part of that name; its tensors are on the CPU.
+    """Return the state in a file, or the part of that name, with its tensors on the CPU.
 
     Raises:
         InputError: the file is damaged, or not a checkpoint of this program.
@@ -50,15 +50,15 @@ def load_state(path: Path, part: str | None = None) -> dict[str, Any]:
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} cannot be read as a checkpoint: {error}.") from error
     if _STATE not in metadata and _TREE not in metadata:
-        raise InputError(f"{path} holds tensors but no state: another program wrote it.")
+        raise InputError(f"{path} has tensors but no state: another program wrote it.")
     with reading(path, "a checkpoint"):
         if _STATE in metadata:
             kept = json.loads(metadata[_STATE])
             tree, expected = kept["tree"], kept["xxh3"]
             if _hash(tree, tensors) != expected:
                 raise InputError(
-                    f"{path} is damaged: its content is not what its hash says. Bring it back from "
-                    "a backup, or train again."
+                    f"{path} is damaged: its content does not fit its hash. Restore it from a "
+                    "backup, or train again."
                 )
         else:
             tree = metadata[_TREE]
@@ -72,7 +72,7 @@ def load_state(path: Path, part: str | None = None) -> dict[str, Any]:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a fit's last checkpoint; the one before stays beside it."""
+    """Write a fit's last checkpoint, and keep the one before beside it."""
     new = path.with_stem(f"{path.stem}.new")
     save_state(new, state)
     if path.exists():
@@ -81,10 +81,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, check: Check, note: Callable[[str], None]) -> dict[str, Any] | None:
-    """Return the state to go on from: the last checkpoint, else the one before; None: begin.
+    """Return the state to continue from: the last checkpoint, or the one before, or None.
 
-    check: raises `InputError` where a state does not fit what lies beside it
-    note:  is told where the last one cannot be used
+    check: raises `InputError` if a state does not fit the files beside it
+    note:  receives a message if the last checkpoint cannot be used
 
     Raises:
         InputError: there are checkpoints, and none can be used.
@@ -101,7 +101,7 @@ def load_checkpoint(path: Path, check: Check, note: Callable[[str], None]) -> di
             problems.append(str(error))
             continue
         if problems:
-            note(f"{problems[0]} Going on from the checkpoint before, {place.name}.")
+            note(f"{problems[0]} Continuing from the checkpoint before, {place.name}.")
         return state
     if problems:
         raise InputError(
@@ -112,12 +112,12 @@ def load_checkpoint(path: Path, check: Check, note: Callable[[str], None]) -> di
 
 
 def previous(path: Path) -> Path:
-    """Return where the checkpoint before the last one lies."""
+    """Return the path of the checkpoint before the last one."""
     return path.with_stem(f"{path.stem}.previous")
 
 
 def _hash(tree: str, tensors: Mapping[str, Tensor]) -> str:
-    """XXH3 of a state: of its tree, and of names, types, shapes and bytes of its tensors."""
+    """Return the XXH3 of a state's tree, and of its tensors' names, types, shapes and bytes."""
     digest = xxhash.xxh3_128(tree.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
@@ -126,7 +126,7 @@ def _hash(tree: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _flatten(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """The value as JSON. Containers become [kind, …], so that a dict may have numbers as keys."""
+    """Return the value as JSON; containers become [kind, …], so dicts may have integer keys."""
     if isinstance(value, Tensor):
         tensors[path] = value.detach()
         return ["tensor", path]
@@ -158,7 +158,7 @@ def _restore(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _own_memory(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors on the CPU, each with memory of its own, as the format demands."""
+    """Return the tensors on the CPU, with separate memory, as the format requires."""
     seen: set[int] = set()
     result = {}
     for name, tensor in tensors.items():

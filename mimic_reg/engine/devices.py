@@ -1,4 +1,4 @@
-"""The device to compute on, and the memory that a fit takes of it."""
+"""The device to compute on, and the memory that a fit uses on it."""
 
 import resource
 from contextlib import suppress
@@ -10,15 +10,15 @@ from mimic_reg.errors import InputError
 
 
 def default_device() -> str:
-    """The GPU if there is one."""
+    """Return the name of the GPU if there is one, else of the CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def find_device(name: str | None) -> torch.device:
-    """The device of that name; by default the GPU if there is one.
+    """Return the device of that name; by default the GPU if there is one.
 
     Raises:
-        InputError: there is no such device here.
+        InputError: there is no such device.
     """
     name = name or default_device()
     try:
@@ -27,23 +27,23 @@ def find_device(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
         raise InputError(
-            f"The device {name!r} cannot be used here ({str(error).partition(chr(10))[0]}). "
-            f"Devices here: {', '.join(here)}."
+            f"The device {name!r} cannot be used ({str(error).partition(chr(10))[0]}). "
+            f"Devices of this machine: {', '.join(here)}."
         ) from error
     return device
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Count a fit's peak memory from here on, where the system can: on a GPU, and on Linux."""
+    """Count a fit's peak memory from now on, if the system can: on a GPU, and on Linux."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
         with suppress(OSError):
-            _CLEAR.write_text("5")  # the kernel's word for: the peak is what is in use now
+            _CLEAR.write_text("5")  # the kernel's code to set the peak to the present use
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return bytes: of the tensors on a GPU, else of the process."""
+    """Return the peak memory in bytes, of the tensors on a GPU, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Ctrl-C: the running step ends, a checkpoint is written, and the same command goes on."""
+"""Ctrl-C: finish the running step and write a checkpoint; the same command continues later."""
 
 import signal
 import threading
@@ -9,14 +9,14 @@ from typing import Protocol
 
 
 class Interruptible(Protocol):
-    """What can be asked to end."""
+    """An object that can be asked to stop."""
 
     interrupted: bool
 
 
 @contextmanager
 def stopping(trainer: Interruptible) -> Iterator[None]:
-    """Turn the first Ctrl-C into a checkpoint and a clean end; a second one acts as ever."""
+    """Turn the first Ctrl-C into a checkpoint and a clean end; a second one acts as usual."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return

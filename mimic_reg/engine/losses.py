@@ -1,4 +1,4 @@
-"""Mean losses of a fit under way; adding to them never waits for the device."""
+"""Mean losses of a running fit; adding to them never waits for the device."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class EpochLosses:
-    """Mean losses of an epoch: the whole objective, the data loss, the constant prediction's."""
+    """Mean losses of an epoch: objective, data loss, and that of the best constant prediction."""
 
     objective: float
     data: float
@@ -17,12 +17,12 @@ class EpochLosses:
 
     @property
     def explained(self) -> float:
-        """See `Fit.explained`; 0 where the constant prediction makes no error."""
+        """Return `Fit.explained`; 0 if the constant prediction makes no error."""
         return 1 - self.data / self.constant if self.constant > 0 else 0.0
 
 
 class Losses:
-    """Mean losses since the last look and of the epoch; only a look waits for the device."""
+    """Mean losses since last taken, and of the epoch; only taking them waits for the device."""
 
     def __init__(self, device: torch.device) -> None:
         self._sums = torch.zeros(3, device=device)  # as in EpochLosses
@@ -35,11 +35,11 @@ class Losses:
         self._count += 1
 
     def mean(self) -> float:
-        """Return the mean objective since the last look."""
+        """Return the mean objective since losses were last taken."""
         return float(self._sums[0]) / max(1, self._count)
 
     def take(self) -> tuple[float, int]:
-        """Return the mean objective since the last look, and the number of steps."""
+        """Take the mean objective since losses were last taken, and the number of steps."""
         mean, count = self.mean(), self._count
         means = [total / max(1, count) for total in self._sums.tolist()]
         self._epoch_sums = [a + m * count for a, m in zip(self._epoch_sums, means, strict=True)]
@@ -49,7 +49,7 @@ class Losses:
         return mean, count
 
     def take_epoch(self) -> EpochLosses | None:
-        """Return the epoch's means; None where it had no step."""
+        """Take the epoch's means; None if it had no step."""
         count = self._epoch_count
         means = [total / count for total in self._epoch_sums] if count else None
         self._epoch_sums, self._epoch_count = [0.0] * 3, 0

@@ -1,4 +1,4 @@
-"""The optimiser that a trial's settings name."""
+"""The optimiser in a trial's settings."""
 
 from torch.optim import SGD, Adagrad, Adam, Optimizer
 
@@ -8,7 +8,7 @@ from mimic_reg.settings import Training
 
 
 def make_optimizer(model: Model, training: Training) -> Optimizer:
-    """The optimiser of a model's trainable parameters; in one kernel where torch has it."""
+    """Return the optimiser of a model's trainable parameters, fused if torch supports it."""
     parameters = trainable(model)
     if training.optimizer == "adagrad":
         return Adagrad(parameters, lr=training.learning_rate)

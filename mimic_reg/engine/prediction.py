@@ -1,4 +1,4 @@
-"""Predictions of all samples of a split, by a model as its method evaluates it.
+"""Predict all samples of a split with a model as its method evaluates it.
 
 Shapes: B samples at once, N samples, C outputs.
 """
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mimic_reg.methods.base import Predict
+from mimic_reg.models.base import prediction
 from mimic_reg.samples import Samples
-from mimic_reg.store.spec import Target
 
 EVALUATION_NUMBERS = 1 << 21  # input numbers of an evaluation batch
 
@@ -18,7 +18,7 @@ def predict(predictor: Predict, samples: Samples, unit_numbers: int = 0) -> np.n
     """Return predictions (N, C) of all samples: probabilities, or values of a regression.
 
     predictor:    a model as its method evaluates it, in evaluation mode
-    unit_numbers: input numbers of a unit as the model sees it, where it enlarges them
+    unit_numbers: input numbers of a unit as the model sees it, if it resizes units
     """
     return predict_with_spread(predictor, samples, unit_numbers)[0]
 
@@ -27,9 +27,10 @@ def predict(predictor: Predict, samples: Samples, unit_numbers: int = 0) -> np.n
 def predict_with_spread(
     predictor: Predict, samples: Samples, unit_numbers: int = 0
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return predictions as `predict`, and their deviation (N, C) where the predictor knows it.
+    """Return predictions as `predict`, and their standard deviation (N, C), or None.
 
-    Such a predictor has a function `with_spread`, which returns logits and deviations (B, C).
+    A predictor that knows the deviation has a function `with_spread`, which returns logits and
+    deviations (B, C).
     """
     with_spread = getattr(predictor, "with_spread", None)
     indices, outputs = [], []
@@ -53,10 +54,3 @@ def _in_order(parts: list[Tensor], order: Tensor) -> np.ndarray:
     result = torch.empty(len(order), parts[0].shape[1])
     result[order] = torch.cat(parts).float().cpu()
     return result.numpy()
-
-
-def prediction(target: Target, logits: Tensor) -> Tensor:
-    """(B, C) probabilities, or the predicted values of a regression."""
-    if target == "multiclass":
-        return logits.softmax(1)
-    return logits if target == "regression" else logits.sigmoid()

@@ -1,7 +1,7 @@
-"""The history of a fit: one JSON object a line, in the order it happened.
+"""The history of a fit: one JSON object in each line, in order of time.
 
-`history.jsonl` holds numbers and names of tensors, never a subject, admission or stay. Any tracker
-can read it; `cost` holds what differs between two runs of the same trial (time, memory).
+`history.jsonl` has numbers and names of tensors, never a subject, admission or stay. `cost` has the
+values that differ between two runs of the same trial (time, memory).
 """
 
 import json
@@ -24,7 +24,7 @@ Value = float | Tensor
 
 
 class Recorder:
-    """Appends rows to a history and holds what methods record until the next row.
+    """Append rows to a history; keep what methods record until the next row.
 
     Values stay tensors until a row is written, so that recording never waits for the device.
     """
@@ -36,15 +36,11 @@ class Recorder:
         self._digest = xxhash.xxh3_128()
 
     def check(self, state: dict[str, Any]) -> None:
-        """Compare the history that is there with a checkpoint's `state`.
-
-        Raises:
-            InputError: it is shorter, or holds other rows.
-        """
+        """Raise InputError if the history is shorter than in a checkpoint's `state`, or differs."""
         self._read(state)
 
     def _read(self, state: dict[str, Any]) -> xxhash.xxh3_128:
-        """The digest of the history up to the checkpoint."""
+        """Return the digest of the history up to the checkpoint."""
         position = state["position"]
         content = b""
         if self.path.is_file():
@@ -52,22 +48,22 @@ class Recorder:
                 content = file.read(position)
         if len(content) < position:
             raise InputError(
-                f"{self.path} lost rows since the checkpoint beside it was written. "
+                f"{self.path} has fewer rows than when the checkpoint beside it was written. "
                 "Start the run again in an empty folder."
             )
         digest = xxhash.xxh3_128(content)
         if digest.hexdigest() != state.get("xxh3", digest.hexdigest()):
             raise InputError(
-                f"{self.path} is damaged: its rows are not those that the checkpoint beside it "
-                "knows. Start the run again in an empty folder."
+                f"{self.path} is damaged: its rows differ from those of the checkpoint beside it. "
+                "Start the run again in an empty folder."
             )
         return digest
 
     def open(self, state: dict[str, Any] | None = None) -> None:
-        """Begin an empty history, or cut the one that is there back to a checkpoint's `state`.
+        """Begin an empty history, or cut the existing one back to a checkpoint's `state`.
 
         Raises:
-            InputError: the history is shorter than it was at the checkpoint, or holds other rows.
+            InputError: the history is shorter than at the checkpoint, or has other rows.
         """
         state = state or {"position": 0, "pending": {}}
         self._digest = self._read(state)
@@ -77,7 +73,7 @@ class Recorder:
         self._file = file
 
     def record(self, name: str, value: Value) -> None:
-        """Remember a value for the next row; the last value of a name counts."""
+        """Keep a value for the next row; the last value of a name counts."""
         self.pending[name] = value.detach().clone() if isinstance(value, Tensor) else value
 
     def write(self, event: str, **content: Any) -> None:
@@ -88,12 +84,12 @@ class Recorder:
         row = {"event": event, **_plain(content), "recorded": recorded}
         line = json.dumps(row).encode() + b"\n"
         written = self._file.write(line)
-        if written < len(line):  # the disk is full in the middle of a row: the next try says so
+        if written < len(line):  # the disk is full: the next try raises the error
             self._file.write(line[written:])
         self._digest.update(line)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the history ends, once it is safely on the disk, its hash, and what is pending."""
+        """Sync the history to disk; return its end, its hash, and pending values."""
         assert self._file is not None
         os.fsync(self._file.fileno())
         return {
@@ -103,7 +99,7 @@ class Recorder:
         }
 
     def close(self) -> None:
-        """Close the file, once its rows are safely on the disk."""
+        """Sync the rows to disk and close the file."""
         if self._file is not None:
             with self._file as file:
                 file.flush()
@@ -113,7 +109,7 @@ class Recorder:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON: tensors as numbers or lists, what is not a number as text."""
+    """Return the value as JSON: tensors as numbers or lists, NaN and infinity as text."""
     if isinstance(value, Tensor):
         return _plain(value.tolist())
     if isinstance(value, dict):

@@ -1,9 +1,9 @@
-"""The only training loop. It knows no task, model, method or data set by name.
+"""The training loop. It uses no task, model, method or data set by name.
 
-One step: batch → closure (gradients to zero, forward, loss, penalties, backward) → the optimiser,
-which may wrap others → the methods' tick. Everything that decides the next step is in the
-checkpoint, so a run cut off anywhere ends as the uninterrupted one: bit for bit on one CPU
-with the same versions and number of threads.
+One step: batch → closure (zero gradients, forward, loss, penalties, backward) → optimiser, which
+may wrap others → the methods' tick. The checkpoint has everything that decides the next step, so an
+interrupted and continued run ends as an uninterrupted one: bit for bit on one CPU with the same
+versions and number of threads.
 """
 
 import math
@@ -34,8 +34,8 @@ from mimic_reg.seeds import Streams
 from mimic_reg.settings import Training
 from mimic_reg.store import reading
 
-RECORD_STEPS = 50  # steps between two rows of the history, and between two looks at the loss
-CHECKPOINT_SECONDS = 300.0  # at most this much work is repeated after a kill
+RECORD_STEPS = 50  # steps between two rows of the history, and two checks of the loss
+CHECKPOINT_SECONDS = 300.0  # longest work to repeat after a kill
 
 Status = Literal["finished", "interrupted"]
 
@@ -43,11 +43,11 @@ Status = Literal["finished", "interrupted"]
 class Trainer:
     """One fit of one model.
 
-    train, validation: the samples, on the device that trains
-    selected_by: the validation score that selects the checkpoint
-    folder:      where checkpoint, best model and history are kept
-    attributes:  as methods see them: see `Fit`
-    interrupted: set it to True, in a signal handler say, to stop after the running step
+    train, validation: the samples, on the device to train on
+    selected_by: validation score that selects the best epoch
+    folder:      folder of checkpoint, best model and history
+    attributes:  see `Fit`
+    interrupted: set it to True, for example in a signal handler, to stop after the running step
     """
 
     def __init__(
@@ -87,20 +87,20 @@ class Trainer:
             validation=validation,
             attributes=attributes,
         )
-        # in eval mode a move draws nothing: a recurrent layer asks for its weights, which a method
-        # may have made random
+        # move in eval mode: a recurrent layer then reads its weights, which a method may have made
+        # random in training
         self.model = method.prepare(model.to(self.device), self.fit).eval().to(self.device)
         self.optimizer = method.optimizer(make_optimizer(self.model, training), self.fit)
         self._constant = constant_logits(train.target, train.label, num_outputs)
         self._losses = Losses(self.device)
-        self._batch_losses: list[Tensor] = []  # of the constant prediction, then of the model
+        self._batch_losses: list[Tensor] = []  # the constant prediction's, then the model's
         self._norms: list[Tensor] = []
         self._order: tuple[int, Tensor] | None = None
         self._saved_at = time.perf_counter()
         self._seconds = self._epoch_seconds = 0.0
 
     def run(self) -> Status:
-        """Train from the last checkpoint, or from the start, to the end or to an interruption."""
+        """Train from the last checkpoint, or from the start, until the end or an interruption."""
         state = load_checkpoint(self.folder / CHECKPOINT, self.check, self.progress.note)
         try:
             self.open(state)
@@ -109,18 +109,14 @@ class Trainer:
             self.close()
 
     def open(self, state: dict[str, Any] | None) -> None:
-        """Begin, or continue from `state`: before steps are taken, also by others than `run`."""
+        """Begin, or continue from `state`; call it before taking steps without `run`."""
         with reading(self.folder / CHECKPOINT, "a checkpoint of this model"):
             self.recorder.open(state["recorder"] if state else None)
             if state:
                 self.load_state_dict(state)
 
     def check(self, state: dict[str, Any]) -> None:
-        """Check what lies beside a checkpoint, before hours are spent on going on from it.
-
-        Raises:
-            InputError: the history or the best model is damaged.
-        """
+        """Raise InputError if the history or the best model beside a checkpoint is damaged."""
         self.recorder.check(state["recorder"])
         if state["best"] is not None:
             load_state(self.folder / BEST)
@@ -135,7 +131,7 @@ class Trainer:
         self.progress.stage("train", fit.max_epochs * fit.epoch_steps - fit.step, "steps")
         while fit.epoch < fit.max_epochs and fit.stop_reason is None:
             if self.interrupted:
-                return "interrupted"  # what was done is saved: the epoch before ended with it
+                return "interrupted"  # all is saved, at the end of the epoch before
             if not self._run_epoch():
                 self._save(CHECKPOINT)
                 return "interrupted"
@@ -143,7 +139,7 @@ class Trainer:
         return "finished"
 
     def _run_epoch(self) -> bool:
-        """Run what is left of the epoch; False if it was interrupted."""
+        """Run the rest of the epoch; return False if it was interrupted."""
         fit = self.fit
         first, end = fit.epoch * fit.epoch_steps, (fit.epoch + 1) * fit.epoch_steps
         self.begin_epoch(new=fit.step == first)
@@ -158,25 +154,25 @@ class Trainer:
         return True
 
     def begin_epoch(self, *, new: bool) -> None:
-        """Before the steps of an epoch; `new`: it had no step yet, so the methods are told."""
+        """Begin an epoch; `new`: it had no step yet, so methods get "epoch_start"."""
         if new:
             self.method.tick("epoch_start", self.fit)
         self.model.train()
         self._seconds = self._epoch_seconds = 0.0
 
     def step(self, *, last: bool) -> None:
-        """One optimiser step; `last`: of the epoch, so the history learns of those before."""
+        """Take one optimiser step; `last`: of the epoch, so the history gets a row."""
         started = time.perf_counter()
         measuring = self.measuring(last=last)
         self.update(self.objective(), measuring=measuring)
         self.stepped(time.perf_counter() - started, measuring=measuring)
 
     def measuring(self, *, last: bool) -> bool:
-        """Whether the history gets a row with the next step."""
+        """Return whether the history gets a row with the next step."""
         return last or (self.fit.step + 1) % RECORD_STEPS == 0
 
     def objective(self) -> Callable[[], Tensor]:
-        """The closure of the next step: it makes the gradients anew and returns the loss."""
+        """Return the closure of the next step, which computes gradients and returns the loss."""
         fit, method = self.fit, self.method
         batch = method.batch(self.train.gather(self._indices(fit.step)), fit)
         if "input_grad" in method.needs:
@@ -199,7 +195,7 @@ class Trainer:
         return closure
 
     def update(self, closure: Callable[[], Tensor], *, measuring: bool) -> None:
-        """The optimiser's part of a step, with the gradients that `closure` makes or has made."""
+        """Take the optimiser's step, with the gradients that `closure` makes or has made."""
 
         def measured() -> Tensor:
             loss = closure()
@@ -215,13 +211,13 @@ class Trainer:
         self.method.tick("step", self.fit)
 
     def stepped(self, seconds: float, *, measuring: bool) -> None:
-        """A step is done, after so many seconds."""
+        """Count a step that took so many seconds."""
         self._seconds += seconds
         if measuring:
             self._record_steps()
 
     def _indices(self, step: int) -> Tensor:
-        """The samples of a step: it depends on nothing but the seed and the number of the step."""
+        """Return the samples of a step, which depend only on the seed and the step's number."""
         number, position = divmod(step, self.pass_steps)
         if self._order is None or self._order[0] != number:
             order = self.train.training_order(
@@ -234,12 +230,12 @@ class Trainer:
         return self._order[1][position * size : (position + 1) * size]
 
     def _gradient_norm(self) -> Tensor:
-        """As the gradients are now: before the optimiser raw, after it as the method left them."""
+        """Return the norm of gradients: raw before the optimiser, as methods left them after."""
         gradients = [p.grad for p in trainable(self.model) if p.grad is not None]
         return torch.nn.utils.get_total_norm(gradients)
 
     def _record_steps(self) -> None:
-        """Write a row about the steps since the last; the only place that waits for the device."""
+        """Write a row about the steps since the last row; only this waits for the device."""
         started = time.perf_counter()
         mean, count = self._losses.take()
         seconds = self._seconds + time.perf_counter() - started
@@ -267,12 +263,12 @@ class Trainer:
         return MimicRegError(
             f"{what} in the steps up to {self.fit.step} (epoch "
             f"{self.fit.epoch}): the model has diverged. Lower the learning rate "
-            f"({self.training.learning_rate}) or the strength of the method. "
-            "The checkpoint before is kept, and would lead here again."
+            f"({self.training.learning_rate}) or the strength of the method. The checkpoint before "
+            "is kept; continuing from it would end in the same way."
         )
 
     def end_epoch(self) -> None:
-        """Validate, keep the best model, tell the methods and the history."""
+        """Validate, keep the best model, inform methods, and write the history."""
         fit = self.fit
         started = time.perf_counter()
         losses = self._losses.take_epoch()
@@ -321,17 +317,17 @@ class Trainer:
         fit.epoch += 1
 
     def _num_parameters(self) -> int:
-        """Those that the optimiser has, so also what a method added or froze for a while."""
+        """Return the number of the optimiser's parameters, with those that methods add."""
         return sum(p.numel() for group in self.optimizer.param_groups for p in group["params"])
 
     def predict(self, samples: Samples) -> np.ndarray:
-        """(N, C) predictions of all samples, as the method evaluates the model."""
+        """Return predictions (N, C) of all samples, as the method evaluates the model."""
         self.model.eval()
         predictor = self.method.predictor(self.model, self.model)
         return predict(predictor, samples, self.model.unit_numbers)
 
     def load_best(self) -> None:
-        """Go back to the state of the best validation score.
+        """Load the state of the best validation score.
 
         Raises:
             InputError: no epoch was eligible.
@@ -339,18 +335,14 @@ class Trainer:
         path = self.folder / BEST
         if not path.exists():
             raise InputError(
-                f"{self.folder} holds no best model: no epoch was eligible, for a method had not "
-                "reached what it is after. Train for more epochs, or have it begin earlier."
+                f"{self.folder} has no best model: no epoch was eligible, because a method had not "
+                "reached its final state. Train for more epochs, or let the method begin earlier."
             )
         with reading(path, "a checkpoint of this model"):
             self.load_state_dict(load_state(path))
 
     def check_losses(self) -> None:
-        """Before a checkpoint is written.
-
-        Raises:
-            MimicRegError: the model has diverged.
-        """
+        """Raise MimicRegError if the model has diverged; called before a checkpoint is written."""
         self._check_loss(self._losses.mean())
 
     def _save(self, name: str) -> None:
@@ -360,7 +352,7 @@ class Trainer:
         self._saved_at = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that decides how the fit goes on. Batches follow from the number of the step."""
+        """Return everything that decides how the fit continues; batches follow from the step."""
         fit = self.fit
         return {
             "model": self.model.state_dict(),
@@ -374,7 +366,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict()`; the recorder has its part already."""
+        """Continue from `state_dict()`, except for the recorder's part."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.method.load_state_dict(state["method"])

@@ -1,9 +1,9 @@
-"""The catalogue of methods: what each does, which models it fits, and what it costs.
+"""The catalogue of methods: what each does, for which models, at which cost.
 
-An entry is a file in `configs/methods`, or a module of `mimic_reg.methods` or `mimic_reg.probes`
-without such a file. Its text comes from the module's docstring: the first sentence, the first work
-that it cites, and its kind. The kind is a line "Kind: dropout" of the docstring; without this line
-it follows from the hooks of the method.
+An entry is a file of `configs/methods`, or a module of `mimic_reg.methods` or `mimic_reg.probes`
+that no such file names alone. Its text comes from the module's docstring: the first sentence, a
+line "Kind: dropout" and a paragraph "Paper: …", works separated by semicolons. Without the line,
+the kind follows from the hooks that the method overrides.
 """
 
 import inspect
@@ -30,9 +30,7 @@ _BY_HOOK = {
     "tick": "schedule",
 }
 _PROBE = "probe"
-_A_SENTENCE = 4  # words; a header with fewer is only a name
-_CITED = re.compile(r"(?<![\d.:/])(?:19|20)\d\d(?!\d|\.\d)\)?")
-_BREAKS = re.compile(r'¶ |(?<!\bal)\. |: |; | \((?=[A-Z"])')
+_A_SENTENCE = 4  # words: a header with fewer is only a name
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Entry:
     kind:    for example "dropout"; several modules have all their kinds
     models:  the models that it has values for; empty for all networks
     summary: a sentence without its full stop
-    source:  the work that it is from; "" if none is cited
+    sources: the works that it is from, the first one first
     """
 
     name: str
@@ -54,7 +52,12 @@ class Entry:
     kind: str
     models: tuple[str, ...]
     summary: str
-    source: str
+    sources: tuple[str, ...]
+
+    @property
+    def source(self) -> str:
+        """The first work without its title; "" if none is cited."""
+        return re.sub(r' "[^"]*",', "", self.sources[0]) if self.sources else ""
 
     def costs(self, model: str) -> float | None:
         """Return the cost of a step relative to a plain one; None if not measured on that model."""
@@ -99,7 +102,7 @@ def _of_file(name: str) -> Entry:
         kind=" + ".join(dict.fromkeys(kind_of(module) for module in modules)),
         models=tuple(served),
         summary=_summary(name, main),
-        source=source_of(_doc(main)),
+        sources=sources_of(_doc(main)),
     )
 
 
@@ -111,7 +114,7 @@ def _summary(name: str, main: str) -> str:
 
 def _of_module(name: str) -> Entry:
     doc = _doc(name)
-    return Entry(name, False, (name,), kind_of(name), (), summary_of(doc), source_of(doc))
+    return Entry(name, False, (name,), kind_of(name), (), summary_of(doc), sources_of(doc))
 
 
 def _is_of(family: str, model: str) -> bool:
@@ -152,24 +155,15 @@ def kind_of(name: str) -> str:
 
 
 def summary_of(doc: str) -> str:
-    """Return the first sentence of a docstring, without the work that it cites."""
+    """Return the first sentence of a docstring, without its full stop."""
     first = " ".join(doc.partition("\n\n")[0].split())
-    first = re.split(r"(?<!\bal)\. ", first)[0].rstrip(".")
-    source = source_of(first)
-    if source and source in first:
-        first = first[: first.index(source)].rstrip(" :;(,.")
-    return first
+    return re.split(r"(?<!\bal)\. ", first)[0].rstrip(".")
 
 
-def source_of(doc: str) -> str:
-    """Return the first work that a docstring cites: authors, journal, year; "" without one."""
-    text = " ¶ ".join(" ".join(part.split()) for part in doc.split("\n\n"))
-    cited = _CITED.search(text)
-    if cited is None:
-        return ""
-    start = max((m.end() for m in _BREAKS.finditer(text, 0, cited.start())), default=0)
-    found = text[start : cited.end()]
-    return found if found.count("(") == found.count(")") else found.rstrip(")")
+def sources_of(doc: str) -> tuple[str, ...]:
+    """Return the works that a docstring cites in its paragraph "Paper: …"."""
+    said = re.search(r"^Paper: (.+?)(?:\n\n|\Z)", doc, re.MULTILINE | re.DOTALL)
+    return tuple(" ".join(said.group(1).split()).rstrip(".").split("; ")) if said else ()
 
 
 def header(name: str) -> str:

@@ -1,6 +1,6 @@
-"""A page for each method in Markdown, from docstring, signature, file and measurements.
+"""A Markdown page for each method, from its docstring, options, file and measurements.
 
-`mimic-reg methods --pages docs/methods` writes the pages that are in the repository.
+`mimic-reg methods --pages docs/methods` writes the pages in the repository.
 """
 
 import inspect
@@ -19,35 +19,11 @@ from mimic_reg.store import atomic
 MEASURED = "methods_fashion_mnist.json"
 _COSTED = ("lstm", "transformer", "dnn", "cnn")
 
-# When a kind of method helps, for methods without a paragraph "Use it …" in their docstring.
-_WHEN = {
-    "averaging": "Use it where predictions of single fits vary, or where their uncertainty is "
-    "asked for. It costs memory or time at prediction.",
-    "baseline": "Train it beside every method: a method is worth what it adds to it.",
-    "data": "Use it where it is known how inputs or labels may differ without another meaning, or "
-    "where labels are unsure.",
-    "dropout": "Use it where a network memorises its training samples: the training loss falls on "
-    "while the validation score does not rise. Training takes more epochs.",
-    "network": "Use it where the network itself is to be made simpler, or to be trained otherwise.",
-    "optimiser": "Use it where the optimiser finds solutions that do not generalise, and look at "
-    "what a step costs.",
-    "penalty": "Use it where weights, gradients or outputs should stay small or smooth. Its weight "
-    "depends on task and model: search it.",
-    "probe": "Use it to look into a fit. It changes nothing of it, so it may join any method.",
-    "pruning": "Use it where a model should become smaller, or its parts be ranked. It needs "
-    "epochs after the pruning.",
-    "schedule": "Use it where something should change during training. It needs fits long enough.",
-    "selection": "Use it where few parameters should learn. It needs enough steps, and a threshold "
-    "that fits the scale of the gradients: search it.",
-    "stopping": "Tasks bring it: an experiment without it says `stopping: false`.",
-    "transfer": "Use it where a model starts from a trained trunk.",
-}
-
 
 def write(found: Iterable[Entry], folder: Path, results: Path) -> list[Path]:
     """Write the pages and a list of them, `README.md`, and return their paths.
 
-    results: folder of the measurements
+    results: folder with the measurements
     """
     atomic.make_folders(folder)
     written = []
@@ -88,9 +64,8 @@ def _page(entry: Entry, measured: Mapping[str, Any] | None) -> str:
         for part in re.split(r"\n\n+", doc):
             if part.startswith("Use it "):
                 when.append(_text(part))
-            elif not part.startswith("Kind: "):
+            elif not part.startswith(("Kind: ", "Paper: ", "Shapes: ")):
                 does.append(_text(part))
-    when = when or [_WHEN[k] for k in entry.kind.split(" + ") if k in _WHEN]
     sections = {
         "What it does": "\n\n".join(does),
         "When to use it": "\n\n".join(when),
@@ -98,7 +73,7 @@ def _page(entry: Entry, measured: Mapping[str, Any] | None) -> str:
         "Options": "\n\n".join(_options(name) for name in entry.modules),
         "File": _file(entry),
         "Cost of a step": _cost(entry),
-        "Paper": _escaped(entry.source) or "None is cited.",
+        "Paper": "\n".join(f"- {_escaped(work)}." for work in entry.sources),
         "What we measured": _measured(entry, measured),
     }
     body = "".join(f"\n## {title}\n\n{text}\n" for title, text in sections.items() if text)
@@ -115,7 +90,7 @@ def _text(part: str) -> str:
     lines = part.split("\n")
     if all(line.startswith("    ") for line in lines):
         return "\n".join(["```", *(line[4:] for line in lines), "```"])
-    return _escaped(re.sub(r"::$", ":", part))
+    return _escaped(re.sub(r":\n- ", ":\n\n- ", re.sub(r"::$", ":", part)))  # a list after a line
 
 
 def _escaped(text: str) -> str:
@@ -127,29 +102,38 @@ def _escaped(text: str) -> str:
 
 def _fits(entry: Entry) -> str:
     if entry.models:
-        return f"It has values for: {_models(entry)}."
-    return "All networks have the same values." if entry.file else "All networks."
+        return f"`configs/methods/{entry.name}.yaml` has values for: {_models(entry)}."
+    return "All networks, with the same values." if entry.file else "All networks."
 
 
 def _options(name: str) -> str:
-    """Return the options of a module's `build`, with their descriptions in its docstring."""
+    """Return a table of the options of a module's `build`."""
     build = _module(name).build
     parameters = inspect.signature(build).parameters
     if not parameters:
         return f"`{name}` has no options."
+    meanings = meanings_of(build)
     rows = [
-        f"| `{option}` | {_escaped(_annotation(p.annotation))} | {_default(p.default)} |"
+        f"| `{option}` | {_escaped(_annotation(p.annotation))} | {_default(p.default)} | "
+        f"{_escaped(meanings.get(option, ''))} |"
         for option, p in parameters.items()
     ]
-    doc = inspect.cleandoc(build.__doc__ or "")
-    doc = doc.replace("The method; ", "").replace("The method.", "").strip()
-    text = f"\n\n```text\n{doc}\n```" if doc else ""
-    return "\n".join([f"Of `{name}`:", "", "| option | kind | default |", "|-|-|-|", *rows]) + text
+    head = [f"Options of `{name}`:", "", "| option | type | default | meaning |", "|-|-|-|-|"]
+    return "\n".join([*head, *rows])
+
+
+def meanings_of(build: Any) -> dict[str, str]:
+    """Return option → its line "option: meaning" in the docstring of a `build`."""
+    doc = re.sub(r"\n +", " ", inspect.cleandoc(build.__doc__ or ""))
+    return dict(re.findall(r"^(\w+): +(.+)$", doc, re.MULTILINE))
 
 
 def _annotation(annotation: Any) -> str:
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-    return re.sub(r"\b(?:typing|collections\.abc)\.", "", name)
+    name = re.sub(r"\b(?:typing|collections\.abc)\.", "", name)
+    name = re.sub(r"Literal\[(.*)\]", lambda found: found[1].replace("'", ""), name)
+    name = re.sub(r"Sequence\[(\w+)\]", r"list of \1", name)
+    return name.replace(" | ", " or ").replace("None", "null")
 
 
 def _default(default: Any) -> str:
@@ -158,32 +142,32 @@ def _default(default: Any) -> str:
 
 def _file(entry: Entry) -> str:
     if not entry.file:
-        return (
-            "It has none in configs/methods: write it into a method's YAML, or a grid's `probes`."
-        )
+        place = "an experiment's `probes`" if entry.kind == "probe" else "a method's YAML"
+        return f"It has no file in configs/methods: add it to {place}."
     path = CONFIGS / "methods" / f"{entry.name}.yaml"
     search = method_called(entry.name).search
     tried = "; ".join(f"`{key}`: {', '.join(map(str, v))}" for key, v in search.items())
     text = (
         f"`configs/methods/{entry.name}.yaml`:\n\n```yaml\n{path.read_text('utf-8').rstrip()}\n```"
     )
-    return f"{text}\n\nA comparison tries {tried}." if tried else f"{text}\n\nNothing to search."
+    return f"{text}\n\n" + (f"A comparison tries {tried}." if tried else "Nothing to search.")
 
 
 def _cost(entry: Entry) -> str:
-    """Return the cost of a step relative to a plain one, from `benchmarks/methods.py`."""
+    """Return the cost of a step relative to a plain one, as `benchmarks/methods.py` measured it."""
     costs = measured_costs(entry, _COSTED)
     if entry.kind == "probe":
-        return "Nothing in a step; what it costs between epochs is in its description."
+        return "A step costs nothing more. The description says what it costs between epochs."
     if not costs:
         return "Not measured."
     rows = [f"| {model} | {cost:.2f} |" for model, cost in costs.items()]
-    return "\n".join(["Times a step without it:", "", "| model | step |", "|-|-|", *rows])
+    head = "Time of a training step, relative to a step without the method:"
+    return "\n".join([head, "", "| model | step |", "|-|-|", *rows])
 
 
 def _measured(entry: Entry, line: Mapping[str, Any] | None) -> str:
     if line is None:
-        return "Nothing yet in the comparison of all methods."
+        return "It is not in the comparison of all methods yet."
     values = ", ".join(f"{key} = {value}" for key, value in line["values"].items())
     less = f", {line['difference']} against no method" if line["difference"] else ""
     return (
@@ -191,3 +175,10 @@ def _measured(entry: Entry, line: Mapping[str, Any] | None) -> str:
         f"seeds: test accuracy {line['test']} %{less}. See "
         "[the comparison](../../benchmarks/results/methods_fashion_mnist.md)."
     )
+
+
+def stale(folder: Path, results: Path) -> list[str]:
+    """Return the names of pages that differ from what `write` would write."""
+    wanted = pages(entries(), results)
+    there = {path.name: path.read_text("utf-8") for path in folder.glob("*.md")}
+    return sorted(n for n in wanted.keys() | there.keys() if wanted.get(n) != there.get(n))

@@ -1,7 +1,7 @@
-"""Learners: what fits the samples of a task and predicts them, one module for each kind.
+"""Learners: they fit the samples of a task and predict, one module for each kind.
 
-A trial's model names its learner: a module of `models` is a network and is trained by the engine
-(`deep`); any other name is a module of this package with a `build`, whose signature is its list of
+A trial's model names its learner. A module of `models` is a network, which the engine trains
+(`deep`). Any other name is a module of this package with a `build`, whose signature is its list of
 settings, and a `LEARNER`.
 """
 
@@ -28,10 +28,10 @@ def create(
 ) -> Learner:
     """Return the learner of a trial, which keeps its files in `folder`.
 
-    trunk: what the trial starts from, if it says so
+    trunk: trained trunk to start from, if the trial has one
 
     Raises:
-        InputError: the learner cannot fit this data.
+        InputError: the learner cannot fit these data.
     """
     if trial.model.name in models.names():
         return deep.DeepLearner(trial, data, folder, progress, trunk)

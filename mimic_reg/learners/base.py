@@ -1,4 +1,4 @@
-"""What a learner is to everything behind it: scores, run folders, registry, serving, reports.
+"""The interface of learners to scores, run folders, registry, serving and reports.
 
 Shapes: N samples, C outputs.
 """
@@ -20,23 +20,20 @@ class Predictor(Protocol):
         """Return predictions (N, C): probabilities, or values of a regression."""
 
     def predict_with_spread(self, samples: Samples) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return predictions (N, C), and how unsure the model is of each: a deviation (N, C).
-
-        The deviation is None for a model that does not know it.
-        """
+        """Return predictions (N, C) and their standard deviation (N, C), or None if unknown."""
         return self.predict(samples), None
 
 
 class Learner(ABC):
-    """What fits a trial's samples, and keeps all that it needs in the run folder.
+    """Fit a trial's samples, and keep everything it needs in the run folder.
 
-    It leaves `best.safetensors` there, with the tensors of its best model under "model", and
-    `history.jsonl` with a row for each epoch, or one row where it has no epochs.
+    It writes `best.safetensors`, with the tensors of its best model under "model", and
+    `history.jsonl`, with a row for each epoch, or one row if it has no epochs.
     """
 
     @abstractmethod
     def fit(self) -> Status:
-        """Fit, or go on where the fit was cut off."""
+        """Fit, or continue an interrupted fit."""
 
     @abstractmethod
     def best(self) -> tuple[Predictor, int]:

@@ -1,4 +1,4 @@
-"""The samples of one trial: those that its training size keeps, validation and test."""
+"""The samples of one trial: training samples of its size, validation and test."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -23,11 +23,11 @@ from mimic_reg.store.spec import CohortSpec, Task
 
 @dataclass(frozen=True)
 class TaskData:
-    """What a learner fits and is tested on.
+    """The data of a learner.
 
-    train:      the training samples that the trial's training size keeps
-    device:     where the samples are
-    attributes: (names) -> what the store knows of the training samples: see `read_attributes`
+    train:      the training samples of the trial's training size
+    device:     device of the samples
+    attributes: (names) -> attributes of the training samples: see `read_attributes`
     """
 
     spec: CohortSpec
@@ -40,10 +40,10 @@ class TaskData:
 
 
 def load_data(trial: Trial, store: Store, device: torch.device, progress: Progress) -> TaskData:
-    """Return a trial's samples; say what a user should know of them.
+    """Return a trial's samples; tell `progress` what a user should know about them.
 
     Raises:
-        InputError: the store does not hold the task, or nothing can be learned or selected by.
+        InputError: the store does not have the task, or its labels do not allow to train or select.
     """
     task = store.spec.task(trial.task)
     _check_score(task)
@@ -57,7 +57,7 @@ def load_data(trial: Trial, store: Store, device: torch.device, progress: Progre
 
 
 def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Samples:
-    """The training samples that the supervision level keeps, or as many as the trial says."""
+    """Return the training samples of the trial's share or number."""
     if trial.supervision == 1 and trial.num_samples is None:
         return train
     keys, subject = store.spec.keys, store.spec.subject
@@ -84,7 +84,7 @@ def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Sampl
 
 
 def _corrupted(trial: Trial, task: Task, train: Samples) -> Samples:
-    """Return the training samples with the labels that the trial corrupts; its seed decides."""
+    """Return the training samples with the trial's corrupted labels, which its seed decides."""
     share = trial.training.corrupted_labels
     if not share:
         return train
@@ -93,17 +93,17 @@ def _corrupted(trial: Trial, task: Task, train: Samples) -> Samples:
 
 
 def _check_score(task: Task) -> None:
-    """Refuse a score that the task's target does not have."""
+    """Raise InputError if the task's target does not have its score."""
     if task.target not in metric(task.score).targets:
         possible = ", ".join(name for name, m in METRICS.items() if task.target in m.targets)
         raise InputError(
-            f"{task.name} is {task.target}, but its checkpoints are selected by {task.score}. "
-            f"In the cohort's specification, give one of: {possible}."
+            f"The score {task.score} of {task.name} does not exist for a {task.target} target. In "
+            f"the cohort's specification, choose one of: {possible}."
         )
 
 
 def _check_labels(task: Task, samples: dict[str, Samples]) -> None:
-    """Refuse what cannot be learned or selected by, before hours are spent on it."""
+    """Raise InputError if labels do not allow to train or to select an epoch."""
     for split in ("train", "val"):
         label = samples[split].label.cpu().numpy()
         if task.target == "regression":
@@ -118,12 +118,12 @@ def _check_labels(task: Task, samples: dict[str, Samples]) -> None:
             )
             if one_class:
                 raise InputError(
-                    f"All {len(label)} training samples of {task.name} have the same label: "
+                    f"All {len(label)} training samples of {task.name} have the same label, so "
                     "nothing can be learned. Use a larger cohort or supervision level."
                 )
         elif found[task.score].value is None:
             raise InputError(
                 f"The validation score {task.score} of {task.name} is undefined: "
-                f"{found[task.score].reason}. Without it no checkpoint can be selected; use a "
-                "larger cohort."
+                f"{found[task.score].reason}. Without it no epoch can be selected: use a larger "
+                "cohort."
             )

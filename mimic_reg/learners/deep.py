@@ -1,4 +1,4 @@
-"""The deep learner: a torch model, the methods that act on its fit, the engine that trains it."""
+"""The deep learner: a torch model, methods that act on its fit, and the engine."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,9 +42,9 @@ class DeepLearner(Learner):
         self.trainer = make_trainer(trial, data, folder, progress, trunk)
 
     def fit(self) -> Status:
-        """See the base class; the first Ctrl-C writes a checkpoint."""
+        """Fit, or continue; the first Ctrl-C writes a checkpoint."""
         if (self.folder / CHECKPOINT).exists():
-            self.progress.note("Going on from the checkpoint.")
+            self.progress.note("Continuing from the checkpoint.")
         with stopping(self.trainer):
             return self.trainer.run()
 
@@ -67,16 +67,16 @@ def make_trainer(
 ) -> Trainer:
     """Return the trainer of a trial, at its first step.
 
-    trunk: what the trial starts from, if it says so
+    trunk: trained trunk to start from, if the trial has one
 
     Raises:
-        InputError: the model cannot be fed with this data, or is not the trunk's.
+        InputError: the model does not fit the data or the trunk.
     """
     model = _initial_model(trial, data.spec)
     if model.normalizer not in (None, trial.training.normalizer):
         raise InputError(
-            f"{trial.model.name} normalises its input itself: training.normalizer must be "
-            f"{model.normalizer!r}, not {trial.training.normalizer!r}."
+            f"{trial.model.name} normalises its input itself, so training.normalizer must be "
+            f"{model.normalizer!r}, got {trial.training.normalizer!r}."
         )
     if trunk is not None:
         load_into(model, trial.model, trunk)
@@ -115,23 +115,21 @@ def _initial_model(trial: Trial, spec: CohortSpec) -> Model:
 
 @torch.no_grad()
 def _start_at_prevalence(model: Model, name: str, task: Task, train: Samples) -> None:
-    """Set the bias of the last layer so that the model begins near the best constant prediction."""
+    """Set the last bias so that the model begins near the best constant prediction."""
     bias = getattr(model.head, "bias", None)
     if not isinstance(bias, Tensor):
         raise InputError(
-            f"The head of {name} is no linear layer with a bias: training.output_bias must be "
-            "'zero', not 'prevalence'."
+            f"The head of {name} is not a linear layer with a bias, so training.output_bias must "
+            "be 'zero', got 'prevalence'."
         )
     bias.copy_(constant_logits(task.target, train.label, len(bias)))
 
 
 def initial_parameters(trial: Trial, spec: CohortSpec) -> dict[str, Tensor]:
-    """The trainable parameters with which a fit of this trial starts, by name.
-
-    Those that a method adds to the model are not among them.
+    """Return the initial trainable parameters of this trial, by name, without those of methods.
 
     Raises:
-        InputError: the trial starts from a trained trunk, which its settings do not hold.
+        InputError: the trial starts from a trained trunk, which its settings do not contain.
     """
     if trial.start is not None and trial.start.trunk is not None:
         raise InputError(f"The trial starts from a trained trunk: {trial.start.trunk}.")
@@ -159,11 +157,11 @@ def restore(
 ) -> DeepPredictor:
     """Return the trained network: built as for training, then its state loaded.
 
-    state: `model` and `method`, as the engine keeps them
+    state: the engine's states `model` and `method`
     """
     task, trial = spec.task(trial.task), without_weights(trial)
     ((name, options),) = trial.model.entry().items()
-    generator = torch.Generator().manual_seed(0)  # of weights that the state replaces
+    generator = torch.Generator().manual_seed(0)  # for weights that the state replaces
     model = models.create(
         name, task.num_outputs, shape=spec.features, generator=generator, **options
     )
@@ -178,7 +176,7 @@ def restore(
         record=lambda name, value: None,
     )
     model = method.prepare(model.to(device), fit).to(device)
-    # some methods wait for the optimiser with their state
+    # some methods need the optimiser before they load their state
     method.optimizer(make_optimizer(model, trial.training), fit)
     model.load_state_dict(state["model"])
     method.load_state_dict(state["method"])
@@ -187,7 +185,7 @@ def restore(
 
 
 def without_weights(trial: Trial) -> Trial:
-    """Return the trial without the weights that its model began with: its own are loaded."""
+    """Return the trial without the initial weights of its model, since its own are loaded."""
     name, options = trial.model.name, trial.model.options
     if "weights" not in options:
         return trial

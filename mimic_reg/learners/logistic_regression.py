@@ -1,7 +1,7 @@
 """Logistic regression on window statistics: the baseline that every network must beat.
 
-One model a label, or a softmax over classes; scikit-learn fits it, and what predicts is a matrix
-and a vector, kept without pickle. Of large tasks a part of the training samples is used.
+Scikit-learn fits one model for each label, or a softmax over classes. The prediction needs a matrix
+and a vector, stored without pickle. Of large tasks, a part of the training samples is used.
 
 Shapes: N samples, D features, C outputs.
 """
@@ -25,6 +25,7 @@ from mimic_reg.learners.base import Learner, Predictor, Status
 from mimic_reg.learners.data import TaskData
 from mimic_reg.learners.windows import features
 from mimic_reg.metrics.scores import score
+from mimic_reg.models.base import prediction
 from mimic_reg.runs import BEST, HISTORY
 from mimic_reg.samples import Samples
 from mimic_reg.seeds import derive
@@ -32,14 +33,14 @@ from mimic_reg.settings import Trial
 from mimic_reg.store import reading
 from mimic_reg.store.spec import CohortSpec, Target, Task
 
-_LEAST = 1e-6  # deviation below which a feature is constant
-_SURE = 1e-7  # how near to 0 and 1 a probability may come in the loss
+_LEAST = 1e-6  # a feature with a smaller deviation is constant
+_SURE = 1e-7  # smallest distance of probabilities from 0 and 1 in the loss
 
 
 class LinearPredictor(Predictor):
     """A fitted logistic regression.
 
-    mean, std: (D,) of the training features; std is 1 where a feature is constant
+    mean, std: (D,) of the training features; std is 1 for a constant feature
     weight, bias: (C, D), (C,)
     """
 
@@ -58,8 +59,7 @@ class LinearPredictor(Predictor):
         """See the base class."""
         x = (features(samples) - self.mean) / self.std
         logits = torch.from_numpy(x @ self.weight.T + self.bias)
-        probabilities = logits.softmax(1) if self.target == "multiclass" else logits.sigmoid()
-        return probabilities.float().numpy()
+        return prediction(self.target, logits).float().numpy()
 
     def loss(self, samples: Samples) -> float:
         """Return the mean cross-entropy of samples, in nats."""
@@ -87,8 +87,8 @@ class Fitting:
 
     C:           inverse strength of the penalty
     penalty:     l2 or l1
-    max_samples: training samples at the most; of more, so many are drawn
-    max_iterations: of the solver
+    max_samples: largest number of training samples; if there are more, so many are drawn
+    max_iterations: largest number of the solver's iterations
     """
 
     def __init__(self, C: float, penalty: str, max_samples: int, max_iterations: int) -> None:
@@ -105,7 +105,7 @@ class Fitting:
     def fit(self, task: Task, train: Samples, generator: np.random.Generator) -> LinearPredictor:
         """Fit the training samples.
 
-        generator: draws the samples where there are too many, and for the solver of l1
+        generator: draws the samples if there are too many, and seeds the solver of l1
         """
         if len(train) > self.max_samples:
             train = train.keep(np.sort(generator.permutation(len(train))[: self.max_samples]))
@@ -117,7 +117,7 @@ class Fitting:
         columns = list(y.T) if task.target != "multiclass" else [y]
         if missing := sorted(set(range(len(task.classes))) - set(y.ravel().tolist())):
             raise InputError(
-                f"No training sample of {task.name} has the class {task.classes[missing[0]]!r}: "
+                f"No training sample of {task.name} has the class {task.classes[missing[0]]!r}, so "
                 "logistic_regression cannot predict it. Use more samples."
             )
         fitted = [self._fit(x, column, len(task.classes), seed) for column in columns]
@@ -149,7 +149,7 @@ class Fitting:
                     f"logistic_regression did not converge in {self.max_iterations:,} iterations. "
                     "Set a larger max_iterations, or a smaller C."
                 ) from warning
-        if num_classes == 2:  # one row for both: half of it each
+        if num_classes == 2:  # scikit-learn has one row for both: half of it for each
             weight, bias = model.coef_ / 2, model.intercept_ / 2
             return np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
         return model.coef_, model.intercept_
@@ -161,18 +161,18 @@ def build(
     """Return the settings of a fit.
 
     Raises:
-        InputError: an unknown penalty, a number that is not above 0.
+        InputError: the penalty is unknown, or a number is not above 0.
     """
     return Fitting(C, penalty, max_samples, max_iterations)
 
 
 class LinearLearner(Learner):
-    """Fits at once: nothing to go on with, and one row of history."""
+    """Fit in one go: there is nothing to continue, and one row of history."""
 
     def __init__(self, trial: Trial, data: TaskData, folder: Path) -> None:
         if not data.spec.is_hourly or data.task.target == "regression":
             what = "real-valued labels" if data.spec.is_hourly else "images"
-            raise InputError(f"logistic_regression fits classes of hourly cohorts, not {what}.")
+            raise InputError(f"logistic_regression needs classes of an hourly cohort, got {what}.")
         self.trial, self.data, self.folder = trial, data, folder
         self.settings = build(**trial.model.options)
 

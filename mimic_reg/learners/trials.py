@@ -1,4 +1,4 @@
-"""A trial from settings: every name looked up, every default written out, once."""
+"""Make a trial from settings: look up every name, and write out every default."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,10 +21,10 @@ _PACKAGE = "mimic_reg.learners"
 
 
 def resolve(settings: Mapping[str, Any]) -> Trial:
-    """Return a trial from plain settings: every name looked up, every default written out.
+    """Return a trial from plain settings, with every name looked up and every default written out.
 
     Raises:
-        InputError: an unknown key, name or option, a wrong type, a value out of range.
+        InputError: a key, name or option is unknown; a type is wrong; a value is out of range.
     """
     trial = checked(Trial, settings, inner=Training)
     name = trial.model.name
@@ -36,33 +36,29 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     chosen = tuple(
         r.completed(methods.package_of(r.name), "Regulariser") for r in trial.regularisers
     )
-    for method in chosen:  # its own checks: now, before data are loaded, or a sweep has begun
+    for method in chosen:  # check its options now, before data are loaded or a sweep begins
         methods.create(method.name, **method.options)
     methods.check_together(method.name for method in chosen)
     return trial.model_copy(update={"model": model, "regularisers": chosen})
 
 
 def learners() -> list[str]:
-    """Return the learners beside networks: the modules of this package that have a `build`."""
+    """Return the learners that are not networks: modules of this package with a `build`."""
     return [n for n in module_names(_PACKAGE) if hasattr(find_module(_PACKAGE, n), "build")]
 
 
 def takes_methods(model: str) -> bool:
-    """Return whether methods act on a model: on networks only."""
+    """Return whether methods act on a model; they act on networks only."""
     return model in models.names() or model not in learners()
 
 
 def _no_methods(trial: Trial) -> tuple[Component, ...]:
-    """Return no methods, for a learner that takes none.
-
-    Raises:
-        InputError: the trial has some.
-    """
+    """Return no methods, for a learner without methods; raise InputError if the trial has some."""
     acting = [m.name for m in trial.regularisers if m.name not in (BASELINE, STOPPING)]
     if acting:
         raise InputError(
-            f"{acting[0]!r} acts on networks, and {trial.model.name} is none: give it the method "
-            "'none'."
+            f"The method {acting[0]!r} acts on networks, and {trial.model.name} is not one. Use "
+            "the method 'none'."
         )
     return ()
 
@@ -77,14 +73,14 @@ def compose_trial(
     seed: int = 0,
     training: Mapping[str, Any] | None = None,
 ) -> Trial:
-    """Return the trial of a task's, a model's and a method's settings, as the command line does.
+    """Return the trial of a task, a model and a method, as the command line does.
 
-    task:   a YAML file, or the name of a task; `configs/tasks` has the settings of the known ones,
-            and `default.yaml` for those of other cohorts. Its regularisers (early stopping, say)
-            act after those of the method
+    task:   a YAML file, or the name of a task. `configs/tasks` has a file for each known task, and
+            `default.yaml` for tasks of other cohorts. Its regularisers, such as early stopping, act
+            after those of the method
     model:  a YAML file, or the model's name
-    method: a YAML file; or the name of one in `configs/methods`, alone (`l2`), or after a family
-            of models whose values to take instead of this model's own (`resnet50_cifar/l2`)
+    method: a YAML file; or a name in `configs/methods`, alone (`l2`), or after a family of models
+            whose values to use instead of this model's (`resnet50_cifar/l2`)
     training: settings that replace those of the method, which replace those of the task
 
     Raises:

@@ -1,7 +1,7 @@
-"""A trained trunk as files of its own: `trunk.safetensors` and `trunk.yaml`, without pickle.
+"""A trained trunk in two files, `trunk.safetensors` and `trunk.yaml`, without pickle.
 
-`trunk.yaml` says what it is: the model's settings, the tasks and methods that it was trained with,
-and how good it was. Fine-tuning takes such a folder, or any run folder.
+`trunk.yaml` has the model's settings, the tasks and methods of the training, and the validation
+score. Fine-tuning starts from such a folder, or from any run folder.
 """
 
 import hashlib
@@ -31,11 +31,11 @@ FORMAT = 1
 class Trunk:
     """A trained trunk.
 
-    model:   the model that it belongs to, with its settings
-    origin:  what it was trained on and how, for people
-    tasks:   what it was trained on
+    model:   its model, with its settings
+    origin:  description of its training
+    tasks:   tasks of its training
     weights: its state, by name
-    score:   the mean over the tasks' validation scores, where several shared it
+    score:   mean of the tasks' validation scores, if several shared it
     """
 
     model: Component
@@ -46,7 +46,7 @@ class Trunk:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of names and weights."""
+        """Return a hash of names and weights."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.weights.items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
@@ -71,10 +71,10 @@ def write_trunk(
 ) -> None:
     """Write a trunk.
 
-    settings: of the model that it belongs to
-    tasks:    whose labels it was trained on; none after self-supervised training
-    origin:   what it was trained on and how, for people
-    fit:      the settings of its training
+    settings: its model, with its settings
+    tasks:    tasks of its training; none after self-supervised training
+    origin:   description of its training
+    fit:      settings of its training
     """
     save_state(folder / TRUNK, {"trunk": dict(model.trunk.state_dict())})
     content = {
@@ -92,7 +92,7 @@ def write_trunk(
 
 
 def load_trunk(place: Path) -> Trunk:
-    """The trunk of a fit's folder, of a single run's folder (its best model's), or as files.
+    """Return the trunk in the folder of a fit or of a run (that of its best model).
 
     Raises:
         InputError: there is none, or it cannot be read.
@@ -103,8 +103,8 @@ def load_trunk(place: Path) -> Trunk:
         content = unsealed(load_yaml(place / SETTINGS), place / SETTINGS)
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise InputError(
-                f"{place / SETTINGS} is not of a trunk, or of another version of mimic-reg: this "
-                f"one reads format {FORMAT}."
+                f"{place / SETTINGS} does not describe a trunk in format {FORMAT}, which this "
+                "version of mimic-reg reads."
             )
         with reading(place / SETTINGS, "a trunk's description"):
             model = Component.model_validate(content["model"])
@@ -129,23 +129,23 @@ def _trunk_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _origin(method: str, tasks: tuple[str, ...]) -> str:
-    """For people: "reptile: dropout on decompensation + phenotyping"."""
+    """Return a description such as "reptile: dropout on decompensation + phenotyping"."""
     return f"{method} on {' + '.join(tasks)}"
 
 
 def load_into(model: Model, settings: Component, trunk: Trunk) -> None:
-    """Give a model a trained trunk, before methods change it.
+    """Load a trained trunk into a model, before methods change it.
 
-    What a method had added to the trunk (the strengths of guided dropout) is left behind.
+    Parameters that a method had added to the trunk (strengths of guided dropout) are left out.
 
     Raises:
-        InputError: it is the trunk of another model; a method made its weights of other numbers.
+        InputError: the trunk is of another model, or a method computed its weights.
     """
     if made := [name for name in trunk.weights if name.endswith(".original")]:
         raise InputError(
             f"The trunk ({trunk.origin}) was trained with a method that makes weights of other "
-            f"numbers ({made[0]}), so it holds no plain weights to start from. Take one that was "
-            "trained without it."
+            f"numbers ({made[0]}), so it has no plain weights to start from. Use a trunk that was "
+            "trained without this method."
         )
     own = model.trunk.state_dict()
     known = {name: weight for name, weight in trunk.weights.items() if name in own}

@@ -1,6 +1,6 @@
-"""Window statistics: a fixed number of features of each sample, whatever its length.
+"""Window statistics: the same number of features for samples of any length.
 
-Of each channel the mean, deviation, minimum, maximum and last value, over the whole sample and over
+For each channel: mean, deviation, minimum, maximum and last value, over the whole sample and over
 its second half, in the order (window, statistic, channel).
 
 Shapes: N samples, B samples at once, T hours, F channels.
@@ -19,7 +19,7 @@ _NUMBERS = 1 << 22  # input numbers gathered at once
 
 
 def features(samples: Samples) -> np.ndarray:
-    """Return (N, windows x statistics x F) float32 of hourly samples."""
+    """Return features (N, windows x statistics x F) of hourly samples, float32."""
     width = samples.units.values.shape[1] * len(STATISTICS) * len(WINDOWS)
     found = np.empty((len(samples), width), np.float32)
     for index in samples.evaluation_batches(_NUMBERS):
@@ -31,7 +31,7 @@ def features(samples: Samples) -> np.ndarray:
 
 
 def _statistics(x: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Return (B, statistics x F) of the hours from `start` up to, not including, `end`."""
+    """Return (B, statistics x F) of the hours from `start` up to, but not including, `end`."""
     hours = torch.arange(x.shape[1], device=x.device)
     inside = ((hours >= start[:, None]) & (hours < end[:, None]))[..., None]
     count = inside.sum(1)

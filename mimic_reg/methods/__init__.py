@@ -1,4 +1,4 @@
-"""The methods, one module each; a module's `build` signature is its list of options."""
+"""The methods, one module each; the signature of a module's `build` is its list of options."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,14 +10,14 @@ from mimic_reg.settings import find_module, module_names, resolve_options, sugge
 
 
 def names() -> list[str]:
-    """Names of all methods: the modules of this package."""
+    """Return the names of all methods: the modules of this package."""
     return module_names(__name__)
 
 
 def selects_by(name: str) -> str | None:
-    """The option by which a method selects the parameters it trains, as its module says.
+    """Return the option that decides how many parameters a method selects (its `SELECTS_BY`).
 
-    None where it selects none, or is not known here.
+    Return None for a method that selects none, and for an unknown one.
     """
     if name not in names():
         return None
@@ -26,13 +26,13 @@ def selects_by(name: str) -> str | None:
 
 
 def check_together(chosen: Iterable[str]) -> None:
-    """Refuse methods that exclude each other, or that are listed in the wrong order.
+    """Check that methods may act together, in the order given.
 
-    A module's `EXCLUDES` says beside which others it cannot act, its `AFTER` which others must be
-    listed before it: name → why.
+    A module's `EXCLUDES` names the methods beside which it cannot act, and its `AFTER` those that
+    must be listed before it: name → why.
 
     Raises:
-        InputError: the first such pair.
+        InputError: two methods exclude each other, or are in the wrong order.
     """
     present = list(dict.fromkeys(chosen))
     for place, name in enumerate(present):
@@ -48,14 +48,14 @@ def check_together(chosen: Iterable[str]) -> None:
 
 
 def package_of(name: str) -> str:
-    """Return the package that has the module of a method or a probe.
+    """Return the package of a method or a probe.
 
     Raises:
-        InputError: there is no such module; the text names the nearest one.
+        InputError: there is no such method; the text names the nearest one.
     """
     known = dict.fromkeys(probes.names(), probes.__name__) | dict.fromkeys(names(), __name__)
     if name not in known:
-        raise InputError(f"There is no {name!r} in methods or probes. {suggest(name, known)}")
+        raise InputError(f"Unknown method {name!r}. {suggest(name, known)}")
     return known[name]
 
 
@@ -71,20 +71,20 @@ def create(name: str, **options: Any) -> Regulariser:
 
 
 def compose(entries: Iterable[str | Mapping[str, Mapping[str, Any] | None]]) -> Composite:
-    """The methods of a list such as `[{spectral_dropout: {eta: 0.1}}, {norm_penalty: {l2: 0.1}}]`.
+    """Return the methods of a list such as `["dropout", {"norm_penalty": {"l2": 0.1}}]` as one.
 
-    A name alone stands for a method without options.
+    A name alone is a method with its default options.
 
     Raises:
-        InputError: an entry that is not one name with its options, or what `create` or
-            `check_together` refuses.
+        InputError: an entry is not one name with its options, or `create` or `check_together`
+            refuses it.
     """
     members, present = [], []
     for given in entries:
         entry = {given: None} if isinstance(given, str) else given
         if not isinstance(entry, Mapping) or len(entry) != 1:
             raise InputError(
-                "A regulariser is a name with its options, as 'dropout: {rate: 0.5}'; got "
+                "A method must be a name with its options, as 'dropout: {rate: 0.5}', got "
                 f"{given!r}."
             )
         ((name, options),) = entry.items()

@@ -11,10 +11,10 @@ from mimic_reg.models.base import Model, Site
 def dense_pairs(model: Model, method: str) -> list[tuple[nn.Linear, nn.Linear]]:
     """Return each hidden dense layer with the layer that its units feed, in their order.
 
-    A hidden dense layer is a Linear with a ReLU and a site behind it; units are its outputs.
+    A hidden dense layer is a Linear followed by a ReLU and a site; its outputs are the units.
 
     Raises:
-        InputError: the model has none, or its head is no dense layer.
+        InputError: the model has none, or its head is not a dense layer.
     """
     hidden = [
         block[0]
@@ -26,8 +26,8 @@ def dense_pairs(model: Model, method: str) -> list[tuple[nn.Linear, nn.Linear]]:
     fit = all(layer.out_features == following.in_features for layer, following in pairs)
     if not hidden or len(chain) != len(hidden) + 1 or not fit:
         raise InputError(
-            f"{method}: the model has no hidden dense layers, on whose units it works. Train a "
-            "model with such layers: dnn, cnn, vgg16."
+            f"{method} acts on units of hidden dense layers, and the model has none. Train a model "
+            "with such layers: dnn, cnn, vgg16."
         )
     return pairs
 

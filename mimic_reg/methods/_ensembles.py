@@ -1,11 +1,10 @@
-"""What several predictions of the same samples say together.
+"""Combine several predictions of the same samples.
 
 Shapes: M members, B samples, C outputs.
 """
 
 import math
 
-import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -13,9 +12,11 @@ from mimic_reg.store.spec import Target
 
 
 def mean_probability(target: Target, logits: Tensor) -> Tensor:
-    """(M, B, C) -> (B, C): the logits of the members' mean probability.
+    """Return logits (B, C) of the members' mean probability, or a regression's mean.
 
-    In logarithms, so that probabilities near 0 and 1 keep their digits. A regression's mean.
+    It is computed in logarithms, so that probabilities near 0 and 1 keep their digits.
+
+    logits: (M, B, C)
     """
     if target == "regression":
         return logits.mean(dim=0)
@@ -26,8 +27,8 @@ def mean_probability(target: Target, logits: Tensor) -> Tensor:
 
 
 def spread(target: Target, logits: Tensor) -> Tensor:
-    """(M, B, C) -> (B, C): the deviation of the members' probabilities, or of their values."""
+    """Return the standard deviation (B, C) of the members' probabilities, or of their values."""
     if target == "regression":
         return logits.std(dim=0, correction=0)
-    p = logits.softmax(dim=2) if target == "multiclass" else torch.sigmoid(logits)
+    p = logits.softmax(dim=2) if target == "multiclass" else logits.sigmoid()
     return p.std(dim=0, correction=0)

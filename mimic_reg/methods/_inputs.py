@@ -1,4 +1,4 @@
-"""Which numbers of an input may be changed a little: those that stand for a measurement.
+"""Which numbers of an input may be changed a little: those that are measurements.
 
 Shapes: B samples, T hours, F channels, N units.
 """
@@ -14,8 +14,8 @@ _ROWS_AT_ONCE = 1 << 14
 def continuous_channels(train: Samples | None) -> Tensor | None:
     """Return (F,) bool: True where a channel has other values than 0 and 1; None for images.
 
-    Channels of 0 and 1 say which category was seen, or whether anything was measured: a value
-    between means nothing. The store's channels say the same, but a method sees samples only.
+    Channels of 0 and 1 say which category was seen, or whether anything was measured: a value in
+    between means nothing. The store knows this too, but a method sees samples only.
     """
     if train is None or not train.units.sequence:
         return None
@@ -35,9 +35,9 @@ def real_hours(batch: Batch) -> Tensor:
 
 
 def changeable(batch: Batch, channels: Tensor | None) -> Tensor:
-    """Return what multiplies a change of `batch.x`: 1 where there is a measurement, else 0.
+    """Return the factor of a change of `batch.x`: 1 where there is a measurement, else 0.
 
-    channels: (F,) bool; None: all numbers of a sample are measurements, as the pixels of an image
+    channels: (F,) bool; None: all numbers of a sample are measurements (pixels)
     """
     if channels is None:
         return batch.x.new_ones(())

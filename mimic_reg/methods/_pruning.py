@@ -1,9 +1,9 @@
-"""What the pruning methods share: when to prune, and that what is pruned stays zero.
+"""What the pruning methods share: when to prune, and keeping what is pruned at zero.
 
-After epoch e of the first E = ramp * max_epochs a share of the weights or units is pruned, before
-that epoch is validated: final * (1 - (1 - e / E)³), the schedule of Zhu & Gupta, arXiv 1710.01878.
-After each step what is pruned is zero again, in the weights and in the optimiser's moments, else it
-would grow back. An epoch before the final share is reached is not selected, and does not count for
+After epoch e of the first E = ramp * max_epochs, before it is validated, this share of the weights
+or units is pruned: final * (1 - (1 - e / E)³), the schedule of Zhu & Gupta, arXiv 1710.01878. After
+each step what is pruned is set to zero again, in the weights and in the optimiser's moments, or it
+would grow back. Epochs before the final share is reached are not selected, and do not count for
 patience.
 """
 
@@ -13,25 +13,24 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from mimic_reg.methods.base import Event, Fit, Regulariser, require
 from mimic_reg.models.base import Model
 
 
 def scheduled_share(epochs: int, ramp_epochs: int, final: float) -> float:
-    """Return the share to be pruned after so many epochs: cubic, then `final`."""
+    """Return the share to prune after so many epochs: cubic, then `final`."""
     left = max(0.0, 1 - epochs / ramp_epochs)
     return final * (1 - left**3)
 
 
 class Pruning(Regulariser):
-    """Prunes on schedule; a subclass says what.
+    """Prune on schedule; a subclass decides what.
 
-    pruned: the parameters that are pruned, and where, True for a weight that stays zero
+    pruned: parameter → mask that is True for weights that stay zero
     """
 
-    alone = True  # what is pruned depends on a task's head
+    alone = True  # a task's head decides what is pruned
 
     def __init__(self, name: str, final: float, ramp: float, every: int) -> None:
         require(0 < ramp <= 1, name, "ramp must be a share of the epochs, above 0 up to 1", ramp)
@@ -53,18 +52,12 @@ class Pruning(Regulariser):
         """Mark a share as pruned in `self.pruned`."""
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Find what may be pruned."""
         found = self.targets(model)
         self.pruned = {p: torch.zeros_like(p, dtype=torch.bool) for p in found}
         return model
 
-    def optimizer(self, optimizer: Optimizer, fit: Fit) -> Optimizer:
-        """Keep it, for its moments."""
-        self._optimizer = optimizer
-        return optimizer
-
     def tick(self, event: Event, fit: Fit) -> None:
-        """Prune before validation; keep zeros after each step."""
+        """Prune before validation; restore zeros after each step."""
         if self.final == 0:
             return
         if event == "step":
@@ -90,16 +83,14 @@ class Pruning(Regulariser):
     def _zero(self) -> None:
         for parameter, where in self.pruned.items():
             parameter.masked_fill_(where, 0)
-            for moment in self._optimizer.state.get(parameter, {}).values():
+            for moment in self.base.state.get(parameter, {}).values():
                 if torch.is_tensor(moment) and moment.shape == where.shape:
                     moment.masked_fill_(where, 0)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is pruned, and whether that is all."""
         return {"pruned": list(self.pruned.values()), "reached": self.reached}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
         self.reached = bool(state["reached"])
         for own, saved in zip(self.pruned.values(), state["pruned"], strict=True):
             own.copy_(saved)

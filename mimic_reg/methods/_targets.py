@@ -1,4 +1,4 @@
-"""Targets as distributions: what methods that change labels share.
+"""Targets as distributions, for methods that change labels.
 
 Shapes: B samples, C outputs.
 """
@@ -12,11 +12,11 @@ from mimic_reg.methods.base import Batch, Fit
 
 
 def refuse_regression(method: str, fit: Fit) -> None:
-    """Raise InputError for a target that has no classes."""
+    """Raise InputError for a target without classes."""
     if fit.target == "regression":
         raise InputError(
-            f"{method} acts on probabilities of classes, and this task is a regression. Leave it "
-            "out, or choose a task with classes."
+            f"{method} acts on probabilities of classes, and this task is a regression. Leave the "
+            "method out, or choose a task with classes."
         )
 
 
@@ -28,5 +28,5 @@ def soft(batch: Batch, fit: Fit) -> Tensor:
 
 
 def num_classes(fit: Fit) -> int:
-    """Return the classes that exclude each other: C, or 2 where each output is yes or no."""
+    """Return the number of classes that exclude each other: C, or 2 if outputs are yes or no."""
     return fit.num_outputs if fit.target == "multiclass" else 2

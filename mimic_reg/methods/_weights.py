@@ -1,4 +1,4 @@
-"""Weights that differ for a while: in training only, or for one prediction.
+"""Weights that are replaced for a while: in training only, or for one prediction.
 
 Shapes: B samples, C outputs.
 """
@@ -15,10 +15,10 @@ from mimic_reg.models.base import Model
 
 
 def parametrize_weights(model: Model, make: Callable[[], nn.Module]) -> None:
-    """Let `make()` change each trained matrix and kernel whenever it is read.
+    """Apply a `make()` to each trained matrix and kernel whenever it is read.
 
-    Biases and scales of norms are left alone. The state of the model keeps its names, so that other
-    methods, transfer and analyses find the weights themselves.
+    Biases and scales of norms stay as they are. The state of the model keeps its names, so that
+    other methods, transfer and analyses find the weights themselves.
     """
     found = [(module, name) for module in list(model.modules()) for name in _matrices(module)]
     for module, name in found:
@@ -28,7 +28,7 @@ def parametrize_weights(model: Model, make: Callable[[], nn.Module]) -> None:
 
 
 def _matrices(module: nn.Module) -> list[str]:
-    """Return the names of a module's own matrices and kernels, changed before or not."""
+    """Return the names of a module's own matrices and kernels, parametrised before or not."""
     given = getattr(module, "parametrizations", {})
     own = dict(module.named_parameters(recurse=False))
     own |= {name: changed.original for name, changed in given.items()}
@@ -62,16 +62,16 @@ def _keep_names(module: nn.Module) -> None:
 
 
 def _read_anew(module: nn.Module, _: Any) -> None:
-    """Read the weights of a recurrent layer, whose own forward pass takes those it has kept."""
+    """Renew the list of weights that a recurrent layer uses in its forward pass."""
     assert isinstance(module, nn.RNNBase)
     module._flat_weights = [getattr(module, name) for name in module._flat_weights_names]
 
 
 @contextmanager
 def held_buffers(model: nn.Module) -> Iterator[None]:
-    """Let passes change copies of the model's buffers, so that running means do not count them.
+    """Let passes change copies of the model's buffers, so that running means do not include them.
 
-    The buffers themselves are put back, not written to: a backward pass may still need them.
+    The buffers themselves come back unwritten: a backward pass may still need them.
     """
     kept = [
         (module, name, buffer)
@@ -95,7 +95,7 @@ def copy_of(model: nn.Module) -> dict[str, Tensor]:
 
 @contextmanager
 def replaced(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
-    """Give the model other weights for a while: what `copy_of` returned."""
+    """Give the model other weights inside the block: the result of `copy_of`."""
     own = copy_of(model)
     model.load_state_dict(dict(state))
     try:
@@ -105,7 +105,7 @@ def replaced(model: nn.Module, state: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 def predicting_with(state: Mapping[str, Tensor], predict: Predict, model: nn.Module) -> Predict:
-    """Return `predict` as it is with other weights in the model."""
+    """Return `predict` with other weights in the model."""
 
     def predict_with_it(x: Tensor, lengths: Tensor) -> Tensor:
         with replaced(model, state):

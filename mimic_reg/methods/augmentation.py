@@ -1,21 +1,26 @@
-"""Augmentation: inputs are changed in ways that leave their label true, anew in every step.
+"""Augmentation: change the inputs in each step in ways that keep their label true.
 
-Of stays (Um et al. 2017): `jitter` adds noise to each measurement; `scaling` multiplies a channel
-of a sample by N(1, scaling); `masking` hides up to this share of a sample's hours, one stretch.
-Of images (Krizhevsky et al. 2012; He et al. 2016): `padding` moves them by up to so many pixels,
-with zeros from outside; `flip` mirrors them from left to right with this probability.
-Without a value, `scaling` and `masking` are 0.1 where samples are stays, `padding` is 4 and `flip`
-0.5 where they are images; 0 turns an option off.
+For stays, `jitter` adds noise to each measurement, `scaling` multiplies each channel of a sample by
+a factor from N(1, scaling), and `masking` hides one stretch of up to this share of the hours. For
+images, `padding` shifts by up to so many pixels, with zeros outside, and `flip` mirrors left to
+right with this probability. An option of 0 is off.
 
-Rulings: hours are neither warped nor cut off, and the last hour is never hidden, for labels may
-depend on how a stay ends. A hidden hour is zeros: normalised means, no category, nothing observed.
-Jitter and scaling leave channels of 0 and 1 alone.
+Use it if you know which changes of an input do not change its meaning.
+
+Notes:
+- Hours are neither warped nor cut, and the last hour is never hidden, because labels may depend on
+  how a stay ends. A hidden hour is all zeros: normalised means, no category, nothing observed.
+- Jitter and scaling leave channels of 0 and 1 unchanged.
+
+Paper: Um et al., "Data augmentation of wearable sensor data for Parkinson's disease monitoring
+using convolutional neural networks", ICMI 2017; Krizhevsky et al., "ImageNet classification with
+deep convolutional neural networks", NIPS 2012; He et al., "Deep residual learning for image
+recognition", CVPR 2016.
 
 Shapes: B samples, T hours, F channels; images (B, C, H, W).
 """
 
 from dataclasses import replace
-from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -26,9 +31,8 @@ from mimic_reg.methods._inputs import changeable, continuous_channels
 from mimic_reg.methods.base import Batch, Fit, Options, Regulariser, require
 from mimic_reg.models.base import Model
 
-OF_HOURS, OF_IMAGES = ("jitter", "scaling", "masking"), ("padding", "flip")
-DEFAULTS_OF_HOURS: Options = {"scaling": 0.1, "masking": 0.1}
-DEFAULTS_OF_IMAGES: Options = {"padding": 4, "flip": 0.5}
+OF_HOURS: Options = {"jitter": 0.0, "scaling": 0.1, "masking": 0.1}  # option → default
+OF_IMAGES: Options = {"padding": 4, "flip": 0.5}
 
 
 def hidden_hours(lengths: Tensor, longest: int, share: float, rng: torch.Generator) -> Tensor:
@@ -38,14 +42,14 @@ def hidden_hours(lengths: Tensor, longest: int, share: float, rng: torch.Generat
     most = (lengths * share).long().minimum(lengths - 1)
     random = torch.rand(2, len(lengths), generator=rng, device=device)
     count = (random[0] * (most + 1)).long().minimum(most)
-    places = lengths - count  # a stretch may begin at 0, ..., so that it ends before the last hour
+    places = lengths - count  # possible first hours, such that the stretch ends before the last
     first = (random[1] * places).long().minimum(places - 1)
     hours = torch.arange(longest, device=device)
     return (hours >= first[:, None]) & (hours < (first + count)[:, None])
 
 
 def shifted(x: Tensor, padding: int, rng: torch.Generator) -> Tensor:
-    """Return images moved by up to `padding` pixels, each by its own number."""
+    """Return each image shifted by its own random number of pixels, up to `padding`."""
     size, _, height, width = x.shape
     padded = F.pad(x, [padding] * 4)
     down, right = torch.randint(2 * padding + 1, (2, size), generator=rng, device=x.device)
@@ -53,36 +57,40 @@ def shifted(x: Tensor, padding: int, rng: torch.Generator) -> Tensor:
     columns = right[:, None] + torch.arange(width, device=x.device)
     samples = torch.arange(size, device=x.device)
     moved = padded[samples[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-    return moved.permute(0, 3, 1, 2).contiguous()  # (B, H, W, C) by the rules of indexing
+    return moved.permute(0, 3, 1, 2).contiguous()  # indexing gives (B, H, W, C)
 
 
 def mirrored(x: Tensor, share: float, rng: torch.Generator) -> Tensor:
-    """Return images of which about a share is mirrored from left to right."""
+    """Return images, each mirrored from left to right with probability `share`."""
     turned = torch.rand(len(x), generator=rng, device=x.device) < share
     return torch.where(turned[:, None, None, None], x.flip(3), x)
 
 
-@final
 class Augmentation(Regulariser):
-    """Changes inputs."""
+    """Change inputs.
 
-    neutral: ClassVar[Options] = dict.fromkeys(OF_HOURS + OF_IMAGES, 0)
+    jitter:  stays: standard deviation of the noise on measurements
+    scaling: stays: standard deviation of a channel's factor; without a value 0.1
+    masking: stays: largest share of hours that is hidden; without a value 0.1
+    padding: images: largest shift, in pixels; without a value 4
+    flip:    images: probability of mirroring; without a value 0.5
+    """
+
+    neutral = dict.fromkeys((*OF_HOURS, *OF_IMAGES), 0)
 
     def __init__(
         self,
-        jitter: float,
-        scaling: float | None,
-        masking: float | None,
-        padding: int | None,
-        flip: float | None,
+        jitter: float = 0.0,
+        scaling: float | None = None,
+        masking: float | None = None,
+        padding: int | None = None,
+        flip: float | None = None,
     ) -> None:
         name = "augmentation"
-        require(jitter >= 0, name, "jitter must be at least 0", jitter)
-        positive = scaling is None or scaling >= 0
-        require(positive, name, "scaling must be at least 0", scaling)
+        for option, value in (("jitter", jitter), ("scaling", scaling), ("padding", padding)):
+            require(value is None or value >= 0, name, f"{option} must be at least 0", value)
         part = masking is None or 0 <= masking < 1
         require(part, name, "masking must be in [0, 1)", masking)
-        require(padding is None or padding >= 0, name, "padding must be at least 0", padding)
         require(flip is None or 0 <= flip <= 1, name, "flip must be in [0, 1]", flip)
         self.jitter, self.scaling, self.masking = jitter, scaling, masking
         self.padding, self.flip = padding, flip
@@ -91,31 +99,24 @@ class Augmentation(Regulariser):
         """Find the channels that are measurements; set the options without a value.
 
         Raises:
-            InputError: an option is of the other kind of samples.
+            InputError: an option is for the other kind of samples.
         """
         if fit.train is not None:
             hourly = fit.train.units.sequence
-            self._check(hourly=hourly)
-            self._complete(DEFAULTS_OF_HOURS if hourly else DEFAULTS_OF_IMAGES)
+            own, others = (OF_HOURS, OF_IMAGES) if hourly else (OF_IMAGES, OF_HOURS)
+            if wrong := [name for name in others if getattr(self, name)]:
+                here = "hours" if hourly else "images"
+                raise InputError(
+                    f"augmentation: {wrong[0]} has no effect on {here}, which this task has. "
+                    f"Options for {here}: {', '.join(own)}."
+                )
+            for option, value in own.items():
+                if getattr(self, option) is None:
+                    setattr(self, option, value)
         self.channels = continuous_channels(fit.train)
         return model
 
-    def _check(self, *, hourly: bool) -> None:
-        wrong = [name for name in (OF_IMAGES if hourly else OF_HOURS) if getattr(self, name)]
-        if wrong:
-            here, allowed = ("hours", OF_HOURS) if hourly else ("images", OF_IMAGES)
-            raise InputError(
-                f"augmentation: {wrong[0]} does nothing to {here}, which this task has. "
-                f"Options for {here}: {', '.join(allowed)}."
-            )
-
-    def _complete(self, defaults: Options) -> None:
-        for option, value in defaults.items():
-            if getattr(self, option) is None:
-                setattr(self, option, value)
-
     def batch(self, batch: Batch, fit: Fit) -> Batch:
-        """Change the inputs."""
         x, rng = batch.x, fit.generator
         if self.scaling or self.jitter:
             x = x + self._change(batch, rng) * changeable(batch, self.channels)
@@ -139,19 +140,4 @@ class Augmentation(Regulariser):
         return change
 
 
-def build(
-    jitter: float = 0.0,
-    scaling: float | None = None,
-    masking: float | None = None,
-    padding: int | None = None,
-    flip: float | None = None,
-) -> Augmentation:
-    """Return the method.
-
-    jitter:  of hours: deviation of the noise on measurements
-    scaling: of hours: deviation of a channel's factor from 1; 0.1 without a value
-    masking: of hours: the largest share of them that is hidden; 0.1 without a value
-    padding: of images: the largest shift, in pixels; 4 without a value
-    flip:    of images: the probability of mirroring; 0.5 without a value
-    """
-    return Augmentation(jitter, scaling, masking, padding, flip)
+build = Augmentation

@@ -1,46 +1,55 @@
-"""A bootstrap sample of the patients: what bagging trains each member on (Breiman 1996).
+"""Bagging: train on a bootstrap sample of the patients; fits of several seeds are averaged.
 
-From S patients S are drawn with replacement, by the trial's seed, and each sample counts as often
-as its patient was drawn: about 63 % of the patients take part. Patients, not samples, are drawn:
-with single samples, members would share nearly every patient.
+Of S patients, S are drawn with replacement by the trial's seed: about 63 % of the patients take
+part. A sample's loss is multiplied by how often its patient was drawn, divided by the mean of that
+over the training samples. Patients are drawn, not samples: otherwise all members would share nearly
+all patients.
 
-Fits that differ in their seed alone are the members; `mimic-reg analyse ensembles` averages them.
-They are trials like any others, so each can be resumed, compared and run in parallel.
+The members are fits that differ in their seed alone; `mimic-reg analyse ensembles` averages them.
+They are ordinary trials, so each can be resumed, compared and run in parallel.
 
-Rulings: a sample's loss is multiplied by the count of its patient, divided by the mean count over
-the training samples, which is the objective of the bootstrap sample without a second order of
-batches: all methods still see the same batches. Terms that other methods make from single samples
-do not know the counts; where that would train something else, the method is refused beside it. The
-share of the loss that early stopping looks at is that of all patients.
+Use it if predictions of single fits vary, and you can afford to train several.
 
-No neutral setting: a sample drawn with replacement is not the sample itself.
+Notes:
+- The batches stay those of all other methods; patients that were not drawn get the factor 0.
+- A term that another method computes from single samples does not know the factors. Methods whose
+  terms would train on patients that were not drawn are refused beside bagging.
+- The share of the loss by which early stopping decides is that of all patients.
 
-Shapes: B samples of a batch, N of the training split, S patients.
+No neutral setting: a bootstrap sample differs from the training samples.
+
+Kind: data
+
+Paper: Breiman, "Bagging predictors", Machine Learning 24 (1996).
+
+Shapes: B samples of a batch, N training samples, S patients.
 """
-
-from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mimic_reg.methods.base import Fit, Need, Regulariser, Step
+from mimic_reg.methods.base import Fit, Regulariser, Step
 from mimic_reg.models.base import Model
 
 _SUBTRACTS = (
-    "it replaces a share of the mean loss of all patients, not of the drawn ones: patients that "
-    "were not drawn would count negatively."
+    "it replaces a share of the mean loss of all patients, so patients that were not drawn would "
+    "count negatively."
 )
 _USES_ALL = "it would train on samples of patients that were not drawn."
 EXCLUDES = dict.fromkeys(("distillation", "fgsm", "flooding"), _SUBTRACTS) | dict.fromkeys(
-    ("distance_covariance", "elr", "implicit_gradient", "mgs", "mixup", "ps_kd"), _USES_ALL
+    (
+        *("confidence_penalty", "data_gradient", "distance_covariance", "elr"),
+        *("implicit_gradient", "jacobian", "mgs", "mixup", "ps_kd"),
+    ),
+    _USES_ALL,
 )
 
 
 def draw_counts(subject: np.ndarray, generator: torch.Generator) -> Tensor:
-    """Return the factor (N,) of each sample's loss, of mean 1.
+    """Return the factor (N,) of each sample's loss, with mean 1.
 
-    subject: (N,) whom each sample belongs to
+    subject: (N,) the patient of each sample
     """
     patients, number = np.unique(subject, return_inverse=True)
     size, device = len(patients), generator.device
@@ -50,26 +59,22 @@ def draw_counts(subject: np.ndarray, generator: torch.Generator) -> Tensor:
     return factors / factors.mean()
 
 
-@final
 class Bagging(Regulariser):
-    """Weighs the samples."""
+    """Weight the samples by how often their patient was drawn."""
 
-    needs = frozenset[Need]({"index"})
+    needs = frozenset({"index"})
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Draw the patients; a fit that is resumed draws the same."""
+        """Draw the patients; a resumed fit draws the same."""
         self.factors = None
         if fit.train is not None:
             self.factors = draw_counts(fit.train.subject, fit.generator)
         return model
 
     def loss(self, loss: Tensor, step: Step, fit: Fit) -> Tensor:
-        """Multiply each sample's loss by its factor."""
         assert self.factors is not None, "a fit has training samples"
         index = step.batch.index.to(self.factors.device)
         return loss + ((self.factors[index] - 1) * step.per_sample).mean()
 
 
-def build() -> Bagging:
-    """Return the method."""
-    return Bagging()
+build = Bagging

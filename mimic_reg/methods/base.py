@@ -1,6 +1,6 @@
-"""The protocol between the engine and a method: six hooks, and what a method sees of a fit.
+"""The interface between the training loop and a method: six hooks, and what a method sees of a fit.
 
-One optimiser step of the engine, which calls no method by name::
+The engine calls no method by name. One optimiser step::
 
     batch = method.batch(batch, fit)                   # once a step, outside the closure
     def closure():
@@ -14,15 +14,17 @@ One optimiser step of the engine, which calls no method by name::
         return loss.detach()
     optimizer.step(closure); fit.step += 1; method.tick("step", fit)
 
-Before the first step: `model = method.prepare(model, fit)`, then the optimiser of the trainable
-parameters, then `optimizer = method.optimizer(optimizer, fit)`. Before an epoch: `fit.epoch` is
-set, `tick("epoch_start")`. After its last step `tick("before_validation")`. After its validation:
-`fit.score` is set, `tick("epoch_end")`, and the fit ends if `fit.stop_reason` is set. Predictions
-for validation and test come from `method.predictor(model, model)`, with the model in eval mode and
-no gradients.
+Before the first step the engine calls `model = method.prepare(model, fit)`, makes the optimiser of
+the trainable parameters, and calls `optimizer = method.optimizer(optimizer, fit)`.
 
-A checkpoint holds the states of model, optimiser, method and `fit.generator`, and `fit.epoch`,
-`fit.step`. To resume, or to evaluate later: `prepare`, `optimizer`, then load all states.
+In each epoch it sets `fit.epoch` and calls `tick("epoch_start")`, takes the steps, calls
+`tick("before_validation")`, validates, sets `fit.score` and calls `tick("epoch_end")`. The fit ends
+if `fit.stop_reason` is set. Predictions for validation and test come from
+`method.predictor(model, model)`, with the model in eval mode and without gradients.
+
+A checkpoint holds the states of model, optimiser, method and `fit.generator`, and `fit.epoch` and
+`fit.step`. To resume, or to evaluate later, the engine calls `prepare` and `optimizer`, then loads
+all states.
 
 Shapes: B samples, T hours, F channels, C outputs.
 """
@@ -32,6 +34,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
@@ -42,26 +45,9 @@ from torch.optim import Optimizer
 
 from mimic_reg.errors import InputError
 from mimic_reg.models.base import Model
-from mimic_reg.samples import Batch, Samples
+from mimic_reg.samples import Batch as Batch
+from mimic_reg.samples import Samples
 from mimic_reg.store.spec import Target
-
-__all__ = [
-    "Attributes",
-    "Batch",
-    "Composite",
-    "Event",
-    "Fit",
-    "Need",
-    "OptimizerWrapper",
-    "Options",
-    "Predict",
-    "Regulariser",
-    "Step",
-    "differentiation",
-    "draw_keep",
-    "require",
-    "trainable",
-]
 
 Event = Literal["epoch_start", "step", "before_validation", "epoch_end"]
 Need = Literal["input_grad", "double_backward", "index"]
@@ -72,31 +58,29 @@ Predict = Callable[[Tensor, Tensor], Tensor]  # (x, lengths) -> logits (B, C); a
 
 @dataclass
 class Fit:
-    """All that a method sees of the outside; the engine owns it and keeps it current.
+    """Everything that a method sees of the fit; the engine keeps it up to date.
 
-    target, num_outputs: what the logits mean, and C
-    num_train:       samples of the training split (at this supervision level)
-    epoch_steps, max_epochs: the planned length of the fit
-    generator:       the method's own random stream, on the model's device
-    record:          (name, value): remembers a number, or a tensor of one, for the history
-    train:           the training samples, for what looks at more than a step's batch; None where
-                     the loop has none to show, as where a model only predicts
-    validation:      the validation samples, for what is chosen by them; None as above
-    attributes:      (names) -> columns (N,) about the training samples; no inputs; None as above
-    epoch:           0-based, of the epoch under way
-    step:            optimiser steps done since the fit began
-    score:           the latest validation score, larger is better; None before the first
-    started:         set to False at "epoch_end" by a method whose effect has not begun: the epoch
-                     does not count for patience; early stopping, listed last, sets it back
-    eligible:        set to False at "before_validation" by a method for an epoch whose model is not
-                     what it is after (not yet pruned, say): it is not selected, whatever its score
-    explained:       share of the training loss of the best constant prediction that the model took
-                     away in the latest epoch, over the same batches: 0 is no better, 1 is no loss
-                     (McFadden's pseudo-R², R² for a regression). Set before "before_validation";
-                     None: not measured
-    learned:         set to False at "before_validation" by early stopping where `explained` is too
-                     little: a later epoch that has learned is selected whatever its score
-    stop_reason:     set by `stop`; the engine ends the fit after the epoch
+    target, num_outputs: meaning of the logits, and their number C
+    num_train:   number of training samples, at this training size
+    epoch_steps, max_epochs: planned length of the fit
+    generator:   random stream of the method, on the model's device
+    record:      (name, value): store a number, or a tensor of one number, in the history
+    train, validation: the samples; None in a loop that has none, for example to predict only
+    attributes:  (names) -> columns (N,) of facts about the training samples that are not inputs;
+                 None in such a loop
+    epoch:       number of the current epoch, from 0
+    step:        optimiser steps since the fit began
+    score:       latest validation score, larger is better; None before the first
+    started:     a method sets it to False at "epoch_end" while its effect has not begun: the epoch
+                 then does not count for patience. Early stopping, listed last, resets it
+    eligible:    a method sets it to False at "before_validation" while its model is not final (not
+                 yet pruned, for example): the epoch is then not selected, whatever its score
+    explained:   share of the best constant prediction's training loss that the model removed in the
+                 latest epoch, on the same batches: 0 is no better, 1 is no loss (McFadden's
+                 pseudo-R², R² for a regression). Set before "before_validation"; None: not measured
+    learned:     early stopping sets it to False at "before_validation" if `explained` is too small:
+                 a later epoch that has learned is then selected whatever its score
+    stop_reason: set by `stop`; the fit ends after the epoch
     """
 
     target: Target
@@ -140,61 +124,82 @@ class Step:
 
 
 class Regulariser:
-    """A method: subclasses are final and override what they need; every hook here does nothing.
+    """A method. Every hook here changes nothing; a subclass overrides those that it needs.
 
-    needs:   what the engine must provide; an instance may need less than its class
-    neutral: options with which a fit equals the baseline bit for bit; where it is None, the
-             docstring says why on a line that starts with "No neutral setting"
-    alone:   whether a fit of several tasks refuses it: copies of one trunk would differ by it
+    needs:      what the engine must provide; an instance may need less than its class
+    neutral:    options with which a fit equals the baseline bit for bit; if it is None, a line of
+                the module's docstring starts with "No neutral setting: " and says why
+    alone:      True if the method cannot be used in a fit of several tasks, because the tasks'
+                copies of the trunk would become different
+    remembered: names of the attributes that the default `state_dict` saves
     """
 
     needs: frozenset[Need] = frozenset()
-    alone: ClassVar[bool] = False
     neutral: ClassVar[Options | None] = None
+    alone: ClassVar[bool] = False
+    remembered: ClassVar[tuple[str, ...]] = ()
+
+    model: Model
+    base: Optimizer
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Change the model, before the optimiser exists; never draws from the initial stream."""
+        """Change the model, before the optimiser exists; here only keep it as `self.model`.
+
+        A method never draws from the stream of the initial weights.
+        """
+        self.model, self.device = model, fit.generator.device
         return model
 
     def optimizer(self, optimizer: Optimizer, fit: Fit) -> Optimizer:
-        """Wrap the optimiser."""
+        """Wrap the optimiser; here only keep it as `self.base`."""
+        self.base = optimizer
         return optimizer
 
     def batch(self, batch: Batch, fit: Fit) -> Batch:
-        """Change inputs or targets, in a new batch (`dataclasses.replace`)."""
+        """Return a batch with other inputs or targets (`dataclasses.replace`)."""
         return batch
 
     def loss(self, loss: Tensor, step: Step, fit: Fit) -> Tensor:
-        """Add a penalty or transform the loss; may run several times a step."""
+        """Add a penalty to the loss or transform it; may run several times a step."""
         return loss
 
     def tick(self, event: Event, fit: Fit) -> None:
-        """Schedules, monitors, averaging: see `Event`, in the order in which an epoch has them."""
+        """Update schedules, monitors, averages. `Event` lists the events in order of an epoch."""
 
     def predictor(self, predict: Predict, model: Model) -> Predict:
         """Change how the evaluated model predicts."""
         return predict
 
     def share(self, other: "Regulariser") -> None:
-        """Hold in common with `other` what is kept for the parameters of the trunk.
+        """Share with `other` what is kept for each parameter of the trunk.
 
-        Where tasks are trained together, each has methods of its own and a copy of the trunk.
-        Called after `optimizer`, and again after states were loaded, with the first task's method.
+        In a fit of several tasks each task has its own methods and a copy of the trunk. Called
+        after `optimizer`, and again after states were loaded, with the first task's method.
         """
 
     def state_dict(self) -> dict[str, Any]:
-        """What resuming needs beyond model and optimiser: tensors, numbers, texts, lists, dicts."""
-        return {}
+        """Return what resuming needs besides model and optimiser: tensors, numbers, lists, dicts.
+
+        Here: the attributes named in `remembered`.
+        """
+        return {name: getattr(self, name) for name in self.remembered}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from `state_dict()`; called after `prepare` and `optimizer`."""
+        """Continue from `state_dict()`, in copies; called after `prepare` and `optimizer`."""
+        for name in self.remembered:
+            setattr(self, name, self._copied(state[name]))
+
+    def _copied(self, saved: Any) -> Any:
+        if isinstance(saved, Mapping):
+            return {name: self._copied(value) for name, value in saved.items()}
+        return saved.to(self.device, copy=True) if isinstance(saved, Tensor) else saved
 
 
 class Composite(Regulariser):
-    """Several methods as one; their order is the order in which they act.
+    """Several methods as one; they act in the order of the list.
 
-    The first optimiser wrapper is the innermost: SAM, which evaluates the closure twice, stands
-    after a method that selects, which must see one gradient a step.
+    The first optimiser wrapper is the innermost. SAM evaluates the closure twice, so it comes after
+    a method that selects parameters, which must see one gradient a step.
     """
 
     def __init__(self, members: Sequence[Regulariser]) -> None:
@@ -202,62 +207,45 @@ class Composite(Regulariser):
         self.needs = frozenset[Need]().union(*(m.needs for m in self.members))
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Fold over the members."""
-        for member in self.members:
-            model = member.prepare(model, fit)
-        return model
+        return reduce(lambda changed, m: m.prepare(changed, fit), self.members, model)
 
     def optimizer(self, optimizer: Optimizer, fit: Fit) -> Optimizer:
-        """Fold over the members."""
-        for member in self.members:
-            optimizer = member.optimizer(optimizer, fit)
-        return optimizer
+        return reduce(lambda wrapped, m: m.optimizer(wrapped, fit), self.members, optimizer)
 
     def batch(self, batch: Batch, fit: Fit) -> Batch:
-        """Fold over the members."""
-        for member in self.members:
-            batch = member.batch(batch, fit)
-        return batch
+        return reduce(lambda changed, m: m.batch(changed, fit), self.members, batch)
 
     def loss(self, loss: Tensor, step: Step, fit: Fit) -> Tensor:
-        """Fold over the members."""
-        for member in self.members:
-            loss = member.loss(loss, step, fit)
-        return loss
+        return reduce(lambda changed, m: m.loss(changed, step, fit), self.members, loss)
 
     def tick(self, event: Event, fit: Fit) -> None:
-        """Tell every member."""
         for member in self.members:
             member.tick(event, fit)
 
     def predictor(self, predict: Predict, model: Model) -> Predict:
-        """Fold over the members."""
-        for member in self.members:
-            predict = member.predictor(predict, model)
-        return predict
+        return reduce(lambda changed, m: m.predictor(changed, model), self.members, predict)
 
     def share(self, other: Regulariser) -> None:
-        """Member with member, by position."""
         assert isinstance(other, Composite), "methods of the same list"
         for member, theirs in zip(self.members, other.members, strict=True):
             member.share(theirs)
 
     def state_dict(self) -> dict[str, Any]:
-        """The members' states by position."""
+        """Return the members' states by position."""
         return {str(i): member.state_dict() for i, member in enumerate(self.members)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The members' states by position."""
         for i, member in enumerate(self.members):
             member.load_state_dict(state[str(i)])
 
 
 class OptimizerWrapper(Optimizer):
-    """An optimiser around another one, whose groups, state and defaults stay the only ones.
+    """An optimiser around another one; groups, state and defaults are those of the base.
 
-    `super().__init__` is not called: it would copy the groups, and learning-rate changes and loaded
-    states would no longer reach the base. Own state lives here, not in `base.state`, where it would
-    defeat the lazy initialisation of Adam. `copy.deepcopy` and pickle do not work: save the state.
+    `super().__init__` is not called: it would copy the groups, so learning-rate changes and loaded
+    states would no longer reach the base. The wrapper keeps its own state here, because an entry in
+    `base.state` would stop Adam from initialising its moments. `copy.deepcopy` and pickle are
+    refused: save the state instead.
     """
 
     def __init__(self, base: Optimizer) -> None:
@@ -273,18 +261,17 @@ class OptimizerWrapper(Optimizer):
 
     @abstractmethod
     def update(self) -> None:
-        """Edit the gradients, which exist by now, then call `self.base.step()`; under no_grad."""
+        """Edit the gradients, then call `self.base.step()`; runs under no_grad."""
 
-    @abstractmethod
     def own_state(self) -> dict[str, Any]:
-        """State of the wrapper itself."""
+        """Return the state of the wrapper itself; here there is none."""
+        return {}
 
-    @abstractmethod
     def load_own_state(self, state: Mapping[str, Any]) -> None:
         """Continue from `own_state()`."""
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update, with the gradients that `closure` makes or, without one, those there are.
+        """Update once, with the gradients of `closure` or, without one, the present gradients.
 
         The base gets no closure: it would evaluate it again and undo the edit.
         """
@@ -297,37 +284,33 @@ class OptimizerWrapper(Optimizer):
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """As the base does."""
         self.base.zero_grad(set_to_none=set_to_none)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """The base's groups themselves."""
         return self.base.param_groups
 
     @property
     def state(self) -> Any:  # type: ignore[override]
-        """The base's state itself."""
         return self.base.state
 
     @property
     def defaults(self) -> dict[str, Any]:  # type: ignore[override]
-        """The base's defaults themselves."""
         return self.base.defaults
 
     def parameters(self) -> list[Tensor]:
-        """All parameters, in the order of the groups: the numbers that states are saved under."""
+        """Return all parameters in the order of the groups; states are saved by position in it."""
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
     def state_dict(self) -> dict[str, Any]:
-        """The base's state and the wrapper's own."""
+        """Return the base's state and the wrapper's own."""
         return {"base": self.base.state_dict(), "own": self.own_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from `state_dict()`.
 
         Raises:
-            InputError: the state is that of an optimiser without this wrapper.
+            InputError: the state was saved without this wrapper.
         """
         if set(state_dict) != {"base", "own"}:
             raise InputError(
@@ -338,18 +321,17 @@ class OptimizerWrapper(Optimizer):
         self.load_own_state(state_dict["own"])
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Refused: the wrapper's own state would not know the new parameters."""
+        """Refuse: the wrapper's own state would not know the new parameters."""
         raise InputError(
             f"{type(self).__name__} cannot take further parameters. "
             "Add the group to the base optimiser before wrapping it."
         )
 
     def register_step_pre_hook(self, hook: Any) -> NoReturn:
-        """Refused: it would fire before the closure, when there are no gradients yet."""
+        """Refuse: the hook would run before the closure, when there are no gradients yet."""
         self._refuse_hook()
 
     def register_step_post_hook(self, hook: Any) -> NoReturn:
-        """Refused, as `register_step_pre_hook`."""
         self._refuse_hook()
 
     def _refuse_hook(self) -> NoReturn:
@@ -366,10 +348,10 @@ class OptimizerWrapper(Optimizer):
 
 @contextmanager
 def differentiation(needs: frozenset[Need]) -> Iterator[None]:
-    """The kernels that a method's derivatives need, around forward pass and penalty.
+    """Use kernels that have the derivatives a method needs, in forward pass and penalty.
 
-    With "double_backward", kernels without a second derivative are off: cuDNN's recurrences and the
-    fused attentions; oneDNN's recurrence has one, but is slower than the native one there.
+    "double_backward" turns off kernels without a second derivative (cuDNN's recurrences, fused
+    attention), and oneDNN's recurrence, which has one but is slower than the native one.
     """
     with ExitStack() as stack:
         if "double_backward" in needs:
@@ -380,21 +362,17 @@ def differentiation(needs: frozenset[Need]) -> Iterator[None]:
 
 
 def require(condition: bool, method: str, rule: str, got: object) -> None:
-    """Check an option.
-
-    Raises:
-        InputError: the condition does not hold.
-    """
+    """Raise InputError if an option breaks its rule."""
     if not condition:
         raise InputError(f"{method}: {rule}, got {got!r}.")
 
 
 def draw_keep(like: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """A pattern of `like`'s shape and mean 1: 0 with probability `rate`, else 1 / (1 - rate)."""
+    """Return a mask of mean 1 and `like`'s shape: 0 with probability `rate`, or 1 / (1 - rate)."""
     keep = torch.empty_like(like).bernoulli_(1 - rate, generator=generator)
     return keep.div_(1 - rate)
 
 
 def trainable(module: nn.Module) -> list[Tensor]:
-    """The parameters that training changes."""
+    """Return the parameters that require gradients."""
     return [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -1,24 +1,29 @@
-"""Decoupled weight decay: Loshchilov & Hutter, ICLR 2019 (AdamW).
+"""Decoupled weight decay (AdamW): shrink the weights before each step of the optimiser.
 
-w <- (1 - lr * decay) w, then the step of the optimiser, which does not see the decay: Adam would
-divide it by the size of the gradients. Weight matrices and kernels only: no biases or scales of
-norms. With plain SGD it equals the L2 penalty l2 = decay / 2.
+Formula::
 
-It moves all weights, also those that another method keeps from moving.
+    w <- (1 - lr * decay) * w,   then the step of the optimiser
+
+The optimiser does not see the decay. Adam would divide the gradient of an L2 penalty by its size.
+With plain SGD it equals the L2 penalty with l2 = decay / 2.
+
+Use it instead of `l2` with Adam.
+
+Notes:
+- Only weight matrices and kernels shrink, not biases or the scales of norms.
+- It also moves weights that another method keeps from moving.
+
+Paper: Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019.
 """
-
-from collections.abc import Mapping
-from typing import Any, ClassVar, final
 
 import torch
 from torch.optim import Optimizer
 
-from mimic_reg.methods.base import Fit, OptimizerWrapper, Options, Regulariser, require
+from mimic_reg.methods.base import Fit, OptimizerWrapper, Regulariser, require
 
 
-@final
 class DecayingOptimizer(OptimizerWrapper):
-    """Shrinks the weights before each step of the base."""
+    """Shrink the weights before each step of the base."""
 
     def __init__(self, base: Optimizer, decay: float) -> None:
         super().__init__(base)
@@ -32,29 +37,24 @@ class DecayingOptimizer(OptimizerWrapper):
                 torch._foreach_mul_(shrunk, 1 - group["lr"] * self.decay)
         self.base.step()
 
-    def own_state(self) -> dict[str, Any]:
-        """Return nothing: the decay has no memory."""
-        return {}
 
-    def load_own_state(self, state: Mapping[str, Any]) -> None:
-        """Do nothing."""
-
-
-@final
 class DecoupledDecay(Regulariser):
-    """Wraps the optimiser."""
+    """Shrink the weights.
 
-    neutral: ClassVar[Options] = {"decay": 0.0}
+    decay: a step multiplies the weights by 1 - learning rate * decay
+    """
 
-    def __init__(self, decay: float) -> None:
+    neutral = {"decay": 0.0}
+
+    def __init__(self, decay: float = 0.01) -> None:
         require(decay >= 0, "decoupled_decay", "decay must be at least 0", decay)
         self.decay = decay
 
     def optimizer(self, optimizer: Optimizer, fit: Fit) -> Optimizer:
-        """Wrap it.
+        """Wrap the optimiser.
 
         Raises:
-            InputError: a step would turn the weights' signs.
+            InputError: a step would change the sign of the weights.
         """
         rate = max(group["lr"] for group in optimizer.param_groups)
         rule = f"learning rate ({rate:g}) times decay must be below 1"
@@ -62,6 +62,4 @@ class DecoupledDecay(Regulariser):
         return DecayingOptimizer(optimizer, self.decay)
 
 
-def build(decay: float = 0.01) -> DecoupledDecay:
-    """Return the method; a step shrinks weights by the learning rate times `decay`."""
-    return DecoupledDecay(decay)
+build = DecoupledDecay

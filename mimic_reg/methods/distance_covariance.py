@@ -1,32 +1,41 @@
-"""Distance-covariance penalty: predictions should not depend on protected attributes.
+"""Distance-covariance penalty: make predictions independent of protected attributes.
 
-Lee, Antonio, Avanzi, Marchi, Zhou, arXiv 2509.08163 (2025), concatenated distance covariance
-(CCdCov), after Szekely, Rizzo, Bakirov, Annals of Statistics 35 (2007): L + weight * dCov², with
-dCov² = mean(A * B), A and B the double-centred matrices of the distances between the predictions of
-a batch, and between its protected attributes. Its expectation over many samples is 0 only where
-they are independent, so it sees any dependence, not only a linear one.
+Formula::
 
-The attributes come from the store's stays and are never among the inputs: neither here nor when a
-model predicts. Texts are one-hot, an empty cell a category of its own; numbers are standardised.
+    L + weight * dCov²(p, a),   dCov²(x, y) = mean(A(x) * A(y))
 
-Rulings: the predictions of a sample are one point: the distance is Euclidean over outputs, of
-probabilities (or values of a regression). Cost O(B²). A batch's dCov² is biased upwards by about
-1 / B, so take batches of 128 or more. The paper's joint
-variant (JdCov) is left out.
+A(x) is the matrix of the distances between the rows of x in a batch, double-centred: less its row
+and column means, plus its mean. p are the predictions and a the attributes of the samples (the
+concatenated distance covariance of the paper, CCdCov). Over many samples dCov² is 0 only if they
+are independent, so it sees any dependence, not only a linear one.
+
+Attributes come from the store's stays and are never inputs, neither in training nor for
+predictions. Texts are one-hot, with a category for an empty cell; numbers are standardised.
+
+Use it if predictions should not depend on gender or ethnicity, for example. It may cost accuracy.
+
+Notes:
+- The predictions of a sample are one point. Distances are Euclidean over outputs, of
+  probabilities or of a regression's values.
+- A step costs O(B²). dCov² of a batch is biased upwards by about 1 / B: use batches of 128 or more.
+- The paper's joint variant (JdCov) is not implemented.
+
+Paper: Lee, Antonio, Avanzi, Marchi, Zhou, arXiv 2509.08163 (2025); Szekely, Rizzo, Bakirov,
+"Measuring and testing dependence by correlation of distances", Annals of Statistics 35 (2007).
 
 Shapes: N training samples, B samples, C outputs, G numbers of attributes.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mimic_reg.errors import InputError
-from mimic_reg.methods.base import Fit, Need, Options, Regulariser, Step, require
-from mimic_reg.models.base import Model
+from mimic_reg.methods._penalty import Penalty
+from mimic_reg.methods.base import Fit, Step, require
+from mimic_reg.models.base import Model, prediction
 
 
 def distances(x: Tensor) -> Tensor:
@@ -37,7 +46,7 @@ def distances(x: Tensor) -> Tensor:
 
 
 def centred(matrix: Tensor) -> Tensor:
-    """Return it less its row and column means, plus its mean."""
+    """Return a matrix less its row and column means, plus its mean."""
     return matrix - matrix.mean(0, keepdim=True) - matrix.mean(1, keepdim=True) + matrix.mean()
 
 
@@ -47,10 +56,10 @@ def distance_covariance(x: Tensor, y: Tensor) -> Tensor:
 
 
 def encoded(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return attributes (N, G) as numbers: texts one-hot, numbers standardised.
+    """Return attributes as numbers (N, G): texts one-hot, numbers standardised.
 
     Raises:
-        InputError: an attribute has no value for some samples, or the same one for all.
+        InputError: an attribute has no value for some samples, or the same value for all.
     """
     parts = []
     for name, column in columns.items():
@@ -76,49 +85,41 @@ def encoded(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-@final
-class DistanceCovariance(Regulariser):
-    """Adds the penalty."""
+class DistanceCovariance(Penalty):
+    """Penalise the dependence of predictions on attributes.
 
-    neutral: ClassVar[Options] = {"weight": 0.0}
-    needs = frozenset[Need]({"index"})
+    weight:     weight of the penalty
+    attributes: columns of the store's table of stays, such as gender, ethnicity, age
+    """
 
-    def __init__(self, weight: float, attributes: Sequence[str]) -> None:
+    needs = frozenset({"index"})
+
+    def __init__(
+        self, weight: float = 1.0, attributes: Sequence[str] = ("gender", "ethnicity")
+    ) -> None:
+        super().__init__(weight)
         name = "distance_covariance"
-        require(weight >= 0, name, "weight must be at least 0", weight)
         require(len(attributes) > 0, name, "attributes must name one or more", attributes)
         unique = len(set(attributes)) == len(attributes)
         require(unique, name, "attributes must be different", list(attributes))
-        self.weight, self.attributes = weight, tuple(attributes)
-        self.values = torch.empty(0)
+        self.attributes = tuple(attributes)
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Read the attributes of the training samples; to predict none are needed.
+        """Read the attributes of the training samples; predictions need none.
 
         Raises:
-            InputError: the store does not know them.
+            InputError: the store does not have them.
         """
-        if self.weight == 0 or fit.train is None:
-            return model
-        if fit.attributes is None:
-            raise InputError("distance_covariance needs a store that knows the attributes.")
-        columns = fit.attributes(self.attributes)
-        self.values = torch.from_numpy(encoded(columns)).to(fit.generator.device)
+        if self.weight and fit.train is not None:
+            if fit.attributes is None:
+                raise InputError("distance_covariance needs a store that has the attributes.")
+            columns = fit.attributes(self.attributes)
+            self.values = torch.from_numpy(encoded(columns)).to(fit.generator.device)
         return model
 
-    def loss(self, loss: Tensor, step: Step, fit: Fit) -> Tensor:
-        """Add the penalty."""
-        if self.weight == 0:
-            return loss
-        p = step.logits
-        if fit.target != "regression":
-            p = p.softmax(1) if fit.target == "multiclass" else p.sigmoid()
+    def penalty(self, step: Step, fit: Fit) -> Tensor:
         groups = self.values[step.batch.index.to(self.values.device)]
-        return loss + self.weight * distance_covariance(p, groups)
+        return distance_covariance(prediction(fit.target, step.logits), groups)
 
 
-def build(
-    weight: float = 1.0, attributes: Sequence[str] = ("gender", "ethnicity")
-) -> DistanceCovariance:
-    """The method; `attributes`: columns of the store's stays, such as gender, ethnicity, age."""
-    return DistanceCovariance(weight, attributes)
+build = DistanceCovariance

@@ -1,69 +1,71 @@
-"""DisturbLabel: some labels are wrong in every step: Xie et al., CVPR 2016.
+"""DisturbLabel: replace some labels by random ones, anew in each step.
 
-With probability alpha the label of a sample is replaced by one drawn from all C classes, the true
-one among them; so it is true with 1 - (C - 1) alpha / C, and each other class has alpha / C.
+With probability alpha a sample's label is drawn from all C classes. So it is true with probability
+1 - (C - 1) * alpha / C, and each other class has alpha / C.
 
-Ruling: outputs that are yes or no are two classes each, so each is turned with alpha / 2.
+Use it if a network memorises labels; it needs no change of the network or the loss.
+
+Notes:
+- An output that is yes or no has two classes, so it is flipped with probability alpha / 2.
+
+Paper: Xie et al., "DisturbLabel: regularizing CNN on the loss layer", CVPR 2016.
+
+Shapes: B samples, C outputs.
 """
 
 from dataclasses import replace
-from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mimic_reg.methods._targets import refuse_regression, soft
-from mimic_reg.methods.base import Batch, Fit, Options, Regulariser, require
+from mimic_reg.methods.base import Batch, Fit, Regulariser, require
 from mimic_reg.models.base import Model
 
 
 def disturbed_classes(y: Tensor, num_classes: int, alpha: float, rng: torch.Generator) -> Tensor:
-    """(B,) -> (B,): classes, some of them replaced."""
+    """Return classes (B,), some of them replaced."""
     replaced = torch.rand(y.shape, device=y.device, generator=rng) < alpha
     drawn = torch.randint(num_classes, y.shape, device=y.device, generator=rng)
     return torch.where(replaced, drawn, y)
 
 
 def disturbed_answers(y: Tensor, alpha: float, rng: torch.Generator) -> Tensor:
-    """(B, C) -> (B, C): answers 0 or 1, or between, some of them turned."""
+    """Return answers (B, C) of 0 or 1, or between, some of them flipped."""
     turned = torch.rand(y.shape, device=y.device, generator=rng) < alpha / 2
     return torch.where(turned, 1 - y, y)
 
 
-@final
 class DisturbLabel(Regulariser):
-    """Disturbs labels."""
+    """Disturb labels.
 
-    neutral: ClassVar[Options] = {"alpha": 0.0}
+    alpha: probability that a label is drawn anew
+    """
 
-    def __init__(self, alpha: float) -> None:
+    neutral = {"alpha": 0.0}
+
+    def __init__(self, alpha: float = 0.1) -> None:
         require(0 <= alpha < 1, "disturb_label", "alpha must be in [0, 1)", alpha)
         self.alpha = alpha
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Refuse a regression."""
         refuse_regression("disturb_label", fit)
         return model
 
     def batch(self, batch: Batch, fit: Fit) -> Batch:
-        """Disturb labels."""
-        if self.alpha == 0:
-            return batch
-        return replace(batch, y=self._disturbed(batch, fit))
+        return replace(batch, y=self._disturbed(batch, fit)) if self.alpha else batch
 
     def _disturbed(self, batch: Batch, fit: Fit) -> Tensor:
         if fit.target != "multiclass":
             return disturbed_answers(batch.y, self.alpha, fit.generator)
         if batch.y.dim() == 1:
             return disturbed_classes(batch.y, fit.num_outputs, self.alpha, fit.generator)
-        y = soft(batch, fit)  # another method made it soft: whole rows are replaced
+        y = soft(batch, fit)  # another method made it soft: replace whole rows
         kept = torch.full((len(y),), -1, device=y.device)
         drawn = disturbed_classes(kept, fit.num_outputs, self.alpha, fit.generator)
         other = F.one_hot(drawn.clamp(min=0), fit.num_outputs).to(y.dtype)
         return torch.where(drawn[:, None] < 0, y, other)
 
 
-def build(alpha: float = 0.1) -> DisturbLabel:
-    """Return the method; `alpha` is the probability that a label is drawn anew."""
-    return DisturbLabel(alpha)
+build = DisturbLabel

@@ -1,42 +1,53 @@
-"""Early stopping: end the fit when the validation score has not improved for a while.
+"""Early stopping: end the fit when the validation score has not improved for `patience` epochs.
+
+The first best score wins ties. The engine tests the best model, not the last one.
+
+Use it with every method: the files of the tasks add it. An experiment without it says
+`stopping: false`.
+
+Notes:
+- Patience counts from the first epoch that has learned: its training loss is below that of the best
+  constant prediction, the prevalence, by the share `min_explained`. Both losses are means over the
+  same batches, without penalties. Before that, the model knows no more than how common the labels
+  are, so its validation score says nothing about when to stop, and can be high by chance. A fit
+  that never learns ends after `max_epochs`.
+- For the same reason an epoch that has learned is selected before all that have not, whatever their
+  scores. If none has, the best of all is selected, and evaluation marks it.
+- Epochs do not count while another method's effect has not begun, for example while a method
+  selects no parameter. List early stopping last: the others report that before it decides.
+- An epoch that cannot be selected is not a best score and does not count.
+- `min_explained: null` turns the first two rules off.
 
 Kind: stopping
 
-Prechelt, "Early stopping, but when?" (1998). The first best score wins ties; that the best model is
-tested is the engine's part.
-
-Rulings:
-- Patience counts from the first epoch whose training loss is below that of the best constant
-  prediction, the prevalence, by the share `min_explained`. Both losses are means over the epoch's
-  batches, so they share their noise, and penalties are left out. Until then the model has learned
-  no more than how common the labels are, and its validation score is about that of the initial
-  weights: it can be high by chance, and it says nothing about when training is over. The rule is
-  the same for every method. A fit that never gets there ends with its last epoch, `max_epochs`.
-- For the same reason the first epoch that has learned is selected before all that have not,
-  whatever their scores. Where none has, the best of all is, and evaluation marks it.
-- While another method's effect has not begun (a method selects nothing in its first steps), epochs
-  do not count either. List it last: the others say so before it looks.
-- An epoch that cannot be selected is no best score, and does not count.
-
-`min_explained: null` is the rule without the first two.
+Paper: Prechelt, "Early stopping, but when?", 1998.
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar, final
 
 from mimic_reg.errors import InputError
-from mimic_reg.methods.base import Event, Fit, Options, Regulariser, require
+from mimic_reg.methods.base import Event, Fit, Regulariser, require
 from mimic_reg.metrics.trained import MIN_EXPLAINED
 
 
-@final
 class EarlyStopping(Regulariser):
-    """Watches `Fit.score` and calls `Fit.stop`."""
+    """Watch `Fit.score` and call `Fit.stop`.
 
-    neutral: ClassVar[Options] = {"patience": 1_000_000, "min_explained": None}
+    patience:      epochs without a better validation score that end the fit
+    min_delta:     a better score exceeds the best one by more than this
+    min_explained: share of the constant prediction's training loss that an epoch must have removed
+                   to count; null: every epoch counts
+    """
 
-    def __init__(self, patience: int, min_delta: float, min_explained: float | None) -> None:
+    neutral = {"patience": 1_000_000, "min_explained": None}
+    remembered = ("best", "waited", "learned")
+
+    def __init__(
+        self,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        min_explained: float | None = MIN_EXPLAINED,
+    ) -> None:
         require(patience >= 1, "early_stopping", "patience must be at least 1", patience)
         require(min_delta >= 0, "early_stopping", "min_delta must be at least 0", min_delta)
         possible = min_explained is None or 0 <= min_explained < 1
@@ -44,9 +55,7 @@ class EarlyStopping(Regulariser):
         require(possible, "early_stopping", rule, min_explained)
         self.patience, self.min_delta = patience, min_delta
         self.min_explained = min_explained
-        self.best = -math.inf
-        self.waited = 0
-        self.learned = False
+        self.best, self.waited, self.learned = -math.inf, 0, False
 
     def tick(self, event: Event, fit: Fit) -> None:
         """Judge whether the model has learned; compare the epoch's score with the best one.
@@ -55,14 +64,10 @@ class EarlyStopping(Regulariser):
             InputError: there is no score.
         """
         if event == "before_validation":
-            fit.learned = self._has_learned(fit.explained)
+            least, found = self.min_explained, fit.explained
+            fit.learned = least is None or found is None or found >= least
         elif event == "epoch_end":
             self._compare(fit)
-
-    def _has_learned(self, explained: float | None) -> bool:
-        if self.min_explained is None or explained is None:
-            return True
-        return explained >= self.min_explained
 
     def _compare(self, fit: Fit) -> None:
         if fit.score is None:
@@ -78,23 +83,5 @@ class EarlyStopping(Regulariser):
         if self.waited >= self.patience:
             fit.stop(f"no better validation score for {self.patience} epochs")
 
-    def state_dict(self) -> dict[str, Any]:
-        """The best score, the epochs since, and whether the model has ever learned."""
-        return {"best": self.best, "waited": self.waited, "learned": self.learned}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
-        self.best, self.waited, self.learned = state["best"], state["waited"], state["learned"]
-
-
-def build(
-    patience: int = 10, min_delta: float = 0.0, min_explained: float | None = MIN_EXPLAINED
-) -> EarlyStopping:
-    """The method.
-
-    patience:      epochs without a better validation score
-    min_delta:     what a better score exceeds the best one by
-    min_explained: share of the constant prediction's training loss that an epoch must have taken
-                   away to count; null: every epoch counts
-    """
-    return EarlyStopping(patience, min_delta, min_explained)
+build = EarlyStopping

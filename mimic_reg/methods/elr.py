@@ -1,25 +1,31 @@
-"""Early-learning regularisation: hold on to what the model predicted before it memorised labels.
+"""Early-learning regularisation (ELR): stay with the predictions from before labels were memorised.
 
-Liu et al., NeurIPS 2020, arXiv 2007.00151, as its code: with p = softmax(z), clamped to [1e-4,
-1 - 1e-4], a sample's target is the running mean T = beta T + (1 - beta) p / sum(p), T = 0 at first,
-updated before use and without a gradient; L + weight * mean log(1 - <T, p>).
+Formula, with p = softmax(z) clamped to [1e-4, 1 - 1e-4], and a running mean t for each sample::
 
-Rulings: a label with a sigmoid is a softmax of two classes, (p, 1 - p), with a target for each, and
-the mean goes over labels, too: so a binary task gives the same with one logit as with two. T of a
-step is kept once the step is done, from its first forward pass. The defaults are those of the
-paper's CIFAR-10 configuration. Memory: N x C numbers of four bytes, twice that with sigmoids.
+    t <- beta * t + (1 - beta) * p / sum(p)     without a gradient; 0 at first
+    L + weight * mean_i log(1 - <t_i, p_i>)
+
+Use it if training labels are noisy: networks learn clean labels first, wrong ones later.
+
+Notes:
+- It follows the authors' code; the defaults are those of the paper for CIFAR-10.
+- A label with a sigmoid is a softmax of two classes (p, 1 - p), each with a target, and the mean is
+  over labels too. So a binary task gives the same with one logit as with two.
+- The mean of a step is stored when the step is done, from its first forward pass.
+- It stores N x C numbers of 4 bytes, with sigmoids twice as many.
+
+Paper: Liu et al., "Early-learning regularization prevents memorization of noisy labels", NeurIPS
+2020, arXiv 2007.00151.
 
 Shapes: N training samples, B samples, C outputs.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, final
-
 import torch
 from torch import Tensor
 
-from mimic_reg.methods.base import Batch, Event, Fit, Need, Options, Regulariser, Step, require
-from mimic_reg.methods.ps_kd import refuse_regression
+from mimic_reg.methods._penalty import Penalty
+from mimic_reg.methods._targets import refuse_regression
+from mimic_reg.methods.base import Batch, Event, Fit, Step, require
 from mimic_reg.models.base import Model
 from mimic_reg.store.spec import Target
 
@@ -44,67 +50,50 @@ def updated_target(old: Tensor, p: Tensor, beta: float) -> Tensor:
 
 
 def early_learning_penalty(p: Tensor, target: Tensor) -> Tensor:
-    """Return mean log(1 - <T, p>): lower where the model still predicts what it did."""
+    """Return mean log(1 - <t, p>): lower if the model still predicts what it did."""
     return (1 - (target * p).sum(-1)).log().mean()
 
 
-@final
-class ELR(Regulariser):
-    """Adds the penalty and remembers predictions."""
+class ELR(Penalty):
+    """Penalise predictions that leave their running mean.
 
-    neutral: ClassVar[Options] = {"weight": 0.0}
-    needs = frozenset[Need]({"index"})
+    weight: weight of the penalty
+    beta:   share of the running mean that is kept in a step
+    """
 
-    def __init__(self, weight: float, beta: float) -> None:
-        require(weight >= 0, "elr", "weight must be at least 0", weight)
+    needs = frozenset({"index"})
+    remembered = ("targets",)
+
+    def __init__(self, weight: float = 3.0, beta: float = 0.7) -> None:
+        super().__init__(weight)
         require(0 <= beta < 1, "elr", "beta must be in [0, 1)", beta)
-        self.weight, self.beta = weight, beta
-        self.targets = torch.empty(0)
+        self.beta = beta
         self._new: tuple[Tensor, Tensor] | None = None
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Make the memory.
-
-        Raises:
-            InputError: the labels are real numbers.
-        """
         refuse_regression("elr", fit)
         shape = (fit.num_train, fit.num_outputs, *([] if fit.target == "multiclass" else [2]))
         self.targets = torch.zeros(shape, device=fit.generator.device)
-        return model
+        return super().prepare(model, fit)
 
     def batch(self, batch: Batch, fit: Fit) -> Batch:
-        """Begin a step."""
         self._new = None
         return batch
 
-    def loss(self, loss: Tensor, step: Step, fit: Fit) -> Tensor:
-        """Add the penalty."""
-        if self.weight == 0:
-            return loss
+    def penalty(self, step: Step, fit: Fit) -> Tensor:
         index = step.batch.index.to(self.targets.device)
         p = class_probabilities(fit.target, step.logits)
         target = updated_target(self.targets[index], p, self.beta)
         if self._new is None:  # SAM evaluates again, with other weights
             self._new = index, target
-        return loss + self.weight * early_learning_penalty(p, target)
+        return early_learning_penalty(p, target)
 
     def tick(self, event: Event, fit: Fit) -> None:
-        """Keep the targets, once the step is done."""
+        """Store the targets, when the step is done."""
         if event == "step" and self._new is not None:
             index, target = self._new
             self.targets[index] = target
             self._new = None
 
-    def state_dict(self) -> dict[str, Any]:
-        """The targets."""
-        return {"targets": self.targets}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
-        self.targets = state["targets"].to(self.targets.device, copy=True)
-
-
-def build(weight: float = 3.0, beta: float = 0.7) -> ELR:
-    """The method; `beta`: how slowly the targets follow the predictions."""
-    return ELR(weight, beta)
+build = ELR

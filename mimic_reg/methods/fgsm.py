@@ -1,22 +1,30 @@
-"""Adversarial training with the fast gradient sign method: Goodfellow et al., ICLR 2015.
+"""Adversarial training (FGSM): train on inputs that were changed where the loss rises most.
 
-share * L(x) + (1 - share) * L(x + epsilon * sign(dL/dx)): half of the loss is that of inputs that
-were changed where it hurts most, each number by epsilon. The changed inputs count as constants.
+Formula::
 
-Rulings: of stays only channels that are measurements, and only hours within their length, are
-changed; images are not clipped to valid pixels. epsilon is in units of the normalised input. The
-second pass draws its own random numbers, and leaves running statistics of batch norm alone. It
-replaces a share of the data loss; penalties stay. Costs two passes, and a gradient for inputs.
+    share * L(x) + (1 - share) * L(x + epsilon * sign(dL/dx))
+
+The changed inputs count as constants.
+
+Use it if small changes of an input should not change the prediction. A step costs two passes and a
+gradient for the inputs.
+
+Notes:
+- For stays, only channels that are measurements change, and only hours within a sample's length.
+  Images are not clipped to valid pixels. epsilon is in units of the normalised input.
+- The second pass draws its own random numbers, and does not change running statistics of batch
+  norm.
+- It replaces a share of the data loss; penalties of other methods stay as they are.
+
+Paper: Goodfellow et al., "Explaining and harnessing adversarial examples", ICLR 2015.
 """
-
-from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
 from mimic_reg.methods._inputs import changeable, continuous_channels
 from mimic_reg.methods._weights import held_buffers
-from mimic_reg.methods.base import Fit, Need, Options, Regulariser, Step, require
+from mimic_reg.methods.base import Fit, Regulariser, Step, require
 from mimic_reg.models.base import Model, loss_of
 
 
@@ -26,26 +34,27 @@ def attack(per_sample: Tensor, x: Tensor, epsilon: float) -> Tensor:
     return epsilon * gradient.sign()
 
 
-@final
 class FGSM(Regulariser):
-    """Adds the loss of changed inputs."""
+    """Add the loss of changed inputs.
 
-    neutral: ClassVar[Options] = {"epsilon": 0.0}
+    epsilon: change of each input number
+    share:   share of the loss that is computed without changes
+    """
 
-    def __init__(self, epsilon: float, share: float) -> None:
+    neutral = {"epsilon": 0.0}
+
+    def __init__(self, epsilon: float = 0.05, share: float = 0.5) -> None:
         require(epsilon >= 0, "fgsm", "epsilon must be at least 0", epsilon)
         require(0 <= share <= 1, "fgsm", "share must be in [0, 1]", share)
         self.epsilon, self.unchanged = epsilon, share
         if epsilon > 0:
-            self.needs = frozenset[Need]({"input_grad"})
+            self.needs = frozenset({"input_grad"})
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Find the channels that are measurements."""
         self.channels = continuous_channels(fit.train)
         return model
 
     def loss(self, loss: Tensor, step: Step, fit: Fit) -> Tensor:
-        """Replace a share of the data loss by that of changed inputs."""
         if self.epsilon == 0:
             return loss
         batch = step.batch
@@ -56,6 +65,4 @@ class FGSM(Regulariser):
         return loss + (1 - self.unchanged) * (changed.mean() - step.per_sample.mean())
 
 
-def build(epsilon: float = 0.05, share: float = 0.5) -> FGSM:
-    """Return the method; `epsilon` changes inputs; `share` of the loss is that without changes."""
-    return FGSM(epsilon, share)
+build = FGSM

@@ -1,41 +1,52 @@
-"""Flooding: the training loss is kept at a level: Ishida et al., ICML 2020.
+"""Flooding: keep the training loss from falling below a level.
 
-|L - level| + level, with L the mean over the mini-batch. Below the level the gradient turns its
-sign, and the loss rises again.
+Formula, with L the mean over the batch::
 
-Rulings: it acts on the objective as it is when its turn comes, so list it after penalties, or give
-`scope="data"`, which floods the data loss alone and leaves penalties as they are. A method that
-integrates gradients, as ITPS, also integrates the turned ones.
+    |L - level| + level
+
+Below the level the gradient changes its sign, so the loss rises again.
+
+Use it if the training loss goes to zero. Search the level: it is a training loss.
+
+Notes:
+- It acts on the objective at its place in the list, so list it after penalties. `scope: data`
+  floods the data loss alone and leaves penalties as they are.
+- A method that integrates gradients, such as ITPS, also integrates those with the changed sign.
+
+Paper: Ishida et al., "Do we need zero training loss after achieving zero training error?", ICML
+2020.
 """
 
-from typing import ClassVar, Literal, final
+from typing import Literal
 
 from torch import Tensor
 
-from mimic_reg.methods.base import Fit, Options, Regulariser, Step, require
+from mimic_reg.methods.base import Fit, Regulariser, Step, require
 
 Scope = Literal["objective", "data"]
 
 
 def flooded(loss: Tensor, level: float) -> Tensor:
-    """Return the loss, turned at the level."""
+    """Return |loss - level| + level."""
     return (loss - level).abs() + level
 
 
-@final
 class Flooding(Regulariser):
-    """Floods the loss."""
+    """Flood the loss.
 
-    neutral: ClassVar[Options] = {"level": 0.0}
+    level: the loss below which the gradient changes its sign
+    scope: what is flooded: objective or data
+    """
 
-    def __init__(self, level: float, scope: Scope) -> None:
+    neutral = {"level": 0.0}
+
+    def __init__(self, level: float = 0.03, scope: Scope = "objective") -> None:
         require(level >= 0, "flooding", "level must be at least 0", level)
         scopes = ("objective", "data")
         require(scope in scopes, "flooding", f"scope must be one of {scopes}", scope)
         self.level, self.scope = level, scope
 
     def loss(self, loss: Tensor, step: Step, fit: Fit) -> Tensor:
-        """Flood it."""
         if self.level == 0:
             return loss
         if self.scope == "objective":
@@ -44,6 +55,4 @@ class Flooding(Regulariser):
         return loss - data + flooded(data, self.level)
 
 
-def build(level: float = 0.03, scope: Scope = "objective") -> Flooding:
-    """Return the method; `level` is a loss, `scope` what is flooded: objective or data."""
-    return Flooding(level, scope)
+build = Flooding

@@ -1,52 +1,46 @@
-"""Gaussian dropout at the model's sites: Srivastava et al., JMLR 15 (2014), section 10.
+"""Gaussian dropout: multiply units by Gaussian noise in each training step.
 
-y = x * N(1, rate / (1 - rate)), drawn for each element in every step; the identity at evaluation.
-Mean and variance of the factor are those of dropout with this rate.
+Formula, at each site of the model::
+
+    y = x * N(1, rate / (1 - rate))    for each element
+
+The factor has the mean and variance of dropout with this rate. Evaluation uses y = x.
+
+Use it as an alternative to dropout that sets no unit to zero.
 
 Kind: dropout
+
+Paper: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", JMLR
+15 (2014), section 10.
 """
 
 import math
-from typing import ClassVar, final
 
 import torch
-from torch import Tensor, nn
 
-from mimic_reg.methods.base import Fit, Options, Regulariser, require
+from mimic_reg.methods._noise import InTraining
+from mimic_reg.methods.base import Fit, Regulariser, require
 from mimic_reg.models.base import Model
 
 
-@final
-class NoisyUnits(nn.Module):
-    """The module to place at each site."""
-
-    def __init__(self, rate: float, generator: torch.Generator) -> None:
-        super().__init__()
-        self.deviation, self.generator = math.sqrt(rate / (1 - rate)), generator
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Multiply elements of x by noise, in training."""
-        if not self.training:
-            return x
-        return x * torch.empty_like(x).normal_(1, self.deviation, generator=self.generator)
-
-
-@final
 class GaussianDropout(Regulariser):
-    """Fills the sites."""
+    """Multiply units by noise.
 
-    neutral: ClassVar[Options] = {"rate": 0.0}
+    rate: rate of the dropout with the same variance
+    """
 
-    def __init__(self, rate: float) -> None:
+    neutral = {"rate": 0.0}
+
+    def __init__(self, rate: float = 0.5) -> None:
         require(0 <= rate < 1, "gaussian_dropout", "rate must be in [0, 1)", rate)
-        self.rate = rate
+        self.deviation = math.sqrt(rate / (1 - rate))
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Fill the sites."""
-        model.fill_sites(lambda dim: NoisyUnits(self.rate, fit.generator))
+        def noise(x: torch.Tensor) -> torch.Tensor:
+            return x * torch.empty_like(x).normal_(1, self.deviation, generator=fit.generator)
+
+        model.fill_sites(lambda dim: InTraining(noise))
         return model
 
 
-def build(rate: float = 0.5) -> GaussianDropout:
-    """Return the method; `rate` is that of the dropout with the same variance."""
-    return GaussianDropout(rate)
+build = GaussianDropout

@@ -1,27 +1,29 @@
-"""Guided dropout: units that have become strong are dropped, so that weak ones have to learn.
+"""Guided dropout: drop strong units, so that weak units have to learn.
+
+Each unit of a site has a learned strength t, and y = x * t. After a warm-up without dropping, the
+"active" units are dropped with probability `rate`; the others stay. Active units are those outside
+the fullest of 100 equal bins of |t|. Evaluation uses y = x * t.
+
+Use it as an alternative to dropout if a few units do most of the work.
+
+Notes:
+- We know the paper's mask only from two public implementations, which contradict each other.
+- One mask serves all samples and hours. Kept active units are divided by 1 - rate, so each unit
+  keeps its mean. If all strengths are equal, all units are active, as in plain dropout.
+- Warm-up takes `warm_up` of `max_epochs`; then the rate is constant. Patience of early stopping
+  counts from the end of the warm-up, because many fits would otherwise end before it.
+- `variant: topk` drops the floor(rate * N) strongest units, without rescaling.
+
+No neutral setting: t is trained, so even without dropping the model has more parameters.
 
 Kind: dropout
 
-Keshari, Singh, Vatsa, AAAI 2019 (arXiv 1812.03965). Each unit of a site has a learned strength t,
-and y = x * t. After a warm-up without dropping, units outside the fullest of 100 equal bins of |t|
-are "active" and are dropped with probability `rate`; the others stay.
-
-Rulings, for we know the paper's mask only from two public codes, which contradict each other and
-are no oracles: one mask a unit, shared by batch and time; kept active units are divided by
-1 - rate, so every unit keeps its mean; equal strengths mean that all units are active (plain
-dropout is a special case); warm-up is 20 % of the longest fit, then the rate is constant. No mask
-at evaluation, where y = x * t. Patience of early stopping counts from the end of the warm-up, else
-many fits would end before anything was dropped.
-
-`variant="topk"`: drop the floor(rate * N) strongest units, without rescaling.
-
-No neutral setting: t is trained, so even without dropping the model has further parameters.
+Paper: Keshari, Singh, Vatsa, "Guided dropout", AAAI 2019, arXiv 1812.03965.
 
 Shapes: N units of a site.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal, final
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -32,11 +34,11 @@ from mimic_reg.models.base import Model
 Variant = Literal["bernoulli", "topk"]
 
 NUM_BINS = 100
-SMALLEST_SPREAD = 1e-12  # of strengths; below it they say nothing about the units
+SMALLEST_SPREAD = 1e-12  # of strengths; a smaller spread says nothing about the units
 
 
 def active_units(t: Tensor) -> Tensor:
-    """(N,) bool: units outside the fullest bin of |t|; all of them if all |t| are equal."""
+    """Return (N,) bool: units outside the fullest bin of |t|; all units if all |t| are equal."""
     strength = t.detach().abs()
     spread = strength.max() - strength.min()
     position = (strength - strength.min()) / spread.clamp(min=SMALLEST_SPREAD)
@@ -46,81 +48,64 @@ def active_units(t: Tensor) -> Tensor:
 
 
 def guided_mask(t: Tensor, rate: float, generator: torch.Generator) -> Tensor:
-    """(N,): for active units 0 or 1 / (1 - rate), for the others 1."""
+    """Return (N,): 0 or 1 / (1 - rate) for active units, 1 for the others."""
     keep = draw_keep(t.detach(), rate, generator)
     return torch.where(active_units(t), keep, torch.ones_like(keep))
 
 
 def topk_mask(t: Tensor, rate: float) -> Tensor:
-    """(N,): 0 for the floor(rate * N) strongest units, else 1."""
+    """Return (N,): 0 for the floor(rate * N) strongest units, else 1."""
     strongest = t.detach().abs().topk(int(rate * len(t))).indices
     return torch.ones_like(t).index_fill_(0, strongest, 0)
 
 
-@final
 class GuidedUnits(nn.Module):
-    """What stands at a site; drops once `dropping` is set."""
+    """Scale units by their strengths; drop strong ones in training after the warm-up."""
 
-    def __init__(self, dim: int, rate: float, variant: Variant, generator: torch.Generator) -> None:
+    def __init__(self, dim: int, method: "GuidedDropout", generator: torch.Generator) -> None:
         super().__init__()
         self.t = nn.Parameter(torch.ones(dim))
-        self.rate, self.variant, self.generator = rate, variant, generator
-        self.dropping = False
+        self.method, self.generator = method, generator
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale by the strengths, and drop in training."""
-        y = x * self.t
-        if not (self.training and self.dropping):
+        y, method = x * self.t, self.method
+        if not (self.training and method.dropping):
             return y
-        if self.variant == "topk":
-            return y * topk_mask(self.t, self.rate)
-        return y * guided_mask(self.t, self.rate, self.generator)
+        if method.variant == "topk":
+            return y * topk_mask(self.t, method.rate)
+        return y * guided_mask(self.t, method.rate, self.generator)
 
 
-@final
 class GuidedDropout(Regulariser):
-    """Fills the sites and ends the warm-up."""
+    """Fill the sites, and end the warm-up.
 
-    def __init__(self, rate: float, warm_up: float, variant: Variant) -> None:
+    rate:    probability of dropping an active unit
+    warm_up: share of `max_epochs` before units are dropped
+    variant: drop active units at random, or the strongest units
+    """
+
+    remembered = ("dropping",)  # the strengths are parameters of the model
+
+    def __init__(
+        self, rate: float = 0.5, warm_up: float = 0.2, variant: Variant = "bernoulli"
+    ) -> None:
         name = "guided_dropout"
         require(0 <= rate < 1, name, "rate must be in [0, 1)", rate)
         require(0 <= warm_up <= 1, name, "warm_up must be a share of the epochs, 0 to 1", warm_up)
-        require(variant in ("bernoulli", "topk"), name, "variant: 'bernoulli' or 'topk'", variant)
+        known = variant in ("bernoulli", "topk")
+        require(known, name, "variant must be 'bernoulli' or 'topk'", variant)
         self.rate, self.warm_up, self.variant = rate, warm_up, variant
-        self.units: list[GuidedUnits] = []
         self.dropping = False
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Fill the sites."""
-
-        def make(dim: int) -> GuidedUnits:
-            self.units.append(GuidedUnits(dim, self.rate, self.variant, fit.generator))
-            return self.units[-1]
-
-        model.fill_sites(make)
+        model.fill_sites(lambda dim: GuidedUnits(dim, self, fit.generator))
         return model
 
     def tick(self, event: Event, fit: Fit) -> None:
-        """End the warm-up when its share of the epochs is over."""
         if event == "epoch_start" and fit.epoch >= self.warm_up * fit.max_epochs:
-            self._drop(True)
+            self.dropping = True
         if event == "epoch_end" and not self.dropping:
             fit.started = False
 
-    def _drop(self, dropping: bool) -> None:
-        self.dropping = dropping
-        for units in self.units:
-            units.dropping = dropping
 
-    def state_dict(self) -> dict[str, Any]:
-        """The phase; the strengths are parameters of the model."""
-        return {"dropping": self.dropping}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
-        self._drop(bool(state["dropping"]))
-
-
-def build(rate: float = 0.5, warm_up: float = 0.2, variant: Variant = "bernoulli") -> GuidedDropout:
-    """The method; `warm_up` is the share of `max_epochs` before units are dropped."""
-    return GuidedDropout(rate, warm_up, variant)
+build = GuidedDropout

@@ -1,42 +1,53 @@
-"""Label smoothing: Szegedy et al., CVPR 2016.
+"""Label smoothing: move a share of the probability from the true class to the others.
 
-The true class has the probability 1 - rho, each of the C - 1 others rho / (C - 1). torch's
-`label_smoothing` = eps spreads eps over all classes; the two agree with eps = rho * C / (C - 1).
-An output that is yes or no has two classes: y becomes y (1 - rho) + (1 - y) rho.
+The true class gets the probability 1 - rho, and each of the C - 1 others rho / (C - 1). An output
+that is yes or no has two classes::
 
-It changes probabilities more than their order: judge it by calibration as well as by AUROC.
+    y <- y * (1 - rho) + (1 - y) * rho
+
+Use it if predictions are too confident. It changes probabilities more than their order: judge it by
+calibration as well as by AUROC.
+
+Notes:
+- torch's `label_smoothing` = eps spreads eps over all classes. The two agree if
+  eps = rho * C / (C - 1).
+
+Paper: Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016.
+
+Shapes: B samples, C outputs.
 """
 
 from dataclasses import replace
-from typing import ClassVar, final
 
 from torch import Tensor
 
 from mimic_reg.methods._targets import num_classes, refuse_regression, soft
-from mimic_reg.methods.base import Batch, Fit, Options, Regulariser, require
+from mimic_reg.methods.base import Batch, Fit, Regulariser, require
 from mimic_reg.models.base import Model
 
 
 def smoothed(y: Tensor, rho: float, classes: int) -> Tensor:
-    """(B, C) -> (B, C): probabilities of classes, or of yes for each output (`classes` = 2)."""
+    """Return smoothed targets (B, C), of classes or of yes for each output (`classes` = 2)."""
     return y * (1 - rho) + (1 - y) * (rho / (classes - 1))
 
 
-@final
 class LabelSmoothing(Regulariser):
-    """Makes targets soft."""
+    """Smooth the targets.
 
-    neutral: ClassVar[Options] = {"rho": 0.0}
+    rho: probability that is moved from the true class to the others
+    """
 
-    def __init__(self, rho: float) -> None:
+    neutral = {"rho": 0.0}
+
+    def __init__(self, rho: float = 0.1) -> None:
         require(0 <= rho < 1, "label_smoothing", "rho must be in [0, 1)", rho)
         self.rho = rho
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Refuse what would make the true class less probable than others.
+        """Check rho.
 
         Raises:
-            InputError: rho is too large for so many classes; a regression.
+            InputError: the true class would not be the most probable one; a regression.
         """
         refuse_regression("label_smoothing", fit)
         most = 1 - 1 / num_classes(fit)
@@ -45,12 +56,9 @@ class LabelSmoothing(Regulariser):
         return model
 
     def batch(self, batch: Batch, fit: Fit) -> Batch:
-        """Smooth the targets."""
         if self.rho == 0:
             return batch
         return replace(batch, y=smoothed(soft(batch, fit), self.rho, num_classes(fit)))
 
 
-def build(rho: float = 0.1) -> LabelSmoothing:
-    """Return the method; `rho` is the probability that is taken from the true class."""
-    return LabelSmoothing(rho)
+build = LabelSmoothing

@@ -1,29 +1,40 @@
-"""Magnitude pruning: the smallest weights become zero while the others go on learning.
+"""Magnitude pruning: set the smallest weights to zero while the others go on learning.
 
-Han et al., NeurIPS 2015, arXiv 1506.02626; the gradual schedule of Zhu & Gupta, arXiv 1710.01878:
-see `_pruning.py`. The share goes over all weight matrices and kernels together, by |w|; biases and
-norms are left alone. `deviations` is Han's own rule instead: once, at the end of the ramp, each
-tensor loses the weights below so many of its standard deviations, and `sparsity` is not used.
+The share of weights that are zero grows to `sparsity` over the first E = ramp * max_epochs epochs.
+After epoch e it is::
 
-A method that selects parameters (ITPS) goes on accounting for pruned ones; they stay zero.
+    sparsity * (1 - (1 - e / E)³)
+
+The share is taken over all weight matrices and kernels together, by |w|. Biases and norms stay.
+
+Use it if a model should become smaller, or to see how many weights it needs. It needs epochs after
+the pruning.
+
+Notes:
+- Pruned weights stay zero, and so do their moments in the optimiser.
+- Epochs before the final share is reached are not selected, and do not count for patience.
+- `deviations` is the rule of the first paper: once, at the end of the ramp, each tensor loses the
+  weights below so many of its standard deviations. `sparsity` is then not used.
+- A method that selects parameters (ITPS) still accounts for pruned ones; they stay zero.
 
 Kind: pruning
-"""
 
-from typing import ClassVar, final
+Paper: Han et al., "Learning both weights and connections for efficient neural networks", NeurIPS
+2015, arXiv 1506.02626; Zhu & Gupta, "To prune, or not to prune", 2017, arXiv 1710.01878.
+"""
 
 import torch
 from torch import Tensor
 
+from mimic_reg.methods._penalty import weights
 from mimic_reg.methods._pruning import Pruning
-from mimic_reg.methods.base import Options, require
-from mimic_reg.methods.norm_penalty import weights
+from mimic_reg.methods.base import require
 from mimic_reg.models.base import Model
 
 
 @torch.no_grad()
 def smallest(tensors: list[Tensor], share: float) -> list[Tensor]:
-    """Return where the share of smallest |w| over all tensors is, True there."""
+    """Return masks that are True at the share of smallest |w| over all tensors."""
     flat = torch.cat([tensor.abs().flatten() for tensor in tensors])
     where = torch.zeros_like(flat, dtype=torch.bool)
     where[flat.topk(round(share * len(flat)), largest=False).indices] = True
@@ -33,17 +44,28 @@ def smallest(tensors: list[Tensor], share: float) -> list[Tensor]:
 
 @torch.no_grad()
 def below_deviations(tensor: Tensor, deviations: float) -> Tensor:
-    """Return where |w| is below so many standard deviations of the tensor."""
+    """Return a mask that is True where |w| is below so many standard deviations of the tensor."""
     return tensor.abs() < deviations * tensor.std()
 
 
-@final
 class MagnitudePruning(Pruning):
-    """Prunes weights."""
+    """Prune weights.
 
-    neutral: ClassVar[Options] = {"sparsity": 0.0}
+    sparsity:   final share of weights that are zero
+    ramp:       share of `max_epochs` after which it is reached
+    every:      epochs between two prunings
+    deviations: prune a tensor's weights below so many standard deviations instead
+    """
 
-    def __init__(self, sparsity: float, ramp: float, every: int, deviations: float | None) -> None:
+    neutral = {"sparsity": 0.0}
+
+    def __init__(
+        self,
+        sparsity: float = 0.8,
+        ramp: float = 0.5,
+        every: int = 1,
+        deviations: float | None = None,
+    ) -> None:
         name = "magnitude_pruning"
         require(0 <= sparsity < 1, name, "sparsity must be in [0, 1)", sparsity)
         positive = deviations is None or deviations > 0
@@ -52,29 +74,16 @@ class MagnitudePruning(Pruning):
         self.deviations = deviations
 
     def targets(self, model: Model) -> list[Tensor]:
-        """Return all weight matrices and kernels."""
         return weights(model)
 
     def prune(self, share: float) -> None:
-        """Mark the smallest weights."""
         if self.deviations is None:
-            for own, found in zip(
-                self.pruned.values(), smallest(list(self.pruned), share), strict=True
-            ):
-                own.copy_(found)
+            found = smallest(list(self.pruned), share)
+            for own, where in zip(self.pruned.values(), found, strict=True):
+                own.copy_(where)
         elif self.reached:
             for parameter, own in self.pruned.items():
                 own.copy_(below_deviations(parameter, self.deviations))
 
 
-def build(
-    sparsity: float = 0.8, ramp: float = 0.5, every: int = 1, deviations: float | None = None
-) -> MagnitudePruning:
-    """The method.
-
-    sparsity:   final share of weights that are zero
-    ramp:       share of `max_epochs` after which it is reached
-    every:      epochs between two prunings
-    deviations: Han's rule instead: a tensor's weights below so many standard deviations
-    """
-    return MagnitudePruning(sparsity, ramp, every, deviations)
+build = MagnitudePruning

@@ -1,55 +1,57 @@
-"""Model gradient similarity as a penalty: the gradients of all outputs should be alike.
+"""Model gradient similarity (MGS) penalty: keep the gradients of all outputs alike.
 
-L + weight * tr K / R, K the empirical neural tangent kernel of the batch (`metrics.similarity`).
-Szolnoky et al., NeurIPS 2022, who penalise the trace only, too. tr K is the sum of the squared
-norms of the gradients of all logits of all samples by the parameters. A step estimates it with one
-vector v of random signs: ||J'v||², J'v the gradient of the sum of v * logits, is unbiased.
+Formula, with the logits z of a batch, R samples times outputs, and v of random signs::
 
-It is not the implicit gradient penalty: the gradient of the loss vanishes where the loss is least,
-that of the logits does not.
+    L + weight * tr K / R,   tr K = sum of ||dz_ic / dw||² over samples i and outputs c
+                                  = E_v ||d(sum v * z) / dw||²
 
-Ruling: divided by R, samples times outputs, so that a weight means the same at all batch sizes.
+K is the empirical neural tangent kernel of the batch (`metrics.similarity`). A step estimates its
+trace with one v, without bias. The paper, too, penalises only the trace.
+
+Use it if a network memorises noisy labels. A step needs second derivatives.
+
+Notes:
+- It differs from `implicit_gradient`: the gradient of the loss is zero at the least loss, the
+  gradient of the logits is not.
+- The trace is divided by R, so that a weight means the same at all batch sizes.
+
+Paper: Szolnoky et al., "On the interpretability of regularisation for neural networks through model
+gradient similarity", NeurIPS 2022.
 
 Shapes: B samples, C outputs, R = B x C.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
-from mimic_reg.methods.base import Fit, Need, Options, Regulariser, Step, require, trainable
+from mimic_reg.methods._penalty import Penalty, squared_norm
+from mimic_reg.methods.base import Fit, Step, trainable
 
 
 def trace_estimate(logits: Tensor, v: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """Return ||J'v||² / R, differentiable; v (B, C) of ±1."""
+    """Return ||J'v||² / R, differentiable; v: (B, C) of ±1."""
     gradients = torch.autograd.grad(
         (logits * v).sum(), parameters, create_graph=True, materialize_grads=True
     )
-    return torch.stack([g.square().sum() for g in gradients]).sum() / logits.numel()
+    return squared_norm(gradients) / logits.numel()
 
 
-@final
-class ModelGradientSimilarity(Regulariser):
-    """Adds the penalty."""
+class ModelGradientSimilarity(Penalty):
+    """Penalise the trace of the kernel.
 
-    neutral: ClassVar[Options] = {"weight": 0.0}
+    weight: weight of the trace, which is divided by samples and outputs
+    """
 
-    def __init__(self, weight: float) -> None:
-        require(weight >= 0, "mgs", "weight must be at least 0", weight)
-        self.weight = weight
-        if weight > 0:  # else the plain kernels, hence the baseline's bits
-            self.needs = frozenset[Need]({"double_backward"})
+    needs = frozenset({"double_backward"})
 
-    def loss(self, loss: Tensor, step: Step, fit: Fit) -> Tensor:
-        """Add the penalty."""
-        if self.weight == 0:
-            return loss
+    def __init__(self, weight: float = 1e-4) -> None:
+        super().__init__(weight)
+
+    def penalty(self, step: Step, fit: Fit) -> Tensor:
         v = torch.empty_like(step.logits).bernoulli_(0.5, generator=fit.generator).mul_(2).sub_(1)
-        return loss + self.weight * trace_estimate(step.logits, v, trainable(step.model))
+        return trace_estimate(step.logits, v, trainable(step.model))
 
 
-def build(weight: float = 1e-4) -> ModelGradientSimilarity:
-    """The method; `weight` of the trace, divided by samples and outputs."""
-    return ModelGradientSimilarity(weight)
+build = ModelGradientSimilarity

@@ -1,25 +1,31 @@
-"""Mixup: a step sees mixtures of two samples and of their labels: Zhang et al., ICLR 2018.
+"""Mixup: train on mixtures of two samples and of their labels.
 
-x = m x_i + (1 - m) x_j and y = m y_i + (1 - m) y_j, with j from a permutation of the batch and
-m ~ Beta(alpha, alpha), one m a step.
+Formula, with m ~ Beta(alpha, alpha) drawn once a step and j a permutation of the batch::
 
-Rulings: hours are mixed from the first one on, and a mixture is as long as the longer sample; what
-the shorter one lacks counts as zeros, the padding. The order of a batch's samples stays, so
-`batch.index` is that of the i.
+    x = m * x_i + (1 - m) * x_j
+    y = m * y_i + (1 - m) * y_j
+
+Use it if labels are noisy or the training set is small, and inputs may be averaged (images do).
+
+Notes:
+- Stays are mixed from their first hour on. A mixture is as long as the longer sample; the hours
+  that the shorter one lacks count as zeros, the padding.
+- `batch.index` is that of the samples i.
+
+Paper: Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018.
 
 Shapes: B samples.
 """
 
 from dataclasses import replace
-from typing import ClassVar, final
 
 import torch
 from torch import Tensor
 
 from mimic_reg.methods._targets import soft
-from mimic_reg.methods.base import Batch, Fit, Options, Regulariser, require
+from mimic_reg.methods.base import Batch, Fit, Regulariser, require
 
-LEAST = 0.05  # below it gamma variables are too small for numbers, and their ratio is undefined
+LEAST = 0.05  # for a smaller alpha, gamma variables underflow and their ratio is undefined
 
 
 def draw_share(alpha: float, like: Tensor, generator: torch.Generator) -> Tensor:
@@ -31,23 +37,24 @@ def draw_share(alpha: float, like: Tensor, generator: torch.Generator) -> Tensor
 
 
 def mixed(values: Tensor, order: Tensor, share: Tensor) -> Tensor:
-    """(B, ...) -> (B, ...): share of each sample, and the rest of the one that `order` names."""
+    """Return each of (B, ...) mixed with the one at its place in `order`."""
     return share * values + (1 - share) * values[order]
 
 
-@final
 class Mixup(Regulariser):
-    """Mixes samples."""
+    """Mix samples.
 
-    neutral: ClassVar[Options] = {"alpha": 0.0}
+    alpha: of the Beta distribution: the larger, the more even the mixtures
+    """
 
-    def __init__(self, alpha: float) -> None:
+    neutral = {"alpha": 0.0}
+
+    def __init__(self, alpha: float = 0.2) -> None:
         rule = f"alpha must be 0, or at least {LEAST}"
         require(alpha == 0 or alpha >= LEAST, "mixup", rule, alpha)
         self.alpha = alpha
 
     def batch(self, batch: Batch, fit: Fit) -> Batch:
-        """Mix the batch with a permutation of itself."""
         if self.alpha == 0:
             return batch
         device = batch.x.device
@@ -62,6 +69,4 @@ class Mixup(Regulariser):
         )
 
 
-def build(alpha: float = 0.2) -> Mixup:
-    """Return the method; `alpha` of the Beta distribution: the larger, the more even a mixture."""
-    return Mixup(alpha)
+build = Mixup

@@ -1,32 +1,34 @@
-"""Mollified LSTM gates: the recurrence begins as a mean over hours and becomes an LSTM.
+"""Mollified LSTM: start with a mean over hours, and turn it gradually into an LSTM.
 
-Gulcehre et al., "Mollifying networks", ICLR 2017, arXiv 1608.04980. With m falling linearly from 1
-to 0, at position t of the sequence (1 is the first hour that a direction reads),
+m falls linearly from 1 to 0 over a share of the fit. At hour t of the sequence, counted from 1 in
+reading order, the gates are::
 
-    i = m / t + (1 - m) sigmoid(.)
-    f = m (1 - 1 / t) + (1 - m) sigmoid(.)
-    o = m + (1 - m) sigmoid(.)
+    i = m / t           + (1 - m) * sigmoid(.)
+    f = m * (1 - 1 / t) + (1 - m) * sigmoid(.)
+    o = m               + (1 - m) * sigmoid(.)
 
 At m = 1 the cell state is the running mean of the candidates g_t, a bag of hours that is easy to
-optimise; at m = 0 it is the plain LSTM, with the fused kernel.
+optimise. At m = 0 it is the plain LSTM, with the fused kernel.
 
-Rulings: t is the position in the sequence, which is what makes c_T the mean of g_t. (The source
-calls it the annealing time step; with one t for the whole sequence the cell would have no memory
-at the beginning of the fit.) The paper's noise and its skipping of layers are left out. Evaluation
-uses the m of the moment, and epochs before m = 0 are not selected and do not count for patience.
+Use it if an LSTM is hard to train. It costs what `variational_lstm` costs while m > 0, and nothing
+afterwards.
 
-Costs what `variational_lstm` costs while m > 0, nothing afterwards.
+Notes:
+- t is the position in the sequence, which makes the last cell state the mean of g_t. The paper
+  calls t the annealing step; with one t for the whole sequence the cell would have no memory at the
+  start of the fit.
+- The paper's noise and its skipping of layers are not implemented.
+- Evaluation uses the current m. Epochs before m = 0 are not selected and do not count for patience.
+
+Paper: Gulcehre et al., "Mollifying networks", ICLR 2017, arXiv 1608.04980.
 
 Shapes: B samples, T hours, F channels, H units, D directions, G gates (i, f, g, o).
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, final
-
 import torch
 from torch import Tensor, nn
 
-from mimic_reg.methods.base import Event, Fit, Options, Regulariser, require
+from mimic_reg.methods.base import Event, Fit, Regulariser, require
 from mimic_reg.methods.variational_lstm import per_gate, replace_recurrences
 from mimic_reg.models.base import Model, recur, reverse
 
@@ -45,7 +47,7 @@ def mollified_gates(
 
 
 def mollified_states(lstm: nn.LSTM, x: Tensor, lengths: Tensor, m: float) -> Tensor:
-    """(B, T, F) -> (B, D x H): the last states with mollified gates; `models.base.recur` at 0."""
+    """Return the last states (B, D x H) of (B, T, F); at m = 0 those of `models.base.recur`."""
     both = torch.stack([x, reverse(x, lengths)])[:, None]  # (D, 1, B, T, F)
     bias = per_gate(lstm, "bias_ih") + per_gate(lstm, "bias_hh")
     weight = per_gate(lstm, "weight_ih").mT
@@ -58,59 +60,46 @@ def mollified_states(lstm: nn.LSTM, x: Tensor, lengths: Tensor, m: float) -> Ten
     for position, (input_t, valid_t) in enumerate(hours, start=1):
         i, f, g, o = (input_t + h[:, None] @ recurrent).unbind(1)
         i, f, o = mollified_gates(i.sigmoid(), f.sigmoid(), o.sigmoid(), position, m)
-        c = f * c + i * g.tanh()  # runs on beyond the end, unseen
+        c = f * c + i * g.tanh()  # runs on beyond the end; h does not see it
         h = torch.where(valid_t, o * c.tanh(), h)
     return torch.cat(tuple(h), dim=1)
 
 
-@final
 class MollifiedRecurrence(nn.Module):
-    """Stands in a model for `Recurrence`, with its parameters under their names."""
+    """Replace `Recurrence` in a model; its parameters keep their names."""
 
-    def __init__(self, lstm: nn.LSTM) -> None:
+    def __init__(self, lstm: nn.LSTM, method: "MollifiedLSTM") -> None:
         super().__init__()
-        self.lstm = lstm
-        self.m = 0.0
+        self.lstm, self.method = lstm, method
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T, F) -> (B, 2H)."""
-        if self.m == 0:
+        if self.method.m == 0:
             return recur(self.lstm, x, lengths)
-        return mollified_states(self.lstm, x[:, : int(lengths.max())], lengths, self.m)
+        return mollified_states(self.lstm, x[:, : int(lengths.max())], lengths, self.method.m)
 
 
-@final
 class MollifiedLSTM(Regulariser):
-    """Replaces the model's recurrence and lowers m after each step."""
+    """Replace the model's recurrence, and lower m after each step.
 
-    neutral: ClassVar[Options] = {"share": 0.0}
+    share: share of the longest fit over which m falls from 1 to 0
+    """
 
-    def __init__(self, share: float) -> None:
+    neutral = {"share": 0.0}
+    remembered = ("m",)
+
+    def __init__(self, share: float = 0.3) -> None:
         name = "mollified_lstm"
         require(0 <= share < 1, name, "share must be a share of the fit, in [0, 1)", share)
-        self.duration = share
-        self.recurrences: list[MollifiedRecurrence] = []
+        self.duration, self.m = share, 1.0 if share else 0.0
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Replace every recurrence.
-
-        Raises:
-            InputError: the model has none.
-        """
-
-        def make(lstm: nn.LSTM) -> MollifiedRecurrence:
-            self.recurrences.append(MollifiedRecurrence(lstm))
-            return self.recurrences[-1]
-
-        model = replace_recurrences(model, "mollified_lstm", make)
-        self._set(1.0 if self.duration else 0.0)
+        replace_recurrences(model, "mollified_lstm", lambda lstm: MollifiedRecurrence(lstm, self))
         return model
 
     def tick(self, event: Event, fit: Fit) -> None:
-        """Set the m of the next step; say which epochs are not yet an LSTM's."""
         if event == "step" and self.m > 0:
             progress = fit.step / (self.duration * fit.epoch_steps * fit.max_epochs)
-            self._set(max(0.0, 1 - progress))
+            self.m = max(0.0, 1 - progress)
         elif event == "before_validation" and self.m > 0:
             fit.eligible = False
         elif event == "epoch_end":
@@ -118,20 +107,5 @@ class MollifiedLSTM(Regulariser):
             if self.m > 0:
                 fit.started = False
 
-    def _set(self, m: float) -> None:
-        self.m = m
-        for recurrence in self.recurrences:
-            recurrence.m = m
 
-    def state_dict(self) -> dict[str, Any]:
-        """The m of the next step."""
-        return {"m": self.m}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
-        self._set(float(state["m"]))
-
-
-def build(share: float = 0.3) -> MollifiedLSTM:
-    """The method; `share` of the longest fit over which m falls from 1 to 0."""
-    return MollifiedLSTM(share)
+build = MollifiedLSTM

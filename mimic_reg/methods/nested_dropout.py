@@ -1,25 +1,33 @@
-"""Nested dropout: features in an order of importance, of which the first K are used.
+"""Nested dropout: order features by importance, and use only the first K of them.
 
-Chen, Shen, Hu, Suykens, "Boosting co-teaching with compression regularization for label noise",
-CVPR workshops 2021, arXiv 2104.13766, after Rippel et al., ICML 2014; as its code: for each batch a
-k from 1 to N is drawn, with a probability proportional to exp(-((k - mu) / sigma)²), and only the
-first k features of the last site reach the head, without rescaling. For evaluation the K with the
-best validation score is taken after each epoch, less 1e-5 for each feature.
+For each batch a k from 1 to N is drawn, and only the first k features of the last site reach the
+head, without rescaling::
 
-Rulings: K is one of `candidates` numbers between 1 and N, evenly spaced on a log scale, where the
-code tries all; it goes by the target's usual score (accuracy, AUROC, macro AUROC, mean absolute
-deviation); where that is undefined all features are kept. The co-training of two networks, the
-paper's other half, is left out. Nothing else may stand at the last site (dropout, say).
+    P(k) proportional to exp(-((k - mu) / sigma)²)
+
+After each epoch, evaluation takes the K with the best validation score, less 1e-5 for each feature.
+
+Use it if labels are noisy, or if you want to know how many features a task needs.
+
+Notes:
+- K is one of `candidates` numbers from 1 to N, evenly spaced on a log scale; the authors' code
+  tries all. The score is accuracy, AUROC, macro AUROC or mean absolute deviation, by target; if it
+  is undefined, all features are kept.
+- The paper's other half, the co-training of two networks, is not implemented.
+- No other method may act at the last site (dropout, for example).
 
 No neutral setting: every batch keeps a random number of features.
 
-Shapes: B samples, N features.
-
 Kind: dropout
+
+Paper: Chen, Shen, Hu, Suykens, "Boosting co-teaching with compression regularization for label
+noise", CVPR workshops 2021, arXiv 2104.13766; Rippel et al., "Learning ordered representations with
+nested dropout", ICML 2014.
+
+Shapes: B samples, N features.
 """
 
 from collections.abc import Mapping
-from typing import Any, final
 
 import numpy as np
 import torch
@@ -29,21 +37,16 @@ from torch.optim import Optimizer
 from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Event, Fit, Regulariser, require
 from mimic_reg.metrics.scores import metric, score
-from mimic_reg.models.base import Model, Site
+from mimic_reg.models.base import Model, prediction
 from mimic_reg.samples import Samples
 from mimic_reg.store.spec import Target
 
-_ONE_SITE = "both act at the last site of the network, which takes one method."
 EXCLUDES = dict.fromkeys(
     (
-        "curriculum_dropout",
-        "dropout",
-        "gaussian_dropout",
-        "guided_dropout",
-        "mc_dropout",
-        "spectral_dropout",
+        *("curriculum_dropout", "dropout", "gaussian_dropout"),
+        *("guided_dropout", "mc_dropout", "spectral_dropout"),
     ),
-    _ONE_SITE,
+    "both act at the last site of the network, which takes one method.",
 )
 
 SCORES: dict[Target, str] = {
@@ -52,12 +55,12 @@ SCORES: dict[Target, str] = {
     "multilabel": "macro_auroc",
     "regression": "mean_absolute_deviation",
 }
-TIE_BREAK = 1e-5  # a feature's price, in units of the score
+TIE_BREAK = 1e-5  # price of a feature, in units of the score
 EVALUATION_NUMBERS = 1 << 20
 
 
 def prefix_probabilities(n: int, mu: float, sigma: float) -> Tensor:
-    """Return (N,) probabilities of keeping the first 1 .. N features."""
+    """Return the probabilities (N,) of keeping the first 1 .. N features."""
     k = torch.arange(1, n + 1, dtype=torch.float64)
     return (-(((k - mu) / sigma) ** 2)).softmax(0)
 
@@ -68,19 +71,15 @@ def candidate_numbers(n: int, count: int) -> list[int]:
     return found
 
 
-@final
 class NestedUnits(nn.Module):
-    """Stands at the last site; `kept` features are used at evaluation."""
+    """Keep the first features: a random number of them in training, `kept` in evaluation."""
 
     def __init__(self, dim: int, mu: float, sigma: float, generator: torch.Generator) -> None:
         super().__init__()
-        self.kept = dim
-        self.generator = generator
-        self.probabilities = prefix_probabilities(dim, mu, sigma).float()
-        self.probabilities = self.probabilities.to(generator.device)
+        self.kept, self.generator = dim, generator
+        self.probabilities = prefix_probabilities(dim, mu, sigma).float().to(generator.device)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keep the first features of x (..., N), as many for all samples."""
         position = torch.arange(x.shape[-1], device=x.device)
         if self.training:
             drawn = torch.multinomial(self.probabilities, 1, generator=self.generator)
@@ -88,11 +87,15 @@ class NestedUnits(nn.Module):
         return x if self.kept == len(position) else x * (position < self.kept)
 
 
-@final
 class NestedDropout(Regulariser):
-    """Fills the last site and chooses K."""
+    """Fill the last site, and choose K.
 
-    def __init__(self, mu: float, sigma: float, candidates: int) -> None:
+    mu:         centre of the number of features that a batch keeps
+    sigma:      width of that number; 100 suits 512 features
+    candidates: numbers of features that validation chooses from
+    """
+
+    def __init__(self, mu: float = 0.0, sigma: float = 100.0, candidates: int = 16) -> None:
         name = "nested_dropout"
         require(sigma > 0, name, "sigma must be above 0", sigma)
         require(candidates >= 2, name, "candidates must be at least 2", candidates)
@@ -102,28 +105,28 @@ class NestedDropout(Regulariser):
         """Fill the last site.
 
         Raises:
-            InputError: the model has none, or the values are impossible.
+            InputError: the model has no site; mu and sigma give no probabilities.
         """
         sites = model.sites
         if not sites:
             raise InputError("nested_dropout: the model has no site before its head.")
-        self.model, self.site = model, sites[-1]
+        self.site = sites[-1]
         self.units = NestedUnits(self.site.dim, self.mu, self.sigma, fit.generator)
         possible = bool(self.units.probabilities.isfinite().all())
         require(possible, "nested_dropout", "mu and sigma give no probabilities", self.mu)
         self.site.append(self.units)
-        return model
+        return super().prepare(model, fit)
 
     def optimizer(self, optimizer: Optimizer, fit: Fit) -> Optimizer:
-        """Refuse what stands beside it, now that all methods have prepared the model.
+        """Check the last site, now that all methods have changed the model.
 
         Raises:
-            InputError: another method acts on the last site.
+            InputError: another method acts there.
         """
-        if _acting(self.site) != 1:
+        if len(list(self.site.children())) != 1:
             raise InputError(
-                "nested_dropout: another method acts on the features, too (dropout, say). Use one "
-                "of them."
+                "nested_dropout: another method acts on the features, too (dropout, for example). "
+                "Use one of them."
             )
         return optimizer
 
@@ -133,23 +136,17 @@ class NestedDropout(Regulariser):
             self.units.kept = best_prefix(self.model, self.units, fit.validation, self.candidates)
             fit.record("kept_features", self.units.kept)
 
-    def state_dict(self) -> dict[str, Any]:
-        """K."""
+    def state_dict(self) -> dict[str, int]:
         return {"kept": self.units.kept}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
         self.units.kept = int(state["kept"])
-
-
-def _acting(site: Site) -> int:
-    return len(list(site.children()))
 
 
 @torch.no_grad()
 def best_prefix(model: Model, units: NestedUnits, validation: Samples, candidates: int) -> int:
     """Return the K with the best validation score; the model's mode stays as it is."""
-    name, training, dim = SCORES[validation.target], model.training, len(units.probabilities)
+    target, training, dim = validation.target, model.training, len(units.probabilities)
     numbers, labels = candidate_numbers(dim, candidates), validation.label.cpu().numpy()
     model.eval()
     units.kept = dim
@@ -163,30 +160,15 @@ def best_prefix(model: Model, units: NestedUnits, validation: Samples, candidate
     values = []
     for kept in numbers:
         mask = torch.arange(dim, device=everything.device) < kept
-        logits: Tensor = model.head(everything * mask)
-        value = score(validation.target, labels, _predictions(validation.target, logits))[name]
-        if value.value is None:
+        predicted = prediction(target, model.head(everything * mask)).float().cpu().numpy()
+        value = score(target, labels, predicted)[SCORES[target]].value
+        if value is None:
             model.train(training)
             return dim
-        better = -value.value if metric(name).lower_is_better else value.value
+        better = -value if metric(SCORES[target]).lower_is_better else value
         values.append(better - TIE_BREAK * kept)
     model.train(training)
     return numbers[int(np.argmax(values))]
 
 
-def _predictions(target: Target, logits: Tensor) -> np.ndarray:
-    if target == "multiclass":
-        logits = logits.softmax(1)
-    elif target != "regression":
-        logits = logits.sigmoid()
-    found: np.ndarray = logits.float().cpu().numpy()
-    return found
-
-
-def build(mu: float = 0.0, sigma: float = 100.0, candidates: int = 16) -> NestedDropout:
-    """The method.
-
-    mu, sigma:  of the number of features that a batch keeps; 100 is for 512 features
-    candidates: numbers of features that validation chooses from
-    """
-    return NestedDropout(mu, sigma, candidates)
+build = NestedDropout

@@ -1,24 +1,32 @@
-"""Node pruning by the norm of outgoing weights: units that hardly reach the next layer are removed.
+"""Node pruning: remove units that hardly reach the next layer.
 
-He, Fan, Qian, Tan, Yu, "Reshaping deep neural network for fast decoding by node-pruning", ICASSP
-2014 ("onorm"). The score of a unit is the mean |w| of its outgoing weights,
-score_i = mean_j |W_next[j, i]|; the lowest share of each hidden dense layer is removed: its row and
-bias and the column of the next layer become zero and stay so. The schedule is in `_pruning.py`.
+The score of a unit i is the mean size of its outgoing weights ("onorm")::
 
-Ruling: at least one unit of a layer stays. Dense layers only; recurrences, attention and
-convolutions have no such units.
+    score_i = mean_j |W_next[j, i]|
+
+The units with the lowest scores in each hidden dense layer are removed: their rows and biases, and
+their columns of the next layer, become zero and stay zero. The share of removed units grows to
+`share` as in `magnitude_pruning`.
+
+Use it if a dense network may have more units than it needs. It needs epochs after the pruning.
+
+Notes:
+- At least one unit of each layer stays.
+- Dense layers only: recurrences, attention and convolutions have no such units.
+- Epochs before the final share is reached are not selected, and do not count for patience.
 
 Kind: pruning
-"""
 
-from typing import ClassVar, final
+Paper: He, Fan, Qian, Tan, Yu, "Reshaping deep neural network for fast decoding by node-pruning",
+ICASSP 2014.
+"""
 
 import torch
 from torch import Tensor
 
 from mimic_reg.methods._dense import dense_pairs
 from mimic_reg.methods._pruning import Pruning
-from mimic_reg.methods.base import Options, require
+from mimic_reg.methods.base import require
 from mimic_reg.models.base import Model
 
 _NOT_PLAIN = "nodes are removed from plain weights, and these are computed in each pass."
@@ -31,28 +39,26 @@ def outgoing_norm(weight: Tensor) -> Tensor:
     return weight.abs().mean(dim=0)
 
 
-@final
 class NodePruning(Pruning):
-    """Prunes units."""
+    """Prune units.
 
-    neutral: ClassVar[Options] = {"share": 0.0}
+    share: final share of the units of a hidden layer that are removed
+    ramp:  share of `max_epochs` after which it is reached
+    every: epochs between two prunings
+    """
 
-    def __init__(self, share: float, ramp: float, every: int) -> None:
+    neutral = {"share": 0.0}
+
+    def __init__(self, share: float = 0.5, ramp: float = 0.5, every: int = 1) -> None:
         require(0 <= share < 1, "node_pruning", "share must be in [0, 1)", share)
         super().__init__("node_pruning", share, ramp, every)
 
     def targets(self, model: Model) -> list[Tensor]:
-        """Return weights and biases of the dense layers.
-
-        Raises:
-            InputError: the model has no hidden dense layers.
-        """
         self.pairs = dense_pairs(model, "node_pruning")
         layers = dict.fromkeys(layer for pair in self.pairs for layer in pair)
         return [p for layer in layers for p in layer.parameters()]
 
     def prune(self, share: float) -> None:
-        """Mark rows, biases and columns of the units with the lowest scores."""
         for layer, following in self.pairs:
             scores = outgoing_norm(following.weight)
             count = min(round(share * len(scores)), len(scores) - 1)
@@ -62,11 +68,4 @@ class NodePruning(Pruning):
             self.pruned[following.weight][:, units] = True
 
 
-def build(share: float = 0.5, ramp: float = 0.5, every: int = 1) -> NodePruning:
-    """The method.
-
-    share: of the units of a hidden layer that are removed in the end
-    ramp:  share of `max_epochs` after which that is reached
-    every: epochs between two prunings
-    """
-    return NodePruning(share, ramp, every)
+build = NodePruning

@@ -1,27 +1,33 @@
-"""Orthogonal convolution: a layer should keep lengths, as an orthogonal matrix does.
+"""Orthogonal convolution: make each convolution keep lengths, as an orthogonal matrix does.
 
-Wang, Chen, Chakraborty, Yu, "Orthogonal convolutional neural networks", CVPR 2020:
-L + weight * sum over layers of ||Conv(K, K, padding P, stride S) - I||², with
-P = floor((k - 1) / S) S: the filters convolved with each other at all shifts at which they overlap,
-against 1 at no shift with itself. With more filters than rows can be orthogonal (M > C S²) the
-smallest value is M - C S², which is taken off. `dense` adds ||W W' - I||², on the smaller side, of
-hidden dense layers.
+Formula, with a kernel K of size k and stride S in each layer::
 
-Rulings: squared norm and this padding, as in the paper. Its code takes the norm itself and always
-padding 1, which misses overlaps of larger shifts, such as those of opposite corners of a 3 x 3
-kernel. Grouped convolutions (depthwise ones) are left alone, and so is the head.
+    L + weight * sum_l ||Conv(K, K, padding P, stride S) - I||²,   P = floor((k - 1) / S) * S
+
+This is the convolution of the filters with each other at all shifts at which they overlap. The
+target is 1 for a filter with itself at no shift, else 0. If there are more filters M than rows that
+can be orthogonal (C * S²), the smallest possible value, M - C * S², is subtracted. `dense` adds
+||W W' - I||², on the smaller side, of hidden dense layers.
+
+Use it with convolutional networks trained from scratch.
+
+Notes:
+- Squared norm and padding are those of the paper. Its code takes the norm itself and always padding
+  1, which misses overlaps at larger shifts, such as those of opposite corners of a 3 x 3 kernel.
+- Grouped convolutions (depthwise ones) and the head are left out.
+
+Paper: Wang, Chen, Chakraborty, Yu, "Orthogonal convolutional neural networks", CVPR 2020.
 
 Shapes: M filters, C channels, k kernel size, S stride.
 """
-
-from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mimic_reg.errors import InputError
-from mimic_reg.methods.base import Fit, Options, Regulariser, Step, require
+from mimic_reg.methods._penalty import Penalty
+from mimic_reg.methods.base import Fit, Step
 from mimic_reg.models.base import Model
 
 
@@ -47,17 +53,16 @@ def dense_penalty(weight: Tensor) -> Tensor:
     return (weight @ weight.mT - identity).square().sum()
 
 
-@final
-class OrthogonalConvolution(Regulariser):
-    """Adds the penalty."""
+class OrthogonalConvolution(Penalty):
+    """Penalise layers that are not orthogonal.
 
-    neutral: ClassVar[Options] = {"weight": 0.0}
+    weight: weight of the penalty
+    dense:  include hidden dense layers
+    """
 
-    def __init__(self, weight: float, dense: bool) -> None:
-        require(weight >= 0, "orthogonal_convolution", "weight must be at least 0", weight)
-        self.weight, self.dense = weight, dense
-        self.convolutions: list[nn.Conv2d] = []
-        self.layers: list[nn.Linear] = []
+    def __init__(self, weight: float = 0.1, dense: bool = False) -> None:
+        super().__init__(weight)
+        self.dense = dense
 
     def prepare(self, model: Model, fit: Fit) -> Model:
         """Find the layers.
@@ -73,12 +78,10 @@ class OrthogonalConvolution(Regulariser):
                 "orthogonal_convolution: the model has no convolutions. Train a model with them: "
                 "cnn, vgg16, resnet50, efficientnet_b0."
             )
-        if self.dense:
-            self.layers = [layer for layer in trunk if isinstance(layer, nn.Linear)]
+        self.layers = [layer for layer in trunk if self.dense and isinstance(layer, nn.Linear)]
         return model
 
     def loss(self, loss: Tensor, step: Step, fit: Fit) -> Tensor:
-        """Add the penalty."""
         if self.weight == 0:
             return loss
         for layer in self.convolutions:
@@ -89,6 +92,4 @@ class OrthogonalConvolution(Regulariser):
         return loss
 
 
-def build(weight: float = 0.1, dense: bool = False) -> OrthogonalConvolution:
-    """The method; `dense`: hidden dense layers, too."""
-    return OrthogonalConvolution(weight, dense)
+build = OrthogonalConvolution

@@ -1,29 +1,36 @@
-"""Perpendicular gradients: steps that turn the weights without making them longer.
+"""Perpendicular gradients: change the direction of the weights without making them longer.
 
-Prieto, Barsbey, Mediano, Birdal, "Grokking at the edge of numerical stability", ICLR 2025, arXiv
-2501.04697: g <- g - (w . g / ||w||²) w for each tensor, before the optimiser's step. Once training
-samples are fitted, the gradient mostly scales the logits up; that part is taken out.
+Formula, for each tensor, before the optimiser's step::
 
-Rulings: weight matrices and kernels only. A bias or a learned strength may be a single number,
-whose gradient is all along itself: it would never move. A tensor of zeros keeps its gradient.
-`rescale` gives the rest the length that the gradient had, as the authors' code does, beyond the
-formula of the paper. `strength` is the share of the part along w that is taken out. List it after
-itps, which then selects from what is left; the other order is refused.
+    g <- g - strength * (w . g / ||w||²) * w
+
+Once the training samples are fitted, the gradient mostly scales the logits up; this removes that
+part.
+
+Use it if a fit goes on long after its training samples are fitted.
+
+Notes:
+- Only weight matrices and kernels change. A bias or a learned strength may be a single number,
+  whose gradient is all along itself, so it would never move. A tensor of zeros keeps its gradient.
+- `rescale` gives the rest the length of the gradient, as the authors' code does, unlike the paper's
+  formula.
+- List it after `itps`, which then selects from what is left; the other order is refused.
+
+Paper: Prieto, Barsbey, Mediano, Birdal, "Grokking at the edge of numerical stability", ICLR 2025,
+arXiv 2501.04697.
 """
-
-from collections.abc import Mapping
-from typing import Any, ClassVar, final
 
 from torch import Tensor
 from torch.optim import Optimizer
 
-from mimic_reg.methods.base import Fit, OptimizerWrapper, Options, Regulariser, require
+from mimic_reg.methods.base import Fit, OptimizerWrapper, Regulariser, require
 
-AFTER = {
-    "itps": "parameters that are not selected would get a gradient along the weights and move."
-}
+AFTER = dict.fromkeys(
+    ("itps", "itps_auto", "itps_rank"),
+    "parameters that are not selected would get a gradient along the weights and move.",
+)
 
-SMALLEST = 1e-30  # a squared norm that is as good as 0
+SMALLEST = 1e-30  # a smaller squared norm counts as 0
 
 
 def perpendicular(gradient: Tensor, weight: Tensor, strength: float, rescale: bool) -> Tensor:
@@ -35,49 +42,36 @@ def perpendicular(gradient: Tensor, weight: Tensor, strength: float, rescale: bo
     return rest
 
 
-@final
 class PerpGradOptimizer(OptimizerWrapper):
-    """Edits the gradients before the step."""
+    """Edit the gradients before the step."""
 
     def __init__(self, base: Optimizer, strength: float, rescale: bool) -> None:
         super().__init__(base)
         self.strength, self.rescale = strength, rescale
 
     def update(self) -> None:
-        """Take out the part along the weights, then step."""
         for parameter in self.parameters():
             if self.strength and parameter.ndim >= 2 and parameter.grad is not None:
                 new = perpendicular(parameter.grad, parameter, self.strength, self.rescale)
                 parameter.grad.copy_(new)
         self.base.step()
 
-    def own_state(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
 
-    def load_own_state(self, state: Mapping[str, Any]) -> None:
-        """Nothing."""
-
-
-@final
 class PerpGrad(Regulariser):
-    """Wraps the optimiser."""
+    """Remove the part of gradients along the weights.
 
-    neutral: ClassVar[Options] = {"strength": 0.0}
+    strength: share of that part that is removed
+    rescale:  give the rest the length of the gradient
+    """
 
-    def __init__(self, strength: float, rescale: bool) -> None:
+    neutral = {"strength": 0.0}
+
+    def __init__(self, strength: float = 1.0, rescale: bool = False) -> None:
         require(0 <= strength <= 1, "perp_grad", "strength must be in [0, 1]", strength)
         self.strength, self.rescale = strength, rescale
 
     def optimizer(self, optimizer: Optimizer, fit: Fit) -> Optimizer:
-        """Wrap it."""
         return PerpGradOptimizer(optimizer, self.strength, self.rescale)
 
 
-def build(strength: float = 1.0, rescale: bool = False) -> PerpGrad:
-    """The method.
-
-    strength: share of the part along the weights that is taken out
-    rescale:  give the rest the gradient's length
-    """
-    return PerpGrad(strength, rescale)
+build = PerpGrad

@@ -1,27 +1,33 @@
-"""Progressive self-knowledge distillation: labels are softened by what the model predicted before.
+"""Progressive self-knowledge distillation (PS-KD): soften labels with the model's own predictions.
 
-Kim et al., ICCV 2021, arXiv 2006.12000, as its code: in epoch e of E, counted from 0, the targets
-are (1 - a_e) y + a_e P with a_e = alpha (e + 1) / E. P is the model's own prediction of this sample
-when it last trained on it, and y before that: softmax(z), or sigmoid(z) where labels do not exclude
-each other.
+Formula, for the targets in epoch e of E, counted from 0::
 
-Rulings: P of a step is kept once the step is done, from its first forward pass. Where an epoch is
-not one pass, P is that of the last time the sample was seen. Memory: N x C numbers of four bytes.
+    y <- (1 - a_e) * y + a_e * P,   a_e = alpha * (e + 1) / E
+
+P is the model's own prediction of this sample when it last trained on it: softmax(z), or sigmoid(z)
+if labels do not exclude each other. Before that, the target is y.
+
+Use it if labels are noisy or predictions too confident.
+
+Notes:
+- It follows the authors' code.
+- P of a step is stored when the step is done, from its first forward pass.
+- It stores N x C numbers of 4 bytes.
+
+Paper: Kim et al., "Self-knowledge distillation with progressive refinement of targets", ICCV 2021,
+arXiv 2006.12000.
 
 Shapes: N training samples, B samples, C outputs.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from mimic_reg.errors import InputError
-from mimic_reg.methods.base import Batch, Event, Fit, Need, Options, Regulariser, Step, require
-from mimic_reg.models.base import Model
+from mimic_reg.methods._targets import refuse_regression, soft
+from mimic_reg.methods.base import Batch, Event, Fit, Regulariser, Step, require
+from mimic_reg.models.base import Model, prediction
 
 EXCLUDES = {"mixup": "the memory would hold predictions for mixtures."}
 
@@ -33,78 +39,46 @@ def softened(y: Tensor, past: Tensor, alpha: float) -> Tensor:
     return torch.where(past == UNSEEN, y, (1 - alpha) * y + alpha * past)
 
 
-def as_soft(y: Tensor, num_outputs: int) -> Tensor:
-    """Return labels (B, C): classes one-hot, others as they are."""
-    return F.one_hot(y, num_outputs).float() if not y.is_floating_point() else y
-
-
-def probabilities(fit: Fit, logits: Tensor) -> Tensor:
-    """Return what the model predicts, (B, C), without a graph."""
-    logits = logits.detach()
-    return logits.softmax(1) if fit.target == "multiclass" else logits.sigmoid()
-
-
-def refuse_regression(method: str, fit: Fit) -> None:
-    """Raise InputError where labels are real numbers."""
-    if fit.target == "regression":
-        raise InputError(f"{method} works on the probabilities of classes; a regression has none.")
-
-
-@final
 class PSKD(Regulariser):
-    """Softens labels and remembers predictions."""
+    """Soften labels and remember predictions.
 
-    neutral: ClassVar[Options] = {"alpha": 0.0}
-    needs = frozenset[Need]({"index"})
+    alpha: share of past predictions in the targets of the last epoch
+    """
 
-    def __init__(self, alpha: float) -> None:
+    neutral = {"alpha": 0.0}
+    needs = frozenset({"index"})
+    remembered = ("past",)
+
+    def __init__(self, alpha: float = 0.8) -> None:
         require(0 <= alpha <= 1, "ps_kd", "alpha must be in [0, 1]", alpha)
         self.alpha = alpha
-        self.past = torch.empty(0)
         self._seen: tuple[Tensor, Tensor] | None = None
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Make the memory.
-
-        Raises:
-            InputError: the labels are real numbers.
-        """
         refuse_regression("ps_kd", fit)
         shape = fit.num_train, fit.num_outputs
         self.past = torch.full(shape, UNSEEN, device=fit.generator.device)
-        return model
+        return super().prepare(model, fit)
 
     def batch(self, batch: Batch, fit: Fit) -> Batch:
-        """Soften the labels."""
         self._seen = None
         if self.alpha == 0:
             return batch
         share = self.alpha * (fit.epoch + 1) / fit.max_epochs
-        y = as_soft(batch.y, fit.num_outputs)
         past = self.past[batch.index.to(self.past.device)]
-        return replace(batch, y=softened(y, past, share))
+        return replace(batch, y=softened(soft(batch, fit), past, share))
 
     def loss(self, loss: Tensor, step: Step, fit: Fit) -> Tensor:
-        """Hold what the step's first forward pass predicts."""
+        """Hold the predictions of the step's first forward pass."""
         if self.alpha and self._seen is None:
-            self._seen = step.batch.index, probabilities(fit, step.logits)
+            self._seen = step.batch.index, prediction(fit.target, step.logits.detach())
         return loss
 
     def tick(self, event: Event, fit: Fit) -> None:
-        """Remember it, once the step is done."""
+        """Store them, when the step is done."""
         if event == "step" and self._seen is not None:
             index, predicted = self._seen
             self.past[index.to(self.past.device)] = predicted
 
-    def state_dict(self) -> dict[str, Any]:
-        """The memory."""
-        return {"past": self.past}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue."""
-        self.past = state["past"].to(self.past.device, copy=True)
-
-
-def build(alpha: float = 0.8) -> PSKD:
-    """The method; `alpha`: share of past predictions in the last epoch's targets."""
-    return PSKD(alpha)
+build = PSKD

@@ -1,32 +1,40 @@
-"""Sharpness-aware minimisation: Foret et al., ICLR 2021.
+"""Sharpness-aware minimisation (SAM): step with the gradient at the worst point nearby.
 
-The step at w is taken with the gradient at w + e, e = rho * g / ||g||, g the gradient at w: the
-worst point of a ball around w, to first order. Both gradients are of the same batch with the same
-random draws (dropout's patterns, say). Costs two passes a step.
+Formula, with g the gradient at w::
 
-Rulings: one norm over all parameters; running statistics of batch norm are those of the pass at w,
-as in Foret's code; the loss in the history is that at w. Other methods that wrap the optimiser
-stand before it in the list: they edit the gradient at w + e, once a step. With pruning, e moves
-pruned weights, too, for the second pass; after the step they are zero.
+    e = rho * g / ||g||
+    step from w with the gradient at w + e
+
+w + e is, to first order, the worst point of a ball around w. Both gradients use the same batch and
+the same random draws (dropout masks, for example).
+
+Use it if solutions of the optimiser do not generalise. A step costs two passes.
+
+Notes:
+- The norm is over all parameters together. As in the authors' code, running statistics of batch
+  norm are those of the pass at w. The history has the loss at w.
+- List other methods that wrap the optimiser before it: they edit the gradient at w + e.
+- With pruning, e moves pruned weights too in the second pass; after the step they are zero.
+
+Paper: Foret et al., "Sharpness-aware minimization for efficiently improving generalization", ICLR
+2021.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, final
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mimic_reg.methods._weights import held_buffers
-from mimic_reg.methods.base import Fit, OptimizerWrapper, Options, Regulariser, require
-from mimic_reg.models.base import Model
+from mimic_reg.methods.base import Fit, OptimizerWrapper, Regulariser, require
 
 _TINY = 1e-12  # added to the norm of a gradient
 
 
-@final
 class SAMOptimizer(OptimizerWrapper):
-    """Evaluates the closure at w and at w + e, then lets the base step from w."""
+    """Evaluate the closure at w and at w + e, then let the base step from w."""
 
     def __init__(
         self, base: Optimizer, rho: float, generator: torch.Generator, model: nn.Module
@@ -34,7 +42,7 @@ class SAMOptimizer(OptimizerWrapper):
         super().__init__(base)
         self.rho, self.generator, self.model = rho, generator, model
 
-    # no default: a wrapper that evaluates the closure itself cannot stand around this one
+    # no default: a wrapper that evaluates the closure itself cannot wrap this one
     def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
         """Take one step and return the loss at w."""
         if self.rho == 0:
@@ -64,37 +72,23 @@ class SAMOptimizer(OptimizerWrapper):
         return before
 
     def update(self) -> None:
-        """Step with the gradients that are there."""
         self.base.step()
 
-    def own_state(self) -> dict[str, Any]:
-        """Return nothing: a step has no memory of the one before."""
-        return {}
 
-    def load_own_state(self, state: Mapping[str, Any]) -> None:
-        """Do nothing."""
-
-
-@final
 class SAM(Regulariser):
-    """Wraps the optimiser."""
+    """Step with the gradient at w + e.
 
-    neutral: ClassVar[Options] = {"rho": 0.0}
+    rho: radius of the ball, in units of the weights
+    """
 
-    def __init__(self, rho: float) -> None:
+    neutral = {"rho": 0.0}
+
+    def __init__(self, rho: float = 0.05) -> None:
         require(rho >= 0, "sam", "rho must be at least 0", rho)
         self.rho = rho
 
-    def prepare(self, model: Model, fit: Fit) -> Model:
-        """Keep the model, for its running statistics."""
-        self.model = model
-        return model
-
     def optimizer(self, optimizer: Optimizer, fit: Fit) -> Optimizer:
-        """Wrap it."""
         return SAMOptimizer(optimizer, self.rho, fit.generator, self.model)
 
 
-def build(rho: float = 0.05) -> SAM:
-    """Return the method; `rho` is the radius of the ball, in the units of the weights."""
-    return SAM(rho)
+build = SAM

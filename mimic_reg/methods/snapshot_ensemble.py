@@ -1,23 +1,33 @@
-"""Snapshot ensembles: one fit, several models: Huang et al., ICLR 2017.
+"""Snapshot ensemble: train once, keep the weights at several points, and average their predictions.
 
-The learning rate falls along a cosine to nearly zero and jumps back, `cycles` times:
-lr(t) = lr0 / 2 * (cos(pi * (t mod length) / length) + 1), t the steps before. At the end of each
-cycle the weights are kept. The mean probability of the last `members` of them is the prediction.
+The learning rate falls along a cosine to nearly zero and jumps back, `cycles` times. At step t::
 
-Rulings: cycles have the same number of steps, up to one, and need not end with an epoch. Only the
-last epoch, which has all snapshots, is eligible, so early stopping never ends the fit. The
-optimiser's moments go on over the cycles. Each snapshot is kept in the checkpoint. What reads the
-weights of a run (curvature, deviations, transfer) reads the last snapshot. List it after pruning
-(the other order is refused); snapshots from before pruning's `ramp` is over are less sparse.
+    lr(t) = lr0 / 2 * (cos(pi * (t mod length) / length) + 1)
+
+The weights are kept at the end of each cycle. The prediction is the mean probability of the last
+`members` of them.
+
+Use it if you want an ensemble at the price of one fit. It costs memory, and a prediction costs
+`members` passes.
+
+Notes:
+- Cycles have the same number of steps, up to one, and need not end with an epoch.
+- Only the last epoch, which has all snapshots, is eligible, so early stopping never ends the fit.
+- The optimiser's moments continue over the cycles. The checkpoint holds all snapshots.
+- Analyses of a run's weights (curvature, deviations, transfer) read the last snapshot.
+- List it after pruning (the other order is refused); snapshots from before the end of pruning's
+  `ramp` are less sparse.
 
 No neutral setting: the schedule of the learning rate is the method.
+
+Paper: Huang et al., "Snapshot ensembles: train 1, get M for free", ICLR 2017.
 
 Shapes: M members, B samples, C outputs.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,16 +48,19 @@ def cosine_rate(first: float, step: int, length: int) -> float:
 
 
 def cycle_of(step: int, cycles: int, steps: int) -> tuple[int, int]:
-    """Return the first step of the cycle that a step is in, and the first step after it."""
+    """Return the first step of the cycle that contains a step, and the first step after it."""
     number = ((step + 1) * cycles - 1) // steps
     return number * steps // cycles, (number + 1) * steps // cycles
 
 
-@final
 class SnapshotEnsemble(Regulariser):
-    """Moves the learning rate and keeps snapshots."""
+    """Change the learning rate, and keep snapshots.
 
-    def __init__(self, cycles: int, members: int) -> None:
+    cycles:  cycles of the learning rate in a fit
+    members: number of last snapshots that predict
+    """
+
+    def __init__(self, cycles: int = 5, members: int = 5) -> None:
         name = "snapshot_ensemble"
         require(cycles >= 1, name, "cycles must be at least 1", cycles)
         rule = f"members must be from 1 to the number of cycles, {cycles}"
@@ -56,15 +69,12 @@ class SnapshotEnsemble(Regulariser):
         self.snapshots: list[dict[str, Tensor]] = []
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Keep the model and the target."""
-        self.model, self.target = model, fit.target
-        return model
+        self.target = fit.target
+        return super().prepare(model, fit)
 
     def optimizer(self, optimizer: Optimizer, fit: Fit) -> Optimizer:
-        """Keep it, and the learning rates that it starts with."""
-        self.base = optimizer
         self.first_rates = [group["lr"] for group in optimizer.param_groups]
-        return optimizer
+        return super().optimizer(optimizer, fit)
 
     def tick(self, event: Event, fit: Fit) -> None:
         """Set the learning rate of the next step; keep the weights at the end of a cycle.
@@ -79,16 +89,13 @@ class SnapshotEnsemble(Regulariser):
         elif event == "step":
             if cycle_of(fit.step - 1, self.cycles, steps)[1] == fit.step:
                 self.snapshots = [*self.snapshots, copy_of(self.model)][-self.members :]
-            self._set_rate(*cycle_of(fit.step, self.cycles, steps), fit.step)
+            begin, end = cycle_of(fit.step, self.cycles, steps)
+            for group, first in zip(self.base.param_groups, self.first_rates, strict=True):
+                group["lr"] = cosine_rate(first, fit.step - begin, end - begin)
         elif event == "before_validation" and fit.epoch + 1 < fit.max_epochs:
             fit.eligible = False
 
-    def _set_rate(self, begin: int, end: int, step: int) -> None:
-        for group, first in zip(self.base.param_groups, self.first_rates, strict=True):
-            group["lr"] = cosine_rate(first, step - begin, end - begin)
-
     def predictor(self, predict: Predict, model: Model) -> Predict:
-        """Predict the mean probability of the snapshots, once there is one."""
         if not self.snapshots:
             return predict
         each = [predicting_with(state, predict, model) for state in self.snapshots]
@@ -103,15 +110,8 @@ class SnapshotEnsemble(Regulariser):
         return {"snapshots": {str(i): state for i, state in enumerate(self.snapshots)}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue, in copies, on the model's device."""
-        device = next(self.model.parameters()).device
-        given = state["snapshots"]
-        self.snapshots = [
-            {name: t.to(device, copy=True) for name, t in given[str(i)].items()}
-            for i in range(len(given))
-        ]
+        given = self._copied(state["snapshots"])
+        self.snapshots = [given[str(i)] for i in range(len(given))]
 
 
-def build(cycles: int = 5, members: int = 5) -> SnapshotEnsemble:
-    """Return the method; `cycles` of the learning rate in a fit; `members` are the last of them."""
-    return SnapshotEnsemble(cycles, members)
+build = SnapshotEnsemble

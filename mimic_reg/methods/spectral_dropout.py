@@ -1,25 +1,36 @@
 """Spectral dropout: drop coefficients of the cosine transform of a site's activations.
 
-Kind: dropout
+Formula, with C the cosine transform and M = 0 for coefficients that are dropped, else 1::
 
-Khan, Hayat, Porikli, Neural Networks 110 (2019), arXiv 1711.08591: X = h C', coefficients with
-|X| <= tau are weak and set to zero, the others are dropped with probability eta, and the rest is
-transformed back: h' = (X * M / (1 - eta)) C. The identity at evaluation.
+    X = h C'
+    h' = (X * M / (1 - eta)) C
 
-Rulings: eta is the share of *strong* coefficients that is dropped (keeping only eta of them, the
-other reading of "percentage of activations above tau", would keep one in a hundred); the paper's
-body was not retrievable. C is the orthonormal DCT-II, the only scaling for which tau means the same
-at all N. A site is a vector, so the transform is one-dimensional. `variant="weak_bernoulli"` keeps
-strong coefficients and drops weak ones with probability eta; `tau_mode="rel_max"` takes tau as a
-share of the largest |X| of a vector; `eval_threshold` keeps the threshold at evaluation.
+Coefficients with |X| <= tau are weak and always set to zero. Each other one is dropped with
+probability eta. Evaluation uses h' = h.
+
+Use it as an alternative to dropout if activations of neighbouring units are related. Search eta.
+
+Notes:
+- eta is the share of strong coefficients that is dropped. The other reading, keeping only eta of
+  them, would keep one in a hundred. We could not obtain the paper's full text.
+- C is the orthonormal DCT-II, the only scaling for which tau means the same at all N. The transform
+  is one-dimensional, because a site is a vector.
+- `variant: weak_bernoulli` keeps strong coefficients and drops weak ones with probability eta.
+  `tau_mode: rel_max` takes tau as a share of the largest |X| of a vector. `eval_threshold` keeps
+  the threshold in evaluation.
 
 No neutral setting: with eta = tau = 0 it is the identity, but the transform and its inverse round.
+
+Kind: dropout
+
+Paper: Khan, Hayat, Porikli, "Regularization of deep neural networks with spectral dropout", Neural
+Networks 110 (2019), arXiv 1711.08591.
 
 Shapes: N units of a site; h (..., N).
 """
 
 import math
-from typing import Any, Literal, cast, final
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +46,8 @@ class CosineTransform(nn.Module):
     """The orthonormal DCT-II of vectors of N numbers, and its inverse, by a real FFT.
 
     With v = (h0, h2, ..., h3, h1), V its Fourier transform and W_k = V_k exp(-i pi k / 2N), scaled,
-    X_k = Re W_k and X_(N-k) = -Im W_k (Makhoul 1980). At N = 1024 and 32 vectors this takes a
-    tenth of the time of a product with the matrix (benchmarks/cosine.py).
+    X_k = Re W_k and X_(N-k) = -Im W_k (Makhoul 1980). At N = 1024 and 32 vectors this takes 10 % of
+    the time of a product with the matrix (benchmarks/cosine.py).
     """
 
     order: Tensor
@@ -51,7 +62,7 @@ class CosineTransform(nn.Module):
         scale = torch.full_like(k, math.sqrt(2 / n))
         scale[0] = math.sqrt(1 / n)
         twiddle = torch.view_as_real(torch.polar(scale, -math.pi * k / (2 * n)))
-        # they follow from n; the twiddle is kept as pairs, since `Module.to` drops imaginary parts
+        # not saved, since they follow from n; pairs, since `Module.to` drops imaginary parts
         for name, value in (
             ("order", order),
             ("inverse_order", torch.argsort(order)),
@@ -60,11 +71,11 @@ class CosineTransform(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def forward(self, h: Tensor) -> Tensor:
-        """(..., N) -> (..., N): the coefficients."""
+        """Return the coefficients (..., N) of vectors (..., N)."""
         return _apply(h, self, False)
 
     def inverse(self, X: Tensor) -> Tensor:
-        """(..., N) -> (..., N): the vectors of these coefficients."""
+        """Return the vectors (..., N) of coefficients (..., N)."""
         return _apply(X, self, True)
 
     def _transform(self, h: Tensor) -> Tensor:
@@ -100,89 +111,71 @@ def _apply(x: Tensor, transform: CosineTransform, inverted: bool) -> Tensor:
 
 
 def strong_coefficients(X: Tensor, tau: float, tau_mode: TauMode) -> Tensor:
-    """True where a coefficient is above the threshold."""
+    """Return a mask that is True where a coefficient is above the threshold."""
     size = X.detach().abs()
     threshold = tau * size.amax(dim=-1, keepdim=True) if tau_mode == "rel_max" else tau
     return size > threshold
 
 
 def spectral_mask(keep: Tensor, strong: Tensor, variant: Variant) -> Tensor:
-    """What multiplies the coefficients, from a pattern `keep` of mean 1."""
+    """Return the factors of the coefficients, from a mask `keep` of mean 1."""
     if variant == "strong_bernoulli":
         return torch.where(strong, keep, torch.zeros_like(keep))
     return torch.where(strong, torch.ones_like(keep), keep)
 
 
-@final
 class SpectralUnits(nn.Module):
-    """What stands at a site."""
+    """Drop coefficients of vectors (..., N)."""
 
-    def __init__(
-        self,
-        dim: int,
-        eta: float,
-        tau: float,
-        variant: Variant,
-        tau_mode: TauMode,
-        eval_threshold: bool,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, dim: int, options: "SpectralDropout", generator: torch.Generator) -> None:
         super().__init__()
-        self.eta, self.tau, self.variant, self.tau_mode = eta, tau, variant, tau_mode
-        self.eval_threshold, self.generator = eval_threshold, generator
+        self.options, self.generator = options, generator
         self.cosine = CosineTransform(dim)
 
     def forward(self, h: Tensor) -> Tensor:
-        """(..., N) -> (..., N)."""
-        if not (self.training or self.eval_threshold):
+        options = self.options
+        if not (self.training or options.eval_threshold):
             return h
         X = self.cosine(h)
-        strong = strong_coefficients(X, self.tau, self.tau_mode)
+        strong = strong_coefficients(X, options.tau, options.tau_mode)
         if self.training:
-            keep = draw_keep(X.detach(), self.eta, self.generator)
-            X = X * spectral_mask(keep, strong, self.variant)
+            keep = draw_keep(X.detach(), options.eta, self.generator)
+            X = X * spectral_mask(keep, strong, options.variant)
         else:
             X = X * strong
         return self.cosine.inverse(X)
 
 
-@final
 class SpectralDropout(Regulariser):
-    """Fills the sites."""
+    """Fill the sites.
+
+    eta:            share of the strong coefficients that is dropped
+    tau:            size up to which a coefficient is weak
+    variant:        drop strong coefficients at random, or weak ones
+    tau_mode:       tau is absolute, or a share of the largest coefficient
+    eval_threshold: keep the threshold in evaluation
+    """
 
     def __init__(
-        self, eta: float, tau: float, variant: Variant, tau_mode: TauMode, eval_threshold: bool
+        self,
+        eta: float = 0.1,
+        tau: float = 0.1,
+        variant: Variant = "strong_bernoulli",
+        tau_mode: TauMode = "abs",
+        eval_threshold: bool = False,
     ) -> None:
         name, variants = "spectral_dropout", ("strong_bernoulli", "weak_bernoulli")
         require(0 <= eta < 1, name, "eta must be in [0, 1)", eta)
         require(tau >= 0, name, "tau must be at least 0", tau)
         require(variant in variants, name, f"variant must be one of {variants}", variant)
-        require(tau_mode in ("abs", "rel_max"), name, "tau_mode: 'abs' or 'rel_max'", tau_mode)
+        modes = ("abs", "rel_max")
+        require(tau_mode in modes, name, f"tau_mode must be one of {modes}", tau_mode)
         self.eta, self.tau, self.variant, self.tau_mode = eta, tau, variant, tau_mode
         self.eval_threshold = eval_threshold
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Fill the sites."""
-        model.fill_sites(
-            lambda dim: SpectralUnits(
-                dim,
-                self.eta,
-                self.tau,
-                self.variant,
-                self.tau_mode,
-                self.eval_threshold,
-                fit.generator,
-            )
-        )
+        model.fill_sites(lambda dim: SpectralUnits(dim, self, fit.generator))
         return model
 
 
-def build(
-    eta: float = 0.1,
-    tau: float = 0.1,
-    variant: Variant = "strong_bernoulli",
-    tau_mode: TauMode = "abs",
-    eval_threshold: bool = False,
-) -> SpectralDropout:
-    """The method; `eta` is the share of strong coefficients that is dropped, `tau` what is weak."""
-    return SpectralDropout(eta, tau, variant, tau_mode, eval_threshold)
+build = SpectralDropout

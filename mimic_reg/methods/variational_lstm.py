@@ -1,35 +1,44 @@
-"""Variational LSTM: dropout in a recurrence, with one pattern for all hours of a sample.
+"""Variational LSTM: dropout in a recurrence, with one mask for all hours of a sample.
+
+Formula, with masks drawn once for each sample and direction and kept over time::
+
+    gates_t = W (x_t * m_x) + U (h_{t-1} * m_h) + b
+    output  = h_T * m_o
+
+The cell state is not dropped. Evaluation uses the plain LSTM.
+
+Use it with LSTMs in place of dropout. A step takes longer, because no fused kernel supports
+such masks.
+
+Notes:
+- `tied: false` draws m_x and m_h for each gate, as Keras does with `recurrent_dropout`; `tied:
+  true` shares them.
+- Table II of Thakur et al. has no rate for it; the default is that of its dropout row.
+- It is not the "variational" weight drop of AWD-LSTM, which drops rows of U, hence gate outputs.
 
 Kind: dropout
 
-Gal & Ghahramani, NeurIPS 2016: gates_t = W (x_t * m_x) + U (h_{t-1} * m_h) + b, output h_T * m_o,
-the patterns drawn once a sample and direction and held over time; the cell state is not dropped.
-The plain LSTM at evaluation.
-
-Rulings: `tied=False` draws m_x and m_h for each gate, as Keras does with `recurrent_dropout`;
-`tied=True` shares them. The rate is missing from Table II; 0.5 as its dropout row. Not awd-lstm's
-"variational" weight drop, which drops rows of U, hence gate outputs. Costs 2.7 times the plain step
-or so, for no fused kernel takes such patterns.
+Paper: Gal & Ghahramani, "A theoretically grounded application of dropout in recurrent neural
+networks", NeurIPS 2016.
 
 Shapes: B samples, T hours, F channels, H units, D directions, G gates (i, f, g, o).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, final
 
 import torch
 from torch import Tensor, nn
 
 from mimic_reg.errors import InputError
-from mimic_reg.methods.base import Fit, Options, Regulariser, draw_keep, require
+from mimic_reg.methods.base import Fit, Regulariser, draw_keep, require
 from mimic_reg.models.base import Model, Recurrence, recur, reverse
 
 NUM_GATES = 4
 DIRECTIONS = ("", "_reverse")  # torch's suffixes
 
 
-def replace_recurrences(model: Model, method: str, make: Callable[[nn.LSTM], nn.Module]) -> Model:
+def replace_recurrences(model: Model, method: str, make: Callable[[nn.LSTM], nn.Module]) -> None:
     """Replace every recurrence by `make(its lstm)`, which owns the same parameters.
 
     Raises:
@@ -45,12 +54,11 @@ def replace_recurrences(model: Model, method: str, make: Callable[[nn.LSTM], nn.
         raise InputError(f"{method}: the model has no LSTM. Train the model 'lstm'.")
     for parent, name, lstm in found:
         setattr(parent, name, make(lstm))
-    return model
 
 
 @dataclass(frozen=True)
 class Patterns:
-    """x: (D, G or 1, B, F); h: (D, G or 1, B, H); out: (B, D x H); each of mean 1."""
+    """Masks of mean 1; x: (D, G or 1, B, F); h: (D, G or 1, B, H); out: (B, D x H)."""
 
     x: Tensor
     h: Tensor
@@ -60,7 +68,7 @@ class Patterns:
 def draw_patterns(
     lstm: nn.LSTM, like: Tensor, rate: float, tied: bool, generator: torch.Generator
 ) -> Patterns:
-    """New patterns for the batch `like` (B, T, F)."""
+    """Return new masks for the batch `like` (B, T, F)."""
     lead = (len(DIRECTIONS), 1 if tied else NUM_GATES, len(like))
     shapes = (
         (*lead, lstm.input_size),
@@ -71,13 +79,13 @@ def draw_patterns(
 
 
 def per_gate(lstm: nn.LSTM, name: str) -> Tensor:
-    """(D, G, H, ...): a parameter of both directions."""
+    """Return a parameter of both directions: (D, G, H, ...)."""
     stacked = torch.stack([getattr(lstm, f"{name}_l0{suffix}") for suffix in DIRECTIONS])
     return stacked.view(len(DIRECTIONS), NUM_GATES, lstm.hidden_size, *stacked.shape[2:])
 
 
 def variational_states(lstm: nn.LSTM, x: Tensor, lengths: Tensor, patterns: Patterns) -> Tensor:
-    """(B, T, F) -> (B, D x H): the last states under the patterns; `models.base.recur` without."""
+    """Return the last states (B, D x H) of (B, T, F); without masks, those of `recur`."""
     num_samples, num_hours, _ = x.shape
     both = torch.stack([x, reverse(x, lengths)])[:, None]  # (D, 1, B, T, F)
     dropped = (both * patterns.x[:, :, :, None]).flatten(2, 3)
@@ -91,14 +99,13 @@ def variational_states(lstm: nn.LSTM, x: Tensor, lengths: Tensor, patterns: Patt
     for input_t, valid_t in zip(inputs.unbind(3), valid[..., None], strict=True):
         gates = input_t + (h[:, None] * patterns.h) @ recurrent
         i, f, g, o = gates.unbind(1)
-        c = f.sigmoid() * c + i.sigmoid() * g.tanh()  # runs on beyond the end, unseen
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()  # runs on beyond the end; h does not see it
         h = torch.where(valid_t, o.sigmoid() * c.tanh(), h)
     return torch.cat(tuple(h), dim=1) * patterns.out
 
 
-@final
 class VariationalRecurrence(nn.Module):
-    """Stands in a model for `Recurrence`, with its parameters under their names."""
+    """Replace `Recurrence` in a model; its parameters keep their names."""
 
     def __init__(self, lstm: nn.LSTM, rate: float, tied: bool, generator: torch.Generator) -> None:
         super().__init__()
@@ -106,7 +113,6 @@ class VariationalRecurrence(nn.Module):
         self.rate, self.tied, self.generator = rate, tied, generator
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T, F) -> (B, 2H)."""
         if not self.training or self.rate == 0:  # nothing to drop: the fused kernel
             return recur(self.lstm, x, lengths)
         x = x[:, : int(lengths.max())]
@@ -114,29 +120,26 @@ class VariationalRecurrence(nn.Module):
         return variational_states(self.lstm, x, lengths, patterns)
 
 
-@final
 class VariationalLSTM(Regulariser):
-    """Replaces the model's recurrence."""
+    """Replace the model's recurrence.
 
-    neutral: ClassVar[Options] = {"rate": 0.0}
+    rate: probability of dropping a number
+    tied: share the masks of a sample between the gates
+    """
 
-    def __init__(self, rate: float, tied: bool) -> None:
+    neutral = {"rate": 0.0}
+
+    def __init__(self, rate: float = 0.5, tied: bool = False) -> None:
         require(0 <= rate < 1, "variational_lstm", "rate must be in [0, 1)", rate)
         self.rate, self.tied = rate, tied
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Replace every recurrence.
-
-        Raises:
-            InputError: the model has none.
-        """
-        return replace_recurrences(
+        replace_recurrences(
             model,
             "variational_lstm",
             lambda lstm: VariationalRecurrence(lstm, self.rate, self.tied, fit.generator),
         )
+        return model
 
 
-def build(rate: float = 0.5, tied: bool = False) -> VariationalLSTM:
-    """The method; `tied` shares the patterns of a sample between the gates."""
-    return VariationalLSTM(rate, tied)
+build = VariationalLSTM

@@ -1,22 +1,26 @@
-"""Weight compander: weights are a bounded function of what is trained.
+"""Weight compander: make each weight a bounded function of a trained number.
 
-Cakaj, Mehnert, Yang, IJCNN 2023, arXiv 2306.16993. Each weight is w = a atan(v / b), with a and b
-above 0 of its tensor, which are trained, too. So |w| < a pi / 2, and steps in v move small weights
-more than large ones.
+Formula, with a > 0 and b > 0 trained for each tensor::
 
-Not verified: the paper's abstract speaks of a nonlinear function that bounds weights, pushes them
-away from zero and has learned parameters; this form of it is from memory, for its body was not
-retrievable. Treat results as those of this reading.
+    w = a * atan(v / b)
 
-Rulings: a = b = the largest |w| of the tensor at the start, and v = b tan(w / a), so the first
-forward pass is the plain one, up to rounding, and the slope at 0 is 1. a and b are kept positive by
-a softplus. Matrices and kernels only. Penalties on weights act on v, not on a and b: so
-spectral_norm keeps the norms of v small, which are not those of the weights in the layers.
+So |w| < a * pi / 2, and a step in v moves small weights more than large ones.
 
-No neutral setting: a and b are trained, so the model has further parameters.
+Use it as an alternative to weight decay. There is nothing to search.
+
+Notes:
+- This form is not verified: we could not obtain the paper's full text. Its abstract describes a
+  nonlinear function with learned parameters that bounds weights and pushes them away from zero.
+- At the start a = b = the largest |w| of the tensor, and v = b * tan(w / a). So the first forward
+  pass is the plain one, up to rounding, and the slope at 0 is 1. A softplus keeps a and b positive.
+- Only matrices and kernels change. Penalties on weights act on v, not on a and b: `spectral_norm`
+  keeps the norms of v small, which are not those of the weights in the layers.
+
+No neutral setting: a and b are trained, so the model has more parameters.
+
+Paper: Cakaj, Mehnert, Yang, "Weight compander: a simple weight reparameterization for
+regularization", IJCNN 2023, arXiv 2306.16993.
 """
-
-from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +37,7 @@ def compand(v: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 
 def expand(w: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return the v of a weight: b tan(w / a)."""
+    """Return b tan(w / a), the v of a weight."""
     return b * torch.tan(w / a)
 
 
@@ -42,13 +46,12 @@ def inverse_softplus(x: Tensor) -> Tensor:
     return x + torch.log(-torch.expm1(-x))
 
 
-@final
 class Compander(nn.Module):
-    """What makes a tensor's weights of v."""
+    """Make the weights of a tensor from v."""
 
     def __init__(self, w: Tensor) -> None:
         super().__init__()
-        largest = w.detach().abs().max().clamp(min=1e-3)  # a tensor of zeros has a scale, too
+        largest = w.detach().abs().max().clamp(min=1e-3)  # a tensor of zeros needs a scale, too
         self.raw_a = nn.Parameter(inverse_softplus(largest))
         self.raw_b = nn.Parameter(inverse_softplus(largest))
 
@@ -56,21 +59,17 @@ class Compander(nn.Module):
         return F.softplus(self.raw_a), F.softplus(self.raw_b)
 
     def forward(self, v: Tensor) -> Tensor:
-        """Return the weights."""
         return compand(v, *self._scales())
 
     @torch.no_grad()
     def right_inverse(self, w: Tensor) -> Tensor:
-        """Return the v of the weights."""
         return expand(w, *self._scales())
 
 
-@final
 class WeightCompander(Regulariser):
-    """Places the parametrisations."""
+    """Parametrise all matrices and kernels that are trained."""
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Parametrise all matrices and kernels that are trained."""
         found = [
             (module, name, parameter)
             for module in model.modules()
@@ -82,6 +81,4 @@ class WeightCompander(Regulariser):
         return model
 
 
-def build() -> WeightCompander:
-    """The method; a and b are learned, so there is nothing to choose."""
-    return WeightCompander()
+build = WeightCompander

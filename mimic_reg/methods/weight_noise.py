@@ -1,52 +1,47 @@
-"""Gaussian noise on weights, in training: Graves, NIPS 2011; Murray & Edwards 1994.
+"""Weight noise: add Gaussian noise to the weights in each training step.
 
-Each forward pass reads w + sigma * N(0, 1) in place of every weight matrix and kernel. The gradient
-is that at the noisy weights, the step moves the weights themselves. No noise at evaluation.
+Each forward pass in training uses, in place of a weight matrix or kernel w::
+
+    w + sigma * N(0, 1)
+
+The gradient is that at the noisy weights; the step moves the weights themselves. Evaluation uses
+the weights without noise.
+
+Use it if solutions of the optimiser do not generalise, above all with recurrent networks.
+
+Paper: Graves, "Practical variational inference for neural networks", NIPS 2011; Murray & Edwards,
+"Enhanced MLP performance and fault tolerance resulting from synaptic weight noise during training",
+IEEE TNN 5 (1994).
 """
 
-from typing import ClassVar, final
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from mimic_reg.methods._noise import InTraining
 from mimic_reg.methods._weights import parametrize_weights
-from mimic_reg.methods.base import Fit, Options, Regulariser, require
+from mimic_reg.methods.base import Fit, Regulariser, require
 from mimic_reg.models.base import Model
 
 
-@final
-class Noisy(nn.Module):
-    """A weight as it is read."""
-
-    def __init__(self, sigma: float, generator: torch.Generator) -> None:
-        super().__init__()
-        self.sigma, self.generator = sigma, generator
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """Add the noise, in training."""
-        if not self.training:
-            return weight
-        noise = torch.empty_like(weight).normal_(0, self.sigma, generator=self.generator)
-        return weight + noise
-
-
-@final
 class WeightNoise(Regulariser):
-    """Makes the weights noisy."""
+    """Add noise to the weights.
 
-    neutral: ClassVar[Options] = {"sigma": 0.0}
+    sigma: standard deviation of the noise
+    """
 
-    def __init__(self, sigma: float) -> None:
+    neutral = {"sigma": 0.0}
+
+    def __init__(self, sigma: float = 0.01) -> None:
         require(sigma >= 0, "weight_noise", "sigma must be at least 0", sigma)
         self.sigma = sigma
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        """Change how weights are read."""
+        def noisy(w: Tensor) -> Tensor:
+            return w + torch.empty_like(w).normal_(0, self.sigma, generator=fit.generator)
+
         if self.sigma > 0:
-            parametrize_weights(model, lambda: Noisy(self.sigma, fit.generator))
+            parametrize_weights(model, lambda: InTraining(noisy))
         return model
 
 
-def build(sigma: float = 0.01) -> WeightNoise:
-    """Return the method; `sigma` is the deviation of the noise."""
-    return WeightNoise(sigma)
+build = WeightNoise

@@ -1,4 +1,4 @@
-"""The models, one module each; a module's `build` signature is its list of settings."""
+"""The models, one module each; the signature of a module's `build` is its list of settings."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ from mimic_reg.settings import find_module, module_names, resolve_options
 
 
 def names() -> list[str]:
-    """Names of all models: the modules of this package."""
+    """Return the names of all models: the modules of this package."""
     return module_names(__name__)
 
 
-# What the engine gives a model; everything else in a `build` is a setting.
+# Arguments of `build` that the engine passes; all others are settings.
 GIVEN = ("n_outputs", "shape", "generator")
 
 
@@ -25,9 +25,9 @@ def create(
     generator: torch.Generator | None = None,
     **settings: Any,
 ) -> Model:
-    """Return the model called `name`, with initial weights from `generator` (else torch's own).
+    """Return the model called `name`, with initial weights from `generator`, by default torch's.
 
-    shape: of what it sees: (F,) of an hour, (C, H, W) of an image
+    shape: shape of its input: (F,) of an hour, (C, H, W) of an image
 
     Raises:
         InputError: an unknown name or setting; the text names the nearest one.

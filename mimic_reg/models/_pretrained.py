@@ -1,8 +1,8 @@
-"""What the networks from torchvision share: input, weights, a trunk without its classifier.
+"""What the networks from torchvision share: input, weights, a trunk without the classifier.
 
-Images come in as numbers in [0, 1], of any size and with one or three channels; on the device they
-are resized and normalised as ImageNet's were. A network's own dropout and stochastic depth are left
-out: regularisation is the methods' business, at the sites, the same for all.
+The input is images in [0, 1] of any size, with one or three channels; the device resizes and
+normalises them as for ImageNet. The networks' own dropout and stochastic depth are left out,
+because methods regularise, at the same sites for all networks.
 
 Shapes: B images, C channels, H, W pixels, D features.
 """
@@ -26,15 +26,15 @@ from mimic_reg.vision import torchvision
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# The plain recipe's, of all three. ResNet-50's second ones come of a training that was itself
-# heavily regularised, and torchvision's own default may change.
+# From the plain recipe, for all three. The second weights of ResNet-50 come from a training with
+# much regularisation, and torchvision's default may change.
 _WEIGHTS = "IMAGENET1K_V1"
-_HASH_DIGITS = 8  # of SHA-256, in the names of torchvision's files
+_HASH_DIGITS = 8  # digits of SHA-256 in the names of torchvision's files
 _HASH_BLOCK = 1 << 22
 
 
 class Input(nn.Module):
-    """(B, C, H, W) in [0, 1] -> (B, 3, size, size), normalised."""
+    """Resize and normalise images: (B, C, H, W) in [0, 1] -> (B, 3, size, size)."""
 
     mean: Tensor
     std: Tensor
@@ -46,22 +46,22 @@ class Input(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
+        """Return the images that the network sees."""
         if x.dim() != 4 or x.shape[1] not in (1, 3):
             raise InputError(
-                "A network for images needs (B, 1 or 3, H, W), this batch has the shape "
+                "A network for images needs (B, 1 or 3, H, W), got a batch of shape "
                 f"{tuple(x.shape)}. Train it on image_classification."
             )
         edges = x.shape[-2:]
         if edges != (self.size, self.size):
-            shrinks = max(edges) > self.size  # as Pillow does, all pixels count then
+            shrinks = max(edges) > self.size  # then all pixels count, as in Pillow
             x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=shrinks)
         normalised: Tensor = (x.expand(-1, 3, -1, -1) - self.mean) / self.std
         return normalised
 
 
 class ImageTrunk(nn.Module):
-    """Images -> features (B, D)."""
+    """Return features (B, D) of images."""
 
     def __init__(self, size: int, network: nn.Module) -> None:
         super().__init__()
@@ -69,10 +69,10 @@ class ImageTrunk(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Features (B, D); images have no lengths.
+        """Return the features (B, D); images have no lengths.
 
         Raises:
-            InputError: in training, a single image that is too small for batch norms.
+            InputError: in training, the batch is one image that is too small for batch norms.
         """
         seen = self.input(x)
         try:
@@ -81,53 +81,59 @@ class ImageTrunk(nn.Module):
             if len(x) > 1:
                 raise
             raise InputError(
-                f"A batch norm cannot learn from a batch of one image of {self.input.size} pixels: "
-                "the last batch of a pass holds what is left over. Choose another batch_size (in "
+                f"A batch norm cannot learn from a batch of one image of {self.input.size} pixels, "
+                "and the last batch of a pass has one image. Choose another batch_size (in "
                 "training), or a larger size of the model."
             ) from error
         return features
 
 
-def build_from(
-    name: str,
-    trunk: Callable[[Any], tuple[nn.Module, int]],
-    *,
-    n_outputs: int,
-    shape: tuple[int, ...],
-    generator: torch.Generator,
-    weights: str,
-    size: int,
-    least: int = 1,
-    **options: float,
-) -> Model:
-    """A network of torchvision with a new head.
+def builder(
+    name: str, trunk: Callable[[Any], tuple[nn.Module, int]], *, least: int = 1, **options: float
+) -> Callable[..., Model]:
+    """Return the `build` of a network of torchvision with a new head.
 
-    name:    of the network in torchvision
-    trunk:   network -> (what gives its features, D)
-    shape:   (C, H, W) of the images, with one or three channels
-    weights: imagenet (torchvision's IMAGENET1K_V1), none, or a file
-    size:    edge to which images are resized, pixels
-    least:   the smallest such edge that the network can take
-    options: of the network's own constructor
-
-    Raises:
-        InputError: torchvision or the weights are missing, or the file is not of this network.
+    name:    name of the network in torchvision
+    trunk:   network -> (module that computes its features, D)
+    least:   smallest edge of images that the network accepts, pixels
+    options: options of the network's constructor
     """
-    if images(name, shape) not in (1, 3):
-        raise InputError(f"{name} takes images with 1 or 3 channels, not {shape[0]}.")
-    if size < least:
-        raise InputError(f"{name}: size must be at least {least} pixels, not {size}.")
-    make = getattr(torchvision().models, name)
-    # torchvision draws from the global generator: give it a seed of ours, and leave it as it was
-    seed = int(torch.randint(2**62, (), generator=generator))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network: nn.Module = make(weights=None, **options)
-    if weights != "none":
-        _load(network, name, weights)
-    features, dim = trunk(network)
-    head = linear(dim, n_outputs, generator)
-    return Model(ImageTrunk(size, features), head, unit_numbers=3 * size * size, normalizer="unit")
+
+    def build(
+        *,
+        n_outputs: int,
+        shape: tuple[int, ...],
+        generator: torch.Generator,
+        weights: str = "imagenet",
+        size: int = 224,
+    ) -> Model:
+        """Return the model.
+
+        shape:   (C, H, W) of the images, with one or three channels
+        weights: imagenet (torchvision's IMAGENET1K_V1), none, or a file
+        size:    edge to which images are resized, pixels
+
+        Raises:
+            InputError: torchvision or the weights are missing, or the file is not of this network.
+        """
+        if images(name, shape) not in (1, 3):
+            raise InputError(f"{name} needs images with 1 or 3 channels, got {shape[0]}.")
+        if size < least:
+            raise InputError(f"{name}: size must be at least {least} pixels, got {size}.")
+        make = getattr(torchvision().models, name)
+        # torchvision draws from the global generator: seed it, and restore it afterwards
+        seed = int(torch.randint(2**62, (), generator=generator))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network: nn.Module = make(weights=None, **options)
+        if weights != "none":
+            _load(network, name, weights)
+        features, dim = trunk(network)
+        head = linear(dim, n_outputs, generator)
+        seen = 3 * size * size
+        return Model(ImageTrunk(size, features), head, unit_numbers=seen, normalizer="unit")
+
+    return build
 
 
 def _load(network: nn.Module, name: str, weights: str) -> None:
@@ -136,11 +142,11 @@ def _load(network: nn.Module, name: str, weights: str) -> None:
         network.load_state_dict(state)
     except RuntimeError as error:
         what = str(error).partition("\n")[2].strip().partition("\n")[0]
-        raise InputError(f"The weights {weights} are not of {name}: {what}") from error
+        raise InputError(f"The weights {weights} do not belong to {name}: {what}") from error
 
 
 def _imagenet(name: str) -> dict[str, Tensor]:
-    """The weights in torch's cache, fetched first if need and network be."""
+    """Return the weights from torch's cache; download them first if they are missing."""
     url = torchvision().models.get_model_weights(name)[_WEIGHTS].url
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     path = folder / url.rpartition("/")[2]
@@ -150,12 +156,12 @@ def _imagenet(name: str) -> dict[str, Tensor]:
             torch.hub.download_url_to_file(url, str(path), _digits(path), progress=False)
         except (URLError, OSError, RuntimeError) as error:
             raise InputError(
-                f"The ImageNet weights of {name} are not here, and could not be fetched ({error}). "
-                f"Download {url} where there is a network and put it at {path}, or train from "
+                f"The ImageNet weights of {name} are missing, and the download failed ({error}). "
+                f"Download {url} on a machine with a network and put it at {path}, or train from "
                 "scratch with the setting weights: none."
             ) from error
     if not _sha256(path).startswith(_digits(path)):
-        raise InputError(f"{path} is damaged: its SHA-256 is not the one in its name. Remove it.")
+        raise InputError(f"{path} is damaged: its SHA-256 differs from its name. Remove it.")
     return _read(path)
 
 
@@ -172,19 +178,21 @@ def _sha256(path: Path) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """The tensors in a .safetensors or .pth file; nothing else is ever read from one."""
+    """Return the tensors in a .safetensors or .pth file; nothing else is read from it."""
     if path.suffix not in (".safetensors", ".pth", ".pt"):
-        raise InputError(f"weights is {str(path)!r}: imagenet, none, a .safetensors or .pth file.")
+        raise InputError(
+            f"weights must be imagenet, none, a .safetensors or a .pth file, got {str(path)!r}."
+        )
     if not path.is_file():
-        raise InputError(f"There are no weights {path}.")
+        raise InputError(f"There is no file of weights {path}.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
-        raise InputError(f"{path} is damaged or no file of weights: {error}") from error
-    except Exception as error:  # what weights_only refuses has an error class of pickle
-        raise InputError(f"{path} holds more than tensors and is not read.") from error
+        raise InputError(f"{path} is damaged, or not a file of weights: {error}") from error
+    except Exception as error:  # weights_only raises pickle's error
+        raise InputError(f"{path} contains more than tensors, so it is not read.") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"{path} holds no dictionary of tensors.")
+        raise InputError(f"{path} must contain a dictionary of tensors.")
     return state

@@ -1,4 +1,4 @@
-"""What every model is made of: a trunk, a head, and sites where dropout-like methods act.
+"""Parts of every model: a trunk, a head, and sites where dropout-like methods act.
 
 Shapes: B samples, T hours, F channels, D features, C outputs.
 """
@@ -28,12 +28,12 @@ class Site(nn.Sequential):
 
 
 class Model(nn.Module):
-    """A trunk and a head. Trunks can be shared between tasks, heads cannot.
+    """A trunk, which tasks can share, and a head.
 
     trunk: (x, lengths) -> features (B, D)
     head:  (B, D) -> logits (B, C)
-    unit_numbers: input numbers of a unit as the trunk sees it, if it enlarges them; else 0
-    normalizer:   the only one of `training` that the trunk can be fed with, if there is only one
+    unit_numbers: input numbers of a unit as the trunk sees it, if it resizes units; else 0
+    normalizer:   the only `training.normalizer` that the trunk accepts; None: any
     """
 
     def __init__(
@@ -50,22 +50,22 @@ class Model(nn.Module):
         self.unit_numbers, self.normalizer = unit_numbers, normalizer
 
     def features(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Features (B, D), what the head sees."""
+        """Return the features (B, D), the input of the head."""
         features: Tensor = self.trunk(x, lengths)
         return features
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Logits (B, C).
+        """Return the logits (B, C).
 
-        x:       (B, T, F) float32; what lies beyond a sample's length is ignored
-        lengths: (B,) int64, at least 1; on the CPU, where packing needs them, or x's device
+        x:       (B, T, F) float32; hours beyond a sample's length are ignored
+        lengths: (B,) int64, at least 1; on the CPU, where packing needs them, or on x's device
         """
         logits: Tensor = self.head(self.features(x, lengths))
         return logits
 
     @property
     def sites(self) -> list[Site]:
-        """The sites, in the order in which data passes them."""
+        """Return the sites, in the order in which data passes them."""
         return [module for module in self.modules() if isinstance(module, Site)]
 
     def fill_sites(self, make: Callable[[int], nn.Module]) -> None:
@@ -75,42 +75,42 @@ class Model(nn.Module):
 
 
 def hourly(model: str, shape: tuple[int, ...]) -> int:
-    """Return the features of an hour, F.
+    """Return the number F of features of an hour.
 
     Raises:
-        InputError: the shape is that of images.
+        InputError: the shape is of images.
     """
     if len(shape) != 1:
         raise InputError(
-            f"The model {model} is for hours, this cohort holds images of the shape {shape}. "
+            f"The model {model} needs hourly data; this cohort has images of shape {shape}. "
             "Models for images: dnn, cnn, vgg16, resnet50, efficientnet_b0."
         )
     return shape[0]
 
 
 def images(model: str, shape: tuple[int, ...]) -> int:
-    """Return the channels of an image, C.
+    """Return the number C of channels of an image.
 
     Raises:
-        InputError: the shape is that of hours.
+        InputError: the shape is of hours.
     """
     if len(shape) != 3:
         raise InputError(
-            f"The model {model} is for images, this cohort holds hours of {shape[0]} channels. "
+            f"The model {model} needs images; this cohort has hours of {shape[0]} channels. "
             "Models for hours: lstm, transformer."
         )
     return shape[0]
 
 
 def check_hours(x: Tensor, model: str, n_features: int) -> None:
-    """Refuse what is no sequence of hours (B, T, F) for this model.
+    """Check that a batch has hours (B, T, F) of the model's features.
 
     Raises:
-        InputError: images, or another number of features.
+        InputError: it has images, or another number of features.
     """
     if x.dim() != 3 or x.shape[-1] != n_features:
         raise InputError(
-            f"The model {model} is made for hours of {n_features} features, this batch has the "
+            f"The model {model} was made for hours of {n_features} features; this batch has the "
             f"shape {tuple(x.shape)}. Models for images are dnn, cnn, vgg16, resnet50 and "
             "efficientnet_b0."
         )
@@ -119,8 +119,8 @@ def check_hours(x: Tensor, model: str, n_features: int) -> None:
 class Recurrence(nn.Module):
     """A bidirectional one-layer LSTM that returns its last states.
 
-    Methods that change the recurrence replace this module by one that owns the same `lstm`, so the
-    parameters and their names stay.
+    Methods that change the recurrence replace this module by one with the same `lstm`, so that
+    parameters keep their names.
     """
 
     def __init__(self, lstm: nn.LSTM) -> None:
@@ -128,12 +128,12 @@ class Recurrence(nn.Module):
         self.lstm = lstm
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T, F) -> (B, 2H)."""
+        """Return the last states (B, 2H)."""
         return recur(self.lstm, x, lengths)
 
 
 def recur(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
-    """(B, T, F) -> (B, 2H): the state of each direction after the last hour that it reads."""
+    """Return the state (B, 2H) of each direction after the last hour that it reads."""
     longest = int(lengths.max())
     x = x[:, :longest]
     if x.device.type == "cpu":
@@ -149,11 +149,11 @@ def recur(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def last_states(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
-    """What a packed bidirectional LSTM ends with, (B, T, F) -> (B, 2H), without packing.
+    """Return the last states (B, 2H) of a bidirectional LSTM, without packing.
 
-    Padding stands at the end, so either direction passes a sample's valid hours first, once the
-    backward one reads them reversed, and its state is picked there. On the CPU this takes a third
-    to half of the time of packed sequences, which have no kernel in oneDNN.
+    Padding is at the end, so each direction reads a sample's valid hours first (the backward one in
+    reverse), and its state is taken there. On the CPU this takes a third to half of the time of
+    packed sequences, for which oneDNN has no kernel.
     """
     states = []
     samples = torch.arange(len(x), device=x.device)
@@ -168,7 +168,7 @@ def last_states(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def reverse(x: Tensor, lengths: Tensor) -> Tensor:
-    """(B, T, F) with the valid hours of each sample in reverse; what follows them is anything."""
+    """Return (B, T, F) with the valid hours of each sample in reverse; padding is arbitrary."""
     hours = torch.arange(x.shape[1], device=x.device)
     source = (lengths.to(x.device)[:, None] - 1 - hours).clamp_(min=0)
     return x.gather(1, source[..., None].expand_as(x))
@@ -180,11 +180,11 @@ def linear(
     generator: torch.Generator,
     fans: tuple[int, int] | None = None,
 ) -> nn.Linear:
-    """A linear layer as Keras starts it: Glorot-uniform weights, zero bias.
+    """Return a linear layer initialised as in Keras: Glorot-uniform weights, zero bias.
 
-    fans: (fan_in, fan_out) where they are not (n_in, n_out)
+    fans: (fan_in, fan_out) if they are not (n_in, n_out)
     """
-    # on "meta", so that the layer's own start draws nothing from the global generator
+    # on "meta", so that torch's initialisation draws nothing from the global generator
     layer = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
     glorot_uniform_(layer.weight, fans or (n_in, n_out), generator)
     nn.init.zeros_(layer.bias)
@@ -198,11 +198,7 @@ def glorot_uniform_(weight: Tensor, fans: tuple[int, int], generator: torch.Gene
 
 
 def require_sizes(model: str, **sizes: int | Sequence[int]) -> None:
-    """Check a model's settings that are sizes, or lists of sizes.
-
-    Raises:
-        InputError: one is below 1, or a list is empty.
-    """
+    """Raise InputError if a size is below 1, or a list of sizes is empty."""
     for name, size in sizes.items():
         values = [size] if isinstance(size, int) else size
         if not values or min(values) < 1:
@@ -214,8 +210,8 @@ def require_sizes(model: str, **sizes: int | Sequence[int]) -> None:
 def constant_logits(target: Target, label: Tensor, num_outputs: int) -> Tensor:
     """Return the logits (C,) of the best constant prediction: the log-odds of the prevalence.
 
-    For classes that exclude each other the log shares, for a regression the means. A label that all
-    samples or none have counts as half a sample away from that, so the logits are finite.
+    They are log shares for classes that exclude each other, and means for a regression. If all
+    samples have a label, or none, half a sample is counted otherwise, so that logits are finite.
 
     label: (N, C), or (N,) integer classes
     """
@@ -230,15 +226,15 @@ def constant_logits(target: Target, label: Tensor, num_outputs: int) -> Tensor:
 
 
 def loss_of(target: Target, logits: Tensor, y: Tensor) -> Tensor:
-    """Per-sample data losses (B,), from logits; the data loss is their mean.
+    """Return the data losses (B,) of samples; the data loss is their mean.
 
-    Means throughout (over labels here, over the batch later): a method may integrate
-    gradients, and a sum would change what its thresholds mean.
+    Losses are means over labels, not sums: a sum would change the scale of gradients, and so the
+    meaning of thresholds on them.
 
-    logits: (B, C); y: (B, C), or (B,) integer classes; soft targets (B, C) serve every target.
+    logits: (B, C); y: (B, C), or (B,) integer classes; soft targets (B, C) work for every target
 
     Raises:
-        InputError: the shapes of logits and y do not belong together.
+        InputError: the shapes of logits and y do not fit.
     """
     if target == "multiclass":
         return F.cross_entropy(logits, y, reduction="none")
@@ -253,3 +249,10 @@ def loss_of(target: Target, logits: Tensor, y: Tensor) -> Tensor:
         "regression": F.mse_loss,
     }
     return losses[target](logits, y, reduction="none").mean(dim=1)
+
+
+def prediction(target: Target, logits: Tensor) -> Tensor:
+    """Return probabilities (B, C), or the predicted values of a regression."""
+    if target == "multiclass":
+        return logits.softmax(1)
+    return logits if target == "regression" else logits.sigmoid()

@@ -1,7 +1,7 @@
-"""A small convolutional network for images of any size, from scratch: it trains on a CPU.
+"""A small convolutional network for images of any size, which trains from scratch on a CPU.
 
-Three blocks of two 3 x 3 convolutions with ReLU and 2 x 2 maximum pooling, the mean over what is
-left of the image, a layer of `dense` units. 322,602 parameters with three channels and ten outputs.
+Three blocks of two 3 x 3 convolutions with ReLU and 2 x 2 max pooling, the mean over the remaining
+pixels, a layer of `dense` units. 322,602 parameters with three channels and ten outputs.
 
 Shapes: B images, C channels, H, W pixels, D features.
 """
@@ -18,7 +18,7 @@ KERNEL = 3
 
 
 class CNNTrunk(nn.Module):
-    """(B, C, H, W) -> (B, D); a site behind the dense layer."""
+    """(B, C, H, W) -> (B, D); a site after the dense layer."""
 
     def __init__(
         self, channels: int, filters: tuple[int, ...], dense: int, generator: torch.Generator
@@ -30,10 +30,10 @@ class CNNTrunk(nn.Module):
         self.dense = nn.Sequential(linear(filters[-1], dense, generator), nn.ReLU(), Site(dense))
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Features (B, D); images have no lengths."""
+        """Return the features (B, D); images have no lengths."""
         if x.dim() != 4 or x.shape[1] != self.channels:
             raise InputError(
-                f"The model cnn is made for images with {self.channels} channels, this batch has "
+                f"The model cnn was made for images with {self.channels} channels; this batch has "
                 f"the shape {tuple(x.shape)}."
             )
         features: Tensor = self.dense(self.convolutions(x).mean((2, 3)))
@@ -46,7 +46,7 @@ def _block(n_in: int, n_out: int, generator: torch.Generator) -> nn.Sequential:
 
 
 def _convolution(n_in: int, n_out: int, generator: torch.Generator) -> nn.Conv2d:
-    """As Keras starts it: Glorot-uniform kernels, zero bias; nothing of the global generator."""
+    """Return a layer initialised as in Keras, without the global generator."""
     layer = nn.Conv2d(n_in, n_out, KERNEL, padding=1, device="meta").to_empty(device="cpu")
     glorot_uniform_(layer.weight, (n_in * KERNEL**2, n_out * KERNEL**2), generator)
     assert layer.bias is not None
@@ -62,7 +62,11 @@ def build(
     filters: tuple[int, ...] = (32, 64, 128),
     dense: int = 256,
 ) -> Model:
-    """Return the model; `filters` holds the filters of each block, `shape` is an image's.
+    """Return the model.
+
+    shape:   (C, H, W) of an image
+    filters: number of filters of each block
+    dense:   units of the dense layer
 
     Raises:
         InputError: a size below 1, or no block.

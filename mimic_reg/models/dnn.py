@@ -19,7 +19,7 @@ Init = Literal["glorot", "he", "torch"]
 
 
 class DNNTrunk(nn.Module):
-    """(B, ...) -> (B, N): flattened, then the hidden layers; a site behind each ReLU."""
+    """(B, ...) -> (B, N): flattened, then the hidden layers; a site after each ReLU."""
 
     def __init__(self, layers: list[nn.Linear]) -> None:
         super().__init__()
@@ -28,11 +28,11 @@ class DNNTrunk(nn.Module):
         self.blocks = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Features (B, N); images have no lengths."""
+        """Return the features (B, N); images have no lengths."""
         x = x.flatten(1)
         if x.shape[1] != self.n_features:
             raise InputError(
-                f"The model dnn is made for {self.n_features} numbers a sample, these have "
+                f"The model dnn was made for samples of {self.n_features} numbers, got "
                 f"{x.shape[1]}."
             )
         features: Tensor = self.blocks(x)
@@ -49,9 +49,9 @@ def build(
 ) -> Model:
     """Return the model.
 
-    shape:  of an image; all its numbers are features
+    shape:  shape of an image; all its numbers are features
     hidden: sizes of the hidden layers
-    init:   glorot (uniform, zero bias, as Keras), he (uniform, zero bias), or torch's own
+    init:   glorot (uniform, zero bias, as in Keras), he (uniform, zero bias), or torch (its own)
 
     Raises:
         InputError: an unknown init, a size below 1, no hidden layer.
@@ -60,7 +60,7 @@ def build(
     n_features = math.prod(shape)
     require_sizes("dnn", hidden=hidden)
     if init not in ("glorot", "he", "torch"):
-        raise InputError(f"dnn has no init {init!r}. Allowed: glorot, he, torch.")
+        raise InputError(f"dnn: init must be glorot, he or torch, got {init!r}.")
     layers = [linear(*sizes, generator) for sizes in pairwise((n_features, *hidden, n_outputs))]
     if init != "glorot":
         for layer in layers:
@@ -69,7 +69,7 @@ def build(
 
 
 def _start(layer: nn.Linear, init: Init, generator: torch.Generator) -> None:
-    """Fill a layer from uniform distributions: He's for ReLU, or what torch starts with."""
+    """Fill a layer from uniform distributions: He's for ReLU, or torch's own."""
     bound = 1 / math.sqrt(layer.in_features)
     if init == "he":
         nn.init.uniform_(layer.weight, -math.sqrt(6) * bound, math.sqrt(6) * bound, generator)

@@ -1,16 +1,15 @@
-"""EfficientNet-B0 (Tan and Le 2019), torchvision's, with a new head; 4,020,358 parameters.
+"""EfficientNet-B0 (Tan and Le 2019) of torchvision, with a new head; 4,020,358 parameters.
 
-A site behind the global average pooling, in the place of its own dropout; without its stochastic
-depth, so that the baseline is a baseline.
+A site follows the global average pooling, in place of its dropout. Its stochastic depth is off, so
+that the baseline has no regularisation.
 """
 
 from typing import Any
 
-import torch
 from torch import nn
 
-from mimic_reg.models._pretrained import build_from
-from mimic_reg.models.base import Model, Site
+from mimic_reg.models._pretrained import builder
+from mimic_reg.models.base import Site
 
 
 def _trunk(network: Any) -> tuple[nn.Module, int]:
@@ -19,22 +18,4 @@ def _trunk(network: Any) -> tuple[nn.Module, int]:
     return network, dim
 
 
-def build(
-    *,
-    n_outputs: int,
-    shape: tuple[int, ...],
-    generator: torch.Generator,
-    weights: str = "imagenet",
-    size: int = 224,
-) -> Model:
-    """The model; weights: imagenet, none, or a file; size: edge of the images it sees, pixels."""
-    return build_from(
-        "efficientnet_b0",
-        _trunk,
-        n_outputs=n_outputs,
-        shape=shape,
-        generator=generator,
-        weights=weights,
-        size=size,
-        stochastic_depth_prob=0.0,
-    )
+build = builder("efficientnet_b0", _trunk, stochastic_depth_prob=0.0)

@@ -1,8 +1,8 @@
-"""The paper's LSTM (its Fig. 5): bidirectional, 256 units, the two last states to one dense layer.
+"""The paper's LSTM (its Fig. 5): bidirectional, 256 units, both last states in one dense layer.
 
-Reconstructed from the published counts of trainable parameters: 682,497 with one output, 694,809
-with 25. They are Keras's, which has one bias where torch has two: `bias_hh` stays zero and frozen,
-else the bias would learn at twice the rate.
+It is reconstructed from the published numbers of trainable parameters: 682,497 with one output,
+694,809 with 25. They fit Keras, which has one bias where torch has two. So `bias_hh` stays zero and
+frozen; otherwise the bias would learn at twice the rate.
 
 Shapes: B samples, T hours, F channels, H units, C outputs.
 """
@@ -23,7 +23,7 @@ from mimic_reg.models.base import (
 
 
 class LSTMTrunk(nn.Module):
-    """(B, T, F) -> (B, 2H): the last state of each direction; one site, behind it."""
+    """(B, T, F) -> (B, 2H): the last state of each direction; one site after it."""
 
     def __init__(self, lstm: nn.LSTM) -> None:
         super().__init__()
@@ -31,17 +31,17 @@ class LSTMTrunk(nn.Module):
         self.site = Site(2 * lstm.hidden_size)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Features (B, 2H)."""
+        """Return the features (B, 2H)."""
         check_hours(x, "lstm", self.recurrence.lstm.input_size)
         features: Tensor = self.site(self.recurrence(x, lengths))
         return features
 
 
 def initialise(lstm: nn.LSTM, generator: torch.Generator) -> None:
-    """Start as Keras does: its matrices hold the four gates (i, f, g, o) side by side, as torch's.
+    """Initialise as Keras does, whose matrices hold the gates (i, f, g, o) side by side.
 
-    So the Glorot limit is that of the whole input matrix (F, 4H), and the recurrent matrix (H, 4H)
-    is orthogonal as a whole, not gate by gate; the forget gate's bias is 1.
+    The Glorot limit is that of the whole input matrix (F, 4H), the recurrent matrix (H, 4H) is
+    orthogonal as a whole, not gate by gate, and the bias of the forget gate is 1.
     """
     for name, parameter in lstm.named_parameters():
         if name.startswith("weight_ih"):
@@ -63,14 +63,14 @@ def build(
     """Return the model.
 
     shape: (F,) of an hour
-    units: H, of each direction
+    units: number H of units of each direction
 
     Raises:
         InputError: a size below 1.
     """
     n_features = hourly("lstm", shape)
     require_sizes("lstm", units=units)
-    # on "meta", so that the layer's own start draws nothing from the global generator
+    # on "meta", so that torch's initialisation draws nothing from the global generator
     lstm = nn.LSTM(n_features, units, batch_first=True, bidirectional=True, device="meta")
     lstm = lstm.to_empty(device="cpu")
     initialise(lstm, generator)

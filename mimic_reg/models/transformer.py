@@ -1,13 +1,17 @@
 """The paper's Transformer: keras-io's "Timeseries classification with a Transformer model".
 
 Four blocks of self-attention (4 heads of key size 256) and a point-wise network (8 filters), the
-mean over time, a dense layer of 128. 1,274,177 parameters with one output, 1,277,273 with 25.
+mean over time, a dense layer of 128 units. 1,274,177 parameters with one output, 1,277,273 with 25.
 
-Rulings: pre-LN, as the example was when the paper was written (`norm="post_branch"` is its later
-revision); the mean goes over valid hours, where the example pools over channels, which would fix
-the number of hours; no positional encoding, as in the example, so the model does not see the order
-of the hours (`positional_encoding=True` adds sines). Not `nn.MultiheadAttention`, whose inner width
-is the number of channels; here it is heads x key size.
+Notes:
+- Layer norms come first in a block, as in the example when the paper was written; `norm:
+  post_branch` is its later revision.
+- The mean is over valid hours. The example pools over channels, which would fix the number of
+  hours.
+- As in the example there is no positional encoding, so the model does not see the order of hours;
+  `positional_encoding: true` adds sines.
+- It does not use `nn.MultiheadAttention`, whose inner width is the number of channels; here it is
+  heads x key size.
 
 Shapes: B samples, T hours, F channels, N heads, K key size, C outputs.
 """
@@ -24,7 +28,7 @@ from mimic_reg.models.base import Model, Site, check_hours, hourly, linear, requ
 
 Norm = Literal["pre", "post_branch"]
 
-EPSILON = 1e-6  # of the layer norms, in the example
+EPSILON = 1e-6  # of the example's layer norms
 
 
 class Attention(nn.Module):
@@ -34,7 +38,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         inner = heads * key_size
-        # Keras's kernel is (F, N, K), and its Glorot limit takes F for the field of a convolution
+        # Keras's kernel is (F, N, K); its Glorot limit treats F as the field of a convolution
         fans = (heads * dim, key_size * dim)
         self.query = linear(dim, inner, generator, fans)
         self.key = linear(dim, inner, generator, fans)
@@ -42,7 +46,10 @@ class Attention(nn.Module):
         self.out = linear(inner, dim, generator, fans=(inner, heads * dim))  # kernel (N, K, F)
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """valid: (B, T), False beyond a sample's length; None if everything is valid."""
+        """Return (B, T, F).
+
+        valid: (B, T), False beyond a sample's length; None if everything is valid
+        """
         mask = None if valid is None else valid[:, None, None, :]
         query, key, value = (self._split(f(x)) for f in (self.query, self.key, self.value))
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
@@ -50,7 +57,7 @@ class Attention(nn.Module):
         return out
 
     def _split(self, x: Tensor) -> Tensor:
-        """(B, T, N x K) -> (B, N, T, K)."""
+        """Return (B, N, T, K) of (B, T, N x K)."""
         return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
 
@@ -76,7 +83,7 @@ class Block(nn.Module):
         self.pre = norm == "pre"
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """(B, T, F) -> (B, T, F)."""
+        """Return (B, T, F)."""
         if self.pre:
             x = x + self.site(self.attention(self.attention_norm(x), valid))
             branch = self._pointwise(self.pointwise_norm(x))
@@ -91,8 +98,9 @@ class Block(nn.Module):
 
 
 class TransformerTrunk(nn.Module):
-    """(B, T, F) -> (B, dense): blocks, mean over valid hours, dense layer; a site in each block and
-    one behind the dense layer.
+    """(B, T, F) -> (B, dense): blocks, mean over valid hours, dense layer.
+
+    There is a site in each block and one after the dense layer.
     """
 
     def __init__(self, blocks: list[Block], dense: nn.Linear, positional_encoding: bool) -> None:
@@ -103,7 +111,7 @@ class TransformerTrunk(nn.Module):
         self.positional_encoding = positional_encoding
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """Features (B, dense)."""
+        """Return the features (B, dense)."""
         check_hours(x, "transformer", self.dense.in_features)
         x = x[:, : int(lengths.max())]
         valid = valid_hours(x, lengths)
@@ -116,7 +124,7 @@ class TransformerTrunk(nn.Module):
 
 
 def valid_hours(x: Tensor, lengths: Tensor) -> Tensor | None:
-    """(B, T): True within a sample's length; None if that is everywhere."""
+    """Return (B, T), True within a sample's length; None if it is True everywhere."""
     if int(lengths.min()) == x.shape[1]:
         return None
     hours = torch.arange(x.shape[1], device=x.device)
@@ -124,7 +132,7 @@ def valid_hours(x: Tensor, lengths: Tensor) -> Tensor | None:
 
 
 def mean_over_time(x: Tensor, valid: Tensor | None) -> Tensor:
-    """(B, T, F) -> (B, F): the mean over valid hours."""
+    """Return the mean (B, F) over valid hours."""
     if valid is None:
         return x.mean(dim=1)
     total = x.masked_fill(~valid[..., None], 0).sum(dim=1)
@@ -132,7 +140,7 @@ def mean_over_time(x: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def sines(x: Tensor) -> Tensor:
-    """(T, F): sine and cosine of the hour at wavelengths from 2 pi to 10,000 x 2 pi."""
+    """Return (T, F): sine and cosine of the hour at wavelengths from 2 pi to 10,000 x 2 pi."""
     _, num_hours, dim = x.shape
     hours = torch.arange(num_hours, device=x.device)[:, None]
     rates = torch.exp(torch.arange(0, dim, 2, device=x.device) * (-math.log(10_000) / dim))
@@ -152,7 +160,7 @@ def build(
     norm: Norm = "pre",
     positional_encoding: bool = False,
 ) -> Model:
-    """Return the model, by default the paper's; `shape` is (F,), of an hour.
+    """Return the model, by default the paper's; shape: (F,) of an hour.
 
     Raises:
         InputError: an unknown norm, a size below 1.

@@ -1,15 +1,14 @@
-"""VGG-16 (Simonyan and Zisserman 2015), torchvision's, with a new head; 134,301,514 parameters.
+"""VGG-16 (Simonyan and Zisserman 2015) of torchvision, with a new head; 134,301,514 parameters.
 
-A site behind each of the two layers of 4,096 units, where the original has dropout.
+A site follows each of the two layers of 4,096 units, where the original has dropout.
 """
 
 from typing import Any
 
-import torch
 from torch import nn
 
-from mimic_reg.models._pretrained import build_from
-from mimic_reg.models.base import Model, Site
+from mimic_reg.models._pretrained import builder
+from mimic_reg.models.base import Site
 
 UNITS = 4096
 
@@ -20,22 +19,4 @@ def _trunk(network: Any) -> tuple[nn.Module, int]:
     return nn.Sequential(network.features, network.avgpool, nn.Flatten(), *blocks), UNITS
 
 
-def build(
-    *,
-    n_outputs: int,
-    shape: tuple[int, ...],
-    generator: torch.Generator,
-    weights: str = "imagenet",
-    size: int = 224,
-) -> Model:
-    """The model; weights: imagenet, none, or a file; size: edge of the images it sees, pixels."""
-    return build_from(
-        "vgg16",
-        _trunk,
-        n_outputs=n_outputs,
-        shape=shape,
-        generator=generator,
-        weights=weights,
-        size=size,
-        least=32,  # which five poolings halve to one
-    )
+build = builder("vgg16", _trunk, least=32)  # five poolings halve it to one

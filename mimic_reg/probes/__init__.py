@@ -1,7 +1,7 @@
-"""The probes, one module each: what measures a fit and changes nothing of it.
+"""The probes, one module each: they measure a fit and change nothing in it.
 
-A probe has the hooks of a method, stands among a trial's `regularisers` under its module's name,
-and no method is called after it.
+A probe has the hooks of a method and is listed among a trial's `regularisers` by its module's name.
+It is not part of the name of a trial's method.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ def cost(
     max_epochs: int,
     num_outputs: int,
 ) -> float | None:
-    """Return what a probe costs in a fit: as many training steps of one sample; None: unknown."""
+    """Return the cost of a probe in a fit, in training steps of one sample; None: unknown."""
     found = getattr(find_module(__name__, name), "cost", None)
     seconds: float | None = None
     if found is not None:

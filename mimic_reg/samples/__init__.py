@@ -1,4 +1,4 @@
-"""What a model is fed: the samples of a task, from a store of hours or of images."""
+"""The samples of a task, from a store of hours or of images: the input of models."""
 
 import numpy as np
 import torch
@@ -25,28 +25,28 @@ __all__ = [
     "read_normalizer",
 ]
 
-# Of a normaliser: mean and deviation (F,) of hours, scale and shift (C,) of images.
+# Constants of a normaliser: mean and deviation (F,) of hours, scale and shift (C,) of images.
 Constants = tuple[np.ndarray, np.ndarray]
 
 
 def load(
     store: Store, task: Task, *, normalizer: str, device: torch.device = CPU
 ) -> dict[str, Samples]:
-    """Return the samples of a task to train and test with: split → samples, over the same units.
+    """Return the samples of a task for training and test: split → samples, over the same units.
 
-    The last ones loaded are kept, so that a process that runs several trials loads them once; they
-    are never changed in place.
+    The samples loaded last stay in memory, so that a process with several trials loads them once.
+    Never change them in place.
 
-    normalizer: one of the cohort's
+    normalizer: name of one of the cohort's normalisers
 
     Raises:
-        InputError: the store does not hold the task, or its tables do not fit together; it has no
-            such normaliser; a split is empty.
+        InputError: the store does not have the task or the normaliser; its tables do not fit
+            together; a split is empty.
     """
     key = (*store.signature(), task.name, normalizer, str(device))
     if key in _last:
         return _last[key]
-    _last.clear()  # before others are loaded: two would need twice the memory
+    _last.clear()  # before loading others: two would need twice the memory
     constants = read_normalizer(store, task, normalizer)
     loaded = load_any(store, task, constants=constants, device=device)
     if empty := [split for split, samples in loaded.items() if not len(samples)]:
@@ -61,12 +61,12 @@ _last: dict[tuple[object, ...], dict[str, Samples]] = {}
 def load_any(
     store: Store, task: Task, *, constants: Constants, device: torch.device = CPU
 ) -> dict[str, Samples]:
-    """Return the samples of a task to predict: split → samples, where a split may be empty.
+    """Return the samples of a task for prediction: split → samples; a split may be empty.
 
-    constants: of the normaliser that the model was trained with
+    constants: constants of the normaliser that the model was trained with
 
     Raises:
-        InputError: the store does not hold the task, or its tables do not fit together.
+        InputError: the store does not have the task, or its tables do not fit together.
     """
     store.spec.task(task.name)
     load_from = stays.load if store.spec.is_hourly else images.load
@@ -92,7 +92,7 @@ def read_normalizer(store: Store, task: Task, which: str) -> Constants:
 
 
 def notes(store: Store, task: Task, *, normalizer: str) -> list[str]:
-    """Return what a user should know of these samples, a sentence each."""
+    """Return what a user should know about these samples, one sentence for each fact."""
     if not store.spec.is_hourly or normalizer != "fitted":
         return []
     constant = constant_channels(store, task)
@@ -100,5 +100,5 @@ def notes(store: Store, task: Task, *, normalizer: str) -> list[str]:
         return []
     return [
         f"Constant in the training hours of {task.name}: {', '.join(constant)}. A model cannot "
-        "learn from a channel that does not vary; its normaliser keeps deviation 1."
+        "learn from a constant channel; its normaliser uses deviation 1."
     ]

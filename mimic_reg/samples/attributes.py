@@ -1,6 +1,6 @@
-"""What a store knows of the stays behind samples, beside the features: age, gender, ethnicity.
+"""Attributes of the stays behind samples that are not features: age, gender, ethnicity.
 
-For methods that need it in training; a model never sees it.
+Methods may need them in training; a model never sees them.
 """
 
 from collections.abc import Sequence
@@ -13,25 +13,25 @@ from mimic_reg.store import Store, reading
 from mimic_reg.store.spec import Task
 
 STAYS = "stays.parquet"
-OLDEST = 90.0  # years: those of patients over 89 are hidden in MIMIC, as about 300
+OLDEST = 90.0  # years: MIMIC hides ages above 89, as about 300
 
 
 def read_attributes(
     store: Store, task: Task, row: np.ndarray, names: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Return columns (N,) of the stays of some samples, by name; texts as objects, None if empty.
+    """Return columns (N,) of the stays of samples, by name; texts as objects, None if empty.
 
-    An age above 90 years is 90.
+    An age above 90 years becomes 90.
 
-    row: (N,) the samples' rows in the task's sample table
+    row: (N,) rows of the samples in the task's sample table
 
     Raises:
-        InputError: the store has no table of stays, or not these columns.
+        InputError: the store has no table of stays, or it lacks these columns.
     """
     if STAYS not in store.manifest["files"]:
         raise InputError(
             f"The cohort {store.spec.name!r} in {store.folder} has no table of stays, so it knows "
-            f"no {', '.join(names)} of its samples. Extracted cohorts of MIMIC have one."
+            f"no {', '.join(names)} of its samples. Cohorts extracted from MIMIC have one."
         )
     unit = store.spec.unit
     with reading(store.folder, "a cohort store"):

@@ -1,8 +1,8 @@
-"""Samples: a sample is (unit, length, label), a unit a stay's hourly matrix or an image.
+"""Samples: a sample is (unit, length, label); a unit is a stay's hourly matrix or an image.
 
-The units' rows lie one after the other in one array that all samples and splits share, so the
-millions of prefixes of decompensation take no memory of their own. A batch is gathered by index
-arithmetic in one operation, on the device that holds the array.
+All samples and splits share one array with the rows of all units, so the millions of prefixes of
+decompensation need no extra memory. A batch is gathered by index arithmetic in one operation, on
+the device of the array.
 
 Shapes: B samples, T hours, F channels, C labels, N samples of a split.
 """
@@ -18,16 +18,16 @@ from mimic_reg.store.spec import Target
 
 CPU = torch.device("cpu")
 
-_BUCKET = 64  # batches that are ordered by length together, if asked for
+_BUCKET = 64  # batches that are sorted by length together
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees.
+    """The samples of one step.
 
-    x:       (B, T, F), zero beyond a sample's length; or (B, ...) where units are images
+    x:       (B, T, F), zero beyond a sample's length; or images (B, ...)
     lengths: (B,) valid hours, on the CPU, where packing needs them; ones for images
-    y:       (B, C) float; (B,) int64 where classes exclude each other
+    y:       (B, C) float; (B,) int64 if classes exclude each other
     index:   (B,) position in the split, the same in every epoch; on the CPU
     """
 
@@ -41,13 +41,13 @@ class Batch:
 class Units:
     """The features of all units.
 
-    values:   (rows + 1, F): the hourly rows of all stays, then a row of zeros that padding points
-              to; or (images, ...), uint8 pixels too
-    offset:   (units,) int64, the unit's first row
-    subject:  (units,) the subject's number, 0-based; never an id
-    sequence: whether a unit has a time axis
-    scale, shift: what pixels are multiplied by, then what is added, when a batch is gathered; they
-              broadcast against a unit; None: values are used as they are
+    values:   (rows + 1, F): the hourly rows of all stays, then a row of zeros for padding; or
+              images (N, ...), which may be uint8 pixels
+    offset:   (units,) int64, first row of each unit
+    subject:  (units,) number of the subject, from 0; never an id
+    sequence: True if a unit has a time axis
+    scale, shift: factor and summand of pixels when a batch is gathered; they broadcast against a
+              unit; None: values are used as they are
     """
 
     values: Tensor
@@ -63,8 +63,8 @@ class Samples:
     """The samples of one split.
 
     unit, length, label: (N,), (N,), (N, C) or (N,); compact types, on the units' device
-    lengths: `length` once more, on the CPU
-    row:     (N,) row in the task's sample table: where predictions are joined
+    lengths: a copy of `length` on the CPU
+    row:     (N,) row in the task's sample table, to join predictions
     """
 
     units: Units
@@ -80,12 +80,12 @@ class Samples:
 
     @property
     def subject(self) -> np.ndarray:
-        """(N,) the subject's number, what intervals are resampled over."""
+        """Return the subject's number (N,); intervals are resampled over subjects."""
         subject: np.ndarray = self.units.subject[self.unit.cpu().numpy()]
         return subject
 
     def keep(self, positions: np.ndarray) -> "Samples":
-        """The samples at `positions`; the units stay shared."""
+        """Return the samples at `positions`, with the same units."""
         at = torch.from_numpy(positions)
         here = at.to(self.unit.device)
         return Samples(
@@ -99,7 +99,7 @@ class Samples:
         )
 
     def gather(self, index: Tensor) -> Batch:
-        """The batch of the samples at `index` (on the CPU): no loop, no wait for the device."""
+        """Return the batch of the samples at `index` (on the CPU); do not wait for the device."""
         lengths = self.lengths[index].long()
         here = index.to(self.unit.device, non_blocking=True)
         label = self.label[here]
@@ -128,10 +128,10 @@ class Samples:
     def training_order(
         self, batch_size: int, generator: torch.Generator, *, by_length: bool = False
     ) -> Tensor:
-        """An epoch's order: batches are its consecutive slices of `batch_size`, the last one short.
+        """Return the order of an epoch, whose consecutive slices of `batch_size` are its batches.
 
-        by_length: batches of similar lengths, hence little padding: the shuffled samples are sorted
-        by length within blocks of 64 batches, and the batches shuffled again.
+        by_length: make batches of similar lengths, hence with little padding: the shuffled samples
+            are sorted by length within blocks of 64 batches, then the batches are shuffled
         """
         order = torch.randperm(len(self), generator=generator)
         if not by_length:
@@ -145,9 +145,9 @@ class Samples:
         return torch.cat([batches.view(-1), order[full:]])
 
     def evaluation_batches(self, numbers: int, unit_numbers: int = 0) -> Iterator[Tensor]:
-        """Indices of all samples, longest first, in batches of about `numbers` padded numbers.
+        """Yield indices of all samples, longest first, in batches of about `numbers` input numbers.
 
-        unit_numbers: those of an hour or an image as the model sees it, where they are more
+        unit_numbers: numbers of an hour or an image as the model sees it, if there are more
         """
         order = torch.argsort(self.lengths, descending=True, stable=True)
         hours = numbers // max(self.units.values[0].numel(), unit_numbers)
@@ -165,9 +165,9 @@ def from_arrays(
     subject: np.ndarray | None = None,
     device: torch.device = CPU,
 ) -> Samples:
-    """Samples that are whole units without a time axis: images.
+    """Return samples that are whole units without a time axis, such as images.
 
-    values: (N, ...) float32; subject: (N,) whom a unit belongs to, by default each its own
+    values: (N, ...) float32; subject: (N,) subject of each unit, by default all different
     """
     num = len(values)
     numbers = np.arange(num) if subject is None else np.unique(subject, return_inverse=True)[1]
@@ -189,7 +189,7 @@ def make_samples(
     label: np.ndarray,
     row: np.ndarray,
 ) -> Samples:
-    """Samples of a split from plain columns, on the units' device; see `Samples`."""
+    """Return the samples of a split from plain columns, on the units' device; see `Samples`."""
     device = units.values.device
     lengths = torch.from_numpy(length)
     return Samples(

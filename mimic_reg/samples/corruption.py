@@ -1,9 +1,9 @@
-"""Corrupted labels: a share of the training samples gets labels drawn at random.
+"""Corrupted labels: draw the labels of a share of the training samples at random.
 
 For studies of memorisation: Zhang et al., "Understanding deep learning requires rethinking
-generalization", ICLR 2017. A drawn label may be the right one: of ten classes, a tenth of the drawn
-labels is. What is drawn depends on nothing but the stream, and shares are nested: what 30 % corrupt
-is corrupt in the same way at 60 %.
+generalization", ICLR 2017. A drawn label may be the right one: with ten classes, 10 % of the drawn
+labels are. The labels depend only on the stream, and shares are nested: samples corrupted at 30 %
+are corrupted in the same way at 60 %.
 """
 
 from dataclasses import replace
@@ -17,18 +17,17 @@ from mimic_reg.samples.base import Samples
 def corrupt(
     samples: Samples, share: float, num_outputs: int, generator: torch.Generator
 ) -> Samples:
-    """Return the samples with the labels of a share of them drawn anew, all values equally likely.
+    """Return the samples with a share of the labels drawn anew, all values equally likely.
 
-    num_outputs: classes, where they exclude each other
+    num_outputs: number of classes, if they exclude each other
     generator:   on the CPU
 
     Raises:
-        InputError: the labels are numbers, which have no such values.
+        InputError: the target is a regression.
     """
     if samples.target == "regression":
         raise InputError(
-            "training.corrupted_labels is for classes, and the labels of a regression are numbers. "
-            "Leave it out."
+            "training.corrupted_labels needs classes, and this task is a regression. Leave it out."
         )
     label = samples.label
     order = torch.randperm(len(samples), generator=generator)

@@ -1,4 +1,4 @@
-"""Samples that are images: the pixels stay uint8 and become numbers when a batch is gathered.
+"""Samples of images: pixels stay uint8 and become numbers when a batch is gathered.
 
 Shapes: N images, C channels, H, W pixels.
 """
@@ -27,7 +27,7 @@ def load(
     constants: scale and shift (C,)
 
     Raises:
-        InputError: the store does not hold the task, or its tables do not fit together.
+        InputError: the store does not have the task, or its tables do not fit together.
     """
     table = store.read(f"tasks/{task.name}.parquet")
     pixels = read_pixels(store)
@@ -49,10 +49,10 @@ def load(
 
 
 def read_pixels(store: Store) -> Tensor:
-    """The images, (N, C, H, W) uint8.
+    """Return the images, (N, C, H, W) uint8.
 
     Raises:
-        InputError: the file holds something else.
+        InputError: the file has other content.
     """
     path = store.path(IMAGES)
     try:
@@ -61,14 +61,14 @@ def read_pixels(store: Store) -> Tensor:
     except Exception as error:  # the library's own exception is not public
         raise InputError(f"{path} is damaged ({error}). Import the images again.") from error
     if pixels.dtype != torch.uint8 or pixels.dim() != 4:
-        raise InputError(f"{path} holds no (N, C, H, W) bytes. Import the images again.")
+        raise InputError(f"{path} must contain (N, C, H, W) bytes. Import the images again.")
     return pixels
 
 
 def from_pixels(
     task: Task, pixels: np.ndarray, *, constants: Constants, device: torch.device = CPU
 ) -> Samples:
-    """Return samples without labels, to predict: the images (N, C, H, W), pixels from 0 to 255."""
+    """Return images (N, C, H, W), pixels from 0 to 255, as samples without labels."""
     num = len(pixels)
     row, ones = np.arange(num), np.ones(num, np.int32)
     units = _units(torch.from_numpy(np.ascontiguousarray(pixels)), constants, device)
@@ -90,8 +90,8 @@ def _units(pixels: Tensor, constants: Constants, device: torch.device) -> Units:
 def read_normalizer(store: Store, task: Task, which: str) -> Constants:
     """Return scale and shift (C,) of a normaliser.
 
-    which: unit: pixels in [0, 1]; fitted: standardised by the channels of the training images;
-           raw: 0 to 255
+    which: unit (pixels in [0, 1]), fitted (standardised by the channels of the training images), or
+           raw (0 to 255)
     """
     channels = store.spec.features[0]
     if which != "fitted":

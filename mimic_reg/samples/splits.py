@@ -1,8 +1,8 @@
-"""Supervision levels: nested, class-stratified subsets of the training samples.
+"""Training sizes: nested, class-stratified subsets of the training samples.
 
-Every sample (or subject) gets a priority hashed from the seed and its own identity; a level keeps
-the first ones of each stratum. So a lower level lies within every higher one, nothing depends on
-the order of the table, and validation and test are not touched.
+Every sample (or subject) gets a priority hashed from the seed and its identity; a level keeps the
+first samples of each stratum. So a lower level is a subset of every higher one, and nothing depends
+on the order of the table. Validation and test stay complete.
 """
 
 from typing import Literal
@@ -30,18 +30,18 @@ def select(
     keys: tuple[str, ...],
     subject: str = "subject_id",
 ) -> np.ndarray:
-    """The rows of `samples` that a supervision level keeps, in the table's order.
+    """Return the rows of `samples` that a supervision level keeps, in the table's order.
 
-    samples: the training samples: their keys, subject and labels
-    level:   fraction to keep, in (0, 1]
+    samples: keys, subject and labels of the training samples
+    level:   share to keep, in (0, 1]
     unit:    what is kept or left out as a whole: single samples, or all samples of a subject
-    keys:    the columns that tell samples apart; subject: the column of whom a sample belongs to
+    keys:    columns that identify a sample; subject: column of a sample's subject
 
     Raises:
-        InputError: a level outside (0, 1].
+        InputError: the level is outside (0, 1].
     """
     if not 0 < level <= 1:
-        raise InputError(f"The supervision level is {level}; it must lie in (0, 1].")
+        raise InputError(f"The supervision level must be in (0, 1], got {level}.")
     if level == 1:
         return np.arange(samples.height)
     stratum = strata(samples.select(labels).to_numpy(), target)
@@ -63,9 +63,9 @@ def select_count(
     seed: int,
     keys: tuple[str, ...],
 ) -> np.ndarray:
-    """So many rows of `samples`, in the table's order; nested, and each stratum with its share.
+    """Return `count` rows of `samples`, in the table's order; nested, each stratum with its share.
 
-    Arguments as in `select`.
+    Arguments are those of `select`.
 
     Raises:
         InputError: there are fewer.
@@ -74,13 +74,13 @@ def select_count(
         raise InputError(f"{count:,} training samples are asked for; there are {samples.height:,}.")
     stratum = strata(samples.select(labels).to_numpy(), target)
     order, rank, size = _ranks(tuple(samples[key].to_numpy() for key in keys), stratum, seed)
-    # the first of a stratum of 4 comes when an eighth of all is taken, the second at three eighths
+    # in a stratum of 4, the first is taken when 1/8 of all samples are, the second at 3/8
     first = np.lexsort((np.arange(len(order)), (rank + 0.5) / size))[:count]
     return np.sort(order[first])
 
 
 def _keep(keys: tuple[np.ndarray, ...], stratum: np.ndarray, level: float, seed: int) -> np.ndarray:
-    """Which rows are among the first of their stratum: its share, at least one."""
+    """Return a mask of the first rows of each stratum: its share, at least one."""
     order, rank, size = _ranks(keys, stratum, seed)
     quota = np.maximum(np.floor(size * level + 0.5), 1)
     kept = np.empty(len(order), bool)
@@ -91,7 +91,7 @@ def _keep(keys: tuple[np.ndarray, ...], stratum: np.ndarray, level: float, seed:
 def _ranks(
     keys: tuple[np.ndarray, ...], stratum: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The rows by stratum and priority; of each its rank in its stratum, and the stratum's size."""
+    """Return rows by stratum and priority, their ranks in the stratum, and the stratum's size."""
     order = np.lexsort((*keys, priority(seed, *keys), stratum))
     _, start, count = np.unique(stratum[order], return_index=True, return_counts=True)
     rank = np.arange(len(order)) - np.repeat(start, count)
@@ -99,10 +99,10 @@ def _ranks(
 
 
 def strata(y: np.ndarray, target: Target) -> np.ndarray:
-    """The stratum of every row of `y` (samples, labels).
+    """Return the stratum of every row of `y` (samples, labels).
 
-    A class is a stratum. Several labels: the row's rarest positive label, so that rare labels keep
-    their share; rows without any are a stratum of their own. A real label: its decile.
+    The stratum is the class; with several labels, the row's rarest positive label (or none), so
+    that rare labels keep their share; for a real-valued label, its decile.
     """
     if target == "multilabel":
         prevalence = y.sum(0)
@@ -118,7 +118,7 @@ def strata(y: np.ndarray, target: Target) -> np.ndarray:
 
 
 def priority(seed: int, *keys: np.ndarray) -> np.ndarray:
-    """A hash of seed and keys for every row (SplitMix64, the same on every machine)."""
+    """Return a hash of seed and keys for every row (SplitMix64, the same on every machine)."""
     state = np.full(len(keys[0]), derive("supervision", seed), np.uint64)
     for key in keys:
         bits = np.ascontiguousarray(key.astype(np.float64 if key.dtype.kind == "f" else np.int64))

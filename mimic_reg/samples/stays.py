@@ -1,4 +1,4 @@
-"""Samples that come from ICU stays: prefixes of their hourly arrays.
+"""Samples of ICU stays: prefixes of their hourly arrays.
 
 Shapes: F channels.
 """
@@ -31,7 +31,7 @@ def load(
     constants: mean and deviation (F,), applied once to all hours
 
     Raises:
-        InputError: the store does not hold the task, or its tables do not fit together.
+        InputError: the store does not have the task, or its tables do not fit together.
     """
     spec = store.spec
     _check_columns(store, "hourly.parquet", [spec.unit, str(spec.time), *spec.channel_names])
@@ -46,11 +46,7 @@ def load(
 
 
 def _check_columns(store: Store, name: str, expected: Sequence[str]) -> None:
-    """Refuse a table that lacks a column, or has one that nothing would read.
-
-    Raises:
-        InputError: with the columns' names.
-    """
+    """Raise InputError if a table lacks a column, or has an unknown one."""
     found = store.scan(name).collect_schema().names()
     missing = [column for column in expected if column not in found]
     unknown = [column for column in found if column not in expected]
@@ -65,7 +61,7 @@ def _check_columns(store: Store, name: str, expected: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class _Stays:
-    """Ids (ascending), first rows and numbers of hours of the stays in `hourly.parquet`."""
+    """Ascending ids, first rows and numbers of hours of the stays in `hourly.parquet`."""
 
     id: np.ndarray
     offset: np.ndarray
@@ -73,7 +69,7 @@ class _Stays:
 
 
 def _slices(scan: pl.LazyFrame) -> Iterator[tuple[int, pl.DataFrame]]:
-    """The table piece by piece, with each piece's first row."""
+    """Yield the table piece by piece, with the number of each piece's first row."""
     num_rows = scan.select(pl.len()).collect().item()
     for start in range(0, num_rows, _ROWS_AT_ONCE):
         yield start, scan.slice(start, _ROWS_AT_ONCE).collect()
@@ -96,7 +92,7 @@ def _read_stays(store: Store) -> _Stays:
         last_stay, last_hour, num_rows = stay[-1], hour[-1], start + len(stay)
     if not ordered:
         raise InputError(
-            f"{store.folder}/hourly.parquet is not sorted by stay and hour, or lacks hours. "
+            f"{store.folder}/hourly.parquet is not sorted by stay and hour, or hours are missing. "
             "Extract the store again."
         )
     if not ids:
@@ -108,9 +104,9 @@ def _read_stays(store: Store) -> _Stays:
 def _read_columns(
     store: Store, task: Task, stays: _Stays
 ) -> tuple[dict[str, tuple[np.ndarray, ...]], np.ndarray]:
-    """Unit, length, label and row of the samples of every split; the subject's number by unit.
+    """Return unit, length, label and row of the samples of each split, and the units' subjects.
 
-    The table is read piece by piece and kept in compact types: a few bytes a sample.
+    The table is read piece by piece into compact types: a few bytes for each sample.
     """
     scan = store.scan(f"tasks/{task.name}.parquet")
     subject_id = np.full(len(stays.id), -1)
@@ -122,7 +118,7 @@ def _read_columns(
         unknown = set(frame["split"].unique()) - set(SPLITS)
         if unknown:
             raise InputError(
-                f"The sample table of {task.name} has a split {unknown.pop()!r}; there are "
+                f"The sample table of {task.name} has an unknown split {unknown.pop()!r}. Known: "
                 f"{', '.join(SPLITS)}. Extract the store again."
             )
         for split in SPLITS:
@@ -137,10 +133,11 @@ def _read_columns(
 
 @dataclass
 class _Misfits:
-    """Counts the samples whose hours are not those that the task or `hourly.parquet` has.
+    """Counts of samples whose hours do not fit the task or `hourly.parquet`.
 
-    unknown: of stays without a row; too_long: longer than their stay, or without an hour; other:
-    not as long as the task says, from `shortest` to `longest` hours
+    unknown:  samples of stays without a row
+    too_long: samples longer than their stay, or without an hour
+    other:    samples of another length than the task's, from `shortest` to `longest` hours
     """
 
     samples: int = 0
@@ -158,7 +155,7 @@ class _Misfits:
         length: np.ndarray,
         held: np.ndarray,
     ) -> None:
-        """Add a piece: hours asked for, whether the stay is known, rows asked for and held."""
+        """Count a piece: hours, whether the stay is known, rows needed and rows present."""
         self.samples += len(period)
         self.unknown += int((~known).sum())
         self.too_long += int((known & ~((length >= 1) & (length <= held))).sum())
@@ -171,17 +168,17 @@ class _Misfits:
             self.longest = max(self.longest, float(other.max()))
 
     def check(self, store: Store, task: Task) -> None:
-        """Raise InputError where there is one."""
+        """Raise InputError if there is one."""
         of = f"of {self.samples:,} samples of {task.name} in {store.folder}"
         if self.unknown or self.too_long:
             raise InputError(
-                f"{self.unknown + self.too_long:,} {of} ask for hours that hourly.parquet does not "
+                f"{self.unknown + self.too_long:,} {of} need hours that hourly.parquet does not "
                 f"have: {self.unknown:,} are of stays without a row there, {self.too_long:,} have "
                 "a period_length beyond their stay's rows. Extract the store again."
             )
         if self.other:
             raise InputError(
-                f"{task.name} is about the first {task.hours:g} hours, but {self.other:,} {of} "
+                f"{task.name} uses the first {task.hours:g} hours, but {self.other:,} {of} "
                 f"have a period_length of {self.shortest:g} to {self.longest:g} hours. "
                 "Extract the store again."
             )
@@ -190,14 +187,16 @@ class _Misfits:
 def _compact(
     frame: pl.DataFrame, task: Task, stays: _Stays, misfits: _Misfits, spec: CohortSpec
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unit, length and labels of the samples in `frame`; tells `misfits` of their hours."""
+    """Return unit, length and labels of the samples in `frame`; count misfits."""
     stay, period = frame[spec.unit].to_numpy(), frame[str(spec.end)].to_numpy()
     unit = np.minimum(np.searchsorted(stays.id, stay), len(stays.id) - 1).astype(np.int32)
     length = np.floor(np.nan_to_num(period, nan=-1) + 1 - EPSILON).astype(np.int32)
     misfits.count(task, period, stays.id[unit] == stay, length, stays.count[unit])
     labels = frame.select(task.labels)
     if any(column.null_count() for column in labels):
-        raise InputError(f"The sample table of {task.name} has an empty label; none is guessed.")
+        raise InputError(
+            f"The sample table of {task.name} has an empty label. Extract the store again."
+        )
     label = labels.to_numpy().astype(np.float32 if task.target == "regression" else np.int8)
     return unit, length, label[:, 0] if task.target == "multiclass" else label
 
@@ -211,13 +210,13 @@ def from_rows(
     constants: Constants,
     device: torch.device = CPU,
 ) -> Samples:
-    """Return samples without labels, to predict: each some consecutive rows of `values`.
+    """Return samples without labels; each is a sequence of consecutive rows of `values`.
 
-    values:        (R, F) hours as a store has them, not normalised; NaN gets the mean
-    first, length: (N,) a sample's first row, and how many
+    values:        (R, F) hours as in a store, not normalised; NaN gets the mean
+    first, length: (N,) first row of each sample, and number of rows
     """
     mean, std = constants
-    rows = np.zeros((len(values) + 1, values.shape[1]), np.float32)  # the last one is padding
+    rows = np.zeros((len(values) + 1, values.shape[1]), np.float32)  # the last row is padding
     rows[:-1] = np.nan_to_num((values - mean) / std, nan=0.0)
     num = len(first)
     units = Units(
@@ -233,12 +232,12 @@ def from_rows(
 
 
 def read_normalizer(store: Store, task: Task, which: str) -> Constants:
-    """Return means and deviations (F,), (F,); 0 and 1 where a channel is left as it is.
+    """Return means (F,) and deviations (F,); 0 and 1 for a channel that is not normalised.
 
-    A channel that is constant in training keeps deviation 1, also where an older store says 1e-7.
+    A channel that is constant in training has deviation 1, even if an older store says 1e-7.
 
     Raises:
-        InputError: other channels, or no positive numbers.
+        InputError: it has other channels, or a deviation that is not positive.
     """
     state = _read_normalizers(store, task)
     left = np.array([channel.kind != "continuous" for channel in store.spec.channels])
@@ -247,13 +246,13 @@ def read_normalizer(store: Store, task: Task, which: str) -> Constants:
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
         raise InputError(
             f"The {which} normalizer of {task.name} in {store.folder} has a deviation that is not "
-            "a positive number. Use the other one, or extract the store again."
+            "a positive number. Use the other normalizer, or extract the store again."
         )
     return mean, np.where(is_constant(mean, std), 1.0, std)
 
 
 def constant_channels(store: Store, task: Task) -> list[str]:
-    """Return the continuous channels that do not vary over the hours of training."""
+    """Return the continuous channels that are constant over the training hours."""
     fitted = _read_normalizers(store, task)["fitted"]
     constant = is_constant(np.array(fitted["means"]), np.array(fitted["stds"]))
     named = fitted.get("constant", ())
@@ -275,7 +274,7 @@ def _read_normalizers(store: Store, task: Task) -> dict[str, Any]:
 
 
 def _read_values(store: Store, rows: int, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """The normalised hourly rows and the row of zeros, filled column by column."""
+    """Return the normalised hourly rows and the row of zeros, filled column by column."""
     path = store.path("hourly.parquet")
     channels = store.spec.channel_names
     values = np.empty((rows + 1, len(channels)), np.float32)

@@ -17,18 +17,18 @@ from mimic_reg.seeds import derive
 from mimic_reg.store import Store, reading
 from mimic_reg.store.spec import Task
 
-HELD_OUT = 0.1  # share of the subjects that validates
+HELD_OUT = 0.1  # share of the subjects for validation
 
 
 def load_unlabelled(
     store: Store, task: Task, *, normalizer: str, seed: int = 0, device: torch.device = CPU
 ) -> tuple[Samples, Samples]:
-    """Return stays to train on, and stays of other subjects to validate by; their labels are 0.
+    """Return stays for training, and stays of other subjects for validation; labels are 0.
 
-    Both are of the training split: no subject of them has a stay in validation or test, in any
-    task. A stay is whole, or as long as the task's samples if these are equally long.
+    Both are from the training split: none of their subjects has a stay in validation or test of any
+    task. Stays are whole, or as long as the task's samples if these have the same length.
 
-    task: the one to be trained for later, whose normaliser is used
+    task: task to train later, whose normaliser is used
 
     Raises:
         InputError: the cohort has no hours, or too few subjects.
@@ -36,7 +36,7 @@ def load_unlabelled(
     spec = store.spec
     if not spec.is_hourly:
         raise InputError(
-            f"Self-supervised training is for stays, the cohort {spec.name!r} holds images."
+            f"Self-supervised training needs stays; the cohort {spec.name!r} has images."
         )
     units = load(store, task, normalizer=normalizer, device=device)["train"].units
     with reading(store.folder, "a cohort store"):
@@ -64,7 +64,7 @@ def load_unlabelled(
 
 
 def _known_stays(store: Store) -> pl.DataFrame:
-    """Unit, subject and split of all stays that the store's tables name, each once a split."""
+    """Return unit, subject and split of all stays in the store's tables, without duplicates."""
     spec = store.spec
     names = [f"tasks/{name}.parquet" for name in spec.task_names]
     if STAYS in store.manifest["files"]:
@@ -74,9 +74,9 @@ def _known_stays(store: Store) -> pl.DataFrame:
 
 
 def _held_out(subject: np.ndarray, seed: int) -> np.ndarray:
-    """Which samples are of the subjects that validate: a tenth of them, at least one."""
+    """Return a mask of the samples for validation: of 10 % of the subjects, at least one."""
     subjects = np.unique(subject)
     if len(subjects) < 2:
-        raise InputError("Self-supervised training needs training stays of 2 subjects or more.")
+        raise InputError("Self-supervised training needs training stays of at least 2 subjects.")
     shuffled = np.random.default_rng(derive("unlabelled", seed)).permutation(subjects)
     return np.isin(subject, shuffled[: max(1, round(HELD_OUT * len(subjects)))])

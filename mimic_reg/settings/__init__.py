@@ -1,6 +1,6 @@
-"""Settings: YAML in, frozen and typed records out. It knows names, but no module behind them.
+"""Settings: from YAML to frozen, typed records. Names are not looked up here.
 
-`learners.trials` and `multitask.trials` look the names up and write every default out.
+`learners.trials` and `multitask.trials` look the names up and write out every default.
 """
 
 from mimic_reg.settings.base import Settings, checked

@@ -1,4 +1,4 @@
-"""What all settings are: frozen, typed, without unknown keys; what is wrong becomes a sentence."""
+"""The base of all settings: frozen, typed, without unknown keys; errors are sentences."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ from mimic_reg.settings.names import suggest
 
 
 class Settings(BaseModel):
-    """Frozen, strict about types, without unknown keys; YAML's lists are tuples."""
+    """Frozen settings with strict types and without unknown keys; lists of YAML become tuples."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", validate_default=True)
 
@@ -27,12 +27,12 @@ Kind = TypeVar("Kind", bound=Settings)
 def checked(
     kind: type[Kind], content: Mapping[str, Any], inner: type[Settings] | None = None
 ) -> Kind:
-    """Return settings of a kind from plain ones.
+    """Return settings of a kind from plain values.
 
-    inner: the settings within them, whose names are suggested for what is unknown there
+    inner: the settings within them, whose names are suggested for an unknown key there
 
     Raises:
-        InputError: an unknown key, a wrong type, a value out of range; a line each.
+        InputError: unknown keys, wrong types, values out of range; one line for each.
     """
     try:
         return kind.model_validate(dict(content))
@@ -42,7 +42,7 @@ def checked(
 
 
 def _innermost(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Without those that only follow from one inside them."""
+    """Return the errors without those that only follow from an error inside them."""
     places = [error["loc"] for error in errors]
     return [
         error
@@ -54,7 +54,7 @@ def _innermost(errors: list[ErrorDetails]) -> list[ErrorDetails]:
 def _explain(error: ErrorDetails, kind: type[Settings], inner: type[Settings]) -> str:
     reason = error["msg"].removeprefix("Value error, ").replace("tuple", "list")
     reason = reason.replace("Tuple", "List").replace(" after validation, not 0", "").rstrip(".")
-    if not error["loc"]:  # about the whole
+    if not error["loc"]:  # about all settings together
         return f"Invalid settings: {reason}."
     *parents, name = error["loc"]
     where = ".".join(map(str, error["loc"]))

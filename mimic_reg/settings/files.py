@@ -1,14 +1,14 @@
 """Settings in YAML files: those in `configs`, by their names, and a user's own, by their paths.
 
-A method's file may hold values for families of models: usually a model's name, as `lstm`; or a
-model's name and what it is trained on, as `resnet50_cifar`.
+A method's file may have values for families of models. A family is usually a model's name (`lstm`),
+or a model's name and its data (`resnet50_cifar`).
 
     regularisers:                    # for all families, in the order in which they act
     - dropout: {rate: 0.5}
-    families:                        # the only ones then that the file serves
+    families:                        # if given, the only families that the file serves
       lstm: {}
       cnn: {dropout: {rate: 0.3}, training: {learning_rate: 1e-4}}
-    search: {dropout.rate: [0.1, 0.3, 0.5]}  # values of its strength, for comparisons
+    search: {dropout.rate: [0.1, 0.3, 0.5]}  # values from which comparisons choose
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ from mimic_reg.settings.names import BASELINE, STOPPING, is_probe, suggest
 from mimic_reg.settings.trial import Component, Training
 from mimic_reg.settings.yaml import load_yaml
 
-# beside the package in a clone; within it where a wheel was installed, as setup.py does it
+# beside the package in a clone; within it in a wheel, where setup.py puts it
 _INSTALLED = Path(__file__).parents[1] / "configs"
 CONFIGS = _INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[2] / "configs"
 
@@ -32,9 +32,9 @@ _OTHER_TASKS = "default"
 
 
 class _File(Settings):
-    """What files of tasks and of methods both hold.
+    """The content that files of tasks and of methods share.
 
-    training: replaces defaults, or what stands in a file that comes before
+    training: replaces defaults, or the values of the file read before
     """
 
     regularisers: tuple[Component, ...] = ()
@@ -47,20 +47,20 @@ class _File(Settings):
 
 
 class TaskFile(_File):
-    """How a task is trained, whatever the method; its regularisers act after those of the method.
+    """How to train a task with any method; its regularisers act after those of the method.
 
-    task: its name; null: any that has no file of its own
+    task: its name; null: any task without its own file
     """
 
     task: str | None = None
 
 
 class MethodFile(_File):
-    """What acts on a fit.
+    """A method: what acts on a fit.
 
     families: family of models → component → options, which replace or join those of
-              `regularisers`; its `training` likewise. With families, the method serves no other
-    search:   component.option → the values from which a comparison chooses the method's strength
+              `regularisers`, and likewise `training`. If given, the method serves no other family
+    search:   component.option → values from which a comparison chooses
     """
 
     families: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
@@ -87,8 +87,8 @@ class MethodFile(_File):
             name = key.partition(".")[0]
             if names.count(name) != 1:
                 raise ValueError(
-                    f"search has {key!r}, but {name!r} stands {names.count(name)} times among the "
-                    f"regularisers. {suggest(name, names)}"
+                    f"search has {key!r}, but the regularisers have {name!r} {names.count(name)} "
+                    f"times. {suggest(name, names)}"
                 )
         return self
 
@@ -104,8 +104,8 @@ class MethodFile(_File):
                     )
                 if names.count(name) > 1:
                     raise ValueError(
-                        f"families.{family} has options of {name!r}, which stands "
-                        f"{names.count(name)} times among the regularisers"
+                        f"families.{family} has options of {name!r}, which the regularisers have "
+                        f"{names.count(name)} times"
                     )
             check_training(values.get("training", {}))
         return self
@@ -113,7 +113,7 @@ class MethodFile(_File):
     def of(self, family: str, called: str) -> "MethodFile":
         """Return the method with the values of a family only.
 
-        called: what the method is called, for errors
+        called: name of the method, for errors
 
         Raises:
             InputError: it has families, but not this one.
@@ -124,7 +124,7 @@ class MethodFile(_File):
             advice = (
                 "Add them to its families."
                 if is_file(called)
-                else f"To take those of another family write FAMILY/{called}; in a grid "
+                else f"To use those of another family, write FAMILY/{called}, or in a grid "
                 f"families: {{{family}: FAMILY}}."
             )
             raise InputError(
@@ -142,37 +142,29 @@ class MethodFile(_File):
         )
 
     def serves(self, family: str) -> bool:
-        """Return whether it has values for a family, or the same ones for all."""
+        """Return whether it has values for a family, or the same values for all."""
         return not self.families or family in self.families
 
 
 def as_search(given: Any) -> Any:
-    """Return the values of a search as tuples, where YAML has lists."""
+    """Return the values of a search as tuples instead of lists."""
     if not isinstance(given, Mapping):
         return given
     return {k: tuple(values) if isinstance(values, list) else values for k, values in given.items()}
 
 
 def check_search(search: Mapping[str, tuple[Any, ...]]) -> None:
-    """Refuse a search that names no option of a component, or has no values for it.
-
-    Raises:
-        ValueError: the first that is wrong.
-    """
+    """Raise ValueError if a search names no option of a component, or has no values for it."""
     for key, values in search.items():
         name, dot, option = key.partition(".")
         if not (name and dot and option):
-            raise ValueError(f"search has {key!r}; write component.option, as dropout.rate")
+            raise ValueError(f"search has {key!r}; write component.option, such as dropout.rate")
         if not values:
             raise ValueError(f"search has no values for {key!r}")
 
 
 def check_training(given: Mapping[str, Any]) -> None:
-    """Refuse what is no setting of a training; values are checked where a trial is resolved.
-
-    Raises:
-        InputError: an unknown key.
-    """
+    """Raise InputError for an unknown key; `resolve` checks the values."""
     for name in given:
         if name not in Training.model_fields:
             raise InputError(
@@ -192,21 +184,21 @@ def names(kind: Named) -> list[str]:
 
 
 def families() -> set[str]:
-    """Return all families that methods in `configs` have values for."""
+    """Return all families for which methods in `configs` have values."""
     return {family for name in names("methods") for family in method_called(name).families}
 
 
 def read_task(task: str) -> TaskFile:
-    """Return how a task is trained: from a YAML file, or by the task's name.
+    """Return how to train a task: from a YAML file, or by the task's name.
 
     Raises:
-        InputError: the file is missing, or holds something else, or names no task.
+        InputError: the file is missing, has other content, or names no task.
     """
     if not is_file(task):
         return task_called(task)
     found = _load(TaskFile, Path(task))
     if found.task is None:
-        raise InputError(f"{task} does not say of which task it is: add 'task: …'.")
+        raise InputError(f"{task} does not name its task: add 'task: …'.")
     return found
 
 
@@ -214,19 +206,19 @@ def read_model(model: str) -> Component:
     """Return a model with its settings: from a YAML file, or by the model's name.
 
     Raises:
-        InputError: the file is missing, or holds something else.
+        InputError: the file is missing or has other content.
     """
     return _load(Component, Path(model)) if is_file(model) else model_called(model)
 
 
 def read_method(method: str, family: str) -> MethodFile:
-    """Return what a method does to a family of models.
+    """Return a method with its values for a family of models.
 
     method: a YAML file; or a name in `configs/methods`, alone (`l2`), or after another family
-            whose values to take (`resnet50_cifar/l2`)
+            whose values to use (`resnet50_cifar/l2`)
 
     Raises:
-        InputError: there is none; the file holds something else; it has no values for the family.
+        InputError: there is none; the file has other content; it has no values for the family.
     """
     if is_file(method):
         return _load(MethodFile, Path(method)).of(family, method)
@@ -235,13 +227,13 @@ def read_method(method: str, family: str) -> MethodFile:
 
 
 def task_called(name: str) -> TaskFile:
-    """Return how the task of that name is trained; the default for those of other cohorts."""
+    """Return how to train the task of that name; the default for tasks of other cohorts."""
     found = _named(TaskFile, "tasks", name if name in names("tasks") else _OTHER_TASKS)
     return found if found.task else found.model_copy(update={"task": name})
 
 
 def model_called(name: str) -> Component:
-    """Return the model of that name, with the settings in `configs` where it has a file there."""
+    """Return the model of that name, with the settings of its file in `configs`, if any."""
     if name in names("models"):
         return _named(Component, "models", name)
     return Component.model_validate(name)
@@ -305,7 +297,7 @@ def _files_by_modules() -> dict[tuple[str, ...], dict[str, list[dict[str, Any]]]
 
 
 def is_file(name: str) -> bool:
-    """Return whether a name is that of a YAML file."""
+    """Return whether a name is a YAML file's."""
     return name.endswith((".yaml", ".yml"))
 
 
@@ -332,7 +324,7 @@ def _cached(kind: type[Kind], path: Path, mtime_ns: int) -> Kind:
 def _load(kind: type[Kind], path: Path) -> Kind:
     content = load_yaml(path)
     if not isinstance(content, Mapping):
-        raise InputError(f"{path} must hold settings with their names, as 'training: ...'.")
+        raise InputError(f"{path} must contain settings with their names, such as 'training: ...'.")
     try:
         return checked(kind, content)
     except InputError as error:
@@ -349,8 +341,8 @@ def compose(
 ) -> dict[str, Any]:
     """Return the plain settings of a trial.
 
-    training: replaces what the method says, which replaces what the task says
-    others:   further settings of the trial
+    training: replaces the values of the method, which replace those of the task
+    others:   other settings of the trial
     """
     return {
         "task": task.task,

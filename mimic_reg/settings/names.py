@@ -1,7 +1,7 @@
-"""Names in settings: which are known, and what the options of a module are.
+"""Names in settings: the known ones, and the options of a module.
 
 Names are module names: `dropout: {rate: 0.5}` means the module `dropout` and the option `rate` of
-its `build`. Whatever is unknown is refused, with the nearest name that is known.
+its `build`. An unknown name is refused, and the nearest known name suggested.
 """
 
 import difflib
@@ -18,11 +18,11 @@ from typing import Any, get_args, get_origin
 from mimic_reg.errors import InputError
 
 BASELINE = "none"  # the method that changes no fit
-STOPPING = "early_stopping"  # the method that ends fits; tasks bring it
+STOPPING = "early_stopping"  # the method that ends fits; the files of tasks add it
 
 
 def suggest(name: str, allowed: Iterable[str]) -> str:
-    """Text that ends an error about an unknown name: the nearest one, then all of them."""
+    """Return the end of an error about an unknown name: the nearest known one, then all."""
     allowed = sorted(allowed)
     close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
     hint = f"Did you mean {close[0]!r}? " if close else ""
@@ -30,44 +30,38 @@ def suggest(name: str, allowed: Iterable[str]) -> str:
 
 
 def module_names(package: str) -> list[str]:
-    """The names a configuration may use: the package's public modules, except `base`."""
+    """Return the names that settings may use: the package's public modules, except `base`."""
     found = pkgutil.iter_modules(importlib.import_module(package).__path__)
     return sorted(m.name for m in found if m.name != "base" and not m.name.startswith("_"))
 
 
 def find_module(package: str, name: str) -> ModuleType:
-    """The module `name` of `package`.
+    """Return the module `name` of `package`.
 
     Raises:
         InputError: there is no such module; the text names the nearest one.
     """
     names = module_names(package)
     if name not in names:
-        kind = package.rpartition(".")[2]
-        raise InputError(f"There is no {name!r} in {kind}. {suggest(name, names)}")
+        kind = package.rpartition(".")[2].removesuffix("s")
+        raise InputError(f"Unknown {kind} {name!r}. {suggest(name, names)}")
     return importlib.import_module(f"{package}.{name}")
 
 
 def is_probe(name: str) -> bool:
-    """Return whether a regulariser only measures: whether it is a module of `mimic_reg/probes`.
-
-    It changes no fit, and no method is called after it.
-    """
+    """Return whether a method is a probe: a module of `mimic_reg/probes`, which only measures."""
     return name in _probes()
 
 
 @cache
 def _probes() -> frozenset[str]:
-    """Return the names of the files in that room: settings import nothing from it."""
+    """Return the names of the probes from their files, since settings import nothing above them."""
     room = Path(__file__).parents[1] / "probes"
     return frozenset(path.stem for path in room.glob("[!_]*.py"))
 
 
 def acting(names: Iterable[str], silent: Collection[str] = (BASELINE, STOPPING)) -> tuple[str, ...]:
-    """Return the methods after which a fit is called: without probes and `silent` ones.
-
-    Where nothing is left it is the baseline.
-    """
+    """Return the methods that name a fit: all but probes and `silent` ones, or the baseline."""
     kept = (name for name in names if name not in silent and not is_probe(name))
     return tuple(kept) or (BASELINE,)
 
@@ -75,11 +69,11 @@ def acting(names: Iterable[str], silent: Collection[str] = (BASELINE, STOPPING))
 def resolve_options(
     function: Callable[..., Any], given: Mapping[str, Any], what: str, skip: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """`given`, completed by the defaults in the signature: a configuration that hides nothing.
+    """Return the options of `function`: `given`, completed by the defaults of its signature.
 
     Raises:
-        InputError: an option that the signature does not have, or one that it needs and is missing,
-            or a value of another kind than the signature says.
+        InputError: an option is unknown or missing, or a value has another type than the signature
+            says.
     """
     skipped = set(skip)
     known = {n: p for n, p in inspect.signature(function).parameters.items() if n not in skipped}
@@ -107,7 +101,7 @@ _LISTS = (tuple, list, Sequence)
 
 
 def _is_of(value: Any, kind: Any) -> bool:
-    """Whether a value is what an annotation says; one that YAML does not know is not judged."""
+    """Return whether a value fits an annotation; True for one that YAML has no type for."""
     if isinstance(kind, UnionType):
         return any(_is_of(value, one) for one in get_args(kind))
     if get_origin(kind) in _LISTS:
@@ -115,7 +109,7 @@ def _is_of(value: Any, kind: Any) -> bool:
         return isinstance(value, list | tuple) and all(_is_of(each, inner) for each in value)
     if kind not in _KINDS:
         return True
-    if isinstance(value, bool):  # Python counts it among the whole numbers
+    if isinstance(value, bool):  # which Python counts among the integers
         return kind is bool
     if kind is float:
         return isinstance(value, float) or (
@@ -133,5 +127,5 @@ def _kind_name(kind: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON and YAML hold it, so that a tuple and a list are one configuration."""
+    """Return the value as JSON and YAML hold it, so that a tuple and a list are the same."""
     return list(map(_plain, value)) if isinstance(value, tuple | list) else value

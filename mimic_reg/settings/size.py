@@ -1,11 +1,11 @@
-"""The training size of a trial: a share of the training samples, or their number."""
+"""The training size of a trial: a share of the training samples, or a number of them."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class TrainingSize:
-    """One of both, the other is None. Shares come before numbers.
+    """A share or a number; the other is None. Shares are sorted before numbers.
 
     supervision: share of the training samples, above 0, at most 1
     num_samples: their number
@@ -23,21 +23,21 @@ class TrainingSize:
 
     @property
     def is_share(self) -> bool:
-        """Whether it is a share."""
+        """Return whether it is a share."""
         return self.num_samples is None
 
     @property
     def value(self) -> float:
-        """The share in percent, or the number: for axes."""
+        """Return the share in percent, or the number; for axes."""
         return 100 * (self.supervision or 0.0) if self.is_share else float(self.num_samples or 0)
 
     @property
     def name(self) -> str:
-        """What files and folders are called after: 25, or n200."""
+        """Return the name in files and folders: 25, or n200."""
         return f"{self.value:g}" if self.is_share else f"n{self.num_samples}"
 
     def tags(self) -> dict[str, str]:
-        """Return the one that it is, as text by its name."""
+        """Return the one that is set, as text, by its name."""
         if self.is_share:
             return {"supervision": f"{self.supervision:g}"}
         return {"num_samples": str(self.num_samples)}
@@ -47,7 +47,7 @@ WHOLE = TrainingSize(supervision=1.0)
 
 
 def training_size(supervision: float, num_samples: int | None = None) -> TrainingSize:
-    """Return the size that the settings of a trial say; a number goes before a share."""
+    """Return the size in the settings of a trial; a number takes precedence over a share."""
     if num_samples is None:
         return TrainingSize(supervision=float(supervision))
     return TrainingSize(num_samples=num_samples)

@@ -20,9 +20,9 @@ from mimic_reg.settings.size import TrainingSize, training_size
 
 
 class Component(Settings):
-    """A module by its name, with options of its `build`: written {dropout: {rate: 0.5}}.
+    """A module by its name, with options of its `build`: {dropout: {rate: 0.5}}.
 
-    The name alone stands for a component without options.
+    A name alone is a component with default options.
     """
 
     name: str
@@ -36,25 +36,25 @@ class Component(Settings):
         if isinstance(entry, str):
             return {"name": entry}
         if not isinstance(entry, Mapping) or len(entry) != 1:
-            raise ValueError("A component is a name with its options, as dropout: {rate: 0.5}")
+            raise ValueError("A component is a name with its options, such as dropout: {rate: 0.5}")
         ((name, options),) = entry.items()
         return {"name": name, "given": {} if options is None else options}
 
     @model_serializer
     def entry(self) -> dict[str, dict[str, Any]]:
-        """As it is written, in a copy that callers may change."""
+        """Return it as written in YAML, in a copy that callers may change."""
         return {self.name: copy.deepcopy(self.given)}
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options, in a copy that callers may change."""
+        """Return the options, in a copy that callers may change."""
         return copy.deepcopy(self.given)
 
     def completed(self, package: str, kind: str, skip: Iterable[str] = ()) -> "Component":
-        """Return it with every default written out that the `build` of its module has.
+        """Return it with every default of its module's `build` written out.
 
-        kind: what a module of the package is, for errors
-        skip: arguments of `build` that are no options
+        kind: name for a module of the package, for errors
+        skip: arguments of `build` that are not options
 
         Raises:
             InputError: the package has no such module, or the module no such option.
@@ -65,22 +65,22 @@ class Component(Settings):
 
 
 class Training(Settings):
-    """How a model is trained, whatever the method. The defaults are the paper's.
+    """How to train a model with any method. The defaults are the paper's.
 
-    epoch_steps: steps of an epoch, at whose end the model is validated; null: one pass over the
-                 training samples. Large tasks are validated more often than once a pass.
-    normalizer:  of stays: the benchmark's published means and deviations, for its cohort alone, or
-                 those fitted to this cohort; of images: unit (pixels in [0, 1]), fitted, or raw
-                 (0 to 255)
-    by_length:   batches of similar lengths; the paper pads within random batches
-    output_bias: how the last layer's bias starts: zero, as the model makes it (the paper's; a dnn
-                 with torch's init draws it), or prevalence: the log-odds of each label among the
-                 training samples, log shares of classes, means of a regression. It changes what
-                 thresholds on gradients mean
+    epoch_steps: steps of an epoch, after which the model is validated; null: one pass over the
+                 training samples. Large tasks are validated more often than once a pass
+    normalizer:  for stays: published (the benchmark's means and deviations, for its cohort only) or
+                 fitted (to this cohort); for images: unit (pixels in [0, 1]), fitted, or raw (0 to
+                 255)
+    by_length:   make batches of similar lengths; the paper pads within random batches
+    output_bias: initial bias of the last layer: zero (the paper's; a dnn with torch's init draws
+                 it), or prevalence: the log-odds of each label among the training samples, log
+                 shares of classes, means of a regression. It changes the meaning of thresholds on
+                 gradients
     corrupted_labels: share of the training samples whose labels are drawn at random, the same for
-                 all methods of a seed; what is validated and tested keeps its labels
+                 all methods of a seed; validation and test keep their labels
 
-    When training ends early is no setting here, but a method: early_stopping, with its patience.
+    Early stopping is not a setting here but a method, early_stopping.
     """
 
     optimizer: Literal["adam", "sgd", "adagrad"] = "adam"
@@ -95,16 +95,16 @@ class Training(Settings):
 
     @model_serializer(mode="wrap")
     def _without_corruption(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not used, so that trials keep the identity that they had before it."""
+        """Leave it out if it is 0, so that older trials keep their identity."""
         return {k: v for k, v in content(self).items() if k != "corrupted_labels" or v}
 
 
 class Together(Settings):
-    """What a trial is a part of, where several tasks are trained together.
+    """The fit of several tasks that a trial is a part of.
 
-    strategy: how; its module, with its options
-    tasks:    all of them, in the order in which they are trained
-    fit:      the identity of the fit's settings; those of the other tasks count
+    strategy: module that trains them together, with its options
+    tasks:    all tasks, in the order of training
+    fit:      identity of the fit's settings, including those of the other tasks
     """
 
     strategy: Component
@@ -113,10 +113,10 @@ class Together(Settings):
 
 
 class Start(Settings):
-    """How a trial on few samples starts: transfer from a trained trunk, or not.
+    """How a trial on few samples starts: from a trained trunk, or not.
 
-    trunk:       what the trunk was trained on and how, for people; null: it starts as ever
-    fingerprint: a hash of its weights
+    trunk:       description of the trunk's training; null: new weights
+    fingerprint: hash of its weights
     """
 
     trunk: str | None = None
@@ -128,20 +128,20 @@ _SAME_TRAINING = ("optimizer", "learning_rate", "max_epochs")
 
 
 class Trial(Settings):
-    """One fully specified fit, of one task or of several; or one task's part in a fit of several.
+    """One fully specified fit of one task or of several; or one task's part in a fit of several.
 
-    supervision:      fraction of the training samples, nested between levels
+    supervision:      share of the training samples; smaller shares are subsets of larger ones
     supervision_unit: what is kept or left out as a whole
-    seed:             the pair's number: trials that differ only in their regularisers share initial
-                      weights and batches
+    seed:             trials that differ only in their regularisers share initial weights and
+                      batches if they have the same seed
     together:         the fit of several tasks that this is a part of
-    num_samples:      training samples to keep, instead of a fraction; nested, too
-    start:            from a trained trunk, or expressly not
-    strategy:         how several tasks are trained together; its module, with its options
-    trials:           of several tasks one each. They differ in what belongs to a task: batch size,
-                      normaliser, patience. What they share is also the whole's, as `trial.model`;
-                      the whole has the first one's training and methods, and is written as
-                      strategy and trials alone. Its `task` names all, for people
+    num_samples:      number of training samples, instead of a share; nested, too
+    start:            from a trained trunk, or explicitly not
+    strategy:         module that trains several tasks together, with its options
+    trials:           one for each of several tasks. They differ in what belongs to a task: batch
+                      size, normaliser, patience. The whole has the shared values, such as
+                      `trial.model`, and the training and methods of the first; it is written as
+                      strategy and trials alone, and its `task` names all tasks
     """
 
     task: str = Field(pattern=r"^\w[\w.-]*( \+ \w[\w.-]*)*$")
@@ -164,11 +164,13 @@ class Trial(Settings):
             return given
         trials = given.get("trials")
         if not trials or not all(isinstance(trial, Trial) for trial in trials):
-            raise ValueError("a fit of several tasks has a strategy, and trials: one for each task")
+            raise ValueError(
+                "a fit of several tasks needs a strategy, and trials: one for each task"
+            )
         shared = {name: getattr(trials[0], name) for name in cls.model_fields}
         shared["task"] = " + ".join(trial.task for trial in trials)
         if misplaced := given.keys() & shared.keys() - {"strategy", "trials"}:
-            raise ValueError(f"{min(misplaced)!r} belongs into each of the trials")
+            raise ValueError(f"{min(misplaced)!r} belongs in each of the trials")
         return {**shared, **given}
 
     @model_validator(mode="after")
@@ -176,13 +178,15 @@ class Trial(Settings):
         if self.num_samples is not None and self.supervision != 1:
             raise ValueError("it has both num_samples and a supervision level; give one of them")
         if self.num_samples is not None and self.supervision_unit != "sample":
-            raise ValueError("num_samples counts samples; with it supervision_unit is 'sample'")
+            raise ValueError("num_samples counts samples; it needs supervision_unit 'sample'")
         return self
 
     @model_validator(mode="after")
     def _is_one_fit(self) -> "Trial":
         if self.strategy is None and (self.trials or " " in self.task):
-            raise ValueError("a fit of several tasks has a strategy, and trials: one for each task")
+            raise ValueError(
+                "a fit of several tasks needs a strategy, and trials: one for each task"
+            )
         if repeated := [task for task in self.tasks if self.tasks.count(task) > 1]:
             raise ValueError(f"the task {repeated[0]!r} is given twice")
         for trial in self.trials[1:]:
@@ -194,13 +198,13 @@ class Trial(Settings):
                 for name in names:
                     if getattr(one, name) != getattr(other, name):
                         raise ValueError(
-                            f"the tasks of a fit have one {name}, but {first.task} has "
+                            f"the tasks of a fit must have one {name}, but {first.task} has "
                             f"{_said(getattr(one, name))} and {trial.task} "
                             f"{_said(getattr(other, name))}"
                         )
             if (theirs := _names(trial)) != _names(first):
                 raise ValueError(
-                    f"the tasks of a fit have the same methods, but {first.task} has "
+                    f"the tasks of a fit must have the same methods, but {first.task} has "
                     f"{_names(first)} and {trial.task} {theirs}"
                 )
         return self
@@ -213,35 +217,35 @@ class Trial(Settings):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """The tasks, in the order in which they are trained."""
+        """Return the tasks, in the order of training."""
         return tuple(trial.task for trial in self.trials) or (self.task,)
 
     @property
     def size(self) -> TrainingSize:
-        """The training size."""
+        """Return the training size."""
         return training_size(self.supervision, self.num_samples)
 
     @property
     def method(self) -> str:
-        """What its methods are called: 'none', 'l2 + dropout', 'reptile: dropout'."""
+        """Return the name of its methods: 'none', 'l2 + dropout', 'reptile: dropout'."""
         name = " + ".join(acting(_names(self)))
         strategy = self.together.strategy if self.together else self.strategy
         return f"{strategy.name}: {name}" if strategy else name
 
     def id(self, data: str) -> str:
-        """The trial's identity on the data with this fingerprint; stable over machines."""
+        """Return the trial's identity on data with this fingerprint, the same on all machines."""
         text = json.dumps({"trial": self.model_dump(mode="json"), "data": data}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def parts(self) -> tuple["Trial", ...]:
-        """The trial of every task, as part of this fit; of one task the trial itself."""
+        """Return the trial of each task as part of this fit, or the trial itself for one task."""
         if self.strategy is None:
             return (self,)
         together = Together(strategy=self.strategy, tasks=self.tasks, fit=self.id(""))
         return tuple(trial.model_copy(update={"together": together}) for trial in self.trials)
 
     def to_yaml(self) -> str:
-        """The resolved configuration, for reading; `resolve(load_yaml(…))` gives it back."""
+        """Return the resolved settings as YAML; `resolve(load_yaml(…))` reads them."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 

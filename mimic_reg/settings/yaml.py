@@ -1,4 +1,4 @@
-"""YAML of any origin: read within a second, or refused with a sentence."""
+"""Read YAML from any source within a second, or refuse it with a sentence."""
 
 import re
 from collections import Counter
@@ -10,7 +10,7 @@ import yaml
 
 from mimic_reg.errors import InputError
 
-# what PyYAML raises of a text that is no YAML
+# what PyYAML raises for a text that is not YAML
 _NOT_YAML = (
     *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
     yaml.YAMLError,
@@ -22,16 +22,16 @@ _LONGEST_NUMBER = 100  # characters
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a repeated key and reads 1e-3 as a number.
+    """Read safe YAML, refuse a repeated key, and read 1e-3 as a number.
 
-    It ends within a second, whatever it is given: nodes are counted while they are read, those
-    behind aliases as often as they are named.
+    It ends within a second for any text: it counts nodes while it reads them, those behind aliases
+    each time they are used.
     """
 
     def __init__(self, text: str) -> None:
         if len(text) > _MOST_CHARACTERS:
             raise InputError(
-                f"It has more than {_MOST_CHARACTERS:,} characters. Settings need fewer."
+                f"The text has more than {_MOST_CHARACTERS:,} characters; settings have fewer."
             )
         super().__init__(text)
         self._num_nodes = 0
@@ -41,12 +41,12 @@ class _Loader(yaml.SafeLoader):
         before, alias = self._num_nodes, self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)
         if alias and id(node) not in self._sizes:
-            raise InputError(f"An alias in line {self._line()} names what it stands in.")
+            raise InputError(f"An alias in line {self._line()} refers to itself.")
         self._num_nodes += self._sizes[id(node)] if alias else 1
         if self._num_nodes > _MOST_NODES:
             raise InputError(
-                f"Up to line {self._line()} it has more than {_MOST_NODES:,} values, those behind "
-                "aliases counted as often as they are named. Settings need fewer."
+                f"The text has more than {_MOST_NODES:,} values up to line {self._line()}, with "
+                "those behind aliases counted each time they are used; settings have fewer."
             )
         if not alias:
             self._sizes[id(node)] = self._num_nodes - before
@@ -57,7 +57,7 @@ class _Loader(yaml.SafeLoader):
 
     def fetch_flow_collection_start(self, kind: type[yaml.Token]) -> None:
         if self.flow_level > _DEEPEST:
-            raise InputError(f"The brackets in line {self._line()} are too deep.")
+            raise InputError(f"The brackets in line {self._line()} are nested too deeply.")
         super().fetch_flow_collection_start(kind)
 
     def construct_number(self, node: yaml.ScalarNode) -> int | float:
@@ -72,13 +72,15 @@ class _Loader(yaml.SafeLoader):
         repeated = [key for key, count in counts.items() if count > 1]
         if repeated:
             line = node.start_mark.line + 1
-            raise InputError(f"The key {repeated[0]!r} is given twice from line {line} on.")
+            raise InputError(
+                f"The key {repeated[0]!r} is given twice in the mapping at line {line}."
+            )
         return super().construct_mapping(node, deep)
 
 
 for _kind in ("int", "float"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
-# YAML 1.1, which PyYAML follows, wants 1.0e-3; everyone writes 1e-3
+# YAML 1.1, which PyYAML follows, requires 1.0e-3; people write 1e-3
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
@@ -87,7 +89,7 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str) -> Any:
-    """The content of a YAML text; what is no YAML raises what PyYAML does."""
+    """Return the content of a YAML text; raise PyYAML's errors if it is not YAML."""
     loader = _Loader(text)
     try:
         return loader.get_single_data()
@@ -96,7 +98,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def load_yaml(path: Path) -> Any:
-    """The content of a YAML file.
+    """Return the content of a YAML file.
 
     Raises:
         InputError: it is missing, or not YAML.

@@ -125,11 +125,11 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
     damaged = bytearray(path.read_bytes())
     damaged[-30] ^= 4  # in the tensor
     path.write_bytes(damaged)
-    with pytest.raises(InputError, match="is damaged: its content is not what its hash says"):
+    with pytest.raises(InputError, match="is damaged: its content does not fit its hash"):
         load_state(path)
     assert load()["step"] == 2
     assert "is damaged" in notes[0]
-    assert "Going on from the checkpoint before" in notes[0]
+    assert "Continuing from the checkpoint before" in notes[0]
     path.unlink()  # killed between the two renames
     assert load()["step"] == 2
     previous(path).write_bytes(damaged)
@@ -137,7 +137,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path):
         load()
 
 
-def test_a_checkpoint_that_does_not_fit_what_lies_beside_it_falls_back(tmp_path):
+def test_a_checkpoint_that_does_not_fit_its_history_falls_back(tmp_path):
     path, notes = tmp_path / "checkpoint.safetensors", []
     for step in (1, 2):
         save_checkpoint(path, {"step": step})

@@ -81,7 +81,7 @@ def test_a_file_of_weights_is_needed_once_and_must_stay_the_same(store, tmp_path
     assert train(given, store, tmp_path / "run").status == "skipped"
 
 
-def test_a_level_of_supervision_is_so_many_images_a_class(store, tmp_path):
+def test_a_supervision_level_keeps_its_share_of_each_class(store, tmp_path):
     settings = trial("none", max_epochs=1).model_dump() | {"supervision": 0.25}
     train(resolve(settings), store, tmp_path / "run")
     labels = []
@@ -123,6 +123,6 @@ def test_batch_norm_resumes_bit_for_bit(store, tmp_path):
     assert read_scores(tmp_path / "whole") == read_scores(tmp_path / "cut")
 
 
-def test_a_network_for_hours_says_so(store, tmp_path):
+def test_a_network_for_hours_refuses_images(store, tmp_path):
     with pytest.raises(InputError, match=r"model lstm is for hours, this cohort holds images"):
         train(trial("none", {"lstm": {}}), store, tmp_path / "a")

@@ -61,7 +61,7 @@ def test_resuming_cuts_the_history_back(tmp_path):
 
 def test_a_history_that_lost_rows_is_refused(tmp_path):
     recorder = Recorder(tmp_path / "h.jsonl")
-    with pytest.raises(InputError, match="lost rows"):
+    with pytest.raises(InputError, match="has fewer rows than"):
         recorder.open({"position": 10, "pending": {}})
 
 

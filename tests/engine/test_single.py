@@ -56,7 +56,7 @@ def history(folder):
     return [{k: v for k, v in r.items() if k != "cost"} for r in read_history(folder / HISTORY)]
 
 
-def test_a_run_learns_and_leaves_everything_behind(run, store):
+def test_a_run_learns_and_writes_all_files(run, store):
     assert {p.name for p in run.iterdir()} == {
         ".lock",
         "best.safetensors",
@@ -83,7 +83,7 @@ def test_a_run_learns_and_leaves_everything_behind(run, store):
     assert read_json(run / SCORES)["num_samples"]["test"] == cohort.height
 
 
-def test_a_run_says_what_it_is(run, store):
+def test_a_run_describes_itself(run, store):
     trial = read_json(run / TRIAL)
     assert resolve(trial["trial"]).id(trial["store"]["fingerprint"]) == trial["id"]
     assert trial["store"]["fingerprint"] == read_json(store / "manifest.json")["fingerprint"]
@@ -112,7 +112,7 @@ def test_a_finished_run_does_nothing_again(run, store):
     assert before == {p.name: p.stat().st_mtime_ns for p in run.iterdir() if p.name != ".lock"}
 
 
-def test_a_trial_that_was_refused_makes_way(store, tmp_path):
+def test_a_refused_trial_leaves_the_folder_free(store, tmp_path):
     with pytest.raises(InputError, match="cnn"):
         train(resolve({**SETTINGS, "model": {"cnn": {}}}), store, tmp_path / "run")
     short = resolve({**SETTINGS, "training": {**SETTINGS["training"], "max_epochs": 1}})
@@ -133,7 +133,7 @@ def test_another_trial_is_refused(run, store, tmp_path):
         train(resolve(SETTINGS), store, tmp_path / "full")
 
 
-def test_scores_that_do_not_come_out_again_are_kept_and_told(run, tmp_path):
+def test_scores_that_differ_are_kept_and_reported(run, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     stored = read_json(copy / SCORES)
@@ -144,7 +144,9 @@ def test_scores_that_do_not_come_out_again_are_kept_and_told(run, tmp_path):
         evaluate(copy)
     finish(copy, stored["trial"])  # as if it had been written so
     before = (copy / SCORES).read_bytes()
-    with pytest.raises(MimicRegError, match=r"do not come out again: test brier: 0\.\d+ is stored"):
+    with pytest.raises(
+        MimicRegError, match=r"differ from the stored ones, .* test brier: stored 0\.\d+"
+    ):
         evaluate(copy)
     assert (copy / SCORES).read_bytes() == before
     assert evaluate(copy, overwrite=True) == read_scores(run)
@@ -153,7 +155,7 @@ def test_scores_that_do_not_come_out_again_are_kept_and_told(run, tmp_path):
 
 
 @pytest.mark.parametrize("name", [BEST, HISTORY, SCORES, "predictions_test.parquet"])
-def test_a_finished_run_that_was_changed_is_no_result(run, store, tmp_path, name):
+def test_a_changed_finished_run_is_refused(run, store, tmp_path, name):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     with (copy / name).open("ab") as file:
@@ -166,7 +168,7 @@ def test_a_finished_run_that_was_changed_is_no_result(run, store, tmp_path, name
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta"])
-def test_a_device_that_is_not_there_is_refused(run, store, tmp_path, device):
+def test_an_unknown_device_is_refused(run, store, tmp_path, device):
     with pytest.raises(InputError, match=f"device '{device}' cannot be used .* here: cpu"):
         train(resolve(SETTINGS), store, tmp_path / "run", device=device)
     with pytest.raises(InputError, match=f"device '{device}' cannot be used"):
@@ -293,7 +295,7 @@ def test_every_task_trains(tmp_path, task):
     assert all(s.value is not None for s in outcome.scores[task]["test"].values())
 
 
-def test_what_cannot_be_learned_is_said_before_training(tmp_path):
+def test_labels_that_cannot_be_learned_are_refused_before_training(tmp_path):
     folder = write_store(tmp_path / "store", num_subjects=30)
     path = folder / "tasks" / "in_hospital_mortality.parquet"
     table = pl.read_parquet(path)

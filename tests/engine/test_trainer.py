@@ -276,7 +276,7 @@ def test_the_share_of_the_constant_prediction_s_loss_is_that_of_the_same_batches
     assert row["parameters"] == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def test_a_penalty_is_no_part_of_what_is_explained(samples, tmp_path):
+def test_penalties_do_not_count_as_explained(samples, tmp_path):
     class Penalty(Regulariser):
         def loss(self, loss, step, fit):
             return loss + 5.0
@@ -322,7 +322,7 @@ def test_methods_share_weights_and_batches_over_two_passes(samples, tmp_path):
     assert first != second
 
 
-def test_the_best_validation_score_is_what_is_kept(samples, tmp_path):
+def test_the_epoch_with_the_best_validation_score_is_kept(samples, tmp_path):
     trainer = build(samples, tmp_path, Busy(), max_epochs=5, learning_rate=0.05)
     run(trainer)
     rows = [r for r in history(tmp_path) if r["event"] == "epoch"]
@@ -334,7 +334,7 @@ def test_the_best_validation_score_is_what_is_kept(samples, tmp_path):
     assert score("binary", label, trainer.predict(samples["val"]))["auroc"].value == max(values)
 
 
-def test_lower_is_better_where_it_is(samples, tmp_path):
+def test_a_score_may_be_better_if_lower(samples, tmp_path):
     trainer = build(samples, tmp_path, selected_by="brier")
     run(trainer)
     values = [r["validation"]["brier"] for r in history(tmp_path) if r["event"] == "epoch"]
@@ -380,7 +380,7 @@ def test_predictions_that_are_not_numbers_are_a_divergence_too(samples, tmp_path
     assert load_state(tmp_path / CHECKPOINT)["fit"]["epoch"] == 1
 
 
-def test_an_undefined_validation_score_is_said(samples, tmp_path):
+def test_an_undefined_validation_score_is_reported(samples, tmp_path):
     negatives = (samples["val"].label[:, 0] == 0).nonzero()[:, 0].numpy()
     one_class = {**samples, "val": samples["val"].keep(negatives)}
     with pytest.raises(InputError, match=r"auroc is undefined: all .* = 0"):

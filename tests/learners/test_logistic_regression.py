@@ -110,16 +110,16 @@ def test_it_is_served_from_two_files(run, store, tmp_path):
         ({"model": {"logistic_regression": {"c": 1.0}}}, "no option 'c'. Did you mean 'C'|Allowed"),
         ({"model": {"logistic_regression": {"C": 0.0}}}, "must be above 0"),
         ({"model": {"logistic_regression": {"penalty": "l3"}}}, "'l1' or 'l2'"),
-        ({"model": "windows"}, "no 'windows' in models"),
+        ({"model": "windows"}, "Unknown model 'windows'"),
     ],
 )
-def test_what_it_cannot_be_is_said(changes, message):
+def test_impossible_settings_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         resolve({**SETTINGS, **changes})
 
 
 def test_real_labels_are_refused(store, tmp_path):
-    with pytest.raises(InputError, match="not real-valued labels"):
+    with pytest.raises(InputError, match="got real-valued labels"):
         train(resolve({**SETTINGS, "task": "length_of_stay"}), store, tmp_path / "run")
 
 

@@ -84,9 +84,9 @@ def test_without_options_it_has_the_defaults_for_its_samples(samples, defaults):
 
 
 def test_options_of_the_other_kind_are_refused():
-    with pytest.raises(InputError, match="padding does nothing to hours"):
+    with pytest.raises(InputError, match="padding has no effect on hours"):
         changed(make_stays(), padding=4)
-    with pytest.raises(InputError, match=r"masking does nothing to images.*padding, flip"):
+    with pytest.raises(InputError, match=r"masking has no effect on images.*padding, flip"):
         changed(make_images(), masking=0.1)
 
 

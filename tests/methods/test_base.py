@@ -139,7 +139,7 @@ def test_zero_grad_and_defaults_are_the_base_s():
         (lambda o: o.load_state_dict(o.base.state_dict()), "'base' and 'own', got"),
     ],
 )
-def test_what_a_wrapper_cannot_do_it_refuses(misuse, message):
+def test_a_wrapper_refuses_hooks_groups_and_copies(misuse, message):
     optimizer = Noted(SGD([torch.nn.Parameter(torch.zeros(2))]), "x")
     with pytest.raises(InputError, match=message):
         misuse(optimizer)

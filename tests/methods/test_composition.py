@@ -199,7 +199,8 @@ def ordered(pair):
     [
         (
             "bagging",
-            "distillation fgsm flooding mixup ps_kd elr mgs implicit_gradient distance_covariance",
+            "distillation fgsm flooding mixup ps_kd elr mgs implicit_gradient distance_covariance "
+            "confidence_penalty data_gradient jacobian",
         ),
         ("distillation", "snapshot_ensemble mollified_lstm nested_dropout"),
         ("elr", "mixup"),

@@ -36,7 +36,7 @@ def test_it_is_subtracted():
     assert loss.item() == pytest.approx(0.75 * 0.6931472)
 
 
-def test_what_cannot_be_is_refused():
+def test_impossible_values_are_refused():
     with pytest.raises(InputError, match="weight must be at least 0, got -1"):
         methods.create("confidence_penalty", weight=-1)
     with pytest.raises(InputError, match="this task is a regression"):

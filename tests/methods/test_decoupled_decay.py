@@ -43,7 +43,7 @@ def test_with_sgd_it_is_half_as_much_l2():
     assert torch.allclose(ours, l2)
 
 
-def test_what_would_turn_signs_is_refused():
+def test_a_decay_that_changes_signs_is_refused():
     with pytest.raises(InputError, match="at least 0, got -1"):
         methods.create("decoupled_decay", decay=-1)
     adam = torch.optim.Adam(linear_model([[1.0]]).parameters(), lr=1e-3)

@@ -37,7 +37,7 @@ def test_answers_turn_half_as_often():
     assert turned.any(0).all()
 
 
-def test_what_cannot_be_is_refused():
+def test_impossible_values_are_refused():
     with pytest.raises(InputError, match=r"alpha must be in \[0, 1\), got 1"):
         methods.create("disturb_label", alpha=1)
     with pytest.raises(InputError, match="this task is a regression"):

@@ -6,8 +6,7 @@ import torch
 from mimic_reg import methods
 from mimic_reg.errors import InputError
 from mimic_reg.methods.base import draw_keep
-from mimic_reg.methods.dropout import DropUnits
-from tests.methods.fits import make_fit
+from tests.methods.fits import linear_model, make_fit
 from tests.networks import create
 
 CONTRACT = {"rate": 0.3}
@@ -15,11 +14,13 @@ CONTRACT = {"rate": 0.3}
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9])
 def test_it_is_torch_s_dropout(rate):
-    x = torch.randn(40, 30)
+    x, ones = torch.randn(4, 30), torch.ones(4, dtype=torch.int64)
+    model = methods.create("dropout", rate=rate).prepare(
+        linear_model(torch.ones(1, 30)), make_fit(seed=7)
+    )
     torch.manual_seed(7)
     expected = torch.nn.Dropout(rate)(x)
-    got = DropUnits(rate, torch.Generator().manual_seed(7))(x)
-    assert torch.equal(got, expected)
+    assert torch.equal(model.trunk(x, ones), expected)
 
 
 def test_patterns_have_mean_one():

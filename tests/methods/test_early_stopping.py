@@ -95,7 +95,7 @@ def test_impossible_options_are_refused(options):
         methods.create("early_stopping", **options)
 
 
-def test_it_goes_on_where_it_was():
+def test_it_continues_where_it_stopped():
     method, fit = methods.create("early_stopping", patience=2), make_fit(explained=0.5)
     for fit.score in (0.7, 0.6):
         method.tick("before_validation", fit)

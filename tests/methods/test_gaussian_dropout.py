@@ -5,15 +5,16 @@ import torch
 
 from mimic_reg import methods
 from mimic_reg.errors import InputError
-from mimic_reg.methods.gaussian_dropout import NoisyUnits
-from tests.methods.fits import make_fit
+from tests.methods.fits import linear_model, make_fit
 from tests.networks import create
 
 CONTRACT = {"rate": 0.3}
 
 
 def test_mean_and_variance():
-    factor = NoisyUnits(0.2, torch.Generator().manual_seed(0))(torch.ones(100_000))
+    model = linear_model(torch.ones(1, 100_000))
+    methods.create("gaussian_dropout", rate=0.2).prepare(model, make_fit())
+    factor = model.trunk.site(torch.ones(100_000))
     assert abs(factor.mean().item() - 1) < 0.01
     assert abs(factor.var().item() - 0.25) < 0.01
 

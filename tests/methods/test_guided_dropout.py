@@ -51,8 +51,8 @@ def prepared(**options):
 
 
 def test_evaluation_scales_by_the_strengths():
-    _, _, units = prepared()
-    units.dropping = True
+    method, _, units = prepared()
+    method.dropping = True
     x = torch.randn(5, 7)
     assert torch.equal(units.eval()(x), x * STRENGTHS)
 
@@ -75,8 +75,8 @@ def test_dropping_begins_after_a_share_of_the_epochs(variant):
 
 
 def test_strengths_learn_through_the_output_only():
-    _, _, units = prepared()
-    units.dropping = True
+    method, _, units = prepared()
+    method.dropping = True
     x = torch.randn(5, 7)
     units.train()(x).sum().backward()
     mask = units.t.grad / x.sum(0)

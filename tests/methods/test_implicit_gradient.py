@@ -5,7 +5,8 @@ import torch
 
 from mimic_reg import methods
 from mimic_reg.errors import InputError
-from mimic_reg.methods.implicit_gradient import gradient_of, squared, terms
+from mimic_reg.methods._penalty import squared_norm
+from mimic_reg.methods.implicit_gradient import gradient_of, terms
 from tests.methods.fits import linear_model, make_batch, make_fit, objective
 
 CONTRACT = {"gradient": 40.0, "variance": 40.0}
@@ -14,7 +15,7 @@ CONTRACT = {"gradient": 40.0, "variance": 40.0}
 def test_a_quadratic():
     theta = torch.ones(3, requires_grad=True)
     loss = (torch.tensor([1.0, 4.0, 9.0]) * theta.square()).sum() / 2
-    penalty = 0.1 / 4 * squared(gradient_of(loss, [theta]))
+    penalty = 0.1 / 4 * squared_norm(gradient_of(loss, [theta]))
     assert penalty.item() == pytest.approx(2.45)
     (gradient,) = torch.autograd.grad(penalty, theta)
     assert gradient.tolist() == pytest.approx([0.05, 0.8, 4.05])

@@ -52,6 +52,6 @@ def test_answers_have_two_classes():
         ({"target": "regression"}, 0.1, "this task is a regression"),
     ],
 )
-def test_what_would_say_the_opposite_is_refused(content, rho, rule):
+def test_a_rho_that_reverses_labels_is_refused(content, rho, rule):
     with pytest.raises(InputError, match=rule):
         prepared(rho, make_fit(**content))

@@ -85,7 +85,7 @@ def test_impossible_options_are_refused(option, value):
         methods.create("mc_dropout", **{option: value})
 
 
-def test_deviations_stand_beside_predictions_in_files_and_reports_leave_them_out(tmp_path):
+def test_files_have_deviations_and_reports_leave_them_out(tmp_path):
     store = write_store(tmp_path / "store", num_subjects=90, hours=(48, 50))
     settings = {
         "task": "in_hospital_mortality",

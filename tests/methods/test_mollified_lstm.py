@@ -54,7 +54,7 @@ def by_hand(lstm, x, lengths, m):
 
 
 @pytest.mark.parametrize("m", [1.0, 0.7, 0.0])
-def test_it_is_its_definition(model, x, m):
+def test_it_equals_its_definition(model, x, m):
     lstm = model.trunk.recurrence.lstm
     expected, cells = by_hand(lstm, x, LENGTHS, m)
     assert (mollified_states(lstm, x, LENGTHS, m) - expected).abs().max() < 1e-12
@@ -82,7 +82,7 @@ def test_m_falls_over_its_share_and_epochs_before_are_not_selected():
     found, eligible = [], []
     for fit.epoch in range(4):
         for _ in range(5):
-            found.append(model.trunk.recurrence.m)
+            found.append(method.m)
             fit.step += 1
             method.tick("step", fit)
         fit.eligible = fit.started = True

@@ -49,7 +49,7 @@ def test_one_unit_of_a_layer_stays():
 
 @pytest.mark.parametrize("name", ["lstm", "transformer"])
 def test_models_without_hidden_dense_layers_are_refused(name):
-    with pytest.raises(InputError, match="no hidden dense layers"):
+    with pytest.raises(InputError, match="units of hidden dense layers, and the model has none"):
         methods.create("node_pruning").prepare(create(name), make_fit())
 
 

@@ -5,7 +5,7 @@ import torch
 
 from mimic_reg import methods
 from mimic_reg.errors import InputError
-from mimic_reg.methods.norm_penalty import squared_norm, weights
+from mimic_reg.methods._penalty import squared_norm, weights
 from tests.methods.fits import linear_model, make_batch, make_fit, objective
 from tests.networks import create
 
@@ -42,7 +42,7 @@ def test_matrices_only():
     assert len(transformer) == 4 * 6 + 2  # no norms
 
 
-def test_the_strength_is_needed_and_not_negative():
+def test_the_strength_is_required_and_not_negative():
     with pytest.raises(InputError, match="needs the option 'l2'"):
         methods.create("norm_penalty")
     with pytest.raises(InputError, match="at least 0, got -1"):

@@ -12,7 +12,7 @@ from tests.methods.fits import linear_model, make_batch, make_fit, objective
 CONTRACT = {"alpha": 0.8}
 
 
-def test_labels_give_way_to_past_predictions():
+def test_labels_are_softened_by_past_predictions():
     y, past = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.6, 0.4], [-1.0, -1.0]])
     assert softened(y, past, 0.5).tolist() == [[pytest.approx(0.8), pytest.approx(0.2)], [0, 1]]
 
@@ -57,7 +57,7 @@ def test_the_memory_changes_once_a_step_and_at_its_first_forward_pass():
 
 @pytest.mark.parametrize("name", ["ps_kd", "elr"])
 def test_a_regression_is_refused(name):
-    with pytest.raises(InputError, match=f"{name} works on the probabilities of classes"):
+    with pytest.raises(InputError, match=f"{name} acts on probabilities of classes"):
         methods.create(name).prepare(linear_model([[1.0]]), make_fit(target="regression"))
 
 

@@ -74,7 +74,7 @@ def test_both_passes_draw_the_same_and_statistics_count_once():
     assert not torch.equal(drawn[1], drawn[2])
 
 
-def test_methods_that_edit_gradients_stand_before_it():
+def test_methods_that_edit_gradients_must_come_before_it():
     model, fit = create("lstm", units=2), make_fit()
     adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad])
     right = methods.compose(["itps", "sam"])

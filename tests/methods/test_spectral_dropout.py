@@ -10,6 +10,7 @@ from mimic_reg import methods
 from mimic_reg.errors import InputError
 from mimic_reg.methods.spectral_dropout import (
     CosineTransform,
+    SpectralDropout,
     SpectralUnits,
     spectral_mask,
     strong_coefficients,
@@ -19,8 +20,8 @@ CONTRACT = {"eta": 0.2, "tau": 0.05}
 
 
 def units(eta=0.1, tau=0.1, variant="strong_bernoulli", mode="abs", at_eval=False, n=16, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return SpectralUnits(n, eta, tau, variant, mode, at_eval, generator).double()
+    options = SpectralDropout(eta, tau, variant, mode, at_eval)
+    return SpectralUnits(n, options, torch.Generator().manual_seed(seed)).double()
 
 
 def cosine_matrix(n):

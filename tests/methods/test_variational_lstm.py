@@ -66,7 +66,7 @@ def by_hand(lstm, x, lengths, patterns):
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_it_is_its_definition(lstm, x, tied):
+def test_it_equals_its_definition(lstm, x, tied):
     patterns = drawn(lstm, x, tied=tied)
     got = variational_states(lstm, x, LENGTHS, patterns)
     assert (got - by_hand(lstm, x, LENGTHS, patterns)).abs().max() < 1e-6

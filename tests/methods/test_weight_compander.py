@@ -68,7 +68,7 @@ def test_a_recurrence_follows_what_is_trained():
     assert (torch.cat(tuple(state), 1) - recur(lstm, x, lengths)).abs().max() < 1e-6
 
 
-def test_its_trunk_is_no_start_for_another_fit():
+def test_its_trunk_is_refused_as_a_start():
     settings, model = Component.model_validate({"lstm": {"units": 4}}), create("lstm", units=4)
     weights = methods.create("weight_compander").prepare(model, make_fit()).trunk.state_dict()
     trunk = Trunk(settings, "weight_compander on phenotyping", ("phenotyping",), weights)

@@ -12,7 +12,7 @@ def test_images_are_flattened():
     assert torch.equal(model(x, ones), model(x.flatten(1), ones))
 
 
-def test_sites_stand_behind_the_activations():
+def test_sites_follow_the_activations():
     model = create("dnn", 10, hidden=[60, 50])
     seen = []
     for site in model.sites:

@@ -69,7 +69,7 @@ def test_output_shape_and_features(model, name):
     assert isinstance(model, Model)
 
 
-def test_sites_stand_where_the_methods_act(model, name):
+def test_sites_are_where_methods_act(model, name):
     assert [site.dim for site in model.sites] == SITES[name]
     assert all(isinstance(site, Site) and len(site) == 0 for site in model.sites)
 
@@ -150,7 +150,7 @@ def test_no_gradient_reaches_the_padding(name):
         (lambda: create("lsmt"), "Did you mean 'lstm'"),
         (lambda: create("lstm", unit=3), "Did you mean 'units'"),
         (lambda: create("transformer", norm="post"), "'pre' or 'post_branch', got 'post'"),
-        (lambda: create("base"), "There is no 'base'"),
+        (lambda: create("base"), "Unknown model 'base'"),
         (lambda: create("lstm", units="8"), "units must be a whole number, got '8'"),
         (lambda: create("lstm", units=0), "lstm: units must be at least 1, got 0"),
         (lambda: create("transformer", heads=0), "heads must be at least 1, got 0"),
@@ -225,7 +225,9 @@ def test_labels_of_another_shape_are_refused():
 
 
 @pytest.mark.parametrize("name", ["lstm", "transformer"])
-def test_images_are_no_hours(name):
+def test_images_are_refused_where_hours_are_needed(name):
     model = create(name, 1, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(InputError, match=rf"{name} is made for hours of 76 features.*\(2, 1, 8, 8"):
+    with pytest.raises(
+        InputError, match=rf"{name} was made for hours of 76 features.*\(2, 1, 8, 8"
+    ):
         model(torch.zeros(2, 1, 8, 8), torch.ones(2, dtype=torch.int64))

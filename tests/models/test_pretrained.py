@@ -64,7 +64,7 @@ def test_shrinking_counts_every_pixel():
 def test_what_the_network_sees_and_takes_is_told():
     model = network("efficientnet_b0")
     assert (model.unit_numbers, model.normalizer) == (3 * 32 * 32, "unit")
-    with pytest.raises(InputError, match="vgg16: size must be at least 32 pixels, not 31"):
+    with pytest.raises(InputError, match="vgg16: size must be at least 32 pixels, got 31"):
         create("vgg16", 2, generator=seeded(), weights="none", size=31)
 
 
@@ -146,24 +146,24 @@ def test_weights_that_cannot_be_used_are_refused(tmp_path):
     def make(weights):
         return create("resnet50", 10, generator=seeded(), weights=str(weights), size=32)
 
-    with pytest.raises(InputError, match="There are no weights"):
+    with pytest.raises(InputError, match="There is no file of weights"):
         make(tmp_path / "none.pth")
-    with pytest.raises(InputError, match=r"imagenet, none, a \.safetensors or \.pth file"):
+    with pytest.raises(InputError, match=r"imagenet, none, a \.safetensors or a \.pth file"):
         make(tmp_path / "weights.pkl")
     save_file({"fc.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match="are not of resnet50: Missing key"):
+    with pytest.raises(InputError, match="do not belong to resnet50: Missing key"):
         make(tmp_path / "other.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"no")
     with pytest.raises(InputError, match=r"broken\.safetensors is damaged"):
         make(tmp_path / "broken.safetensors")
     torch.save({"model": nn.Linear(1, 1)}, tmp_path / "code.pth")
-    with pytest.raises(InputError, match="holds more than tensors and is not read"):
+    with pytest.raises(InputError, match="contains more than tensors, so it is not read"):
         make(tmp_path / "code.pth")
     with pytest.raises(InputError, match="size must be at least 1"):
         create("resnet50", weights="none", size=0)
 
 
-def test_without_a_network_one_is_told_what_to_fetch_and_where_to_put_it(tmp_path, monkeypatch):
+def test_without_a_network_the_error_says_what_to_download(tmp_path, monkeypatch):
     def unreachable(url, path, digits, progress):
         raise OSError("no network")
 
@@ -177,7 +177,7 @@ def test_without_a_network_one_is_told_what_to_fetch_and_where_to_put_it(tmp_pat
     assert "weights: none" in text
 
 
-def test_a_cached_file_is_used_if_it_is_what_its_name_says(tmp_path, monkeypatch):
+def test_a_cached_file_is_used_if_its_hash_fits_its_name(tmp_path, monkeypatch):
     name = "efficientnet_b0"
     original = torchvision().models.efficientnet_b0(weights=None)
     torch.save(original.state_dict(), tmp_path / "weights.pth")
@@ -197,21 +197,21 @@ def test_a_cached_file_is_used_if_it_is_what_its_name_says(tmp_path, monkeypatch
     expected = original.features[0][0].weight
     assert torch.equal(model.trunk.network.features[0][0].weight, expected)
     path.write_bytes(path.read_bytes() + b"0")
-    with pytest.raises(InputError, match="damaged: its SHA-256 is not the one in its name"):
+    with pytest.raises(InputError, match="damaged: its SHA-256 differs from its name"):
         create(name, size=32)
 
 
 @pytest.mark.parametrize("name", ["resnet50", "efficientnet_b0"])
-def test_a_batch_of_one_small_image_is_no_batch_to_learn_from(name):
+def test_a_batch_of_one_small_image_is_refused(name):
     model = create(name, 2, generator=seeded(), **SMALL)
-    with pytest.raises(InputError, match=r"one image of 32 pixels: .* another batch_size"):
+    with pytest.raises(InputError, match=r"one image of 32 pixels, .* another batch_size"):
         model.train()(images(1), ONES[:1])
     with torch.no_grad():
         assert model.eval()(images(1), ONES[:1]).shape == (1, 2)
 
 
 def test_other_shapes_than_images_are_refused():
-    with pytest.raises(InputError, match=r"\(B, 1 or 3, H, W\), this batch has the shape \(3, 784"):
+    with pytest.raises(InputError, match=r"\(B, 1 or 3, H, W\), got a batch of shape \(3, 784"):
         network("resnet50")(torch.zeros(3, 784), ONES)
 
 

@@ -286,7 +286,7 @@ def test_the_trunk_that_is_kept_is_that_of_the_best_mean(finished):
         ({"strategy": "single"}, "no strategy 'single' for several tasks"),
         ({"trails": []}, "no setting 'trails'. Did you mean 'trials'"),
         ({"trials": []}, "a strategy, and trials: one for each task"),
-        ({"seed": 1}, "'seed' belongs into each of the trials"),
+        ({"seed": 1}, "'seed' belongs in each of the trials"),
     ],
 )
 def test_wrong_settings_are_refused(change, message):

@@ -82,5 +82,5 @@ def test_what_it_cannot_do_is_refused():
         methods.create("hessian_probe", every=0)
     probe = methods.create("hessian_probe")
     probe.prepare(logistic(), make_fit())  # to predict it needs none
-    with pytest.raises(InputError, match="must show its samples"):
+    with pytest.raises(InputError, match="must have samples"):
         probe.tick("epoch_end", make_fit())

@@ -91,5 +91,5 @@ def test_what_it_cannot_do_is_refused():
         methods.create("mgs_probe", every=0)
     probe = methods.create("mgs_probe")
     probe.prepare(linear_model(torch.tensor([[0.3]])), make_fit())  # to predict it needs none
-    with pytest.raises(InputError, match="must show its samples"):
+    with pytest.raises(InputError, match="must have samples"):
         probe.tick("epoch_end", make_fit())

@@ -45,9 +45,9 @@ def test_every_label_of_a_chosen_sample_is_a_fair_coin():
     assert found.float().mean().item() == pytest.approx(0.25, abs=0.02)
 
 
-def test_numbers_cannot_be_corrupted():
+def test_a_regression_cannot_be_corrupted():
     samples = from_arrays(np.zeros((5, 2), np.float32), np.zeros((5, 1), np.float32), "regression")
-    with pytest.raises(InputError, match="labels of a regression are numbers"):
+    with pytest.raises(InputError, match="needs classes, and this task is a regression"):
         corrupt(samples, 0.5, 1, torch.Generator())
 
 

@@ -141,11 +141,11 @@ def rewrite(folder, name, change):
     ("name", "change", "message"),
     [
         ("hourly.parquet", lambda f: f.reverse(), "not sorted by stay and hour"),
-        ("hourly.parquet", lambda f: f.filter(pl.col("hour") != 3), "lacks hours"),
+        ("hourly.parquet", lambda f: f.filter(pl.col("hour") != 3), "hours are missing"),
         (
             "hourly.parquet",
             lambda f: f.filter(pl.col("hour") < 25),
-            "11 of 11 samples .* ask for hours .* 0 are of stays without .* 11 have a period",
+            "11 of 11 samples .* need hours .* 0 are of stays without .* 11 have a period",
         ),
         ("hourly.parquet", lambda f: f.drop("pH"), "hourly.parquet has no column 'pH'; .* 78 col"),
         ("hourly.parquet", lambda f: f.drop("pH", "hour"), "no column 'hour' and 1 more"),
@@ -157,7 +157,7 @@ def rewrite(folder, name, change):
         (
             "tasks/in_hospital_mortality.parquet",
             lambda f: f.with_columns(period_length=pl.lit(25.0)),
-            "about the first 48 hours, but 11 of 11 samples .* a period_length of 25 to 25 hours",
+            "uses the first 48 hours, but 11 of 11 samples .* a period_length of 25 to 25 hours",
         ),
         (
             "tasks/in_hospital_mortality.parquet",
@@ -172,12 +172,12 @@ def rewrite(folder, name, change):
         (
             "tasks/in_hospital_mortality.parquet",
             lambda f: f.with_columns(y=pl.lit(None, pl.Int8)),
-            "empty label; none is guessed",
+            "has an empty label",
         ),
         (
             "tasks/in_hospital_mortality.parquet",
             lambda f: f.with_columns(split=pl.lit("validation")),
-            "has a split 'validation'",
+            "has an unknown split 'validation'",
         ),
         (
             "tasks/in_hospital_mortality.parquet",
@@ -192,7 +192,7 @@ def rewrite(folder, name, change):
         (
             "tasks/in_hospital_mortality.parquet",
             lambda f: f.with_columns(pl.col("icustay_id") + 1),
-            "ask for hours .* 11 are of stays without",
+            "need hours .* 11 are of stays without",
         ),
     ],
 )

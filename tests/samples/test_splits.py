@@ -112,7 +112,7 @@ def test_strata():
 
 
 def test_level_is_checked():
-    with pytest.raises(InputError, match=r"supervision level is 0"):
+    with pytest.raises(InputError, match=r"supervision level must be in .*got 0"):
         select(table(0, 5), ("y0",), "binary", keys=KEYS, level=0, seed=0)
 
 

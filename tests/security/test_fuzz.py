@@ -219,8 +219,8 @@ def test_experiments(folder, some):
                                       for i in range(1, 30)), "more than 5,000 values"),
         ("a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n"
                                       for i in range(1, 60)), "more than 5,000 values"),
-        ("a: &a [*a]", "names what it stands in"),
-        ("[" * 60_000, "are too deep"),
+        ("a: &a [*a]", "refers to itself"),
+        ("[" * 60_000, "are nested too deeply"),
         ("a: 1" + ":1" * 30_000, "is too long"),
         ("a: " + "9" * 60_000 + ".5", "is too long"),
         ("a: 1\n" * 1_000_000, "more than 65,536 characters"),

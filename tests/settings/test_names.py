@@ -73,7 +73,7 @@ def test_suggestions():
     assert suggest("zzz", []) == "Allowed: none."
 
 
-def test_a_fit_is_called_after_what_acts_on_it():
+def test_a_fit_is_named_after_its_methods():
     names = ["dropout", "none", "hessian_probe", "itps", "early_stopping"]
     assert acting(names) == ("dropout", "itps")
     assert acting(names, silent=()) == ("dropout", "none", "itps", "early_stopping")
