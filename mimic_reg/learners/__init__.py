@@ -1,6 +1,7 @@
 """Learners: what fits the samples of a task and predicts them, one module for each kind.
 
-A trial's model names its learner: a module of `models` is a network and is trained by the engine
+A trial's model names its learner: a module of `models`, or a torch module of another package, is
+a network and is trained by the engine
 (`deep`); any other name is a module of this package with a `build`, whose signature is its list of
 settings, and a `LEARNER`.
 """
@@ -33,7 +34,7 @@ def create(
     Raises:
         InputError: the learner cannot fit this data.
     """
-    if trial.model.name in models.names():
+    if models.is_known(trial.model.name):
         return deep.DeepLearner(trial, data, folder, progress, trunk)
     learner: Learner = find_module(__name__, trial.model.name).LEARNER(trial, data, folder)
     return learner
@@ -43,7 +44,7 @@ def restore(
     trial: Trial, spec: CohortSpec, state: Mapping[str, Any], device: torch.device
 ) -> Predictor:
     """Return a trial's fitted model from the state in its `best.safetensors`."""
-    if trial.model.name in models.names():
+    if models.is_known(trial.model.name):
         return deep.restore(trial, spec, state, device)
     predictor: Predictor = find_module(__name__, trial.model.name).restore(trial, spec, state)
     return predictor

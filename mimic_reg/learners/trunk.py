@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 from mimic_reg.engine.best import Best
 from mimic_reg.engine.checkpoint import load_state, save_state
@@ -133,6 +133,19 @@ def _origin(method: str, tasks: tuple[str, ...]) -> str:
     return f"{method} on {' + '.join(tasks)}"
 
 
+def require_head(model: Model, name: str) -> None:
+    """Refuse a model without a head, whose trunk is all of it.
+
+    Raises:
+        InputError: it has none.
+    """
+    if isinstance(model.head, nn.Identity):
+        raise InputError(
+            f"{name} has no head of its own, so its trunk cannot be shared between tasks. Derive "
+            "it from mimic_reg.Model, which has a trunk and a head."
+        )
+
+
 def load_into(model: Model, settings: Component, trunk: Trunk) -> None:
     """Give a model a trained trunk, before methods change it.
 
@@ -141,6 +154,7 @@ def load_into(model: Model, settings: Component, trunk: Trunk) -> None:
     Raises:
         InputError: it is the trunk of another model; a method made its weights of other numbers.
     """
+    require_head(model, settings.name)
     if made := [name for name in trunk.weights if name.endswith(".original")]:
         raise InputError(
             f"The trunk ({trunk.origin}) was trained with a method that makes weights of other "

@@ -69,7 +69,16 @@ class Model(nn.Module):
         return [module for module in self.modules() if isinstance(module, Site)]
 
     def fill_sites(self, make: Callable[[int], nn.Module]) -> None:
-        """Append `make(dim)` to every site."""
+        """Append `make(dim)` to every site.
+
+        Raises:
+            InputError: the model has none, so that a method of this kind would change nothing.
+        """
+        if not self.sites:
+            raise InputError(
+                "This model has no site, so dropout and methods like it have no place to act. Put "
+                "a mimic_reg.Site(dim) into its forward pass, or choose another method."
+            )
         for site in self.sites:
             site.append(make(site.dim))
 

@@ -137,6 +137,7 @@ class Trial(Settings):
     together:         the fit of several tasks that this is a part of
     num_samples:      training samples to keep, instead of a fraction; nested, too
     start:            from a trained trunk, or expressly not
+    sources:          of models and methods outside of mimic-reg: name → hash of the source
     strategy:         how several tasks are trained together; its module, with its options
     trials:           of several tasks one each. They differ in what belongs to a task: batch size,
                       normaliser, patience. What they share is also the whole's, as `trial.model`;
@@ -156,6 +157,7 @@ class Trial(Settings):
     start: Start | None = None
     strategy: Component | None = None
     trials: tuple["Trial", ...] = ()
+    sources: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -245,7 +247,7 @@ class Trial(Settings):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-_MAY_BE_UNUSED = ("together", "num_samples", "start", "strategy", "trials")
+_MAY_BE_UNUSED = ("together", "num_samples", "start", "strategy", "trials", "sources")
 
 
 def _names(trial: Trial) -> list[str]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import polars as pl
 import xxhash
@@ -279,13 +279,16 @@ class Store:
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, folder: Path) -> "Store":
+    def open(cls, folder: Path | str) -> Self:
         """Open a store.
 
         Raises:
-            InputError: not a store, one of another schema version, one cut off in publication, or
-                one in which something is a symbolic link.
+            InputError: not a path, not a store, one of another schema version, one cut off in
+                publication, or one in which something is a symbolic link.
         """
+        if not isinstance(folder, str | os.PathLike):
+            raise InputError(f"The folder of a store is needed, got {folder!r}.")
+        folder = Path(folder)
         if (folder / JOURNAL).exists():
             raise InputError(
                 f"{folder} was cut off while its files were put in place. "
