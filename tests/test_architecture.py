@@ -161,7 +161,10 @@ def test_importing_has_no_effects_and_needs_no_home():
         "assert not {'torch', 'sklearn', 'mlflow', 'prefect'} & {*sys.modules}"
     )
     subprocess.run(
-        [sys.executable, "-c", code], check=True, env={"HOME": "/nonexistent", "PATH": ""}, cwd="/"
+        [sys.executable, "-c", code],
+        check=True,
+        env={"HOME": "/nonexistent", "PATH": "", "PYTHONPATH": str(ROOT)},
+        cwd="/",
     )
 
 

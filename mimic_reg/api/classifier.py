@@ -32,7 +32,8 @@ from mimic_reg.learners.data import TaskData
 from mimic_reg.learners.trials import resolve
 from mimic_reg.progress import Silent
 from mimic_reg.runs import BEST
-from mimic_reg.samples import CPU, Samples, from_rows
+from mimic_reg.samples import Samples, from_rows
+from mimic_reg.samples.base import CPU
 from mimic_reg.settings import STOPPING
 from mimic_reg.store.spec import Channel, ChannelKind, CohortSpec, Task
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
@@ -40,7 +41,7 @@ from mimic_reg.threads import DEFAULT_THREADS, torch_threads
 _TASK = "classification"
 
 
-class Classifier(ClassifierMixin, BaseEstimator):
+class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped bases
     """A network with its methods as a scikit-learn classifier.
 
     X is (N, F), or (N, T, F) of sequences; in hours beyond a sequence's end all features are NaN

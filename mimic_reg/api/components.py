@@ -38,12 +38,13 @@ def component(kind: type[Any], **options: Any) -> Component:
             f"A class is needed, got {kind!r}. Give the class and its options: "
             "mr.component(MyMethod, strength=0.1)."
         )
-    is_method = issubclass(kind, methods.BASE)
-    room = methods if is_method else models
     name = name_of_class(kind)
-    as_module(kind, room.BASE, name)
-    hash_source(room.__name__, name)
-    return room.check_component(Component.model_validate({name: plain(name, options)}))
+    is_method = issubclass(kind, methods.BASE)
+    package, base = (methods, methods.BASE) if is_method else (models, models.BASE)
+    as_module(kind, base, name)
+    hash_source(package.__name__, name)
+    given = Component.model_validate({name: plain(name, options)})
+    return methods.check_component(given) if is_method else models.check_component(given)
 
 
 def plain(name: str, options: Mapping[str, Any]) -> dict[str, Any]:

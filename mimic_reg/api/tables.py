@@ -106,8 +106,9 @@ def _collect(runs: Sequence[RunLike], focus: str | None) -> Results:
     found = collect(paths, focus=focus)
     if focus is not None and found.trials and not any(t.in_focus for t in found.trials):
         raise InputError(f"No run is of the method {focus!r}. {suggest(focus, found.methods())}")
-    for left_out in found.unfinished:
-        warnings.warn(f"Left out: {left_out.name}: {left_out.why}", stacklevel=3)
+    if found.unfinished:
+        told = "; ".join(f"{each.name} ({each.why})" for each in found.unfinished)
+        warnings.warn(f"{len(found.unfinished)} run folders are left out: {told}.", stacklevel=4)
     return found
 
 

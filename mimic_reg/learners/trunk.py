@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from torch import Tensor, nn
+from torch import Tensor
 
 from mimic_reg.engine.best import Best
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.errors import InputError
 from mimic_reg.learners.trials import resolve
-from mimic_reg.models.base import Model
+from mimic_reg.models.base import Model, require_head
 from mimic_reg.runs import BEST, TRIAL, TRUNK, check_finished, read_trial
 from mimic_reg.runs import TRUNK_SETTINGS as SETTINGS
 from mimic_reg.settings import Component, Trial, load_yaml
@@ -133,19 +133,6 @@ def _origin(method: str, tasks: tuple[str, ...]) -> str:
     return f"{method} on {' + '.join(tasks)}"
 
 
-def require_head(model: Model, name: str) -> None:
-    """Refuse a model without a head, whose trunk is all of it.
-
-    Raises:
-        InputError: it has none.
-    """
-    if isinstance(model.head, nn.Identity):
-        raise InputError(
-            f"{name} has no head of its own, so its trunk cannot be shared between tasks. Derive "
-            "it from mimic_reg.Model, which has a trunk and a head."
-        )
-
-
 def load_into(model: Model, settings: Component, trunk: Trunk) -> None:
     """Give a model a trained trunk, before methods change it.
 
@@ -154,7 +141,7 @@ def load_into(model: Model, settings: Component, trunk: Trunk) -> None:
     Raises:
         InputError: it is the trunk of another model; a method made its weights of other numbers.
     """
-    require_head(model, settings.name)
+    require_head(model, "A trained trunk")
     if made := [name for name in trunk.weights if name.endswith(".original")]:
         raise InputError(
             f"The trunk ({trunk.origin}) was trained with a method that makes weights of other "

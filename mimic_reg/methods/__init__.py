@@ -1,7 +1,7 @@
 """The methods, one module each; a module's `build` signature is its list of options."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mimic_reg import probes
 from mimic_reg.errors import InputError
@@ -116,6 +116,10 @@ def check_component(method: Component) -> Component:
     """
     create(method.name, **method.options)
     return method.completed(package_of(method.name), "Regulariser")
+
+
+if TYPE_CHECKING:
+    itps: Call  # elsewhere it is imported as a module, which is no callable for type checkers
 
 
 def __getattr__(name: str) -> Call:

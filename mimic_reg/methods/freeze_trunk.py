@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mimic_reg.methods.base import Event, Fit, Options, Regulariser, require, trainable
-from mimic_reg.models.base import Model
+from mimic_reg.models.base import Model, require_head
 
 
 @final
@@ -31,6 +31,7 @@ class FreezeTrunk(Regulariser):
 
     def prepare(self, model: Model, fit: Fit) -> Model:
         """Keep the model, whose parameters are complete when the optimiser is made."""
+        require_head(model, "freeze_trunk")
         self.model = model
         return model
 

@@ -143,9 +143,13 @@ def _before(value: float, dtype: torch.dtype) -> float:
 
 @final
 class ITPSOptimizer(OptimizerWrapper):
-    """ITPS around any torch optimiser, for anyone's training loop::
+    """ITPS around any torch optimiser, for anyone's training loop.
 
-        optimizer = ITPSOptimizer(torch.optim.Adam(model.parameters()), tau=(-0.15, 0.15))
+    >>> optimizer = ITPSOptimizer(torch.optim.Adam(model.parameters(), lr=1e-3), tau=0.15)
+    >>> for x, y in batches:
+    ...     optimizer.zero_grad()
+    ...     loss_function(model(x), y).backward()
+    ...     loss = optimizer.step()
 
     beta:  rate of the accounting variable
     tau:   (low, high), or one number for (-tau, tau)
@@ -155,9 +159,7 @@ class ITPSOptimizer(OptimizerWrapper):
 
     Parameters without a gradient are left as they are, and so is their J. Groups, learning rates
     and schedulers are the base's. `state_dict` holds J; without it selection would start again.
-
-    Raises:
-        InputError: options out of range; at a step, a sparse gradient.
+    Options out of range, and a sparse gradient at a step, raise InputError.
     """
 
     def __init__(

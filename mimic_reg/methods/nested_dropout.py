@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Event, Fit, Regulariser, require
 from mimic_reg.metrics.scores import metric, score
-from mimic_reg.models.base import Model, Site
+from mimic_reg.models.base import Model, Site, require_head
 from mimic_reg.samples import Samples
 from mimic_reg.store.spec import Target
 
@@ -104,6 +104,7 @@ class NestedDropout(Regulariser):
         Raises:
             InputError: the model has none, or the values are impossible.
         """
+        require_head(model, "nested_dropout")
         sites = model.sites
         if not sites:
             raise InputError("nested_dropout: the model has no site before its head.")

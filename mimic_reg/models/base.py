@@ -83,6 +83,21 @@ class Model(nn.Module):
             site.append(make(site.dim))
 
 
+def require_head(model: Model, who: str) -> None:
+    """Refuse a model that is a trunk without a head.
+
+    who: what needs the head, for the error
+
+    Raises:
+        InputError: its head is the identity.
+    """
+    if isinstance(model.head, nn.Identity):
+        raise InputError(
+            f"{who} needs a model with a trunk and a head, and this one has no head. Derive your "
+            "class from mimic_reg.Model."
+        )
+
+
 def hourly(model: str, shape: tuple[int, ...]) -> int:
     """Return the features of an hour, F.
 
