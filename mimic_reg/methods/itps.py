@@ -149,7 +149,7 @@ class ITPSOptimizer(OptimizerWrapper):
     >>> for x, y in batches:
     ...     optimizer.zero_grad()
     ...     loss_function(model(x), y).backward()
-    ...     loss = optimizer.step()
+    ...     optimizer.step()
 
     beta:  rate of the accounting variable
     tau:   (low, high), or one number for (-tau, tau)
