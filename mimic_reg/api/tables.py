@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mimic_reg.api.components import MethodLike, as_component
 from mimic_reg.api.runs import Run
 from mimic_reg.api.stores import PathLike, as_path
 from mimic_reg.errors import InputError
@@ -27,7 +28,7 @@ def compare(
     *,
     score: str | None = None,
     split: Scored = "test",
-    focus: str | None = None,
+    focus: MethodLike | None = None,
 ) -> "pd.DataFrame":
     """Compare methods by paired differences of their runs.
 
@@ -38,7 +39,8 @@ def compare(
         runs: runs, run folders, or folders that hold run folders.
         score: such as "auroc"; None: the score that selects the task's checkpoints.
         split: of the scores: "test" or "validation".
-        focus: the method to compare with all others; None: the one with the best mean.
+        focus: the method to compare with all others, by its name in the table, or its class; None:
+            the one with the best mean.
 
     Returns:
         A row a comparison: task, model, score, split, training size, `method`, `baseline`, `n`
@@ -79,7 +81,7 @@ def write_report(
     path: PathLike = "report.html",
     *,
     title: str = "Regularisers compared",
-    focus: str | None = None,
+    focus: MethodLike | None = None,
 ) -> Path:
     """Write the report of some runs: one page with tables, intervals, tests and curves.
 
@@ -99,7 +101,10 @@ def write_report(
     return reporting.write_report(_collect(runs, focus), page, title=title)
 
 
-def _collect(runs: Sequence[RunLike], focus: str | None) -> Results:
+def _collect(runs: Sequence[RunLike], given: MethodLike | None) -> Results:
+    focus = given
+    if focus is not None and not isinstance(focus, str):
+        focus = as_component(focus, "method").name
     if isinstance(runs, str) or not isinstance(runs, Sequence):
         raise InputError(f"A list of runs or run folders is needed, got {runs!r}.")
     paths = [run.folder if isinstance(run, Run) else as_path(run, "run") for run in runs]
@@ -113,7 +118,7 @@ def _collect(runs: Sequence[RunLike], focus: str | None) -> Results:
 
 
 def _tables(
-    runs: Sequence[RunLike], score: str | None, split: Scored, focus: str | None
+    runs: Sequence[RunLike], score: str | None, split: Scored, focus: MethodLike | None
 ) -> list[ScoreTable]:
     if split not in ("validation", "test"):
         raise InputError(

@@ -99,6 +99,6 @@ def test_a_run_as_a_classifier(store, tmp_path):
     np.testing.assert_allclose(classifier.predict_proba(X)[:, 1], run.predict(), rtol=1e-4)
     again = clone(classifier).fit(X, y)
     assert [r.name for r in again.trial_.regularisers] == ["tests.api.own:Noise", "early_stopping"]
-    other = mr.fit(store, "phenotyping", Mean, out=tmp_path / "other", max_epochs=1)
-    with pytest.raises(mr.InputError, match="phenotyping is a multilabel task"):
+    other = mr.fit(store, "length_of_stay", Mean, out=tmp_path / "other", max_epochs=1)
+    with pytest.raises(mr.InputError, match="length_of_stay is a regression task"):
         mr.Classifier.from_run(other)

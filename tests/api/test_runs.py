@@ -143,7 +143,7 @@ def test_tables_over_runs_are_those_of_the_report(run, store, tmp_path):
                max_epochs=2, learning_rate=0.01)
         for seed in (0, 1)
     ]  # fmt: skip
-    table = mr.compare([run, *others], focus="itps")
+    table = mr.compare([run, *others], focus=mr.methods.itps())
     (row,) = table.to_dict("records")
     assert (row["method"], row["baseline"], row["n"]) == ("itps", "none", 1)
     assert row["difference"] == 0  # tau = 0 is the baseline
