@@ -45,7 +45,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyp
     """A network with its methods as a scikit-learn classifier.
 
     X is (N, F), or (N, T, F) of sequences; in hours beyond a sequence's end all features are NaN
-    (`samples.to_numpy(padding=numpy.nan)`). Features are standardised by the training samples.
+    (`samples.to_numpy(padding=numpy.nan)`). Features are standardised by the training samples. It
+    fits on the CPU. With `n_jobs`, classes of your own have to be in a module, not in a notebook.
 
     Args:
         model: as in `mr.fit`.

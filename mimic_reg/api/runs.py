@@ -22,7 +22,7 @@ from mimic_reg.experiments.planning import Planned
 from mimic_reg.learners.trials import resolve
 from mimic_reg.progress import Silent
 from mimic_reg.runs import HISTORY, read_history, record
-from mimic_reg.samples import load_any
+from mimic_reg.samples import load, load_any
 from mimic_reg.serving import ServedModel, check_features, load_run, output_names
 from mimic_reg.settings import Component, Trial, acting, suggest
 from mimic_reg.settings.files import (
@@ -72,7 +72,7 @@ class Run:
         self.model: str = next(iter(found.settings["model"]))
         self.method = " + ".join(acting(found.methods))
         self.best_epoch = cast(int, found.best_epoch)
-        self._cohort_store = found.store
+        self._cohort_store, self._fingerprint = found.store, found.fingerprint
 
     def __repr__(self) -> str:
         what = f"{self.task}, {self.model}, {self.method}, seed {self.seed}"
@@ -138,7 +138,11 @@ class Run:
             raise InputError(f"There is no split {split!r}. {suggest(str(split), _SPLITS)}")
         served = self.served
         check_features(served.spec, store.spec, str(store.folder))
-        samples = load_any(store, store.spec.task(self.task), constants=served.constants)
+        task = store.spec.task(self.task)
+        if store.manifest["fingerprint"] == self._fingerprint:  # shared with fits of this process
+            samples = load(store, task, normalizer=self.settings["training"]["normalizer"])
+        else:
+            samples = load_any(store, task, constants=served.constants)
         found: np.ndarray = squeezed(served.learner.predict(samples[_SPLITS[split]]))
         return found
 

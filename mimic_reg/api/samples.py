@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from mimic_reg import samples as loading
 from mimic_reg.errors import InputError
-from mimic_reg.samples import Batch, Constants, Samples
+from mimic_reg.samples import Batch, Samples
 from mimic_reg.settings import Training
 from mimic_reg.settings.files import task_called
 from mimic_reg.store import Store
@@ -176,17 +176,14 @@ def load_splits(store: Store, task: str, normalizer: str | None) -> Splits:
     found = store.spec.task(task)
     default = task_called(task).training.get("normalizer", Training().normalizer)
     which = normalizer or str(default)
-    splits = loading.load_any(store, found, constants=_constants(store, found, which))
+    if which == RAW and store.spec.is_hourly:
+        num = len(store.spec.channels)
+        splits = loading.load_any(store, found, constants=(np.zeros(num), np.ones(num)))
+    else:
+        splits = loading.load(store, found, normalizer=which)  # shared with fits of this process
     return Splits(
         *(SampleSet(store, found, name, which, splits[split]) for split, name in _NAMES.items())
     )
-
-
-def _constants(store: Store, task: Task, which: str) -> Constants:
-    if which == RAW and store.spec.is_hourly:
-        num = len(store.spec.channels)
-        return np.zeros(num), np.ones(num)
-    return loading.read_normalizer(store, task, which)
 
 
 def squeezed(label: np.ndarray) -> np.ndarray:

@@ -103,7 +103,7 @@ def _enter(module: nn.Module, args: Any) -> None:
     forked.__enter__()
     vars(module).setdefault("forked", []).append(forked)
     draws += 1
-    torch.random.default_generator.manual_seed(int(draws))
+    torch.default_generator.manual_seed(int(draws))
     if devices:
         torch.cuda.manual_seed(int(draws))
 

@@ -21,6 +21,10 @@ from mimic_reg.errors import InputError
 from mimic_reg.settings.nearest import suggest
 
 MAIN = "__main__"
+_ONLY_HERE = (
+    " Run the cell or script that defines it. Other programs, such as the command line, only find "
+    "classes of modules."
+)
 _BASES = {"Module": "torch.nn.Module", "Regulariser": "mimic_reg.Regulariser"}  # for people
 _DECLARED = ("EXCLUDES", "AFTER", "SELECTS_BY")  # what a method says of itself beside its hooks
 
@@ -124,7 +128,7 @@ def _find(target: str) -> Any:
         if not hasattr(found, part):
             where = "this script or notebook" if place == MAIN else f"the module {place}"
             classes = [n for n, value in vars(found).items() if isinstance(value, type)]
-            again = " Run the cell or script that defines it." if place == MAIN else ""
+            again = _ONLY_HERE if place == MAIN else ""
             raise InputError(f"There is no {part!r} in {where}. {suggest(part, classes)}{again}")
         found = getattr(found, part)
     return found

@@ -34,15 +34,13 @@ def hash_source(package: str, name: str) -> str:
     Raises:
         InputError: there is no source, or it has changed since it was imported.
     """
-    digest = hashlib.sha256()
-    for place, text in sorted(_parts(package, name).items()):
-        digest.update(f"{place}\0{text}\0".encode())
-    return digest.hexdigest()[:16]
+    parts = {place: _shape(part) for place, part in sorted(_parts(package, name).items())}
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def imports_of(package: str, name: str) -> set[str]:
     """Return the modules of mimic-reg that a plugin's source imports or uses."""
-    trees = [ast.parse(text) for text in _parts(package, name).values()]
+    trees = [part for part in _parts(package, name).values() if isinstance(part, ast.AST)]
     named = {n for tree in trees for node in ast.walk(tree) for n in imported(node)}
     built = load_plugin(package, name).build
     named |= {base.__module__ for base in (built.__mro__ if isinstance(built, type) else ())}
@@ -51,10 +49,26 @@ def imports_of(package: str, name: str) -> set[str]:
 
 def plain_text(tree: ast.Module) -> str:
     """Return a module's text without docstrings and comments; the tree is changed."""
+    return ast.unparse(_without_docstrings(tree))
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
-    return ast.unparse(tree)
+    return tree
+
+
+def _shape(part: Any) -> Any:
+    """Return a tree as plain lists, without what is empty: the same in all versions of Python."""
+    if isinstance(part, ast.AST):
+        fields = [[name, _shape(value)] for name, value in ast.iter_fields(part)]
+        return [type(part).__name__, *(f for f in fields if f[1] not in (None, []))]
+    return [_shape(each) for each in part] if isinstance(part, list) else _plain(part)
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | list) else repr(value)
 
 
 def _is_text(statement: ast.stmt) -> bool:
@@ -75,10 +89,13 @@ def imported(node: ast.AST) -> list[str]:
     return []
 
 
-def _parts(package: str, name: str) -> dict[str, str]:
-    """Return place → text without docstrings, of everything that counts."""
+_Parts = dict[str, ast.AST | str]
+
+
+def _parts(package: str, name: str) -> _Parts:
+    """Return place → tree without docstrings, or a value's text, of everything that counts."""
     module = load_plugin(package, name)
-    found: dict[str, str] = {}
+    found: _Parts = {}
     if module.__name__ == MAIN:
         _add_object(module.build, name, found)
     else:
@@ -89,7 +106,7 @@ def _parts(package: str, name: str) -> dict[str, str]:
 # --- modules --------------------------------------------------------------------------------------
 
 
-def _add_module(place: str, what: str, found: dict[str, str], top: str | None = None) -> None:
+def _add_module(place: str, what: str, found: _Parts, top: str | None = None) -> None:
     """Add a module and those that it imports, as far as they belong to `top` or are local.
 
     Raises:
@@ -114,7 +131,7 @@ def _add_module(place: str, what: str, found: dict[str, str], top: str | None = 
         _seen[place] = spec, text
     tree = ast.parse(text)
     names = {n for node in ast.walk(tree) for n in _absolute(node, place, path)}
-    found[place] = plain_text(tree)
+    found[place] = _without_docstrings(tree)
     for name in sorted(names):
         if _counts(name, top):
             _add_module(name, what, found, top)
@@ -154,29 +171,30 @@ def _file(place: str) -> Path | None:
 # --- scripts and notebooks ------------------------------------------------------------------------
 
 
-def _add_object(thing: Any, what: str, found: dict[str, str]) -> None:
+def _add_object(thing: Any, what: str, found: _Parts) -> None:
     """Add a class or function of the running script or notebook, with what it uses."""
     if thing.__qualname__ in found:
         return
-    node = _statement(thing, what)
-    found[thing.__qualname__] = text = plain_text(ast.Module([node], []))
+    tree = _without_docstrings(ast.Module([_statement(thing, what)], []))
+    found[thing.__qualname__] = tree
     there = vars(sys.modules[MAIN])
-    for name in sorted(_globals(symtable.symtable(text, what, "exec"))):
+    for name in sorted(_globals(symtable.symtable(ast.unparse(tree), what, "exec"))):
         if name in there and name != thing.__name__:
             _add_used(name, there[name], what, found)
 
 
-def _add_used(name: str, thing: Any, what: str, found: dict[str, str]) -> None:
+def _add_used(name: str, thing: Any, what: str, found: _Parts) -> None:
     """Add a global of the notebook that the source uses.
 
     Raises:
         InputError: its value cannot be recorded.
     """
-    place = thing.__name__ if isinstance(thing, ModuleType) else getattr(thing, "__module__", "")
+    is_module = isinstance(thing, ModuleType)
+    place = thing.__name__ if is_module else getattr(thing, "__module__", None)
     if isinstance(thing, type | FunctionType) and place == MAIN:
         _add_object(thing, what, found)
-    elif isinstance(thing, ModuleType) or (place and place != MAIN and hasattr(thing, "__name__")):
-        if _counts(place, None):
+    elif is_module or (callable(thing) and hasattr(thing, "__name__") and place != MAIN):
+        if place and _counts(place, None):
             _add_module(place, what, found)
     elif _is_plain(thing):
         found[name] = repr(thing)

@@ -20,7 +20,9 @@ from tests.api.own import Mean, Noise
 TASK = "in_hospital_mortality"
 CELL = '''
 import torch
-from torch import nn
+from math import sqrt
+from numpy import exp
+from torch import nn, ones
 import mimic_reg as mr
 
 SCALE = 2.0
@@ -36,6 +38,7 @@ class Net(nn.Module):
         self.out = nn.Linear(n_features, n_outputs)  # one layer
 
     def forward(self, x, lengths):
+        assert sqrt(4) == 2 and exp(0) == ones(1)  # of libraries
         return self.out(halve(x).sum(1) / lengths[:, None])
 
 class Shrink(mr.Regulariser):
