@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from mimic_reg import models
 from mimic_reg.methods import package_of
 from mimic_reg.settings import Trial
+from mimic_reg.settings.plugins import is_plugin
+from mimic_reg.settings.sources import imported, imports_of, plain_text
 
 _PACKAGE = __name__.partition(".")[0]
 _ROOT = Path(__file__).parents[2]
@@ -39,11 +42,25 @@ def _named(trial: Trial) -> Iterator[str]:
     """Yield the modules that a trial names, below the package."""
     yield from _ENGINE
     network = f"models.{trial.model.name}"
-    yield network if _is_module(f"{_PACKAGE}.{network}") else f"learners.{trial.model.name}"
+    if is_plugin(models.__name__, trial.model.name):
+        yield from _used(models.__name__, trial.model.name)
+    else:
+        yield network if _is_module(f"{_PACKAGE}.{network}") else f"learners.{trial.model.name}"
     for method in (method for part in trial.trials or (trial,) for method in part.regularisers):
-        yield f"{package_of(method.name).removeprefix(f'{_PACKAGE}.')}.{method.name}"
+        package = package_of(method.name)
+        if is_plugin(package, method.name):
+            yield from _used(package, method.name)
+        else:
+            yield f"{package.removeprefix(f'{_PACKAGE}.')}.{method.name}"
     if trial.strategy:
         yield from ("multitask.fit", f"multitask.{trial.strategy.name}")
+
+
+def _used(package: str, plugin: str) -> Iterator[str]:
+    """Yield the deciding modules that a plugin uses; its own source is in the trial's settings."""
+    for name in imports_of(package, plugin):
+        if _decides(name) and _is_module(name):
+            yield name.removeprefix(f"{_PACKAGE}.")
 
 
 @cache
@@ -65,34 +82,13 @@ def _hash(roots: frozenset[str]) -> str:
 def _read(module: str) -> tuple[str, tuple[str, ...]]:
     """Return a module's code without docstrings and comments, and its imports in these rooms."""
     tree = ast.parse(_file(module).read_text("utf-8"))
-    imported = {
+    names = {
         name
         for node in ast.walk(tree)
-        for name in _imports(node)
+        for name in imported(node)
         if name != module and _decides(name) and _is_module(name)
     }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body = [part for part in node.body if not _is_text(part)] or [ast.Pass()]
-    return ast.unparse(tree), tuple(sorted(imported))
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    """Return whether a statement is a docstring."""
-    return (
-        isinstance(statement, ast.Expr)
-        and isinstance(statement.value, ast.Constant)
-        and isinstance(statement.value.value, str)
-    )
-
-
-def _imports(node: ast.AST) -> list[str]:
-    """Return the modules that an import statement may name."""
-    if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom) and node.module:
-        return [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return []
+    return plain_text(tree), tuple(sorted(names))
 
 
 def _decides(module: str) -> bool:

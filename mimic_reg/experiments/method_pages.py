@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg import methods
-from mimic_reg.experiments.catalogue import Entry, measured_costs
+from mimic_reg.experiments.catalogue import Entry, entries, measured_costs
 from mimic_reg.settings import CONFIGS, find_module
 from mimic_reg.settings.files import method_called
 from mimic_reg.store import atomic

@@ -157,7 +157,7 @@ class Planned:
         if trial.strategy:
             what = f"{trial.strategy.name}-{'+'.join(trial.tasks)}"
         called = f"{what}-{trial.model.name}-{methods}-{trial.size.name}-seed{trial.seed}"
-        return f"{called}-{self.identity(data)}"
+        return f"{called.replace(':', '.')}-{self.identity(data)}"
 
 
 def plan(experiment: Experiment) -> list[Planned]:

@@ -20,6 +20,7 @@ from mimic_reg.settings import (
     module_names,
     suggest,
 )
+from mimic_reg.settings.plugins import is_plugin
 from mimic_reg.store import Store
 
 FOLDER = CONFIGS / "experiments"
@@ -93,7 +94,8 @@ def _check_names(grid: Grid) -> None:
     }
     for kind, (given, known) in allowed.items():
         for name in given:
-            if name not in known:
+            plugin = kind == "model" and is_plugin("mimic_reg.models", name)
+            if name not in known and not plugin:
                 hint = " Set 'data' to the cohort's name for a task of another cohort."
                 raise InputError(
                     f"There is no {kind} {name!r}. {suggest(name, known)}"

@@ -33,7 +33,7 @@ def create(
     Raises:
         InputError: the learner cannot fit these data.
     """
-    if trial.model.name in models.names():
+    if models.is_known(trial.model.name):
         return deep.DeepLearner(trial, data, folder, progress, trunk)
     learner: Learner = find_module(__name__, trial.model.name).LEARNER(trial, data, folder)
     return learner
@@ -43,7 +43,7 @@ def restore(
     trial: Trial, spec: CohortSpec, state: Mapping[str, Any], device: torch.device
 ) -> Predictor:
     """Return a trial's fitted model from the state in its `best.safetensors`."""
-    if trial.model.name in models.names():
+    if models.is_known(trial.model.name):
         return deep.restore(trial, spec, state, device)
     predictor: Predictor = find_module(__name__, trial.model.name).restore(trial, spec, state)
     return predictor

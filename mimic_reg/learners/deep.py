@@ -18,7 +18,7 @@ from mimic_reg.learners.base import Learner, Predictor, Status
 from mimic_reg.learners.data import TaskData
 from mimic_reg.learners.trunk import Trunk, load_into
 from mimic_reg.methods.base import Fit, Predict
-from mimic_reg.models.base import Model, constant_logits
+from mimic_reg.models.base import Model, constant_logits, require_head
 from mimic_reg.progress import Progress
 from mimic_reg.runs import CHECKPOINT
 from mimic_reg.samples import Samples
@@ -109,6 +109,7 @@ def _initial_model(trial: Trial, spec: CohortSpec) -> Model:
 
     model = create(trial.task)
     if trial.together is not None:  # the head is its own, the trunk that of the first task
+        require_head(model, "Training of several tasks")
         model.trunk.load_state_dict(create(trial.together.tasks[0]).trunk.state_dict())
     return model
 

@@ -1,6 +1,6 @@
 """Make a trial from settings: look up every name, and write out every default."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mimic_reg import methods, models
@@ -16,6 +16,8 @@ from mimic_reg.settings import (
     module_names,
 )
 from mimic_reg.settings.files import compose, read_method, read_model, read_task
+from mimic_reg.settings.plugins import is_plugin
+from mimic_reg.settings.sources import hash_source
 
 _PACKAGE = "mimic_reg.learners"
 
@@ -39,7 +41,25 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     for method in chosen:  # check its options now, before data are loaded or a sweep begins
         methods.create(method.name, **method.options)
     methods.check_together(method.name for method in chosen)
-    return trial.model_copy(update={"model": model, "regularisers": chosen})
+    sources = _sources(model.name, [method.name for method in chosen], trial.sources)
+    return trial.model_copy(update={"model": model, "regularisers": chosen, "sources": sources})
+
+
+def _sources(model: str, chosen: Iterable[str], recorded: Mapping[str, str]) -> dict[str, str]:
+    """Return the hash of each plugin's source, by name.
+
+    Raises:
+        InputError: one is not what a run recorded when it was trained.
+    """
+    named = {model: models.__name__, **dict.fromkeys(chosen, methods.__name__)}
+    found = {n: hash_source(room, n) for n, room in named.items() if is_plugin(room, n)}
+    for name in found.keys() & recorded.keys():
+        if found[name] != recorded[name]:
+            raise InputError(
+                f"The source of {name} is not the one that the run was trained with. Define it as "
+                "it was then, or train again in another folder."
+            )
+    return found
 
 
 def learners() -> list[str]:
@@ -48,8 +68,8 @@ def learners() -> list[str]:
 
 
 def takes_methods(model: str) -> bool:
-    """Return whether methods act on a model; they act on networks only."""
-    return model in models.names() or model not in learners()
+    """Return whether methods act on a model: on networks only."""
+    return models.is_known(model) or model not in learners()
 
 
 def _no_methods(trial: Trial) -> tuple[Component, ...]:

@@ -17,7 +17,7 @@ from mimic_reg.engine.best import Best
 from mimic_reg.engine.checkpoint import load_state, save_state
 from mimic_reg.errors import InputError
 from mimic_reg.learners.trials import resolve
-from mimic_reg.models.base import Model
+from mimic_reg.models.base import Model, require_head
 from mimic_reg.runs import BEST, TRIAL, TRUNK, check_finished, read_trial
 from mimic_reg.runs import TRUNK_SETTINGS as SETTINGS
 from mimic_reg.settings import Component, Trial, load_yaml
@@ -141,6 +141,7 @@ def load_into(model: Model, settings: Component, trunk: Trunk) -> None:
     Raises:
         InputError: the trunk is of another model, or a method computed its weights.
     """
+    require_head(model, "A trained trunk")
     if made := [name for name in trunk.weights if name.endswith(".original")]:
         raise InputError(
             f"The trunk ({trunk.origin}) was trained with a method that makes weights of other "

@@ -1,12 +1,22 @@
 """The methods, one module each; the signature of a module's `build` is its list of options."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mimic_reg import probes
 from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Composite, Regulariser
-from mimic_reg.settings import find_module, module_names, resolve_options, suggest
+from mimic_reg.settings import (
+    Component,
+    find_module,
+    module_names,
+    resolve_options,
+    suggest,
+)
+from mimic_reg.settings.callable import Call, find_callable, make_callable
+from mimic_reg.settings.plugins import is_plugin
+
+BASE = Regulariser  # what a class from outside of the package derives from
 
 
 def names() -> list[str]:
@@ -19,7 +29,7 @@ def selects_by(name: str) -> str | None:
 
     Return None for a method that selects none, and for an unknown one.
     """
-    if name not in names():
+    if name not in names() and not is_plugin(__name__, name):
         return None
     option: str | None = getattr(find_module(__name__, name), "SELECTS_BY", None)
     return option
@@ -53,6 +63,8 @@ def package_of(name: str) -> str:
     Raises:
         InputError: there is no such method; the text names the nearest one.
     """
+    if is_plugin(__name__, name):
+        return __name__
     known = dict.fromkeys(probes.names(), probes.__name__) | dict.fromkeys(names(), __name__)
     if name not in known:
         raise InputError(f"Unknown method {name!r}. {suggest(name, known)}")
@@ -67,6 +79,8 @@ def create(name: str, **options: Any) -> Regulariser:
     """
     build = find_module(package_of(name), name).build
     method: Regulariser = build(**resolve_options(build, options, f"Regulariser {name!r}"))
+    if not isinstance(method, Regulariser):
+        raise InputError(f"{name}: build must return a mimic_reg.Regulariser, got {type(method)}.")
     return method
 
 
@@ -92,3 +106,24 @@ def compose(entries: Iterable[str | Mapping[str, Mapping[str, Any] | None]]) -> 
         present.append(name)
     check_together(present)
     return Composite(members)
+
+
+def check_component(method: Component) -> Component:
+    """Return a method with its options, with every default written out.
+
+    Raises:
+        InputError: what `create` refuses.
+    """
+    create(method.name, **method.options)
+    return method.completed(package_of(method.name), "Regulariser")
+
+
+if TYPE_CHECKING:
+    itps: Call  # elsewhere it is imported as a module, which is no callable for type checkers
+
+
+def __getattr__(name: str) -> Call:
+    return find_callable(__name__, name)
+
+
+make_callable(__name__)

@@ -16,6 +16,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from mimic_reg.methods.base import Event, Fit, Regulariser, require, trainable
+from mimic_reg.models.base import Model, require_head
 
 
 class FreezeTrunk(Regulariser):
@@ -29,6 +30,11 @@ class FreezeTrunk(Regulariser):
     def __init__(self, epochs: int = 3) -> None:
         require(epochs >= 0, "freeze_trunk", "epochs must be at least 0", epochs)
         self.epochs, self.frozen = epochs, False
+
+    def prepare(self, model: Model, fit: Fit) -> Model:
+        """Refuse a model without a head."""
+        require_head(model, "freeze_trunk")
+        return super().prepare(model, fit)
 
     def optimizer(self, optimizer: Optimizer, fit: Fit) -> Optimizer:
         """Find the parameters to freeze; they stay the optimiser's."""

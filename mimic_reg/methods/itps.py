@@ -128,9 +128,13 @@ def _before(value: float, dtype: torch.dtype) -> float:
 
 
 class ITPSOptimizer(OptimizerWrapper):
-    """ITPS around any torch optimiser, for any training loop::
+    """ITPS around any torch optimiser, for any training loop.
 
-        optimizer = ITPSOptimizer(torch.optim.Adam(model.parameters()), tau=(-0.15, 0.15))
+    >>> optimizer = ITPSOptimizer(torch.optim.Adam(model.parameters(), lr=1e-3), tau=0.15)
+    >>> for x, y in batches:
+    ...     optimizer.zero_grad()
+    ...     loss_function(model(x), y).backward()
+    ...     optimizer.step()
 
     beta:  rate of the accounting variable
     tau:   (low, high), or one number for (-tau, tau)

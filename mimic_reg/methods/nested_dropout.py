@@ -37,7 +37,7 @@ from torch.optim import Optimizer
 from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Event, Fit, Regulariser, require
 from mimic_reg.metrics.scores import metric, score
-from mimic_reg.models.base import Model, prediction
+from mimic_reg.models.base import Model, prediction, require_head
 from mimic_reg.samples import Samples
 from mimic_reg.store.spec import Target
 
@@ -107,6 +107,7 @@ class NestedDropout(Regulariser):
         Raises:
             InputError: the model has no site; mu and sigma give no probabilities.
         """
+        require_head(model, "nested_dropout")
         sites = model.sites
         if not sites:
             raise InputError("nested_dropout: the model has no site before its head.")

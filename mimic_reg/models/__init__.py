@@ -4,8 +4,14 @@ from typing import Any
 
 import torch
 
+from mimic_reg.errors import InputError
+from mimic_reg.models._outside import construct
 from mimic_reg.models.base import Model
-from mimic_reg.settings import find_module, module_names, resolve_options
+from mimic_reg.settings import Component, find_module, module_names, resolve_options
+from mimic_reg.settings.callable import Call, find_callable, make_callable
+from mimic_reg.settings.plugins import is_plugin
+
+BASE = torch.nn.Module  # what a class from outside of the package derives from
 
 
 def names() -> list[str]:
@@ -13,8 +19,13 @@ def names() -> list[str]:
     return module_names(__name__)
 
 
+def is_known(name: str) -> bool:
+    """Return whether a name is a model's: a module of this package, or a plugin."""
+    return is_plugin(__name__, name) or name in names()
+
+
 # Arguments of `build` that the engine passes; all others are settings.
-GIVEN = ("n_outputs", "shape", "generator")
+GIVEN = ("n_outputs", "shape", "n_features", "generator")
 
 
 def create(
@@ -35,5 +46,25 @@ def create(
     build = find_module(__name__, name).build
     resolved = resolve_options(build, settings, f"Model {name!r}", skip=GIVEN)
     generator = generator or torch.default_generator
+    if isinstance(build, type):
+        return construct(build, name, n_outputs, shape, generator, resolved)
     model: Model = build(n_outputs=n_outputs, shape=shape, generator=generator, **resolved)
+    if not isinstance(model, Model):
+        raise InputError(f"{name}: build must return a mimic_reg.Model, got {type(model)}.")
     return model
+
+
+def check_component(model: Component) -> Component:
+    """Return a model's settings, with every default written out.
+
+    Raises:
+        InputError: an unknown setting, or a value of another kind.
+    """
+    return model.completed(__name__, "Model", skip=GIVEN)
+
+
+def __getattr__(name: str) -> Call:
+    return find_callable(__name__, name)
+
+
+make_callable(__name__)

@@ -69,9 +69,33 @@ class Model(nn.Module):
         return [module for module in self.modules() if isinstance(module, Site)]
 
     def fill_sites(self, make: Callable[[int], nn.Module]) -> None:
-        """Append `make(dim)` to every site."""
+        """Append `make(dim)` to every site.
+
+        Raises:
+            InputError: the model has none, so that a method of this kind would change nothing.
+        """
+        if not self.sites:
+            raise InputError(
+                "This model has no site, so dropout and methods like it have no place to act. Put "
+                "a mimic_reg.Site(dim) into its forward pass, or choose another method."
+            )
         for site in self.sites:
             site.append(make(site.dim))
+
+
+def require_head(model: Model, who: str) -> None:
+    """Refuse a model that is a trunk without a head.
+
+    who: what needs the head, for the error
+
+    Raises:
+        InputError: its head is the identity.
+    """
+    if isinstance(model.head, nn.Identity):
+        raise InputError(
+            f"{who} needs a model with a trunk and a head, and this one has no head. Derive your "
+            "class from mimic_reg.Model."
+        )
 
 
 def hourly(model: str, shape: tuple[int, ...]) -> int:

@@ -28,8 +28,9 @@ from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import check_finished, finish, is_done
 from mimic_reg.samples.unlabelled import load_unlabelled
 from mimic_reg.seeds import Streams
-from mimic_reg.settings import Component, Settings, Training, checked
+from mimic_reg.settings import Component, Settings, Training, checked, suggest
 from mimic_reg.settings.files import read_model, read_task
+from mimic_reg.settings.plugins import is_plugin
 from mimic_reg.store import Store, locked, read_json, write_json
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
 
@@ -80,6 +81,11 @@ def compose(task: str, model: str, **given: Any) -> Pretraining:
     """
     found, own = read_task(task), dict(given.pop("training", {}))
     component = read_model(model).completed(models.__name__, "Model", skip=models.GIVEN)
+    if is_plugin(models.__name__, component.name):
+        raise InputError(
+            f"Only the models of mimic-reg can be pretrained, not {component.name}. "
+            f"{suggest(component.name, models.names())}"
+        )
     kept = {k: v for k, v in found.training.items() if k in ("normalizer", "by_length")}
     defaults = Pretraining.model_fields["training"].default.model_dump()
     training = {**defaults, **kept, **own}

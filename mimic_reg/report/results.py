@@ -293,7 +293,13 @@ def _label(trials: list[TrialResult]) -> list[TrialResult]:
 
 def _named_model(trial: TrialResult) -> Named:
     ((name, options),) = trial.settings["model"].items()
-    return Named(name, trial.task, trial.task, options)
+    return Named(name, trial.task, trial.task, {**options, **_source(trial, name)})
+
+
+def _source(trial: TrialResult, name: str) -> dict[str, str]:
+    """Return the hash of a plugin's source: classes of one name may differ by nothing else."""
+    found = trial.settings.get("sources", {}).get(name)
+    return {} if found is None else {f"{name}.source": found}
 
 
 def _named_method(trial: TrialResult) -> Named:
@@ -304,6 +310,8 @@ def _named_method(trial: TrialResult) -> Named:
         if not is_probe(name)
         for option, value in given.items()
     }
+    for name in trial.methods:
+        options |= _source(trial, name)
     options |= {f"training.{name}": value for name, value in trial.settings["training"].items()}
     options["supervision_unit"] = trial.settings["supervision_unit"]
     name = name_of_method(trial.settings["regularisers"])

@@ -7,7 +7,7 @@ code as in training (`mimic_reg.samples`) turns features into samples.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from mimic_reg.learners import Predictor, restore
 from mimic_reg.learners.trials import resolve
 from mimic_reg.runs import BEST, check_finished, read_trial
 from mimic_reg.runs.description import open_store
-from mimic_reg.settings import load_yaml
+from mimic_reg.settings import Trial, load_yaml
 from mimic_reg.store import reading
 from mimic_reg.store.atomic import write_text
 from mimic_reg.store.seals import sealed, unsealed
@@ -39,18 +39,12 @@ def export(run: Path, folder: Path, *, store: Path | None = None) -> None:
     Raises:
         InputError: the run has no trained model, or was trained on another store.
     """
-    described = read_trial(run)
-    check_finished(run)
-    if not (run / BEST).is_file():
-        raise InputError(f"{run} holds no trained model yet. Go on with its training.")
-    trial, spec = resolve(described["trial"]), CohortSpec.read(described["cohort"])
-    task = spec.task(trial.task)
-    opened = open_store(run, described, store)
-    constants = samples.read_normalizer(opened, task, trial.training.normalizer)
+    described, trial, spec, constants = _read_run(run, store)
+    (task,) = spec.tasks
     settings = {
         "format": FORMAT,
         "task": task.name,
-        "cohort": spec.only((task.name,)).model_dump(mode="json"),
+        "cohort": spec.model_dump(mode="json"),
         "normalizer": [values.astype(np.float64).tolist() for values in constants],
         "trial": trial.model_dump(mode="json"),
         "origin": {
@@ -64,6 +58,34 @@ def export(run: Path, folder: Path, *, store: Path | None = None) -> None:
     save_state(folder / WEIGHTS, {name: state[name] for name in ("model", "method")})
     text = yaml.safe_dump(sealed(settings), sort_keys=False, allow_unicode=True, width=100)
     write_text(folder / SETTINGS, text)
+
+
+def _read_run(
+    run: Path, store: Path | None
+) -> tuple[dict[str, Any], Trial, CohortSpec, samples.Constants]:
+    """Return a run's description, its trial, its cohort with the one task, its normaliser."""
+    described = read_trial(run)
+    check_finished(run)
+    if not (run / BEST).is_file():
+        raise InputError(f"{run} holds no trained model yet. Go on with its training.")
+    trial = resolve(described["trial"])
+    spec = CohortSpec.read(described["cohort"]).only((trial.task,))
+    opened = open_store(run, described, store)
+    constants = samples.read_normalizer(opened, spec.task(trial.task), trial.training.normalizer)
+    return described, trial, spec, constants
+
+
+def load_run(run: Path, *, store: Path | None = None, device: str = "cpu") -> "ServedModel":
+    """Return the best model of a run folder.
+
+    store: where the cohort store is now, if it was moved; it holds the normaliser
+
+    Raises:
+        InputError: as `export`.
+    """
+    _, trial, spec, constants = _read_run(run, store)
+    where = torch.device(device)
+    return ServedModel(spec, constants, restore(trial, spec, load_state(run / BEST), where), where)
 
 
 @dataclass(frozen=True)

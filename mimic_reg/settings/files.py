@@ -21,6 +21,7 @@ from pydantic import Field, field_validator, model_validator
 from mimic_reg.errors import InputError
 from mimic_reg.settings.base import Settings, checked
 from mimic_reg.settings.names import BASELINE, STOPPING, is_probe, suggest
+from mimic_reg.settings.plugins import is_plugin, room
 from mimic_reg.settings.trial import Component, Training
 from mimic_reg.settings.yaml import load_yaml
 
@@ -240,11 +241,13 @@ def model_called(name: str) -> Component:
 
 
 def method_called(name: str) -> MethodFile:
-    """Return the method of that name.
+    """Return the method of that name; of a plugin, the plugin alone.
 
     Raises:
         InputError: there is none.
     """
+    if name not in names("methods") and is_plugin(room("methods"), name):
+        return MethodFile(regularisers=(Component.model_validate(name),))
     return _named(MethodFile, "methods", name)
 
 

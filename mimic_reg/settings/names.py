@@ -4,7 +4,6 @@ Names are module names: `dropout: {rate: 0.5}` means the module `dropout` and th
 its `build`. An unknown name is refused, and the nearest known name suggested.
 """
 
-import difflib
 import importlib
 import inspect
 import pkgutil
@@ -16,35 +15,58 @@ from types import ModuleType, NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 from mimic_reg.errors import InputError
+from mimic_reg.settings.nearest import suggest
+from mimic_reg.settings.plugins import is_plugin, load_plugin, plugin_names
+
+__all__ = [
+    "BASELINE",
+    "STOPPING",
+    "acting",
+    "find_module",
+    "is_probe",
+    "module_names",
+    "resolve_options",
+    "suggest",
+]
 
 BASELINE = "none"  # the method that changes no fit
 STOPPING = "early_stopping"  # the method that ends fits; the files of tasks add it
 
 
-def suggest(name: str, allowed: Iterable[str]) -> str:
-    """Return the end of an error about an unknown name: the nearest known one, then all."""
-    allowed = sorted(allowed)
-    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{hint}Allowed: {', '.join(allowed) or 'none'}."
-
-
 def module_names(package: str) -> list[str]:
-    """Return the names that settings may use: the package's public modules, except `base`."""
+    """Return the names a configuration may use: a package's public modules, and entry points.
+
+    The module `base` is not among them.
+    """
+    return sorted({*_own_names(package), *plugin_names(package)})
+
+
+def _own_names(package: str) -> list[str]:
     found = pkgutil.iter_modules(importlib.import_module(package).__path__)
-    return sorted(m.name for m in found if m.name != "base" and not m.name.startswith("_"))
+    return [m.name for m in found if m.name != "base" and not m.name.startswith("_")]
 
 
 def find_module(package: str, name: str) -> ModuleType:
-    """Return the module `name` of `package`.
+    """Return the module `name` of `package`, or a plugin as a module: see `plugins`.
 
     Raises:
         InputError: there is no such module; the text names the nearest one.
     """
-    names = module_names(package)
-    if name not in names:
-        kind = package.rpartition(".")[2].removesuffix("s")
-        raise InputError(f"Unknown {kind} {name!r}. {suggest(name, names)}")
+    own = _own_names(package)
+    if is_plugin(package, name):
+        if name in own:
+            raise InputError(
+                f"{name!r} is ambiguous: an installed package offers one, too. Write that one as "
+                "package.module:Class, or remove the package."
+            )
+        return load_plugin(package, name)
+    if name not in own:
+        kind = package.rpartition(".")[2]
+        how = ""
+        if "." in name and hasattr(importlib.import_module(package), "BASE"):
+            how = " A class of another package is written package.module:Class."
+        names = module_names(package)
+        raise InputError(f"There is no {name!r} in {kind}.{how} {suggest(name, names)}")
     return importlib.import_module(f"{package}.{name}")
 
 

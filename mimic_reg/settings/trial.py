@@ -137,6 +137,7 @@ class Trial(Settings):
     together:         the fit of several tasks that this is a part of
     num_samples:      number of training samples, instead of a share; nested, too
     start:            from a trained trunk, or explicitly not
+    sources:          of models and methods outside mimic-reg: name -> hash of the source
     strategy:         module that trains several tasks together, with its options
     trials:           one for each of several tasks. They differ in what belongs to a task: batch
                       size, normaliser, patience. The whole has the shared values, such as
@@ -156,6 +157,7 @@ class Trial(Settings):
     start: Start | None = None
     strategy: Component | None = None
     trials: tuple["Trial", ...] = ()
+    sources: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -249,7 +251,7 @@ class Trial(Settings):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-_MAY_BE_UNUSED = ("together", "num_samples", "start", "strategy", "trials")
+_MAY_BE_UNUSED = ("together", "num_samples", "start", "strategy", "trials", "sources")
 
 
 def _names(trial: Trial) -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Self
 
 import polars as pl
 import xxhash
@@ -267,13 +267,16 @@ class Store:
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, folder: Path) -> "Store":
+    def open(cls, folder: Path | str) -> Self:
         """Open a store.
 
         Raises:
             InputError: this is not a store, has another schema version, was interrupted while it
                 was published, or contains a symbolic link.
         """
+        if not isinstance(folder, str | os.PathLike):
+            raise InputError(f"The folder of a store is needed, got {folder!r}.")
+        folder = Path(folder)
         if (folder / JOURNAL).exists():
             raise InputError(
                 f"{folder} is incomplete: its publication was interrupted. "

@@ -7,6 +7,8 @@ from pkgutil import iter_modules
 import polars as pl
 
 from mimic_reg.clinical.schema import CHANNELS, CONTINUOUS_CHANNELS, OBSERVED_CHANNELS
+from mimic_reg.errors import InputError
+from mimic_reg.settings import suggest
 from mimic_reg.store.spec import BENCHMARK, Channel, ChannelKind, CohortSpec, Task
 
 Samples = Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]
@@ -18,7 +20,13 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Task:
-    """Return the task called `name`; it must be one of `names()`."""
+    """Return the task called `name`.
+
+    Raises:
+        InputError: the benchmark has no such task; the text names the nearest one.
+    """
+    if name not in names():
+        raise InputError(f"There is no task {name!r} in the benchmark. {suggest(name, names())}")
     task: Task = import_module(f"{__name__}.{name}").TASK
     return task
 

@@ -1,6 +1,7 @@
 """ITPS: hand-worked numbers, a loop over elements, and the base optimisers it must equal."""
 
 import copy
+import doctest
 import math
 
 import pytest
@@ -13,6 +14,19 @@ from mimic_reg.methods.base import OptimizerWrapper
 from mimic_reg.methods.itps import MODES, ITPSOptimizer, interval, mask_, selected
 from tests.methods.fits import make_fit
 from tests.networks import create
+
+
+def test_the_example_runs():
+    torch.manual_seed(0)
+    model, loss_function = torch.nn.Linear(2, 1), torch.nn.functional.mse_loss
+    batches = [(torch.ones(3, 2), torch.ones(3, 1))] * 3
+    given = {**globals(), "model": model, "batches": batches, "loss_function": loss_function}
+    (example,) = doctest.DocTestFinder(recurse=False).find(ITPSOptimizer, globs=given)
+    start = model.weight.detach().clone()
+    assert len(example.examples) == 2
+    assert doctest.DocTestRunner().run(example).failed == 0
+    assert (model.weight != start).any()
+
 
 CONTRACT = {"tau": 0.002, "beta": 0.1}  # selects some, not all, within the contracts' few steps
 

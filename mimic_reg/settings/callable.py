@@ -1,0 +1,51 @@
+"""Packages whose modules can be called from Python: `mr.methods.itps(tau=0.1)`."""
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from mimic_reg.settings.names import find_module, module_names, suggest
+from mimic_reg.settings.trial import Component
+
+Call = Callable[..., Component]
+
+
+class _Module(ModuleType):
+    """A module with a `build`; a call returns the component of that name with these options."""
+
+    def __call__(self, **options: Any) -> Component:
+        package, _, name = self.__name__.rpartition(".")
+        given = Component.model_validate({name: options})
+        checked: Component = getattr(sys.modules[package], "check_component", lambda c: c)(given)
+        return checked
+
+
+class _Room(ModuleType):
+    """A package; a module of it becomes callable once it is imported."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if type(value) is ModuleType and hasattr(value, "build"):
+            value.__class__ = _Module
+        super().__setattr__(name, value)
+
+
+def make_callable(package: str) -> None:
+    """Make the modules of a package callable, those to come and those that are there."""
+    room = sys.modules[package]
+    room.__class__ = _Room
+    for name, value in list(vars(room).items()):
+        setattr(room, name, value)
+
+
+def find_callable(package: str, name: str) -> Call:
+    """Return a module of a package for its `__getattr__`.
+
+    Raises:
+        AttributeError: it has none; the text names the nearest one.
+    """
+    if name.startswith("_") or name not in module_names(package):
+        near = "" if name.startswith("_") else f" {suggest(name, module_names(package))}"
+        raise AttributeError(f"There is no {name!r} in {package}.{near}")
+    found: Call = find_module(package, name)  # type: ignore[assignment]
+    return found
