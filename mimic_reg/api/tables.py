@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mimic_reg.api.components import MethodLike, as_component
 from mimic_reg.api.runs import Run
@@ -13,22 +13,24 @@ from mimic_reg.metrics.scores import metric
 from mimic_reg.report import frames
 from mimic_reg.report import page as reporting
 from mimic_reg.report.results import Results, collect
-from mimic_reg.report.tables import SPLIT, ScoreTable, main_tables, score_table
+from mimic_reg.report.tables import ScoreTable, main_tables, score_table
 from mimic_reg.settings import suggest
 
 if TYPE_CHECKING:
     import pandas as pd
 
 RunLike = Run | PathLike
+Scored = Literal["validation", "test"]
 
 
 def compare(
     runs: Sequence[RunLike],
     *,
     score: str | None = None,
+    split: Scored = "test",
     focus: MethodLike | None = None,
 ) -> "pd.DataFrame":
-    """Compare methods by paired differences of their test scores.
+    """Compare methods by paired differences of their runs.
 
     Runs of the same task, model, training size and seed are a pair. The test is a two-sided paired
     t-test over seeds with Holm's correction; it needs three pairs.
@@ -36,6 +38,7 @@ def compare(
     Args:
         runs: runs, run folders, or folders that hold run folders.
         score: such as "auroc"; None: the score that selects the task's checkpoints.
+        split: of the scores: "test" or "validation".
         focus: the method to compare with all others, by its name in the table, or its class; None:
             the one with the best mean.
 
@@ -48,16 +51,19 @@ def compare(
     Raises:
         InputError: there is no run; an unknown score or method; runs on different data.
     """
-    found = _tables(runs, score, focus)
+    found = _tables(runs, score, split, focus)
     return frames.comparisons_frame(found).to_pandas()
 
 
-def mean_scores(runs: Sequence[RunLike], *, score: str | None = None) -> "pd.DataFrame":
-    """Return the mean and standard deviation of each method's test scores over its seeds.
+def mean_scores(
+    runs: Sequence[RunLike], *, score: str | None = None, split: Scored = "test"
+) -> "pd.DataFrame":
+    """Return the mean and standard deviation of each method's scores over its seeds.
 
     Args:
         runs: as in `compare`.
         score: as in `compare`.
+        split: as in `compare`.
 
     Returns:
         A row a method and training size: task, model, score, split, method, `n` seeds, `mean`,
@@ -67,7 +73,7 @@ def mean_scores(runs: Sequence[RunLike], *, score: str | None = None) -> "pd.Dat
     Raises:
         InputError: as `compare`.
     """
-    return frames.scores_frame(_tables(runs, score, None)).to_pandas()
+    return frames.scores_frame(_tables(runs, score, split, None)).to_pandas()
 
 
 def write_report(
@@ -112,14 +118,18 @@ def _collect(runs: Sequence[RunLike], given: MethodLike | None) -> Results:
 
 
 def _tables(
-    runs: Sequence[RunLike], score: str | None, focus: MethodLike | None
+    runs: Sequence[RunLike], score: str | None, split: Scored, focus: MethodLike | None
 ) -> list[ScoreTable]:
+    if split not in ("validation", "test"):
+        raise InputError(
+            f"There is no split {split!r}. {suggest(str(split), ('validation', 'test'))}"
+        )
     found = _collect(runs, focus)
     if score is None:
-        return main_tables(found)
+        return main_tables(found, split)
     name = metric(score).name
-    tables = [score_table(found, task, model, name) for task, model in found.settings()]
+    tables = [score_table(found, task, model, name, split) for task, model in found.settings()]
     if not any(table.cells for table in tables):
-        known = {name for t in found.trials for name in t.scores.get(SPLIT, {})}
+        known = {name for t in found.trials for name in t.scores.get(split, {})}
         raise InputError(f"No run has the score {score!r}. {suggest(score, known)}")
     return [table for table in tables if table.cells]

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from mimic_reg.report.tables import SPLIT, ScoreTable
+from mimic_reg.report.tables import ScoreTable
 from mimic_reg.report.verdicts import comparisons
 
 _TEXT = ("task", "model", "score", "split", "method", "baseline", "reason")
@@ -50,7 +50,7 @@ def scores_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
                     rows.append(
                         {
                             **{key: getattr(table, key) for key in _KEYS},
-                            "split": SPLIT,
+                            "split": table.split,
                             "method": method,
                             **asdict(level),
                             "n": cell.summary.n,
@@ -77,7 +77,7 @@ def comparisons_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
             rows.append(
                 {
                     **{key: getattr(table, key) for key in _KEYS},
-                    "split": SPLIT,
+                    "split": table.split,
                     **asdict(c.supervision),
                     "method": c.method,
                     "baseline": c.baseline,

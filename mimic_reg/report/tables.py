@@ -80,6 +80,7 @@ class ScoreTable:
     focus_is_best: whether the method in focus was chosen because its scores are the best
     cells: (method, level) → its trials; absent if there are none
     paper_is_of_other_data: why the paper's scores are not shown; "" if they are, or it has none
+    split: whose scores these are; the report's tables are of the test split
     """
 
     task: str
@@ -91,6 +92,7 @@ class ScoreTable:
     cells: Mapping[tuple[str, TrainingSize], Cell]
     focus_is_best: bool = False
     paper_is_of_other_data: str = ""
+    split: str = SPLIT
 
     @property
     def lower_is_better(self) -> bool:
@@ -152,9 +154,11 @@ class ScoreTable:
         )
 
 
-def score_table(results: Results, task: str, model: str, score: str) -> ScoreTable:
+def score_table(
+    results: Results, task: str, model: str, score: str, split: str = SPLIT
+) -> ScoreTable:
     """Return the table of a score, without trials that do not have it."""
-    trials = [t for t in results.of(task, model) if score in t.scores.get(SPLIT, {})]
+    trials = [t for t in results.of(task, model) if score in t.scores.get(split, {})]
     groups: dict[tuple[str, TrainingSize], list[TrialResult]] = {}
     for trial in trials:
         groups.setdefault((trial.method, trial.supervision), []).append(trial)
@@ -167,8 +171,9 @@ def score_table(results: Results, task: str, model: str, score: str) -> ScoreTab
         methods=tuple(methods),
         focus=tuple(m for m in methods if m in focused),
         levels=tuple(sorted({t.supervision for t in trials})),
-        cells={key: _cell(members, score) for key, members in groups.items()},
+        cells={key: _cell(members, score, split) for key, members in groups.items()},
         paper_is_of_other_data=_of_other_data(trials, score),
+        split=split,
     )
     if results.has_focus:
         return table
@@ -190,10 +195,10 @@ def score_tables(results: Results) -> list[ScoreTable]:
     return tables
 
 
-def main_tables(results: Results) -> list[ScoreTable]:
+def main_tables(results: Results, split: str = SPLIT) -> list[ScoreTable]:
     """Return the table of the score that selects checkpoints, for every task and model."""
     return [
-        score_table(results, task, model, results.of(task, model)[0].selected_by)
+        score_table(results, task, model, results.of(task, model)[0].selected_by, split)
         for task, model in results.settings()
     ]
 
@@ -225,16 +230,16 @@ def _of_other_data(trials: Sequence[TrialResult], score: str) -> str:
     )
 
 
-def _cell(trials: Sequence[TrialResult], score: str) -> Cell:
+def _cell(trials: Sequence[TrialResult], score: str, split: str) -> Cell:
     scores, undefined = {}, {}
     for trial in trials:
-        found = trial.scores[SPLIT][score]
+        found = trial.scores[split][score]
         if found.value is None:
             undefined[trial.seed] = found.reason or "no reason was recorded"
         else:
             scores[trial.seed] = found.value
     same_data = (p for p in paper_scores(trials[0], score) if not other_data(trials[0], p.data))
-    published = next(same_data, None)
+    published = next(same_data, None) if split == SPLIT else None  # the paper tests
     differs = other_settings(trials[0], published.data) if published else ()
     hardly = {t.seed: t.hardly_trained for t in trials if t.hardly_trained is not None}
     return Cell(scores, undefined, published, differs, hardly)
