@@ -51,7 +51,7 @@ from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.sources.mimic3 import EVENT_TABLES, Table, find_tables
 from mimic_reg.sources.rows import Reading, check_ids, read_blocks, read_table
-from mimic_reg.store import Store, check_target, disk_errors, locked, read_json, write_json
+from mimic_reg.store import Store, check_target, locked, read_json, write_json
 from mimic_reg.store.spec import SCHEMA_VERSION
 from mimic_reg.store.stages import TableWriter, Workspace, publish, recover
 
@@ -110,7 +110,7 @@ def extract(
     tables = find_tables(source)
     check_rows(tables, allow_empty)
     check_target(out)
-    with disk_errors(out), locked(out):
+    with locked(out):
         recover(out, progress)
         check_replaceable(out, tables, names, mode, force)
         if not force and (store := up_to_date(out, tables, names, mode)):

@@ -39,16 +39,7 @@ from mimic_reg.parity.folders import (
 )
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.sources.at_rest import Stamp, stamps, staying
-from mimic_reg.store import (
-    MANIFEST,
-    Store,
-    check_target,
-    disk_errors,
-    file_hash,
-    locked,
-    read_json,
-    write_json,
-)
+from mimic_reg.store import MANIFEST, Store, check_target, file_hash, locked, read_json, write_json
 from mimic_reg.store.stages import TableWriter, Workspace, publish, recover
 from mimic_reg.tasks.base import count_samples
 
@@ -71,7 +62,7 @@ def import_benchmark(folder: Path, out: Path, progress: Progress | None = None) 
         )
     check_target(out)
     _check_replaceable(out)
-    with disk_errors(out), locked(out):
+    with locked(out):
         recover(out, progress)
         return _Import(found, names, out, progress or Silent()).run()
 

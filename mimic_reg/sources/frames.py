@@ -16,7 +16,7 @@ from mimic_reg import __version__
 from mimic_reg.clinical.normalizers import is_constant
 from mimic_reg.clinical.schema import EPSILON
 from mimic_reg.errors import InputError
-from mimic_reg.store import Store, check_target, disk_errors, file_hash, locked, write_json
+from mimic_reg.store import Store, check_target, file_hash, locked, write_json
 from mimic_reg.store.spec import SPLITS, CohortSpec, Task
 from mimic_reg.store.stages import Workspace, publish, recover
 
@@ -58,7 +58,7 @@ def write_store(
     fit = hourly if measured is None else _with_measured(hourly, measured, spec)
     tables = {task.name: _checked_samples(samples, hourly, spec, task) for task in spec.tasks}
     check_target(out)
-    with disk_errors(out), locked(out):
+    with locked(out):
         recover(out)
         work = Workspace(out, _hash([spec.model_dump_json(), __version__]))
         folder, _, _ = work.stage("tables", lambda f: _write(f, hourly, tables, spec, fit))

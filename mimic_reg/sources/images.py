@@ -28,15 +28,7 @@ from mimic_reg.progress import Progress, Silent
 from mimic_reg.seeds import derive
 from mimic_reg.sources._image_formats import Dataset, Part, files, find, read
 from mimic_reg.sources.at_rest import stamps, staying
-from mimic_reg.store import (
-    MANIFEST,
-    Store,
-    check_target,
-    disk_errors,
-    locked,
-    read_json,
-    write_json,
-)
+from mimic_reg.store import MANIFEST, Store, check_target, locked, read_json, write_json
 from mimic_reg.store.spec import IMAGES, SPLITS, CohortSpec, Task
 from mimic_reg.store.stages import Workspace, publish, recover
 
@@ -76,7 +68,7 @@ def import_images(
     with staying(stamps(files(folder, name))):
         dataset = read(folder, size, name)
     progress.note(f"{folder}: {dataset.name}, {len(dataset.classes)} classes.")
-    with disk_errors(out), locked(out):
+    with locked(out):
         recover(out, progress)
         table, pixels = _arrange(dataset, validation)
         fingerprint = _fingerprint(dataset, table, pixels)
