@@ -25,7 +25,7 @@ def with_reason(description: str, card: str, heading: str, reason: str) -> str:
 
 def no_longer(page: str, successor: str, why: str) -> str:
     """Return the page of a version that was champion until another one was; `why` is about that."""
-    description, _, rest = page.partition(f"\n\n{WHY}")
+    description, rest = page.partition("\n\n")[0], page.partition(WHY)[2]
     reason = f"It was champion until version {successor}, of which is said: {why}"
     return with_reason(description, rest.partition(RULE)[2].strip(), WHY_NOT, reason)
 

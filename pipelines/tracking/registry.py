@@ -36,6 +36,7 @@ from pipelines.tracking.cards import (
     with_reason,
 )
 from pipelines.tracking.client import alone, connect, default, sync_artifacts
+from pipelines.tracking.comparison import plain
 from pipelines.tracking.mlflow_runs import FINAL, PREFIX, experiment_id, log_trial
 from pipelines.tracking.serving import save_mlflow_model
 from pipelines.tracking.tracked_run import TrackedRun, final_metrics, read_tracked
@@ -48,7 +49,7 @@ class Registered:
     """The registry's answer for one trial.
 
     champion: whether the alias is on this version now
-    why:      a sentence about that
+    why:      how it was selected in its sweep, and why it is champion or not
     summary:  the version in a sentence: method, training size, test score
     """
 
@@ -144,7 +145,7 @@ def register(
         InputError: the folder holds no finished trial.
     """
     run = read_tracked(folder, method)
-    trial = run.trial
+    trial, (score, value) = run.trial, validation_score(run)
 
     def write(target: Path, model_id: str) -> None:
         save_mlflow_model(run.folder, target, store=store, model_id=model_id)
@@ -161,7 +162,7 @@ def register(
         tags=version_tags(run),
         description=describe(run),
         card=model_card(run),
-        selected=_selected(run, among),
+        selected=selected(f"validation {score} {value:.4f}", among, "trials", sweep),
         metrics=final_metrics(run),
         write=write,
     )
@@ -211,7 +212,7 @@ def enter(candidate: Candidate, uri: str) -> Registered:
         run_id=candidate.run_id,
         trial_id=candidate.trial_id,
         champion=champion,
-        why=why,
+        why=f"{candidate.selected} {why}".strip(),
         summary=candidate.description,
     )
 
@@ -226,11 +227,17 @@ def _describe(
 ) -> None:
     """Write a version's page, with why it is champion or not; renew that of the champion before."""
     same = before is not None and before.version == version.version
-    heading = WHY if champion else WHY_NOT
-    if heading not in (version.description or ""):  # else it tells the reason, maybe the first one
-        reason = f"{candidate.selected} {why}".strip()
-        text = with_reason(candidate.description, candidate.card, heading, reason)
-        api.update_model_version(candidate.name, version.version, text)
+    heading, page = WHY if champion else WHY_NOT, version.description or ""
+    about = f"{candidate.description}\n\n{plain(candidate.selected)}".strip()
+    head, found, rest = page.partition(f"\n\n{heading}")
+    if not found:
+        page = with_reason(about, candidate.card, heading, why)
+    elif head.startswith(
+        candidate.description
+    ):  # the reason stays: it may be that of the first time
+        page = f"{about}{found}{rest}"
+    if page != version.description:
+        api.update_model_version(candidate.name, version.version, page)
     if not champion:
         return
     shown = api.get_registered_model(candidate.name).description or ""
@@ -251,11 +258,10 @@ def _about(run: TrackedRun) -> str:
     )
 
 
-def _selected(run: TrackedRun, among: int) -> str:
-    name, value = validation_score(run)
-    if among == 1:
-        return ""
-    return f"Its validation {name} {value:.4f} is the best of {among} trials."
+def selected(score: str, among: int, what: str, sweep: str | None) -> str:
+    """Return a sentence that says of how many of its sweep a version is the best; "" if of one."""
+    of_sweep = f" of the sweep {sweep}" if sweep else ""
+    return f"Its {score} is the best of {among:,} {what}{of_sweep}." if among > 1 else ""
 
 
 def _make(api: MlflowClient, candidate: Candidate) -> None:

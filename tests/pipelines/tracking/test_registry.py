@@ -104,8 +104,23 @@ def test_what_people_wrote_on_the_pages_of_the_registry_stays(variant, uri):
 
 
 def test_of_several_trials_the_page_says_how_many(variant, uri):
-    registry.register_best([variant(1, 0.7), variant(2, 0.8)], uri=uri)
+    folders = [variant(1, 0.7), variant(2, 0.8)]
+    registry.register_best(folders, uri=uri)
     assert "0.8000 is the best of 2 trials." in champion(uri).description
+    why = "### Why is it champion?\n\nIt is the first one."
+    for number in (3, 4):  # the sweep goes on
+        folders.append(variant(number, 0.6))
+        (found,) = registry.register_best(folders, uri=uri, sweep="s")
+        told = f"Its validation auroc 0.8000 is the best of {number} trials of the sweep s."
+        assert found.why == f"{told} It was champion before."
+        page = champion(uri).description
+        assert page.count(told) == page.count("is the best of") == page.count(why) == 1
+    api = client.connect(uri)
+    api.update_model_version(NAME, "1", "Ours.\n\n### Why is it champion?\n\nSo.")
+    registry.register_best(folders, uri=uri, sweep="s")
+    assert champion(uri).description == "Ours.\n\n### Why is it champion?\n\nSo."
+    registry.register_best([*folders, variant(5, 0.9)], uri=uri, sweep="s")
+    assert "best of 5" in champion(uri).description
 
 
 def test_what_never_trained_is_no_champion_beside_what_did(variant, uri):
