@@ -32,8 +32,8 @@ from mlflow.tracking import MlflowClient
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.report.formats import format_level
-from mimic_reg.runs import DONE, HISTORY, SCORES, TRIAL, read_history, read_trial
-from mimic_reg.settings import BASELINE
+from mimic_reg.runs import DONE, HISTORY, SCORES, TRIAL, read_trial
+from mimic_reg.settings import BASELINE, TrainingSize
 from mimic_reg.store import write_json
 from pipelines.tracking.client import (
     ARTIFACTS,
@@ -50,6 +50,9 @@ from pipelines.tracking.tracked_run import TrackedRun, curves, final_metrics, pa
 PREFIX = "mimic-reg"
 SWEEPS = f"{PREFIX}-sweeps"  # the experiment of the summaries
 _SWEEP = "sweep."  # begins the tag of each sweep that a run belongs to
+# Tags of groups. MLflow takes one of 29 colours by a group's tag and value: with these names, the
+# methods of our experiments have different ones.
+METHOD_LEVEL, MODEL_METHOD_LEVEL = "method level", "model method level"
 OF_A_SWEEP = f"tags.`{_SWEEP}"  # begins MLflow's searches for them
 FINAL = 0  # the step of what has no curve: MLflow draws it as bars, run by run
 _METRICS_AT_ONCE, _OTHERS_AT_ONCE = 1000, 100  # MLflow's limits of a batch
@@ -173,7 +176,6 @@ def _log(
     )
     run_id = str(created.info.run_id)
     api.log_inputs(run_id, [_dataset(run)])
-    history = read_history(run.folder / HISTORY)
     points = _final_points(run, end)
     points += [
         Metric(
@@ -184,7 +186,7 @@ def _log(
             dataset_name=trial.task,
             dataset_digest=_digest(run),
         )
-        for name, value, epoch, seconds in curves(history)
+        for name, value, epoch, seconds in curves(run.history())
     ]
     log_batches(api, run_id, points, params(trial, run.method), _undefined(run))
     _log_files(api, run_id, run)
@@ -225,7 +227,6 @@ def _tags(run: TrackedRun, sweep: str | None) -> dict[str, str]:
         "trial_id": run.id,
         "task": trial.task,
         "model": trial.model.name,
-        "method": run.method,
         "strategy": trial.together.strategy.name if trial.together else "single",
         **trial.size.tags(),
         **_places(run),
@@ -252,9 +253,21 @@ def _tags(run: TrackedRun, sweep: str | None) -> dict[str, str]:
 
 def _places(run: TrackedRun) -> dict[str, str]:
     """Return the tags that group and order runs: levels, then methods, the baseline first."""
-    size, baseline = run.trial.size, run.trial.method == BASELINE
-    order = f"{size.value:016.6f} {run.trial.model.name} {0 if baseline else 1} {run.method}"
-    return {"level": format_level(size), "order": order}
+    size, model, baseline = run.trial.size, run.trial.model.name, run.trial.method == BASELINE
+    return {
+        "level": format_level(size),
+        "order": f"{size.value:016.6f} {model} {0 if baseline else 1} {run.method}",
+        **group_tags(model, run.method, size),
+    }
+
+
+def group_tags(model: str, method: str, size: TrainingSize) -> dict[str, str]:
+    """Return the tags by which a sweep groups its runs: one holds all that differs.
+
+    MLflow's lists cut the names of groups by several tags, which repeat the names of the tags.
+    """
+    cell = f"{method} at {format_level(size)}"
+    return {"method": method, METHOD_LEVEL: cell, MODEL_METHOD_LEVEL: f"{model}, {cell}"}
 
 
 def _link_to(sweep: str) -> str:

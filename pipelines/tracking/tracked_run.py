@@ -99,7 +99,10 @@ def _flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, An
             yield name, value
 
 
-_SECTIONS = ("validation", "train", "selection", "method", "cost")  # what decides comes first
+# Beginnings of the names of metrics, in the order in which they are logged and shown.
+SECTIONS = ("test", "validation", "selection", "train", "method", "cost")
+_SELECTED = "selected_now"  # what methods call the number of parameters that they train
+AT_BEST = "selection/at_best"
 Point = tuple[str, float, int, float]  # name, value, epoch, seconds since the start
 
 
@@ -123,7 +126,7 @@ def curves(history: Iterable[Mapping[str, Any]]) -> list[Point]:
             found |= _recorded(row)
             points += [(name, value, row["epoch"], seconds) for name, value in found.items()]
             between.clear()
-    return sorted(points, key=lambda point: _SECTIONS.index(point[0].partition("/")[0]))
+    return sorted(points, key=lambda point: SECTIONS.index(point[0].partition("/")[0]))
 
 
 def _norms(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -155,10 +158,20 @@ def _numbers(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
+def chart_sections(run: Run) -> list[str]:
+    """Return the sections into which MLflow's charts put a run's metrics, in order.
+
+    A section is the name of a metric up to its last slash.
+    """
+    names = [*final_metrics(run), *(name for name, *_ in curves(run.history()))]
+    return list(dict.fromkeys(name.rpartition("/")[0] for name in names))
+
+
 def final_metrics(run: Run) -> dict[str, float]:
     """Return scores of the checkpoint with the best validation score, the deciding one first.
 
-    Those of the test come with their intervals.
+    Scores of the test come with their intervals. Where a method selects parameters, the number
+    that it trained in the best epoch comes last.
     """
     found: dict[str, float] = {}
     for name, score in _selecting_first(run, "test"):
@@ -169,6 +182,9 @@ def final_metrics(run: Run) -> dict[str, float]:
             found[f"validation/best_{name}"] = score.value
     if run.best_epoch is not None:
         found["validation/best_epoch"] = float(run.best_epoch)
+        for row in run.epochs():
+            if row["epoch"] == run.best_epoch and _SELECTED in row["recorded"]:
+                found[AT_BEST] = float(row["recorded"][_SELECTED])
     return found
 
 

@@ -1,5 +1,6 @@
 """What MLflow is told: once, completely, and nothing about a patient."""
 
+import json
 import os
 import re
 import sqlite3
@@ -139,6 +140,17 @@ def test_metrics_are_curves_and_the_best_checkpoints_scores(logged, run, shared_
     assert {name.partition("/")[0] for name in metrics} == {
         *("train", "validation", "selection", "method", "cost", "test")
     }
+
+
+def test_selected_parameters_are_those_of_the_best_epoch(variant):
+    folder = variant(1)
+    rows = read_history(folder / "history.jsonl")
+    (first,) = (row for row in rows if row["event"] == "epoch" and row["epoch"] == 0)
+    first["recorded"]["selected_now"] = 7
+    (folder / "history.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    write_json(folder / "scores.json", read_json(folder / "scores.json") | {"best_epoch": 0})
+    metrics = tracked_run.final_metrics(tracked_run.read_run(folder))
+    assert metrics["selection/at_best"] == 7
 
 
 def test_curves_are_means_within_epochs():
@@ -372,23 +384,51 @@ def test_a_view_stays_small_however_many_runs_there_are(uri):
         for n in range(20)
         for level in range(1, 21)
     ]
-    once = comparison.Compared("s", "phenotyping", "macro_auroc", cells)
-    often = comparison.Compared("s", "phenotyping", "macro_auroc", cells * 50)
+    once = compared(cells)
+    often = compared(cells * 50)
     assert comparison.view(often) == comparison.view(once)
     assert len(comparison.view(often)) < 8_000
     state = comparison.unpack(comparison.view(once))
     assert len(state["groupsExpanded"]) == 400
-    assert state["groupBy"]["groupByKeys"] == [
-        {"mode": "tag", "groupByData": "method"},
-        {"mode": "tag", "groupByData": "level"},
-    ]
-    two = comparison.Compared("s", "phenotyping", "auroc", [(m, "none", WHOLE) for m in "ab"])
-    keys = comparison.unpack(comparison.view(two))["groupBy"]["groupByKeys"]
-    assert [key["groupByData"] for key in keys] == ["model", "method"]
     for _ in range(2):
         number = comparison.publish(once, uri)
     names = [name for name in client.connect(uri).get_experiment(number).tags if "View" in name]
     assert len(names) == len(set(names)) == 21
+
+
+def compared(groups, sections=()):
+    return comparison.Compared("s", "phenotyping", "macro_auroc", groups, sections)
+
+
+@pytest.mark.parametrize(
+    ("models", "levels", "key", "group"),
+    [
+        (["lstm"], [WHOLE], "method", "itps"),
+        (["lstm"], [TrainingSize(num_samples=50), WHOLE], "method level", "itps at 50 samples"),
+        (["cnn", "lstm"], [WHOLE], "model method level", "cnn, itps at 100 %"),
+    ],
+)
+def test_one_tag_groups_the_runs(models, levels, key, group):
+    """MLflow's table cuts the names of groups by several tags."""
+    groups = [(model, "itps", level) for model in models for level in levels]
+    state = comparison.unpack(comparison.view(compared(groups)))
+    assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": key}]
+    assert f"tag.{key}.{group}" in state["groupsExpanded"]
+    assert mlflow_runs.group_tags(models[0], "itps", levels[0])[key] == group
+
+
+def test_a_view_has_the_sections_that_its_runs_fill(run):
+    found = tracked_run.chart_sections(tracked_run.read_run(run))
+    assert {"test", "cost", "selection", "selection/selected_now", "method/J"} <= set(found)
+    for sections, selects in ((found, True), (["train", "test"], False)):
+        state = comparison.unpack(comparison.view(compared([("lstm", "a", WHOLE)], sections)))
+        closed = [s["name"] for s in state["compareRunSections"] if not s["display"]]
+        assert set(closed) == set(sections)
+        assert closed[0] == "test"
+        names = {section["name"] for section in state["compareRunSections"]}
+        assert ("Selected parameters by epoch" in names) == selects
+        places = {chart["metricSectionId"] for chart in state["compareRunCharts"]}
+        assert places <= {section["uuid"] for section in state["compareRunSections"]}
 
 
 def test_a_run_that_an_older_version_logged_gets_what_the_comparison_needs(run, uri):
@@ -399,7 +439,8 @@ def test_a_run_that_an_older_version_logged_gets_what_the_comparison_needs(run, 
         database.execute("delete from tags where key in ('level', 'order')")
         database.execute("delete from params where key in ('strength', 'method')")
         for table in ("metrics", "latest_metrics"):
-            database.execute(f"delete from {table} where key = 'validation/best_auroc'")
+            for key in ("validation/best_auroc", "selection/at_best"):
+                database.execute(f"delete from {table} where key = '{key}'")
     database.close()
     assert api.get_run(run_id).data.params != whole.params
     assert mlflow_runs.log_trial(run, uri=uri, sweep="other") == run_id
@@ -422,7 +463,7 @@ def test_what_decides_is_logged_first(logged, shared_uri):
     database.close()
     assert names[0] == "test/auroc"
     sections = list(dict.fromkeys(name.partition("/")[0] for name in names))
-    assert sections == ["test", "validation", "train", "selection", "method", "cost"]
+    assert sections == ["test", "validation", "selection", "train", "method", "cost"]
 
 
 def test_the_default_store_is_put_back(uri):
