@@ -38,6 +38,8 @@ class Front:
             await self.application(scope, receive, send)
         elif self.results.owns(path):
             await self.results(scope, receive, send)
+        elif not path.strip("/") and path != "/":  # MLflow would give its start page as it is
+            await answer(send, 308, b"", {b"location": b"/"})
         elif path == "/" and scope["method"] == "GET":
             await self._start_page(scope, send)
         elif path in _SEARCHES and scope["method"] == "POST":

@@ -82,9 +82,11 @@ class Results:
             )
             return 200, _list("Sweeps", text, rows), {}
         try:
-            check_name(name)
+            check_name(name.rstrip("/"))
         except InputError:
             return 404, _missing(name), {}
+        if name.endswith("/"):
+            return 308, b"", {b"location": f"{ROOT}{name.rstrip('/')}".encode()}
         found = await self._sweeps(scope, experiment, f"tags.sweep = '{name}'")
         for run in found:
             for file in (PAGE, REPORT):
@@ -92,7 +94,7 @@ class Results:
                 status, _, body = await self._ask(scope, "/get-artifact", query)
                 if status == 200:
                     return 200, body, {}
-        return 404, _missing(name), {}
+        return 404, _without_files(name) if found else _missing(name), {}
 
     async def _experiment(self, scope: Scope) -> str | None:
         query = urlencode({"experiment_name": SWEEPS})
@@ -166,6 +168,15 @@ def _time(milliseconds: Any) -> str:
 def _missing(name: str) -> bytes:
     text = f"There is no result of a sweep {name[:200]!r}. It is written when the sweep ends."
     return _list("Not found", text, [])
+
+
+def _without_files(name: str) -> bytes:
+    text = (
+        f"MLflow has the summary of the sweep {name!r}, but neither its {PAGE} nor its {REPORT}: "
+        "they are not in its folder of artifacts. Start the sweep again: it keeps what is trained "
+        "and writes them anew."
+    )
+    return _list("Files are missing", text, [])
 
 
 def _list(heading: str, text: str, rows: list[dict[str, Any]]) -> bytes:

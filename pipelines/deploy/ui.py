@@ -254,7 +254,10 @@ def _ending_on_sigterm() -> Iterator[None]:
 
 
 def links(uri: str, base: str) -> dict[str, str]:
-    """Return what to call a page → its link: each task's latest comparison, then all results."""
+    """Return what to call a page → its link: each task's latest comparison, then all results.
+
+    Beside a comparison is the link without its view, which opens whatever MLflow makes of the view.
+    """
     api, found = connect(uri), {}
     for name, number in experiments(uri).items():
         if name == SWEEPS:
@@ -262,6 +265,8 @@ def links(uri: str, base: str) -> dict[str, str]:
         else:
             latest = next(iter(sweeps(api, number)), None)
             found[name] = comparison_url(base, number, view=latest)
+            if latest:
+                found[f"{name}, all runs"] = comparison_url(base, number)
     return found
 
 

@@ -199,6 +199,11 @@ def view(compared: Compared, level: TrainingSize | None = None) -> str:
         "modelVersionFilter": "All Runs",
         "datasetsFilter": [],
     }
+    return pack(state)
+
+
+def pack(state: Mapping[str, Any]) -> str:
+    """Return a view, as MLflow's pages keep it, of the state that they show."""
     text = json.dumps(state, separators=(",", ":"))
     return f"{_PACKED}{b64encode(zlib.compress(text.encode())).decode()}"
 
