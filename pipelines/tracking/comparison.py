@@ -1,7 +1,7 @@
 """The page on which MLflow compares a sweep: a shared view of an experiment, opened by a link.
 
-MLflow keeps such a view as JSON in a tag of the experiment. The format is MLflow's own and is not
-documented; it is read from the pages of MLflow 3.17. Where MLflow cannot decode a view, its link
+MLflow keeps such a view as JSON in a tag of the experiment. The format is not documented; ours
+follows the pages of MLflow 3.17. Where MLflow cannot decode a view, its link
 opens the runs. Where MLflow decodes a view and does not understand it, the page stays empty; so
 `mimic-reg ui` also prints the link without the view. A view names groups of runs and no single run,
 so its size does not grow with the seeds. Each sweep has one view for each task, named like the
@@ -35,9 +35,9 @@ from pipelines.tracking.mlflow_runs import (
 from pipelines.tracking.tracked_run import AT_BEST, SECTIONS
 
 VIEW = "mlflow.sharedViewState."
-_PACKED = "deflate;"  # what MLflow's pages put before a state that they packed
-_OURS = "mlflow.mimic-reg.sweep."  # a tag for each sweep: when it was; MLflow hides "mlflow."
-_TRAINING = "workflowType=machine_learning"  # MLflow opens in its mode for language models
+_PACKED = "deflate;"  # begins a state that MLflow's pages compressed
+_OURS = "mlflow.mimic-reg.sweep."  # begins a tag with the time of a sweep; MLflow hides "mlflow."
+_TRAINING = "workflowType=machine_learning"  # else MLflow opens in its mode for language models
 PAGES = "mimic-reg/"  # where `mimic-reg ui` shows results, seen from MLflow's pages
 _START = "Latest sweep: [results]"  # of our part of a note
 _END = f"[All sweeps]({PAGES})"  # of our part of a note
@@ -47,7 +47,7 @@ _END = f"[All sweeps]({PAGES})"  # of our part of a note
 class Compared:
     """What a sweep compares in one task.
 
-    score:    that decides, as "auroc"
+    score:    the score that selects, as "auroc"
     groups:   (model, method, level) of each run
     sections: into which MLflow puts the charts of all metrics (`tracked_run.chart_sections`)
     """
@@ -60,12 +60,12 @@ class Compared:
 
     @property
     def levels(self) -> list[TrainingSize]:
-        """The levels, the least first."""
+        """The levels in ascending order."""
         return sorted({level for _, _, level in self.groups})
 
 
 def publish(compared: Compared, uri: str) -> str:
-    """Write or renew the views of a sweep in the experiment of its task; the experiment's id."""
+    """Write or renew a sweep's views in the experiment of its task; return the experiment's id."""
     check_name(compared.sweep)
     api, experiment = connect(uri), experiment_id(uri, compared.task)
     views = {_key(compared.sweep): view(compared)}
@@ -82,7 +82,7 @@ def publish(compared: Compared, uri: str) -> str:
 
 
 def _key(sweep: str, level: TrainingSize | None = None) -> str:
-    """Return the name of the tag with a view; no sweep has a colon in its name."""
+    """Return the name of the tag with a view; a sweep's name has no colon."""
     return f"{VIEW}{sweep}" if level is None else f"{VIEW}{sweep}:{level.name}"
 
 
@@ -104,9 +104,9 @@ def _sweeps(tags: Mapping[str, str]) -> list[str]:
 
 
 def _note(tags: Mapping[str, str], experiment: str) -> str:
-    """Return an experiment's note: links to its latest sweep, then what people wrote there.
+    """Return an experiment's note: links to its latest sweep, between the texts that users wrote.
 
-    It is short, since MLflow's list of experiments shows it as it is written.
+    The links are short, since MLflow's list of experiments shows the note as plain text.
     """
     latest = _sweeps(tags)[0]
     own, end, others = tags.get(NOTE, "").partition(_END)
@@ -122,7 +122,7 @@ def page(sweep: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return Markdown that shows a text as it is, on one line, in MLflow's pages."""
+    """Return Markdown that shows a text literally, on one line, in MLflow's pages."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\`*_{}\[\]()#+!~|>-])", r"\\\1", text)
 
@@ -138,9 +138,9 @@ def comparison_url(
 ) -> str:
     """Return the link to the page that compares the runs of an experiment in charts.
 
-    base:   where MLflow answers, as http://127.0.0.1:5000; "" for a link within its pages
-    sweep:  whose runs to show; None: all
-    view:   the sweep whose view to open, which says all of the page; level: at that level only
+    base:   address of MLflow, as http://127.0.0.1:5000; "" for a link within its pages
+    sweep:  the sweep whose runs to show; None: all runs
+    view:   the sweep whose view to open, which sets all of the page; level: runs at that level only
     chosen: tag → value of the runs to show, as a table
     """
     root = f"{base.rstrip('/')}/" if base else "./"
@@ -167,7 +167,7 @@ def _quoted(value: str) -> str:
 def view(compared: Compared, level: TrainingSize | None = None) -> str:
     """Return the view of a sweep: columns, groups and charts, as MLflow's pages keep them.
 
-    level: the one to show; None: all
+    level: the level to show; None: all levels
     """
     several = len({model for model, _, _ in compared.groups}) > 1
     one_level = level is not None or len(compared.levels) == 1

@@ -1,11 +1,11 @@
-"""The registry: which trained model is the one to use, and where it came from.
+"""The registry: the best trained model of each task and model family.
 
-One registered model a task and model family, a version a registered trial. The alias `champion`
-moves to a version only if its validation score is better: test scores are there to read, not to
-choose by.
+Each task and model family has one registered model, and each registered trial is a version of it.
+The alias `champion` moves to a version only if its validation score is better. Test scores are
+shown, and choose nothing.
 
-Tasks that were trained together have their versions beside those of the task alone; `trunks` tells
-of what they share.
+Versions of tasks that were trained together are beside those of the task alone; `trunks` registers
+the trunk that they share.
 """
 
 import tempfile
@@ -63,21 +63,21 @@ class Registered:
 
     @property
     def uri(self) -> str:
-        """How MLflow and `mimic-reg predict` call this version."""
+        """The name of this version for MLflow and `mimic-reg predict`."""
         return f"models:/{self.name}/{self.version}"
 
 
 def model_name(task: str, model: str, cohort: str = BENCHMARK) -> str:
     """Return the name of a task's registered model of one family.
 
-    Cohorts have models of their own: scores from different patients are never compared.
+    Each cohort has its own models: scores from different patients are never compared.
     """
     what = task if cohort == BENCHMARK else f"{cohort}-{task}"
     return f"{PREFIX}-{what}-{model}"
 
 
 def champion_uri(task: str, model: str, cohort: str = BENCHMARK) -> str:
-    """Return how MLflow and `mimic-reg predict` call the best model of a task and family."""
+    """Return the name of the best model of a task and family for `mimic-reg predict`."""
     return f"models:/{model_name(task, model, cohort)}@{CHAMPION}"
 
 
@@ -91,13 +91,13 @@ def register_best(
 ) -> list[Registered]:
     """Register the trial with the best validation score of every cohort, task and model family.
 
-    folders: run folders; those that are not finished are left out, and of equals the first wins;
-             one that is hardly trained wins only where all are
+    folders: run folders; unfinished ones are left out. Of equal trials the first is taken, and one
+             that is hardly trained only if all are
     store, sweep: as in `register`
-    methods: run folder → what its methods are called, where their modules' names do not tell
+    methods: run folder → the name of its methods together, if it is not made of their modules'
 
     Raises:
-        InputError: a folder holds no trial; none of them is finished.
+        InputError: a folder holds no trial; no trial is finished.
     """
     best: dict[tuple[str, str, str], TrackedRun] = {}
     counts: Counter[tuple[str, str, str]] = Counter()
@@ -135,11 +135,11 @@ def register(
     method: str | None = None,
     among: int = 1,
 ) -> Registered:
-    """Register the best model of a run folder, once, and make it champion if it is.
+    """Register the best model of a run folder, once, and make it champion if it is the best.
 
     store:  where the cohort store is now, if it was moved
     sweep, method: as in `mlflow_runs.log_trial`, which is called for trials that are not logged yet
-    among:  of how many trials it has the best validation score
+    among:  the number of trials whose best validation score it has
 
     Raises:
         InputError: the folder holds no finished trial.
@@ -171,14 +171,14 @@ def register(
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is to be a version of a registered model: the model of a trial, or a trunk.
+    """A model of a trial, or a trunk, to register as a version.
 
     name, about, labels: of the registered model, if it is not there yet
     run_id:              MLflow's run that it comes from, in the experiment of `task`
     kind, called, tags, description: what MLflow shows of the version; the description is a sentence
     card:                the rest of the version's page, as Markdown
     selected:            how it was chosen among the trials of its sweep, in a sentence
-    write:               write its files in a new folder; it is told MLflow's id of the model
+    write:               writes its files in a new folder, given the folder and MLflow's model id
     """
 
     name: str
@@ -198,7 +198,7 @@ class Candidate:
 
 
 def enter(candidate: Candidate, uri: str) -> Registered:
-    """Make a version of a candidate, once, and make it champion if it is."""
+    """Register a candidate as a version, once, and make it champion if it is the best."""
     with alone(uri), default(uri):
         api = connect(uri)
         _make(api, candidate)
@@ -318,7 +318,7 @@ def _add(api: MlflowClient, candidate: Candidate, uri: str) -> ModelVersion:
 
 
 def version_tags(run: TrackedRun) -> dict[str, str]:
-    """Where a version came from and how good it is; texts, as all tags."""
+    """Return the tags of a version: its origin and its scores."""
     trial = run.trial
     name, value = validation_score(run)
     tags = {
@@ -343,7 +343,7 @@ def version_tags(run: TrackedRun) -> dict[str, str]:
 def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool, str]:
     """Move the alias to the version if its validation score, on the same data, is better.
 
-    What is hardly trained may have a high score by chance: it never takes the place of what is not.
+    A model that is hardly trained may have a high score by chance: it never replaces a trained one.
     """
     hardly = version.tags.get("hardly_trained")
     mind = f" Mind: it is hardly trained: {hardly}." if hardly else ""

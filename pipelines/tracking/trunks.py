@@ -1,6 +1,6 @@
-"""The registry's trunks: what tasks that were trained together share, to fine-tune from.
+"""The registry's trunks: the part that tasks share that were trained together, for fine-tuning.
 
-A registered model for each set of tasks and family. Its files are `trunk.safetensors` and
+There is a registered model for each set of tasks and family. Its files are `trunk.safetensors` and
 `trunk.yaml`, which `mimic-reg finetune` takes.
 """
 
@@ -48,7 +48,7 @@ def register_best_trunks(
 ) -> list[Registered]:
     """Register the trunk with the best mean validation score of every set of tasks and family.
 
-    folders: of fits of several tasks; those that are not finished are left out
+    folders: of fits of several tasks; unfinished ones are left out
     methods: as in `register_best`, by the fits' folders
     """
     best: dict[str, tuple[float, Path]] = {}
@@ -78,9 +78,9 @@ def register_trunk(
     method: str | None = None,
     among: int = 1,
 ) -> Registered:
-    """Register the shared trunk of a finished fit, once, and make it champion if it is.
+    """Register the shared trunk of a finished fit, once, and make it champion if it is the best.
 
-    among: of how many fits it has the best mean validation score
+    among: the number of fits whose best mean validation score it has
 
     Raises:
         InputError: the folder holds no finished fit of several tasks.

@@ -151,7 +151,7 @@ def see_results(opened, server):
     assert "Does a regulariser help, and at how much data?" in text(opened)
 
 
-def test_the_printed_link_opens_on_the_comparison(server):
+def test_the_printed_link_opens_the_comparison(server):
     with browser() as opened:
         see_comparison(opened, server.links["mimic-reg-in_hospital_mortality"])
         check_quiet(opened)
@@ -258,7 +258,7 @@ def test_pages_of_results_answer_as_mlflow_does(server, guarded):
         assert (code, headers["Location"]) == (308, place)
 
 
-def test_a_page_says_that_its_files_are_missing(server, work):
+def test_a_page_without_files_says_so(server, work):
     artifacts = work / client.ARTIFACTS / mlflow_runs.SWEEPS
     moved = artifacts.rename(artifacts.with_name("moved"))
     code, page, _ = get(f"{server.url}/mimic-reg/methods")
@@ -277,7 +277,7 @@ def raw(url, path):
         return response.status, response.read().decode(), response.headers
 
 
-def test_who_may_not_read_the_sweeps_in_mlflow_does_not_read_them_here(guarded, work):
+def test_pages_of_results_need_mlflows_permission_to_read(guarded, work):
     admin = ("admin", PASSWORD)
     container.put_user(guarded.url, admin, "guest", "guests-password")
     page = f"{guarded.url}/mimic-reg/methods"
