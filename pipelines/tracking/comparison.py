@@ -179,7 +179,7 @@ def view(compared: Compared, level: TrainingSize | None = None) -> str:
     state = {
         "selectedColumns": columns,
         "columnOrder": [_RUN_NAME, *columns, "duration"],
-        "columnWidths": {_RUN_NAME: 260, **dict.fromkeys(columns, 130)},
+        "columnWidths": {_RUN_NAME: 250, **dict.fromkeys(columns, 150)},
         "runsHiddenMode": "SHOW_ALL",
         "groupBy": {
             "aggregateFunction": "average",
