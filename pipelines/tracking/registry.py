@@ -232,10 +232,8 @@ def _describe(
     head, found, rest = page.partition(f"\n\n{heading}")
     if not found:
         page = with_reason(about, candidate.card, heading, why)
-    elif head.startswith(
-        candidate.description
-    ):  # the reason stays: it may be that of the first time
-        page = f"{about}{found}{rest}"
+    elif candidate.selected and head.startswith(candidate.description):
+        page = f"{about}{found}{rest}"  # with its first reason
     if page != version.description:
         api.update_model_version(candidate.name, version.version, page)
     if not champion:

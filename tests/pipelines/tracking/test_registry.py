@@ -115,6 +115,8 @@ def test_the_page_says_of_how_many_trials_it_is_the_best(variant, uri):
         assert found.why == f"{told} It was champion before."
         page = champion(uri).description
         assert page.count(told) == page.count("is the best of") == page.count(why) == 1
+    registry.register(folders[1], uri=uri)  # alone, of no sweep
+    assert champion(uri).description == page
     api = client.connect(uri)
     api.update_model_version(NAME, "1", "Ours.\n\n### Why is it champion?\n\nSo.")
     registry.register_best(folders, uri=uri, sweep="s")
