@@ -26,12 +26,14 @@ sys.path.insert(0, str(ROOT))
 from mimic_reg import experiments  # noqa: E402
 from mimic_reg.extraction import extract  # noqa: E402
 from mimic_reg.learners.trials import resolve  # noqa: E402
+from mimic_reg.runs.record import read_run  # noqa: E402
 from mimic_reg.simulation.synthesis import synthesize  # noqa: E402
 from mimic_reg.store import read_json, write_json  # noqa: E402
 from pipelines.deploy import ui  # noqa: E402
 from pipelines.flows.sweep import sweep  # noqa: E402
 from pipelines.runners.settings import Running  # noqa: E402
 from pipelines.tracking import client, comparison, mlflow_runs  # noqa: E402
+from pipelines.tracking.tracked_run import chart_sections  # noqa: E402
 from tests.pipelines.deploy.browser import browser, text, wait  # noqa: E402
 from tests.postgresql import free_port  # noqa: E402
 
@@ -92,7 +94,8 @@ def log(folder: Path, runs: int, uri: str) -> float:
         groups.append(("lstm", method, level))
         if number % 100 == 99:
             print(f"{number + 1} runs logged, {time.monotonic() - start:.0f} s", flush=True)
-    comparison.publish(comparison.Compared(SWEEP, TASK, "auroc", groups), uri)
+    sections = {name for run in found.values() for name in chart_sections(read_run(run))}
+    comparison.publish(comparison.Compared(SWEEP, TASK, "auroc", groups, sections), uri)
     return time.monotonic() - start
 
 

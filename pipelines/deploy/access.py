@@ -1,7 +1,7 @@
-"""Passwords: where they come from, and how MLflow is told of them.
+"""Read passwords and pass them to MLflow.
 
-A secret is the value of a variable, or the content of the file that the variable with `_FILE`
-names. It never stands in a command, which every user of the machine could read.
+A secret is the value of an environment variable, or the content of the file that the variable with
+`_FILE` names. It is never part of a command, which every user of the machine could read.
 """
 
 import configparser
@@ -21,7 +21,7 @@ _MOUNTED = Path("/run/secrets")  # where Docker puts secrets
 
 
 def secret(name: str) -> str:
-    """A secret, from the variable `name` or the file that `name`_FILE names.
+    """Return a secret from the variable `name`, or from the file that `name`_FILE names.
 
     Raises:
         InputError: neither is set, or both are; see `from_file`.
@@ -34,7 +34,7 @@ def secret(name: str) -> str:
 
 
 def from_file(path: Path) -> str:
-    """The password in a file: its first line.
+    """Return the password in a file: its first line.
 
     Raises:
         InputError: the file cannot be read, or others may read it; the password is too short.
@@ -44,11 +44,11 @@ def from_file(path: Path) -> str:
 
 
 def _private_text(path: Path) -> str:
-    """The content of a file that nobody else may read or write.
+    """Return the content of a file; refuse one that other users may read or write.
 
-    Docker mounts a secret with the owner and the mode that it has outside. The user of a container
-    is another one, so `docker/secrets.sh` lets all read the files, in a folder that only its owner
-    may enter; in a container there is nobody else. Hence a read-only mount in /run/secrets may have
+    Docker mounts a secret with the owner and the mode that it has on the host. The container has
+    another user, so `docker/secrets.sh` lets all users read the files, in a folder that only its
+    owner may enter. A container has no other users, so a read-only mount in /run/secrets may have
     any mode.
     """
     try:
@@ -67,7 +67,7 @@ def _private_text(path: Path) -> str:
 
 
 def checked(password: str, where: str) -> str:
-    """The password, if it is long enough to be one."""
+    """Return the password; refuse one that is too short."""
     if len(password) < MINIMUM_LENGTH:
         raise InputError(
             f"The password in {where} has {len(password)} characters; it needs at least "
@@ -79,7 +79,7 @@ def checked(password: str, where: str) -> str:
 def for_mlflow(
     folder: Path, *, database: str, password: str, key: str | None = None
 ) -> dict[str, str]:
-    """The environment of an MLflow server that asks for names and passwords.
+    """Return the environment of an MLflow server that asks for names and passwords.
 
     folder:   a private one, for the configuration
     database: of the users
@@ -106,10 +106,10 @@ def for_mlflow(
 
 
 def from_environment() -> dict[str, str] | None:
-    """The same, where someone set up MLflow's authentication by hand; None: nobody did.
+    """Return MLflow's authentication from its own variables; None: they are not set.
 
     Raises:
-        InputError: only half of it is there; its file cannot be read, or others may read it.
+        InputError: only one variable is set; the file cannot be read, or others may read it.
     """
     given = {name: os.environ[name] for name in (CONFIGURATION, SECRET_KEY) if name in os.environ}
     if len(given) == 1:
@@ -124,7 +124,7 @@ def from_environment() -> dict[str, str] | None:
 
 
 def password_file_of_postgresql(folder: Path, logins: Mapping[str, str]) -> dict[str, str]:
-    """The environment in which PostgreSQL's clients find passwords by user name."""
+    """Return the environment in which PostgreSQL's clients find passwords by user name."""
     path = folder / "pgpass"
     path.touch(mode=0o600)
     lines = [f"*:*:*:{user}:{_escaped(password)}\n" for user, password in logins.items()]

@@ -1,10 +1,10 @@
-"""MLflow's server as a hospital may run it: what it adds to MLflow, and what it leaves out.
+"""MLflow's server for a hospital: MLflow with our pages, and without parts that are a risk.
 
-MLflow 3 brings an assistant that runs commands on the server's machine, a gateway to language
-models, webhooks that call any address, and jobs. None of them has a switch, so requests for them
-end here, before MLflow. So do requests of web pages from elsewhere, and, with passwords, whatever
-comes without one. `pipelines.deploy.mlflow_places` keeps the server in its artifact folder.
-`pyproject.toml` names the two applications, as MLflow's plug-ins for servers.
+MLflow 3 has an assistant that runs commands on the server's machine, a gateway to language models,
+webhooks that call any address, and jobs. MLflow has no switch for them, so requests for them are
+refused here, before MLflow sees them. Requests from other web pages are refused as well and, where
+passwords are set, requests without one. `pipelines.deploy.mlflow_places` keeps the server in its
+artifact folder. `pyproject.toml` names the two applications as MLflow's plug-ins for servers.
 """
 
 import os
@@ -33,7 +33,7 @@ CLOSED = (
     "scorers",
     "webhooks",
 )
-# What answers without a password: Compose's health check has none, and "OK" tells nothing.
+# Paths that need no password: Compose's health check has none, and the answer "OK" reveals nothing.
 OPEN = ("/health",)
 _PREFIXES = ("/gateway",)
 # Every table of runs asks for models behind a gateway; without an answer it shows an error.
@@ -43,7 +43,7 @@ Login = Callable[[Scope], bool]
 
 
 def closed(path: str) -> bool:
-    """Whether a path belongs to one of the parts that are switched off."""
+    """Return whether a path belongs to one of the parts that are switched off."""
     parts = [part for part in path.split("/") if part]
     rest = "/" + "/".join(parts)
     if any(rest == p or rest.startswith(f"{p}/") for p in _PREFIXES):
@@ -56,10 +56,10 @@ def closed(path: str) -> bool:
 
 
 class Door:
-    """Answers what must not reach MLflow, and passes on everything else.
+    """Refuses requests that must not reach MLflow, and passes on all others.
 
-    origins: of the pages that may send requests; MLflow itself would let in every port of loopback
-    login:   whether a request brings a name and its password; None: nobody is asked
+    origins: of the pages that may send requests; MLflow itself allows every port of loopback
+    login:   says whether a request has a name and its password; None: no password is needed
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Door:
             await self.application(scope, receive, send)
 
     async def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        """Return status and text of an answer that MLflow is not asked for."""
+        """Return status and text of an answer that does not come from MLflow; None: ask MLflow."""
         from starlette.concurrency import run_in_threadpool
 
         origins = {v.decode("latin-1") for k, v in scope["headers"] if k.lower() == b"origin"}
@@ -102,7 +102,7 @@ class Door:
 
 
 def open_to_all() -> Application:
-    """MLflow's server without passwords: for loopback.
+    """Return MLflow's server without passwords, for loopback.
 
     Raises:
         InputError: see `_checked_origins`.
@@ -115,7 +115,7 @@ def open_to_all() -> Application:
 
 
 def with_passwords() -> Application:
-    """MLflow's server with its basic authentication, on all pages but those of `OPEN`.
+    """Return MLflow's server with its basic authentication on all pages except those of `OPEN`.
 
     Raises:
         InputError: see `_checked_origins`.
@@ -127,7 +127,7 @@ def with_passwords() -> Application:
     from werkzeug.datastructures import Authorization
 
     def login(scope: Scope) -> bool:
-        # in the way of MLflow's pages: its other one knows no password beyond ASCII
+        # as MLflow's pages check it: MLflow's other check accepts ASCII passwords only
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]]
         with auth.app.test_request_context(method=scope["method"], headers=headers):
             if basic and (request.authorization is None or not request.authorization.username):
@@ -150,10 +150,10 @@ def _confine() -> None:
 
 
 def _checked_origins() -> list[str]:
-    """The origins of MLflow's own pages.
+    """Return the origins of MLflow's own pages.
 
     Raises:
-        InputError: its checks of hosts are switched off, or a name holds a '*'.
+        InputError: MLflow's checks of hosts are switched off, or a name holds a '*'.
     """
     from mlflow.environment_variables import MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE as DISABLE
     from mlflow.server.security_utils import (

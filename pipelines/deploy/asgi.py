@@ -1,4 +1,4 @@
-"""ASGI in small: ask an application, answer a request."""
+"""Helpers for ASGI: ask an application, answer a request."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping
 from typing import Any
@@ -19,7 +19,7 @@ async def collect(
     keep_only: Collection[bytes] | None,
     body: bytes = b"",
 ) -> Answer:
-    """Return an application's whole answer to a request; never one that is packed or in parts.
+    """Return an application's whole answer to a request, uncompressed.
 
     keep_only: headers of the request to pass on; None: all
     """
@@ -61,7 +61,7 @@ async def answer(send: Send, status: int, body: bytes, headers: Mapping[bytes, b
 
 
 async def body_of(receive: Receive, limit: int) -> bytes | None:
-    """Return the body of a request; None where it is longer than `limit` bytes."""
+    """Return the body of a request; None if it is longer than `limit` bytes."""
     body, more = b"", True
     while more:
         message = await receive()

@@ -1,8 +1,8 @@
-"""What the containers of docker/compose.yaml run: two servers, the set-up, the worker, commands.
+"""The program of the containers in docker/compose.yaml: two servers, set-up, worker, commands.
 
-The first word chooses: prefect, mlflow, setup, worker, health; whatever else it is goes to
-`mimic-reg`. A server's role becomes its program (exec), so that signals reach it. Secrets come from
-files or variables (`access.secret`) and go on in files and variables of the process.
+The first argument chooses: prefect, mlflow, setup, worker or health; other arguments go to
+`mimic-reg`. A server replaces this process (exec), so that signals reach it. Secrets come from
+files or variables (`access.secret`), and are passed on in files and variables of the process.
 """
 
 import base64
@@ -29,7 +29,7 @@ _EVERYWHERE = "0.0.0.0"  # of the container: compose.yaml says who reaches it
 
 
 def main(arguments: list[str]) -> int:
-    """Do or become what the arguments say; the exit code."""
+    """Run what the arguments say, and return the exit code."""
     os.umask(0o077)
     role, *rest = arguments or ["--help"]
     try:
@@ -51,10 +51,10 @@ def main(arguments: list[str]) -> int:
 
 
 def prefect_server() -> tuple[list[str], dict[str, str]]:
-    """Prefect's server: the command and its environment.
+    """Return the command and the environment of Prefect's server.
 
     Raises:
-        InputError: a password is missing: without one it would answer everybody.
+        InputError: a password is missing; without it the server would answer everybody.
     """
     api = access.secret("MIMIC_REG_PREFECT_PASSWORD")
     environment = {
@@ -70,7 +70,7 @@ def prefect_server() -> tuple[list[str], dict[str, str]]:
 
 
 def mlflow_server() -> tuple[list[str], dict[str, str]]:
-    """MLflow's server: the command and its environment.
+    """Return the command and the environment of MLflow's server.
 
     Raises:
         InputError: a password is missing.
@@ -98,7 +98,7 @@ def mlflow_server() -> tuple[list[str], dict[str, str]]:
 
 
 def worker() -> tuple[list[str], dict[str, str]]:
-    """Prefect's worker, which trains: the command and its environment."""
+    """Return the command and the environment of Prefect's worker, which trains."""
     command = _python("prefect", "worker", "start", "--pool", POOL, "--limit", "1")
     environment = {
         "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",
@@ -112,7 +112,7 @@ _SERVERS = {"prefect": prefect_server, "mlflow": mlflow_server, "worker": worker
 
 
 def as_client() -> dict[str, str]:
-    """The environment of whoever uses both servers.
+    """Return the environment of a program that uses both servers.
 
     Raises:
         InputError: a password is missing.
@@ -126,15 +126,15 @@ def as_client() -> dict[str, str]:
 
 
 def _as_client_if_told() -> dict[str, str]:
-    """The same for a command, if there are servers at all: `docker run` alone has none."""
+    """Return that environment for a command if servers are set up; `docker run` alone has none."""
     return as_client() if "MIMIC_REG_TRACKING_URI" in os.environ else {}
 
 
 def setup() -> int:
-    """Work pool, deployments, automations and MLflow's user for the worker; again and again.
+    """Create or renew the work pool, deployments, automations and the worker's user of MLflow.
 
     Raises:
-        MimicRegError: a server does not do as told.
+        MimicRegError: a server refuses.
     """
     os.environ.update(as_client())
     _prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
@@ -155,7 +155,7 @@ def _prefect(*arguments: str) -> None:
 
 
 def put_user(url: str, admin: tuple[str, str], name: str, password: str) -> None:
-    """Make a user of MLflow's server, or give the one that is there this password."""
+    """Create a user of MLflow's server, or set the password of an existing one."""
     users = f"{url}/api/2.0/mlflow/users"
     try:
         _send(f"{users}/get?username={name}", admin)
@@ -182,7 +182,7 @@ def _send(
 
 
 def health(url: str | None = None) -> int:
-    """0 if a server answers at the URL, else 1; without one, whether the work folder is there."""
+    """Return 0 if a server answers at the URL or, without a URL, if the work folder is writable."""
     url = url or os.environ.get("MIMIC_REG_HEALTH")
     if url is None:
         return 0 if os.access("work", os.W_OK) else 1
@@ -217,7 +217,7 @@ def _passwords_of_databases(**variables: str) -> dict[str, str]:
 
 
 def _private_folder() -> Path:
-    """A folder for this user, in memory where /tmp is; it lives as long as the container."""
+    """Return a new folder in /tmp for this user; it exists as long as the container."""
     return Path(tempfile.mkdtemp(prefix="mimic-reg-"))
 
 

@@ -1,12 +1,12 @@
-"""What MLflow's pages look like here: model training only, all runs, our pages of results.
+"""Changes to MLflow's pages: model training only, all runs of a sweep, our pages of results.
 
-MLflow opens in a mode for language models, with an assistant, unless the browser remembers
-otherwise. It has no switch for that, so its start page brings a few lines that set what the browser
-remembers, and hide what has no use here. They rest on names in the pages of MLflow 3.17: where a
-later one has others, its pages work as MLflow made them.
+MLflow opens in a mode for language models, with an assistant, unless the browser remembers another
+mode. It has no switch for that, so we add a few lines to its start page. They set what the browser
+remembers, and hide the parts that are switched off. They rest on names in the pages of MLflow 3.17:
+if a later version has other names, its pages work as MLflow made them.
 
-Its charts show the first 100 runs that a search finds. A sweep may have more, so the pages'
-searches for its runs bring up to `RUNS`.
+MLflow's charts show the first 100 runs that a search finds. A sweep may have more, so a search of
+the pages for its runs returns up to `RUNS`.
 """
 
 import json
@@ -38,6 +38,8 @@ class Front:
             await self.application(scope, receive, send)
         elif self.results.owns(path):
             await self.results(scope, receive, send)
+        elif not path.strip("/") and path != "/":  # MLflow answers with its unchanged page
+            await answer(send, 308, b"", {b"location": b"/"})
         elif path == "/" and scope["method"] == "GET":
             await self._start_page(scope, send)
         elif path in _SEARCHES and scope["method"] == "POST":
@@ -46,7 +48,7 @@ class Front:
             await self.application(scope, receive, send)
 
     async def _start_page(self, scope: Scope, send: Send) -> None:
-        # never one that a browser kept from an MLflow that stood at this address before
+        # never from a browser's cache: another MLflow may have answered at this address before
         status, headers, body = await collect(self.application, scope, keep_only=None)
         if status == 200 and _HEAD in body:
             body = body.replace(_HEAD, _HEAD + render("training.html").encode(), 1)
@@ -67,10 +69,10 @@ class Front:
 
 
 def with_all_runs(scope: Scope, body: bytes) -> tuple[Scope, bytes]:
-    """Return a search for the runs of a sweep that brings `RUNS` instead of MLflow's first page."""
+    """Return a search for the runs of a sweep that asks for `RUNS` instead of MLflow's 100."""
     try:
         search = json.loads(body)
-    except ValueError:  # MLflow says what is wrong with it
+    except ValueError:  # MLflow answers with an error
         return scope, body
     if (
         not isinstance(search, dict)

@@ -1,16 +1,16 @@
-"""The places in which MLflow's server may keep files: its own artifact folder.
+"""Keep the files of MLflow's server in its own artifact folder.
 
-MLflow lets whoever reaches its server name a location for an experiment, a model version or a
-trace, and then reads and writes there with the rights of the server's user. `confine` puts one rule
-(`allowed`) at four points of the server's process:
+MLflow lets everybody who reaches its server name a location for an experiment, a model version or a
+trace. It then reads and writes there with the rights of the server's user. `confine` applies one
+rule (`allowed`) at four points of the server's process:
 
 - requests: every location in a message of the REST API, of whatever version or spelling;
 - derived locations: of a run, a logged model or a trace in an experiment that is already there;
 - stored locations that are about to be used through the server's own artifact folder;
 - the registry of artifact stores, through which everything else is opened, `runs:/` and `models:/`
-  included: so what stands in the database, however it got there, is neither read nor written.
+  included: so a location outside that is already in the database is neither read nor written.
 
-The `source` of a dataset is a note: the server never opens it, and it stays free.
+The `source` of a dataset is not checked: it is a note that the server never opens.
 """
 
 import os
@@ -72,7 +72,7 @@ def allowed(location: str, root: Path) -> bool:
 
 
 def _stays(location: str) -> bool:
-    """Whether no step leads upwards, however often it is decoded."""
+    """Return whether no step of a path leads upwards, however often the path is decoded."""
     while True:
         if "\\" in location or "\0" in location or ".." in location.split("/"):
             return False
@@ -107,7 +107,7 @@ def confine(root: Path) -> None:
     root: the artifact folder
 
     Raises:
-        AttributeError: this MLflow has not the functions that are guarded here.
+        AttributeError: this version of MLflow lacks the functions that are guarded here.
     """
     from mlflow.exceptions import MlflowException
     from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
@@ -147,7 +147,7 @@ def confine(root: Path) -> None:
         return message
 
     class Confined(LocalArtifactRepository):
-        """The one method of MLflow's that follows links out of its folder."""
+        """A store whose deletions do not follow links out of its folder."""
 
         def delete_artifacts(self, artifact_path: str | None = None) -> None:
             check(os.path.join(self.artifact_dir, artifact_path or ""))

@@ -1,8 +1,8 @@
-"""Our pages in MLflow's server: `/mimic-reg/` lists sweeps, `/mimic-reg/<sweep>` is what one found.
+"""Our pages in MLflow's server: `/mimic-reg/` lists sweeps, `/mimic-reg/<sweep>` shows a report.
 
-MLflow itself is asked for what they show, with the headers of whoever asks: so its rules on hosts,
-passwords and permissions are those of these pages. A page was written by whoever logged the sweep;
-it runs no script and loads nothing.
+Their content is read from MLflow with the headers of the user's request, so MLflow's rules on
+hosts, passwords and permissions hold for these pages. The user who logged a sweep wrote its page,
+so a page may run no script and load nothing.
 """
 
 import json
@@ -37,7 +37,7 @@ _HEADERS = {
 
 
 class Refused(Exception):  # noqa: N818 (an answer, and no fault)
-    """MLflow's own answer, to be passed on."""
+    """Holds MLflow's own answer, to pass it on."""
 
     def __init__(self, given: Answer) -> None:
         super().__init__(given[0])
@@ -51,7 +51,7 @@ class Results:
         self.application = application
 
     def owns(self, path: str) -> bool:
-        """Whether a path is one of these pages."""
+        """Return whether a path is one of these pages."""
         return path.startswith(ROOT) or path == ROOT.rstrip("/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,23 +68,27 @@ class Results:
         await answer(send, status, body, _HEADERS | more)
 
     async def _page(self, scope: Scope) -> tuple[int, bytes, dict[bytes, bytes]]:
-        experiment = await self._experiment(scope)  # first: whoever may not ask learns nothing else
+        experiment = await self._experiment(scope)  # first, as it checks the user's permission
         name = scope["path"].removeprefix(ROOT)
         if scope["method"] not in ("GET", "HEAD"):
-            return 405, b"These pages are only read.", {b"allow": b"GET, HEAD"}
+            return 405, b"These pages can only be read.", {b"allow": b"GET, HEAD"}
         if scope["path"] == ROOT.rstrip("/"):
             return 308, b"", {b"location": ROOT.encode()}
         if not name:
             found = await self._sweeps(scope, experiment, "tags.kind = 'summary'")
             rows = [_row(run, str(experiment)) for run in found]
             text = (
-                "" if rows else "There is no sweep yet. `mimic-reg sweep` writes one when it ends."
+                ""
+                if rows
+                else "There is no finished sweep yet. `mimic-reg sweep` adds one when it ends."
             )
             return 200, _list("Sweeps", text, rows), {}
         try:
-            check_name(name)
+            check_name(name.rstrip("/"))
         except InputError:
             return 404, _missing(name), {}
+        if name.endswith("/"):
+            return 308, b"", {b"location": f"{ROOT}{name.rstrip('/')}".encode()}
         found = await self._sweeps(scope, experiment, f"tags.sweep = '{name}'")
         for run in found:
             for file in (PAGE, REPORT):
@@ -92,7 +96,7 @@ class Results:
                 status, _, body = await self._ask(scope, "/get-artifact", query)
                 if status == 200:
                     return 200, body, {}
-        return 404, _missing(name), {}
+        return 404, _without_files(name) if found else _missing(name), {}
 
     async def _experiment(self, scope: Scope) -> str | None:
         query = urlencode({"experiment_name": SWEEPS})
@@ -148,7 +152,7 @@ def _row(run: dict[str, Any], experiment: str) -> dict[str, Any]:
 
 
 def _count(value: Any) -> int:
-    """Return a number of trials; 0 where somebody logged what is none."""
+    """Return a number of trials; 0 if something else was logged."""
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError):
@@ -156,7 +160,7 @@ def _count(value: Any) -> int:
 
 
 def _time(milliseconds: Any) -> str:
-    """Return when a run started, or "?" where that is no date."""
+    """Return when a run started; "?" if that is not a date."""
     try:
         return f"{datetime.fromtimestamp(int(milliseconds) / 1000, UTC):%Y-%m-%d %H:%M}"
     except (TypeError, ValueError, OverflowError, OSError):
@@ -164,8 +168,17 @@ def _time(milliseconds: Any) -> str:
 
 
 def _missing(name: str) -> bytes:
-    text = f"There is no result of a sweep {name[:200]!r}. It is written when the sweep ends."
+    text = f"There are no results of a sweep {name[:200]!r}. They are written when the sweep ends."
     return _list("Not found", text, [])
+
+
+def _without_files(name: str) -> bytes:
+    text = (
+        f"MLflow has the summary of the sweep {name!r}, but neither its {PAGE} nor its {REPORT}: "
+        "they are not in its folder of artifacts. Start the sweep again: it keeps what is trained "
+        "and writes them anew."
+    )
+    return _list("Files are missing", text, [])
 
 
 def _list(heading: str, text: str, rows: list[dict[str, Any]]) -> bytes:

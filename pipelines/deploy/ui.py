@@ -1,8 +1,8 @@
-"""MLflow's own pages, on loopback.
+"""Start MLflow's server, on loopback by default.
 
-Whoever reaches MLflow's server can read and delete every run, so it answers this machine only,
-unless authentication is set up; and under its own names only, lest a web page that is open in the
-same browser reaches it under another one (DNS rebinding).
+Everybody who reaches MLflow's server can read and delete every run, so it answers this machine only
+unless authentication is set up. It answers under its own names only, so that no other web page in
+the same browser can reach it under another name (DNS rebinding).
 """
 
 import contextlib
@@ -49,7 +49,7 @@ Authentication = Mapping[str, str]  # the environment that `pipelines.deploy.acc
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: where it answers, and its process, which leads a group of its own."""
+    """A running server: its address and its process, the leader of its process group."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -63,13 +63,14 @@ def command(
     allowed_hosts: Sequence[str] = (),
     authentication: Authentication | None = None,
 ) -> list[str]:
-    """The command that starts MLflow's server on a database, in the environment of `environment`.
+    """Return the command that starts MLflow's server on a database; `environment` belongs to it.
 
-    allowed_hosts:  names under which browsers reach it, beside loopback's; needed by wider hosts
-    authentication: how it asks for user names and passwords; None: it does not
+    allowed_hosts:  names under which browsers reach the server, beside loopback's; required if
+                    `host` is not loopback
+    authentication: how it asks for user names and passwords; None: it does not ask
 
     Raises:
-        InputError: a host wider than loopback without authentication or names.
+        InputError: the host is not loopback, and authentication or names are missing.
     """
     check(uri)
     if uri.startswith("http"):
@@ -92,14 +93,14 @@ def command(
 
 
 def environment(uri: str, authentication: Authentication | None = None) -> dict[str, str]:
-    """What the server is told beside its command: where the data are, which may hold a password."""
+    """Return the server's environment: switches, and the URIs of stores, maybe with a password."""
     return {
         "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_REGISTRY_STORE_URI": uri,
-        # no language models here: the processes that would judge their answers stay away
+        # do not start the processes that judge answers of language models
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_ENABLE_AI_GATEWAY": "false",
-        # whatever a shell says: hosts are checked, pages and files stay where they are
+        # whatever the shell has set: hosts are checked, pages and files keep their places
         "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "false",
         "MLFLOW_ENABLE_WORKSPACES": "false",
         "MLFLOW_STATIC_PREFIX": "",
@@ -114,20 +115,20 @@ def _check_host(
     for name in allowed_hosts:
         if "*" in name:
             raise InputError(
-                f"{name!r} is no name of a host: with '*' any web page can reach the server. Name "
-                "each host."
+                f"{name!r} is not the name of a host: with '*' any web page can reach the server. "
+                "Name each host."
             )
         if not _NAME.fullmatch(name):
             raise InputError(
-                f"{name!r} is no name of a host. Give one at a time, with its port where it has "
-                "one, and nothing else: mlflow.example.org:5000."
+                f"{name!r} is not the name of a host. Give one name, with its port if it has one: "
+                "mlflow.example.org:5000."
             )
     if is_loopback(host):
         return
     if not authentication:
         raise InputError(
-            f"Without authentication MLflow only answers this machine, not on {host}: whoever "
-            "reaches it can read and delete every run. Leave the host out and forward the port "
+            f"Without authentication MLflow only answers this machine, not on {host}: everybody "
+            "who reaches it can read and delete every run. Leave the host out and forward the port "
             "(ssh -L 5000:127.0.0.1:5000 …), or give --password-file."
         )
     if not allowed_hosts:
@@ -139,12 +140,12 @@ def _check_host(
 
 @contextlib.contextmanager
 def passwords(uri: str, file: Path | None) -> Iterator[Authentication | None]:
-    """Authentication of a server, with its users beside the runs; None: nobody is asked.
+    """Provide a server's authentication, with its users beside the runs; None: no passwords.
 
-    file: with the password of the user `admin`; None: as MLflow's variables say, if they are set
+    file: with the password of the user `admin`; None: use MLflow's variables, if they are set
 
     Raises:
-        InputError: the password cannot be used; the runs are in no database of ours.
+        InputError: the password cannot be used; the runs are not in a work folder's database.
     """
     if file is None:
         yield access.from_environment()
@@ -164,7 +165,7 @@ def passwords(uri: str, file: Path | None) -> Iterator[Authentication | None]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a server on this host."""
+    """Return whether only this machine reaches a server on this host."""
     if host == "localhost":
         return True
     try:
@@ -183,9 +184,9 @@ def running(
     authentication: Authentication | None = None,
     output: int | None = subprocess.DEVNULL,
 ) -> Iterator[Server]:
-    """MLflow's server, from when it answers to the end of the block.
+    """Run MLflow's server in the block, which begins when the server answers.
 
-    output: where its own messages go; None: where ours go
+    output: target of the server's messages; None: the same as ours
 
     Raises:
         InputError: see `command`; the port is taken.
@@ -218,7 +219,7 @@ def serve_ui(
     authentication: Authentication | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Serve MLflow's pages until Ctrl-C, and tell where the runs can be compared.
+    """Serve MLflow's pages until Ctrl-C, and print the links to the comparisons.
 
     Raises:
         InputError: see `running`.
@@ -242,7 +243,7 @@ def serve_ui(
 
 @contextlib.contextmanager
 def _ending_on_sigterm() -> Iterator[None]:
-    """As Ctrl-C, so that the server never outlives us; signals reach the main thread only."""
+    """Treat SIGTERM as Ctrl-C, so that the server ends, too; only the main thread gets signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -254,7 +255,10 @@ def _ending_on_sigterm() -> Iterator[None]:
 
 
 def links(uri: str, base: str) -> dict[str, str]:
-    """Return what to call a page → its link: each task's latest comparison, then all results."""
+    """Return name → link: for each task the latest comparison and all runs, then all results.
+
+    The link to all runs has no view, so it works even if MLflow does not understand the view.
+    """
     api, found = connect(uri), {}
     for name, number in experiments(uri).items():
         if name == SWEEPS:
@@ -262,6 +266,8 @@ def links(uri: str, base: str) -> dict[str, str]:
         else:
             latest = next(iter(sweeps(api, number)), None)
             found[name] = comparison_url(base, number, view=latest)
+            if latest:
+                found[f"{name}, all runs"] = comparison_url(base, number)
     return found
 
 
@@ -291,7 +297,7 @@ def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server and what it started: all in its group."""
+    """End the server and all processes of its group."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)

@@ -78,7 +78,7 @@ class Prepared:
     ) -> None:
         self.result, self.uri, self.progress = result, uri, progress
         self._planned = planned
-        self._shown: set[str] = set()  # tasks whose view is written
+        self._shown: set[tuple[str, str]] = set()  # tasks and methods that the views know
         self.pending = _longest_first([t for t in result.trials if not t.done], planned, result)
 
     def run(self, running: Running, attempt: Callable[[str, Order, Runner], Ended]) -> None:
@@ -157,11 +157,11 @@ class Prepared:
             self.progress.note(f"Not logged in MLflow: {trial.name}: {text}")
 
     def _show(self, trial: TrialStatus) -> None:
-        """Write the sweep's view when the first trial of a task has a result."""
-        tasks = set(trial.tasks or (trial.task,))
-        if trial.done and not tasks <= self._shown:
+        """Write the sweep's views when a method has its first result in a task."""
+        new = {(task, trial.label) for task in trial.tasks or (trial.task,)} - self._shown
+        if trial.done and new:
             views.publish(self.result, self.uri)
-            self._shown |= tasks
+            self._shown |= new
 
 
 @contextmanager

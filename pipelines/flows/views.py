@@ -1,24 +1,38 @@
 """What a sweep compares, task by task, and its views in MLflow."""
 
-from mimic_reg.runs import read_scored
+from mimic_reg.runs.record import read_run
 from mimic_reg.settings import TrainingSize
 from pipelines.flows.result import SweepResult
 from pipelines.tracking import comparison
 from pipelines.tracking.comparison import Compared
+from pipelines.tracking.tracked_run import chart_sections
 
 
 def compared(result: SweepResult) -> list[Compared]:
     """Return what a sweep compares in each task that has a result, in the order of its trials."""
     scores: dict[str, str] = {}
     groups: dict[str, list[tuple[str, str, TrainingSize]]] = {}
+    sections: dict[tuple[str, str, str], list[str]] = {}  # by task, model and method
     for trial in result.trials:
         for folder, task in zip(
             result.run_folders(trial), trial.tasks or (trial.task,), strict=True
         ):
             groups.setdefault(task, []).append((trial.model, trial.label, trial.size))
-            if trial.done and task not in scores:
-                scores[task] = str(read_scored(folder)["selected_by"])
-    return [Compared(result.name, task, score, groups[task]) for task, score in scores.items()]
+            key = task, trial.model, trial.label
+            if trial.done and key not in sections:
+                run = read_run(folder)
+                scores.setdefault(task, str(run.selected_by))
+                sections[key] = chart_sections(run)
+    return [
+        Compared(
+            result.name,
+            task,
+            score,
+            groups[task],
+            {name for key, names in sections.items() if key[0] == task for name in names},
+        )
+        for task, score in scores.items()
+    ]
 
 
 def publish(result: SweepResult, uri: str) -> list[Compared]:

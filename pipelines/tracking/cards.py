@@ -1,4 +1,4 @@
-"""What MLflow's registry says of a version: how good it is, of what data, why it is champion."""
+"""Texts of MLflow's registry on a version: its scores, its data, why it is champion."""
 
 from mimic_reg import __version__
 from mimic_reg.metrics.scores import Score
@@ -10,8 +10,9 @@ from pipelines.tracking.tracked_run import TrackedRun
 CHAMPION = "champion"
 RULE = (
     f"The alias `{CHAMPION}` goes by the validation score alone. So its test score may be lower "
-    "than that of another run: to choose by the test would make the test score too good."
+    "than that of another run: a choice by test scores would make the test score too good."
 )
+_CARD = "### Model card"
 WHY, WHY_NOT = "### Why is it champion?", "### Why is it not champion?"
 
 
@@ -24,10 +25,11 @@ def with_reason(description: str, card: str, heading: str, reason: str) -> str:
 
 
 def no_longer(page: str, successor: str, why: str) -> str:
-    """Return the page of a version that was champion until another one was; `why` is about that."""
-    description, _, rest = page.partition(f"\n\n{WHY}")
-    reason = f"It was champion until version {successor}, of which is said: {why}"
-    return with_reason(description, rest.partition(RULE)[2].strip(), WHY_NOT, reason)
+    """Return the page of a former champion; `why` is about its successor."""
+    description = page.partition("\n\n")[0]
+    card = "".join(page.partition(_CARD)[1:])
+    reason = f"It was champion until version {successor} replaced it: {why}"
+    return with_reason(description, card, WHY_NOT, reason)
 
 
 def validation_score(run: TrackedRun) -> tuple[str, float]:
@@ -49,7 +51,7 @@ def describe(run: TrackedRun) -> str:
 
 
 def model_card(run: TrackedRun) -> str:
-    """Return what a user of a version should know, as Markdown: scores, data, limits."""
+    """Return the model card of a version as Markdown: scores, data, limits."""
     name, value = validation_score(run)
     cohort, counts = run.cohort, run.num_samples
     rows = {
@@ -67,10 +69,10 @@ def model_card(run: TrackedRun) -> str:
         rows["mind"] = f"hardly trained: {run.hardly_trained}"
     lines = [f"- {key}: {plain(text)}" for key, text in rows.items()]
     use = (
-        "For research. It is no medical device: it was tested on the held-out part of the cohort "
-        "above and nowhere else, and one run's interval does not cover other seeds."
+        "For research only. It is not a medical device: it was tested on the held-out part of the "
+        "cohort above and nowhere else, and one run's interval does not cover other seeds."
     )
-    return "\n".join(["### Model card", "", *lines, "", use])
+    return "\n".join([_CARD, "", *lines, "", use])
 
 
 def _with_interval(score: Score) -> str:

@@ -31,15 +31,15 @@ ERROR_LENGTH = 2000  # of a text quoted from MLflow, or kept there
 
 
 def database(folder: Path) -> str:
-    """The tracking URI of a work folder: that of a server, if one is set, else of its database."""
+    """Return the tracking URI of a work folder: a server's if one is set, else its database's."""
     return os.environ.get(SERVER) or f"{_SQLITE}{folder.resolve() / DATABASE}"
 
 
 def database_there(folder: Path) -> str:
-    """The tracking URI of a work folder that holds runs.
+    """Return the tracking URI of a work folder that holds runs.
 
     Raises:
-        InputError: it has no database, and no server is set.
+        InputError: the folder has no database, and no server is set.
     """
     uri = database(folder)
     path = sqlite_path(uri)
@@ -51,14 +51,14 @@ def database_there(folder: Path) -> str:
 
 
 def prepare(uri: str) -> None:
-    """Create the database, once: several processes at its first use would race.
+    """Create the database where it is missing; only one process does it at a time.
 
-    It is there whole or not at all: MLflow would refuse one whose making was cut off, for ever.
+    A database is created completely or not at all: MLflow refuses an incomplete one for ever.
 
     Raises:
-        InputError: a URI that is no database and no server; a database that is damaged.
-        MimicRegError: the disk is full, or the folder cannot be written; another program has
-            locked the database.
+        InputError: the URI names neither a database nor a server; the database is damaged.
+        MimicRegError: the disk is full, or the folder is read-only; another program has locked
+            the database.
     """
     check(uri)
     path = sqlite_path(uri)
@@ -74,7 +74,7 @@ def prepare(uri: str) -> None:
             check_database(path)
             return
         artifacts.mkdir(exist_ok=True, mode=0o700)
-        shutil.rmtree(making, ignore_errors=True)  # somebody's who was killed
+        shutil.rmtree(making, ignore_errors=True)  # left by a process that was killed
         making.mkdir(mode=0o700)
         with answering(uri):
             made = making / f"{secrets.token_hex(4)}.db"  # MLflow makes one of a name only once
@@ -86,9 +86,9 @@ def prepare(uri: str) -> None:
 
 
 def _make_database(made: Path, whole: Path, artifacts: Path) -> None:
-    """MLflow's empty database, and a copy that MLflow has no hand on.
+    """Create MLflow's empty database in `made`, and a copy in `whole` that MLflow has not opened.
 
-    Its experiment 0 keeps artifacts beside those of all others, not where the command was started.
+    Experiment 0 keeps its artifacts beside those of all others, not where the command was started.
     """
     with quiet():
         connect(f"{_SQLITE}{made}").search_experiments(max_results=1)
@@ -108,11 +108,11 @@ _checked: set[tuple[int, int, Path]] = set()
 
 
 def check_database(path: Path) -> None:
-    """Check, once in a process, that MLflow can use an SQLite database: it would only crash.
+    """Check once in a process that MLflow can use an SQLite database; MLflow itself would crash.
 
     Raises:
         InputError: the file is damaged, or is not MLflow's.
-        MimicRegError: another program has locked it.
+        MimicRegError: another program has locked the file.
     """
     found = path.stat()
     key = found.st_dev, found.st_ino, path.resolve()
@@ -129,7 +129,7 @@ def check_database(path: Path) -> None:
             f"{path} is locked by another program for more than {LOCK_SECONDS:.0f} s. End what "
             "has it open, and run the same command again."
         ) from error
-    except (sqlite3.Error, ValueError) as error:  # what is no UTF-8 is a ValueError
+    except (sqlite3.Error, ValueError) as error:  # text that is not UTF-8 raises ValueError
         raise _damaged(path, str(error)) from error
     if not tables >= _OURS:
         raise _damaged(path, "it has no tables of MLflow: another program wrote it")
@@ -145,7 +145,7 @@ _PLACES = {  # table → column with a location of artifacts
 
 
 def _follow_move(path: Path, tables: set[str]) -> None:
-    """Let the database of a work folder that was moved or copied name the artifacts beside it.
+    """Make the database of a moved or copied work folder name the artifacts beside it.
 
     MLflow keeps absolute paths: it would read and write where the folder was before.
     """
@@ -166,7 +166,7 @@ def _follow_move(path: Path, tables: set[str]) -> None:
 
 
 def _moved_from(places: list[str], here: str) -> list[str]:
-    """The former artifact folders of experiments, where all that was in them is in `here` now."""
+    """Return the former artifact folders of experiments whose whole content is in `here` now."""
     found: dict[str, bool] = {}
     for place in places:
         work, artifacts, name = place.rpartition(f"/{ARTIFACTS}/")
@@ -178,14 +178,14 @@ def _moved_from(places: list[str], here: str) -> list[str]:
 
 
 def check_usable(uri: str) -> None:
-    """Check a database that is there, as `check_database` does; a server is not asked."""
+    """Check an existing database as `check_database` does; do nothing for a server."""
     path = sqlite_path(uri)
     if path is not None and path.exists():
         check_database(path)
 
 
 def _tables(path: Path) -> set[str]:
-    """The tables of a sound database that can be written; raises `sqlite3.Error` of another."""
+    """Return the tables of a database; raise `sqlite3.Error` if it is damaged or read-only."""
     uri = f"{path.resolve().as_uri()}?mode=rw"
     with contextlib.closing(
         sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS, isolation_level=None)
@@ -207,10 +207,10 @@ def _damaged(path: Path, why: str) -> InputError:
 
 
 def check(uri: str) -> None:
-    """Refuse what MLflow cannot keep runs in.
+    """Refuse a tracking URI that MLflow cannot keep runs in.
 
     Raises:
-        InputError: a folder of files, or a store of another kind.
+        InputError: the URI names a folder of files, or a store of another kind.
     """
     scheme, separator, _ = uri.partition("://")
     if separator and scheme.partition("+")[0] in _SERVERS:
@@ -224,10 +224,10 @@ def check(uri: str) -> None:
 
 
 def connect(uri: str) -> MlflowClient:
-    """MLflow's client of a store, for runs and for the registry.
+    """Return MLflow's client of a store, for runs and for the registry.
 
     Raises:
-        InputError: a URI that is no database and no server.
+        InputError: the URI names neither a database nor a server.
     """
     check(uri)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -235,10 +235,10 @@ def connect(uri: str) -> MlflowClient:
 
 @contextlib.contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """Say plainly that MLflow's server or database does not answer, or cannot write.
+    """Turn errors of MLflow's server or database in the block into one that says what to do.
 
     Raises:
-        MimicRegError: it does not; the text quotes no password.
+        MimicRegError: MLflow does not answer, or cannot write; the text quotes no password.
     """
     try:
         yield
@@ -251,7 +251,7 @@ def answering(uri: str) -> Iterator[None]:
 
 
 def redacted(uri: str) -> str:
-    """A URI without the password in it."""
+    """Return a URI without the password in it."""
     return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:…@", uri)
 
 
@@ -262,7 +262,7 @@ def without_login(uri: str) -> str:
 
 @contextlib.contextmanager
 def default(uri: str) -> Iterator[None]:
-    """MLflow's own default store, which parts of its registry use whatever the client says."""
+    """Set MLflow's default store for the block: parts of its registry ignore the client's."""
     was_set = mlflow.is_tracking_uri_set()  # type: ignore[no-untyped-call]
     before = mlflow.get_tracking_uri() if was_set else None
     mlflow.set_tracking_uri(uri)
@@ -274,7 +274,7 @@ def default(uri: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone(uri: str) -> Iterator[None]:
-    """Wait until no other process of this machine is in here; a server is not locked."""
+    """Run the block while no other process of this machine is in one; a server is not locked."""
     path = sqlite_path(uri)
     if path is None:
         yield
@@ -285,10 +285,10 @@ def alone(uri: str) -> Iterator[None]:
 
 
 def settle(uri: str) -> None:
-    """Bring to the disk that the last transaction ended.
+    """Sync the end of the last transaction to the disk.
 
-    SQLite removes its journal then, but does not sync the folder: after a power cut the journal
-    would be back, and the transaction undone.
+    SQLite removes its journal at the end, but does not sync the folder: after a power cut the
+    journal would be back, and the transaction undone.
     """
     if path := sqlite_path(uri):
         atomic.sync_folder(path.parent)
@@ -296,16 +296,16 @@ def settle(uri: str) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Wait until no other process is in here."""
+    """Run the block while no other process holds the lock."""
     with atomic.open_lock(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def sync_artifacts(place: str) -> None:
-    """Bring to the disk what MLflow wrote below `place`, where that is a folder of this machine.
+    """Sync what MLflow wrote below `place` to the disk, if that is a folder of this machine.
 
-    What a server is sent is the server's to keep.
+    A server syncs what it is sent.
     """
     parts = urlsplit(place)
     if parts.scheme in ("", "file"):
@@ -317,13 +317,13 @@ def sync_artifacts(place: str) -> None:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """Where an SQLite database lies; None for others."""
+    """Return the path of an SQLite database; None for other stores."""
     return Path(uri.removeprefix(_SQLITE)).absolute() if uri.startswith(_SQLITE) else None
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what MLflow logs of every table and every check that it makes."""
+    """Silence what MLflow logs of each table and each check, within the block."""
     names = ("mlflow", "mlflow.store.db.utils", "mlflow.pyfunc", "alembic")
     loggers = [logging.getLogger(name) for name in names]
     before = [logger.level for logger in loggers]

@@ -1,12 +1,13 @@
-"""Tracking: what MLflow is told about trials.
+"""Tracking: log trials in MLflow.
 
-One experiment a task, one flat run a trial; `summary` has one run a sweep. No subject, admission or
-stay id reaches the tracker, nor do predictions, which belong to single patients.
+Each task is an experiment, each trial a flat run; `summary` logs one run for each sweep. No
+subject, admission or stay id reaches the tracker, nor do predictions, which belong to single
+patients.
 
-Names of metrics, the same for all methods, in the order in which they are logged, which is that of
-MLflow's lists: `test/` and `validation/best_`: one number each, of the checkpoint with the best
-validation score; `validation/`, `train/`, `selection/` and `method/` (what a method records),
-`cost/`: a curve each, over epochs.
+The names of metrics are the same for all methods. They are logged in the order of MLflow's lists.
+`test/`, `validation/best_` and `selection/at_best` are one number each, of the checkpoint with the
+best validation score. `validation/`, `selection/`, `train/`, `method/` (what a method records) and
+`cost/` are curves over epochs.
 """
 
 import json
@@ -32,8 +33,8 @@ from mlflow.tracking import MlflowClient
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.report.formats import format_level
-from mimic_reg.runs import DONE, HISTORY, SCORES, TRIAL, read_history, read_trial
-from mimic_reg.settings import BASELINE
+from mimic_reg.runs import DONE, HISTORY, SCORES, TRIAL, read_trial
+from mimic_reg.settings import BASELINE, TrainingSize
 from mimic_reg.store import write_json
 from pipelines.tracking.client import (
     ARTIFACTS,
@@ -50,8 +51,11 @@ from pipelines.tracking.tracked_run import TrackedRun, curves, final_metrics, pa
 PREFIX = "mimic-reg"
 SWEEPS = f"{PREFIX}-sweeps"  # the experiment of the summaries
 _SWEEP = "sweep."  # begins the tag of each sweep that a run belongs to
+# Tags of groups. MLflow takes one of 29 colours by a group's tag and value: with these names, the
+# methods of our experiments have different ones.
+METHOD_LEVEL, MODEL_METHOD_LEVEL = "method level", "model method level"
 OF_A_SWEEP = f"tags.`{_SWEEP}"  # begins MLflow's searches for them
-FINAL = 0  # the step of what has no curve: MLflow draws it as bars, run by run
+FINAL = 0  # step of metrics without a curve, which MLflow draws as bars
 _METRICS_AT_ONCE, _OTHERS_AT_ONCE = 1000, 100  # MLflow's limits of a batch
 _NAME_LENGTH = 200  # of a sweep: MLflow allows 250 signs in the name of a tag
 _DIGEST_LENGTH = 36  # MLflow's limit
@@ -69,14 +73,14 @@ def log_trial(
     method: str | None = None,
     error: BaseException | None = None,
 ) -> str:
-    """Log the trial in a run folder, once; the id of its run.
+    """Log the trial in a run folder, once; return the id of its run.
 
-    A trial that was logged before only learns the name of a further sweep. A run that was cut off
-    while it was logged, or that records a failure, gives way to the new one.
+    For a trial that was logged before, only the name of a further sweep is added. The new run
+    replaces one whose logging was cut off, and one that records a failure.
 
     sweep:  the sweep that the trial belongs to
-    method: what the trial's methods are called together, where their modules' names do not tell
-    error:  why the trial failed; what there is of it is logged as a failed run
+    method: the name of the trial's methods together; None: made of their modules' names
+    error:  why the trial failed; its files are then logged as a failed run
 
     Raises:
         InputError: the folder holds no trial, or one that neither finished nor failed.
@@ -105,12 +109,12 @@ def log_trial(
 
 
 def experiment_id(uri: str, task: str) -> str:
-    """The experiment of a task, made where it is missing."""
+    """Return the id of a task's experiment; create the experiment where it is missing."""
     return experiment_called(uri, f"{PREFIX}-{task}")
 
 
 def experiments(uri: str) -> dict[str, str]:
-    """Name → id of the experiments there are, those of tasks first."""
+    """Return name → id of our experiments, those of tasks first."""
     found = [e for e in connect(uri).search_experiments() if e.name.startswith(f"{PREFIX}-")]
     return {
         e.name: e.experiment_id for e in sorted(found, key=lambda e: (e.name == SWEEPS, e.name))
@@ -118,7 +122,7 @@ def experiments(uri: str) -> dict[str, str]:
 
 
 def sweep_filter(sweep: str) -> str:
-    """MLflow's search for the runs of a sweep."""
+    """Return MLflow's search for the runs of a sweep."""
     return f"{OF_A_SWEEP}{check_name(sweep)}` = 'yes'"
 
 
@@ -128,10 +132,10 @@ def _runs_of(api: MlflowClient, experiment: str, trial_id: str) -> list[Run]:
 
 
 def experiment_called(uri: str, name: str) -> str:
-    """Return the id of the experiment of a name, made where it is missing.
+    """Return the id of an experiment by name; create the experiment where it is missing.
 
     Raises:
-        MimicRegError: it was deleted in MLflow.
+        MimicRegError: the experiment was deleted in MLflow.
     """
     api = connect(uri)
     found: Experiment | None = api.get_experiment_by_name(name)
@@ -173,7 +177,6 @@ def _log(
     )
     run_id = str(created.info.run_id)
     api.log_inputs(run_id, [_dataset(run)])
-    history = read_history(run.folder / HISTORY)
     points = _final_points(run, end)
     points += [
         Metric(
@@ -184,7 +187,7 @@ def _log(
             dataset_name=trial.task,
             dataset_digest=_digest(run),
         )
-        for name, value, epoch, seconds in curves(history)
+        for name, value, epoch, seconds in curves(run.history())
     ]
     log_batches(api, run_id, points, params(trial, run.method), _undefined(run))
     _log_files(api, run_id, run)
@@ -202,7 +205,7 @@ def _final_points(run: TrackedRun, end: int) -> list[Metric]:
 
 
 def _renew(api: MlflowClient, logged: Run, run: TrackedRun) -> None:
-    """Add what an older version did not log, and the comparison of a sweep needs."""
+    """Add what the comparison of a sweep needs and an older version did not log."""
     data, places = logged.data, _places(run)
     if places.keys() <= data.tags.keys():
         return
@@ -212,7 +215,7 @@ def _renew(api: MlflowClient, logged: Run, run: TrackedRun) -> None:
 
 
 def error_text(error: BaseException) -> str:
-    """The error as it may be shown: our own texts quote no patient's data, others' might."""
+    """Return an error's text; of other programs' errors, which may quote patients, the type."""
     own = f": {error}" if isinstance(error, MimicRegError) else ""
     return f"{type(error).__name__}{own}"[:ERROR_LENGTH]
 
@@ -225,7 +228,6 @@ def _tags(run: TrackedRun, sweep: str | None) -> dict[str, str]:
         "trial_id": run.id,
         "task": trial.task,
         "model": trial.model.name,
-        "method": run.method,
         "strategy": trial.together.strategy.name if trial.together else "single",
         **trial.size.tags(),
         **_places(run),
@@ -252,9 +254,21 @@ def _tags(run: TrackedRun, sweep: str | None) -> dict[str, str]:
 
 def _places(run: TrackedRun) -> dict[str, str]:
     """Return the tags that group and order runs: levels, then methods, the baseline first."""
-    size, baseline = run.trial.size, run.trial.method == BASELINE
-    order = f"{size.value:016.6f} {run.trial.model.name} {0 if baseline else 1} {run.method}"
-    return {"level": format_level(size), "order": order}
+    size, model, baseline = run.trial.size, run.trial.model.name, run.trial.method == BASELINE
+    return {
+        "level": format_level(size),
+        "order": f"{size.value:016.6f} {model} {0 if baseline else 1} {run.method}",
+        **group_tags(model, run.method, size),
+    }
+
+
+def group_tags(model: str, method: str, size: TrainingSize) -> dict[str, str]:
+    """Return the tags by which a sweep groups its runs: one holds all that differs.
+
+    MLflow's lists cut the names of groups by several tags, which repeat the names of the tags.
+    """
+    cell = f"{method} at {format_level(size)}"
+    return {"method": method, METHOD_LEVEL: cell, MODEL_METHOD_LEVEL: f"{model}, {cell}"}
 
 
 def _link_to(sweep: str) -> str:
@@ -282,7 +296,7 @@ def check_name(name: str) -> str:
 
 
 def _add_sweep(api: MlflowClient, run: Run, sweep: str | None) -> None:
-    """A tag for each sweep, since a trial may belong to several; `sweep` keeps the first."""
+    """Add a tag for the sweep, since a trial may belong to several; `sweep` keeps the first."""
     tags = run.data.tags
     if sweep and _sweep_tag(sweep) not in tags:
         api.set_tag(run.info.run_id, _sweep_tag(sweep), "yes")
@@ -294,7 +308,7 @@ def _add_sweep(api: MlflowClient, run: Run, sweep: str | None) -> None:
 
 
 def _undefined(run: TrackedRun) -> dict[str, str]:
-    """Why scores of the best checkpoint are missing."""
+    """Return why scores of the best checkpoint are missing."""
     return {
         f"undefined.{split}_{name}": str(score.reason)
         for split, scores in run.scores.items()
@@ -319,7 +333,7 @@ def _dataset(run: TrackedRun) -> DatasetInput:
 
 
 def _log_files(api: MlflowClient, run_id: str, run: TrackedRun) -> None:
-    """Settings, scores and history; not where the store lies, and not the predictions."""
+    """Log settings, scores and history, without the store's path and the predictions."""
     with tempfile.TemporaryDirectory() as folder:
         description = read_trial(run.folder)
         description["store"].pop("path", None)
@@ -338,7 +352,7 @@ def log_batches(
     params: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Log any number of metrics, parameters and tags, as many at once as MLflow takes."""
+    """Log any number of metrics, parameters and tags, in batches that MLflow accepts."""
     for start in range(0, len(metrics), _METRICS_AT_ONCE):
         api.log_batch(run_id, metrics=metrics[start : start + _METRICS_AT_ONCE])
     for some in _batches(params or {}):

@@ -1,11 +1,11 @@
-"""The registry: which trained model is the one to use, and where it came from.
+"""The registry: the best trained model of each task and model family.
 
-One registered model a task and model family, a version a registered trial. The alias `champion`
-moves to a version only if its validation score is better: test scores are there to read, not to
-choose by.
+Each task and model family has one registered model, and each registered trial is a version of it.
+The alias `champion` moves to a version only if its validation score is better. Test scores are
+shown, and choose nothing.
 
-Tasks that were trained together have their versions beside those of the task alone; `trunks` tells
-of what they share.
+Versions of tasks that were trained together are beside those of the task alone; `trunks` registers
+the trunk that they share.
 """
 
 import tempfile
@@ -36,6 +36,7 @@ from pipelines.tracking.cards import (
     with_reason,
 )
 from pipelines.tracking.client import alone, connect, default, sync_artifacts
+from pipelines.tracking.comparison import plain
 from pipelines.tracking.mlflow_runs import FINAL, PREFIX, experiment_id, log_trial
 from pipelines.tracking.serving import save_mlflow_model
 from pipelines.tracking.tracked_run import TrackedRun, final_metrics, read_tracked
@@ -48,7 +49,7 @@ class Registered:
     """The registry's answer for one trial.
 
     champion: whether the alias is on this version now
-    why:      a sentence about that
+    why:      how it was selected in its sweep, and why it is champion or not
     summary:  the version in a sentence: method, training size, test score
     """
 
@@ -62,21 +63,21 @@ class Registered:
 
     @property
     def uri(self) -> str:
-        """How MLflow and `mimic-reg predict` call this version."""
+        """The name of this version for MLflow and `mimic-reg predict`."""
         return f"models:/{self.name}/{self.version}"
 
 
 def model_name(task: str, model: str, cohort: str = BENCHMARK) -> str:
     """Return the name of a task's registered model of one family.
 
-    Cohorts have models of their own: scores from different patients are never compared.
+    Each cohort has its own models: scores from different patients are never compared.
     """
     what = task if cohort == BENCHMARK else f"{cohort}-{task}"
     return f"{PREFIX}-{what}-{model}"
 
 
 def champion_uri(task: str, model: str, cohort: str = BENCHMARK) -> str:
-    """Return how MLflow and `mimic-reg predict` call the best model of a task and family."""
+    """Return the name of the best model of a task and family for `mimic-reg predict`."""
     return f"models:/{model_name(task, model, cohort)}@{CHAMPION}"
 
 
@@ -90,13 +91,13 @@ def register_best(
 ) -> list[Registered]:
     """Register the trial with the best validation score of every cohort, task and model family.
 
-    folders: run folders; those that are not finished are left out, and of equals the first wins;
-             one that is hardly trained wins only where all are
+    folders: run folders; unfinished ones are left out. Of equal trials the first is taken, and one
+             that is hardly trained only if all are
     store, sweep: as in `register`
-    methods: run folder → what its methods are called, where their modules' names do not tell
+    methods: run folder → the name of its methods together, if it is not made of their modules'
 
     Raises:
-        InputError: a folder holds no trial; none of them is finished.
+        InputError: a folder holds no trial; no trial is finished.
     """
     best: dict[tuple[str, str, str], TrackedRun] = {}
     counts: Counter[tuple[str, str, str]] = Counter()
@@ -134,17 +135,17 @@ def register(
     method: str | None = None,
     among: int = 1,
 ) -> Registered:
-    """Register the best model of a run folder, once, and make it champion if it is.
+    """Register the best model of a run folder, once, and make it champion if it is the best.
 
     store:  where the cohort store is now, if it was moved
     sweep, method: as in `mlflow_runs.log_trial`, which is called for trials that are not logged yet
-    among:  of how many trials it has the best validation score
+    among:  the number of trials whose best validation score it has
 
     Raises:
         InputError: the folder holds no finished trial.
     """
     run = read_tracked(folder, method)
-    trial = run.trial
+    trial, (score, value) = run.trial, validation_score(run)
 
     def write(target: Path, model_id: str) -> None:
         save_mlflow_model(run.folder, target, store=store, model_id=model_id)
@@ -161,7 +162,7 @@ def register(
         tags=version_tags(run),
         description=describe(run),
         card=model_card(run),
-        selected=_selected(run, among),
+        selected=selected(f"validation {score} {value:.4f}", among, "trials", sweep),
         metrics=final_metrics(run),
         write=write,
     )
@@ -170,14 +171,14 @@ def register(
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is to be a version of a registered model: the model of a trial, or a trunk.
+    """A model of a trial, or a trunk, to register as a version.
 
     name, about, labels: of the registered model, if it is not there yet
     run_id:              MLflow's run that it comes from, in the experiment of `task`
     kind, called, tags, description: what MLflow shows of the version; the description is a sentence
     card:                the rest of the version's page, as Markdown
     selected:            how it was chosen among the trials of its sweep, in a sentence
-    write:               write its files in a new folder; it is told MLflow's id of the model
+    write:               writes its files in a new folder, given the folder and MLflow's model id
     """
 
     name: str
@@ -197,7 +198,7 @@ class Candidate:
 
 
 def enter(candidate: Candidate, uri: str) -> Registered:
-    """Make a version of a candidate, once, and make it champion if it is."""
+    """Register a candidate as a version, once, and make it champion if it is the best."""
     with alone(uri), default(uri):
         api = connect(uri)
         _make(api, candidate)
@@ -211,7 +212,7 @@ def enter(candidate: Candidate, uri: str) -> Registered:
         run_id=candidate.run_id,
         trial_id=candidate.trial_id,
         champion=champion,
-        why=why,
+        why=f"{candidate.selected} {why}".strip(),
         summary=candidate.description,
     )
 
@@ -226,11 +227,15 @@ def _describe(
 ) -> None:
     """Write a version's page, with why it is champion or not; renew that of the champion before."""
     same = before is not None and before.version == version.version
-    heading = WHY if champion else WHY_NOT
-    if heading not in (version.description or ""):  # else it tells the reason, maybe the first one
-        reason = f"{candidate.selected} {why}".strip()
-        text = with_reason(candidate.description, candidate.card, heading, reason)
-        api.update_model_version(candidate.name, version.version, text)
+    heading, page = WHY if champion else WHY_NOT, version.description or ""
+    about = f"{candidate.description}\n\n{plain(candidate.selected)}".strip()
+    head, found, rest = page.partition(f"\n\n{heading}")
+    if not found:
+        page = with_reason(about, candidate.card, heading, why)
+    elif candidate.selected and head.startswith(candidate.description):
+        page = f"{about}{found}{rest}"  # with its first reason
+    if page != version.description:
+        api.update_model_version(candidate.name, version.version, page)
     if not champion:
         return
     shown = api.get_registered_model(candidate.name).description or ""
@@ -251,11 +256,10 @@ def _about(run: TrackedRun) -> str:
     )
 
 
-def _selected(run: TrackedRun, among: int) -> str:
-    name, value = validation_score(run)
-    if among == 1:
-        return ""
-    return f"Its validation {name} {value:.4f} is the best of {among} trials."
+def selected(score: str, among: int, what: str, sweep: str | None) -> str:
+    """Return a sentence that says of how many of its sweep a version is the best; "" if of one."""
+    of_sweep = f" of the sweep {sweep}" if sweep else ""
+    return f"Its {score} is the best of {among:,} {what}{of_sweep}." if among > 1 else ""
 
 
 def _make(api: MlflowClient, candidate: Candidate) -> None:
@@ -312,7 +316,7 @@ def _add(api: MlflowClient, candidate: Candidate, uri: str) -> ModelVersion:
 
 
 def version_tags(run: TrackedRun) -> dict[str, str]:
-    """Where a version came from and how good it is; texts, as all tags."""
+    """Return the tags of a version: its origin and its scores."""
     trial = run.trial
     name, value = validation_score(run)
     tags = {
@@ -337,7 +341,7 @@ def version_tags(run: TrackedRun) -> dict[str, str]:
 def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool, str]:
     """Move the alias to the version if its validation score, on the same data, is better.
 
-    What is hardly trained may have a high score by chance: it never takes the place of what is not.
+    A model that is hardly trained may have a high score by chance: it never replaces a trained one.
     """
     hardly = version.tags.get("hardly_trained")
     mind = f" Mind: it is hardly trained: {hardly}." if hardly else ""

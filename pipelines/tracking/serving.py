@@ -1,4 +1,4 @@
-"""Models in MLflow: "model from code", two files and three lines that load them; no pickle."""
+"""Models in MLflow as "model from code": two files and three lines that load them; no pickle."""
 
 import tempfile
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ set_model(MLflowModel())
 
 
 class MLflowModel(PythonModel):
-    """What MLflow loads and serves: a table of hours, or images, in; predictions out."""
+    """The model that MLflow loads and serves: a table of hours, or images, in; predictions out."""
 
     def load_context(self, context: Any) -> None:
         """Load the two files."""
@@ -51,7 +51,7 @@ class MLflowModel(PythonModel):
         model_input: pd.DataFrame,  # of images an array; MLflow warns of every other hint
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
-        """Answer a request; what is wrong with it becomes HTTP 400."""
+        """Answer a request; an error in it becomes HTTP 400."""
         try:
             if self.model.spec.is_hourly:
                 return answer(self.model, model_input)
@@ -62,10 +62,10 @@ class MLflowModel(PythonModel):
 
 
 def signature(model: ServedModel) -> ModelSignature:
-    """Return what MLflow shows of a request and an answer.
+    """Return the columns of a request and of an answer, for MLflow.
 
-    All columns are optional here, though the channels are not: where MLflow misses one, it buries
-    that under the whole table and schema. The model says it in a sentence.
+    All columns are optional here, although the channels are required: MLflow's message about a
+    missing one quotes the whole table and schema, and the model's own is a sentence.
     """
     outputs: list[ColSpec | TensorSpec] = [ColSpec("float", name) for name in model.outputs]
     if not model.spec.is_hourly:
@@ -94,7 +94,7 @@ def save_mlflow_model(
     """Write the best model of a run folder as an MLflow model, in a new folder.
 
     store:    as in `mimic_reg.serving.export`
-    model_id: what MLflow calls the model, if it knows it
+    model_id: MLflow's id of the model, if it has one
     """
     described = read_trial(run)
     with tempfile.TemporaryDirectory() as name, quiet():
@@ -129,14 +129,14 @@ def predict(
     threads: int = DEFAULT_THREADS,
     progress: Progress | None = None,
 ) -> int:
-    """Predict every sample of the model's task in a store, into a Parquet file; return how many.
+    """Predict each sample of the model's task in a store; return their number.
 
-    Its columns: row of the task's sample table, the sample's keys, split, and the predictions. It
-    holds ids of patients' stays, so only its owner may read it.
+    The predictions go to a Parquet file with the row of the task's sample table, the sample's
+    keys, split, and the predictions. It has ids of patients' stays: only its owner may read it.
 
     model: a run folder, a folder with an exported model, or MLflow's models:/… or runs:/…
     uri:   where MLflow's models are registered
-    threads: of torch
+    threads: number of torch's threads
 
     Raises:
         InputError: there is no such model; the store does not hold its task.
@@ -158,7 +158,7 @@ def _predict(
 
 
 def _check_out(out: Path, store: Store) -> None:
-    """Before hours of work: where the predictions go must not be a folder, or a store's."""
+    """Refuse, before hours of work, a folder or a file in the store as target."""
     if out.is_dir():
         raise InputError(f"{out} is a folder; --out names the Parquet file to write.")
     if out.suffix != ".parquet":
@@ -168,7 +168,7 @@ def _check_out(out: Path, store: Store) -> None:
 
 
 def _write_private(frame: pl.DataFrame, path: Path) -> None:
-    """Write for the owner only, since it is about patients."""
+    """Write a table of patients, which only the owner may read."""
     make_folder(path.parent)
     with disk_errors(path.parent), writing(path, mode=PRIVATE) as file:
         frame.write_parquet(file)
@@ -176,7 +176,7 @@ def _write_private(frame: pl.DataFrame, path: Path) -> None:
 
 @contextmanager
 def _located(model: str, store: Path, uri: str | None) -> Iterator[Path]:
-    """The folder with the two files of a model, wherever it is."""
+    """Provide the folder with the two files of a model, wherever the model is."""
     place = Path(model)
     with tempfile.TemporaryDirectory() as name:
         temporary = Path(name)
@@ -190,7 +190,7 @@ def _located(model: str, store: Path, uri: str | None) -> Iterator[Path]:
 
 
 def _if_it_is(store: Path, run: Path) -> Path | None:
-    """The store, if the run was trained on it; else the one that the run names."""
+    """Return the store if the run was trained on it; None: take the one that the run names."""
     fingerprint = read_trial(run)["store"]["fingerprint"]
     return store if Store.open(store).manifest["fingerprint"] == fingerprint else None
 

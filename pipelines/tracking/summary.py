@@ -1,4 +1,4 @@
-"""What a sweep found, as one run in MLflow: note, tables, figures, report, the page of results."""
+"""A sweep's summary as one run in MLflow: note, tables, figures, report, the page of results."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -44,9 +44,9 @@ def log_sweep_summary(
     metrics: Mapping[str, float] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> str:
-    """Log what a sweep found as one run in an experiment of its own; return the id of the run.
+    """Log the results of a sweep as one run in the experiment of summaries; return the run's id.
 
-    An earlier summary of the sweep gives way to the new one.
+    The new summary replaces an earlier one of the sweep.
 
     note:     Markdown, shown as the run's description
     tables:   CSV or Markdown files; figures: images; report: the HTML file
@@ -94,7 +94,7 @@ def log_sweep_summary(
 
 
 def _fitting(note: str) -> str:
-    """Return a note that MLflow's databases take: whole lines of it, where it is too long."""
+    """Return a note that MLflow's databases accept: as many whole lines as fit."""
     if len(note) <= _LONGEST_NOTE:
         return note
     kept = note[:_LONGEST_NOTE].rpartition("\n")[0]
@@ -112,7 +112,7 @@ def _log_page(api: MlflowClient, run_id: str, report: str, links: Markup) -> Non
 
 
 def navigation(compared: Iterable[Compared], uri: str, summary: str) -> Markup:
-    """Return the links of a sweep's page: to its runs by method and level, and to other sweeps.
+    """Return the links of a sweep's page: to its runs by method and level, and to all sweeps.
 
     summary: the link to its summary run
     """

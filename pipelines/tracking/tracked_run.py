@@ -1,4 +1,4 @@
-"""What a run folder tells a tracker: the trial, its parameters, its curves and its scores."""
+"""Read a run folder for a tracker: the trial, its parameters, its curves and its scores."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ from mimic_reg.settings import Trial, acting
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedRun(Run):
-    """A run folder, with its trial; `method` is what the trial's methods are called together."""
+    """A run folder with its trial; `method` is the name of the trial's methods together."""
 
     trial: Trial
     method: str
@@ -24,7 +24,7 @@ class TrackedRun(Run):
 def read_tracked(folder: Path, method: str | None = None) -> TrackedRun:
     """Return a run folder's content.
 
-    method: what the trial's methods are called together, where their modules' names do not tell
+    method: the name of the trial's methods together; None: made of their modules' names
 
     Raises:
         InputError: the folder holds no trial, or one whose files are damaged.
@@ -38,11 +38,11 @@ def read_tracked(folder: Path, method: str | None = None) -> TrackedRun:
 def params(trial: Trial, method: str | None = None) -> dict[str, str]:
     """Return the resolved configuration, flat.
 
-    What experiments vary comes under one name, whatever the method: `method`, `model`, `strategy`,
-    `strength`, `supervision`. All else stands below `trial.`, as `trial.dropout.rate`: MLflow's
-    comparison takes the first three names that differ, in the order of the alphabet.
+    What experiments vary has the same name for all methods: `method`, `model`, `strategy`,
+    `strength`, `supervision`. All other names begin with `trial.`, as `trial.dropout.rate`:
+    MLflow's comparison shows the first three names that differ, in alphabetical order.
 
-    method: what the trial's methods are called together, where their modules' names do not tell
+    method: the name of the trial's methods together; None: made of their modules' names
     """
     settings = trial.model_dump(mode="json")
     model, methods = settings.pop("model"), settings.pop("regularisers")
@@ -73,8 +73,8 @@ def params(trial: Trial, method: str | None = None) -> dict[str, str]:
 def strength(trial: Trial) -> float:
     """Return how strongly a trial's method acts, as one number for parallel coordinates.
 
-    That is the option by which it selects parameters, where it selects any, else its first option
-    that is a number. The first method with such an option counts; 0 where there is none.
+    The strength is the option by which the method selects parameters, else its first option that is
+    a number. It is that of the first method with such an option, or 0 if there is none.
     """
     options = {method.name: method.given for method in trial.regularisers}
     names = [name for name in acting(options) if name in options]
@@ -99,12 +99,15 @@ def _flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, An
             yield name, value
 
 
-_SECTIONS = ("validation", "train", "selection", "method", "cost")  # what decides comes first
+# Beginnings of the names of metrics, in the order in which they are logged and shown.
+SECTIONS = ("test", "validation", "selection", "train", "method", "cost")
+_SELECTED = "selected_now"  # what methods call the number of parameters that they train
+AT_BEST = "selection/at_best"
 Point = tuple[str, float, int, float]  # name, value, epoch, seconds since the start
 
 
 def curves(history: Iterable[Mapping[str, Any]]) -> list[Point]:
-    """Return the curves in a history, a point an epoch: a mean of what came between epochs."""
+    """Return the curves in a history, one point for each epoch: values of steps are averaged."""
     points: list[Point] = []
     between: dict[str, list[float]] = {}
     seconds = 0.0
@@ -123,7 +126,7 @@ def curves(history: Iterable[Mapping[str, Any]]) -> list[Point]:
             found |= _recorded(row)
             points += [(name, value, row["epoch"], seconds) for name, value in found.items()]
             between.clear()
-    return sorted(points, key=lambda point: _SECTIONS.index(point[0].partition("/")[0]))
+    return sorted(points, key=lambda point: SECTIONS.index(point[0].partition("/")[0]))
 
 
 def _norms(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,7 +134,7 @@ def _norms(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _recorded(row: Mapping[str, Any]) -> dict[str, float]:
-    """What methods recorded; how many parameters a method selects has a section of its own."""
+    """Return what methods recorded, with numbers of selected parameters in their own section."""
     recorded: Mapping[str, Any] = row["recorded"]
     sections: dict[str, dict[str, Any]] = {"selection": {}, "method": {}}
     for name, value in recorded.items():
@@ -146,7 +149,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _numbers(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Finite numbers by `section/name`; a history holds the others as text."""
+    """Return finite numbers by `section/name`; a history holds others as text."""
     return {
         f"{section}/{name}": float(value)
         for section, values in sections.items()
@@ -155,10 +158,20 @@ def _numbers(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     }
 
 
+def chart_sections(run: Run) -> list[str]:
+    """Return the sections into which MLflow's charts put a run's metrics, in order.
+
+    A section is the name of a metric up to its last slash.
+    """
+    names = [*final_metrics(run), *(name for name, *_ in curves(run.history()))]
+    return list(dict.fromkeys(name.rpartition("/")[0] for name in names))
+
+
 def final_metrics(run: Run) -> dict[str, float]:
     """Return scores of the checkpoint with the best validation score, the deciding one first.
 
-    Those of the test come with their intervals.
+    Scores of the test come with their intervals. Where a method selects parameters, the number
+    that it trained in the best epoch comes last.
     """
     found: dict[str, float] = {}
     for name, score in _selecting_first(run, "test"):
@@ -169,6 +182,9 @@ def final_metrics(run: Run) -> dict[str, float]:
             found[f"validation/best_{name}"] = score.value
     if run.best_epoch is not None:
         found["validation/best_epoch"] = float(run.best_epoch)
+        for row in run.epochs():
+            if row["epoch"] == run.best_epoch and _SELECTED in row["recorded"]:
+                found[AT_BEST] = float(row["recorded"][_SELECTED])
     return found
 
 

@@ -1,10 +1,11 @@
-"""The registry's trunks: what tasks that were trained together share, to fine-tune from.
+"""The registry's trunks: the part that tasks share that were trained together, for fine-tuning.
 
-A registered model for each set of tasks and family. Its files are `trunk.safetensors` and
+There is a registered model for each set of tasks and family. Its files are `trunk.safetensors` and
 `trunk.yaml`, which `mimic-reg finetune` takes.
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from pipelines.tracking.registry import (
     Registered,
     enter,
     model_name,
+    selected,
     version_tags,
 )
 from pipelines.tracking.tracked_run import read_tracked
@@ -46,28 +48,39 @@ def register_best_trunks(
 ) -> list[Registered]:
     """Register the trunk with the best mean validation score of every set of tasks and family.
 
-    folders: of fits of several tasks; those that are not finished are left out
+    folders: of fits of several tasks; unfinished ones are left out
     methods: as in `register_best`, by the fits' folders
     """
     best: dict[str, tuple[float, Path]] = {}
+    counts: Counter[str] = Counter()
     for folder in folders:
         if not (folder / DONE).is_file():
             continue
         trunk = load_trunk(folder)
         name, score = _trunk_name(trunk, folder), trunk.score
         assert score is not None, "a fit of several tasks has a mean score"
+        counts[name] += 1
         if name not in best or score > best[name][0]:
             best[name] = score, folder
     return [
-        register_trunk(folder, uri=uri, sweep=sweep, method=(methods or {}).get(folder))
-        for _, (_, folder) in sorted(best.items())
+        register_trunk(
+            folder, uri=uri, sweep=sweep, method=(methods or {}).get(folder), among=counts[name]
+        )
+        for name, (_, folder) in sorted(best.items())
     ]
 
 
 def register_trunk(
-    folder: Path, *, uri: str, sweep: str | None = None, method: str | None = None
+    folder: Path,
+    *,
+    uri: str,
+    sweep: str | None = None,
+    method: str | None = None,
+    among: int = 1,
 ) -> Registered:
-    """Register the shared trunk of a finished fit, once, and make it champion if it is.
+    """Register the shared trunk of a finished fit, once, and make it champion if it is the best.
+
+    among: the number of fits whose best mean validation score it has
 
     Raises:
         InputError: the folder holds no finished fit of several tasks.
@@ -77,6 +90,7 @@ def register_trunk(
     trunk, described = load_trunk(folder), read_trial(folder, FIT)
     runs = [read_tracked(folder / task, method) for task in trunk.tasks]
     run_ids = [log_trial(run.folder, uri=uri, sweep=sweep, method=method) for run in runs]
+    assert trunk.score is not None, "a finished fit has a mean score"
     first, tasks, family = runs[0], ", ".join(trunk.tasks), trunk.model.name
     fit_id = str(described["id"])
 
@@ -103,6 +117,7 @@ def register_trunk(
             f"validation_{MEAN}": repr(trunk.score),
         },
         description=f"{first.method}, {tasks}, seed {first.trial.seed}.",
+        selected=selected(f"mean validation score {trunk.score:.4f}", among, "fits", sweep),
         metrics={},
         write=write,
     )

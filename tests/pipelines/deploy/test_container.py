@@ -30,7 +30,7 @@ def test_no_server_without_its_passwords(role):
 
 
 @pytest.mark.parametrize("role", container._SERVERS)
-def test_a_server_is_told_its_passwords_privately(role, passwords, tmp_path):
+def test_a_server_gets_its_passwords_in_private_files(role, passwords, tmp_path):
     command, environment = container._SERVERS[role]()
     assert LONG not in " ".join(command)
     assert command[0] == sys.executable
@@ -39,7 +39,7 @@ def test_a_server_is_told_its_passwords_privately(role, passwords, tmp_path):
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
 
-def test_mlflow_asks_and_knows_its_names(passwords, monkeypatch):
+def test_mlflow_asks_for_passwords_and_has_its_names(passwords, monkeypatch):
     monkeypatch.setenv("MIMIC_REG_MLFLOW_HOSTS", "mlflow.hospital.example, other:5000")
     command, environment = container.mlflow_server()
     options = dict(zip(command[4::2], command[5::2], strict=False))
@@ -52,14 +52,14 @@ def test_mlflow_asks_and_knows_its_names(passwords, monkeypatch):
 
 
 @pytest.mark.parametrize("names", ["*", "a.example, *.b", "\t*", "mlflow:*"])
-def test_a_star_is_no_host_of_mlflow(names, passwords, monkeypatch):
+def test_a_star_is_not_a_host_of_mlflow(names, passwords, monkeypatch):
     monkeypatch.setenv("MIMIC_REG_MLFLOW_HOSTS", names)
     with pytest.raises(InputError, match="any web page"):
         container.mlflow_server()
 
 
 @pytest.mark.parametrize("variables", [{}, {"X": LONG, "X_FILE": "f"}])
-def test_a_secret_has_one_place(variables, monkeypatch):
+def test_a_secret_is_set_in_one_place(variables, monkeypatch):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match="Set X or X_FILE"):
@@ -78,7 +78,7 @@ def test_a_short_password_is_refused(content, tmp_path, monkeypatch):
     assert access.secret("X") == LONG
 
 
-def test_an_absent_or_binary_password_file_is_said(tmp_path):
+def test_a_missing_or_binary_password_file_is_reported(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         access.from_file(tmp_path / "none")
     (tmp_path / "binary").touch(mode=0o600)
@@ -154,7 +154,7 @@ def test_a_password_in_a_uri_is_not_shown():
     assert "geheim" not in str(error.value)
 
 
-def test_other_words_go_to_the_command_line():
+def test_other_arguments_go_to_the_command_line():
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.deploy.container", "--version"],
         capture_output=True,

@@ -217,7 +217,7 @@ def test_a_models_source_stays_inside(server, folders):
     assert send(create, "POST", {"name": "m", "source": "http://evil/x"})[0] == 403
 
 
-def test_what_was_planted_is_neither_read_nor_written(server, folders):
+def test_locations_planted_in_the_database_are_neither_read_nor_written(server, folders):
     url, ids = server
     outside = folders[1]
     ajax, run, model = f"{url}/ajax-api/2.0/mlflow", ids["run"], ids["model"]

@@ -59,7 +59,7 @@ def serving(work, *options):
         links = {}
         try:
             for line in process.stdout:
-                if found := re.search(r"([\w -]+): (http://\S+)", line):
+                if found := re.search(r"([\w ,-]+): (http://\S+)", line):
                     links[found[1].removeprefix("Note: ").strip()] = found[2]
                 if "all sweeps" in line:
                     break
@@ -105,15 +105,18 @@ def see_comparison(opened, link):
     shown = text(opened)
     for method in ("none", "dropout", "itps"):
         for level in ("50 %", "100 %"):
-            assert f"method: {method}, level: {level}" in shown
+            assert f"Group: {method} at {level}" in shown
     bars = opened.find_elements("css selector", ".js-plotly-plot .bars path")
     assert len(bars) == 6, "all groups in the first chart: nothing is hidden"
     sections = ["Test AUROC: method by level", "Validation AUROC by epoch", "Selected parameters"]
-    places = [shown.index(title) for title in (*sections, "Test AUROC against validation")]
+    sections += ["Test AUROC against validation", "Strength and level", "selection/selected_now\n"]
+    places = [shown.index(title) for title in sections]
     assert places == sorted(places)
+    assert shown.count("Add chart") == 5, "the sections of all other metrics are closed"
+    assert "No charts in this section" not in shown
     assert "test/auroc" in shown
     assert "12 matching runs" in shown
-    assert shown.index("method: none, level: 50 %") < shown.index("method: dropout, level: 50 %")
+    assert shown.index("none at 50 %") < shown.index("dropout at 50 %")
 
 
 NOISE = re.compile(
@@ -148,7 +151,7 @@ def see_results(opened, server):
     assert "Does a regulariser help, and with how much data?" in text(opened)
 
 
-def test_the_printed_link_opens_on_the_comparison(server):
+def test_the_printed_link_opens_the_comparison(server):
     with browser() as opened:
         see_comparison(opened, server.links["mimic-reg-in_hospital_mortality"])
         check_quiet(opened)
@@ -165,8 +168,12 @@ def test_the_printed_link_opens_on_the_comparison(server):
             opened.get(f"{server.url}/{page}")
             wait(opened, lambda expected=expected: expected in text(opened))
             check_quiet(opened)
-        opened.get("about:blank")
-        opened.get(server.url)
+        for start in ("", "//", "#/experiments/1/traces"):
+            opened.get("about:blank")
+            opened.get(f"{server.url}/{start}")
+            wait(opened, lambda: opened.current_url.endswith("/mimic-reg/"))
+        opened.get(f"{server.url}/#/experiments")
+        opened.execute_script("window.location.hash = '#/experiments/1/prompts'")  # typed by hand
         wait(opened, lambda: opened.current_url.endswith("/mimic-reg/"))
         assert TITLE in text(opened)
         assert opened.title == "Sweeps"
@@ -181,17 +188,21 @@ def test_the_same_with_a_password(guarded):
         see_results(opened, guarded)
 
 
-def test_a_view_that_mlflow_does_not_understand_still_opens_the_runs(work, server):
+def test_the_plain_link_opens_the_runs_whatever_mlflow_makes_of_a_view(work, server):
     """A later MLflow may keep views in another way."""
     api = client.connect(client.database(work))
     number = mlflow_runs.experiment_id(client.database(work), "in_hospital_mortality")
-    api.set_experiment_tag(number, f"{comparison.VIEW}broken", "deflate;!")
-    link = comparison.comparison_url(server.url, number, view="broken")
+    not_understood = comparison.pack({"compareRunCharts": 1, "groupBy": {"groupByKeys": 3}})
+    runs, stopped = "itps lstm", "Something went wrong"
     with browser() as opened:
-        for address in (link, comparison.comparison_url(server.url, number)):
+        for view, expected in (("deflate;!", [runs]), (not_understood, [runs, stopped])):
+            api.set_experiment_tag(number, f"{comparison.VIEW}broken", view)
             opened.get("about:blank")
-            opened.get(address)
-            wait(opened, lambda: "itps lstm" in text(opened))
+            opened.get(comparison.comparison_url(server.url, number, view="broken"))
+            wait(opened, lambda expected=expected: any(one in text(opened) for one in expected))
+        opened.get("about:blank")
+        opened.get(server.links["mimic-reg-in_hospital_mortality, all runs"])
+        wait(opened, lambda: runs in text(opened))
     api.delete_experiment_tag(number, f"{comparison.VIEW}broken")
 
 
@@ -209,6 +220,12 @@ def test_a_level_has_a_view_with_a_line_for_each_method(work, server):
         assert len(opened.find_elements("css selector", ".js-plotly-plot .bars path")) == 3
         assert "6 matching runs" in text(opened)
         assert {"Group: none", "Group: dropout", "Group: itps"} <= set(text(opened).split("\n"))
+        opened.get(opened.current_url.replace("compareRunsMode=CHART&", ""))  # the table
+        wait(opened, lambda: "validation/best_auroc" in text(opened))
+        heads = opened.find_elements("css selector", ".ag-header-cell")
+        places = {head.text: head.location["x"] for head in heads}
+        columns = ["test/auroc", "validation/best_auroc", "selection/at_best", "method"]
+        assert [places[name] for name in columns] == sorted(places[name] for name in columns)
 
 
 def test_pages_of_results_answer_as_mlflow_does(server, guarded):
@@ -228,11 +245,27 @@ def test_pages_of_results_answer_as_mlflow_does(server, guarded):
         assert get(guarded.url + path, login="admin:wrong-password")[0] == 401
         assert get(guarded.url + path, login=f"admin:{PASSWORD}", Host="evil.example")[0] == 403
         assert get(guarded.url + path, login=f"admin:{PASSWORD}")[:2] == (code, page)
-    for name in ("none", "..", "a%20b", "a'b", "x" * 300, "methods/", "%2e%2e/methods", "<b>"):
+    for name in ("none", "..", "a%20b", "a'b", "x" * 300, "/", "%2e%2e/methods", "<b>", "<b>/"):
         code, page, _ = raw(server.url, f"/mimic-reg/{name}")
         assert code == 404, name
         assert "<b>" not in page
-    assert get(f"{server.url}/mimic-reg")[:2][1] == get(f"{server.url}/mimic-reg/")[1]
+    for path, place in (
+        ("/mimic-reg", "/mimic-reg/"),
+        ("/mimic-reg/methods/", "/mimic-reg/methods"),
+        ("//", "/"),
+    ):
+        code, _, headers = raw(server.url, path)
+        assert (code, headers["Location"]) == (308, place)
+
+
+def test_a_page_without_files_says_so(server, work):
+    artifacts = work / client.ARTIFACTS / mlflow_runs.SWEEPS
+    moved = artifacts.rename(artifacts.with_name("moved"))
+    code, page, _ = get(f"{server.url}/mimic-reg/methods")
+    moved.rename(artifacts)
+    assert code == 404
+    assert "neither its page.html nor its report.html" in page
+    assert "Start the sweep again" in page
 
 
 def raw(url, path):
@@ -244,7 +277,7 @@ def raw(url, path):
         return response.status, response.read().decode(), response.headers
 
 
-def test_who_may_not_read_the_sweeps_in_mlflow_does_not_read_them_here(guarded, work):
+def test_pages_of_results_need_mlflows_permission_to_read(guarded, work):
     admin = ("admin", PASSWORD)
     container.put_user(guarded.url, admin, "guest", "guests-password")
     page = f"{guarded.url}/mimic-reg/methods"

@@ -59,7 +59,7 @@ def test_a_wider_host_needs_authentication_and_names(host):
 
 
 @pytest.mark.parametrize("name", ["*", "*.x", " * ", "a.example,*", "mlflow.*:5000", "127.0.0.1:*"])
-def test_a_star_is_no_host(name, monkeypatch):
+def test_a_star_is_not_a_host(name, monkeypatch):
     with pytest.raises(InputError, match="any web page"):
         ui.command(URI, allowed_hosts=["b.example", name])
     for variable in ("ALLOWED_HOSTS", "CORS_ALLOWED_ORIGINS"):
@@ -74,8 +74,8 @@ def test_a_star_is_no_host(name, monkeypatch):
 @pytest.mark.parametrize(
     "name", ["", "a,b", "a b", "http://a", "a/b", "a:", "a:b", "a?", "\u2217", "[*]"]
 )
-def test_other_things_are_no_hosts_either(name):
-    with pytest.raises(InputError, match="is no name of a host"):
+def test_other_texts_that_are_not_hosts_are_refused(name):
+    with pytest.raises(InputError, match="is not the name of a host"):
         ui.command(URI, allowed_hosts=[name])
 
 
@@ -128,11 +128,11 @@ def test_the_command_line_refuses_to_open_to_everybody(tmp_path):
         ("/", False),
     ],
 )
-def test_what_nobody_needs_is_closed(path, answer):
+def test_parts_that_are_switched_off(path, answer):
     assert app.closed(path) == answer
 
 
-def test_closed_names_are_ones_that_mlflow_has():
+def test_mlflow_has_the_parts_that_are_switched_off():
     """A new version of MLflow that calls them otherwise is noticed here."""
     root = Path(mlflow.__file__).parent
     files = [*(root / "server").glob("*.py"), *(root / "server" / "assistant").glob("*.py")]
@@ -143,11 +143,11 @@ def test_closed_names_are_ones_that_mlflow_has():
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.9", "::1", "[::1]"])
-def test_loopback_is_known(host):
+def test_loopback_is_recognised(host):
     assert ui.is_loopback(host)
 
 
-def test_a_server_or_a_folder_is_no_database():
+def test_a_server_or_a_folder_is_not_a_database():
     with pytest.raises(InputError, match="is a server already"):
         ui.command("http://127.0.0.1:5000")
     with pytest.raises(InputError, match="folders of files"):
@@ -219,7 +219,7 @@ def use_as_several_machines_would(url, run, store, folder):
     assert not list(folder.glob("mlruns")) + list(folder.glob("mlartifacts"))
 
 
-def test_a_server_that_does_not_start_is_said(uri, free_port, monkeypatch):
+def test_a_server_that_does_not_start_is_reported(uri, free_port, monkeypatch):
     monkeypatch.setattr(
         ui, "command", lambda *a, **k: [sys.executable, "-c", "raise SystemExit(3)"]
     )

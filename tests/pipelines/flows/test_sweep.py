@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -42,6 +43,16 @@ class Notes(Silent):
 
 def statuses(result):
     return [t.status for t in result.trials]
+
+
+def test_the_views_are_renewed_with_the_first_result_of_a_method(monkeypatch):
+    renewed = []
+    monkeypatch.setattr(sweeps.views, "publish", lambda result, uri: renewed.append(trial.label))
+    prepared = SimpleNamespace(_shown=set(), result=None, uri="")
+    for label, done in (("none", False), ("none", True), ("none", True), ("itps", True)):
+        trial = SimpleNamespace(task="a", tasks=(), label=label, done=done)
+        sweeps.Prepared._show(prepared, trial)
+    assert renewed == ["none", "itps"]
 
 
 @pytest.fixture

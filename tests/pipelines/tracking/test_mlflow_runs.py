@@ -1,12 +1,12 @@
-"""What MLflow is told: once, completely, and nothing about a patient."""
+"""Runs in MLflow: logged once, completely, and without data of patients."""
 
+import json
 import os
 import re
 import sqlite3
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 from mlflow.tracking import MlflowClient
@@ -14,9 +14,8 @@ from mlflow.tracking import MlflowClient
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.learners.trials import resolve
-from mimic_reg.settings import WHOLE, TrainingSize
 from mimic_reg.store import read_json, write_json
-from pipelines.tracking import client, comparison, mlflow_runs, registry, summary, tracked_run
+from pipelines.tracking import client, mlflow_runs, registry, summary, tracked_run
 
 
 def runs(uri, name="mimic-reg-in_hospital_mortality"):
@@ -52,7 +51,7 @@ def test_folders_of_files_are_refused(uri, run):
         mlflow_runs.log_trial(run, uri=uri)
 
 
-def test_a_run_says_what_was_trained(logged, run):
+def test_a_runs_tags_describe_the_trial(logged, run):
     described = read_json(run / "trial.json")
     tags = logged.data.tags
     assert logged.info.status == "FINISHED"
@@ -141,6 +140,17 @@ def test_metrics_are_curves_and_the_best_checkpoints_scores(logged, run, shared_
     }
 
 
+def test_selected_parameters_are_those_of_the_best_epoch(variant):
+    folder = variant(1)
+    rows = read_history(folder / "history.jsonl")
+    (first,) = (row for row in rows if row["event"] == "epoch" and row["epoch"] == 0)
+    first["recorded"]["selected_now"] = 7
+    (folder / "history.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    write_json(folder / "scores.json", read_json(folder / "scores.json") | {"best_epoch": 0})
+    metrics = tracked_run.final_metrics(tracked_run.read_run(folder))
+    assert metrics["selection/at_best"] == 7
+
+
 def test_curves_are_means_within_epochs():
     step = {"event": "steps", "applied_gradient_norm": 0.5, "cost": {"seconds_per_step": 0.1}}
     history = [
@@ -173,7 +183,7 @@ def test_curves_are_means_within_epochs():
     ]
 
 
-def test_the_data_and_the_files_are_named(logged, run, shared_uri):
+def test_a_run_names_its_data_and_files(logged, run, shared_uri):
     (found,) = logged.inputs.dataset_inputs
     fingerprint = read_json(run / "trial.json")["store"]["fingerprint"]
     assert found.dataset.digest == fingerprint[:36]
@@ -201,7 +211,7 @@ def test_many_at_once_log_a_trial_once(run, uri):
     assert len(set(logged)) == len(runs(uri)) == 1
 
 
-def test_a_run_that_was_cut_off_gives_way(run, uri, monkeypatch):
+def test_an_incomplete_run_is_replaced(run, uri, monkeypatch):
     def fail(*arguments):
         raise KeyboardInterrupt
 
@@ -238,11 +248,11 @@ def test_a_failure_is_logged_and_a_success_replaces_it(variant, uri):
     assert mlflow_runs.log_trial(folder, uri=uri, error=ValueError("late")) == only.info.run_id
 
 
-def test_other_programs_errors_are_not_quoted():
+def test_errors_of_other_programs_are_not_quoted():
     assert mlflow_runs.error_text(ValueError("subject 731000001")) == "ValueError"
 
 
-def test_an_undefined_score_is_said(variant, uri):
+def test_an_undefined_score_is_logged_with_its_reason(variant, uri):
     folder = variant(1)
     scores = read_json(folder / "scores.json")
     empty = {"value": None, "reason": "all 4 samples have label 'y' = 0", "low": None, "high": None}
@@ -352,45 +362,6 @@ def test_names_that_cannot_be_searched_are_refused(name, run, uri):
         mlflow_runs.log_trial(run, uri=uri, sweep=name)
 
 
-def test_the_link_opens_the_comparison():
-    assert comparison.comparison_url("http://127.0.0.1:5000/", "7") == (
-        "http://127.0.0.1:5000/?workflowType=machine_learning#/experiments/7/runs"
-        "?compareRunsMode=CHART&workflowType=machine_learning"
-    )
-    link = comparison.comparison_url("http://h", "7", sweep="t_1")
-    assert link.endswith("&searchFilter=tags.%60sweep.t_1%60%20%3D%20%27yes%27")
-    link = comparison.comparison_url("..", "7", view="t_1", level=TrainingSize(0.25))
-    assert "#/experiments/7/runs?viewStateShareKey=t_1%3A25&" in link
-    link = comparison.comparison_url("..", "7", sweep="t", chosen={"method": "it's"})
-    assert link.endswith(quote(""" AND tags.`method` = "it's\"""", safe=""))
-
-
-def test_a_view_stays_small_however_many_runs_there_are(uri):
-    """MLflow keeps 20,000 characters, and sends every tag with every experiment."""
-    cells = [
-        ("lstm", f"method {n}", TrainingSize(level / 20))
-        for n in range(20)
-        for level in range(1, 21)
-    ]
-    once = comparison.Compared("s", "phenotyping", "macro_auroc", cells)
-    often = comparison.Compared("s", "phenotyping", "macro_auroc", cells * 50)
-    assert comparison.view(often) == comparison.view(once)
-    assert len(comparison.view(often)) < 8_000
-    state = comparison.unpack(comparison.view(once))
-    assert len(state["groupsExpanded"]) == 400
-    assert state["groupBy"]["groupByKeys"] == [
-        {"mode": "tag", "groupByData": "method"},
-        {"mode": "tag", "groupByData": "level"},
-    ]
-    two = comparison.Compared("s", "phenotyping", "auroc", [(m, "none", WHOLE) for m in "ab"])
-    keys = comparison.unpack(comparison.view(two))["groupBy"]["groupByKeys"]
-    assert [key["groupByData"] for key in keys] == ["model", "method"]
-    for _ in range(2):
-        number = comparison.publish(once, uri)
-    names = [name for name in client.connect(uri).get_experiment(number).tags if "View" in name]
-    assert len(names) == len(set(names)) == 21
-
-
 def test_a_run_that_an_older_version_logged_gets_what_the_comparison_needs(run, uri):
     run_id = mlflow_runs.log_trial(run, uri=uri, sweep="s")
     api = client.connect(uri)
@@ -399,7 +370,8 @@ def test_a_run_that_an_older_version_logged_gets_what_the_comparison_needs(run, 
         database.execute("delete from tags where key in ('level', 'order')")
         database.execute("delete from params where key in ('strength', 'method')")
         for table in ("metrics", "latest_metrics"):
-            database.execute(f"delete from {table} where key = 'validation/best_auroc'")
+            for key in ("validation/best_auroc", "selection/at_best"):
+                database.execute(f"delete from {table} where key = '{key}'")
     database.close()
     assert api.get_run(run_id).data.params != whole.params
     assert mlflow_runs.log_trial(run, uri=uri, sweep="other") == run_id
@@ -411,7 +383,7 @@ def test_a_run_that_an_older_version_logged_gets_what_the_comparison_needs(run, 
         assert f"(mimic-reg/{name})" in renewed.tags["mlflow.note.content"]
 
 
-def test_what_decides_is_logged_first(logged, shared_uri):
+def test_the_deciding_score_is_logged_first(logged, shared_uri):
     """MLflow's Compare takes the first metric."""
     with sqlite3.connect(client.sqlite_path(shared_uri)) as database:
         rows = database.execute(
@@ -422,7 +394,7 @@ def test_what_decides_is_logged_first(logged, shared_uri):
     database.close()
     assert names[0] == "test/auroc"
     sections = list(dict.fromkeys(name.partition("/")[0] for name in names))
-    assert sections == ["test", "validation", "train", "selection", "method", "cost"]
+    assert sections == ["test", "validation", "selection", "train", "method", "cost"]
 
 
 def test_the_default_store_is_put_back(uri):

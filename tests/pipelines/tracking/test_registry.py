@@ -25,7 +25,7 @@ def set_test_auroc(folder, value):
     write_json(folder / "scores.json", scores)
 
 
-def test_a_version_says_where_it_came_from_and_how_good_it_is(run, uri):
+def test_a_version_has_its_origin_and_scores(run, uri):
     found = registry.register(run, uri=uri, sweep="s")
     described, scores = read_json(run / "trial.json"), read_json(run / "scores.json")["scores"]
     assert (found.name, found.version, found.champion) == (NAME, "1", True)
@@ -95,7 +95,7 @@ def test_only_a_better_validation_score_moves_the_champion(variant, uri):
         assert told[number].count("### Model card") == 1
 
 
-def test_what_people_wrote_on_the_pages_of_the_registry_stays(variant, uri):
+def test_texts_that_users_wrote_in_the_registry_stay(variant, uri):
     registry.register(variant(1, 0.7), uri=uri)
     api = client.connect(uri)
     api.update_registered_model(NAME, "Ours to describe.")
@@ -103,12 +103,29 @@ def test_what_people_wrote_on_the_pages_of_the_registry_stays(variant, uri):
     assert api.get_registered_model(NAME).description == "Ours to describe."
 
 
-def test_of_several_trials_the_page_says_how_many(variant, uri):
-    registry.register_best([variant(1, 0.7), variant(2, 0.8)], uri=uri)
+def test_the_page_says_of_how_many_trials_it_is_the_best(variant, uri):
+    folders = [variant(1, 0.7), variant(2, 0.8)]
+    registry.register_best(folders, uri=uri)
     assert "0.8000 is the best of 2 trials." in champion(uri).description
+    why = "### Why is it champion?\n\nIt is the first one."
+    for number in (3, 4):  # the sweep goes on
+        folders.append(variant(number, 0.6))
+        (found,) = registry.register_best(folders, uri=uri, sweep="s")
+        told = f"Its validation auroc 0.8000 is the best of {number} trials of the sweep s."
+        assert found.why == f"{told} It was champion before."
+        page = champion(uri).description
+        assert page.count(told) == page.count("is the best of") == page.count(why) == 1
+    registry.register(folders[1], uri=uri)  # alone, of no sweep
+    assert champion(uri).description == page
+    api = client.connect(uri)
+    api.update_model_version(NAME, "1", "Ours.\n\n### Why is it champion?\n\nSo.")
+    registry.register_best(folders, uri=uri, sweep="s")
+    assert champion(uri).description == "Ours.\n\n### Why is it champion?\n\nSo."
+    registry.register_best([*folders, variant(5, 0.9)], uri=uri, sweep="s")
+    assert "best of 5" in champion(uri).description
 
 
-def test_what_never_trained_is_no_champion_beside_what_did(variant, uri):
+def test_a_hardly_trained_model_never_replaces_a_trained_one(variant, uri):
     lucky, later = variant(1, 0.9), variant(2, 0.95)
     trained = variant(3, 0.6)
     for folder, explained in ((lucky, -0.1), (later, -0.1), (trained, 0.2)):
@@ -167,7 +184,7 @@ def test_the_best_of_every_family_is_registered(variant, trained, uri):
         registry.register_best([unfinished], uri=uri)
 
 
-def test_an_undefined_test_score_is_said(variant, uri):
+def test_an_undefined_test_score_has_its_reason(variant, uri):
     folder = variant(1, 0.7)
     scores = read_json(folder / "scores.json")
     empty = {"value": None, "reason": "one class", "low": None, "high": None, "replicates": 0}

@@ -168,7 +168,7 @@ def edit(column, row, value):
         (edit("hour", 0, 1.0), r"there is 1 where 0 should be"),
     ],
 )
-def test_a_wrong_request_is_said(predictor, pyfunc, change, message):
+def test_a_wrong_request_gets_an_explanation(predictor, pyfunc, change, message):
     wrong = change(request(3))
     with pytest.raises(InputError, match=message):
         answer(predictor, wrong)
@@ -305,7 +305,7 @@ def test_predict_takes_what_is_registered_and_keeps_its_normaliser(
         ("nowhere", "holds no model"),
     ],
 )
-def test_a_model_that_is_not_there_is_said(model, message, store, shared_uri, registered, tmp_path):
+def test_a_missing_model_is_reported(model, message, store, shared_uri, registered, tmp_path):
     with pytest.raises(InputError, match=message):
         serving.predict(model, store, tmp_path / "p.parquet", uri=shared_uri)
     with pytest.raises(InputError, match="Where is models:/a/1 registered"):
@@ -396,7 +396,9 @@ def test_the_weights_are_those_of_the_best_epoch(run, tmp_path):
         ("store/tasks/phenotyping.parquet", "lies in the store, whose files are hashed"),
     ],
 )
-def test_predictions_never_end_up_where_they_do_harm(run, store, tmp_path, out, message):
+def test_predictions_are_not_written_into_a_store_or_over_a_folder(
+    run, store, tmp_path, out, message
+):
     shutil.copytree(store, tmp_path / "store")
     with pytest.raises(InputError, match=message):
         serving.predict(str(run), tmp_path / "store", tmp_path / out)
