@@ -21,26 +21,26 @@ _COSTED = ("lstm", "transformer", "dnn", "cnn")
 
 # When a kind of method helps, for methods without a paragraph "Use it …" in their docstring.
 _WHEN = {
-    "averaging": "Use it where predictions of single fits vary, or where their uncertainty is "
-    "asked for. It costs memory or time at prediction.",
-    "baseline": "Train it beside every method: a method is worth what it adds to it.",
-    "data": "Use it where it is known how inputs or labels may differ without another meaning, or "
-    "where labels are unsure.",
-    "dropout": "Use it where a network memorises its training samples: the training loss falls on "
-    "while the validation score does not rise. Training takes more epochs.",
-    "network": "Use it where the network itself is to be made simpler, or to be trained otherwise.",
-    "optimiser": "Use it where the optimiser finds solutions that do not generalise, and look at "
-    "what a step costs.",
-    "penalty": "Use it where weights, gradients or outputs should stay small or smooth. Its weight "
+    "averaging": "Use it if the predictions of single fits vary, or if you need their uncertainty. "
+    "It costs memory or time at prediction.",
+    "baseline": "Train it with every comparison: the value of a method is its difference from it.",
+    "data": "Use it if you know changes of inputs or labels that do not change their meaning, or "
+    "if labels are uncertain.",
+    "dropout": "Use it if a network memorises its training samples: the training loss keeps "
+    "falling, but the validation score does not rise. Training takes more epochs.",
+    "network": "Use it to make the network itself simpler, or to train it differently.",
+    "optimiser": "Use it if the optimiser finds solutions that do not generalise. Check the cost "
+    "of a step.",
+    "penalty": "Use it if weights, gradients or outputs should be small or smooth. Its best weight "
     "depends on task and model: search it.",
-    "probe": "Use it to look into a fit. It changes nothing of it, so it may join any method.",
-    "pruning": "Use it where a model should become smaller, or its parts be ranked. It needs "
-    "epochs after the pruning.",
-    "schedule": "Use it where something should change during training. It needs fits long enough.",
-    "selection": "Use it where few parameters should learn. It needs enough steps, and a threshold "
-    "that fits the scale of the gradients: search it.",
-    "stopping": "Tasks bring it: an experiment without it says `stopping: false`.",
-    "transfer": "Use it where a model starts from a trained trunk.",
+    "probe": "Use it to observe a fit. It does not change the fit, so it can join any method.",
+    "pruning": "Use it to make a model smaller, or to rank its parts. It needs epochs after the "
+    "pruning.",
+    "schedule": "Use it if something should change during training. It needs enough epochs.",
+    "selection": "Use it if only few parameters should learn. It needs enough steps, and a "
+    "threshold that fits the scale of the gradients: search it.",
+    "stopping": "Tasks include it. An experiment without it has `stopping: false`.",
+    "transfer": "Use it for a model that starts from a trained trunk.",
 }
 
 
@@ -98,7 +98,7 @@ def _page(entry: Entry, measured: Mapping[str, Any] | None) -> str:
         "Options": "\n\n".join(_options(name) for name in entry.modules),
         "File": _file(entry),
         "Cost of a step": _cost(entry),
-        "Paper": _escaped(entry.source) or "None is cited.",
+        "Paper": _escaped(entry.source) or "No paper is cited.",
         "What we measured": _measured(entry, measured),
     }
     body = "".join(f"\n## {title}\n\n{text}\n" for title, text in sections.items() if text)
@@ -128,7 +128,7 @@ def _escaped(text: str) -> str:
 def _fits(entry: Entry) -> str:
     if entry.models:
         return f"It has values for: {_models(entry)}."
-    return "All networks have the same values." if entry.file else "All networks."
+    return "All networks, with the same values." if entry.file else "All networks."
 
 
 def _options(name: str) -> str:
@@ -159,7 +159,7 @@ def _default(default: Any) -> str:
 def _file(entry: Entry) -> str:
     if not entry.file:
         return (
-            "It has none in configs/methods: write it into a method's YAML, or a grid's `probes`."
+            "It has no file in configs/methods: add it to a method's YAML, or to a grid's `probes`."
         )
     path = CONFIGS / "methods" / f"{entry.name}.yaml"
     search = method_called(entry.name).search
@@ -167,23 +167,27 @@ def _file(entry: Entry) -> str:
     text = (
         f"`configs/methods/{entry.name}.yaml`:\n\n```yaml\n{path.read_text('utf-8').rstrip()}\n```"
     )
-    return f"{text}\n\nA comparison tries {tried}." if tried else f"{text}\n\nNothing to search."
+    return (
+        f"{text}\n\nA comparison tries {tried}."
+        if tried
+        else f"{text}\n\nThere is nothing to search."
+    )
 
 
 def _cost(entry: Entry) -> str:
     """Return the cost of a step relative to a plain one, from `benchmarks/methods.py`."""
     costs = measured_costs(entry, _COSTED)
     if entry.kind == "probe":
-        return "Nothing in a step; what it costs between epochs is in its description."
+        return "A step costs nothing; the description has the cost between epochs."
     if not costs:
         return "Not measured."
     rows = [f"| {model} | {cost:.2f} |" for model, cost in costs.items()]
-    return "\n".join(["Times a step without it:", "", "| model | step |", "|-|-|", *rows])
+    return "\n".join(["Relative to a step without it:", "", "| model | step |", "|-|-|", *rows])
 
 
 def _measured(entry: Entry, line: Mapping[str, Any] | None) -> str:
     if line is None:
-        return "Nothing yet in the comparison of all methods."
+        return "It is not yet in the comparison of all methods."
     values = ", ".join(f"{key} = {value}" for key, value in line["values"].items())
     less = f", {line['difference']} against no method" if line["difference"] else ""
     return (
