@@ -99,8 +99,8 @@ def collect(
 
     paths:  run folders, or folders that hold run folders at any depth
     errors: run folder → why it failed, if the caller knows it
-    focus:  the method to compare with all others: its label, a strategy, or a module, which stands
-            for all methods that contain it
+    focus:  the method to compare with all others: its label, a strategy, or a module, for all
+            methods that contain it
 
     Raises:
         InputError: a path is not a folder and has no entry in `errors`; there is no run at all; the
@@ -150,10 +150,10 @@ def mixed_threads(results: Results) -> list[str]:
     for task, model in results.settings():
         numbers = {t.threads for t in results.of(task, model)}
         if len(numbers) > 1:
-            told = ", ".join(sorted("not recorded" if n is None else str(n) for n in numbers))
+            used = ", ".join(sorted("not recorded" if n is None else str(n) for n in numbers))
             found.append(
                 f"{task}, {model}: the trials were trained with different numbers of threads "
-                f"({told}), so their scores also differ by rounding."
+                f"({used}), so their scores also differ by rounding."
             )
     return found
 

@@ -74,7 +74,7 @@ def check_finished(folder: Path, *, but: Collection[str] = ()) -> None:
 
 def _read_done(folder: Path) -> dict[str, Any]:
     path = folder / DONE
-    advice = "Remove it and train with the same command again, which finishes the run anew."
+    advice = "Remove it and train with the same command again, which finishes the run again."
     try:
         done: dict[str, Any] = read_json(path)
     except InputError as error:

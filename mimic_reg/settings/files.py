@@ -22,7 +22,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.settings.base import Settings, checked
 from mimic_reg.settings.names import BASELINE, STOPPING, is_probe, suggest
 from mimic_reg.settings.plugins import is_plugin, room
-from mimic_reg.settings.trial import Component, Training
+from mimic_reg.settings.trial import Component, Training, Trial
 from mimic_reg.settings.yaml import load_yaml
 
 # beside the package in a clone; within it in a wheel, where setup.py puts it
@@ -278,6 +278,13 @@ def name_of_method(entries: Iterable[Mapping[str, Mapping[str, Any]]]) -> str:
         if options.items() <= given.items()
     }
     return max(equal, key=equal.__getitem__, default=" + ".join(modules))
+
+
+def name_of_trial(trial: Trial) -> str:
+    """Return what a trial's method is called, after its strategy if it has one."""
+    name = name_of_method(component.entry() for component in trial.regularisers)
+    strategy = trial.together.strategy if trial.together else trial.strategy
+    return f"{strategy.name}: {name}" if strategy else name
 
 
 @cache

@@ -229,7 +229,10 @@ class Trial(Settings):
 
     @property
     def method(self) -> str:
-        """Return the name of its methods: 'none', 'l2 + dropout', 'reptile: dropout'."""
+        """Return its modules: 'none', 'norm_penalty + dropout', 'reptile: dropout'.
+
+        Trunks record it, so it is a part of identities; `files.name_of_trial` is for readers.
+        """
         name = " + ".join(acting(_names(self)))
         strategy = self.together.strategy if self.together else self.strategy
         return f"{strategy.name}: {name}" if strategy else name

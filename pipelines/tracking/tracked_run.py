@@ -11,6 +11,7 @@ from mimic_reg.methods import selects_by
 from mimic_reg.metrics.scores import Score
 from mimic_reg.runs.record import Run, read_run
 from mimic_reg.settings import Trial, acting
+from mimic_reg.settings.files import name_of_trial
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ def read_tracked(folder: Path, method: str | None = None) -> TrackedRun:
     run = read_run(folder)
     trial = resolve(run.settings)
     read = {field.name: getattr(run, field.name) for field in fields(Run)}
-    return TrackedRun(**read, trial=trial, method=method or trial.method)
+    return TrackedRun(**read, trial=trial, method=method or name_of_trial(trial))
 
 
 def params(trial: Trial, method: str | None = None) -> dict[str, str]:
@@ -48,7 +49,7 @@ def params(trial: Trial, method: str | None = None) -> dict[str, str]:
     model, methods = settings.pop("model"), settings.pop("regularisers")
     ((model_name, options),) = model.items()
     found = {
-        "method": method or trial.method,
+        "method": method or name_of_trial(trial),
         "model": model_name,
         "strength": f"{strength(trial):g}",
         **trial.size.tags(),

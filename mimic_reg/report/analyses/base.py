@@ -83,7 +83,7 @@ def by_level(
 
     measure: the trials of a method → what is measured
     draw:    a group and what is measured, by method → the figure and the end of its caption
-    row:     what is measured → cells of `columns`, which stand after method and level
+    row:     what is measured → cells of `columns`, after those of method and level
     """
     drawn: list[Drawn] = []
     tables: dict[str, list[tuple[str, ...]]] = {}

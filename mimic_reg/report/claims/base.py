@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from mimic_reg.metrics.comparison import LEVEL, MIN_PAIRS, holm, paired, summarise
+from mimic_reg.metrics.comparison import LEVEL, MIN_PAIRS, corrected, paired, summarise
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report.formats import format_level
 from mimic_reg.report.paper import (
@@ -351,22 +351,14 @@ def _shown(verdict: Verdict, comparisons: Sequence[Comparison]) -> Comparison | 
 
 def tested(parts: Sequence[Measured]) -> tuple[Comparison, ...]:
     """Return the comparisons of a claim, corrected over all of them."""
-    zero = [_paired(part, 0.0) for part in parts]
-    short = [_paired(part, part.margin) for part in parts]
-    p, p_short = (_corrected([c.p for c in made]) for made in (zero, short))
+    zero = corrected({str(i): _paired(part, 0.0) for i, part in enumerate(parts)}).values()
+    short = corrected({str(i): _paired(part, part.margin) for i, part in enumerate(parts)}).values()
     return tuple(
         Comparison(
-            part.what,
-            c.n,
-            c.difference,
-            c.interval,
-            part.margin,
-            p[index],
-            p_short[index],
-            c.reason,
-            part.runs,
+            *(part.what, c.n, c.difference, c.interval, part.margin, c.p_holm),
+            *(against.p_holm, c.reason, part.runs),
         )
-        for index, (part, c) in enumerate(zip(parts, zero, strict=True))
+        for part, c, against in zip(parts, zero, short, strict=True)
         if c.n
     )
 
@@ -374,8 +366,3 @@ def tested(parts: Sequence[Measured]) -> tuple[Comparison, ...]:
 def _paired(part: Measured, margin: float) -> Any:
     baseline = dict.fromkeys(part.method, 0.0) if part.baseline is None else part.baseline
     return paired(part.method, {seed: value + margin for seed, value in baseline.items()})
-
-
-def _corrected(p_values: Sequence[float | None]) -> list[float | None]:
-    corrected = iter(holm([p for p in p_values if p is not None]))
-    return [None if p is None else next(corrected) for p in p_values]

@@ -34,7 +34,7 @@ INK = "#24292f"
 GRID = "#d0d4d9"
 
 WIDTH = 5.2  # inches; 500 pixels of a screen
-LEGEND_WIDTH = 56  # characters beside the line
+LEGEND_WIDTH = 56  # characters next to the line
 
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -176,7 +176,7 @@ def num_lines(name: str) -> int:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG or SVG file; the same figure gives the same bytes.
+    """Write a PNG or SVG file; the same figure always has the same bytes.
 
     Raises:
         InputError: the suffix of the path is another one.

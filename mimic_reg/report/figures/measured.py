@@ -62,10 +62,9 @@ def trace_figure(traces: Mapping[str, Sequence[Series]], bound: float | None, lo
             _draw_mean(ax, found, look[method], method)
         if bound is not None:
             ax.axhline(bound, color=INK, linewidth=1, linestyle=DASHES[2])
-            place = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-            ax.annotate(
-                "2 / learning rate", (1, bound), xytext=(0, 3), ha="right", fontsize=9, **place
-            )
+            at = ax.get_yaxis_transform()  # x as a share of the axis
+            text = "2 / learning rate"
+            ax.text(1, bound, text, transform=at, ha="right", va="bottom", fontsize=9)
         # a trace below zero, where the loss curves downwards, has no logarithm
         ax.set_yscale("log" if lowest > 0 else "symlog")
         logarithmic(ax.yaxis)

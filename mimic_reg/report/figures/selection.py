@@ -59,8 +59,8 @@ def selection_figure(trials: Sequence[TrialResult]) -> Figure | None:
             for trial in (t for t in selecting if t.method == method):
                 for name, _, dashes, _ in _DRAWN:
                     if series := recorded(trial, name):
-                        style = {"color": colors[trial.supervision], "linestyle": dashes}
-                        ax.plot(series.x, series.y, linewidth=1.3, **style)
+                        color = colors[trial.supervision]
+                        ax.plot(series.x, series.y, color=color, linestyle=dashes, linewidth=1.3)
             _label(ax, method)
         integer_epochs(panels)
         for _, text, dashes, _ in _DRAWN:

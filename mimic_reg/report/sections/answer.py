@@ -69,7 +69,13 @@ def _shown(table: ScoreTable, given: Given) -> dict[str, Any]:
 def _all(tables: Sequence[ScoreTable], task: str, model: str) -> dict[str, Any]:
     """Return the scores of a task and model in one grid: a row for each method and level."""
     found = [table for table in tables if (table.task, table.model) == (task, model)]
-    keys = dict.fromkeys(key for table in found for key in sorted(table.cells))
+    keys = dict.fromkeys(
+        (method, level)
+        for table in found
+        for method in table.methods
+        for level in table.levels
+        if (method, level) in table.cells
+    )
     return {
         "caption": f"{format_task(task)}, {model}: other test scores.",
         "header": ["method", "level", *(format_score_name(table.score) for table in found)],

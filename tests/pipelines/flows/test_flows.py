@@ -160,9 +160,7 @@ def test_a_sweep_fails_with_a_list_and_everything_else_is_there(work, store, wri
     )
     state = sweep_flow(parameters, return_state=True)
     assert state.is_failed()
-    assert "1 of 3 trials have no result: in_hospital_mortality, lstm, norm_penalty" in (
-        state.message
-    )
+    assert "1 of 3 trials have no result: in_hospital_mortality, lstm, l2" in (state.message)
     found = {run.name: run.state_type.value for run in task_runs(state)}
     assert sorted(found.values()) == ["COMPLETED", "COMPLETED", "COMPLETED", "FAILED"]
     assert found["in_hospital_mortality, lstm, none, 100 %, seed 0"] == "COMPLETED"
@@ -182,7 +180,7 @@ def test_a_sweep_fails_with_a_list_and_everything_else_is_there(work, store, wri
     tried = [run.name for run in task_runs(again)]
     assert sorted(tried) == [
         "conclude small",
-        "in_hospital_mortality, lstm, norm_penalty, 100 %, seed 0",
+        "in_hospital_mortality, lstm, l2, 100 %, seed 0",
     ]
 
     done = report_flow(ReportParameters(work=work, sweep="small"))

@@ -153,7 +153,7 @@ def test_a_failing_trial_is_recorded_and_the_others_go_on(store, work):
     assert sorted(statuses(result)) == ["failed", "finished", "finished"]
     assert result.exit_code == 1
     (trial,) = result.failed
-    assert trial.label == "norm_penalty"
+    assert trial.label == "l2"
     assert "the model has diverged" in trial.error
     assert any("FAILED" in note for note in notes.notes)
     uri = client.database(work)
