@@ -156,6 +156,14 @@ def test_dotted_names_in_settings(tmp_path):
     assert trial.model.entry() == {"tests.api.own:Mean": {"hidden": 4}}
     assert trial.sources.keys() == {"tests.api.own:Mean", "tests.api.own:Noise"}
     assert compose_trial(TASK, "lstm", "tests.api.own:Noise").method == "tests.api.own:Noise"
+    for name, message in (
+        ("tests.api.own.Mean", "There is no 'tests.api.own.Mean' in models. A class of another"),
+        ("tests.api.own:Mean", "'itps' has no values for 'tests.api.own:Mean'"),
+    ):
+        path.write_text(f"{name}: {{hidden: 3}}\n")
+        with pytest.raises(mr.InputError, match=message):
+            compose_trial(TASK, str(path), "itps")
+        assert compose_trial(TASK, "tests.api.own:Mean", "lstm/itps").method == "itps"
     grid = {"tasks": [TASK], "models": ["tests.api.own:Mean"], "methods": ["none"]}
     (planned,) = experiments.plan(experiments.parse({"name": "x", "title": "X", "grids": [grid]}))
     assert ":" not in planned.folder_name("data")
