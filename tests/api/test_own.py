@@ -177,8 +177,9 @@ def test_names_of_installed_packages(monkeypatch):
 
     monkeypatch.setattr(plugins, "_entry_points", points)
     assert "mean" in models.names()
-    model = mr.fit.__globals__["make_trial"](TASK, "mean", ["tests.api.own:Noise"], training={})
-    assert model.sources.keys() == {"mean", "tests.api.own:Noise"}
+    assert mr.models.mean(hidden=3).entry() == {"mean": {"hidden": 3}}
+    trial = compose_trial(TASK, "mean", "tests.api.own:Noise")
+    assert trial.sources.keys() == {"mean", "tests.api.own:Noise"}
     double = lambda package: points("mimic_reg.models") * 2  # noqa: E731
     monkeypatch.setattr(plugins, "_entry_points", double)
     with pytest.raises(mr.InputError, match="'mean' is ambiguous: installed packages offer"):
