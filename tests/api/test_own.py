@@ -88,6 +88,7 @@ def test_a_result_is_not_reused_for_another_source(store, notebook, tmp_path, mo
         ("x / SCALE", "x * SCALE", False),
         ("SCALE = 2.0", "SCALE = 3.0", False),
         ("n_outputs)  #", "n_outputs, bias=False)  #", False),
+        ("sqrt(4) == 2", "sqrt(4) == '2'", False),
         ("A linear model", "The linear model", True),
         ("# one layer", "# a layer", True),
         ("self.weight * step", "step", True),  # of another class
