@@ -19,7 +19,7 @@ from mimic_reg.console import err
 from mimic_reg.console import progress as shown
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments.planning import Planned
-from mimic_reg.learners.trials import resolve
+from mimic_reg.learners.trials import check_model, resolve
 from mimic_reg.progress import Silent
 from mimic_reg.runs import HISTORY, read_history, record
 from mimic_reg.samples import load, load_any
@@ -274,6 +274,7 @@ def make_trial(
     """
     check_training(training)
     found = read_model(model) if isinstance(model, str) else as_component(model, "model")
+    check_model(found.name)
     parts = [_method(each, found.name) for each in _listed(methods)]
     chosen = tuple(component for part in parts for component in part.regularisers)
     own = {name: value for part in parts for name, value in part.training.items()}

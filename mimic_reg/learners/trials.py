@@ -62,6 +62,16 @@ def _sources(model: str, chosen: Iterable[str], recorded: Mapping[str, str]) -> 
     return found
 
 
+def check_model(name: str) -> None:
+    """Refuse a model that is not known, before a method is found to have no values for it.
+
+    Raises:
+        InputError: there is none of that name; the text names the nearest one.
+    """
+    if takes_methods(name):
+        find_module(models.__name__, name)
+
+
 def learners() -> list[str]:
     """Return the learners that are not networks: modules of this package with a `build`."""
     return [n for n in module_names(_PACKAGE) if hasattr(find_module(_PACKAGE, n), "build")]
@@ -107,6 +117,7 @@ def compose_trial(
         InputError: see `resolve`; or there is no such file.
     """
     found = read_model(model)
+    check_model(found.name)
     return resolve(
         compose(
             read_task(task),

@@ -2,13 +2,23 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 from mimic_reg.settings.names import find_module, module_names, suggest
+from mimic_reg.settings.plugins import is_plugin
 from mimic_reg.settings.trial import Component
 
 Call = Callable[..., Component]
+
+
+def _component(package: str, name: str, **options: Any) -> Component:
+    """Return a component, checked by the `check_component` of its package."""
+    checked: Component = sys.modules[package].check_component(
+        Component.model_validate({name: options})
+    )
+    return checked
 
 
 class _Module(ModuleType):
@@ -16,9 +26,7 @@ class _Module(ModuleType):
 
     def __call__(self, **options: Any) -> Component:
         package, _, name = self.__name__.rpartition(".")
-        given = Component.model_validate({name: options})
-        checked: Component = getattr(sys.modules[package], "check_component", lambda c: c)(given)
-        return checked
+        return _component(package, name, **options)
 
 
 class _Room(ModuleType):
@@ -47,5 +55,7 @@ def find_callable(package: str, name: str) -> Call:
     if name.startswith("_") or name not in module_names(package):
         near = "" if name.startswith("_") else f" {suggest(name, module_names(package))}"
         raise AttributeError(f"There is no {name!r} in {package}.{near}")
+    if is_plugin(package, name):
+        return partial(_component, package, name)
     found: Call = find_module(package, name)  # type: ignore[assignment]
     return found

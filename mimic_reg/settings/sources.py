@@ -64,11 +64,9 @@ def _shape(part: Any) -> Any:
     if isinstance(part, ast.AST):
         fields = [[name, _shape(value)] for name, value in ast.iter_fields(part)]
         return [type(part).__name__, *(f for f in fields if f[1] not in (None, []))]
-    return [_shape(each) for each in part] if isinstance(part, list) else _plain(part)
-
-
-def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, str | list) else repr(value)
+    if isinstance(part, list):
+        return [_shape(each) for each in part]
+    return None if part is None else repr(part)
 
 
 def _is_text(statement: ast.stmt) -> bool:

@@ -8,6 +8,7 @@ Versions of tasks that were trained together are beside those of the task alone;
 the trunk that they share.
 """
 
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -73,7 +74,12 @@ def model_name(task: str, model: str, cohort: str = BENCHMARK) -> str:
     Each cohort has its own models: scores from different patients are never compared.
     """
     what = task if cohort == BENCHMARK else f"{cohort}-{task}"
-    return f"{PREFIX}-{what}-{model}"
+    return f"{PREFIX}-{what}-{plain_name(model)}"
+
+
+def plain_name(model: str) -> str:
+    """Return a model's name as MLflow takes it, also that of a class: package.module:Class."""
+    return re.sub("[:.]", "-", model)
 
 
 def champion_uri(task: str, model: str, cohort: str = BENCHMARK) -> str:
@@ -158,7 +164,7 @@ def register(
         run_id=log_trial(folder, uri=uri, sweep=sweep, method=method),
         task=trial.task,
         kind=trial.model.name,
-        called=f"{trial.model.name}-{run.id}",
+        called=f"{plain_name(trial.model.name)}-{run.id}",
         tags=version_tags(run),
         description=describe(run),
         card=model_card(run),

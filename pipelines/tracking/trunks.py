@@ -21,6 +21,7 @@ from pipelines.tracking.registry import (
     Registered,
     enter,
     model_name,
+    plain_name,
     selected,
     version_tags,
 )
@@ -110,7 +111,7 @@ def register_trunk(
         run_id=run_ids[0],
         task=first.trial.task,
         kind=f"trunk of {family}",
-        called=f"trunk-{family}-{fit_id}",
+        called=f"trunk-{plain_name(family)}-{fit_id}",
         tags={
             **{n: t for n, t in version_tags(first).items() if n in _OF_THE_FIT},
             **{"trial_id": fit_id, "tasks": tasks, "selected_by": MEAN},

@@ -88,6 +88,7 @@ def test_a_result_is_not_reused_for_another_source(store, notebook, tmp_path, mo
         ("x / SCALE", "x * SCALE", False),
         ("SCALE = 2.0", "SCALE = 3.0", False),
         ("n_outputs)  #", "n_outputs, bias=False)  #", False),
+        ("sqrt(4) == 2", "sqrt(4) == '2'", False),
         ("A linear model", "The linear model", True),
         ("# one layer", "# a layer", True),
         ("self.weight * step", "step", True),  # of another class
@@ -156,6 +157,14 @@ def test_dotted_names_in_settings(tmp_path):
     assert trial.model.entry() == {"tests.api.own:Mean": {"hidden": 4}}
     assert trial.sources.keys() == {"tests.api.own:Mean", "tests.api.own:Noise"}
     assert compose_trial(TASK, "lstm", "tests.api.own:Noise").method == "tests.api.own:Noise"
+    for name, message in (
+        ("tests.api.own.Mean", "There is no 'tests.api.own.Mean' in models. A class of another"),
+        ("tests.api.own:Mean", "'itps' has no values for 'tests.api.own:Mean'"),
+    ):
+        path.write_text(f"{name}: {{hidden: 3}}\n")
+        with pytest.raises(mr.InputError, match=message):
+            compose_trial(TASK, str(path), "itps")
+        assert compose_trial(TASK, "tests.api.own:Mean", "lstm/itps").method == "itps"
     grid = {"tasks": [TASK], "models": ["tests.api.own:Mean"], "methods": ["none"]}
     (planned,) = experiments.plan(experiments.parse({"name": "x", "title": "X", "grids": [grid]}))
     assert ":" not in planned.folder_name("data")
@@ -169,8 +178,9 @@ def test_names_of_installed_packages(monkeypatch):
 
     monkeypatch.setattr(plugins, "_entry_points", points)
     assert "mean" in models.names()
-    model = mr.fit.__globals__["make_trial"](TASK, "mean", ["tests.api.own:Noise"], training={})
-    assert model.sources.keys() == {"mean", "tests.api.own:Noise"}
+    assert mr.models.mean(hidden=3).entry() == {"mean": {"hidden": 3}}
+    trial = compose_trial(TASK, "mean", "tests.api.own:Noise")
+    assert trial.sources.keys() == {"mean", "tests.api.own:Noise"}
     double = lambda package: points("mimic_reg.models") * 2  # noqa: E731
     monkeypatch.setattr(plugins, "_entry_points", double)
     with pytest.raises(mr.InputError, match="'mean' is ambiguous: installed packages offer"):

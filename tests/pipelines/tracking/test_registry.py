@@ -25,6 +25,11 @@ def set_test_auroc(folder, value):
     write_json(folder / "scores.json", scores)
 
 
+def test_the_name_of_a_class_becomes_one_that_mlflow_takes():
+    name = registry.model_name("phenotyping", "package.module:Net")
+    assert name == "mimic-reg-phenotyping-package-module-Net"
+
+
 def test_a_version_has_its_origin_and_scores(run, uri):
     found = registry.register(run, uri=uri, sweep="s")
     described, scores = read_json(run / "trial.json"), read_json(run / "scores.json")["scores"]
