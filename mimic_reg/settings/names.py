@@ -18,6 +18,7 @@ from typing import Any, get_args, get_origin
 from mimic_reg.errors import InputError
 
 BASELINE = "none"  # the method that changes no fit
+_SINGULAR = {"analyses": "analysis", "multitask": "strategy"}  # of packages; others lose an s
 STOPPING = "early_stopping"  # the method that ends fits; the files of tasks add it
 
 
@@ -43,7 +44,8 @@ def find_module(package: str, name: str) -> ModuleType:
     """
     names = module_names(package)
     if name not in names:
-        kind = package.rpartition(".")[2].removesuffix("s")
+        room = package.rpartition(".")[2]
+        kind = _SINGULAR.get(room, room.removesuffix("s"))
         raise InputError(f"Unknown {kind} {name!r}. {suggest(name, names)}")
     return importlib.import_module(f"{package}.{name}")
 
