@@ -227,7 +227,7 @@ def _reopen(run: Path, store: Path | None, *, but: Collection[str] = ()) -> tupl
     if (run / FIT).is_file():
         tasks_there = ", ".join(sorted(path.parent.name for path in run.glob(f"*/{TRIAL}")))
         raise InputError(
-            f"{run} is a fit of several tasks. Name the folder of one task in it: {tasks_there}."
+            f"{run} is a fit of several tasks. Name the folder of one of them in it: {tasks_there}."
         )
     if not (run / TRIAL).is_file() or not (run / BEST).is_file():
         raise InputError(f"{run} has no trained model. Train one with `mimic-reg train`.")

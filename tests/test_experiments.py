@@ -56,7 +56,7 @@ def labels(experiment):
         ({"supervision": [25]}, "share of the training samples"),
         ({"num_samples": [1]}, "greater than or equal to 2"),
         ({"num_samples": [50], "supervision": [1]}, "both 'supervision' and 'num_samples'"),
-        ({"num_samples": [50], "supervision_unit": "subject"}, "supervision_unit is 'sample'"),
+        ({"num_samples": [50], "supervision_unit": "subject"}, "supervision_unit must be 'sample'"),
         ({"seeds": [-1]}, "greater than or equal to 0"),
         ({"seeds": 0}, "at least 1 item"),
         ({"families": {"lstm": "lstn"}}, "no family 'lstn'. Did you mean 'lstm'"),
@@ -77,7 +77,7 @@ def test_errors_name_what_is_unknown_or_wrong(changes, message):
 
 
 def test_an_unknown_analysis_is_refused_by_name():
-    with pytest.raises(InputError, match=r"no 'hesian' in analyses\. Did you mean 'hessian'"):
+    with pytest.raises(InputError, match=r"Unknown analysis 'hesian'\. Did you mean 'hessian'"):
         parse({"name": "x", "title": "X", "grids": [GRID], "analyses": ["hesian"]})
 
 

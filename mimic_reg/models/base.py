@@ -106,7 +106,7 @@ def hourly(model: str, shape: tuple[int, ...]) -> int:
     """
     if len(shape) != 1:
         raise InputError(
-            f"The model {model} needs hourly data; this cohort has images of shape {shape}. "
+            f"The model {model} is for hours; this cohort has images of shape {shape}. "
             "Models for images: dnn, cnn, vgg16, resnet50, efficientnet_b0."
         )
     return shape[0]
@@ -120,7 +120,7 @@ def images(model: str, shape: tuple[int, ...]) -> int:
     """
     if len(shape) != 3:
         raise InputError(
-            f"The model {model} needs images; this cohort has hours of {shape[0]} channels. "
+            f"The model {model} is for images; this cohort has hours of {shape[0]} channels. "
             "Models for hours: lstm, transformer."
         )
     return shape[0]

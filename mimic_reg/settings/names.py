@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 BASELINE = "none"  # the method that changes no fit
+_SINGULAR = {"analyses": "analysis", "multitask": "strategy"}  # of packages; others lose an s
 STOPPING = "early_stopping"  # the method that ends fits; the files of tasks add it
 
 
@@ -61,12 +62,13 @@ def find_module(package: str, name: str) -> ModuleType:
             )
         return load_plugin(package, name)
     if name not in own:
-        kind = package.rpartition(".")[2]
+        room = package.rpartition(".")[2]
+        kind = _SINGULAR.get(room, room.removesuffix("s"))
         how = ""
         if "." in name and hasattr(importlib.import_module(package), "BASE"):
             how = " A class of another package is written package.module:Class."
         names = module_names(package)
-        raise InputError(f"There is no {name!r} in {kind}.{how} {suggest(name, names)}")
+        raise InputError(f"Unknown {kind} {name!r}.{how} {suggest(name, names)}")
     return importlib.import_module(f"{package}.{name}")
 
 

@@ -180,7 +180,7 @@ class Trial(Settings):
         if self.num_samples is not None and self.supervision != 1:
             raise ValueError("it has both num_samples and a supervision level; give one of them")
         if self.num_samples is not None and self.supervision_unit != "sample":
-            raise ValueError("num_samples counts samples; it needs supervision_unit 'sample'")
+            raise ValueError("num_samples counts samples, so supervision_unit must be 'sample'")
         return self
 
     @model_validator(mode="after")

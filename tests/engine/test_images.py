@@ -60,7 +60,7 @@ def test_the_scale_of_the_pixels_is_a_setting(store, tmp_path):
 
 def test_a_network_that_normalises_itself_takes_plain_pixels_only(store, tmp_path):
     net = {"efficientnet_b0": {"weights": "none", "size": 32}}
-    with pytest.raises(InputError, match=r"efficientnet_b0 normalises its input itself: .*'unit'"):
+    with pytest.raises(InputError, match=r"efficientnet_b0 normalises its input itself, .*'unit'"):
         train(trial("none", net, normalizer="raw"), store, tmp_path / "run")
 
 
@@ -124,5 +124,5 @@ def test_batch_norm_resumes_bit_for_bit(store, tmp_path):
 
 
 def test_a_network_for_hours_refuses_images(store, tmp_path):
-    with pytest.raises(InputError, match=r"model lstm is for hours, this cohort holds images"):
+    with pytest.raises(InputError, match=r"model lstm is for hours; this cohort has images"):
         train(trial("none", {"lstm": {}}), store, tmp_path / "a")

@@ -169,7 +169,7 @@ def test_a_changed_finished_run_is_refused(run, store, tmp_path, name):
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta"])
 def test_an_unknown_device_is_refused(run, store, tmp_path, device):
-    with pytest.raises(InputError, match=f"device '{device}' cannot be used .* here: cpu"):
+    with pytest.raises(InputError, match=f"device '{device}' cannot be used .* machine: cpu"):
         train(resolve(SETTINGS), store, tmp_path / "run", device=device)
     with pytest.raises(InputError, match=f"device '{device}' cannot be used"):
         evaluate(run, device=device)
@@ -253,7 +253,7 @@ def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(run, store, tmp_path):
     outcome = train(resolve(SETTINGS), store, tmp_path / "run", progress=progress)
     assert outcome.status == "interrupted"
     assert outcome.scores == {}
-    assert "same command goes on" in progress.notes[-1]
+    assert "same command continues" in progress.notes[-1]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert load_state(tmp_path / "run" / CHECKPOINT)["fit"]["epoch"] == 2
     assert train(resolve(SETTINGS), store, tmp_path / "run").status == "finished"

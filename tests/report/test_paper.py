@@ -50,7 +50,11 @@ def test_the_papers_scores_are_shown_with_ours(tmp_path):
 @pytest.mark.parametrize(
     ("files", "changed", "why"),
     [
-        ({"num_samples": (71, 60)}, {}, "71 and 60 validation and test samples, MIMIC-III has 3,222"),
+        (
+            {"num_samples": (71, 60)},
+            {},
+            "71 and 60 validation and test samples, MIMIC-III has 3,222",
+        ),
         (MIMIC | {"cohort": patients(["in_hospital_mortality"], simulated=True)}, {}, "simulated'"),
         (MIMIC | {"cohort": patients(["in_hospital_mortality"], corrected=True)}, {}, "corrected'"),
         (
