@@ -35,7 +35,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,  # it would print local variables: patient data
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     help=(
         "Reproducible deep learning on intensive-care time series (MIMIC-III).\n\n"
         "A first look, without any data of your own:\n\n"

@@ -97,6 +97,8 @@ class Fit:
     learned:         set to False at "before_validation" by early stopping where `explained` is too
                      little: a later epoch that has learned is selected whatever its score
     stop_reason:     set by `stop`; the engine ends the fit after the epoch
+    may_end_in:      set by early stopping: further epochs until it ends the fit if the score does
+                     not improve; for progress only
     """
 
     target: Target
@@ -117,6 +119,7 @@ class Fit:
     explained: float | None = None
     learned: bool = True
     stop_reason: str | None = None
+    may_end_in: int | None = None
 
     def stop(self, reason: str) -> None:
         """Ask the engine to end the fit after this epoch."""

@@ -16,7 +16,7 @@ from mimic_reg import fitting
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.learners.trials import compose_trial, resolve
 from mimic_reg.learners.trunk import Trunk, load_trunk
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import Epoch, Progress, Silent
 from mimic_reg.settings import Component, Start, Trial
 from mimic_reg.store import Store
 
@@ -158,6 +158,8 @@ class _Quiet(Silent):
         self._name = f"{trial.num_samples} samples, seed {trial.seed}, from {start}"
 
     def note(self, text: str) -> None:
-        """Pass on, but for epochs."""
-        if not text.startswith("epoch "):
-            self._progress.note(f"{self._name}: {text}")
+        """Say whose it is."""
+        self._progress.note(f"{self._name}: {text}")
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Ignore."""
