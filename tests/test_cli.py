@@ -111,7 +111,7 @@ def test_a_folder_in_a_files_place_is_told_without_a_traceback(monkeypatch, caps
     assert ended.value.code == 1
     told = " ".join(capsys.readouterr().err.split())
     assert (
-        "manifest.json: Is a directory. Mend that (room, permissions, what lies in its place)"
+        "manifest.json: Is a directory. Check free space, permissions and what is in its place"
         in told
     )
 

@@ -1,18 +1,14 @@
-"""An extraction's audit, printed."""
+"""Print the audit of an extraction."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mimic_reg.console import out, table
-
-if TYPE_CHECKING:
-    pass
-
 
 SPLIT_NAMES = {"val": "validation"}  # the published label -> our word
 
 
 def print_audit(audit: dict[str, Any]) -> None:
-    """The cohort flow, what became of events, values and samples."""
+    """Print the cohort flow, the fate of events, values and samples."""
     flow = [[s["step"], s["stays"], s["admissions"], s["subjects"]] for s in audit["cohort_flow"]]
     out.print(table("Cohort", ["after", "stays", "admissions", "subjects"], flow))
     names = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
@@ -32,13 +28,13 @@ def print_audit(audit: dict[str, Any]) -> None:
     _print_values(audit)
     print_samples(audit)
     if audit["published"] is None:
-        out.print("The source is not the full MIMIC-III v1.4: no published sizes to compare with.")
+        out.print("The source is not the full MIMIC-III v1.4, so its sizes are not compared.")
         return
     pairs = [
         [p["what"], p["published"], p["ours"], "same" if p["same"] else "DIFFERS"]
         for p in audit["published"]
     ]
-    out.print(table("Beside the published sizes", ["", "published", "ours", ""], pairs))
+    out.print(table("Published sizes and ours", ["", "published", "ours", ""], pairs))
     differing = sum(not p["same"] for p in audit["published"])
     if differing:
         out.print(
@@ -48,7 +44,7 @@ def print_audit(audit: dict[str, Any]) -> None:
 
 
 def print_samples(audit: dict[str, Any]) -> None:
-    """Samples of every task and split."""
+    """Print the samples of every task and split."""
     rows = [
         [
             f"{task}, {SPLIT_NAMES.get(split, split)}",
@@ -72,7 +68,7 @@ def print_samples(audit: dict[str, Any]) -> None:
 
 
 def _print_values(audit: dict[str, Any]) -> None:
-    """One line on the values of the 17 variables, and one for each oddity that occurred."""
+    """Print a line on the values of the 17 variables, and one for each oddity."""
     total: dict[str, int] = {}
     for counts in audit["variables"].values():
         for what, count in counts.items():
@@ -88,7 +84,7 @@ def _print_values(audit: dict[str, Any]) -> None:
     if stray:
         out.print(f"{stray:,} bytes were not UTF-8 and were read as \ufffd.")
     for name, count in audit["episodes"]["unknown_categories"].items():
-        out.print(f"{name}: {count:,} texts have no channel of their own and count as missing.")
+        out.print(f"{name}: {count:,} texts have no channel and count as missing.")
 
 
 def _positives(positives: int | dict[str, int] | None) -> str:

@@ -136,6 +136,8 @@ class Experiment(Settings):
     focus:         the method that its question is about: the report puts it against all others
     analyses:      modules of mimic_reg.report.analyses, whose figures the report has besides
     store, source: the cohort store and the raw tables, within the work folder
+    set:           group.setting → value, which replaces that of every trial with this setting: as
+                   {model.units: 128, training.learning_rate: 3e-4}; see `multitask.changes`
     """
 
     name: str
@@ -146,6 +148,7 @@ class Experiment(Settings):
     analyses: tuple[str, ...] = ()
     store: str | None = None
     source: str | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("name")
     @classmethod

@@ -8,7 +8,7 @@ whole test split: so a difference is the training's. Every fit is an ordinary ru
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mimic_reg import fitting
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.learners.trials import compose_trial, resolve
 from mimic_reg.learners.trunk import Trunk, load_trunk
+from mimic_reg.multitask.changes import change
 from mimic_reg.progress import Epoch, Progress, Silent
 from mimic_reg.settings import Component, Start, Trial
 from mimic_reg.store import Store
@@ -33,6 +34,7 @@ class Plan:
     method:  as `mimic-reg train` has it
     freeze:  epochs in which a trained trunk stands still
     training: settings that replace those of task and method; epochs are short by default
+    changes: group.setting → value, which replace any other setting
     """
 
     task: str
@@ -41,6 +43,7 @@ class Plan:
     method: str = "none"
     freeze: int = 0
     training: Mapping[str, Any] | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     def trials(self, trunks: Sequence[Trunk]) -> list[tuple[Trial, Trunk | None]]:
         """All fits, from scratch first, each with the trunk that it starts from.
@@ -72,7 +75,7 @@ class Plan:
         if trunk is not None:
             start = Start(trunk=trunk.origin, fingerprint=trunk.fingerprint)
             methods = [{"freeze_trunk": {"epochs": self.freeze}}] * (self.freeze > 0) + methods
-        return resolve(
+        trial = resolve(
             {
                 **composed.model_dump(),
                 "model": model.entry(),
@@ -81,6 +84,7 @@ class Plan:
                 "start": start.model_dump(),
             }
         )
+        return change(trial, self.changes)
 
 
 def finetune(
