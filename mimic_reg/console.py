@@ -22,6 +22,11 @@ err = Console(stderr=True, highlight=False)
 _LINE_SECONDS = 10.0
 
 
+def say(text: object, to: Console = out) -> None:
+    """Print a text as it is: without markup, and unwrapped for whoever copies it."""
+    to.print(text, markup=False, soft_wrap=True)
+
+
 @dataclass
 class Verbosity:
     """How much a command tells beside its result.

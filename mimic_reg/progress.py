@@ -33,7 +33,9 @@ class Epoch:
     def soonest(self) -> int:
         """Further epochs that the fit takes at least."""
         left = self.most - self.number
-        return 0 if self.stopped else min(left, left if self.may_end_in is None else self.may_end_in)
+        return (
+            0 if self.stopped else min(left, left if self.may_end_in is None else self.may_end_in)
+        )
 
     def __str__(self) -> str:
         """Return the epoch as a line."""

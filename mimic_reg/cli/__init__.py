@@ -13,7 +13,7 @@ from rich.markup import escape
 from mimic_reg import __version__
 from mimic_reg.cli import analyse, data, fits, listing, reports, runs
 from mimic_reg.cli.command import Commands
-from mimic_reg.console import err, verbosity
+from mimic_reg.console import err, say, verbosity
 from mimic_reg.errors import InputError, MimicRegError
 
 app = typer.Typer(
@@ -101,7 +101,9 @@ def _run(command: Callable[[], Any]) -> int:
     except OSError as error:  # those that no command expects: rights, a folder in a file's place
         where = error.filename2 or error.filename
         said = f"{where}: {error.strerror}" if where and error.strerror else str(error)
-        advice = "Check free space, permissions and what is in its place. Then run the same command again."
+        advice = (
+            "Check free space, permissions and what is in its place; then run the command again."
+        )
         return _tell("Failed", f"{said}. {advice}", MimicRegError.exit_code)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
@@ -110,6 +112,6 @@ def _run(command: Callable[[], Any]) -> int:
 
 def _tell(what: str, text: str, code: int) -> int:
     if verbosity.verbose:
-        err.print(traceback.format_exc(), markup=False, soft_wrap=True)
+        say(traceback.format_exc(), err)
     err.print(f"[bold red]{what}:[/] {escape(text)}", soft_wrap=True)
     return code

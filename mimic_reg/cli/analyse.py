@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from mimic_reg.cli import command
 from mimic_reg.cli.options import DeviceOption, MovedStoreOption, RunsArgument
-from mimic_reg.console import err, out, progress, table
+from mimic_reg.console import err, out, progress, say, table
 from mimic_reg.errors import InputError
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ def _collect(runs: list[Path]) -> "Results":
 
     results = collect(runs)
     for unfinished in results.unfinished:
-        err.print(f"Left out: {escape(unfinished.name)}: {escape(unfinished.why)}", soft_wrap=True)
+        say(f"Left out: {unfinished.name}: {unfinished.why}", err)
     if not results.trials:
         raise InputError("None of the runs is finished, so there is nothing to analyse.")
     return results
@@ -130,7 +129,7 @@ def _show(name: str, results: "Results", folder: Path) -> dict[str, Any]:
     out.print(found.note, soft_wrap=True)
     written = analyses.save(found.drawn, folder)
     for path in written:
-        out.print(f"Wrote {escape(str(path))}.", soft_wrap=True)
+        say(f"Wrote {path}.")
     tables = {
         where: [dict(zip(found.columns, row, strict=True)) for row in rows]
         for where, rows in found.tables.items()

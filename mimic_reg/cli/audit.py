@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mimic_reg.console import out, table
+from mimic_reg.console import out, say, table
 
 SPLIT_NAMES = {"val": "validation"}  # the published label -> our word
 
@@ -22,13 +22,13 @@ def print_audit(audit: dict[str, Any]) -> None:
     }
     for name, count in audit["diagnoses"]["repeated"].items():
         if count:
-            out.print(f"{name}: {count:,} rows repeat an earlier one and count once.")
+            say(f"{name}: {count:,} rows repeat an earlier one and count once.")
     rows = [[text, *(audit["events"][n][fate] for n in names)] for fate, text in fates.items()]
     out.print(table("Event rows", ["", *names], rows))
     _print_values(audit)
     print_samples(audit)
     if audit["published"] is None:
-        out.print("The source is not the full MIMIC-III v1.4, so its sizes are not compared.")
+        say("The source is not the full MIMIC-III v1.4, so its sizes are not compared.")
         return
     pairs = [
         [p["what"], p["published"], p["ours"], "same" if p["same"] else "DIFFERS"]
@@ -37,7 +37,7 @@ def print_audit(audit: dict[str, Any]) -> None:
     out.print(table("Published sizes and ours", ["", "published", "ours", ""], pairs))
     differing = sum(not p["same"] for p in audit["published"])
     if differing:
-        out.print(
+        say(
             f"{differing:,} of {len(pairs):,} sizes DIFFER. If a table has more or fewer rows than "
             "published, it was loaded twice or not downloaded whole."
         )
@@ -64,7 +64,7 @@ def print_samples(audit: dict[str, Any]) -> None:
     }
     found = [f"{left_out[r]:,} {text}" for r, text in reasons.items() if left_out.get(r)]
     if found:
-        out.print(f"Stays that no task uses: {', '.join(found)}.")
+        say(f"Stays that no task uses: {', '.join(found)}.")
 
 
 def _print_values(audit: dict[str, Any]) -> None:
@@ -75,16 +75,14 @@ def _print_values(audit: dict[str, Any]) -> None:
             total[what] = total.get(what, 0) + count
     mapped, kept, clipped = (total.pop(what, 0) for what in ("mapped", "kept", "clipped"))
     dropped = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in total.items() if n)
-    out.print(
-        f"Values of the 17 variables: {mapped:,} rows, {kept:,} used; {dropped or 'no'} left out."
-    )
+    say(f"Values of the 17 variables: {mapped:,} rows, {kept:,} used; {dropped or 'no'} left out.")
     if clipped:
-        out.print(f"{clipped:,} values were clipped to their plausible range.")
+        say(f"{clipped:,} values were clipped to their plausible range.")
     stray = audit["events"]["total"].get("bytes_not_utf8", 0)
     if stray:
-        out.print(f"{stray:,} bytes were not UTF-8 and were read as \ufffd.")
+        say(f"{stray:,} bytes were not UTF-8 and were read as \ufffd.")
     for name, count in audit["episodes"]["unknown_categories"].items():
-        out.print(f"{name}: {count:,} texts have no channel and count as missing.")
+        say(f"{name}: {count:,} texts have no channel and count as missing.")
 
 
 def _positives(positives: int | dict[str, int] | None) -> str:

@@ -62,13 +62,12 @@ class Result:
 
 
 _Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print the result and errors only.", show_default=False)
+    bool,
+    typer.Option("--quiet", "-q", help="Print the result and errors only."),
 ]
 _Verbose = Annotated[
     bool,
-    typer.Option(
-        "--verbose", "-v", help="Print more: resolved settings, where an error arose."
-    ),
+    typer.Option("--verbose", "-v", help="Print more: resolved settings, where an error arose."),
 ]
 _Json = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON, and nothing else on stdout.")

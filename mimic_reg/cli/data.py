@@ -6,21 +6,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from mimic_reg.cli import command
 from mimic_reg.cli.audit import SPLIT_NAMES, print_audit, print_samples
 from mimic_reg.cli.command import Result
 from mimic_reg.cli.options import MemoryOption, SourceOption, StoreArgument, StoreOut, listed
-from mimic_reg.console import err, out, progress, table
+from mimic_reg.console import err, out, progress, say, table
 from mimic_reg.errors import InputError, MimicRegError
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    command.add(
-        app, extract, verify, export_benchmark, import_benchmark, import_images, synthesize
-    )
+    command.add(app, extract, verify, export_benchmark, import_benchmark, import_images, synthesize)
 
 
 class Mode(StrEnum):
@@ -85,16 +82,15 @@ def extract(
         "audit": result.audit,
     }
     if result.status == "unchanged":
-        out.print(f"{escape(str(store))} is up to date: the source is unchanged. Nothing was done.")
-        out.print("To extract it again anyway, add --force.")
+        say(f"{store} is up to date: the source is unchanged. Nothing was done.")
+        say("To extract it again anyway, add --force.")
         return content
     print_audit(result.audit)
-    out.print(f"Wrote {escape(str(store))} in {seconds:,.1f} s ({mode.value} mode).")
+    say(f"Wrote {store} in {seconds:,.1f} s ({mode.value} mode).")
     if mode is Mode.benchmark:
-        out.print(
+        say(
             "If the source is MIMIC-III, check that the cohorts are the published ones: "
-            f"mimic-reg verify {escape(str(store))} --published",
-            soft_wrap=True,
+            f"mimic-reg verify {store} --published"
         )
     return content
 
@@ -136,7 +132,7 @@ def verify(
             f"{store}: {', '.join(changed)} changed since it was written. Extract it again."
         )
     content: dict[str, Any] = {"store": store, "files": len(opened.manifest["files"])}
-    out.print(f"{content['files']} files of the store are unchanged since it was written.")
+    say(f"{content['files']} files of the store are unchanged since it was written.")
     same = True
     with progress(err) as shown:
         if published:
@@ -167,12 +163,12 @@ def _print_published(report: Any) -> None:
     columns = ["time series", "identical", "different", "not published", "not in this store"]
     out.print(table("Time series and the hashes published in 2019", columns, rows))
     if not report.identical:
-        out.print("This is NOT the published benchmark: see the columns above.")
+        say("This is NOT the published benchmark: see the columns above.")
     elif all(c.complete for c in report.kinds.values()):
-        out.print("This is the published benchmark: every time series, and no other.")
+        say("This is the published benchmark: every time series, and no other.")
     else:
         absent = max(c.absent for c in report.kinds.values())
-        out.print(
+        say(
             "Every time series of this store has its published hash. The store is a part of the "
             f"benchmark: it lacks {absent:,} of the published time series."
         )
@@ -180,13 +176,13 @@ def _print_published(report: Any) -> None:
 
 def _print_comparison(report: Any) -> None:
     files = ", ".join(f"{folder} {count:,}" for folder, count in report.files.items())
-    out.print(f"Compared time series: {files or 'none'}.")
+    say(f"Compared time series: {files or 'none'}.")
     samples = ", ".join(f"{folder} {count:,}" for folder, count in report.samples.items())
-    out.print(f"Compared samples: {samples or 'none'}.")
+    say(f"Compared samples: {samples or 'none'}.")
     if report.absent:
-        out.print(f"The folders lack: {', '.join(report.absent)}.")
+        say(f"The folders lack: {', '.join(report.absent)}.")
     if report.unknown:
-        out.print(f"The store lacks: {', '.join(report.unknown)}.")
+        say(f"The store lacks: {', '.join(report.unknown)}.")
     rows = [
         [folder, kind, channel or "", stays, count]
         for folder, kind, channel, stays, count in report.summary().iter_rows()
@@ -209,7 +205,7 @@ def _write_details(frame: Any, path: Path | None) -> None:
     if path:
         with disk_errors(path), atomic.writing(path, mode=atomic.PRIVATE) as file:
             frame.write_csv(file)
-        out.print(f"Wrote {frame.height:,} rows to {escape(str(path))}. They have ids of stays.")
+        say(f"Wrote {frame.height:,} rows to {path}. They have ids of stays.")
 
 
 def export_benchmark(
@@ -229,7 +225,7 @@ def export_benchmark(
         for name, count in written.files.items()
     ]
     out.print(table("Written", ["folder", "files", "samples"], rows))
-    out.print(f"Wrote {escape(str(written.folder))} in {written.seconds:,.1f} s.")
+    say(f"Wrote {written.folder} in {written.seconds:,.1f} s.")
     return {"folder": written.folder, "files": written.files, "samples": written.samples}
 
 
@@ -253,7 +249,7 @@ def import_benchmark(
         opened = importing.import_benchmark(folder, store, shown)
     audit = read_json(opened.path("audit.json"))
     print_samples(audit)
-    out.print(f"Wrote {escape(str(store))}.")
+    say(f"Wrote {store}.")
     return {"store": store, "samples": audit["samples"]}
 
 
@@ -302,7 +298,7 @@ def import_images(
         for split, c in counts.items()
     ]
     out.print(table(opened.spec.name, ["split", "images", "per class"], rows))
-    out.print(f"Wrote {escape(str(store))}.")
+    say(f"Wrote {store}.")
     return {
         "store": store,
         "images": {SPLIT_NAMES.get(split, split): c["samples"] for split, c in counts.items()},
@@ -318,13 +314,13 @@ def synthesize(
     out_dir: Annotated[
         Path, typer.Option("--out", help="New or empty folder for the tables.", metavar="DIR")
     ],
-    patients: Annotated[
-        int, typer.Option(help="Number of patients.", min=10, metavar="N")
-    ] = 1500,
+    patients: Annotated[int, typer.Option(help="Number of patients.", min=10, metavar="N")] = 1500,
     seed: Annotated[int, typer.Option(help="Same seed: the same bytes.", metavar="N")] = 0,
     missing: Annotated[
         float,
-        typer.Option(help="Share of measurements to leave out besides the usual gaps.", metavar="SHARE"),
+        typer.Option(
+            help="Share of measurements to leave out besides the usual gaps.", metavar="SHARE"
+        ),
     ] = 0.0,
     compress: Annotated[
         bool, typer.Option("--compress", help="Write .csv.gz instead of .csv.")
@@ -349,13 +345,10 @@ def synthesize(
         overwrite=overwrite,
     )
     rows = sum(summary.rows.values())
-    out.print(
-        f"Wrote {escape(str(out_dir))}: {summary.patients:,} simulated patients, "
+    say(
+        f"Wrote {out_dir}: {summary.patients:,} simulated patients, "
         f"{summary.stays:,} ICU stays, {rows:,} rows in {len(summary.rows)} tables; "
-        "true_risk.json has the best AUROC that a model can reach.",
-        soft_wrap=True,
+        "true_risk.json has the best AUROC that a model can reach."
     )
-    out.print(
-        f"Next: mimic-reg extract --source {escape(str(out_dir))} --out STORE", soft_wrap=True
-    )
+    say(f"Next: mimic-reg extract --source {out_dir} --out STORE")
     return {"folder": out_dir, "rows": summary.rows, "patients": summary.patients}

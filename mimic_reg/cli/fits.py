@@ -26,7 +26,7 @@ from mimic_reg.cli.options import (
     numbers,
     typed,
 )
-from mimic_reg.console import err, out, progress, table, verbosity
+from mimic_reg.console import err, out, progress, say, table, verbosity
 from mimic_reg.errors import InputError, MimicRegError
 
 
@@ -70,9 +70,9 @@ def train(
     """
     from mimic_reg import experiments, fitting
     from mimic_reg.experiments.estimates import at_most
-    from mimic_reg.multitask.changes import change, parse_pairs
     from mimic_reg.learners.trials import compose_trial
     from mimic_reg.multitask import fit as multitask
+    from mimic_reg.multitask.changes import change, parse_pairs
     from mimic_reg.multitask.trials import compose_multi
     from mimic_reg.settings import STOPPING
     from mimic_reg.store import Store
@@ -101,7 +101,7 @@ def train(
     if verbosity.verbose:
         shown.print(trial.to_yaml(), end="", markup=False)
     if dry_run or not verbosity.quiet:
-        shown.print(f"{_header(trial)} {time}", markup=False, soft_wrap=True)
+        say(f"{_header(trial)} {time}", shown)
     if dry_run:
         return {"settings": trial.model_dump(mode="json"), "seconds_at_most": estimate.seconds}
     fit = multitask.train if trial.strategy else fitting.train
@@ -112,7 +112,7 @@ def train(
     folders = {name: run / name if trial.strategy else run for name in outcome.scores}
     for name, scores in outcome.scores.items():
         print_scores(scores, f"{name}: " if trial.strategy else "")
-    out.print(f"Run {outcome.trial_id} is in {escape(str(run))}.", soft_wrap=True)
+    say(f"Run {outcome.trial_id} is in {run}.")
     for name, folder in folders.items():
         print_score_line(folder, name)
     return {
@@ -145,10 +145,9 @@ def print_score_line(run: Path, task: str) -> None:
     found = read_run(run)
     name = str(found.selected_by)
     if found.hardly_trained is not None:
-        out.print(
+        say(
             f"{task}: the model is hardly trained: at the best epoch {found.hardly_trained}. Its "
-            "scores may be those of the initial model. Train for more steps, or weaken the method.",
-            soft_wrap=True,
+            "scores may be those of the initial model. Train for more steps, or weaken the method."
         )
     values = (f"{split} {name} {_score(found.scores[split][name])}" for split in found.scores)
     epochs = max(len(found.epochs()), 1)
@@ -204,9 +203,9 @@ def pretrain(
     It learns from all training stays. Ctrl-C writes a checkpoint; the same command continues from
     it.
     """
-    from mimic_reg.multitask.changes import parse_pairs
     from mimic_reg.learners.trunk import load_trunk
     from mimic_reg.multitask import pretrain as unlabelled
+    from mimic_reg.multitask.changes import parse_pairs
 
     changes = parse_pairs(set_ or [], "--set", SET_EXAMPLE)
     settings = unlabelled.compose(task, model, changes=changes, objective=objective, seed=seed)
@@ -217,7 +216,7 @@ def pretrain(
     if status == "interrupted":
         raise MimicRegError("Interrupted; run the same command again to continue.")
     trunk = load_trunk(folder)
-    out.print(f"The trunk is in {escape(str(folder))}. Its fingerprint is {trunk.fingerprint}.")
+    say(f"The trunk is in {folder}. Its fingerprint is {trunk.fingerprint}.")
     return {"trunk": folder, "status": status, "fingerprint": trunk.fingerprint}
 
 
@@ -262,9 +261,9 @@ def finetune(
     """
     from mimic_reg import experiments
     from mimic_reg.experiments.estimates import at_most
-    from mimic_reg.multitask.changes import parse_pairs
     from mimic_reg.learners.trunk import load_trunk
     from mimic_reg.multitask import finetune as transfer
+    from mimic_reg.multitask.changes import parse_pairs
     from mimic_reg.report import page as reporting
     from mimic_reg.report import results
     from mimic_reg.report.formats import format_task
@@ -300,7 +299,7 @@ def finetune(
         title=f"Fine-tuning on few samples: {format_task(found.trials[0].task)}",
         commands=[typed()],
     )
-    out.print(to_markdown(found), markup=False, soft_wrap=True)
+    say(to_markdown(found))
     out.print(f"Report: [bold]{escape(str(written))}[/]", soft_wrap=True)
     return {"report": written, "runs": runs}
 

@@ -7,9 +7,9 @@ import typer
 from rich.markup import escape
 
 from mimic_reg.cli import command
-from mimic_reg.console import out, table
+from mimic_reg.console import out, say, table
 
-app = typer.Typer(no_args_is_help=True, help="List the names of tasks, models, methods, experiments.")
+app = typer.Typer(no_args_is_help=True, help="List tasks, models, methods or experiments.")
 
 
 def tasks(
@@ -84,7 +84,7 @@ def methods(
     found = catalogue.entries(like)
     if pages is not None:
         written = method_pages.write(found, pages, results)
-        out.print(f"Wrote {len(written)} pages into {escape(str(pages))}.")
+        say(f"Wrote {len(written)} pages into {pages}.")
         return written
     rows = [
         [

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from mimic_reg.cli import command
 from mimic_reg.cli.options import RunsArgument, listed
-from mimic_reg.console import err, out
+from mimic_reg.console import err, out, say
 from mimic_reg.errors import InputError
 
 
@@ -56,11 +56,11 @@ def report(
     added = analyses.analyse_all(listed(analyse), found)
     with disk_errors(page.parent):
         written = reporting.write_report(found, page, title=title, analyses=added)
-    out.print(to_markdown(found), markup=False, soft_wrap=True)
+    say(to_markdown(found))
     for analysis in added:
         if not analysis.drawn:
-            out.print(f"Not drawn: {analysis.title}. {escape(analysis.note)}", soft_wrap=True)
-    out.print(f"Wrote {escape(str(written))}.", soft_wrap=True)
+            say(f"Not drawn: {analysis.title}. {analysis.note}")
+    say(f"Wrote {written}.")
     return {"report": written, "scores": scores_frame(main_tables(found)).to_dicts()}
 
 
@@ -79,10 +79,10 @@ def claims(runs: RunsArgument) -> Any:
         claim = f"{line.claim} ({line.where})"
         out.print(f"[bold]{number}. {line.verdict}[/]: {escape(claim)}", soft_wrap=True)
         if line.shown is not None:
-            out.print(f"   {escape(judging.in_words(line.shown))}", soft_wrap=True)
-        out.print(f"   {escape(line.why)}", soft_wrap=True)
+            say(f"   {judging.in_words(line.shown)}")
+        say(f"   {line.why}")
         if line.runs:
-            out.print(f"   Runs: {escape(judging.shortened(line.runs))}", soft_wrap=True)
+            say(f"   Runs: {judging.shortened(line.runs)}")
     for unfinished in found.unfinished:
-        err.print(f"Left out: {escape(unfinished.name)}: {escape(unfinished.why)}", soft_wrap=True)
+        say(f"Left out: {unfinished.name}: {unfinished.why}", err)
     return judging.as_plain(lines)

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from mimic_reg.cli import command
 from mimic_reg.cli.options import RunArgument, listed
-from mimic_reg.console import out, table
+from mimic_reg.console import out, say, table
 from mimic_reg.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ def runs(
 ) -> Any:
     """List the run folders in a folder: settings, status, scores.
 
-    A long name is cut to its last characters: `mimic-reg show WORK/runs/*c1f75585` finds the run.
-    Epochs are counted from 1, the best one first. --csv and --json have all columns and whole names.
+    Of a long name the table has the end: `mimic-reg show WORK/runs/*c1f75585` finds the run. The
+    column epoch has the best epoch and their number. --csv and --json have all columns.
     """
     from mimic_reg.settings import suggest
 
@@ -101,7 +101,7 @@ def show(run: RunArgument) -> Any:
             "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
         }
         for name, fact in facts.items():
-            out.print(f"{name}: {fact}", markup=False, soft_wrap=True)
+            say(f"{name}: {fact}")
         if found.finished:
             print_scores(found.scores)
             print_score_line(folder, found.task)
@@ -196,7 +196,7 @@ def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
 
 def _print(rows: list[dict[str, Any]], work: Path) -> None:
     """Print a table for each task and model."""
-    out.print(f"{len(rows):,} runs in {escape(str(work))}", soft_wrap=True)
+    say(f"{len(rows):,} runs in {work}")
     finished = all(row["status"] == "finished" for row in rows)
     columns = ["run", "method", "training", "seed", "status", "validation", "test", "epoch"]
     columns = [name for name in columns if name != "status" or not finished]

@@ -21,5 +21,5 @@ def at_most(seconds: Sequence[float | None], *, may_stop: bool) -> str:
         text += f", {least} each" if least == most else f", {least} to {most} each"
     if unknown := len(seconds) - len(known):
         text += f"; the time of {unknown:,} more is unknown"
-    stops = " Early stopping usually makes it less." if may_stop else ""
-    return f"{text}.{stops} A GPU needs a fraction of it."
+    stops = " Early stopping usually shortens it." if may_stop else ""
+    return f"{text}.{stops} A GPU needs a fraction of that."

@@ -9,8 +9,8 @@ from typing import Any
 from mimic_reg.errors import InputError
 from mimic_reg.experiments.grid import Experiment, Grid, Method, Model, name_of
 from mimic_reg.experiments.identity import code_of
-from mimic_reg.multitask.changes import change_known, check_known, known_settings
 from mimic_reg.learners.trials import resolve, takes_methods
+from mimic_reg.multitask.changes import change_known, check_known, known_settings
 from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.settings import BASELINE, STOPPING, Component, Trial, acting, files, suggest
 from mimic_reg.settings.files import MethodFile, compose, method_called, model_called, task_called

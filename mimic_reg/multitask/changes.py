@@ -19,10 +19,13 @@ Changes = Mapping[str, Any]  # group.setting → value
 _Places = dict[str, list[tuple[dict[str, Any], str]]]  # group.setting → where it is
 
 
-def parse_pairs(texts: Sequence[str], option: str, example: str) -> dict[str, Any]:
+def parse_pairs(
+    texts: Sequence[str], option: str, example: str, *, several: bool = False
+) -> dict[str, Any]:
     """Return name → value from texts such as training.learning_rate=3e-4; values are YAML.
 
     option, example: for errors
+    several:         whether a text has several values, as itps.tau=0.1,0.2; they become a list
 
     Raises:
         InputError: no name, no value or no YAML; a name given twice.
@@ -31,11 +34,12 @@ def parse_pairs(texts: Sequence[str], option: str, example: str) -> dict[str, An
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         try:
-            parsed = parse_yaml(value) if name and value and equals else ...
+            yaml_text = f"[{value}]" if several else value
+            parsed = parse_yaml(yaml_text) if name and value and equals else ...
         except (yaml.YAMLError, ValueError):
             parsed = ...
         if parsed is ...:
-            raise InputError(f"{option} {text}: write a setting and its value, as {example}.")
+            raise InputError(f"{option} {text}: write a name and its value, as {example}.")
         if name in found:
             raise InputError(f"{option} {name} is given twice. Give it once.")
         found[name] = parsed

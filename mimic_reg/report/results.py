@@ -263,7 +263,7 @@ def _check_data(trials: Iterable[TrialResult]) -> None:
         first = seen.setdefault(trial.task, trial)
         if trial.fingerprint != first.fingerprint:
             raise InputError(
-                f"{first.name} and {trial.name} are of the task {trial.task} but were trained on "
+                f"{first.folder} and {trial.folder} have the task {trial.task} but were trained on "
                 "different data (their fingerprints differ), so their scores cannot be compared. "
                 "Collect them apart."
             )

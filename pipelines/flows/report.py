@@ -1,4 +1,4 @@
-"""What a sweep found: the best of each task registered, the report, the summary run in MLflow."""
+"""The end of a sweep: the best of each task registered, the report, the summary in MLflow."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ TABLES, FIGURES = "tables", "figures"
 
 @dataclass(frozen=True)
 class Concluded:
-    """What a sweep led to.
+    """The results of a sweep.
 
     report:     the HTML file
     markdown:   its tables as text, readable on a terminal
@@ -204,7 +204,11 @@ class ReportParameters(Parameters):
 )
 def conclude_task(work: str, sweep: str, tracking_uri: str | None) -> dict[str, Any]:
     """Registry, report and summary."""
-    concluded = conclude(SweepResult.read(Path(work), sweep), tracking_uri=tracking_uri)
+    return as_json(conclude(SweepResult.read(Path(work), sweep), tracking_uri=tracking_uri))
+
+
+def as_json(concluded: Concluded) -> dict[str, Any]:
+    """Return the results of a sweep as JSON holds them."""
     return {
         "report": str(concluded.report),
         "markdown": concluded.markdown,
@@ -225,7 +229,7 @@ def report_flow(parameters: ReportParameters) -> dict[str, Any]:
 
 
 def publish(sweep: str, concluded: dict[str, Any]) -> None:
-    """Show in Prefect what a sweep led to."""
+    """Show the results of a sweep in Prefect."""
     create_link_artifact(
         key=artifact_key("report", sweep),
         link=Path(concluded["report"]).resolve().as_uri(),

@@ -13,7 +13,6 @@ from mimic_reg.settings import TrainingSize
 from mimic_reg.store import read_json, reading, write_json
 from mimic_reg.store.atomic import refuse_links
 from pipelines.flows.settings import Work
-from pipelines.tracking import mlflow_runs
 
 STATUS = "status.json"
 
@@ -126,7 +125,9 @@ class SweepResult:
         Raises:
             InputError: there is no such sweep in the work folder.
         """
-        mlflow_runs.check_name(name)
+        from pipelines.tracking.mlflow_runs import check_name  # slow: it loads MLflow
+
+        check_name(name)
         path = Work(work).sweep(name) / STATUS
         if not path.is_file():
             raise InputError(f"{work} holds no sweep {name!r}. Start it with `mimic-reg sweep`.")

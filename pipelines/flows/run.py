@@ -22,15 +22,15 @@ from mimic_reg.sources.images import import_images
 from pipelines.flows.extract import ExtractParameters, extract_flow, images_task
 from pipelines.flows.report import Concluded, conclude
 from pipelines.flows.result import SweepResult
-from pipelines.flows.settings import TAGS, OfExperiment, Work
-from pipelines.flows.sweep import SweepParameters, find_store, sweep, sweep_flow
+from pipelines.flows.settings import TAGS, OfExperiment, Work, find_source, find_store
+from pipelines.flows.sweep import SweepParameters, sweep, sweep_flow
 from pipelines.runners.settings import Running
 from pipelines.tracking import client
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What the main job came to.
+    """Result of the main job.
 
     concluded: None where no trial has a result
     ui:        the command that opens MLflow's pages
@@ -92,22 +92,6 @@ def run(
     return RunResult(result, concluded, ui_command(work, tracking_uri))
 
 
-def find_source(experiment: Experiment, work: Work, source: Path | None) -> Path | None:
-    """The raw tables, as told or as the experiment says; None: there are none to extract.
-
-    Raises:
-        InputError: the experiment's cohort cannot be made from raw tables.
-    """
-    if source is None and experiment.source:
-        source = experiments.within(work.folder, experiment.source)
-    if source is not None and experiment.data and not experiment.images:
-        raise InputError(
-            f"{experiment.name} trains on the cohort {experiment.data!r}, which is not made from "
-            "raw tables here. Import it first, and name its store with --store."
-        )
-    return source
-
-
 def _places(
     experiment: Experiment, work: Path, source: Path | None, store: Path | None
 ) -> tuple[Path, Path | None]:
@@ -157,7 +141,7 @@ class RunParameters(OfExperiment):
 def run_flow(parameters: RunParameters) -> State[Any]:
     """Extraction, then a sweep with registry and report."""
     given = parameters
-    experiment = experiments.load(given.experiment)
+    experiment = given.load()
     place, source = _places(experiment, given.work, given.source, given.store)
     if source is not None:
         if experiment.images:
@@ -172,6 +156,7 @@ def run_flow(parameters: RunParameters) -> State[Any]:
             store=place,
             tracking_uri=given.tracking_uri,
             running=given.running,
+            set=given.set,
             simulated=_is_simulated(source),
         ),
         return_state=True,
