@@ -4,12 +4,13 @@ import functools
 import inspect
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from mimic_reg.console import out, verbosity
 from mimic_reg.errors import InputError, MimicRegError
@@ -53,6 +54,16 @@ class Commands(TyperGroup):
                     formatter.write_dl(rows)
 
 
+class Command(TyperCommand):
+    """A command whose help shows the names of arguments without types and braces."""
+
+    def get_help(self, ctx: Any) -> str:
+        """Return the help."""
+        told = re.sub(r" <[^<>]+>", lambda found: " " * len(found[0]), super().get_help(ctx))
+        usage, newline, rest = told.partition("\n")
+        return re.sub(r"[{}]", "", usage) + newline + rest
+
+
 @dataclass(frozen=True)
 class Result:
     """The result of a command whose exit code may be 1 although it ran to its end."""
@@ -81,7 +92,7 @@ def add(app: typer.Typer, *functions: Callable[..., Any], as_json: bool = True) 
     as_json:   whether they have a result
     """
     for function in functions:
-        app.command()(_with_options(function, as_json))
+        app.command(cls=Command)(_with_options(function, as_json))
 
 
 def _with_options(function: Callable[..., Any], as_json: bool) -> Callable[..., None]:

@@ -52,8 +52,8 @@ def train(
     supervision_unit: Annotated[
         str,
         typer.Option(
-            help="Whether the share is one of samples or of patients (subject).",
-            metavar="sample|subject",
+            help="Whether the share is one of samples (sample) or of patients (subject).",
+            metavar="UNIT",
         ),
     ] = "sample",
     seed: SeedOption = 0,

@@ -14,7 +14,7 @@ RunArgument = Annotated[
     Path, typer.Argument(help="A run folder, made by `mimic-reg train`.", metavar="RUN")
 ]
 RunsArgument = Annotated[
-    list[Path], typer.Argument(help="Run folders, or folders that hold them.", metavar="RUN…")
+    list[Path], typer.Argument(help="Run folders, or folders that have them.", metavar="RUN")
 ]
 StoreArgument = Annotated[
     Path, typer.Argument(help="A store, made by `mimic-reg extract`.", metavar="STORE")

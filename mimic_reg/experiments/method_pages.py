@@ -1,6 +1,6 @@
 """A page a method, in Markdown: from docstring, signature, file and what was measured.
 
-`mimic-reg methods --pages docs/methods` writes them; the pages in the repository are those.
+`mimic-reg list methods --pages docs/methods` writes them; the pages in the repository are those.
 """
 
 import inspect

@@ -73,10 +73,18 @@ def change_plain(content: dict[str, Any], changes: Changes, own: Collection[str]
     """Replace what plain settings have, in place; return the names of all that they have.
 
     own: settings without a group
+
+    Raises:
+        InputError: two names of one setting.
     """
     found = _places(content) | {name: [(content, name)] for name in own}
+    done: dict[tuple[int, str], str] = {}
     for name in changes.keys() & found.keys():
         for options, setting in found[name]:
+            other = done.setdefault((id(options), setting), name)
+            if other != name:
+                both = " and ".join(sorted((other, name)))
+                raise InputError(f"{both} are the same setting. Give one of them.")
             options[setting] = copy.deepcopy(changes[name])
     return set(found)
 
