@@ -59,9 +59,11 @@ class Command(TyperCommand):
 
     def get_help(self, ctx: Any) -> str:
         """Return the help."""
-        told = re.sub(r" <[^<>]+>", lambda found: " " * len(found[0]), super().get_help(ctx))
-        usage, newline, rest = told.partition("\n")
-        return re.sub(r"[{}]", "", usage) + newline + rest
+        return re.sub(r" <[^<>]+>", lambda found: " " * len(found[0]), super().get_help(ctx))
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the pieces of the line of usage."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
 
 @dataclass(frozen=True)

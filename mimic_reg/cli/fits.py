@@ -112,7 +112,8 @@ def train(
     folders = {name: run / name if trial.strategy else run for name in outcome.scores}
     for name, scores in outcome.scores.items():
         print_scores(scores, f"{name}: " if trial.strategy else "")
-    say(f"Run {outcome.trial_id} is in {run}.")
+    parts = ", with a run folder for each task" if trial.strategy else ""
+    say(f"Run {outcome.trial_id} is in {run}{parts}.")
     for name, folder in folders.items():
         print_score_line(folder, name)
     return {

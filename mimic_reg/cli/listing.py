@@ -97,6 +97,7 @@ def methods(
         for entry in found
     ]
     drawn = table("Methods", ["method", "kind", "models", "what it does", "source"], rows)
+    drawn.box, drawn.columns[0].no_wrap = None, True
     for column in drawn.columns:
         column.justify = "left"
     out.print(drawn)
@@ -120,5 +121,5 @@ def _described(kind: str) -> dict[str, str]:
 
 def _print(title: str, found: dict[str, str]) -> None:
     drawn = table(title, ["name", ""], [[name, escape(text)] for name, text in found.items()])
-    drawn.columns[1].justify = "left"
+    drawn.box, drawn.columns[1].justify = None, "left"
     out.print(drawn)

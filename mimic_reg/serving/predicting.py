@@ -35,7 +35,7 @@ def predict(
         InputError: there is no such model; the store lacks its task; `out` cannot be written.
     """
     opened = Store.open(store)
-    check_out(out, opened)
+    _check_out(out, opened)
     with torch_threads(threads), tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if (model / TRIAL).is_file():
@@ -50,7 +50,7 @@ def predict(
     return table.height
 
 
-def check_out(out: Path, store: Store) -> None:
+def _check_out(out: Path, store: Store) -> None:
     """Refuse a place for predictions before they are made.
 
     Raises:

@@ -19,7 +19,6 @@ from mimic_reg.progress import Progress
 from mimic_reg.runs import read_trial
 from mimic_reg.serving import SETTINGS, WEIGHTS, ServedModel, export, predicting
 from mimic_reg.serving.tables import HOUR, STAY, answer, example
-from mimic_reg.store import Store
 from mimic_reg.threads import DEFAULT_THREADS
 from pipelines.tracking.client import check_usable, default, quiet
 
@@ -135,7 +134,6 @@ def predict(
     how: dict[str, Any] = {"device": device, "threads": threads, "progress": progress}
     if ":/" not in model:
         return predicting.predict(Path(model), store, out, **how)
-    predicting.check_out(out, Store.open(store))
     with tempfile.TemporaryDirectory() as temporary:
         return predicting.predict(_download(model, Path(temporary), uri), store, out, **how)
 

@@ -86,7 +86,7 @@ def test_any_method_can_be_put_against_the_others(runs, tmp_path):
         assert text.count("against each baseline") == 2  # a caption, twice in the markup
         assert f"{focus} against each baseline" in text
     wrong = CliRunner().invoke(cli.app, ["report", str(runs), "--focus", "dropuot"])
-    assert "No run is of the method 'dropuot'. Did you mean 'dropout'" in str(wrong.exception)
+    assert "No run has the method 'dropuot'. Did you mean 'dropout'" in str(wrong.exception)
 
 
 def test_what_cannot_be_analysed_is_refused(runs, tmp_path):
