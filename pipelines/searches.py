@@ -1,6 +1,8 @@
 """The commands that search: `tune` and `compare`; thin: parse, call, print."""
 
+import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,18 +96,21 @@ def tune(
         out.print(table(title, ["", f"validation {choice.best.score}", "seeds"], rows))
         say(choice.sentence)
         say(f"Its values are in {choice.file}. To use them:")
-        say(_train(choice, tuned.result.store))
+        say(_train(choice, tuned.result.store, experiment.set))
     print_failed(tuned.result)
     return Result([_plain(choice) for choice in tuned.choices], tuned.exit_code)
 
 
-def _train(choice: "Choice", store: Path) -> str:
+def _train(choice: "Choice", store: Path, changed: Mapping[str, Any]) -> str:
     """Return the command that trains with the best values of a search."""
+    from pipelines.flows.run import program
+
     size = choice.size
     share = ["--supervision", f"{size.supervision:g}"] if size.supervision not in (None, 1) else []
-    return shlex.join(
-        ["mimic-reg", "train", "--store", str(store), *choice.options, *share, "--out", "RUN"]
-    )
+    words = [program(), "train", "--store", str(store), *choice.options, *share]
+    for name, value in changed.items():
+        words += ["--set", f"{name}={json.dumps(value)}"]
+    return shlex.join([*words, "--out", "RUN"])
 
 
 def _plain(choice: "Choice") -> dict[str, Any]:

@@ -30,7 +30,7 @@ def tasks(
 
     opened = Store.open(store)
     counts = sizes(opened)
-    content = {}
+    content: dict[str, dict[str, Any]] = {}
     for name in opened.spec.task_names:
         task = opened.spec.task(name)
         samples = {s: counts.get((name, s), 0) for s in ("train", "val", "test")}

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 from rich.markup import escape
 
 from mimic_reg.cli import command
@@ -83,6 +82,8 @@ def show(run: RunArgument) -> Any:
 
     For a fit of several tasks it prints the run of each task.
     """
+    import yaml
+
     from mimic_reg.cli.fits import print_score_line, print_scores
     from mimic_reg.runs import FIT, TRIAL
     from mimic_reg.runs.record import read_run

@@ -23,7 +23,7 @@ from pipelines.flows.settings import Work, find_source, find_store
 
 _Key = tuple[str, str, str, TrainingSize, int]  # task, model, method, size, epochs
 _Counts = Mapping[tuple[str, str], int]
-_Tables = Mapping[str, Table]
+_Tables = dict[str, Table]
 
 
 @dataclass(frozen=True)

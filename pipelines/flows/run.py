@@ -1,4 +1,4 @@
-"""The main job: raw tables → cohorts → all trials of an experiment → registry and report."""
+"""The main job: raw tables → store → all trials of an experiment → registry and report."""
 
 import os
 import shlex
@@ -58,7 +58,7 @@ def run(
     command: str | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Do everything; each part does what is not done yet, so the same call goes on after a stop.
+    """Extract, train and report; finished parts are skipped, so the same call continues a job.
 
     source:  raw tables, or images; None: what the experiment names, or else the store as it is
     store:   the store, if not in the work folder
@@ -95,7 +95,7 @@ def run(
 def _places(
     experiment: Experiment, work: Path, source: Path | None, store: Path | None
 ) -> tuple[Path, Path | None]:
-    """The store and the source of the main job, found before hours are spent on it."""
+    """Return the store and the source of the main job, before hours are spent on it."""
     experiments.plan(experiment)
     folders = Work(work).create()
     place = find_store(experiment, folders, store)
@@ -113,13 +113,13 @@ def _is_simulated(source: Path | None) -> bool | None:
 
 
 def ui_command(work: Path, tracking_uri: str | None) -> str:
-    """The command that opens MLflow's pages on the runs of a work folder."""
+    """Return the command that opens MLflow's pages on the runs of a work folder."""
     option, value = ("--tracking", tracking_uri) if tracking_uri else ("--work", str(work))
-    return shlex.join([_program(), "ui", option, value])
+    return shlex.join([program(), "ui", option, value])
 
 
-def _program() -> str:
-    """Return what to type for this program: its name, or its path where the shell does not know."""
+def program() -> str:
+    """Return what to type for this program: its name, or its path if it is not on PATH."""
     own = Path(sys.executable).with_name("mimic-reg")
     if shutil.which("mimic-reg") or not own.is_file():
         return "mimic-reg"
@@ -139,7 +139,7 @@ class RunParameters(OfExperiment):
 
 @flow(name="run", flow_run_name="run {parameters.name}", persist_result=False)
 def run_flow(parameters: RunParameters) -> State[Any]:
-    """Extraction, then a sweep with registry and report."""
+    """Extract, then run a sweep with registry and report."""
     given = parameters
     experiment = given.load()
     place, source = _places(experiment, given.work, given.source, given.store)

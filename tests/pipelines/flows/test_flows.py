@@ -14,6 +14,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.simulation.synthesis import synthesize
 from mimic_reg.store import Store
 from pipelines.flows.artifacts import artifact_key
+from pipelines.flows.compare import CompareParameters, compare_flow
 from pipelines.flows.extract import ExtractParameters, extract_flow
 from pipelines.flows.multitask import MultitaskParameters, train_multitask_flow
 from pipelines.flows.report import ReportParameters, report_flow
@@ -196,6 +197,18 @@ def test_a_search_shows_its_points_and_what_won(work, store, write):
     key = artifact_key("tuned", "in_hospital_mortality", "lstm", "itps")
     assert [row["itps.tau"] for row in artifact(key)] == [1e-4, 1e9]
     assert "regularisers:" in artifact(f"{key}-yaml")
+
+
+def test_a_comparison_shows_the_best_of_each_search_and_the_report(work, store, write):
+    searched = {"search": {"itps.tau": [1e-4, 1e9]}, "seeds": 1}
+    compared = experiment(name="fair", methods=["none", "itps"], **searched)
+    parameters = CompareParameters(
+        experiment=write(compared), work=work, store=store, running=HERE, seeds=1
+    )
+    assert compare_flow(parameters, return_state=True).is_completed()
+    key = artifact_key("tuned", "in_hospital_mortality", "lstm", "itps")
+    assert [row["itps.tau"] for row in artifact(key)] == [1e-4, 1e9]
+    assert "/sweeps/fair-chosen/report.html" in artifact("report-fair-chosen")
 
 
 def test_the_main_job_is_the_same_with_and_without_prefect(server, empty, tmp_path, write):
