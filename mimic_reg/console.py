@@ -29,7 +29,7 @@ def say(text: object, to: Console = out) -> None:
 
 @dataclass
 class Verbosity:
-    """How much a command tells beside its result.
+    """What a command prints besides its result.
 
     quiet:   results and errors only
     verbose: resolved settings, every epoch of many fits, and where an error arose

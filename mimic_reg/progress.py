@@ -31,7 +31,7 @@ class Epoch:
 
     @property
     def soonest(self) -> int:
-        """Further epochs that the fit takes at least."""
+        """Return how many more epochs the fit takes at least."""
         left = self.most - self.number
         return (
             0 if self.stopped else min(left, left if self.may_end_in is None else self.may_end_in)
@@ -50,7 +50,7 @@ class Epoch:
 
 
 class Progress(Protocol):
-    """What a long-running function reports."""
+    """The reports of a long-running function."""
 
     def stage(self, name: str, total: int | None, unit: str) -> None:
         """Begin a stage of `total` units of work; None: their number is unknown."""

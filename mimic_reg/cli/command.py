@@ -68,7 +68,7 @@ class Command(TyperCommand):
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a command whose exit code may be 1 although it ran to its end."""
+    """A result and an exit code, which may be 1 although the command ran to its end."""
 
     content: Any
     exit_code: int

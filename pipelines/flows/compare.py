@@ -48,7 +48,7 @@ class Compared:
 
     @property
     def exit_code(self) -> int:
-        """0 if every method has all its results, else 1."""
+        """Return 0 if every method has all its results, else 1."""
         return 1 if self.problems or self.search.failed else self.result.exit_code
 
 

@@ -1,4 +1,4 @@
-"""What a sweep, or the main job, would do; nothing is written and nothing is trained."""
+"""Dry runs: the plan of a sweep or of the main job; nothing is written or trained."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -48,18 +48,18 @@ class Line:
 
     @property
     def to_run(self) -> int:
-        """Trials that are not finished."""
+        """Return how many trials are not finished."""
         return len(self.seeds) - self.finished
 
     @property
     def seconds(self) -> float | None:
-        """Seconds of the trials that are not finished, at most."""
+        """Return the seconds of the trials that are not finished, at most."""
         return None if self.each is None else self.each * self.to_run
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a sweep would do.
+    """The plan of a sweep.
 
     may_stop: whether any trial has early stopping
     counted:  whose numbers of samples the times are for; "": not known before there is a store
@@ -76,23 +76,23 @@ class DryRun:
 
     @property
     def num_trials(self) -> int:
-        """All trials."""
+        """Return how many trials there are."""
         return sum(len(line.seeds) for line in self.lines)
 
     @property
     def num_finished(self) -> int:
-        """Trials that are not run again."""
+        """Return how many trials are finished, and not run again."""
         return sum(line.finished for line in self.lines)
 
     @property
     def seconds(self) -> float | None:
-        """Seconds of the trials whose time is known, one after the other; None: of no one."""
+        """Return the seconds of all trials whose time is known; None: of none."""
         known = [line.seconds for line in self.lines if line.seconds is not None]
         return math.fsum(known) if known else None
 
     @property
     def summary(self) -> str:
-        """A few sentences."""
+        """Return a few sentences."""
         text = " ".join((f"{self.title}: {self.num_trials} trials.", *self.left_out))
         to_run = self.num_trials - self.num_finished
         if self.num_finished:

@@ -1,4 +1,4 @@
-"""Several tasks with one trunk as a flow: trained, logged as a run each, registered."""
+"""A flow that trains several tasks with one trunk, logs a run for each, and registers them."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ class MultitaskParameters(OneTrial):
 
     @property
     def name(self) -> str:
-        """What the fit is called."""
+        """Return the name of the fit."""
         return (
             f"{self.strategy}-{'-'.join(self.tasks)}-{self.model}-{self.method}-"
             f"{100 * self.supervision:g}-seed{self.seed}"
@@ -53,7 +53,7 @@ class MultitaskParameters(OneTrial):
 def train_multitask(
     parameters: MultitaskParameters, *, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Train a fit of several tasks in the work folder, log it, register it; what came of it.
+    """Train a fit of several tasks in the work folder, log it, register it; return the result.
 
     Raises:
         TrialFailedError, InputError: see `OneTrial.train`.
@@ -75,7 +75,7 @@ def train_multitask(
 
 
 def as_experiment(parameters: MultitaskParameters) -> Experiment:
-    """The experiment that has this fit only."""
+    """Return the experiment that has this fit only."""
     given = parameters
     grid = {
         "tasks": given.tasks,
@@ -90,14 +90,14 @@ def as_experiment(parameters: MultitaskParameters) -> Experiment:
     name="train_together",
     task_run_name="{parameters.name}",
     tags=TAGS,
-    retries=1,  # it goes on from its checkpoint
+    retries=1,  # it continues from its checkpoint
     retry_delay_seconds=10,
     retry_condition_fn=may_help,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
 def train_together(parameters: MultitaskParameters) -> dict[str, Any]:
-    """One fit of several tasks."""
+    """Train one fit of several tasks."""
     return train_multitask(parameters, progress=PrefectProgress("train-multitask"))
 
 

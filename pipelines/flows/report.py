@@ -77,7 +77,9 @@ def _conclude(
 ) -> Concluded:
     done = [t for t in result.trials if t.done]
     if not done:
-        raise InputError(f"No trial of {result.name!r} has a result: there is nothing to report.")
+        raise InputError(
+            f"No trial of {result.name!r} has a result: there is nothing to report."
+        )
     registered = registry.register_best(
         [folder for t in done for folder in result.run_folders(t)],
         uri=uri,
@@ -117,7 +119,7 @@ def _conclude(
 def _write(
     result: SweepResult, commands: Sequence[str]
 ) -> tuple[Path, Results, list[Path], list[Path]]:
-    """Write report, tables and figures: the report, the results, the tables, the figures."""
+    """Write report, tables and figures; return the report, the results, the tables, the figures."""
     out = result.folder
     errors = {
         folder: t.error or f"{t.status}: start the sweep again to go on with it"
@@ -197,13 +199,13 @@ class ReportParameters(Parameters):
     name="conclude",
     task_run_name="conclude {sweep}",
     tags=TAGS,
-    retries=1,  # MLflow's server may have been away; everything is done once at most
+    retries=1,  # MLflow's server may have been away; finished parts are not repeated
     retry_delay_seconds=10,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
 def conclude_task(work: str, sweep: str, tracking_uri: str | None) -> dict[str, Any]:
-    """Registry, report and summary."""
+    """Register, report and log the summary."""
     return as_json(conclude(SweepResult.read(Path(work), sweep), tracking_uri=tracking_uri))
 
 
@@ -220,7 +222,7 @@ def as_json(concluded: Concluded) -> dict[str, Any]:
 
 @flow(name="report", flow_run_name="report {parameters.sweep}", persist_result=False)
 def report_flow(parameters: ReportParameters) -> dict[str, Any]:
-    """The registry, the report and the summary of a sweep that ran before."""
+    """Register and report a sweep that ran before."""
     with tags(*TAGS):
         work = Work(parameters.work).folder
         concluded = conclude_task(str(work), parameters.sweep, parameters.tracking_uri)

@@ -42,7 +42,7 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 if every trial has its result, else 1."""
+        """Return 0 if every trial has its result, else 1."""
         return self.result.exit_code
 
 

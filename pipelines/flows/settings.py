@@ -36,7 +36,7 @@ class OfExperiment(Parameters):
 
     @property
     def name(self) -> str:
-        """What the experiment is called."""
+        """Return the name of the experiment."""
         return Path(self.experiment).stem
 
     def load(self) -> Experiment:
@@ -62,7 +62,7 @@ class Work:
         self.folder = folder
 
     def create(self) -> "Work":
-        """Make it, for this user only.
+        """Make the folder, for this user only.
 
         Raises:
             InputError: there is a file of that name.
@@ -73,7 +73,7 @@ class Work:
         return self
 
     def check(self) -> None:
-        """Refuse what can be no work folder.
+        """Refuse a place that cannot be a work folder.
 
         Raises:
             InputError: there is a file of that name, or something in it is a symbolic link.
@@ -85,21 +85,21 @@ class Work:
 
     @property
     def store(self) -> Path:
-        """The cohort store, unless an experiment names another."""
+        """Return the cohort store, unless an experiment names another."""
         return self.folder / "store"
 
     @property
     def runs(self) -> Path:
-        """The run folders."""
+        """Return the folder of the run folders."""
         return self.folder / "runs"
 
     @property
     def tuned(self) -> Path:
-        """What searches found."""
+        """Return the folder of the results of searches."""
         return self.folder / "tuned"
 
     def sweep(self, name: str) -> Path:
-        """The folder of a sweep."""
+        """Return the folder of a sweep."""
         return self.folder / "sweeps" / name
 
 

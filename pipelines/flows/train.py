@@ -1,4 +1,4 @@
-"""One trial as a flow, of a task or of several: trained, logged and, if wanted, registered."""
+"""A flow of one trial: train it, log it and, if wanted, register it."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -48,7 +48,7 @@ class OneTrial(Parameters):
 
     @property
     def uri(self) -> str:
-        """Where MLflow keeps the run."""
+        """Return where MLflow keeps the run."""
         return self.tracking_uri or client.database(self.work)
 
     def experiment(
@@ -96,12 +96,12 @@ class TrainParameters(OneTrial):
 
     @property
     def name(self) -> str:
-        """What the trial is called."""
+        """Return the name of the trial."""
         return f"{self.task}-{self.model}-{self.method}-{100 * self.supervision:g}-seed{self.seed}"
 
 
 def train_model(parameters: TrainParameters, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Train one trial in the work folder, log it, register it; what came of it, as JSON.
+    """Train one trial in the work folder, log it, register it; return the result as JSON.
 
     Raises:
         TrialFailedError, InputError: see `OneTrial.train`.
@@ -126,7 +126,7 @@ def train_model(parameters: TrainParameters, *, progress: Progress | None = None
 
 
 def may_help(task: Any, run: Any, state: State[Any]) -> bool:
-    """Whether a retry can help: a file system that was away."""
+    """Return whether a retry can help: a file system was away."""
     return isinstance(state.result(raise_on_failure=False), OSError)
 
 
@@ -134,14 +134,14 @@ def may_help(task: Any, run: Any, state: State[Any]) -> bool:
     name="train",
     task_run_name="{parameters.name}",
     tags=TAGS,
-    retries=1,  # it goes on from its checkpoint
+    retries=1,  # it continues from its checkpoint
     retry_delay_seconds=10,
     retry_condition_fn=may_help,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
 def train(parameters: TrainParameters) -> dict[str, Any]:
-    """One trial."""
+    """Train one trial."""
     return train_model(parameters, progress=PrefectProgress("train"))
 
 

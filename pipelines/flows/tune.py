@@ -52,7 +52,7 @@ class Point:
 
     @property
     def mean(self) -> float:
-        """Mean over seeds."""
+        """Return the mean over seeds."""
         return math.fsum(self.scores.values()) / len(self.scores) if self.scores else math.nan
 
 
@@ -94,7 +94,7 @@ class Tuned:
 
     @property
     def exit_code(self) -> int:
-        """0 if every trial has its result, else 1."""
+        """Return 0 if every trial has its result, else 1."""
         return self.result.exit_code
 
 
@@ -107,7 +107,7 @@ def tune(
     tracking_uri: str | None = None,
     progress: Progress | None = None,
 ) -> Tuned:
-    """Run a search, as `sweep` does, and write what won.
+    """Run a search, as `sweep` does, and write the best points.
 
     Raises:
         InputError: the experiment has no search; see also `sweep`.
@@ -239,7 +239,7 @@ class TuneParameters(OfExperiment):
 
 @flow(name="tune", flow_run_name="tune {parameters.name}", persist_result=False)
 def tune_flow(parameters: TuneParameters) -> State[Any]:
-    """A search, and the YAML of what won."""
+    """Run a search, and write the best point as YAML."""
     experiment = parameters.load()
     check(experiment)
     sweep_flow(SweepParameters(**dict(parameters), conclude=False), return_state=True)

@@ -11,7 +11,7 @@ Threads = Annotated[int, Field(ge=1, le=MAX_THREADS)]
 
 
 class Parameters(BaseModel):
-    """Typed parameters: what is not known, or out of range, is refused at submission."""
+    """Typed parameters; unknown ones, and values out of range, are refused at submission."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

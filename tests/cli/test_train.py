@@ -2,7 +2,10 @@
 
 import io
 import json
+import subprocess
+import sys
 
+import polars as pl
 import pytest
 from rich.console import Console
 
@@ -83,6 +86,24 @@ def test_runs_and_show_read_the_run_folders(trained, tmp_path):
     found = json.loads(mimic_reg("show", work / "run", "--json").stdout)
     assert found["settings"]["model"] == {"lstm": {"units": 4}}
     assert found["scores"]["test"]["auroc"]["value"] == row["test"]
+
+
+def test_a_run_predicts_without_mlflow_and_a_sweep_says_how_to_install_it(trained, store, tmp_path):
+    work, _ = trained
+    script = (
+        "import sys; sys.modules['mlflow'] = sys.modules['prefect'] = None;"
+        "from mimic_reg.cli import main; main()"
+    )
+    out = tmp_path / "predictions.parquet"
+    for arguments, code, message in (
+        (["predict", "--model", work / "run", "--store", store, "--out", out], 0, "predictions to"),
+        (["sweep", "--config", "demo", "--out", tmp_path / "work"], 2, "pip install --constraint"),
+    ):
+        command = [sys.executable, "-c", script, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stderr
+        assert message in words(done.stdout + done.stderr)
+    assert pl.read_parquet(out).height > 0
 
 
 def test_a_damaged_run_is_listed_as_such(trained, tmp_path):
