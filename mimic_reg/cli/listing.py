@@ -80,6 +80,7 @@ def methods(
     parts of other methods, probes, or come with a task.
     """
     from mimic_reg.experiments import catalogue, method_pages
+    from mimic_reg.models import names
 
     found = catalogue.entries(like)
     if pages is not None:
@@ -90,14 +91,14 @@ def methods(
         [
             entry.name if entry.file else f"({entry.name})",
             entry.kind,
-            ", ".join(entry.models) or "all networks",
-            escape(entry.summary),
-            escape(entry.source),
+            "all networks" if entry.models in ((), tuple(names())) else ", ".join(entry.models),
+            escape(f"{entry.summary} ({entry.source})" if entry.source else entry.summary),
         ]
         for entry in found
     ]
-    drawn = table("Methods", ["method", "kind", "models", "what it does", "source"], rows)
+    drawn = table("Methods", ["method", "kind", "models", "what it does"], rows)
     drawn.box, drawn.columns[0].no_wrap = None, True
+    drawn.columns[1].max_width = drawn.columns[2].max_width = 12
     for column in drawn.columns:
         column.justify = "left"
     out.print(drawn)

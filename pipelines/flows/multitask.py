@@ -23,7 +23,7 @@ class MultitaskParameters(OneTrial):
 
     tasks:    names in configs/tasks, in the order in which they are trained
     strategy: a module of mimic_reg.multitask; options: its own, as {"inner_steps": 5}
-    training: replaces what the tasks' YAML says, for all of them; training_of: task → for one
+    training_of: task → settings of training that replace those of its YAML file
     """
 
     tasks: list[str] = Field(
@@ -31,7 +31,6 @@ class MultitaskParameters(OneTrial):
     )
     strategy: str = "reptile"
     options: dict[str, JsonValue] = Field(default_factory=dict)
-    training: dict[str, JsonValue] = Field(default_factory=dict)
     training_of: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
 
     @field_validator("strategy")
@@ -83,7 +82,7 @@ def as_experiment(parameters: MultitaskParameters) -> Experiment:
         "training_of": given.training_of,
     }
     title = f"{given.strategy}: {given.method}, {given.model}, {' + '.join(given.tasks)}"
-    return given.experiment(given.name, title, grid, given.training)
+    return given.experiment(given.name, title, grid)
 
 
 @task(

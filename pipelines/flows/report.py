@@ -77,9 +77,7 @@ def _conclude(
 ) -> Concluded:
     done = [t for t in result.trials if t.done]
     if not done:
-        raise InputError(
-            f"No trial of {result.name!r} has a result: there is nothing to report."
-        )
+        raise InputError(f"No trial of {result.name!r} has a result: there is nothing to report.")
     registered = registry.register_best(
         [folder for t in done for folder in result.run_folders(t)],
         uri=uri,

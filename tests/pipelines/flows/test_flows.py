@@ -106,7 +106,9 @@ def test_a_wrong_source_fails_at_once_without_retries(server, tmp_path):
 
 
 def test_a_trial_is_trained_logged_and_registered(work, store):
-    parameters = TrainParameters(work=work, store=store, max_epochs=1, method="none")
+    parameters = TrainParameters(
+        work=work, store=store, set={"training.max_epochs": 1}, method="none"
+    )
     state = train_flow(parameters, return_state=True)
     done = state.result()
     assert done["registered"] == "models:/mimic-reg-in_hospital_mortality-lstm/1"
@@ -129,9 +131,8 @@ def test_tasks_are_trained_together_logged_and_registered(work, store):
         store=store,
         tasks=["in_hospital_mortality", "phenotyping"],
         method="none",
-        max_epochs=1,
+        set={"training.max_epochs": 1, "training.normalizer": "fitted"},
         options={"epoch_iterations": 1, "inner_steps": 1},
-        training={"normalizer": "fitted"},
     )
     state = train_multitask_flow(parameters, return_state=True)
     done = state.result()
