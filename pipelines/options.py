@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mimic_reg.cli.options import SET_EXAMPLE, DeviceOption, ThreadsOption
+from mimic_reg.cli.options import SET_EXAMPLE, DeviceOption, ThreadsOption, complete
 from mimic_reg.errors import InputError, install_advice
 from mimic_reg.threads import DEFAULT_THREADS
 
@@ -32,6 +32,7 @@ ConfigOption = Annotated[
         "--config",
         help="An experiment's name (`mimic-reg list experiments`), or a YAML file.",
         metavar="EXPERIMENT",
+        autocompletion=complete("experiments"),
     ),
 ]
 WorkOption = Annotated[

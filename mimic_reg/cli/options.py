@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,19 @@ import typer
 
 from mimic_reg.errors import InputError
 from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
+
+
+def complete(kind: str) -> Callable[[str], list[str]]:
+    """Return what completes names in a shell: those of the files in `configs`, by kind."""
+
+    def names(incomplete: str) -> list[str]:
+        from mimic_reg.settings import CONFIGS
+
+        found = sorted(path.stem for path in (CONFIGS / kind).glob("*.yaml"))
+        return [name for name in found if name.startswith(incomplete)]
+
+    return names
+
 
 RunArgument = Annotated[
     Path, typer.Argument(help="A run folder, made by `mimic-reg train`.", metavar="RUN")
@@ -35,13 +49,19 @@ MemoryOption = Annotated[
 TaskOption = Annotated[
     str,
     typer.Option(
-        "--task", help="A task's name (`mimic-reg list tasks`), or a YAML file.", metavar="TASK"
+        "--task",
+        help="A task's name (`mimic-reg list tasks`), or a YAML file.",
+        metavar="TASK",
+        autocompletion=complete("tasks"),
     ),
 ]
 ModelOption = Annotated[
     str,
     typer.Option(
-        "--model", help="A model's name (`mimic-reg list models`), or a YAML file.", metavar="MODEL"
+        "--model",
+        help="A model's name (`mimic-reg list models`), or a YAML file.",
+        metavar="MODEL",
+        autocompletion=complete("models"),
     ),
 ]
 MethodOption = Annotated[
@@ -51,6 +71,7 @@ MethodOption = Annotated[
         help="A method's name (`mimic-reg list methods`), after a family of models or alone, or "
         "a YAML file.",
         metavar="METHOD",
+        autocompletion=complete("methods"),
     ),
 ]
 SupervisionOption = Annotated[

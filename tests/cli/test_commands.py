@@ -77,6 +77,13 @@ def test_commands_start_fast_without_what_they_do_not_need():
         assert told.stdout.splitlines()[-1] in ("", "pydantic"), arguments
 
 
+def test_the_tab_key_completes_names(monkeypatch):
+    monkeypatch.setenv("_MIMIC_REG_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "mimic-reg train --model l")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    assert mimic_reg().stdout.split() == ["logistic_regression", "lstm"]
+
+
 def test_json_is_all_that_is_printed():
     assert "lstm" in json.loads(mimic_reg("list", "models", "--json").stdout)
     refused = mimic_reg("list", "models", "--quiet", "--verbose")
