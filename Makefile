@@ -29,7 +29,7 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/mypy
 
 pages: $(READY)  ## write docs/methods: a page a method
-	$(BIN)/mimic-reg methods --pages docs/methods
+	$(BIN)/mimic-reg list methods --pages docs/methods
 
 format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .

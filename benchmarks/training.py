@@ -285,7 +285,8 @@ def busy_over_quiet(rounds: int) -> dict[str, dict[str, float]]:
             run = folder / f"run-{runs}"
             command(
                 *("train", "--store", folder / "store", "--task", "in_hospital_mortality"),
-                *("--model", folder / "model.yaml", "--max-epochs", EPOCHS, "--device", "cpu"),
+                *("--model", folder / "model.yaml", "--set", f"training.max_epochs={EPOCHS}"),
+                *("--device", "cpu"),
                 *("--threads", threads, "--out", run),
             )
             costs = [row["cost"] for row in read_history(run / HISTORY) if row["event"] == "epoch"]

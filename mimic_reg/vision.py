@@ -10,7 +10,7 @@ from types import ModuleType
 
 import torch
 
-from mimic_reg.errors import InputError
+from mimic_reg.errors import InputError, install_advice
 
 _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -29,8 +29,7 @@ def torchvision() -> ModuleType:
         return _import()
     except ModuleNotFoundError as error:
         raise InputError(
-            "Images need torchvision, which is not installed: "
-            "pip install -c constraints.txt -e '.[images]'"
+            f"Images need torchvision, which is not installed: {install_advice('images')}"
         ) from error
     except RuntimeError:  # "operator torchvision::nms does not exist"
         library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]

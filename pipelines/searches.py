@@ -1,195 +1,211 @@
 """The commands that search: `tune` and `compare`; thin: parse, call, print."""
 
+import json
 import shlex
-import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from mimic_reg.console import err, out, progress, table
+from mimic_reg.cli.command import Result
+from mimic_reg.cli.options import DryRunOption, SetOption, listed, typed
+from mimic_reg.console import err, out, progress, say, table
 from mimic_reg.errors import InputError
-from mimic_reg.threads import DEFAULT_THREADS
-from pipelines.options import (
-    AddressOption,
-    DeviceOption,
-    DryRunOption,
-    GpusOption,
-    Runner,
-    RunnerOption,
-    StoreOption,
-    ThreadsOption,
-    WorkersOption,
-    WorkOption,
-    as_running,
-    need_pipelines,
-)
+from pipelines.options import StoreOption, WorkOption, changes, need_pipelines
 from pipelines.printing import print_concluded, print_dry_run, print_failed
 
 if TYPE_CHECKING:
     from mimic_reg.experiments import Experiment
+    from pipelines.flows.tune import Choice
+
+TaskOption = Annotated[str | None, typer.Option("--task", help="A task's name.", metavar="TASK")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="A model's name.", metavar="MODEL")
+]
+ShareOption = Annotated[
+    float | None,
+    typer.Option(
+        "--supervision", help="Share of the training samples; 1 by default.", metavar="SHARE"
+    ),
+]
 
 
 def tune(
     work: WorkOption,
+    running: Any,
     config: Annotated[
         str | None,
         typer.Option(
-            help="An experiment with a search, by name or as a YAML file; or say with the next "
-            "options what to search.",
-            metavar="YAML",
+            help="An experiment with a search, by name or as a YAML file, in place of the next "
+            "options.",
+            metavar="EXPERIMENT",
         ),
     ] = None,
-    task: Annotated[str | None, typer.Option(help="A task's name.")] = None,
-    model: Annotated[str | None, typer.Option(help="A model's name.")] = None,
-    method: Annotated[str | None, typer.Option(help="A method's name in configs/methods.")] = None,
-    option: Annotated[
+    task: TaskOption = None,
+    model: ModelOption = None,
+    method: Annotated[
+        str | None, typer.Option(help="A method's name in configs/methods.", metavar="METHOD")
+    ] = None,
+    search: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to try, as rate=0.2,0.5; several times for all combinations. Of a "
-            "method with several parts: dropout.rate=0.2,0.5; of the model: "
-            "logistic_regression.C=0.1,1.",
+            help="Values to try, of the method or the model: dropout.rate=0.2,0.5 or "
+            "logistic_regression.C=0.1,1. Repeat it to try all combinations.",
             metavar="NAME=A,B",
         ),
     ] = None,
-    supervision: Annotated[
-        float | None, typer.Option(help="Share of the training samples; 1 by default.")
-    ] = None,
+    supervision: ShareOption = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Trials of each combination; 3 by default.", min=1)
-    ] = None,
-    max_epochs: Annotated[
-        int | None, typer.Option(help="Epochs at the most, instead of the task's own.")
+        int | None,
+        typer.Option(help="Trials of each combination; 3 by default.", min=1, metavar="N"),
     ] = None,
     store: StoreOption = None,
+    set_: SetOption = None,
     dry_run: DryRunOption = False,
-    runner: RunnerOption = Runner.pool,
-    workers: WorkersOption = None,
-    threads: ThreadsOption = DEFAULT_THREADS,
-    device: DeviceOption = None,
-    address: AddressOption = None,
-    gpus_per_run: GpusOption = 0.0,
-) -> None:
-    """Search options of a method or model on the validation split; write the best as a YAML file.
+) -> Any:
+    """Search values of a method's or model's options, judged on validation.
 
-    For instance: --task in_hospital_mortality --model lstm --method dropout --option rate=0.2,0.5
+    The best are written as a YAML file for `mimic-reg train`. For example:
+
+    \b
+      mimic-reg tune --task in_hospital_mortality --model lstm --out work \\
+        --method dropout --search dropout.rate=0.2,0.5
     """
+    from pipelines.flows import dry_run as planning
+    from pipelines.flows.search import check
+
+    given = (task, model, method, search, supervision, seeds)
+    experiment = _search(config, given, changes(set_))
+    check(experiment)
+    if dry_run:
+        return print_dry_run(planning.of_sweep(experiment, store, work=work))
     need_pipelines()
     from mimic_reg.report.formats import format_level
-    from pipelines.flows import dry_run as planning
     from pipelines.flows import tune as tuning
 
-    experiment = _search(config, task, model, method, option, supervision, seeds, max_epochs)
-    tuning.check(experiment)
-    running = as_running(runner, workers, threads, device, address, gpus_per_run)
-    if dry_run:
-        print_dry_run(planning.of_sweep(experiment, store, work=work))
-        return
     with progress(err) as shown:
         tuned = tuning.tune(experiment, work, store=store, running=running, progress=shown)
     for choice in tuned.choices:
-        shown_rows = [
-            [", ".join(f"{k}: {v}" for k, v in p.values.items()), f"{p.mean:.4f}", len(p.scores)]
+        rows = [
+            [tuning.format_values(p.values), f"{p.mean:.4f}", len(p.scores)]
             for p in choice.points
             if not p.missing
         ]
         title = f"{choice.task}, {choice.model}, {choice.method}, {format_level(choice.size)}"
-        out.print(table(title, ["", f"validation {choice.best.score}", "seeds"], shown_rows))
-        out.print(f"Wrote {escape(str(choice.file))}.")
+        out.print(table(title, ["", f"validation {choice.best.score}", "seeds"], rows))
+        say(choice.sentence)
+        say(f"Its values are in {choice.file}. To use them:")
+        say(_train(choice, tuned.result.store, experiment.set))
     print_failed(tuned.result)
-    raise typer.Exit(tuned.exit_code)
+    return Result([_plain(choice) for choice in tuned.choices], tuned.exit_code)
 
 
-def _search(
-    config: str | None,
-    task: str | None,
-    model: str | None,
-    method: str | None,
-    option: list[str] | None,
-    supervision: float | None,
-    seeds: int | None,
-    max_epochs: int | None,
-) -> "Experiment":
-    """The experiment of a search: that of a file, or the one that the options describe."""
+def _train(choice: "Choice", store: Path, changed: Mapping[str, Any]) -> str:
+    """Return the command that trains with the best values of a search."""
+    from pipelines.flows.run import program
+
+    size = choice.size
+    share = ["--supervision", f"{size.supervision:g}"] if size.supervision not in (None, 1) else []
+    words = [program(), "train", "--store", str(store), *choice.options, *share]
+    for name, value in changed.items():
+        words += ["--set", f"{name}={json.dumps(value)}"]
+    return shlex.join([*words, "--out", "RUN"])
+
+
+def _plain(choice: "Choice") -> dict[str, Any]:
+    points = [
+        {"values": p.values, "mean": p.mean, "scores": p.scores, "missing": p.missing}
+        for p in choice.points
+    ]
+    return {
+        "task": choice.task,
+        "model": choice.model,
+        "method": choice.method,
+        "size": choice.size,
+        "score": choice.best.score,
+        "best": choice.best.values,
+        "mean": choice.best.mean,
+        "points": points,
+        "file": choice.file,
+    }
+
+
+def _search(config: str | None, given: tuple[Any, ...], changed: dict[str, Any]) -> "Experiment":
+    """Return the experiment of a search: that of a file, or the one that the options describe."""
     from mimic_reg import experiments
-    from pipelines.flows import tune as tuning
+    from mimic_reg.multitask.changes import parse_pairs
+    from pipelines.flows import search as searching
 
-    needed = (task, model, method, option)
-    if config is not None and any(
-        value is not None for value in (*needed, supervision, seeds, max_epochs)
-    ):
-        raise InputError("--config says all of the search: leave out the options that describe it.")
+    task, model, method, search, supervision, seeds = given
     if config is not None:
-        return experiments.load(config)
-    if not (task and model and method and option):
+        if any(value is not None for value in given):
+            raise InputError(
+                "--config describes the whole search: leave out --task, --model, --method, "
+                "--search, --supervision and --seeds."
+            )
+        return experiments.load(config, changed)
+    if not (task and model and method and search):
         raise InputError(
-            "Say what to search: --task, --model, --method and --option, or else --config."
+            "Say what to search: give --task, --model, --method and --search, or else --config."
         )
-    return tuning.search(
+    return searching.search(
         task,
         model,
         method,
-        tuning.parse_options(option, method),
+        parse_pairs(search, "--search", "dropout.rate=0.2,0.5", several=True),
         supervision=1.0 if supervision is None else supervision,
         seeds=3 if seeds is None else seeds,
-        training={} if max_epochs is None else {"max_epochs": max_epochs},
+        changes=changed,
     )
 
 
 def compare(
     work: WorkOption,
+    running: Any,
     config: Annotated[
         str | None,
         typer.Option(
-            help="An experiment whose grids have `own_search`, by name or as a YAML file; or say "
-            "with the next options what to compare.",
-            metavar="YAML",
+            help="An experiment with a search of each method, by name or as a YAML file, in place "
+            "of --task, --model, --methods and --supervision.",
+            metavar="EXPERIMENT",
         ),
     ] = None,
-    task: Annotated[str | None, typer.Option(help="A task's name.")] = None,
-    model: Annotated[str | None, typer.Option(help="A model's name.")] = None,
+    task: TaskOption = None,
+    model: ModelOption = None,
     methods: Annotated[
         str | None,
-        typer.Option(
-            help="Names in configs/methods, comma-separated: see `mimic-reg methods`; or all.",
-            metavar="A,B",
-        ),
+        typer.Option(help="Names of methods (`mimic-reg list methods`), or all.", metavar="A,B"),
     ] = None,
     seeds: Annotated[
-        int, typer.Option(help="Trials of each method with its best strength.", min=1)
+        int, typer.Option(help="Trials of each method with its best values.", min=1, metavar="N")
     ] = 5,
-    supervision: Annotated[
-        float | None, typer.Option(help="Share of the training samples; 1 by default.")
-    ] = None,
-    max_epochs: Annotated[
-        int | None, typer.Option(help="Epochs at the most, instead of the task's own.")
-    ] = None,
+    supervision: ShareOption = None,
     store: StoreOption = None,
+    set_: SetOption = None,
     dry_run: DryRunOption = False,
-    runner: RunnerOption = Runner.pool,
-    workers: WorkersOption = None,
-    threads: ThreadsOption = DEFAULT_THREADS,
-    device: DeviceOption = None,
-    address: AddressOption = None,
-    gpus_per_run: GpusOption = 0.0,
-) -> None:
-    """Compare methods: search each one's strength on validation, train what won, report.
+) -> Any:
+    """Compare methods fairly: tune each on validation, train the best, report.
 
-    Each method tries the values that its file has under `search`, with seed 0, as many as every
-    other one; the best is trained with all seeds. Started again it goes on where it was.
+    Each method tries the values under `search` in its file, as many as every other method, with
+    seed 0. The best values are trained with all seeds. The same command continues where it was
+    stopped.
     """
+    from pipelines.flows import search as searching
+
+    experiment = _comparison(
+        config, (task, model, methods, supervision), changes(set_), store, work
+    )
+    if dry_run:
+        plan = searching.of_compare(experiment, work, seeds=range(seeds), store=store)
+        found = print_dry_run(plan)
+        for note in searching.notes(experiment):
+            say(note)
+        return found
+    searching.check_fair(experiment)
     need_pipelines()
     from pipelines.flows import compare as comparing
 
-    experiment = _comparison(config, task, model, methods, supervision, max_epochs, store, work)
-    running = as_running(runner, workers, threads, device, address, gpus_per_run)
-    if dry_run:
-        plan = comparing.of_compare(experiment, work, seeds=range(seeds), store=store)
-        print_dry_run(plan)
-        for note in comparing.notes(experiment):
-            out.print(escape(note), soft_wrap=True)
-        return
     with progress(err) as shown:
         compared = comparing.compare(
             experiment,
@@ -197,50 +213,54 @@ def compare(
             seeds=range(seeds),
             store=store,
             running=running,
-            commands=[shlex.join(["mimic-reg", *sys.argv[1:]])],
+            commands=[typed()],
             progress=shown,
         )
     for choice in compared.choices:
-        out.print(escape(comparing.described(choice)), soft_wrap=True)
+        say(choice.sentence)
     print_concluded(compared.concluded)
     for problem in compared.problems:
-        err.print(escape(problem), soft_wrap=True)
+        say(problem, err)
     print_failed(compared.result)
-    raise typer.Exit(compared.exit_code)
+    content = {
+        "choices": [_plain(choice) for choice in compared.choices],
+        "problems": compared.problems,
+        "report": compared.concluded.report if compared.concluded else None,
+        "scores": compared.concluded.scores if compared.concluded else [],
+    }
+    return Result(content, compared.exit_code)
 
 
 def _comparison(
     config: str | None,
-    task: str | None,
-    model: str | None,
-    methods: str | None,
-    supervision: float | None,
-    max_epochs: int | None,
+    given: tuple[Any, ...],
+    changed: dict[str, Any],
     store: Path | None,
     work: Path,
 ) -> "Experiment":
-    """Return the experiment of a comparison: that of a file, or the one that the options say."""
+    """Return the experiment of a comparison: of a file, or as the options describe it."""
     from mimic_reg import experiments
-    from pipelines.flows import compare as comparing
+    from pipelines.flows import search as searching
 
+    task, model, methods, supervision = given
     if config is not None:
-        if any(value is not None for value in (task, model, methods, supervision, max_epochs)):
+        if any(value is not None for value in given):
             raise InputError(
-                "--config says what to compare: leave out the options that describe it, but "
-                "--seeds."
+                "--config says what to compare: leave out --task, --model, --methods and "
+                "--supervision."
             )
-        return experiments.load(config)
+        return experiments.load(config, changed)
     if not (task and model and methods):
         raise InputError(
-            "Say what to compare: --task, --model and --methods, as --methods none,dropout,l2; or "
-            "else --config."
+            "Say what to compare: give --task, --model and --methods, such as --methods "
+            "none,dropout,l2, or else --config."
         )
-    return comparing.comparison(
+    return searching.comparison(
         task,
         model,
-        [name.strip() for name in methods.split(",")],
+        listed([methods]),
         supervision=1.0 if supervision is None else supervision,
-        training={} if max_epochs is None else {"max_epochs": max_epochs},
+        changes=changed,
         store=store,
         work=work,
     )

@@ -11,7 +11,7 @@ from mimic_reg.experiments import catalogue, method_pages
 from mimic_reg.experiments.catalogue import entries, sources_of, summary_of
 from mimic_reg.settings import find_module
 from mimic_reg.settings.files import names
-from tests.test_cli import mimic_reg
+from tests.cli.called import mimic_reg
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = {entry.name: entry for entry in entries()}
@@ -95,13 +95,13 @@ def test_a_page_has_all_sections_and_measurements(tmp_path):
 
 
 def test_the_command_lists_and_filters(tmp_path):
-    told = " ".join(mimic_reg("methods").stdout.split())
+    told = " ".join(mimic_reg("list", "methods").stdout.split())
     assert "(early_stopping)" in told
-    some = mimic_reg("methods", "--like", "dropout")
+    some = mimic_reg("list", "methods", "--like", "dropout")
     assert "Srivastava" in some.stdout
     assert "data_gradient" not in some.stdout
-    wrong = mimic_reg("methods", "--like", "dropuot")
+    wrong = mimic_reg("list", "methods", "--like", "dropuot")
     assert wrong.returncode == 2
     assert "Did you mean 'dropout'" in wrong.stderr
-    assert mimic_reg("methods", "--pages", tmp_path / "pages").returncode == 0
+    assert mimic_reg("list", "methods", "--pages", tmp_path / "pages").returncode == 0
     assert (tmp_path / "pages" / "dropout.md").is_file()

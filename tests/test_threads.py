@@ -218,7 +218,7 @@ def test_the_number_is_an_option_and_no_consequence_of_the_machine(store, tmp_pa
     settings = tmp_path / "model.yaml"
     settings.write_text("lstm: {units: 4}")
     run = ["--store", store, "--task", "in_hospital_mortality", "--model", settings]
-    run += ["--max-epochs", 1]
+    run += ["--set", "training.max_epochs=1"]
 
     def command(*arguments):
         result = CliRunner().invoke(cli.app, list(map(str, arguments)))
@@ -236,7 +236,7 @@ def test_the_number_is_an_option_and_no_consequence_of_the_machine(store, tmp_pa
     assert [trial.threads for trial in found.trials] == [1]  # one trial: the same settings
 
 
-@pytest.mark.parametrize(("number", "bound"), [("0", "equal to 1 "), ("1025", "equal to 1024")])
+@pytest.mark.parametrize(("number", "bound"), [("0", "equal to 1"), ("1025", "equal to 1024")])
 def test_numbers_that_cannot_be_are_refused(number, bound):
     result = CliRunner().invoke(cli.app, ["evaluate", "run", "--threads", number])
     assert result.exit_code == InputError.exit_code

@@ -1,71 +1,83 @@
-"""The command `mimic-reg`: its groups of commands, and how it ends."""
+"""The command `mimic-reg`: its commands, and how it ends."""
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from typer.core import TyperGroup
 
 from mimic_reg import __version__
-from mimic_reg.cli import analyse, cohorts, data, fits, methods
-from mimic_reg.console import err, out
+from mimic_reg.cli import analyse, cohorts, data, fits, listing, reports, runs
+from mimic_reg.cli.command import Commands
+from mimic_reg.console import err, say, verbosity
 from mimic_reg.errors import InputError, MimicRegError
-
-
-class _Commands(TyperGroup):
-    """Commands that say what Ctrl-C did; typer alone ends in silence, with code 130."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            raise MimicRegError(
-                "Interrupted. What was finished is kept: run the same command again to go on."
-            ) from error
-
 
 app = typer.Typer(
     name="mimic-reg",
-    cls=_Commands,
+    cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,  # it would print local variables: patient data
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # plain help needs half the time, and reads well at 80 columns
     help=(
         "Reproducible deep learning on intensive-care time series (MIMIC-III).\n\n"
-        "A first look, without any data of your own:\n\n"
-        "  [bold]mimic-reg synthesize --out raw --patients 1500[/]\n\n"
-        "  [bold]mimic-reg extract --source raw --out store[/]\n\n"
-        "With MIMIC-III, point --source at the folder with its .csv or .csv.gz tables, and prove "
-        "that your cohorts are the published ones with "
-        "[bold]mimic-reg verify store --published[/]."
+        "A first try with simulated patients:\n\n"
+        "\b\n"
+        "  mimic-reg synthesize --out raw --patients 1500\n"
+        "  mimic-reg extract --source raw --out store\n"
+        "  mimic-reg train --store store --task in_hospital_mortality \\\n"
+        "    --model lstm --method itps --out runs/itps\n\n"
+        "With MIMIC-III, give the folder of its tables as --source. Then check that your cohorts "
+        "are the published ones: `mimic-reg verify store --published`."
+    ),
+    epilog=(
+        "`mimic-reg COMMAND --help` explains a command. "
+        "`mimic-reg --install-completion` makes the Tab key complete commands and options in "
+        "bash, zsh, fish and PowerShell. "
+        "The exit code is 0 for success, 1 for a failure, 2 for wrong usage or input."
     ),
 )
 
 
-data.add_to(app)
-cohorts.add_to(app)
-fits.add_to(app)
-methods.add_to(app)
+for room in (data, cohorts, fits, reports, runs):
+    room.add_to(app)
 app.add_typer(analyse.app, name="analyse")
+app.add_typer(listing.app, name="list")
 
 
 def _print_version(show: bool) -> None:
-    if show:
-        out.print(f"mimic-reg {__version__}")
-        raise typer.Exit
+    if not show:
+        return
+    from mimic_reg.store.spec import SCHEMA_VERSION
+
+    typer.echo(f"mimic-reg {__version__}")
+    typer.echo(f"store format {SCHEMA_VERSION}")
+    for name in ("torch", "polars", "mlflow", "prefect"):
+        typer.echo(f"{name} {_version(name)}")
+    raise typer.Exit
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 @app.callback()
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print it and end."),
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the versions of mimic-reg, of its store format and of its libraries.",
+        ),
     ] = False,
 ) -> None:
     """Options of the command itself."""
@@ -73,7 +85,7 @@ def _options(
 
 def main() -> None:
     """Run the command: exit code 0, 1 (failed) or 2 (bad usage or input)."""
-    os.umask(0o077)  # what it writes is about patients, or was made of them: for its owner only
+    os.umask(0o077)  # files about patients are for their owner only
     for plugin in entry_points(group="mimic_reg.commands"):
         plugin.load()(app)
     sys.exit(_run(lambda: app(prog_name="mimic-reg")))
@@ -83,20 +95,23 @@ def _run(command: Callable[[], Any]) -> int:
     try:
         command()
     except InputError as error:
-        err.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
-        return InputError.exit_code
+        return _tell("Error", str(error), InputError.exit_code)
     except MimicRegError as error:
-        err.print(f"[bold red]Failed:[/] {escape(str(error))}", soft_wrap=True)
-        return MimicRegError.exit_code
+        return _tell("Failed", str(error), MimicRegError.exit_code)
     except OSError as error:  # those that no command expects: rights, a folder in a file's place
         where = error.filename2 or error.filename
         said = f"{where}: {error.strerror}" if where and error.strerror else str(error)
-        err.print(
-            f"[bold red]Failed:[/] {escape(said)}. Mend that (room, permissions, what lies in its "
-            "place), and run the same command again.",
-            soft_wrap=True,
+        advice = (
+            "Check free space, permissions and what is in its place; then run the command again."
         )
-        return MimicRegError.exit_code
+        return _tell("Failed", f"{said}. {advice}", MimicRegError.exit_code)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     return 0
+
+
+def _tell(what: str, text: str, code: int) -> int:
+    if verbosity.verbose:
+        say(traceback.format_exc(), err)
+    err.print(f"[bold red]{what}:[/] {escape(text)}", soft_wrap=True)
+    return code

@@ -1,12 +1,13 @@
 """The commands `mimic-reg analyse …`: parse, call, print."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from mimic_reg.console import err, out, progress, table
+from mimic_reg.cli import command
+from mimic_reg.cli.options import DeviceOption, MovedStoreOption, RunsArgument
+from mimic_reg.console import err, out, progress, say, table
 from mimic_reg.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,37 +15,36 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Draw the paper's analyses of finished runs, as PNG and SVG, and print their numbers.",
+    help="Draw the paper's analyses of finished runs, and print their numbers.",
 )
 
-RunsArgument = Annotated[
-    list[Path], typer.Argument(help="Run folders, or folders that hold them.", metavar="RUN…")
+FolderOption = Annotated[
+    Path, typer.Option("--out", help="Folder for the figures, PNG and SVG.", metavar="DIR")
 ]
-FolderOption = Annotated[Path, typer.Option("--out", help="Folder for the figures.", metavar="DIR")]
 
 
-@app.command()
 def hessian(
     runs: RunsArgument,
     folder: FolderOption,
-    vectors: Annotated[int, typer.Option(help="Random vectors of an estimate.", min=2)] = 100,
-    samples: Annotated[int, typer.Option(help="Training samples, at most.", min=1)] = 2048,
+    vectors: Annotated[
+        int, typer.Option(help="Random vectors for an estimate.", min=2, metavar="N")
+    ] = 100,
+    samples: Annotated[
+        int, typer.Option(help="Training samples at most.", min=1, metavar="N")
+    ] = 2048,
     batch_numbers: Annotated[
         int,
-        typer.Option(help="Input numbers at a time: fewer need less memory.", min=1),
+        typer.Option(help="Input numbers at a time; fewer need less memory.", min=1, metavar="N"),
     ] = 1 << 18,
-    store: Annotated[
-        Path | None,
-        typer.Option(help="Where their store is now, if it was moved.", metavar="STORE"),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.")] = None,
-) -> None:
-    """Trace of the Hessian by method (figure 4a): how flat is the loss where a fit ends?
+    store: MovedStoreOption = None,
+    device: DeviceOption = None,
+) -> Any:
+    """Trace of the Hessian (figure 4a): how flat is the loss at the end?
 
-    Runs trained with a hessian_probe have recorded it over their epochs. For the others it is
-    measured now, at their best epoch, at the lowest and the highest supervision level, and kept in
-    their folders: a vector takes as long as one to five training passes over the samples, so
-    without a GPU take fewer of both.
+    Runs trained with a hessian_probe have recorded the trace. For the others it is measured now, at
+    their best epoch and at the lowest and the highest supervision level, and kept in their folders.
+    A vector takes as long as one to five training passes over the samples: without a GPU take fewer
+    vectors and samples.
     """
     from mimic_reg.report.analyses import hessian as analysis
 
@@ -62,50 +62,45 @@ def hessian(
                 device=device,
             )
             shown.advance(1)
-    _show("hessian", results, folder)
+    return _show("hessian", results, folder)
 
 
-@app.command()
-def mgs(runs: RunsArgument, folder: FolderOption) -> None:
-    """Model gradient similarity against epochs, beside the validation score.
+def mgs(runs: RunsArgument, folder: FolderOption) -> Any:
+    """Model gradient similarity over epochs, with the validation score.
 
-    Of runs trained with an mgs_probe: trace and log-determinant of the kernel of their gradients.
+    The runs must have been trained with an mgs_probe. Drawn are trace and log-determinant of the
+    kernel of their gradients.
     """
-    _show("mgs", _collect(runs), folder)
+    return _show("mgs", _collect(runs), folder)
 
 
-@app.command()
-def gradients(runs: RunsArgument, folder: FolderOption) -> None:
-    """Gradient norms against steps (figure 3): raw, and as the optimiser applied them."""
-    _show("gradients", _collect(runs), folder)
+def gradients(runs: RunsArgument, folder: FolderOption) -> Any:
+    """Gradient norms over steps (figure 3), raw and as the optimiser applied them."""
+    return _show("gradients", _collect(runs), folder)
 
 
-@app.command()
-def deviations(runs: RunsArgument, folder: FolderOption) -> None:
-    """Histogram of how far parameters moved from their start (figure 2), at the best epoch."""
-    _show("deviations", _collect(runs), folder)
+def deviations(runs: RunsArgument, folder: FolderOption) -> Any:
+    """How far parameters moved from their initial values (figure 2), at the best epoch."""
+    return _show("deviations", _collect(runs), folder)
 
 
-@app.command()
-def ensembles(runs: RunsArgument, folder: FolderOption) -> None:
-    """Ensembles of seeds: test score of fits that differ in their seed alone, averaged.
+def ensembles(runs: RunsArgument, folder: FolderOption) -> Any:
+    """Test score of ensembles: the averaged predictions of runs that differ only in the seed.
 
-    Mean of logits, and mean of probabilities; with the method bagging, each seed has a bootstrap
-    sample of the patients. It needs the store, which has the labels.
+    Averages are of logits and of probabilities. With the method bagging, each seed has its own
+    bootstrap sample of the patients. The store is needed for the labels.
     """
-    _show("ensembles", _collect(runs), folder)
+    return _show("ensembles", _collect(runs), folder)
 
 
-@app.command()
-def selection(runs: RunsArgument, folder: FolderOption) -> None:
-    """Parameters that a method selects: by epoch (figure 4b), supervision (figure 6) and tensor."""
-    _show("selection", _collect(runs), folder)
+def selection(runs: RunsArgument, folder: FolderOption) -> Any:
+    """Selected parameters by epoch (figure 4b), supervision (figure 6) and tensor."""
+    return _show("selection", _collect(runs), folder)
 
 
-@app.command()
-def thresholds(runs: RunsArgument, folder: FolderOption) -> None:
-    """Score and selected parameters against the threshold of selection (figure 7)."""
-    _show("thresholds", _collect(runs), folder)
+def thresholds(runs: RunsArgument, folder: FolderOption) -> Any:
+    """Score and selected parameters by the threshold of selection (figure 7)."""
+    return _show("thresholds", _collect(runs), folder)
 
 
 def _collect(runs: list[Path]) -> "Results":
@@ -113,13 +108,16 @@ def _collect(runs: list[Path]) -> "Results":
 
     results = collect(runs)
     for unfinished in results.unfinished:
-        err.print(f"Left out: {escape(unfinished.name)}: {escape(unfinished.why)}", soft_wrap=True)
+        say(f"Left out: {unfinished.name}: {unfinished.why}", err)
     if not results.trials:
-        raise InputError("No run is finished: there is nothing to analyse.")
+        raise InputError("None of the runs is finished, so there is nothing to analyse.")
     return results
 
 
-def _show(name: str, results: "Results", folder: Path) -> None:
+command.add(app, hessian, mgs, gradients, deviations, ensembles, selection, thresholds)
+
+
+def _show(name: str, results: "Results", folder: Path) -> dict[str, Any]:
     from mimic_reg.report import analyses
 
     if folder.is_file():
@@ -129,5 +127,11 @@ def _show(name: str, results: "Results", folder: Path) -> None:
         title = f"{found.title}: {where}"
         out.print(table(title, list(found.columns), [list(row) for row in rows]))
     out.print(found.note, soft_wrap=True)
-    for path in analyses.save(found.drawn, folder):
-        out.print(f"Wrote {escape(str(path))}.", soft_wrap=True)
+    written = analyses.save(found.drawn, folder)
+    for path in written:
+        say(f"Wrote {path}.")
+    tables = {
+        where: [dict(zip(found.columns, row, strict=True)) for row in rows]
+        for where, rows in found.tables.items()
+    }
+    return {"analysis": name, "tables": tables, "note": found.note, "figures": written}

@@ -1,18 +1,14 @@
-"""An extraction's audit, printed."""
+"""Print the audit of an extraction."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mimic_reg.console import out, table
-
-if TYPE_CHECKING:
-    pass
-
+from mimic_reg.console import out, say, table
 
 SPLIT_NAMES = {"val": "validation"}  # the published label -> our word
 
 
 def print_audit(audit: dict[str, Any]) -> None:
-    """The cohort flow, what became of events, values and samples."""
+    """Print the cohort flow, the fate of events, values and samples."""
     flow = [[s["step"], s["stays"], s["admissions"], s["subjects"]] for s in audit["cohort_flow"]]
     out.print(table("Cohort", ["after", "stays", "admissions", "subjects"], flow))
     names = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
@@ -26,29 +22,29 @@ def print_audit(audit: dict[str, Any]) -> None:
     }
     for name, count in audit["diagnoses"]["repeated"].items():
         if count:
-            out.print(f"{name}: {count:,} rows repeat an earlier one and count once.")
+            say(f"{name}: {count:,} rows repeat an earlier one and count once.")
     rows = [[text, *(audit["events"][n][fate] for n in names)] for fate, text in fates.items()]
     out.print(table("Event rows", ["", *names], rows))
     _print_values(audit)
     print_samples(audit)
     if audit["published"] is None:
-        out.print("The source is not the full MIMIC-III v1.4: no published sizes to compare with.")
+        say("The source is not the full MIMIC-III v1.4, so its sizes are not compared.")
         return
     pairs = [
         [p["what"], p["published"], p["ours"], "same" if p["same"] else "DIFFERS"]
         for p in audit["published"]
     ]
-    out.print(table("Beside the published sizes", ["", "published", "ours", ""], pairs))
+    out.print(table("Published sizes and ours", ["", "published", "ours", ""], pairs))
     differing = sum(not p["same"] for p in audit["published"])
     if differing:
-        out.print(
+        say(
             f"{differing:,} of {len(pairs):,} sizes DIFFER. If a table has more or fewer rows than "
             "published, it was loaded twice or not downloaded whole."
         )
 
 
 def print_samples(audit: dict[str, Any]) -> None:
-    """Samples of every task and split."""
+    """Print the samples of every task and split."""
     rows = [
         [
             f"{task}, {SPLIT_NAMES.get(split, split)}",
@@ -68,27 +64,25 @@ def print_samples(audit: dict[str, Any]) -> None:
     }
     found = [f"{left_out[r]:,} {text}" for r, text in reasons.items() if left_out.get(r)]
     if found:
-        out.print(f"Stays that no task uses: {', '.join(found)}.")
+        say(f"Stays that no task uses: {', '.join(found)}.")
 
 
 def _print_values(audit: dict[str, Any]) -> None:
-    """One line on the values of the 17 variables, and one for each oddity that occurred."""
+    """Print a line on the values of the 17 variables, and one for each oddity."""
     total: dict[str, int] = {}
     for counts in audit["variables"].values():
         for what, count in counts.items():
             total[what] = total.get(what, 0) + count
     mapped, kept, clipped = (total.pop(what, 0) for what in ("mapped", "kept", "clipped"))
     dropped = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in total.items() if n)
-    out.print(
-        f"Values of the 17 variables: {mapped:,} rows, {kept:,} used; {dropped or 'no'} left out."
-    )
+    say(f"Values of the 17 variables: {mapped:,} rows, {kept:,} used; {dropped or 'no'} left out.")
     if clipped:
-        out.print(f"{clipped:,} values were clipped to their plausible range.")
+        say(f"{clipped:,} values were clipped to their plausible range.")
     stray = audit["events"]["total"].get("bytes_not_utf8", 0)
     if stray:
-        out.print(f"{stray:,} bytes were not UTF-8 and were read as \ufffd.")
+        say(f"{stray:,} bytes were not UTF-8 and were read as \ufffd.")
     for name, count in audit["episodes"]["unknown_categories"].items():
-        out.print(f"{name}: {count:,} texts have no channel of their own and count as missing.")
+        say(f"{name}: {count:,} texts have no channel and count as missing.")
 
 
 def _positives(positives: int | dict[str, int] | None) -> str:

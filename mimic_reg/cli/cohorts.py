@@ -5,25 +5,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from mimic_reg.console import out, table
+from mimic_reg.cli import command
+from mimic_reg.cli.audit import SPLIT_NAMES
+from mimic_reg.cli.options import StoreArgument, StoreOut
+from mimic_reg.console import out, say, table
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command()(import_cohort)
-    app.command()(export_cohort)
+    command.add(app, import_cohort, export_cohort)
 
 
 def import_cohort(
     folder: Annotated[
         Path,
-        typer.Argument(help="Folder with dyn, sta and outc: .parquet, .csv or .csv.gz."),
+        typer.Argument(
+            help="Folder with dyn, sta and outc: .parquet, .csv or .csv.gz.", metavar="DIR"
+        ),
     ],
-    store: Annotated[
-        Path, typer.Option("--out", help="The store to write: a folder.", metavar="STORE")
-    ],
+    store: StoreOut,
     config: Annotated[
         Path | None,
         typer.Option(help="YAML with the choices that differ from the defaults.", metavar="FILE"),
@@ -31,10 +32,10 @@ def import_cohort(
     force: Annotated[
         bool, typer.Option("--force", help="Replace a store that holds another cohort.")
     ] = False,
-) -> None:
+) -> Any:
     """Build a store from a cohort that ricu or YAIB extracted: eICU, HiRID, MIMIC-IV, …
 
-    dyn holds a row per stay and hour (stay_id, time, variables), sta a row per stay (age, sex, …),
+    dyn has a row per stay and hour (stay_id, time, variables), sta a row per stay (age, sex, …),
     outc the labels (stay_id, label; with a time column, a label per hour). The defaults follow
     YAIB; the store's manifest records all choices.
     """
@@ -54,55 +55,40 @@ def import_cohort(
     spec = imported.store.spec
     (task,) = spec.tasks
     chosen = imported.store.manifest["source"]["settings"]
-    out.print(escape(yaml.safe_dump(chosen, sort_keys=False).rstrip()), soft_wrap=True)
+    say(yaml.safe_dump(chosen, sort_keys=False).rstrip())
     columns = list(imported.counts["train"])
     rows = [
-        [{"val": "validation"}.get(split, split), *counts.values()]
+        [SPLIT_NAMES.get(split, split), *counts.values()]
         for split, counts in imported.counts.items()
     ]
     out.print(table(f"{spec.name}: {task.name} ({task.target})", ["split", *columns], rows))
     for note in imported.notes:
-        out.print(f"Note: {escape(note)}", soft_wrap=True)
-    out.print(
-        f"Wrote {escape(str(store))}: {len(spec.channels)} channels of {spec.unit}s.",
-        soft_wrap=True,
-    )
+        say(f"Note: {note}")
+    say(f"Wrote {store}: {len(spec.channels)} channels, keyed by {spec.unit}.")
     # the settings of MIMIC-III's tasks ask for its published normaliser
-    normalizer = " --normalizer fitted" if task.name in names() else ""
-    out.print(
-        f"Next: mimic-reg train --store {escape(str(store))} --task {task.name} --model lstm "
-        f"--out RUN{normalizer}",
-        soft_wrap=True,
+    normalizer = " --set training.normalizer=fitted" if task.name in names() else ""
+    say(
+        f"Next: mimic-reg train --store {store} --task {task.name} --model lstm --out RUN"
+        f"{normalizer}"
     )
+    return {"folder": store, "samples": imported.counts, "notes": imported.notes}
 
 
 def export_cohort(
-    store: Annotated[Path, typer.Argument(help="A store, made by `mimic-reg extract`.")],
+    store: StoreArgument,
     task: Annotated[str, typer.Option(help="The task to write.", metavar="TASK")],
     folder: Annotated[
         Path, typer.Option("--out", help="Folder for the files; new or empty.", metavar="DIR")
     ],
-) -> None:
+) -> Any:
     """Write a task of a MIMIC store as dyn, sta and outc, as ricu and YAIB read them."""
     from mimic_reg.cohorts import export_cohort as write
     from mimic_reg.store import Store
 
-    written = write(Store.open(store), task, folder)
-    rows = ", ".join(f"{name} {count:,} rows" for name, count in written.items())
-    out.print(f"Wrote {escape(str(folder))}: {rows}.", soft_wrap=True)
-    print_next(folder)
+    return _written(folder, write(Store.open(store), task, folder))
 
 
-def print_next(folder: Path) -> None:
-    """Print the command that imports what was written."""
-    name = escape(str(folder))
-    out.print(
-        f"Next: mimic-reg import-cohort {name} --out STORE --config {name}/cohort.yaml",
-        soft_wrap=True,
-    )
-
-
-def synthesize_ricu(folder: Path, **options: Any) -> None:
+def synthesize_ricu(folder: Path, **options: Any) -> Any:
     """Simulate patients, and write their in-hospital mortality as dyn, sta and outc."""
     from mimic_reg.cohorts import export_cohort as write
     from mimic_reg.extraction import extract
@@ -114,7 +100,12 @@ def synthesize_ricu(folder: Path, **options: Any) -> None:
         raw, store = Path(temporary, "raw"), Path(temporary, "store")
         synthesize(raw, **options)
         extract(raw, store, task_names=[task])
-        written = write(Store.open(store), task, folder)
-    rows = ", ".join(f"{name} {count:,} rows" for name, count in written.items())
-    out.print(f"Wrote {escape(str(folder))}, simulated: {rows}.", soft_wrap=True)
-    print_next(folder)
+        return _written(folder, write(Store.open(store), task, folder))
+
+
+def _written(folder: Path, rows: dict[str, int]) -> Any:
+    """Print what was written, and the command that imports it."""
+    counts = ", ".join(f"{name} {count:,} rows" for name, count in rows.items())
+    say(f"Wrote {folder}: {counts}.")
+    say(f"Next: mimic-reg import-cohort {folder} --out STORE --config {folder}/cohort.yaml")
+    return {"folder": folder, "rows": rows}

@@ -3,26 +3,22 @@
 from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from mimic_reg.console import err, out, progress, table
-from mimic_reg.errors import InputError, MimicRegError
-
-if TYPE_CHECKING:
-    pass
-
-
+from mimic_reg.cli import command
 from mimic_reg.cli.audit import SPLIT_NAMES, print_audit, print_samples
 from mimic_reg.cli.cohorts import synthesize_ricu
+from mimic_reg.cli.command import Result
+from mimic_reg.cli.options import MemoryOption, SourceOption, StoreArgument, StoreOut, listed
+from mimic_reg.console import err, out, progress, say, table
+from mimic_reg.errors import InputError, MimicRegError
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (extract, verify, export_benchmark, import_benchmark, import_images, synthesize):
-        app.command()(command)
+    command.add(app, extract, verify, export_benchmark, import_benchmark, import_images, synthesize)
 
 
 class Form(StrEnum):
@@ -39,45 +35,37 @@ class Mode(StrEnum):
     corrected = "corrected"
 
 
-StoreArgument = Annotated[Path, typer.Argument(help="A cohort store, made by `mimic-reg extract`.")]
-
-
 def extract(
-    source: Annotated[
-        Path, typer.Option(help="Folder with MIMIC-III's tables, .csv or .csv.gz.", metavar="DIR")
-    ],
-    store: Annotated[
-        Path, typer.Option("--out", help="The store to write: a folder.", metavar="STORE")
-    ],
+    source: SourceOption,
+    store: StoreOut,
     tasks: Annotated[
         list[str] | None,
-        typer.Option(help="Tasks to write, comma-separated; all by default.", metavar="A,B"),
+        typer.Option(help="Tasks of the store; by default all.", metavar="A,B"),
     ] = None,
     mode: Annotated[
         Mode,
         typer.Option(
             help="benchmark: the published cohorts, with their known defects. "
-            "corrected: without four of them, named in the manifest."
+            "corrected: four of the defects are repaired.",
+            metavar="benchmark|corrected",
         ),
     ] = Mode.benchmark,
-    memory: Annotated[
-        str, typer.Option(help="Memory it may take, from 1GB.", metavar="AMOUNT")
-    ] = "4GB",
+    memory: MemoryOption = "4GB",
     force: Annotated[
         bool, typer.Option("--force", help="Extract even if the store is up to date.")
     ] = False,
     allow_empty: Annotated[
         list[str] | None,
         typer.Option(
-            help="Event tables that may hold no row, such as CHARTEVENTS, where that is meant.",
+            help="Event tables that are allowed to have no rows, such as CHARTEVENTS.",
             metavar="A,B",
         ),
     ] = None,
-) -> None:
-    """Extract the benchmark's cohorts from raw MIMIC-III into a Parquet store.
+) -> Any:
+    """Extract the benchmark's cohorts from MIMIC-III's tables into a store.
 
-    A run that was stopped goes on where it was when started again; on an unchanged source a second
-    run does nothing. The tables are read once and never held in memory.
+    The tables are read once, block by block. The same command continues where it was stopped; on
+    an unchanged source it does nothing.
     """
     from mimic_reg import extraction
     from mimic_reg.extraction.memory import parse_memory
@@ -86,48 +74,59 @@ def extract(
         result = extraction.extract(
             source,
             store,
-            task_names=[name for part in tasks or [] for name in part.split(",")] or None,
+            task_names=listed(tasks) or None,
             mode=mode.value,
             memory=parse_memory(memory),
             force=force,
-            allow_empty=[t.upper() for part in allow_empty or [] for t in part.split(",")],
+            allow_empty=[name.upper() for name in listed(allow_empty)],
             progress=shown,
         )
-    if result.status == "unchanged":
-        out.print(f"{escape(str(store))} is up to date: the source is unchanged. Nothing was done.")
-        out.print("To extract it again all the same, add --force.")
-        return
-    print_audit(result.audit)
     seconds = sum(result.seconds.values())
-    out.print(f"Wrote {escape(str(store))} in {seconds:,.1f} s ({mode.value} mode).")
+    content = {
+        "store": store,
+        "status": result.status,
+        "seconds": seconds,
+        "fingerprint": result.store.manifest["fingerprint"],
+        "audit": result.audit,
+    }
+    if result.status == "unchanged":
+        say(f"{store} is up to date: the source is unchanged. Nothing was done.")
+        say("To extract it again anyway, add --force.")
+        return content
+    print_audit(result.audit)
+    say(f"Wrote {store} in {seconds:,.1f} s ({mode.value} mode).")
     if mode is Mode.benchmark:
-        out.print(
-            f"If it is MIMIC-III, prove it: mimic-reg verify {escape(str(store))} --published"
+        say(
+            "If the source is MIMIC-III, check that the cohorts are the published ones: "
+            f"mimic-reg verify {store} --published"
         )
+    return content
 
 
 def verify(
     store: StoreArgument,
     published: Annotated[
         bool,
-        typer.Option("--published", help="Against the hashes published for the full MIMIC-III."),
+        typer.Option(
+            "--published", help="Compare with the hashes published for the full MIMIC-III."
+        ),
     ] = False,
     against: Annotated[
         Path | None,
         typer.Option(
-            help="Against output folders of the reference code (root/ and task folders).",
+            help="Compare with the output of the reference code: root/ and its task folders.",
             metavar="DIR",
         ),
     ] = None,
     details: Annotated[
         Path | None,
-        typer.Option(help="Write what differs, stay by stay, to a CSV file.", metavar="FILE"),
+        typer.Option(help="CSV file for the differences of each stay.", metavar="FILE"),
     ] = None,
-) -> None:
-    """Prove that a store is intact, and that its cohorts are the published ones.
+) -> Any:
+    """Check that a store is intact, and that its cohorts are the published ones.
 
-    Without an option: the store's files against the hashes in its manifest. Exit code 1 where
-    something differs.
+    Without an option it compares the store's files with the hashes in its manifest. The exit code
+    is 1 if anything differs.
     """
     from mimic_reg.parity.compare import compare
     from mimic_reg.parity.published import verify_published
@@ -140,20 +139,24 @@ def verify(
         raise MimicRegError(
             f"{store}: {', '.join(changed)} changed since it was written. Extract it again."
         )
-    out.print(f"{len(opened.manifest['files'])} files of the store are as they were written.")
+    content: dict[str, Any] = {"store": store, "files": len(opened.manifest["files"])}
+    say(f"{content['files']} files of the store are unchanged since it was written.")
     same = True
     with progress(err) as shown:
         if published:
             report = verify_published(opened, shown)
             _print_published(report)
             _write_details(report.stays, details)
+            content["published"] = {"identical": report.identical, "kinds": report.kinds}
             same &= report.identical
         if against:
             found = compare(opened, against, shown)
             _print_comparison(found)
             _write_details(found.differences, details)
+            summary = found.summary().to_dicts()
+            content["against"] = {"identical": found.identical, "differences": summary}
             same &= found.identical
-    raise typer.Exit(0 if same else 1)
+    return Result({**content, "same": same}, 0 if same else 1)
 
 
 def _print_published(report: Any) -> None:
@@ -165,43 +168,43 @@ def _print_published(report: Any) -> None:
         [names[kind], c.matching, c.differing, c.unpublished, c.absent]
         for kind, c in report.kinds.items()
     ]
-    columns = ["time series", "published ones", "differing", "not published", "not in this cohort"]
-    out.print(table("Beside the hashes published in 2019", columns, rows))
+    columns = ["time series", "identical", "different", "not published", "not in this store"]
+    out.print(table("Time series and the hashes published in 2019", columns, rows))
     if not report.identical:
-        out.print("This is NOT the published benchmark: see the columns above.")
+        say("This is NOT the published benchmark: see the columns above.")
     elif all(c.complete for c in report.kinds.values()):
-        out.print("This is the published benchmark: every file, and no other.")
+        say("This is the published benchmark: every time series, and no other.")
     else:
         absent = max(c.absent for c in report.kinds.values())
-        out.print(
-            "Every time series of this cohort is the published one, to the hash; but it is a part "
-            f"of the benchmark: {absent:,} of the published ones are not in it."
+        say(
+            "Every time series of this store has its published hash. The store is a part of the "
+            f"benchmark: it lacks {absent:,} of the published time series."
         )
 
 
 def _print_comparison(report: Any) -> None:
     files = ", ".join(f"{folder} {count:,}" for folder, count in report.files.items())
-    out.print(f"Compared time series: {files or 'none'}.")
+    say(f"Compared time series: {files or 'none'}.")
     samples = ", ".join(f"{folder} {count:,}" for folder, count in report.samples.items())
-    out.print(f"Compared samples: {samples or 'none'}.")
+    say(f"Compared samples: {samples or 'none'}.")
     if report.absent:
-        out.print(f"Not there to compare with: {', '.join(report.absent)}.")
+        say(f"The folders lack: {', '.join(report.absent)}.")
     if report.unknown:
-        out.print(f"There, but not in the store: {', '.join(report.unknown)}.")
+        say(f"The store lacks: {', '.join(report.unknown)}.")
     rows = [
         [folder, kind, channel or "", stays, count]
         for folder, kind, channel, stays, count in report.summary().iter_rows()
     ]
     if rows:
-        out.print(table("What differs", ["folder", "kind", "channel", "stays", "count"], rows))
-    out.print("The same." if report.identical else "NOT the same.")
+        out.print(table("Differences", ["folder", "kind", "channel", "stays", "count"], rows))
+    out.print("Identical." if report.identical else "NOT identical.")
 
 
 def _check_details(path: Path | None, published: bool, against: Path | None) -> None:
     if path and published == bool(against):
-        raise InputError("--details is the file of one comparison: give --published or --against.")
+        raise InputError("--details is for one comparison. Give either --published or --against.")
     if path and not path.absolute().parent.is_dir():
-        raise InputError(f"--details {path} is in no folder: {path.parent} does not exist.")
+        raise InputError(f"--details {path}: there is no folder {path.parent}. Make it first.")
 
 
 def _write_details(frame: Any, path: Path | None) -> None:
@@ -210,16 +213,16 @@ def _write_details(frame: Any, path: Path | None) -> None:
     if path:
         with disk_errors(path), atomic.writing(path, mode=atomic.PRIVATE) as file:
             frame.write_csv(file)
-        out.print(f"Wrote {frame.height:,} rows to {escape(str(path))}: it holds ids of stays.")
+        say(f"Wrote {frame.height:,} rows to {path}. They have ids of stays.")
 
 
 def export_benchmark(
     store: StoreArgument,
     folder: Annotated[
-        Path, typer.Option("--out", help="Folder for the files; new or empty.", metavar="DIR")
+        Path, typer.Option("--out", help="New or empty folder for the files.", metavar="DIR")
     ],
-) -> None:
-    """Write a store as the reference code's own files, to the letter."""
+) -> Any:
+    """Write a store as the files of the reference code, byte for byte."""
     from mimic_reg.parity.export import export
     from mimic_reg.store import Store
 
@@ -230,28 +233,32 @@ def export_benchmark(
         for name, count in written.files.items()
     ]
     out.print(table("Written", ["folder", "files", "samples"], rows))
-    out.print(f"Wrote {escape(str(written.folder))} in {written.seconds:,.1f} s.")
+    say(f"Wrote {written.folder} in {written.seconds:,.1f} s.")
+    return {"folder": written.folder, "files": written.files, "samples": written.samples}
 
 
 def import_benchmark(
     folder: Annotated[
-        Path, typer.Argument(help="Output of the reference code: root/ and its task folders.")
+        Path,
+        typer.Argument(
+            help="Output of the reference code: root/ and its task folders.", metavar="DIR"
+        ),
     ],
-    store: Annotated[
-        Path, typer.Option("--out", help="The store to write: a folder.", metavar="STORE")
-    ],
-) -> None:
-    """Build a store from folders that the reference code wrote, without the raw tables.
+    store: StoreOut,
+) -> Any:
+    """Make a store from the output of the reference code, without the raw tables.
 
-    What those files do not hold (times of admission and death, diagnoses) is empty in the store.
+    Columns that those files lack are empty in the store: times of admission and death, diagnoses.
     """
     from mimic_reg.parity import importing
     from mimic_reg.store import read_json
 
     with progress(err) as shown:
         opened = importing.import_benchmark(folder, store, shown)
-    print_samples(read_json(opened.path("audit.json")))
-    out.print(f"Wrote {escape(str(store))}.")
+    audit = read_json(opened.path("audit.json"))
+    print_samples(audit)
+    say(f"Wrote {store}.")
+    return {"store": store, "samples": audit["samples"]}
 
 
 def import_images(
@@ -259,29 +266,31 @@ def import_images(
         Path,
         typer.Argument(
             help="Fashion-MNIST, CIFAR-10 or STL-10 as distributed, or train/CLASS/*.jpg and "
-            "test/CLASS/*.jpg."
+            "test/CLASS/*.jpg.",
+            metavar="DIR",
         ),
     ],
-    store: Annotated[
-        Path, typer.Option("--out", help="The store to write: a folder.", metavar="STORE")
-    ],
+    store: StoreOut,
     validation: Annotated[
         int | None,
-        typer.Option(help="Training images kept for validation; as the paper by default."),
+        typer.Option(
+            help="Training images kept for validation; by default as in the paper.", metavar="N"
+        ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Resize pictures of folders to SIZE x SIZE.", min=1)
+        int | None, typer.Option(help="Resize pictures to N x N pixels.", min=1, metavar="N")
     ] = None,
     download: Annotated[
         str | None,
         typer.Option(
-            help="Fetch it into the folder first: fashion_mnist, cifar10 or stl10.", metavar="NAME"
+            help="Download into the folder first: fashion_mnist, cifar10 or stl10.",
+            metavar="NAME",
         ),
     ] = None,
-) -> None:
-    """Build a store of images: decoded once, kept as bytes, split as in the paper.
+) -> Any:
+    """Make a store of images, split as in the paper.
 
-    A second run on the same images does nothing.
+    On the same images a second run does nothing.
     """
     from mimic_reg.sources import images
 
@@ -291,12 +300,17 @@ def import_images(
         opened = images.import_images(
             folder, store, validation=validation, size=size, name=download, progress=shown
         )
+    counts = images.read_counts(opened)
     rows = [
         [SPLIT_NAMES.get(split, split), c["samples"], _range(c["classes"].values())]
-        for split, c in images.read_counts(opened).items()
+        for split, c in counts.items()
     ]
-    out.print(table(opened.spec.name, ["split", "images", "a class"], rows))
-    out.print(f"Wrote {escape(str(store))}.")
+    out.print(table(opened.spec.name, ["split", "images", "per class"], rows))
+    say(f"Wrote {store}.")
+    return {
+        "store": store,
+        "images": {SPLIT_NAMES.get(split, split): c["samples"] for split, c in counts.items()},
+    }
 
 
 def _range(counts: Collection[int]) -> str:
@@ -306,12 +320,15 @@ def _range(counts: Collection[int]) -> str:
 
 def synthesize(
     out_dir: Annotated[
-        Path, typer.Option("--out", help="Folder for the tables; new or empty.", metavar="DIR")
+        Path, typer.Option("--out", help="New or empty folder for the tables.", metavar="DIR")
     ],
-    patients: Annotated[int, typer.Option(help="How many patients.", min=10)] = 1500,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    patients: Annotated[int, typer.Option(help="Number of patients.", min=10, metavar="N")] = 1500,
+    seed: Annotated[int, typer.Option(help="Same seed: the same bytes.", metavar="N")] = 0,
     missing: Annotated[
-        float, typer.Option(help="Share of measurements left out on top of the usual gaps.")
+        float,
+        typer.Option(
+            help="Share of measurements to leave out besides the usual gaps.", metavar="SHARE"
+        ),
     ] = 0.0,
     compress: Annotated[
         bool, typer.Option("--compress", help="Write .csv.gz instead of .csv.")
@@ -325,17 +342,16 @@ def synthesize(
             "--as", help="mimic-iii: its nine tables. ricu: dyn, sta and outc for import-cohort."
         ),
     ] = Form.mimic_iii,
-) -> None:
-    """Simulate MIMIC-III-shaped tables, to try everything without access to patients' data.
+) -> Any:
+    """Simulate tables like MIMIC-III's, to try everything without patients' data.
 
-    All nine tables, with the oddities of the real ones. The tasks can be learnt; true_risk.json
-    beside the tables states the AUROC of the true risk: the best that any model could reach.
+    The nine tables have the oddities of the real ones, and the tasks can be learned. The file
+    true_risk.json has the AUROC of the true risk: the best that any model can reach.
     """
     from mimic_reg.simulation.synthesis import synthesize as simulate
 
     if form is Form.ricu:
-        synthesize_ricu(out_dir, patients=patients, seed=seed, missing=missing)
-        return
+        return synthesize_ricu(out_dir, patients=patients, seed=seed, missing=missing)
     summary = simulate(
         out_dir,
         patients=patients,
@@ -345,12 +361,10 @@ def synthesize(
         overwrite=overwrite,
     )
     rows = sum(summary.rows.values())
-    out.print(
-        f"Wrote {escape(str(out_dir))}: {summary.patients:,} simulated patients, "
+    say(
+        f"Wrote {out_dir}: {summary.patients:,} simulated patients, "
         f"{summary.stays:,} ICU stays, {rows:,} rows in {len(summary.rows)} tables; "
-        "true_risk.json states the best AUROC that a model could reach.",
-        soft_wrap=True,
+        "true_risk.json has the best AUROC that a model can reach."
     )
-    out.print(
-        f"Next: mimic-reg extract --source {escape(str(out_dir))} --out STORE", soft_wrap=True
-    )
+    say(f"Next: mimic-reg extract --source {out_dir} --out STORE")
+    return {"folder": out_dir, "rows": summary.rows, "patients": summary.patients}

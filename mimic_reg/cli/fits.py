@@ -1,150 +1,176 @@
-"""The commands that train and compare: parse, call, print."""
+"""The commands that train one model: parse, call, print."""
 
-import json
-import shlex
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from mimic_reg.console import err, out, progress, table
+from mimic_reg.cli import command
+from mimic_reg.cli.options import (
+    SET_EXAMPLE,
+    DeviceOption,
+    DryRunOption,
+    MethodOption,
+    ModelOption,
+    MovedStoreOption,
+    RunArgument,
+    SeedOption,
+    SetOption,
+    StoreOption,
+    SupervisionOption,
+    TaskOption,
+    ThreadsOption,
+    listed,
+    numbers,
+    typed,
+)
+from mimic_reg.console import err, out, progress, say, table, verbosity
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
-
-ThreadsOption = Annotated[
-    int | None,
-    typer.Option(
-        help="Threads of torch; another number gives other last digits. A run keeps its own; "
-        f"{DEFAULT_THREADS} for a new one.",
-        min=1,
-        max=MAX_THREADS,
-    ),
-]
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (train, evaluate, pretrain, finetune, report, claims):
-        app.command()(command)
+    command.add(app, train, evaluate, pretrain, finetune)
 
 
 def train(
-    store: Annotated[Path, typer.Option(help="The store: cohorts or images.", metavar="STORE")],
-    task: Annotated[
-        str,
-        typer.Option(help="A task's name, or a YAML file; with a strategy several, as A,B,C."),
-    ],
-    model: Annotated[str, typer.Option(help="A model's name, such as lstm, or a YAML file.")],
-    run: Annotated[Path, typer.Option("--out", help="The run's folder.", metavar="RUN")],
-    method: Annotated[
+    store: StoreOption,
+    task: TaskOption,
+    model: ModelOption,
+    run: Annotated[Path, typer.Option("--out", help="Folder of the new run.", metavar="RUN")],
+    method: MethodOption = "none",
+    strategy: Annotated[
         str,
         typer.Option(
-            help="A method in configs/methods, alone or as FAMILY/METHOD; or a YAML file."
+            help="Train several tasks, --task A,B,C, with a shared trunk: joint or reptile.",
+            metavar="STRATEGY",
         ),
-    ] = "none",
-    strategy: Annotated[
-        str, typer.Option(help="How several tasks share a trunk: reptile, joint; else single.")
     ] = "single",
-    supervision: Annotated[
-        float, typer.Option(help="Share of the training samples, such as 0.25.")
-    ] = 1.0,
-    unit: Annotated[
-        str, typer.Option(help="What the share keeps or leaves out as a whole: sample, subject.")
+    supervision: SupervisionOption = 1.0,
+    supervision_unit: Annotated[
+        str,
+        typer.Option(
+            help="Whether the share is one of samples (sample) or of patients (subject).",
+            metavar="UNIT",
+        ),
     ] = "sample",
-    seed: Annotated[int, typer.Option(help="Runs with one seed share weights and batches.")] = 0,
-    max_epochs: Annotated[
-        int | None, typer.Option(help="Epochs at the most, instead of the task's own.")
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Instead of the task's or the method's own.")
-    ] = None,
-    normalizer: Annotated[
-        str | None,
-        typer.Option(help="published, fitted; of images unit, fitted, raw; else the task's own."),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")
-    ] = None,
+    seed: SeedOption = 0,
+    set_: SetOption = None,
+    device: DeviceOption = None,
     threads: ThreadsOption = None,
-) -> None:
-    """Train a model on a store and score its best checkpoint on validation and test.
+    dry_run: DryRunOption = False,
+) -> Any:
+    """Train a model and score it on validation and test.
 
-    Ctrl-C writes a checkpoint; the same command goes on from it, and ends as if it had never been
-    stopped. A finished run started again does nothing.
+    The epoch with the best validation score is scored. Ctrl-C writes a checkpoint; the same
+    command continues from it, with the same result as an uninterrupted run. On a finished run it
+    does nothing.
     """
-    from mimic_reg import fitting
+    from mimic_reg import experiments, fitting
+    from mimic_reg.experiments.estimates import at_most
     from mimic_reg.learners.trials import compose_trial
     from mimic_reg.multitask import fit as multitask
+    from mimic_reg.multitask.changes import change, parse_pairs
     from mimic_reg.multitask.trials import compose_multi
+    from mimic_reg.settings import STOPPING
     from mimic_reg.store import Store
 
-    given = {
-        "max_epochs": max_epochs,
-        "learning_rate": learning_rate,
-        "normalizer": normalizer,
-    }
     others: dict[str, Any] = {
         "supervision": supervision,
-        "supervision_unit": unit,
+        "supervision_unit": supervision_unit,
         "seed": seed,
-        "training": {name: value for name, value in given.items() if value is not None},
     }
     if strategy != "single":
-        trial = compose_multi(task.split(","), model, method, strategy, **others)
+        trial = compose_multi(listed([task]), model, method, strategy, **others)
     elif "," in task and not Path(task).is_file():
         raise InputError(
-            f"--task {task}: several tasks share a trunk with --strategy reptile or joint; else "
-            "train them one by one."
+            f"--task {task}: to train several tasks together, add --strategy reptile or "
+            "--strategy joint. Otherwise train them one by one."
         )
     else:
         trial = compose_trial(task, model, method, **others)
-    Store.open(store)  # before the settings are printed
-    out.print(escape(trial.to_yaml()), end="")
+    trial = change(trial, parse_pairs(set_ or [], "--set", SET_EXAMPLE))
+    opened = Store.open(store)
+    counts, known = experiments.sizes(opened), experiments.past(run.parent)
+    estimate = experiments.estimate(trial, counts, known)
+    may_stop = any(method.name == STOPPING for method in trial.regularisers)
+    time = at_most([estimate.seconds], may_stop=may_stop)
+    shown = out if dry_run else err
+    if verbosity.verbose:
+        shown.print(trial.to_yaml(), end="", markup=False)
+    if dry_run or not verbosity.quiet:
+        say(f"{_header(trial)} {time}", shown)
+    if dry_run:
+        return {"settings": trial.model_dump(mode="json"), "seconds_at_most": estimate.seconds}
     fit = multitask.train if trial.strategy else fitting.train
-    with progress(err) as shown:
-        outcome = fit(trial, store, run, progress=shown, device=device, threads=threads)
+    with progress(err) as told:
+        outcome = fit(trial, store, run, progress=told, device=device, threads=threads)
     if outcome.status == "interrupted":
-        raise MimicRegError("Interrupted; run the same command again to go on.")
+        raise MimicRegError("Interrupted; run the same command again to continue.")
+    folders = {name: run / name if trial.strategy else run for name in outcome.scores}
     for name, scores in outcome.scores.items():
-        folder, what = (run / name, f"{name}: ") if trial.strategy else (run, "")
-        _print_scores(scores, what)
-        _print_hint(folder, what)
-    where = f"{outcome.trial_id} is in {escape(str(run))}"
-    ending = f"Fit {where}, a run folder for each task" if trial.strategy else f"Run {where}"
-    out.print(f"{ending}.")
+        print_scores(scores, f"{name}: " if trial.strategy else "")
+    parts = ", with a run folder for each task" if trial.strategy else ""
+    say(f"Run {outcome.trial_id} is in {run}{parts}.")
+    for name, folder in folders.items():
+        print_score_line(folder, name)
+    return {
+        "run": run,
+        "id": outcome.trial_id,
+        "status": outcome.status,
+        "tasks": {
+            name: {"run": folders[name], "scores": scores}
+            for name, scores in outcome.scores.items()
+        },
+    }
 
 
-def _print_hint(run: Path, what: str) -> None:
-    """Say where a fit left the model about as it began."""
-    from mimic_reg.metrics.trained import hardly_trained
-    from mimic_reg.runs import HISTORY, read_history, read_scored
+def _header(trial: Any) -> str:
+    """Return a line on what is trained."""
+    from mimic_reg.report.formats import format_level
 
-    why = hardly_trained(read_history(run / HISTORY), read_scored(run)["best_epoch"])
-    if why is not None:
-        out.print(
-            f"[bold]Note:[/] {what}the model is hardly trained: at the best epoch {why}. These "
-            "scores may be about those of the initial model. Train for more steps, or weaken the "
-            "method."
+    training = trial.training
+    return (
+        f"Training {trial.model.name} with {trial.method} on {trial.task}: "
+        f"{format_level(trial.size)} of the training samples, seed {trial.seed}, "
+        f"learning rate {training.learning_rate:g}, at most {training.max_epochs:,} epochs."
+    )
+
+
+def print_score_line(run: Path, task: str) -> None:
+    """Print the score that selected the epoch, and whether the model is hardly trained."""
+    from mimic_reg.runs.record import read_run
+
+    found = read_run(run)
+    name = str(found.selected_by)
+    if found.hardly_trained is not None:
+        say(
+            f"{task}: the model is hardly trained: at the best epoch {found.hardly_trained}. Its "
+            "scores may be those of the initial model. Train for more steps, or weaken the method."
         )
+    values = (f"{split} {name} {_score(found.scores[split][name])}" for split in found.scores)
+    epochs = max(len(found.epochs()), 1)
+    best = (found.best_epoch or 0) + 1
+    out.print(
+        f"[bold]{task}: {', '.join(values)}[/]; best epoch {best} of {epochs}", soft_wrap=True
+    )
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run's folder, made by `mimic-reg train`.")],
-    store: Annotated[
-        Path | None, typer.Option(help="Where its store is now, if it was moved.", metavar="STORE")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1.")] = None,
+    run: RunArgument,
+    store: MovedStoreOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the scores that the run has.")
     ] = False,
+    device: DeviceOption = None,
     threads: ThreadsOption = None,
-) -> None:
-    """Score a run's best checkpoint again, on validation and test.
+) -> Any:
+    """Score a run's best epoch again, on validation and test.
 
-    A finished run's scores must come out as they were. Where they do not, it says which, and keeps
-    them.
+    A finished run must give the scores that it has. If it does not, the command says which differ,
+    and keeps the old ones.
     """
     from mimic_reg import fitting
 
@@ -152,48 +178,47 @@ def evaluate(
         scores = fitting.evaluate(
             run, store=store, overwrite=overwrite, progress=shown, device=device, threads=threads
         )
-    _print_scores(scores)
+    print_scores(scores)
+    return {"run": run, "scores": scores}
 
 
 def pretrain(
-    store: Annotated[Path, typer.Option(help="The cohort store.", metavar="STORE")],
-    task: Annotated[
-        str, typer.Option(help="The task that the trunk is for: its name, or a YAML file.")
-    ],
-    model: Annotated[str, typer.Option(help="A model's name, such as lstm, or a YAML file.")],
-    folder: Annotated[Path, typer.Option("--out", help="The trunk's folder.", metavar="TRUNK")],
+    store: StoreOption,
+    task: TaskOption,
+    model: ModelOption,
+    folder: Annotated[Path, typer.Option("--out", help="Folder of the trunk.", metavar="TRUNK")],
     objective: Annotated[
-        str, typer.Option(help="masked: give hidden values back; contrastive: match views.")
+        str,
+        typer.Option(
+            help="masked: reconstruct hidden values. contrastive: match two views of a stay.",
+            metavar="masked|contrastive",
+        ),
     ] = "masked",
-    seed: Annotated[int, typer.Option(help="Of weights, batches and what is hidden.")] = 0,
-    max_epochs: Annotated[int | None, typer.Option(help="At the most: 30 by default.")] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")
-    ] = None,
+    seed: SeedOption = 0,
+    set_: SetOption = None,
+    device: DeviceOption = None,
     threads: ThreadsOption = None,
-) -> None:
-    """Train a trunk on all training stays without their labels, for `mimic-reg finetune`.
+) -> Any:
+    """Train a trunk without labels, for `mimic-reg finetune`.
 
-    Ctrl-C writes a checkpoint; the same command goes on from it.
+    It learns from all training stays. Ctrl-C writes a checkpoint; the same command continues from
+    it.
     """
     from mimic_reg.learners.trunk import load_trunk
     from mimic_reg.multitask import pretrain as unlabelled
+    from mimic_reg.multitask.changes import parse_pairs
 
-    settings = unlabelled.compose(
-        task,
-        model,
-        objective=objective,
-        seed=seed,
-        training={} if max_epochs is None else {"max_epochs": max_epochs},
-    )
+    changes = parse_pairs(set_ or [], "--set", SET_EXAMPLE)
+    settings = unlabelled.compose(task, model, changes=changes, objective=objective, seed=seed)
     with progress(err) as shown:
         status = unlabelled.pretrain(
             settings, store, folder, progress=shown, device=device, threads=threads
         )
     if status == "interrupted":
-        raise MimicRegError("Interrupted; run the same command again to go on.")
+        raise MimicRegError("Interrupted; run the same command again to continue.")
     trunk = load_trunk(folder)
-    out.print(f"The trunk is in {escape(str(folder))}, its fingerprint {trunk.fingerprint}.")
+    say(f"The trunk is in {folder}. Its fingerprint is {trunk.fingerprint}.")
+    return {"trunk": folder, "status": status, "fingerprint": trunk.fingerprint}
 
 
 def finetune(
@@ -201,56 +226,69 @@ def finetune(
         list[Path],
         typer.Option(
             "--from",
-            help="A fit of several tasks, a run, or a folder with trunk.safetensors and "
-            "trunk.yaml; may be given several times, to compare trunks.",
+            help="A trunk: its folder, a run, or a fit of several tasks. Repeat it to compare "
+            "trunks.",
             metavar="TRUNK",
         ),
     ],
-    store: Annotated[Path, typer.Option(help="The cohort store.", metavar="STORE")],
-    task: Annotated[str, typer.Option(help="The new task's name, or a YAML file.")],
+    store: StoreOption,
+    task: TaskOption,
     folder: Annotated[
-        Path, typer.Option("--out", help="Folder for the runs and the report.", metavar="DIR")
+        Path, typer.Option("--out", help="Folder of the runs and the report.", metavar="DIR")
     ],
     samples: Annotated[
-        str, typer.Option(help="Numbers of training samples, comma-separated.", metavar="K,L")
+        str, typer.Option(help="Numbers of training samples.", metavar="K,L")
     ] = "50,100,500",
-    seeds: Annotated[int, typer.Option(help="Fits of each kind; 3 or more for a test.")] = 5,
-    method: Annotated[
-        str,
+    seeds: Annotated[
+        int,
         typer.Option(
-            help="A method in configs/methods, alone or as FAMILY/METHOD; or a YAML file."
+            help="Runs for each trunk and number of samples; a test needs 3.", min=1, metavar="N"
         ),
-    ] = "none",
+    ] = 5,
+    method: MethodOption = "none",
     freeze: Annotated[
-        int, typer.Option(help="Epochs in which a trained trunk stands still at first.", min=0)
+        int,
+        typer.Option(help="Epochs before a pretrained trunk is trained, too.", min=0, metavar="N"),
     ] = 0,
-    max_epochs: Annotated[
-        int | None, typer.Option(help="Epochs of 20 steps at the most: 30 by default.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1; the GPU if there is one.")
-    ] = None,
+    set_: SetOption = None,
+    device: DeviceOption = None,
     threads: ThreadsOption = None,
-) -> None:
-    """Fine-tune a trained trunk on a new task with few samples, against training from scratch.
+    dry_run: DryRunOption = False,
+) -> Any:
+    """Fine-tune a trunk on a few samples of a task, and compare with training from scratch.
 
-    From a trunk and from scratch, fits of one seed have the same samples, batches and initial head.
-    Started again it goes on where it was. Ends with a table and DIR/report.html.
+    Runs of one seed have the same samples, batches and initial head, with a trunk or from scratch.
+    The same command continues where it was stopped. It ends with a table and DIR/report.html.
     """
+    from mimic_reg import experiments
+    from mimic_reg.experiments.estimates import at_most
+    from mimic_reg.learners.trunk import load_trunk
     from mimic_reg.multitask import finetune as transfer
+    from mimic_reg.multitask.changes import parse_pairs
     from mimic_reg.report import page as reporting
     from mimic_reg.report import results
     from mimic_reg.report.formats import format_task
     from mimic_reg.report.markdown import to_markdown
+    from mimic_reg.settings import STOPPING
+    from mimic_reg.store import Store
 
     plan = transfer.Plan(
         task=task,
-        samples=_numbers(samples),
+        samples=numbers(samples, "--samples"),
         seeds=seeds,
         method=method,
         freeze=freeze,
-        training={"max_epochs": max_epochs} if max_epochs is not None else None,
+        changes=parse_pairs(set_ or [], "--set", SET_EXAMPLE),
     )
+    trials = [trial for trial, _ in plan.trials([load_trunk(source) for source in sources])]
+    counts, known = experiments.sizes(Store.open(store)), experiments.past(folder)
+    seconds = [experiments.estimate(trial, counts, known).seconds for trial in trials]
+    may_stop = any(m.name == STOPPING for trial in trials for m in trial.regularisers)
+    text = f"{len(trials):,} runs on {trials[0].task}. {at_most(seconds, may_stop=may_stop)}"
+    if dry_run or not verbosity.quiet:
+        (out if dry_run else err).print(text, markup=False, soft_wrap=True)
+    if dry_run:
+        return {"runs": len(trials), "seconds_at_most": seconds}
     with progress(err) as shown:
         runs = transfer.finetune(
             plan, sources, store, folder, progress=shown, device=device, threads=threads
@@ -260,24 +298,18 @@ def finetune(
         found,
         folder,
         title=f"Fine-tuning on few samples: {format_task(found.trials[0].task)}",
-        commands=[shlex.join(["mimic-reg", *sys.argv[1:]])],
+        commands=[typed()],
     )
-    out.print(escape(to_markdown(found)), soft_wrap=True)
+    say(to_markdown(found))
     out.print(f"Report: [bold]{escape(str(written))}[/]", soft_wrap=True)
+    return {"report": written, "runs": runs}
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    """Whole numbers from 2 on, ascending."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) > 1 for part in parts):
-        raise InputError(f"--samples is {text!r}: give whole numbers from 2 on, as 50,100,500.")
-    return tuple(sorted({int(part) for part in parts}))
-
-
-def _print_scores(scores: Any, what: str = "") -> None:
+def print_scores(scores: Mapping[str, Mapping[str, Any]], what: str = "") -> None:
+    """Print the scores of each split."""
     names = sorted({name for of_split in scores.values() for name in of_split})
     rows = [[name, *(_score(of_split.get(name)) for of_split in scores.values())] for name in names]
-    title = f"{what}Scores, with 95 % intervals over subjects"
+    title = f"{what}Scores, with 95 % intervals over patients"
     out.print(table(title, ["", *scores], rows))
 
 
@@ -289,79 +321,3 @@ def _score(score: Any) -> str:
     if score.low is None:
         return f"{score.value:.4f}"
     return f"{score.value:.4f} ({score.low:.4f} to {score.high:.4f})"
-
-
-def report(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Run folders, or folders that hold them.", metavar="RUN…")
-    ],
-    page: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
-    title: Annotated[str, typer.Option(help="Its title.")] = "Regularisers compared",
-    focus: Annotated[
-        str | None,
-        typer.Option(help="The method to put against all others; else the best.", metavar="METHOD"),
-    ] = None,
-    analyse: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Analyses to add, comma-separated: see `mimic-reg analyse --help`.", metavar="A,B"
-        ),
-    ] = None,
-) -> None:
-    """Compare finished runs in one page: tables, intervals, paired tests, curves.
-
-    The page needs no network and no script, and holds nothing of a single patient.
-    """
-    from mimic_reg.report import analyses, results
-    from mimic_reg.report import page as reporting
-    from mimic_reg.report.markdown import to_markdown
-    from mimic_reg.settings import suggest
-    from mimic_reg.store import disk_errors
-
-    found = results.collect(runs, focus=focus)
-    if focus is not None and found.trials and not any(t.in_focus for t in found.trials):
-        raise InputError(f"No run is of the method {focus!r}. {suggest(focus, found.methods())}")
-    added = analyses.analyse_all([n for part in analyse or [] for n in part.split(",")], found)
-    with disk_errors(page.parent):
-        written = reporting.write_report(found, page, title=title, analyses=added)
-    out.print(escape(to_markdown(found)), soft_wrap=True)
-    for analysis in added:
-        if not analysis.drawn:
-            out.print(f"Not drawn: {analysis.title}. {escape(analysis.note)}", soft_wrap=True)
-    out.print(f"Wrote {escape(str(written))}.")
-
-
-def claims(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(
-            help="A work folder, run folders, or folders that hold them.", metavar="WORK"
-        ),
-    ],
-    as_json: Annotated[
-        bool, typer.Option("--json", help="All comparisons and runs, as JSON.")
-    ] = False,
-) -> None:
-    """Put each claim of the paper on ITPS against finished runs.
-
-    A verdict is: reproduces, does not reproduce, or cannot be tested here, and why. The rules were
-    written before the runs: docs/claims.md.
-    """
-    from mimic_reg.report import claims as judging
-    from mimic_reg.report import results
-
-    found = results.collect(runs)
-    lines = judging.judge(found)
-    if as_json:
-        typer.echo(json.dumps(judging.as_plain(lines), indent=1))
-        return
-    for number, line in enumerate(lines, 1):
-        claim = f"{line.claim} ({line.where})"
-        out.print(f"[bold]{number}. {line.verdict}[/]: {escape(claim)}", soft_wrap=True)
-        if line.shown is not None:
-            out.print(f"   {escape(judging.in_words(line.shown))}", soft_wrap=True)
-        out.print(f"   {escape(line.why)}", soft_wrap=True)
-        if line.runs:
-            out.print(f"   Runs: {escape(judging.shortened(line.runs))}", soft_wrap=True)
-    for unfinished in found.unfinished:
-        err.print(f"Left out: {escape(unfinished.name)}: {escape(unfinished.why)}", soft_wrap=True)

@@ -27,7 +27,7 @@ from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.methods.base import Attributes, Fit, Regulariser, Step, differentiation, trainable
 from mimic_reg.metrics.scores import metric, score
 from mimic_reg.models.base import Model, constant_logits, loss_of
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import Epoch, Progress, Silent
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY
 from mimic_reg.samples import Samples
 from mimic_reg.seeds import Streams
@@ -310,9 +310,17 @@ class Trainer:
                 "peak_memory_bytes": peak_memory(self.device),
             },
         )
-        best = " (best)" if self.best and self.best.epoch == fit.epoch else ""
-        self.progress.note(
-            f"epoch {fit.epoch}: validation {self.selected_by} {selecting.value:.4f}{best}"
+        self.progress.epoch(
+            Epoch(
+                number=fit.epoch + 1,
+                most=fit.max_epochs,
+                loss=losses.objective if losses else None,
+                score=self.selected_by,
+                value=selecting.value,
+                best=self.best is not None and self.best.epoch == fit.epoch,
+                may_end_in=fit.may_end_in,
+                stopped=fit.stop_reason,
+            )
         )
         fit.epoch += 1
 

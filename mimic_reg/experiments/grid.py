@@ -138,6 +138,8 @@ class Experiment(Settings):
     focus:         the method that the report compares with all others
     analyses:      modules of mimic_reg.report.analyses; the report has their figures
     store, source: the cohort store and the raw tables, in the work folder
+    set:           group.setting -> value, which replaces the value in every trial that has this
+                   setting, such as {model.units: 128}; see `multitask.changes`
     """
 
     name: str
@@ -148,6 +150,7 @@ class Experiment(Settings):
     analyses: tuple[str, ...] = ()
     store: str | None = None
     source: str | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("name")
     @classmethod

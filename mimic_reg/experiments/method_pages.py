@@ -1,6 +1,6 @@
 """A Markdown page for each method, from its docstring, options, file and measurements.
 
-`mimic-reg methods --pages docs/methods` writes the pages in the repository.
+`mimic-reg list methods --pages docs/methods` writes them; the pages in the repository are those.
 """
 
 import inspect

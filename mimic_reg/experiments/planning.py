@@ -3,13 +3,14 @@
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mimic_reg.errors import InputError
 from mimic_reg.experiments.grid import Experiment, Grid, Method, Model, name_of
 from mimic_reg.experiments.identity import code_of
 from mimic_reg.learners.trials import resolve, takes_methods
+from mimic_reg.multitask.changes import change_known, check_known, known_settings
 from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.settings import BASELINE, STOPPING, Component, Trial, acting, files, suggest
 from mimic_reg.settings.files import (
@@ -164,13 +165,29 @@ def plan(experiment: Experiment) -> list[Planned]:
     """Return the trials of an experiment without duplicates.
 
     Raises:
-        InputError: a setting that a module refuses.
+        InputError: a setting that a module refuses; a change of a setting that no trial has, or
+            that a search tries values of.
     """
     found: dict[str, Planned] = {}
+    known: set[str] = set()
     for combination in combinations(experiment):
         planned = _resolve(combination, experiment)
+        if experiment.set:
+            known |= known_settings(planned.trial)
+            _check_searched(experiment, combination)
+            changed = change_known(planned.trial, experiment.set)
+            planned = replace(planned, trial=changed)
         found.setdefault(planned.trial.id(""), planned)
+    check_known(experiment.set, known)
     return list(found.values())
+
+
+def _check_searched(experiment: Experiment, combination: Combination) -> None:
+    for key in combination.searched:
+        if key in experiment.set:
+            raise InputError(
+                f"{experiment.title} searches values of {key!r}: do not set it as well."
+            )
 
 
 def _resolve(combination: Combination, experiment: Experiment) -> Planned:

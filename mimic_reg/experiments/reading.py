@@ -31,8 +31,10 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load(experiment: str | Path) -> Experiment:
-    """Return an experiment, from its name in configs or its file.
+def load(experiment: str | Path, changes: Mapping[str, Any] | None = None) -> Experiment:
+    """Return an experiment by its name in configs, or by its file.
+
+    changes: group.setting → value; they join those of the file and replace them
 
     Raises:
         InputError: it does not exist; an unknown key or name; a value of the wrong type.
@@ -49,9 +51,12 @@ def load(experiment: str | Path) -> Experiment:
     if not isinstance(content, Mapping):
         raise InputError(f"{path} must have settings with names, such as 'title: …'.")
     try:
-        return parse({"name": path.stem, **content})
+        parsed = parse({"name": path.stem, **content})
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    if not changes:
+        return parsed
+    return parse({**content, "name": parsed.name, "set": {**parsed.set, **changes}})
 
 
 def parse(settings: Mapping[str, Any]) -> Experiment:

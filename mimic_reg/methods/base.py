@@ -81,6 +81,8 @@ class Fit:
     learned:     early stopping sets it to False at "before_validation" if `explained` is too small:
                  a later epoch that has learned is then selected whatever its score
     stop_reason: set by `stop`; the fit ends after the epoch
+    may_end_in:  early stopping sets it to the epochs until it ends the fit if the score does not
+                 improve; only progress reads it
     """
 
     target: Target
@@ -101,6 +103,7 @@ class Fit:
     explained: float | None = None
     learned: bool = True
     stop_reason: str | None = None
+    may_end_in: int | None = None
 
     def stop(self, reason: str) -> None:
         """Ask the engine to end the fit after this epoch."""

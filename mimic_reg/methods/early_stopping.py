@@ -80,6 +80,7 @@ class EarlyStopping(Regulariser):
             self.best, self.waited = fit.score, 0
         else:
             self.waited = self.waited + 1 if counts else 0
+        fit.may_end_in = self.patience - self.waited
         if self.waited >= self.patience:
             fit.stop(f"no better validation score for {self.patience} epochs")
 

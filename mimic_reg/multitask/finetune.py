@@ -8,7 +8,7 @@ tests them, so differences come from training. Every fit is an ordinary run fold
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from mimic_reg import fitting
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.learners.trials import compose_trial, resolve
 from mimic_reg.learners.trunk import Trunk, load_trunk
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.multitask.changes import change
+from mimic_reg.progress import Epoch, Progress, Silent
 from mimic_reg.settings import Component, Start, Trial
 from mimic_reg.store import Store
 
@@ -33,6 +34,7 @@ class Plan:
     method:  as for `mimic-reg train`
     freeze:  epochs in which a trained trunk does not change
     training: settings that replace those of task and method; epochs are short by default
+    changes: group.setting → value, which replace any other setting
     """
 
     task: str
@@ -41,6 +43,7 @@ class Plan:
     method: str = "none"
     freeze: int = 0
     training: Mapping[str, Any] | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     def trials(self, trunks: Sequence[Trunk]) -> list[tuple[Trial, Trunk | None]]:
         """Return all fits, from scratch first, each with its initial trunk.
@@ -72,7 +75,7 @@ class Plan:
         if trunk is not None:
             start = Start(trunk=trunk.origin, fingerprint=trunk.fingerprint)
             methods = [{"freeze_trunk": {"epochs": self.freeze}}] * (self.freeze > 0) + methods
-        return resolve(
+        trial = resolve(
             {
                 **composed.model_dump(),
                 "model": model.entry(),
@@ -81,6 +84,7 @@ class Plan:
                 "start": start.model_dump(),
             }
         )
+        return change(trial, self.changes)
 
 
 def finetune(
@@ -158,6 +162,8 @@ class _Quiet(Silent):
         self._name = f"{trial.num_samples} samples, seed {trial.seed}, from {start}"
 
     def note(self, text: str) -> None:
-        """Pass on a note, except those of epochs."""
-        if not text.startswith("epoch "):
-            self._progress.note(f"{self._name}: {text}")
+        """Say whose it is."""
+        self._progress.note(f"{self._name}: {text}")
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Ignore."""

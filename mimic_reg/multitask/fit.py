@@ -18,6 +18,7 @@ Initial weights are those of each task alone: all heads, and the trunk of the fi
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from mimic_reg.learners.deep import DeepLearner
 from mimic_reg.learners.trunk import save_trunk
 from mimic_reg.multitask.base import Strategy, trunk_of
 from mimic_reg.multitask.trials import resolve_multi
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import Epoch, Progress, Silent
 from mimic_reg.runs import CHECKPOINT, FIT, check_finished, finish, is_done
 from mimic_reg.runs.description import check_weights, describe
 from mimic_reg.runs.record import read_scores
@@ -241,6 +242,10 @@ class _Named(Silent):
 
     def __init__(self, progress: Progress, name: str) -> None:
         self._progress, self._name = progress, name
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Say whose it is."""
+        self._progress.epoch(replace(epoch, task=self._name))
 
     def note(self, text: str) -> None:
         """Pass on a note with the task's name."""

@@ -10,6 +10,7 @@ The folder has `pretraining.json` (settings, data), the engine's files, `trunk.s
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.fitting import forget_checkpoints
 from mimic_reg.learners.trunk import write_trunk
 from mimic_reg.models.base import hourly
+from mimic_reg.multitask.changes import change_plain, check_known
 from mimic_reg.multitask.pretext import Objective, Pretext, find_cells
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import check_finished, finish, is_done
@@ -70,17 +72,20 @@ class Pretraining(Settings):
         return f"{self.objective} pretraining on all training stays"
 
 
-def compose(task: str, model: str, **given: Any) -> Pretraining:
-    """Return the settings from names on the command line.
+def compose(
+    task: str, model: str, *, changes: Mapping[str, Any] | None = None, **given: Any
+) -> Pretraining:
+    """Return the settings, as the command line names them.
 
     task, model: a YAML file or a name
-    given:       other fields of `Pretraining`; its training is added to the task's normaliser
+    changes:     settings that replace all others, as {"model.units": 128, "rate": 0.3}
+    given:       what `Pretraining` has besides; its training joins the task's normaliser
 
     Raises:
         InputError: an unknown name or setting, a value out of range.
     """
     found, own = read_task(task), dict(given.pop("training", {}))
-    component = read_model(model).completed(models.__name__, "Model", skip=models.GIVEN)
+    component = _completed(read_model(model))
     if is_plugin(models.__name__, component.name):
         raise InputError(
             f"Only the models of mimic-reg can be pretrained, not {component.name}. "
@@ -90,7 +95,19 @@ def compose(task: str, model: str, **given: Any) -> Pretraining:
     defaults = Pretraining.model_fields["training"].default.model_dump()
     training = {**defaults, **kept, **own}
     content = {"task": found.task, "model": component.entry(), "training": training, **given}
+    own = {name: Pretraining.model_fields[name].default for name in _OWN}
+    content = {**own, **content}
+    changes = changes or {}
+    check_known(changes, change_plain(content, changes, _OWN))
+    content["model"] = _completed(Component.model_validate(content["model"]))
     return checked(Pretraining, content, inner=Training)
+
+
+_OWN = ("rate", "noise", "temperature", "patience")
+
+
+def _completed(model: Component) -> Component:
+    return model.completed(models.__name__, "Model", skip=models.GIVEN)
 
 
 def pretrain(

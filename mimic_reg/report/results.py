@@ -264,7 +264,7 @@ def _check_data(trials: Iterable[TrialResult]) -> None:
         first = seen.setdefault(trial.task, trial)
         if trial.fingerprint != first.fingerprint:
             raise InputError(
-                f"{first.name} and {trial.name} have the task {trial.task} but were trained on "
+                f"{first.folder} and {trial.folder} have the task {trial.task} but were trained on "
                 "different data (their fingerprints differ), so their scores cannot be compared. "
                 f"Report them separately: the stores were {first.store} and {trial.store}."
             )

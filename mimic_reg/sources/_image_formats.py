@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mimic_reg.errors import InputError
+from mimic_reg.errors import InputError, install_advice
 
 FASHION_MNIST_CLASSES = (
     *("t_shirt_top", "trouser", "pullover", "dress", "coat"),
@@ -299,7 +299,7 @@ def _decode(path: Path, size: int | None) -> np.ndarray:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise InputError(
-            "To read pictures, install Pillow: pip install -c constraints.txt -e '.[images]'"
+            f"Pictures need Pillow, which is not installed: {install_advice('images')}"
         ) from error
     try:
         with Image.open(path) as image:

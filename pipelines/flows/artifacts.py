@@ -1,4 +1,4 @@
-"""What flows show in Prefect: keys of artifacts, and progress as one."""
+"""Artifacts that flows show in Prefect: their keys, and progress."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from mimic_reg.progress import Silent
 
 
 def artifact_key(*parts: str) -> str:
-    """A key as Prefect wants it: small letters, digits and dashes."""
+    """Return a key as Prefect needs it: lower-case letters, digits and dashes."""
     text = "-".join(parts).lower()
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in text)
 
@@ -24,7 +24,7 @@ class PrefectProgress(Silent):
         self._artifact: Any = None
 
     def stage(self, name: str, total: int | None, unit: str) -> None:
-        """Begin an artifact, if it is known how much there is to do."""
+        """Begin an artifact if the amount of work is known."""
         self._total, self._done = total or 0, 0
         if self._total:
             self._artifact = create_progress_artifact(

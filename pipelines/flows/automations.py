@@ -1,4 +1,4 @@
-"""Prefect's automations, made from a file; again and again, without doubles."""
+"""Prefect's automations from a file; putting them twice makes no duplicates."""
 
 import contextlib
 from pathlib import Path
@@ -10,7 +10,9 @@ from mimic_reg.settings import load_yaml
 
 
 def put(file: Path) -> list[str]:
-    """Make the automations of a file on the server; those of the same names give way. Their names.
+    """Put the automations of a file on the server, replacing those of the same names.
+
+    Return their names.
 
     Raises:
         InputError: there is no such file, or it is not YAML.
@@ -18,7 +20,7 @@ def put(file: Path) -> list[str]:
     names = []
     for content in load_yaml(file)["automations"]:
         automation = Automation(**content)
-        with contextlib.suppress(ValueError):  # there is none the first time
+        with contextlib.suppress(ValueError):  # the first time there is none
             before: Any = Automation.read(name=automation.name)
             before.delete()
         automation.create()

@@ -1,4 +1,4 @@
-"""What a sweep, or the main job, would do; nothing is written and nothing is computed."""
+"""Dry runs: the plan of a sweep or of the main job; nothing is written or trained."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,31 +8,32 @@ from pathlib import Path
 from mimic_reg import experiments
 from mimic_reg.errors import InputError
 from mimic_reg.experiments import Experiment, Planned
+from mimic_reg.experiments.estimates import at_most
 from mimic_reg.extraction import seems_up_to_date
+from mimic_reg.extraction.audit import published_sizes
 from mimic_reg.extraction.checks import check_rows
 from mimic_reg.extraction.memory import parse_memory
 from mimic_reg.settings import STOPPING, TrainingSize
 from mimic_reg.sources.images import check_images
-from mimic_reg.sources.mimic3 import find_tables
+from mimic_reg.sources.mimic3 import Table, find_tables
+from mimic_reg.sources.rows import Reading, read_table
 from mimic_reg.store import MANIFEST, Store, check_target
 from pipelines.flows.result import trial_status
-from pipelines.flows.run import find_source
-from pipelines.flows.settings import Work
-from pipelines.flows.sweep import find_store
+from pipelines.flows.settings import Work, find_source, find_store
 
 _Key = tuple[str, str, str, TrainingSize, int]  # task, model, method, size, epochs
 _Counts = Mapping[tuple[str, str], int]
+_Tables = dict[str, Table]
 
 
 @dataclass(frozen=True)
 class Line:
     """Trials of a dry run that differ in their seeds only.
 
-    epochs:   of each at the most; None, as steps and seconds: not known
+    epochs:   of each at most; None, as steps and each: not known
     finished: how many are
-    steps:    of all of them at the most
-    seconds:  of those that are not finished, at the most, on one thread; None also where what their
-              steps cost was never measured
+    steps:    of all of them at most
+    each:     seconds of a trial at most, on one thread; None also where nobody measured its steps
     """
 
     task: str
@@ -43,65 +44,72 @@ class Line:
     epochs: int
     finished: int
     steps: int | None = None
-    seconds: float | None = None
+    each: float | None = None
+
+    @property
+    def to_run(self) -> int:
+        """Return how many trials are not finished."""
+        return len(self.seeds) - self.finished
+
+    @property
+    def seconds(self) -> float | None:
+        """Return the seconds of the trials that are not finished, at most."""
+        return None if self.each is None else self.each * self.to_run
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a sweep would do.
+    """The plan of a sweep.
 
     may_stop: whether any trial has early stopping
-    seconds: of the trials to run, one after the other, at the most; None: not known before there
-             is a store
-    unknown: how many of them are not counted there, for nobody measured what their steps cost
-    counted: whose numbers of samples the times are for
+    counted:  whose numbers of samples the times are for; "": not known before there is a store
     left_out: sentences on combinations that are no trials
     extraction: what comes before the trials
     """
 
     title: str
-    num_trials: int
     lines: tuple[Line, ...]
-    seconds: float | None
     may_stop: bool
-    unknown: int = 0
     counted: str = ""
     left_out: tuple[str, ...] = ()
     extraction: str = ""
 
     @property
+    def num_trials(self) -> int:
+        """Return how many trials there are."""
+        return sum(len(line.seeds) for line in self.lines)
+
+    @property
     def num_finished(self) -> int:
-        """Trials that are not run again."""
+        """Return how many trials are finished, and not run again."""
         return sum(line.finished for line in self.lines)
 
     @property
+    def seconds(self) -> float | None:
+        """Return the seconds of all trials whose time is known; None: of none."""
+        known = [line.seconds for line in self.lines if line.seconds is not None]
+        return math.fsum(known) if known else None
+
+    @property
     def summary(self) -> str:
-        """A few sentences."""
+        """Return a few sentences."""
         text = " ".join((f"{self.title}: {self.num_trials} trials.", *self.left_out))
         to_run = self.num_trials - self.num_finished
         if self.num_finished:
-            text = f"{text} {self.num_finished} are finished, {to_run} are to run."
+            text += f" {self.num_finished} are finished, {to_run} are to run."
         if not to_run:
             return text
-        if self.seconds is None:
+        if not self.counted:
             return f"{text} Their time is known once there is a store."
-        if self.unknown == to_run:
-            return f"{text} How long they take is unknown: no such steps were measured."
-        if self.unknown:
-            text = f"{text} How long {self.unknown} of these take is unknown; the others: at"
-        else:
-            text = f"{text} At"
-        return (
-            f"{text} most about {format_seconds(self.seconds)} of one CPU core"
-            f"{'; early stopping usually ends a trial sooner' if self.may_stop else ''}. A GPU "
-            f"takes a fraction of it. Counted with the samples of {self.counted}."
-        )
+        each = [line.each for line in self.lines for _ in range(line.to_run)]
+        told = at_most(each, may_stop=self.may_stop)
+        return f"{text} {told} Counted with the samples of {self.counted}."
 
 
 def of_sweep(
     experiment: Experiment, store: Path | None = None, *, work: Path | None = None
 ) -> DryRun:
-    """The trials of an experiment, which are finished, and an estimate of the others' time.
+    """Return the trials of an experiment, which are finished, and the time of the others.
 
     store: the cohort store; None: the experiment's, or that of the work folder, if it is there
     work:  the work folder; None: no trial is finished
@@ -125,7 +133,9 @@ def of_run(
     store: Path | None = None,
     memory: str = "4GB",
 ) -> DryRun:
-    """What the main job would do: `pipelines.flows.run.run` with the same arguments.
+    """Return what the main job would do: `pipelines.flows.run.run` with the same arguments.
+
+    Without a store, the numbers of samples are the published ones, scaled to the source.
 
     Raises:
         InputError: what `run` would say, but for a store that is not there yet.
@@ -135,15 +145,14 @@ def of_run(
     folders.check()
     place = find_store(experiment, folders, store)
     source = find_source(experiment, folders, source)
-    extraction = _describe_extraction(experiment, source, place)
-    return replace(
-        _plan(experiment, _usable(place, to_be_made=source is not None), work),
-        extraction=extraction,
-    )
+    tables = find_tables(source) if source and not experiment.images else {}
+    extraction = _describe_extraction(experiment, source, tables, place)
+    usable = _usable(place, to_be_made=source is not None)
+    return replace(_plan(experiment, usable, work, tables), extraction=extraction)
 
 
 def _usable(store: Path, to_be_made: bool) -> Store | None:
-    """The store, if it is there; one that will be made anew may be of an older version."""
+    """Return the store if it is there; one that will be replaced may be of an older version."""
     if not (store / MANIFEST).is_file():
         return None
     try:
@@ -157,12 +166,12 @@ def _usable(store: Path, to_be_made: bool) -> Store | None:
 # --- trials ---------------------------------------------------------------------------------------
 
 
-def _plan(experiment: Experiment, store: Store | None, work: Path | None) -> DryRun:
+def _plan(
+    experiment: Experiment, store: Store | None, work: Path | None, tables: _Tables | None = None
+) -> DryRun:
     if store:
         experiments.check_data(experiment, store)
-    counts = None
-    if store or experiment.data is None or experiment.data in experiments.KNOWN_SIZES:
-        counts = experiments.sizes(store, experiment.data)
+    counts, counted = _count(experiment, store, tables or {})
     groups: dict[_Key, list[Planned]] = {}
     planned = experiments.plan(experiment)
     for p in planned:
@@ -170,21 +179,32 @@ def _plan(experiment: Experiment, store: Store | None, work: Path | None) -> Dry
         key = (trial.task, trial.model.name, p.label, trial.size, trial.training.max_epochs)
         groups.setdefault(key, []).append(p)
     known = experiments.past(Work(work).runs) if work else {}
-    lines = tuple(
-        _line(key, members, counts, known, store, work) for key, members in groups.items()
-    )
     return DryRun(
         title=experiment.title,
         left_out=tuple(experiments.left_out(experiment)),
-        num_trials=sum(len(line.seeds) for line in lines),
-        lines=lines,
-        seconds=math.fsum(line.seconds or 0.0 for line in lines) if counts else None,
-        unknown=sum(
-            len(line.seeds) - line.finished for line in lines if counts and line.seconds is None
+        lines=tuple(
+            _line(key, members, counts, known, store, work) for key, members in groups.items()
         ),
         may_stop=any(r.name == STOPPING for p in planned for r in p.trial.regularisers),
-        counted=str(store.folder) if store else f"the full {experiment.data or 'MIMIC-III'}",
+        counted=counted,
     )
+
+
+def _count(
+    experiment: Experiment, store: Store | None, tables: _Tables
+) -> tuple[_Counts | None, str]:
+    """Return the numbers of samples, and whose they are; None and "": they are not known."""
+    if store:
+        return experiments.sizes(store), str(store.folder)
+    if experiment.data is not None and experiment.data not in experiments.KNOWN_SIZES:
+        return None, ""
+    counts = experiments.sizes(None, experiment.data)
+    if not tables:
+        return counts, f"the full {experiment.data or 'MIMIC-III'}"
+    stays = read_table(tables["ICUSTAYS"], Reading()).height
+    share = stays / published_sizes()["rows"]["ICUSTAYS"]
+    scaled = {key: max(1, round(share * count)) for key, count in counts.items()}
+    return scaled, f"the full MIMIC-III, scaled to the {stays:,} ICU stays of the source"
 
 
 def _line(
@@ -196,23 +216,15 @@ def _line(
     work: Path | None,
 ) -> Line:
     task, model, method, size, epochs = key
-    to_run = [p.trial for p in members if not _is_finished(p, store, work)]
-    line = Line(
-        task=task,
-        model=model,
-        method=method,
-        size=size,
-        seeds=tuple(p.trial.seed for p in members),
-        epochs=epochs,
-        finished=len(members) - len(to_run),
-    )
+    finished = sum(_is_finished(p, store, work) for p in members)
+    seeds = tuple(p.trial.seed for p in members)
+    line = Line(task, model, method, size, seeds, epochs, finished)
     if counts is None:
         return line
-    return replace(
-        line,
-        steps=sum(experiments.estimate(p.trial, counts).steps for p in members),
-        seconds=experiments.total_seconds(to_run, counts, known),
-    )
+    estimates = [experiments.estimate(p.trial, counts, known) for p in members]
+    seconds = [e.seconds for e in estimates if e.seconds is not None]
+    each = max(seconds) if len(seconds) == len(members) else None
+    return replace(line, steps=sum(e.steps for e in estimates), each=each)
 
 
 def _is_finished(planned: Planned, store: Store | None, work: Path | None) -> bool:
@@ -225,10 +237,12 @@ def _is_finished(planned: Planned, store: Store | None, work: Path | None) -> bo
 # --- extraction -----------------------------------------------------------------------------------
 
 
-def _describe_extraction(experiment: Experiment, source: Path | None, store: Path) -> str:
-    """What the main job would do before the trials: a sentence or two.
+def _describe_extraction(
+    experiment: Experiment, source: Path | None, tables: _Tables, store: Path
+) -> str:
+    """Return what the main job would do before the trials: a sentence or two.
 
-    source: raw tables, or images; None: there are none to extract
+    source: folder of the raw tables, or of images; None: there is nothing to extract
 
     Raises:
         InputError: the source is no folder or lacks a table or rows; `store` is something else.
@@ -244,9 +258,8 @@ def _describe_extraction(experiment: Experiment, source: Path | None, store: Pat
             raise InputError(f"--source {source} is not a folder. It must hold the images.")
         check_images(source, experiment.images)
         if there:
-            return f"{store} would be made anew if the images in {source} are others by now."
-        return f"{store} would be made of the images in {source}."
-    tables = find_tables(source)
+            return f"{store} would be replaced if the images in {source} have changed."
+        return f"{store} would be made from the images in {source}."
     check_rows(tables)
     size = sum(table.stamp.bytes for table in tables.values()) / 1e6
     of = f"{source}: {len(tables)} tables, {size:,.0f} MB"
@@ -255,15 +268,6 @@ def _describe_extraction(experiment: Experiment, source: Path | None, store: Pat
     if seems_up_to_date(store, tables):
         return f"Nothing would be extracted: {store} is up to date with {of}."
     return (
-        f"{store} would be brought up to date with {of}. Finished trials are those for the store "
-        "as it is now."
+        f"{store} would be updated from {of}. Trials count as finished if they are for the present "
+        "store."
     )
-
-
-def format_seconds(seconds: float) -> str:
-    """A duration for people: 40 s, 12 min, 5.2 h, 31 days."""
-    for unit, size in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            value = seconds / size
-            return f"{value:,.{1 if value < 10 else 0}f} {unit}"
-    return f"{seconds:,.0f} s"

@@ -1,4 +1,4 @@
-"""Extraction as a flow: the cohort store brought up to date, what was counted shown."""
+"""A flow that updates the cohort store and shows its counts."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from pydantic import field_validator
 
 from mimic_reg import extraction
+from mimic_reg.cli.audit import SPLIT_NAMES
 from mimic_reg.errors import InputError
 from mimic_reg.extraction.memory import parse_memory
 from mimic_reg.sources.images import import_images
@@ -43,7 +44,7 @@ class ExtractParameters(Parameters):
 
 
 def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
-    """A retry helps where a disk or a lock was away, not where the request is wrong."""
+    """Return whether a retry can help: a disk or a lock was away, but the request is right."""
     return not isinstance(state.result(raise_on_failure=False), InputError)
 
 
@@ -58,7 +59,7 @@ def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
     persist_result=False,
 )
 def extract(parameters: ExtractParameters) -> dict[str, Any]:
-    """One extraction; it goes on from the stages that were finished. What was done, as JSON."""
+    """Extract, continuing after the finished stages; return the result as JSON."""
     given = parameters
     result = extraction.extract(
         given.source,
@@ -88,23 +89,23 @@ def extract(parameters: ExtractParameters) -> dict[str, Any]:
     persist_result=False,
 )
 def images_task(source: str, store: str, name: str) -> None:
-    """A store of images; nothing where it is there."""
+    """Make a store of images, unless there is one."""
     import_images(Path(source), Path(store), name=name, progress=PrefectProgress("images"))
 
 
 @flow(name="extract_cohorts", flow_run_name="extract {parameters.store}", persist_result=False)
 def extract_flow(parameters: ExtractParameters) -> dict[str, Any]:
-    """The benchmark's cohorts from raw MIMIC-III; nothing where the source is unchanged."""
+    """Extract the benchmark's cohorts from MIMIC-III, unless the source is unchanged."""
     done = extract(parameters)
     create_table_artifact(
         key=artifact_key("cohort-flow"),
         table=done["cohort_flow"],
-        description=f"Who is in the cohort: {done['store']} ({done['status']})",
+        description=f"Cohort of {done['store']} ({done['status']})",
     )
     create_table_artifact(
         key=artifact_key("samples"),
         table=[
-            {"task": task, "split": split, **_flat(counts)}
+            {"task": task, "split": SPLIT_NAMES.get(split, split), **_flat(counts)}
             for task, of_split in done["samples"].items()
             for split, counts in of_split.items()
         ],
@@ -114,5 +115,5 @@ def extract_flow(parameters: ExtractParameters) -> dict[str, Any]:
 
 
 def _flat(counts: dict[str, Any]) -> dict[str, Any]:
-    """Counts of a split; those of many labels as their sum."""
+    """Return the counts of a split, with those of several labels added."""
     return {k: sum(v.values()) if isinstance(v, dict) else v for k, v in counts.items()}

@@ -1,4 +1,4 @@
-"""Several tasks with one trunk as a flow: trained, logged as a run each, registered."""
+"""A flow that trains several tasks with one trunk, logs a run for each, and registers them."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class MultitaskParameters(OneTrial):
 
     tasks:    names in configs/tasks, in the order in which they are trained
     strategy: a module of mimic_reg.multitask; options: its own, as {"inner_steps": 5}
-    training: replaces what the tasks' YAML says, for all of them; training_of: task → for one
+    training_of: task → settings of training that replace those of its YAML file
     """
 
     tasks: list[str] = Field(
@@ -31,7 +31,6 @@ class MultitaskParameters(OneTrial):
     )
     strategy: str = "reptile"
     options: dict[str, JsonValue] = Field(default_factory=dict)
-    training: dict[str, JsonValue] = Field(default_factory=dict)
     training_of: dict[str, dict[str, JsonValue]] = Field(default_factory=dict)
 
     @field_validator("strategy")
@@ -43,7 +42,7 @@ class MultitaskParameters(OneTrial):
 
     @property
     def name(self) -> str:
-        """What the fit is called."""
+        """Return the name of the fit."""
         return (
             f"{self.strategy}-{'-'.join(self.tasks)}-{self.model}-{self.method}-"
             f"{100 * self.supervision:g}-seed{self.seed}"
@@ -53,7 +52,7 @@ class MultitaskParameters(OneTrial):
 def train_multitask(
     parameters: MultitaskParameters, *, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Train a fit of several tasks in the work folder, log it, register it; what came of it.
+    """Train a fit of several tasks in the work folder, log it, register it; return the result.
 
     Raises:
         TrialFailedError, InputError: see `OneTrial.train`.
@@ -75,7 +74,7 @@ def train_multitask(
 
 
 def as_experiment(parameters: MultitaskParameters) -> Experiment:
-    """The experiment that has this fit only."""
+    """Return the experiment that has this fit only."""
     given = parameters
     grid = {
         "tasks": given.tasks,
@@ -83,21 +82,21 @@ def as_experiment(parameters: MultitaskParameters) -> Experiment:
         "training_of": given.training_of,
     }
     title = f"{given.strategy}: {given.method}, {given.model}, {' + '.join(given.tasks)}"
-    return given.experiment(given.name, title, grid, given.training)
+    return given.experiment(given.name, title, grid)
 
 
 @task(
     name="train_together",
     task_run_name="{parameters.name}",
     tags=TAGS,
-    retries=1,  # it goes on from its checkpoint
+    retries=1,  # it continues from its checkpoint
     retry_delay_seconds=10,
     retry_condition_fn=may_help,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
 def train_together(parameters: MultitaskParameters) -> dict[str, Any]:
-    """One fit of several tasks."""
+    """Train one fit of several tasks."""
     return train_multitask(parameters, progress=PrefectProgress("train-multitask"))
 
 

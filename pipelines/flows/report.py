@@ -1,4 +1,4 @@
-"""What a sweep found: the best of each task registered, the report, the summary run in MLflow."""
+"""The end of a sweep: the best of each task registered, the report, the summary in MLflow."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ TABLES, FIGURES = "tables", "figures"
 
 @dataclass(frozen=True)
 class Concluded:
-    """What a sweep led to.
+    """The results of a sweep.
 
     report:     the HTML file
     markdown:   its tables as text, readable on a terminal
@@ -117,7 +117,7 @@ def _conclude(
 def _write(
     result: SweepResult, commands: Sequence[str]
 ) -> tuple[Path, Results, list[Path], list[Path]]:
-    """Write report, tables and figures: the report, the results, the tables, the figures."""
+    """Write report, tables and figures; return the report, the results, the tables, the figures."""
     out = result.folder
     errors = {
         folder: t.error or f"{t.status}: start the sweep again to go on with it"
@@ -197,14 +197,18 @@ class ReportParameters(Parameters):
     name="conclude",
     task_run_name="conclude {sweep}",
     tags=TAGS,
-    retries=1,  # MLflow's server may have been away; everything is done once at most
+    retries=1,  # MLflow's server may have been away; finished parts are not repeated
     retry_delay_seconds=10,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
 def conclude_task(work: str, sweep: str, tracking_uri: str | None) -> dict[str, Any]:
-    """Registry, report and summary."""
-    concluded = conclude(SweepResult.read(Path(work), sweep), tracking_uri=tracking_uri)
+    """Register, report and log the summary."""
+    return as_json(conclude(SweepResult.read(Path(work), sweep), tracking_uri=tracking_uri))
+
+
+def as_json(concluded: Concluded) -> dict[str, Any]:
+    """Return the results of a sweep as JSON holds them."""
     return {
         "report": str(concluded.report),
         "markdown": concluded.markdown,
@@ -216,7 +220,7 @@ def conclude_task(work: str, sweep: str, tracking_uri: str | None) -> dict[str, 
 
 @flow(name="report", flow_run_name="report {parameters.sweep}", persist_result=False)
 def report_flow(parameters: ReportParameters) -> dict[str, Any]:
-    """The registry, the report and the summary of a sweep that ran before."""
+    """Register and report a sweep that ran before."""
     with tags(*TAGS):
         work = Work(parameters.work).folder
         concluded = conclude_task(str(work), parameters.sweep, parameters.tracking_uri)
@@ -225,7 +229,7 @@ def report_flow(parameters: ReportParameters) -> dict[str, Any]:
 
 
 def publish(sweep: str, concluded: dict[str, Any]) -> None:
-    """Show in Prefect what a sweep led to."""
+    """Show the results of a sweep in Prefect."""
     create_link_artifact(
         key=artifact_key("report", sweep),
         link=Path(concluded["report"]).resolve().as_uri(),

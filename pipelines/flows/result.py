@@ -1,4 +1,4 @@
-"""What a sweep came to, as its work folder has it: the record that flows and reports share."""
+"""The result of a sweep, as its work folder keeps it for flows and reports."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +13,6 @@ from mimic_reg.settings import TrainingSize
 from mimic_reg.store import read_json, reading, write_json
 from mimic_reg.store.atomic import refuse_links
 from pipelines.flows.settings import Work
-from pipelines.tracking import mlflow_runs
 
 STATUS = "status.json"
 
@@ -22,7 +21,7 @@ Status = Literal["unfinished", "skipped", "finished", "failed", "interrupted"]
 
 @dataclass(frozen=True)
 class TrialStatus:
-    """A trial of a sweep, and what became of it.
+    """A trial of a sweep, and its status.
 
     task:    its task; of a fit of several, all of them, which `tasks` names each
     method:  what the experiment calls its method; label: with the values of a search
@@ -48,17 +47,17 @@ class TrialStatus:
 
     @property
     def done(self) -> bool:
-        """Whether its result is there."""
+        """Return whether it has a result."""
         return self.status in ("finished", "skipped")
 
     @property
     def size(self) -> TrainingSize:
-        """The training size, of which `supervision` and `num_samples` are the two fields."""
+        """Return the training size, from `supervision` and `num_samples`."""
         return TrainingSize(self.supervision, self.num_samples)
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Return a name for people."""
         return (
             f"{self.task}, {self.model}, {self.label}, {format_level(self.size)}, seed {self.seed}"
         )
@@ -66,7 +65,7 @@ class TrialStatus:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep came to.
+    """The result of a sweep.
 
     store:     the cohort store, absolute
     simulated: whether its patients are; None: unknown
@@ -83,30 +82,30 @@ class SweepResult:
 
     @property
     def folder(self) -> Path:
-        """The sweep's own folder."""
+        """Return the folder of the sweep."""
         return Work(self.work).sweep(self.name)
 
     @property
     def failed(self) -> tuple[TrialStatus, ...]:
-        """Those without a result."""
+        """Return the trials without a result."""
         return tuple(t for t in self.trials if not t.done)
 
     @property
     def exit_code(self) -> int:
-        """0 if every trial has its result, else 1."""
+        """Return 0 if every trial has its result, else 1."""
         return 1 if self.failed else 0
 
     def run_folder(self, trial: TrialStatus) -> Path:
-        """Where a trial's run is, or the fit of several tasks."""
+        """Return the folder of a trial's run, or of a fit of several tasks."""
         return Work(self.work).runs / trial.folder
 
     def run_folders(self, trial: TrialStatus) -> list[Path]:
-        """The run folders of a trial: one for each task."""
+        """Return the run folders of a trial: one for each task."""
         folder = self.run_folder(trial)
         return [folder / task for task in trial.tasks] or [folder]
 
     def write(self) -> None:
-        """Write the status, for whoever reads it later."""
+        """Write the status."""
         write_json(
             self.folder / STATUS,
             {
@@ -121,12 +120,14 @@ class SweepResult:
 
     @classmethod
     def read(cls, work: Path, name: str) -> "SweepResult":
-        """The status of a sweep, as it was written last.
+        """Return the status of a sweep, as it was written last.
 
         Raises:
             InputError: there is no such sweep in the work folder.
         """
-        mlflow_runs.check_name(name)
+        from pipelines.tracking.mlflow_runs import check_name  # slow: it loads MLflow
+
+        check_name(name)
         path = Work(work).sweep(name) / STATUS
         if not path.is_file():
             raise InputError(f"{work} holds no sweep {name!r}. Start it with `mimic-reg sweep`.")
@@ -147,7 +148,7 @@ def _read_trial(content: Mapping[str, Any]) -> TrialStatus:
 
 
 def trial_status(identity: str, planned: Planned, data: str, work: Work) -> TrialStatus:
-    """A trial as its run folder has it: finished before, or not."""
+    """Return a trial with the status of its run folder: finished before, or not."""
     trial = planned.trial
     folder = planned.folder_name(data)
     tasks = trial.tasks if trial.strategy else ()
@@ -168,7 +169,7 @@ def trial_status(identity: str, planned: Planned, data: str, work: Work) -> Tria
 
 
 def _is_sound(folder: Path, trial_id: str, tasks: Sequence[str]) -> bool:
-    """Whether a trial is finished and its files are as they were; if not, training says why."""
+    """Return whether a trial is finished and its files are intact; if not, training says why."""
     try:
         for place in (folder, *(folder / task for task in tasks)):
             check_finished(place)
@@ -178,7 +179,7 @@ def _is_sound(folder: Path, trial_id: str, tasks: Sequence[str]) -> bool:
 
 
 def rows(result: SweepResult) -> list[dict[str, Any]]:
-    """The trials of a sweep, for a table."""
+    """Return the trials of a sweep, for a table."""
     return [
         {
             "task": t.task,

@@ -1,4 +1,4 @@
-"""The main job: raw tables → cohorts → all trials of an experiment → registry and report."""
+"""The main job: raw tables → store → all trials of an experiment → registry and report."""
 
 import os
 import shlex
@@ -22,15 +22,15 @@ from mimic_reg.sources.images import import_images
 from pipelines.flows.extract import ExtractParameters, extract_flow, images_task
 from pipelines.flows.report import Concluded, conclude
 from pipelines.flows.result import SweepResult
-from pipelines.flows.settings import TAGS, OfExperiment, Work
-from pipelines.flows.sweep import SweepParameters, find_store, sweep, sweep_flow
+from pipelines.flows.settings import TAGS, OfExperiment, Work, find_source, find_store
+from pipelines.flows.sweep import SweepParameters, sweep, sweep_flow
 from pipelines.runners.settings import Running
 from pipelines.tracking import client
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What the main job came to.
+    """Result of the main job.
 
     concluded: None where no trial has a result
     ui:        the command that opens MLflow's pages
@@ -42,7 +42,7 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0 if every trial has its result, else 1."""
+        """Return 0 if every trial has its result, else 1."""
         return self.result.exit_code
 
 
@@ -58,7 +58,7 @@ def run(
     command: str | None = None,
     progress: Progress | None = None,
 ) -> RunResult:
-    """Do everything; each part does what is not done yet, so the same call goes on after a stop.
+    """Extract, train and report; finished parts are skipped, so the same call continues a job.
 
     source:  raw tables, or images; None: what the experiment names, or else the store as it is
     store:   the store, if not in the work folder
@@ -92,26 +92,10 @@ def run(
     return RunResult(result, concluded, ui_command(work, tracking_uri))
 
 
-def find_source(experiment: Experiment, work: Work, source: Path | None) -> Path | None:
-    """The raw tables, as told or as the experiment says; None: there are none to extract.
-
-    Raises:
-        InputError: the experiment's cohort cannot be made from raw tables.
-    """
-    if source is None and experiment.source:
-        source = experiments.within(work.folder, experiment.source)
-    if source is not None and experiment.data and not experiment.images:
-        raise InputError(
-            f"{experiment.name} trains on the cohort {experiment.data!r}, which is not made from "
-            "raw tables here. Import it first, and name its store with --store."
-        )
-    return source
-
-
 def _places(
     experiment: Experiment, work: Path, source: Path | None, store: Path | None
 ) -> tuple[Path, Path | None]:
-    """The store and the source of the main job, found before hours are spent on it."""
+    """Return the store and the source of the main job, before hours are spent on it."""
     experiments.plan(experiment)
     folders = Work(work).create()
     place = find_store(experiment, folders, store)
@@ -129,13 +113,13 @@ def _is_simulated(source: Path | None) -> bool | None:
 
 
 def ui_command(work: Path, tracking_uri: str | None) -> str:
-    """The command that opens MLflow's pages on the runs of a work folder."""
+    """Return the command that opens MLflow's pages on the runs of a work folder."""
     option, value = ("--tracking", tracking_uri) if tracking_uri else ("--work", str(work))
-    return shlex.join([_program(), "ui", option, value])
+    return shlex.join([program(), "ui", option, value])
 
 
-def _program() -> str:
-    """Return what to type for this program: its name, or its path where the shell does not know."""
+def program() -> str:
+    """Return what to type for this program: its name, or its path if it is not on PATH."""
     own = Path(sys.executable).with_name("mimic-reg")
     if shutil.which("mimic-reg") or not own.is_file():
         return "mimic-reg"
@@ -155,9 +139,9 @@ class RunParameters(OfExperiment):
 
 @flow(name="run", flow_run_name="run {parameters.name}", persist_result=False)
 def run_flow(parameters: RunParameters) -> State[Any]:
-    """Extraction, then a sweep with registry and report."""
+    """Extract, then run a sweep with registry and report."""
     given = parameters
-    experiment = experiments.load(given.experiment)
+    experiment = given.load()
     place, source = _places(experiment, given.work, given.source, given.store)
     if source is not None:
         if experiment.images:
@@ -172,6 +156,7 @@ def run_flow(parameters: RunParameters) -> State[Any]:
             store=place,
             tracking_uri=given.tracking_uri,
             running=given.running,
+            set=given.set,
             simulated=_is_simulated(source),
         ),
         return_state=True,

@@ -1,13 +1,15 @@
-"""Settings of the flows: which experiment, and where a work folder keeps what.
+"""Settings of the flows: which experiment, and where its store, source and results are.
 
 Those of Prefect and MLflow themselves are in `pipelines/__init__.py`: they come before any import.
 """
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
+from mimic_reg import experiments
 from mimic_reg.errors import InputError
+from mimic_reg.experiments import Experiment
 from mimic_reg.store import make_folder
 from mimic_reg.store.atomic import refuse_link
 from pipelines.runners.settings import Parameters, Running
@@ -22,6 +24,7 @@ class OfExperiment(Parameters):
     work:         the work folder
     store:        the cohort store, if it is not in the work folder
     tracking_uri: MLflow's store; null: the database in the work folder
+    set:          group.setting → value, which replaces that of every trial
     """
 
     experiment: str
@@ -29,20 +32,29 @@ class OfExperiment(Parameters):
     store: Path | None = None
     tracking_uri: str | None = None
     running: Running = Field(default_factory=Running)
+    set: dict[str, JsonValue] = Field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """What the experiment is called."""
+        """Return the name of the experiment."""
         return Path(self.experiment).stem
+
+    def load(self) -> Experiment:
+        """Return the experiment.
+
+        Raises:
+            InputError: see `experiments.load`.
+        """
+        return experiments.load(self.experiment, self.set)
 
 
 class Work:
-    """A work folder: everything that a source and experiments come to.
+    """A work folder: the store, and the results of all experiments on it.
 
     store/            the cohort store
     runs/             a folder a trial, shared by all sweeps of this work folder
     sweeps/<name>/    status, tables, figures and report of a sweep
-    tuned/            the settings that searches found
+    tuned/            the best settings of searches
     mlflow.db         MLflow's database, with mlflow-artifacts/ beside it
     """
 
@@ -50,7 +62,7 @@ class Work:
         self.folder = folder
 
     def create(self) -> "Work":
-        """Make it, for this user only.
+        """Make the folder, for this user only.
 
         Raises:
             InputError: there is a file of that name.
@@ -61,7 +73,7 @@ class Work:
         return self
 
     def check(self) -> None:
-        """Refuse what can be no work folder.
+        """Refuse a place that cannot be a work folder.
 
         Raises:
             InputError: there is a file of that name, or something in it is a symbolic link.
@@ -73,19 +85,47 @@ class Work:
 
     @property
     def store(self) -> Path:
-        """The cohort store, unless an experiment names another."""
+        """Return the cohort store, unless an experiment names another."""
         return self.folder / "store"
 
     @property
     def runs(self) -> Path:
-        """The run folders."""
+        """Return the folder of the run folders."""
         return self.folder / "runs"
 
     @property
     def tuned(self) -> Path:
-        """What searches found."""
+        """Return the folder of the results of searches."""
         return self.folder / "tuned"
 
     def sweep(self, name: str) -> Path:
-        """The folder of a sweep."""
+        """Return the folder of a sweep."""
         return self.folder / "sweeps" / name
+
+
+def find_store(experiment: Experiment, work: Work, store: Path | None) -> Path:
+    """Return where the store is: as given, as the experiment says, or in the work folder.
+
+    In the work folder a cohort is in `store`, and a set of images in a folder of its name.
+    """
+    if store is not None:
+        return store
+    if experiment.store:
+        return experiments.within(work.folder, experiment.store)
+    return work.folder / experiment.data if experiment.data else work.store
+
+
+def find_source(experiment: Experiment, work: Work, source: Path | None) -> Path | None:
+    """Return the raw tables, as given or as the experiment says; None: nothing to extract.
+
+    Raises:
+        InputError: the experiment's cohort cannot be made from raw tables.
+    """
+    if source is None and experiment.source:
+        source = experiments.within(work.folder, experiment.source)
+    if source is not None and experiment.data and not experiment.images:
+        raise InputError(
+            f"{experiment.name} trains on the cohort {experiment.data!r}, which is not made from "
+            "raw tables here. Import it first, and name its store with --store."
+        )
+    return source

@@ -1,8 +1,8 @@
-"""Sweeps: all trials of an experiment, each for itself, whatever becomes of the others.
+"""Sweeps: all trials of an experiment; a trial that fails does not stop the others.
 
-The run folders are the truth: a trial whose folder says that it is done is done, with the same
-settings, seed, data and code. So a sweep that was killed goes on where it was when started again,
-and sweeps of one work folder share their trials.
+The run folders decide: a trial is finished if its folder says so, for the same settings, seed, data
+and code. So a killed sweep continues where it was stopped when it is started again, and sweeps of
+one work folder share their trials.
 """
 
 import math
@@ -24,16 +24,17 @@ from prefect.states import Completed, Failed
 from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import Experiment, Planned
+from mimic_reg.experiments.estimates import at_most
 from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import TRIAL, read_scored
-from mimic_reg.settings import Start, Trial
+from mimic_reg.settings import STOPPING, Start, Trial
 from mimic_reg.store import Store, locked
 from pipelines.flows import views
 from pipelines.flows.artifacts import PrefectProgress, artifact_key
 from pipelines.flows.report import conclude_task, publish
 from pipelines.flows.result import SweepResult, TrialStatus, rows, trial_status
-from pipelines.flows.settings import TAGS, OfExperiment, Work
+from pipelines.flows.settings import TAGS, OfExperiment, Work, find_store
 from pipelines.runners import Ended, Order, Runner, describe, open_runner
 from pipelines.runners.settings import Running
 from pipelines.tracking import client, mlflow_runs
@@ -49,7 +50,7 @@ def sweep(
     simulated: bool | None = None,
     progress: Progress | None = None,
 ) -> SweepResult:
-    """Run the trials of an experiment that are not finished yet; what became of all of them.
+    """Run the trials of an experiment that are not finished yet; return the result of all.
 
     work:         the work folder: runs, status and, by default, store and MLflow's database
     store:        the cohort store; None: the experiment's, or that of the work folder
@@ -71,7 +72,7 @@ def _twice_if_it_may_help(name: str, order: Order, runner: Runner) -> Ended:
 
 
 class Prepared:
-    """A sweep under way: what is to be done, and the record of what was."""
+    """A running sweep: its trials to run, and the results so far."""
 
     def __init__(
         self, result: SweepResult, planned: Mapping[str, Planned], uri: str, progress: Progress
@@ -79,21 +80,31 @@ class Prepared:
         self.result, self.uri, self.progress = result, uri, progress
         self._planned = planned
         self._shown: set[tuple[str, str]] = set()  # tasks and methods that the views know
-        self.pending = _longest_first([t for t in result.trials if not t.done], planned, result)
+        self.pending, self._seconds = _longest_first(
+            [t for t in result.trials if not t.done], planned, result
+        )
 
     def run(self, running: Running, attempt: Callable[[str, Order, Runner], Ended]) -> None:
-        """Run what is not finished yet.
+        """Run the trials that are not finished yet.
 
-        attempt: run a trial, given its name
+        attempt: runs a trial, given its name
         """
-        done = len(self.result.trials) - len(self.pending)
-        before = f"; {done} were finished before" if done else ""
-        with open_runner(running, len(self.pending)) as runner:
-            self.progress.note(
-                f"{self.result.title}: {len(self.pending)} trials to run{before}; "
-                f"{describe(running, runner)}."
+        num, done = len(self.pending), len(self.result.trials) - len(self.pending)
+        if not num:
+            self.progress.note(f"{self.result.title}: all {done} trials were finished before.")
+            return
+        before = f" ({done} were finished before)" if done else ""
+        with open_runner(running, num) as runner:
+            may_stop = any(
+                method.name == STOPPING
+                for trial in self.pending
+                for method in self._planned[trial.identity].trial.regularisers
             )
-            self.progress.stage("trials", len(self.pending), "trials")
+            self.progress.note(
+                f"{self.result.title}: {num} trials to run{before}, {describe(running, runner)}. "
+                + at_most(self._seconds, may_stop=may_stop)
+            )
+            self.progress.stage("trials", num, "trials")
 
             def run(trial: TrialStatus) -> Ended:
                 return attempt(trial.name, self.order(trial, running), runner)
@@ -101,7 +112,7 @@ class Prepared:
             dispatch(self.pending, run, runner, self.ended)
 
     def order(self, trial: TrialStatus, running: Running) -> Order:
-        """What a runner is told."""
+        """Return a trial as runners take it."""
         settings = self._planned[trial.identity].trial
         return Order(
             trial=settings.model_dump(mode="json"),
@@ -114,7 +125,7 @@ class Prepared:
         )
 
     def ended(self, trial: TrialStatus, ended: Ended) -> None:
-        """Record what became of a trial, here and in MLflow."""
+        """Record the result of a trial, here and in MLflow."""
         now = replace(trial, status=ended.status, seconds=ended.seconds, error=ended.error)
         trials = tuple(now if t.identity == now.identity else t for t in self.result.trials)
         self.result = replace(self.result, trials=trials)
@@ -140,7 +151,7 @@ class Prepared:
         return f"validation {', '.join(found)}, {trial.seconds:,.0f} s"
 
     def log(self, trial: TrialStatus) -> None:
-        """Tell MLflow; where that fails, the run folder has all, and the next sweep tells."""
+        """Log a trial in MLflow; if that fails, the next sweep logs it from its run folder."""
         for folder in self.result.run_folders(trial):
             if (folder / TRIAL).is_file():
                 self._log(trial, folder)
@@ -173,7 +184,7 @@ def _prepare(
     simulated: bool | None,
     progress: Progress | None,
 ) -> Iterator[Prepared]:
-    """A sweep, ready to run, that nobody else runs meanwhile."""
+    """Give a sweep that is ready to run, and that no other process runs meanwhile."""
     folders = Work(work).create()
     planned = experiments.plan(experiment)
     place = find_store(experiment, folders, store)
@@ -226,37 +237,25 @@ def check_trunk(start: Start, work: Path) -> None:
 
 
 def _trunk(trial: Trial, work: Path) -> str | None:
-    """The folder of the trunk that a trial starts from."""
+    """Return the folder of the trunk that a trial starts from."""
     start = trial.start
     if start is None or start.trunk is None:
         return None
     return str(experiments.within(work, start.trunk).resolve())
 
 
-def find_store(experiment: Experiment, work: Work, store: Path | None) -> Path:
-    """Where the store is: as told, else as the experiment says, else in the work folder.
-
-    There a cohort is in `store`, a set of images in a folder of its name.
-    """
-    if store is not None:
-        return store
-    if experiment.store:
-        return experiments.within(work.folder, experiment.store)
-    return work.folder / experiment.data if experiment.data else work.store
-
-
 def _longest_first(
     trials: Sequence[TrialStatus], planned: Mapping[str, Planned], result: SweepResult
-) -> list[TrialStatus]:
-    """So that no process works alone at the end."""
-    opened = Store.open(result.store)
-    counts = experiments.sizes(opened)
-
-    def seconds(trial: TrialStatus) -> float:
-        found = experiments.estimate(planned[trial.identity].trial, counts).seconds
-        return math.inf if found is None else found
-
-    return sorted(trials, key=seconds, reverse=True)
+) -> tuple[list[TrialStatus], list[float | None]]:
+    """Return trials and their seconds at most; in this order no process works alone at the end."""
+    counts = experiments.sizes(Store.open(result.store))
+    known = experiments.past(Work(result.work).runs)
+    found = [
+        (trial, experiments.estimate(planned[trial.identity].trial, counts, known).seconds)
+        for trial in trials
+    ]
+    found.sort(key=lambda each: math.inf if each[1] is None else each[1], reverse=True)
+    return [trial for trial, _ in found], [seconds for _, seconds in found]
 
 
 def dispatch(
@@ -265,9 +264,9 @@ def dispatch(
     runner: Runner,
     ended: Callable[[TrialStatus, Ended], None],
 ) -> None:
-    """Run trials, as many at a time as the runner can; the threads only wait for its processes.
+    """Run trials, as many at a time as the runner can; threads only wait for its processes.
 
-    An interruption asks what runs for a checkpoint, waits for it, and goes on its way.
+    An interruption asks the running trials for a checkpoint, waits for it, and is raised again.
     """
     if runner.workers == 0:
         for trial in pending:
@@ -302,7 +301,7 @@ class SweepParameters(OfExperiment):
 
 
 class TrialFailedError(MimicRegError):
-    """A trial has no result; what became of it goes with it."""
+    """A trial has no result. `ended` says why."""
 
     def __init__(self, ended: Ended) -> None:
         super().__init__(ended.error or ended.status)
@@ -310,7 +309,7 @@ class TrialFailedError(MimicRegError):
 
 
 def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
-    """Whether a retry can help: a process that died, a file system that was away."""
+    """Return whether a retry can help: a process died, a file system was away."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, TrialFailedError) and error.ended.again
 
@@ -326,7 +325,7 @@ def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
     persist_result=False,
 )
 def train_trial(label: str, order: dict[str, Any], runner: Runner) -> dict[str, Any]:
-    """Run one trial of a sweep, wherever the runner does."""
+    """Run one trial of a sweep with a runner."""
     ended = runner.run(Order.model_validate(order))
     if ended.status == "failed":
         raise TrialFailedError(ended)
@@ -335,26 +334,41 @@ def train_trial(label: str, order: dict[str, Any], runner: Runner) -> dict[str, 
 
 @flow(name="sweep", flow_run_name="sweep {parameters.name}", persist_result=False)
 def sweep_flow(parameters: SweepParameters) -> State[Any]:
-    """All trials of an experiment; then the registry and the report."""
-    experiment = experiments.load(parameters.experiment)
-    key = artifact_key("sweep", experiment.name)
-    with _prepare(
-        experiment,
+    """Run all trials of an experiment, then register the best and write the report."""
+    result = sweep_as_tasks(
+        parameters.load(),
         parameters.work,
-        parameters.store,
-        parameters.tracking_uri,
-        parameters.simulated,
-        PrefectProgress(key),
-    ) as prepared:
-        prepared.run(parameters.running, _as_prefect_task)
-        result = prepared.result
-    create_table_artifact(key=key, table=rows(result), description=result.title)
+        store=parameters.store,
+        running=parameters.running,
+        tracking_uri=parameters.tracking_uri,
+        simulated=parameters.simulated,
+    )
     if parameters.conclude and any(t.done for t in result.trials):
         publish(
             result.name,
             conclude_task(str(result.work), result.name, parameters.tracking_uri),
         )
     return final_state(result)
+
+
+def sweep_as_tasks(
+    experiment: Experiment,
+    work: Path,
+    *,
+    store: Path | None = None,
+    running: Running | None = None,
+    tracking_uri: str | None = None,
+    simulated: bool | None = None,
+    progress: Progress | None = None,
+) -> SweepResult:
+    """Do what `sweep` does, within a flow: a task for each trial, a table of them."""
+    key = artifact_key("sweep", experiment.name)
+    progress = progress or PrefectProgress(key)
+    with _prepare(experiment, work, store, tracking_uri, simulated, progress) as prepared:
+        prepared.run(running or Running(), _as_prefect_task)
+        result = prepared.result
+    create_table_artifact(key=key, table=rows(result), description=result.title)
+    return result
 
 
 def _as_prefect_task(name: str, order: Order, runner: Runner) -> Ended:
@@ -365,7 +379,7 @@ def _as_prefect_task(name: str, order: Order, runner: Runner) -> Ended:
 
 
 def final_state(result: SweepResult) -> State[Any]:
-    """Failed, with a list, if any trial has no result; the others are there all the same."""
+    """Return Failed, with a list, if any trial has no result; the others have theirs."""
     if not result.failed:
         return Completed(message=f"{len(result.trials)} trials have their results.")
     names = "; ".join(f"{t.name}: {t.error or t.status}" for t in result.failed)

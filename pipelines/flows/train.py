@@ -1,4 +1,4 @@
-"""One trial as a flow, of a task or of several: trained, logged and, if wanted, registered."""
+"""A flow of one trial: train it, log it and, if wanted, register it."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -7,7 +7,7 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from mimic_reg.experiments import Experiment, parse
 from mimic_reg.progress import Progress
@@ -28,7 +28,7 @@ class OneTrial(Parameters):
     method:       a name in configs/methods, for the model or for all
     work:         the work folder; runs are kept in its runs/
     store:        the cohort store, if it is not in the work folder
-    max_epochs:   instead of the task's own
+    set:          group.setting → value, as {"training.max_epochs": 5}; see --set
     tracking_uri: MLflow's store; null: the database in the work folder
     register_it:  make it a version of its registered model
     """
@@ -39,7 +39,7 @@ class OneTrial(Parameters):
     supervision: float = Field(default=1.0, gt=0, le=1)
     supervision_unit: Literal["sample", "subject"] = "sample"
     seed: int = Field(default=0, ge=0)
-    max_epochs: int | None = Field(default=None, ge=1)
+    set: dict[str, JsonValue] = Field(default_factory=dict)
     store: Path | None = None
     threads: Threads = DEFAULT_THREADS
     device: str | None = None
@@ -48,23 +48,19 @@ class OneTrial(Parameters):
 
     @property
     def uri(self) -> str:
-        """Where MLflow keeps the run."""
+        """Return where MLflow keeps the run."""
         return self.tracking_uri or client.database(self.work)
 
-    def experiment(
-        self, name: str, title: str, grid: dict[str, Any], training: dict[str, Any] | None = None
-    ) -> Experiment:
+    def experiment(self, name: str, title: str, grid: dict[str, Any]) -> Experiment:
         """Return the experiment that has this trial only."""
-        most = {"max_epochs": self.max_epochs} if self.max_epochs else {}
         own = {
             "models": [self.model],
             "methods": [self.method],
             "supervision": [self.supervision],
             "supervision_unit": self.supervision_unit,
             "seeds": [self.seed],
-            "training": {**(training or {}), **most},
         }
-        return parse({"name": name, "title": title, "grids": [{**grid, **own}]})
+        return parse({"name": name, "title": title, "grids": [{**grid, **own}], "set": self.set})
 
     def train(
         self, experiment: Experiment, progress: Progress | None
@@ -96,12 +92,12 @@ class TrainParameters(OneTrial):
 
     @property
     def name(self) -> str:
-        """What the trial is called."""
+        """Return the name of the trial."""
         return f"{self.task}-{self.model}-{self.method}-{100 * self.supervision:g}-seed{self.seed}"
 
 
 def train_model(parameters: TrainParameters, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Train one trial in the work folder, log it, register it; what came of it, as JSON.
+    """Train one trial in the work folder, log it, register it; return the result as JSON.
 
     Raises:
         TrialFailedError, InputError: see `OneTrial.train`.
@@ -126,7 +122,7 @@ def train_model(parameters: TrainParameters, *, progress: Progress | None = None
 
 
 def may_help(task: Any, run: Any, state: State[Any]) -> bool:
-    """Whether a retry can help: a file system that was away."""
+    """Return whether a retry can help: a file system was away."""
     return isinstance(state.result(raise_on_failure=False), OSError)
 
 
@@ -134,14 +130,14 @@ def may_help(task: Any, run: Any, state: State[Any]) -> bool:
     name="train",
     task_run_name="{parameters.name}",
     tags=TAGS,
-    retries=1,  # it goes on from its checkpoint
+    retries=1,  # it continues from its checkpoint
     retry_delay_seconds=10,
     retry_condition_fn=may_help,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
 def train(parameters: TrainParameters) -> dict[str, Any]:
-    """One trial."""
+    """Train one trial."""
     return train_model(parameters, progress=PrefectProgress("train"))
 
 

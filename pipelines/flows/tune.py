@@ -1,9 +1,9 @@
-"""Search of a method's own parameters: a sweep over their product, judged on validation.
+"""Search of the options of methods or models: a sweep over their values, judged on validation.
 
-An experiment with `search: {dropout.rate: [...]}` in its grids is a sweep like any other, resumable
-and isolated. Test scores are not looked at: the best mean validation score over seeds wins, the
-first in the order of the search where two are equal. What won is written as a YAML file that
-`mimic-reg train` takes: with --method, or with --model where options of the model were searched.
+An experiment with `search: {dropout.rate: [...]}` in its grids is a sweep like any other. Test
+scores are not read: the best mean validation score over seeds wins; of equal ones, the first in the
+order of the search. The winner is written as a YAML file that `mimic-reg train` takes: with
+--method, or with --model if options of the model were searched.
 """
 
 import math
@@ -17,19 +17,18 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.schemas.objects import State
 
-from mimic_reg import experiments
-from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.experiments import Experiment, parse
-from mimic_reg.experiments.grid import name_of
+from mimic_reg.errors import MimicRegError
+from mimic_reg.experiments import Experiment
 from mimic_reg.metrics.scores import improves
 from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.progress import Progress
-from mimic_reg.report.formats import format_supervision
+from mimic_reg.report.formats import format_level, format_supervision
 from mimic_reg.runs import HISTORY, read_history, read_scored, read_trial
-from mimic_reg.settings import STOPPING, TrainingSize, is_probe, parse_yaml
+from mimic_reg.settings import STOPPING, TrainingSize, is_probe
 from mimic_reg.store import atomic, make_folder
 from pipelines.flows.artifacts import artifact_key
 from pipelines.flows.result import SweepResult, TrialStatus
+from pipelines.flows.search import check
 from pipelines.flows.settings import OfExperiment, Work
 from pipelines.flows.sweep import SweepParameters, final_state, sweep, sweep_flow
 from pipelines.runners.settings import Running
@@ -53,13 +52,13 @@ class Point:
 
     @property
     def mean(self) -> float:
-        """Mean over seeds."""
+        """Return the mean over seeds."""
         return math.fsum(self.scores.values()) / len(self.scores) if self.scores else math.nan
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The best point of a task, model, method and level, and the file that holds it."""
+    """The best point of a task, model, method and level, and the file that has it."""
 
     task: str
     model: str
@@ -69,76 +68,34 @@ class Choice:
     points: tuple[Point, ...]
     file: Path
 
+    @property
+    def sentence(self) -> str:
+        """Return which point is best, and its score."""
+        return (
+            f"{self.task}, {self.model}, {self.method}, {format_level(self.size)}: "
+            f"{format_values(self.best.values)} is the best of {len(self.points)} points, with "
+            f"validation {self.best.score} {self.best.mean:.4f}."
+        )
+
+    @property
+    def options(self) -> list[str]:
+        """Return the options of `mimic-reg train` that use the file."""
+        of_model = any(key.partition(".")[0] == self.model for key in self.best.values)
+        model, method = (self.file, self.method) if of_model else (self.model, self.file)
+        return ["--task", self.task, "--model", str(model), "--method", str(method)]
+
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search came to."""
+    """Result of a search."""
 
     result: SweepResult
     choices: tuple[Choice, ...]
 
     @property
     def exit_code(self) -> int:
-        """0 if every trial has its result, else 1."""
+        """Return 0 if every trial has its result, else 1."""
         return self.result.exit_code
-
-
-def parse_options(options: Sequence[str], method: str) -> dict[str, list[Any]]:
-    """What a search multiplies, from texts such as rate=0.1,0.2: {"dropout.rate": [0.1, 0.2]}.
-
-    A name without a component is an option of the component that is called as the method.
-
-    Raises:
-        InputError: no name, no values or no YAML; an option given twice.
-    """
-    found: dict[str, list[Any]] = {}
-    for text in options:
-        name, _, values = (part.strip() for part in text.partition("="))
-        key = name if "." in name else f"{method}.{name}"
-        try:
-            found_values = parse_yaml(f"[{values}]")
-        except (yaml.YAMLError, ValueError):
-            found_values = None
-        if not name or not found_values:
-            raise InputError(f"--option {text}: write a name and its values, as tau=0.1,0.2.")
-        if key in found:
-            raise InputError(f"--option {name} is given twice; write all its values in one.")
-        found[key] = found_values
-    return found
-
-
-def search(
-    task: str,
-    model: str,
-    method: str,
-    values: Mapping[str, Sequence[Any]],
-    *,
-    supervision: float = 1.0,
-    seeds: int = 1,
-    training: Mapping[str, Any] | None = None,
-) -> Experiment:
-    """The experiment of a search, as the command line names it; values: {"dropout.rate": [0.1]}.
-
-    Raises:
-        InputError: see `experiments.parse`.
-    """
-    return parse(
-        {
-            "name": f"tune-{task}-{model}-{method}-{100 * supervision:g}",
-            "title": f"Search: {method}, {model}, {task}",
-            "grids": [
-                {
-                    "tasks": [task],
-                    "models": [model],
-                    "methods": [method],
-                    "supervision": [supervision],
-                    "seeds": seeds,
-                    "search": {key: list(v) for key, v in values.items()},
-                }
-            ],
-            "training": dict(training or {}),
-        }
-    )
 
 
 def tune(
@@ -150,7 +107,7 @@ def tune(
     tracking_uri: str | None = None,
     progress: Progress | None = None,
 ) -> Tuned:
-    """Run a search, as `sweep` does, and write what won.
+    """Run a search, as `sweep` does, and write the best points.
 
     Raises:
         InputError: the experiment has no search; see also `sweep`.
@@ -168,31 +125,8 @@ def tune(
     return Tuned(result, tuple(choose(result)))
 
 
-def check(experiment: Experiment) -> None:
-    """Refuse an experiment without anything to search."""
-    searching = [grid for grid in experiment.grids if grid.search or grid.own_search]
-    if not searching:
-        raise InputError(
-            f"{experiment.title} has nothing to search. Give its grid a search, as "
-            "search: {dropout.rate: [0.2, 0.5]}."
-        )
-    if any(grid.together for grid in searching):
-        raise InputError(
-            f"{experiment.title} searches where several tasks are trained together: which point "
-            "is best may differ from task to task. Compare the points with `mimic-reg sweep`."
-        )
-    for grid in experiment.grids:
-        models = {name_of(model) for model in grid.models}
-        of_models = [key.partition(".")[0] in models for key in grid.search]
-        if any(of_models) and not all(of_models):
-            raise InputError(
-                f"{experiment.title} searches options of a model and of a method at once, but the "
-                "best of both stands in two files. Search one, then the other."
-            )
-
-
 def choose(result: SweepResult) -> list[Choice]:
-    """The best point of every task, model, method and level that was searched; written as YAML.
+    """Write the best point of each task, model, method and level that was searched; return them.
 
     Raises:
         MimicRegError: of one of them no point has all its results.
@@ -237,6 +171,11 @@ def choose_point(result: SweepResult, trials: Sequence[TrialStatus]) -> Choice:
     return Choice(winner.task, winner.model, winner.method, winner.size, chosen, points, path)
 
 
+def format_values(values: Mapping[str, Any]) -> str:
+    """Return a point of a search as a text."""
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
 def _beats(point: Point, other: Point) -> bool:
     if bool(point.hardly_trained) != bool(other.hardly_trained):
         return not point.hardly_trained
@@ -259,14 +198,14 @@ def _point(result: SweepResult, trials: Sequence[TrialStatus]) -> Point:
 
 
 def _write(result: SweepResult, winner: TrialStatus, best: Point, points: Sequence[Point]) -> Path:
-    """The winner as a file: a method's for `--method`, or a model's for `--model`."""
+    """Write the winner as a file of a method, or of a model if its options were searched."""
     settings = read_trial(result.run_folder(winner))["trial"]
     own = [e for e in settings["regularisers"] if STOPPING not in e and not any(map(is_probe, e))]
     content = {"regularisers": own}
     if any(key.partition(".")[0] == winner.model for key in best.values):
         content = settings["model"]
     task, model, method = winner.task, winner.model, winner.method
-    tried = [", ".join(f"{key}={value}" for key, value in p.values.items()) for p in points]
+    tried = [format_values(p.values) for p in points]
     lines = [
         f"# {method} for {model}, {task} at {format_supervision(winner.size)}: found by the search "
         f"{result.name!r}.",
@@ -300,22 +239,27 @@ class TuneParameters(OfExperiment):
 
 @flow(name="tune", flow_run_name="tune {parameters.name}", persist_result=False)
 def tune_flow(parameters: TuneParameters) -> State[Any]:
-    """A search, and the YAML of what won."""
-    experiment = experiments.load(parameters.experiment)
+    """Run a search, and write the best point as YAML."""
+    experiment = parameters.load()
     check(experiment)
     sweep_flow(SweepParameters(**dict(parameters), conclude=False), return_state=True)
     result = SweepResult.read(parameters.work, experiment.name)
     for choice in choose(result):
-        key = artifact_key("tuned", choice.task, choice.model, choice.method)
-        create_table_artifact(key=key, table=rows(choice), description=str(choice.file))
-        create_markdown_artifact(
-            key=f"{key}-yaml", markdown=f"```yaml\n{choice.file.read_text('utf-8')}\n```"
-        )
+        show_choice(choice)
     return final_state(result)
 
 
+def show_choice(choice: Choice) -> None:
+    """Show the points of a search, and the file of the best, in Prefect."""
+    key = artifact_key("tuned", choice.task, choice.model, choice.method)
+    create_table_artifact(key=key, table=rows(choice), description=str(choice.file))
+    create_markdown_artifact(
+        key=f"{key}-yaml", markdown=f"```yaml\n{choice.file.read_text('utf-8')}\n```"
+    )
+
+
 def rows(choice: Choice) -> list[dict[str, Any]]:
-    """The points of a search, for a table."""
+    """Return the points of a search, for a table."""
     return [
         {
             **point.values,

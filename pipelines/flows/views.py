@@ -1,4 +1,4 @@
-"""What a sweep compares, task by task, and its views in MLflow."""
+"""The comparisons of a sweep, one for each task, and its views in MLflow."""
 
 from mimic_reg.runs.record import read_run
 from mimic_reg.settings import TrainingSize
@@ -36,7 +36,7 @@ def compared(result: SweepResult) -> list[Compared]:
 
 
 def publish(result: SweepResult, uri: str) -> list[Compared]:
-    """Write or renew the views of a sweep, and return what they compare."""
+    """Write the views of a sweep, and return what they compare."""
     found = compared(result)
     for one in found:
         comparison.publish(one, uri)

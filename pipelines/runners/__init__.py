@@ -1,7 +1,7 @@
-"""How trials are run: here, in processes of their own, or on a Ray cluster; nothing else differs.
+"""How trials are run: in this process, in a pool of processes, or on a Ray cluster.
 
-A trial that fails, or whose process dies, is told as such and stops no other one. Nothing is
-trained in a thread. No module of this package imports torch.
+The result is the same. A trial that fails, or whose process dies, does not stop the others. Nothing
+is trained in a thread. No module of this package imports torch.
 """
 
 from pipelines.runners.base import Ended, Order, Runner
@@ -14,10 +14,10 @@ __all__ = ["Ended", "InProcess", "Order", "Pool", "Ray", "Runner", "describe", "
 
 
 def open_runner(running: Running, num_trials: int) -> Runner:
-    """The runner of the settings, for so many trials.
+    """Return the runner for a number of trials.
 
     Raises:
-        InputError: Ray is asked for and is not there, or has no room.
+        InputError: Ray is not installed, or its cluster is too small.
     """
     if running.runner == "ray":
         return Ray(running.address, running.workers, running.threads, running.gpus_per_run)
@@ -28,8 +28,8 @@ def open_runner(running: Running, num_trials: int) -> Runner:
 
 
 def describe(running: Running, runner: Runner) -> str:
-    """How trials are run, in words."""
-    where = {"in_process": "here", "pool": "in processes of their own", "ray": "on Ray"}
+    """Return how trials are run, in words."""
+    where = {"in_process": "in this process", "pool": "in their own processes", "ray": "on Ray"}
     at_a_time = max(1, runner.workers)
     threads = "1 thread" if running.threads == 1 else f"{running.threads} threads"
     return f"{at_a_time} at a time, {where[running.runner]}, with {threads} each"

@@ -1,4 +1,4 @@
-"""What every runner takes and gives: a trial as JSON, and what became of it as JSON."""
+"""What every runner takes and returns: a trial and its end, as JSON."""
 
 from abc import ABC, abstractmethod
 from types import TracebackType
@@ -28,11 +28,11 @@ class Order(Parameters):
 
 
 class Ended(Parameters):
-    """What became of it.
+    """How a trial ended.
 
-    error: why it failed: a sentence, and for errors of ours the place
-    note:  what differs from what was ordered
-    again: whether trying again may help: its process died, say
+    error: why it failed: a sentence; for an error in our code also its place
+    note:  what differs from the order
+    again: whether trying again may help, as when its process died
     """
 
     status: Literal["finished", "skipped", "interrupted", "failed"]
@@ -45,7 +45,7 @@ class Ended(Parameters):
 class Runner(ABC):
     """Runs trials; a context manager.
 
-    workers: trials that may run at a time; 0: only here, in the thread of the caller
+    workers: trials that may run at a time; 0: one, in the thread of the caller
     """
 
     workers: int = 0
@@ -58,7 +58,7 @@ class Runner(ABC):
         """Ask all running trials for a checkpoint and an end."""
 
     def close(self) -> None:  # noqa: B027
-        """Give back what was taken."""
+        """Release processes or the cluster."""
 
     def __enter__(self) -> Self:
         return self

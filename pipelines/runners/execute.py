@@ -1,4 +1,4 @@
-"""Running a trial: the one function that every runner calls, in whichever process.
+"""Running a trial: the one function that every runner calls, in any process.
 
 Results are in the trial's run folder. This module imports no torch, so that a new process can set
 its number of threads before.
@@ -21,7 +21,7 @@ _interrupted = threading.Event()
 
 
 def execute(order: str) -> str:
-    """Run an `Order`; what comes back is an `Ended`."""
+    """Run an `Order` and return an `Ended`, both as JSON."""
     return _execute(Order.model_validate_json(order)).model_dump_json()
 
 
@@ -34,8 +34,8 @@ def _execute(order: Order) -> Ended:
             return Ended(status="interrupted")
         if Store.open(Path(order.store)).manifest["fingerprint"] != order.data:
             raise MimicRegError(
-                f"The store {order.store} was written anew since the sweep began. Start the sweep "
-                "again: it will be on the new data."
+                f"The store {order.store} was replaced after the sweep began. Start the sweep "
+                "again to train on the new data."
             )
         status, note = _train(order)
         return Ended(status=status, seconds=time.perf_counter() - started, note=note)
@@ -49,7 +49,7 @@ def _execute(order: Order) -> Ended:
 
 
 def _train(order: Order) -> tuple[Literal["finished", "interrupted", "skipped"], str]:
-    """Train one task, or several together; what became of it, and what differs from the order."""
+    """Train one task, or several together; return the status and what differs from the order."""
     from mimic_reg import fitting
     from mimic_reg.learners.trials import resolve
     from mimic_reg.learners.trunk import load_trunk
@@ -71,7 +71,7 @@ def _train(order: Order) -> tuple[Literal["finished", "interrupted", "skipped"],
 
 
 def _gpu(slot: int) -> str | None:
-    """The GPU of a process, if there are several; else `fitting.train` takes what there is."""
+    """Return the GPU of a process if there are several; else `fitting.train` chooses."""
     import torch
 
     count = torch.cuda.device_count()
@@ -83,16 +83,16 @@ def _sentence(error: Exception) -> str:
 
 
 def _place(error: Exception) -> str:
-    """Where an error of ours arose: file and line, no values."""
+    """Return where an error in our code arose: file and line, no values."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f" ({os.path.basename(frame.filename)}, line {frame.lineno})"
 
 
 class _Interruptible(Silent):
-    """Passes on a Ctrl-C that came while the data were loaded, when nobody listened yet."""
+    """Passes on a Ctrl-C that came while the data were loaded."""
 
     def stage(self, name: str, total: int | None, unit: str) -> None:
-        """Training begins: from here on `fitting.train` listens."""
+        """Begin training: from here on `fitting.train` handles Ctrl-C."""
         if _interrupted.is_set():
             os.kill(os.getpid(), signal.SIGINT)
 

@@ -1,11 +1,11 @@
-"""Trials one after the other, in this process."""
+"""Trials one by one, in this process."""
 
 from pipelines.runners.base import Ended, Order, Runner
 from pipelines.runners.execute import execute
 
 
 class InProcess(Runner):
-    """One after the other, in this process."""
+    """Runs trials one by one, in this process."""
 
     def run(self, order: Order) -> Ended:
         """Run a trial here."""

@@ -1,4 +1,4 @@
-"""Trials in processes of their own; the threads of the callers only wait."""
+"""Trials in a pool of processes; the threads of the callers only wait."""
 
 import contextlib
 import os
@@ -17,10 +17,9 @@ _WATCH_SECONDS = 0.5
 
 
 class Pool(Runner):
-    """Processes of their own, each with its share of the processors.
+    """Processes with one worker and one trial at a time.
 
-    Each has one worker and one trial at a time, so that a process that dies (out of memory, say)
-    takes no other trial with it.
+    So a process that dies, as without memory, ends no other trial.
     """
 
     def __init__(self, workers: int, threads: int) -> None:
@@ -69,7 +68,7 @@ class _Child:
             return Ended(
                 status="failed",
                 seconds=time.perf_counter() - started,
-                error="Its process ended by itself: it was killed, or ran out of memory.",
+                error="Its process ended unexpectedly: it was killed, or ran out of memory.",
                 again=True,
             )
 
@@ -105,7 +104,7 @@ def _start_child(parent: int, threads: int) -> None:
 
 
 def _watch(parent: int) -> None:
-    """End with the parent, even if that was killed: nobody would want the result."""
+    """End with the parent, even if it was killed: nobody waits for the result."""
     while os.getppid() == parent:
         time.sleep(_WATCH_SECONDS)
     os._exit(1)

@@ -4,13 +4,13 @@ import time
 from importlib import import_module
 from typing import Any
 
-from mimic_reg.errors import InputError
+from mimic_reg.errors import InputError, install_advice
 from pipelines.runners.base import Ended, Order, Runner
 from pipelines.runners.execute import execute
 
 
 class Ray(Runner):
-    """A Ray cluster; it needs the work folder and this package under the same paths everywhere."""
+    """A Ray cluster; its machines need the work folder and this package under the same paths."""
 
     def __init__(
         self, address: str | None, workers: int | None, threads: int, gpus_per_run: float
@@ -19,7 +19,8 @@ class Ray(Runner):
             ray: Any = import_module("ray")
         except ImportError as error:
             raise InputError(
-                "runner: ray needs Ray: pip install 'mimic-reg[ray]'. Without it use runner: pool."
+                "The runner ray needs Ray, which is not installed. Use the runner pool, or: "
+                + install_advice("ray")
             ) from error
         self._ray = ray
         ray.init(address=address, include_dashboard=False, log_to_driver=False)
@@ -28,7 +29,7 @@ class Ray(Runner):
         self.workers = workers or self._fitting(threads, gpus_per_run)
 
     def _fitting(self, threads: int, gpus_per_run: float) -> int:
-        """How many trials fit into the cluster at a time."""
+        """Return how many trials fit into the cluster at a time."""
         have = self._ray.cluster_resources()
         fits = [have.get("CPU", 0.0) / threads]
         if gpus_per_run:
@@ -51,7 +52,7 @@ class Ray(Runner):
             return Ended(
                 status="failed",
                 seconds=time.perf_counter() - started,
-                error=f"Ray lost it: {type(error).__name__}",
+                error=f"Ray lost the trial: {type(error).__name__}",
                 again=True,
             )
         finally:
@@ -63,5 +64,5 @@ class Ray(Runner):
             self._ray.cancel(reference, force=False)
 
     def close(self) -> None:
-        """Leave the cluster; one that was started for this sweep ends."""
+        """Leave the cluster, and end it if it was started for this sweep."""
         self._ray.shutdown()

@@ -11,22 +11,22 @@ Threads = Annotated[int, Field(ge=1, le=MAX_THREADS)]
 
 
 class Parameters(BaseModel):
-    """Typed parameters: what is not known, or out of range, is refused at submission."""
+    """Typed parameters; unknown ones, and values out of range, are refused at submission."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Running(Parameters):
-    """How trials are run; their results are the same whichever way it is.
+    """How trials are run; the results do not depend on it, except for `threads`.
 
-    runner:  in_process: one after the other, here; pool: in processes of their own; ray: on a
-             cluster, which shares the work folder
-    workers: trials at a time; null: as many as processors allow (in_process: one)
-    threads: of torch for a trial. Another number changes a result's last digits, so it is a setting
-             and not a consequence of the machine; a trial that goes on keeps its own.
-    device:  cpu, cuda, cuda:1; null: the GPUs there are, in turn, or the CPU
-    address: of the Ray cluster; null: one of this machine, for the time of the sweep
-    gpus_per_run: that Ray reserves for a trial; a share is possible
+    runner:  in_process: one by one in this process; pool: in a pool of processes; ray: on a cluster
+             that shares the work folder
+    workers: trials at a time; null: one for each core (in_process: one)
+    threads: of torch for a trial. Another number changes the last digits of a result. A trial that
+             was begun keeps its number.
+    device:  cpu, cuda or cuda:1; null: all GPUs in turn, or the CPU
+    address: of the Ray cluster; null: one on this machine, until the sweep ends
+    gpus_per_run: GPUs that Ray reserves for a trial, also a part of one
     """
 
     runner: Literal["in_process", "pool", "ray"] = "pool"
@@ -39,12 +39,12 @@ class Running(Parameters):
     @model_validator(mode="after")
     def _fits(self) -> "Running":
         if self.runner != "ray" and (self.address or self.gpus_per_run):
-            raise ValueError("address and gpus_per_run belong to the runner ray")
+            raise ValueError("address and gpus_per_run are for the runner ray only")
         if self.runner == "in_process" and (self.workers or 1) > 1:
             raise ValueError("the runner in_process runs one trial at a time; for more, use pool")
         return self
 
 
 def processors() -> int:
-    """The processors that this process may use."""
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))

@@ -1,8 +1,6 @@
 """Models in MLflow as "model from code": two files and three lines that load them; no pickle."""
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,22 +8,18 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
-import polars as pl
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.pyfunc.model import PythonModel
 from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
-from mimic_reg.engine.devices import find_device
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Progress, Silent
-from mimic_reg.runs import TRIAL, read_trial
-from mimic_reg.serving import SETTINGS, WEIGHTS, ServedModel, export, predict_store
+from mimic_reg.progress import Progress
+from mimic_reg.runs import read_trial
+from mimic_reg.serving import SETTINGS, WEIGHTS, ServedModel, export, predicting
 from mimic_reg.serving.tables import HOUR, STAY, answer, example
-from mimic_reg.store import Store, disk_errors, make_folder
-from mimic_reg.store.atomic import PRIVATE, refuse_links, writing
-from mimic_reg.threads import DEFAULT_THREADS, torch_threads
+from mimic_reg.threads import DEFAULT_THREADS
 from pipelines.tracking.client import check_usable, default, quiet
 
 _CODE = '''"""The model of mimic-reg that this folder holds; needs the package of the same name."""
@@ -129,70 +123,19 @@ def predict(
     threads: int = DEFAULT_THREADS,
     progress: Progress | None = None,
 ) -> int:
-    """Predict each sample of the model's task in a store; return their number.
-
-    The predictions go to a Parquet file with the row of the task's sample table, the sample's
-    keys, split, and the predictions. It has ids of patients' stays: only its owner may read it.
+    """Do what `mimic_reg.serving.predicting.predict` does, also with a model in MLflow.
 
     model: a run folder, a folder with an exported model, or MLflow's models:/… or runs:/…
     uri:   where MLflow's models are registered
-    threads: number of torch's threads
 
     Raises:
         InputError: there is no such model; the store does not hold its task.
     """
-    with torch_threads(threads):
-        return _predict(model, store, out, uri, device, progress or Silent())
-
-
-def _predict(
-    model: str, store: Path, out: Path, uri: str | None, device: str | None, progress: Progress
-) -> int:
-    opened = Store.open(store)
-    device = str(find_device(device))
-    with _located(model, store, uri) as folder:
-        _check_out(out, opened)
-        table = predict_store(ServedModel.load(folder, device), opened, progress or Silent())
-    _write_private(table, out)
-    return table.height
-
-
-def _check_out(out: Path, store: Store) -> None:
-    """Refuse, before hours of work, a folder or a file in the store as target."""
-    if out.is_dir():
-        raise InputError(f"{out} is a folder; --out names the Parquet file to write.")
-    if out.suffix != ".parquet":
-        raise InputError(f"--out {out}: predictions are written as Parquet; name it ….parquet.")
-    if store.folder.resolve() in out.resolve().parents:
-        raise InputError(f"{out} lies in the store, whose files are hashed. Choose another place.")
-
-
-def _write_private(frame: pl.DataFrame, path: Path) -> None:
-    """Write a table of patients, which only the owner may read."""
-    make_folder(path.parent)
-    with disk_errors(path.parent), writing(path, mode=PRIVATE) as file:
-        frame.write_parquet(file)
-
-
-@contextmanager
-def _located(model: str, store: Path, uri: str | None) -> Iterator[Path]:
-    """Provide the folder with the two files of a model, wherever the model is."""
-    place = Path(model)
-    with tempfile.TemporaryDirectory() as name:
-        temporary = Path(name)
-        if ":/" in model:
-            yield _download(model, temporary, uri)
-        elif (place / TRIAL).is_file():
-            export(place, temporary, store=_if_it_is(store, place))
-            yield temporary
-        else:
-            yield _find(place)
-
-
-def _if_it_is(store: Path, run: Path) -> Path | None:
-    """Return the store if the run was trained on it; None: take the one that the run names."""
-    fingerprint = read_trial(run)["store"]["fingerprint"]
-    return store if Store.open(store).manifest["fingerprint"] == fingerprint else None
+    how: dict[str, Any] = {"device": device, "threads": threads, "progress": progress}
+    if ":/" not in model:
+        return predicting.predict(Path(model), store, out, **how)
+    with tempfile.TemporaryDirectory() as temporary:
+        return predicting.predict(_download(model, Path(temporary), uri), store, out, **how)
 
 
 def _download(model: str, folder: Path, uri: str | None) -> Path:
@@ -211,15 +154,4 @@ def _download(model: str, folder: Path, uri: str | None) -> Path:
             f"MLflow knows {model}, but its files are not in the artifact folder. Bring the folder "
             "back from a backup, or name a run folder."
         )
-    return _find(Path(path))
-
-
-def _find(folder: Path) -> Path:
-    for place in (folder, folder / "artifacts"):
-        if (place / SETTINGS).is_file():
-            refuse_links(place)
-            return place
-    raise InputError(
-        f"{folder} holds no model: neither a run ({TRIAL}) nor an exported one ({SETTINGS}). "
-        "Name a run folder, or a registered model as models:/NAME@champion."
-    )
+    return predicting.find_exported(Path(path))

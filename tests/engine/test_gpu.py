@@ -70,7 +70,7 @@ def test_training_is_that_of_the_cpu(store, tmp_path):
 def test_a_run_moves_between_devices(store, tmp_path):
     class Interrupting(Silent):
         def note(self, text):
-            if text.startswith("epoch 0"):
+            if text.startswith("epoch 1 "):
                 os.kill(os.getpid(), signal.SIGINT)
 
     run = tmp_path / "run"

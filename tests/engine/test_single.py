@@ -215,7 +215,7 @@ from mimic_reg.fitting import train
 
 class Killing(Silent):
     def note(self, text):  # the history has the epoch, the checkpoint not yet
-        if text.startswith("epoch 3"):
+        if text.startswith("epoch 4 "):
             os.kill(os.getpid(), signal.SIGKILL)
 
 train(resolve(load_yaml(Path(sys.argv[1]))), *map(Path, sys.argv[2:]), progress=Killing())
@@ -244,7 +244,7 @@ class Interrupting(Notes):
 
     def note(self, text):
         super().note(text)
-        if text.startswith("epoch 1"):
+        if text.startswith("epoch 2 "):
             os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -159,7 +159,8 @@ def command(capsys, monkeypatch):
 def test_from_tasks_together_to_a_fine_tuned_one(store, tmp_path, command):
     model, fit = tmp_path / "small.yaml", tmp_path / "fit"
     model.write_text("lstm: {units: 4}\n")
-    tasks = ("--task", "in_hospital_mortality,phenotyping", "--model", model, "--max-epochs", "1")
+    one = ("--set", "training.max_epochs=1")
+    tasks = ("--task", "in_hospital_mortality,phenotyping", "--model", model, *one)
     quick = tmp_path / "quick.yaml"
     quick.write_text("regularisers: [none]\ntraining: {normalizer: fitted, learning_rate: 0.01}\n")
     code, told = command(
@@ -173,7 +174,7 @@ def test_from_tasks_together_to_a_fine_tuned_one(store, tmp_path, command):
     assert "Name the folder of one of them in it: in_hospital_mortality, phenotyping." in told
 
     given = ("--store", store, "--task", "decompensation", "--out", tmp_path / "tuned")
-    given += ("--samples", "40,20", "--seeds", "1", "--max-epochs", "1", "--method", quick)
+    given += ("--samples", "40,20", "--seeds", "1", *one, "--method", quick)
     code, told = command("finetune", "--from", fit, *given)
     assert code == 0, told
     assert "trunk of joint: none on in_hospital_mortality + phenotyping" in told

@@ -188,7 +188,7 @@ from mimic_reg.multitask.fit import train
 
 class Killing(Silent):
     def note(self, text):  # two histories have the epoch, the checkpoint and the third not yet
-        if text.startswith("decompensation, epoch 1"):
+        if text.startswith("decompensation, epoch 2 "):
             os.kill(os.getpid(), signal.SIGKILL)
 
 train(resolve_multi(load_yaml(Path(sys.argv[1]))), *map(Path, sys.argv[2:]), progress=Killing())
@@ -209,7 +209,7 @@ def test_a_fit_killed_by_the_system_ends_like_an_uninterrupted_one(finished, sto
 def test_ctrl_c_writes_a_checkpoint_and_the_fit_goes_on(finished, store, tmp_path):
     fit, out = fits.multi("reptile", ITPS), tmp_path / "fit"
     interrupting = Notes(
-        lambda text: text.startswith("phenotyping, epoch 0") and os.kill(os.getpid(), signal.SIGINT)
+        lambda text: "phenotyping, epoch 1 " in text and os.kill(os.getpid(), signal.SIGINT)
     )
     outcome = multitask.train(fit, store, out, progress=interrupting)
     assert (outcome.status, outcome.scores) == ("interrupted", {})

@@ -181,7 +181,8 @@ def test_from_a_trunk_without_labels_to_a_fine_tuned_task(store, tmp_path, capsy
     trunks = [tmp_path / objective for objective in OBJECTIVES]
     for objective, out in zip(OBJECTIVES, trunks, strict=True):
         words = ["mimic-reg", "pretrain", "--store", store, "--task", "phenotyping"]
-        words += ["--model", model, "--objective", objective, "--out", out, "--max-epochs", 1]
+        words += ["--model", model, "--objective", objective, "--out", out]
+        words += ["--set", "training.max_epochs=1"]
         words = list(map(str, words))
         monkeypatch.setattr(sys, "argv", words)
         code = cli._run(lambda words=words: cli.app(words[1:], standalone_mode=False))

@@ -40,10 +40,10 @@ def test_dry_runs_list_the_trials_and_leave_no_trace(command, tmp_path, store, m
     monkeypatch.setattr("mimic_reg.console.out.width", 200)
     told = command("run", "--config", "demo", "--dry-run")
     assert "no --source to make it from" in told
-    assert "98 trials. How long 2 of these take is unknown; the others: at most about" in told
+    assert "98 trials. At most about" in told
     told = command("sweep", "--config", "figure_03", "--store", store, "--dry-run")
     assert "6 trials. At most about" in told
-    told = command("tune", *SEARCH, "--option", "tau=0.1,0.2", "--seeds", 2, "--dry-run")
+    told = command("tune", *SEARCH, "--search", "itps.tau=0.1,0.2", "--seeds", 2, "--dry-run")
     assert "itps (tau=0.2)" in told
     assert "Search: itps, lstm, phenotyping: 4 trials." in told
     assert not (tmp_path / "work").exists()
@@ -54,13 +54,13 @@ def test_dry_runs_list_the_trials_and_leave_no_trace(command, tmp_path, store, m
     [
         ([], "Say what to search"),
         (SEARCH, "Say what to search"),
-        ([*SEARCH, "--option", "tau"], "write a name and its values, as tau=0.1,0.2"),
-        ([*SEARCH, "--option", "taw=0.1"], "Did you mean 'tau'"),
+        ([*SEARCH, "--search", "itps.tau"], "write a name and its value, as dropout.rate=0.2,0.5"),
+        ([*SEARCH, "--search", "itps.taw=0.1"], "Did you mean 'tau'"),
         (
-            [*SEARCH, "--option", "l2.l2=0.1"],
+            [*SEARCH, "--search", "l2.l2=0.1"],
             "no method or model of its grid has 'l2.l2'. Allowed: itps, lstm",
         ),
-        (["--config", "tune_lstm_itps", "--seeds", "2"], "--config says all of the search"),
+        (["--config", "tune_lstm_itps", "--seeds", "2"], "--config describes the whole search"),
         (["--config", "demo"], "has nothing to search"),
         (["--config", "tune_lstm_itps", "--workers", "2", "--runner", "in_process"], "one trial"),
     ],
@@ -84,7 +84,7 @@ def test_a_comparison_is_told_before_it_starts(command, tmp_path, store, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "Say what to compare: --task, --model and --methods"),
+        ([], "Say what to compare: give --task, --model and --methods"),
         ([*COMPARED, "none,ipts"], "Did you mean 'itps'"),
         ([*COMPARED, "dropout"], "needs two methods or more"),
         ([*COMPARED, "none,dropout", "--config", "demo"], "--config says what to compare"),
@@ -102,7 +102,7 @@ def test_comparisons_that_cannot_be_are_refused(command, arguments, message, tmp
     ("arguments", "message"),
     [
         (["run", "--config", "demo"], "Name one of them, with --store or --source"),
-        (["sweep", "--config", "demo", "--address", "x"], "^address and gpus_per_run belong to"),
+        (["sweep", "--config", "demo", "--address", "x"], "^address and gpus_per_run are for"),
         (["predict", "--model", "models:/a@champion", "--store", "s"], "with --work"),
         (
             ["predict", "--model", "models:/a@champion", "--store", "s", "--work", "nowhere"],

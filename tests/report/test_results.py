@@ -175,7 +175,7 @@ def test_undefined_scores_keep_their_reason(tmp_path):
 def test_trials_on_different_data_are_refused(tmp_path):
     write_run(tmp_path / "1", settings(), SCORES)
     write_run(tmp_path / "2", settings(seed=1), SCORES, fingerprint="0" * 64)
-    with pytest.raises(InputError, match=r"1 and 2 .* different data"):
+    with pytest.raises(InputError, match=r"/1 and .*/2 have .* different data"):
         collect([tmp_path])
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 import yaml
 
 from mimic_reg import experiments
+from pipelines.flows.compare import CompareParameters
 from pipelines.flows.extract import ExtractParameters
 from pipelines.flows.multitask import MultitaskParameters
+from pipelines.flows.search import check_fair
 from pipelines.flows.sweep import SweepParameters
 from pipelines.flows.train import TrainParameters
 
@@ -19,6 +21,7 @@ def test_deployments_are_what_the_flows_take():
     kinds = {
         "nightly": ExtractParameters,
         "weekly": SweepParameters,
+        "compare": CompareParameters,
         "once": TrainParameters,
         "together": MultitaskParameters,
     }
@@ -33,5 +36,9 @@ def test_deployments_are_what_the_flows_take():
         assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
         assert environment["DO_NOT_TRACK"] == "1"
         assert bool(deployment["schedules"]) == (deployment["name"] in ("nightly", "weekly"))
-    weekly = content["deployments"][1]["parameters"]["parameters"]["experiment"]
-    assert experiments.plan(experiments.load(weekly))
+    weekly, compared = (
+        experiments.load(d["parameters"]["parameters"]["experiment"])
+        for d in content["deployments"][1:3]
+    )
+    assert experiments.plan(weekly)
+    check_fair(compared)

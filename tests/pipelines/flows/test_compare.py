@@ -7,7 +7,8 @@ import pytest
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import combinations
 from mimic_reg.settings import files
-from pipelines.flows.compare import check_fair, compare, comparison, notes, of_compare
+from pipelines.flows.compare import compare
+from pipelines.flows.search import check_fair, comparison, notes, of_compare
 from pipelines.runners.settings import Running
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import experiment
@@ -108,7 +109,7 @@ def test_a_dry_run_counts_search_and_winners_and_writes_nothing(store, tmp_path)
         (["taus"], "two methods or more, but in_hospital_mortality with lstm has taus only"),
         (["none", "fixed"], "^$"),
         (["taus", "three"], "different numbers of tries.* taus 2, three 3. Give their files"),
-        (["taus", "same"], "4 fits, but only 3 different ones"),
+        (["taus", "same"], "4 trials, but only 3 different ones"),
         (["none", "images"], "'images' has no values for 'lstm'"),
         (["none", "itsp"], "Did you mean 'itps'"),
     ],
@@ -117,7 +118,7 @@ def test_what_is_not_fair_is_refused_before_anything_starts(methods, message, tm
     if message == "^$":
         check_fair(searching(*methods))
         assert notes(searching(*methods)) == [
-            "fixed has no 'search' in its file: it is run with the one setting that it has there."
+            "fixed has no 'search' in its file, so it is trained with the values there."
         ]
         return
     with pytest.raises(InputError, match=message):
@@ -135,7 +136,7 @@ def test_comparisons_as_the_command_line_names_them(store):
     assert not {"images", "itps_latched"} & set(every)
     with pytest.raises(InputError, match="names 'taus' twice"):
         comparison("phenotyping", "lstm", ["taus", "taus"])
-    with pytest.raises(InputError, match="'sepsis' is not of the benchmark's cohort"):
+    with pytest.raises(InputError, match="'sepsis' is not a task of the benchmark"):
         comparison("sepsis", "lstm", ["none", "taus"])
     with pytest.raises(InputError, match="both 'search' and 'own_search'"):
         searching("taus", search={"itps.tau": [1]})

@@ -6,7 +6,7 @@ from mimic_reg import experiments
 from mimic_reg.errors import InputError
 from mimic_reg.extraction import extract
 from mimic_reg.simulation import synthesis
-from pipelines.flows.dry_run import format_seconds, of_run, of_sweep
+from pipelines.flows.dry_run import of_run, of_sweep
 from pipelines.flows.settings import Work
 from pipelines.flows.sweep import sweep
 from pipelines.runners.settings import Running
@@ -35,14 +35,6 @@ def test_a_dry_run_of_several_tasks_names_them_all():
     assert line.steps == 5 * 3 * 100 * 1000  # seeds, tasks, epochs, steps
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(59, "59 s"), (150, "2.5 min"), (5 * 3600, "5.0 h"), (86_400 * 1290, "1,290 days")],
-)
-def test_durations(seconds, text):
-    assert format_seconds(seconds) == text
-
-
 def listing(folder):
     return {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
 
@@ -68,9 +60,10 @@ def test_what_nobody_measured_is_unknown(monkeypatch):
     )
     some = of_sweep(experiment(methods=["none", "dropout"], seeds=2))
     assert [line.seconds is None for line in some.lines] == [False, True]
-    assert "4 trials. How long 2 of these take is unknown; the others: at most" in some.summary
+    assert "4 trials. At most about " in some.summary
+    assert "; the time of 2 more is unknown." in some.summary
     none = of_sweep(experiment(methods=["dropout"], seeds=2))
-    assert none.summary.endswith("How long they take is unknown: no such steps were measured.")
+    assert "Their time is unknown: nobody has measured such steps." in none.summary
 
 
 def test_a_dry_run_says_what_would_be_extracted_and_writes_nothing(tmp_path):
@@ -79,9 +72,12 @@ def test_a_dry_run_says_what_would_be_extracted_and_writes_nothing(tmp_path):
     place = Work(work).store
     found = of_run(experiment(), work)
     assert f"no store {place} yet" in found.extraction
+    full = of_run(experiment(), work)
+    assert full.summary.endswith("Counted with the samples of the full MIMIC-III.")
     found = of_run(experiment(), work, source=raw)
     assert found.extraction.startswith(f"{place} would be extracted from {raw}: 8 tables, ")
-    assert "full MIMIC-III" in found.summary
+    assert "the full MIMIC-III, scaled to the " in found.summary
+    assert found.seconds < full.seconds / 100
     assert not work.exists()
 
     extract(raw, place)
@@ -91,7 +87,7 @@ def test_a_dry_run_says_what_would_be_extracted_and_writes_nothing(tmp_path):
     assert f"samples of {place}" in found.summary
     (raw / "PATIENTS.csv").touch()
     found = of_run(experiment(), work, source=raw)
-    assert found.extraction.startswith(f"{place} would be brought up to date with {raw}")
+    assert found.extraction.startswith(f"{place} would be updated from {raw}")
     (place / "manifest.json").write_text('{"schema": 0, "files": {}}')
     assert "full MIMIC-III" in of_run(experiment(), work, source=raw).summary
     with pytest.raises(InputError, match="schema version 0"):
@@ -112,7 +108,7 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path):
     with pytest.raises(InputError, match="holds no images"):
         of_run(images, tmp_path, source=tmp_path)
     (tmp_path / "train").mkdir()
-    assert "made of the images" in of_run(images, tmp_path, source=tmp_path).extraction
+    assert "made from the images" in of_run(images, tmp_path, source=tmp_path).extraction
     for name in (
         "FashionMNIST/raw/train-images-idx3-ubyte",
         "cifar-10-batches-bin/data_batch_1.bin",
@@ -120,6 +116,6 @@ def test_a_dry_run_refuses_what_the_run_would(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).touch()
     named = experiments.load("fashion_mnist")  # of several, as the run would
-    assert "made of the images" in of_run(named, tmp_path, source=tmp_path).extraction
+    assert "made from the images" in of_run(named, tmp_path, source=tmp_path).extraction
     with pytest.raises(InputError, match="is not a folder"):
         of_run(images, tmp_path, source=tmp_path / "nowhere")

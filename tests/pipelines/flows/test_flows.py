@@ -14,6 +14,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.simulation.synthesis import synthesize
 from mimic_reg.store import Store
 from pipelines.flows.artifacts import artifact_key
+from pipelines.flows.compare import CompareParameters, compare_flow
 from pipelines.flows.extract import ExtractParameters, extract_flow
 from pipelines.flows.multitask import MultitaskParameters, train_multitask_flow
 from pipelines.flows.report import ReportParameters, report_flow
@@ -105,7 +106,9 @@ def test_a_wrong_source_fails_at_once_without_retries(server, tmp_path):
 
 
 def test_a_trial_is_trained_logged_and_registered(work, store):
-    parameters = TrainParameters(work=work, store=store, max_epochs=1, method="none")
+    parameters = TrainParameters(
+        work=work, store=store, set={"training.max_epochs": 1}, method="none"
+    )
     state = train_flow(parameters, return_state=True)
     done = state.result()
     assert done["registered"] == "models:/mimic-reg-in_hospital_mortality-lstm/1"
@@ -128,9 +131,8 @@ def test_tasks_are_trained_together_logged_and_registered(work, store):
         store=store,
         tasks=["in_hospital_mortality", "phenotyping"],
         method="none",
-        max_epochs=1,
+        set={"training.max_epochs": 1, "training.normalizer": "fitted"},
         options={"epoch_iterations": 1, "inner_steps": 1},
-        training={"normalizer": "fitted"},
     )
     state = train_multitask_flow(parameters, return_state=True)
     done = state.result()
@@ -194,6 +196,18 @@ def test_a_search_shows_its_points_and_what_won(work, store, write):
     key = artifact_key("tuned", "in_hospital_mortality", "lstm", "itps")
     assert [row["itps.tau"] for row in artifact(key)] == [1e-4, 1e9]
     assert "regularisers:" in artifact(f"{key}-yaml")
+
+
+def test_a_comparison_shows_the_best_of_each_search_and_the_report(work, store, write):
+    searched = {"search": {"itps.tau": [1e-4, 1e9]}, "seeds": 1}
+    compared = experiment(name="fair", methods=["none", "itps"], **searched)
+    parameters = CompareParameters(
+        experiment=write(compared), work=work, store=store, running=HERE, seeds=1
+    )
+    assert compare_flow(parameters, return_state=True).is_completed()
+    key = artifact_key("tuned", "in_hospital_mortality", "lstm", "itps")
+    assert [row["itps.tau"] for row in artifact(key)] == [1e-4, 1e9]
+    assert "/sweeps/fair-chosen/report.html" in artifact("report-fair-chosen")
 
 
 def test_the_main_job_is_the_same_with_and_without_prefect(server, empty, tmp_path, write):

@@ -182,7 +182,7 @@ def test_a_failing_fit_is_listed_with_its_tasks_and_the_others_go_on(store, empt
 
 def test_a_search_over_several_tasks_is_refused():
     searching = experiment(**{**GRID, "methods": ["itps"], "search": {"itps.tau": [0.1, 0.2]}})
-    with pytest.raises(InputError, match="searches where several tasks are trained together"):
+    with pytest.raises(InputError, match="searches a fit of several tasks"):
         check(searching)
 
 

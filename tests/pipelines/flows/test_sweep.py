@@ -239,7 +239,7 @@ def test_a_store_that_is_written_anew_meanwhile_is_noticed(store, work, monkeypa
 
     monkeypatch.setattr(sweeps.Prepared, "order", of_yesterday)
     result = sweep(experiment(seeds=[0], methods=["none"]), work, store=store, running=HERE)
-    assert "was written anew since the sweep began" in result.trials[0].error
+    assert "was replaced after the sweep began" in result.trials[0].error
 
 
 def test_what_may_pass_is_tried_once_more(store, work, monkeypatch):

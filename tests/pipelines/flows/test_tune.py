@@ -5,12 +5,15 @@ import json
 import pytest
 
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.experiments import plan
 from mimic_reg.learners.trials import compose_trial
+from mimic_reg.multitask.changes import parse_pairs
 from mimic_reg.runs import SCORES
 from mimic_reg.settings import TrainingSize, load_yaml
 from mimic_reg.store import read_json, write_json
 from pipelines.flows.result import STATUS, SweepResult, TrialStatus
-from pipelines.flows.tune import choose, parse_options, rows, search, tune
+from pipelines.flows.search import search
+from pipelines.flows.tune import choose, rows, tune
 from pipelines.runners.settings import Running
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import TRAINING, experiment
@@ -147,7 +150,7 @@ def test_a_models_options_are_searched_and_its_file_is_a_models(store, empty, tm
         "logistic_regression",
         "none",
         {"logistic_regression.C": [1e-6, 0.1]},
-        training={"normalizer": "fitted"},
+        changes={"training.normalizer": "fitted"},
     )
     (choice,) = tune(small, tmp_path, store=store, running=HERE).choices
     trial = compose_trial("in_hospital_mortality", str(choice.file), "none")
@@ -171,28 +174,41 @@ def test_searches_as_the_command_line_names_them():
         {"itps.tau": [0.1, 0.2], "itps.beta": [0.1]},
         supervision=0.25,
         seeds=3,
-        training={"max_epochs": 2},
+        changes={"training.max_epochs": 2},
     )
     assert found.name == "tune-phenotyping-lstm-itps-25"
     assert found.grids[0].search == {"itps.tau": (0.1, 0.2), "itps.beta": (0.1,)}
+    assert {p.trial.training.max_epochs for p in plan(found)} == {2}
     with pytest.raises(InputError, match="Did you mean 'tau'"):
         search("phenotyping", "lstm", "itps", {"itps.taw": [1]})
 
 
-def test_options_of_the_command_line_are_read_as_yaml():
-    assert parse_options(["tau=1e-3, 0.2", "itps.mode=update,gradient"], "itps") == {
+def pairs(*texts):
+    return parse_pairs(texts, "--search", "dropout.rate=0.2,0.5", several=True)
+
+
+def test_values_of_the_command_line_are_read_as_yaml():
+    assert pairs("itps.tau=1e-3, 0.2", "itps.mode=update,gradient") == {
         "itps.tau": [0.001, 0.2],
         "itps.mode": ["update", "gradient"],
     }
-    assert parse_options(["tau=[-0.1, 0.2],0.1"], "itps") == {"itps.tau": [[-0.1, 0.2], 0.1]}
-
-
-@pytest.mark.parametrize("text", ["tau", "tau=", "=0.1", "tau=[0.1", "tau={"])
-def test_options_without_a_name_or_values_are_refused(text):
-    with pytest.raises(InputError, match="write a name and its values"):
-        parse_options([text], "itps")
+    assert pairs("itps.tau=[-0.1, 0.2],0.1") == {"itps.tau": [[-0.1, 0.2], 0.1]}
+    for text in ("itps.tau", "itps.tau=", "=0.1", "itps.tau=[0.1", "itps.tau={"):
+        with pytest.raises(InputError, match="write a name and its value"):
+            pairs(text)
     with pytest.raises(InputError, match="given twice"):
-        parse_options(["tau=0.1", "itps.tau=0.2"], "itps")
+        pairs("itps.tau=0.1", "itps.tau=0.2")
+
+
+def test_settings_of_an_experiment_are_replaced_in_every_trial_that_has_them():
+    small = experiment(name="tau", methods=["itps", "none"], search={"itps.tau": [0.1]})
+    changed = small.model_copy(update={"set": {"itps.beta": 0.5, "model.units": 3}})
+    found = [p.trial for p in plan(changed)]
+    assert {t.model.options["units"] for t in found} == {3}
+    assert {c.options["beta"] for t in found for c in t.regularisers if c.name == "itps"} == {0.5}
+    for key, message in (("itps.bta", "Did you mean 'itps.beta'"), ("itps.tau", "do not set it")):
+        with pytest.raises(InputError, match=message):
+            plan(small.model_copy(update={"set": {key: 1}}))
 
 
 def test_an_experiment_without_a_search_is_refused(tmp_path):

@@ -392,8 +392,8 @@ def test_the_weights_are_those_of_the_best_epoch(run, tmp_path):
     ("out", "message"),
     [
         ("store", "is a folder; --out names the Parquet file"),
-        ("p.csv", r"predictions are written as Parquet; name it …\.parquet"),
-        ("store/tasks/phenotyping.parquet", "lies in the store, whose files are hashed"),
+        ("p.csv", r"predictions are a Parquet file. Name it ….parquet"),
+        ("store/tasks/phenotyping.parquet", "is in the store, whose files are hashed"),
     ],
 )
 def test_predictions_are_not_written_into_a_store_or_over_a_folder(

@@ -88,7 +88,7 @@ def test_any_method_can_be_in_focus(runs, tmp_path):
         tests = text[text.index('<section id="tests">') :].partition("</table>")[0]
         assert set(re.findall(r'<th scope="row">(.*?)</th>', tests)) == {focus}
     wrong = CliRunner().invoke(cli.app, ["report", str(runs), "--focus", "dropuot"])
-    assert "No run is of the method 'dropuot'. Did you mean 'dropout'" in str(wrong.exception)
+    assert "No run has the method 'dropuot'. Did you mean 'dropout'" in str(wrong.exception)
 
 
 def test_runs_that_cannot_be_analysed_are_refused(runs, tmp_path):

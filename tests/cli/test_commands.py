@@ -1,27 +1,17 @@
 """The command as a user meets it: what it prints and its exit codes."""
 
-import os
+import json
+import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+import typer.testing
 
+import pipelines.commands
 from mimic_reg import __version__, cli
+from tests.cli.called import mimic_reg, words
 from tests.raw import small_source
-
-COMMAND = Path(sys.executable).parent / "mimic-reg"
-
-
-def mimic_reg(*arguments):
-    environment = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
-    return subprocess.run(
-        [COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +22,73 @@ def raw(tmp_path_factory):
 
 
 def test_version_and_help():
-    assert mimic_reg("--version").stdout == f"mimic-reg {__version__}\n"
+    versions = mimic_reg("--version").stdout.splitlines()
+    assert versions[0] == f"mimic-reg {__version__}"
+    names = "mimic-reg store torch polars mlflow prefect"
+    assert [line.split()[0] for line in versions] == names.split()
     told = mimic_reg("--help")
     assert mimic_reg("extract", "-h").stdout == mimic_reg("extract", "--help").stdout
     assert told.returncode == 0
     assert "mimic-reg synthesize --out raw" in told.stdout
-    assert "verify store --published" in " ".join(told.stdout.split())
+    assert "verify store --published" in words(told.stdout)
+    assert "--install-completion" in words(told.stdout)
+
+
+def commands(app, path=()):
+    """Every command, with the words that call it."""
+    for name, command in typer.main.get_command(app).commands.items():
+        if hasattr(command, "commands"):
+            yield from (((*path, name, n), c) for n, c in command.commands.items())
+        else:
+            yield (*path, name), command
+
+
+def test_every_command_has_the_same_options_and_a_help_of_80_columns():
+    app = typer.Typer(cls=cli.app.info.cls, rich_markup_mode=None)
+    for room in (cli.data, cli.fits, cli.reports, cli.runs, pipelines.commands):
+        room.add_to(app)
+    app.add_typer(cli.analyse.app, name="analyse")
+    app.add_typer(cli.listing.app, name="list")
+    helps = {}
+    for path, command in commands(app):
+        told = typer.testing.CliRunner().invoke(app, [*path, "--help"]).stdout
+        assert max(map(len, told.splitlines())) <= 80, told
+        assert not re.search(r"<\w", told), told
+        own = {name: option for option in command.params for name in option.opts}
+        assert {"--quiet", "--verbose"} <= own.keys(), path
+        assert ("--json" in own) == (path != ("ui",)), path
+        for name in ("--set", "--device", "--threads", "--dry-run", "--memory"):
+            if name in own:
+                helps.setdefault(name, set()).add(own[name].help)
+    assert {name: len(found) for name, found in helps.items()} == dict.fromkeys(helps, 1)
+
+
+def test_commands_start_fast_without_what_they_do_not_need():
+    """Torch, MLflow, Prefect, Polars: loaded by the commands that use them."""
+    script = (
+        "import sys; from mimic_reg import cli; import pipelines.commands as p; p.add_to(cli.app);"
+        "cli._run(lambda: cli.app(sys.argv[1:], prog_name='mimic-reg'));"
+        "print(*{'torch', 'mlflow', 'prefect', 'polars', 'pydantic'} & sys.modules.keys())"
+    )
+    for arguments in (["--help"], ["run", "--help"], ["list", "experiments", "--json"]):
+        told = subprocess.run(
+            [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+        )
+        assert told.stdout.splitlines()[-1] in ("", "pydantic"), arguments
+
+
+def test_the_tab_key_completes_names(monkeypatch):
+    monkeypatch.setenv("_MIMIC_REG_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "mimic-reg train --model l")
+    monkeypatch.setenv("COMP_CWORD", "3")
+    assert mimic_reg().stdout.split() == ["logistic_regression", "lstm"]
+
+
+def test_json_is_all_that_is_printed():
+    assert "lstm" in json.loads(mimic_reg("list", "models", "--json").stdout)
+    refused = mimic_reg("list", "models", "--quiet", "--verbose")
+    assert refused.returncode == 2
+    assert "exclude each other" in refused.stderr
 
 
 def test_extract_tells_what_it_did_and_then_that_nothing_is_left_to_do(tmp_path, raw):
@@ -99,7 +150,7 @@ def test_ctrl_c_is_exit_code_1_and_says_that_one_can_go_on(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
-    assert "run the same command again to go on" in " ".join(capsys.readouterr().err.split())
+    assert "run the same command again to continue" in words(capsys.readouterr().err)
 
 
 def test_a_folder_in_a_files_place_is_told_without_a_traceback(monkeypatch, capsys, tmp_path, raw):
@@ -109,9 +160,9 @@ def test_a_folder_in_a_files_place_is_told_without_a_traceback(monkeypatch, caps
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
-    told = " ".join(capsys.readouterr().err.split())
+    told = words(capsys.readouterr().err)
     assert (
-        "manifest.json: Is a directory. Mend that (room, permissions, what lies in its place)"
+        "manifest.json: Is a directory. Check free space, permissions and what is in its place"
         in told
     )
 
@@ -122,21 +173,24 @@ def test_several_tasks_without_a_strategy_are_told_what_they_need(monkeypatch, c
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
-    assert "--strategy reptile or joint" in " ".join(capsys.readouterr().err.split())
+    assert "add --strategy reptile or --strategy joint" in words(capsys.readouterr().err)
 
 
 def test_verify_export_and_import(tmp_path, raw):
     store, folder = tmp_path / "store", tmp_path / "csv"
     mimic_reg("extract", "--source", raw, "--out", store)
-    assert "14 files of the store are as they were written" in mimic_reg("verify", store).stdout
+    assert (
+        "14 files of the store are unchanged since it was written"
+        in mimic_reg("verify", store).stdout
+    )
     wrong = mimic_reg("verify", store, "--published", "--details", tmp_path / "differing.csv")
     assert wrong.returncode == 1  # made-up patients are not the published ones
     assert "NOT the published benchmark" in wrong.stdout
     assert (tmp_path / "differing.csv").stat().st_mode & 0o077 == 0
     for options, problem in (
-        (["--published", "--details", tmp_path / "no" / "x.csv"], "no does not exist"),
-        (["--details", tmp_path / "x.csv"], "give --published or --against"),
-        (["--published", "--against", raw, "--details", tmp_path / "x.csv"], "of one comparison"),
+        (["--published", "--details", tmp_path / "no" / "x.csv"], "no. Make it first"),
+        (["--details", tmp_path / "x.csv"], "Give either --published or --against"),
+        (["--published", "--against", raw, "--details", tmp_path / "x.csv"], "for one comparison"),
     ):
         refused = mimic_reg("verify", store, *options)
         assert refused.returncode == 2
@@ -145,41 +199,12 @@ def test_verify_export_and_import(tmp_path, raw):
     assert written.returncode == 0
     assert "multitask" in written.stdout
     same = mimic_reg("verify", store, "--against", folder)
-    assert (same.returncode, same.stdout.splitlines()[-1]) == (0, "The same.")
+    assert (same.returncode, same.stdout.splitlines()[-1]) == (0, "Identical.")
     assert mimic_reg("import-benchmark", folder, "--out", tmp_path / "again").returncode == 0
     (store / "stays.parquet").unlink()
     broken = mimic_reg("verify", store)
     assert broken.returncode == 1
     assert "stays.parquet changed since it was written" in broken.stderr
-
-
-def test_simulate_extract_train_and_evaluate(tmp_path):
-    raw, store, run = tmp_path / "raw", tmp_path / "store", tmp_path / "run"
-    assert "60 simulated patients" in mimic_reg("synthesize", "--out", raw, "--patients", 60).stdout
-    assert mimic_reg("extract", "--source", raw, "--out", store).returncode == 0
-    (tmp_path / "small.yaml").write_text("lstm: {units: 8}\n")
-    options = ["--store", store, "--task", "phenotyping", "--max-epochs", 1]
-    options += ["--model", tmp_path / "small.yaml"]
-    first = mimic_reg("train", *options, "--method", "lstm/itps", "--seed", 1, "--out", run)
-    assert first.returncode == 0, first.stderr
-    assert "- itps:" in first.stdout  # the resolved configuration
-    assert "macro_auroc" in first.stdout
-    again = mimic_reg("train", *options, "--method", "lstm/itps", "--seed", 1, "--out", run)
-    assert again.returncode == 0
-    assert "nothing to do" in again.stderr
-    other = mimic_reg("train", *options, "--method", "none", "--seed", 1, "--out", run)
-    assert other.returncode == 2
-    assert "holds another trial" in other.stderr
-    scores = mimic_reg("evaluate", run)
-    assert scores.stdout.strip() in first.stdout  # the same table
-    page = tmp_path / "report.html"
-    told = mimic_reg("report", run, "--out", page)
-    assert "| itps" in told.stdout
-    assert "itps" in page.read_text()
-    options[-1] = "lstm"
-    wrong = mimic_reg("train", *options, "--method", "itsp", "--out", tmp_path / "x")
-    assert wrong.returncode == 2
-    assert "Did you mean 'itps'?" in wrong.stderr
 
 
 def test_stays_that_no_task_uses_are_told(tmp_path):

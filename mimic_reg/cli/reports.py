@@ -1,0 +1,88 @@
+"""The commands that judge finished runs, `report` and `claims`: parse, call, print."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from mimic_reg.cli import command
+from mimic_reg.cli.options import RunsArgument, listed
+from mimic_reg.console import err, out, say
+from mimic_reg.errors import InputError
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    command.add(app, report, claims)
+
+
+def report(
+    runs: RunsArgument,
+    page: Annotated[
+        Path, typer.Option("--out", help="The HTML file to write.", metavar="FILE")
+    ] = Path("report.html"),
+    title: Annotated[
+        str, typer.Option(help="Its title.", metavar="TEXT")
+    ] = "Regularisers compared",
+    focus: Annotated[
+        str | None,
+        typer.Option(
+            help="The method to compare with all others; by default the best.", metavar="METHOD"
+        ),
+    ] = None,
+    analyse: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Analyses to add: names as in `mimic-reg analyse --help`.", metavar="A,B"
+        ),
+    ] = None,
+) -> Any:
+    """Compare finished runs in one HTML page: tables, intervals, paired tests, curves.
+
+    The page needs no network and no script, and has no data of a single patient.
+    """
+    from mimic_reg.report import analyses, results
+    from mimic_reg.report import page as reporting
+    from mimic_reg.report.frames import scores_frame
+    from mimic_reg.report.markdown import to_markdown
+    from mimic_reg.report.tables import main_tables
+    from mimic_reg.settings import suggest
+    from mimic_reg.store import disk_errors
+
+    found = results.collect(runs, focus=focus)
+    if focus is not None and found.trials and not any(t.in_focus for t in found.trials):
+        raise InputError(f"No run has the method {focus!r}. {suggest(focus, found.methods())}")
+    added = analyses.analyse_all(listed(analyse), found)
+    with disk_errors(page.parent):
+        written = reporting.write_report(found, page, title=title, analyses=added)
+    say(to_markdown(found))
+    for analysis in added:
+        if not analysis.drawn:
+            say(f"Not drawn: {analysis.title}. {analysis.note}")
+    say(f"Wrote {written}.")
+    return {"report": written, "scores": scores_frame(main_tables(found)).to_dicts()}
+
+
+def claims(runs: RunsArgument) -> Any:
+    """Check each claim of the paper on ITPS against finished runs.
+
+    A claim is reproduced, is not reproduced, or cannot be tested with these runs, and why. The
+    rules were written before the runs: docs/claims.md.
+    """
+    from mimic_reg.report import claims as judging
+    from mimic_reg.report import results
+
+    found = results.collect(runs)
+    lines = judging.judge(found)
+    for number, line in enumerate(lines, 1):
+        claim = f"{line.claim} ({line.where})"
+        out.print(f"[bold]{number}. {line.verdict}[/]: {escape(claim)}", soft_wrap=True)
+        if line.shown is not None:
+            say(f"   {judging.in_words(line.shown)}")
+        say(f"   {line.why}")
+        if line.runs:
+            say(f"   Runs: {judging.shortened(line.runs)}")
+    for unfinished in found.unfinished:
+        say(f"Left out: {unfinished.name}: {unfinished.why}", err)
+    return judging.as_plain(lines)
