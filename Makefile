@@ -1,20 +1,39 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`.
 # Both make .venv and install what they need on first use.
 
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: help demo test lint pages format clean
+# of what pip prints: downloads of 5 MB and more, and that it installs
+define SHOW_LARGE
+import re, sys
+for line in sys.stdin:
+    size = re.search(r"([\d.]+) MB\)", line)
+    if size and float(size[1]) >= 5:
+        print(" ", line.strip())
+    elif line.startswith("Installing collected"):
+        print("  Unpacking", line.count(",") + 1, "packages …")
+endef
+export SHOW_LARGE
+
+.PHONY: help dev demo test lint pages docs format clean
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "mimic-reg needs Python 3.11 or newer"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,images,pipelines,postgresql]'
+	@echo 'Installing mimic-reg and what it needs into $(VENV): once, a few minutes, about 1 GB to download.'
+	@echo 'Large packages are listed as they come; after them, unpacking takes a minute or two.'
+	@$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[dev,docs,images,pipelines,postgresql]' | $(BIN)/python -u -c "$$SHOW_LARGE"
 	touch $(READY)
+
+dev: $(READY)  ## install everything into .venv
 
 demo: $(READY)  ## simulate patients, extract, train, compare: a report in minutes
 	$(BIN)/mimic-reg synthesize --out demo/raw --patients 3000 --overwrite
@@ -28,12 +47,15 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-pages: $(READY)  ## write docs/methods: a page a method
-	$(BIN)/mimic-reg methods --pages docs/methods
+pages: $(READY)  ## write docs/methods and docs/models: a page each
+	$(BIN)/mimic-reg methods --pages docs
+
+docs: $(READY)  ## build the documentation into build/site, offline and strictly
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove the environment and the demo
-	rm -rf $(VENV) demo
+clean:  ## remove the environment, the demo and what was built
+	rm -rf $(VENV) build demo
