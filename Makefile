@@ -8,18 +8,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-# of what pip prints: downloads of 5 MB and more, and that it installs
-define SHOW_LARGE
-import re, sys
-for line in sys.stdin:
-    size = re.search(r"([\d.]+) MB\)", line)
-    if size and float(size[1]) >= 5:
-        print(" ", line.strip())
-    elif line.startswith("Installing collected"):
-        print("  Unpacking", line.count(",") + 1, "packages …")
-endef
-export SHOW_LARGE
-
 .PHONY: help dev demo test lint pages docs format clean
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -27,10 +15,10 @@ help:  ## this list
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "mimic-reg needs Python 3.11 or newer"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo 'Installing mimic-reg and what it needs into $(VENV): once, a few minutes, about 1 GB to download.'
-	@echo 'Large packages are listed as they come; after them, unpacking takes a minute or two.'
+	@echo 'Installing mimic-reg and what it needs into $(VENV). Once; a few minutes; packages over 10 MB are listed:'
 	@$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[dev,docs,images,pipelines,postgresql]' | $(BIN)/python -u -c "$$SHOW_LARGE"
+		--editable '.[dev,docs,images,pipelines,postgresql]' \
+		| sed -unE 's/^ *(Downloading|Using cached) (.* \([0-9]{2,}[.0-9]* [MG]B\)).*/  \2/p; s/^Installing .*/  Unpacking …/p'
 	touch $(READY)
 
 dev: $(READY)  ## install everything into .venv
