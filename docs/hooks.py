@@ -7,6 +7,7 @@ links are changed to those.
 import json
 import posixpath
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +65,23 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         f"| [{title}]({posixpath.basename(path)}) | a notebook |"
         for path, title in _notebooks().items()
     )
-    markdown = _LINK.sub(moved, markdown)
+    markdown = _spaced(_LINK.sub(moved, markdown))
     return markdown.replace("{{ notebooks }}", notebooks).replace(
         "{{ experiments }}", _experiments()
     )
+
+
+def _spaced(markdown: str) -> str:
+    """Return text with an empty line before each list, which GitHub does not need and MkDocs does."""
+    lines: list[str] = []
+    code = False
+    for line in markdown.split("\n"):
+        code ^= line.startswith("```")
+        before = lines[-1] if lines else ""
+        if not code and line.startswith("- ") and re.match(r"[^\s-]", before):
+            lines.append("")
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _notebooks() -> dict[str, str]:
@@ -140,4 +154,17 @@ def command_line() -> str:
     command = get_command(app)
     context = typer.Context(command, info_name="mimic-reg", help_option_names=["-h", "--help"])
     text = get_docs_for_click(obj=command, ctx=context, name="mimic-reg", title="Command line")
+    for path, first_line in _commands(command, "mimic-reg"):
+        name, anchor = path.split()[-1], path.replace(" ", "-")
+        text = re.sub(
+            rf"^\* `{name}`:.*$", f"* [`{name}`](#{anchor}): {first_line}", text, flags=re.MULTILINE
+        )
     return re.sub(r"\[bold\](.*?)\[/\]", r"`\1`", text)
+
+
+def _commands(group: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yield each command with the first line of its help, which Typer cuts at 45 characters."""
+    for name, command in group.commands.items():
+        yield f"{path} {name}", (command.help or "").partition("\n")[0]
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{path} {name}")
