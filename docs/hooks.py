@@ -72,7 +72,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def _spaced(markdown: str) -> str:
-    """Return text with an empty line before each list, which GitHub does not need and MkDocs does."""
+    """Return text with an empty line before each list: MkDocs needs it, GitHub does not."""
     lines: list[str] = []
     code = False
     for line in markdown.split("\n"):

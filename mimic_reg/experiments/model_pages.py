@@ -5,7 +5,6 @@
 
 import inspect
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from mimic_reg import learners, models
@@ -33,11 +32,11 @@ def _summary(name: str) -> str:
 
 
 def _page(name: str, methods: Iterable[Entry]) -> str:
-    path = CONFIGS / "models" / f"{name}.yaml"
+    file = (CONFIGS / "models" / f"{name}.yaml").read_text("utf-8").rstrip()
     sections = {
         "What it is": "\n\n".join(paragraph(part) for part in _doc(name).split("\n\n")),
         "Settings": options(name, _module(name).build, models.GIVEN),
-        "File": f"`configs/models/{name}.yaml`:\n\n```yaml\n{path.read_text('utf-8').rstrip()}\n```",
+        "File": f"`configs/models/{name}.yaml`:\n\n```yaml\n{file}\n```",
         "Methods": _methods(name, methods),
     }
     body = "".join(f"\n## {title}\n\n{section}\n" for title, section in sections.items())
