@@ -131,6 +131,7 @@ def _output(output: dict[str, Any]) -> str:
         return f"![Output of the cell above](data:image/png;base64,{_joined(data['image/png'])})"
     if "text/html" in data:
         html = re.sub(r"<style.*?</style>", "", _joined(data["text/html"]), flags=re.DOTALL)
+        html = re.sub(r"<table[^>]*>", "<table>", html)  # the site's own style
         html = re.sub(r"\n\s*\n", "\n", html).strip()  # an empty line would end it
         return f"<div>\n{html}\n</div>"
     text = _joined(output.get("text") or data.get("text/plain", "")).rstrip()
