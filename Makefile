@@ -36,7 +36,8 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/mypy
 
 pages: $(READY)  ## write docs/methods and docs/models: a page each
-	$(BIN)/mimic-reg methods --pages docs
+	$(BIN)/mimic-reg methods --pages docs/methods
+	$(BIN)/python -m mimic_reg.experiments.model_pages docs/models
 
 docs: $(READY)  ## build the documentation into build/site, offline and strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -24,9 +24,7 @@ def methods(
     ] = None,
     pages: Annotated[
         Path | None,
-        typer.Option(
-            help="Write pages of methods and models into this folder, as Markdown.", metavar="DIR"
-        ),
+        typer.Option(help="Write a page a method into this folder, as Markdown.", metavar="DIR"),
     ] = None,
     results: Annotated[
         Path,
@@ -38,12 +36,11 @@ def methods(
     Names with a file are for `--method`; the others are parts of a method's own YAML, probes, or
     what tasks bring.
     """
-    from mimic_reg.experiments import catalogue, method_pages, model_pages
+    from mimic_reg.experiments import catalogue, method_pages
 
     found = catalogue.entries(like)
     if pages is not None:
-        written = method_pages.write(method_pages.pages(found, results), pages / "methods")
-        written += method_pages.write(model_pages.pages(catalogue.entries()), pages / "models")
+        written = method_pages.write(found, pages, results)
         out.print(f"Wrote {len(written)} pages into {escape(str(pages))}.")
         return
     rows = [

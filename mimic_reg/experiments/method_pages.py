@@ -1,17 +1,17 @@
 """A page a method, in Markdown: from docstring, signature, file and what was measured.
 
-`mimic-reg methods --pages docs` writes them; the pages in the repository are those.
+`mimic-reg methods --pages docs/methods` writes them; the pages in the repository are those.
 """
 
 import inspect
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mimic_reg import methods
-from mimic_reg.experiments.catalogue import Entry, measured_costs
+from mimic_reg.experiments.catalogue import Entry, entries, measured_costs
 from mimic_reg.settings import CONFIGS, find_module
 from mimic_reg.settings.files import method_called
 from mimic_reg.store import atomic
@@ -44,19 +44,21 @@ _WHEN = {
 }
 
 
-def write(texts: Mapping[str, str], folder: Path) -> list[Path]:
-    """Write pages, file name → text, into a folder; return their paths."""
-    atomic.make_folders(folder)
-    for name, text in texts.items():
-        atomic.write_text(folder / name, text)
-    return [folder / name for name in texts]
-
-
-def pages(found: Iterable[Entry], results: Path) -> dict[str, str]:
-    """Return file name → text: a page a method, and their list, `README.md`.
+def write(found: Iterable[Entry], folder: Path, results: Path) -> list[Path]:
+    """Write the pages and a list of them, `README.md`; return their paths.
 
     results: folder with what was measured
     """
+    atomic.make_folders(folder)
+    written = []
+    for name, text in pages(found, results).items():
+        atomic.write_text(folder / name, text)
+        written.append(folder / name)
+    return written
+
+
+def pages(found: Iterable[Entry], results: Path) -> dict[str, str]:
+    """Return file name → text: a page a method, and their list."""
     known = list(found)
     path = results / MEASURED
     lines = json.loads(path.read_text("utf-8"))["summary"] if path.is_file() else []
@@ -85,15 +87,15 @@ def _page(entry: Entry, measured: Mapping[str, Any] | None) -> str:
     for doc in docs.values():
         for part in re.split(r"\n\n+", doc):
             if part.startswith("Use it "):
-                when.append(paragraph(part))
+                when.append(_text(part))
             elif not part.startswith("Kind: "):
-                does.append(paragraph(part))
+                does.append(_text(part))
     when = when or [_WHEN[k] for k in entry.kind.split(" + ") if k in _WHEN]
     sections = {
         "What it does": "\n\n".join(does),
         "When to use it": "\n\n".join(when),
         "Models": _fits(entry),
-        "Options": "\n\n".join(options(name, _module(name).build) for name in entry.modules),
+        "Options": "\n\n".join(_options(name) for name in entry.modules),
         "File": _file(entry),
         "Cost of a step": _cost(entry),
         "Paper": _escaped(entry.source) or "None is cited.",
@@ -108,7 +110,7 @@ def _module(name: str) -> Any:
     return find_module(methods.package_of(name), name)
 
 
-def paragraph(part: str) -> str:
+def _text(part: str) -> str:
     """Return a paragraph of a docstring as Markdown; an indented one is code."""
     lines = part.split("\n")
     if all(line.startswith("    ") for line in lines):
@@ -129,13 +131,10 @@ def _fits(entry: Entry) -> str:
     return "All networks have the same values." if entry.file else "All networks."
 
 
-def options(name: str, build: Callable[..., Any], given: Collection[str] = ()) -> str:
-    """Return the options of a module's `build`, with what its docstring says of them.
-
-    given: parameters that are no options
-    """
-    known = inspect.signature(build).parameters
-    parameters = {option: p for option, p in known.items() if option not in given}
+def _options(name: str) -> str:
+    """Return the options of a module's `build`, with what its docstring says of them."""
+    build = _module(name).build
+    parameters = inspect.signature(build).parameters
     if not parameters:
         return f"`{name}` has no options."
     rows = [
@@ -196,7 +195,8 @@ def _measured(entry: Entry, line: Mapping[str, Any] | None) -> str:
     )
 
 
-def stale(texts: Mapping[str, str], folder: Path) -> list[str]:
-    """Return the names of pages that are not as `write` would write them, or are not in `texts`."""
+def stale(folder: Path, results: Path) -> list[str]:
+    """Return the names of pages that are not as `write` would write them, or not of a method."""
+    wanted = pages(entries(), results)
     there = {path.name: path.read_text("utf-8") for path in folder.glob("*.md")}
-    return sorted(n for n in texts.keys() | there.keys() if texts.get(n) != there.get(n))
+    return sorted(n for n in wanted.keys() | there.keys() if wanted.get(n) != there.get(n))
