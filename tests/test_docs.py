@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from mimic_reg.experiments import model_pages
 
@@ -56,6 +57,34 @@ def test_links_of_the_readme_lead_somewhere():
     links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text("utf-8"))
     assert len(links) > 15
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_command_on_every_page_exists_with_its_options():
+    from typer.main import get_command
+
+    from mimic_reg.cli import app
+    from pipelines.commands import add_to
+
+    plugin = typer.Typer()
+    add_to(plugin)
+    commands = get_command(app).commands | get_command(plugin).commands
+    found = 0
+    pages = [*DOCS.rglob("*.md"), ROOT / "README.md", *(ROOT / "benchmarks").rglob("*.md")]
+    for page in pages:
+        text = page.read_text("utf-8").replace("\\\n", " ")
+        code = "".join(b["text"] for b in BLOCK.finditer(text) if b["kind"] == "sh")
+        code += "".join(re.findall(r"^ {4}(mimic-reg .+\n)", text, re.MULTILINE))
+        for line in re.findall(r"^mimic-reg ([^#\n]+)", code, re.MULTILINE):
+            name, *words = line.split()
+            command = commands.get(name)
+            while hasattr(command, "commands"):
+                command = command.commands.get(words.pop(0))
+            assert command, f"{page}: mimic-reg {line}"
+            known = {"--help"}.union(*(p.opts + p.secondary_opts for p in command.params))
+            used = {word.partition("=")[0] for word in words if word.startswith("--")}
+            assert used <= known, f"{page}: mimic-reg {line}"
+            found += 1
+    assert found > 50
 
 
 @pytest.mark.slow
