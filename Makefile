@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo 'Installing mimic-reg and what it needs into $(VENV). Once; a few minutes; packages over 10 MB are listed:'
 	@$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[dev,docs,images,pipelines,postgresql]' \
-		| sed -uE '/ \([0-9]{2,}[.0-9]* [MG]B\)$$/!{/^ *([-━]|Building|Checking|Collecting|Created|Downloading|Getting|Installing build|Obtaining|Preparing|Processing|Requirement|Stored|Using)/d}; s/^(Successfully|Installing) .*/\1 …/'
+		| sed -uE '/ \([0-9]{2,}[.0-9]* [MG]B\)$$/!{/^ *([-━]|Attempting|Building|Checking|Collecting|Created|Downloading|Found existing|Getting|Installing build|Obtaining|Preparing|Processing|Requirement|Stored|Successfully un|Uninstalling|Using)/d}; s/^(Successfully|Installing) .*/\1 …/'
 	touch $(READY)
 
 dev: $(READY)  ## install everything into .venv
