@@ -57,7 +57,7 @@ in_image() {
     mount --rbind /dev "$ROOT/dev"
     mount -o remount,bind,ro "$ROOT"
     exec chroot --userspec 10001:10001 --groups= "$ROOT" env -i $ENVIRONMENT \
-      sh -c "cd /app && exec python -m pipelines.deploy.container \"\$@\"" sh "$@"
+      sh -c "cd /app && exec python -m mimic_reg_pipelines.deploy.container \"\$@\"" sh "$@"
   ' sh "$@"
 }
 ENVIRONMENT=$(build inspect --format '{{range .OCIv1.Config.Env}}{{.}} {{end}}' "$container")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from mimic_reg_pipelines.runners.base import Ended, Order
+from mimic_reg_pipelines.runners.execute import execute
 from typer.testing import CliRunner
 
 from mimic_reg import cli, fitting
@@ -23,8 +25,6 @@ from mimic_reg.report.results import collect
 from mimic_reg.runs import BEST, TRIAL
 from mimic_reg.store import Store, read_json, write_json
 from mimic_reg.threads import torch_threads
-from pipelines.runners.base import Ended, Order
-from pipelines.runners.execute import execute
 from tests.engine.test_checkpoint import same
 from tests.multitask.fits import multi
 from tests.report.runs import write_seeds
@@ -58,7 +58,7 @@ WAITING = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")
 COMMAND = str(Path(sys.executable).parent / "mimic-reg")
 TRAIN = ["--task", "in_hospital_mortality", "--model", "lstm", "--store", "no", "--out", "run"]
 NO_STORE = """
-from pipelines.runners import Order, Pool
+from mimic_reg_pipelines.runners import Order, Pool
 order = Order(trial={}, store="no", data="", folder="run", threads=1)
 if __name__ == "__main__":
     with Pool(1, 1) as pool:
@@ -76,8 +76,8 @@ ENTRIES = {
     "predict": [COMMAND, "predict", "--model", "no", "--store", "no", "--out", "p.parquet"],
     "sweep": [COMMAND, "sweep", "--config", "demo", "--out", "work"],
     "a process of the pool": [sys.executable, "pool.py"],
-    "a Prefect flow": [sys.executable, "-c", "import pipelines.flows.train"],
-    "a served model": [sys.executable, "-c", "import pipelines.tracking.serving"],
+    "a Prefect flow": [sys.executable, "-c", "import mimic_reg_pipelines.flows.train"],
+    "a served model": [sys.executable, "-c", "import mimic_reg_pipelines.tracking.serving"],
     "a notebook": [sys.executable, "-c", "import mimic_reg, torch"],
 }
 

@@ -66,10 +66,11 @@ def test_a_wheel_holds_configurations_and_resources(packages):
     for package, pattern in (
         ("mimic_reg", "*/resources/*"),
         ("mimic_reg", "*/templates/*"),
-        ("pipelines", "templates/*"),
+        ("mimic_reg_pipelines", "templates/*"),
         ("mimic_reg", "py.typed"),
     ):
-        resources = files(ROOT / package, pattern)
+        root = ROOT if package == "mimic_reg" else ROOT / "pipelines"
+        resources = files(root / package, pattern)
         assert resources
         assert files(packages / package, pattern) == resources
 
@@ -106,4 +107,4 @@ def test_newer_pythons_take_it(version, wheel, tmp_path):
     run(python, "-m", "venv", "--without-pip", tmp_path / "venv")
     installed = install(wheel, tmp_path / "venv")
     compiler = [tmp_path / "venv" / "bin" / "python", "-W", "error", "-m", "compileall"]
-    run(*compiler, "-q", "-f", installed / "mimic_reg", installed / "pipelines")
+    run(*compiler, "-q", "-f", installed / "mimic_reg", installed / "mimic_reg_pipelines")

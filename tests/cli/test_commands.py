@@ -5,10 +5,10 @@ import re
 import subprocess
 import sys
 
+import mimic_reg_pipelines.commands
 import pytest
 import typer.testing
 
-import pipelines.commands
 from mimic_reg import __version__, cli
 from tests.cli.called import mimic_reg, words
 from tests.raw import small_source
@@ -45,7 +45,7 @@ def commands(app, path=()):
 
 def test_every_command_has_the_same_options_and_a_help_of_80_columns():
     app = typer.Typer(cls=cli.app.info.cls, rich_markup_mode=None)
-    for room in (cli.data, cli.fits, cli.reports, cli.runs, pipelines.commands):
+    for room in (cli.data, cli.fits, cli.reports, cli.runs, mimic_reg_pipelines.commands):
         room.add_to(app)
     app.add_typer(cli.analyse.app, name="analyse")
     app.add_typer(cli.listing.app, name="list")
@@ -66,7 +66,8 @@ def test_every_command_has_the_same_options_and_a_help_of_80_columns():
 def test_commands_start_fast_without_what_they_do_not_need():
     """Torch, MLflow, Prefect, Polars: loaded by the commands that use them."""
     script = (
-        "import sys; from mimic_reg import cli; import pipelines.commands as p; p.add_to(cli.app);"
+        "import sys; from mimic_reg import cli; from mimic_reg_pipelines import commands;"
+        "commands.add_to(cli.app);"
         "cli._run(lambda: cli.app(sys.argv[1:], prog_name='mimic-reg'));"
         "print(*{'torch', 'mlflow', 'prefect', 'polars', 'pydantic'} & sys.modules.keys())"
     )

@@ -125,7 +125,7 @@ class Stack:
         return given
 
     def command(self, *arguments):
-        command = [sys.executable, "-m", "pipelines.deploy.container", *arguments]
+        command = [sys.executable, "-m", "mimic_reg_pipelines.deploy.container", *arguments]
         if os.geteuid():
             return command
         writable = (self.work, self.artifacts, self.home)

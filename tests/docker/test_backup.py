@@ -150,7 +150,7 @@ def test_roles_have_their_own_databases_and_passwords(
     """Through the password file that the containers write, by the driver that they use."""
     code = (
         "import os, sys; from pathlib import Path; import psycopg2;"
-        "from pipelines.deploy import access;"
+        "from mimic_reg_pipelines.deploy import access;"
         f"os.environ |= access.password_file_of_postgresql(Path({str(tmp_path)!r}), "
         f"{{{user!r}: {password!r}}});"
         f"psycopg2.connect('postgresql://{user}@127.0.0.1:{postgresql.port}/{database}')"

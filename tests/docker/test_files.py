@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mimic_reg_pipelines.deploy import container
 
-from pipelines.deploy import container
 from tests.docker.stack import COMPOSE, ROOT, image_environment
 
 DOCKER = ROOT / "docker"
@@ -136,8 +136,8 @@ def test_folders_for_volumes_are_in_the_image_with_their_owner():
 def test_commands_are_roles_and_health_is_the_images():
     roles = {s["command"][0] for s in OURS.values()}
     assert roles == {*container._SERVERS, "setup", "--help"}
-    assert '["python", "-m", "pipelines.deploy.container", "health"]' in DOCKERFILE
-    assert '["python", "-m", "pipelines.deploy.container"]' in DOCKERFILE
+    assert '["python", "-m", "mimic_reg_pipelines.deploy.container", "health"]' in DOCKERFILE
+    assert '["python", "-m", "mimic_reg_pipelines.deploy.container"]' in DOCKERFILE
     for service in OURS.values():
         role = service["command"][0]
         if role in container._SERVERS:

@@ -99,7 +99,7 @@ def dead_run(services):
     file.write_text(yaml.safe_dump(content))
     file.chmod(0o644)
     code = (
-        "from pathlib import Path; from pipelines.flows.automations import put;"
+        "from pathlib import Path; from mimic_reg_pipelines.flows.automations import put;"
         f"put(Path({str(file)!r}))"
     )
     environment = client_environment(services)
@@ -185,7 +185,7 @@ def test_passwords_stand_in_no_command_line(services):
     shown = subprocess.run(
         ["ps", "-ewwo", "args"], capture_output=True, text=True, check=True
     ).stdout
-    assert "pipelines.deploy.app" in shown
+    assert "mimic_reg_pipelines.deploy.app" in shown
     assert not [s for s in secrets if s in shown]
 
 

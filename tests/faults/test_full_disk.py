@@ -83,7 +83,9 @@ def test_a_sweep_whose_disk_is_full_loses_nothing(sweep, swept, disk):
     assert done.returncode == 1
     assert "full" in done.stderr
     resize(5_000)
-    prepare = "import sys; from pipelines.tracking import client; client.prepare(sys.argv[1])"
+    prepare = (
+        "import sys; from mimic_reg_pipelines.tracking import client as c; c.prepare(sys.argv[1])"
+    )
     uri = f"sqlite:///{place / 'work' / 'mlflow.db'}"
     subprocess.run([sys.executable, "-c", prepare, uri], env=environment(), check=True)
     resize(used(place) + 150)

@@ -74,8 +74,8 @@ def test_a_run_and_its_report(volume, training, undisturbed):
 REGISTER = """
 import sys
 from pathlib import Path
-from pipelines.tracking import client
-from pipelines.tracking.registry import register
+from mimic_reg_pipelines.tracking import client
+from mimic_reg_pipelines.tracking.registry import register
 work = Path(sys.argv[1])
 register(work / "runs" / "one", uri=client.database(work))
 """

@@ -13,12 +13,13 @@ import torch
 with warnings.catch_warnings():
     # mlflow annotates classes of its own with Any and warns of that when it is imported
     warnings.simplefilter("ignore", UserWarning)
-    import pipelines.tracking.serving  # noqa: F401
+    import mimic_reg_pipelines.tracking.serving  # noqa: F401
+
+from mimic_reg_pipelines.tracking import client
 
 from mimic_reg.fitting import train
 from mimic_reg.learners.trials import resolve
 from mimic_reg.store import read_json, write_json
-from pipelines.tracking import client
 from tests.stores import write_manifest, write_store
 
 # warnings of libraries about themselves, and about one another

@@ -367,7 +367,7 @@ def test_a_fit_with_a_flipped_bit_ends_as_it_would_or_is_refused(flippable):
 
 @pytest.fixture(scope="module")
 def database(folder):
-    from pipelines.tracking import client
+    from mimic_reg_pipelines.tracking import client
 
     place = folder / "work" / "mlflow.db"
     client.prepare(client.database(place.parent))

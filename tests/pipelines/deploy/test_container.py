@@ -7,9 +7,9 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from mimic_reg_pipelines.deploy import access, container, ui
 
 from mimic_reg.errors import InputError
-from pipelines.deploy import access, container, ui
 
 LONG = "a-long-password"
 
@@ -156,14 +156,14 @@ def test_a_password_in_a_uri_is_not_shown():
 
 def test_other_arguments_go_to_the_command_line():
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.deploy.container", "--version"],
+        [sys.executable, "-m", "mimic_reg_pipelines.deploy.container", "--version"],
         capture_output=True,
         text=True,
         check=True,
     )
     assert done.stdout.startswith("mimic-reg ")
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.deploy.container", "prefect"],
+        [sys.executable, "-m", "mimic_reg_pipelines.deploy.container", "prefect"],
         capture_output=True,
         text=True,
         check=False,

@@ -14,12 +14,12 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from mimic_reg_pipelines.deploy import app, container, ui
+from mimic_reg_pipelines.tracking import client, mlflow_runs, registry, serving
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.serving.tables import example
 from mimic_reg.store import Store
-from pipelines.deploy import app, container, ui
-from pipelines.tracking import client, mlflow_runs, registry, serving
 
 URI = "sqlite:////data/mlflow.db"
 PASSWORD = "p%:ä/ rather long"
@@ -169,7 +169,7 @@ def get(url, body=None, **headers):
 SERVE = """
 import sys
 from mimic_reg.progress import Silent
-from pipelines.deploy import ui
+from mimic_reg_pipelines.deploy import ui
 
 class Shown(Silent):
     def note(self, text):

@@ -6,6 +6,20 @@ import sys
 
 import pytest
 import yaml
+from mimic_reg_pipelines.flows.artifacts import artifact_key
+from mimic_reg_pipelines.flows.compare import CompareParameters, compare_flow
+from mimic_reg_pipelines.flows.extract import ExtractParameters, extract_flow
+from mimic_reg_pipelines.flows.multitask import MultitaskParameters, train_multitask_flow
+from mimic_reg_pipelines.flows.report import ReportParameters, report_flow
+from mimic_reg_pipelines.flows.result import SweepResult
+from mimic_reg_pipelines.flows.run import RunParameters, run, run_flow, ui_command
+from mimic_reg_pipelines.flows.settings import Work
+from mimic_reg_pipelines.flows.sweep import SweepParameters, sweep_flow
+from mimic_reg_pipelines.flows.train import TrainParameters, train_flow
+from mimic_reg_pipelines.flows.tune import TuneParameters, tune_flow
+from mimic_reg_pipelines.runners.settings import Running
+from mimic_reg_pipelines.tracking import client
+from mimic_reg_pipelines.tracking.registry import champion_uri
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.testing.utilities import prefect_test_harness
@@ -13,20 +27,6 @@ from prefect.testing.utilities import prefect_test_harness
 from mimic_reg.errors import InputError
 from mimic_reg.simulation.synthesis import synthesize
 from mimic_reg.store import Store
-from pipelines.flows.artifacts import artifact_key
-from pipelines.flows.compare import CompareParameters, compare_flow
-from pipelines.flows.extract import ExtractParameters, extract_flow
-from pipelines.flows.multitask import MultitaskParameters, train_multitask_flow
-from pipelines.flows.report import ReportParameters, report_flow
-from pipelines.flows.result import SweepResult
-from pipelines.flows.run import RunParameters, run, run_flow, ui_command
-from pipelines.flows.settings import Work
-from pipelines.flows.sweep import SweepParameters, sweep_flow
-from pipelines.flows.train import TrainParameters, train_flow
-from pipelines.flows.tune import TuneParameters, tune_flow
-from pipelines.runners.settings import Running
-from pipelines.tracking import client
-from pipelines.tracking.registry import champion_uri
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import DIVERGING, TRAINING, experiment
 
@@ -263,7 +263,7 @@ def test_wrong_parameters_are_refused_at_submission(kind, given):
 
 def test_settings_are_made_before_prefect_and_mlflow_read_theirs():
     code = (
-        "import pipelines, prefect.settings as s, os;"
+        "import mimic_reg_pipelines, prefect.settings as s, os;"
         "c = s.get_current_settings();"
         "assert c.results.default_serializer == 'json', c.results.default_serializer;"
         "assert c.server.analytics_enabled is False;"

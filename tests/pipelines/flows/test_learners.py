@@ -3,11 +3,11 @@
 import numpy as np
 import polars as pl
 import pytest
+from mimic_reg_pipelines.flows import run as whole
+from mimic_reg_pipelines.runners.settings import Running
+from mimic_reg_pipelines.tracking import client, serving
 
 from mimic_reg.runs import read_trial
-from pipelines.flows import run as whole
-from pipelines.runners.settings import Running
-from pipelines.tracking import client, serving
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import MODEL, experiment
 

@@ -12,20 +12,20 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 import yaml
+from mimic_reg_pipelines.flows import sweep as sweeps
+from mimic_reg_pipelines.flows.report import conclude
+from mimic_reg_pipelines.flows.result import SweepResult
+from mimic_reg_pipelines.flows.settings import Work
+from mimic_reg_pipelines.flows.sweep import dispatch, sweep
+from mimic_reg_pipelines.runners import Ended, InProcess
+from mimic_reg_pipelines.runners.settings import Running
+from mimic_reg_pipelines.tracking import client, mlflow_runs
 
 from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import planning
 from mimic_reg.progress import Silent
 from mimic_reg.store import locked, read_json
-from pipelines.flows import sweep as sweeps
-from pipelines.flows.report import conclude
-from pipelines.flows.result import SweepResult
-from pipelines.flows.settings import Work
-from pipelines.flows.sweep import dispatch, sweep
-from pipelines.runners import Ended, InProcess
-from pipelines.runners.settings import Running
-from pipelines.tracking import client, mlflow_runs
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import DIVERGING, content, experiment
 
@@ -291,8 +291,8 @@ import sys
 if __name__ == "__main__":  # the new processes import this file, but need nothing of it
     from pathlib import Path
     from mimic_reg import experiments
-    from pipelines.runners.settings import Running
-    from pipelines.flows.sweep import sweep
+    from mimic_reg_pipelines.runners.settings import Running
+    from mimic_reg_pipelines.flows.sweep import sweep
 
     experiment, work, store = map(Path, sys.argv[1:])
     running = Running(runner="pool", workers=2)

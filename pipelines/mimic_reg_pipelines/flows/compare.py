@@ -1,0 +1,151 @@
+"""A comparison of methods: a search of each one's best values, then several seeds with them.
+
+The search is that of `tune`: each method tries the values that its file in `configs/methods` has
+under `search`, as many as every other method, and the best validation score wins. Then a sweep
+trains the winners with all seeds, and the report compares them. Both use the run folders of the
+work folder, so no trial is trained twice, and the same call continues after a stop. Only the report
+reads test scores.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+from pydantic import Field
+
+from mimic_reg.errors import MimicRegError
+from mimic_reg.experiments import Experiment
+from mimic_reg.progress import Progress, Silent
+from mimic_reg_pipelines.flows.artifacts import PrefectProgress
+from mimic_reg_pipelines.flows.report import Concluded, as_json, conclude, publish
+from mimic_reg_pipelines.flows.result import SweepResult
+from mimic_reg_pipelines.flows.search import check_fair, notes, winners
+from mimic_reg_pipelines.flows.settings import OfExperiment, Work, find_store
+from mimic_reg_pipelines.flows.sweep import final_state, sweep, sweep_as_tasks
+from mimic_reg_pipelines.flows.tune import Choice, choose_point, searches, show_choice
+from mimic_reg_pipelines.runners.settings import Running
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Result of a comparison.
+
+    choices:   the best point of each search
+    problems:  of each search without one, why; its method is not in `result`
+    search, result: the sweeps of the search and of the winners
+    concluded: None where no trial of the winners has a result
+    """
+
+    choices: tuple[Choice, ...]
+    problems: tuple[str, ...]
+    search: SweepResult
+    result: SweepResult
+    concluded: Concluded | None
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 if every method has all its results, else 1."""
+        return 1 if self.problems or self.search.failed else self.result.exit_code
+
+
+def compare(
+    experiment: Experiment,
+    work: Path,
+    *,
+    seeds: Sequence[int],
+    store: Path | None = None,
+    running: Running | None = None,
+    tracking_uri: str | None = None,
+    commands: Sequence[str] = (),
+    progress: Progress | None = None,
+    run: Callable[..., SweepResult] = sweep,
+) -> Compared:
+    """Search, train the winners with all seeds, report.
+
+    experiment: the search; its grids have `own_search`, or a `search`
+    seeds:      of the winners
+    run:        how a sweep is run
+
+    Raises:
+        InputError: the methods are too few, or have different numbers of tries; see also `sweep`.
+        MimicRegError: no method has a result.
+    """
+    progress = progress or Silent()
+    check_fair(experiment)
+    for note in notes(experiment):
+        progress.note(note)
+    options: dict[str, Any] = {
+        "store": find_store(experiment, Work(work), store),
+        "running": running,
+        "tracking_uri": tracking_uri,
+        "progress": progress,
+    }
+    search = run(experiment, work, **options)
+    choices, problems = _choose(search)
+    for choice in choices:
+        progress.note(choice.sentence)
+    for problem in problems:
+        progress.note(problem)
+    best = {(c.task, c.model, c.method, c.size): c.best.values for c in choices}
+    result = run(winners(experiment, best, seeds), work, **options)
+    concluded = None
+    if any(trial.done for trial in result.trials):
+        concluded = conclude(
+            result, tracking_uri=tracking_uri, commands=commands, progress=progress
+        )
+    return Compared(tuple(choices), tuple(problems), search, result, concluded)
+
+
+def _choose(search: SweepResult) -> tuple[list[Choice], list[str]]:
+    """Return the best point of each search, and why others have none.
+
+    Raises:
+        MimicRegError: none has one.
+    """
+    choices, problems = [], []
+    for trials in searches(search):
+        try:
+            choices.append(choose_point(search, trials))
+        except MimicRegError as error:
+            problems.append(str(error))
+    if problems and not choices:
+        raise MimicRegError(problems[0])
+    return choices, problems
+
+
+# --- Prefect --------------------------------------------------------------------------------------
+
+
+class CompareParameters(OfExperiment):
+    """Parameters of the flow: the experiment has a search.
+
+    seeds: trials of each method with its best values
+    """
+
+    seeds: int = Field(default=5, ge=1)
+
+
+@flow(name="compare", flow_run_name="compare {parameters.name}", persist_result=False)
+def compare_flow(parameters: CompareParameters) -> State[Any]:
+    """Search each method's values, train the winners with all seeds, register and report."""
+    compared = compare(
+        parameters.load(),
+        parameters.work,
+        seeds=range(parameters.seeds),
+        store=parameters.store,
+        running=parameters.running,
+        tracking_uri=parameters.tracking_uri,
+        progress=PrefectProgress("compare"),
+        run=sweep_as_tasks,
+    )
+    for choice in compared.choices:
+        show_choice(choice)
+    if compared.concluded:
+        publish(compared.result.name, as_json(compared.concluded))
+    if compared.problems:
+        return Failed(message="; ".join(compared.problems))
+    return final_state(compared.search if compared.search.failed else compared.result)

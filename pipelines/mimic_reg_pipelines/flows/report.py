@@ -1,0 +1,243 @@
+"""The end of a sweep: the best of each task registered, the report, the summary in MLflow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import flow, tags, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from mimic_reg.errors import InputError
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.report.analyses import analyse_all, save
+from mimic_reg.report.figures.drawn import draw
+from mimic_reg.report.frames import comparisons_frame, scores_frame
+from mimic_reg.report.markdown import to_markdown
+from mimic_reg.report.page import REPORT, write_report
+from mimic_reg.report.results import Results, collect
+from mimic_reg.report.tables import main_tables, score_tables
+from mimic_reg.store import Store, atomic, disk_errors
+from mimic_reg_pipelines.flows import views
+from mimic_reg_pipelines.flows.artifacts import artifact_key
+from mimic_reg_pipelines.flows.result import SweepResult
+from mimic_reg_pipelines.flows.settings import TAGS, Work
+from mimic_reg_pipelines.runners.settings import Parameters
+from mimic_reg_pipelines.tracking import client, registry, trunks
+from mimic_reg_pipelines.tracking.cards import RULE
+from mimic_reg_pipelines.tracking.comparison import plain
+from mimic_reg_pipelines.tracking.registry import Registered
+from mimic_reg_pipelines.tracking.summary import log_sweep_summary
+
+TABLES, FIGURES = "tables", "figures"
+
+
+@dataclass(frozen=True)
+class Concluded:
+    """The results of a sweep.
+
+    report:     the HTML file
+    markdown:   its tables as text, readable on a terminal
+    scores:     a row a method and level, of the scores that select
+    registered: the best model of each task and family
+    summary:    the run in MLflow that holds all this
+    """
+
+    report: Path
+    markdown: str
+    scores: list[dict[str, Any]]
+    registered: tuple[Registered, ...]
+    summary: str
+    tables: tuple[Path, ...]
+    figures: tuple[Path, ...]
+
+
+def conclude(
+    result: SweepResult,
+    *,
+    tracking_uri: str | None = None,
+    commands: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Concluded:
+    """Register the best of each task, write the report, log the summary of the sweep.
+
+    Raises:
+        InputError: no trial is finished.
+        MimicRegError: MLflow does not answer, or the disk is full; what is done is kept.
+    """
+    uri = tracking_uri or client.database(result.work)
+    with client.answering(uri), disk_errors(result.folder):
+        return _conclude(result, uri, commands, progress or Silent())
+
+
+def _conclude(
+    result: SweepResult, uri: str, commands: Sequence[str], progress: Progress
+) -> Concluded:
+    done = [t for t in result.trials if t.done]
+    if not done:
+        raise InputError(f"No trial of {result.name!r} has a result: there is nothing to report.")
+    registered = registry.register_best(
+        [folder for t in done for folder in result.run_folders(t)],
+        uri=uri,
+        store=result.store,
+        sweep=result.name,
+        methods={folder: t.label for t in done for folder in result.run_folders(t)},
+    )
+    registered += trunks.register_best_trunks(
+        [result.run_folder(t) for t in done if t.tasks],
+        uri=uri,
+        sweep=result.name,
+        methods={result.run_folder(t): t.label for t in done},
+    )
+    for model in registered:
+        alias = "champion" if model.champion else "not champion"
+        progress.note(f"Registered {model.name}, version {model.version} ({alias}). {model.why}")
+    report, results, tables, figures = _write(result, commands)
+    markdown = to_markdown(results)
+    summary = log_sweep_summary(
+        result.name,
+        uri=uri,
+        title=result.title,
+        note=f"# {plain(result.title)}\n\n{_champions(registered)}\n\n{markdown}",
+        tables=tables,
+        figures=figures,
+        report=report,
+        compared=views.publish(result, uri),
+        metrics=_metrics(result, results),
+        tags={"data_fingerprint": result.data},
+    )
+    scores = scores_frame(main_tables(results)).to_dicts()
+    return Concluded(
+        report, markdown, scores, tuple(registered), summary, tuple(tables), tuple(figures)
+    )
+
+
+def _write(
+    result: SweepResult, commands: Sequence[str]
+) -> tuple[Path, Results, list[Path], list[Path]]:
+    """Write report, tables and figures; return the report, the results, the tables, the figures."""
+    out = result.folder
+    errors = {
+        folder: t.error or f"{t.status}: start the sweep again to go on with it"
+        for t in result.failed
+        for folder in result.run_folders(t)
+    }
+    folders = [f for t in result.trials for f in result.run_folders(t)]
+    results = collect(folders, errors, result.configuration.get("focus"))
+    stores = [Store.open(result.store)]
+    analyses = analyse_all(result.configuration.get("analyses", ()), results)
+    drawn = draw(results, stores)
+    report = write_report(
+        results,
+        out / REPORT,
+        title=result.title,
+        stores=stores,
+        simulated=result.simulated,
+        configuration=yaml.safe_dump(
+            dict(result.configuration), sort_keys=False, allow_unicode=True
+        ),
+        commands=commands,
+        drawn=drawn,
+        analyses=analyses,
+    )
+    analysed = [d for analysis in analyses for d in analysis.drawn]
+    figures = save({d.name: d for d in (*drawn, *analysed)}.values(), out / FIGURES)
+    return report, results, _write_tables(results, out / TABLES), figures
+
+
+def _write_tables(results: Results, folder: Path) -> list[Path]:
+    atomic.make_folders(folder)
+    scores, tests = folder / "scores.csv", folder / "paired_tests.csv"
+    text = folder / "tables.md"
+    atomic.write_text(scores, scores_frame(score_tables(results)).write_csv())
+    atomic.write_text(tests, comparisons_frame(main_tables(results)).write_csv())
+    atomic.write_text(text, to_markdown(results))
+    return [scores, tests, text]
+
+
+def _champions(registered: Sequence[Registered]) -> str:
+    """Return Markdown on the registered models: which is champion, with which score, and why."""
+    lines = [
+        f"- {plain(model.name)}, version {model.version}"
+        f"{' (champion)' if model.champion else ''}: {plain(model.summary)} {plain(model.why)}"
+        for model in registered
+    ]
+    return "\n".join(["### Registered models", "", *lines, "", RULE])
+
+
+def _metrics(result: SweepResult, results: Results) -> dict[str, float]:
+    """Return numbers to compare sweeps by: how many trials, the best test mean of each table."""
+    found = {"trials": float(len(result.trials)), "failed": float(len(result.failed))}
+    for table in main_tables(results):
+        means = [cell.summary.mean for cell in table.cells.values() if cell.scores]
+        if means:
+            best = min(means) if table.lower_is_better else max(means)
+            found[f"best_test_mean/{table.task}_{table.model}_{table.score}"] = best
+    return found
+
+
+# --- Prefect --------------------------------------------------------------------------------------
+
+
+class ReportParameters(Parameters):
+    """Parameters of the flow.
+
+    sweep:        its name in the work folder
+    tracking_uri: MLflow's store; null: the database in the work folder
+    """
+
+    work: Path
+    sweep: str
+    tracking_uri: str | None = None
+
+
+@task(
+    name="conclude",
+    task_run_name="conclude {sweep}",
+    tags=TAGS,
+    retries=1,  # MLflow's server may have been away; finished parts are not repeated
+    retry_delay_seconds=10,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def conclude_task(work: str, sweep: str, tracking_uri: str | None) -> dict[str, Any]:
+    """Register, report and log the summary."""
+    return as_json(conclude(SweepResult.read(Path(work), sweep), tracking_uri=tracking_uri))
+
+
+def as_json(concluded: Concluded) -> dict[str, Any]:
+    """Return the results of a sweep as JSON holds them."""
+    return {
+        "report": str(concluded.report),
+        "markdown": concluded.markdown,
+        "scores": concluded.scores,
+        "registered": [model.uri for model in concluded.registered],
+        "summary": concluded.summary,
+    }
+
+
+@flow(name="report", flow_run_name="report {parameters.sweep}", persist_result=False)
+def report_flow(parameters: ReportParameters) -> dict[str, Any]:
+    """Register and report a sweep that ran before."""
+    with tags(*TAGS):
+        work = Work(parameters.work).folder
+        concluded = conclude_task(str(work), parameters.sweep, parameters.tracking_uri)
+    publish(parameters.sweep, concluded)
+    return {name: concluded[name] for name in ("report", "registered", "summary")}
+
+
+def publish(sweep: str, concluded: dict[str, Any]) -> None:
+    """Show the results of a sweep in Prefect."""
+    create_link_artifact(
+        key=artifact_key("report", sweep),
+        link=Path(concluded["report"]).resolve().as_uri(),
+        description=f"The report of {sweep}",
+    )
+    create_table_artifact(
+        key=artifact_key("scores", sweep),
+        table=concluded["scores"],
+        description=f"Test scores of {sweep}",
+    )
+    create_markdown_artifact(key=artifact_key("tables", sweep), markdown=concluded["markdown"])

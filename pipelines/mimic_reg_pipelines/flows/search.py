@@ -1,0 +1,238 @@
+"""Searches and comparisons before they run: their experiments, what they refuse, dry runs.
+
+No module of Prefect or MLflow is loaded here.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mimic_reg.errors import InputError
+from mimic_reg.experiments import (
+    IMAGE_TASK,
+    Combination,
+    Experiment,
+    combinations,
+    parse,
+    plan,
+)
+from mimic_reg.experiments.grid import name_of
+from mimic_reg.settings import BASELINE, TrainingSize
+from mimic_reg.settings.files import names
+from mimic_reg.store import Store
+from mimic_reg_pipelines.flows import dry_run
+from mimic_reg_pipelines.flows.dry_run import DryRun
+from mimic_reg_pipelines.flows.settings import Work
+
+Key = tuple[str, str, str, TrainingSize]  # task, model, method
+
+
+def search(
+    task: str,
+    model: str,
+    method: str,
+    values: Mapping[str, Sequence[Any]],
+    *,
+    supervision: float = 1.0,
+    seeds: int = 1,
+    changes: Mapping[str, Any] | None = None,
+) -> Experiment:
+    """Return the experiment of a search, from the options of a command.
+
+    values: component.option → values to try
+
+    Raises:
+        InputError: see `experiments.parse`.
+    """
+    return parse(
+        {
+            "name": f"tune-{task}-{model}-{method}-{100 * supervision:g}",
+            "title": f"Search: {method}, {model}, {task}",
+            "grids": [
+                {
+                    "tasks": [task],
+                    "models": [model],
+                    "methods": [method],
+                    "supervision": [supervision],
+                    "seeds": seeds,
+                    "search": {key: list(v) for key, v in values.items()},
+                }
+            ],
+            "set": dict(changes or {}),
+        }
+    )
+
+
+def check(experiment: Experiment) -> None:
+    """Refuse an experiment without anything to search."""
+    searching = [grid for grid in experiment.grids if grid.search or grid.own_search]
+    if not searching:
+        raise InputError(
+            f"{experiment.title} has nothing to search. Give its grid values to try, as "
+            "search: {dropout.rate: [0.2, 0.5]}."
+        )
+    if any(grid.together for grid in searching):
+        raise InputError(
+            f"{experiment.title} searches a fit of several tasks, whose best point may differ from "
+            "task to task. Compare the points with `mimic-reg sweep`."
+        )
+    for grid in experiment.grids:
+        models = {name_of(model) for model in grid.models}
+        of_models = [key.partition(".")[0] in models for key in grid.search]
+        if any(of_models) and not all(of_models):
+            raise InputError(
+                f"{experiment.title} searches options of a model and of a method at once. Search "
+                "one, then the other."
+            )
+
+
+def comparison(
+    task: str,
+    model: str,
+    methods: Sequence[str],
+    *,
+    supervision: float = 1.0,
+    changes: Mapping[str, Any] | None = None,
+    store: Path | None = None,
+    work: Path | None = None,
+) -> Experiment:
+    """Return the search of a comparison, from the options of a command.
+
+    methods: names in configs/methods; `all` alone: every one that serves the model
+    store, work: where the store is, which says what cohort it holds
+
+    Raises:
+        InputError: see `experiments.parse`; too few methods.
+    """
+    repeated = [name for name, count in Counter(methods).items() if count > 1]
+    if repeated:
+        raise InputError(f"--methods names {repeated[0]!r} twice.")
+    grid = {
+        "tasks": [task],
+        "models": [model],
+        "methods": "all" if list(methods) == ["all"] else list(methods),
+        "supervision": [supervision],
+        "own_search": True,
+        "data": _cohort(task, store, work),
+    }
+    title = f"{task}, {model}"
+    return parse(
+        {
+            "name": f"compare-{task}-{model}-{100 * supervision:g}",
+            "title": f"Comparison of methods: {title}",
+            "grids": [grid],
+            "set": dict(changes or {}),
+        }
+    )
+
+
+def _cohort(task: str, store: Path | None, work: Path | None) -> str | None:
+    """Return the cohort that a store holds, for a task that is not the benchmark's."""
+    if task != IMAGE_TASK and task in names("tasks"):
+        return None
+    place = store or (Work(work).store if work else None)
+    if place is None or not place.is_dir():
+        raise InputError(
+            f"{task!r} is not a task of the benchmark. Name the store that has it with --store."
+        )
+    return Store.open(place).spec.name
+
+
+def check_fair(experiment: Experiment) -> None:
+    """Refuse a comparison of fewer than two methods, or with unequal numbers of tries.
+
+    Raises:
+        InputError: says which methods have how many.
+    """
+    check(experiment)
+    tries: dict[tuple[str, str, TrainingSize], dict[str, int]] = {}
+    points = {(*key_of(c), str(c.searched)): c for c in combinations(experiment)}
+    for combination in points.values():
+        task, model, method, level = key_of(combination)
+        of_place = tries.setdefault((task, model, level), {})
+        of_place[method] = of_place.get(method, 0) + bool(combination.searched)
+    for (task, model, _), counts in tries.items():
+        if len(counts) < 2:
+            raise InputError(
+                f"A comparison needs two methods or more, but {task} with {model} has "
+                f"{', '.join(counts)} only."
+            )
+        if len({count for count in counts.values() if count}) > 1:
+            told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+            raise InputError(
+                f"The methods have different numbers of tries on {task} with {model}: {told}. "
+                "Give their files in configs/methods as many values under 'search' each."
+            )
+    trials = plan(experiment)
+    if len(trials) < len(combinations(experiment)):
+        known = {p.trial.id("") for p in trials}
+        raise InputError(
+            f"{experiment.title} has {len(combinations(experiment))} trials, but only {len(known)} "
+            "different ones: two of its methods, or two values of a search, mean the same."
+        )
+
+
+def notes(experiment: Experiment) -> list[str]:
+    """Return a sentence on each method without values to search, except the baseline."""
+    found = dict.fromkeys(
+        c.name for c in combinations(experiment) if not c.searched and c.name != BASELINE
+    )
+    return [
+        f"{name} has no 'search' in its file, so it is trained with the values there."
+        for name in found
+    ]
+
+
+def key_of(combination: Combination) -> Key:
+    """Return the search that a combination belongs to."""
+    model = combination.model if isinstance(combination.model, str) else combination.model.name
+    size = TrainingSize(**combination.size)
+    return " + ".join(combination.tasks), model, combination.name, size
+
+
+def winners(
+    experiment: Experiment, best: Mapping[Key, Mapping[str, Any]], seeds: Sequence[int]
+) -> Experiment:
+    """Return the sweep of the winners, and of the methods that have nothing to search.
+
+    best: the best values of each search; a search without them is left out
+    """
+    grids: dict[Key, Any] = {}
+    for combination in combinations(experiment):
+        key = key_of(combination)
+        if combination.searched and key not in best:
+            continue
+        values = best[key] if combination.searched else {}
+        grids[key] = combination.grid.model_copy(
+            update={
+                "tasks": combination.tasks,
+                "models": (combination.model,),
+                "methods": (combination.method,),
+                "own_search": False,
+                "search": {option: (value,) for option, value in values.items()},
+                "seeds": tuple(seeds),
+                **dict.fromkeys(("supervision", "num_samples"), ()),
+                **{name: (size,) for name, size in combination.size.items()},
+            }
+        )
+    return experiment.model_copy(
+        update={"name": f"{experiment.name}-chosen", "grids": tuple(grids.values())}
+    )
+
+
+def of_compare(
+    experiment: Experiment, work: Path, *, seeds: Sequence[int], store: Path | None = None
+) -> DryRun:
+    """Return what `compare` would do, as if the first point of each search were the best.
+
+    Raises:
+        InputError: as `compare`, before anything starts.
+    """
+    check_fair(experiment)
+    first: dict[Key, Mapping[str, Any]] = {}
+    for combination in combinations(experiment):
+        first.setdefault(key_of(combination), combination.searched)
+    after = winners(experiment, first, seeds)
+    both = experiment.model_copy(update={"grids": (*experiment.grids, *after.grids)})
+    return dry_run.of_sweep(both, store, work=work)

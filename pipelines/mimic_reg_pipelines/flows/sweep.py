@@ -1,0 +1,388 @@
+"""Sweeps: all trials of an experiment; a trial that fails does not stop the others.
+
+The run folders decide: a trial is finished if its folder says so, for the same settings, seed, data
+and code. So a killed sweep continues where it was stopped when it is started again, and sweeps of
+one work folder share their trials.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mlflow.exceptions import MlflowException
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from mimic_reg import experiments
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.experiments import Experiment, Planned
+from mimic_reg.experiments.estimates import at_most
+from mimic_reg.learners.trunk import load_trunk
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.runs import TRIAL, read_scored
+from mimic_reg.settings import STOPPING, Start, Trial
+from mimic_reg.store import Store, locked
+from mimic_reg_pipelines.flows import views
+from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
+from mimic_reg_pipelines.flows.report import conclude_task, publish
+from mimic_reg_pipelines.flows.result import SweepResult, TrialStatus, rows, trial_status
+from mimic_reg_pipelines.flows.settings import TAGS, OfExperiment, Work, find_store
+from mimic_reg_pipelines.runners import Ended, Order, Runner, describe, open_runner
+from mimic_reg_pipelines.runners.settings import Running
+from mimic_reg_pipelines.tracking import client, mlflow_runs
+
+
+def sweep(
+    experiment: Experiment,
+    work: Path,
+    *,
+    store: Path | None = None,
+    running: Running | None = None,
+    tracking_uri: str | None = None,
+    simulated: bool | None = None,
+    progress: Progress | None = None,
+) -> SweepResult:
+    """Run the trials of an experiment that are not finished yet; return the result of all.
+
+    work:         the work folder: runs, status and, by default, store and MLflow's database
+    store:        the cohort store; None: the experiment's, or that of the work folder
+    tracking_uri: MLflow's store; None: the database in the work folder
+
+    Raises:
+        InputError: an unusable store, tracking URI or runner.
+        MimicRegError: another process runs the same sweep.
+        KeyboardInterrupt: Ctrl-C; what ran wrote a checkpoint, and the same call goes on from it.
+    """
+    with _prepare(experiment, work, store, tracking_uri, simulated, progress) as prepared:
+        prepared.run(running or Running(), _twice_if_it_may_help)
+        return prepared.result
+
+
+def _twice_if_it_may_help(name: str, order: Order, runner: Runner) -> Ended:
+    ended = runner.run(order)
+    return runner.run(order) if ended.again else ended
+
+
+class Prepared:
+    """A running sweep: its trials to run, and the results so far."""
+
+    def __init__(
+        self, result: SweepResult, planned: Mapping[str, Planned], uri: str, progress: Progress
+    ) -> None:
+        self.result, self.uri, self.progress = result, uri, progress
+        self._planned = planned
+        self._shown: set[tuple[str, str]] = set()  # tasks and methods that the views know
+        self.pending, self._seconds = _longest_first(
+            [t for t in result.trials if not t.done], planned, result
+        )
+
+    def run(self, running: Running, attempt: Callable[[str, Order, Runner], Ended]) -> None:
+        """Run the trials that are not finished yet.
+
+        attempt: runs a trial, given its name
+        """
+        num, done = len(self.pending), len(self.result.trials) - len(self.pending)
+        if not num:
+            self.progress.note(f"{self.result.title}: all {done} trials were finished before.")
+            return
+        before = f" ({done} were finished before)" if done else ""
+        with open_runner(running, num) as runner:
+            may_stop = any(
+                method.name == STOPPING
+                for trial in self.pending
+                for method in self._planned[trial.identity].trial.regularisers
+            )
+            self.progress.note(
+                f"{self.result.title}: {num} trials to run{before}, {describe(running, runner)}. "
+                + at_most(self._seconds, may_stop=may_stop)
+            )
+            self.progress.stage("trials", num, "trials")
+
+            def run(trial: TrialStatus) -> Ended:
+                return attempt(trial.name, self.order(trial, running), runner)
+
+            dispatch(self.pending, run, runner, self.ended)
+
+    def order(self, trial: TrialStatus, running: Running) -> Order:
+        """Return a trial as runners take it."""
+        settings = self._planned[trial.identity].trial
+        return Order(
+            trial=settings.model_dump(mode="json"),
+            store=str(self.result.store),
+            data=self.result.data,
+            folder=str(self.result.run_folder(trial).resolve()),
+            trunk=_trunk(settings, self.result.work),
+            threads=running.threads,
+            device=running.device,
+        )
+
+    def ended(self, trial: TrialStatus, ended: Ended) -> None:
+        """Record the result of a trial, here and in MLflow."""
+        now = replace(trial, status=ended.status, seconds=ended.seconds, error=ended.error)
+        trials = tuple(now if t.identity == now.identity else t for t in self.result.trials)
+        self.result = replace(self.result, trials=trials)
+        self.result.write()
+        self.progress.advance(1)
+        note = f"; {ended.note}" if ended.note else ""
+        self.progress.note(f"{now.name}: {self._describe(now)}{note}")
+        if now.status != "interrupted":
+            self.log(now)
+        if now.status == "interrupted":
+            raise KeyboardInterrupt
+
+    def _describe(self, trial: TrialStatus) -> str:
+        if trial.error:
+            return f"FAILED: {trial.error}"
+        if not trial.done:
+            return trial.status
+        found = []
+        for folder in self.result.run_folders(trial):
+            scored = read_scored(folder)
+            name = scored["selected_by"]
+            found.append(f"{name} {scored['scores']['validation'][name]['value']:.4f}")
+        return f"validation {', '.join(found)}, {trial.seconds:,.0f} s"
+
+    def log(self, trial: TrialStatus) -> None:
+        """Log a trial in MLflow; if that fails, the next sweep logs it from its run folder."""
+        for folder in self.result.run_folders(trial):
+            if (folder / TRIAL).is_file():
+                self._log(trial, folder)
+
+    def _log(self, trial: TrialStatus, folder: Path) -> None:
+        error = None if trial.done else MimicRegError(trial.error or trial.status)
+        try:
+            mlflow_runs.log_trial(
+                folder, uri=self.uri, sweep=self.result.name, method=trial.label, error=error
+            )
+            self._show(trial)
+        except (MlflowException, MimicRegError, OSError) as problem:
+            text = str(problem).partition("\n")[0]
+            self.progress.note(f"Not logged in MLflow: {trial.name}: {text}")
+
+    def _show(self, trial: TrialStatus) -> None:
+        """Write the sweep's views when a method has its first result in a task."""
+        new = {(task, trial.label) for task in trial.tasks or (trial.task,)} - self._shown
+        if trial.done and new:
+            views.publish(self.result, self.uri)
+            self._shown |= new
+
+
+@contextmanager
+def _prepare(
+    experiment: Experiment,
+    work: Path,
+    store: Path | None,
+    tracking_uri: str | None,
+    simulated: bool | None,
+    progress: Progress | None,
+) -> Iterator[Prepared]:
+    """Give a sweep that is ready to run, and that no other process runs meanwhile."""
+    folders = Work(work).create()
+    planned = experiments.plan(experiment)
+    place = find_store(experiment, folders, store)
+    opened = Store.open(place)
+    experiments.check_data(experiment, opened)
+    for grid in experiment.grids:
+        if grid.start is not None and grid.start.trunk is not None:
+            check_trunk(grid.start, folders.folder)
+    uri = tracking_uri or client.database(folders.folder)
+    client.prepare(uri)
+    mlflow_runs.check_name(experiment.name)
+    data = str(opened.manifest["fingerprint"])
+    with locked(folders.sweep(experiment.name)):
+        by_identity = {p.identity(data): p for p in planned}
+        trials = tuple(trial_status(i, p, data, folders) for i, p in by_identity.items())
+        result = SweepResult(
+            name=experiment.name,
+            title=experiment.title,
+            work=work,
+            store=place.resolve(),
+            data=data,
+            configuration=experiment.model_dump(mode="json", exclude_defaults=True),
+            trials=trials,
+            simulated=simulated,
+        )
+        result.write()
+        prepared = Prepared(result, by_identity, uri, progress or Silent())
+        for sentence in experiments.left_out(experiment):
+            prepared.progress.note(sentence)
+        for trial in trials:
+            if trial.done:
+                prepared.log(trial)  # it may be new to this sweep, or to this MLflow
+        yield prepared
+
+
+def check_trunk(start: Start, work: Path) -> None:
+    """Refuse a trunk that is missing, or another one than a grid names.
+
+    Raises:
+        InputError: see above.
+    """
+    assert start.trunk is not None
+    place = experiments.within(work, start.trunk)
+    found = load_trunk(place).fingerprint
+    if found != start.fingerprint:
+        raise InputError(
+            f"The trunk in {place} has the fingerprint {found}, the experiment names "
+            f"{start.fingerprint}: it was trained again, or is another one. Name this one to go on."
+        )
+
+
+def _trunk(trial: Trial, work: Path) -> str | None:
+    """Return the folder of the trunk that a trial starts from."""
+    start = trial.start
+    if start is None or start.trunk is None:
+        return None
+    return str(experiments.within(work, start.trunk).resolve())
+
+
+def _longest_first(
+    trials: Sequence[TrialStatus], planned: Mapping[str, Planned], result: SweepResult
+) -> tuple[list[TrialStatus], list[float | None]]:
+    """Return trials and their seconds at most; in this order no process works alone at the end."""
+    counts = experiments.sizes(Store.open(result.store))
+    known = experiments.past(Work(result.work).runs)
+    found = [
+        (trial, experiments.estimate(planned[trial.identity].trial, counts, known).seconds)
+        for trial in trials
+    ]
+    found.sort(key=lambda each: math.inf if each[1] is None else each[1], reverse=True)
+    return [trial for trial, _ in found], [seconds for _, seconds in found]
+
+
+def dispatch(
+    pending: Sequence[TrialStatus],
+    run: Callable[[TrialStatus], Ended],
+    runner: Runner,
+    ended: Callable[[TrialStatus, Ended], None],
+) -> None:
+    """Run trials, as many at a time as the runner can; threads only wait for its processes.
+
+    An interruption asks the running trials for a checkpoint, waits for it, and is raised again.
+    """
+    if runner.workers == 0:
+        for trial in pending:
+            ended(trial, run(trial))
+        return
+    with ThreadPoolExecutor(runner.workers) as threads:
+        futures: dict[Future[Ended], TrialStatus] = {
+            threads.submit(copy_context().run, run, trial): trial for trial in pending
+        }
+        try:
+            for future in as_completed(futures):
+                ended(futures[future], future.result())
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            runner.interrupt()
+            raise
+
+
+# --- Prefect --------------------------------------------------------------------------------------
+
+
+class SweepParameters(OfExperiment):
+    """Parameters of the flow.
+
+    simulated: whether the patients are; null: unknown
+    conclude:  register the best of each task and write the report
+    """
+
+    simulated: bool | None = None
+    conclude: bool = True
+
+
+class TrialFailedError(MimicRegError):
+    """A trial has no result. `ended` says why."""
+
+    def __init__(self, ended: Ended) -> None:
+        super().__init__(ended.error or ended.status)
+        self.ended = ended
+
+
+def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
+    """Return whether a retry can help: a process died, a file system was away."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, TrialFailedError) and error.ended.again
+
+
+@task(
+    name="train_trial",
+    task_run_name="{label}",
+    tags=TAGS,
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=_may_help,
+    cache_policy=NO_CACHE,  # done.json in the run folder is the truth
+    persist_result=False,
+)
+def train_trial(label: str, order: dict[str, Any], runner: Runner) -> dict[str, Any]:
+    """Run one trial of a sweep with a runner."""
+    ended = runner.run(Order.model_validate(order))
+    if ended.status == "failed":
+        raise TrialFailedError(ended)
+    return ended.model_dump(mode="json")
+
+
+@flow(name="sweep", flow_run_name="sweep {parameters.name}", persist_result=False)
+def sweep_flow(parameters: SweepParameters) -> State[Any]:
+    """Run all trials of an experiment, then register the best and write the report."""
+    result = sweep_as_tasks(
+        parameters.load(),
+        parameters.work,
+        store=parameters.store,
+        running=parameters.running,
+        tracking_uri=parameters.tracking_uri,
+        simulated=parameters.simulated,
+    )
+    if parameters.conclude and any(t.done for t in result.trials):
+        publish(
+            result.name,
+            conclude_task(str(result.work), result.name, parameters.tracking_uri),
+        )
+    return final_state(result)
+
+
+def sweep_as_tasks(
+    experiment: Experiment,
+    work: Path,
+    *,
+    store: Path | None = None,
+    running: Running | None = None,
+    tracking_uri: str | None = None,
+    simulated: bool | None = None,
+    progress: Progress | None = None,
+) -> SweepResult:
+    """Do what `sweep` does, within a flow: a task for each trial, a table of them."""
+    key = artifact_key("sweep", experiment.name)
+    progress = progress or PrefectProgress(key)
+    with _prepare(experiment, work, store, tracking_uri, simulated, progress) as prepared:
+        prepared.run(running or Running(), _as_prefect_task)
+        result = prepared.result
+    create_table_artifact(key=key, table=rows(result), description=result.title)
+    return result
+
+
+def _as_prefect_task(name: str, order: Order, runner: Runner) -> Ended:
+    try:
+        return Ended.model_validate(train_trial(name, order.model_dump(mode="json"), runner))
+    except TrialFailedError as error:
+        return error.ended
+
+
+def final_state(result: SweepResult) -> State[Any]:
+    """Return Failed, with a list, if any trial has no result; the others have theirs."""
+    if not result.failed:
+        return Completed(message=f"{len(result.trials)} trials have their results.")
+    names = "; ".join(f"{t.name}: {t.error or t.status}" for t in result.failed)
+    return Failed(
+        message=f"{len(result.failed)} of {len(result.trials)} trials have no result: {names}"
+    )

@@ -1,0 +1,272 @@
+"""Search of the options of methods or models: a sweep over their values, judged on validation.
+
+An experiment with `search: {dropout.rate: [...]}` in its grids is a sweep like any other. Test
+scores are not read: the best mean validation score over seeds wins; of equal ones, the first in the
+order of the search. The winner is written as a YAML file that `mimic-reg train` takes: with
+--method, or with --model if options of the model were searched.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import State
+
+from mimic_reg.errors import MimicRegError
+from mimic_reg.experiments import Experiment
+from mimic_reg.metrics.scores import improves
+from mimic_reg.metrics.trained import hardly_trained
+from mimic_reg.progress import Progress
+from mimic_reg.report.formats import format_level, format_supervision
+from mimic_reg.runs import HISTORY, read_history, read_scored, read_trial
+from mimic_reg.settings import STOPPING, TrainingSize, is_probe
+from mimic_reg.store import atomic, make_folder
+from mimic_reg_pipelines.flows.artifacts import artifact_key
+from mimic_reg_pipelines.flows.result import SweepResult, TrialStatus
+from mimic_reg_pipelines.flows.search import check
+from mimic_reg_pipelines.flows.settings import OfExperiment, Work
+from mimic_reg_pipelines.flows.sweep import SweepParameters, final_state, sweep, sweep_flow
+from mimic_reg_pipelines.runners.settings import Running
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a search: its values, and the validation scores of its seeds.
+
+    score:   the name of the score
+    missing: seeds without a result; a point that lacks one cannot win
+    hardly_trained: seeds whose score is about that of the initial model; a point with one wins only
+             where all have
+    """
+
+    values: Mapping[str, Any]
+    score: str
+    scores: Mapping[int, float]
+    missing: tuple[int, ...]
+    hardly_trained: tuple[int, ...] = ()
+
+    @property
+    def mean(self) -> float:
+        """Return the mean over seeds."""
+        return math.fsum(self.scores.values()) / len(self.scores) if self.scores else math.nan
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best point of a task, model, method and level, and the file that has it."""
+
+    task: str
+    model: str
+    method: str
+    size: TrainingSize
+    best: Point
+    points: tuple[Point, ...]
+    file: Path
+
+    @property
+    def sentence(self) -> str:
+        """Return which point is best, and its score."""
+        return (
+            f"{self.task}, {self.model}, {self.method}, {format_level(self.size)}: "
+            f"{format_values(self.best.values)} is the best of {len(self.points)} points, with "
+            f"validation {self.best.score} {self.best.mean:.4f}."
+        )
+
+    @property
+    def options(self) -> list[str]:
+        """Return the options of `mimic-reg train` that use the file."""
+        of_model = any(key.partition(".")[0] == self.model for key in self.best.values)
+        model, method = (self.file, self.method) if of_model else (self.model, self.file)
+        return ["--task", self.task, "--model", str(model), "--method", str(method)]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Result of a search."""
+
+    result: SweepResult
+    choices: tuple[Choice, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 if every trial has its result, else 1."""
+        return self.result.exit_code
+
+
+def tune(
+    experiment: Experiment,
+    work: Path,
+    *,
+    store: Path | None = None,
+    running: Running | None = None,
+    tracking_uri: str | None = None,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Run a search, as `sweep` does, and write the best points.
+
+    Raises:
+        InputError: the experiment has no search; see also `sweep`.
+        MimicRegError: no point has all its results.
+    """
+    check(experiment)
+    result = sweep(
+        experiment,
+        work,
+        store=store,
+        running=running,
+        tracking_uri=tracking_uri,
+        progress=progress,
+    )
+    return Tuned(result, tuple(choose(result)))
+
+
+def choose(result: SweepResult) -> list[Choice]:
+    """Write the best point of each task, model, method and level that was searched; return them.
+
+    Raises:
+        MimicRegError: of one of them no point has all its results.
+    """
+    return [choose_point(result, trials) for trials in searches(result)]
+
+
+def searches(result: SweepResult) -> list[list[TrialStatus]]:
+    """Return the trials of every task, model, method and level that was searched."""
+    groups: dict[tuple[str, str, str, TrainingSize], list[TrialStatus]] = {}
+    for trial in result.trials:
+        if trial.searched:
+            key = (trial.task, trial.model, trial.method, trial.size)
+            groups.setdefault(key, []).append(trial)
+    return list(groups.values())
+
+
+def choose_point(result: SweepResult, trials: Sequence[TrialStatus]) -> Choice:
+    """Return the best point of one search; written as YAML.
+
+    trials: those of one task, model, method and level
+
+    Raises:
+        MimicRegError: no point has all its results.
+    """
+    by_values: dict[str, list[TrialStatus]] = {}
+    for trial in trials:
+        by_values.setdefault(trial.label, []).append(trial)
+    points = tuple(_point(result, of_point) for of_point in by_values.values())
+    best: tuple[Point, TrialStatus] | None = None
+    for point, (first, *_) in zip(points, by_values.values(), strict=True):
+        if not point.missing and (best is None or _beats(point, best[0])):
+            best = point, first
+    if best is None:
+        first = trials[0]
+        raise MimicRegError(
+            f"No point of {first.method} for {first.task} with {first.model} has all its results: "
+            f"{first.error or first.status}. What is there is kept; start it again."
+        )
+    chosen, winner = best
+    path = _write(result, winner, chosen, points)
+    return Choice(winner.task, winner.model, winner.method, winner.size, chosen, points, path)
+
+
+def format_values(values: Mapping[str, Any]) -> str:
+    """Return a point of a search as a text."""
+    return ", ".join(f"{key}={value}" for key, value in values.items())
+
+
+def _beats(point: Point, other: Point) -> bool:
+    if bool(point.hardly_trained) != bool(other.hardly_trained):
+        return not point.hardly_trained
+    return improves(point.score, point.mean, other.mean)
+
+
+def _point(result: SweepResult, trials: Sequence[TrialStatus]) -> Point:
+    scores: dict[int, float] = {}
+    name, hardly = "", []
+    for trial in trials:
+        if trial.done:
+            folder = result.run_folder(trial)
+            scored = read_scored(folder)
+            if hardly_trained(read_history(folder / HISTORY), scored["best_epoch"]):
+                hardly.append(trial.seed)
+            name = scored["selected_by"]
+            scores[trial.seed] = scored["scores"]["validation"][name]["value"]
+    missing = tuple(t.seed for t in trials if not t.done)
+    return Point(dict(trials[0].searched), name, scores, missing, tuple(hardly))
+
+
+def _write(result: SweepResult, winner: TrialStatus, best: Point, points: Sequence[Point]) -> Path:
+    """Write the winner as a file of a method, or of a model if its options were searched."""
+    settings = read_trial(result.run_folder(winner))["trial"]
+    own = [e for e in settings["regularisers"] if STOPPING not in e and not any(map(is_probe, e))]
+    content = {"regularisers": own}
+    if any(key.partition(".")[0] == winner.model for key in best.values):
+        content = settings["model"]
+    task, model, method = winner.task, winner.model, winner.method
+    tried = [format_values(p.values) for p in points]
+    lines = [
+        f"# {method} for {model}, {task} at {format_supervision(winner.size)}: found by the search "
+        f"{result.name!r}.",
+        f"# Mean validation {best.score} over {len(best.scores)} seeds: {best.mean:.4f}; "
+        f"{len(points)} points:",
+        *(
+            f"#   {values}: {'no result' if p.missing else f'{p.mean:.4f}'}{_mark(p)}"
+            for values, p in zip(tried, points, strict=True)
+        ),
+        f"# Data {result.data}.",
+        yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
+    ]
+    name = f"{task}-{model}-{method.replace(' ', '')}-{winner.size.name}.yaml"
+    place = Work(result.work).tuned / name
+    make_folder(place.parent)
+    atomic.write_text(place, "\n".join(lines))
+    return place
+
+
+def _mark(point: Point) -> str:
+    num, total = len(point.hardly_trained), len(point.scores)
+    return f", {num} of {total} hardly trained" if num else ""
+
+
+# --- Prefect --------------------------------------------------------------------------------------
+
+
+class TuneParameters(OfExperiment):
+    """Parameters of the flow: the experiment has a search."""
+
+
+@flow(name="tune", flow_run_name="tune {parameters.name}", persist_result=False)
+def tune_flow(parameters: TuneParameters) -> State[Any]:
+    """Run a search, and write the best point as YAML."""
+    experiment = parameters.load()
+    check(experiment)
+    sweep_flow(SweepParameters(**dict(parameters), conclude=False), return_state=True)
+    result = SweepResult.read(parameters.work, experiment.name)
+    for choice in choose(result):
+        show_choice(choice)
+    return final_state(result)
+
+
+def show_choice(choice: Choice) -> None:
+    """Show the points of a search, and the file of the best, in Prefect."""
+    key = artifact_key("tuned", choice.task, choice.model, choice.method)
+    create_table_artifact(key=key, table=rows(choice), description=str(choice.file))
+    create_markdown_artifact(
+        key=f"{key}-yaml", markdown=f"```yaml\n{choice.file.read_text('utf-8')}\n```"
+    )
+
+
+def rows(choice: Choice) -> list[dict[str, Any]]:
+    """Return the points of a search, for a table."""
+    return [
+        {
+            **point.values,
+            f"validation {choice.best.score}": None if point.missing else round(point.mean, 4),
+            "seeds": len(point.scores),
+            "hardly trained": len(point.hardly_trained),
+            "best": "*" if point is choice.best else "",
+        }
+        for point in choice.points
+    ]

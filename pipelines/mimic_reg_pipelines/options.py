@@ -1,0 +1,139 @@
+"""Options of the commands that run trials, and what they need installed."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mimic_reg.cli.options import SET_EXAMPLE, DeviceOption, ThreadsOption, complete
+from mimic_reg.errors import InputError, install_advice
+from mimic_reg.threads import DEFAULT_THREADS
+
+if TYPE_CHECKING:
+    from mimic_reg_pipelines.runners.settings import Running
+
+
+class Runner(StrEnum):
+    """How trials are run."""
+
+    in_process = "in_process"
+    pool = "pool"
+    ray = "ray"
+
+
+ConfigOption = Annotated[
+    str,
+    typer.Option(
+        "--config",
+        help="An experiment's name (`mimic-reg list experiments`), or a YAML file.",
+        metavar="EXPERIMENT",
+        autocompletion=complete("experiments"),
+    ),
+]
+WorkOption = Annotated[
+    Path,
+    typer.Option(
+        "--out", help="Work folder: store, runs, reports, MLflow's database.", metavar="WORK"
+    ),
+]
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", help="The store; by default that of the work folder.", metavar="STORE"),
+]
+
+
+def with_running(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a runner in place of its parameter `running`."""
+
+    def command(
+        *,
+        runner: Annotated[
+            Runner,
+            typer.Option(
+                help="Trials one by one in this process, in a pool of processes, or on Ray.",
+                metavar="in_process|pool|ray",
+            ),
+        ] = Runner.pool,
+        workers: Annotated[
+            int | None,
+            typer.Option(
+                help="Trials at a time; by default one for each core.", min=1, metavar="N"
+            ),
+        ] = None,
+        threads: ThreadsOption = None,
+        device: DeviceOption = None,
+        address: Annotated[
+            str | None,
+            typer.Option(
+                help="Address of the Ray cluster; by default one is started.", metavar="ADDRESS"
+            ),
+        ] = None,
+        gpus_per_run: Annotated[
+            float,
+            typer.Option(help="GPUs that Ray reserves for a trial, such as 0.5.", metavar="N"),
+        ] = 0.0,
+        **given: Any,
+    ) -> Any:
+        running = _running(
+            runner=runner.value,
+            workers=workers,
+            threads=threads or DEFAULT_THREADS,
+            device=device,
+            address=address,
+            gpus_per_run=gpus_per_run,
+        )
+        return function(**given, running=running)
+
+    signature = inspect.signature(function, eval_str=True)
+    own = [p for name, p in signature.parameters.items() if name != "running"]
+    added = inspect.signature(command).parameters.values()
+    parameters = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for p in (*own, *added)
+        if p.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    functools.update_wrapper(command, function)
+    command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    return command
+
+
+def _running(**options: Any) -> "Running":
+    """Return how trials are run.
+
+    Raises:
+        InputError: options that exclude each other.
+    """
+    from pydantic import ValidationError
+
+    from mimic_reg_pipelines.runners.settings import Running
+
+    try:
+        return Running(**options)
+    except ValidationError as error:
+        told = (e["msg"].removeprefix("Value error, ") for e in error.errors())
+        raise InputError(f"{'; '.join(told)}.") from error
+
+
+def changes(texts: list[str] | None) -> dict[str, Any]:
+    """Return the settings that --set replaces.
+
+    Raises:
+        InputError: a text that is not NAME=VALUE.
+    """
+    from mimic_reg.multitask.changes import parse_pairs
+
+    return parse_pairs(texts or [], "--set", SET_EXAMPLE)
+
+
+def need_pipelines() -> None:
+    """Refuse a command where Prefect or MLflow is missing."""
+    for name in ("mlflow", "prefect"):
+        if find_spec(name) is None:
+            raise InputError(
+                f"This command needs {name}, which is not installed: {install_advice('pipelines')}"
+            )

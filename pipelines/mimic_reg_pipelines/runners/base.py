@@ -1,0 +1,72 @@
+"""What every runner takes and returns: a trial and its end, as JSON."""
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Literal, Self
+
+from pydantic import JsonValue
+
+from mimic_reg_pipelines.runners.settings import Parameters
+
+
+class Order(Parameters):
+    """A trial to run: its settings, the store, its run folder; paths are absolute.
+
+    data:  the store's fingerprint when the sweep began
+    trunk: the folder of the trunk that the trial starts from, if it does
+    slot:  the number of the process that runs it; with several GPUs it gets that one
+    """
+
+    trial: dict[str, JsonValue]
+    store: str
+    data: str
+    folder: str
+    threads: int
+    trunk: str | None = None
+    device: str | None = None
+    slot: int = 0
+
+
+class Ended(Parameters):
+    """How a trial ended.
+
+    error: why it failed: a sentence; for an error in our code also its place
+    note:  what differs from the order
+    again: whether trying again may help, as when its process died
+    """
+
+    status: Literal["finished", "skipped", "interrupted", "failed"]
+    seconds: float = 0.0
+    error: str | None = None
+    note: str = ""
+    again: bool = False
+
+
+class Runner(ABC):
+    """Runs trials; a context manager.
+
+    workers: trials that may run at a time; 0: one, in the thread of the caller
+    """
+
+    workers: int = 0
+
+    @abstractmethod
+    def run(self, order: Order) -> Ended:
+        """Run a trial and wait for its end."""
+
+    def interrupt(self) -> None:  # noqa: B027
+        """Ask all running trials for a checkpoint and an end."""
+
+    def close(self) -> None:  # noqa: B027
+        """Release processes or the cluster."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

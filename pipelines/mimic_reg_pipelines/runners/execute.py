@@ -1,0 +1,102 @@
+"""Running a trial: the one function that every runner calls, in any process.
+
+Results are in the trial's run folder. This module imports no torch, so that a new process can set
+its number of threads before.
+"""
+
+import os
+import signal
+import threading
+import time
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from mimic_reg.errors import MimicRegError
+from mimic_reg.progress import Silent
+from mimic_reg_pipelines.runners.base import Ended, Order
+
+_interrupted = threading.Event()
+
+
+def execute(order: str) -> str:
+    """Run an `Order` and return an `Ended`, both as JSON."""
+    return _execute(Order.model_validate_json(order)).model_dump_json()
+
+
+def _execute(order: Order) -> Ended:
+    from mimic_reg.store import Store
+
+    started = time.perf_counter()
+    try:
+        if _interrupted.is_set():
+            return Ended(status="interrupted")
+        if Store.open(Path(order.store)).manifest["fingerprint"] != order.data:
+            raise MimicRegError(
+                f"The store {order.store} was replaced after the sweep began. Start the sweep "
+                "again to train on the new data."
+            )
+        status, note = _train(order)
+        return Ended(status=status, seconds=time.perf_counter() - started, note=note)
+    except (MimicRegError, OSError) as error:
+        seconds = time.perf_counter() - started
+        again = isinstance(error, OSError)
+        return Ended(status="failed", seconds=seconds, error=_sentence(error), again=again)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the others
+        seconds = time.perf_counter() - started
+        return Ended(status="failed", seconds=seconds, error=_sentence(error) + _place(error))
+
+
+def _train(order: Order) -> tuple[Literal["finished", "interrupted", "skipped"], str]:
+    """Train one task, or several together; return the status and what differs from the order."""
+    from mimic_reg import fitting
+    from mimic_reg.learners.trials import resolve
+    from mimic_reg.learners.trunk import load_trunk
+    from mimic_reg.multitask import fit as multitask
+    from mimic_reg.multitask.trials import resolve_multi
+
+    store, folder = Path(order.store), Path(order.folder)
+    device, progress = order.device or _gpu(order.slot), _Interruptible()
+    outcome: fitting.Outcome
+    how: dict[str, Any] = {"progress": progress, "device": device, "threads": order.threads}
+    if "trials" in order.trial:
+        outcome = multitask.train(resolve_multi(order.trial), store, folder, **how)
+    else:
+        trunk = load_trunk(Path(order.trunk)) if order.trunk else None
+        outcome = fitting.train(resolve(order.trial), store, folder, trunk=trunk, **how)
+    if outcome.threads in (None, order.threads):
+        return outcome.status, ""
+    return outcome.status, f"number of threads as it was begun: {outcome.threads}"
+
+
+def _gpu(slot: int) -> str | None:
+    """Return the GPU of a process if there are several; else `fitting.train` chooses."""
+    import torch
+
+    count = torch.cuda.device_count()
+    return f"cuda:{slot % count}" if count > 1 else None
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, MimicRegError) else f"{type(error).__name__}: {error}"
+
+
+def _place(error: Exception) -> str:
+    """Return where an error in our code arose: file and line, no values."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f" ({os.path.basename(frame.filename)}, line {frame.lineno})"
+
+
+class _Interruptible(Silent):
+    """Passes on a Ctrl-C that came while the data were loaded."""
+
+    def stage(self, name: str, total: int | None, unit: str) -> None:
+        """Begin training: from here on `fitting.train` handles Ctrl-C."""
+        if _interrupted.is_set():
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def remember_interruption(number: int, frame: FrameType | None) -> None:
+    """Note a Ctrl-C: a handler of signals."""
+    _interrupted.set()

@@ -1,0 +1,266 @@
+"""The commands that search: `tune` and `compare`; thin: parse, call, print."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mimic_reg.cli.command import Result
+from mimic_reg.cli.options import DryRunOption, SetOption, listed, typed
+from mimic_reg.console import err, out, progress, say, table
+from mimic_reg.errors import InputError
+from mimic_reg_pipelines.options import StoreOption, WorkOption, changes, need_pipelines
+from mimic_reg_pipelines.printing import print_concluded, print_dry_run, print_failed
+
+if TYPE_CHECKING:
+    from mimic_reg.experiments import Experiment
+    from mimic_reg_pipelines.flows.tune import Choice
+
+TaskOption = Annotated[str | None, typer.Option("--task", help="A task's name.", metavar="TASK")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="A model's name.", metavar="MODEL")
+]
+ShareOption = Annotated[
+    float | None,
+    typer.Option(
+        "--supervision", help="Share of the training samples; 1 by default.", metavar="SHARE"
+    ),
+]
+
+
+def tune(
+    work: WorkOption,
+    running: Any,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="An experiment with a search, by name or as a YAML file, in place of the next "
+            "options.",
+            metavar="EXPERIMENT",
+        ),
+    ] = None,
+    task: TaskOption = None,
+    model: ModelOption = None,
+    method: Annotated[
+        str | None, typer.Option(help="A method's name in configs/methods.", metavar="METHOD")
+    ] = None,
+    search: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Values to try, of the method or the model: dropout.rate=0.2,0.5 or "
+            "logistic_regression.C=0.1,1. Repeat it to try all combinations.",
+            metavar="NAME=A,B",
+        ),
+    ] = None,
+    supervision: ShareOption = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="Trials of each combination; 3 by default.", min=1, metavar="N"),
+    ] = None,
+    store: StoreOption = None,
+    set_: SetOption = None,
+    dry_run: DryRunOption = False,
+) -> Any:
+    """Search values of a method's or model's options, judged on validation.
+
+    The best are written as a YAML file for `mimic-reg train`. For example:
+
+    \b
+      mimic-reg tune --task in_hospital_mortality --model lstm --out work \\
+        --method dropout --search dropout.rate=0.2,0.5
+    """
+    from mimic_reg_pipelines.flows import dry_run as planning
+    from mimic_reg_pipelines.flows.search import check
+
+    given = (task, model, method, search, supervision, seeds)
+    experiment = _search(config, given, changes(set_))
+    check(experiment)
+    if dry_run:
+        return print_dry_run(planning.of_sweep(experiment, store, work=work))
+    need_pipelines()
+    from mimic_reg.report.formats import format_level
+    from mimic_reg_pipelines.flows import tune as tuning
+
+    with progress(err) as shown:
+        tuned = tuning.tune(experiment, work, store=store, running=running, progress=shown)
+    for choice in tuned.choices:
+        rows = [
+            [tuning.format_values(p.values), f"{p.mean:.4f}", len(p.scores)]
+            for p in choice.points
+            if not p.missing
+        ]
+        title = f"{choice.task}, {choice.model}, {choice.method}, {format_level(choice.size)}"
+        out.print(table(title, ["", f"validation {choice.best.score}", "seeds"], rows))
+        say(choice.sentence)
+        say(f"Its values are in {choice.file}. To use them:")
+        say(_train(choice, tuned.result.store, experiment.set))
+    print_failed(tuned.result)
+    return Result([_plain(choice) for choice in tuned.choices], tuned.exit_code)
+
+
+def _train(choice: "Choice", store: Path, changed: Mapping[str, Any]) -> str:
+    """Return the command that trains with the best values of a search."""
+    from mimic_reg_pipelines.flows.run import program
+
+    size = choice.size
+    share = ["--supervision", f"{size.supervision:g}"] if size.supervision not in (None, 1) else []
+    words = [program(), "train", "--store", str(store), *choice.options, *share]
+    for name, value in changed.items():
+        words += ["--set", f"{name}={json.dumps(value)}"]
+    return shlex.join([*words, "--out", "RUN"])
+
+
+def _plain(choice: "Choice") -> dict[str, Any]:
+    points = [
+        {"values": p.values, "mean": p.mean, "scores": p.scores, "missing": p.missing}
+        for p in choice.points
+    ]
+    return {
+        "task": choice.task,
+        "model": choice.model,
+        "method": choice.method,
+        "size": choice.size,
+        "score": choice.best.score,
+        "best": choice.best.values,
+        "mean": choice.best.mean,
+        "points": points,
+        "file": choice.file,
+    }
+
+
+def _search(config: str | None, given: tuple[Any, ...], changed: dict[str, Any]) -> "Experiment":
+    """Return the experiment of a search: that of a file, or the one that the options describe."""
+    from mimic_reg import experiments
+    from mimic_reg.multitask.changes import parse_pairs
+    from mimic_reg_pipelines.flows import search as searching
+
+    task, model, method, search, supervision, seeds = given
+    if config is not None:
+        if any(value is not None for value in given):
+            raise InputError(
+                "--config describes the whole search: leave out --task, --model, --method, "
+                "--search, --supervision and --seeds."
+            )
+        return experiments.load(config, changed)
+    if not (task and model and method and search):
+        raise InputError(
+            "Say what to search: give --task, --model, --method and --search, or else --config."
+        )
+    return searching.search(
+        task,
+        model,
+        method,
+        parse_pairs(search, "--search", "dropout.rate=0.2,0.5", several=True),
+        supervision=1.0 if supervision is None else supervision,
+        seeds=3 if seeds is None else seeds,
+        changes=changed,
+    )
+
+
+def compare(
+    work: WorkOption,
+    running: Any,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="An experiment with a search of each method, by name or as a YAML file, in place "
+            "of --task, --model, --methods and --supervision.",
+            metavar="EXPERIMENT",
+        ),
+    ] = None,
+    task: TaskOption = None,
+    model: ModelOption = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Names of methods (`mimic-reg list methods`), or all.", metavar="A,B"),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(help="Trials of each method with its best values.", min=1, metavar="N")
+    ] = 5,
+    supervision: ShareOption = None,
+    store: StoreOption = None,
+    set_: SetOption = None,
+    dry_run: DryRunOption = False,
+) -> Any:
+    """Compare methods fairly: tune each on validation, train the best, report.
+
+    Each method tries the values under `search` in its file, as many as every other method, with
+    seed 0. The best values are trained with all seeds. The same command continues where it was
+    stopped.
+    """
+    from mimic_reg_pipelines.flows import search as searching
+
+    experiment = _comparison(
+        config, (task, model, methods, supervision), changes(set_), store, work
+    )
+    if dry_run:
+        plan = searching.of_compare(experiment, work, seeds=range(seeds), store=store)
+        found = print_dry_run(plan)
+        for note in searching.notes(experiment):
+            say(note)
+        return found
+    searching.check_fair(experiment)
+    need_pipelines()
+    from mimic_reg_pipelines.flows import compare as comparing
+
+    with progress(err) as shown:
+        compared = comparing.compare(
+            experiment,
+            work,
+            seeds=range(seeds),
+            store=store,
+            running=running,
+            commands=[typed()],
+            progress=shown,
+        )
+    for choice in compared.choices:
+        say(choice.sentence)
+    print_concluded(compared.concluded)
+    for problem in compared.problems:
+        say(problem, err)
+    print_failed(compared.result)
+    content = {
+        "choices": [_plain(choice) for choice in compared.choices],
+        "problems": compared.problems,
+        "report": compared.concluded.report if compared.concluded else None,
+        "scores": compared.concluded.scores if compared.concluded else [],
+    }
+    return Result(content, compared.exit_code)
+
+
+def _comparison(
+    config: str | None,
+    given: tuple[Any, ...],
+    changed: dict[str, Any],
+    store: Path | None,
+    work: Path,
+) -> "Experiment":
+    """Return the experiment of a comparison: of a file, or as the options describe it."""
+    from mimic_reg import experiments
+    from mimic_reg_pipelines.flows import search as searching
+
+    task, model, methods, supervision = given
+    if config is not None:
+        if any(value is not None for value in given):
+            raise InputError(
+                "--config says what to compare: leave out --task, --model, --methods and "
+                "--supervision."
+            )
+        return experiments.load(config, changed)
+    if not (task and model and methods):
+        raise InputError(
+            "Say what to compare: give --task, --model and --methods, such as --methods "
+            "none,dropout,l2, or else --config."
+        )
+    return searching.comparison(
+        task,
+        model,
+        listed([methods]),
+        supervision=1.0 if supervision is None else supervision,
+        changes=changed,
+        store=store,
+        work=work,
+    )

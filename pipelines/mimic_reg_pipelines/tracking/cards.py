@@ -1,0 +1,90 @@
+"""Texts of MLflow's registry on a version: its scores, its data, why it is champion."""
+
+from mimic_reg import __version__
+from mimic_reg.metrics.scores import Score
+from mimic_reg.settings import TrainingSize
+from mimic_reg_pipelines.tracking.comparison import plain
+from mimic_reg_pipelines.tracking.mlflow_runs import PREFIX
+from mimic_reg_pipelines.tracking.tracked_run import TrackedRun
+
+CHAMPION = "champion"
+RULE = (
+    f"The alias `{CHAMPION}` goes by the validation score alone. So its test score may be lower "
+    "than that of another run: a choice by test scores would make the test score too good."
+)
+_CARD = "### Model card"
+WHY, WHY_NOT = "### Why is it champion?", "### Why is it not champion?"
+
+
+def with_reason(description: str, card: str, heading: str, reason: str) -> str:
+    """Return the page of a version as Markdown.
+
+    heading: WHY or WHY_NOT
+    """
+    return f"{description}\n\n{heading}\n\n{reason} {RULE}\n\n{card}".strip()
+
+
+def no_longer(page: str, successor: str, why: str) -> str:
+    """Return the page of a former champion; `why` is about its successor."""
+    description = page.partition("\n\n")[0]
+    card = "".join(page.partition(_CARD)[1:])
+    reason = f"It was champion until version {successor} replaced it: {why}"
+    return with_reason(description, card, WHY_NOT, reason)
+
+
+def validation_score(run: TrackedRun) -> tuple[str, float]:
+    """Return the score that selects, by name, and its value at the best epoch."""
+    assert run.selected_by is not None, "a finished trial was selected by a score"
+    value = run.scores["validation"][run.selected_by].value
+    assert value is not None, "training refuses a validation score that is undefined"
+    return run.selected_by, value
+
+
+def describe(run: TrackedRun) -> str:
+    """Return a version in a sentence."""
+    trial = run.trial
+    name = validation_score(run)[0]
+    return (
+        f"{run.method}, {_size(trial.size)}, seed {trial.seed}: "
+        f"test {name} {_with_interval(run.scores['test'][name])}."
+    )
+
+
+def model_card(run: TrackedRun) -> str:
+    """Return the model card of a version as Markdown: scores, data, limits."""
+    name, value = validation_score(run)
+    cohort, counts = run.cohort, run.num_samples
+    rows = {
+        "task": f"{run.trial.task} ({run.target.target})",
+        "model": run.trial.model.name,
+        "method": run.method,
+        "training size": f"{_size(run.trial.size)}, seed {run.trial.seed}",
+        f"validation {name}": f"{value:.4f}, the best of its epochs (epoch {run.best_epoch})",
+        f"test {name}": _with_interval(run.scores["test"][name]),
+        "data": f"{cohort.name}, fingerprint {run.fingerprint[:12]}",
+        "samples": ", ".join(f"{split} {count:,}" for split, count in counts.items()),
+        "code": run.versions["code"] or f"{PREFIX} {__version__}",
+    }
+    if run.hardly_trained:
+        rows["mind"] = f"hardly trained: {run.hardly_trained}"
+    lines = [f"- {key}: {plain(text)}" for key, text in rows.items()]
+    use = (
+        "For research only. It is not a medical device: it was tested on the held-out part of the "
+        "cohort above and nowhere else, and one run's interval does not cover other seeds."
+    )
+    return "\n".join([_CARD, "", *lines, "", use])
+
+
+def _with_interval(score: Score) -> str:
+    interval = f" (95 % {score.low:.4f} to {score.high:.4f})" if score.low is not None else ""
+    return f"{format_score(score)}{interval}"
+
+
+def _size(size: TrainingSize) -> str:
+    share = f"{size.value:g}% of the training samples"
+    return share if size.is_share else f"{size.num_samples:,} training samples"
+
+
+def format_score(score: Score) -> str:
+    """Return a score, or why it is undefined."""
+    return f"undefined: {score.reason}" if score.value is None else f"{score.value:.4f}"

@@ -1,0 +1,157 @@
+"""Models in MLflow as "model from code": two files and three lines that load them; no pickle."""
+
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.pyfunc.model import PythonModel
+from mlflow.types import ColSpec, Schema, TensorSpec
+from mlflow.types.schema import AnyType
+
+from mimic_reg.errors import InputError
+from mimic_reg.progress import Progress
+from mimic_reg.runs import read_trial
+from mimic_reg.serving import SETTINGS, WEIGHTS, ServedModel, export, predicting
+from mimic_reg.serving.tables import HOUR, STAY, answer, example
+from mimic_reg.threads import DEFAULT_THREADS
+from mimic_reg_pipelines.tracking.client import check_usable, default, quiet
+
+_CODE = '''"""The model of mimic-reg that this folder holds; needs the package of the same name."""
+
+from mlflow.models import set_model
+
+from mimic_reg_pipelines.tracking.serving import MLflowModel
+
+set_model(MLflowModel())
+'''
+
+
+class MLflowModel(PythonModel):
+    """The model that MLflow loads and serves: a table of hours, or images, in; predictions out."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the two files."""
+        self.model = ServedModel.load(Path(context.artifacts["settings"]).parent)
+
+    def predict(
+        self,
+        context: Any,
+        model_input: pd.DataFrame,  # of images an array; MLflow warns of every other hint
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Answer a request; an error in it becomes HTTP 400."""
+        try:
+            if self.model.spec.is_hourly:
+                return answer(self.model, model_input)
+            probabilities = self.model.predict_pixels(np.asarray(model_input))
+        except InputError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        return pd.DataFrame(probabilities, columns=list(self.model.outputs))
+
+
+def signature(model: ServedModel) -> ModelSignature:
+    """Return the columns of a request and of an answer, for MLflow.
+
+    All columns are optional here, although the channels are required: MLflow's message about a
+    missing one quotes the whole table and schema, and the model's own is a sentence.
+    """
+    outputs: list[ColSpec | TensorSpec] = [ColSpec("float", name) for name in model.outputs]
+    if not model.spec.is_hourly:
+        pixels = TensorSpec(np.dtype(np.uint8), (-1, *model.spec.shape))
+        return ModelSignature(inputs=Schema([pixels]), outputs=Schema(outputs))
+    stay = ColSpec(AnyType(), STAY, required=False)  # type: ignore[no-untyped-call]
+    request: list[ColSpec | TensorSpec] = [
+        stay,
+        *(ColSpec("double", n, required=False) for n in (HOUR, *model.spec.channel_names)),
+    ]
+    return ModelSignature(
+        inputs=Schema(request), outputs=Schema([stay, ColSpec("long", "hours"), *outputs])
+    )
+
+
+def input_example(model: ServedModel) -> Any:
+    """Return a request: hours at the training set's means, or two black images."""
+    if model.spec.is_hourly:
+        return example(model.spec, model.constants[0])
+    return np.zeros((2, *model.spec.shape), np.uint8)
+
+
+def save_mlflow_model(
+    run: Path, folder: Path, *, store: Path | None = None, model_id: str | None = None
+) -> None:
+    """Write the best model of a run folder as an MLflow model, in a new folder.
+
+    store:    as in `mimic_reg.serving.export`
+    model_id: MLflow's id of the model, if it has one
+    """
+    described = read_trial(run)
+    with tempfile.TemporaryDirectory() as name, quiet():
+        temporary = Path(name)
+        export(run, temporary, store=store)
+        model = ServedModel.load(temporary)
+        (temporary / "model.py").write_text(_CODE, "utf-8")
+        mlflow.pyfunc.save_model(
+            str(folder),
+            python_model=str(temporary / "model.py"),
+            artifacts={"weights": str(temporary / WEIGHTS), "settings": str(temporary / SETTINGS)},
+            input_example=input_example(model),
+            mlflow_model=Model(model_id=model_id),
+            signature=signature(model),
+            pip_requirements=[
+                f"{package}=={version(package)}" for package in ("mimic-reg", "mlflow", "torch")
+            ],
+            metadata={
+                "trial_id": described["id"],
+                "data_fingerprint": described["store"]["fingerprint"],
+            },
+        )
+
+
+def predict(
+    model: str,
+    store: Path,
+    out: Path,
+    *,
+    uri: str | None = None,
+    device: str | None = None,
+    threads: int = DEFAULT_THREADS,
+    progress: Progress | None = None,
+) -> int:
+    """Do what `mimic_reg.serving.predicting.predict` does, also with a model in MLflow.
+
+    model: a run folder, a folder with an exported model, or MLflow's models:/… or runs:/…
+    uri:   where MLflow's models are registered
+
+    Raises:
+        InputError: there is no such model; the store does not hold its task.
+    """
+    how: dict[str, Any] = {"device": device, "threads": threads, "progress": progress}
+    if ":/" not in model:
+        return predicting.predict(Path(model), store, out, **how)
+    with tempfile.TemporaryDirectory() as temporary:
+        return predicting.predict(_download(model, Path(temporary), uri), store, out, **how)
+
+
+def _download(model: str, folder: Path, uri: str | None) -> Path:
+    if uri is None:
+        raise InputError(f"Where is {model} registered? Name its work folder with --work.")
+    check_usable(uri)
+    try:
+        with default(uri):
+            path = mlflow.artifacts.download_artifacts(
+                artifact_uri=model, dst_path=str(folder), tracking_uri=uri
+            )
+    except MlflowException as error:
+        raise InputError(f"MLflow has no model {model}: {error.message}") from error
+    if not any(p.is_file() for p in Path(path).rglob("*") if p.name != "MLmodel"):
+        raise InputError(
+            f"MLflow knows {model}, but its files are not in the artifact folder. Bring the folder "
+            "back from a backup, or name a run folder."
+        )
+    return predicting.find_exported(Path(path))
