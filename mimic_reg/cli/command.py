@@ -16,8 +16,7 @@ from mimic_reg.console import out, verbosity
 from mimic_reg.errors import InputError, MimicRegError
 
 _SECTIONS = {
-    "Data": "synthesize extract verify import-benchmark export-benchmark import-images "
-    "import-cohort export-cohort",
+    "Data": "synthesize extract verify import-benchmark export-benchmark import-images",
     "One model": "train evaluate predict pretrain finetune",
     "Experiments": "run sweep tune compare",
     "Results": "runs show report claims analyse ui",
