@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -11,9 +11,6 @@ from mimic_reg.cli import command
 from mimic_reg.cli.options import RunArgument, listed
 from mimic_reg.console import out, say, table
 from mimic_reg.errors import InputError
-
-if TYPE_CHECKING:
-    from mimic_reg.runs.record import Run
 
 COLUMNS = (
     *("run", "task", "model", "method", "training", "seed", "status"),
@@ -136,54 +133,53 @@ def _folders(work: Path) -> list[Path]:
 
 
 def _row(folder: Path, work: Path) -> dict[str, Any]:
-    """Return what a table says of a run; of a damaged one only its name."""
-    from mimic_reg.report.formats import format_level
-    from mimic_reg.runs import TRIAL
-    from mimic_reg.runs.record import read_run
-    from mimic_reg.settings import training_size
+    """Return a run as a table has it; of a damaged one only its name.
+
+    It reads the files itself: `runs.record` would load scikit-learn and torch, which takes seconds.
+    """
+    from mimic_reg.runs import (
+        HISTORY,
+        TRIAL,
+        check_finished,
+        is_done,
+        read_history,
+        read_scored,
+        read_trial,
+    )
+    from mimic_reg.settings import acting, training_size
 
     name = folder.name if folder == work else str(folder.relative_to(work))
-    row: dict[str, Any] = dict.fromkeys(COLUMNS) | {"run": name}
+    row: dict[str, Any] = dict.fromkeys(COLUMNS) | {"run": name, "status": "damaged"}
     written = datetime.fromtimestamp((folder / TRIAL).stat().st_mtime, UTC)
     try:
-        found = read_run(folder)
-        epochs = len(found.epochs())
-    except InputError:
-        return {**row, "status": "damaged"}
-    settings = found.settings
-    row |= {
-        "task": found.task,
-        "model": next(iter(settings["model"])),
-        "method": _method(found),
-        "training": format_level(
-            training_size(settings["supervision"], settings.get("num_samples"))
-        ),
-        "seed": settings["seed"],
-        "status": _status(found),
-        "epochs": epochs,
-        "written": written.isoformat(timespec="seconds"),
-    }
-    if found.finished:
-        score = str(found.selected_by)
-        values = {split: found.scores[split][score].value for split in found.scores}
-        row |= {"score": score, "best": (found.best_epoch or 0) + 1, **values}
-    return row
-
-
-def _method(run: "Run") -> str:
-    from mimic_reg.settings import acting
-
-    name = " + ".join(acting(run.methods))
-    if together := run.settings.get("together"):
-        return f"{next(iter(together['strategy']))}: {name}"
-    return name
-
-
-def _status(run: "Run") -> str:
-    if run.finished:
-        return "finished"
-    history = run.history()
-    return "failed" if history and history[-1]["event"] == "failed" else "unfinished"
+        described = read_trial(folder)
+        check_finished(folder)
+        history = read_history(folder / HISTORY)
+        settings = described["trial"]
+        size = training_size(settings["supervision"], settings.get("num_samples"))
+        methods = " + ".join(acting(name for entry in settings["regularisers"] for name in entry))
+        if together := settings.get("together"):
+            methods = f"{next(iter(together['strategy']))}: {methods}"
+        failed = bool(history) and history[-1]["event"] == "failed"
+        found = row | {
+            "task": settings["task"],
+            "model": next(iter(settings["model"])),
+            "method": methods,
+            "training": f"{size.value:g} %" if size.is_share else f"{size.value:g} samples",
+            "seed": settings["seed"],
+            "status": "failed" if failed else "unfinished",
+            "epochs": sum(event["event"] == "epoch" for event in history),
+            "written": written.isoformat(timespec="seconds"),
+        }
+        if not is_done(folder, described["id"]):
+            return found
+        scored = read_scored(folder)
+        score = scored["selected_by"]
+        values = {split: scores[score]["value"] for split, scores in scored["scores"].items()}
+        best = scored["best_epoch"] + 1
+        return found | {"status": "finished", "score": score, "best": best, **values}
+    except (InputError, KeyError, TypeError, AttributeError):
+        return row
 
 
 def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:

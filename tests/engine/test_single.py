@@ -140,7 +140,7 @@ def test_scores_that_differ_are_kept_and_reported(run, tmp_path):
     changed = read_json(copy / SCORES)
     changed["scores"]["test"]["brier"]["value"] += 0.01
     write_json(copy / SCORES, changed)
-    with pytest.raises(InputError, match=r"scores\.json is damaged, or was changed since"):
+    with pytest.raises(InputError, match=r"scores\.json is damaged, or was changed after"):
         evaluate(copy)
     finish(copy, stored["trial"])  # as if it had been written so
     before = (copy / SCORES).read_bytes()
@@ -161,7 +161,7 @@ def test_a_changed_finished_run_is_refused(run, store, tmp_path, name):
     with (copy / name).open("ab") as file:
         file.write(b"\n")
     for use in (evaluate, lambda copy: train(resolve(SETTINGS), store, copy)):
-        with pytest.raises(InputError, match=f"{name} is damaged, or was changed since the run"):
+        with pytest.raises(InputError, match=f"{name} is damaged, or was changed after the run"):
             use(copy)
     (unfinished,) = collect([copy]).unfinished
     assert f"copy/{name} is damaged" in unfinished.why

@@ -92,7 +92,7 @@ class _Stop(Silent):
     """Ends a fit in its third epoch, as a kill would."""
 
     def note(self, text: str) -> None:
-        if "epoch 2" in text:
+        if "epoch 3 " in text:
             raise KeyboardInterrupt
 
 
