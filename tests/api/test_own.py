@@ -158,7 +158,7 @@ def test_dotted_names_in_settings(tmp_path):
     assert trial.sources.keys() == {"tests.api.own:Mean", "tests.api.own:Noise"}
     assert compose_trial(TASK, "lstm", "tests.api.own:Noise").method == "tests.api.own:Noise"
     for name, message in (
-        ("tests.api.own.Mean", "There is no 'tests.api.own.Mean' in models. A class of another"),
+        ("tests.api.own.Mean", "Unknown model 'tests.api.own.Mean'. A class of another"),
         ("tests.api.own:Mean", "'itps' has no values for 'tests.api.own:Mean'"),
     ):
         path.write_text(f"{name}: {{hidden: 3}}\n")

@@ -93,7 +93,7 @@ def test_a_store_that_was_moved(run, store, tmp_path):
         ({"task": 3}, "The task is 3; a name is needed"),
         ({"store": "nowhere"}, "nowhere is not a store"),
         ({"store": 3}, "The path of a store is needed, got 3"),
-        ({"model": "lstn"}, "no 'lstn' in models. Did you mean 'lstm'"),
+        ({"model": "lstn"}, "Unknown model 'lstn'. Did you mean 'lstm'"),
         ({"model": Mean(3, 1)}, "The model is a Mean object. Give a name"),
         ({"model": {"a": {}, "b": {}}}, "A model as a dictionary is a name with its options"),
         ({"methods": "itsp"}, "no method 'itsp' in configs/methods. Did you mean 'itps'"),

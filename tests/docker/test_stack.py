@@ -214,7 +214,7 @@ def test_the_worker_runs_what_is_deployed(services, patients):
         body = {"parameters": {"parameters": parameters}} if parameters else {}
         return prefect(services, f"deployments/{ids[name]}/create_flow_run", body)
 
-    given = {"work": "work", "max_epochs": 1, "method": "none"}
+    given = {"work": "work", "set": {"training.max_epochs": 1}, "method": "none"}
     status, text = run("once", **given, seed=-1)
     assert status == 409, text
     assert "-1 is less than the minimum of 0" in text

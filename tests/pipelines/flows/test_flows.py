@@ -222,7 +222,7 @@ def test_the_main_job_is_the_same_with_and_without_prefect(server, empty, tmp_pa
     done = run(small, tmp_path / "plain", source=tmp_path / "raw", running=HERE)
     assert done.exit_code == 0
     assert done.ui == ui_command(tmp_path / "plain", None)
-    assert "These patients are simulated" in done.concluded.report.read_text("utf-8")
+    assert "The patients are simulated" in done.concluded.report.read_text("utf-8")
     results.append(done.result)
     state = run_flow(
         RunParameters(

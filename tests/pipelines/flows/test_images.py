@@ -96,7 +96,7 @@ def test_images_for_a_model_of_stays_and_the_other_way_round(done, store, tmp_pa
 
     cohort = write_store(tmp_path / "cohort", num_subjects=10)
     run = done.result.run_folder(done.result.trials[0])
-    with pytest.raises(InputError, match="features are not those of 'images'"):
+    with pytest.raises(InputError, match="features differ from those of 'images'"):
         serving.predict(str(run), cohort, tmp_path / "p.parquet")
     experiment = experiments.parse(
         {"name": "x", "title": "x", "grids": [GRID | {"data": "cifar10"}]}
