@@ -311,7 +311,7 @@ def spoiled(case):
         ("infinite", "4 values of 'hr' are infinite"),
         ("a key as a feature", "'hospital_id' looks like a key"),
         ("label as a feature", "has the label column 'label'"),
-        ("ambiguous labels", "Set target to multiclass or regression"),
+        ("ambiguous labels", "set target to multiclass or regression"),
         ("empty labels", "has no row with a label"),
         ("unknown variable", "no feature column 'hrr'.*Did you mean 'hr'"),
         ("same variable twice", "'hr' is in both dyn and sta"),
