@@ -14,6 +14,8 @@ from mimic_reg.settings.names import suggest
 from mimic_reg.store.spec import Channel
 
 _MOST_CATEGORIES = 100
+# how keys end in MIMIC, eICU, HiRID and AmsterdamUMCdb
+_KEYS = ("_id", "stayid", "patientid", "hospitalid", "admissionid", "wardid", "uniquepid")
 
 
 @dataclass(frozen=True)
@@ -127,8 +129,8 @@ def _encoded(
             known = column.filter(in_train).unique().implode()
             if new := int((~column.drop_nulls().is_in(known)).sum()):
                 notes.append(
-                    f"{path.name}: {new:,} values of {name!r} are of no category in training; "
-                    "their channels are 0."
+                    f"Values of {name!r} in {path.name} that no training stay has: {new:,}. "
+                    "Their channels are 0."
                 )
     _refuse_repeated(channels)
     kept = [key for key in dict.fromkeys(keys) if key in (keys[0], HOUR) and key in frame.columns]
@@ -158,7 +160,7 @@ def _channels(
             f"under {setting}.leave_out."
         )
     named = name in (*columns.continuous, *columns.categorical)
-    if not named and name.lower().endswith(("_id", "id_")) and column.dtype.is_integer():
+    if not named and name.lower().endswith(_KEYS) and not column.dtype.is_float():
         raise InputError(
             f"{path}: the column {name!r} looks like a key, and a key must not be a feature. Name "
             f"it as 'subject' if it identifies patients, or list it under {setting}.leave_out."
