@@ -58,8 +58,8 @@ def import_cohort(
     lengths = _lengths(tables, outcome, settings)
     samples = _samples(tables, outcome, lengths, settings, notes)
     samples = _with_splits(tables, samples, task, settings)
-    if task.target in ("binary", "multiclass"):
-        division.check_classes(samples, task.labels[0], len(task.classes) or 2, task.name)
+    if same := division.check_labels(samples, task):
+        notes.append(f"Labels that are all the same in training: {', '.join(same)}.")
     ends = samples[END].unique()
     task = task.model_copy(update={"hours": float(ends[0]) if len(ends) == 1 else None})
     train = samples.filter(pl.col("split") == "train")[settings.stay].unique()

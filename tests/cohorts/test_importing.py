@@ -141,7 +141,7 @@ def test_several_measurements_of_an_hour_are_aggregated(tmp_path):
         {"stay_id": stay, "time": times, "hr": [1.0, 9.0, 50.0, np.nan], "temp": 37.0}
     )
     dyn = pd.concat([more, dyn[~((dyn["stay_id"] == stay) & (dyn["time"] < times[3]))]])
-    dyn = dyn.iloc[::-1]  # the order of rows does not matter
+    dyn = dyn.sample(frac=1, random_state=1)  # the order of rows does not matter
     for how, value in (("median", 9.0), ("mean", 20.0), ("last", 50.0)):
         folder = write(tmp_path / how, dyn, sta, outc)
         store = import_cohort(folder, tmp_path / f"{how}-store", settings(aggregate=how)).store
@@ -221,8 +221,10 @@ def test_nothing_is_computed_from_validation_and_test(tmp_path):
 
 def test_several_labels_make_a_multilabel_task(tmp_path):
     dyn, sta, outc = tables()
-    outc["second"] = 1 - outc["label"]
-    store = imported(tmp_path, (dyn, sta, outc), labels=["label", "second"]).store
+    outc["second"], outc["never"] = 1 - outc["label"], 0
+    found = imported(tmp_path, (dyn, sta, outc), labels=["label", "second", "never"])
+    store = found.store
+    assert found.notes == ("Labels that are all the same in training: never.",)
     assert store.spec.tasks[0].target == "multilabel"
     assert store.spec.tasks[0].score == "macro_auroc"
 

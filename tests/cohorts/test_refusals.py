@@ -44,6 +44,8 @@ def spoiled(case):
             outc = pd.concat([outc, outc.head(2)])
         case "one class":
             outc["label"] = 0
+        case "one value":
+            outc["label"] = 1.5
         case "one class in training":
             sta["split"] = np.where(outc["label"] == 1, "test", "train")
             sta.loc[sta.index % 7 == 0, "split"] = "val"
@@ -113,6 +115,7 @@ def spoiled(case):
         ("repeated stays", "6 rows of .*sta.parquet share their stay_id"),
         ("repeated labels", "4 rows of .*outc.parquet share their stay_id"),
         ("one class", "all the same label"),
+        ("one value", "train samples of in have all the same label"),
         ("one class in training", "train samples of in have all the same label"),
         ("empty split", "no samples of in in the split 'test'"),
         ("unknown split", "40 stays have another value in 'split'"),
