@@ -83,7 +83,7 @@ def check_labels(samples: pl.DataFrame, task: Task) -> list[str]:
         name = "validation" if split == "val" else split
         lacks = "all the same label" if found == 1 else f"only {found} of {classes} classes"
         raise InputError(
-            f"The {len(here):,} {name} samples of {task.name} have {lacks}, so it cannot be learned "
-            "or scored. Use more stays, other shares or another seed in 'splits'."
+            f"The {len(here):,} {name} samples of {task.name} have {lacks}, so it cannot be "
+            "learned or scored. Use more stays, other shares or another seed in 'splits'."
         )
     return []
