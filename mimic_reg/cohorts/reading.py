@@ -121,10 +121,12 @@ def _read_csv(path: Path) -> pl.DataFrame:
         if repeated := [name for name in names if names.count(name) > 1]:
             raise InputError(f"{path} has the column {repeated[0]!r} twice. Rename one of them.")
         return pl.read_csv(path, infer_schema_length=None, null_values=_EMPTY, glob=False)
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # a damaged archive has no number
+            raise
         raise InputError(
-            f"{path} cannot be read. It must be CSV in UTF-8, with a header, and no row may have "
-            "more columns than the header."
+            f"{path} cannot be read. It must be CSV in UTF-8, with a header, undamaged, and no row "
+            "may have more columns than the header."
         ) from error
 
 
