@@ -96,7 +96,7 @@ def import_cohort(
 
 def _slug(folder: Path) -> str:
     name = re.sub(r"[^a-z0-9_.-]+", "-", folder.resolve().name.lower()).strip("-_.")
-    return name or "cohort"
+    return name[:100] or "cohort"
 
 
 def _check_replaceable(out: Path, name: str, force: bool) -> None:

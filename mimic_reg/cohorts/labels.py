@@ -8,6 +8,7 @@ from mimic_reg.cohorts.reading import is_zero_one
 from mimic_reg.cohorts.settings import ImportSettings
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import METRICS
+from mimic_reg.settings.base import checked
 from mimic_reg.settings.names import suggest
 from mimic_reg.store.spec import Target, Task
 
@@ -36,14 +37,14 @@ def encode(
         table = table.with_columns(_number(table[label], path) for label in labels)
     else:
         table = table.with_columns(_zero_one(table[label], target, path) for label in labels)
-    task = Task(
-        name=name,
-        target=target,
-        labels=tuple(labels),
-        score=_score(settings.score, target),
-        classes=classes,
-    )
-    return task, table
+    task = {
+        "name": name,
+        "target": target,
+        "labels": labels,
+        "score": _score(settings.score, target),
+        "classes": classes,
+    }
+    return checked(Task, task), table
 
 
 def _guess(labels: pl.DataFrame, path: Path) -> Target:

@@ -91,6 +91,8 @@ def spoiled(case):
             given["subject"] = "stay_id"
         case "name of the store":
             given["labels"] = ["hours"]
+        case "one class twice":
+            given["classes"] = ["0", "1", "0"]
         case "two texts as label":
             outc["label"] = np.where(outc["label"], "died", "survived")
         case "no number as normal value":
@@ -137,6 +139,7 @@ def spoiled(case):
         ("key without underscore", "'hospitalid' looks like a key"),
         ("one column twice", "'stay_id' is named twice"),
         ("name of the store", "stores use the name 'hours' themselves"),
+        ("one class twice", "class of in '0' appears twice"),
         ("two texts as label", "2 values and leaves the target in doubt"),
         ("no number as normal value", "normal_values.hr"),
         ("shares", "sum to 1.26; they must sum to 1"),
