@@ -6,7 +6,7 @@ import polars as pl
 from mimic_reg.cohorts.settings import Splits
 from mimic_reg.errors import InputError
 from mimic_reg.seeds import derive
-from mimic_reg.store.spec import SPLITS
+from mimic_reg.store.spec import SPLITS, Task
 
 SPLIT_NAMES = {
     "train": "train",
@@ -64,13 +64,18 @@ def given(column: pl.Series) -> pl.Series:
     return known.alias("split")
 
 
-def check_classes(samples: pl.DataFrame, label: str, classes: int, task: str) -> None:
-    """Refuse a split whose samples all have the same label, or training without a class.
+def check_labels(samples: pl.DataFrame, task: Task) -> list[str]:
+    """Return the labels of a multilabel task that are all the same in training.
 
     Raises:
-        InputError: with the counts of samples.
+        InputError: of another task, the label of a split is all the same, or training lacks a
+            class; with the counts of samples. A regression is only checked in training.
     """
-    for split in SPLITS:
+    if task.target == "multilabel":
+        train = samples.filter(pl.col("split") == "train")
+        return [label for label in task.labels if train[label].n_unique() < 2]
+    label, classes = task.labels[0], len(task.classes) or 2
+    for split in SPLITS if task.target != "regression" else SPLITS[:1]:
         here = samples.filter(pl.col("split") == split)[label]
         found = here.n_unique()
         if here.is_empty() or found >= (classes if split == "train" else 2):
@@ -78,6 +83,7 @@ def check_classes(samples: pl.DataFrame, label: str, classes: int, task: str) ->
         name = "validation" if split == "val" else split
         lacks = "all the same label" if found == 1 else f"only {found} of {classes} classes"
         raise InputError(
-            f"The {len(here):,} {name} samples of {task} have {lacks}, so it cannot be learned or "
-            "scored. Use more stays, other shares or another seed in 'splits'."
+            f"The {len(here):,} {name} samples of {task.name} have {lacks}, so it cannot be "
+            "learned or scored. Use more stays, other shares or another seed in 'splits'."
         )
+    return []

@@ -1,5 +1,6 @@
 """Turn the dynamic and static tables into hourly channels."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from mimic_reg.settings.names import suggest
 from mimic_reg.store.spec import Channel
 
 _MOST_CATEGORIES = 100
+# how keys end in MIMIC, eICU, HiRID and AmsterdamUMCdb
+_KEYS = ("_id", "stayid", "patientid", "hospitalid", "admissionid", "wardid", "uniquepid")
 
 
 @dataclass(frozen=True)
@@ -22,24 +25,36 @@ class Features:
     hourly:   stay, hour, channels; carried forward; empty before a first measurement
     measured: the same rows and the continuous channels; a value only where it was measured, static
               ones in hour 0
+    notes:    sentences on what was left out
     """
 
     hourly: pl.DataFrame
     measured: pl.DataFrame
     channels: tuple[Channel, ...]
+    notes: tuple[str, ...]
 
 
-def build(tables: Tables, lengths: pl.DataFrame, settings: ImportSettings) -> Features:
+def build(
+    tables: Tables, lengths: pl.DataFrame, train: pl.Series, settings: ImportSettings
+) -> Features:
     """Return the channels of the stays in `lengths` (stay, hours): hours 0 to hours - 1 of each.
+
+    train: the training stays; categories come from these alone
 
     Raises:
         InputError: a column cannot be a feature.
     """
     stay = settings.stay
     keys = (stay, HOUR, settings.subject, settings.splits.column)
-    dynamic = _encoded(tables.dyn, settings.dynamic, keys, tables.files["dyn"], "dynamic")
-    static = _encoded(tables.sta, settings.static, keys, tables.files["sta"], "static")
-    _check_names(dynamic, static, settings)
+    dynamic, static = (
+        _encoded(table, columns, keys, table[stay].is_in(train), tables.files[stem], setting)
+        for table, columns, stem, setting in (
+            (tables.dyn, settings.dynamic, "dyn", "dynamic"),
+            (tables.sta, settings.static, "sta", "static"),
+        )
+    )
+    indicators = _indicators(dynamic, settings)
+    _check_names(dynamic, static, indicators, settings)
     names, values = dynamic.channel_names, dynamic.frame
     if not names:
         raise InputError(f"{tables.files['dyn']} has no column that can be a feature.")
@@ -64,12 +79,12 @@ def build(tables: Tables, lengths: pl.DataFrame, settings: ImportSettings) -> Fe
     measured = raw.select(stay, HOUR, *continuous).hstack(
         hours.select(pl.when(first).then(pl.col(name)).alias(name) for name in once)
     )
-    indicators = _indicators(dynamic, settings)
     marks = raw.select(expression.cast(pl.Float32) for _, expression in indicators)
     return Features(
         hourly=hours.hstack(marks),
         measured=measured,
         channels=(*dynamic.channels, *static.channels, *(channel for channel, _ in indicators)),
+        notes=(*dynamic.notes, *static.notes),
     )
 
 
@@ -80,6 +95,7 @@ class _Encoded:
     frame: pl.DataFrame
     channels: tuple[Channel, ...]
     variables: tuple[str, ...]
+    notes: tuple[str, ...]
 
     @property
     def channel_names(self) -> list[str]:
@@ -90,6 +106,7 @@ def _encoded(
     frame: pl.DataFrame,
     columns: Columns,
     keys: tuple[str | None, ...],
+    in_train: pl.Series,
     path: Path,
     setting: str,
 ) -> _Encoded:
@@ -102,19 +119,39 @@ def _encoded(
                 f"{suggest(name, present)}"
             )
     used = [n for n in present if (n in named if named else n not in columns.leave_out)]
-    channels, expressions = [], []
+    channels, expressions, notes = [], [], []
     for name in used:
-        found = _channels(frame[name], columns, path, setting)
+        column = frame[name]
+        found = _channels(column, column.filter(in_train), columns, path, setting)
         channels += [channel for channel, _ in found]
         expressions += [expression.cast(pl.Float32) for _, expression in found]
+        if all(channel.kind == "indicator" for channel, _ in found):
+            known = column.filter(in_train).unique().implode()
+            if new := int((~column.drop_nulls().is_in(known)).sum()):
+                notes.append(
+                    f"Values of {name!r} in {path.name} that no training stay has: {new:,}. "
+                    "Their channels are 0."
+                )
+    _refuse_repeated(channels)
     kept = [key for key in dict.fromkeys(keys) if key in (keys[0], HOUR) and key in frame.columns]
-    return _Encoded(frame.select(*kept, *expressions), tuple(channels), tuple(used))
+    return _Encoded(frame.select(*kept, *expressions), tuple(channels), tuple(used), tuple(notes))
+
+
+def _refuse_repeated(channels: Iterable[Channel]) -> None:
+    names = [channel.name for channel in channels]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise InputError(
+            f"Two columns or categories make the channel {repeated[0]!r}. Rename one of them."
+        )
 
 
 def _channels(
-    column: pl.Series, columns: Columns, path: Path, setting: str
+    column: pl.Series, in_train: pl.Series, columns: Columns, path: Path, setting: str
 ) -> list[tuple[Channel, pl.Expr]]:
-    """The channels of a column, each with the expression that computes it."""
+    """The channels of a column, each with the expression that computes it.
+
+    in_train: its values in training stays
+    """
     name = column.name
     numeric = column.dtype.is_numeric()
     if not numeric and column.dtype not in (pl.String, pl.Boolean):
@@ -123,7 +160,7 @@ def _channels(
             f"under {setting}.leave_out."
         )
     named = name in (*columns.continuous, *columns.categorical)
-    if not named and name.lower().endswith(("_id", "id_")) and column.dtype.is_integer():
+    if not named and name.lower().endswith(_KEYS) and not column.dtype.is_float():
         raise InputError(
             f"{path}: the column {name!r} looks like a key, and a key must not be a feature. Name "
             f"it as 'subject' if it identifies patients, or list it under {setting}.leave_out."
@@ -133,14 +170,15 @@ def _channels(
             raise InputError(f"{path}: the column {name!r} holds text, so it is not continuous.")
         _check_finite(column, path)
         return [(Channel(name=name, kind="continuous", variable=name), pl.col(name))]
-    categories = column.drop_nulls().unique().sort()
+    categories = in_train.drop_nulls().unique().sort()
     if not named and not numeric and set(categories) <= set(SPLIT_NAMES):
         raise InputError(
             f"{path}: the column {name!r} names splits, and must not be a feature. Set "
             f"splits.column to it, or list it under {setting}.leave_out."
         )
-    if column.dtype == pl.Boolean or (numeric and is_zero_one(column)):
-        return [(Channel(name=name, kind="indicator", variable=name), pl.col(name))]
+    if column.dtype == pl.Boolean or (numeric and is_zero_one(categories)):
+        return [(Channel(name=name, kind="indicator", variable=name), pl.col(name) == 1)]
+    _check_text(column, named, path, setting)
     if len(categories) > _MOST_CATEGORIES:
         raise InputError(
             f"{path}: the column {name!r} has {len(categories):,} categories, more than "
@@ -153,6 +191,17 @@ def _channels(
         )
         for category in categories
     ]
+
+
+def _check_text(column: pl.Series, named: bool, path: Path, setting: str) -> None:
+    """Refuse numbers with a few words among them, such as an age of "> 89"."""
+    values = column.drop_nulls()
+    words = values.cast(pl.Float64, strict=False).null_count()
+    if not named and words < len(values) / 2:
+        raise InputError(
+            f"{path}: {words:,} of {len(values):,} values of {column.name!r} are not numbers. Make "
+            f"them numbers, or list the column under {setting}.categorical or leave_out."
+        )
 
 
 def _check_finite(column: pl.Series, path: Path) -> None:
@@ -194,12 +243,18 @@ def _first_channel(dynamic: _Encoded, variable: str) -> str | None:
     return next((c.name for c in dynamic.channels if c.variable == variable), None)
 
 
-def _check_names(dynamic: _Encoded, static: _Encoded, settings: ImportSettings) -> None:
+def _check_names(
+    dynamic: _Encoded,
+    static: _Encoded,
+    indicators: list[tuple[Channel, pl.Expr]],
+    settings: ImportSettings,
+) -> None:
     if both := sorted({*dynamic.variables} & {*static.variables}):
         raise InputError(
             f"The column {both[0]!r} is in both dyn and sta. List it under static.leave_out or "
             "dynamic.leave_out."
         )
+    _refuse_repeated((*dynamic.channels, *static.channels, *(channel for channel, _ in indicators)))
     continuous = [c.name for c in dynamic.channels if c.kind == "continuous"]
     for name in settings.normal_values:
         if name not in continuous:

@@ -18,6 +18,7 @@ from mimic_reg.store.spec import SPLITS, CohortSpec, Task
 KIND = "ricu"  # a manifest's source.kind
 END = "hours_seen"  # of the sample tables
 SUBJECT = "subject"
+_MOST_HOURS_PER_ROW = 100  # more are times in another unit, and would fill the memory
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,13 @@ def import_cohort(
     lengths = _lengths(tables, outcome, settings)
     samples = _samples(tables, outcome, lengths, settings, notes)
     samples = _with_splits(tables, samples, task, settings)
-    if task.target in ("binary", "multiclass"):
-        division.check_classes(samples, task.labels[0], len(task.classes) or 2, task.name)
+    if same := division.check_labels(samples, task):
+        notes.append(f"Labels that are all the same in training: {', '.join(same)}.")
     ends = samples[END].unique()
     task = task.model_copy(update={"hours": float(ends[0]) if len(ends) == 1 else None})
-    built = features.build(tables, lengths, settings)
+    train = samples.filter(pl.col("split") == "train")[settings.stay].unique()
+    built = features.build(tables, lengths, train.implode(), settings)
+    notes += built.notes
     spec = CohortSpec(
         name=name,
         unit=settings.stay,
@@ -93,7 +96,7 @@ def import_cohort(
 
 def _slug(folder: Path) -> str:
     name = re.sub(r"[^a-z0-9_.-]+", "-", folder.resolve().name.lower()).strip("-_.")
-    return name or "cohort"
+    return name[:100] or "cohort"
 
 
 def _check_replaceable(out: Path, name: str, force: bool) -> None:
@@ -138,7 +141,13 @@ def _lengths(tables: Tables, outcome: pl.DataFrame, settings: ImportSettings) ->
     rows = pl.concat([table.select(stay, HOUR) for table in timed])
     rows = rows.join(outcome.select(stay).unique(), on=stay, how="semi")
     lengths = rows.group_by(stay).agg((pl.col(HOUR).max() + 1).alias("hours"))
-    return lengths.with_columns(pl.col("hours").clip(upper_bound=settings.hours)).sort(stay)
+    lengths = lengths.with_columns(pl.col("hours").clip(upper_bound=settings.hours)).sort(stay)
+    if (total := lengths["hours"].sum()) > _MOST_HOURS_PER_ROW * rows.height:
+        raise InputError(
+            f"The stays last {total:,} hours, but {tables.files['dyn']} has {rows.height:,} rows "
+            "of them. Set time_unit if times do not count hours, or 'hours' to use the first ones."
+        )
+    return lengths
 
 
 def _samples(
@@ -157,6 +166,13 @@ def _samples(
         if late:
             notes.append(f"Left out {late:,} labels after hour {settings.hours}.")
         samples = samples.filter(pl.col(END) <= pl.col("hours"))
+        measured = tables.dyn.group_by(stay).agg((pl.col(HOUR).max() + 1).alias("measured"))
+        after = samples.join(measured, on=stay).filter(pl.col(END) > pl.col("measured")).height
+        if after:
+            notes.append(
+                f"{after:,} labels lie after the last measurement of their stay; they see values "
+                "carried forward."
+            )
     else:
         samples = samples.with_columns(pl.col("hours").alias(END))
     patient = pl.col(settings.subject or stay).alias(SUBJECT)

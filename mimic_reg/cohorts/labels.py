@@ -8,6 +8,7 @@ from mimic_reg.cohorts.reading import is_zero_one
 from mimic_reg.cohorts.settings import ImportSettings
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import METRICS
+from mimic_reg.settings.base import checked
 from mimic_reg.settings.names import suggest
 from mimic_reg.store.spec import Target, Task
 
@@ -26,7 +27,8 @@ def encode(
     table = outcome.drop_nulls(labels)
     if table.is_empty():
         raise InputError(f"{path} has no row with a label in {', '.join(labels)}.")
-    target = settings.target or _guess(table.select(labels), path)
+    target = settings.target or ("multiclass" if settings.classes else None)
+    target = target or _guess(table.select(labels), path)
     classes: tuple[str, ...] = ()
     if target == "multiclass":
         classes, codes = _classes(table[labels[0]], settings, path)
@@ -35,14 +37,14 @@ def encode(
         table = table.with_columns(_number(table[label], path) for label in labels)
     else:
         table = table.with_columns(_zero_one(table[label], target, path) for label in labels)
-    task = Task(
-        name=name,
-        target=target,
-        labels=tuple(labels),
-        score=_score(settings.score, target),
-        classes=classes,
-    )
-    return task, table
+    task = {
+        "name": name,
+        "target": target,
+        "labels": labels,
+        "score": _score(settings.score, target),
+        "classes": classes,
+    }
+    return checked(Task, task), table
 
 
 def _guess(labels: pl.DataFrame, path: Path) -> Target:
@@ -54,7 +56,7 @@ def _guess(labels: pl.DataFrame, path: Path) -> Target:
             f"{', '.join(c.name for c in labels if not is_zero_one(c))} has other values."
         )
     column = labels.to_series()
-    if column.dtype == pl.String:
+    if column.dtype == pl.String and column.n_unique() > 2:
         return "multiclass"
     if column.dtype.is_numeric() and not _is_whole(column):
         return "regression"
@@ -62,7 +64,7 @@ def _guess(labels: pl.DataFrame, path: Path) -> Target:
         return "regression"
     raise InputError(
         f"{path}: the label {column.name!r} has {column.n_unique()} values and leaves the target "
-        "in doubt. Set target to multiclass or regression."
+        "in doubt. Write 0 and 1 for a binary label, or set target to multiclass or regression."
     )
 
 

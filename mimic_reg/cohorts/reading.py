@@ -16,7 +16,7 @@ STEMS = {"dyn": "hourly measurements", "sta": "static columns", "outc": "labels"
 HOUR = "hour"  # the column of whole hours that replaces the time
 _SUFFIXES = (".parquet", ".csv", ".csv.gz")
 _EMPTY = ["", "NA", "NaN", "nan", "NULL", "null", "None"]  # R, pandas and SQL write these
-_PER_HOUR = {"minutes": 60.0, "hours": 1.0, "days": 1 / 24}
+_PER_HOUR = {"seconds": 3600.0, "minutes": 60.0, "hours": 1.0, "days": 1 / 24}
 _INDEX = ("", "__index_level_0__", "Unnamed: 0")  # pandas' index, written as a column
 
 
@@ -92,11 +92,11 @@ def _find(folder: Path, stem: str) -> Path:
 
 
 def _read(path: Path) -> pl.DataFrame:
-    with reading(path, "a table"):
-        if path.suffix == ".parquet":
-            frame = pl.read_parquet(path)
-        else:
-            frame = pl.read_csv(path, infer_schema_length=None, null_values=_EMPTY)
+    if path.suffix == ".parquet":
+        with reading(path, "a table"):
+            frame = pl.read_parquet(path, glob=False)
+    else:
+        frame = _read_csv(path)
     frame = frame.drop([name for name in _INDEX if name in frame.columns])
     if frame.is_empty():
         raise InputError(f"{path} has no rows.")
@@ -105,20 +105,51 @@ def _read(path: Path) -> pl.DataFrame:
     return frame
 
 
+def _read_csv(path: Path) -> pl.DataFrame:
+    try:
+        header = pl.read_csv(
+            path,
+            has_header=False,
+            n_rows=1,
+            infer_schema=False,
+            truncate_ragged_lines=True,
+            glob=False,
+        )
+        names = [name or "" for name in header.row(0)]
+        if len(names) == 1 and (found := next((s for s in ";\t|" if s in names[0]), None)):
+            raise InputError(f"{path} separates columns by {found!r}. Write it with commas.")
+        if repeated := [name for name in names if names.count(name) > 1]:
+            raise InputError(f"{path} has the column {repeated[0]!r} twice. Rename one of them.")
+        return pl.read_csv(path, infer_schema_length=None, null_values=_EMPTY, glob=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # a damaged archive has no number
+            raise
+        raise InputError(
+            f"{path} cannot be read. It must be CSV in UTF-8, with a header, undamaged, and no row "
+            "may have more columns than the header."
+        ) from error
+
+
 def _plain(column: pl.Series) -> pl.Series:
-    """A column with one kind of missing value; booleans that CSV holds as text are booleans."""
+    """A column with one kind of missing value; numbers and booleans in text as such."""
+    if isinstance(column.dtype, pl.Categorical | pl.Enum):
+        column = column.cast(pl.String)
+    if column.dtype == pl.String:
+        column = column.set(column.is_in(_EMPTY), None)
     if column.null_count() == len(column):
-        return column.cast(pl.Float64, strict=False)
+        return pl.Series(column.name, [None] * len(column), pl.Float64)
     if column.dtype.is_float():
         return column.fill_nan(None)
-    if isinstance(column.dtype, pl.Categorical | pl.Enum):
-        return column.cast(pl.String)
-    if column.dtype == pl.String:
-        lower = column.drop_nulls().str.to_lowercase().unique()
-        if lower.is_in(["true", "false"]).all():
-            return column.str.to_lowercase() == "true"
     if isinstance(column.dtype, pl.Decimal):
         return column.cast(pl.Float64)
+    if column.dtype == pl.String:
+        for dtype in (pl.Int64, pl.Float64):
+            numbers = column.cast(dtype, strict=False)
+            if numbers.null_count() == column.null_count():
+                return numbers
+        lower = column.str.to_lowercase()
+        if lower.drop_nulls().is_in(["true", "false"]).all():
+            return lower == "true"
     return column
 
 
@@ -131,15 +162,20 @@ def _typed(
             option = "stay" if key == settings.stay else "subject"
             raise _no_column(path, key, frame, option)
         frame = frame.with_columns(_key(frame[key], path))
+    if HOUR in frame.columns and not (timed and settings.time == HOUR):
+        instead = f", or set time: {HOUR} if it is the time" * timed
+        raise InputError(
+            f"{path} has a column {HOUR!r}, a name that stores use. Rename it{instead}."
+        )
     if not timed or settings.time not in frame.columns:
         return frame
-    if HOUR in frame.columns and settings.time != HOUR:
-        raise InputError(f"{path} has the columns {settings.time!r} and {HOUR!r}. Rename {HOUR!r}.")
     time = _hours(frame[settings.time], settings, path)
     exact = frame.with_columns(time.alias(settings.time))
     _refuse_repeated(exact, [settings.stay, settings.time], path)
-    hour = (time + EPSILON).floor().cast(pl.Int64).alias(HOUR)
-    frame = frame.drop(settings.time).with_columns(hour).sort(settings.stay, HOUR)
+    hour = (pl.col(settings.time) + EPSILON).floor().cast(pl.Int64)
+    # the last of several measurements of an hour is the last by time, not by row
+    exact = exact.sort(settings.stay, settings.time)
+    frame = exact.with_columns(hour).rename({settings.time: HOUR})
     early = int((frame[HOUR] < 0).sum())
     if early and settings.before_admission == "refuse":
         raise InputError(
@@ -181,6 +217,11 @@ def _hours(column: pl.Series, settings: ImportSettings, path: Path) -> pl.Series
         raise InputError(
             f"{path}: {column.name!r} holds {column.dtype}. It must be the time since admission: "
             "numbers or durations."
+        )
+    if settings.time_unit == "hours" and column.n_unique() > 2 and (column % 60 == 0).all():
+        raise InputError(
+            f"{path}: all values of {column.name!r} are multiples of 60, so they do not count "
+            "hours. Set time_unit to minutes or seconds."
         )
     hours = column.cast(pl.Float64) / _PER_HOUR[settings.time_unit]
     if far := int((~hours.is_finite() | (hours.abs() > 1e6)).sum()):

@@ -1,11 +1,13 @@
 """Choices for importing a cohort. The defaults follow YAIB (van de Water et al., ICLR 2024)."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from mimic_reg.settings.base import Settings
 from mimic_reg.store.spec import Target
+
+_RESERVED = ("hour", "hours", "hours_seen", "split", "subject")
 
 
 class Columns(Settings):
@@ -89,7 +91,7 @@ class ImportSettings(Settings):
     stay: str = "stay_id"
     subject: str | None = None
     time: str = "time"
-    time_unit: Literal["minutes", "hours", "days"] = "hours"
+    time_unit: Literal["seconds", "minutes", "hours", "days"] = "hours"
     labels: tuple[str, ...] = Field(default=("label",), min_length=1)
     target: Target | None = None
     classes: tuple[str | int, ...] = ()
@@ -98,8 +100,30 @@ class ImportSettings(Settings):
     dynamic: Columns = Columns()
     static: Columns = Columns()
     aggregate: Literal["median", "mean", "last"] = "median"
-    normal_values: dict[str, float] = Field(default_factory=dict)
+    normal_values: dict[str, Annotated[float, Field(ge=-1e30, le=1e30)]] = Field(
+        default_factory=dict
+    )
     indicators: Literal["missing", "observed", "none"] = "missing"
     before_admission: Literal["refuse", "drop"] = "refuse"
     unmatched: Literal["refuse", "drop"] = "refuse"
     splits: Splits = Splits()
+
+    @model_validator(mode="after")
+    def _names_each_column_once(self) -> "ImportSettings":
+        columns = [self.stay, self.time, *self.labels]
+        columns += [name for name in (self.subject, self.splits.column) if name]
+        if repeated := [name for name in columns if columns.count(name) > 1]:
+            raise ValueError(
+                f"{repeated[0]!r} is named twice; stay, subject, time, labels and splits.column "
+                "are different columns"
+            )
+        for name in (self.stay, *self.labels, self.subject):
+            if name in _RESERVED and not (name == self.subject == "subject"):
+                raise ValueError(f"stores use the name {name!r} themselves; rename this column")
+        return self
+
+    @model_validator(mode="after")
+    def _has_classes_for_multiclass(self) -> "ImportSettings":
+        if self.classes and self.target not in (None, "multiclass"):
+            raise ValueError(f"classes belong to multiclass labels, not to {self.target}")
+        return self

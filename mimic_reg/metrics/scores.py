@@ -54,7 +54,6 @@ class Metric:
     name:     in configurations and files; title: in words
     targets:  the kinds of labels that it is defined for
     lower_is_better: whether it is an error
-    unit:     of its values; "" if it has none
     meaning:  sentences for readers
     inflated: whether its bootstrap replicates are larger than the score on average
     over_subjects: labels (N, C), predictions (N, C) and subjects (N,) → the score as a function of
@@ -66,7 +65,6 @@ class Metric:
     title: str
     targets: tuple[Target, ...]
     lower_is_better: bool = False
-    unit: str = ""
     meaning: tuple[str, ...] = ()
     inflated: bool = False
     over_subjects: Callable[[np.ndarray, np.ndarray, np.ndarray], Statistic] | None = None
@@ -354,8 +352,10 @@ METRICS: dict[str, Metric] = {
             "mean absolute deviation",
             ("regression",),
             lower_is_better=True,
-            unit="hours",
-            meaning=("Mean absolute deviation: of the prediction from the truth.",),
+            meaning=(
+                "Mean absolute deviation: of the prediction from the truth, in the label's unit "
+                "(length_of_stay: hours).",
+            ),
             over_subjects=_absolute_deviation,
         ),
         Metric(
@@ -363,7 +363,6 @@ METRICS: dict[str, Metric] = {
             "root mean squared error",
             ("regression",),
             lower_is_better=True,
-            unit="hours",
         ),
     )
 }

@@ -11,13 +11,7 @@ def format_task(task: str) -> str:
 
 
 def format_score_name(score: str) -> str:
-    """Return a score's name in words, with its unit if it has one."""
-    found = metric(score)
-    return f"{found.title} ({found.unit})" if found.unit else found.title
-
-
-def name_score(score: str) -> str:
-    """Return a score's name in words, without its unit."""
+    """Return a score's name in words."""
     return metric(score).title
 
 
@@ -42,11 +36,6 @@ def format_score(value: float, score: str) -> str:
     return f"{value:.{_decimals(score)}f}"
 
 
-def format_score_with_unit(value: float, score: str) -> str:
-    """Return a score with its unit."""
-    return f"{format_score(value, score)} {metric(score).unit}".rstrip()
-
-
 def format_difference(value: float, score: str) -> str:
     """Return a difference of scores with its sign."""
     return f"{value:+.{_decimals(score)}f}"
@@ -68,4 +57,4 @@ def file_name(text: str) -> str:
 
 
 def _decimals(score: str) -> int:
-    return 2 if metric(score).unit else 4
+    return 3 if "regression" in metric(score).targets else 4

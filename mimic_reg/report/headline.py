@@ -15,7 +15,7 @@ from mimic_reg.report.formats import (
     format_interval,
     format_level,
     format_score,
-    name_score,
+    format_score_name,
 )
 from mimic_reg.report.tables import ScoreTable
 from mimic_reg.report.verdicts import verdicts
@@ -79,7 +79,9 @@ def _methods(table: ScoreTable) -> list[str]:
 
 
 def _list(methods: Sequence[str], found: Mapping[str, Comparison], table: ScoreTable) -> str:
-    return "; ".join(f"{m}, {_sized(found[m], table, name_score(table.score))}" for m in methods)
+    return "; ".join(
+        f"{m}, {_sized(found[m], table, format_score_name(table.score))}" for m in methods
+    )
 
 
 def _effects(table: ScoreTable) -> dict[str, Comparison]:
@@ -122,6 +124,6 @@ def _more_data(table: ScoreTable) -> list[str]:
     who = NO_METHOD if method == BASELINE else method
     text = (
         f"More data: from {format_level(low)} to {format_level(high)}, the "
-        f"{name_score(table.score)} of {who} changes by {_sized(result, table)}"
+        f"{format_score_name(table.score)} of {who} changes by {_sized(result, table)}"
     )
     return [f"{text}{'' if result.p < LEVEL else ', which may be chance'}."]

@@ -13,9 +13,9 @@ from mimic_reg.report.formats import (
     format_difference,
     format_interval,
     format_p,
-    format_score_with_unit,
+    format_score,
+    format_score_name,
     format_supervision,
-    name_score,
 )
 from mimic_reg.report.tables import ScoreTable
 from mimic_reg.settings import BASELINE, TrainingSize
@@ -107,12 +107,12 @@ def verdicts(table: ScoreTable) -> list[Verdict]:
 
 
 def _verdict(table: ScoreTable, level: TrainingSize) -> Verdict:
-    at, name = f"At {format_supervision(level)}", name_score(table.score)
+    at, name = f"At {format_supervision(level)}", format_score_name(table.score)
     scores, best = table.by_seed(level), table.best(level)
     if best is None:
         return Verdict(level, None, None, f"{at}: {name} is undefined for all methods.")
     signed = {m: {s: table.sign * v for s, v in found.items()} for m, found in scores.items()}
-    mean = format_score_with_unit(table.cells[best, level].summary.mean, table.score)
+    mean = format_score(table.cells[best, level].summary.mean, table.score)
     text = f"{at}: {quoted(best)} has the best mean {name.removeprefix('mean ')}, {mean}"
     text += f" (n = {len(scores[best])})"
     if len(scores) == 1:

@@ -190,12 +190,12 @@ def _checked_hours(hourly: pl.DataFrame, spec: CohortSpec) -> pl.DataFrame:
             raise InputError(f"The channel {channel.name!r} holds {column.dtype}, not numbers.")
         numbers = column.cast(pl.Float64)
         finite = numbers.cast(pl.Float32, strict=False).is_finite()
-        empty = numbers.null_count() if spec.imputed or channel.kind != "continuous" else 0
-        bad = empty + int((~finite).sum())
+        full = spec.imputed or channel.kind != "continuous"
+        bad = (numbers.null_count() if full else 0) + int((~finite).sum())
         _refuse(
             bad,
-            f"cells of the channel {channel.name!r} are empty, infinite or too large for 32 bits; "
-            "impute them",
+            f"cells of the channel {channel.name!r} are {'empty' if full else 'NaN'}, infinite or "
+            f"too large for 32 bits; {'impute them' if full else 'write null for an empty cell'}",
         )
         if channel.kind != "continuous":
             other = int((~numbers.is_in([0.0, 1.0])).sum())

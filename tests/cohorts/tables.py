@@ -3,6 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from mimic_reg.cohorts import ImportSettings, import_cohort
+from mimic_reg.settings.base import checked
+
+SUBJECT = {"subject": "patient"}
+
 
 def tables(num=60, seed=0, hours=12):
     """dyn, sta and outc of `num` stays; half as many patients; the first variable tells the label.
@@ -63,3 +68,13 @@ def write(folder, dyn, sta, outc, suffix=".parquet"):
         else:
             table.to_csv(path, index=False)
     return folder
+
+
+def settings(**given):
+    return checked(ImportSettings, SUBJECT | given)
+
+
+def imported(folder, parts, suffix=".parquet", **given):
+    """Import tables that are written into `folder` first."""
+    source = write(folder / "in", *parts, suffix)
+    return import_cohort(source, folder / "out", settings(**given))

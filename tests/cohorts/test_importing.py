@@ -6,25 +6,12 @@ import polars as pl
 import pytest
 import torch
 
-from mimic_reg.cohorts import ImportSettings, import_cohort
+from mimic_reg.cohorts import import_cohort
 from mimic_reg.errors import InputError
 from mimic_reg.samples import load
-from mimic_reg.settings.base import checked
 from mimic_reg.store import Store
-from tests.cohorts.tables import hourly_labels, tables, write
+from tests.cohorts.tables import hourly_labels, imported, settings, tables, write
 from tests.shared import shared
-
-SUBJECT = {"subject": "patient"}
-
-
-def settings(**given):
-    return checked(ImportSettings, SUBJECT | given)
-
-
-def imported(folder, parts, suffix=".parquet", **given):
-    """Import tables that are written into `folder` first."""
-    source = write(folder / "in", *parts, suffix)
-    return import_cohort(source, folder / "out", settings(**given))
 
 
 def split_of(store):
@@ -120,16 +107,26 @@ def test_all_formats_give_the_same_store(tmp_path, suffix):
     dyn, sta, outc = tables()
     for name, labels in (("stay", outc), ("hour", hourly_labels(dyn))):
         wanted, found = (
-            imported(tmp_path / name / kind, (dyn, sta, labels), kind).store.manifest
+            imported(tmp_path / f"[{name}]" / kind, (dyn, sta, labels), kind).store.manifest
             for kind in (".parquet", suffix)
         )
         assert found["fingerprint"] == wanted["fingerprint"]
 
 
+def test_numbers_in_text_are_numbers(tmp_path):
+    dyn, sta, outc = tables()
+    text = dyn.assign(time=(dyn["time"] / pd.Timedelta("1h")).astype(str)), sta, outc.astype(str)
+    wanted, found = (
+        imported(tmp_path / name, parts).store
+        for name, parts in (("a", (dyn, sta, outc)), ("b", text))
+    )
+    assert found.manifest["fingerprint"] == wanted.manifest["fingerprint"]
+
+
 def test_numbers_of_hours_minutes_and_days_are_the_same_times(tmp_path):
     dyn, sta, outc = tables()
     fingerprints = set()
-    for unit in ("minutes", "hours", "days"):
+    for unit in ("seconds", "minutes", "hours", "days"):
         numbers = dyn.assign(time=dyn["time"] / pd.Timedelta(1, unit.removesuffix("s")))
         store = imported(tmp_path / unit, (numbers, sta, outc), time_unit=unit).store
         fingerprints.add(store.manifest["fingerprint"])
@@ -143,7 +140,8 @@ def test_several_measurements_of_an_hour_are_aggregated(tmp_path):
     more = pd.DataFrame(
         {"stay_id": stay, "time": times, "hr": [1.0, 9.0, 50.0, np.nan], "temp": 37.0}
     )
-    dyn = pd.concat([dyn[~((dyn["stay_id"] == stay) & (dyn["time"] < times[3]))], more])
+    dyn = pd.concat([more, dyn[~((dyn["stay_id"] == stay) & (dyn["time"] < times[3]))]])
+    dyn = dyn.sample(frac=1, random_state=1)  # the order of rows does not matter
     for how, value in (("median", 9.0), ("mean", 20.0), ("last", 50.0)):
         folder = write(tmp_path / how, dyn, sta, outc)
         store = import_cohort(folder, tmp_path / f"{how}-store", settings(aggregate=how)).store
@@ -194,10 +192,39 @@ def test_the_target_follows_from_the_labels(tmp_path, labels, given, target, cla
     assert sum(c["stays"] for c in imported.counts.values()) == len(outc)
 
 
+def test_nothing_is_computed_from_validation_and_test(tmp_path):
+    dyn, sta, outc = tables()
+    dyn["mode"] = np.resize([0, 1], len(dyn))
+    sta["unit"] = np.resize(["a", "b"], len(sta))
+    given = {"dynamic": {"categorical": ["mode", "vent"], "continuous": ["hr", "temp"]}}
+    before = imported(tmp_path / "a", (dyn, sta, outc), **given).store
+    split = split_of(before)
+    train = [stay for stay, name in split.items() if name == "train"]
+    others, rows = ~sta["stay_id"].isin(train), ~dyn["stay_id"].isin(train)
+    dyn.loc[rows, ["hr", "temp", "mode"]] = [1e6, np.nan, 2]
+    sta.loc[others, ["age", "weight", "unit"]] = [1e6, np.nan, "c"]
+    changed = imported(tmp_path / "b", (dyn, sta, outc), **given)
+    after = changed.store
+    count = int(others.sum())
+    assert f"Values of 'unit' in sta.parquet that no training stay has: {count}." in str(
+        changed.notes
+    )
+    assert after.spec == before.spec
+    assert split_of(after) == split
+    name = "normalizers/in.json"
+    assert (after.folder / name).read_bytes() == (before.folder / name).read_bytes()
+    first, second = (s.read("hourly.parquet") for s in (before, after))
+    assert first.filter(pl.col("stay_id").is_in(train)).equals(
+        second.filter(pl.col("stay_id").is_in(train))
+    )
+
+
 def test_several_labels_make_a_multilabel_task(tmp_path):
     dyn, sta, outc = tables()
-    outc["second"] = 1 - outc["label"]
-    store = imported(tmp_path, (dyn, sta, outc), labels=["label", "second"]).store
+    outc["second"], outc["never"] = 1 - outc["label"], 0
+    found = imported(tmp_path, (dyn, sta, outc), labels=["label", "second", "never"])
+    store = found.store
+    assert found.notes == ("Labels that are all the same in training: never.",)
     assert store.spec.tasks[0].target == "multilabel"
     assert store.spec.tasks[0].score == "macro_auroc"
 
@@ -220,123 +247,6 @@ def test_splits_keep_patients_together_and_classes_in_proportion(tmp_path):
     third = import_cohort(folder, tmp_path / "c", settings(splits={"column": "part"}))
     assert third.counts["train"]["stays"] == len(given[given["part"] == "training"])
     assert not any("part" in c for c in third.store.spec.channel_names)
-
-
-def spoiled(case):
-    """Tables with one fault, and the settings to read them with."""
-    dyn, sta, outc = tables(num=40)
-    given = dict(SUBJECT)
-    stay = outc["stay_id"].iloc[0]
-    match case:
-        case "no dyn":
-            dyn = None
-        case "no label column":
-            outc = outc.rename(columns={"label": "lable"})
-        case "no stay column":
-            sta = sta.rename(columns={"stay_id": "stayid"})
-        case "no time":
-            dyn = dyn.drop(columns="time")
-        case "text as stay":
-            dyn["stay_id"] = "a" + dyn["stay_id"].astype(str)
-        case "empty stay":
-            dyn["stay_id"] = dyn["stay_id"].astype(float).where(dyn.index > 2)
-        case "before admission":
-            dyn.loc[:2, "time"] = pd.to_timedelta([-3, -2, -1], unit="h")
-        case "dates":
-            dyn["time"] = pd.Timestamp("2020-01-01") + dyn["time"]
-        case "labels without stays":
-            dyn = dyn[dyn["stay_id"] != stay]
-        case "labels without static":
-            sta = sta[sta["stay_id"] != stay]
-        case "repeated hours":
-            dyn = pd.concat([dyn, dyn[dyn["stay_id"] == stay]])
-        case "repeated stays":
-            sta = pd.concat([sta, sta.head(3)])
-        case "repeated labels":
-            outc = pd.concat([outc, outc.head(2)])
-        case "one class":
-            outc["label"] = 0
-        case "one class in training":
-            sta["split"] = np.where(outc["label"] == 1, "test", "train")
-            sta.loc[sta.index % 7 == 0, "split"] = "val"
-            given["splits"] = {"column": "split"}
-        case "empty split":
-            sta["split"] = np.where(np.arange(len(sta)) // 2 % 2, "train", "val")
-            given["splits"] = {"column": "split"}
-        case "unknown split":
-            sta["split"] = "dev"
-            given["splits"] = {"column": "split"}
-        case "infinite":
-            dyn.loc[dyn.index[:4], "hr"] = np.inf
-        case "a key as a feature":
-            given = {}
-            sta["hospital_id"] = 7
-        case "label as a feature":
-            dyn["label"] = 1.0
-        case "ambiguous labels":
-            outc["label"] = np.resize([1, 2, 3], len(outc))
-        case "empty labels":
-            outc["label"] = np.nan
-        case "unknown variable":
-            given["dynamic"] = {"continuous": ["hrr"]}
-        case "same variable twice":
-            sta["hr"] = 1.0
-        case "wrong score":
-            given["score"] = "macro_auroc"
-        case "shares":
-            given["splits"] = {"train": 0.9}
-    return dyn, sta, outc, given
-
-
-@pytest.mark.parametrize(
-    ("case", "text"),
-    [
-        ("no dyn", "has no dyn table"),
-        ("no label column", "has no column 'label'.*Did you mean 'lable'"),
-        ("no stay column", "has no column 'stay_id'.*Did you mean 'stayid'"),
-        ("no time", "has no column 'time'"),
-        ("text as stay", "'stay_id' holds String, not whole numbers"),
-        ("empty stay", "3 rows have no 'stay_id'"),
-        ("before admission", "3 of .* rows .* lie before admission.*before_admission: drop"),
-        ("dates", "must be the time since admission"),
-        ("labels without stays", "1 of 40 stays of outc.parquet are not in dyn.parquet.*unmatched"),
-        ("labels without static", "1 of 40 stays of outc.parquet are not in sta.parquet"),
-        ("repeated hours", "rows of .*dyn.parquet share their stay_id and time"),
-        ("repeated stays", "6 rows of .*sta.parquet share their stay_id"),
-        ("repeated labels", "4 rows of .*outc.parquet share their stay_id"),
-        ("one class", "all the same label"),
-        ("one class in training", "train samples of in have all the same label"),
-        ("empty split", "no samples of in in the split 'test'"),
-        ("unknown split", "40 stays have another value in 'split'"),
-        ("infinite", "4 values of 'hr' are infinite"),
-        ("a key as a feature", "'hospital_id' looks like a key"),
-        ("label as a feature", "has the label column 'label'"),
-        ("ambiguous labels", "Set target to multiclass or regression"),
-        ("empty labels", "has no row with a label"),
-        ("unknown variable", "no feature column 'hrr'.*Did you mean 'hr'"),
-        ("same variable twice", "'hr' is in both dyn and sta"),
-        ("wrong score", "'macro_auroc' is not a score of binary tasks"),
-        ("shares", "sum to 1.26; they must sum to 1"),
-    ],
-)  # fmt: skip
-def test_what_cannot_be_right_is_refused_with_a_count(tmp_path, case, text):
-    dyn, sta, outc, given = spoiled(case)
-    folder = write(tmp_path / "in", tables()[0] if dyn is None else dyn, sta, outc)
-    if dyn is None:
-        (folder / "dyn.parquet").unlink()
-    with pytest.raises(InputError, match=f"(?s){text}"):
-        import_cohort(folder, tmp_path / "out", checked(ImportSettings, given))
-    assert not (tmp_path / "out").exists()
-
-
-def test_rows_and_stays_that_do_not_fit_can_be_dropped_and_are_counted(tmp_path):
-    dyn, sta, outc, given = spoiled("before admission")
-    dyn = dyn[dyn["stay_id"] != outc["stay_id"].iloc[5]]
-    chosen = checked(ImportSettings, given | {"before_admission": "drop", "unmatched": "drop"})
-    found = import_cohort(write(tmp_path / "in", dyn, sta, outc), tmp_path / "out", chosen)
-    assert "dropped 3 rows before admission" in found.notes[0]
-    assert any("1 labelled stays that are not in dyn" in note for note in found.notes)
-    assert sum(c["stays"] for c in found.counts.values()) == len(outc) - 1
 
 
 def test_another_cohort_is_not_replaced_without_force(tmp_path):

@@ -270,6 +270,14 @@ def test_tables_that_do_not_match_are_refused(change, message, tmp_path):
     assert not (tmp_path / "store").exists()
 
 
+def test_an_empty_cell_is_null_not_nan(tmp_path):
+    hourly, samples = tables(20)
+    spec, name = SPEC.model_copy(update={"imputed": False}), pl.col("value 1")
+    write_store(hourly.with_columns(pl.when(name > 0).then(name)), samples, spec, tmp_path / "a")
+    with pytest.raises(InputError, match=r"are NaN, .* write null for an empty cell"):
+        write_store(hourly.with_columns(name * np.nan), samples, spec, tmp_path / "b")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

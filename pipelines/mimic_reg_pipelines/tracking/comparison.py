@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from mlflow.tracking import MlflowClient
 
-from mimic_reg.report.formats import format_level, name_score
+from mimic_reg.report.formats import format_level, format_score_name
 from mimic_reg.settings import TrainingSize
 from mimic_reg_pipelines.tracking.client import connect
 from mimic_reg_pipelines.tracking.mlflow_runs import (
@@ -235,7 +235,7 @@ def _sections(compared: Compared) -> list[dict[str, Any]]:
 
     MLflow opens a section that the view does not name, and shows one that it names and is empty.
     """
-    name = name_score(compared.score)
+    name = format_score_name(compared.score)
     ours = {
         _TEST: f"Test {name}: method by level",
         _EPOCHS: f"Validation {name} by epoch",
