@@ -12,7 +12,8 @@ from tests.stores import write_manifest
 
 SHIFT = 731_000_000  # added to every id: nine digits that nothing else has
 ID_COLUMNS = ("subject_id", "hadm_id", "icustay_id")
-_ID = re.compile(rb"(?<![\d.])731\d{6}(?!\d)")  # a number of its own, not the digits of another
+# a number by itself, not digits of another one or of a hash
+_ID = re.compile(rb"(?<![\da-fA-F.])731\d{6}(?![\da-fA-F])")
 # MIMIC-III's times are moved to the years 2100 to 2210; nothing else is of these
 _TIME = re.compile(rb"2[12]\d\d-[01]\d-[0-3]\d[ T][0-2]\d:[0-5]\d")
 
