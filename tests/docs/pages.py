@@ -1,0 +1,12 @@
+"""The pages of the documentation and the code blocks in them."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+BLOCK = re.compile(
+    r'(?:^<!-- (?P<note>[^>]*) -->\n)?^```(?P<kind>\w+)(?: title="(?P<file>[^"]+)")?\n'
+    r"(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
