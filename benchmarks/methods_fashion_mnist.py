@@ -18,11 +18,11 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from fashion_mnist import interval, spread
-from mimic_reg_pipelines.flows.result import SweepResult, TrialStatus
 
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.runs import HISTORY, read_history, read_scored, read_trial
+from mimic_reg_pipelines.flows.result import SweepResult, TrialStatus
 
 NAME = "methods_fashion_mnist"
 RESULTS = Path(__file__).parent / "results"

@@ -23,18 +23,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mimic_reg_pipelines.deploy import ui  # noqa: E402
-from mimic_reg_pipelines.flows.sweep import sweep  # noqa: E402
-from mimic_reg_pipelines.runners.settings import Running  # noqa: E402
-from mimic_reg_pipelines.tracking import client, comparison, mlflow_runs  # noqa: E402
-from mimic_reg_pipelines.tracking.tracked_run import chart_sections  # noqa: E402
-
 from mimic_reg import experiments  # noqa: E402
 from mimic_reg.extraction import extract  # noqa: E402
 from mimic_reg.learners.trials import resolve  # noqa: E402
 from mimic_reg.runs.record import read_run  # noqa: E402
 from mimic_reg.simulation.synthesis import synthesize  # noqa: E402
 from mimic_reg.store import read_json, write_json  # noqa: E402
+from mimic_reg_pipelines.deploy import ui  # noqa: E402
+from mimic_reg_pipelines.flows.sweep import sweep  # noqa: E402
+from mimic_reg_pipelines.runners.settings import Running  # noqa: E402
+from mimic_reg_pipelines.tracking import client, comparison, mlflow_runs  # noqa: E402
+from mimic_reg_pipelines.tracking.tracked_run import chart_sections  # noqa: E402
 from tests.pipelines.deploy.browser import browser, text, wait  # noqa: E402
 from tests.postgresql import free_port  # noqa: E402
 

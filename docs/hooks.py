@@ -145,11 +145,11 @@ def _joined(text: str | list[str]) -> str:
 def command_line() -> str:
     """Return the reference of the command line, as Typer writes it."""
     import typer
-    from mimic_reg_pipelines.commands import add_to
     from typer.cli import get_docs_for_click
     from typer.main import get_command
 
     from mimic_reg.cli import app
+    from mimic_reg_pipelines.commands import add_to
 
     add_to(app)
     command = get_command(app)

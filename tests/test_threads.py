@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mimic_reg_pipelines.runners.base import Ended, Order
-from mimic_reg_pipelines.runners.execute import execute
 from typer.testing import CliRunner
 
 from mimic_reg import cli, fitting
@@ -25,6 +23,8 @@ from mimic_reg.report.results import collect
 from mimic_reg.runs import BEST, TRIAL
 from mimic_reg.store import Store, read_json, write_json
 from mimic_reg.threads import torch_threads
+from mimic_reg_pipelines.runners.base import Ended, Order
+from mimic_reg_pipelines.runners.execute import execute
 from tests.engine.test_checkpoint import same
 from tests.multitask.fits import multi
 from tests.report.runs import write_seeds

@@ -5,10 +5,10 @@ import re
 import subprocess
 import sys
 
-import mimic_reg_pipelines.commands
 import pytest
 import typer.testing
 
+import mimic_reg_pipelines.commands
 from mimic_reg import __version__, cli
 from tests.cli.called import mimic_reg, words
 from tests.raw import small_source

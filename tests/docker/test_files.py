@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mimic_reg_pipelines.deploy import container
 
+from mimic_reg_pipelines.deploy import container
 from tests.docker.stack import COMPOSE, ROOT, image_environment
 
 DOCKER = ROOT / "docker"

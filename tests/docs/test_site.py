@@ -45,10 +45,10 @@ def test_links_of_the_readme_lead_somewhere():
 
 
 def test_every_command_on_every_page_exists_with_its_options():
-    from mimic_reg_pipelines.commands import add_to
     from typer.main import get_command
 
     from mimic_reg.cli import app
+    from mimic_reg_pipelines.commands import add_to
 
     plugin = typer.Typer()
     add_to(plugin)

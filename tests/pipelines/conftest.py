@@ -15,11 +15,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)
     import mimic_reg_pipelines.tracking.serving  # noqa: F401
 
-from mimic_reg_pipelines.tracking import client
-
 from mimic_reg.fitting import train
 from mimic_reg.learners.trials import resolve
 from mimic_reg.store import read_json, write_json
+from mimic_reg_pipelines.tracking import client
 from tests.stores import write_manifest, write_store
 
 # warnings of libraries about themselves, and about one another

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
+
+from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg_pipelines.commands import add_to
 from mimic_reg_pipelines.flows.run import ui_command
 from mimic_reg_pipelines.flows.settings import Work
 from mimic_reg_pipelines.tracking import client
-from typer.testing import CliRunner
-
-from mimic_reg.errors import InputError, MimicRegError
 
 SEARCH = ["--task", "phenotyping", "--model", "lstm", "--method", "itps"]
 

@@ -6,9 +6,6 @@ The folder that is named may be a link itself.
 import shutil
 
 import pytest
-from mimic_reg_pipelines.flows.settings import Work
-from mimic_reg_pipelines.tracking import client
-from mimic_reg_pipelines.tracking.tracked_run import read_tracked
 
 from mimic_reg.errors import InputError
 from mimic_reg.extraction import extract
@@ -18,6 +15,9 @@ from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.parity.export import export
 from mimic_reg.report.results import collect
 from mimic_reg.store import Store, locked
+from mimic_reg_pipelines.flows.settings import Work
+from mimic_reg_pipelines.tracking import client
+from mimic_reg_pipelines.tracking.tracked_run import read_tracked
 from tests.raw import small_source
 from tests.stores import write_store
 

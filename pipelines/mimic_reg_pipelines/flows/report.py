@@ -1,5 +1,6 @@
 """The end of a sweep: the best of each task registered, the report, the summary in MLflow."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,10 @@ def _champions(registered: Sequence[Registered]) -> str:
     return "\n".join(["### Registered models", "", *lines, "", RULE])
 
 
+# what MLflow refuses in a metric's name; models with options have it: "lstm (units=8)"
+_UNNAMEABLE = re.compile(r"[^\w. /-]")
+
+
 def _metrics(result: SweepResult, results: Results) -> dict[str, float]:
     """Return numbers to compare sweeps by: how many trials, the best test mean of each table."""
     found = {"trials": float(len(result.trials)), "failed": float(len(result.failed))}
@@ -174,7 +179,8 @@ def _metrics(result: SweepResult, results: Results) -> dict[str, float]:
         means = [cell.summary.mean for cell in table.cells.values() if cell.scores]
         if means:
             best = min(means) if table.lower_is_better else max(means)
-            found[f"best_test_mean/{table.task}_{table.model}_{table.score}"] = best
+            name = f"{table.task}_{table.model}_{table.score}"
+            found["best_test_mean/" + _UNNAMEABLE.sub("-", name)] = best
     return found
 
 

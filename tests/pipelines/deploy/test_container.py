@@ -7,9 +7,9 @@ import sys
 from types import SimpleNamespace
 
 import pytest
-from mimic_reg_pipelines.deploy import access, container, ui
 
 from mimic_reg.errors import InputError
+from mimic_reg_pipelines.deploy import access, container, ui
 
 LONG = "a-long-password"
 

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import yaml
+
+from mimic_reg import experiments
 from mimic_reg_pipelines.flows.compare import CompareParameters
 from mimic_reg_pipelines.flows.extract import ExtractParameters
 from mimic_reg_pipelines.flows.multitask import MultitaskParameters
 from mimic_reg_pipelines.flows.search import check_fair
 from mimic_reg_pipelines.flows.sweep import SweepParameters
 from mimic_reg_pipelines.flows.train import TrainParameters
-
-from mimic_reg import experiments
 
 ROOT = Path(__file__).resolve().parents[3]
 FILE = ROOT / "prefect.yaml"

@@ -8,12 +8,12 @@ import urllib.error
 import urllib.request
 
 import pytest
-from mimic_reg_pipelines.deploy import mlflow_places, ui
-from mimic_reg_pipelines.tracking import client
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.protos import mlflow_artifacts_pb2, model_registry_pb2, service_pb2
 from mlflow.tracking import MlflowClient
 
+from mimic_reg_pipelines.deploy import mlflow_places, ui
+from mimic_reg_pipelines.tracking import client
 from tests.pipelines.conftest import copy_of
 
 SECRET = "what nobody else may read"

@@ -12,14 +12,14 @@ import urllib.request
 from types import SimpleNamespace
 
 import pytest
+
+from mimic_reg.settings import TrainingSize
 from mimic_reg_pipelines.deploy import container, front, results
 from mimic_reg_pipelines.flows import views
 from mimic_reg_pipelines.flows.report import conclude
 from mimic_reg_pipelines.flows.sweep import sweep
 from mimic_reg_pipelines.runners.settings import Running
 from mimic_reg_pipelines.tracking import client, comparison, mlflow_runs
-
-from mimic_reg.settings import TrainingSize
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.deploy.browser import browser, text, wait
 from tests.pipelines.flows.experiments import experiment

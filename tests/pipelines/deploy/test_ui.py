@@ -14,12 +14,12 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from mimic_reg_pipelines.deploy import app, container, ui
-from mimic_reg_pipelines.tracking import client, mlflow_runs, registry, serving
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.serving.tables import example
 from mimic_reg.store import Store
+from mimic_reg_pipelines.deploy import app, container, ui
+from mimic_reg_pipelines.tracking import client, mlflow_runs, registry, serving
 
 URI = "sqlite:////data/mlflow.db"
 PASSWORD = "p%:ä/ rather long"

@@ -3,13 +3,13 @@
 import shutil
 
 import pytest
-from mimic_reg_pipelines.flows.compare import compare
-from mimic_reg_pipelines.flows.search import check_fair, comparison, notes, of_compare
-from mimic_reg_pipelines.runners.settings import Running
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import combinations
 from mimic_reg.settings import files
+from mimic_reg_pipelines.flows.compare import compare
+from mimic_reg_pipelines.flows.search import check_fair, comparison, notes, of_compare
+from mimic_reg_pipelines.runners.settings import Running
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import experiment
 

@@ -1,15 +1,15 @@
 """Dry runs: what would be extracted and trained, and how long; nothing is written."""
 
 import pytest
-from mimic_reg_pipelines.flows.dry_run import of_run, of_sweep
-from mimic_reg_pipelines.flows.settings import Work
-from mimic_reg_pipelines.flows.sweep import sweep
-from mimic_reg_pipelines.runners.settings import Running
 
 from mimic_reg import experiments
 from mimic_reg.errors import InputError
 from mimic_reg.extraction import extract
 from mimic_reg.simulation import synthesis
+from mimic_reg_pipelines.flows.dry_run import of_run, of_sweep
+from mimic_reg_pipelines.flows.settings import Work
+from mimic_reg_pipelines.flows.sweep import sweep
+from mimic_reg_pipelines.runners.settings import Running
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import experiment
 

@@ -6,6 +6,13 @@ import sys
 
 import pytest
 import yaml
+from prefect import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.testing.utilities import prefect_test_harness
+
+from mimic_reg.errors import InputError
+from mimic_reg.simulation.synthesis import synthesize
+from mimic_reg.store import Store
 from mimic_reg_pipelines.flows.artifacts import artifact_key
 from mimic_reg_pipelines.flows.compare import CompareParameters, compare_flow
 from mimic_reg_pipelines.flows.extract import ExtractParameters, extract_flow
@@ -20,13 +27,6 @@ from mimic_reg_pipelines.flows.tune import TuneParameters, tune_flow
 from mimic_reg_pipelines.runners.settings import Running
 from mimic_reg_pipelines.tracking import client
 from mimic_reg_pipelines.tracking.registry import champion_uri
-from prefect import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.testing.utilities import prefect_test_harness
-
-from mimic_reg.errors import InputError
-from mimic_reg.simulation.synthesis import synthesize
-from mimic_reg.store import Store
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import DIVERGING, TRAINING, experiment
 

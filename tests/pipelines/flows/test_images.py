@@ -6,16 +6,16 @@ import mlflow
 import numpy as np
 import polars as pl
 import pytest
-from mimic_reg_pipelines.flows import run as whole
-from mimic_reg_pipelines.flows.settings import Work
-from mimic_reg_pipelines.runners.settings import Running
-from mimic_reg_pipelines.tracking import client, serving
 
 from mimic_reg import experiments
 from mimic_reg.errors import InputError
 from mimic_reg.samples.images import read_pixels
 from mimic_reg.serving import ServedModel, export
 from mimic_reg.store import Store
+from mimic_reg_pipelines.flows import run as whole
+from mimic_reg_pipelines.flows.settings import Work
+from mimic_reg_pipelines.runners.settings import Running
+from mimic_reg_pipelines.tracking import client, serving
 from tests.sources.images import write_pictures
 
 GRID = {

@@ -3,11 +3,11 @@
 import numpy as np
 import polars as pl
 import pytest
+
+from mimic_reg.runs import read_trial
 from mimic_reg_pipelines.flows import run as whole
 from mimic_reg_pipelines.runners.settings import Running
 from mimic_reg_pipelines.tracking import client, serving
-
-from mimic_reg.runs import read_trial
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import MODEL, experiment
 
@@ -18,12 +18,13 @@ NAME = "mimic-reg-in_hospital_mortality-"
 def done(store, empty, tmp_path_factory):
     work = tmp_path_factory.mktemp("learners")
     copy_of(empty, work)
-    both = experiment(models=[MODEL, "logistic_regression"], methods=["none"])
+    two = [{"logistic_regression": {"C": c}} for c in (0.01, 1.0)]  # "=" is in their names
+    both = experiment(models=[MODEL, *two], methods=["none"])
     return whole.run(both, work, store=store, running=Running(runner="in_process"))
 
 
 def test_each_has_its_champion_and_its_place_in_the_report(done):
-    assert [t.status for t in done.result.trials] == ["finished"] * 4
+    assert [t.status for t in done.result.trials] == ["finished"] * 6
     champions = {r.name for r in done.concluded.registered if r.champion}
     assert champions == {NAME + "lstm", NAME + "logistic_regression"}
     page = done.concluded.report.read_text("utf-8")

@@ -5,13 +5,6 @@ import re
 import mlflow
 import polars as pl
 import pytest
-from mimic_reg_pipelines.flows.multitask import MultitaskParameters, as_experiment
-from mimic_reg_pipelines.flows.report import conclude
-from mimic_reg_pipelines.flows.result import SweepResult
-from mimic_reg_pipelines.flows.sweep import sweep
-from mimic_reg_pipelines.flows.tune import check
-from mimic_reg_pipelines.runners.settings import Running
-from mimic_reg_pipelines.tracking import client, mlflow_runs, serving, trunks
 
 from mimic_reg import fitting
 from mimic_reg.errors import InputError
@@ -19,6 +12,13 @@ from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.multitask.finetune import Plan, finetune
 from mimic_reg.report.results import collect
 from mimic_reg.store import read_json
+from mimic_reg_pipelines.flows.multitask import MultitaskParameters, as_experiment
+from mimic_reg_pipelines.flows.report import conclude
+from mimic_reg_pipelines.flows.result import SweepResult
+from mimic_reg_pipelines.flows.sweep import sweep
+from mimic_reg_pipelines.flows.tune import check
+from mimic_reg_pipelines.runners.settings import Running
+from mimic_reg_pipelines.tracking import client, mlflow_runs, serving, trunks
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import DIVERGING, experiment
 

@@ -12,6 +12,12 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 import yaml
+
+from mimic_reg import experiments
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.experiments import planning
+from mimic_reg.progress import Silent
+from mimic_reg.store import locked, read_json
 from mimic_reg_pipelines.flows import sweep as sweeps
 from mimic_reg_pipelines.flows.report import conclude
 from mimic_reg_pipelines.flows.result import SweepResult
@@ -20,12 +26,6 @@ from mimic_reg_pipelines.flows.sweep import dispatch, sweep
 from mimic_reg_pipelines.runners import Ended, InProcess
 from mimic_reg_pipelines.runners.settings import Running
 from mimic_reg_pipelines.tracking import client, mlflow_runs
-
-from mimic_reg import experiments
-from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.experiments import planning
-from mimic_reg.progress import Silent
-from mimic_reg.store import locked, read_json
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import DIVERGING, content, experiment
 

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from mimic_reg_pipelines.flows.sweep import sweep
 
 from mimic_reg.errors import InputError
 from mimic_reg.learners.trunk import load_trunk
@@ -11,6 +10,7 @@ from mimic_reg.multitask.pretrain import compose, pretrain
 from mimic_reg.report.results import collect
 from mimic_reg.runs import TRIAL
 from mimic_reg.settings import Component
+from mimic_reg_pipelines.flows.sweep import sweep
 from tests.pipelines.flows.experiments import MODEL, experiment
 
 

@@ -3,10 +3,6 @@
 import json
 
 import pytest
-from mimic_reg_pipelines.flows.result import STATUS, SweepResult, TrialStatus
-from mimic_reg_pipelines.flows.search import search
-from mimic_reg_pipelines.flows.tune import choose, rows, tune
-from mimic_reg_pipelines.runners.settings import Running
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import plan
@@ -15,6 +11,10 @@ from mimic_reg.multitask.changes import parse_pairs
 from mimic_reg.runs import SCORES
 from mimic_reg.settings import TrainingSize, load_yaml
 from mimic_reg.store import read_json, write_json
+from mimic_reg_pipelines.flows.result import STATUS, SweepResult, TrialStatus
+from mimic_reg_pipelines.flows.search import search
+from mimic_reg_pipelines.flows.tune import choose, rows, tune
+from mimic_reg_pipelines.runners.settings import Running
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import TRAINING, experiment
 

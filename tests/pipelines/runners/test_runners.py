@@ -5,12 +5,12 @@ import signal
 import sys
 
 import pytest
-from mimic_reg_pipelines.runners import Order, Pool, open_runner
-from mimic_reg_pipelines.runners.settings import Running
 
 from mimic_reg import experiments
 from mimic_reg.errors import InputError
 from mimic_reg.store import Store
+from mimic_reg_pipelines.runners import Order, Pool, open_runner
+from mimic_reg_pipelines.runners.settings import Running
 from tests.pipelines.flows.experiments import experiment
 
 

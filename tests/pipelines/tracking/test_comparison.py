@@ -3,9 +3,9 @@
 from urllib.parse import quote
 
 import pytest
-from mimic_reg_pipelines.tracking import client, comparison, mlflow_runs, tracked_run
 
 from mimic_reg.settings import WHOLE, TrainingSize
+from mimic_reg_pipelines.tracking import client, comparison, mlflow_runs, tracked_run
 
 
 def test_the_link_opens_the_comparison():

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from mimic_reg_pipelines.tracking import client, mlflow_runs, registry, summary, tracked_run
 from mlflow.tracking import MlflowClient
 
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.learners.trials import resolve
 from mimic_reg.store import read_json, write_json
+from mimic_reg_pipelines.tracking import client, mlflow_runs, registry, summary, tracked_run
 
 
 def runs(uri, name="mimic-reg-in_hospital_mortality"):

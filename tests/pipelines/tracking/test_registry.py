@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from mimic_reg_pipelines.tracking import client, registry, tracked_run
 
 from mimic_reg.errors import InputError
 from mimic_reg.store import read_json, write_json
+from mimic_reg_pipelines.tracking import client, registry, tracked_run
 
 NAME = "mimic-reg-in_hospital_mortality-lstm"
 

@@ -21,7 +21,6 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
-from mimic_reg_pipelines.tracking import client, registry, serving
 
 from mimic_reg import methods, probes, tasks
 from mimic_reg.clinical.schema import CHANNELS
@@ -34,6 +33,7 @@ from mimic_reg.serving import ServedModel, export, output_names
 from mimic_reg.serving.tables import answer, example
 from mimic_reg.settings import find_module
 from mimic_reg.store import Store, read_json, write_json
+from mimic_reg_pipelines.tracking import client, registry, serving
 from tests.networks import create
 from tests.stores import write_manifest, write_store
 
