@@ -51,8 +51,9 @@ def runs(
 ) -> Any:
     """List the run folders in a folder: settings, status, scores.
 
-    Of a long name the table has the end: `mimic-reg show WORK/runs/*c1f75585` finds the run. The
-    column epoch has the best epoch and their number. --csv and --json have all columns.
+    The table shortens a long name to its end: `mimic-reg show WORK/runs/*c1f75585` finds the run.
+    The column epoch shows the best epoch and the number of epochs. --csv and --json have all
+    columns.
     """
     from mimic_reg.settings import suggest
 
