@@ -194,7 +194,7 @@ def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
 
 def _print(rows: list[dict[str, Any]], work: Path) -> None:
     """Print a table for each task and model."""
-    say(f"{len(rows):,} runs in {work}")
+    say(f"{len(rows):,} run{'s' * (len(rows) != 1)} in {work}")
     finished = all(row["status"] == "finished" for row in rows)
     columns = ["run", "method", "training", "seed", "status", "validation", "test", "epoch"]
     columns = [name for name in columns if name != "status" or not finished]
