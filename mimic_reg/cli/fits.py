@@ -93,6 +93,8 @@ def train(
         trial = compose_trial(task, model, method, **others)
     trial = change(trial, parse_pairs(set_ or [], "--set", SET_EXAMPLE))
     opened = Store.open(store)
+    for part in trial.parts():
+        opened.spec.task(part.task)  # refuse another cohort's task before saying what it costs
     counts, known = experiments.sizes(opened), experiments.past(run.parent)
     estimate = experiments.estimate(trial, counts, known)
     may_stop = any(method.name == STOPPING for method in trial.regularisers)
