@@ -95,7 +95,7 @@ class SampleSet(Dataset[tuple[Tensor, Tensor]]):
         """Return (X, lengths, y).
 
         Args:
-            padding: what stands in X beyond a sample's length; `numpy.nan` for `Classifier`.
+            padding: the value in X beyond a sample's length; `numpy.nan` for `Classifier`.
 
         Returns:
             X (N, T, F) float32 with the longest sample's T, lengths (N,) and y (N,) or (N, C);

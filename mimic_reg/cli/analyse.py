@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mimic_reg.report.results import Results
 
 app = typer.Typer(
+    cls=command.Commands,
     no_args_is_help=True,
     help="Draw the paper's analyses of finished runs, and print their numbers.",
 )

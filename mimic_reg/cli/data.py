@@ -339,7 +339,9 @@ def synthesize(
     form: Annotated[
         Form,
         typer.Option(
-            "--as", help="mimic-iii: its nine tables. ricu: dyn, sta and outc for import-cohort."
+            "--as",
+            help="mimic-iii: its nine tables. ricu: dyn, sta and outc for import-cohort.",
+            metavar="mimic-iii|ricu",
         ),
     ] = Form.mimic_iii,
 ) -> Any:

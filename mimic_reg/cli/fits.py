@@ -93,6 +93,8 @@ def train(
         trial = compose_trial(task, model, method, **others)
     trial = change(trial, parse_pairs(set_ or [], "--set", SET_EXAMPLE))
     opened = Store.open(store)
+    for part in trial.parts():
+        opened.spec.task(part.task)  # refuse another cohort's task before saying what it costs
     counts, known = experiments.sizes(opened), experiments.past(run.parent)
     estimate = experiments.estimate(trial, counts, known)
     may_stop = any(method.name == STOPPING for method in trial.regularisers)
@@ -130,10 +132,11 @@ def train(
 def _header(trial: Any) -> str:
     """Return a line on what is trained."""
     from mimic_reg.report.formats import format_level
+    from mimic_reg.settings.files import name_of_trial
 
     training = trial.training
     return (
-        f"Training {trial.model.name} with {trial.method} on {trial.task}: "
+        f"Training {trial.model.name} with {name_of_trial(trial)} on {trial.task}: "
         f"{format_level(trial.size)} of the training samples, seed {trial.seed}, "
         f"learning rate {training.learning_rate:g}, at most {training.max_epochs:,} epochs."
     )
@@ -169,7 +172,7 @@ def evaluate(
 ) -> Any:
     """Score a run's best epoch again, on validation and test.
 
-    A finished run must give the scores that it has. If it does not, the command says which differ,
+    A finished run must give the same scores again. If not, the command says which differ,
     and keeps the old ones.
     """
     from mimic_reg import fitting

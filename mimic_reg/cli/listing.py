@@ -44,7 +44,9 @@ def tasks(
 
 def models() -> Any:
     """List the models, for --model."""
-    found = _described("models")
+    from mimic_reg.experiments.model_pages import summary
+
+    found = {name: f"{summary(name)}. {text}" for name, text in _described("models").items()}
     _print("Models", found)
     return found
 

@@ -28,7 +28,7 @@ RunArgument = Annotated[
     Path, typer.Argument(help="A run folder, made by `mimic-reg train`.", metavar="RUN")
 ]
 RunsArgument = Annotated[
-    list[Path], typer.Argument(help="Run folders, or folders that have them.", metavar="RUN")
+    list[Path], typer.Argument(help="Run folders, or folders that contain them.", metavar="RUN")
 ]
 StoreArgument = Annotated[
     Path, typer.Argument(help="A store, made by `mimic-reg extract`.", metavar="STORE")
@@ -103,7 +103,7 @@ ThreadsOption = Annotated[
     typer.Option(
         "--threads",
         help="Threads of torch. Another number changes the last digits of a result. By default "
-        f"{DEFAULT_THREADS}, or the number that the run was begun with.",
+        f"{DEFAULT_THREADS}, or the number that the run started with.",
         min=1,
         max=MAX_THREADS,
         metavar="N",

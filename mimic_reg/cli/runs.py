@@ -51,8 +51,9 @@ def runs(
 ) -> Any:
     """List the run folders in a folder: settings, status, scores.
 
-    Of a long name the table has the end: `mimic-reg show WORK/runs/*c1f75585` finds the run. The
-    column epoch has the best epoch and their number. --csv and --json have all columns.
+    The table shortens a long name to its end: `mimic-reg show WORK/runs/*c1f75585` finds the run.
+    The column epoch shows the best epoch and the number of epochs. --csv and --json have all
+    columns.
     """
     from mimic_reg.settings import suggest
 
@@ -193,7 +194,7 @@ def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
 
 def _print(rows: list[dict[str, Any]], work: Path) -> None:
     """Print a table for each task and model."""
-    say(f"{len(rows):,} runs in {work}")
+    say(f"{len(rows):,} run{'s' * (len(rows) != 1)} in {work}")
     finished = all(row["status"] == "finished" for row in rows)
     columns = ["run", "method", "training", "seed", "status", "validation", "test", "epoch"]
     columns = [name for name in columns if name != "status" or not finished]

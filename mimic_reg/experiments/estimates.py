@@ -13,7 +13,7 @@ def at_most(seconds: Sequence[float | None], *, may_stop: bool) -> str:
     """
     known = [each for each in seconds if each is not None]
     if not known:
-        return "Their time is unknown: nobody has measured such steps."
+        return "Time unknown: it has not been measured for these settings."
     in_all = " in all" if len(seconds) > 1 else ""
     text = f"At most about {format_seconds(sum(known))} of one CPU core{in_all}"
     if len(known) > 1:

@@ -27,15 +27,15 @@ def write(folder: Path) -> None:
 def pages() -> Mapping[str, str]:
     """Return file name → text: a page for each model, and their list."""
     known = entries()
-    rows = [f"| [{name}]({name}.md) | {_summary(name)} |" for name in names("models")]
+    rows = [f"| [{name}]({name}.md) | {_escaped(summary(name))} |" for name in names("models")]
     head = "# Models\n\n`make pages` writes this list and the pages from the modules.\n\n"
     listed = head + "\n".join(["| model | what it is |", "|-|-|", *rows, ""])
     return {"README.md": listed} | {f"{name}.md": _page(name, known) for name in names("models")}
 
 
-def _summary(name: str) -> str:
-    """Return the first line of a model's docstring."""
-    return _escaped(_doc(_module(name)).partition("\n")[0].rstrip("."))
+def summary(name: str) -> str:
+    """Return the first line of a model's docstring, without its full stop."""
+    return _doc(_module(name)).partition("\n")[0].rstrip(".")
 
 
 def _page(name: str, methods: Iterable[Entry]) -> str:

@@ -26,7 +26,9 @@ def to_markdown(results: Results) -> str:
         parts += [escape(" ".join(found.sentences))] if found else []
         parts.append(scores_markdown(table))
         if len(table.methods) > 1:
-            parts.append("\n".join(f"- {escape(v.sentence)}" for v in verdicts(table)))
+            said = found.sentences if found else ()
+            told = [v.sentence for v in verdicts(table) if v.sentence not in said]
+            parts += ["\n".join(f"- {escape(sentence)}" for sentence in told)] if told else []
         parts += [f"Note: {escape(note)}" for note in (*table.marks(), *table.paper_notes())]
         if table.focus and comparisons(table):
             parts += ["Paired tests", comparisons_markdown(table)]

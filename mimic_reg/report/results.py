@@ -281,11 +281,11 @@ def _label(trials: list[TrialResult]) -> list[TrialResult]:
     """Return the trials with labels: models first, then methods within task and model."""
     models = distinguish([_named_model(t) for t in trials])
     trials = [replace(t, model=label) for t, label in zip(trials, models, strict=True)]
-    not_stopped = {t.task for t in trials if STOPPING not in t.regularisers}
+    not_stopped = {(t.task, t.model) for t in trials if STOPPING not in t.regularisers}
     shown = [
         replace(t, regularisers=acting(t.regularisers, {BASELINE, *silent}))
         for t in trials
-        for silent in [() if t.task in not_stopped else (STOPPING,)]
+        for silent in [() if (t.task, t.model) in not_stopped else (STOPPING,)]
     ]
     methods = distinguish([_named_method(t) for t in shown])
     return [replace(t, method=label) for t, label in zip(shown, methods, strict=True)]

@@ -121,7 +121,8 @@ class ScoreTable:
         why = next(iter(next(iter(found.values())).hardly_trained.values()))
         return [
             f"Some runs hardly trained, so their scores may be those of the initial model: "
-            f"{which}. In the best epoch of one, {why}. Train for more steps, or weaken the method."
+            f"{which}. For example, in the best epoch {why}. "
+            "Train for more steps, or weaken the method."
         ]
 
     def paper_notes(self) -> list[str]:

@@ -95,7 +95,12 @@ def read_trial(folder: Path, name: str = TRIAL) -> dict[str, Any]:
     """
     path = folder / name
     if not path.is_file():
-        raise InputError(f"{folder} holds no trial. Train one with `mimic-reg train`.")
+        raise InputError(
+            f"{folder} holds no {name}, so it is not a run folder. Name a folder that "
+            "`mimic-reg train` made; `mimic-reg runs FOLDER` lists those in a folder."
+            if folder.is_dir()
+            else f"There is no folder {folder}. Train a run with `mimic-reg train`."
+        )
     refuse_links(folder)
     content: dict[str, Any] = read_json(path)
     if isinstance(content, dict) and "cohort" not in content:

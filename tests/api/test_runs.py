@@ -118,6 +118,8 @@ def test_bad_input_gets_a_sentence(store, tmp_path, monkeypatch, change, message
 def test_what_is_no_run_or_not_a_finished_one(run, store, tmp_path):
     with pytest.raises(mr.InputError, match="holds no trial"):
         mr.open_run(store.folder)
+    with pytest.raises(mr.InputError, match="There is no folder"):
+        mr.open_run(tmp_path / "nowhere")
     shutil.copytree(run.folder, tmp_path / "cut")
     (tmp_path / "cut" / "done.json").unlink()
     with pytest.raises(mr.InputError, match="is not finished"):

@@ -142,6 +142,8 @@ def test_a_dry_run_estimates_and_trains_nothing(options, tmp_path):
     assert all(trial["model"] == {"lstm": {"units": 4}} for trial in plan["settings"]["trials"])
     refused = mimic_reg("train", *dry, *given, "--set", "training.epoch_steps=2")
     assert "There is no setting 'training.epoch_steps'" in refused.stderr
+    dry[3] = "mortality"
+    assert "is not a task of the cohort" in words(mimic_reg("train", *dry).stderr)
     assert not (tmp_path / "run").exists()
 
 

@@ -90,7 +90,7 @@ def test_a_claim_does_not_reproduce_without_the_papers_margin(tmp_path):
             SIMULATED,
             tuple(PENALTIES),
             {},
-            "other data: .*simulated.*There it would reproduce: 3 of 3",
+            "other data: .*simulated.*the claim would be reproduced: 3 of 3",
         ),
         (HIGH, {}, tuple(PENALTIES), {}, "other data: it has 100 and 120 validation"),
         (HIGH[:2], MIMIC, tuple(PENALTIES), {}, "fewer than 3 seeds in 3 comparisons"),

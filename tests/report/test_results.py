@@ -121,6 +121,13 @@ def test_early_stopping_is_in_the_label_if_not_all_trials_have_it(tmp_path):
     assert labels(collect([tmp_path])) == ["none", "early_stopping"]
 
 
+def test_a_model_that_never_stops_early_does_not_rename_the_methods_of_another(tmp_path):
+    write_run(tmp_path / "lstm", settings(), SCORES)
+    other = {**settings(), "model": {"logistic_regression": {}}, "regularisers": [{"none": {}}]}
+    write_run(tmp_path / "logistic", other, SCORES)
+    assert labels(collect([tmp_path])) == ["none", "none"]
+
+
 def test_runs_without_a_result_have_a_reason(tmp_path):
     write_run(tmp_path / "good", settings(), SCORES)
     rows = history(np.random.default_rng(0), 0.8, num_epochs=4)

@@ -80,7 +80,8 @@ def in_words(shown: Comparison) -> str:
     """Return a comparison in one line."""
     what, n, effect, bounds, p = _numbers(shown)
     tested = f"corrected p = {p}".replace("= <", "<") if p != "-" else f"no test: {shown.reason}"
-    return f"{what}: {effect} (95 % {bounds}, n = {n}, {tested})"
+    interval = "" if bounds == "-" else f"95 % {bounds}, "
+    return f"{what}: {effect} ({interval}n = {n}, {tested})"
 
 
 def shortened(names: Sequence[str], most: int = 4) -> str:

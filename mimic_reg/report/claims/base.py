@@ -295,7 +295,7 @@ def decide(name: str, rule: Rule, results: Results) -> Line:
     if not comparisons:
         verdict, why = "cannot be tested here", _no_runs(name, left_out)
     elif other:
-        why = f"other data: {other}. There it {_THERE[verdict]}: {why}"
+        why = f"other data: {other}. With these, the claim {_THERE[verdict]}: {why}"
         verdict = "cannot be tested here"
     facts = claims()[name]
     shown = _shown(verdict, comparisons)
@@ -303,9 +303,9 @@ def decide(name: str, rule: Rule, results: Results) -> Line:
 
 
 _THERE: Mapping[Verdict, str] = {
-    "reproduces": "would reproduce",
-    "does not reproduce": "would not reproduce",
-    "cannot be tested here": "stays open",
+    "reproduces": "would be reproduced",
+    "does not reproduce": "would not be reproduced",
+    "cannot be tested here": "is neither reproduced nor refuted",
 }
 
 

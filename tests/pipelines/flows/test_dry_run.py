@@ -63,7 +63,7 @@ def test_what_nobody_measured_is_unknown(monkeypatch):
     assert "4 trials. At most about " in some.summary
     assert "; the time of 2 more is unknown." in some.summary
     none = of_sweep(experiment(methods=["dropout"], seeds=2))
-    assert "Their time is unknown: nobody has measured such steps." in none.summary
+    assert "Time unknown: it has not been measured for these settings." in none.summary
 
 
 def test_a_dry_run_says_what_would_be_extracted_and_writes_nothing(tmp_path):
