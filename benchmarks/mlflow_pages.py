@@ -27,6 +27,7 @@ from mimic_reg import experiments  # noqa: E402
 from mimic_reg.extraction import extract  # noqa: E402
 from mimic_reg.learners.trials import resolve  # noqa: E402
 from mimic_reg.runs.record import read_run  # noqa: E402
+from mimic_reg.settings.size import training_size  # noqa: E402
 from mimic_reg.simulation.synthesis import synthesize  # noqa: E402
 from mimic_reg.store import read_json, write_json  # noqa: E402
 from mimic_reg_pipelines.deploy import ui  # noqa: E402
@@ -91,7 +92,7 @@ def log(folder: Path, runs: int, uri: str) -> float:
         if not target.exists():
             copy(found[method], target, level, number // len(cells))
         mlflow_runs.log_trial(target, uri=uri, sweep=SWEEP, method=method)
-        groups.append(("lstm", method, level))
+        groups.append(("lstm", method, training_size(level)))
         if number % 100 == 99:
             print(f"{number + 1} runs logged, {time.monotonic() - start:.0f} s", flush=True)
     sections = {name for run in found.values() for name in chart_sections(read_run(run))}
@@ -103,7 +104,7 @@ def look(uri: str, runs: int, picture: Path) -> dict[str, float]:
     """Open the link; return the seconds until its parts were there."""
     groups = len(METHODS) * len(LEVELS)
     port = free_port()
-    with ui.running(uri, port=port) as server, browser(height=1400) as opened:
+    with ui.running(uri, port=port) as server, browser(height=3000) as opened:
         link = ui.links(uri, server.url)[f"mimic-reg-{TASK}"]
         found = {}
         for visit in ("first", "again"):
