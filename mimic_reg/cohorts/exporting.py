@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from mimic_reg.clinical.schema import EPSILON, VARIABLES
+from mimic_reg.clinical.hourly import num_hours
+from mimic_reg.clinical.schema import VARIABLES
 from mimic_reg.errors import InputError
 from mimic_reg.store import Store, atomic, check_cohort, disk_errors, make_folder
 
@@ -30,8 +31,7 @@ def export_cohort(store: Store, task: str, out: Path) -> dict[str, int]:
         raise InputError(f"{out} holds other files. Choose a new or empty folder for --out.")
     stay, end = spec.unit, str(spec.end)
     samples = store.read(f"tasks/{task}.parquet")
-    last = (pl.col(end) + 1 - EPSILON).floor().cast(pl.Int64) - 1
-    samples = samples.with_columns(hour=last)
+    samples = samples.with_columns(hour=num_hours(pl.col(end)).cast(pl.Int64) - 1)
     seen = samples.group_by(stay).agg(pl.col("hour").max().alias("last"))
     dyn = (
         store.scan("episodes.parquet")
