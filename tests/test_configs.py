@@ -1,6 +1,7 @@
 """Every YAML file of configs: it resolves, and an experiment says what it is, costs and expects."""
 
 import re
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -30,6 +31,11 @@ OF_THE_PAPER = ["none", "dropout", "guided_dropout", "l2", "data_gradient", "jac
 OF_THE_PAPER += ["spectral_dropout", "itps", "itps_spectral_dropout"]
 
 
+@cache
+def planned(name):
+    return plan(load(name))
+
+
 def test_no_file_is_overlooked():
     assert sorted(NAMES) == sorted(CLINICAL + IMAGES + MULTI) == experiments.names()
 
@@ -55,26 +61,24 @@ def test_the_header_says_what_it_is_costs_and_expects(path):
 
 @pytest.mark.parametrize("name", CLINICAL + IMAGES + MULTI)
 def test_experiments_can_be_run(name):
-    experiment = load(name)
-    planned = plan(experiment)
-    assert len(planned) == len(combinations(experiment))
-    folders = {p.folder_name("data") for p in planned}
-    assert len(folders) == len(planned)
+    trials = planned(name)
+    assert len(trials) == len(combinations(load(name)))
+    assert len({p.folder_name("data") for p in trials}) == len(trials)
 
 
 def test_table_15_has_four_ways_to_train_three_tasks():
-    planned = plan(load("table_15"))
-    assert len(planned) == 45
+    trials = planned("table_15")
+    assert len(trials) == 45
     three = "in_hospital_mortality + decompensation + phenotyping"
-    assert {(p.label, p.trial.task) for p in planned if " + " in p.trial.task} == {
+    assert {(p.label, p.trial.task) for p in trials if " + " in p.trial.task} == {
         ("joint: none", three),
         ("reptile: none", three),
         ("reptile: itps", three),
     }
-    for p in planned:
+    for p in trials:
         if p.trial.strategy:  # the same steps of each task, whichever strategy
             assert {t.training.epoch_steps for t in p.trial.trials} == {1000}
-    reptile = next(p.trial for p in planned if p.label == "reptile: itps")
+    reptile = next(p.trial for p in trials if p.label == "reptile: itps")
     assert reptile.strategy.options["gamma"] == 0.15
     assert reptile.trials[0].training.learning_rate == 1e-3
     assert reptile.regularisers[0].options["beta"] == 0.1
@@ -105,7 +109,7 @@ def test_clinical_tables_are_a_task_each_at_all_levels(names, model):
 def test_figures_of_one_model_share_their_trials():
     first, second = [load(name).grids for name in DNN_FIGURES]
     assert first == second
-    ids = [{p.trial.id("") for p in plan(load(name))} for name in LSTM_FIGURES]
+    ids = [{p.trial.id("") for p in planned(name)} for name in LSTM_FIGURES]
     assert len(set.intersection(*ids)) == 3  # ITPS, all samples, three seeds
 
 
@@ -116,7 +120,7 @@ def test_tables_are_those_of_the_paper(table, name):
     assert experiment.title == f"Table {table}: {facts['title']}"
     trials = [
         (task, p.trial.model.name, p.trial.size, p.method)
-        for p in plan(experiment)
+        for p in planned(name)
         for task in p.trial.task.split(" + ")
     ]
     data = paper()["data"][facts["data"]]["cohort"]
@@ -136,7 +140,7 @@ def test_tables_are_those_of_the_paper(table, name):
 def test_trials_of_tables_are_in_the_papers_settings(table, name):
     """So that their results count for its claims, and no difference is told beside its scores."""
     data, rows = paper()["tables"][table]["data"], set[str]()
-    for p in plan(load(name)):
+    for p in planned(name):
         for trial in p.trial.parts():
             settings = trial.model_dump(mode="json")
             strategy = trial.together.strategy.name if trial.together else ""
@@ -150,7 +154,7 @@ def test_trials_of_tables_are_in_the_papers_settings(table, name):
 
 
 def test_the_demonstration_is_what_the_main_job_promises():
-    found = [(p.trial.task, p.label, p.trial.size, p.trial.seed) for p in plan(load("demo"))]
+    found = [(p.trial.task, p.label, p.trial.size, p.trial.seed) for p in planned("demo")]
     expected = [
         ("in_hospital_mortality", method, TrainingSize(num_samples=size), seed)
         for method in ("none", "dropout", "itps")

@@ -42,9 +42,10 @@ def module_names(package: str) -> list[str]:
     return sorted({*_own_names(package), *plugin_names(package)})
 
 
-def _own_names(package: str) -> list[str]:
+@cache  # an experiment asks thousands of times
+def _own_names(package: str) -> tuple[str, ...]:
     found = pkgutil.iter_modules(importlib.import_module(package).__path__)
-    return [m.name for m in found if m.name != "base" and not m.name.startswith("_")]
+    return tuple(m.name for m in found if m.name != "base" and not m.name.startswith("_"))
 
 
 def find_module(package: str, name: str) -> ModuleType:
