@@ -45,9 +45,18 @@ MEASUREMENTS = pl.Schema(
 )
 
 
-def items(mode: Mode) -> pl.DataFrame:
-    """Return the benchmark's 114 items: itemid, variable (position in `VARIABLES`), label."""
+METAVISION = 220_000  # MetaVision's item ids start here; those of laboratories are about 50,000
+
+
+def items(mode: Mode, *, carevue: bool = True) -> pl.DataFrame:
+    """Return the benchmark's 114 items: itemid, variable (position in `VARIABLES`), label.
+
+    carevue: also the items of CareVue, which MIMIC-IV does not have
+    """
     table = pl.read_csv(resource("items.csv").read_bytes())
+    if not carevue:
+        charted = pl.col("table") == "chartevents"
+        table = table.filter(~charted | (pl.col("itemid") >= METAVISION))
     if mode == "corrected":
         table = table.filter(pl.col("fluid").fill_null("blood") == "blood")
     codes = pl.Enum(VARIABLES)

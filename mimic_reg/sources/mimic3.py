@@ -1,6 +1,7 @@
-"""Find MIMIC-III's tables in a folder and check their headers; `rows` reads their rows.
+"""Find MIMIC's tables in a folder and check their headers; `rows` reads their rows.
 
-Files are .csv or .csv.gz, in upper or lower case, with columns in any order.
+Files are .csv or .csv.gz, in upper or lower case, with columns in any order. A folder with hosp/ or
+icu/ in it is MIMIC-IV, any other one MIMIC-III.
 """
 
 import csv
@@ -11,28 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+from mimic_reg.clinical.datasets import EVENT_TABLES, MIMIC_III, MIMIC_IV, Dataset
 from mimic_reg.errors import InputError
 from mimic_reg.sources.at_rest import Stamp, check_at_rest
 from mimic_reg.sources.packed import MAX_LINE, guarded, readable, unpacked
 
-EVENT_TABLES = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
-ID_COLUMNS = ("subject_id", "hadm_id", "icustay_id", "itemid")
-_EVENT_COLUMNS = ("subject_id", "hadm_id", "itemid", "charttime", "value", "valueuom")
+__all__ = ["EVENT_TABLES", "ID_COLUMNS", "Table", "find_tables", "line_of"]
 
-# The columns that the extraction reads; a table may have more. Those in brackets are optional.
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "PATIENTS": ("subject_id", "gender", "dob", "dod"),
-    "ADMISSIONS": ("subject_id", "hadm_id", "admittime", "dischtime", "deathtime", "ethnicity"),
-    "ICUSTAYS": (
-        *("subject_id", "hadm_id", "icustay_id", "first_careunit", "last_careunit"),
-        *("first_wardid", "last_wardid", "intime", "outtime", "los"),
-    ),
-    "DIAGNOSES_ICD": ("subject_id", "hadm_id", "seq_num", "icd9_code"),
-    "D_ICD_DIAGNOSES": ("icd9_code",),
-    "CHARTEVENTS": (*_EVENT_COLUMNS, "icustay_id"),
-    "LABEVENTS": (*_EVENT_COLUMNS, "[icustay_id]"),
-    "OUTPUTEVENTS": (*_EVENT_COLUMNS, "icustay_id"),
-}
+ID_COLUMNS = ("subject_id", "hadm_id", "icustay_id", "stay_id", "itemid")
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -41,10 +28,11 @@ _GZIP_MAGIC = b"\x1f\x8b"
 class Table:
     """A table's file, in the state in which it was found.
 
-    name:   of the table, as in `COLUMNS`
-    header: the columns of its first line, in lower case
-    stamp:  of the file when the header was read
-    empty:  whether only blank lines follow
+    name:    of the table, as in `dataset.tables`
+    header:  the columns of its first line, in lower case
+    stamp:   of the file when the header was read
+    empty:   whether only blank lines follow
+    dataset: whose table it is
     """
 
     name: str
@@ -52,6 +40,7 @@ class Table:
     header: tuple[str, ...]
     stamp: Stamp
     empty: bool = False
+    dataset: Dataset = MIMIC_III
 
     @property
     def packed(self) -> bool:
@@ -61,8 +50,18 @@ class Table:
     @property
     def columns(self) -> list[str]:
         """Return the columns of this file that the extraction reads."""
-        wanted = [c.strip("[]") for c in COLUMNS[self.name]]
+        wanted = [c.strip("[]") for c in self.dataset.tables[self.name]]
         return [c for c in wanted if c in self.header]
+
+    @property
+    def root(self) -> Path:
+        """Return the folder of the source, which holds the table or the table's folder."""
+        return self.path.parents[1 if self.name in self.dataset.folders else 0]
+
+    @property
+    def file(self) -> str:
+        """Return the file's name within the source, which may begin with a folder."""
+        return self.path.relative_to(self.root).as_posix()
 
     def check_at_rest(self, file: IO[Any] | None = None) -> None:
         """Refuse a file that changed since the table was found; `file`: the open file, if any.
@@ -78,27 +77,59 @@ def find_tables(source: Path) -> dict[str, Table]:
 
     Raises:
         InputError: the folder or tables are missing (all are named), or a file is empty, lacks
-            columns, or is gzipped without the name .gz.
+            columns, or is gzipped without the name .gz; MIMIC-III and MIMIC-IV are mixed.
     """
     if not source.is_dir():
         raise InputError(
             f"--source {source} is not a folder. It must hold MIMIC-III's tables "
-            f"({', '.join(COLUMNS)}) as .csv or .csv.gz files."
+            f"({', '.join(MIMIC_III.tables)}) as .csv or .csv.gz files, or MIMIC-IV's in hosp/ and "
+            "icu/."
         )
-    with readable(source):
-        files = [p for p in sorted(source.iterdir(), reverse=True) if p.is_file()]
-    by_name = {p.name.upper(): p for p in files}
-    paths = {t: by_name.get(f"{t}.CSV") or by_name.get(f"{t}.CSV.GZ") for t in COLUMNS}
-    missing = [name for name, path in paths.items() if path is None]
+    dataset = _dataset_in(source)
+    folders = {name: source / dataset.folders.get(name, "") for name in dataset.tables}
+    files = {folder: _files_by_name(folder) for folder in set(folders.values())}
+    paths = {
+        name: files[folder].get(f"{name}.CSV") or files[folder].get(f"{name}.CSV.GZ")
+        for name, folder in folders.items()
+    }
+    missing = [dataset.where(name) for name, path in paths.items() if path is None]
     if missing:
         raise InputError(
             f"{source} lacks {', '.join(missing)} (looked for NAME.csv and NAME.csv.gz). "
-            "Download the missing tables of MIMIC-III v1.4 into that folder."
+            f"Download the missing tables of {dataset.title} into that folder."
         )
-    return {name: _open_table(name, path) for name, path in paths.items() if path is not None}
+    return {
+        name: _open_table(dataset, name, path) for name, path in paths.items() if path is not None
+    }
 
 
-def _open_table(name: str, path: Path) -> Table:
+def _dataset_in(source: Path) -> Dataset:
+    """Return the data set whose tables a folder holds, or seems to.
+
+    Raises:
+        InputError: it holds folders of MIMIC-IV and tables of MIMIC-III.
+    """
+    folders = [name for name in ("hosp", "icu") if (source / name).is_dir()]
+    if not folders:
+        return MIMIC_III
+    here = _files_by_name(source)
+    if both := [n for t in MIMIC_III.tables for n in (f"{t}.CSV", f"{t}.CSV.GZ") if n in here]:
+        raise InputError(
+            f"{source} holds {here[both[0]].name}, as MIMIC-III does, and {folders[0]}/, as "
+            "MIMIC-IV does. Put each data set into a folder of its own."
+        )
+    return MIMIC_IV
+
+
+def _files_by_name(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder by their names in capitals; none if it is missing."""
+    if not folder.is_dir():
+        return {}
+    with readable(folder):
+        return {p.name.upper(): p for p in sorted(folder.iterdir(), reverse=True) if p.is_file()}
+
+
+def _open_table(dataset: Dataset, name: str, path: Path) -> Table:
     with _lines_of(path) as (raw, file):
         stamp = Stamp.of(raw)
         if stamp.bytes == 0:
@@ -108,8 +139,8 @@ def _open_table(name: str, path: Path) -> Table:
     if line.startswith(_GZIP_MAGIC):
         raise InputError(f"{path} is a gzip file. Name it {path.name}.gz, or unpack it.")
     header = _header(line)
-    table = Table(name, path, header, stamp, empty)
-    required = [c for c in COLUMNS[name] if not c.startswith("[")]
+    table = Table(name, path, header, stamp, empty, dataset)
+    required = [c for c in dataset.tables[name] if not c.startswith("[")]
     lacking = [c.upper() for c in required if c not in header]
     if lacking:  # without a header the first line is a patient's row, so it is not shown
         raise InputError(

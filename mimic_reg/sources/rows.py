@@ -1,4 +1,4 @@
-"""Read the rows of MIMIC-III's tables, block by block.
+"""Read the rows of MIMIC's tables, block by block.
 
 One thread reads, unpacks, hashes and counts lines while Polars parses. A table is never completely
 in memory.
@@ -201,6 +201,8 @@ def read_blocks(
 ) -> Iterator[pl.DataFrame]:
     """Yield the table's rows, block by block: ids as Int64, the rest as text (empty: null).
 
+    Columns have the extraction's names (`Dataset.names`).
+
     Args:
         table: from `find_tables`.
         block_bytes: size of a block of text.
@@ -222,7 +224,7 @@ def read_blocks(
             reading.count_ids(frame)
             advance(block.position - before, frame.height)
             before = block.position
-            yield frame
+            yield table.dataset.from_store(frame)
     reading.digest = feed.digest.hexdigest()
 
 
@@ -230,7 +232,7 @@ def read_table(table: Table, reading: Reading) -> pl.DataFrame:
     """Return all rows of a small table."""
     frames = list(read_blocks(table, 1 << 26, reading))
     empty = pl.DataFrame(schema={c: _dtype(c) for c in table.columns})
-    return pl.concat([empty, *frames], how="vertical")
+    return pl.concat([table.dataset.from_store(empty), *frames], how="vertical")
 
 
 def _dtype(column: str) -> type[pl.DataType]:
