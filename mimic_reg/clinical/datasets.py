@@ -100,7 +100,7 @@ MIMIC_IV = Dataset(
         "DIAGNOSES_ICD": ("subject_id", "hadm_id", "seq_num", "icd_code", "icd_version"),
         "D_ICD_DIAGNOSES": ("icd_code", "icd_version"),
         "CHARTEVENTS": (*_EVENT, "stay_id"),
-        "LABEVENTS": _EVENT,
+        "LABEVENTS": (*_EVENT, "valuenum"),
         "OUTPUTEVENTS": (*_EVENT, "stay_id"),
     },
     folders={

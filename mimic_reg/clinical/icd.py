@@ -125,27 +125,36 @@ def to_icd9(codes: pl.Series) -> pl.DataFrame:
     return pl.concat([mapped, unknown]).drop("found").sort("icd_code", "icd9_code")
 
 
+def with_versions(table: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Return a table of MIMIC-IV with ICD_VERSION as a number, 9 or 10.
+
+    Raises:
+        InputError: a version is neither.
+    """
+    number = pl.col("icd_version").cast(pl.Float64, strict=False)
+    found = table.with_columns(icd_version=number.cast(pl.Int8, strict=False))
+    odd = found.filter(~pl.col("icd_version").is_in((9, 10)).fill_null(False)).height
+    if odd:
+        raise InputError(
+            f"{name}: {odd:,} rows have an ICD_VERSION other than 9 and 10. "
+            "Is it MIMIC-IV's own table?"
+        )
+    return found
+
+
 def add_icd9(diagnoses: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Return diagnoses with `icd9_code`, a row per part of a combination, and counts of ICD-10.
 
     Args:
-        diagnoses: icd_code and icd_version, "9" or "10", and other columns.
+        diagnoses: icd_code and icd_version, 9 or 10, and other columns.
 
     Returns:
         The table, and {"mapping": the package, "codes" and "rows": {outcome: number}}; the
         outcome of a combination is that of its part with the most doubt.
 
     Raises:
-        InputError: a version is neither 9 nor 10, or the package is not installed.
+        InputError: the package with the mapping is not installed.
     """
-    number = pl.col("icd_version").cast(pl.Float64, strict=False)
-    diagnoses = diagnoses.with_columns(icd_version=number.cast(pl.Int8, strict=False))
-    odd = diagnoses.filter(~pl.col("icd_version").is_in((9, 10)).fill_null(False)).height
-    if odd:
-        raise InputError(
-            f"DIAGNOSES_ICD: {odd:,} rows have an ICD_VERSION other than 9 and 10. "
-            "Is it MIMIC-IV's own table?"
-        )
     nine, ten = (diagnoses.filter(icd_version=version) for version in (9, 10))
     if ten.is_empty():
         return nine.with_columns(icd9_code=plain(pl.col("icd_code"))), _counts(ten, None)

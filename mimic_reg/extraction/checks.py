@@ -100,8 +100,8 @@ def check_diagnoses(dataset: Dataset, stays: pl.DataFrame, diagnoses: pl.DataFra
         raise InputError(
             f"None of {stays.height:,} stays has a row in DIAGNOSES_ICD whose "
             f"{' and '.join(dataset.tables['D_ICD_DIAGNOSES']).upper()} is in D_ICD_DIAGNOSES, so "
-            f"no task has a sample. Do both tables come from the same {dataset.title.split()[0]} as "
-            "ICUSTAYS, with codes as text (0389, not 389)?"
+            "no task has a sample. Do both tables come from the same release as ICUSTAYS, with "
+            "codes as text (0389, not 389)?"
         )
 
 

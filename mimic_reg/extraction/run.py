@@ -244,6 +244,8 @@ class _Run:
         for name in (n for n in self.tables if n not in EVENT_TABLES):
             reading = Reading()
             frames[name] = read_table(self.tables[name], reading)
+            if "icd_version" in frames[name].columns:
+                frames[name] = icd.with_versions(frames[name], name)
             if name == "DIAGNOSES_ICD":  # in the other tables a single odd id is refused
                 check_reading(self.tables[name], reading, {}, self.progress)
             read[name] = {"rows": reading.rows, "xxh3": reading.digest}
