@@ -10,7 +10,7 @@ from mimic_reg.clinical.stays import MAX_DAYS, odd_length
 from mimic_reg.errors import InputError
 from mimic_reg.extraction.audit import left_out
 from mimic_reg.progress import Progress
-from mimic_reg.sources.mimic3 import Table, line_of
+from mimic_reg.sources.mimic3 import Table, place_of
 from mimic_reg.sources.rows import Reading, check_ids
 
 _REASONS = {
@@ -40,7 +40,7 @@ def check_rows(tables: Mapping[str, Table], allow_empty: Collection[str] = ()) -
         events = [t.name for t in empty if t.name in EVENT_TABLES]
         wanted = f", or add --allow-empty {','.join(events)} to accept that" if events else ""
         raise InputError(
-            f"{empty[0].path.parent}: {', '.join(t.path.name for t in empty)} "
+            f"{empty[0].root}: {', '.join(t.file for t in empty)} "
             f"{'has' if len(empty) == 1 else 'have'} a header but no rows. Download the complete "
             f"table and compare its SHA-256{wanted}."
         )
@@ -83,7 +83,7 @@ def check_lengths(table: Table, icustays: pl.DataFrame) -> None:
     if odd := odd_length(icustays["los"]):
         row, problem = odd
         raise InputError(
-            f"{table.path}, line {line_of(table, row):,}: its LOS {problem}. It must be a number "
+            f"{table.path}, {place_of(table, row)}: its LOS {problem}. It must be a number "
             f"of days such as 3.2490, at most {MAX_DAYS:,}, or empty. Is it MIMIC's own table?"
         )
 

@@ -10,7 +10,7 @@ from mimic_reg.clinical import events as ev
 from mimic_reg.clinical.datasets import dataset_of
 from mimic_reg.errors import InputError
 from mimic_reg.sources.mimic3 import Table
-from mimic_reg.store import MANIFEST, Store, file_hash, read_json, reading
+from mimic_reg.store import MANIFEST, Store, known_hash, read_json, reading
 from mimic_reg.store.spec import IMAGES, SCHEMA_VERSION
 
 # A file that `mimic-reg synthesize` writes beside its tables; MIMIC-III has none.
@@ -139,7 +139,7 @@ def _unchanged(table: Table, known: dict[str, Any]) -> bool:
     entry = known.get(table.name, {})
     if (entry.get("file"), entry.get("bytes")) != (table.file, table.stamp.bytes):
         return False
-    return _same_stamp(table, entry) or bool(entry["xxh3"] == file_hash(table.path))
+    return _same_stamp(table, entry) or bool(entry["xxh3"] == known_hash(table.path))
 
 
 def _same_stamp(table: Table, entry: dict[str, Any]) -> bool:

@@ -1,26 +1,32 @@
-"""Find MIMIC's tables in a folder and check their headers; `rows` reads their rows.
+"""Find MIMIC's tables and check their headers; `rows` reads their rows.
 
-Files are .csv or .csv.gz, in upper or lower case, with columns in any order. A folder with hosp/ or
-icu/ in it is MIMIC-IV, any other one MIMIC-III.
+Files are .csv, .csv.gz or .parquet, in upper or lower case, with columns in any order. A folder
+with hosp/ or icu/ in it is MIMIC-IV, any other one MIMIC-III. Instead of a folder, the source may
+be a DuckDB database with the schemas of mimic-code.
 """
 
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from mimic_reg.clinical.datasets import EVENT_TABLES, MIMIC_III, MIMIC_IV, Dataset
+import polars as pl
+
+from mimic_reg.clinical.datasets import DATASETS, EVENT_TABLES, MIMIC_III, MIMIC_IV, Dataset
 from mimic_reg.errors import InputError
+from mimic_reg.sources import typed
 from mimic_reg.sources.at_rest import Stamp, check_at_rest
 from mimic_reg.sources.packed import MAX_LINE, guarded, readable, unpacked
 
-__all__ = ["EVENT_TABLES", "ID_COLUMNS", "Table", "find_tables", "line_of"]
+__all__ = ["EVENT_TABLES", "ID_COLUMNS", "Table", "find_tables", "place_of"]
 
 ID_COLUMNS = ("subject_id", "hadm_id", "icustay_id", "stay_id", "itemid")
 
+_ENDINGS = (".CSV", ".CSV.GZ", ".PARQUET")  # if a table has several files, the first counts
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -28,11 +34,14 @@ _GZIP_MAGIC = b"\x1f\x8b"
 class Table:
     """A table's file, in the state in which it was found.
 
-    name:    of the table, as in `dataset.tables`
-    header:  the columns of its first line, in lower case
-    stamp:   of the file when the header was read
-    empty:   whether only blank lines follow
-    dataset: whose table it is
+    name:     of the table, as in `dataset.tables`
+    header:   the columns of its first line, in lower case
+    stamp:    of the file when the header was read
+    empty:    whether only blank lines follow
+    dataset:  whose table it is
+    relation: its name in a database, quoted
+    spelled:  the columns as a typed table spells them, in the order of `header`
+    rows:     of a typed table
     """
 
     name: str
@@ -41,6 +50,9 @@ class Table:
     stamp: Stamp
     empty: bool = False
     dataset: Dataset = MIMIC_III
+    relation: str = ""
+    spelled: tuple[str, ...] = ()
+    rows: int = 0
 
     @property
     def packed(self) -> bool:
@@ -53,15 +65,23 @@ class Table:
         wanted = [c.strip("[]") for c in self.dataset.tables[self.name]]
         return [c for c in wanted if c in self.header]
 
+    @cached_property
+    def spelling(self) -> dict[str, str]:
+        """Return the columns of a typed table that the extraction reads, as it spells them."""
+        every = dict(zip(self.header, self.spelled, strict=True))
+        return {column: every[column] for column in self.columns}
+
     @property
     def root(self) -> Path:
         """Return the folder of the source, which holds the table or the table's folder."""
-        return self.path.parents[1 if self.name in self.dataset.folders else 0]
+        nested = self.name in self.dataset.folders and not self.relation
+        return self.path.parents[1 if nested else 0]
 
     @property
     def file(self) -> str:
         """Return the file's name within the source, which may begin with a folder."""
-        return self.path.relative_to(self.root).as_posix()
+        name = self.path.relative_to(self.root).as_posix()
+        return f"{name}:{self.relation}" if self.relation else name
 
     def check_at_rest(self, file: IO[Any] | None = None) -> None:
         """Refuse a file that changed since the table was found; `file`: the open file, if any.
@@ -79,23 +99,22 @@ def find_tables(source: Path) -> dict[str, Table]:
         InputError: the folder or tables are missing (all are named), or a file is empty, lacks
             columns, or is gzipped without the name .gz; MIMIC-III and MIMIC-IV are mixed.
     """
+    if source.is_file() and source.suffix.lower() in typed.DATABASES:
+        return _tables_of_database(source)
     if not source.is_dir():
         raise InputError(
             f"--source {source} is not a folder. It must hold MIMIC-III's tables "
-            f"({', '.join(MIMIC_III.tables)}) as .csv or .csv.gz files, or MIMIC-IV's in hosp/ and "
-            "icu/."
+            f"({', '.join(MIMIC_III.tables)}) as .csv, .csv.gz or .parquet files, or MIMIC-IV's in "
+            f"hosp/ and icu/. A DuckDB database is named {', '.join(typed.DATABASES)}."
         )
     dataset = _dataset_in(source)
     folders = {name: source / dataset.folders.get(name, "") for name in dataset.tables}
     files = {folder: _files_by_name(folder) for folder in set(folders.values())}
-    paths = {
-        name: files[folder].get(f"{name}.CSV") or files[folder].get(f"{name}.CSV.GZ")
-        for name, folder in folders.items()
-    }
+    paths = {name: _file_of(name, files[folder]) for name, folder in folders.items()}
     missing = [dataset.where(name) for name, path in paths.items() if path is None]
     if missing:
         raise InputError(
-            f"{source} lacks {', '.join(missing)} (looked for NAME.csv and NAME.csv.gz). "
+            f"{source} lacks {', '.join(missing)} (looked for NAME.csv, .csv.gz and .parquet). "
             f"Download the missing tables of {dataset.title} into that folder."
         )
     return {
@@ -113,9 +132,9 @@ def _dataset_in(source: Path) -> Dataset:
     if not folders:
         return MIMIC_III
     here = _files_by_name(source)
-    if both := [n for t in MIMIC_III.tables for n in (f"{t}.CSV", f"{t}.CSV.GZ") if n in here]:
+    if both := [path for name in MIMIC_III.tables if (path := _file_of(name, here))]:
         raise InputError(
-            f"{source} holds {here[both[0]].name}, as MIMIC-III does, and {folders[0]}/, as "
+            f"{source} holds {both[0].name}, as MIMIC-III does, and {folders[0]}/, as "
             "MIMIC-IV does. Put each data set into a folder of its own."
         )
     return MIMIC_IV
@@ -129,7 +148,69 @@ def _files_by_name(folder: Path) -> dict[str, Path]:
         return {p.name.upper(): p for p in sorted(folder.iterdir(), reverse=True) if p.is_file()}
 
 
+def _file_of(name: str, files: dict[str, Path]) -> Path | None:
+    """Return the file of a table; `files`: from `_files_by_name`."""
+    found = (files[f"{name}{ending}"] for ending in _ENDINGS if f"{name}{ending}" in files)
+    return next(found, None)
+
+
+def _tables_of_database(path: Path) -> dict[str, Table]:
+    """Return the tables of a DuckDB database, in the schemas in which mimic-code puts them.
+
+    Raises:
+        InputError: it holds no MIMIC, or both; tables are missing (all are named).
+    """
+    stamp = Stamp.of(path)
+    found = typed.tables_of(path)
+    places = {
+        dataset.name: {
+            name: relation
+            for name in dataset.tables
+            for schema in dataset.schemas[dataset.folders.get(name, "")]
+            if (relation := found.get(schema, {}).get(name.lower()))
+        }
+        for dataset in DATASETS.values()
+    }
+    there = [dataset for dataset in DATASETS.values() if places[dataset.name]]
+    if len(there) != 1:
+        schemas = "; ".join(
+            f"{d.title}: {', '.join(s for names in d.schemas.values() for s in names)}"
+            for d in DATASETS.values()
+        )
+        raise InputError(
+            f"{path} holds tables of {'both' if there else 'no'} MIMIC in the schemas that are "
+            f"read ({schemas}). Give a database with one of them."
+        )
+    (dataset,) = there
+    relations = places[dataset.name]
+    missing = [name.lower() for name in dataset.tables if name not in relations]
+    if missing:
+        raise InputError(
+            f"{path} lacks {', '.join(missing)}. Load the missing tables of {dataset.title}."
+        )
+    return {
+        name: _typed_table(dataset, name, path, stamp, relations[name]) for name in dataset.tables
+    }
+
+
+def _typed_table(
+    dataset: Dataset, name: str, path: Path, stamp: Stamp, relation: str = ""
+) -> Table:
+    schema, rows = typed.describe(path, relation)
+    spelled = tuple(schema)
+    header = tuple(column.lower() for column in spelled)
+    table = Table(name, path, header, stamp, rows == 0, dataset, relation, spelled, rows)
+    _check_header(table)
+    used = {column: schema[table.spelling[column]] for column in table.columns}
+    typed.check_types(path, name, pl.Schema(used), ID_COLUMNS)
+    return table
+
+
 def _open_table(dataset: Dataset, name: str, path: Path) -> Table:
+    if typed.is_typed(path):
+        with readable(path):
+            stamp = Stamp.of(path)
+        return _typed_table(dataset, name, path, stamp)
     with _lines_of(path) as (raw, file):
         stamp = Stamp.of(raw)
         if stamp.bytes == 0:
@@ -140,18 +221,27 @@ def _open_table(dataset: Dataset, name: str, path: Path) -> Table:
         raise InputError(f"{path} is a gzip file. Name it {path.name}.gz, or unpack it.")
     header = _header(line)
     table = Table(name, path, header, stamp, empty, dataset)
-    required = [c for c in dataset.tables[name] if not c.startswith("[")]
+    _check_header(table)
+    return table
+
+
+def _check_header(table: Table) -> None:
+    """Refuse a table that lacks a column, or has one twice."""
+    name, header = table.name, table.header
+    where, what = f"{table.path}, line 1", "its first line does not name"
+    advice = "Is this the right file, with a header, and commas between the fields?"
+    if table.spelled:
+        where, what, advice = str(table.path), "it does not have", "Is this the right table?"
+    required = [c for c in table.dataset.tables[name] if not c.startswith("[")]
     lacking = [c.upper() for c in required if c not in header]
     if lacking:  # without a header the first line is a patient's row, so it is not shown
         raise InputError(
-            f"{path}, line 1: {name} needs the column{'s' * (len(lacking) > 1)} "
-            f"{', '.join(lacking)}, but its first line does not name "
-            f"{'them' if len(lacking) > 1 else 'it'} (it has {len(header)} fields). "
-            "Is this the right file, with a header, and commas between the fields?"
+            f"{where}: {name} needs the column{'s' * (len(lacking) > 1)} "
+            f"{', '.join(lacking)}, but {what} {'them' if len(lacking) > 1 else 'it'} "
+            f"(it has {len(header)} fields). {advice}"
         )
     if len(set(header)) < len(header):
-        raise InputError(f"{path}, line 1: a column name appears twice. Remove one of the columns.")
-    return table
+        raise InputError(f"{where}: a column name appears twice. Remove one of the columns.")
 
 
 @contextmanager
@@ -170,11 +260,13 @@ def _numbered_rows(path: Path, file: IO[bytes]) -> Iterator[int]:
             yield number
 
 
-def line_of(table: Table, row: int) -> int:
-    """Return the line number of a row in the table's file; rows are counted from 0."""
+def place_of(table: Table, row: int) -> str:
+    """Return where a row is in the table's file, as its line; rows are counted from 0."""
+    if table.spelled:
+        return f"row {row + 1:,} of {table.name}"
     with _lines_of(table.path) as (_, file):
         file.readline(MAX_LINE)
-        return next(islice(_numbered_rows(table.path, file), row, None))
+        return f"line {next(islice(_numbered_rows(table.path, file), row, None)):,}"
 
 
 def _header(line: bytes) -> tuple[str, ...]:
