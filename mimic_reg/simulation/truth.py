@@ -26,9 +26,10 @@ from scipy.stats import rankdata
 
 from mimic_reg import tasks
 from mimic_reg.clinical import icd
+from mimic_reg.clinical.datasets import MIMIC_III
 from mimic_reg.clinical.schema import EPSILON, PHENOTYPES
 from mimic_reg.clinical.stays import count_diagnoses, select_diagnoses, select_stays
-from mimic_reg.simulation.layouts import Layout
+from mimic_reg.simulation.layouts import LAYOUTS, Layout
 from mimic_reg.simulation.parameters import Floats, Ints
 from mimic_reg.simulation.physiology import COURSE, PERSISTENCE, STEP, chance, leaving_unit
 from mimic_reg.simulation.records import Records
@@ -95,7 +96,9 @@ class TrueRisk:
         return result
 
 
-def judge(drawn: Records, first_hours: Floats, layout: Layout) -> dict[str, Any]:
+def judge(
+    drawn: Records, first_hours: Floats, layout: Layout = LAYOUTS[MIMIC_III.name]
+) -> dict[str, Any]:
     """Return the AUROC of the true risks by task, on the samples that the benchmark's rules give.
 
     first_hours: (N,) each stay's first row that the benchmark uses; infinite if there is none
