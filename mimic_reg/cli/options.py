@@ -43,7 +43,8 @@ SourceOption = Annotated[
     Path,
     typer.Option(
         "--source",
-        help="Folder with MIMIC-III's tables, or with MIMIC-IV's in hosp/ and icu/: .csv, .csv.gz.",
+        help="Folder with MIMIC-III's tables, or with MIMIC-IV's in hosp/ and icu/: .csv, .csv.gz "
+        "or .parquet. Or a DuckDB database that mimic-code built.",
         metavar="DIR",
     ),
 ]

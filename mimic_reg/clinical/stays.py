@@ -72,6 +72,7 @@ def select_stays(
     icustays: pl.DataFrame,
     admissions: pl.DataFrame,
     patients: pl.DataFrame,
+    *,
     split: Literal["published", "hash"] = "published",
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """Return the kept stays (`schema.STAYS` without the columns from events) and the cohort flow.
@@ -172,8 +173,8 @@ def _age(stays: pl.DataFrame) -> pl.Series:
     patient who passes 89 later gets 91 as well.
     """
     if "anchor_age" in stays.columns:
-        years = pl.col("intime").dt.year() - pl.col("anchor_year") + pl.col("anchor_age")
-        shown = pl.when(years > MAX_AGE_SHOWN).then(AGE_IF_HIGHER).otherwise(years)
+        age = pl.col("intime").dt.year() - pl.col("anchor_year") + pl.col("anchor_age")
+        shown = pl.when(age > MAX_AGE_SHOWN).then(AGE_IF_HIGHER).otherwise(age)
         return stays.select(age=shown)["age"]
     years = seconds_between(stays["intime"], stays["dob"]) / 3600.0 / 24.0 / 365.0
     return pl.Series("age", np.where(years < 0, AGE_IF_NEGATIVE, years)).fill_nan(None)

@@ -99,6 +99,19 @@ def best_possible(tables: dict[str, Table]) -> dict[str, dict[str, dict[str, flo
 _SCORES = ("auroc", "macro_auroc")
 
 
+def record(tables: dict[str, Table], read: dict[str, Any]) -> dict[str, Any]:
+    """Return the tables as the manifest has them; `read`: number of rows and hash, by table."""
+    return {
+        name: {
+            "file": table.file,
+            **asdict(table.stamp),
+            "header": list(table.header),
+            **read[name],
+        }
+        for name, table in tables.items()
+    }
+
+
 def up_to_date(
     out: Path, tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode
 ) -> Store | None:

@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ from mimic_reg.extraction.existing import (
     check_replaceable,
     checked_names,
     is_simulated,
+    record,
     up_to_date,
 )
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
@@ -96,7 +97,8 @@ def extract(
     """Extract the benchmark's cohorts from raw MIMIC-III or MIMIC-IV into the store `out`.
 
     Args:
-        source: folder with the tables, .csv or .csv.gz; MIMIC-IV's are in hosp/ and icu/.
+        source: folder with the tables, .csv, .csv.gz or .parquet, MIMIC-IV's in hosp/ and icu/;
+            or a DuckDB database.
         out: the store; new, or one to update.
         task_names: from `tasks.names()`; all by default.
         mode: `benchmark` (the published cohorts) or `corrected` (`events.CORRECTIONS`).
@@ -208,15 +210,6 @@ class _Run:
 
     def _manifest(self, cohort: Any, scans: Any, facts: Any) -> dict[str, Any]:
         read = cohort["read"] | {name: scan["read"] for name, scan in scans.items()}
-        described = {
-            name: {
-                "file": table.file,
-                **asdict(table.stamp),
-                "header": list(table.header),
-                **read[name],
-            }
-            for name, table in self.tables.items()
-        }
         content = {name: (read[name]["xxh3"], t.header) for name, t in self.tables.items()}
         return {
             "program": __version__,
@@ -235,7 +228,7 @@ class _Run:
                 "fingerprint": _hash(content),
                 "simulated": is_simulated(self.tables),
                 "best_possible": best_possible(self.tables),
-                "tables": described,
+                "tables": record(self.tables, read),
             },
         }
 
@@ -252,7 +245,9 @@ class _Run:
             self.progress.advance(1, reading.rows)
         check_lengths(self.tables["ICUSTAYS"], frames["ICUSTAYS"])
         stays, flow = select_stays(
-            *(frames[name] for name in ("ICUSTAYS", "ADMISSIONS", "PATIENTS")),
+            frames["ICUSTAYS"],
+            frames["ADMISSIONS"],
+            frames["PATIENTS"],
             split="published" if self.dataset.is_benchmark else "hash",
         )
         if stays.is_empty():
@@ -338,12 +333,9 @@ class _Run:
             episodes, texts = build_episodes(self._measurements(bucket), chosen)
             with_los = chosen.filter(pl.col("los_hours").is_not_null())
             hourly = build_hourly(episodes, with_los)
-            for name, table in (
-                ("episodes.parquet", episodes),
-                ("episode_texts.parquet", texts),
-                ("hourly.parquet", hourly),
-            ):
-                writer.write(name, self.dataset.to_store(table))
+            made = {"episodes": episodes, "episode_texts": texts, "hourly": hourly}
+            for name, table in made.items():
+                writer.write(f"{name}.parquet", self.dataset.to_store(table))
             used = rows_within_stay(episodes, with_los)
             firsts.append(first_events(used))
             unknown = {"unknown_categories": count_unknown_categories(episodes)}

@@ -144,7 +144,9 @@ def _cohort(
         return table.with_columns(pl.all().exclude(*ids, "icd_version").cast(pl.String))
 
     kept, _ = select_stays(
-        *(read(name) for name in ("ICUSTAYS", "ADMISSIONS", "PATIENTS")),
+        read("ICUSTAYS"),
+        read("ADMISSIONS"),
+        read("PATIENTS"),
         split="published" if dataset.is_benchmark else "hash",
     )
     diagnoses = select_diagnoses(read("DIAGNOSES_ICD"), read("D_ICD_DIAGNOSES"), kept)

@@ -51,7 +51,7 @@ def database(path: Path) -> Iterator[Any]:
             f"{path} has changes in {wal.name} that are not yet in the file. Close the program "
             "that writes to it, or open it in DuckDB and run CHECKPOINT."
         )
-    safe = {
+    safe: dict[str, Any] = {
         **{"threads": 2, "memory_limit": _MEMORY, "enable_external_access": False},
         **{"autoload_known_extensions": False, "autoinstall_known_extensions": False},
     }

@@ -183,6 +183,20 @@ def test_two_data_sets_in_one_folder_are_refused(raw, tmp_path):
         find_tables(source)
 
 
+def test_a_run_that_was_stopped_continues(raw, store, tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mimic_reg.extraction.run.build_hourly", stop)
+        with pytest.raises(KeyboardInterrupt):
+            extract(raw, tmp_path / "store")
+    result = extract(raw, tmp_path / "store")
+    assert result.seconds.keys() == {"episodes", "tasks"}
+    assert result.store.manifest["files"] == store.manifest["files"]
+    assert result.store.manifest["fingerprint"] == store.manifest["fingerprint"]
+
+
 # --- the real tables of the demo ------------------------------------------------------------------
 
 DEMO = "data/mimic-iv-demo"
