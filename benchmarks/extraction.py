@@ -15,6 +15,12 @@ Every measurement is a process of its own; the median of the rounds counts.
 
 measures instead what it costs to bring every file to the disk before it counts as written: the same
 extraction with and without syncs, taking turns; it is added to the results.
+
+    python benchmarks/extraction.py --as mimic-iv --patients 1000 [--rounds 5] [--out results.json]
+
+measures instead the CPU seconds per million rows of MIMIC-III and MIMIC-IV, without start-up: the
+same simulated patients, charted in MetaVision, in the tables of both, taking turns; it is added to
+the results.
 """
 
 import argparse
@@ -36,7 +42,10 @@ from typing import Any
 import polars as pl
 from isal import igzip
 
-from mimic_reg.sources.mimic3 import COLUMNS, EVENT_TABLES, find_tables
+from mimic_reg import extraction
+from mimic_reg.clinical.datasets import EVENT_TABLES, MIMIC_III
+from mimic_reg.simulation.synthesis import synthesize
+from mimic_reg.sources.mimic3 import find_tables
 
 SCAN = """
 import sys, time
@@ -134,6 +143,37 @@ def syncs(args: argparse.Namespace, times: int) -> dict[str, Any]:
     }
 
 
+def per_row(args: argparse.Namespace) -> dict[str, Any]:
+    """CPU seconds per million rows of both data sets: medians, and the median round's ratio."""
+    with tempfile.TemporaryDirectory(dir=args.tmp) as name:
+        folder = Path(name)
+        rows = {
+            form: sum(
+                synthesize(
+                    folder / form, patients=args.patients, form=form, carevue=False
+                ).rows.values()
+            )
+            for form in ("mimic-iii", args.form)
+        }
+        found: dict[str, list[float]] = {form: [] for form in rows}
+        for number in range(args.rounds):
+            for form in sorted(rows, reverse=number % 2 == 1):
+                shutil.rmtree(folder / "store", ignore_errors=True)
+                begin = time.process_time()
+                extraction.extract(folder / form, folder / "store")
+                found[form].append((time.process_time() - begin) / rows[form] * 1e6)
+    ratios = [b / a for a, b in zip(*found.values(), strict=True)]
+    return {
+        "date": date.today().isoformat(),
+        "command": " ".join(["python", *sys.argv]),
+        "rounds": args.rounds,
+        "rows": rows,
+        "cpu_seconds_per_million_rows": {f: statistics.median(v) for f, v in found.items()},
+        "ratio": statistics.median(ratios),
+        "ratios": sorted(round(ratio, 3) for ratio in ratios),
+    }
+
+
 def unpack_seconds(source: Path) -> dict[str, float]:
     """Seconds to unpack the event tables, by gzip and by ISA-L."""
     files = [source / f"{name}.csv.gz" for name in EVENT_TABLES]
@@ -189,19 +229,24 @@ def scales(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Measure, print, and write if asked."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--source", type=Path, required=True, help="the tables to copy")
+    parser.add_argument("--source", type=Path, help="the tables to copy")
     parser.add_argument("--scale", type=int, action="append", help="copies; may be repeated")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--syncs", action="store_true", help="measure what syncing costs")
+    parser.add_argument("--as", dest="form", choices=["mimic-iv"], help="compare this data set")
+    parser.add_argument("--patients", type=int, default=1000, help="simulated, for --as")
     parser.add_argument("--memory", default="4GB", help="passed on to `mimic-reg extract`")
     parser.add_argument("--tmp", help="folder for the copies")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     args = parser.parse_args()
     args.scale = args.scale or [10]
-    if args.syncs:
+    if not (args.source or args.form):
+        parser.error("give --source, or --as")
+    if args.syncs or args.form:
         content = json.loads(args.out.read_text()) if args.out and args.out.exists() else {}
-        content["syncs"] = [syncs(args, times) for times in args.scale]
-        print(json.dumps(content["syncs"], indent=1))
+        what = args.form or "syncs"
+        content[what] = per_row(args) if args.form else [syncs(args, times) for times in args.scale]
+        print(json.dumps(content[what], indent=1))
         if args.out:
             args.out.write_text(json.dumps(content, indent=1) + "\n")
         return
@@ -217,7 +262,7 @@ def main() -> None:
             "command": " ".join(["python", *sys.argv]),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
             "polars": pl.__version__,
-            "tables": list(COLUMNS),
+            "tables": list(MIMIC_III.tables),
         }
         args.out.write_text(json.dumps(about | {"results": results}, indent=1) + "\n")
 

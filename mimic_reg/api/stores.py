@@ -135,13 +135,20 @@ def _polars(table: "pl.DataFrame | pd.DataFrame") -> "pl.DataFrame":
     return pl.from_pandas(table)
 
 
-def synthesize(path: PathLike, *, patients: int = 1500, seed: int = 0) -> Path:
-    """Write simulated patients in MIMIC-III's tables, for a first look without data.
+def synthesize(
+    path: PathLike,
+    *,
+    patients: int = 1500,
+    seed: int = 0,
+    form: Literal["mimic-iii", "mimic-iv"] = "mimic-iii",
+) -> Path:
+    """Write simulated patients in MIMIC's tables, for a first look without data.
 
     Args:
         path: a new or empty folder.
         patients: the number of subjects.
         seed: of everything random; the same arguments give the same bytes.
+        form: whose tables.
 
     Returns:
         The folder, a source for `extract`.
@@ -152,7 +159,7 @@ def synthesize(path: PathLike, *, patients: int = 1500, seed: int = 0) -> Path:
     from mimic_reg.simulation import synthesis
 
     folder = as_path(path, "folder")
-    synthesis.synthesize(folder, patients=patients, seed=seed)
+    synthesis.synthesize(folder, patients=patients, seed=seed, form=form)
     return folder
 
 
@@ -164,10 +171,11 @@ def extract(
     mode: Literal["benchmark", "corrected"] = "benchmark",
     allow_empty: Collection[str] = (),
 ) -> Store:
-    """Extract the benchmark's cohorts from MIMIC-III's tables, and open the store.
+    """Extract the benchmark's cohorts from MIMIC-III's or MIMIC-IV's tables, and open the store.
 
     Args:
-        source: the folder with the tables, .csv or .csv.gz.
+        source: the folder with the tables: .csv, .csv.gz or .parquet; MIMIC-IV's are in hosp/ and
+            icu/. Or a DuckDB database that mimic-code built.
         path: the store: new, or one to bring up to date. Nothing is done where it is up to date.
         tasks: some of the benchmark's tasks; None: all.
         mode: "benchmark": the published cohorts; "corrected": with known defects repaired.

@@ -11,6 +11,8 @@ def print_audit(audit: dict[str, Any]) -> None:
     """Print the cohort flow, the fate of events, values and samples."""
     flow = [[s["step"], s["stays"], s["admissions"], s["subjects"]] for s in audit["cohort_flow"]]
     out.print(table("Cohort", ["after", "stays", "admissions", "subjects"], flow))
+    if icd10 := audit["diagnoses"].get("icd10"):
+        _print_icd10(icd10)
     names = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
     fates = {
         "subject_not_kept": "dropped: subject not in the cohort",
@@ -27,6 +29,10 @@ def print_audit(audit: dict[str, Any]) -> None:
     out.print(table("Event rows", ["", *names], rows))
     _print_values(audit)
     print_samples(audit)
+    if "dataset" in audit:
+        differing = audit.get("stays_whose_hospital_expire_flag_differs", 0)
+        say(f"Stays whose HOSPITAL_EXPIRE_FLAG is not their mortality label: {differing:,}.")
+        return
     if audit["published"] is None:
         say("The source is not the full MIMIC-III v1.4, so its sizes are not compared.")
         return
@@ -41,6 +47,24 @@ def print_audit(audit: dict[str, Any]) -> None:
             f"{differing:,} of {len(pairs):,} sizes DIFFER. If a table has more or fewer rows than "
             "published, it was loaded twice or not downloaded whole."
         )
+
+
+def _print_icd10(counts: dict[str, Any]) -> None:
+    """Print how the diagnoses in ICD-10 were mapped to ICD-9."""
+    if not counts["rows_in_icd10"]:
+        return
+    texts = {
+        "exact": "one ICD-9 code, or one for each part",
+        "alternatives_agree": "ambiguous: several ICD-9 codes, of the same phenotypes",
+        "alternatives_disagree": "ambiguous: several ICD-9 codes, of different phenotypes",
+        "no_equivalent": "unmapped: no equivalent in ICD-9",
+        "unknown": "unmapped: not in the mapping",
+        "by_a_shorter_code": "newer than the mapping: found by a shorter code",
+    }
+    rows = [
+        [text, *(counts[what][name] for what in ("codes", "rows"))] for name, text in texts.items()
+    ]
+    out.print(table(f"Diagnoses in ICD-10, by {counts['mapping']}", ["", "codes", "rows"], rows))
 
 
 def print_samples(audit: dict[str, Any]) -> None:
@@ -73,9 +97,12 @@ def _print_values(audit: dict[str, Any]) -> None:
     for counts in audit["variables"].values():
         for what, count in counts.items():
             total[what] = total.get(what, 0) + count
-    mapped, kept, clipped = (total.pop(what, 0) for what in ("mapped", "kept", "clipped"))
+    apart = ("mapped", "kept", "clipped", "from_valuenum")
+    mapped, kept, clipped, shown = (total.pop(what, 0) for what in apart)
     dropped = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in total.items() if n)
     say(f"Values of the 17 variables: {mapped:,} rows, {kept:,} used; {dropped or 'no'} left out.")
+    if shown:
+        say(f"{shown:,} values are VALUENUMs, since VALUE is hidden (___).")
     if clipped:
         say(f"{clipped:,} values were clipped to their plausible range.")
     stray = audit["events"]["total"].get("bytes_not_utf8", 0)

@@ -25,6 +25,7 @@ class Form(StrEnum):
     """Which tables `synthesize` writes."""
 
     mimic_iii = "mimic-iii"
+    mimic_iv = "mimic-iv"
     ricu = "ricu"
 
 
@@ -62,7 +63,10 @@ def extract(
         ),
     ] = None,
 ) -> Any:
-    """Extract the benchmark's cohorts from MIMIC-III's tables into a store.
+    """Extract the benchmark's cohorts from MIMIC-III's or MIMIC-IV's tables into a store.
+
+    A source with hosp/ and icu/ is MIMIC-IV (2.0 or later). Its cohort, mimic-iv, follows the
+    benchmark's rules but is not the published benchmark; it needs mimic-reg[mimic-iv].
 
     The tables are read once, block by block. The same command continues where it was stopped; on
     an unchanged source it does nothing.
@@ -95,7 +99,12 @@ def extract(
         return content
     print_audit(result.audit)
     say(f"Wrote {store} in {seconds:,.1f} s ({mode.value} mode).")
-    if mode is Mode.benchmark:
+    if "published" not in result.store.spec.normalizers:
+        say(
+            f"The cohort is {result.store.spec.name}, not the published benchmark. Train with "
+            "--set training.normalizer=fitted: there is no published normaliser for it."
+        )
+    elif mode is Mode.benchmark:
         say(
             "If the source is MIMIC-III, check that the cohorts are the published ones: "
             f"mimic-reg verify {store} --published"
@@ -340,12 +349,13 @@ def synthesize(
         Form,
         typer.Option(
             "--as",
-            help="mimic-iii: its nine tables. ricu: dyn, sta and outc for import-cohort.",
-            metavar="mimic-iii|ricu",
+            help="mimic-iii: its nine tables. mimic-iv: the same patients in hosp/ and icu/. "
+            "ricu: dyn, sta and outc for import-cohort.",
+            metavar="mimic-iii|mimic-iv|ricu",
         ),
     ] = Form.mimic_iii,
 ) -> Any:
-    """Simulate tables like MIMIC-III's, to try everything without patients' data.
+    """Simulate tables like MIMIC-III's or MIMIC-IV's, to try everything without patients' data.
 
     The nine tables have the oddities of the real ones, and the tasks can be learned. The file
     true_risk.json has the AUROC of the true risk: the best that any model can reach.
@@ -361,6 +371,7 @@ def synthesize(
         missing=missing,
         compress=compress,
         overwrite=overwrite,
+        form=form.value,
     )
     rows = sum(summary.rows.values())
     say(

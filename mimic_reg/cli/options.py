@@ -41,7 +41,12 @@ MovedStoreOption = Annotated[
 StoreOut = Annotated[Path, typer.Option("--out", help="Folder of the new store.", metavar="STORE")]
 SourceOption = Annotated[
     Path,
-    typer.Option("--source", help="Folder with MIMIC-III's tables: .csv, .csv.gz.", metavar="DIR"),
+    typer.Option(
+        "--source",
+        help="Folder with MIMIC-III's tables, or with MIMIC-IV's in hosp/ and icu/: .csv, .csv.gz "
+        "or .parquet. Or a DuckDB database that mimic-code built.",
+        metavar="DIR",
+    ),
 ]
 MemoryOption = Annotated[
     str, typer.Option("--memory", help="Memory of the extraction, from 1GB on.", metavar="SIZE")

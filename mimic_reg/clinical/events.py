@@ -33,6 +33,8 @@ UNTOUCHED = frozenset(
     {v.name for v in variables() if v.is_text}
     | {"Heart Rate", "Respiratory rate", "Mean blood pressure"}
 )
+# MIMIC-IV's VALUE of a laboratory row that has a comment; its number is in VALUENUM alone.
+HIDDEN = "___"
 _PLAIN_NUMBER = r"^(\d+(\.\d*)?|\.\d+)$"
 
 # One cleaned measurement; `text` for the untouched variables, `number` for the others.
@@ -45,9 +47,18 @@ MEASUREMENTS = pl.Schema(
 )
 
 
-def items(mode: Mode) -> pl.DataFrame:
-    """Return the benchmark's 114 items: itemid, variable (position in `VARIABLES`), label."""
+METAVISION = 220_000  # MetaVision's item ids start here; those of laboratories are about 50,000
+
+
+def items(mode: Mode, *, carevue: bool = True) -> pl.DataFrame:
+    """Return the benchmark's 114 items: itemid, variable (position in `VARIABLES`), label.
+
+    carevue: also the items of CareVue, which MIMIC-IV does not have
+    """
     table = pl.read_csv(resource("items.csv").read_bytes())
+    if not carevue:
+        charted = pl.col("table") == "chartevents"
+        table = table.filter(~charted | (pl.col("itemid") >= METAVISION))
     if mode == "corrected":
         table = table.filter(pl.col("fluid").fill_null("blood") == "blood")
     codes = pl.Enum(VARIABLES)
@@ -245,12 +256,16 @@ def clean(events: pl.DataFrame, mode: Mode) -> tuple[pl.DataFrame, dict[str, dic
 
     Args:
         events: valid rows of mapped items: subject_id, icustay_id, itemid, charttime, value,
-            valueuom.
+            valueuom; of MIMIC-IV's LABEVENTS also valuenum.
         mode: `benchmark`, or `corrected` (see `CORRECTIONS`).
 
     Returns:
         The measurements, and {variable: {mapped, empty, unreadable, no_time, ...: rows}}.
     """
+    if "valuenum" in events.columns:
+        hidden = (pl.col("value") == HIDDEN) & pl.col("valuenum").is_not_null()
+        shown = pl.when("hidden").then("valuenum").otherwise("value")
+        events = events.with_columns(hidden=hidden).with_columns(value=shown)
     events = events.join(items(mode), on="itemid")
     events = events.with_columns(
         pl.col("label").str.to_lowercase(),
@@ -270,6 +285,8 @@ def _clean_variable(
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     present = rows.filter(~pl.col("value").is_in(MISSING_TEXTS))
     count = {"mapped": rows.height, "empty": rows.height - present.height}
+    if "hidden" in rows.columns:
+        count["from_valuenum"] = int(rows["hidden"].sum())
     if name in UNTOUCHED:
         number, text = pl.Series([None] * present.height, dtype=pl.Float64), present["value"]
     else:

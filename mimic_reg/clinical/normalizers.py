@@ -69,42 +69,57 @@ class _Moments:
         }
 
 
-def normalizers(hourly: Path, samples: dict[str, pl.DataFrame]) -> dict[str, dict[str, Any]]:
+def normalizers(
+    hourly: Path, samples: dict[str, pl.DataFrame], unit: str = "icustay_id", benchmark: bool = True
+) -> dict[str, dict[str, Any]]:
     """Return {task: {channels, published, fitted}} for each sample table.
+
+    unit:      the column of stays, in the hourly table and in the samples
+    benchmark: whether the published normaliser is for these data, and so among the result
 
     `fitted` uses every hour that a training sample of the task sees, once, with ddof 1. (For
     decompensation and length of stay the reference draws random samples instead.) `constant` names
     the continuous channels that are constant in these hours.
     """
-    seen = {name: _hours_seen(table) for name, table in samples.items()}
+    seen = {name: _hours_seen(table, unit) for name, table in samples.items()}
     moments = {name: _Moments() for name in samples}
     file = pq.ParquetFile(hourly)
     for group in range(file.num_row_groups):
         frame = pl.DataFrame(file.read_row_group(group))
         array = frame.select(CHANNELS).to_numpy()
         for name, limits in seen.items():
-            rows = frame.select("icustay_id", "hour").join(
-                limits, on="icustay_id", how="left", maintain_order="left"
+            rows = frame.select(unit, "hour").join(
+                limits, on=unit, how="left", maintain_order="left"
             )
             used = (rows["hour"] < rows["hours"]).fill_null(False).to_numpy()
             moments[name].add(array[used].astype(np.float64))
     return {
-        name: {"channels": list(CHANNELS), "published": published(name), "fitted": found.fitted()}
+        name: {
+            "channels": list(CHANNELS),
+            **({"published": published(name)} if benchmark else {}),
+            "fitted": found.fitted(),
+        }
         for name, found in moments.items()
     }
 
 
 def write_normalizers(
-    folder: Path, hourly: Path, samples: dict[str, pl.DataFrame], progress: Progress
+    folder: Path,
+    hourly: Path,
+    samples: dict[str, pl.DataFrame],
+    progress: Progress,
+    *,
+    unit: str = "icustay_id",
+    benchmark: bool = True,
 ) -> None:
     """Write `normalizers` into `folder`/normalizers/, a file per task, and note constants."""
     (folder / "normalizers").mkdir()
-    for name, normalizer in normalizers(hourly, samples).items():
+    for name, normalizer in normalizers(hourly, samples, unit, benchmark).items():
         write_json(folder / "normalizers" / f"{name}.json", normalizer, sync=False)
         if constant := normalizer["fitted"]["constant"]:
             progress.note(f"Constant in the training samples of {name}: {', '.join(constant)}.")
 
 
-def _hours_seen(samples: pl.DataFrame) -> pl.DataFrame:
+def _hours_seen(samples: pl.DataFrame, unit: str) -> pl.DataFrame:
     train = samples.filter(pl.col("split") == "train")
-    return train.group_by("icustay_id").agg(num_hours(pl.col("period_length")).max().alias("hours"))
+    return train.group_by(unit).agg(num_hours(pl.col("period_length")).max().alias("hours"))

@@ -3,9 +3,12 @@
 Source: Harutyunyan et al. 2019; rules 1-7 of the reference's `extract_subjects`. The order matters:
 transfers are removed before admissions with several stays, so an admission with one transferred
 and one other stay is kept.
+
+MIMIC-IV has no wards, no dates of birth and no published split: see `_age` and `hash_split`.
 """
 
-from typing import Any
+import hashlib
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -14,6 +17,8 @@ from mimic_reg.clinical.schema import DIAGNOSES, MISSING_TEXTS, NO_ID, STAYS, re
 from mimic_reg.errors import InputError
 
 MIN_AGE = 18.0
+# MIMIC-IV hides higher ages: it gives this one for all of them.
+MAX_AGE_SHOWN, AGE_IF_HIGHER = 89.0, 91.0
 # The longest stay of MIMIC-III is 173 days. An array has a row per hour, so this limits memory.
 MAX_DAYS = 3_650
 # Ages overflowed in early versions of the reference; MIMIC itself has none below 0.
@@ -64,12 +69,17 @@ def attrition(stays: pl.DataFrame) -> dict[str, int]:
 
 
 def select_stays(
-    icustays: pl.DataFrame, admissions: pl.DataFrame, patients: pl.DataFrame
+    icustays: pl.DataFrame,
+    admissions: pl.DataFrame,
+    patients: pl.DataFrame,
+    *,
+    split: Literal["published", "hash"] = "published",
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """Return the kept stays (`schema.STAYS` without the columns from events) and the cohort flow.
 
     Args:
         icustays, admissions, patients: the source's tables, with all columns except ids as text.
+        split: the benchmark's lists of subjects, or `hash_split`.
 
     Raises:
         InputError: an id is missing or not unique, or a time is unreadable.
@@ -79,10 +89,13 @@ def select_stays(
         _checked(admissions, "ADMISSIONS", "hadm_id"),
         *("ADMISSIONS", "admittime", "dischtime", "deathtime"),
     )
-    patients = _times(_checked(patients, "PATIENTS", "subject_id"), "PATIENTS", "dob", "dod")
+    patients = _checked(patients, "PATIENTS", "subject_id")
+    patients = _times(patients, "PATIENTS", *(c for c in ("dob", "dod") if c in patients.columns))
+    patients = _anchors(patients)
 
     flow = [{"step": "all ICU stays", **attrition(icustays)}]
-    stays = icustays.filter(_same("first_wardid", "last_wardid"), _same(*_CAREUNITS))
+    places = [pair for pair in _PLACES if pair[0] in icustays.columns]
+    stays = icustays.filter(_same(*pair) for pair in places)
     flow.append({"step": "no transfers", **attrition(stays)})
     there = stays.height
     stays = stays.join(admissions, on=["subject_id", "hadm_id"]).join(patients, on="subject_id")
@@ -92,10 +105,11 @@ def select_stays(
     flow.append({"step": "one stay an admission", **attrition(stays)})
     stays = stays.with_columns(_age(stays)).filter(pl.col("age") >= MIN_AGE)
     flow.append({"step": "age 18 or more", **attrition(stays)})
-    return _with_facts(stays), flow
+    return _with_facts(stays, split), flow
 
 
-_CAREUNITS = ("first_careunit", "last_careunit")
+_PLACES = (("first_wardid", "last_wardid"), ("first_careunit", "last_careunit"))
+_ANCHORS = ("anchor_age", "anchor_year")
 
 
 def _checked(table: pl.DataFrame, name: str, key: str) -> pl.DataFrame:
@@ -105,7 +119,7 @@ def _checked(table: pl.DataFrame, name: str, key: str) -> pl.DataFrame:
         raise InputError(
             f"{name}: {bad:,} rows have an empty or non-numeric "
             f"{' or '.join(c.upper() for c in ids)}. Each must be a whole number, such as 145834 "
-            "(not 145834.0). Is it MIMIC-III's own table?"
+            "(not 145834.0). Is it MIMIC's own table?"
         )
     twice = table.height - table[key].n_unique()
     if twice:
@@ -123,9 +137,22 @@ def _times(table: pl.DataFrame, name: str, *columns: str) -> pl.DataFrame:
         if bad:
             raise InputError(
                 f"{name}: {bad:,} rows have a {column.upper()} that is not a time like "
-                "2130-02-04 04:00:00. Is it MIMIC-III's own table?"
+                "2130-02-04 04:00:00. Is it MIMIC's own table?"
             )
     return parsed
+
+
+def _anchors(patients: pl.DataFrame) -> pl.DataFrame:
+    """Return patients with `_ANCHORS` as numbers, if the table has them."""
+    for column in (c for c in _ANCHORS if c in patients.columns):
+        number = patients[column].cast(pl.Float64, strict=False).fill_nan(None)
+        if odd := number.null_count():
+            raise InputError(
+                f"PATIENTS: {odd:,} rows have no {column.upper()} that is a number, such as 52 or "
+                "2180. Is it MIMIC-IV's own table?"
+            )
+        patients = patients.with_columns(number)
+    return patients
 
 
 def _present(text: pl.Series) -> pl.Series:
@@ -140,6 +167,15 @@ def _same(first: str, last: str) -> pl.Expr:
 
 
 def _age(stays: pl.DataFrame) -> pl.Series:
+    """Return ages at INTIME: since DOB, or for MIMIC-IV in whole years since the anchor year.
+
+    MIMIC-IV has ANCHOR_AGE, the age in the year ANCHOR_YEAR, and 91 for all ages above 89. A
+    patient who passes 89 later gets 91 as well.
+    """
+    if "anchor_age" in stays.columns:
+        age = pl.col("intime").dt.year() - pl.col("anchor_year") + pl.col("anchor_age")
+        shown = pl.when(age > MAX_AGE_SHOWN).then(AGE_IF_HIGHER).otherwise(age)
+        return stays.select(age=shown)["age"]
     years = seconds_between(stays["intime"], stays["dob"]) / 3600.0 / 24.0 / 365.0
     return pl.Series("age", np.where(years < 0, AGE_IF_NEGATIVE, years)).fill_nan(None)
 
@@ -168,6 +204,35 @@ def odd_length(los: pl.Series) -> tuple[int, str] | None:
     return min(found, default=None)
 
 
+def hash_split(subject_id: int) -> str:
+    """Return the split of a subject of MIMIC-IV: 70 % train, 15 % val, 15 % test.
+
+    The first 8 digits of the id's SHA-256, in hexadecimal, as a share of the largest such number.
+    """
+    share = int(hashlib.sha256(str(subject_id).encode()).hexdigest()[:8], 16) / 16**8
+    return "train" if share < 0.7 else "val" if share < 0.85 else "test"
+
+
+def count_flags_that_differ(stays: pl.DataFrame, admissions: pl.DataFrame) -> int | None:
+    """Return how many stays have a HOSPITAL_EXPIRE_FLAG other than their mortality.
+
+    The benchmark does not use the flag. None: the source has no such column.
+    """
+    if "hospital_expire_flag" not in admissions.columns:
+        return None
+    flag = pl.col("hospital_expire_flag").cast(pl.Float64, strict=False)
+    joined = stays.select("hadm_id", "mortality").join(admissions, on="hadm_id")
+    return joined.filter(flag.is_not_null(), flag != pl.col("mortality")).height
+
+
+# What identifies a code of a diagnosis: in MIMIC-III and in MIMIC-IV.
+_CODES = ("icd9_code", "icd_code", "icd_version")
+
+
+def _code_of(table: pl.DataFrame) -> list[str]:
+    return [c for c in _CODES if c in table.columns]
+
+
 def count_repeated(diagnoses: pl.DataFrame, dictionary: pl.DataFrame) -> dict[str, int]:
     """Return the number of rows that repeat an earlier one, by table.
 
@@ -175,21 +240,27 @@ def count_repeated(diagnoses: pl.DataFrame, dictionary: pl.DataFrame) -> dict[st
         diagnoses: DIAGNOSES_ICD; a repeated row equals an earlier one in every column.
         dictionary: D_ICD_DIAGNOSES; a repeated row has an earlier code.
     """
-    tables = {"DIAGNOSES_ICD": diagnoses, "D_ICD_DIAGNOSES": dictionary.select("icd9_code")}
-    coded = {name: t.drop_nulls("icd9_code") for name, t in tables.items()}
+    code = _code_of(dictionary)
+    tables = {"DIAGNOSES_ICD": diagnoses, "D_ICD_DIAGNOSES": dictionary.select(code)}
+    coded = {name: t.drop_nulls(code) for name, t in tables.items()}
     return {name: table.height - table.n_unique() for name, table in coded.items()}
 
 
-def _with_facts(stays: pl.DataFrame) -> pl.DataFrame:
+def _with_facts(stays: pl.DataFrame, split: Literal["published", "hash"]) -> pl.DataFrame:
     los = _present(stays["los"]).cast(pl.Float64, strict=False)
-    published = pl.read_csv(resource("published_split.csv").read_bytes())
+    if split == "published":
+        splits = pl.read_csv(resource("published_split.csv").read_bytes())
+    else:
+        subjects = stays["subject_id"].unique()
+        each = pl.Series("split", map(hash_split, subjects), pl.String)
+        splits = pl.DataFrame([subjects, each])
     return (
         stays.with_columns(
             (24.0 * los).alias("los_hours"),
             _died_between("admittime", "dischtime").alias("mortality"),
             _died_between("intime", "outtime").alias("mortality_inunit"),
         )
-        .join(published, on="subject_id", how="left")
+        .join(splits, on="subject_id", how="left")
         .with_columns(pl.col("split").fill_null("train"))
         .sort("subject_id", "intime", "outtime", nulls_last=True, maintain_order=True)
         .with_columns(
@@ -202,17 +273,28 @@ def _with_facts(stays: pl.DataFrame) -> pl.DataFrame:
 def select_diagnoses(
     diagnoses: pl.DataFrame, dictionary: pl.DataFrame, stays: pl.DataFrame
 ) -> pl.DataFrame:
-    """Return the kept stays' diagnoses (`schema.DIAGNOSES`): codes in the dictionary, as text.
+    """Return the kept stays' diagnoses: codes in the dictionary, as text.
+
+    The columns are `schema.DIAGNOSES`. Those of MIMIC-IV have icd_code and icd_version instead of
+    icd9_code, which `icd.add_icd9` adds.
 
     A repeated row counts once. The reference keeps all of them, but gives the same labels, which
     tell whether a stay has a diagnosis of a group, not how many.
     """
-    known = dictionary.select("icd9_code").drop_nulls()
+    code = _code_of(dictionary)
+    known = dictionary.select(code).drop_nulls()
     return (
         diagnoses.unique()
-        .join(known, on="icd9_code", how="semi")
+        .join(known, on=code, how="semi")
         .join(stays.select("subject_id", "hadm_id", "icustay_id"), on=["subject_id", "hadm_id"])
         .with_columns(pl.col("seq_num").cast(pl.Float64, strict=False).cast(pl.Int32))
-        .sort("icustay_id", "seq_num", "icd9_code", nulls_last=True)
-        .select(DIAGNOSES.names())
+        .sort("icustay_id", "seq_num", *code, nulls_last=True)
+        .select(*(c for c in DIAGNOSES if c not in _CODES), *code)
     )
+
+
+def count_diagnoses(diagnoses: pl.DataFrame) -> pl.DataFrame:
+    """Return icustay_id and num_diagnoses; an ICD-10 code that has several parts counts once."""
+    if "icd_code" in diagnoses.columns:
+        diagnoses = diagnoses.drop("icd9_code").unique()
+    return diagnoses.group_by("icustay_id").agg(num_diagnoses=pl.len().cast(pl.Int32))

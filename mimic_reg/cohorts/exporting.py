@@ -13,7 +13,7 @@ from mimic_reg.store import Store, atomic, check_cohort, disk_errors, make_folde
 
 CONFIG = "cohort.yaml"
 FILES = ("dyn.parquet", "sta.parquet", "outc.parquet", CONFIG)
-_STATIC = ("age", "gender", "ethnicity", "first_careunit", "subject_id", "split")
+_STATIC = ("age", "gender", "ethnicity", "race", "first_careunit", "subject_id", "split")
 
 
 def export_cohort(store: Store, task: str, out: Path) -> dict[str, int]:
@@ -44,7 +44,8 @@ def export_cohort(store: Store, task: str, out: Path) -> dict[str, int]:
         .agg(pl.col(v).drop_nulls().last().alias(_snake(v)) for v in VARIABLES)
         .collect()
     )
-    sta = store.read("stays.parquet").select(stay, *_STATIC).join(seen, on=stay, how="semi")
+    stays = store.read("stays.parquet").join(seen, on=stay, how="semi")
+    sta = stays.select(stay, *(c for c in _STATIC if c in stays.columns))
     keys = [stay, "hour"] if samples[stay].is_duplicated().any() else [stay]
     outc = samples.select(*keys, *(pl.col(c).alias(_label(c)) for c in found.labels))
     labels = [_label(column) for column in found.labels]

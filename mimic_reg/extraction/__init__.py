@@ -1,4 +1,4 @@
-"""Extract a cohort store from MIMIC-III's raw tables."""
+"""Extract a cohort store from MIMIC's raw tables."""
 
 from mimic_reg.extraction.existing import seems_up_to_date
 from mimic_reg.extraction.run import Result, extract

@@ -6,12 +6,33 @@ from typing import Any
 import polars as pl
 
 from mimic_reg import tasks
+from mimic_reg.clinical.datasets import Dataset
 from mimic_reg.clinical.events import Mode, add_counts
 from mimic_reg.clinical.schema import EPSILON, VARIABLES, resource
 from mimic_reg.tasks.base import count_samples
 from mimic_reg.tasks.in_hospital_mortality import HOURS
 
+# Counts by (subject, admission, stay) are added up after this many blocks.
+_MERGE_EVERY = 64
 FATES = ("empty_hadm", "no_hadm_in_stay", "icustay_missing_in_stays", "kept_recovered", "kept")
+
+
+class RowCounts:
+    """Adds up counts by (subject, admission, stay), with bounded memory."""
+
+    def __init__(self) -> None:
+        self.parts: list[pl.DataFrame] = []
+
+    def add(self, part: pl.DataFrame) -> None:
+        """Add the counts of a block, from `events.count_rows`."""
+        self.parts.append(part)
+        if len(self.parts) >= _MERGE_EVERY:
+            self.parts = [self.total()]
+
+    def total(self) -> pl.DataFrame:
+        """Return the sums by (subject, admission, stay)."""
+        keys = ("subject_id", "hadm_id", "icustay_id")
+        return pl.concat(self.parts).group_by(keys).agg(pl.col("rows").sum())
 
 
 def published_sizes() -> dict[str, Any]:
@@ -32,6 +53,7 @@ def count_episodes(episodes: pl.DataFrame, used: pl.DataFrame) -> dict[str, Any]
 
 
 def audit(
+    dataset: Dataset,
     mode: Mode,
     stays: pl.DataFrame,
     samples: dict[str, pl.DataFrame],
@@ -44,6 +66,7 @@ def audit(
     for scan in scans.values():
         variables = add_counts(variables, scan["variables"])
     result = {
+        **({} if dataset.is_benchmark else {"dataset": dataset.name}),
         "mode": mode,
         "cohort_flow": cohort["flow"],
         "diagnoses": cohort["diagnoses"],
@@ -55,7 +78,9 @@ def audit(
         "stays_left_out_of_the_tasks": left_out(stays),
         "samples": {name: count_samples(tasks.get(name), table) for name, table in samples.items()},
     }
-    return result | {"published": _beside_published(result)}
+    if cohort["flags_that_differ"] is not None:
+        result["stays_whose_hospital_expire_flag_differs"] = cohort["flags_that_differ"]
+    return result | {"published": _beside_published(result) if dataset.is_benchmark else None}
 
 
 def _events(scans: Any) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from typing import Any
 
 import polars as pl
 
+from mimic_reg.clinical.datasets import EVENT_TABLES, Dataset
 from mimic_reg.clinical.stays import MAX_DAYS, odd_length
 from mimic_reg.errors import InputError
 from mimic_reg.extraction.audit import left_out
 from mimic_reg.progress import Progress
-from mimic_reg.sources.mimic3 import EVENT_TABLES, Table, line_of
+from mimic_reg.sources.mimic3 import Table, place_of
 from mimic_reg.sources.rows import Reading, check_ids
 
 _REASONS = {
@@ -39,7 +40,7 @@ def check_rows(tables: Mapping[str, Table], allow_empty: Collection[str] = ()) -
         events = [t.name for t in empty if t.name in EVENT_TABLES]
         wanted = f", or add --allow-empty {','.join(events)} to accept that" if events else ""
         raise InputError(
-            f"{empty[0].path.parent}: {', '.join(t.path.name for t in empty)} "
+            f"{empty[0].root}: {', '.join(t.file for t in empty)} "
             f"{'has' if len(empty) == 1 else 'have'} a header but no rows. Download the complete "
             f"table and compare its SHA-256{wanted}."
         )
@@ -82,12 +83,12 @@ def check_lengths(table: Table, icustays: pl.DataFrame) -> None:
     if odd := odd_length(icustays["los"]):
         row, problem = odd
         raise InputError(
-            f"{table.path}, line {line_of(table, row):,}: its LOS {problem}. It must be a number "
-            f"of days such as 3.2490, at most {MAX_DAYS:,}, or empty. Is it MIMIC-III's own table?"
+            f"{table.path}, {place_of(table, row)}: its LOS {problem}. It must be a number "
+            f"of days such as 3.2490, at most {MAX_DAYS:,}, or empty. Is it MIMIC's own table?"
         )
 
 
-def check_diagnoses(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> None:
+def check_diagnoses(dataset: Dataset, stays: pl.DataFrame, diagnoses: pl.DataFrame) -> None:
     """Refuse a source without a diagnosis of any stay: no task would have a sample.
 
     stays, diagnoses: those of the cohort
@@ -97,9 +98,10 @@ def check_diagnoses(stays: pl.DataFrame, diagnoses: pl.DataFrame) -> None:
     """
     if diagnoses.is_empty():
         raise InputError(
-            f"None of {stays.height:,} stays has a row in DIAGNOSES_ICD whose ICD9_CODE is in "
-            "D_ICD_DIAGNOSES, so no task has a sample. Do both tables come from the same MIMIC-III "
-            "as ICUSTAYS, with codes as text (0389, not 389)?"
+            f"None of {stays.height:,} stays has a row in DIAGNOSES_ICD whose "
+            f"{' and '.join(dataset.tables['D_ICD_DIAGNOSES']).upper()} is in D_ICD_DIAGNOSES, so "
+            "no task has a sample. Do both tables come from the same release as ICUSTAYS, with "
+            "codes as text (0389, not 389)?"
         )
 
 
@@ -117,5 +119,5 @@ def check_samples(names: Sequence[str], stays: pl.DataFrame) -> None:
         lack = ", ".join(f"{counts[what]:,} {text}" for what, text in _REASONS.items())
         raise InputError(
             f"No sample for {', '.join(names)}: of {stays.height:,} stays, {lack}. Are the tables "
-            "complete, and from the same MIMIC-III? To extract only other tasks, give --tasks."
+            "complete, and from the same release? To extract only other tasks, give --tasks."
         )

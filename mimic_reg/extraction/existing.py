@@ -7,9 +7,10 @@ from typing import Any
 
 from mimic_reg import __version__, tasks
 from mimic_reg.clinical import events as ev
+from mimic_reg.clinical.datasets import dataset_of
 from mimic_reg.errors import InputError
 from mimic_reg.sources.mimic3 import Table
-from mimic_reg.store import MANIFEST, Store, file_hash, read_json, reading
+from mimic_reg.store import MANIFEST, Store, known_hash, read_json, reading
 from mimic_reg.store.spec import IMAGES, SCHEMA_VERSION
 
 # A file that `mimic-reg synthesize` writes beside its tables; MIMIC-III has none.
@@ -57,6 +58,9 @@ def _lost(
     manifest: dict[str, Any], tables: dict[str, Table], names: tuple[str, ...], mode: ev.Mode
 ) -> str:
     """Return what the extraction would remove from a store; "" if nothing."""
+    ours, theirs = next(iter(tables.values())).dataset, dataset_of(manifest)
+    if "mode" in manifest and ours != theirs:
+        return f"cohorts of {theirs.title.split()[0]}"
     simulated = manifest.get("source", {}).get("simulated")
     if simulated is not None and simulated != is_simulated(tables):
         return "simulated patients" if simulated else "the cohorts of real patients"
@@ -72,12 +76,12 @@ def _lost(
 
 def is_simulated(tables: dict[str, Table]) -> bool:
     """Return whether `mimic-reg synthesize` wrote the tables."""
-    return any(table.path.with_name(SIMULATED).is_file() for table in tables.values())
+    return any((table.root / SIMULATED).is_file() for table in tables.values())
 
 
 def best_possible(tables: dict[str, Table]) -> dict[str, dict[str, dict[str, float]]]:
     """Return {task: {split: {score: that of the true risk}}}; empty for real patients."""
-    path = next(iter(tables.values())).path.with_name(SIMULATED)
+    path = next(iter(tables.values())).root / SIMULATED
     if not path.is_file():
         return {}
     with reading(path, "the true_risk.json"):
@@ -93,6 +97,19 @@ def best_possible(tables: dict[str, Table]) -> dict[str, dict[str, dict[str, flo
 
 
 _SCORES = ("auroc", "macro_auroc")
+
+
+def record(tables: dict[str, Table], read: dict[str, Any]) -> dict[str, Any]:
+    """Return the tables as the manifest has them; `read`: number of rows and hash, by table."""
+    return {
+        name: {
+            "file": table.file,
+            **asdict(table.stamp),
+            "header": list(table.header),
+            **read[name],
+        }
+        for name, table in tables.items()
+    }
 
 
 def up_to_date(
@@ -116,7 +133,7 @@ def seems_up_to_date(
     """Return whether `extract` would do nothing, judged by names, sizes and times of files."""
     known = _recorded_tables(out, checked_names(task_names), mode)
     return known is not None and all(
-        known.get(t.name, {}).get("file") == t.path.name and _same_stamp(t, known[t.name])
+        known.get(t.name, {}).get("file") == t.file and _same_stamp(t, known[t.name])
         for t in tables.values()
     )
 
@@ -133,9 +150,9 @@ def _recorded_tables(out: Path, names: tuple[str, ...], mode: ev.Mode) -> Any:
 def _unchanged(table: Table, known: dict[str, Any]) -> bool:
     """Return whether the file is the recorded one, by its stamp or else by its content."""
     entry = known.get(table.name, {})
-    if (entry.get("file"), entry.get("bytes")) != (table.path.name, table.stamp.bytes):
+    if (entry.get("file"), entry.get("bytes")) != (table.file, table.stamp.bytes):
         return False
-    return _same_stamp(table, entry) or bool(entry["xxh3"] == file_hash(table.path))
+    return _same_stamp(table, entry) or bool(entry["xxh3"] == known_hash(table.path))
 
 
 def _same_stamp(table: Table, entry: dict[str, Any]) -> bool:

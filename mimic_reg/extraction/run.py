@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import xxhash
 
 from mimic_reg import __version__, tasks
 from mimic_reg.clinical import events as ev
+from mimic_reg.clinical import icd
 from mimic_reg.clinical.episodes import build_episodes
 from mimic_reg.clinical.hourly import (
     build_hourly,
@@ -30,9 +31,15 @@ from mimic_reg.clinical.hourly import (
 )
 from mimic_reg.clinical.normalizers import write_normalizers
 from mimic_reg.clinical.schema import ID, STAYS
-from mimic_reg.clinical.stays import count_repeated, select_diagnoses, select_stays
+from mimic_reg.clinical.stays import (
+    count_diagnoses,
+    count_flags_that_differ,
+    count_repeated,
+    select_diagnoses,
+    select_stays,
+)
 from mimic_reg.errors import InputError
-from mimic_reg.extraction.audit import audit, count_episodes
+from mimic_reg.extraction.audit import RowCounts, audit, count_episodes
 from mimic_reg.extraction.checks import (
     check_diagnoses,
     check_lengths,
@@ -45,6 +52,7 @@ from mimic_reg.extraction.existing import (
     check_replaceable,
     checked_names,
     is_simulated,
+    record,
     up_to_date,
 )
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
@@ -55,8 +63,6 @@ from mimic_reg.store import Store, check_target, locked, read_json, write_json
 from mimic_reg.store.spec import SCHEMA_VERSION
 from mimic_reg.store.stages import TableWriter, Workspace, publish, recover
 
-# Counts by (subject, admission, stay) are added up after this many blocks.
-_MERGE_EVERY = 64
 # Samples are built for this many stays at once; for all stays they would take over 1 GB.
 _STAYS_AT_ONCE = 4_000
 
@@ -88,10 +94,11 @@ def extract(
     allow_empty: Collection[str] = (),
     progress: Progress | None = None,
 ) -> Result:
-    """Extract the benchmark's cohorts from raw MIMIC-III into the store `out`.
+    """Extract the benchmark's cohorts from raw MIMIC-III or MIMIC-IV into the store `out`.
 
     Args:
-        source: folder with the tables, .csv or .csv.gz.
+        source: folder with the tables, .csv, .csv.gz or .parquet, MIMIC-IV's in hosp/ and icu/;
+            or a DuckDB database.
         out: the store; new, or one to update.
         task_names: from `tasks.names()`; all by default.
         mode: `benchmark` (the published cohorts) or `corrected` (`events.CORRECTIONS`).
@@ -140,9 +147,17 @@ class _Run:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        files = [(t.path.name, astuple(t.stamp), t.header) for t in self.tables.values()]
-        self.key = _hash([files, self.mode, SCHEMA_VERSION, __version__])
+        self.dataset = next(iter(self.tables.values())).dataset
+        files = [(t.file, astuple(t.stamp), t.header) for t in self.tables.values()]
+        self.key = self._key_of(files)
         self.work = Workspace(self.out, self.key)
+
+    def _key_of(self, content: Any) -> str:
+        """Return the hash of what the store is made of, and by which code."""
+        made_by = [self.mode, SCHEMA_VERSION, __version__]
+        if not self.dataset.is_benchmark:
+            made_by += [self.dataset.name, icd.version()]
+        return _hash([content, *made_by])
 
     def _stage(
         self, name: str, build: Callable[[Path], dict[str, Any]], total: int, unit: str
@@ -195,32 +210,25 @@ class _Run:
 
     def _manifest(self, cohort: Any, scans: Any, facts: Any) -> dict[str, Any]:
         read = cohort["read"] | {name: scan["read"] for name, scan in scans.items()}
-        described = {
-            name: {
-                "file": table.path.name,
-                **asdict(table.stamp),
-                "header": list(table.header),
-                **read[name],
-            }
-            for name, table in self.tables.items()
-        }
         content = {name: (read[name]["xxh3"], t.header) for name, t in self.tables.items()}
         return {
             "program": __version__,
+            **({} if self.dataset.is_benchmark else {"dataset": self.dataset.name}),
             "cohort": tasks.cohort(
                 facts["tasks"],
                 corrected=self.mode == "corrected",
                 simulated=is_simulated(self.tables),
+                dataset=self.dataset,
             ).model_dump(mode="json"),
             "mode": self.mode,
             "corrections": ev.CORRECTIONS if self.mode == "corrected" else {},
             "tasks": list(facts["tasks"]),
-            "fingerprint": _hash([content, self.mode, SCHEMA_VERSION, __version__]),
+            "fingerprint": self._key_of(content),
             "source": {
                 "fingerprint": _hash(content),
                 "simulated": is_simulated(self.tables),
                 "best_possible": best_possible(self.tables),
-                "tables": described,
+                "tables": record(self.tables, read),
             },
         }
 
@@ -229,12 +237,19 @@ class _Run:
         for name in (n for n in self.tables if n not in EVENT_TABLES):
             reading = Reading()
             frames[name] = read_table(self.tables[name], reading)
+            if "icd_version" in frames[name].columns:
+                frames[name] = icd.with_versions(frames[name], name)
             if name == "DIAGNOSES_ICD":  # in the other tables a single odd id is refused
                 check_reading(self.tables[name], reading, {}, self.progress)
             read[name] = {"rows": reading.rows, "xxh3": reading.digest}
             self.progress.advance(1, reading.rows)
         check_lengths(self.tables["ICUSTAYS"], frames["ICUSTAYS"])
-        stays, flow = select_stays(frames["ICUSTAYS"], frames["ADMISSIONS"], frames["PATIENTS"])
+        stays, flow = select_stays(
+            frames["ICUSTAYS"],
+            frames["ADMISSIONS"],
+            frames["PATIENTS"],
+            split="published" if self.dataset.is_benchmark else "hash",
+        )
         if stays.is_empty():
             steps = "; ".join(f"{step['step']}: {step['stays']}" for step in flow)
             raise InputError(
@@ -242,9 +257,12 @@ class _Run:
                 "Is --source the right folder?"
             )
         diagnoses = select_diagnoses(frames["DIAGNOSES_ICD"], frames["D_ICD_DIAGNOSES"], stays)
-        check_diagnoses(stays, diagnoses)
+        check_diagnoses(self.dataset, stays, diagnoses)
+        facts: dict[str, Any] = {}
+        if not self.dataset.is_benchmark:
+            diagnoses, facts["icd10"] = icd.add_icd9(diagnoses)
         stays.write_parquet(folder / "stays.parquet")
-        diagnoses.write_parquet(folder / "diagnoses.parquet")
+        self.dataset.to_store(diagnoses).write_parquet(folder / "diagnoses.parquet")
         ranks = stays.select("subject_id", "icustay_id").sort("icustay_id").with_row_index()
         ranks = ranks.with_columns(bucket=pl.col("index") // self.plan.stays_per_bucket)
         ranks.drop("index").write_parquet(folder / "buckets.parquet")
@@ -255,7 +273,9 @@ class _Run:
                 "rows": frames["DIAGNOSES_ICD"].height,
                 "kept": diagnoses.height,
                 "repeated": count_repeated(frames["DIAGNOSES_ICD"], frames["D_ICD_DIAGNOSES"]),
+                **facts,
             },
+            "flags_that_differ": count_flags_that_differ(stays, frames["ADMISSIONS"]),
             "buckets": int(ranks["bucket"].max()) + 1,  # type: ignore[arg-type]
         }
 
@@ -265,8 +285,8 @@ class _Run:
     def _scan(self, folder: Path, name: str, stays: pl.DataFrame) -> dict[str, Any]:
         """Read an event table: count the fate of every row, and write measurements by bucket."""
         route = self._buckets().select("subject_id", "bucket").unique()
-        wanted = ev.items(self.mode)["itemid"].implode()
-        reading, counts = Reading(), _Counts()
+        wanted = ev.items(self.mode, carevue=self.dataset.carevue)["itemid"].implode()
+        reading, counts = Reading(), RowCounts()
         variables: dict[str, Any] = {}
         mapped: list[pl.DataFrame] = []
         flushes = 0
@@ -312,9 +332,10 @@ class _Run:
             chosen = stays.filter(pl.col("icustay_id").is_in(own["icustay_id"].implode()))
             episodes, texts = build_episodes(self._measurements(bucket), chosen)
             with_los = chosen.filter(pl.col("los_hours").is_not_null())
-            writer.write("episodes.parquet", episodes)
-            writer.write("episode_texts.parquet", texts)
-            writer.write("hourly.parquet", build_hourly(episodes, with_los))
+            hourly = build_hourly(episodes, with_los)
+            made = {"episodes": episodes, "episode_texts": texts, "hourly": hourly}
+            for name, table in made.items():
+                writer.write(f"{name}.parquet", self.dataset.to_store(table))
             used = rows_within_stay(episodes, with_los)
             firsts.append(first_events(used))
             unknown = {"unknown_categories": count_unknown_categories(episodes)}
@@ -344,43 +365,34 @@ class _Run:
         self, folder: Path, cohort_folder: Path, made: Path, cohort: Any, scans: Any, episodes: Any
     ) -> dict[str, Any]:
         """Write the complete stays, the tasks' samples, the normalisers and the audit."""
-        diagnoses = pl.read_parquet(cohort_folder / "diagnoses.parquet")
-        counted = diagnoses.group_by("icustay_id").agg(num_diagnoses=pl.len().cast(pl.Int32))
+        diagnoses = self.dataset.from_store(pl.read_parquet(cohort_folder / "diagnoses.parquet"))
         stays = (
             pl.read_parquet(cohort_folder / "stays.parquet")
             .join(pl.read_parquet(made / "first_events.parquet"), on="icustay_id", how="left")
-            .join(counted, on="icustay_id", how="left")
+            .join(count_diagnoses(diagnoses), on="icustay_id", how="left")
             .with_columns(pl.col("num_diagnoses").fill_null(0))
             .select(STAYS.names())
             .sort("icustay_id")
         )
-        stays.write_parquet(folder / "stays.parquet")
+        self.dataset.to_store(stays).write_parquet(folder / "stays.parquet")
         (folder / "tasks").mkdir()
-        samples = {}
+        samples, written = {}, {}
         for name in self.names:
             build = tasks.samples_of(name)
             parts = stays.iter_slices(_STAYS_AT_ONCE)
             samples[name] = pl.concat(build(part, diagnoses) for part in parts)
-            samples[name].write_parquet(folder / "tasks" / f"{name}.parquet")
+            written[name] = self.dataset.to_store(samples[name])
+            written[name].write_parquet(folder / "tasks" / f"{name}.parquet")
             self.progress.advance(1, samples[name].height)
         check_samples([name for name in self.names if samples[name].is_empty()], stays)
-        write_normalizers(folder, made / "hourly.parquet", samples, self.progress)
-        content = audit(self.mode, stays, samples, cohort, scans, episodes)
+        write_normalizers(
+            folder,
+            made / "hourly.parquet",
+            written,
+            self.progress,
+            unit=self.dataset.unit,
+            benchmark=self.dataset.is_benchmark,
+        )
+        content = audit(self.dataset, self.mode, stays, samples, cohort, scans, episodes)
         write_json(folder / "audit.json", content, sync=False)
         return {"tasks": self.names}
-
-
-class _Counts:
-    """Adds up counts by (subject, admission, stay), with bounded memory."""
-
-    def __init__(self) -> None:
-        self.parts: list[pl.DataFrame] = []
-
-    def add(self, part: pl.DataFrame) -> None:
-        self.parts.append(part)
-        if len(self.parts) >= _MERGE_EVERY:
-            self.parts = [self.total()]
-
-    def total(self) -> pl.DataFrame:
-        keys = ("subject_id", "hadm_id", "icustay_id")
-        return pl.concat(self.parts).group_by(keys).agg(pl.col("rows").sum())

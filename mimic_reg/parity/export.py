@@ -27,7 +27,7 @@ from mimic_reg.parity.files import (
 )
 from mimic_reg.parity.listfiles import FLAG_COLUMNS, csv_lines, episode_facts, listfiles
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.store import Store, check_cohort
+from mimic_reg.store import Store, check_benchmark
 from mimic_reg.store.spec import SPLITS
 from mimic_reg.store.stages import whole_folder
 
@@ -90,7 +90,7 @@ def check_exportable(store: Store) -> None:
     Raises:
         InputError: the store was imported, or holds another cohort.
     """
-    check_cohort(store)
+    check_benchmark(store)
     if store.manifest.get("source", {}).get("kind") == KIND:
         raise InputError(
             f"{store.folder} was imported from files of mimic3-benchmarks, which lack the times "

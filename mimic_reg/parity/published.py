@@ -25,7 +25,7 @@ from mimic_reg.parity.files import (
     used_stays,
 )
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.store import Store, check_cohort
+from mimic_reg.store import Store, check_benchmark
 
 IN_HOSPITAL_MORTALITY = "in_hospital_mortality"
 # Decompensation, phenotyping and length of stay have the same files.
@@ -82,7 +82,7 @@ def verify_published(store: Store, progress: Progress | None = None) -> Publishe
     Raises:
         InputError: the store was extracted in `corrected` mode.
     """
-    check_cohort(store)
+    check_benchmark(store)
     if store.manifest["mode"] != "benchmark":
         raise InputError(
             f"{store.folder} was extracted in {store.manifest['mode']} mode, but the published "

@@ -143,6 +143,10 @@ def _source(given: Given) -> str:
 
 def _kind(given: Given) -> str:
     """Return whether the patients are those of MIMIC-III, from the published sizes."""
+    if others := sorted(
+        {str(s.manifest["dataset"]) for s in given.stores if "dataset" in s.manifest}
+    ):
+        return f"the cohort {', '.join(others)}, which is not the published benchmark"
     audits = [s.path("audit.json") for s in given.stores if "audit.json" in s.manifest["files"]]
     sizes = [read_json(path).get("published") for path in audits]
     if not sizes or None in sizes:

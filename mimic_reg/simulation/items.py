@@ -11,11 +11,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from mimic_reg.clinical.events import METAVISION
 from mimic_reg.clinical.schema import resource as clinical_resource
 from mimic_reg.simulation.parameters import resource
 
+__all__ = ["ITEMS", "METAVISION", "Item", "d_items"]
+
 _TABLE = pl.read_csv(resource("items.csv").read_bytes())
-METAVISION = 220_000  # MetaVision's item ids start here
 
 
 @dataclass(frozen=True)

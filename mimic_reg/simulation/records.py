@@ -55,8 +55,11 @@ class Records:
     tables: dict[str, pl.DataFrame]
 
 
-def draw_records(patients: int, streams: Streams) -> Records:
-    """Draw all subjects, simulate their stays, and return the stays and the tables."""
+def draw_records(patients: int, streams: Streams, *, carevue: bool = True) -> Records:
+    """Draw all subjects, simulate their stays, and return the stays and the tables.
+
+    carevue: whether CareVue charts some subjects; otherwise MetaVision charts all of them
+    """
     subject_id = draw_subject_ids(patients, streams("subject ids"))
     plan = _plan(patients, streams("plan"))
     admissions = plan.filter(pl.col("admission").is_first_distinct())
@@ -67,7 +70,7 @@ def draw_records(patients: int, streams: Streams) -> Records:
     mean = physiology.mean_severity(traits[own], age[own], streams("severity"))
     course = physiology.simulate(mean, streams("course"))
     stays = _stays(plan.hstack(course), subject_id, streams).with_columns(
-        traits=traits[own], phenotype_risk=risk[own]
+        pl.col("carevue") & carevue, traits=traits[own], phenotype_risk=risk[own]
     )
     deaths_before = (pl.col("died").cum_sum() - pl.col("died")).over("subject")
     stays = stays.filter(deaths_before == 0)

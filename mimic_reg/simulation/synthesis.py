@@ -1,4 +1,4 @@
-"""Simulate patients in MIMIC-III's tables, to try everything without MIMIC-III.
+"""Simulate patients in MIMIC-III's or MIMIC-IV's tables, to try everything without them.
 
 THIS IS A SIMULATION. No row comes from a patient, and nothing was fitted to patients' data: the
 numbers were chosen to give the published prevalences and usual ranges.
@@ -30,7 +30,8 @@ from mimic_reg.errors import InputError
 from mimic_reg.seeds import derive
 from mimic_reg.simulation import charting, oddities, records, truth
 from mimic_reg.simulation.items import d_items
-from mimic_reg.simulation.parameters import HOUR, Floats, Ints, parameters
+from mimic_reg.simulation.layouts import LAYOUTS, Layout, as_mimic_iv, layout_of
+from mimic_reg.simulation.parameters import HOUR, Floats, Ints
 from mimic_reg.simulation.physiology import COURSE
 from mimic_reg.store import write_json
 from mimic_reg.store.stages import whole_folder
@@ -38,8 +39,6 @@ from mimic_reg.store.stages import whole_folder
 GENERATOR_VERSION = 1  # a change of the tables for the same seed needs another version
 MIN_PATIENTS = 10
 TRUE_RISK = "true_risk.json"
-COLUMNS: dict[str, list[str]] = parameters("tables")
-
 _STAYS_AT_ONCE = 400  # bounds the memory; the tables of a seed depend on it
 
 
@@ -67,6 +66,8 @@ def synthesize(
     missing: float = 0.0,
     compress: bool = False,
     overwrite: bool = False,
+    form: str = "mimic-iii",
+    carevue: bool = True,
 ) -> SynthesisSummary:
     """Write simulated tables and true_risk.json into the folder `out`, completely or not at all.
 
@@ -79,6 +80,8 @@ def synthesize(
         missing: share of the event rows to leave out at random, beyond the usual gaps.
         compress: write .csv.gz instead of .csv.
         overwrite: replace an earlier simulation in `out`.
+        form: whose tables to write, "mimic-iii" or "mimic-iv"; the patients are the same.
+        carevue: whether CareVue charts some patients of MIMIC-III; MIMIC-IV has MetaVision alone.
 
     Raises:
         InputError: an option is invalid, or `out` is not empty.
@@ -88,14 +91,16 @@ def synthesize(
         raise InputError(f"--patients is {patients}; it must be at least {MIN_PATIENTS}.")
     if not 0 <= missing < 1:
         raise InputError(f"--missing is {missing}; it must be a share in [0, 1), such as 0.3.")
+    layout = layout_of(form)
     _check_target(out, overwrite)
 
     def streams(purpose: str) -> np.random.Generator:
         return np.random.default_rng(derive("synthetic", purpose, seed))
 
-    drawn = records.draw_records(patients, streams)
+    drawn = records.draw_records(patients, streams, carevue=carevue and layout.dataset.carevue)
+    drawn = drawn if layout.dataset.is_benchmark else as_mimic_iv(drawn)
     with whole_folder(out) as folder:
-        with _Tables(folder, compress) as tables:
+        with _Tables(folder, compress, layout) as tables:
             for name, table in (drawn.tables | {"D_ITEMS": d_items()}).items():
                 tables.append(name, table)
             first_hours = _append_events(tables, drawn.stays, streams, missing)
@@ -109,7 +114,7 @@ def synthesize(
                 "oddities_of_records": records.RATES,
                 "oddities_of_charting": charting.RATES,
             },
-            **truth.judge(drawn, first_hours),
+            **truth.judge(drawn, first_hours, layout),
         }
         write_json(folder / TRUE_RISK, true_risk)
     return SynthesisSummary(out, patients, drawn.stays.height, tables.rows, true_risk)
@@ -144,12 +149,14 @@ def _first_hours(rows: pl.DataFrame, intime: Ints) -> Floats:
 class _Tables(ExitStack):
     """The open files of the tables, with their headers; `rows` counts the rows of each."""
 
-    def __init__(self, folder: Path, compress: bool) -> None:
+    def __init__(self, folder: Path, compress: bool, layout: Layout) -> None:
         super().__init__()
-        self.rows = dict.fromkeys(COLUMNS, 0)
+        self.layout = layout
+        self.rows = dict.fromkeys(layout.columns, 0)
         self._files: dict[str, IO[bytes]] = {}
-        for name, columns in COLUMNS.items():
-            path = folder / f"{name}.csv{'.gz' if compress else ''}"
+        for name, columns in layout.columns.items():
+            path = folder / f"{layout.path(name)}.csv{'.gz' if compress else ''}"
+            path.parent.mkdir(exist_ok=True)
             file: Any = self.enter_context(path.open("wb"))
             if compress:  # without name and time, so that the same content gives the same bytes
                 packed: Any = igzip.IGzipFile(filename="", mode="wb", fileobj=file, mtime=0)  # type: ignore[no-untyped-call]
@@ -158,10 +165,12 @@ class _Tables(ExitStack):
             self._files[name] = file
 
     def append(self, name: str, table: pl.DataFrame) -> None:
-        """Append rows to a table, with their ROW_IDs; columns that `table` lacks stay empty."""
-        empty = {c: pl.lit(None, pl.String) for c in COLUMNS[name] if c not in table.columns}
+        """Append rows to a table, numbered; columns that `table` lacks stay empty."""
+        table, columns = self.layout.convert(name, table), self.layout.columns[name]
+        empty = {c: pl.lit(None, pl.String) for c in columns if c not in table.columns}
         row_id = pl.int_range(1, pl.len() + 1) + self.rows[name]
-        numbered = table.with_columns(**empty | {"ROW_ID": row_id}).select(COLUMNS[name])
+        number = {c: row_id for c in ("ROW_ID", "labevent_id") if c in columns}
+        numbered = table.with_columns(**empty | number).select(columns)
         numbered.write_csv(
             self._files[name], include_header=False, datetime_format="%Y-%m-%d %H:%M:%S"
         )
@@ -171,8 +180,10 @@ class _Tables(ExitStack):
 def _check_target(out: Path, overwrite: bool) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out} is a file. Give a folder for --out.")
-    present = {p.name for p in out.iterdir()} if out.exists() else set()
-    ours = {TRUE_RISK, *(f"{t}.csv{end}" for t in COLUMNS for end in ("", ".gz"))}
+    inside = out.rglob("*") if out.exists() else ()
+    present = {str(p.relative_to(out)) for p in inside if not p.is_dir() or p.is_symlink()}
+    stems = {layout.path(table) for layout in LAYOUTS.values() for table in layout.columns}
+    ours = {TRUE_RISK, *(f"{stem}.csv{end}" for stem in stems for end in ("", ".gz"))}
     if present and (TRUE_RISK not in present or present - ours):
         raise InputError(
             f"{out} holds files other than a simulation. Choose a new or empty folder for --out; "

@@ -25,12 +25,14 @@ from scipy.special import expit, logit
 from scipy.stats import rankdata
 
 from mimic_reg import tasks
+from mimic_reg.clinical import icd
+from mimic_reg.clinical.datasets import MIMIC_III
 from mimic_reg.clinical.schema import EPSILON, PHENOTYPES
-from mimic_reg.clinical.stays import select_diagnoses, select_stays
+from mimic_reg.clinical.stays import count_diagnoses, select_diagnoses, select_stays
+from mimic_reg.simulation.layouts import LAYOUTS, Layout
 from mimic_reg.simulation.parameters import Floats, Ints
 from mimic_reg.simulation.physiology import COURSE, PERSISTENCE, STEP, chance, leaving_unit
 from mimic_reg.simulation.records import Records
-from mimic_reg.sources.mimic3 import COLUMNS
 from mimic_reg.store.spec import SPLITS
 from mimic_reg.tasks.decompensation import hours_lived
 from mimic_reg.tasks.in_hospital_mortality import HOURS
@@ -94,12 +96,15 @@ class TrueRisk:
         return result
 
 
-def judge(drawn: Records, first_hours: Floats) -> dict[str, Any]:
+def judge(
+    drawn: Records, first_hours: Floats, layout: Layout = LAYOUTS[MIMIC_III.name]
+) -> dict[str, Any]:
     """Return the AUROC of the true risks by task, on the samples that the benchmark's rules give.
 
     first_hours: (N,) each stay's first row that the benchmark uses; infinite if there is none
+    layout:      of the tables that were written
     """
-    stays, diagnoses = _cohort(drawn, first_hours)
+    stays, diagnoses = _cohort(drawn, first_hours, layout)
     severity, index = stays["severity"].to_numpy(), stays.select("icustay_id", "index")
     means, lived = stays["mean"].to_numpy(), hours_lived(stays).fill_null(np.inf).to_numpy()
     result = {}
@@ -126,17 +131,28 @@ def judge(drawn: Records, first_hours: Floats) -> dict[str, Any]:
     return result
 
 
-def _cohort(drawn: Records, first_hours: Floats) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _cohort(
+    drawn: Records, first_hours: Floats, layout: Layout
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return the benchmark's stays, each with its hidden state, and their diagnoses."""
+    dataset = layout.dataset
 
     def read(name: str) -> pl.DataFrame:
-        table = drawn.tables[name].rename(str.lower).select(COLUMNS[name])
+        table = layout.convert(name, drawn.tables[name]).rename(str.lower)
+        table = dataset.from_store(table.select(c.strip("[]") for c in dataset.tables[name]))
         ids = [c for c in ("subject_id", "hadm_id", "icustay_id") if c in table.columns]
-        return table.with_columns(pl.all().exclude(ids).cast(pl.String))
+        return table.with_columns(pl.all().exclude(*ids, "icd_version").cast(pl.String))
 
-    kept, _ = select_stays(read("ICUSTAYS"), read("ADMISSIONS"), read("PATIENTS"))
+    kept, _ = select_stays(
+        read("ICUSTAYS"),
+        read("ADMISSIONS"),
+        read("PATIENTS"),
+        split="published" if dataset.is_benchmark else "hash",
+    )
     diagnoses = select_diagnoses(read("DIAGNOSES_ICD"), read("D_ICD_DIAGNOSES"), kept)
-    counted = diagnoses.group_by("icustay_id").agg(num_diagnoses=pl.len())
+    if not dataset.is_benchmark:
+        diagnoses, _ = icd.add_icd9(diagnoses)
+    counted = count_diagnoses(diagnoses)
     hidden = ("mean", "severity", "phenotype_risk")
     own = drawn.stays.select(*hidden, icustay_id="ICUSTAY_ID", first=first_hours)
     first = pl.when(pl.col("first") < pl.col("los_hours") + EPSILON).then("first")

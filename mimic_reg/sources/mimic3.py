@@ -1,39 +1,32 @@
-"""Find MIMIC-III's tables in a folder and check their headers; `rows` reads their rows.
+"""Find MIMIC's tables and check their headers; `rows` reads their rows.
 
-Files are .csv or .csv.gz, in upper or lower case, with columns in any order.
+Files are .csv, .csv.gz or .parquet, in upper or lower case, with columns in any order. A folder
+with hosp/ or icu/ in it is MIMIC-IV, any other one MIMIC-III. Instead of a folder, the source may
+be a DuckDB database with the schemas of mimic-code.
 """
 
 import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
+import polars as pl
+
+from mimic_reg.clinical.datasets import DATASETS, EVENT_TABLES, MIMIC_III, MIMIC_IV, Dataset
 from mimic_reg.errors import InputError
+from mimic_reg.sources import typed
 from mimic_reg.sources.at_rest import Stamp, check_at_rest
 from mimic_reg.sources.packed import MAX_LINE, guarded, readable, unpacked
 
-EVENT_TABLES = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
-ID_COLUMNS = ("subject_id", "hadm_id", "icustay_id", "itemid")
-_EVENT_COLUMNS = ("subject_id", "hadm_id", "itemid", "charttime", "value", "valueuom")
+__all__ = ["EVENT_TABLES", "ID_COLUMNS", "Table", "find_tables", "place_of"]
 
-# The columns that the extraction reads; a table may have more. Those in brackets are optional.
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "PATIENTS": ("subject_id", "gender", "dob", "dod"),
-    "ADMISSIONS": ("subject_id", "hadm_id", "admittime", "dischtime", "deathtime", "ethnicity"),
-    "ICUSTAYS": (
-        *("subject_id", "hadm_id", "icustay_id", "first_careunit", "last_careunit"),
-        *("first_wardid", "last_wardid", "intime", "outtime", "los"),
-    ),
-    "DIAGNOSES_ICD": ("subject_id", "hadm_id", "seq_num", "icd9_code"),
-    "D_ICD_DIAGNOSES": ("icd9_code",),
-    "CHARTEVENTS": (*_EVENT_COLUMNS, "icustay_id"),
-    "LABEVENTS": (*_EVENT_COLUMNS, "[icustay_id]"),
-    "OUTPUTEVENTS": (*_EVENT_COLUMNS, "icustay_id"),
-}
+ID_COLUMNS = ("subject_id", "hadm_id", "icustay_id", "stay_id", "itemid")
 
+_ENDINGS = (".CSV", ".CSV.GZ", ".PARQUET")  # if a table has several files, the first counts
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -41,10 +34,14 @@ _GZIP_MAGIC = b"\x1f\x8b"
 class Table:
     """A table's file, in the state in which it was found.
 
-    name:   of the table, as in `COLUMNS`
-    header: the columns of its first line, in lower case
-    stamp:  of the file when the header was read
-    empty:  whether only blank lines follow
+    name:     of the table, as in `dataset.tables`
+    header:   the columns of its first line, in lower case
+    stamp:    of the file when the header was read
+    empty:    whether only blank lines follow
+    dataset:  whose table it is
+    relation: its name in a database, quoted
+    spelled:  the columns as a typed table spells them, in the order of `header`
+    rows:     of a typed table
     """
 
     name: str
@@ -52,6 +49,10 @@ class Table:
     header: tuple[str, ...]
     stamp: Stamp
     empty: bool = False
+    dataset: Dataset = MIMIC_III
+    relation: str = ""
+    spelled: tuple[str, ...] = ()
+    rows: int = 0
 
     @property
     def packed(self) -> bool:
@@ -61,8 +62,26 @@ class Table:
     @property
     def columns(self) -> list[str]:
         """Return the columns of this file that the extraction reads."""
-        wanted = [c.strip("[]") for c in COLUMNS[self.name]]
+        wanted = [c.strip("[]") for c in self.dataset.tables[self.name]]
         return [c for c in wanted if c in self.header]
+
+    @cached_property
+    def spelling(self) -> dict[str, str]:
+        """Return the columns of a typed table that the extraction reads, as it spells them."""
+        every = dict(zip(self.header, self.spelled, strict=True))
+        return {column: every[column] for column in self.columns}
+
+    @property
+    def root(self) -> Path:
+        """Return the folder of the source, which holds the table or the table's folder."""
+        nested = self.name in self.dataset.folders and not self.relation
+        return self.path.parents[1 if nested else 0]
+
+    @property
+    def file(self) -> str:
+        """Return the file's name within the source, which may begin with a folder."""
+        name = self.path.relative_to(self.root).as_posix()
+        return f"{name}:{self.relation}" if self.relation else name
 
     def check_at_rest(self, file: IO[Any] | None = None) -> None:
         """Refuse a file that changed since the table was found; `file`: the open file, if any.
@@ -78,27 +97,120 @@ def find_tables(source: Path) -> dict[str, Table]:
 
     Raises:
         InputError: the folder or tables are missing (all are named), or a file is empty, lacks
-            columns, or is gzipped without the name .gz.
+            columns, or is gzipped without the name .gz; MIMIC-III and MIMIC-IV are mixed.
     """
+    if source.is_file() and source.suffix.lower() in typed.DATABASES:
+        return _tables_of_database(source)
     if not source.is_dir():
         raise InputError(
             f"--source {source} is not a folder. It must hold MIMIC-III's tables "
-            f"({', '.join(COLUMNS)}) as .csv or .csv.gz files."
+            f"({', '.join(MIMIC_III.tables)}) as .csv, .csv.gz or .parquet files, or MIMIC-IV's in "
+            f"hosp/ and icu/. A DuckDB database is named {', '.join(typed.DATABASES)}."
         )
-    with readable(source):
-        files = [p for p in sorted(source.iterdir(), reverse=True) if p.is_file()]
-    by_name = {p.name.upper(): p for p in files}
-    paths = {t: by_name.get(f"{t}.CSV") or by_name.get(f"{t}.CSV.GZ") for t in COLUMNS}
-    missing = [name for name, path in paths.items() if path is None]
+    dataset = _dataset_in(source)
+    folders = {name: source / dataset.folders.get(name, "") for name in dataset.tables}
+    files = {folder: _files_by_name(folder) for folder in set(folders.values())}
+    paths = {name: _file_of(name, files[folder]) for name, folder in folders.items()}
+    missing = [dataset.where(name) for name, path in paths.items() if path is None]
     if missing:
         raise InputError(
-            f"{source} lacks {', '.join(missing)} (looked for NAME.csv and NAME.csv.gz). "
-            "Download the missing tables of MIMIC-III v1.4 into that folder."
+            f"{source} lacks {', '.join(missing)} (looked for NAME.csv, .csv.gz and .parquet). "
+            f"Download the missing tables of {dataset.title} into that folder."
         )
-    return {name: _open_table(name, path) for name, path in paths.items() if path is not None}
+    return {
+        name: _open_table(dataset, name, path) for name, path in paths.items() if path is not None
+    }
 
 
-def _open_table(name: str, path: Path) -> Table:
+def _dataset_in(source: Path) -> Dataset:
+    """Return the data set whose tables a folder holds, or seems to.
+
+    Raises:
+        InputError: it holds folders of MIMIC-IV and tables of MIMIC-III.
+    """
+    folders = [name for name in ("hosp", "icu") if (source / name).is_dir()]
+    if not folders:
+        return MIMIC_III
+    here = _files_by_name(source)
+    if both := [path for name in MIMIC_III.tables if (path := _file_of(name, here))]:
+        raise InputError(
+            f"{source} holds {both[0].name}, as MIMIC-III does, and {folders[0]}/, as "
+            "MIMIC-IV does. Put each data set into a folder of its own."
+        )
+    return MIMIC_IV
+
+
+def _files_by_name(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder by their names in capitals; none if it is missing."""
+    if not folder.is_dir():
+        return {}
+    with readable(folder):
+        return {p.name.upper(): p for p in sorted(folder.iterdir(), reverse=True) if p.is_file()}
+
+
+def _file_of(name: str, files: dict[str, Path]) -> Path | None:
+    """Return the file of a table; `files`: from `_files_by_name`."""
+    found = (files[f"{name}{ending}"] for ending in _ENDINGS if f"{name}{ending}" in files)
+    return next(found, None)
+
+
+def _tables_of_database(path: Path) -> dict[str, Table]:
+    """Return the tables of a DuckDB database, in the schemas in which mimic-code puts them.
+
+    Raises:
+        InputError: it holds no MIMIC, or both; tables are missing (all are named).
+    """
+    stamp = Stamp.of(path)
+    found = typed.tables_of(path)
+    places = {
+        dataset.name: {
+            name: relation
+            for name in dataset.tables
+            for schema in dataset.schemas[dataset.folders.get(name, "")]
+            if (relation := found.get(schema, {}).get(name.lower()))
+        }
+        for dataset in DATASETS.values()
+    }
+    there = [dataset for dataset in DATASETS.values() if places[dataset.name]]
+    if len(there) != 1:
+        schemas = "; ".join(
+            f"{d.title}: {', '.join(s for names in d.schemas.values() for s in names)}"
+            for d in DATASETS.values()
+        )
+        raise InputError(
+            f"{path} holds tables of {'both' if there else 'no'} MIMIC in the schemas that are "
+            f"read ({schemas}). Give a database with one of them."
+        )
+    (dataset,) = there
+    relations = places[dataset.name]
+    missing = [name.lower() for name in dataset.tables if name not in relations]
+    if missing:
+        raise InputError(
+            f"{path} lacks {', '.join(missing)}. Load the missing tables of {dataset.title}."
+        )
+    return {
+        name: _typed_table(dataset, name, path, stamp, relations[name]) for name in dataset.tables
+    }
+
+
+def _typed_table(
+    dataset: Dataset, name: str, path: Path, stamp: Stamp, relation: str = ""
+) -> Table:
+    schema, rows = typed.describe(path, relation)
+    spelled = tuple(schema)
+    header = tuple(column.lower() for column in spelled)
+    table = Table(name, path, header, stamp, rows == 0, dataset, relation, spelled, rows)
+    _check_header(table)
+    used = {column: schema[table.spelling[column]] for column in table.columns}
+    typed.check_types(path, name, pl.Schema(used), ID_COLUMNS)
+    return table
+
+
+def _open_table(dataset: Dataset, name: str, path: Path) -> Table:
+    if typed.is_typed(path):
+        with readable(path):
+            stamp = Stamp.of(path)
+        return _typed_table(dataset, name, path, stamp)
     with _lines_of(path) as (raw, file):
         stamp = Stamp.of(raw)
         if stamp.bytes == 0:
@@ -108,19 +220,28 @@ def _open_table(name: str, path: Path) -> Table:
     if line.startswith(_GZIP_MAGIC):
         raise InputError(f"{path} is a gzip file. Name it {path.name}.gz, or unpack it.")
     header = _header(line)
-    table = Table(name, path, header, stamp, empty)
-    required = [c for c in COLUMNS[name] if not c.startswith("[")]
+    table = Table(name, path, header, stamp, empty, dataset)
+    _check_header(table)
+    return table
+
+
+def _check_header(table: Table) -> None:
+    """Refuse a table that lacks a column, or has one twice."""
+    name, header = table.name, table.header
+    where, what = f"{table.path}, line 1", "its first line does not name"
+    advice = "Is this the right file, with a header, and commas between the fields?"
+    if table.spelled:
+        where, what, advice = str(table.path), "it does not have", "Is this the right table?"
+    required = [c for c in table.dataset.tables[name] if not c.startswith("[")]
     lacking = [c.upper() for c in required if c not in header]
     if lacking:  # without a header the first line is a patient's row, so it is not shown
         raise InputError(
-            f"{path}, line 1: {name} needs the column{'s' * (len(lacking) > 1)} "
-            f"{', '.join(lacking)}, but its first line does not name "
-            f"{'them' if len(lacking) > 1 else 'it'} (it has {len(header)} fields). "
-            "Is this the right file, with a header, and commas between the fields?"
+            f"{where}: {name} needs the column{'s' * (len(lacking) > 1)} "
+            f"{', '.join(lacking)}, but {what} {'them' if len(lacking) > 1 else 'it'} "
+            f"(it has {len(header)} fields). {advice}"
         )
     if len(set(header)) < len(header):
-        raise InputError(f"{path}, line 1: a column name appears twice. Remove one of the columns.")
-    return table
+        raise InputError(f"{where}: a column name appears twice. Remove one of the columns.")
 
 
 @contextmanager
@@ -139,11 +260,13 @@ def _numbered_rows(path: Path, file: IO[bytes]) -> Iterator[int]:
             yield number
 
 
-def line_of(table: Table, row: int) -> int:
-    """Return the line number of a row in the table's file; rows are counted from 0."""
+def place_of(table: Table, row: int) -> str:
+    """Return where a row is in the table's file, as its line; rows are counted from 0."""
+    if table.spelled:
+        return f"row {row + 1:,} of {table.name}"
     with _lines_of(table.path) as (_, file):
         file.readline(MAX_LINE)
-        return next(islice(_numbered_rows(table.path, file), row, None))
+        return f"line {next(islice(_numbered_rows(table.path, file), row, None)):,}"
 
 
 def _header(line: bytes) -> tuple[str, ...]:

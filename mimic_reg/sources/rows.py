@@ -1,4 +1,4 @@
-"""Read the rows of MIMIC-III's tables, block by block.
+"""Read the rows of MIMIC's tables, block by block.
 
 One thread reads, unpacks, hashes and counts lines while Polars parses. A table is never completely
 in memory.
@@ -26,9 +26,11 @@ import xxhash
 
 from mimic_reg.clinical.schema import MISSING_TEXTS, NO_ID
 from mimic_reg.errors import InputError
+from mimic_reg.sources import typed
 from mimic_reg.sources.at_rest import staying
 from mimic_reg.sources.mimic3 import ID_COLUMNS, Table
 from mimic_reg.sources.packed import MAX_LINE, guarded, readable, unpacked
+from mimic_reg.store import known_hash
 
 # If a column has at least this many ids, one of them must be a whole number.
 _ENOUGH_IDS = 100
@@ -201,6 +203,8 @@ def read_blocks(
 ) -> Iterator[pl.DataFrame]:
     """Yield the table's rows, block by block: ids as Int64, the rest as text (empty: null).
 
+    Columns have the extraction's names (`Dataset.names`).
+
     Args:
         table: from `find_tables`.
         block_bytes: size of a block of text.
@@ -211,26 +215,47 @@ def read_blocks(
         InputError: the file is damaged, or a row malformed (with its line).
         MimicRegError: the file changed since the table was found.
     """
-    feed = _Feed(table, block_bytes)
+    blocks = _typed_blocks if table.spelled else _text_blocks
     before = 0
     with staying({table.path: table.stamp}):
-        for block in feed:
-            frame = _parse(table, block)
-            if frame is None:
-                frame = _parse_carefully(table, block.text, reading)
+        for frame, position in blocks(table, block_bytes, reading):
             reading.rows += frame.height
             reading.count_ids(frame)
-            advance(block.position - before, frame.height)
-            before = block.position
-            yield frame
+            advance(position - before, frame.height)
+            before = position
+            yield table.dataset.from_store(frame)
+
+
+def _text_blocks(
+    table: Table, block_bytes: int, reading: Reading
+) -> Iterator[tuple[pl.DataFrame, int]]:
+    """Yield the rows of a CSV file, each block with the bytes of the file read so far."""
+    feed = _Feed(table, block_bytes)
+    for block in feed:
+        frame = _parse(table, block)
+        if frame is None:
+            frame = _parse_carefully(table, block.text, reading)
+        yield frame, block.position
     reading.digest = feed.digest.hexdigest()
+
+
+def _typed_blocks(
+    table: Table, block_bytes: int, reading: Reading
+) -> Iterator[tuple[pl.DataFrame, int]]:
+    """Yield the rows of a Parquet file or a database, as `_text_blocks` does."""
+    table.check_at_rest()
+    for batch in typed.batches(table.path, table.relation, table.spelling, block_bytes):
+        table.check_at_rest()
+        share = min(1.0, (reading.rows + batch.height) / max(table.rows, 1))
+        yield typed.as_csv(batch, ID_COLUMNS), int(share * table.stamp.bytes)
+    reading.digest = known_hash(table.path)
 
 
 def read_table(table: Table, reading: Reading) -> pl.DataFrame:
     """Return all rows of a small table."""
     frames = list(read_blocks(table, 1 << 26, reading))
     empty = pl.DataFrame(schema={c: _dtype(c) for c in table.columns})
-    return pl.concat([empty, *frames], how="vertical")
+    return pl.concat([table.dataset.from_store(empty), *frames], how="vertical")
 
 
 def _dtype(column: str) -> type[pl.DataType]:

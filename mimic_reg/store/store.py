@@ -226,6 +226,20 @@ def check_cohort(store: "Store") -> None:
         )
 
 
+def check_benchmark(store: "Store") -> None:
+    """Refuse a store whose cohort is not made of MIMIC-III, as the published benchmark is.
+
+    Raises:
+        InputError: it holds another cohort.
+    """
+    check_cohort(store)
+    if other := store.manifest.get("dataset"):
+        raise InputError(
+            f"{store.folder} holds a cohort of {other}. The published benchmark is made of "
+            "MIMIC-III, so this command, which compares with it, does not apply."
+        )
+
+
 def check_target(store: Path) -> None:
     """Refuse a folder that holds something other than a store."""
     if store.exists() and not store.is_dir():

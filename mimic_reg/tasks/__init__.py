@@ -6,6 +6,7 @@ from pkgutil import iter_modules
 
 import polars as pl
 
+from mimic_reg.clinical.datasets import MIMIC_III, Dataset
 from mimic_reg.clinical.schema import CHANNELS, CONTINUOUS_CHANNELS, OBSERVED_CHANNELS
 from mimic_reg.errors import InputError
 from mimic_reg.settings import suggest
@@ -37,23 +38,35 @@ def samples_of(name: str) -> Samples:
     return make
 
 
-def cohort(names: Iterable[str], *, corrected: bool = False, simulated: bool = False) -> CohortSpec:
+def cohort(
+    names: Iterable[str],
+    *,
+    corrected: bool = False,
+    simulated: bool = False,
+    dataset: Dataset = MIMIC_III,
+) -> CohortSpec:
     """Return the specification of a store with these tasks of the benchmark.
 
     corrected: whether known defects of the published cohorts are repaired
     simulated: whether patients are simulated
+    dataset:   whose patients they are; only MIMIC-III's are the published benchmark
     """
-    name = BENCHMARK.replace("benchmark", "corrected") if corrected else BENCHMARK
+    published = dataset.is_benchmark
+    name = BENCHMARK if published else dataset.name
+    if corrected:
+        name = f"{dataset.name}-corrected"
     return CohortSpec(
         name=f"{name}-simulated" if simulated else name,
-        unit="icustay_id",
+        unit=dataset.unit,
         subject="subject_id",
         time="hour",
         end="period_length",
         channels=tuple(map(_channel, CHANNELS)),
         tasks=tuple(get(n) for n in names),
-        splits="the published ones, by subject",
-        normalizers=("published", "fitted"),
+        splits="the published ones, by subject"
+        if published
+        else "70 % train, 15 % val and 15 % test, by the SHA-256 of the subject's id",
+        normalizers=("published", "fitted") if published else ("fitted",),
     )
 
 

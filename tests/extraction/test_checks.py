@@ -2,11 +2,11 @@
 
 import pytest
 
+from mimic_reg.clinical.datasets import MIMIC_III
 from mimic_reg.clinical.stays import MAX_DAYS
 from mimic_reg.errors import InputError
 from mimic_reg.extraction import extract
 from mimic_reg.extraction.run import EVENT_TABLES
-from mimic_reg.sources.mimic3 import COLUMNS
 from tests.raw import small_source
 
 EVENTS = [*EVENT_TABLES]
@@ -19,7 +19,7 @@ def emptied(source, *tables):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@pytest.mark.parametrize("table", COLUMNS)
+@pytest.mark.parametrize("table", MIMIC_III.tables)
 def test_a_header_without_rows_is_refused(tmp_path, table, packed):
     raw = emptied(small_source(), table).write(tmp_path / "raw", packed=packed)
     if not packed:

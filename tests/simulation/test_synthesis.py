@@ -15,10 +15,12 @@ from mimic_reg.errors import InputError
 from mimic_reg.extraction.run import extract
 from mimic_reg.seeds import derive
 from mimic_reg.simulation import oddities, physiology, records, synthesis, truth
+from mimic_reg.simulation.layouts import LAYOUTS
 from mimic_reg.simulation.oddities import EVENT_TABLES
-from mimic_reg.simulation.synthesis import COLUMNS, GENERATOR_VERSION, TRUE_RISK, synthesize
+from mimic_reg.simulation.synthesis import GENERATOR_VERSION, TRUE_RISK, synthesize
 from mimic_reg.store import read_json
 
+COLUMNS = LAYOUTS["mimic-iii"].columns
 NUM_PATIENTS = 200
 
 
@@ -103,7 +105,7 @@ def test_headers_are_those_of_mimic_iii(summary, tables):
 
 
 def test_a_part_without_rows_adds_no_second_header(tmp_path):
-    with synthesis._Tables(tmp_path, compress=False) as tables:
+    with synthesis._Tables(tmp_path, False, LAYOUTS["mimic-iii"]) as tables:
         for num in (0, 2, 0, 1):
             tables.append("D_ITEMS", pl.DataFrame({"ITEMID": [7] * num}))
     lines = (tmp_path / "D_ITEMS.csv").read_text().splitlines()

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import Field, JsonValue
 
 from mimic_reg import experiments
+from mimic_reg.clinical.datasets import MIMIC_IV
 from mimic_reg.errors import InputError
 from mimic_reg.experiments import Experiment
 from mimic_reg.store import make_folder
@@ -123,7 +124,8 @@ def find_source(experiment: Experiment, work: Work, source: Path | None) -> Path
     """
     if source is None and experiment.source:
         source = experiments.within(work.folder, experiment.source)
-    if source is not None and experiment.data and not experiment.images:
+    extracted = str(experiment.data).startswith(MIMIC_IV.name)
+    if source is not None and experiment.data and not experiment.images and not extracted:
         raise InputError(
             f"{experiment.name} trains on the cohort {experiment.data!r}, which is not made from "
             "raw tables here. Import it first, and name its store with --store."
