@@ -10,17 +10,22 @@ from mimic_reg.clinical.hourly import num_hours
 from mimic_reg.clinical.schema import VARIABLES
 from mimic_reg.errors import InputError
 from mimic_reg.store import Store, atomic, check_cohort, disk_errors, make_folder
+from mimic_reg.store.spec import SPLIT
 
 CONFIG = "cohort.yaml"
 FILES = ("dyn.parquet", "sta.parquet", "outc.parquet", CONFIG)
-_STATIC = ("age", "gender", "ethnicity", "first_careunit", "subject_id", "split")
+_STATIC = ("age", "gender", "ethnicity", "first_careunit", "subject_id", SPLIT)
 
 
-def export_cohort(store: Store, task: str, out: Path) -> dict[str, int]:
+def export_cohort(
+    store: Store, task: str, out: Path, *, folds: int | None = None
+) -> dict[str, int]:
     """Write dyn (stay_id, time, variables), sta, outc and settings; return each table's rows.
 
     dyn holds the last value of each variable in an hour; only hours that a sample sees. A label of
     an hourly task has the time of the last hour that it sees. Times are durations since admission.
+
+    folds: divide the patients anew, into folds; None: as in the store
 
     Raises:
         InputError: the store is not an extracted one or lacks the task; `out` is not empty.
@@ -44,11 +49,13 @@ def export_cohort(store: Store, task: str, out: Path) -> dict[str, int]:
         .agg(pl.col(v).drop_nulls().last().alias(_snake(v)) for v in VARIABLES)
         .collect()
     )
-    sta = store.read("stays.parquet").select(stay, *_STATIC).join(seen, on=stay, how="semi")
+    static = [name for name in _STATIC if name != SPLIT or folds is None]
+    sta = store.read("stays.parquet").select(stay, *static).join(seen, on=stay, how="semi")
     keys = [stay, "hour"] if samples[stay].is_duplicated().any() else [stay]
     outc = samples.select(*keys, *(pl.col(c).alias(_label(c)) for c in found.labels))
     labels = [_label(column) for column in found.labels]
-    settings = {"task": task, "subject": "subject_id", "splits": {"column": "split"}}
+    splits = {"column": SPLIT} if folds is None else {"folds": folds}
+    settings = {"task": task, "subject": "subject_id", "splits": splits}
     if found.target != "binary":
         settings |= {"target": found.target, "labels": labels}
     tables = {"dyn": dyn, "sta": sta.rename({"gender": "sex"}), "outc": outc}

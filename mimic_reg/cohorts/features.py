@@ -39,7 +39,7 @@ def build(
 ) -> Features:
     """Return the channels of the stays in `lengths` (stay, hours): hours 0 to hours - 1 of each.
 
-    train: the training stays; categories come from these alone
+    train: the training stays, of any fold; categories come from these alone
 
     Raises:
         InputError: a column cannot be a feature.
@@ -171,7 +171,7 @@ def _channels(
         _check_finite(column, path)
         return [(Channel(name=name, kind="continuous", variable=name), pl.col(name))]
     categories = in_train.drop_nulls().unique().sort()
-    if not named and not numeric and set(categories) <= set(SPLIT_NAMES):
+    if not named and not numeric and len(categories) and set(categories) <= set(SPLIT_NAMES):
         raise InputError(
             f"{path}: the column {name!r} names splits, and must not be a feature. Set "
             f"splits.column to it, or list it under {setting}.leave_out."

@@ -11,9 +11,9 @@ from mimic_reg.cohorts import division, features, labels
 from mimic_reg.cohorts.reading import HOUR, Tables, read_tables
 from mimic_reg.cohorts.settings import ImportSettings
 from mimic_reg.errors import InputError
-from mimic_reg.sources.frames import write_store
+from mimic_reg.sources.frames import divisions, write_store
 from mimic_reg.store import MANIFEST, Store, file_hash, read_json
-from mimic_reg.store.spec import SPLITS, CohortSpec, Task
+from mimic_reg.store.spec import SPLIT, SPLITS, CohortSpec, Task
 
 KIND = "ricu"  # a manifest's source.kind
 END = "hours_seen"  # of the sample tables
@@ -23,7 +23,7 @@ _MOST_HOURS_PER_ROW = 100  # more are times in another unit, and would fill the 
 
 @dataclass(frozen=True)
 class Imported:
-    """A written store, and what was done: counts of samples by split, and notes."""
+    """A written store, and what was done: counts of samples by split or fold, and notes."""
 
     store: Store
     counts: dict[str, dict[str, int]]
@@ -57,13 +57,17 @@ def import_cohort(
     outcome = _matched(tables, outcome, settings, notes)
     lengths = _lengths(tables, outcome, settings)
     samples = _samples(tables, outcome, lengths, settings, notes)
-    samples = _with_splits(tables, samples, task, settings)
-    if same := division.check_labels(samples, task):
-        notes.append(f"Labels that are all the same in training: {', '.join(same)}.")
+    samples = _with_splits(tables, samples, task, settings, notes)
     ends = samples[END].unique()
     task = task.model_copy(update={"hours": float(ends[0]) if len(ends) == 1 else None})
-    train = samples.filter(pl.col("split") == "train")[settings.stay].unique()
-    built = features.build(tables, lengths, train.implode(), settings)
+    train = []
+    for fold, divided in divisions(samples, settings.splits.folds).items():
+        where = "" if fold is None else f" in fold {fold}"
+        if same := division.check_labels(divided, task, where):
+            notes.append(f"Labels that are all the same in training{where}: {', '.join(same)}.")
+        train.append(divided.filter(pl.col(SPLIT) == "train")[settings.stay])
+    known = pl.concat(train).unique()  # a fold's normaliser blanks what its training lacks
+    built = features.build(tables, lengths, known.implode(), settings)
     notes += built.notes
     spec = CohortSpec(
         name=name,
@@ -74,10 +78,11 @@ def import_cohort(
         channels=built.channels,
         tasks=(task,),
         splits=_described(settings),
+        folds=settings.splits.folds,
         normalizers=("fitted",),
         imputed=False,
     )
-    columns = dict.fromkeys((spec.subject, spec.unit, "split", END, *task.labels))
+    columns = dict.fromkeys((spec.subject, spec.unit, spec.division, END, *task.labels))
     store = write_store(
         built.hourly,
         {task.name: samples.select(*columns)},
@@ -182,15 +187,23 @@ def _samples(
 
 
 def _with_splits(
-    tables: Tables, samples: pl.DataFrame, task: Task, settings: ImportSettings
+    tables: Tables,
+    samples: pl.DataFrame,
+    task: Task,
+    settings: ImportSettings,
+    notes: list[str],
 ) -> pl.DataFrame:
     stay, column = settings.stay, settings.splits.column
     if column is not None:
         if column not in tables.sta.columns:
             raise InputError(f"{tables.files['sta']} has no column {column!r} to read splits from.")
         stays = tables.sta.join(samples.select(stay).unique(), on=stay, how="semi")
-        split = stays.select(stay).with_columns(division.given(stays[column]))
-        samples = samples.join(split, on=stay)
+        if settings.splits.folds:
+            division_of, values = division.given_folds(stays[column], settings.splits.folds)
+            notes.append(f"Folds 1, 2, … are the values {', '.join(values)} of {column!r}.")
+        else:
+            division_of = division.given(stays[column])
+        samples = samples.join(stays.select(stay).with_columns(division_of), on=stay)
     else:
         if task.target == "regression":
             stratum = pl.lit(0)
@@ -208,22 +221,25 @@ def _with_splits(
 def _described(settings: ImportSettings) -> str:
     splits = settings.splits
     if splits.column:
-        return f"by the column {splits.column} of the static table"
+        what = f"{splits.folds} folds " if splits.folds else ""
+        return f"{what}by the column {splits.column} of the static table"
     patients = settings.subject or f"{settings.stay} (each stay is taken as a patient)"
     shares = f"{splits.train:.0%} / {splits.validation:.0%} / {splits.test:.0%}"
+    if splits.folds:
+        shares = f"{splits.folds} folds"
     how = "stratified by label, " if splits.stratify else ""
     return f"{shares}, {how}random by {patients}, seed {splits.seed}"
 
 
 def _counts(samples: pl.DataFrame, task: Task, spec: CohortSpec) -> dict[str, dict[str, Any]]:
     counts: dict[str, dict[str, Any]] = {}
-    for split in SPLITS:
-        here = samples.filter(pl.col("split") == split)
-        counts[split] = {
+    for split in range(1, spec.folds + 1) if spec.folds else SPLITS:
+        here = samples.filter(pl.col(spec.division) == split)
+        counts[str(split)] = {
             "patients": here[spec.subject].n_unique(),
             "stays": here[spec.unit].n_unique(),
             "samples": here.height,
         }
         if task.target == "binary":
-            counts[split]["positive"] = int(here[task.labels[0]].sum())
+            counts[str(split)]["positive"] = int(here[task.labels[0]].sum())
     return counts

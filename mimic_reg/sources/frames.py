@@ -16,8 +16,8 @@ from mimic_reg import __version__
 from mimic_reg.clinical.normalizers import is_constant
 from mimic_reg.clinical.schema import EPSILON
 from mimic_reg.errors import InputError
-from mimic_reg.store import Store, check_target, file_hash, locked, write_json
-from mimic_reg.store.spec import SPLITS, CohortSpec, Task
+from mimic_reg.store import Store, check_target, file_hash, locked, normalizer_name, write_json
+from mimic_reg.store.spec import FOLD, SPLIT, SPLITS, CohortSpec, Task, split_in_fold
 from mimic_reg.store.stages import Workspace, publish, recover
 
 KIND = "frames"
@@ -37,7 +37,9 @@ def write_store(
 
     hourly:   the unit's key (whole numbers), hours 0, 1, 2, … without gaps, the channels; imputed,
               unless the specification says otherwise
-    samples:  task -> its table: key, subject (whole numbers), hours it may see, split, labels
+    samples:  task -> its table: key, subject (whole numbers), hours it may see, labels, and split;
+              or fold, from 1 on, if the specification has folds: then a normaliser is fitted to the
+              training part of each
     spec:     what these tables are
     measured: the same rows in the same order, some channels with values only where they were
               measured: the normaliser is then fitted to these; by default it is fitted to `hourly`
@@ -102,18 +104,29 @@ def _write(
 ) -> dict[str, Any]:
     hourly.write_parquet(folder / "hourly.parquet")
     (folder / "tasks").mkdir()
-    (folder / "normalizers").mkdir()
     for name, table in tables.items():
         table.write_parquet(folder / "tasks" / f"{name}.parquet")
-        content = {"channels": list(spec.channel_names), "fitted": _fitted(measured, table, spec)}
-        write_json(folder / "normalizers" / f"{name}.json", content, sync=False)
+        for fold, divided in divisions(table, spec.folds).items():
+            fitted = _fitted(measured, divided, spec)
+            path = folder / normalizer_name(f"{name}.json", fold)
+            path.parent.mkdir(exist_ok=True)
+            write_json(path, {"channels": list(spec.channel_names), "fitted": fitted}, sync=False)
     return {"tasks": list(tables)}
+
+
+def divisions(samples: pl.DataFrame, folds: int | None) -> dict[int | None, pl.DataFrame]:
+    """Return the samples with their split, in each fold; under None for a cohort without folds."""
+    if folds is None:
+        return {None: samples}
+    return {f: samples.with_columns(split_in_fold(f, folds)) for f in range(1, folds + 1)}
 
 
 def _fitted(hourly: pl.DataFrame, samples: pl.DataFrame, spec: CohortSpec) -> dict[str, Any]:
     """Return means and deviations (ddof 1) of the hours that training samples see, each once.
 
-    Empty cells do not count. A channel without a value has mean 0 and deviation 1.
+    Empty cells do not count. A channel without a value has mean 0 and deviation 1. In a cohort with
+    folds, "unseen" names the indicators that are 0 in all these hours: a fold's model cannot know
+    what they mean, so its samples have 0 there.
     """
     seen = (
         samples.filter(pl.col("split") == "train")
@@ -127,7 +140,10 @@ def _fitted(hourly: pl.DataFrame, samples: pl.DataFrame, spec: CohortSpec) -> di
     means, stds = np.nan_to_num(means), np.nan_to_num(stds)
     constant = is_constant(means, stds)
     stds[constant] = 1.0
+    indicators = [c.name for c in spec.channels if c.kind == "indicator"] if spec.folds else []
+    unseen = [name for name in indicators if not (hours[name] > 0).any()]
     return {
+        **({"unseen": unseen} if spec.folds else {}),
         "hours": hours.height,
         "means": means.tolist(),
         "stds": stds.tolist(),
@@ -218,26 +234,18 @@ def _checked_samples(
     if task.name not in samples:
         raise InputError(f"There is no sample table for the task {task.name!r}.")
     what, end = f"The sample table of {task.name}", str(spec.end)
-    keys = list(dict.fromkeys((spec.subject, spec.unit, "split", end)))
+    keys = list(dict.fromkeys((spec.subject, spec.unit, spec.division, end)))
     frame = _columns(samples[task.name], [*keys, *task.labels], what)
     frame = _whole(frame, (spec.unit, spec.subject), what)
     of = f"samples of {task.name}"
     if not frame[end].dtype.is_numeric():
         raise InputError(f"{what}: {end!r} holds {frame[end].dtype}, not numbers of hours.")
-    if not isinstance(frame["split"].dtype, pl.String | pl.Categorical | pl.Enum):
-        raise InputError(f"{what}: 'split' holds {frame['split'].dtype}, not {', '.join(SPLITS)}.")
-    frame = frame.with_columns(pl.col(end).cast(pl.Float64), pl.col("split").cast(pl.String))
+    frame = _typed_division(frame, spec, what).with_columns(pl.col(end).cast(pl.Float64))
     _refuse(
         frame.height - int(frame[end].is_finite().sum()), f"{of} have no finite number in {end!r}"
     )
     _refuse(int(frame.select(spec.keys).is_duplicated().sum()), f"{of} appear more than once")
-    unknown = int((~frame["split"].is_in(SPLITS)).sum()) + frame["split"].null_count()
-    _refuse(unknown, f"{of} have a split other than {', '.join(SPLITS)}")
-    for split in SPLITS:
-        if frame.filter(pl.col("split") == split).is_empty():
-            raise InputError(f"There are no {of} in the split {split!r}.")
-    shared = frame.group_by(spec.subject).agg(pl.col("split").n_unique() > 1)["split"].sum()
-    _refuse(int(shared), f"subjects of {task.name} are in several splits; keep each subject in one")
+    _check_division(frame, spec, task)
     held = hourly.group_by(spec.unit).len("held")
     joined = frame.join(held, on=spec.unit, how="left").with_columns(sees=_num_hours(spec))
     _refuse(joined["held"].null_count(), f"{of} have units without a row in the hourly table")
@@ -247,6 +255,31 @@ def _checked_samples(
         other = frame.filter((pl.col(end) - task.hours).abs() > EPSILON).height
         _refuse(other, f"{of} do not see exactly {task.hours:g} hours, as the task requires")
     return frame.with_columns(_checked_label(frame[label], task) for label in task.labels)
+
+
+def _typed_division(frame: pl.DataFrame, spec: CohortSpec, what: str) -> pl.DataFrame:
+    """Return the table with its column of splits as text, or of folds as numbers."""
+    if spec.folds:
+        return _whole(frame, (FOLD,), what).with_columns(pl.col(FOLD).cast(pl.Int16, strict=False))
+    if not isinstance(frame[SPLIT].dtype, pl.String | pl.Categorical | pl.Enum):
+        raise InputError(f"{what}: 'split' holds {frame[SPLIT].dtype}, not {', '.join(SPLITS)}.")
+    return frame.with_columns(pl.col(SPLIT).cast(pl.String))
+
+
+def _check_division(frame: pl.DataFrame, spec: CohortSpec, task: Task) -> None:
+    """Refuse another split or fold, an empty one, and a subject in two."""
+    column, of = spec.division, f"samples of {task.name}"
+    known = list(range(1, spec.folds + 1)) if spec.folds else list(SPLITS)
+    allowed = f"1 to {spec.folds}" if spec.folds else ", ".join(SPLITS)
+    unknown = int((~frame[column].is_in(known)).sum()) + frame[column].null_count()
+    _refuse(unknown, f"{of} have a {column} other than {allowed}")
+    for value in known:
+        if frame.filter(pl.col(column) == value).is_empty():
+            raise InputError(f"There are no {of} in the {column} {value!r}.")
+    shared = frame.group_by(spec.subject).agg(pl.col(column).n_unique() > 1)[column].sum()
+    _refuse(
+        int(shared), f"subjects of {task.name} are in several {column}s; keep each subject in one"
+    )
 
 
 def _checked_label(label: pl.Series, task: Task) -> pl.Series:
