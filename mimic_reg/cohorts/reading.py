@@ -7,6 +7,7 @@ import pandas as pd
 import polars as pl
 
 from mimic_reg.clinical.schema import EPSILON
+from mimic_reg.cohorts.csv_files import read_blocks
 from mimic_reg.cohorts.settings import ImportSettings
 from mimic_reg.errors import InputError
 from mimic_reg.settings.names import suggest
@@ -96,38 +97,13 @@ def _read(path: Path) -> pl.DataFrame:
         with reading(path, "a table"):
             frame = pl.read_parquet(path, glob=False)
     else:
-        frame = _read_csv(path)
+        frame = pl.concat(read_blocks(path))
     frame = frame.drop([name for name in _INDEX if name in frame.columns])
     if frame.is_empty():
         raise InputError(f"{path} has no rows.")
     for name in frame.columns:  # one by one: two copies of the table would need its memory twice
         frame = frame.with_columns(_plain(frame[name]))
     return frame
-
-
-def _read_csv(path: Path) -> pl.DataFrame:
-    try:
-        header = pl.read_csv(
-            path,
-            has_header=False,
-            n_rows=1,
-            infer_schema=False,
-            truncate_ragged_lines=True,
-            glob=False,
-        )
-        names = [name or "" for name in header.row(0)]
-        if len(names) == 1 and (found := next((s for s in ";\t|" if s in names[0]), None)):
-            raise InputError(f"{path} separates columns by {found!r}. Write it with commas.")
-        if repeated := [name for name in names if names.count(name) > 1]:
-            raise InputError(f"{path} has the column {repeated[0]!r} twice. Rename one of them.")
-        return pl.read_csv(path, infer_schema_length=None, null_values=_EMPTY, glob=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        if isinstance(error, OSError) and error.errno:  # a damaged archive has no number
-            raise
-        raise InputError(
-            f"{path} cannot be read. It must be CSV in UTF-8, with a header, undamaged, and no row "
-            "may have more columns than the header."
-        ) from error
 
 
 def _plain(column: pl.Series) -> pl.Series:
