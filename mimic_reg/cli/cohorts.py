@@ -8,7 +8,7 @@ import typer
 
 from mimic_reg.cli import command
 from mimic_reg.cli.audit import SPLIT_NAMES
-from mimic_reg.cli.options import StoreArgument, StoreOut
+from mimic_reg.cli.options import MemoryOption, StoreArgument, StoreOut
 from mimic_reg.console import out, say, table
 
 _FOLDS = 5  # of an example
@@ -39,6 +39,7 @@ def import_cohort(
             metavar="K",
         ),
     ] = None,
+    memory: MemoryOption = "4GB",
     force: Annotated[
         bool, typer.Option("--force", help="Replace a store that holds another cohort.")
     ] = False,
@@ -54,10 +55,12 @@ def import_cohort(
     from mimic_reg.cohorts import ImportSettings
     from mimic_reg.cohorts import import_cohort as build
     from mimic_reg.errors import InputError
+    from mimic_reg.extraction.memory import parse_memory
     from mimic_reg.settings.base import checked
     from mimic_reg.settings.yaml import load_yaml
     from mimic_reg.tasks import names
 
+    amount = parse_memory(memory)
     given = load_yaml(config) if config else {}
     if not isinstance(given, dict):
         raise InputError(f"{config} must hold settings, one per line, such as hours: 24.")
@@ -66,7 +69,7 @@ def import_cohort(
         if not isinstance(splits, dict) or splits.get("folds", folds) != folds:
             raise InputError(f"--folds {folds}: {config} has other splits. Give one of them.")
         given = {**given, "splits": {**splits, "folds": folds}}
-    imported = build(folder, store, checked(ImportSettings, given), force=force)
+    imported = build(folder, store, checked(ImportSettings, given), force=force, memory=amount)
     spec = imported.store.spec
     (task,) = spec.tasks
     chosen = imported.store.manifest["source"]["settings"]

@@ -11,9 +11,11 @@ from mimic_reg.cohorts import division, features, labels
 from mimic_reg.cohorts.reading import HOUR, Tables, read_tables
 from mimic_reg.cohorts.settings import ImportSettings
 from mimic_reg.errors import InputError
-from mimic_reg.sources.frames import divisions, write_store
+from mimic_reg.extraction.memory import DEFAULT_MEMORY
+from mimic_reg.sources.frames import divisions, write_parts
 from mimic_reg.store import MANIFEST, Store, file_hash, read_json
 from mimic_reg.store.spec import SPLIT, SPLITS, CohortSpec, Task
+from mimic_reg.store.stages import scratch_beside
 
 KIND = "ricu"  # a manifest's source.kind
 END = "hours_seen"  # of the sample tables
@@ -31,14 +33,20 @@ class Imported:
 
 
 def import_cohort(
-    folder: Path, out: Path, settings: ImportSettings | None = None, *, force: bool = False
+    folder: Path,
+    out: Path,
+    settings: ImportSettings | None = None,
+    *,
+    force: bool = False,
+    memory: int = DEFAULT_MEMORY,
 ) -> Imported:
     """Build a store from a folder with dyn, sta and outc, as ricu and YAIB write them.
 
     A label of hour t belongs to the measurements of hours 0 to t, as YAIB pairs them. A label
     without a time belongs to all hours of its stay.
 
-    force: replace a store that holds another cohort
+    force:  replace a store that holds another cohort
+    memory: bytes to stay within; see `rows_within`
 
     Raises:
         InputError: the tables cannot be used, with counts; `out` holds another cohort.
@@ -47,7 +55,14 @@ def import_cohort(
     settings = settings or ImportSettings()
     name = settings.name or _slug(folder)
     _check_replaceable(out, name, force)
-    tables = read_tables(folder, settings)
+    with scratch_beside(out) as scratch:
+        return _import(folder, out, settings, name, memory, scratch)
+
+
+def _import(
+    folder: Path, out: Path, settings: ImportSettings, name: str, memory: int, scratch: Path
+) -> Imported:
+    tables = read_tables(folder, settings, scratch)
     task, outcome = labels.encode(
         tables.outc, settings.task or _slug(folder), settings, tables.files["outc"]
     )
@@ -67,7 +82,7 @@ def import_cohort(
             notes.append(f"Labels that are all the same in training{where}: {', '.join(same)}.")
         train.append(divided.filter(pl.col(SPLIT) == "train")[settings.stay])
     known = pl.concat(train).unique()  # a fold's normaliser blanks what its training lacks
-    built = features.build(tables, lengths, known.implode(), settings)
+    built = features.plan(tables, known.implode(), settings)
     notes += built.notes
     spec = CohortSpec(
         name=name,
@@ -83,12 +98,14 @@ def import_cohort(
         imputed=False,
     )
     columns = dict.fromkeys((spec.subject, spec.unit, spec.division, END, *task.labels))
-    store = write_store(
-        built.hourly,
+    rows = rows_within(memory, len(built.channels), tables.dyn.height)
+    store = write_parts(
+        built.parts(lengths, rows, scratch),
+        lengths.rename({"hours": "held"}),
         {task.name: samples.select(*columns)},
         spec,
         out,
-        measured=built.measured,
+        scratch,
         source={
             "kind": KIND,
             "files": {stem: file_hash(path) for stem, path in tables.files.items()},
@@ -97,6 +114,28 @@ def import_cohort(
         },
     )
     return Imported(store, _counts(samples, task, spec), tuple(notes))
+
+
+_BASE, _PER_ROW = 300 << 20, 64  # bytes of the program, and of the keys and a column for each row
+_COPIES = 12  # of a part's hours, while they are computed
+_FEWEST = 2_000  # hours of a part
+
+
+def rows_within(memory: int, num_channels: int, num_rows: int) -> int:
+    """Return about how many hours to compute at once; see benchmarks/import_cohort.py.
+
+    The keys and a single column are in memory whole, whatever the setting.
+
+    Raises:
+        InputError: these alone need more.
+    """
+    needed = _BASE + _PER_ROW * num_rows + _FEWEST * num_channels * 4 * _COPIES
+    if memory < needed:
+        raise InputError(
+            f"{num_rows:,} rows need at least {needed / 1e9:.1f} GB of memory, but --memory allows "
+            f"{memory / 1e9:.1f} GB."
+        )
+    return int((memory - _BASE - _PER_ROW * num_rows) / (num_channels * 4 * _COPIES))
 
 
 def _slug(folder: Path) -> str:
