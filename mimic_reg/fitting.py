@@ -92,8 +92,8 @@ def train(
         MimicRegError: the model diverged; another process writes to `out`.
     """
     progress = progress or Silent()
-    opened = Store.open(store)
     trial = resolve(trial.model_dump())
+    opened = Store.open(store).in_fold(trial.fold)
     _check_start(trial, trunk)
     trial_id = trial.id(opened.manifest["fingerprint"])
     with locked(out):

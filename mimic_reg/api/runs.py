@@ -50,6 +50,7 @@ class Run:
         id: the trial's identity: its settings, its data, and the source of classes of your own.
         task, model, method: their names.
         seed: the trial's seed.
+        fold: the fold that it was tested on; None for a cohort without folds.
         settings: every setting, with defaults written out.
         scores: split ("validation", "test") → name → `Score`. Its `value` is None where the score
             is undefined, and `reason` says why; `low` and `high` are the ends of the 95 % bootstrap
@@ -69,6 +70,7 @@ class Run:
         self._target = found.target
         self.id, self.settings, self.scores = found.id, dict(found.settings), found.scores
         self.task, self.seed = found.task, int(found.settings["seed"])
+        self.fold: int | None = found.settings.get("fold")
         self.model: str = next(iter(found.settings["model"]))
         self.method = " + ".join(acting(found.methods))
         self.best_epoch = cast(int, found.best_epoch)
@@ -76,6 +78,7 @@ class Run:
 
     def __repr__(self) -> str:
         what = f"{self.task}, {self.model}, {self.method}, seed {self.seed}"
+        what += f", fold {self.fold}" if self.fold else ""
         return f"<Run {what}, in {str(self.folder)!r}>"
 
     @property
@@ -85,7 +88,7 @@ class Run:
         Raises:
             InputError: it is no longer there: `open_run(folder, store=…)` says where it is now.
         """
-        return self._store or as_store(self._cohort_store)
+        return (self._store or as_store(self._cohort_store)).in_fold(self.fold)
 
     @property
     def history(self) -> "pd.DataFrame":
@@ -128,7 +131,7 @@ class Run:
             regression the values (N,).
 
         Raises:
-            InputError: other channels, another task, an unknown split.
+            InputError: other channels, another task, an unknown split, samples of another fold.
         """
         if isinstance(data, SampleSet):
             store, split = as_store(data.store), data.split
@@ -140,6 +143,12 @@ class Run:
         check_features(served.spec, store.spec, str(store.folder))
         task = store.spec.task(self.task)
         if store.manifest["fingerprint"] == self._fingerprint:  # shared with fits of this process
+            if store.fold not in (None, self.fold):
+                raise InputError(
+                    f"The samples are those of fold {store.fold}, but the run was trained to be "
+                    f"tested on fold {self.fold}: it has seen some of them in training."
+                )
+            store = store.in_fold(self.fold)
             samples = load(store, task, normalizer=self.settings["training"]["normalizer"])
         else:
             samples = load_any(store, task, constants=served.constants)
@@ -186,6 +195,7 @@ def fit(
     methods: MethodLike | Sequence[MethodLike] = (),
     *,
     seed: int = 0,
+    fold: int | None = None,
     supervision: float = 1.0,
     num_samples: int | None = None,
     out: PathLike | None = None,
@@ -208,6 +218,7 @@ def fit(
             of your own, or names of files in `configs/methods`, which have the paper's values for
             the model ("itps", "resnet50_cifar/itps"). Early stopping comes from the task.
         seed: of initial weights, batches and samples.
+        fold: of a store with folds, the one to test on; None: that of `store.in_fold(…)`.
         supervision: share of the training samples, above 0 and at most 1.
         num_samples: their number, instead of a share.
         out: the run folder; None: `runs/TASK-MODEL-METHODS-…` below the working directory, named
@@ -238,11 +249,13 @@ def fit(
         model,
         methods,
         seed=seed,
+        fold=opened.fold if fold is None else fold,
         supervision=supervision,
         num_samples=num_samples,
         training=training,
     )
     opened.spec.task(trial.task)
+    opened.spec.check_fold(trial.fold)
     if out is None:
         name = Planned(trial, trial.method, {}).folder_name(opened.manifest["fingerprint"])
         folder = RUNS / name

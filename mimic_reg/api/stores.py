@@ -25,6 +25,7 @@ class Store(cohort_store.Store):
         folder: where it is.
         spec: what it holds: channels, tasks, splits, as a `CohortSpec`.
         manifest: the content of `manifest.json`.
+        fold: the fold to test on, if `in_fold` chose one.
     """
 
     @property
@@ -37,26 +38,34 @@ class Store(cohort_store.Store):
         """Names of the channels of an hour, in the order of the features; none for images."""
         return self.spec.channel_names
 
-    def samples(self, task: str, *, normalizer: str | None = None) -> "Splits":
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """Numbers of its folds, for cross-validation; none if patients are divided once."""
+        return tuple(range(1, (self.spec.folds or 0) + 1))
+
+    def samples(
+        self, task: str, *, normalizer: str | None = None, fold: int | None = None
+    ) -> "Splits":
         """Return the samples of a task: training, validation and test.
 
         Args:
             task: a task of the store, such as "in_hospital_mortality".
             normalizer: "published" or "fitted" means and deviations; of images "unit", "fitted";
                 "raw": values as the store has them. None: as `fit` uses for this task.
+            fold: of a store with folds, the one to test on; the next one validates.
 
         Returns:
             (train, validation, test), each a `SampleSet`.
 
         Raises:
-            InputError: the store has no such task or normaliser, or is damaged.
+            InputError: the store has no such task, normaliser or fold, or is damaged.
 
         Example:
             >>> train, validation, test = store.samples(task)  # doctest: +SKIP
         """
         from mimic_reg.api.samples import load_splits
 
-        return load_splits(self, task, normalizer)
+        return load_splits(self.in_fold(self.fold if fold is None else fold), task, normalizer)
 
     def __repr__(self) -> str:
         return f"<Store {str(self.folder)!r}: {self.spec.name}, tasks: {', '.join(self.tasks)}>"
@@ -93,7 +102,7 @@ def as_store(given: "PathLike | cohort_store.Store") -> Store:
     if isinstance(given, Store):
         return given
     if isinstance(given, cohort_store.Store):
-        return Store(given.folder, given.manifest)
+        return Store(given.folder, given.manifest, given.fold)
     return open_store(given)
 
 
@@ -110,6 +119,7 @@ def write_store(
             hour (0, 1, 2, … without gaps) and the channels, imputed.
         samples: task → a row a sample: the unit's key, the subject's key, the hours that the model
             may see, the split ("train", "val" or "test") and the labels. A subject is in one split.
+            If `spec.folds` is set, for cross-validation, `fold` (1 to `spec.folds`) replaces it.
         spec: names of all these columns, and what the tasks predict. Its normalizers are
             `("fitted",)`: means and deviations of the training hours.
         path: the folder of the store: new, empty, or a store to replace.

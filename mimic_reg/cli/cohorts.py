@@ -8,8 +8,10 @@ import typer
 
 from mimic_reg.cli import command
 from mimic_reg.cli.audit import SPLIT_NAMES
-from mimic_reg.cli.options import StoreArgument, StoreOut
+from mimic_reg.cli.options import MemoryOption, StoreArgument, StoreOut
 from mimic_reg.console import out, say, table
+
+_FOLDS = 5  # of an example
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,6 +31,15 @@ def import_cohort(
         Path | None,
         typer.Option(help="YAML with the choices that differ from the defaults.", metavar="FILE"),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Divide the patients into folds for cross-validation, not once.",
+            min=3,
+            metavar="K",
+        ),
+    ] = None,
+    memory: MemoryOption = "4GB",
     force: Annotated[
         bool, typer.Option("--force", help="Replace a store that holds another cohort.")
     ] = False,
@@ -44,33 +55,38 @@ def import_cohort(
     from mimic_reg.cohorts import ImportSettings
     from mimic_reg.cohorts import import_cohort as build
     from mimic_reg.errors import InputError
+    from mimic_reg.extraction.memory import parse_memory
     from mimic_reg.settings.base import checked
     from mimic_reg.settings.yaml import load_yaml
     from mimic_reg.tasks import names
 
+    amount = parse_memory(memory)
     given = load_yaml(config) if config else {}
     if not isinstance(given, dict):
         raise InputError(f"{config} must hold settings, one per line, such as hours: 24.")
-    imported = build(folder, store, checked(ImportSettings, given), force=force)
+    if folds is not None:
+        splits = given.get("splits") or {}
+        if not isinstance(splits, dict) or splits.get("folds", folds) != folds:
+            raise InputError(f"--folds {folds}: {config} has other splits. Give one of them.")
+        given = {**given, "splits": {**splits, "folds": folds}}
+    imported = build(folder, store, checked(ImportSettings, given), force=force, memory=amount)
     spec = imported.store.spec
     (task,) = spec.tasks
     chosen = imported.store.manifest["source"]["settings"]
     say(yaml.safe_dump(chosen, sort_keys=False).rstrip())
-    columns = list(imported.counts["train"])
+    columns = [spec.division, *next(iter(imported.counts.values()))]
     rows = [
         [SPLIT_NAMES.get(split, split), *counts.values()]
         for split, counts in imported.counts.items()
     ]
-    out.print(table(f"{spec.name}: {task.name} ({task.target})", ["split", *columns], rows))
+    out.print(table(f"{spec.name}: {task.name} ({task.target})", columns, rows))
     for note in imported.notes:
         say(f"Note: {note}")
     say(f"Wrote {store}: {len(spec.channels)} channels, keyed by {spec.unit}.")
     # the settings of MIMIC-III's tasks ask for its published normaliser
-    normalizer = " --set training.normalizer=fitted" if task.name in names() else ""
-    say(
-        f"Next: mimic-reg train --store {store} --task {task.name} --model lstm --out RUN"
-        f"{normalizer}"
-    )
+    options = " --set training.normalizer=fitted" if task.name in names() else ""
+    options += " --fold 1" if spec.folds else ""
+    say(f"Next: mimic-reg train --store {store} --task {task.name} --model lstm --out RUN{options}")
     return {"folder": store, "samples": imported.counts, "notes": imported.notes}
 
 
@@ -89,7 +105,10 @@ def export_cohort(
 
 
 def synthesize_ricu(folder: Path, **options: Any) -> Any:
-    """Simulate patients, and write their in-hospital mortality as dyn, sta and outc."""
+    """Simulate patients, and write their in-hospital mortality as dyn, sta and outc.
+
+    Its settings divide the patients into five folds.
+    """
     from mimic_reg.cohorts import export_cohort as write
     from mimic_reg.extraction import extract
     from mimic_reg.simulation.synthesis import synthesize
@@ -100,7 +119,7 @@ def synthesize_ricu(folder: Path, **options: Any) -> Any:
         raw, store = Path(temporary, "raw"), Path(temporary, "store")
         synthesize(raw, **options)
         extract(raw, store, task_names=[task])
-        return _written(folder, write(Store.open(store), task, folder))
+        return _written(folder, write(Store.open(store), task, folder, folds=_FOLDS))
 
 
 def _written(folder: Path, rows: dict[str, int]) -> Any:

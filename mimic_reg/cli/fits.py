@@ -12,6 +12,7 @@ from mimic_reg.cli.options import (
     SET_EXAMPLE,
     DeviceOption,
     DryRunOption,
+    FoldOption,
     MethodOption,
     ModelOption,
     MovedStoreOption,
@@ -57,6 +58,7 @@ def train(
         ),
     ] = "sample",
     seed: SeedOption = 0,
+    fold: FoldOption = None,
     set_: SetOption = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
@@ -81,6 +83,7 @@ def train(
         "supervision": supervision,
         "supervision_unit": supervision_unit,
         "seed": seed,
+        "fold": fold,
     }
     if strategy != "single":
         trial = compose_multi(listed([task]), model, method, strategy, **others)
@@ -95,6 +98,7 @@ def train(
     opened = Store.open(store)
     for part in trial.parts():
         opened.spec.task(part.task)  # refuse another cohort's task before saying what it costs
+    opened.spec.check_fold(trial.fold)
     counts, known = experiments.sizes(opened), experiments.past(run.parent)
     estimate = experiments.estimate(trial, counts, known)
     may_stop = any(method.name == STOPPING for method in trial.regularisers)
@@ -131,14 +135,15 @@ def train(
 
 def _header(trial: Any) -> str:
     """Return a line on what is trained."""
-    from mimic_reg.report.formats import format_level
+    from mimic_reg.report.formats import format_level, format_repeat
     from mimic_reg.settings.files import name_of_trial
 
     training = trial.training
     return (
         f"Training {trial.model.name} with {name_of_trial(trial)} on {trial.task}: "
-        f"{format_level(trial.size)} of the training samples, seed {trial.seed}, "
-        f"learning rate {training.learning_rate:g}, at most {training.max_epochs:,} epochs."
+        f"{format_level(trial.size)} of the training samples, "
+        f"{format_repeat(trial.seed, trial.fold)}, learning rate {training.learning_rate:g}, "
+        f"at most {training.max_epochs:,} epochs."
     )
 
 

@@ -88,6 +88,15 @@ SupervisionOption = Annotated[
 SeedOption = Annotated[
     int, typer.Option("--seed", help="Same seed: same initial weights and batches.", metavar="N")
 ]
+FoldOption = Annotated[
+    int | None,
+    typer.Option(
+        "--fold",
+        help="Fold to test on, of a cohort with folds; the next one validates.",
+        min=1,
+        metavar="N",
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -13,7 +13,7 @@ from mimic_reg.console import out, say, table
 from mimic_reg.errors import InputError
 
 COLUMNS = (
-    *("run", "task", "model", "method", "training", "seed", "status"),
+    *("run", "task", "model", "method", "training", "seed", "fold", "status"),
     *("score", "validation", "test", "best", "epochs", "written"),
 )
 _LONGEST = 24  # characters of a run's name in a table
@@ -95,6 +95,7 @@ def show(run: RunArgument) -> Any:
         versions = {name: value for name, value in found.versions.items() if value}
         facts = {
             "data": f"{found.cohort.name}, fingerprint {found.fingerprint}",
+            **_fold(found),
             "store": str(found.store),
             "device": f"{found.device}, threads: {found.threads or 'not recorded'}",
             "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
@@ -118,6 +119,14 @@ def show(run: RunArgument) -> Any:
             }
         )
     return shown if parts else shown[0]
+
+
+def _fold(run: Any) -> dict[str, str]:
+    """Return which fold tested a run, as a fact; nothing without folds."""
+    fold, folds = run.settings.get("fold"), run.cohort.folds
+    if fold is None:
+        return {}
+    return {"fold": f"{fold} of {folds} tests, {fold % folds + 1} validates, the others train"}
 
 
 def _folders(work: Path) -> list[Path]:
@@ -168,6 +177,7 @@ def _row(folder: Path, work: Path) -> dict[str, Any]:
             "method": methods,
             "training": f"{size.value:g} %" if size.is_share else f"{size.value:g} samples",
             "seed": settings["seed"],
+            "fold": settings.get("fold"),
             "status": "failed" if failed else "unfinished",
             "epochs": sum(event["event"] == "epoch" for event in history),
             "written": written.isoformat(timespec="seconds"),
@@ -196,8 +206,9 @@ def _print(rows: list[dict[str, Any]], work: Path) -> None:
     """Print a table for each task and model."""
     say(f"{len(rows):,} run{'s' * (len(rows) != 1)} in {work}")
     finished = all(row["status"] == "finished" for row in rows)
-    columns = ["run", "method", "training", "seed", "status", "validation", "test", "epoch"]
-    columns = [name for name in columns if name != "status" or not finished]
+    columns = ["run", "method", "training", "seed", "fold", "status", "validation", "test", "epoch"]
+    needless = {"status": finished, "fold": all(row["fold"] is None for row in rows)}
+    columns = [name for name in columns if not needless.get(name)]
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         key = tuple(str(row[name]) for name in ("task", "model", "score") if row[name])

@@ -6,7 +6,7 @@ import polars as pl
 from mimic_reg.cohorts.settings import Splits
 from mimic_reg.errors import InputError
 from mimic_reg.seeds import derive
-from mimic_reg.store.spec import SPLITS, Task
+from mimic_reg.store.spec import FOLD, SPLIT, SPLITS, Task
 
 SPLIT_NAMES = {
     "train": "train",
@@ -18,22 +18,27 @@ SPLIT_NAMES = {
 
 
 def divide(subjects: pl.DataFrame, splits: Splits) -> pl.DataFrame:
-    """Return subject and split of every subject.
+    """Return subject and split of every subject, or subject and fold.
 
     subjects: subject and stratum, a row each. Every stratum is divided by the shares, with at least
-              one subject in each split if it has three.
+              one subject in each split if it has three; or its subjects are dealt to the folds in
+              turn, so that the sizes of folds differ by one at most.
     """
     table = subjects.sort("subject")
     rng = np.random.default_rng(derive("cohort splits", splits.seed))
     shares = np.array([splits.train, splits.validation, splits.test])
     strata = table["stratum"].to_numpy() if splits.stratify else np.zeros(table.height)
+    shuffled = [rng.permutation(np.flatnonzero(strata == s)) for s in np.unique(strata)]
+    if splits.folds:
+        fold = np.empty(table.height, dtype=np.int64)
+        fold[np.concatenate(shuffled)] = np.arange(table.height) % splits.folds + 1
+        return table.select("subject", pl.Series(FOLD, fold))
     split = np.empty(table.height, dtype=object)
-    for stratum in np.unique(strata):
-        rows = rng.permutation(np.flatnonzero(strata == stratum))
+    for rows in shuffled:
         ends = np.cumsum(_counts(len(rows), shares))
         for name, part in zip(SPLITS, np.split(rows, ends[:-1]), strict=True):
             split[part] = name
-    return table.select("subject", split=pl.Series(split.tolist(), dtype=pl.String))
+    return table.select("subject", pl.Series(SPLIT, split.tolist(), dtype=pl.String))
 
 
 def _counts(total: int, shares: np.ndarray) -> np.ndarray:
@@ -61,11 +66,31 @@ def given(column: pl.Series) -> pl.Series:
             f"{wrong:,} stays have another value in {column.name!r} than train, validation (or "
             "val) and test."
         )
-    return known.alias("split")
+    return known.alias(SPLIT)
 
 
-def check_labels(samples: pl.DataFrame, task: Task) -> list[str]:
+def given_folds(column: pl.Series, folds: int) -> tuple[pl.Series, list[str]]:
+    """Return the folds that a column names, numbered from 1 on, and its values in their order.
+
+    Raises:
+        InputError: it has empty cells, or another number of values; with a count.
+    """
+    if empty := column.null_count():
+        raise InputError(f"{empty:,} stays have no fold in {column.name!r}.")
+    values = column.unique().sort()
+    if len(values) != folds:
+        raise InputError(
+            f"{column.name!r} has {len(values):,} values, but splits.folds is {folds}. It must "
+            "hold one value for each fold."
+        )
+    numbers = column.replace_strict(values, pl.Series(range(1, folds + 1)), return_dtype=pl.Int64)
+    return numbers.alias(FOLD), [str(value) for value in values]
+
+
+def check_labels(samples: pl.DataFrame, task: Task, where: str = "") -> list[str]:
     """Return the labels of a multilabel task that are all the same in training.
+
+    where: the fold, for messages
 
     Raises:
         InputError: of another task, the label of a split is all the same, or training lacks a
@@ -83,7 +108,7 @@ def check_labels(samples: pl.DataFrame, task: Task) -> list[str]:
         name = "validation" if split == "val" else split
         lacks = "all the same label" if found == 1 else f"only {found} of {classes} classes"
         raise InputError(
-            f"The {len(here):,} {name} samples of {task.name} have {lacks}, so it cannot be "
+            f"The {len(here):,} {name} samples of {task.name}{where} have {lacks}, so it cannot be "
             "learned or scored. Use more stays, other shares or another seed in 'splits'."
         )
     return []

@@ -10,17 +10,22 @@ from mimic_reg.clinical.hourly import num_hours
 from mimic_reg.clinical.schema import VARIABLES
 from mimic_reg.errors import InputError
 from mimic_reg.store import Store, atomic, check_cohort, disk_errors, make_folder
+from mimic_reg.store.spec import SPLIT
 
 CONFIG = "cohort.yaml"
 FILES = ("dyn.parquet", "sta.parquet", "outc.parquet", CONFIG)
-_STATIC = ("age", "gender", "ethnicity", "race", "first_careunit", "subject_id", "split")
+_STATIC = ("age", "gender", "ethnicity", "race", "first_careunit", "subject_id", SPLIT)
 
 
-def export_cohort(store: Store, task: str, out: Path) -> dict[str, int]:
+def export_cohort(
+    store: Store, task: str, out: Path, *, folds: int | None = None
+) -> dict[str, int]:
     """Write dyn (stay_id, time, variables), sta, outc and settings; return each table's rows.
 
     dyn holds the last value of each variable in an hour; only hours that a sample sees. A label of
     an hourly task has the time of the last hour that it sees. Times are durations since admission.
+
+    folds: divide the patients anew, into folds; None: as in the store
 
     Raises:
         InputError: the store is not an extracted one or lacks the task; `out` is not empty.
@@ -45,11 +50,13 @@ def export_cohort(store: Store, task: str, out: Path) -> dict[str, int]:
         .collect()
     )
     stays = store.read("stays.parquet").join(seen, on=stay, how="semi")
-    sta = stays.select(stay, *(c for c in _STATIC if c in stays.columns))
+    static = [name for name in _STATIC if name != SPLIT or folds is None]
+    sta = stays.select(stay, *(c for c in static if c in stays.columns))
     keys = [stay, "hour"] if samples[stay].is_duplicated().any() else [stay]
     outc = samples.select(*keys, *(pl.col(c).alias(_label(c)) for c in found.labels))
     labels = [_label(column) for column in found.labels]
-    settings = {"task": task, "subject": "subject_id", "splits": {"column": "split"}}
+    splits = {"column": SPLIT} if folds is None else {"folds": folds}
+    settings = {"task": task, "subject": "subject_id", "splits": splits}
     if found.target != "binary":
         settings |= {"target": found.target, "labels": labels}
     tables = {"dyn": dyn, "sta": sta.rename({"gender": "sex"}), "outc": outc}

@@ -1,12 +1,13 @@
 """Turn the dynamic and static tables into hourly channels."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
 from mimic_reg.cohorts.division import SPLIT_NAMES
+from mimic_reg.cohorts.measurements import ROW, divided
 from mimic_reg.cohorts.reading import HOUR, Tables, is_zero_one
 from mimic_reg.cohorts.settings import Columns, ImportSettings
 from mimic_reg.errors import InputError
@@ -19,99 +20,164 @@ _KEYS = ("_id", "stayid", "patientid", "hospitalid", "admissionid", "wardid", "u
 
 
 @dataclass(frozen=True)
-class Features:
-    """Hourly channels of stays.
-
-    hourly:   stay, hour, channels; carried forward; empty before a first measurement
-    measured: the same rows and the continuous channels; a value only where it was measured, static
-              ones in hour 0
-    notes:    sentences on what was left out
-    """
-
-    hourly: pl.DataFrame
-    measured: pl.DataFrame
-    channels: tuple[Channel, ...]
-    notes: tuple[str, ...]
-
-
-def build(
-    tables: Tables, lengths: pl.DataFrame, train: pl.Series, settings: ImportSettings
-) -> Features:
-    """Return the channels of the stays in `lengths` (stay, hours): hours 0 to hours - 1 of each.
-
-    train: the training stays; categories come from these alone
-
-    Raises:
-        InputError: a column cannot be a feature.
-    """
-    stay = settings.stay
-    keys = (stay, HOUR, settings.subject, settings.splits.column)
-    dynamic, static = (
-        _encoded(table, columns, keys, table[stay].is_in(train), tables.files[stem], setting)
-        for table, columns, stem, setting in (
-            (tables.dyn, settings.dynamic, "dyn", "dynamic"),
-            (tables.sta, settings.static, "sta", "static"),
-        )
-    )
-    indicators = _indicators(dynamic, settings)
-    _check_names(dynamic, static, indicators, settings)
-    names, values = dynamic.channel_names, dynamic.frame
-    if not names:
-        raise InputError(f"{tables.files['dyn']} has no column that can be a feature.")
-    grid = lengths.select(stay, pl.int_ranges("hours").alias(HOUR)).explode(HOUR).sort(stay, HOUR)
-    by_hour = values
-    if values.select(stay, HOUR).is_duplicated().any():
-        by_hour = values.group_by(stay, HOUR, maintain_order=True).agg(
-            _aggregated(channel, settings.aggregate) for channel in dynamic.channels
-        )
-    raw = grid.join(by_hour, on=[stay, HOUR], how="left", maintain_order="left")
-    categories = [c.name for c in (*dynamic.channels, *static.channels) if c.kind == "indicator"]
-    known = {n: v for n, v in settings.normal_values.items() if n in names}
-    hours = (
-        raw.with_columns(pl.col(names).forward_fill().over(stay))
-        .with_columns(pl.col(name).fill_null(value) for name, value in known.items())
-        .join(static.frame, on=stay, how="left", maintain_order="left")
-        .with_columns(pl.col(categories).fill_null(0.0))
-    )
-    continuous = [c.name for c in dynamic.channels if c.kind == "continuous"]
-    once = [c.name for c in static.channels if c.kind == "continuous"]
-    first = pl.col(HOUR) == 0
-    measured = raw.select(stay, HOUR, *continuous).hstack(
-        hours.select(pl.when(first).then(pl.col(name)).alias(name) for name in once)
-    )
-    marks = raw.select(expression.cast(pl.Float32) for _, expression in indicators)
-    return Features(
-        hourly=hours.hstack(marks),
-        measured=measured,
-        channels=(*dynamic.channels, *static.channels, *(channel for channel, _ in indicators)),
-        notes=(*dynamic.notes, *static.notes),
-    )
-
-
-@dataclass(frozen=True)
 class _Encoded:
-    """A table's keys and channels as 32-bit numbers; `variables` are the columns behind them."""
+    """How the columns of a table become channels: 32-bit numbers.
 
-    frame: pl.DataFrame
+    types:       column → its plain type
+    expressions: of the channels, in their order
+    variables:   the columns behind them
+    """
+
     channels: tuple[Channel, ...]
-    variables: tuple[str, ...]
+    expressions: tuple[pl.Expr, ...]
+    types: dict[str, pl.DataType]
     notes: tuple[str, ...]
 
     @property
     def channel_names(self) -> list[str]:
         return [channel.name for channel in self.channels]
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        return tuple(self.types)
+
+
+@dataclass(frozen=True)
+class Features:
+    """The channels of a cohort, and how to compute them.
+
+    static: stay and the channels of the static table
+    """
+
+    tables: Tables
+    settings: ImportSettings
+    dynamic: _Encoded
+    static: pl.DataFrame
+    static_channels: tuple[Channel, ...]
+    indicators: tuple[tuple[Channel, pl.Expr], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        """Return the channels, in the array's order."""
+        marks = (channel for channel, _ in self.indicators)
+        return (*self.dynamic.channels, *self.static_channels, *marks)
+
+    def parts(
+        self, lengths: pl.DataFrame, rows: int, scratch: Path
+    ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+        """Yield the hourly table in parts, each of all hours of some stays, and what was measured.
+
+        The hours are carried forward; they are empty before a first measurement. The second table
+        has the same rows and the continuous channels: a value only where it was measured, static
+        ones in hour 0.
+
+        lengths: stay and hours, in the order of stays: hours 0 to hours - 1 of each
+        rows:    of a part, about
+        """
+        stay, dyn = self.settings.stay, self.tables.dyn
+        dyn = dyn.join(lengths, on=stay, how="semi", maintain_order="left")
+        counts = dyn.group_by(stay).len("rows")
+        of_stay = lengths.join(counts, on=stay, how="left", maintain_order="left")
+        size = pl.max_horizontal("hours", "rows")
+        of_stay = of_stay.with_columns(part=(size.cum_sum() - size) // rows)
+        groups = of_stay.partition_by("part", maintain_order=True)
+        encoded = divided(
+            self.tables.measurements.batches(self.dynamic.types),
+            lambda batch: batch.select(self.dynamic.expressions),
+            dyn[ROW],
+            [group["rows"].sum() for group in groups],
+            scratch,
+        )
+        start = 0
+        for group, values in zip(groups, encoded, strict=True):
+            keys = dyn[start : start + values.height].select(stay, HOUR)
+            start += values.height
+            yield self._hours(group.select(stay, "hours"), keys.hstack(values))
+
+    def _hours(
+        self, lengths: pl.DataFrame, values: pl.DataFrame
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Return the hours of some stays, and what was measured in them."""
+        stay, settings, dynamic = self.settings.stay, self.settings, self.dynamic
+        names = dynamic.channel_names
+        grid = lengths.select(stay, pl.int_ranges("hours").alias(HOUR)).explode(HOUR)
+        grid = grid.sort(stay, HOUR)
+        if values.select(stay, HOUR).is_duplicated().any():
+            values = values.group_by(stay, HOUR, maintain_order=True).agg(
+                _aggregated(channel, settings.aggregate) for channel in dynamic.channels
+            )
+        raw = grid.join(values, on=[stay, HOUR], how="left", maintain_order="left")
+        both = (*dynamic.channels, *self.static_channels)
+        categories = [c.name for c in both if c.kind == "indicator"]
+        known = {n: v for n, v in settings.normal_values.items() if n in names}
+        hours = (
+            raw.with_columns(pl.col(names).forward_fill().over(stay))
+            .with_columns(pl.col(name).fill_null(value) for name, value in known.items())
+            .join(self.static, on=stay, how="left", maintain_order="left")
+            .with_columns(pl.col(categories).fill_null(0.0))
+        )
+        continuous = [c.name for c in dynamic.channels if c.kind == "continuous"]
+        once = [c.name for c in self.static_channels if c.kind == "continuous"]
+        first = pl.col(HOUR) == 0
+        measured = raw.select(stay, HOUR, *continuous).hstack(
+            hours.select(pl.when(first).then(pl.col(name)).alias(name) for name in once)
+        )
+        marks = raw.select(expression.cast(pl.Float32) for _, expression in self.indicators)
+        return hours.hstack(marks), measured
+
+
+def plan(tables: Tables, train: pl.Series, settings: ImportSettings) -> Features:
+    """Return how the tables become channels.
+
+    train: the training stays, of any fold; categories come from these alone
+
+    Raises:
+        InputError: a column cannot be a feature.
+    """
+    stay, dyn, sta, files = settings.stay, tables.dyn, tables.sta, tables.files
+    keys = (stay, HOUR, settings.time, settings.subject, settings.splits.column)
+    columns = [name for name in tables.measurements.columns if name not in keys]
+    rows = dyn[ROW]
+    dynamic = _encoded(
+        {name: lambda name=name: tables.measurements.column(name).gather(rows) for name in columns},
+        settings.dynamic,
+        dyn[stay].is_in(train),
+        files["dyn"],
+        "dynamic",
+    )
+    keys = (stay, HOUR, settings.subject, settings.splits.column)
+    static = _encoded(
+        {name: lambda name=name: sta[name] for name in sta.columns if name not in keys},
+        settings.static,
+        sta[stay].is_in(train),
+        files["sta"],
+        "static",
+    )
+    indicators = _indicators(dynamic, settings)
+    _check_names(dynamic, static, indicators, settings)
+    if not dynamic.channels:
+        raise InputError(f"{files['dyn']} has no column that can be a feature.")
+    return Features(
+        tables,
+        settings,
+        dynamic,
+        sta.select(stay, *static.expressions),
+        static.channels,
+        tuple(indicators),
+        (*dynamic.notes, *static.notes),
+    )
+
 
 def _encoded(
-    frame: pl.DataFrame,
+    table: Mapping[str, Callable[[], pl.Series]],
     columns: Columns,
-    keys: tuple[str | None, ...],
     in_train: pl.Series,
     path: Path,
     setting: str,
 ) -> _Encoded:
     named = (*columns.continuous, *columns.categorical)
-    present = [name for name in frame.columns if name not in keys]
+    present = list(table)
     for name in (*named, *columns.leave_out):
         if name not in present:
             raise InputError(
@@ -119,9 +185,10 @@ def _encoded(
                 f"{suggest(name, present)}"
             )
     used = [n for n in present if (n in named if named else n not in columns.leave_out)]
-    channels, expressions, notes = [], [], []
+    channels, expressions, notes, types = [], [], [], {}
     for name in used:
-        column = frame[name]
+        column = table[name]()
+        types[name] = column.dtype
         found = _channels(column, column.filter(in_train), columns, path, setting)
         channels += [channel for channel, _ in found]
         expressions += [expression.cast(pl.Float32) for _, expression in found]
@@ -133,8 +200,7 @@ def _encoded(
                     "Their channels are 0."
                 )
     _refuse_repeated(channels)
-    kept = [key for key in dict.fromkeys(keys) if key in (keys[0], HOUR) and key in frame.columns]
-    return _Encoded(frame.select(*kept, *expressions), tuple(channels), tuple(used), tuple(notes))
+    return _Encoded(tuple(channels), tuple(expressions), types, tuple(notes))
 
 
 def _refuse_repeated(channels: Iterable[Channel]) -> None:
@@ -171,7 +237,7 @@ def _channels(
         _check_finite(column, path)
         return [(Channel(name=name, kind="continuous", variable=name), pl.col(name))]
     categories = in_train.drop_nulls().unique().sort()
-    if not named and not numeric and set(categories) <= set(SPLIT_NAMES):
+    if not named and not numeric and len(categories) and set(categories) <= set(SPLIT_NAMES):
         raise InputError(
             f"{path}: the column {name!r} names splits, and must not be a feature. Set "
             f"splits.column to it, or list it under {setting}.leave_out."

@@ -11,9 +11,11 @@ from mimic_reg.cohorts import division, features, labels
 from mimic_reg.cohorts.reading import HOUR, Tables, read_tables
 from mimic_reg.cohorts.settings import ImportSettings
 from mimic_reg.errors import InputError
-from mimic_reg.sources.frames import write_store
+from mimic_reg.extraction.memory import DEFAULT_MEMORY
+from mimic_reg.sources.frames import divisions, write_parts
 from mimic_reg.store import MANIFEST, Store, file_hash, read_json
-from mimic_reg.store.spec import SPLITS, CohortSpec, Task
+from mimic_reg.store.spec import SPLIT, SPLITS, CohortSpec, Task
+from mimic_reg.store.stages import scratch_beside
 
 KIND = "ricu"  # a manifest's source.kind
 END = "hours_seen"  # of the sample tables
@@ -23,7 +25,7 @@ _MOST_HOURS_PER_ROW = 100  # more are times in another unit, and would fill the 
 
 @dataclass(frozen=True)
 class Imported:
-    """A written store, and what was done: counts of samples by split, and notes."""
+    """A written store, and what was done: counts of samples by split or fold, and notes."""
 
     store: Store
     counts: dict[str, dict[str, int]]
@@ -31,14 +33,20 @@ class Imported:
 
 
 def import_cohort(
-    folder: Path, out: Path, settings: ImportSettings | None = None, *, force: bool = False
+    folder: Path,
+    out: Path,
+    settings: ImportSettings | None = None,
+    *,
+    force: bool = False,
+    memory: int = DEFAULT_MEMORY,
 ) -> Imported:
     """Build a store from a folder with dyn, sta and outc, as ricu and YAIB write them.
 
     A label of hour t belongs to the measurements of hours 0 to t, as YAIB pairs them. A label
     without a time belongs to all hours of its stay.
 
-    force: replace a store that holds another cohort
+    force:  replace a store that holds another cohort
+    memory: bytes to stay within; see `rows_within`
 
     Raises:
         InputError: the tables cannot be used, with counts; `out` holds another cohort.
@@ -47,7 +55,14 @@ def import_cohort(
     settings = settings or ImportSettings()
     name = settings.name or _slug(folder)
     _check_replaceable(out, name, force)
-    tables = read_tables(folder, settings)
+    with scratch_beside(out) as scratch:
+        return _import(folder, out, settings, name, memory, scratch)
+
+
+def _import(
+    folder: Path, out: Path, settings: ImportSettings, name: str, memory: int, scratch: Path
+) -> Imported:
+    tables = read_tables(folder, settings, scratch)
     task, outcome = labels.encode(
         tables.outc, settings.task or _slug(folder), settings, tables.files["outc"]
     )
@@ -57,13 +72,17 @@ def import_cohort(
     outcome = _matched(tables, outcome, settings, notes)
     lengths = _lengths(tables, outcome, settings)
     samples = _samples(tables, outcome, lengths, settings, notes)
-    samples = _with_splits(tables, samples, task, settings)
-    if same := division.check_labels(samples, task):
-        notes.append(f"Labels that are all the same in training: {', '.join(same)}.")
+    samples = _with_splits(tables, samples, task, settings, notes)
     ends = samples[END].unique()
     task = task.model_copy(update={"hours": float(ends[0]) if len(ends) == 1 else None})
-    train = samples.filter(pl.col("split") == "train")[settings.stay].unique()
-    built = features.build(tables, lengths, train.implode(), settings)
+    train = []
+    for fold, divided in divisions(samples, settings.splits.folds).items():
+        where = "" if fold is None else f" in fold {fold}"
+        if same := division.check_labels(divided, task, where):
+            notes.append(f"Labels that are all the same in training{where}: {', '.join(same)}.")
+        train.append(divided.filter(pl.col(SPLIT) == "train")[settings.stay])
+    known = pl.concat(train).unique()  # a fold's normaliser blanks what its training lacks
+    built = features.plan(tables, known.implode(), settings)
     notes += built.notes
     spec = CohortSpec(
         name=name,
@@ -74,16 +93,19 @@ def import_cohort(
         channels=built.channels,
         tasks=(task,),
         splits=_described(settings),
+        folds=settings.splits.folds,
         normalizers=("fitted",),
         imputed=False,
     )
-    columns = dict.fromkeys((spec.subject, spec.unit, "split", END, *task.labels))
-    store = write_store(
-        built.hourly,
+    columns = dict.fromkeys((spec.subject, spec.unit, spec.division, END, *task.labels))
+    rows = rows_within(memory, len(built.channels), tables.dyn.height)
+    store = write_parts(
+        built.parts(lengths, rows, scratch),
+        lengths.rename({"hours": "held"}),
         {task.name: samples.select(*columns)},
         spec,
         out,
-        measured=built.measured,
+        scratch,
         source={
             "kind": KIND,
             "files": {stem: file_hash(path) for stem, path in tables.files.items()},
@@ -92,6 +114,28 @@ def import_cohort(
         },
     )
     return Imported(store, _counts(samples, task, spec), tuple(notes))
+
+
+_BASE, _PER_ROW = 300 << 20, 64  # bytes of the program, and of the keys and a column for each row
+_COPIES = 12  # of a part's hours, while they are computed
+_FEWEST = 2_000  # hours of a part
+
+
+def rows_within(memory: int, num_channels: int, num_rows: int) -> int:
+    """Return about how many hours to compute at once; see benchmarks/import_cohort.py.
+
+    The keys and a single column are in memory whole, whatever the setting.
+
+    Raises:
+        InputError: these alone need more.
+    """
+    needed = _BASE + _PER_ROW * num_rows + _FEWEST * num_channels * 4 * _COPIES
+    if memory < needed:
+        raise InputError(
+            f"{num_rows:,} rows need at least {needed / 1e9:.1f} GB of memory, but --memory allows "
+            f"{memory / 1e9:.1f} GB."
+        )
+    return int((memory - _BASE - _PER_ROW * num_rows) / (num_channels * 4 * _COPIES))
 
 
 def _slug(folder: Path) -> str:
@@ -182,15 +226,23 @@ def _samples(
 
 
 def _with_splits(
-    tables: Tables, samples: pl.DataFrame, task: Task, settings: ImportSettings
+    tables: Tables,
+    samples: pl.DataFrame,
+    task: Task,
+    settings: ImportSettings,
+    notes: list[str],
 ) -> pl.DataFrame:
     stay, column = settings.stay, settings.splits.column
     if column is not None:
         if column not in tables.sta.columns:
             raise InputError(f"{tables.files['sta']} has no column {column!r} to read splits from.")
         stays = tables.sta.join(samples.select(stay).unique(), on=stay, how="semi")
-        split = stays.select(stay).with_columns(division.given(stays[column]))
-        samples = samples.join(split, on=stay)
+        if settings.splits.folds:
+            division_of, values = division.given_folds(stays[column], settings.splits.folds)
+            notes.append(f"Folds 1, 2, … are the values {', '.join(values)} of {column!r}.")
+        else:
+            division_of = division.given(stays[column])
+        samples = samples.join(stays.select(stay).with_columns(division_of), on=stay)
     else:
         if task.target == "regression":
             stratum = pl.lit(0)
@@ -208,22 +260,25 @@ def _with_splits(
 def _described(settings: ImportSettings) -> str:
     splits = settings.splits
     if splits.column:
-        return f"by the column {splits.column} of the static table"
+        what = f"{splits.folds} folds " if splits.folds else ""
+        return f"{what}by the column {splits.column} of the static table"
     patients = settings.subject or f"{settings.stay} (each stay is taken as a patient)"
     shares = f"{splits.train:.0%} / {splits.validation:.0%} / {splits.test:.0%}"
+    if splits.folds:
+        shares = f"{splits.folds} folds"
     how = "stratified by label, " if splits.stratify else ""
     return f"{shares}, {how}random by {patients}, seed {splits.seed}"
 
 
 def _counts(samples: pl.DataFrame, task: Task, spec: CohortSpec) -> dict[str, dict[str, Any]]:
     counts: dict[str, dict[str, Any]] = {}
-    for split in SPLITS:
-        here = samples.filter(pl.col("split") == split)
-        counts[split] = {
+    for split in range(1, spec.folds + 1) if spec.folds else SPLITS:
+        here = samples.filter(pl.col(spec.division) == split)
+        counts[str(split)] = {
             "patients": here[spec.subject].n_unique(),
             "stays": here[spec.unit].n_unique(),
             "samples": here.height,
         }
         if task.target == "binary":
-            counts[split]["positive"] = int(here[task.labels[0]].sum())
+            counts[str(split)]["positive"] = int(here[task.labels[0]].sum())
     return counts

@@ -1,5 +1,6 @@
 """Read dyn, sta and outc from Parquet or CSV: keys, hours and columns checked and typed."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pandas as pd
 import polars as pl
 
 from mimic_reg.clinical.schema import EPSILON
+from mimic_reg.cohorts.csv_files import read_blocks
+from mimic_reg.cohorts.measurements import ROW, Measurements
+from mimic_reg.cohorts.plain import INDEX, plain
 from mimic_reg.cohorts.settings import ImportSettings
 from mimic_reg.errors import InputError
 from mimic_reg.settings.names import suggest
@@ -15,15 +19,17 @@ from mimic_reg.store import reading
 STEMS = {"dyn": "hourly measurements", "sta": "static columns", "outc": "labels"}
 HOUR = "hour"  # the column of whole hours that replaces the time
 _SUFFIXES = (".parquet", ".csv", ".csv.gz")
-_EMPTY = ["", "NA", "NaN", "nan", "NULL", "null", "None"]  # R, pandas and SQL write these
 _PER_HOUR = {"seconds": 3600.0, "minutes": 60.0, "hours": 1.0, "days": 1 / 24}
-_INDEX = ("", "__index_level_0__", "Unnamed: 0")  # pandas' index, written as a column
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The three tables, with whole stay ids and whole hours; `notes` says what was dropped."""
+    """The three tables, with whole stay ids and whole hours; `notes` says what was dropped.
 
+    dyn: the keys of the measurements in the order of stays and times, and their rows in the table
+    """
+
+    measurements: Measurements
     dyn: pl.DataFrame
     sta: pl.DataFrame
     outc: pl.DataFrame
@@ -36,25 +42,32 @@ class Tables:
         return HOUR in self.outc.columns
 
 
-def read_tables(folder: Path, settings: ImportSettings) -> Tables:
+def read_tables(folder: Path, settings: ImportSettings, scratch: Path) -> Tables:
     """Read the three tables of a folder.
+
+    scratch: an empty folder for a copy of the measurements
 
     Raises:
         InputError: a file or column is missing, a key or time is unusable, or a row is there twice;
             with counts.
     """
     files = {stem: _find(folder, stem) for stem in STEMS}
-    frames = {stem: _read(path) for stem, path in files.items()}
+    frames = {stem: _read(files[stem]) for stem in ("sta", "outc")}
+    measurements = Measurements.open(files["dyn"], scratch)
+    columns = {"dyn": measurements.columns} | {s: tuple(f.columns) for s, f in frames.items()}
+    frames["dyn"] = _keys(measurements, settings)
     notes: list[str] = []
-    for stem, frame in frames.items():
-        frames[stem] = _typed(frame, settings, files[stem], notes, timed=stem != "sta")
+    for stem in STEMS:
+        timed = stem != "sta"
+        _check_keys(columns[stem], settings, files[stem], timed=timed)
+        frames[stem] = _typed(frames[stem], settings, files[stem], notes, timed=timed)
     if HOUR not in frames["dyn"].columns:
-        raise _no_column(files["dyn"], settings.time, frames["dyn"], "time")
+        raise _no_column(files["dyn"], settings.time, columns["dyn"], "time")
     for label in settings.labels:
-        if label not in frames["outc"].columns:
-            raise _no_column(files["outc"], label, frames["outc"], "labels")
+        if label not in columns["outc"]:
+            raise _no_column(files["outc"], label, columns["outc"], "labels")
         for stem in ("dyn", "sta"):
-            if label in frames[stem].columns:
+            if label in columns[stem]:
                 raise InputError(
                     f"{files[stem]} has the label column {label!r}: a model would read its own "
                     "label. Remove the column from this file."
@@ -65,7 +78,7 @@ def read_tables(folder: Path, settings: ImportSettings) -> Tables:
     keys = [settings.stay, HOUR] if HOUR in frames["outc"].columns else [settings.stay]
     _refuse_repeated(frames["sta"], [settings.stay], files["sta"])
     _refuse_repeated(frames["outc"], keys, files["outc"])
-    return Tables(**frames, files=files, notes=tuple(notes))
+    return Tables(measurements, **frames, files=files, notes=tuple(notes))
 
 
 def is_zero_one(column: pl.Series) -> bool:
@@ -96,61 +109,31 @@ def _read(path: Path) -> pl.DataFrame:
         with reading(path, "a table"):
             frame = pl.read_parquet(path, glob=False)
     else:
-        frame = _read_csv(path)
-    frame = frame.drop([name for name in _INDEX if name in frame.columns])
+        frame = pl.concat(read_blocks(path))
+    frame = frame.drop([name for name in INDEX if name in frame.columns])
     if frame.is_empty():
         raise InputError(f"{path} has no rows.")
-    for name in frame.columns:  # one by one: two copies of the table would need its memory twice
-        frame = frame.with_columns(_plain(frame[name]))
-    return frame
+    return frame.with_columns(plain(column) for column in frame)
 
 
-def _read_csv(path: Path) -> pl.DataFrame:
-    try:
-        header = pl.read_csv(
-            path,
-            has_header=False,
-            n_rows=1,
-            infer_schema=False,
-            truncate_ragged_lines=True,
-            glob=False,
-        )
-        names = [name or "" for name in header.row(0)]
-        if len(names) == 1 and (found := next((s for s in ";\t|" if s in names[0]), None)):
-            raise InputError(f"{path} separates columns by {found!r}. Write it with commas.")
-        if repeated := [name for name in names if names.count(name) > 1]:
-            raise InputError(f"{path} has the column {repeated[0]!r} twice. Rename one of them.")
-        return pl.read_csv(path, infer_schema_length=None, null_values=_EMPTY, glob=False)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        if isinstance(error, OSError) and error.errno:  # a damaged archive has no number
-            raise
+def _keys(measurements: Measurements, settings: ImportSettings) -> pl.DataFrame:
+    """Stays and times of the measurements, and the row of each in the table."""
+    names = [n for n in (settings.stay, settings.time) if n in measurements.columns]
+    return pl.DataFrame([measurements.column(name) for name in names]).with_row_index(ROW)
+
+
+def _check_keys(
+    columns: tuple[str, ...], settings: ImportSettings, path: Path, *, timed: bool
+) -> None:
+    """Refuse a table without its keys, or with a column that stores call like one of theirs."""
+    for key in (settings.stay, *([settings.subject] if settings.subject and not timed else [])):
+        if key not in columns:
+            raise _no_column(path, key, columns, "stay" if key == settings.stay else "subject")
+    if HOUR in columns and not (timed and settings.time == HOUR):
+        instead = f", or set time: {HOUR} if it is the time" * timed
         raise InputError(
-            f"{path} cannot be read. It must be CSV in UTF-8, with a header, undamaged, and no row "
-            "may have more columns than the header."
-        ) from error
-
-
-def _plain(column: pl.Series) -> pl.Series:
-    """A column with one kind of missing value; numbers and booleans in text as such."""
-    if isinstance(column.dtype, pl.Categorical | pl.Enum):
-        column = column.cast(pl.String)
-    if column.dtype == pl.String:
-        column = column.set(column.is_in(_EMPTY), None)
-    if column.null_count() == len(column):
-        return pl.Series(column.name, [None] * len(column), pl.Float64)
-    if column.dtype.is_float():
-        return column.fill_nan(None)
-    if isinstance(column.dtype, pl.Decimal):
-        return column.cast(pl.Float64)
-    if column.dtype == pl.String:
-        for dtype in (pl.Int64, pl.Float64):
-            numbers = column.cast(dtype, strict=False)
-            if numbers.null_count() == column.null_count():
-                return numbers
-        lower = column.str.to_lowercase()
-        if lower.drop_nulls().is_in(["true", "false"]).all():
-            return lower == "true"
-    return column
+            f"{path} has a column {HOUR!r}, a name that stores use. Rename it{instead}."
+        )
 
 
 def _typed(
@@ -158,15 +141,7 @@ def _typed(
 ) -> pl.DataFrame:
     """The table with a 64-bit stay id and, if it has a time, the hour instead of it."""
     for key in (settings.stay, *([settings.subject] if settings.subject and not timed else [])):
-        if key not in frame.columns:
-            option = "stay" if key == settings.stay else "subject"
-            raise _no_column(path, key, frame, option)
         frame = frame.with_columns(_key(frame[key], path))
-    if HOUR in frame.columns and not (timed and settings.time == HOUR):
-        instead = f", or set time: {HOUR} if it is the time" * timed
-        raise InputError(
-            f"{path} has a column {HOUR!r}, a name that stores use. Rename it{instead}."
-        )
     if not timed or settings.time not in frame.columns:
         return frame
     time = _hours(frame[settings.time], settings, path)
@@ -240,8 +215,8 @@ def _refuse_repeated(frame: pl.DataFrame, keys: list[str], path: Path) -> None:
         )
 
 
-def _no_column(path: Path, name: str, frame: pl.DataFrame, option: str) -> InputError:
+def _no_column(path: Path, name: str, columns: Iterable[str], option: str) -> InputError:
     return InputError(
         f"{path} has no column {name!r}. Set {option!r} to one of its columns. "
-        f"{suggest(name, frame.columns)}"
+        f"{suggest(name, columns)}"
     )

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from mimic_reg.settings.base import Settings
 from mimic_reg.store.spec import Target
 
-_RESERVED = ("hour", "hours", "hours_seen", "split", "subject")
+_RESERVED = ("hour", "hours", "hours_seen", "split", "fold", "subject")
 
 
 class Columns(Settings):
@@ -34,21 +34,33 @@ class Columns(Settings):
 
 
 class Splits(Settings):
-    """How patients are divided into training, validation and test.
+    """How patients are divided into training, validation and test, or into folds.
 
     train, validation, test: shares that sum to 1; those of YAIB's five folds within five
+    folds:    number of folds for cross-validation, at least 3, instead of shares. One fold tests,
+              the next one validates, the others train
     seed:     of the random division
     stratify: give every split the same share of each class; a patient with several labels counts
               with the highest, one of a multilabel task with whether any label is positive
-    column:   a column of the static table that holds train, validation (or val) or test
+    column:   a column of the static table that holds train, validation (or val) or test; with
+              `folds`, the fold of each stay
     """
 
     train: float = Field(default=0.64, gt=0, lt=1)
     validation: float = Field(default=0.16, gt=0, lt=1)
     test: float = Field(default=0.2, gt=0, lt=1)
+    folds: int | None = Field(default=None, ge=3, le=100)
     seed: int = Field(default=0, ge=0)
     stratify: bool = True
     column: str | None = None
+
+    @model_validator(mode="after")
+    def _has_shares_or_folds(self) -> "Splits":
+        if self.folds and (given := self.model_fields_set & {"train", "validation", "test"}):
+            raise ValueError(
+                f"folds have equal shares, so {min(given)!r} has no meaning beside 'folds'"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> "Splits":

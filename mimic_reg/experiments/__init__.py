@@ -8,6 +8,7 @@
       methods: [none, dropout]         # in configs/methods; or {dropout: {rate: 0.1}}
       supervision: [0.25, 1]
       seeds: 5                         # 0 to 4; or a list
+      folds: all                       # of a cohort with folds; or [1, 2]
     training: {max_epochs: 20}         # replaces settings of the tasks' YAML
 
 `search: {dropout.rate: [0.2, 0.5]}` in a grid runs each method or model that has this option with
@@ -32,7 +33,7 @@ from mimic_reg.experiments.planning import (
     left_out,
     plan,
 )
-from mimic_reg.experiments.reading import FOLDER, check_data, load, names, parse, within
+from mimic_reg.experiments.reading import FOLDER, check_data, for_store, load, names, parse, within
 
 __all__ = [
     "FOLDER",
@@ -48,6 +49,7 @@ __all__ = [
     "check_data",
     "combinations",
     "estimate",
+    "for_store",
     "left_out",
     "load",
     "names",

@@ -124,8 +124,13 @@ def _key(trial: Mapping[str, Any]) -> _Key:
 
 
 def sizes(store: Store | None = None, images: str | None = None) -> dict[tuple[str, str], int]:
-    """Return (task, split) → samples, of a store, or of the full MIMIC-III and a set of images."""
+    """Return (task, split) → samples, of a store, or of the full MIMIC-III and a set of images.
+
+    Of a store with folds, these are the numbers of the first fold.
+    """
     if store is not None:
+        if store.spec.folds and store.fold is None:
+            store = store.in_fold(1)  # folds differ by a few patients
         return {
             (task, split): count
             for task in store.spec.task_names

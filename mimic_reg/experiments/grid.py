@@ -28,6 +28,7 @@ class Grid(Settings):
     models:    names of YAML files in configs/models, or of modules; or a module with its settings
     methods:   names of YAML files in configs/methods; or components, alone or in a list; or `all`:
                every file there that fits the model
+    folds:     of a cohort with folds: those to test on, or `all`, the default; [] for other cohorts
     families:  model → the family whose values methods take, if it is not the model's name
     supervision: shares of the training samples
     num_samples: numbers of training samples instead of shares; these subsets are nested, too
@@ -53,6 +54,7 @@ class Grid(Settings):
     num_samples: tuple[Annotated[int, Field(ge=2)], ...] = ()
     supervision_unit: Literal["sample", "subject"] = "sample"
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    folds: tuple[Annotated[int, Field(ge=1)], ...] | Literal["all"] = ()
     families: dict[str, str] = Field(default_factory=dict)
     search: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     own_search: bool = False
@@ -84,6 +86,13 @@ class Grid(Settings):
         if given > _MOST_SEEDS:
             raise ValueError(f"{given:,} seeds are too many: at most {_MOST_SEEDS:,}")
         return tuple(range(given))
+
+    @field_validator("folds", mode="after")
+    @classmethod
+    def _differ(cls, given: Any) -> Any:
+        if given != "all" and len(set(given)) < len(given):
+            raise ValueError("a fold is named twice")
+        return given
 
     @field_validator("methods", mode="before")
     @classmethod

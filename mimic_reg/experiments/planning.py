@@ -30,6 +30,7 @@ class Combination:
     tasks:    one, or all that a strategy trains together
     name:     of the method, after its strategy if it has one
     size:     supervision or num_samples
+    fold:     None for a cohort without folds, and for a grid whose folds are not known yet
     searched: component.option → value
     """
 
@@ -41,6 +42,7 @@ class Combination:
     size: Mapping[str, Any]
     seed: int
     searched: Mapping[str, Any]
+    fold: int | None = None
 
 
 def combinations(experiment: Experiment) -> list[Combination]:
@@ -67,8 +69,9 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
             for values in itertools.product(*search.values()):
                 searched = dict(zip(search, values, strict=True))
                 name = prefix + _name(method)
-                for size, seed in itertools.product(grid.sizes, grid.seeds):
-                    yield Combination(grid, task, model, method, name, size, seed, searched)
+                folds = (None,) if grid.folds == "all" else grid.folds or (None,)
+                for size, fold, seed in itertools.product(grid.sizes, folds, grid.seeds):
+                    yield Combination(grid, task, model, method, name, size, seed, searched, fold)
     if unused:
         key = sorted(unused)[0]
         near = suggest(key.partition(".")[0], known)
@@ -158,6 +161,7 @@ class Planned:
         if trial.strategy:
             what = f"{trial.strategy.name}-{'+'.join(trial.tasks)}"
         called = f"{what}-{trial.model.name}-{methods}-{trial.size.name}-seed{trial.seed}"
+        called += f"-fold{trial.fold}" if trial.fold else ""
         return f"{called.replace(':', '.')}-{self.identity(data)}"
 
 
@@ -216,6 +220,7 @@ def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial
             **combination.size,
             supervision_unit=grid.supervision_unit,
             seed=combination.seed,
+            fold=combination.fold,
             **({} if grid.start is None else {"start": grid.start.model_dump()}),
         )
     )

@@ -141,6 +141,27 @@ def within(work: Path, relative: str) -> Path:
     return path
 
 
+def for_store(experiment: Experiment, store: Store) -> Experiment:
+    """Return an experiment with the folds of a store: those of its grids, or all.
+
+    Raises:
+        InputError: see `check_data`; the store does not have the folds.
+    """
+    check_data(experiment, store)
+    spec = store.spec
+    every = tuple(range(1, (spec.folds or 0) + 1))
+    for grid in experiment.grids:
+        for fold in (1,) if grid.folds == "all" else grid.folds:
+            spec.check_fold(fold)
+        if every and grid.start is not None and grid.start.trunk is not None:
+            spec.check_undivided("A trained trunk")
+    grids = tuple(
+        grid.model_copy(update={"folds": every if grid.folds in ("all", ()) else grid.folds})
+        for grid in experiment.grids
+    )
+    return experiment.model_copy(update={"grids": grids})
+
+
 def check_data(experiment: Experiment, store: Store) -> None:
     """Refuse a store that does not have the data of the experiment.
 

@@ -101,6 +101,7 @@ def compose_trial(
     supervision: float = 1.0,
     supervision_unit: str = "sample",
     seed: int = 0,
+    fold: int | None = None,
     training: Mapping[str, Any] | None = None,
 ) -> Trial:
     """Return the trial of a task, a model and a method, as the command line does.
@@ -111,6 +112,7 @@ def compose_trial(
     model:  a YAML file, or the model's name
     method: a YAML file; or a name in `configs/methods`, alone (`l2`), or after a family of models
             whose values to use instead of this model's (`resnet50_cifar/l2`)
+    fold:   the fold to test on, of a cohort with folds
     training: settings that replace those of the method, which replace those of the task
 
     Raises:
@@ -127,5 +129,6 @@ def compose_trial(
             supervision=supervision,
             supervision_unit=supervision_unit,
             seed=seed,
+            fold=fold,
         )
     )

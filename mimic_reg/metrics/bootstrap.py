@@ -17,9 +17,12 @@ from mimic_reg.seeds import derive
 Statistic = Callable[[np.ndarray], np.ndarray]
 
 
-def draw_counts(num_subjects: int, num_replicates: int) -> np.ndarray:
-    """Return (R, S) how often each replicate draws each subject; the same for every trial."""
-    rng = np.random.default_rng(derive("bootstrap", num_subjects))
+def draw_counts(num_subjects: int, num_replicates: int, fold: int = 0) -> np.ndarray:
+    """Return (R, S) how often each replicate draws each subject; the same for every trial.
+
+    fold: another one has other draws
+    """
+    rng = np.random.default_rng(derive("bootstrap", num_subjects, *([fold] if fold else [])))
     counts = np.empty((num_replicates, num_subjects), np.int32)
     for row in counts:
         row[:] = np.bincount(rng.integers(num_subjects, size=num_subjects), minlength=num_subjects)

@@ -1,8 +1,9 @@
 """Is one method better than another? Paired tests over seeds, corrected for their number.
 
-Trials with the same task, model, supervision level and seed are a pair: they have the same initial
-weights and batches, and different methods. The test is a two-sided paired t-test with at least
-three pairs, with Holm's correction over the baselines of a method.
+Trials with the same task, model, supervision level, seed and fold are a pair: they have the same
+initial weights and batches, and different methods. The test is a two-sided paired t-test with at
+least three pairs, with Holm's correction over the baselines of a method. In a cross-validation the
+pairs of a fold count as one, their mean, and the variance is corrected: see `folds`.
 """
 
 import math
@@ -11,6 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
+
+from mimic_reg.metrics.folds import Repeat, by_fold, num_folds, standard_error
 
 MIN_PAIRS = 3
 LEVEL = 0.05
@@ -29,7 +32,7 @@ class Summary:
 class Comparison:
     """A method compared with a baseline, over the seeds that both have.
 
-    n:          pairs
+    n:          pairs; folds with a pair, in a cross-validation
     difference: mean of method - baseline
     interval:   its 95 % interval (t distribution); None below two pairs or without variance
     effect:     Cohen's d of the differences (mean / sd); None without variance
@@ -60,43 +63,50 @@ def summarise(scores: Sequence[float]) -> Summary:
     return Summary(len(values), float(values.mean()) if len(values) else math.nan, sd)
 
 
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95 % interval of a mean (t distribution); None without variance."""
+def interval(values: Sequence[float], folds: int | None = None) -> tuple[float, float] | None:
+    """Return the 95 % interval of a mean (t distribution); None without variance.
+
+    folds: see `folds.standard_error`
+    """
     found = summarise(values)
     if not found.sd:
         return None
-    half = float(stats.t.ppf(1 - LEVEL / 2, found.n - 1)) * found.sd / math.sqrt(found.n)
+    error = standard_error(np.asarray(values, dtype=np.float64), folds)
+    half = float(stats.t.ppf(1 - LEVEL / 2, found.n - 1)) * error
     return found.mean - half, found.mean + half
 
 
-def paired(method: Mapping[int, float], baseline: Mapping[int, float]) -> Comparison:
-    """Compare scores by seed; seeds that only one of them has are left out.
+def paired(method: Mapping[Repeat, float], baseline: Mapping[Repeat, float]) -> Comparison:
+    """Compare scores by seed and fold; those that only one of them has are left out.
 
     If all differences are exactly 0, p is 1. If they are all equal but not 0, there is no variance
     and p is undefined.
     """
-    seeds = sorted(method.keys() & baseline.keys())
-    differences = np.array([method[s] - baseline[s] for s in seeds], dtype=np.float64)
+    common = method.keys() & baseline.keys()
+    folds = num_folds(common)
+    by_pair = by_fold({r: method[r] - baseline[r] for r in common})
+    differences = np.array(list(by_pair.values()), dtype=np.float64)
     n = len(differences)
     if n == 0:
         return Comparison(0, math.nan, reason="no seed in common")
     mean = float(differences.mean())
     if n < 2:
-        return Comparison(n, mean, reason=f"fewer than {MIN_PAIRS} pairs")
+        return _too_few(n, mean, folds)
     if not differences.any():
-        return Comparison(n, 0.0, t=0.0, p=1.0) if n >= MIN_PAIRS else _too_few(n, 0.0)
+        return Comparison(n, 0.0, t=0.0, p=1.0) if n >= MIN_PAIRS else _too_few(n, 0.0, folds)
     sd = float(differences.std(ddof=1))
     if sd <= 1e-12 * abs(mean):
         return Comparison(n, mean, reason="every difference is the same: no variance")
-    result = Comparison(n, mean, interval(differences.tolist()), mean / sd)
+    result = Comparison(n, mean, interval(differences.tolist(), folds), mean / sd)
     if n < MIN_PAIRS:
-        return replace(result, reason=f"fewer than {MIN_PAIRS} pairs")
-    test = stats.ttest_1samp(differences, 0.0)
-    return replace(result, t=float(test.statistic), p=float(test.pvalue))
+        return replace(result, reason=_too_few(n, mean, folds).reason)
+    t = mean / standard_error(differences, folds)
+    return replace(result, t=t, p=float(2 * stats.t.sf(abs(t), n - 1)))
 
 
-def _too_few(n: int, mean: float) -> Comparison:
-    return Comparison(n, mean, reason=f"fewer than {MIN_PAIRS} pairs")
+def _too_few(n: int, mean: float, folds: int | None) -> Comparison:
+    what = "pairs" if folds is None else "folds with a pair"
+    return Comparison(n, mean, reason=f"fewer than {MIN_PAIRS} {what}")
 
 
 def holm(p_values: Sequence[float], num_tests: int | None = None) -> list[float]:
@@ -115,8 +125,8 @@ def holm(p_values: Sequence[float], num_tests: int | None = None) -> list[float]
 
 
 def compare(
-    method: Mapping[int, float],
-    baselines: Mapping[str, Mapping[int, float]],
+    method: Mapping[Repeat, float],
+    baselines: Mapping[str, Mapping[Repeat, float]],
     num_tests: int | None = None,
 ) -> dict[str, Comparison]:
     """Return the method's comparison with every baseline, corrected over the defined tests.
@@ -137,7 +147,7 @@ def corrected(
     return {n: replace(c, p_holm=None if c.p is None else next(adjusted)) for n, c in found.items()}
 
 
-def compare_best(best: str, scores: Mapping[str, Mapping[int, float]]) -> dict[str, Comparison]:
+def compare_best(best: str, scores: Mapping[str, Mapping[Repeat, float]]) -> dict[str, Comparison]:
     """Return the comparisons of the method with the best mean, corrected over all pairs of methods.
 
     These scores were also used to choose the method. With a correction over its own comparisons
@@ -148,13 +158,15 @@ def compare_best(best: str, scores: Mapping[str, Mapping[int, float]]) -> dict[s
     return compare(scores[best], others, math.comb(len(scores), 2))
 
 
-def winner(scores: Mapping[str, Mapping[int, float]]) -> str | None:
+def winner(scores: Mapping[str, Mapping[Repeat, float]]) -> str | None:
     """Return the method that is significantly better than every other one, if there is any.
 
     All of its tests must be significant, so choosing it by its scores needs no further correction:
     of two equal methods, one wins in 5 of 100 experiments; of more methods, in fewer.
     """
-    best = max(scores, key=lambda name: summarise(list(scores[name].values())).mean, default=None)
+    best = max(
+        scores, key=lambda name: summarise(list(by_fold(scores[name]).values())).mean, default=None
+    )
     if best is None or len(scores) < 2:
         return None
     others = {name: values for name, values in scores.items() if name != best}

@@ -1,7 +1,8 @@
 """Does a difference between methods hold for other patients? A paired bootstrap over subjects.
 
 All seeds are tested on the same subjects, so tests over seeds do not answer this. Here test
-subjects are drawn with replacement, the same ones for both methods and all seeds. The statistic is
+subjects are drawn with replacement, the same ones for both methods and all seeds; in a
+cross-validation, within each fold, so that all subjects of the cohort are drawn. The statistic is
 the mean over seeds of the difference. Percentile intervals: Efron and Tibshirani 1993, chapter 13.
 The models are not trained again.
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mimic_reg.metrics.bootstrap import draw_counts, percentile_interval, replicate
+from mimic_reg.metrics.folds import Fold, Repeat
 from mimic_reg.metrics.scores import metric
 from mimic_reg.settings import TrainingSize
 
@@ -26,7 +28,7 @@ MOST_WORK = 8_000_000_000
 NO_PREDICTIONS = "no predictions"
 UNDEFINED = "undefined in most draws"
 
-Key = tuple[str, TrainingSize, int]  # method, training size, seed
+Key = tuple[str, TrainingSize, Repeat]  # method, training size, seed
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Resampled:
     num_replicates: int = 0
 
     def interval(
-        self, method: str, baseline: str, level: TrainingSize, seeds: Sequence[int]
+        self, method: str, baseline: str, level: TrainingSize, seeds: Sequence[Repeat]
     ) -> tuple[float, float] | str:
         """Return the 95 % interval of the mean over seeds of method - baseline, or a reason."""
         pairs = [((method, level, seed), (baseline, level, seed)) for seed in seeds]
@@ -84,7 +86,7 @@ def resample(
     """Score trials again on draws of their test subjects.
 
     trials:     predictions of each trial, read when they are needed; trials with None, or with
-                other samples than the first, are left out
+                other samples than the first of their fold, are left out
     num_trials: how many there are
     unit:       what is drawn
     most_work:  the most that it may cost, see `MOST_WORK`: large test sets or many trials have
@@ -94,20 +96,25 @@ def resample(
     if found.over_subjects is None:
         return Resampled({}, reason="not available for this score")
     values: dict[Key, np.ndarray] = {}
-    first: Tested | None = None
+    first: dict[int, Tested] = {}  # by fold
+    counts: dict[int, np.ndarray] = {}
+    num_replicates = 0
     for key, tested in trials:
-        if tested is None or (first and not _same_samples(tested, first)):
+        fold = key[2].number if isinstance(key[2], Fold) else 0
+        if tested is None or (fold in first and not _same_samples(tested, first[fold])):
             continue
-        if first is None:
-            first, num_units = tested, int(tested.subject.max()) + 1
-            work = num_trials * (tested.y.size if found.ranks else num_units)
-            num_replicates = min(MOST_REPLICATES, int(most_work // work))
+        if fold not in first:
+            num_units = int(tested.subject.max()) + 1
+            if not first:
+                work = num_trials * (tested.y.size if found.ranks else num_units)
+                num_replicates = min(MOST_REPLICATES, int(most_work // work))
             if num_replicates < FEWEST_REPLICATES:
                 return Resampled({}, reason=_too_large(len(tested.y), num_trials))
-            counts = draw_counts(num_units, num_replicates)
+            first[fold], counts[fold] = tested, draw_counts(num_units, num_replicates, fold)
         statistic = found.over_subjects(tested.y, tested.p, tested.subject)
-        values[key] = replicate(statistic, counts)
-    if first is None:
+        values[key] = replicate(statistic, counts[fold])
+    num_units = sum(int(tested.subject.max()) + 1 for tested in first.values())
+    if not first:
         why = "the predictions, or the labels in the store, were not found"
         return Resampled({}, num_trials, why)
     return Resampled(values, num_trials - len(values), "", unit, num_units, num_replicates)

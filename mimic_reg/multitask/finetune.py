@@ -116,7 +116,9 @@ def finetune(
                 f"{task} is among the tasks that this trunk was trained on, with all its samples: "
                 f"{known.origin}. What it gains is no transfer."
             )
-    data = str(Store.open(store).manifest["fingerprint"])
+    opened = Store.open(store)
+    opened.spec.check_undivided("Fine-tuning")
+    data = str(opened.manifest["fingerprint"])
     progress.stage("fine-tune", len(trials), "fits")
     folders = []
     for trial, trunk in trials:

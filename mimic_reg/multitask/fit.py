@@ -64,8 +64,8 @@ def train(
         MimicRegError: the model diverged; another process writes to `out`.
     """
     progress = progress or Silent()
-    opened = Store.open(store)
     trial = resolve_multi(trial.model_dump())
+    opened = Store.open(store).in_fold(trial.fold)
     data = str(opened.manifest["fingerprint"])
     fit_id = trial.id(data)
     parts = {part.task: part for part in trial.parts()}

@@ -129,6 +129,7 @@ def pretrain(
     """
     progress = progress or Silent()
     opened = Store.open(store)
+    opened.spec.check_undivided("Self-supervised training")
     data = str(opened.manifest["fingerprint"])
     identity = settings.id(data)
     with locked(out):

@@ -20,6 +20,11 @@ def format_level(level: TrainingSize) -> str:
     return f"{level.value:g} %" if level.is_share else f"{level.value:,.0f} samples"
 
 
+def format_repeat(seed: int, fold: int | None) -> str:
+    """Return what a trial differs in from others of its settings: its seed, and fold if any."""
+    return f"seed {seed}" + ("" if fold is None else f", fold {fold}")
+
+
 def format_supervision(level: TrainingSize) -> str:
     """Return a training size for a sentence, such as "25 % supervision"."""
     return format_level(level) + " supervision" * level.is_share

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from mimic_reg.metrics.comparison import LEVEL, MIN_PAIRS, Comparison, corrected, paired
+from mimic_reg.metrics.folds import Repeat, in_order
 from mimic_reg.report.formats import (
     format_difference,
     format_interval,
@@ -60,7 +61,8 @@ def _methods(table: ScoreTable) -> list[str]:
         return [verdicts(table)[-1].sentence]
     found = {m: c for m, c in _effects(table).items() if c.p_holm is not None}
     if not found:
-        return [f"Too few runs for an answer: a test needs {MIN_PAIRS} seeds of each method."]
+        what = "folds" if table.folds else "seeds"
+        return [f"Too few runs for an answer: a test needs {MIN_PAIRS} {what} of each method."]
     better = [m for m, c in found.items() if c.significant and table.sign * c.difference > 0]
     worse = [m for m, c in found.items() if c.significant and table.sign * c.difference < 0]
     unclear = [m for m, c in found.items() if not c.significant]
@@ -98,10 +100,10 @@ def _effects(table: ScoreTable) -> dict[str, Comparison]:
     return corrected(found)
 
 
-def _mean(scores: list[Mapping[int, float]]) -> dict[int, float]:
+def _mean(scores: list[Mapping[Repeat, float]]) -> dict[Repeat, float]:
     """Return seed → mean over sizes, for the seeds that have all of them."""
-    seeds = set.intersection(*map(set, scores)) if scores else set()
-    return {seed: fmean(of_size[seed] for of_size in scores) for seed in sorted(seeds)}
+    seeds: set[Repeat] = set.intersection(*map(set, scores)) if scores else set()
+    return {seed: fmean(of_size[seed] for of_size in scores) for seed in in_order(seeds)}
 
 
 def _sized(result: Comparison, table: ScoreTable, name: str = "") -> str:

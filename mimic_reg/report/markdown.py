@@ -14,7 +14,7 @@ from mimic_reg.report.tables import (
     format_title,
     main_tables,
 )
-from mimic_reg.report.verdicts import COMPARISON_COLUMNS, comparisons, format_comparison, verdicts
+from mimic_reg.report.verdicts import comparison_columns, comparisons, format_comparison, verdicts
 
 
 def to_markdown(results: Results) -> str:
@@ -58,7 +58,7 @@ def comparisons_markdown(table: ScoreTable) -> str:
         for c in comparisons(table)
         if c.method in table.focus or not table.focus
     ]
-    return _markdown(["level", "method", "against", *COMPARISON_COLUMNS], rows, num_left=4)
+    return _markdown(["level", "method", "against", *comparison_columns(table)], rows, num_left=4)
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], num_left: int = 1) -> str:

@@ -110,6 +110,8 @@ def _lead(given: Given) -> str:
     seeds = Counter((t.task, t.model, t.method, t.supervision) for t in trials)
     fewest, most = min(seeds.values()), max(seeds.values())
     each = str(most) if fewest == most else f"{fewest} to {most}"
+    folds = {t.fold for t in trials if t.fold}
+    what, over = ("run", f" over {count(len(folds), 'fold')}") if folds else ("seed", "")
     settings = "; ".join(f"{format_task(t)} with {m}" for t, m in given.results.settings())
     found = sorted({t.supervision for t in trials})
     levels = ", ".join(map(format_level, found)) + " supervision" * found[-1].is_share
@@ -117,7 +119,7 @@ def _lead(given: Given) -> str:
     prints = ", ".join(f[:12] for f in given.results.fingerprints())
     return (
         f"{count(len(trials), 'trial')}: {count(num_methods, 'method')} at {levels}, "
-        f"{each} {'seed' if each == '1' else 'seeds'} each. {settings}. "
+        f"{each} {what}{'' if each == '1' else 's'} each{over}. {settings}. "
         f"Data: {_source(given)}; fingerprint {prints}. {'' if given.stores else _NO_STORE}"
     ).rstrip()
 

@@ -24,9 +24,9 @@ def resample(
     stores: with the labels and subjects
     """
     by_fingerprint = {store.manifest["fingerprint"]: store for store in stores}
-    wanted = [t for t in trials if t.seed in table.by_seed(t.supervision).get(t.method, {})]
+    wanted = [t for t in trials if t.repeat in table.by_seed(t.supervision).get(t.method, {})]
     read = (
-        ((t.method, t.supervision, t.seed), _read(t, by_fingerprint.get(t.fingerprint)))
+        ((t.method, t.supervision, t.repeat), _read(t, by_fingerprint.get(t.fingerprint)))
         for t in wanted
     )
     unit = wanted[0].cohort.subject.removesuffix("_id") if wanted else "subject"

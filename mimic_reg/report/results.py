@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg.errors import InputError
+from mimic_reg.metrics.folds import Repeat, repeat
 from mimic_reg.report.labels import Named, distinguish
 from mimic_reg.runs import DONE, FIT, HISTORY, TRIAL, read_history, read_trial
 from mimic_reg.runs.record import Run, read_run
@@ -23,7 +24,8 @@ from mimic_reg.settings import BASELINE, STOPPING, TrainingSize, acting, is_prob
 from mimic_reg.settings.files import name_of_method
 from mimic_reg.store import Store
 
-SIZE_AND_SEED = ("supervision", "num_samples", "seed")  # settings in which cells of a table differ
+# settings in which cells of a table, and the runs of a cell, differ
+SIZE_AND_SEED = ("supervision", "num_samples", "seed", "fold")
 SCRATCH = "scratch"  # training without a trunk, the baseline of fine-tuning
 
 
@@ -36,6 +38,7 @@ class TrialResult(Run):
     regularisers: the modules of the method, in order, without probes
     strategy:     how it was trained with other tasks, or what it was fine-tuned from; "" if neither
     supervision:  the training size
+    fold:         the fold that it was tested on; None without folds
     in_focus:     whether its method is compared with all others
     """
 
@@ -48,7 +51,13 @@ class TrialResult(Run):
     strategy: str
     supervision: TrainingSize
     seed: int
+    fold: int | None = None
     in_focus: bool = False
+
+    @property
+    def repeat(self) -> Repeat:
+        """What it differs in from the other trials of its cell of a table."""
+        return repeat(self.seed, self.fold, self.cohort.folds)
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,7 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Results:
-    """Finished trials, ordered by task, model, method, supervision and seed; and unfinished ones.
+    """Finished trials, by task, model, method, supervision, seed and fold; and unfinished ones.
 
     focus: the method to compare with all others, if the caller named one
     """
@@ -245,6 +254,7 @@ def _trial(name: str, run: Run) -> TrialResult:
         strategy=_strategy(settings),
         supervision=training_size(settings["supervision"], settings.get("num_samples")),
         seed=int(settings["seed"]),
+        fold=settings.get("fold"),
     )
 
 
@@ -271,7 +281,7 @@ def _check_data(trials: Iterable[TrialResult]) -> None:
 
 
 def _place(trial: TrialResult) -> tuple[Any, ...]:
-    return trial.task, trial.model, *_rank(trial), trial.supervision, trial.seed
+    return trial.task, trial.model, *_rank(trial), trial.supervision, trial.seed, trial.fold or 0
 
 
 # --- labels ---------------------------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """Tables of results: methods by supervision levels, with the paper's scores.
 
-A cell is the mean over seeds ± the standard deviation (ddof 1), with n.
+A cell is the mean over seeds ± the standard deviation (ddof 1), with n. In a cross-validation it is
+the mean over folds of each fold's mean over seeds, and n counts folds.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mimic_reg.metrics.comparison import Summary, interval, summarise
+from mimic_reg.metrics.folds import Repeat, by_fold, num_folds
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report.formats import (
     format_difference,
@@ -35,23 +37,28 @@ SPLIT = "test"  # of all tables
 class Cell:
     """The trials of one method at one supervision level.
 
-    scores:    seed → score, if it is defined
-    undefined: seed → why it is not defined
+    scores:    seed, or seed in a fold → score, if it is defined
+    undefined: the same → why it is not defined
     paper:     the paper's score for the same trial on the same data
     differs:   settings in which the trials differ from the paper's
-    hardly_trained: seed → why its score is about that of the initial model
+    hardly_trained: the same → why its score is about that of the initial model
     """
 
-    scores: Mapping[int, float]
-    undefined: Mapping[int, str]
+    scores: Mapping[Repeat, float]
+    undefined: Mapping[Repeat, str]
     paper: PaperScore | None = None
     differs: tuple[Difference, ...] = ()
-    hardly_trained: Mapping[int, str] = field(default_factory=dict)
+    hardly_trained: Mapping[Repeat, str] = field(default_factory=dict)
 
     @property
     def summary(self) -> Summary:
-        """Return mean, standard deviation and number of the defined scores."""
-        return summarise(list(self.scores.values()))
+        """Return mean, standard deviation and number of the defined scores; of folds, if any."""
+        return summarise(list(by_fold(self.scores).values()))
+
+    @property
+    def folds(self) -> int | None:
+        """Return into how many folds the cohort is divided, if the scores are of several."""
+        return num_folds(self.scores)
 
     @property
     def minus_paper(self) -> tuple[float, tuple[float, float] | None] | None:
@@ -105,6 +112,11 @@ class ScoreTable:
         return -1 if self.lower_is_better else 1
 
     @property
+    def folds(self) -> int | None:
+        """Return into how many folds the cohort is divided; None without cross-validation."""
+        return next((cell.folds for cell in self.cells.values() if cell.folds), None)
+
+    @property
     def has_paper(self) -> bool:
         """Whether any cell has a score of the paper."""
         return any(cell.paper for cell in self.cells.values())
@@ -141,8 +153,8 @@ class ScoreTable:
             notes.append(f"{who}: settings differ from the paper's: {text}.")
         return notes
 
-    def by_seed(self, level: TrainingSize) -> dict[str, Mapping[int, float]]:
-        """Return method → seed → score at a level, for methods with a defined score."""
+    def by_seed(self, level: TrainingSize) -> dict[str, Mapping[Repeat, float]]:
+        """Return method → seed, or seed in a fold → score at a level, if one is defined."""
         cells = {m: self.cells.get((m, level)) for m in self.methods}
         return {m: cell.scores for m, cell in cells.items() if cell and cell.scores}
 
@@ -236,13 +248,13 @@ def _cell(trials: Sequence[TrialResult], score: str, split: str) -> Cell:
     for trial in trials:
         found = trial.scores[split][score]
         if found.value is None:
-            undefined[trial.seed] = found.reason or "no reason was recorded"
+            undefined[trial.repeat] = found.reason or "no reason was recorded"
         else:
-            scores[trial.seed] = found.value
+            scores[trial.repeat] = found.value
     same_data = (p for p in paper_scores(trials[0], score) if not other_data(trials[0], p.data))
     published = next(same_data, None) if split == SPLIT else None  # the paper tests
     differs = other_settings(trials[0], published.data) if published else ()
-    hardly = {t.seed: t.hardly_trained for t in trials if t.hardly_trained is not None}
+    hardly = {t.repeat: t.hardly_trained for t in trials if t.hardly_trained is not None}
     return Cell(scores, undefined, published, differs, hardly)
 
 
@@ -261,7 +273,8 @@ def format_cell(cell: Cell | None, score: str) -> str:
     mean, sd, n = format_score(cell.summary.mean, score), cell.summary.sd, cell.summary.n
     spread = f" ± {format_score(sd, score)}" if sd is not None else ""
     undefined = f"{len(cell.undefined)} undefined: {reasons}" if cell.undefined else ""
-    notes = (f"n = {n}", "no sd" * (sd is None), undefined, cell.mark)
+    of = f" of {cell.folds} folds" if cell.folds else ""
+    notes = (f"n = {n}{of}", "no sd" * (sd is None), undefined, cell.mark)
     return f"{mean}{spread} ({', '.join(filter(None, notes))})"
 
 

@@ -21,6 +21,7 @@ from mimic_reg.report.tables import ScoreTable
 from mimic_reg.settings import BASELINE, TrainingSize
 
 COMPARISON_COLUMNS = ("verdict", "difference", "95 % over seeds", "n", "effect d", "p (Holm)")
+_SEEDS, _FOLDS = "95 % over seeds", "95 % over folds"
 _MOST_NAMED = 3  # a sentence names up to so many methods and counts more
 
 
@@ -51,6 +52,11 @@ class Verdict:
     best: str | None
     winner: str | None
     sentence: str
+
+
+def comparison_columns(table: ScoreTable) -> tuple[str, ...]:
+    """Return `COMPARISON_COLUMNS` for a table, which may be of a cross-validation."""
+    return tuple(_FOLDS if c == _SEEDS and table.folds else c for c in COMPARISON_COLUMNS)
 
 
 def comparisons(table: ScoreTable) -> list[Compared]:
@@ -114,7 +120,8 @@ def _verdict(table: ScoreTable, level: TrainingSize) -> Verdict:
     signed = {m: {s: table.sign * v for s, v in found.items()} for m, found in scores.items()}
     mean = format_score(table.cells[best, level].summary.mean, table.score)
     text = f"{at}: {quoted(best)} has the best mean {name.removeprefix('mean ')}, {mean}"
-    text += f" (n = {len(scores[best])})"
+    cell = table.cells[best, level]
+    text += f" (n = {cell.summary.n}{' folds' if cell.folds else ''})"
     if len(scores) == 1:
         return Verdict(level, best, None, f"{text}. No other method has a defined score.")
     wins = winner(signed) == best

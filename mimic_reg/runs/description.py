@@ -189,7 +189,7 @@ def code_version() -> str | None:
 
 
 def open_store(run: Path, described: Mapping[str, Any], store: Path | None) -> Store:
-    """Return the store that a run was trained on.
+    """Return the store that a run was trained on, divided as in its fold.
 
     described: its `trial.json`
     store:     the new place of the store, if it was moved
@@ -203,7 +203,7 @@ def open_store(run: Path, described: Mapping[str, Any], store: Path | None) -> S
             f"{opened.folder} is not the store that {run} was trained on: their fingerprints "
             "differ. Give the right one with --store."
         )
-    return opened
+    return opened.in_fold(described["trial"].get("fold"))
 
 
 def _weights_hash(trial: Trial) -> str | None:

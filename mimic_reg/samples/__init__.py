@@ -69,6 +69,7 @@ def load_any(
         InputError: the store does not have the task, or its tables do not fit together.
     """
     store.spec.task(task.name)
+    store.spec.check_fold(store.fold)
     load_from = stays.load if store.spec.is_hourly else images.load
     with reading(store.folder, "a cohort store"):
         return load_from(store, task, constants=constants, device=device)
@@ -81,6 +82,7 @@ def read_normalizer(store: Store, task: Task, which: str) -> Constants:
         InputError: the cohort has no such normaliser, or it is damaged.
     """
     spec = store.spec
+    spec.check_fold(store.fold)
     if which not in spec.normalizers:
         raise InputError(
             f"The cohort {spec.name!r} in {store.folder} has no normalizer {which!r}. Set "

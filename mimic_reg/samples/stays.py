@@ -234,7 +234,8 @@ def from_rows(
 def read_normalizer(store: Store, task: Task, which: str) -> Constants:
     """Return means (F,) and deviations (F,); 0 and 1 for a channel that is not normalised.
 
-    A channel that is constant in training has deviation 1, even if an older store says 1e-7.
+    A channel that is constant in training has deviation 1, even if an older store says 1e-7. An
+    indicator that a fold's training lacks has an infinite one, which makes it 0.
 
     Raises:
         InputError: it has other channels, or a deviation that is not positive.
@@ -248,7 +249,10 @@ def read_normalizer(store: Store, task: Task, which: str) -> Constants:
             f"The {which} normalizer of {task.name} in {store.folder} has a deviation that is not "
             "a positive number. Use the other normalizer, or extract the store again."
         )
-    return mean, np.where(is_constant(mean, std), 1.0, std)
+    std = np.where(is_constant(mean, std), 1.0, std)
+    unseen = state[which].get("unseen", ())
+    std[[store.spec.channel_names.index(name) for name in unseen]] = np.inf
+    return mean, std
 
 
 def constant_channels(store: Store, task: Task) -> list[str]:

@@ -26,7 +26,9 @@ def predict(
     """Predict every sample of the model's task in a store, into a Parquet file; return how many.
 
     The columns are the row of the task's sample table, the sample's keys, split, and the
-    predictions. The file has ids of patients' stays, so only its owner may read it.
+    predictions. In a store with folds, the split is that of the run's fold if the run was trained
+    on this store; else `fold` replaces it. The file has ids of patients' stays, so only its owner
+    may read it.
 
     model:   a run folder, or a folder with an exported model
     threads: of torch
@@ -39,7 +41,10 @@ def predict(
     with torch_threads(threads), tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if (model / TRIAL).is_file():
-            export(model, folder, store=_trained_on(store, model))
+            trained_on = _trained_on(store, model)
+            export(model, folder, store=trained_on)
+            if trained_on:
+                opened = opened.in_fold(read_trial(model)["trial"].get("fold"))
         else:
             folder = find_exported(model)
         served = ServedModel.load(folder, str(find_device(device)))

@@ -8,26 +8,27 @@ from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress
 from mimic_reg.serving.model import ServedModel
 from mimic_reg.store import Store
-from mimic_reg.store.spec import CohortSpec
+from mimic_reg.store.spec import SPLIT, CohortSpec
 
 
 def predict_store(model: ServedModel, store: Store, progress: Progress) -> pl.DataFrame:
     """Return a store's samples of the model's task with predictions, in the order of the table.
 
-    Columns: row, the keys of samples, split, and each output; for models that estimate their
-    uncertainty, also the standard deviation of each output, NAME_sd.
+    Columns: row, the keys of samples, split (or fold), and each output; for models that estimate
+    their uncertainty, also the standard deviation of each output, NAME_sd.
 
     Raises:
         InputError: the store does not have the task, or has other channels.
     """
     task, spec = model.task, store.spec
     check_features(model.spec, spec, str(store.folder))
-    keys = list(dict.fromkeys((*spec.keys, "split")))
+    keys = list(dict.fromkeys((*spec.keys, spec.division if store.fold is None else SPLIT)))
     table = store.read(f"tasks/{task.name}.parquet").with_row_index("row").select("row", *keys)
     progress.stage("predict", table.height, "samples")
     shape = (table.height, len(model.outputs))
     found, spread = np.empty(shape, np.float32), np.full(shape, np.nan, np.float32)
-    splits = samples.load_any(store, task, constants=model.constants, device=model.device)
+    divided = store.in_fold(1) if spec.folds and store.fold is None else store  # all are predicted
+    splits = samples.load_any(divided, task, constants=model.constants, device=model.device)
     for part in splits.values():
         if len(part):
             found[part.row], of_part = model.learner.predict_with_spread(part)

@@ -123,7 +123,8 @@ class Start(Settings):
     fingerprint: str | None = None
 
 
-_SAME = ("model", "supervision", "supervision_unit", "num_samples", "seed")  # in all parts of a fit
+# the same in all parts of a fit
+_SAME = ("model", "supervision", "supervision_unit", "num_samples", "seed", "fold")
 _SAME_TRAINING = ("optimizer", "learning_rate", "max_epochs")
 
 
@@ -134,6 +135,7 @@ class Trial(Settings):
     supervision_unit: what is kept or left out as a whole
     seed:             trials that differ only in their regularisers share initial weights and
                       batches if they have the same seed
+    fold:             fold to test on, from 1 on, of a cohort with folds
     together:         the fit of several tasks that this is a part of
     num_samples:      number of training samples, instead of a share; nested, too
     start:            from a trained trunk, or explicitly not
@@ -151,6 +153,7 @@ class Trial(Settings):
     supervision: float = Field(default=1.0, gt=0, le=1)
     supervision_unit: Literal["sample", "subject"] = "sample"
     seed: int = Field(default=0, ge=0)
+    fold: int | None = Field(default=None, ge=1)
     training: Training = Training()
     together: Together | None = None
     num_samples: int | None = Field(default=None, ge=2)
@@ -254,7 +257,7 @@ class Trial(Settings):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-_MAY_BE_UNUSED = ("together", "num_samples", "start", "strategy", "trials", "sources")
+_MAY_BE_UNUSED = ("fold", "together", "num_samples", "start", "strategy", "trials", "sources")
 
 
 def _names(trial: Trial) -> list[str]:

@@ -4,9 +4,10 @@ The tables are checked against the specification before anything is written. The
 fitted to the hours that training samples see.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import polars as pl
@@ -16,11 +17,12 @@ from mimic_reg import __version__
 from mimic_reg.clinical.normalizers import is_constant
 from mimic_reg.clinical.schema import EPSILON
 from mimic_reg.errors import InputError
-from mimic_reg.store import Store, check_target, file_hash, locked, write_json
-from mimic_reg.store.spec import SPLITS, CohortSpec, Task
-from mimic_reg.store.stages import Workspace, publish, recover
+from mimic_reg.store import Store, check_target, file_hash, locked, normalizer_name, write_json
+from mimic_reg.store.spec import FOLD, SPLIT, SPLITS, CohortSpec, Task, split_in_fold
+from mimic_reg.store.stages import GroupedWriter, Workspace, publish, recover, scratch_beside
 
 KIND = "frames"
+_HOURS, _MEASURED = "hourly.parquet", "measured.parquet"
 _MOST_HOURS = 1 << 40  # more hours than any table has
 
 
@@ -37,7 +39,9 @@ def write_store(
 
     hourly:   the unit's key (whole numbers), hours 0, 1, 2, … without gaps, the channels; imputed,
               unless the specification says otherwise
-    samples:  task -> its table: key, subject (whole numbers), hours it may see, split, labels
+    samples:  task -> its table: key, subject (whole numbers), hours it may see, labels, and split;
+              or fold, from 1 on, if the specification has folds: then a normaliser is fitted to the
+              training part of each
     spec:     what these tables are
     measured: the same rows in the same order, some channels with values only where they were
               measured: the normaliser is then fitted to these; by default it is fitted to `hourly`
@@ -55,13 +59,36 @@ def write_store(
             f"There are samples of {unknown[0]!r}, which is not a task of the cohort {spec.name!r}."
         )
     hourly = _checked_hours(hourly, spec)
-    fit = hourly if measured is None else _with_measured(hourly, measured, spec)
-    tables = {task.name: _checked_samples(samples, hourly, spec, task) for task in spec.tasks}
+    fit = None if measured is None else _checked_measured(hourly, measured, spec)
+    held = hourly.group_by(spec.unit).len("held")
+    with scratch_beside(out) as scratch:
+        return write_parts([(hourly, fit)], held, samples, spec, out, scratch, source=source)
+
+
+def write_parts(
+    parts: Iterable[tuple[pl.DataFrame, pl.DataFrame | None]],
+    held: pl.DataFrame,
+    samples: Mapping[str, pl.DataFrame],
+    spec: CohortSpec,
+    out: Path,
+    scratch: Path,
+    *,
+    source: Mapping[str, Any] | None = None,
+) -> Store:
+    """Write a store of an hourly table in parts, which need not fit into memory together.
+
+    parts:   hours of some units, sorted; and the same rows of the channels that were measured, or
+             None: see `write_store`
+    held:    unit and the number of its hours (held)
+    scratch: a folder for a copy of what was measured
+    samples, spec, out, source: as in `write_store`, whose errors it raises
+    """
+    tables = {task.name: _checked_samples(samples, held, spec, task) for task in spec.tasks}
     check_target(out)
     with locked(out):
         recover(out)
-        work = Workspace(out, _hash([spec.model_dump_json(), __version__]))
-        folder, _, _ = work.stage("tables", lambda f: _write(f, hourly, tables, spec, fit))
+        work = Workspace(out, uuid4().hex)  # an unfinished store may be of other tables
+        folder, _, _ = work.stage("tables", lambda f: _write(f, parts, tables, spec, scratch))
         files = work.files(folder)
         hashes = [(name, file_hash(path)) for name, path in files.items()]
         fingerprint = _hash([spec.model_dump_json(), hashes])
@@ -75,8 +102,10 @@ def write_store(
     return Store.open(out)
 
 
-def _with_measured(hourly: pl.DataFrame, measured: pl.DataFrame, spec: CohortSpec) -> pl.DataFrame:
-    """The hourly table with some channels replaced by what was measured."""
+def _checked_measured(
+    hourly: pl.DataFrame, measured: pl.DataFrame, spec: CohortSpec
+) -> pl.DataFrame:
+    """Return what was measured, in the store's types."""
     keys = [spec.unit, str(spec.time)]
     if unknown := [c for c in measured.columns if c not in hourly.columns]:
         raise InputError(f"The measured table has an unknown column {unknown[0]!r}.")
@@ -85,8 +114,9 @@ def _with_measured(hourly: pl.DataFrame, measured: pl.DataFrame, spec: CohortSpe
     )
     if not same:
         raise InputError("The measured table and the hourly table have other rows.")
-    channels = [column for column in measured.columns if column not in keys]
-    return hourly.with_columns(measured.select(pl.col(channels).cast(pl.Float32)))
+    return measured.with_columns(
+        pl.col(c).cast(pl.Float32) for c in measured.columns if c not in keys
+    )
 
 
 def _hash(content: Any) -> str:
@@ -95,40 +125,99 @@ def _hash(content: Any) -> str:
 
 def _write(
     folder: Path,
-    hourly: pl.DataFrame,
+    parts: Iterable[tuple[pl.DataFrame, pl.DataFrame | None]],
     tables: Mapping[str, pl.DataFrame],
     spec: CohortSpec,
-    measured: pl.DataFrame,
+    scratch: Path,
 ) -> dict[str, Any]:
-    hourly.write_parquet(folder / "hourly.parquet")
+    hours, measured = GroupedWriter(folder), GroupedWriter(scratch)
+    for hourly, fit in parts:
+        checked = _checked_hours(hourly, spec)
+        hours.write(_HOURS, checked)
+        if fit is not None:
+            measured.write(_MEASURED, _checked_measured(checked, fit, spec))
+    hours.close()
+    measured.close()
+    fitted = _Fitted(folder / _HOURS, scratch / _MEASURED if measured.writers else None, spec)
     (folder / "tasks").mkdir()
-    (folder / "normalizers").mkdir()
     for name, table in tables.items():
         table.write_parquet(folder / "tasks" / f"{name}.parquet")
-        content = {"channels": list(spec.channel_names), "fitted": _fitted(measured, table, spec)}
-        write_json(folder / "normalizers" / f"{name}.json", content, sync=False)
+        for fold, found in fitted.to(divisions(table, spec.folds)).items():
+            path = folder / normalizer_name(f"{name}.json", fold)
+            path.parent.mkdir(exist_ok=True)
+            content = {"channels": list(spec.channel_names), "fitted": found}
+            write_json(path, content, sync=False)
     return {"tasks": list(tables)}
 
 
-def _fitted(hourly: pl.DataFrame, samples: pl.DataFrame, spec: CohortSpec) -> dict[str, Any]:
-    """Return means and deviations (ddof 1) of the hours that training samples see, each once.
+def divisions(samples: pl.DataFrame, folds: int | None) -> dict[int | None, pl.DataFrame]:
+    """Return the samples with their split, in each fold; under None for a cohort without folds."""
+    if folds is None:
+        return {None: samples}
+    return {f: samples.with_columns(split_in_fold(f, folds)) for f in range(1, folds + 1)}
 
-    Empty cells do not count. A channel without a value has mean 0 and deviation 1.
+
+class _Fitted:
+    """Normalisers fitted to an hourly table on disk, a column at a time.
+
+    hourly:   the hours
+    measured: some of their channels, empty where nothing was measured; None: all are as in `hourly`
     """
-    seen = (
-        samples.filter(pl.col("split") == "train")
-        .group_by(spec.unit)
-        .agg(_num_hours(spec).max().alias("seen"))
-    )
-    hours = hourly.join(seen, on=spec.unit).filter(pl.col(str(spec.time)) < pl.col("seen"))
-    columns = (column.cast(pl.Float64) for column in hours.select(spec.channel_names))
-    moments = [(column.mean(), column.std()) for column in columns]
+
+    def __init__(self, hourly: Path, measured: Path | None, spec: CohortSpec) -> None:
+        self.spec, self.hourly = spec, hourly
+        found = pl.read_parquet_schema(measured).names() if measured else []
+        self.places = {n: measured if n in found else hourly for n in spec.channel_names}
+
+    def to(self, divided: Mapping[int | None, pl.DataFrame]) -> dict[int | None, dict[str, Any]]:
+        """Return means and deviations (ddof 1) of the hours that training samples see, each once.
+
+        Empty cells do not count. A channel without a value has mean 0 and deviation 1. In a cohort
+        with folds, "unseen" names the indicators that are 0 in all these hours: a fold's model
+        cannot know what they mean, so its samples have 0 there.
+
+        divided: fold → the samples with their split
+        """
+        spec, keys = self.spec, [self.spec.unit, str(self.spec.time)]
+        hours = pl.read_parquet(self.hourly, columns=keys, glob=False)
+        used = {fold: self._used(hours, samples) for fold, samples in divided.items()}
+        moments: dict[int | None, list[tuple[Any, Any]]] = {fold: [] for fold in used}
+        unseen: dict[int | None, list[str]] = {fold: [] for fold in used}
+        for channel in spec.channels:
+            place = self.places[channel.name]
+            whole = pl.read_parquet(place, columns=[channel.name], glob=False)[channel.name]
+            whole = whole.rechunk()  # a sum depends on the chunks
+            for fold, mask in used.items():
+                column = whole.filter(mask).cast(pl.Float64)
+                moments[fold].append((column.mean(), column.std()))
+                if spec.folds and channel.kind == "indicator" and not (column > 0).any():
+                    unseen[fold].append(channel.name)
+        return {
+            fold: {
+                **({"unseen": unseen[fold]} if spec.folds else {}),
+                "hours": int(mask.sum()),
+                **_constants(moments[fold], spec),
+            }
+            for fold, mask in used.items()
+        }
+
+    def _used(self, hours: pl.DataFrame, samples: pl.DataFrame) -> pl.Series:
+        """Return which hours some training sample sees."""
+        seen = (
+            samples.filter(pl.col(SPLIT) == "train")
+            .group_by(self.spec.unit)
+            .agg(_num_hours(self.spec).max().alias("seen"))
+        )
+        joined = hours.join(seen, on=self.spec.unit, how="left", maintain_order="left")
+        return (joined[str(self.spec.time)] < joined["seen"]).fill_null(False)
+
+
+def _constants(moments: list[tuple[Any, Any]], spec: CohortSpec) -> dict[str, Any]:
     means, stds = np.array(moments, np.float64).T  # None, where there is no value, becomes NaN
     means, stds = np.nan_to_num(means), np.nan_to_num(stds)
     constant = is_constant(means, stds)
     stds[constant] = 1.0
     return {
-        "hours": hours.height,
         "means": means.tolist(),
         "stds": stds.tolist(),
         "constant": [
@@ -212,33 +301,24 @@ def _is_sorted(frame: pl.DataFrame, unit: str, time: str) -> bool:
 
 
 def _checked_samples(
-    samples: Mapping[str, pl.DataFrame], hourly: pl.DataFrame, spec: CohortSpec, task: Task
+    samples: Mapping[str, pl.DataFrame], held: pl.DataFrame, spec: CohortSpec, task: Task
 ) -> pl.DataFrame:
     """Return a task's sample table in the store's types."""
     if task.name not in samples:
         raise InputError(f"There is no sample table for the task {task.name!r}.")
     what, end = f"The sample table of {task.name}", str(spec.end)
-    keys = list(dict.fromkeys((spec.subject, spec.unit, "split", end)))
+    keys = list(dict.fromkeys((spec.subject, spec.unit, spec.division, end)))
     frame = _columns(samples[task.name], [*keys, *task.labels], what)
     frame = _whole(frame, (spec.unit, spec.subject), what)
     of = f"samples of {task.name}"
     if not frame[end].dtype.is_numeric():
         raise InputError(f"{what}: {end!r} holds {frame[end].dtype}, not numbers of hours.")
-    if not isinstance(frame["split"].dtype, pl.String | pl.Categorical | pl.Enum):
-        raise InputError(f"{what}: 'split' holds {frame['split'].dtype}, not {', '.join(SPLITS)}.")
-    frame = frame.with_columns(pl.col(end).cast(pl.Float64), pl.col("split").cast(pl.String))
+    frame = _typed_division(frame, spec, what).with_columns(pl.col(end).cast(pl.Float64))
     _refuse(
         frame.height - int(frame[end].is_finite().sum()), f"{of} have no finite number in {end!r}"
     )
     _refuse(int(frame.select(spec.keys).is_duplicated().sum()), f"{of} appear more than once")
-    unknown = int((~frame["split"].is_in(SPLITS)).sum()) + frame["split"].null_count()
-    _refuse(unknown, f"{of} have a split other than {', '.join(SPLITS)}")
-    for split in SPLITS:
-        if frame.filter(pl.col("split") == split).is_empty():
-            raise InputError(f"There are no {of} in the split {split!r}.")
-    shared = frame.group_by(spec.subject).agg(pl.col("split").n_unique() > 1)["split"].sum()
-    _refuse(int(shared), f"subjects of {task.name} are in several splits; keep each subject in one")
-    held = hourly.group_by(spec.unit).len("held")
+    _check_division(frame, spec, task)
     joined = frame.join(held, on=spec.unit, how="left").with_columns(sees=_num_hours(spec))
     _refuse(joined["held"].null_count(), f"{of} have units without a row in the hourly table")
     beyond = joined.filter(~pl.col("sees").is_between(1, pl.col("held"))).height
@@ -247,6 +327,31 @@ def _checked_samples(
         other = frame.filter((pl.col(end) - task.hours).abs() > EPSILON).height
         _refuse(other, f"{of} do not see exactly {task.hours:g} hours, as the task requires")
     return frame.with_columns(_checked_label(frame[label], task) for label in task.labels)
+
+
+def _typed_division(frame: pl.DataFrame, spec: CohortSpec, what: str) -> pl.DataFrame:
+    """Return the table with its column of splits as text, or of folds as numbers."""
+    if spec.folds:
+        return _whole(frame, (FOLD,), what).with_columns(pl.col(FOLD).cast(pl.Int16, strict=False))
+    if not isinstance(frame[SPLIT].dtype, pl.String | pl.Categorical | pl.Enum):
+        raise InputError(f"{what}: 'split' holds {frame[SPLIT].dtype}, not {', '.join(SPLITS)}.")
+    return frame.with_columns(pl.col(SPLIT).cast(pl.String))
+
+
+def _check_division(frame: pl.DataFrame, spec: CohortSpec, task: Task) -> None:
+    """Refuse another split or fold, an empty one, and a subject in two."""
+    column, of = spec.division, f"samples of {task.name}"
+    known = list(range(1, spec.folds + 1)) if spec.folds else list(SPLITS)
+    allowed = f"1 to {spec.folds}" if spec.folds else ", ".join(SPLITS)
+    unknown = int((~frame[column].is_in(known)).sum()) + frame[column].null_count()
+    _refuse(unknown, f"{of} have a {column} other than {allowed}")
+    for value in known:
+        if frame.filter(pl.col(column) == value).is_empty():
+            raise InputError(f"There are no {of} in the {column} {value!r}.")
+    shared = frame.group_by(spec.subject).agg(pl.col(column).n_unique() > 1)[column].sum()
+    _refuse(
+        int(shared), f"subjects of {task.name} are in several {column}s; keep each subject in one"
+    )
 
 
 def _checked_label(label: pl.Series, task: Task) -> pl.Series:

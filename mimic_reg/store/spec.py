@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
+import polars as pl
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
@@ -26,9 +27,26 @@ Normalizer = Literal["published", "fitted", "unit", "raw"]
 
 SCHEMA_VERSION = 2  # of stores
 SPLITS = ("train", "val", "test")  # the labels of the published listfiles
+SPLIT, FOLD = "split", "fold"  # the column of a sample table that divides the subjects
 # In a store of images: their bytes, (N, C, H, W), under the name "images".
 IMAGES = "images.safetensors"
 BENCHMARK = "mimic-iii-benchmark"  # the published cohorts
+
+
+def split_in_fold(fold: int, folds: int) -> pl.Expr:
+    """Return the split of samples in a fold: it tests, the next one validates, the others train.
+
+    The fold after the last is the first.
+    """
+    number = pl.col(FOLD)
+    return (
+        pl.when(number == fold)
+        .then(pl.lit("test"))
+        .when(number == fold % folds + 1)
+        .then(pl.lit("val"))
+        .otherwise(pl.lit("train"))
+        .alias(SPLIT)
+    )
 
 
 def _refuse_repeated(what: str, names: tuple[str, ...]) -> None:
@@ -97,6 +115,8 @@ class CohortSpec(Settings):
     shape:       of a unit without a time axis: (colours, height, width)
     tasks:       the prediction tasks
     splits:      how subjects were split, in words
+    folds:       for cross-validation: the sample tables have a column `fold` with the numbers 1 to
+                 `folds` instead of `split`; see `split_in_fold`
     normalizers: those available, the default first
     imputed:     whether every cell of the hourly table has a value. If not, an empty cell of a
                  continuous channel gets the mean of the normaliser
@@ -111,13 +131,15 @@ class CohortSpec(Settings):
     shape: tuple[int, ...] = ()
     tasks: tuple[Task, ...] = Field(min_length=1)
     splits: str
+    folds: int | None = Field(default=None, ge=3, le=1000)
     normalizers: tuple[Normalizer, ...] = Field(min_length=1)
     imputed: bool = True
 
     @model_serializer(mode="wrap")
-    def _without_default(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out `imputed` where it is true, so that older stores keep their fingerprint."""
-        return {k: v for k, v in content(self).items() if k != "imputed" or not v}
+    def _without_defaults(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out newer fields with their default: older stores keep their fingerprint."""
+        defaults = {"imputed": True, "folds": None}
+        return {k: v for k, v in content(self).items() if k not in defaults or v != defaults[k]}
 
     @model_validator(mode="after")
     def _fits_together(self) -> "CohortSpec":
@@ -125,13 +147,15 @@ class CohortSpec(Settings):
             raise ValueError("a cohort needs 'time', 'end' and channels, or a 'shape' instead")
         if bool(self.channels) == bool(self.shape):
             raise ValueError("a cohort needs either channels or a 'shape'")
+        if self.folds and self.time is None:
+            raise ValueError("a cohort of images cannot have folds")
         _refuse_repeated("channel", self.channel_names)
         _refuse_repeated("task", self.task_names)
         time = () if self.time is None or self.end is None else (self.time, self.end)
         _refuse_repeated("column of the hourly table", (self.unit, *time[:1], *self.channel_names))
         subject = () if self.subject == self.unit else (self.subject,)
         for task in self.tasks:
-            columns = (self.unit, *subject, *time[1:], "split", *task.labels)
+            columns = (self.unit, *subject, *time[1:], self.division, *task.labels)
             _refuse_repeated(f"column of the samples of {task.name}", columns)
         return self
 
@@ -161,6 +185,43 @@ class CohortSpec(Settings):
     def keys(self) -> tuple[str, ...]:
         """Return the columns that identify a sample of a task."""
         return (self.unit,) if self.end is None else (self.unit, self.end)
+
+    @property
+    def division(self) -> str:
+        """Return the column of the sample tables that divides the subjects: split or fold."""
+        return FOLD if self.folds else SPLIT
+
+    def check_fold(self, fold: int | None) -> None:
+        """Refuse a fold that the cohort does not have, or no fold where it needs one.
+
+        Raises:
+            InputError: see above.
+        """
+        if self.folds is None and fold is not None:
+            raise InputError(
+                f"The cohort {self.name!r} has no folds: its patients are divided once "
+                f"({self.splits}). Leave out the fold, or import the cohort with `folds: 5`."
+            )
+        if self.folds is not None and (fold is None or not 1 <= fold <= self.folds):
+            wrong = "" if fold is None else f", not {fold}"
+            raise InputError(
+                f"The cohort {self.name!r} is divided into {self.folds} folds for "
+                f"cross-validation. Name the fold to test on: 1 to {self.folds}{wrong}."
+            )
+
+    def check_undivided(self, what: str) -> None:
+        """Refuse a cohort with folds.
+
+        what: what cannot be done with it, as the subject of a sentence
+
+        Raises:
+            InputError: it has folds.
+        """
+        if self.folds is not None:
+            raise InputError(
+                f"{what} needs patients that are divided once into training, validation and test, "
+                f"but the cohort {self.name!r} has {self.folds} folds. Import it without `folds`."
+            )
 
     @cached_property
     def channel_names(self) -> tuple[str, ...]:

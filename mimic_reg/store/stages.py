@@ -173,6 +173,34 @@ class TableWriter:
             writer.close()
 
 
+class GroupedWriter(TableWriter):
+    """Parquet tables whose row groups do not depend on how the rows came.
+
+    rows: of a row group
+    """
+
+    def __init__(self, folder: Path, rows: int = 50_000) -> None:
+        super().__init__(folder)
+        self.rows = rows
+        self._waiting: dict[str, pl.DataFrame] = {}
+
+    def write(self, name: str, frame: pl.DataFrame) -> None:
+        """Append `frame` to the table `name`."""
+        if name in self._waiting:
+            frame = pl.concat([self._waiting[name], frame])
+        whole = frame.height // self.rows * self.rows
+        for start in range(0, whole, self.rows):
+            super().write(name, frame[start : start + self.rows].rechunk())
+        self._waiting[name] = frame[whole:]
+
+    def close(self) -> None:
+        """Complete all tables."""
+        for name, frame in self._waiting.items():
+            if frame.height or name not in self.writers:
+                super().write(name, frame.rechunk())
+        super().close()
+
+
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
     """Yield a new folder that takes the place of `out`, synced, when the block ends.
@@ -205,6 +233,31 @@ def whole_folder(out: Path) -> Iterator[Path]:
             raise
         atomic.sync_folder(out.parent)
         shutil.rmtree(beside)
+
+
+@contextmanager
+def scratch_beside(out: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `out`, for this user only, which is removed in the end.
+
+    What a killed run left there is removed first.
+
+    Raises:
+        InputError: the folder beside `out` is a symbolic link.
+        MimicRegError: the disk is full or cannot be written, or another run uses it.
+    """
+    out = out.resolve()
+    beside = out.with_name(f".{out.name}.scratch")
+    atomic.refuse_link(beside)
+    with disk_errors(out), locked(beside):
+        try:
+            for old in beside.iterdir():
+                if old.is_dir():
+                    shutil.rmtree(old)
+            folder = beside / "files"
+            folder.mkdir()
+            yield folder
+        finally:
+            shutil.rmtree(beside)
 
 
 def publish(store: Path, files: dict[str, Path], manifest: dict[str, Any]) -> None:

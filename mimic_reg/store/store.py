@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
@@ -22,7 +22,7 @@ import xxhash
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.store import atomic
 from mimic_reg.store.seals import sealed, unsealed
-from mimic_reg.store.spec import IMAGES, SCHEMA_VERSION, CohortSpec
+from mimic_reg.store.spec import FOLD, IMAGES, SCHEMA_VERSION, CohortSpec, split_in_fold
 
 # The errors that interpreting a malformed file may raise.
 MALFORMED = (
@@ -273,12 +273,24 @@ def check_inside(name: str) -> str:
     return name
 
 
+_NORMALIZERS = "normalizers/"
+
+
+def normalizer_name(file: str, fold: int | None = None) -> str:
+    """Return the name of a normaliser's file in a store: of the whole cohort, or of a fold."""
+    return (_NORMALIZERS if fold is None else f"normalizers_fold{fold}/") + file
+
+
 @dataclass(frozen=True)
 class Store:
-    """An open cohort store. Reading a file checks it against the manifest."""
+    """An open cohort store. Reading a file checks it against the manifest.
+
+    fold: the fold to test on, of a store with folds: its sample tables then have a `split`
+    """
 
     folder: Path
     manifest: dict[str, Any]
+    fold: int | None = None
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:
@@ -326,12 +338,25 @@ class Store:
         """
         return CohortSpec.read(self.manifest.get("cohort"))
 
+    def in_fold(self, fold: int | None) -> Self:
+        """Return the same store, divided to test on a fold; None for a store without folds.
+
+        Raises:
+            InputError: the store has no such fold, or it has folds and none is given.
+        """
+        self.spec.check_fold(fold)
+        return replace(self, fold=fold)
+
     def path(self, name: str) -> Path:
         """Return the path of the file `name`, after checking it against the manifest.
+
+        In a fold, a normaliser is the one that was fitted to the fold's training part.
 
         Raises:
             InputError: the store has no such file, or its length or hash differs.
         """
+        if self.fold is not None and name.startswith(_NORMALIZERS):
+            name = normalizer_name(name.removeprefix(_NORMALIZERS), self.fold)
         if name not in self.manifest["files"]:
             present = ", ".join(sorted(self.manifest["files"]))
             raise InputError(f"{self.folder} has no {name}. It holds: {present}.")
@@ -355,20 +380,25 @@ class Store:
         return "Extract the store again with --force."
 
     def scan(self, name: str) -> pl.LazyFrame:
-        """Return a Parquet table of the store, lazily."""
-        return pl.scan_parquet(self.path(name))
+        """Return a Parquet table of the store, lazily; in a fold, `split` replaces `fold`."""
+        return self._divided(name, pl.scan_parquet(self.path(name)))
+
+    def _divided(self, name: str, table: pl.LazyFrame) -> pl.LazyFrame:
+        if self.fold is None or self.spec.folds is None or not name.startswith("tasks/"):
+            return table
+        return table.with_columns(split_in_fold(self.fold, self.spec.folds)).drop(FOLD)
 
     def read(self, name: str) -> pl.DataFrame:
-        """Return a Parquet table of the store."""
+        """Return a Parquet table of the store; in a fold, `split` replaces `fold`."""
         path = self.path(name)
         with reading(path, "a table"):
-            return pl.read_parquet(path)
+            return self._divided(name, pl.read_parquet(path).lazy()).collect()
 
     def signature(self) -> tuple[object, ...]:
         """Return a value that changes with the store or any of its files, as a key for caches."""
         stats = [path.stat() for n in self.manifest["files"] if (path := self.folder / n).exists()]
         times = [(s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats]
-        return (str(self.folder.resolve()), self.manifest["fingerprint"], *times)
+        return (str(self.folder.resolve()), self.manifest["fingerprint"], self.fold, *times)
 
     def changed_files(self) -> list[str]:
         """Return the names of the files whose length or hash is not the manifest's."""

@@ -101,6 +101,7 @@ def ended(result: "SweepResult", concluded: "Concluded | None") -> Result:
             "method": trial.label,
             "size": trial.size,
             "seed": trial.seed,
+            "fold": trial.fold,
             "status": trial.status,
             "error": trial.error,
             "run": result.run_folder(trial),

@@ -158,11 +158,14 @@ def test_what_cannot_be_right_is_refused_with_a_count(tmp_path, case, text):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda text: gzip.compress(text.encode())[:-9].decode("latin-1"), "undamaged"),
+        (lambda text: gzip.compress(text.encode()).decode("latin-1"), "dyn.csv, line 1: "),
+        (lambda text: text[:-1].rpartition(",")[0], r"line 560: it has 4 cells, but .* names 5"),
+        (lambda text: text.replace("1000013,", "\0\0", 1), r"line \d+: zero bytes"),
+        (lambda text: text.replace("1000013,", '1000013,"', 1), r"line \d+: its quotes do not"),
         (lambda text: text.replace(",", ";"), "separates columns by ';'"),
         (lambda text: text.replace("temp", "hr"), "has the column 'hr' twice"),
-        (lambda text: text.replace("temp", "Größe"), "must be CSV in UTF-8"),
-        (lambda text: text + "1,2,3,4,5,6\n", "may have more columns"),
+        (lambda text: text.replace("temp", "Größe"), "line 1: bytes that are not UTF-8"),
+        (lambda text: text + "1,2,3,4,5,6\n", "line 561: it has 6 cells, but the header names 5"),
     ],
 )
 def test_csv_of_another_form_is_refused(tmp_path, change, text):
@@ -171,6 +174,16 @@ def test_csv_of_another_form_is_refused(tmp_path, change, text):
     path.write_text(change(path.read_text()), "latin-1")
     with pytest.raises(InputError, match=text):
         import_cohort(folder, tmp_path / "out", settings())
+
+
+def test_a_damaged_archive_is_refused(tmp_path):
+    folder = write(tmp_path / "in", *tables(), ".csv.gz")
+    path = folder / "dyn.csv.gz"
+    whole = path.read_bytes()
+    for content, text in ((whole[:-300], "truncated"), (b"stay_id,time", "is not a gzip file")):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=text):
+            import_cohort(folder, tmp_path / "out", settings())
 
 
 def test_labels_after_the_last_measurement_are_counted(tmp_path):

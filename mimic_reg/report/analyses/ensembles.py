@@ -91,6 +91,11 @@ def combine(trials: Sequence[TrialResult], stores: dict[str, Store]) -> Ensemble
         InputError: see `analyse`.
     """
     first, target = trials[0], trials[0].target.target
+    if len({t.fold for t in trials}) > 1:
+        raise InputError(
+            "An ensemble needs runs that are tested on the same patients, but these are of several "
+            "folds. Name the runs of one fold."
+        )
     store = stores.get(first.fingerprint)
     if store is None:
         raise InputError(

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from mimic_reg.metrics.comparison import LEVEL, MIN_PAIRS, corrected, paired, summarise
+from mimic_reg.metrics.folds import Repeat
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report.formats import format_level
 from mimic_reg.report.paper import (
@@ -30,7 +31,7 @@ from mimic_reg.settings import STOPPING, WHOLE, TrainingSize
 
 Outcome = Literal["for", "against", "open"]
 Verdict = Literal["reproduces", "does not reproduce", "cannot be tested here"]
-BySeed = Mapping[int, float]
+BySeed = Mapping[Repeat, float]
 
 
 @dataclass(frozen=True)
@@ -144,10 +145,10 @@ class Column:
     by_row: Mapping[str, Sequence[TrialResult]]
     paper: Mapping[str, PaperScore]
 
-    def scores(self, row: str) -> dict[int, float]:
+    def scores(self, row: str) -> dict[Repeat, float]:
         """Return seed → test score of a row, if defined; larger is better."""
         sign = -1 if metric(self.score).lower_is_better else 1
-        found = {t.seed: t.scores["test"].get(self.score) for t in self.by_row.get(row, ())}
+        found = {t.repeat: t.scores["test"].get(self.score) for t in self.by_row.get(row, ())}
         return {
             s: sign * v.value for s, v in found.items() if v is not None and v.value is not None
         }
@@ -219,7 +220,7 @@ def variant(trials: Sequence[TrialResult]) -> list[TrialResult]:
     return max(enough or variants.values(), key=_validation, default=[])
 
 
-_NO_VARIANT = ("seed", "supervision", "num_samples", "together")
+_NO_VARIANT = ("seed", "fold", "supervision", "num_samples", "together")
 
 
 def _validation(trials: Sequence[TrialResult]) -> float:

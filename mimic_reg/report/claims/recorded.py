@@ -8,6 +8,7 @@ import numpy as np
 
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.deviations import DEVIATION_EDGES, deviations
+from mimic_reg.metrics.folds import Repeat
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report.analyses import gradients
 from mimic_reg.report.analyses.base import start_and_best
@@ -170,8 +171,8 @@ def _on(
 _Value = Callable[[TrialResult], float | None]
 
 
-def _by_seed(trials: _Trials, value: _Value) -> dict[int, float]:
-    found = {t.seed: value(t) for t in trials}
+def _by_seed(trials: _Trials, value: _Value) -> dict[Repeat, float]:
+    found = {t.repeat: value(t) for t in trials}
     return {seed: v for seed, v in found.items() if v is not None and math.isfinite(v)}
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from mimic_reg.metrics.folds import Repeat
 from mimic_reg.report.claims.base import Column, Found, Measured, columns, names
 from mimic_reg.report.paper import published
 from mimic_reg.report.results import Results
@@ -83,7 +84,7 @@ def _gain(few: Column, many: Column) -> Measured | None:
     )
 
 
-def _gains(column: Column, others: Sequence[str]) -> Mapping[int, float]:
+def _gains(column: Column, others: Sequence[str]) -> Mapping[Repeat, float]:
     scores = {m: column.scores(m) for m in ("itps", *others)}
     seeds = set.intersection(*(set(of_method) for of_method in scores.values()))
     return {s: scores["itps"][s] - sum(scores[m][s] for m in others) / len(others) for s in seeds}

@@ -44,13 +44,14 @@ def answer_section(given: Given) -> Section:
         definitions=_definitions([*tables, *others]),
         other_data=[t.paper_is_of_other_data for t in tables if t.paper_is_of_other_data],
         has_paper=any(table.has_paper for table in tables),
+        cross_validated=any(table.folds for table in tables),
         paper=paper(),
     )
 
 
 def _shown(table: ScoreTable, given: Given) -> dict[str, Any]:
     """Return a table with the texts and figures around it."""
-    sizes = {len(cell.scores) for cell in table.cells.values() if cell.scores}
+    sizes = {cell.summary.n for cell in table.cells.values() if cell.scores}
     n = sizes.pop() if len(sizes) == 1 else None
     return {
         "table": table,
@@ -102,7 +103,9 @@ def _caption(table: ScoreTable, given: Given, n: int | None) -> str:
         samples,
     ]
     if n:
-        parts.append(f"{count(n, 'seed')}{' for each cell' if n > 1 else ''}")
+        parts.append(
+            f"{count(n, 'fold' if table.folds else 'seed')}{' for each cell' if n > 1 else ''}"
+        )
     if table.lower_is_better:
         parts.append("lower is better")
     return f"{'; '.join(parts)}."

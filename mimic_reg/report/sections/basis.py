@@ -67,10 +67,14 @@ def _options(trials: Sequence[TrialResult]) -> list[tuple[str, ...]]:
 
 def _trial_grid(trials: Sequence[TrialResult], table: ScoreTable) -> dict[str, Any]:
     name = format_score_name(table.score)
-    header = ["method", "level", "seed", "best epoch", f"validation {name}", f"test {name}", "run"]
+    fold = ["fold"] if any(t.fold for t in trials) else []
+    header = ["method", "level", "seed", *fold, "best epoch"]
+    header += [f"validation {name}", f"test {name}", "run"]
     rows = [
         [
-            *(t.method, format_level(t.supervision), str(t.seed), str(t.best_epoch)),
+            *(t.method, format_level(t.supervision), str(t.seed)),
+            *(str(t.fold) for _ in fold),
+            str(t.best_epoch),
             *(_score_text(t.scores.get(s, {}).get(table.score), table.score) for s in _SPLITS),
             t.name,
         ]

@@ -6,6 +6,7 @@ Tests are over seeds. Beside them are intervals over test subjects (`resampling`
 from collections.abc import Sequence
 from typing import Any
 
+from mimic_reg.metrics.folds import in_order
 from mimic_reg.metrics.resampling import MOST_REPLICATES, Resampled
 from mimic_reg.report.formats import count, format_interval, format_level
 from mimic_reg.report.frames import comparisons_frame
@@ -16,13 +17,12 @@ from mimic_reg.report.tables import ScoreTable, format_title
 from mimic_reg.report.verdicts import (
     COMPARISON_COLUMNS,
     Compared,
+    comparison_columns,
     comparisons,
     format_comparison,
 )
 
 _SEEDS = COMPARISON_COLUMNS.index("95 % over seeds") + 1
-_COLUMNS = ("method", "against", "level", *COMPARISON_COLUMNS[:_SEEDS])
-COLUMNS = (*_COLUMNS, "95 % over subjects", *COMPARISON_COLUMNS[_SEEDS:])
 
 
 def paired_section(given: Given) -> Section | None:
@@ -36,7 +36,7 @@ def paired_section(given: Given) -> Section | None:
         tested=tested,
         families=_num_families(given.tables),
         any_best=any(table.focus_is_best for table in given.tables),
-        header=COLUMNS,
+        cross_validated=[table.folds for table in given.tables if table.folds],
     )
 
 
@@ -49,6 +49,8 @@ def _tested(table: ScoreTable, given: Given) -> dict[str, Any]:
     others = [c for c in found if c not in focus]
     return {
         "title": format_title(table),
+        "header": _header(table),
+        "pairs": "folds" if table.folds else "seeds",
         "drawn": _drawn(resampled) if given.stores else "",
         "focus": [_row(c, table, resampled) for c in focus],
         "others": [_row(c, table, resampled) for c in others],
@@ -56,11 +58,17 @@ def _tested(table: ScoreTable, given: Given) -> dict[str, Any]:
     }
 
 
+def _header(table: ScoreTable) -> list[str]:
+    names = comparison_columns(table)
+    before, after = names[:_SEEDS], names[_SEEDS:]
+    return ["method", "against", "level", *before, "95 % over subjects", *after]
+
+
 def _row(compared: Compared, table: ScoreTable, resampled: Resampled) -> list[str]:
-    """Return the texts of `COLUMNS`."""
+    """Return the texts of a row, in the order of the header."""
     a, b, level = compared.method, compared.baseline, compared.supervision
     scores = table.by_seed(level)
-    found = resampled.interval(a, b, level, sorted(scores[a].keys() & scores[b].keys()))
+    found = resampled.interval(a, b, level, in_order(scores[a].keys() & scores[b].keys()))
     subjects = found if isinstance(found, str) else format_interval(found, table.score)
     texts = format_comparison(compared, table.score)
     return [a, b, format_level(level), *texts[:_SEEDS], subjects, *texts[_SEEDS:]]

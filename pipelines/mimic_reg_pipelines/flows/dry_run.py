@@ -28,7 +28,7 @@ _Tables = dict[str, Table]
 
 @dataclass(frozen=True)
 class Line:
-    """Trials of a dry run that differ in their seeds only.
+    """Trials of a dry run that differ in their seeds and folds only.
 
     epochs:   of each at most; None, as steps and each: not known
     finished: how many are
@@ -40,7 +40,7 @@ class Line:
     model: str
     method: str
     size: TrainingSize
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # one for each trial
     epochs: int
     finished: int
     steps: int | None = None
@@ -170,7 +170,7 @@ def _plan(
     experiment: Experiment, store: Store | None, work: Path | None, tables: _Tables | None = None
 ) -> DryRun:
     if store:
-        experiments.check_data(experiment, store)
+        experiment = experiments.for_store(experiment, store)
     counts, counted = _count(experiment, store, tables or {})
     groups: dict[_Key, list[Planned]] = {}
     planned = experiments.plan(experiment)

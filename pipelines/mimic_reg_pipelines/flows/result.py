@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from mimic_reg.errors import InputError
 from mimic_reg.experiments import Planned
-from mimic_reg.report.formats import format_level
+from mimic_reg.report.formats import format_level, format_repeat
 from mimic_reg.runs import check_finished, is_done
 from mimic_reg.settings import TrainingSize
 from mimic_reg.store import read_json, reading, write_json
@@ -44,6 +44,7 @@ class TrialStatus:
     error: str | None = None
     tasks: tuple[str, ...] = ()
     num_samples: int | None = None
+    fold: int | None = None
 
     @property
     def done(self) -> bool:
@@ -58,9 +59,8 @@ class TrialStatus:
     @property
     def name(self) -> str:
         """Return a name for people."""
-        return (
-            f"{self.task}, {self.model}, {self.label}, {format_level(self.size)}, seed {self.seed}"
-        )
+        what = f"{self.task}, {self.model}, {self.label}, {format_level(self.size)}"
+        return f"{what}, {format_repeat(self.seed, self.fold)}"
 
 
 @dataclass(frozen=True)
@@ -164,6 +164,7 @@ def trial_status(identity: str, planned: Planned, data: str, work: Work) -> Tria
         tasks=tasks,
         **asdict(trial.size),
         seed=trial.seed,
+        fold=trial.fold,
         status="skipped" if finished else "unfinished",
     )
 
@@ -187,6 +188,7 @@ def rows(result: SweepResult) -> list[dict[str, Any]]:
             "method": t.label,
             "supervision": format_level(t.size),
             "seed": t.seed,
+            **({} if t.fold is None else {"fold": t.fold}),
             "status": t.status,
             "seconds": round(t.seconds, 1),
             "error": t.error or "",

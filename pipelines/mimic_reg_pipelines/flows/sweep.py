@@ -186,10 +186,10 @@ def _prepare(
 ) -> Iterator[Prepared]:
     """Give a sweep that is ready to run, and that no other process runs meanwhile."""
     folders = Work(work).create()
-    planned = experiments.plan(experiment)
     place = find_store(experiment, folders, store)
     opened = Store.open(place)
-    experiments.check_data(experiment, opened)
+    experiment = experiments.for_store(experiment, opened)
+    planned = experiments.plan(experiment)
     for grid in experiment.grids:
         if grid.start is not None and grid.start.trunk is not None:
             check_trunk(grid.start, folders.folder)

@@ -22,7 +22,7 @@ from mimic_reg.experiments import Experiment
 from mimic_reg.metrics.scores import improves
 from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.progress import Progress
-from mimic_reg.report.formats import format_level, format_supervision
+from mimic_reg.report.formats import format_level, format_repeat, format_supervision
 from mimic_reg.runs import HISTORY, read_history, read_scored, read_trial
 from mimic_reg.settings import STOPPING, TrainingSize, is_probe
 from mimic_reg.store import atomic, make_folder
@@ -39,6 +39,7 @@ class Point:
     """A point of a search: its values, and the validation scores of its seeds.
 
     score:   the name of the score
+    scores:  seed → score; with folds, the names of seed and fold together
     missing: seeds without a result; a point that lacks one cannot win
     hardly_trained: seeds whose score is about that of the initial model; a point with one wins only
              where all have
@@ -46,7 +47,7 @@ class Point:
 
     values: Mapping[str, Any]
     score: str
-    scores: Mapping[int, float]
+    scores: Mapping[int | str, float]
     missing: tuple[int, ...]
     hardly_trained: tuple[int, ...] = ()
 
@@ -54,6 +55,11 @@ class Point:
     def mean(self) -> float:
         """Return the mean over seeds."""
         return math.fsum(self.scores.values()) / len(self.scores) if self.scores else math.nan
+
+    @property
+    def repeats(self) -> str:
+        """Return what the scores are of: seeds, or runs of several folds."""
+        return "seeds" if all(isinstance(key, int) for key in self.scores) else "runs"
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,7 @@ def _beats(point: Point, other: Point) -> bool:
 
 
 def _point(result: SweepResult, trials: Sequence[TrialStatus]) -> Point:
-    scores: dict[int, float] = {}
+    scores: dict[int | str, float] = {}
     name, hardly = "", []
     for trial in trials:
         if trial.done:
@@ -192,7 +198,8 @@ def _point(result: SweepResult, trials: Sequence[TrialStatus]) -> Point:
             if hardly_trained(read_history(folder / HISTORY), scored["best_epoch"]):
                 hardly.append(trial.seed)
             name = scored["selected_by"]
-            scores[trial.seed] = scored["scores"]["validation"][name]["value"]
+            key = trial.seed if trial.fold is None else format_repeat(trial.seed, trial.fold)
+            scores[key] = scored["scores"]["validation"][name]["value"]
     missing = tuple(t.seed for t in trials if not t.done)
     return Point(dict(trials[0].searched), name, scores, missing, tuple(hardly))
 
@@ -209,7 +216,7 @@ def _write(result: SweepResult, winner: TrialStatus, best: Point, points: Sequen
     lines = [
         f"# {method} for {model}, {task} at {format_supervision(winner.size)}: found by the search "
         f"{result.name!r}.",
-        f"# Mean validation {best.score} over {len(best.scores)} seeds: {best.mean:.4f}; "
+        f"# Mean validation {best.score} over {len(best.scores)} {best.repeats}: {best.mean:.4f}; "
         f"{len(points)} points:",
         *(
             f"#   {values}: {'no result' if p.missing else f'{p.mean:.4f}'}{_mark(p)}"
@@ -264,7 +271,7 @@ def rows(choice: Choice) -> list[dict[str, Any]]:
         {
             **point.values,
             f"validation {choice.best.score}": None if point.missing else round(point.mean, 4),
-            "seeds": len(point.scores),
+            point.repeats: len(point.scores),
             "hardly trained": len(point.hardly_trained),
             "best": "*" if point is choice.best else "",
         }

@@ -1,5 +1,8 @@
 """Texts of MLflow's registry on a version: its scores, its data, why it is champion."""
 
+import math
+from collections.abc import Sequence
+
 from mimic_reg import __version__
 from mimic_reg.metrics.scores import Score
 from mimic_reg.settings import TrainingSize
@@ -32,27 +35,51 @@ def no_longer(page: str, successor: str, why: str) -> str:
     return with_reason(description, card, WHY_NOT, reason)
 
 
-def validation_score(run: TrackedRun) -> tuple[str, float]:
-    """Return the score that selects, by name, and its value at the best epoch."""
-    assert run.selected_by is not None, "a finished trial was selected by a score"
-    value = run.scores["validation"][run.selected_by].value
-    assert value is not None, "training refuses a validation score that is undefined"
-    return run.selected_by, value
+def validation_score(runs: Sequence[TrackedRun]) -> tuple[str, float]:
+    """Return the score that selects, by name, and its mean over folds at the best epochs.
+
+    runs: that differ in their fold only; one run without folds
+    """
+    name = runs[0].selected_by
+    assert name is not None, "a finished trial was selected by a score"
+    values = [run.scores["validation"][name].value for run in runs]
+    known = [value for value in values if value is not None]
+    assert len(known) == len(values), "training refuses a validation score that is undefined"
+    return name, math.fsum(known) / len(known)
 
 
-def describe(run: TrackedRun) -> str:
+def mean_test_score(runs: Sequence[TrackedRun]) -> Score:
+    """Return the test score that selects: of a run, or the mean over folds, without interval."""
+    name = validation_score(runs)[0]
+    scores = [run.scores["test"][name] for run in runs]
+    known = [score.value for score in scores if score.value is not None]
+    if len(runs) == 1 or len(known) < len(runs):
+        return next((score for score in scores if score.value is None), scores[0])
+    return Score(math.fsum(known) / len(known))
+
+
+def folds_of(runs: Sequence[TrackedRun]) -> str:
+    """Return which folds the scores of a version are of, as "folds 1, 2, 3 of 5"; else ""."""
+    numbers = [str(run.trial.fold) for run in runs if run.trial.fold is not None]
+    if not numbers:
+        return ""
+    return f"fold{'s' * (len(numbers) > 1)} {', '.join(numbers)} of {runs[0].cohort.folds}"
+
+
+def describe(runs: Sequence[TrackedRun]) -> str:
     """Return a version in a sentence."""
-    trial = run.trial
-    name = validation_score(run)[0]
+    run, name = runs[0], validation_score(runs)[0]
+    trial, folds = run.trial, folds_of(runs)
+    of = f" (mean over {folds}; the model is that of fold {trial.fold})" if folds else ""
     return (
         f"{run.method}, {_size(trial.size)}, seed {trial.seed}: "
-        f"test {name} {_with_interval(run.scores['test'][name])}."
+        f"test {name} {_with_interval(mean_test_score(runs))}{of}."
     )
 
 
-def model_card(run: TrackedRun) -> str:
+def model_card(runs: Sequence[TrackedRun]) -> str:
     """Return the model card of a version as Markdown: scores, data, limits."""
-    name, value = validation_score(run)
+    run, (name, value), folds = runs[0], validation_score(runs), folds_of(runs)
     cohort, counts = run.cohort, run.num_samples
     rows = {
         "task": f"{run.trial.task} ({run.target.target})",
@@ -60,7 +87,8 @@ def model_card(run: TrackedRun) -> str:
         "method": run.method,
         "training size": f"{_size(run.trial.size)}, seed {run.trial.seed}",
         f"validation {name}": f"{value:.4f}, the best of its epochs (epoch {run.best_epoch})",
-        f"test {name}": _with_interval(run.scores["test"][name]),
+        f"test {name}": _with_interval(mean_test_score(runs)),
+        **({"cross-validation": f"scores are means over {folds}"} if len(runs) > 1 else {}),
         "data": f"{cohort.name}, fingerprint {run.fingerprint[:12]}",
         "samples": ", ".join(f"{split} {count:,}" for split, count in counts.items()),
         "code": run.versions["code"] or f"{PREFIX} {__version__}",

@@ -32,7 +32,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.report.formats import format_level
+from mimic_reg.report.formats import format_level, format_repeat
 from mimic_reg.runs import DONE, HISTORY, SCORES, TRIAL, read_trial
 from mimic_reg.settings import BASELINE, TrainingSize
 from mimic_reg.store import write_json
@@ -173,12 +173,13 @@ def _log(
 ) -> str:
     trial = run.trial
     size = format_level(trial.size).replace(" %", "%")
+    repeat = format_repeat(trial.seed, trial.fold).replace(",", "")
     start = _milliseconds(run.folder / TRIAL)
     end = max(start, _milliseconds(run.folder / DONE) if run.finished else now())
     created = api.create_run(
         experiment,
         start_time=start,
-        run_name=f"{run.method} {trial.model.name} {size} seed {trial.seed}",
+        run_name=f"{run.method} {trial.model.name} {size} {repeat}",
         tags=_tags(run, sweep),
     )
     run_id = str(created.info.run_id)
@@ -238,6 +239,7 @@ def _tags(run: TrackedRun, sweep: str | None) -> dict[str, str]:
         **trial.size.tags(),
         **_places(run),
         "seed": str(trial.seed),
+        **fold_tags(run),
         "code_version": run.versions["code"] or f"mimic-reg {run.versions['mimic_reg']}",
         "code_changed": str(bool(changes)).lower() if commit else "unknown",
         "data_fingerprint": run.fingerprint,
@@ -256,6 +258,13 @@ def _tags(run: TrackedRun, sweep: str | None) -> dict[str, str]:
     if sweep:
         tags |= {"sweep": sweep, _sweep_tag(sweep): "yes", NOTE: _link_to(sweep)}
     return tags
+
+
+def fold_tags(run: TrackedRun) -> dict[str, str]:
+    """Return the fold that a run is tested on, and how many there are; nothing without folds."""
+    if run.trial.fold is None:
+        return {}
+    return {"fold": str(run.trial.fold), "folds": str(run.cohort.folds)}
 
 
 def _places(run: TrackedRun) -> dict[str, str]:

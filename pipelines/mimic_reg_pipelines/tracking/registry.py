@@ -2,7 +2,8 @@
 
 Each task and model family has one registered model, and each registered trial is a version of it.
 The alias `champion` moves to a version only if its validation score is better. Test scores are
-shown, and choose nothing.
+shown, and choose nothing. In a cross-validation the score is the mean over folds, which is compared
+with means over the same folds only; the version is the model of the first fold.
 
 Versions of tasks that were trained together are beside those of the task alone; `trunks` registers
 the trunk that they share.
@@ -10,8 +11,7 @@ the trunk that they share.
 
 import re
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,18 +30,28 @@ from mimic_reg_pipelines.tracking.cards import (
     WHY,
     WHY_NOT,
     describe,
+    folds_of,
     format_score,
+    mean_test_score,
     model_card,
     no_longer,
     validation_score,
     with_reason,
 )
+from mimic_reg_pipelines.tracking.choosing import best_of
 from mimic_reg_pipelines.tracking.client import alone, connect, default, sync_artifacts
 from mimic_reg_pipelines.tracking.comparison import plain
-from mimic_reg_pipelines.tracking.mlflow_runs import FINAL, PREFIX, experiment_id, log_trial
+from mimic_reg_pipelines.tracking.mlflow_runs import (
+    FINAL,
+    PREFIX,
+    experiment_id,
+    fold_tags,
+    log_trial,
+)
 from mimic_reg_pipelines.tracking.serving import save_mlflow_model
 from mimic_reg_pipelines.tracking.tracked_run import TrackedRun, final_metrics, read_tracked
 
+_SCORED_ON = "scored_on"  # tag: the folds that a version's scores are means over
 MEAN = "mean_score"  # of a trunk, over the tasks' validation scores: higher is better
 
 
@@ -97,6 +107,8 @@ def register_best(
 ) -> list[Registered]:
     """Register the trial with the best validation score of every cohort, task and model family.
 
+    In a cross-validation it is the best mean over folds.
+
     folders: run folders; unfinished ones are left out. Of equal trials the first is taken, and one
              that is hardly trained only if all are
     store, sweep: as in `register`
@@ -105,31 +117,22 @@ def register_best(
     Raises:
         InputError: a folder holds no trial; no trial is finished.
     """
-    best: dict[tuple[str, str, str], TrackedRun] = {}
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for folder in folders:
-        run = read_tracked(folder, (methods or {}).get(folder))
-        if not run.finished:
-            continue
-        family = (run.cohort.name, run.trial.task, run.trial.model.name)
-        counts[family] += 1
-        if family not in best or _beats(run, best[family]):
-            best[family] = run
-    if not best:
+    read = [read_tracked(folder, (methods or {}).get(folder)) for folder in folders]
+    chosen = best_of([run for run in read if run.finished])
+    if not chosen:
         raise InputError("There is no finished trial to register.")
     return [
         register(
-            run.folder, uri=uri, store=store, sweep=sweep, method=run.method, among=counts[family]
+            first.folder,
+            uri=uri,
+            store=store,
+            sweep=sweep,
+            method=first.method,
+            among=among,
+            other_folds=[run.folder for run in others],
         )
-        for family, run in sorted(best.items())
+        for (first, *others), among in chosen
     ]
-
-
-def _beats(run: TrackedRun, other: TrackedRun) -> bool:
-    if bool(run.hardly_trained) != bool(other.hardly_trained):
-        return not run.hardly_trained
-    name, value = validation_score(run)
-    return improves(name, value, validation_score(other)[1])
 
 
 def register(
@@ -140,18 +143,21 @@ def register(
     sweep: str | None = None,
     method: str | None = None,
     among: int = 1,
+    other_folds: Sequence[Path] = (),
 ) -> Registered:
     """Register the best model of a run folder, once, and make it champion if it is the best.
 
     store:  where the cohort store is now, if it was moved
     sweep, method: as in `mlflow_runs.log_trial`, which is called for trials that are not logged yet
     among:  the number of trials whose best validation score it has
+    other_folds: run folders of the same trial in other folds, over which its scores are means
 
     Raises:
         InputError: the folder holds no finished trial.
     """
-    run = read_tracked(folder, method)
-    trial, (score, value) = run.trial, validation_score(run)
+    runs = [read_tracked(each, method) for each in (folder, *other_folds)]
+    run, (score, value) = runs[0], validation_score(runs)
+    trial, over = run.trial, f", a mean over {folds_of(runs)}," if other_folds else ""
 
     def write(target: Path, model_id: str) -> None:
         save_mlflow_model(run.folder, target, store=store, model_id=model_id)
@@ -165,10 +171,10 @@ def register(
         task=trial.task,
         kind=trial.model.name,
         called=f"{plain_name(trial.model.name)}-{run.id}",
-        tags=version_tags(run),
-        description=describe(run),
-        card=model_card(run),
-        selected=selected(f"validation {score} {value:.4f}", among, "trials", sweep),
+        tags=version_tags(runs),
+        description=describe(runs),
+        card=model_card(runs),
+        selected=selected(f"validation {score} {value:.4f}{over}", among, "trials", sweep),
         metrics=final_metrics(run),
         write=write,
     )
@@ -321,21 +327,23 @@ def _add(api: MlflowClient, candidate: Candidate, uri: str) -> ModelVersion:
     )
 
 
-def version_tags(run: TrackedRun) -> dict[str, str]:
+def version_tags(runs: Sequence[TrackedRun]) -> dict[str, str]:
     """Return the tags of a version: its origin and its scores."""
+    run, (name, value) = runs[0], validation_score(runs)
     trial = run.trial
-    name, value = validation_score(run)
     tags = {
         "trial_id": run.id,
         "method": run.method,
         **trial.size.tags(),
         "seed": str(trial.seed),
+        **fold_tags(run),
+        **({_SCORED_ON: folds_of(runs)} if trial.fold else {}),
         "selected_by": name,
         f"validation_{name}": repr(value),
         "code_version": run.versions["code"] or f"{PREFIX} {__version__}",
         "data_fingerprint": run.fingerprint,
     }
-    score = run.scores["test"][name]
+    score = mean_test_score(runs)
     tags[f"test_{name}"] = format_score(score)
     if score.low is not None:
         tags[f"test_{name}_interval"] = f"{score.low:.4f} to {score.high:.4f}"
@@ -365,6 +373,12 @@ def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool,
         return False, (
             f"Version {champion.version} was validated on other data, so their scores cannot be "
             f"compared. To use this one instead, move the alias {CHAMPION!r} in MLflow's pages."
+        )
+    ours, theirs = version.tags.get(_SCORED_ON), champion.tags.get(_SCORED_ON)
+    if ours != theirs:
+        return False, (
+            f"Its score is of {ours}, that of version {champion.version} of {theirs}, so they "
+            f"cannot be compared. To use this one, move the alias {CHAMPION!r} in MLflow's pages."
         )
     why = (
         f"Its validation {selected_by} {new:.4f} is {'' if better else 'not '}better than "

@@ -49,13 +49,16 @@ def register_best_trunks(
 ) -> list[Registered]:
     """Register the trunk with the best mean validation score of every set of tasks and family.
 
-    folders: of fits of several tasks; unfinished ones are left out
+    folders: of fits of several tasks; unfinished ones are left out, and those of a fold: a trunk is
+             for fine-tuning, which needs patients that no trunk has seen
     methods: as in `register_best`, by the fits' folders
     """
     best: dict[str, tuple[float, Path]] = {}
     counts: Counter[str] = Counter()
     for folder in folders:
         if not (folder / DONE).is_file():
+            continue
+        if read_trial(folder, FIT)["trial"]["trials"][0].get("fold") is not None:
             continue
         trunk = load_trunk(folder)
         name, score = _trunk_name(trunk, folder), trunk.score
@@ -113,7 +116,7 @@ def register_trunk(
         kind=f"trunk of {family}",
         called=f"trunk-{plain_name(family)}-{fit_id}",
         tags={
-            **{n: t for n, t in version_tags(first).items() if n in _OF_THE_FIT},
+            **{n: t for n, t in version_tags([first]).items() if n in _OF_THE_FIT},
             **{"trial_id": fit_id, "tasks": tasks, "selected_by": MEAN},
             f"validation_{MEAN}": repr(trunk.score),
         },

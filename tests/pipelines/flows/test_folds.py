@@ -1,0 +1,145 @@
+"""Cross-validation from a store with folds to the report and the registry."""
+
+import json
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from mimic_reg import experiments
+from mimic_reg.cli import app
+from mimic_reg.errors import InputError
+from mimic_reg.report.results import collect
+from mimic_reg.report.tables import main_tables
+from mimic_reg.runs import read_scored
+from mimic_reg.serving.predicting import predict
+from mimic_reg.store import Store
+from mimic_reg_pipelines.flows import dry_run
+from mimic_reg_pipelines.flows.report import conclude
+from mimic_reg_pipelines.flows.sweep import sweep
+from mimic_reg_pipelines.runners.settings import Running
+from mimic_reg_pipelines.tracking import client, mlflow_runs, registry
+from tests.cohorts.tables import imported, tables
+from tests.pipelines.conftest import copy_of
+
+HERE = Running(runner="in_process")
+
+
+def experiment(**changes):
+    grid = {
+        "tasks": ["in"],
+        "data": "in",
+        "models": [{"lstm": {"units": 4}}],
+        "methods": ["none", "dropout"],
+        "seeds": 1,
+        "training": {"max_epochs": 1, "normalizer": "fitted"},
+    }
+    return experiments.parse({"name": "folds", "title": "Folds", "grids": [{**grid, **changes}]})
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return imported(tmp_path_factory.mktemp("folds"), tables(), splits={"folds": 3}).store
+
+
+@pytest.fixture(scope="module")
+def swept(store, empty, tmp_path_factory):
+    """A finished cross-validation, and what was concluded from it."""
+    work = tmp_path_factory.mktemp("swept")
+    copy_of(empty, work)
+    result = sweep(experiment(), work, store=store.folder, running=HERE)
+    return result, conclude(result)
+
+
+def command(*arguments):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    return result.exit_code, " ".join(f"{result.output} {result.exception}".split())
+
+
+def test_every_fold_is_trained_and_the_report_collects_them(swept, store):
+    result, concluded = swept
+    assert [t.status for t in result.trials] == ["finished"] * 6
+    assert {(t.seed, t.fold) for t in result.trials} == {(0, 1), (0, 2), (0, 3)}
+    rows = [len(store.in_fold(f).read("tasks/in.parquet").filter(split="test")) for f in (1, 2, 3)]
+    for trial in result.trials:
+        assert "-fold" in trial.folder
+        assert read_scored(result.run_folder(trial))["num_samples"]["test"] == rows[trial.fold - 1]
+    (table,) = main_tables(collect([result.folder.parent.parent / "runs"]))
+    ((_, cell), _) = table.cells.items()
+    assert (table.folds, cell.summary.n, len(cell.scores)) == (3, 3, 3)
+    assert "(n = 3 of 3 folds" in concluded.markdown
+    assert "95 % over folds" in concluded.markdown
+    page = concluded.report.read_text("utf-8")
+    assert "Nadeau and Bengio" in page
+    assert "3 runs each over 3 folds" in page
+    assert "No intervals over subjects" not in page
+    assert "draws of 30 test patients" in page
+
+
+def test_the_registry_compares_means_over_the_same_folds(swept, tmp_path, empty):
+    result, concluded = swept
+    uri = client.database(result.work)
+    (registered,) = concluded.registered
+    (version,) = client.connect(uri).search_model_versions(f"name = '{registered.name}'")
+    means = {}
+    for trial in result.trials:
+        scored = read_scored(result.run_folder(trial))["scores"]["validation"]
+        means.setdefault((trial.label, trial.seed), []).append(scored["auroc"]["value"])
+    best = max(sum(values) / 3 for values in means.values())
+    assert float(version.tags["validation_auroc"]) == pytest.approx(best)
+    assert version.tags["scored_on"] == "folds 1, 2, 3 of 3"
+    assert (version.tags["fold"], version.tags["folds"]) == ("1", "3")
+    assert "a mean over folds 1, 2, 3 of 3, is the best of 2 trials" in registered.why
+    assert "the model is that of fold 1" in registered.summary
+    run = result.run_folder(result.trials[-1])
+    one = registry.register(run, uri=uri)
+    assert not one.champion
+    assert "cannot be compared" in one.why
+    logged = client.connect(uri).search_runs(
+        [mlflow_runs.experiment_id(uri, "in")], "tags.fold = '2'"
+    )
+    assert len(logged) == 2
+    assert all("seed" in r.info.run_name and "fold 2" in r.info.run_name for r in logged)
+
+
+def test_commands_tell_the_fold(swept, store, tmp_path):
+    result, _ = swept
+    run = result.run_folder(result.trials[0])
+    fold = result.trials[0].fold
+    assert f"fold: {fold} of 3 tests" in command("show", run)[1]
+    listed = CliRunner().invoke(app, ["runs", str(result.work / "runs"), "--json"]).output
+    assert sorted({row["fold"] for row in json.loads(listed)}) == [1, 2, 3]
+    assert command("evaluate", run)[0] == 0
+    predict(run, store.folder, tmp_path / "predicted.parquet")
+    table = pl.read_parquet(tmp_path / "predicted.parquet")
+    wanted = store.in_fold(fold).read("tasks/in.parquet")
+    assert table["split"].to_list() == wanted["split"].to_list()
+    train = ("train", "--store", store.folder, "--task", "in", "--model", "logistic_regression")
+    assert "Name the fold to test on: 1 to 3." in command(*train, "--out", tmp_path / "a")[1]
+    code, said = command(*train, "--out", tmp_path / "a", "--fold", 2)
+    assert (code, "seed 0, fold 2" in said) == (0, True)
+
+
+def test_folds_of_a_grid(store, tmp_path):
+    assert dry_run.of_sweep(experiment(), store.folder).num_trials == 6
+    assert dry_run.of_sweep(experiment(folds="all"), store.folder).num_trials == 6
+    assert dry_run.of_sweep(experiment(folds=[3, 1]), store.folder).num_trials == 4
+    with pytest.raises(InputError, match="1 to 3, not 4"):
+        dry_run.of_sweep(experiment(folds=[1, 4]), store.folder)
+    with pytest.raises(InputError, match="a fold is named twice"):
+        experiment(folds=[1, 1])
+    for wrong in ("some", [0], 3):
+        with pytest.raises(InputError, match="folds"):
+            experiment(folds=wrong)
+    plain = imported(tmp_path, tables()).store
+    assert dry_run.of_sweep(experiment(), plain.folder).num_trials == 2
+    for folds in ("all", [1]):
+        with pytest.raises(InputError, match="has no folds: its patients are divided once"):
+            dry_run.of_sweep(experiment(folds=folds), plain.folder)
+
+
+def test_identities_without_folds_are_as_before():
+    plain = experiments.plan(experiment())[0].trial
+    assert "fold" not in plain.model_dump(mode="json")
+    assert plain.id("data") != plain.model_copy(update={"fold": 1}).id("data")
+    assert Store(folder=None, manifest={}).fold is None
