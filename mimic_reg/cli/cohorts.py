@@ -1,20 +1,23 @@
-"""The commands that read and write cohorts in the form of ricu and YAIB."""
+"""The commands that read and write cohorts in the forms of ricu and YAIB, and of MEDS."""
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mimic_reg.cli import command
 from mimic_reg.cli.audit import SPLIT_NAMES
 from mimic_reg.cli.options import StoreArgument, StoreOut
-from mimic_reg.console import out, say, table
+from mimic_reg.console import err, out, progress, say, table
+
+if TYPE_CHECKING:
+    from mimic_reg.cohorts import Imported
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    command.add(app, import_cohort, export_cohort)
+    command.add(app, import_cohort, import_meds, export_cohort, export_meds)
 
 
 def import_cohort(
@@ -39,19 +42,65 @@ def import_cohort(
     outc the labels (stay_id, label; with a time column, a label per hour). The defaults follow
     YAIB; the store's manifest records all choices.
     """
-    import yaml
-
     from mimic_reg.cohorts import ImportSettings
     from mimic_reg.cohorts import import_cohort as build
-    from mimic_reg.errors import InputError
     from mimic_reg.settings.base import checked
+
+    settings = checked(ImportSettings, _given(config))
+    return _imported(build(folder, store, settings, force=force), store)
+
+
+def import_meds(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a MEDS data set, with data/.", metavar="DIR")
+    ],
+    labels: Annotated[
+        Path,
+        typer.Option(
+            help="Labels as ACES writes them: a .parquet file, or a folder of them.",
+            metavar="FILE",
+        ),
+    ],
+    store: StoreOut,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML with 'start' or 'window', and other choices.", metavar="FILE"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a store that holds another cohort.")
+    ] = False,
+) -> Any:
+    """Build a store from a MEDS data set and a table of labels.
+
+    The labels have subject_id, prediction_time and one of boolean_value, integer_value, float_value
+    and categorical_value. A sample sees the whole hours that ended by its prediction time, since
+    the start of its stay (setting 'start'), or so many before it ('window').
+    """
+    from mimic_reg.cohorts.meds import MedsSettings
+    from mimic_reg.cohorts.meds import import_meds as build
+    from mimic_reg.settings.base import checked
+
+    settings = checked(MedsSettings, _given(config))
+    return _imported(build(folder, labels, store, settings, force=force), store)
+
+
+def _given(config: Path | None) -> dict[str, Any]:
+    """The settings in a YAML file."""
+    from mimic_reg.errors import InputError
     from mimic_reg.settings.yaml import load_yaml
-    from mimic_reg.tasks import names
 
     given = load_yaml(config) if config else {}
     if not isinstance(given, dict):
         raise InputError(f"{config} must hold settings, one per line, such as hours: 24.")
-    imported = build(folder, store, checked(ImportSettings, given), force=force)
+    return given
+
+
+def _imported(imported: "Imported", store: Path) -> Any:
+    """Print the choices, the counts and the next command."""
+    import yaml
+
+    from mimic_reg.tasks import names
+
     spec = imported.store.spec
     (task,) = spec.tasks
     chosen = imported.store.manifest["source"]["settings"]
@@ -86,6 +135,29 @@ def export_cohort(
     from mimic_reg.store import Store
 
     return _written(folder, write(Store.open(store), task, folder))
+
+
+def export_meds(
+    store: StoreArgument,
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder of the data set; new or empty.", metavar="DIR")
+    ],
+) -> Any:
+    """Write a store as a MEDS data set: events, codes, splits, and the labels of its tasks."""
+    from mimic_reg.cohorts.meds import export_meds as write
+    from mimic_reg.store import Store
+
+    opened = Store.open(store)
+    with progress(err) as shown:
+        rows = write(opened, folder, shown)
+    counts = ", ".join(f"{count:,} {name}" for name, count in rows.items())
+    say(f"Wrote {folder}: {counts}.")
+    (task, *_) = opened.spec.task_names
+    say(
+        f"Next: mimic-reg import-meds {folder} --labels {folder}/tasks/{task} "
+        f"--config {folder}/tasks/{task}.yaml --out STORE"
+    )
+    return {"folder": folder, "rows": rows}
 
 
 def synthesize_ricu(folder: Path, **options: Any) -> Any:
