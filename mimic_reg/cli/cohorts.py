@@ -1,22 +1,25 @@
-"""The commands that read and write cohorts in the form of ricu and YAIB."""
+"""The commands that read and write cohorts in the forms of ricu and YAIB, and of MEDS."""
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mimic_reg.cli import command
 from mimic_reg.cli.audit import SPLIT_NAMES
 from mimic_reg.cli.options import MemoryOption, StoreArgument, StoreOut
-from mimic_reg.console import out, say, table
+from mimic_reg.console import err, out, progress, say, table
+
+if TYPE_CHECKING:
+    from mimic_reg.cohorts import Imported
 
 _FOLDS = 5  # of an example
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    command.add(app, import_cohort, export_cohort)
+    command.add(app, import_cohort, import_meds, export_cohort, export_meds)
 
 
 def import_cohort(
@@ -50,26 +53,76 @@ def import_cohort(
     outc the labels (stay_id, label; with a time column, a label per hour). The defaults follow
     YAIB; the store's manifest records all choices.
     """
-    import yaml
-
     from mimic_reg.cohorts import ImportSettings
     from mimic_reg.cohorts import import_cohort as build
     from mimic_reg.errors import InputError
     from mimic_reg.extraction.memory import parse_memory
     from mimic_reg.settings.base import checked
-    from mimic_reg.settings.yaml import load_yaml
-    from mimic_reg.tasks import names
 
-    amount = parse_memory(memory)
-    given = load_yaml(config) if config else {}
-    if not isinstance(given, dict):
-        raise InputError(f"{config} must hold settings, one per line, such as hours: 24.")
+    amount, given = parse_memory(memory), _given(config)
     if folds is not None:
         splits = given.get("splits") or {}
         if not isinstance(splits, dict) or splits.get("folds", folds) != folds:
             raise InputError(f"--folds {folds}: {config} has other splits. Give one of them.")
         given = {**given, "splits": {**splits, "folds": folds}}
-    imported = build(folder, store, checked(ImportSettings, given), force=force, memory=amount)
+    settings = checked(ImportSettings, given)
+    return _imported(build(folder, store, settings, force=force, memory=amount), store)
+
+
+def import_meds(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a MEDS data set, with data/.", metavar="DIR")
+    ],
+    labels: Annotated[
+        Path,
+        typer.Option(
+            help="Labels as ACES writes them: a .parquet file, or a folder of them.",
+            metavar="FILE",
+        ),
+    ],
+    store: StoreOut,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML with 'start' or 'window', and other choices.", metavar="FILE"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a store that holds another cohort.")
+    ] = False,
+    memory: MemoryOption = "4GB",
+) -> Any:
+    """Build a store from a MEDS data set and a table of labels.
+
+    The labels have subject_id, prediction_time and one of boolean_value, integer_value, float_value
+    and categorical_value. A sample sees the whole hours that ended by its prediction time, since
+    the start of its stay (setting 'start'), or so many before it ('window').
+    """
+    from mimic_reg.cohorts.meds import MedsSettings
+    from mimic_reg.cohorts.meds import import_meds as build
+    from mimic_reg.extraction.memory import parse_memory
+    from mimic_reg.settings.base import checked
+
+    amount = parse_memory(memory)
+    settings = checked(MedsSettings, _given(config))
+    return _imported(build(folder, labels, store, settings, force=force, memory=amount), store)
+
+
+def _given(config: Path | None) -> dict[str, Any]:
+    """The settings in a YAML file."""
+    from mimic_reg.errors import InputError
+    from mimic_reg.settings.yaml import load_yaml
+
+    given = load_yaml(config) if config else {}
+    if not isinstance(given, dict):
+        raise InputError(f"{config} must hold settings, one per line, such as hours: 24.")
+    return given
+
+
+def _imported(imported: "Imported", store: Path) -> Any:
+    """Print the choices, the counts and the next command."""
+    import yaml
+
+    from mimic_reg.tasks import names
+
     spec = imported.store.spec
     (task,) = spec.tasks
     chosen = imported.store.manifest["source"]["settings"]
@@ -102,6 +155,29 @@ def export_cohort(
     from mimic_reg.store import Store
 
     return _written(folder, write(Store.open(store), task, folder))
+
+
+def export_meds(
+    store: StoreArgument,
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder of the data set; new or empty.", metavar="DIR")
+    ],
+) -> Any:
+    """Write a store as a MEDS data set: events, codes, splits, and the labels of its tasks."""
+    from mimic_reg.cohorts.meds import export_meds as write
+    from mimic_reg.store import Store
+
+    opened = Store.open(store)
+    with progress(err) as shown:
+        rows = write(opened, folder, shown)
+    counts = ", ".join(f"{count:,} {name}" for name, count in rows.items())
+    say(f"Wrote {folder}: {counts}.")
+    (task, *_) = opened.spec.task_names
+    say(
+        f"Next: mimic-reg import-meds {folder} --labels {folder}/tasks/{task} "
+        f"--config {folder}/tasks/{task}.yaml --out STORE"
+    )
+    return {"folder": folder, "rows": rows}
 
 
 def synthesize_ricu(folder: Path, **options: Any) -> Any:

@@ -14,6 +14,8 @@ SPLIT_NAMES = {
     "validation": "val",
     "val": "val",
     "test": "test",
+    "tuning": "val",  # MEDS
+    "held_out": "test",
 }
 
 
@@ -63,8 +65,8 @@ def given(column: pl.Series) -> pl.Series:
     known = names.replace_strict(SPLIT_NAMES, default=None, return_dtype=pl.String)
     if wrong := known.null_count():
         raise InputError(
-            f"{wrong:,} stays have another value in {column.name!r} than train, validation (or "
-            "val) and test."
+            f"{wrong:,} stays have another value in {column.name!r} than train, validation (val, "
+            "tuning) and test (held_out)."
         )
     return known.alias(SPLIT)
 

@@ -110,7 +110,7 @@ class Features:
         raw = grid.join(values, on=[stay, HOUR], how="left", maintain_order="left")
         both = (*dynamic.channels, *self.static_channels)
         categories = [c.name for c in both if c.kind == "indicator"]
-        known = {n: v for n, v in settings.normal_values.items() if n in names}
+        known = _normal(dynamic.channels, settings.normal_values)
         hours = (
             raw.with_columns(pl.col(names).forward_fill().over(stay))
             .with_columns(pl.col(name).fill_null(value) for name, value in known.items())
@@ -145,6 +145,7 @@ def plan(tables: Tables, train: pl.Series, settings: ImportSettings) -> Features
         dyn[stay].is_in(train),
         files["dyn"],
         "dynamic",
+        settings.normal_values,
     )
     keys = (stay, HOUR, settings.subject, settings.splits.column)
     static = _encoded(
@@ -153,6 +154,7 @@ def plan(tables: Tables, train: pl.Series, settings: ImportSettings) -> Features
         sta[stay].is_in(train),
         files["sta"],
         "static",
+        {},
     )
     indicators = _indicators(dynamic, settings)
     _check_names(dynamic, static, indicators, settings)
@@ -175,6 +177,7 @@ def _encoded(
     in_train: pl.Series,
     path: Path,
     setting: str,
+    normal_values: Mapping[str, float | str],
 ) -> _Encoded:
     named = (*columns.continuous, *columns.categorical)
     present = list(table)
@@ -189,7 +192,8 @@ def _encoded(
     for name in used:
         column = table[name]()
         types[name] = column.dtype
-        found = _channels(column, column.filter(in_train), columns, path, setting)
+        normal = normal_values.get(name)
+        found = _channels(column, column.filter(in_train), columns, path, setting, normal)
         channels += [channel for channel, _ in found]
         expressions += [expression.cast(pl.Float32) for _, expression in found]
         if all(channel.kind == "indicator" for channel, _ in found):
@@ -212,11 +216,17 @@ def _refuse_repeated(channels: Iterable[Channel]) -> None:
 
 
 def _channels(
-    column: pl.Series, in_train: pl.Series, columns: Columns, path: Path, setting: str
+    column: pl.Series,
+    in_train: pl.Series,
+    columns: Columns,
+    path: Path,
+    setting: str,
+    normal: float | str | None,
 ) -> list[tuple[Channel, pl.Expr]]:
     """The channels of a column, each with the expression that computes it.
 
     in_train: its values in training stays
+    normal:   its value before a first measurement; of a text, it is always a category
     """
     name = column.name
     numeric = column.dtype.is_numeric()
@@ -245,6 +255,8 @@ def _channels(
     if column.dtype == pl.Boolean or (numeric and is_zero_one(categories)):
         return [(Channel(name=name, kind="indicator", variable=name), pl.col(name) == 1)]
     _check_text(column, named, path, setting)
+    if isinstance(normal, str) and column.dtype == pl.String:
+        categories = pl.concat([categories, pl.Series([normal])]).unique().sort()
     if len(categories) > _MOST_CATEGORIES:
         raise InputError(
             f"{path}: the column {name!r} has {len(categories):,} categories, more than "
@@ -321,10 +333,26 @@ def _check_names(
             "dynamic.leave_out."
         )
     _refuse_repeated((*dynamic.channels, *static.channels, *(channel for channel, _ in indicators)))
-    continuous = [c.name for c in dynamic.channels if c.kind == "continuous"]
-    for name in settings.normal_values:
-        if name not in continuous:
+    for name, value in settings.normal_values.items():
+        if name not in dynamic.variables:
             raise InputError(
-                f"normal_values has {name!r}, which is not a continuous dynamic variable. "
-                f"{suggest(name, continuous)}"
+                f"normal_values has {name!r}, which is not a dynamic variable. "
+                f"{suggest(name, dynamic.variables)}"
             )
+        if not _normal(dynamic.channels, {name: value}):
+            holds = "text" if isinstance(value, float) else "numbers"
+            raise InputError(f"normal_values: {name!r} holds {holds}, so {value!r} does not fit.")
+
+
+def _normal(
+    channels: Iterable[Channel], normal_values: Mapping[str, float | str]
+) -> dict[str, float]:
+    """The channels' values before a first measurement."""
+    known = {}
+    for channel in channels:
+        value = normal_values.get(channel.variable)
+        if isinstance(value, float) and channel.name == channel.variable:
+            known[channel.name] = value
+        elif isinstance(value, str) and channel.name != channel.variable:
+            known[channel.name] = float(channel.name == f"{channel.variable}->{value}")
+    return known

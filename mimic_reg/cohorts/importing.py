@@ -1,6 +1,7 @@
 """Import a cohort: read, encode, divide, and write a store."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,19 +54,38 @@ def import_cohort(
         MimicRegError: the disk is full, or the store is locked.
     """
     settings = settings or ImportSettings()
-    name = settings.name or _slug(folder)
-    _check_replaceable(out, name, force)
+    name = settings.name or slug(folder)
+    check_replaceable(out, name, force)
     with scratch_beside(out) as scratch:
-        return _import(folder, out, settings, name, memory, scratch)
+        tables = read_tables(folder, settings, scratch)
+        source = {
+            "kind": KIND,
+            "files": {stem: file_hash(path) for stem, path in tables.files.items()},
+        }
+        task = settings.task or slug(folder)
+        return build_store(tables, out, settings, name, task, source, memory, scratch)
 
 
-def _import(
-    folder: Path, out: Path, settings: ImportSettings, name: str, memory: int, scratch: Path
+def build_store(
+    tables: Tables,
+    out: Path,
+    settings: ImportSettings,
+    name: str,
+    task_name: str,
+    source: Mapping[str, Any],
+    memory: int,
+    scratch: Path,
 ) -> Imported:
-    tables = read_tables(folder, settings, scratch)
-    task, outcome = labels.encode(
-        tables.outc, settings.task or _slug(folder), settings, tables.files["outc"]
-    )
+    """Build a store from tables that were read; the arguments are those of the manifest.
+
+    memory:  bytes to stay within; see `rows_within`
+    scratch: a folder for this call only
+
+    Raises:
+        InputError: the tables cannot be used, with counts.
+        MimicRegError: the disk is full, or the store is locked.
+    """
+    task, outcome = labels.encode(tables.outc, task_name, settings, tables.files["outc"])
     notes = list(tables.notes)
     if empty := tables.outc.height - outcome.height:
         notes.append(f"Left out {empty:,} rows of {tables.files['outc'].name} without a label.")
@@ -106,12 +126,7 @@ def _import(
         spec,
         out,
         scratch,
-        source={
-            "kind": KIND,
-            "files": {stem: file_hash(path) for stem, path in tables.files.items()},
-            "settings": settings.model_dump(mode="json"),
-            "notes": notes,
-        },
+        source={**source, "settings": settings.model_dump(mode="json"), "notes": notes},
     )
     return Imported(store, _counts(samples, task, spec), tuple(notes))
 
@@ -138,12 +153,14 @@ def rows_within(memory: int, num_channels: int, num_rows: int) -> int:
     return int((memory - _BASE - _PER_ROW * num_rows) / (num_channels * 4 * _COPIES))
 
 
-def _slug(folder: Path) -> str:
+def slug(folder: Path) -> str:
+    """Return a name for a cohort or task, from a folder's."""
     name = re.sub(r"[^a-z0-9_.-]+", "-", folder.resolve().name.lower()).strip("-_.")
     return name[:100] or "cohort"
 
 
-def _check_replaceable(out: Path, name: str, force: bool) -> None:
+def check_replaceable(out: Path, name: str, force: bool) -> None:
+    """Raise InputError if a store holds another cohort, unless `force`."""
     if force or not (out / MANIFEST).is_file():
         return
     held = read_json(out / MANIFEST).get("cohort", {}).get("name")
@@ -210,6 +227,8 @@ def _samples(
         if late:
             notes.append(f"Left out {late:,} labels after hour {settings.hours}.")
         samples = samples.filter(pl.col(END) <= pl.col("hours"))
+        if samples.is_empty():
+            raise InputError(f"All labels lie after hour {settings.hours}. Set 'hours' higher.")
         measured = tables.dyn.group_by(stay).agg((pl.col(HOUR).max() + 1).alias("measured"))
         after = samples.join(measured, on=stay).filter(pl.col(END) > pl.col("measured")).height
         if after:

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from mimic_reg.settings.base import Settings
 from mimic_reg.store.spec import Target
 
-_RESERVED = ("hour", "hours", "hours_seen", "split", "fold", "subject")
+RESERVED = ("hour", "hours", "hours_seen", "split", "fold", "subject")
 
 
 class Columns(Settings):
@@ -88,8 +88,8 @@ class ImportSettings(Settings):
     hours:            use only the first so many hours of every stay
     dynamic, static:  which columns are features; static ones are repeated in every hour
     aggregate:        of several measurements of a variable within an hour; ricu takes the median
-    normal_values:    variable: value to assume before its first measurement; the others get the
-                      mean of the training split
+    normal_values:    variable: value to assume before its first measurement, number or category;
+                      without it, numbers get the mean of the training split
     indicators:       a 0/1 channel per dynamic variable: missing (1 where it was not measured in
                       that hour, as YAIB), observed (1 where it was, as the MIMIC-III benchmark), or
                       none
@@ -112,7 +112,7 @@ class ImportSettings(Settings):
     dynamic: Columns = Columns()
     static: Columns = Columns()
     aggregate: Literal["median", "mean", "last"] = "median"
-    normal_values: dict[str, Annotated[float, Field(ge=-1e30, le=1e30)]] = Field(
+    normal_values: dict[str, Annotated[float, Field(ge=-1e30, le=1e30)] | str] = Field(
         default_factory=dict
     )
     indicators: Literal["missing", "observed", "none"] = "missing"
@@ -130,7 +130,7 @@ class ImportSettings(Settings):
                 "are different columns"
             )
         for name in (self.stay, *self.labels, self.subject):
-            if name in _RESERVED and not (name == self.subject == "subject"):
+            if name in RESERVED and not (name == self.subject == "subject"):
                 raise ValueError(f"stores use the name {name!r} themselves; rename this column")
         return self
 

@@ -14,18 +14,21 @@ from mimic_reg.samples import Samples
 EVALUATION_NUMBERS = 1 << 21  # input numbers of an evaluation batch
 
 
-def predict(predictor: Predict, samples: Samples, unit_numbers: int = 0) -> np.ndarray:
+def predict(
+    predictor: Predict, samples: Samples, unit_numbers: int = 0, *, by_stay: bool = False
+) -> np.ndarray:
     """Return predictions (N, C) of all samples: probabilities, or values of a regression.
 
     predictor:    a model as its method evaluates it, in evaluation mode
     unit_numbers: input numbers of a unit as the model sees it, if it resizes units
+    by_stay:      one pass over a stay gives the predictions of all its samples; of a causal model
     """
-    return predict_with_spread(predictor, samples, unit_numbers)[0]
+    return predict_with_spread(predictor, samples, unit_numbers, by_stay=by_stay)[0]
 
 
 @torch.no_grad()
 def predict_with_spread(
-    predictor: Predict, samples: Samples, unit_numbers: int = 0
+    predictor: Predict, samples: Samples, unit_numbers: int = 0, *, by_stay: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return predictions as `predict`, and their standard deviation (N, C), or None.
 
@@ -35,8 +38,8 @@ def predict_with_spread(
     with_spread = getattr(predictor, "with_spread", None)
     indices, outputs = [], []
     spreads: list[Tensor] = []
-    for index in samples.evaluation_batches(EVALUATION_NUMBERS, unit_numbers):
-        batch = samples.gather(index)
+    for index in samples.evaluation_batches(EVALUATION_NUMBERS, unit_numbers, by_stay=by_stay):
+        batch = samples.gather(index, by_stay=by_stay)
         indices.append(index)
         if with_spread is None:
             logits = predictor(batch.x, batch.lengths)

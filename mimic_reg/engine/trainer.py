@@ -174,7 +174,8 @@ class Trainer:
     def objective(self) -> Callable[[], Tensor]:
         """Return the closure of the next step, which computes gradients and returns the loss."""
         fit, method = self.fit, self.method
-        batch = method.batch(self.train.gather(self._indices(fit.step)), fit)
+        index = self._indices(fit.step)
+        batch = method.batch(self.train.gather(index, by_stay=self.training.by_stay), fit)
         if "input_grad" in method.needs:
             batch.x.requires_grad_()
         constant = self._constant.expand(len(batch.y), -1)
@@ -224,6 +225,7 @@ class Trainer:
                 self.training.batch_size,
                 self.streams.batches(number),
                 by_length=self.training.by_length,
+                by_stay=self.training.by_stay,
             )
             self._order = number, order
         size = self.training.batch_size
@@ -332,7 +334,8 @@ class Trainer:
         """Return predictions (N, C) of all samples, as the method evaluates the model."""
         self.model.eval()
         predictor = self.method.predictor(self.model, self.model)
-        return predict(predictor, samples, self.model.unit_numbers)
+        by_stay = self.model.causal and not self.method.not_by_stay()
+        return predict(predictor, samples, self.model.unit_numbers, by_stay=by_stay)
 
     def load_best(self) -> None:
         """Load the state of the best validation score.

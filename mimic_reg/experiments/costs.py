@@ -120,7 +120,8 @@ def _key(trial: Mapping[str, Any]) -> _Key:
     names = tuple(name for entry in trial["regularisers"] for name in entry if name not in _FREE)
     training = trial["training"]
     model = json.dumps(trial["model"], sort_keys=True)
-    return trial["task"], model, names, training["batch_size"], training["by_length"]
+    batches = training["batch_size"], training["by_length"], training.get("by_stay", False)
+    return trial["task"], model, names, *batches
 
 
 def sizes(store: Store | None = None, images: str | None = None) -> dict[tuple[str, str], int]:
@@ -177,7 +178,7 @@ def estimate(
     steps = training.max_epochs * epoch_steps
     if rate := (known or {}).get(_key(trial.model_dump(mode="json"))):
         return Estimate(steps, steps * rate.step + training.max_epochs * rate.validation)
-    step = _STEP_SECONDS.get((trial.task, model))
+    step = None if training.by_stay else _STEP_SECONDS.get((trial.task, model))
     factors = [step_cost(r.name, model) for r in trial.regularisers]
     outputs = _OUTPUTS.get(trial.task, 1)
     probed = [

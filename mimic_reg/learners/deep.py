@@ -17,7 +17,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.learners.base import Learner, Predictor, Status
 from mimic_reg.learners.data import TaskData
 from mimic_reg.learners.trunk import Trunk, load_into
-from mimic_reg.methods.base import Fit, Predict
+from mimic_reg.methods.base import Fit, Regulariser
 from mimic_reg.models.base import Model, constant_logits, require_head
 from mimic_reg.progress import Progress
 from mimic_reg.runs import CHECKPOINT
@@ -54,8 +54,7 @@ class DeepLearner(Learner):
         trainer.load_best()
         assert trainer.best is not None
         model = trainer.model.eval()
-        predictor = DeepPredictor(trainer.method.predictor(model, model), model.unit_numbers)
-        return predictor, trainer.best.epoch
+        return DeepPredictor(model, trainer.method), trainer.best.epoch
 
 
 def make_trainer(
@@ -78,13 +77,16 @@ def make_trainer(
             f"{trial.model.name} normalises its input itself, so training.normalizer must be "
             f"{model.normalizer!r}, got {trial.training.normalizer!r}."
         )
+    method = methods.compose([r.entry() for r in trial.regularisers])
+    if trial.training.by_stay:
+        _check_by_stay(model, method, trial.model.name)
     if trunk is not None:
         load_into(model, trial.model, trunk)
     if trial.training.output_bias == "prevalence":
         _start_at_prevalence(model, trial.model.name, data.task, data.train)
     return Trainer(
         model,
-        methods.compose([r.entry() for r in trial.regularisers]),
+        method,
         data.train,
         data.validation,
         num_outputs=data.task.num_outputs,
@@ -95,6 +97,20 @@ def make_trainer(
         progress=progress,
         attributes=data.attributes,
     )
+
+
+def _check_by_stay(model: Model, method: Regulariser, name: str) -> None:
+    if not model.causal:
+        raise InputError(
+            f"training.by_stay needs a causal model, and {name} is none: its prediction of an hour "
+            "depends on how many hours follow. Set training.by_stay=false, or choose causal_lstm, "
+            "causal_transformer, gru or tcn."
+        )
+    if refused := method.not_by_stay():
+        raise InputError(
+            f"training.by_stay: {', '.join(refused)} cannot act on samples that share the hours of "
+            "their stay. Set training.by_stay=false, or leave out this method."
+        )
 
 
 def _initial_model(trial: Trial, spec: CohortSpec) -> Model:
@@ -141,16 +157,17 @@ def initial_parameters(trial: Trial, spec: CohortSpec) -> dict[str, Tensor]:
 class DeepPredictor(Predictor):
     """A trained network, as its method evaluates it."""
 
-    def __init__(self, predictor: Predict, unit_numbers: int) -> None:
-        self.predictor, self.unit_numbers = predictor, unit_numbers
+    def __init__(self, model: Model, method: Regulariser) -> None:
+        self.predictor, self.unit_numbers = method.predictor(model, model), model.unit_numbers
+        self.by_stay = model.causal and not method.not_by_stay()
 
     def predict(self, samples: Samples) -> np.ndarray:
         """See the base class."""
-        return predict(self.predictor, samples, self.unit_numbers)
+        return predict(self.predictor, samples, self.unit_numbers, by_stay=self.by_stay)
 
     def predict_with_spread(self, samples: Samples) -> tuple[np.ndarray, np.ndarray | None]:
         """See the base class."""
-        return predict_with_spread(self.predictor, samples, self.unit_numbers)
+        return predict_with_spread(self.predictor, samples, self.unit_numbers, by_stay=self.by_stay)
 
 
 def restore(
@@ -182,7 +199,7 @@ def restore(
     model.load_state_dict(state["model"])
     method.load_state_dict(state["method"])
     model.eval()
-    return DeepPredictor(method.predictor(model, model), model.unit_numbers)
+    return DeepPredictor(model, method)
 
 
 def without_weights(trial: Trial) -> Trial:

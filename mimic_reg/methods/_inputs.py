@@ -29,9 +29,13 @@ def continuous_channels(train: Samples | None) -> Tensor | None:
 
 
 def real_hours(batch: Batch) -> Tensor:
-    """Return (B, T, 1) bool: True within a sample's length."""
+    """Return (B, T, 1) bool: True within a sample's length, or within a stay that samples share."""
+    lengths = batch.lengths
+    if lengths.dim() == 2:
+        row, hours = lengths.unbind(1)
+        lengths = hours.new_zeros(len(batch.x)).scatter_reduce(0, row, hours, "amax")
     hours = torch.arange(batch.x.shape[1], device=batch.x.device)
-    return (hours < batch.lengths.to(batch.x.device)[:, None])[..., None]
+    return (hours < lengths.to(batch.x.device)[:, None])[..., None]
 
 
 def changeable(batch: Batch, channels: Tensor | None) -> Tensor:

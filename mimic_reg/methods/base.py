@@ -135,12 +135,16 @@ class Regulariser:
     alone:      True if the method cannot be used in a fit of several tasks, because the tasks'
                 copies of the trunk would become different
     remembered: names of the attributes that the default `state_dict` saves
+    by_stay:    whether it acts as it should where samples share the hours of their stay, so that a
+                row of `batch.x` is no sample (`Batch`); None: yes, unless it overrides `batch` or
+                `predictor`, or needs gradients of inputs
     """
 
     needs: frozenset[Need] = frozenset()
     neutral: ClassVar[Options | None] = None
     alone: ClassVar[bool] = False
     remembered: ClassVar[tuple[str, ...]] = ()
+    by_stay: ClassVar[bool | None] = None
 
     model: Model
     base: Optimizer
@@ -172,6 +176,16 @@ class Regulariser:
     def predictor(self, predict: Predict, model: Model) -> Predict:
         """Change how the evaluated model predicts."""
         return predict
+
+    def not_by_stay(self) -> list[str]:
+        """Return the names of the methods that cannot act where samples share their hours."""
+        default = (
+            type(self).batch is Regulariser.batch
+            and type(self).predictor is Regulariser.predictor
+            and "input_grad" not in self.needs
+        )
+        takes = default if self.by_stay is None else self.by_stay
+        return [] if takes else [type(self).__module__.rpartition(".")[2]]
 
     def share(self, other: "Regulariser") -> None:
         """Share with `other` what is kept for each parameter of the trunk.
@@ -227,6 +241,9 @@ class Composite(Regulariser):
 
     def predictor(self, predict: Predict, model: Model) -> Predict:
         return reduce(lambda changed, m: m.predictor(changed, model), self.members, predict)
+
+    def not_by_stay(self) -> list[str]:
+        return [name for member in self.members for name in member.not_by_stay()]
 
     def share(self, other: Regulariser) -> None:
         assert isinstance(other, Composite), "methods of the same list"

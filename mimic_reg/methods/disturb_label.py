@@ -44,6 +44,7 @@ class DisturbLabel(Regulariser):
     """
 
     neutral = {"alpha": 0.0}
+    by_stay = True
 
     def __init__(self, alpha: float = 0.1) -> None:
         require(0 <= alpha < 1, "disturb_label", "alpha must be in [0, 1)", alpha)

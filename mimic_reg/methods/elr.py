@@ -62,6 +62,7 @@ class ELR(Penalty):
     """
 
     needs = frozenset({"index"})
+    by_stay = True
     remembered = ("targets",)
 
     def __init__(self, weight: float = 3.0, beta: float = 0.7) -> None:

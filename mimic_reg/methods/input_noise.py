@@ -33,6 +33,7 @@ class InputNoise(Regulariser):
     """
 
     neutral = {"sigma": 0.0}
+    by_stay = True
 
     def __init__(self, sigma: float = 0.1) -> None:
         require(sigma >= 0, "input_noise", "sigma must be at least 0", sigma)

@@ -38,6 +38,7 @@ class LabelSmoothing(Regulariser):
     """
 
     neutral = {"rho": 0.0}
+    by_stay = True
 
     def __init__(self, rho: float = 0.1) -> None:
         require(0 <= rho < 1, "label_smoothing", "rho must be in [0, 1)", rho)

@@ -97,6 +97,7 @@ class MCDropout(Regulariser):
     """
 
     neutral = {"rate": 0.0}
+    by_stay = True
 
     def __init__(self, rate: float = 0.5, passes: int = 50) -> None:
         require(0 <= rate < 1, "mc_dropout", "rate must be in [0, 1)", rate)

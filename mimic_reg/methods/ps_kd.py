@@ -46,6 +46,7 @@ class PSKD(Regulariser):
     """
 
     neutral = {"alpha": 0.0}
+    by_stay = True
     needs = frozenset({"index"})
     remembered = ("past",)
 

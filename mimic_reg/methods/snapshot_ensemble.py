@@ -60,6 +60,8 @@ class SnapshotEnsemble(Regulariser):
     members: number of last snapshots that predict
     """
 
+    by_stay = True
+
     def __init__(self, cycles: int = 5, members: int = 5) -> None:
         name = "snapshot_ensemble"
         require(cycles >= 1, name, "cycles must be at least 1", cycles)

@@ -78,6 +78,7 @@ class SWA(Regulariser):
     """
 
     neutral = {"start": 1.0}
+    by_stay = True
     remembered = ("mean", "count")
 
     def __init__(self, start: float = 0.75, every: int = 1) -> None:

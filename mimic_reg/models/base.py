@@ -34,6 +34,8 @@ class Model(nn.Module):
     head:  (B, D) -> logits (B, C)
     unit_numbers: input numbers of a unit as the trunk sees it, if it resizes units; else 0
     normalizer:   the only `training.normalizer` that the trunk accepts; None: any
+    causal:       whether the features of an hour depend on it and the hours before it alone, and
+                  the trunk takes samples that share the hours of their stay (`at_hours`)
     """
 
     def __init__(
@@ -43,11 +45,12 @@ class Model(nn.Module):
         *,
         unit_numbers: int = 0,
         normalizer: str | None = None,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         self.trunk = trunk
         self.head = head
-        self.unit_numbers, self.normalizer = unit_numbers, normalizer
+        self.unit_numbers, self.normalizer, self.causal = unit_numbers, normalizer, causal
 
     def features(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the features (B, D), the input of the head."""
@@ -58,7 +61,8 @@ class Model(nn.Module):
         """Return the logits (B, C).
 
         x:       (B, T, F) float32; hours beyond a sample's length are ignored
-        lengths: (B,) int64, at least 1; on the CPU, where packing needs them, or on x's device
+        lengths: (B,) int64, at least 1; on the CPU, where packing needs them, or on x's device. A
+                 causal model also takes (B, 2), the row of x and the hours of each sample
         """
         logits: Tensor = self.head(self.features(x, lengths))
         return logits
@@ -121,7 +125,7 @@ def images(model: str, shape: tuple[int, ...]) -> int:
     if len(shape) != 3:
         raise InputError(
             f"The model {model} is for images; this cohort has hours of {shape[0]} channels. "
-            "Models for hours: lstm, transformer."
+            "Models for hours: causal_lstm, causal_transformer, gru, lstm, tcn, transformer."
         )
     return shape[0]
 
@@ -138,6 +142,19 @@ def check_hours(x: Tensor, model: str, n_features: int) -> None:
             f"shape {tuple(x.shape)}. Models for images are dnn, cnn, vgg16, resnet50 and "
             "efficientnet_b0."
         )
+
+
+def at_hours(states: Tensor, lengths: Tensor) -> Tensor:
+    """Return the states (B, D) of samples at their last hours.
+
+    states:  (S, T, D) of each hour of each row
+    lengths: (B,) hours of the sample in each row; or (B, 2), the row and the hours of each sample
+    """
+    if lengths.dim() == 1:
+        row, hours = torch.arange(len(lengths)), lengths
+    else:
+        row, hours = lengths.unbind(1)
+    return states[row.to(states.device), hours.to(states.device) - 1]
 
 
 class Recurrence(nn.Module):

@@ -72,9 +72,10 @@ class Block(nn.Module):
         filters: int,
         norm: Norm,
         generator: torch.Generator,
+        attention: type[Attention] = Attention,
     ) -> None:
         super().__init__()
-        self.attention = Attention(dim, heads, key_size, generator)
+        self.attention = attention(dim, heads, key_size, generator)
         self.site = Site(dim)
         self.contract = linear(dim, filters, generator)
         self.expand = linear(filters, dim, generator)

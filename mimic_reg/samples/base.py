@@ -25,8 +25,10 @@ _BUCKET = 64  # batches that are sorted by length together
 class Batch:
     """The samples of one step.
 
-    x:       (B, T, F), zero beyond a sample's length; or images (B, ...)
-    lengths: (B,) valid hours, on the CPU, where packing needs them; ones for images
+    x:       (B, T, F), zero beyond a sample's length; or images (B, ...). If samples share the
+             hours of their stay, a row is a stay, up to its last hour that a sample sees
+    lengths: (B,) valid hours, on the CPU, where packing needs them; ones for images. If samples
+             share the hours of their stay: (B, 2), the row of x and the valid hours of each
     y:       (B, C) float; (B,) int64 if classes exclude each other
     index:   (B,) position in the split, the same in every epoch; on the CPU
     """
@@ -98,13 +100,26 @@ class Samples:
             row=self.row[positions],
         )
 
-    def gather(self, index: Tensor) -> Batch:
-        """Return the batch of the samples at `index` (on the CPU); do not wait for the device."""
+    def gather(self, index: Tensor, *, by_stay: bool = False) -> Batch:
+        """Return the batch of the samples at `index` (on the CPU).
+
+        by_stay: samples of one stay that follow each other share its hours. This waits for the
+                 device; otherwise nothing does
+        """
         lengths = self.lengths[index].long()
         here = index.to(self.unit.device, non_blocking=True)
         label = self.label[here]
+        if by_stay:
+            first = self.units.offset[self.unit[here].long()]
+            first, row = torch.unique_consecutive(first, return_inverse=True)
+            row = row.cpu()
+            longest = lengths.new_zeros(len(first)).scatter_reduce(0, row, lengths, "amax")
+            x = self._hours(first, longest.to(first.device), int(lengths.max()))
+            lengths = torch.stack([row, lengths], dim=1)
+        else:
+            x = self._features(here, int(lengths.max()))
         return Batch(
-            x=self._features(here, int(lengths.max())),
+            x=x,
             lengths=lengths,
             y=label.long() if self.target == "multiclass" else label.float(),
             index=index,
@@ -118,43 +133,89 @@ class Samples:
             if units.scale is None or units.shift is None:
                 return features
             return torch.addcmul(units.shift, features.to(units.scale.dtype), units.scale)
-        hours = torch.arange(longest, device=here.device)
+        return self._hours(first, self.length[here], longest)
+
+    def _hours(self, first: Tensor, length: Tensor, longest: int) -> Tensor:
+        """Return the hours (B, longest, F) from the rows `first` on, zero beyond `length`."""
+        values = self.units.values
+        hours = torch.arange(longest, device=first.device)
         rows = first[:, None] + hours
-        padding = hours >= self.length[here][:, None]
-        rows.masked_fill_(padding, len(units.values) - 1)
-        features = units.values.index_select(0, rows.view(-1))
-        return features.view(len(here), longest, -1)
+        rows.masked_fill_(hours >= length[:, None], len(values) - 1)
+        return values.index_select(0, rows.view(-1)).view(len(first), longest, -1)
 
     def training_order(
-        self, batch_size: int, generator: torch.Generator, *, by_length: bool = False
+        self,
+        batch_size: int,
+        generator: torch.Generator,
+        *,
+        by_length: bool = False,
+        by_stay: bool = False,
     ) -> Tensor:
         """Return the order of an epoch, whose consecutive slices of `batch_size` are its batches.
 
         by_length: make batches of similar lengths, hence with little padding: the shuffled samples
             are sorted by length within blocks of 64 batches, then the batches are shuffled
+        by_stay: shuffle stays instead of samples; the samples of a stay follow each other, and are
+            in two batches or more if they do not fit into the first
         """
-        order = torch.randperm(len(self), generator=generator)
+        if by_stay:
+            stay, lengths = self._stays()
+        else:
+            stay, lengths = torch.arange(len(self)), self.lengths
+        order = torch.randperm(len(lengths), generator=generator)
+        if by_length:
+            block = torch.arange(len(order)) // max(
+                1, batch_size * _BUCKET * len(order) // len(self)
+            )
+            longest = int(lengths.max()) + 1
+            order = order[torch.argsort(block * longest + lengths[order], stable=True)]
+        if by_stay:
+            order = self._in_order(stay, order)
         if not by_length:
             return order
-        block = torch.arange(len(order)) // (batch_size * _BUCKET)
-        longest = int(self.lengths.max()) + 1
-        order = order[torch.argsort(block * longest + self.lengths[order], stable=True)]
         full = len(order) // batch_size * batch_size
         batches = order[:full].view(-1, batch_size)
         batches = batches[torch.randperm(len(batches), generator=generator)]
         return torch.cat([batches.view(-1), order[full:]])
 
-    def evaluation_batches(self, numbers: int, unit_numbers: int = 0) -> Iterator[Tensor]:
+    def _stays(self) -> tuple[Tensor, Tensor]:
+        """Return the number of each sample's stay (N,), and the hours of each stay's longest one.
+
+        Samples are of one stay if they begin in the same hour.
+        """
+        first = self.units.offset[self.unit.long()].cpu()
+        stay = torch.unique(first, return_inverse=True)[1]
+        longest = self.lengths.new_zeros(int(stay.max()) + 1)
+        return stay, longest.scatter_reduce(0, stay, self.lengths, "amax")
+
+    def _in_order(self, stay: Tensor, stays: Tensor) -> Tensor:
+        """Return the samples by the order of stays, those of a stay by length."""
+        place = torch.empty_like(stays)
+        place[stays] = torch.arange(len(stays))
+        longest = int(self.lengths.max()) + 1
+        return torch.argsort(place[stay] * longest + self.lengths, stable=True)
+
+    def evaluation_batches(
+        self, numbers: int, unit_numbers: int = 0, *, by_stay: bool = False
+    ) -> Iterator[Tensor]:
         """Yield indices of all samples, longest first, in batches of about `numbers` input numbers.
 
         unit_numbers: numbers of an hour or an image as the model sees it, if there are more
+        by_stay:      all samples of a stay are in one batch, and follow each other
         """
-        order = torch.argsort(self.lengths, descending=True, stable=True)
         hours = numbers // max(self.units.values[0].numel(), unit_numbers)
+        if by_stay:
+            stay, lengths = self._stays()
+            order = torch.argsort(lengths, descending=True, stable=True)
+            parts = self._in_order(stay, order).split(torch.bincount(stay)[order].tolist())
+        else:
+            lengths = self.lengths
+            order = torch.argsort(lengths, descending=True, stable=True)
         start = 0
         while start < len(order):
-            count = max(1, hours // int(self.lengths[order[start]]))
-            yield order[start : start + count]
+            count = max(1, hours // int(lengths[order[start]]))
+            here = slice(start, start + count)
+            yield torch.cat(parts[here]) if by_stay else order[here]
             start += count
 
 

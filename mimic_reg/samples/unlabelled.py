@@ -40,7 +40,7 @@ def load_unlabelled(
         )
     units = load(store, task, normalizer=normalizer, device=device)["train"].units
     with reading(store.folder, "a cohort store"):
-        known = _known_stays(store)
+        known = known_stays(store)
         hours = store.scan("hourly.parquet").group_by(spec.unit).len("hours").sort(spec.unit)
         stays = hours.collect().with_row_index("number").join(known, on=spec.unit, how="left")
     elsewhere = stays.filter(pl.col("split") != "train")[spec.subject]
@@ -63,7 +63,7 @@ def load_unlabelled(
     return everything.keep(np.flatnonzero(~held_out)), everything.keep(np.flatnonzero(held_out))
 
 
-def _known_stays(store: Store) -> pl.DataFrame:
+def known_stays(store: Store) -> pl.DataFrame:
     """Return unit, subject and split of all stays in the store's tables, without duplicates."""
     spec = store.spec
     names = [f"tasks/{name}.parquet" for name in spec.task_names]

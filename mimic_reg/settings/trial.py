@@ -73,6 +73,8 @@ class Training(Settings):
                  fitted (to this cohort); for images: unit (pixels in [0, 1]), fitted, or raw (0 to
                  255)
     by_length:   make batches of similar lengths; the paper pads within random batches
+    by_stay:     of a causal model: one pass over a stay gives the losses of all its samples. A batch
+                 then has few stays for its size, so choose a larger batch_size
     output_bias: initial bias of the last layer: zero (the paper's; a dnn with torch's init draws
                  it), or prevalence: the log-odds of each label among the training samples, log
                  shares of classes, means of a regression. It changes the meaning of thresholds on
@@ -90,13 +92,15 @@ class Training(Settings):
     epoch_steps: int | None = Field(default=None, ge=1)
     normalizer: Literal["published", "fitted", "unit", "raw"] = "published"
     by_length: bool = False
+    by_stay: bool = False
     output_bias: Literal["zero", "prevalence"] = "zero"
     corrupted_labels: float = Field(default=0.0, ge=0, le=1)
 
     @model_serializer(mode="wrap")
-    def _without_corruption(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave it out if it is 0, so that older trials keep their identity."""
-        return {k: v for k, v in content(self).items() if k != "corrupted_labels" or v}
+    def _without_unused(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out newer settings that change nothing: older trials keep their identity."""
+        newer = ("corrupted_labels", "by_stay")
+        return {k: v for k, v in content(self).items() if k not in newer or v}
 
 
 class Together(Settings):

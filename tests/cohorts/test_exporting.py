@@ -7,11 +7,9 @@ from typer.testing import CliRunner
 from mimic_reg.cli import app
 from mimic_reg.cohorts import export_cohort
 from mimic_reg.errors import InputError
-from mimic_reg.extraction import extract
 from mimic_reg.progress import Silent
 from mimic_reg.serving import ServedModel, export, predict_store
 from mimic_reg.serving.tables import answer
-from mimic_reg.simulation.synthesis import synthesize
 from mimic_reg.store import Store
 
 
@@ -19,14 +17,6 @@ def run(*arguments):
     result = CliRunner().invoke(app, [str(a) for a in arguments])
     assert result.exit_code == 0, result.output
     return " ".join(result.output.split())
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mimic")
-    synthesize(folder / "raw", patients=300)
-    extract(folder / "raw", folder / "store")
-    return Store.open(folder / "store")
 
 
 @pytest.mark.parametrize("task", ["in_hospital_mortality", "decompensation", "phenotyping"])

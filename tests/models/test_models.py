@@ -15,6 +15,15 @@ COUNTS = {
     ("transformer", 1): 1_274_177,
     ("transformer", 10): 1_275_338,
     ("transformer", 25): 1_277_273,
+    ("causal_lstm", 1): 341_249,  # 4 x 256 x (76 + 256 + 1), and 257 of the head
+    ("causal_lstm", 25): 347_417,
+    ("causal_transformer", 1): 1_274_177,
+    ("causal_transformer", 25): 1_277_273,
+    ("gru", 1): 256_769,  # 3 x 256 x (76 + 256 + 2), and 257
+    ("gru", 25): 262_937,
+    # 64 x (3 x 76 + 1), 11 x 64 x (3 x 64 + 1), 64 x 77 of the dense layer, and 65 of the head
+    ("tcn", 1): 155_521,
+    ("tcn", 25): 157_081,
     ("dnn", 10): 1_494_154,
     ("cnn", 10): 322_602,
 }
@@ -24,8 +33,13 @@ SITES = {
     "transformer": [76, 76, 76, 76, 128],
     "dnn": [1024, 512, 256, 128],
     "cnn": [256],
+    "causal_lstm": [256],
+    "causal_transformer": [76, 76, 76, 76, 128],
+    "gru": [256],
+    "tcn": [64] * 7,
 }
-SEQUENCE_MODELS = ["lstm", "transformer"]
+CAUSAL = ["causal_lstm", "causal_transformer", "gru", "tcn"]
+SEQUENCE_MODELS = ["lstm", "transformer", *CAUSAL]
 LENGTHS = torch.tensor([7, 1, 4, 7, 2])
 
 
@@ -224,7 +238,7 @@ def test_labels_of_another_shape_are_refused():
         loss_of("multilabel", torch.zeros(4, 2), torch.zeros(4))
 
 
-@pytest.mark.parametrize("name", ["lstm", "transformer"])
+@pytest.mark.parametrize("name", SEQUENCE_MODELS)
 def test_images_are_refused_where_hours_are_needed(name):
     model = create(name, 1, generator=torch.Generator().manual_seed(0))
     with pytest.raises(

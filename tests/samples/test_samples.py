@@ -292,3 +292,43 @@ def test_a_process_loads_a_store_once_until_a_file_of_it_changes(tmp_path):
     write_json(path, content)
     write_manifest(folder)
     assert loaded() is not second
+
+
+def test_samples_of_a_stay_share_its_hours(store):
+    samples = load(store, TASKS["decompensation"], normalizer="fitted")["train"]
+    order = samples.training_order(64, torch.Generator().manual_seed(0), by_stay=True)
+    assert sorted(order.tolist()) == list(range(len(samples)))
+    stay = samples.unit[order]
+    changes = int((stay[1:] != stay[:-1]).sum()) + 1
+    assert changes == stay.unique().numel() > 1, "the samples of a stay follow each other"
+    assert not torch.equal(order, samples.training_order(64, torch.Generator(), by_stay=True))
+    index = order[30:94]
+    alone, shared = samples.gather(index), samples.gather(index, by_stay=True)
+    assert len(shared.x) == samples.unit[index].unique().numel() < 64
+    row, hours = shared.lengths.unbind(1)
+    assert torch.equal(hours, alone.lengths)
+    for sample in range(64):
+        n = int(hours[sample])
+        assert torch.equal(shared.x[row[sample], :n], alone.x[sample, :n])
+    for i, x in enumerate(shared.x):
+        assert not x[hours[row == i].max() :].any(), "zero beyond the last hour that a sample sees"
+    assert torch.equal(shared.y, alone.y)
+    assert torch.equal(shared.index, alone.index)
+
+
+@pytest.mark.parametrize("by_stay", [False, True])
+def test_batches_of_similar_lengths_hold_each_sample_once(store, by_stay):
+    samples = load(store, TASKS["decompensation"], normalizer="fitted")["train"]
+    generator = torch.Generator().manual_seed(0)
+    order = samples.training_order(32, generator, by_length=True, by_stay=by_stay)
+    assert sorted(order.tolist()) == list(range(len(samples)))
+
+
+def test_an_evaluation_batch_has_all_samples_of_a_stay(store):
+    samples = load(store, TASKS["decompensation"], normalizer="fitted")["train"]
+    batches = list(samples.evaluation_batches(200 * len(CHANNELS), by_stay=True))
+    assert sorted(torch.cat(batches).tolist()) == list(range(len(samples)))
+    stays = [set(samples.unit[index].tolist()) for index in batches]
+    assert sum(map(len, stays)) == len(set().union(*stays))
+    assert len(batches) > 1
+    assert all(samples.gather(i, by_stay=True).x[..., 0].numel() <= 200 for i in batches)
