@@ -31,11 +31,13 @@ class Measurements:
     path:    of the user's file, for messages
     parquet: where it is read: the same file, or a copy of CSV
     columns: without a row index that pandas wrote
+    typed:   take values as they are; text such as "0" or "None" is text
     """
 
     path: Path
     parquet: Path
     columns: tuple[str, ...]
+    typed: bool = False
 
     @classmethod
     def open(cls, path: Path, scratch: Path) -> "Measurements":
@@ -61,7 +63,8 @@ class Measurements:
     def column(self, name: str) -> pl.Series:
         """Return a column of all rows, with its plain type; see `plain`."""
         with reading(self.path, "a table"):
-            return plain(pl.read_parquet(self.parquet, columns=[name], glob=False)[name])
+            column = pl.read_parquet(self.parquet, columns=[name], glob=False)[name]
+        return column if self.typed else plain(column)
 
     def batches(self, types: dict[str, pl.DataType]) -> Iterator[pl.DataFrame]:
         """Yield columns with these types, a few rows at a time, and the positions of the rows."""
@@ -70,8 +73,9 @@ class Measurements:
             file = pq.ParquetFile(self.parquet, buffer_size=1 << 20)
             for batch in file.iter_batches(_ROWS, columns=list(types)):
                 frame = pl.DataFrame(pl.from_arrow(batch))
-                columns = [as_plain(frame[name], dtype) for name, dtype in types.items()]
-                yield pl.DataFrame(columns).with_row_index(ROW, start)
+                if not self.typed:
+                    frame = pl.DataFrame(as_plain(frame[n], dtype) for n, dtype in types.items())
+                yield frame.with_row_index(ROW, start)
                 start += frame.height
 
 

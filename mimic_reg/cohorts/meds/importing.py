@@ -76,10 +76,10 @@ def import_meds(
     source = {"kind": KIND, "files": used}
     task = settings.task or slug(labels.with_suffix(""))
     with scratch_beside(out) as scratch:
-        written = scratch / "dyn.parquet"
-        frames["dyn"].write_parquet(written)
-        frames["dyn"] = frames["dyn"].select(settings.stay, HOUR).with_row_index(ROW)
-        measurements = Measurements.open(written, scratch)
+        written, dyn = scratch / "dyn.parquet", frames["dyn"]
+        dyn.write_parquet(written)
+        frames["dyn"] = dyn.select(settings.stay, HOUR).with_row_index(ROW)
+        measurements = Measurements(places["dyn"], written, tuple(dyn.columns), typed=True)
         tables = Tables(measurements, **frames, files=places, notes=tuple(notes))
         return build_store(tables, out, settings, name, task, source, memory, scratch)
 
