@@ -17,7 +17,6 @@ SCRIPTS = sorted(DOCKER.glob("*.sh"))
 SERVICES = COMPOSE["services"]
 OURS = {n: s for n, s in SERVICES.items() if n != "postgres"}
 TEXT = (DOCKER / "compose.yaml").read_text("utf-8")
-EXTRAS = ["pipelines", "postgresql", "images"]
 DOCKERFILE = (DOCKER / "Dockerfile").read_text("utf-8")
 
 
@@ -40,7 +39,7 @@ def tool(name, *arguments):
     ids=lambda command: command[0],
 )
 def test_linters_and_the_schema_are_content(command):
-    assert len(SCRIPTS) == 4
+    assert len(SCRIPTS) == 5
     code, text = tool(*command)
     assert code == 0, text
 
@@ -164,7 +163,8 @@ def test_the_image_holds_the_program_only():
         for line in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.M)
         for word in line.split()
     }
-    assert copied == allowed
+    mounted = set(re.findall(r"--mount=type=bind,source=([^,]+),", DOCKERFILE))
+    assert copied | mounted == allowed
     assert all((ROOT / name).exists() for name in allowed)
 
 
@@ -189,25 +189,6 @@ def test_secrets_are_long_private_and_kept(tmp_path):
         assert folder.stat().st_mode & 0o777 == 0o700
     subprocess.run([DOCKER / "secrets.sh", folder], check=True, capture_output=True)
     assert {p.name: p.read_text() for p in folder.iterdir()} == found
-
-
-def test_the_requirements_of_the_image_are_the_projects():
-    done = subprocess.run(
-        [sys.executable, DOCKER / "requirements.py", *EXTRAS],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    names = {re.split(r"[\[<>=]", line)[0].lower() for line in done.stdout.split()}
-    assert f"requirements.py {' '.join(EXTRAS)} >" in DOCKERFILE
-    assert {"setuptools", "torch", "prefect", "mlflow", "psycopg2-binary", "polars"} <= names
-    pinned = {
-        line.split("==")[0].lower().replace("_", "-")
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if "==" in line
-    }
-    assert {n.replace("_", "-") for n in names} <= pinned
 
 
 def test_the_guide_names_what_there_is():
