@@ -1,4 +1,4 @@
-"""What the image and `make` install: pinned by hashes, carried in a folder, listed in a document."""
+"""What the image and `make` install: pinned by hashes, carried in a folder, and listed."""
 
 import json
 import os
