@@ -103,7 +103,7 @@ Merging.add_constructor("!reset", lambda loader, node: None)
 
 
 def test_podman_gets_the_gpu_by_its_cdi_name_alone(tmp_path):
-    second = yaml.load(CDI, Merging)["services"]  # noqa: S506 # a safe loader
+    second = yaml.load(CDI, Merging)["services"]  # a safe loader
     assert second.keys() == {"worker"}
     worker = {n: v for n, v in (SERVICES["worker"] | second["worker"]).items() if v is not None}
     assert SERVICES["worker"].keys() - worker.keys() == {"deploy"}
