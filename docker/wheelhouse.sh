@@ -8,6 +8,7 @@ set -eu
 variant=${1:-}
 here=$(cd "$(dirname "$0")/.." && pwd)
 folder=${2:-$here/docker/wheelhouse/$variant}
+folder=${folder%/}
 python=${PYTHON:-python3}
 arch=${ARCH:-$(uname -m)}
 case "$variant" in
@@ -49,5 +50,5 @@ mkdir "$new/source"
 rm -r "$new/source"
 (cd "$new" && sha256sum -- * > SHA256SUMS)
 sync
-mv "$new" "$folder"
+mv --no-target-directory "$new" "$folder"
 echo "$(du -sh "$folder" | cut -f1) in $folder"

@@ -77,7 +77,6 @@ def test_commands_start_fast_without_what_they_do_not_need(tmp_path):
     )
     for arguments, loaded in (
         (["list", "experiments"], ""),
-        (["list", "tasks"], ""),
         (["list", "methods"], "polars"),
         (["list", "models"], "polars"),
         (["runs", tmp_path], "polars"),

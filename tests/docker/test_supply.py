@@ -117,6 +117,7 @@ def test_image_and_make_check_hashes():
         ["requirements.txt"],
     ]
     assert re.search(r"install\(\) {[^}]*--no-deps\s+--require-hashes", dockerfile)
+    assert 'org.opencontainers.image.revision="${REVISION}"' in dockerfile
     makefile = (ROOT / "Makefile").read_text("utf-8")
     assert makefile.count("install --require-hashes -r docker/requirements") == 2
 
@@ -150,10 +151,11 @@ def wheelhouse(folder, *arguments, fail=""):
 @pytest.mark.parametrize("variant", ["cuda", "cpu"])
 def test_the_wheelhouse_holds_wheels_requirements_and_sums(tmp_path, variant):
     folder = tmp_path / "deep" / "wheels of mine"
-    assert wheelhouse(tmp_path, variant, folder, fail="wheel").returncode
+    given = f"{folder}/"
+    assert wheelhouse(tmp_path, variant, given, fail="wheel").returncode
     assert not folder.exists()
     (tmp_path / "notes").unlink()
-    done = wheelhouse(tmp_path, variant, folder)
+    done = wheelhouse(tmp_path, variant, given)
     assert done.returncode == 0, done.stderr
     first, second, *_ = notes = (tmp_path / "notes").read_text().splitlines()
     index = {"cuda": "https://pypi.org/simple", "cpu": "https://download.pytorch.org/whl/cpu"}
