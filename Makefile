@@ -8,17 +8,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: help dev demo test lint pages docs format clean
+.PHONY: help dev demo test lint pages docs format requirements wheelhouse clean
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-$(READY): pyproject.toml constraints.txt
+# Of what pip says: packages over 10 MB, results, errors.
+INSTALL := install() { $(BIN)/python -m pip install --disable-pip-version-check --no-deps "$$@" \
+	| sed -uE '/ \([0-9]{2,}[.0-9]* [MG]B\)$$/!{/^ *([-━]|Attempting|Building|Checking|Collecting|Created|Downloading|Found existing|Getting|Ignoring|Installing build|Obtaining|Preparing|Processing|Requirement|Stored|Successfully un|Uninstalling|Using)/d}; s/^(Successfully|Installing) .*/\1 …/'; }
+REQUIREMENTS := $(wildcard docker/requirements*.txt)
+
+# The hashes of docker/requirements*.txt; the libraries of NVIDIA where torch is not built for CPUs alone.
+$(READY): pyproject.toml $(REQUIREMENTS)
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "mimic-reg needs Python 3.11 or newer"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo 'Installing mimic-reg and what it needs into $(VENV). Once; a few minutes; packages over 10 MB are listed:'
-	@$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[dev,docs,images,pipelines,postgresql]' \
-		| sed -uE '/ \([0-9]{2,}[.0-9]* [MG]B\)$$/!{/^ *([-━]|Attempting|Building|Checking|Collecting|Created|Downloading|Found existing|Getting|Installing build|Obtaining|Preparing|Processing|Requirement|Stored|Successfully un|Uninstalling|Using)/d}; s/^(Successfully|Installing) .*/\1 …/'
+	@$(INSTALL); install --require-hashes -r docker/requirements.txt -r docker/requirements-dev.txt; \
+		compgen -G '$(VENV)/lib/python3*/site-packages/torch-*+cpu.dist-info' > /dev/null \
+		|| install --require-hashes -r docker/requirements-cuda.txt; \
+		install --no-build-isolation --editable .
 	touch $(READY)
 
 dev: $(READY)  ## install everything into .venv
@@ -45,6 +52,13 @@ docs: $(READY)  ## build the documentation into build/site, offline and strictly
 format: $(READY)  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+requirements: $(READY)  ## write docker/requirements*.txt: hashes of what constraints.txt pins
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docker/requirements.py
+
+VARIANT ?= cuda
+wheelhouse:  ## every wheel in one folder, to carry in; VARIANT=cuda or cpu
+	PYTHON=$(PYTHON) docker/wheelhouse.sh $(VARIANT)
 
 clean:  ## remove the environment, the demo and what was built
 	rm -rf $(VENV) build demo
