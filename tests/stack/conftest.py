@@ -26,7 +26,7 @@ def running(built):
                 continue
             folder = engine.CHECKOUT if line.startswith(("docker/", "cp ")) else hospital.DOCKER
             done = hospital.shell(line, folder=folder)
-            assert done.returncode == 0, f"{line}\n{done.stdout}"
+            assert done.returncode == 0, f"{line}\n{done.said}"
             if line.startswith("cp "):
                 hospital.configured()
             if "up --detach" in line:

@@ -51,7 +51,9 @@ class Compose:
 
     def run(self, *arguments):
         """Run podman-compose; return its exit code."""
-        command = ["podman-compose", "--profile", "tools", *arguments]
+        # like Docker, mount nothing for writing that compose.yaml does not name
+        options = ["--profile", "tools", "--podman-run-args=--read-only-tmpfs=false"]
+        command = ["podman-compose", *options, *arguments]
         done = subprocess.run(command, cwd=self.folder, env=self.environment, check=False)
         return done.returncode
 
@@ -167,6 +169,9 @@ def main(arguments):
         for container in [c for name in order for c in containers(name)]:
             podman(given.command, *limit, container, check=given.command != "kill")
         return 0
+    if given.command == "build" and not words:
+        images = {compose.services[n]["image"]: n for n in compose.wanted(()) if "build" in compose.services[n]}
+        rest += images.values()  # podman-compose would build it again for each service
     return compose.run(given.command, *rest)
 
 

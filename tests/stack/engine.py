@@ -42,7 +42,8 @@ BASES = {
     POSTGRES: (
         "postgresql-15,ca-certificates",
         (
-            "ENV PATH=/usr/lib/postgresql/15/bin:/usr/bin:/bin PGDATA=/var/lib/postgresql/data",
+            "ENV PATH=/usr/lib/postgresql/15/bin:/usr/bin:/bin",
+            "ENV PGDATA=/var/lib/postgresql/data",
             'ENTRYPOINT ["/usr/local/bin/docker-entrypoint.sh"]',
             "STOPSIGNAL SIGINT",
         ),
@@ -132,6 +133,7 @@ def make_base(name, packages, changes):
         data.mkdir(exist_ok=True, mode=0o700)
         run("chroot", root, "chown", "postgres:postgres", "/var/lib/postgresql/data")
         (root / "docker-entrypoint-initdb.d").mkdir(exist_ok=True)
+        (root / "run/postgresql").chmod(0o3777)  # as in the official image
     options = [word for change in changes for word in ("--change", change)]
     tar = subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE)
     run("podman", "import", "--quiet", *options, "-", name, stdin=tar.stdout)

@@ -53,18 +53,19 @@ def configured():
 
 
 def shell(line, *, folder=DOCKER, **options):
-    """Run a line of shell; return the finished process with both outputs as text."""
-    given = {"stdin": subprocess.DEVNULL, "timeout": 3600, "text": True} | options
-    given |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "check": False}
-    if "input" in given:
-        del given["stdin"]
-    return subprocess.run(["sh", "-c", line], cwd=folder, **given)
+    """Run a line of shell; return the finished process, with what it says as text."""
+    given = {"timeout": 3600, "text": True, "capture_output": True, "check": False} | options
+    if "input" not in given:
+        given["stdin"] = subprocess.DEVNULL
+    done = subprocess.run(["sh", "-c", line], cwd=folder, **given)
+    done.said = done.stdout + done.stderr
+    return done
 
 
 def compose(line, **options):
     """Run `docker compose LINE`; return what it prints, or fail with it."""
     done = shell(f"docker compose {line}", **options)
-    assert done.returncode == 0, f"{line}\n{done.stdout}"
+    assert done.returncode == 0, f"{line}\n{done.said}"
     return done.stdout
 
 
@@ -114,7 +115,7 @@ def flow_run(identity, seconds=600):
         if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
             return run
         time.sleep(2)
-    raise AssertionError(f"{run['state_type']}\n{compose('logs worker-cpu')[-5000:]}")
+    raise AssertionError(f"{run['state_type']}\n{logs('worker-cpu')[-5000:]}")
 
 
 def mlflow_runs(sweep):
@@ -123,6 +124,10 @@ def mlflow_runs(sweep):
     ids = [found["experiment_id"] for found in json.loads(text)["experiments"]]
     body = {"experiment_ids": ids, "max_results": 1000, "filter": sweep_filter(sweep)}
     return json.loads(ask("mlflow", "api/2.0/mlflow/runs/search", body=body)[1]).get("runs", [])
+
+
+def logs(service):
+    return shell(f"docker compose logs {service}").said
 
 
 def of(service):

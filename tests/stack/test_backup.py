@@ -63,8 +63,8 @@ def content():
 def script(name, folder):
     """Run backup.sh or restore.sh, as the guide says."""
     done = hospital.shell(f"docker/{name} {folder}", folder=engine.CHECKOUT)
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    assert done.returncode == 0, done.said
+    return done.said
 
 
 def fresh(name):

@@ -154,8 +154,8 @@ def test_a_full_work_volume_is_a_sentence(running):
             "docker compose run --rm --no-deps -T cli synthesize --out work/raw --patients 1500"
         )
         assert done.returncode == 1
-        assert "No space left on device" in done.stdout
-        assert "Traceback" not in done.stdout
+        assert "No space left on device" in done.said
+        assert "Traceback" not in done.said
 
 
 def test_a_full_database_volume_is_over_once_there_is_space(running):
@@ -193,7 +193,7 @@ def test_a_full_database_volume_is_over_once_there_is_space(running):
         wait_until(lambda: healthy(name))
         wait_until(lambda: ask_patiently("mlflow", path, body)[0] == 200)
         wait_until(lambda: hospital.ask("prefect", "api/flows/count", body={})[0] == 200)
-        assert "No space left on device" in hospital.compose("logs postgres")
+        assert "No space left on device" in hospital.logs("postgres")
     finally:
         hospital.compose("stop postgres")
         engine.run("umount", place)
@@ -241,11 +241,11 @@ def only(service):
     done = hospital.shell(
         f"podman-compose --profile tools up --detach --no-deps {service}", timeout=120
     )
-    text = done.stdout
+    text = done.said
     if containers(service):
         end = time.monotonic() + 90
         while time.monotonic() < end and "rror" not in text:
-            text = done.stdout + hospital.compose(f"logs {service}")
+            text = done.said + hospital.logs(service)
             time.sleep(2)
     return text
 
@@ -282,15 +282,14 @@ def test_a_port_that_is_taken_is_named(running):
 def test_a_missing_folder_of_mimic_is_named(running):
     text = hospital.shell(
         "MIMIC_III=/nowhere/mimic-iii docker compose run --rm --no-deps -T cli --version"
-    ).stdout
+    ).said
     assert "/nowhere/mimic-iii" in text
     assert not Path("/nowhere").exists()
     env = (hospital.DOCKER / ".env").read_text()
     (hospital.DOCKER / ".env").write_text(re.sub("(?m)^MIMIC_III=.*$", "MIMIC_III=", env))
     try:
         assert (
-            "set MIMIC_III in .env"
-            in hospital.shell("docker compose run --rm cli --version").stdout
+            "set MIMIC_III in .env" in hospital.shell("docker compose run --rm cli --version").said
         )
     finally:
         (hospital.DOCKER / ".env").write_text(env)

@@ -17,7 +17,7 @@ def report(running):
     lines = GUIDE[GUIDE.index("docker compose up --detach --wait") + 1 :]
     for line in lines:
         done = hospital.shell(line.replace("worker:", "worker-cpu:"))
-        assert done.returncode == 0, f"{line}\n{done.stdout}"
+        assert done.returncode == 0, f"{line}\n{done.said}"
     return hospital.DOCKER / "report.html"
 
 
@@ -73,7 +73,7 @@ def test_a_schedule_fires_by_itself(running):
             "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}},
         }
         while not (runs := hospital.prefect("flow_runs/filter", filters)):
-            assert time.monotonic() < end, hospital.compose("logs worker-cpu")[-5000:]
+            assert time.monotonic() < end, hospital.logs("worker-cpu")[-5000:]
             time.sleep(3)
     finally:
         path = f"api/deployments/{found['id']}/schedules/{made['id']}"

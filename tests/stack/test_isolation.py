@@ -30,8 +30,8 @@ for address in sys.argv[1:]:
         print("unsent", address, error)
 """
 BY_SHELL = "for a in {}; do (exec 3<>/dev/tcp/${{a%:*}}/${{a#*:}}) 2>&1 && echo reached $a; done; :"
-# what Podman itself mounts for writing; the rest is compose.yaml's
-OF_PODMAN = {"/run", "/var/tmp", "/dev", "/dev/shm", "/dev/mqueue", "/dev/pts"}
+# what the engine itself mounts for writing; the rest is compose.yaml's
+OF_PODMAN = {"/dev", "/dev/shm", "/dev/mqueue", "/dev/pts"}
 OF_KERNEL = ("/proc", "/sys")
 
 
