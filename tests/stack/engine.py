@@ -25,7 +25,6 @@ runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 tmp_dir = "{0}/tmp"
-static_dir = "{0}/libpod"
 volume_path = "{0}/volumes"
 [network]
 network_backend = "netavark"

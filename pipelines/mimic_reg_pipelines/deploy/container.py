@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from mimic_reg import cli
+
 from mimic_reg.errors import MimicRegError
 from mimic_reg_pipelines.deploy import access
 
@@ -46,6 +46,8 @@ def main(arguments: list[str]) -> int:
     except MimicRegError as error:
         print(f"Error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
+    from mimic_reg import cli  # only here: health checks, the gate and servers start without it
+
     sys.argv = ["mimic-reg", role, *rest]
     cli.main()
     return 0
