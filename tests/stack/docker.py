@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 PROJECT = "mimic-reg"
-PATIENCE = 300  # seconds for a service to become healthy
+PATIENCE = 900  # seconds for a service to become healthy
 
 
 def podman(*arguments, check=True):
