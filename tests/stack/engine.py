@@ -43,6 +43,7 @@ BASES = {
         (
             "ENV PATH=/usr/lib/postgresql/15/bin:/usr/bin:/bin",
             "ENV PGDATA=/var/lib/postgresql/data",
+            "ENV LANG=C.UTF-8",
             'ENTRYPOINT ["/usr/local/bin/docker-entrypoint.sh"]',
             "STOPSIGNAL SIGINT",
         ),
