@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: help dev demo test lint pages docs format requirements wheelhouse clean
+.PHONY: help dev demo test stack lint pages docs format requirements wheelhouse clean
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -36,6 +36,9 @@ demo: $(READY)  ## simulate patients, extract, train, compare: a report in minut
 
 test: $(READY) lint  ## lint, types and all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+stack: $(READY)  ## docker/ in real containers: root, Podman and debootstrap; 20 GB, over an hour
+	MIMIC_REG_STACK=$${MIMIC_REG_STACK:-once} $(BIN)/python -m pytest -x tests/stack
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

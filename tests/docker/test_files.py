@@ -2,12 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from markupsafe import _speedups
 
 from mimic_reg_pipelines.deploy import container
 from tests.docker.stack import COMPOSE, ROOT, image_environment
@@ -189,6 +191,28 @@ def test_the_image_holds_the_program_only():
     mounted = set(re.findall(r"--mount=type=bind,source=([^,]+),", DOCKERFILE))
     assert copied | mounted == allowed
     assert all((ROOT / name).exists() for name in allowed)
+
+
+def test_slimming_keeps_what_runs(tmp_path):
+    """A library without symbols loads; folders of tests and headers, torch's programs are gone."""
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    gone = ("x/tests/t.py", "x/include/x.h", "torch/bin/protoc", "torch/bin/models/m")
+    kept = ("torch/bin/torch_shm_manager", "x/testing/t.py", "x/notes.so")
+    for name in (*gone, *kept):
+        (packages / name).parent.mkdir(parents=True, exist_ok=True)
+        (packages / name).write_text("no library")
+    library = shutil.copy(_speedups.__file__, packages)
+    command = [sys.executable, DOCKER / "slim.py", tmp_path]
+    subprocess.run(command, check=True, capture_output=True)
+    assert [name for name in (*gone, *kept) if (packages / name).exists()] == list(kept)
+    assert (packages / "x" / "notes.so").read_text() == "no library"
+    assert Path(library).stat().st_size < 0.9 * Path(_speedups.__file__).stat().st_size
+    code = "import _speedups; print(_speedups.__file__, _speedups._escape_inner('<'))"
+    name = Path(library).rename(packages / ("_speedups" + "".join(Path(library).suffixes[-2:])))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=packages, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{name} &lt;\n"
 
 
 def test_the_services_need_no_proxy():
