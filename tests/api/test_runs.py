@@ -50,9 +50,9 @@ def test_a_run_shows_what_its_folder_holds(run, store):
     assert run.settings["training"]["learning_rate"] == 0.01
     assert isinstance(run.scores["test"]["auroc"], Score)
     history = run.history
-    assert history["epoch"].tolist() == [0, 1]
+    assert history["epoch"].tolist() == [1, 2]
     assert (
-        history.loc[run.best_epoch, "validation_auroc"] == run.scores["validation"]["auroc"].value
+        history.loc[run.best_epoch - 1, "validation_auroc"] == run.scores["validation"]["auroc"].value
     )
     written = pl.read_parquet(run.folder / "predictions_test.parquet").sort("row")
     samples = store.samples(TASK)

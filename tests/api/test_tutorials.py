@@ -76,18 +76,19 @@ def test_a_tutorial_runs(name, folder, notebook, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     content = json.loads((DOCS / "tutorials" / f"{name}.ipynb").read_text("utf-8"))
     cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+    commands = ""
     for cell in cells:
         text = "".join(cell["source"])
         if text.startswith("!"):
             expected = int("exit-code-1" in cell["metadata"].get("tags", []))
-            print(shell(re.sub("^!", "", text, flags=re.MULTILINE), expected))
+            commands += shell(re.sub("^!", "", text, flags=re.MULTILINE), expected)
         elif text.startswith("%%writefile "):
             first, _, rest = text.partition("\n")
             Path(first.split()[1]).write_text(rest, "utf-8")
         else:
             notebook(re.sub(*FEWER_EPOCHS, text))
     plt.close("all")
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().out + commands
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert len(outputs) >= len(cells) // 2, "committed with their outputs"
     assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
