@@ -51,9 +51,8 @@ def test_a_run_shows_what_its_folder_holds(run, store):
     assert isinstance(run.scores["test"]["auroc"], Score)
     history = run.history
     assert history["epoch"].tolist() == [1, 2]
-    assert (
-        history.loc[run.best_epoch - 1, "validation_auroc"] == run.scores["validation"]["auroc"].value
-    )
+    best = history.set_index("epoch").loc[run.best_epoch]
+    assert best["validation_auroc"] == run.scores["validation"]["auroc"].value
     written = pl.read_parquet(run.folder / "predictions_test.parquet").sort("row")
     samples = store.samples(TASK)
     order = np.argsort(samples.test.to_polars("samples").with_row_index()["index"].to_numpy())

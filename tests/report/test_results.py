@@ -41,9 +41,8 @@ def test_a_real_run_is_read_as_it_was_written(tmp_path):
     assert found.settings == trial.model_dump(mode="json")
     rows = found.epochs()
     assert [row["epoch"] for row in rows] == [1, 2]
-    assert (
-        rows[found.best_epoch - 1]["validation"]["auroc"] == found.scores["validation"]["auroc"].value
-    )
+    best = rows[found.best_epoch - 1]["validation"]
+    assert best["auroc"] == found.scores["validation"]["auroc"].value
     assert rows[-1]["recorded"]["selected_ever"] > 0
     assert [s.folder for s in find_stores(results)] == [store]
 
