@@ -89,7 +89,7 @@ class Run:
 
     @property
     def history(self) -> "pd.DataFrame":
-        """A row for each epoch: losses, validation scores (`validation_auroc`), what was recorded."""
+        """A row for each epoch: losses, validation scores (`validation_auroc`), recorded values."""
         return epochs(self.folder)
 
     @property
