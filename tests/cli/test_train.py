@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from mimic_reg import console
+from mimic_reg.fitting import Outcome
 from mimic_reg.progress import Epoch, format_seconds
 from tests.cli.called import mimic_reg, words
 from tests.stores import write_store
@@ -151,6 +152,16 @@ def test_a_dry_run_estimates_and_trains_nothing(options, tmp_path):
     dry[3] = "mortality"
     assert "is not a task of the cohort" in words(mimic_reg("train", *dry).stderr)
     assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_says_once_where_it_goes_on(options, monkeypatch):
+    interrupted = Outcome("interrupted", "id", {})
+    monkeypatch.setattr("mimic_reg.fitting.train", lambda *_, **__: interrupted)
+    told = mimic_reg("train", *options, "--out", "run")
+    assert told.returncode == 1
+    _, sentence = told.stderr.splitlines()
+    text = "Failed: Interrupted. The checkpoint is in run; the same command goes on from there."
+    assert sentence == text
 
 
 def test_pretrain_and_finetune_take_settings_and_estimate(store, tmp_path):
