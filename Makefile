@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: help dev demo test stack lint pages docs format requirements wheelhouse clean
+.PHONY: help dev demo test stack lint pages tutorials docs format requirements wheelhouse clean
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -48,6 +48,9 @@ lint: $(READY)  ## ruff and mypy
 pages: $(READY)  ## write docs/methods and docs/models: a page each
 	$(BIN)/mimic-reg list methods --pages docs/methods
 	$(BIN)/python -m mimic_reg.experiments.model_pages docs/models
+
+tutorials: $(READY)  ## execute the tutorials again and store their outputs
+	$(BIN)/python docs/execute.py
 
 docs: $(READY)  ## build the documentation into build/site, offline and strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

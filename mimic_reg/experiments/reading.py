@@ -44,7 +44,7 @@ def load(experiment: str | Path, changes: Mapping[str, Any] | None = None) -> Ex
         if str(experiment) not in names():
             raise InputError(
                 f"There is no experiment {str(experiment)!r} in {FOLDER}. "
-                f"{suggest(str(experiment), names())}"
+                f"{suggest(str(experiment), names(), 'mimic-reg list experiments')}"
             )
     content = load_yaml(path)
     if not isinstance(content, Mapping):

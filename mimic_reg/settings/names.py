@@ -70,8 +70,9 @@ def find_module(package: str, name: str) -> ModuleType:
         how = ""
         if "." in name and hasattr(importlib.import_module(package), "BASE"):
             how = " A class of another package is written package.module:Class."
-        names = module_names(package)
-        raise InputError(f"Unknown {kind} {name!r}.{how} {suggest(name, names)}")
+        all_of_them = f"mimic-reg list {room}" if room in ("methods", "models") else ""
+        near = suggest(name, module_names(package), all_of_them)
+        raise InputError(f"Unknown {kind} {name!r}.{how} {near}")
     return importlib.import_module(f"{package}.{name}")
 
 

@@ -125,7 +125,7 @@ def test_extract_tells_what_it_did_and_then_that_nothing_is_left_to_do(tmp_path,
     first = mimic_reg("extract", "--source", raw, "--out", tmp_path / "store")
     assert first.returncode == 0, first.stderr
     assert "chartevents" in first.stderr  # progress, plain lines without a terminal
-    assert "one stay an admission" in first.stdout
+    assert "one stay per admission" in first.stdout
     assert "dropped: no HADM_ID" in first.stdout
     assert "DIAGNOSES_ICD: 1 rows repeat an earlier one and count once." in first.stdout
     assert "Wrote" in first.stdout
