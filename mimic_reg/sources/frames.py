@@ -168,7 +168,9 @@ class _Fitted:
     def __init__(self, hourly: Path, measured: Path | None, spec: CohortSpec) -> None:
         self.spec, self.hourly = spec, hourly
         found = pq.read_schema(measured).names if measured else []
-        self.places = {n: measured if n in found else hourly for n in spec.channel_names}
+        self.places = {
+            n: measured if measured and n in found else hourly for n in spec.channel_names
+        }
 
     def to(self, divided: Mapping[int | None, pl.DataFrame]) -> dict[int | None, dict[str, Any]]:
         """Return means and deviations (ddof 1) of the hours that training samples see, each once.
