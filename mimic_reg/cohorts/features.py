@@ -1,6 +1,6 @@
 """Turn the dynamic and static tables into hourly channels."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +86,7 @@ class Features:
             self.tables.measurements.batches(self.dynamic.types),
             lambda batch: batch.select(self.dynamic.expressions),
             dyn[ROW],
-            [group["rows"].sum() for group in groups],
+            [int(group["rows"].sum()) for group in groups],
             scratch,
         )
         start = 0
@@ -136,20 +136,20 @@ def plan(tables: Tables, train: pl.Series, settings: ImportSettings) -> Features
         InputError: a column cannot be a feature.
     """
     stay, dyn, sta, files = settings.stay, tables.dyn, tables.sta, tables.files
-    keys = (stay, HOUR, settings.time, settings.subject, settings.splits.column)
-    columns = [name for name in tables.measurements.columns if name not in keys]
-    rows = dyn[ROW]
+    keys = {stay, HOUR, settings.subject, settings.splits.column}
+    columns = [n for n in tables.measurements.columns if n not in keys | {settings.time}]
     dynamic = _encoded(
-        {name: lambda name=name: tables.measurements.column(name).gather(rows) for name in columns},
+        columns,
+        lambda name: tables.measurements.column(name).gather(dyn[ROW]),
         settings.dynamic,
         dyn[stay].is_in(train),
         files["dyn"],
         "dynamic",
         settings.normal_values,
     )
-    keys = (stay, HOUR, settings.subject, settings.splits.column)
     static = _encoded(
-        {name: lambda name=name: sta[name] for name in sta.columns if name not in keys},
+        [name for name in sta.columns if name not in keys],
+        lambda name: sta[name],
         settings.static,
         sta[stay].is_in(train),
         files["sta"],
@@ -172,7 +172,8 @@ def plan(tables: Tables, train: pl.Series, settings: ImportSettings) -> Features
 
 
 def _encoded(
-    table: Mapping[str, Callable[[], pl.Series]],
+    present: list[str],
+    read: Callable[[str], pl.Series],
     columns: Columns,
     in_train: pl.Series,
     path: Path,
@@ -180,7 +181,6 @@ def _encoded(
     normal_values: Mapping[str, float | str],
 ) -> _Encoded:
     named = (*columns.continuous, *columns.categorical)
-    present = list(table)
     for name in (*named, *columns.leave_out):
         if name not in present:
             raise InputError(
@@ -190,7 +190,7 @@ def _encoded(
     used = [n for n in present if (n in named if named else n not in columns.leave_out)]
     channels, expressions, notes, types = [], [], [], {}
     for name in used:
-        column = table[name]()
+        column = read(name)
         types[name] = column.dtype
         normal = normal_values.get(name)
         found = _channels(column, column.filter(in_train), columns, path, setting, normal)

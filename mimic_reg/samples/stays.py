@@ -284,7 +284,7 @@ def _read_values(store: Store, rows: int, mean: np.ndarray, std: np.ndarray) -> 
     values = np.empty((rows + 1, len(channels)), np.float32)
     values[-1] = 0
     for position, channel in enumerate(channels):
-        column = pl.read_parquet(path, columns=[channel]).to_series()
+        column = pl.read_parquet(path, columns=[channel], glob=False).to_series()
         if not store.spec.imputed:
             column = column.fill_null(mean[position])
         if column.null_count() or not column.is_finite().all():
