@@ -17,14 +17,15 @@ INSTALL := install() { $(BIN)/python -m pip install --disable-pip-version-check 
 	| sed -uE '/ \([0-9]{2,}[.0-9]* [MG]B\)$$/!{/^ *([-━]|Attempting|Building|Checking|Collecting|Created|Downloading|Found existing|Getting|Ignoring|Installing build|Obtaining|Preparing|Processing|Requirement|Stored|Successfully un|Uninstalling|Using)/d}; s/^(Successfully|Installing) .*/\1 …/'; }
 REQUIREMENTS := $(wildcard docker/requirements*.txt)
 
-# The hashes of docker/requirements*.txt; the libraries of NVIDIA where torch is not built for CPUs alone.
+# Torch for CPUs alone where pip's indexes have it, else PyPI's, with the libraries of NVIDIA.
 $(READY): pyproject.toml $(REQUIREMENTS)
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "mimic-reg needs Python 3.11 or newer"'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo 'Installing mimic-reg and what it needs into $(VENV). Once; a few minutes; packages over 10 MB are listed:'
-	@$(INSTALL); install --require-hashes -r docker/requirements.txt -r docker/requirements-dev.txt; \
-		compgen -G '$(VENV)/lib/python3*/site-packages/torch-*+cpu.dist-info' > /dev/null \
+	@$(INSTALL); \
+		install --require-hashes -r docker/requirements-cpu.txt 2> /dev/null \
 		|| install --require-hashes -r docker/requirements-cuda.txt; \
+		install --require-hashes -r docker/requirements.txt -r docker/requirements-dev.txt; \
 		install --no-build-isolation --editable .
 	touch $(READY)
 

@@ -6,7 +6,7 @@ the hashes. The files hold, for every platform and Python that mimic-reg support
 requirements.txt         what the image needs, without torch
 requirements-cuda.txt    torch as PyPI has it, with the libraries of NVIDIA that it needs
 requirements-cpu.txt     torch built for CPUs, from PyTorch's own index
-requirements-dev.txt     what `make` adds; torch may be either build
+requirements-dev.txt     what `make` adds
 """
 
 import os
@@ -61,15 +61,16 @@ def compiled(*extras: str) -> dict[str, list[str]]:
     return {n: b for n, b in found.items() if not b[0].endswith("; sys_platform == 'win32' \\")}
 
 
-def with_cpu_builds(block: list[str], plain: bool) -> list[str]:
-    """Return torch's or torchvision's lines with the hashes of the builds for CPUs."""
-    requirement = block[0].removesuffix(" \\")
+def for_cpus(block: list[str]) -> list[str]:
+    """Return torch's or torchvision's lines for CPUs alone.
+
+    PyPI's torchvision works with either build of torch, so that its hashes stay.
+    """
+    requirement, *hashes = (line.removesuffix(" \\") for line in block)
     added = [f"    --hash=sha256:{digest}" for digest in CPU_BUILDS[requirement]]
-    if plain:
-        added += [line.removesuffix(" \\") for line in block[1:]]
-    else:
-        requirement += "+cpu"
-    return " \\\n".join([requirement, *sorted(added)]).splitlines()
+    if requirement.startswith("torch=="):
+        requirement, hashes = f"{requirement}+cpu", []
+    return " \\\n".join([requirement, *sorted(added + hashes)]).splitlines()
 
 
 def write(name: str, blocks: dict[str, list[str]]) -> None:
@@ -91,12 +92,11 @@ def main() -> int:
         sys.stderr.write(f"constraints.txt does not pin these; add them:\n{wanted}\n")
         return 1
     torch = {n: b for n, b in image.items() if TORCH.fullmatch(n)}
-    # PyPI's torchvision works with either build of torch; its index has one for CPUs alone
-    either = {name: with_cpu_builds(torch[name], plain=True) for name in ("torch", "torchvision")}
+    cpu = {name: for_cpus(torch[name]) for name in ("torch", "torchvision")}
     write("requirements.txt", {n: b for n, b in image.items() if n not in torch})
     write("requirements-cuda.txt", torch)
-    write("requirements-cpu.txt", either | {"torch": with_cpu_builds(torch["torch"], plain=False)})
-    write("requirements-dev.txt", {n: everything[n] for n in everything.keys() - image} | either)
+    write("requirements-cpu.txt", cpu)
+    write("requirements-dev.txt", {n: everything[n] for n in everything.keys() - image})
     return 0
 
 
