@@ -17,7 +17,7 @@ SCRIPTS = sorted(DOCKER.glob("*.sh"))
 SERVICES = COMPOSE["services"]
 OURS = {n: s for n, s in SERVICES.items() if n != "postgres"}
 TEXT = (DOCKER / "compose.yaml").read_text("utf-8")
-EXTRAS = ["pipelines", "postgresql", "images", "mimic-iv"]
+EXTRAS = ["pipelines", "postgresql", "images"]
 DOCKERFILE = (DOCKER / "Dockerfile").read_text("utf-8")
 
 
