@@ -170,7 +170,11 @@ def main(arguments):
             podman(given.command, *limit, container, check=given.command != "kill")
         return 0
     if given.command == "build" and not words:
-        images = {compose.services[n]["image"]: n for n in compose.wanted(()) if "build" in compose.services[n]}
+        images = {
+            compose.services[n]["image"]: n
+            for n in compose.wanted(())
+            if "build" in compose.services[n]
+        }
         rest += images.values()  # podman-compose would build it again for each service
     return compose.run(given.command, *rest)
 
