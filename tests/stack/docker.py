@@ -147,7 +147,9 @@ def main(arguments):
             rest.remove("--no-deps")
         else:
             service = next(word for word in rest if word in compose.services)
-            compose.up([*compose.services[service].get("depends_on", ())])
+            needed = compose.services[service].get("depends_on", {})
+            if not all(compose.holds(name, how["condition"]) for name, how in needed.items()):
+                compose.up([*needed])
         terminal = [] if sys.stdin.isatty() or "-T" in rest else ["-T"]
         return compose.run("run", "--no-deps", *terminal, *rest)
     if given.command == "cp":

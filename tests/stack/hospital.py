@@ -29,7 +29,7 @@ grids:
 - tasks: [in_hospital_mortality]
   models: [{lstm: {units: 4}}]
   methods: [none, dropout]
-  seeds: 4
+  seeds: 2
   stopping: false
 training: {max_epochs: 3, batch_size: 16, learning_rate: 0.01, normalizer: fitted}
 """

@@ -94,7 +94,8 @@ def test_nobody_inside_reaches_another_network(planted):
             text = execute(service, "python", "-c", CONNECT, *targets)
         assert not re.search("^(reached|sent)", text, re.M), (service, text)
         assert text.count("unreachable") >= len(targets), (service, text)
-        assert "\t00000000\t" not in execute(service, "cat", "/proc/net/route"), service
+        routes = [line.split() for line in execute(service, "cat", "/proc/net/route").splitlines()]
+        assert not [route for route in routes if route[1] == "00000000"], service
     assert count("mimic-reg_inside") == 0
 
 
@@ -112,7 +113,7 @@ def test_the_counter_and_the_planted_server_work(planted):
 def test_names_lead_to_services_only(running):
     look = "import socket; print(socket.gethostbyname('{}'))"
     assert re.match(r"10\.", execute("worker-cpu", "python", "-c", look.format("mlflow")))
-    assert "Error" in execute("worker-cpu", "python", "-c", look.format("example.org")).title()
+    assert "gaierror" in execute("worker-cpu", "python", "-c", look.format("example.org"))
 
 
 @pytest.mark.parametrize("service", SERVICES)
