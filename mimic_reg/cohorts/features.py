@@ -1,6 +1,6 @@
 """Turn the dynamic and static tables into hourly channels."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
