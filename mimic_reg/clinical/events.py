@@ -251,7 +251,13 @@ def clean(events: pl.DataFrame, mode: Mode) -> tuple[pl.DataFrame, dict[str, dic
     Returns:
         The measurements, and {variable: {mapped, empty, unreadable, no_time, ...: rows}}.
     """
-    events = events.join(items(mode), on="itemid")
+    return clean_named(events.join(items(mode), on="itemid"), mode)
+
+
+def clean_named(
+    events: pl.DataFrame, mode: Mode
+) -> tuple[pl.DataFrame, dict[str, dict[str, int]]]:
+    """Do what `clean` does with rows that name their variable (its position) and label."""
     events = events.with_columns(
         pl.col("label").str.to_lowercase(),
         pl.col("valueuom").fill_null("").str.to_lowercase(),

@@ -95,7 +95,47 @@ def select_stays(
     return _with_facts(stays), flow
 
 
+def select_current(
+    icustays: pl.DataFrame, patients: pl.DataFrame
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return subject_id, hadm_id, icustay_id, intime, outtime of current stays; {reason: left out}.
+
+    The criteria are those of `select_stays`, in its order, as far as they are known during a stay:
+    outtime is null while the patient is in the unit, and a patient counts as transferred once the
+    stay has another last unit than its first one.
+
+    Args:
+        icustays, patients: the source's tables, with all columns except ids as text.
+
+    Raises:
+        InputError: an id is missing or not unique, or a time is unreadable.
+    """
+    absent = [c for c in ("outtime", *_UNITS) if c not in icustays.columns]
+    icustays = icustays.with_columns(pl.lit(None, pl.String).alias(c) for c in absent)
+    icustays = _times(_checked(icustays, "ICUSTAYS", "icustay_id"), "ICUSTAYS", "intime", "outtime")
+    patients = _times(_checked(patients, "PATIENTS", "subject_id"), "PATIENTS", "dob")
+    excluded: dict[str, int] = {}
+
+    def keep(stays: pl.DataFrame, condition: pl.Expr, reason: str) -> pl.DataFrame:
+        kept = stays.filter(condition)
+        if kept.height < stays.height:
+            excluded[reason] = stays.height - kept.height
+        return kept
+
+    stays = keep(icustays, pl.col("intime").is_not_null(), "without a time of admission")
+    moved = ~(_same("first_wardid", "last_wardid") & _same(*_CAREUNITS))
+    stays = keep(stays, ~moved.fill_null(False), "transferred between units")
+    stays = keep(stays, pl.len().over("hadm_id") == 1, "another stay in the same admission")
+    stays = stays.join(patients.with_columns(known=True), on="subject_id", how="left")
+    stays = keep(stays, pl.col("known").is_not_null(), "not in PATIENTS")
+    stays = keep(stays, pl.col("dob").is_not_null(), "without a date of birth")
+    stays = stays.with_columns(_age(stays))
+    stays = keep(stays, pl.col("age") >= MIN_AGE, f"younger than {MIN_AGE:g}")
+    return stays.select("subject_id", "hadm_id", "icustay_id", "intime", "outtime"), excluded
+
+
 _CAREUNITS = ("first_careunit", "last_careunit")
+_UNITS = ("first_wardid", "last_wardid", *_CAREUNITS)
 
 
 def _checked(table: pl.DataFrame, name: str, key: str) -> pl.DataFrame:

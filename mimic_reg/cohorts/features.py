@@ -53,11 +53,18 @@ def build(
             (tables.sta, settings.static, "sta", "static"),
         )
     )
-    indicators = _indicators(dynamic, settings)
-    _check_names(dynamic, static, indicators, settings)
-    names, values = dynamic.channel_names, dynamic.frame
-    if not names:
+    _check_names(dynamic, static, _indicators(dynamic, settings), settings)
+    if not dynamic.channels:
         raise InputError(f"{tables.files['dyn']} has no column that can be a feature.")
+    return assemble(lengths, dynamic, static, settings)
+
+
+def assemble(
+    lengths: pl.DataFrame, dynamic: "Encoded", static: "Encoded", settings: ImportSettings
+) -> Features:
+    """Return the features of the stays in `lengths` from encoded tables."""
+    stay, indicators = settings.stay, _indicators(dynamic, settings)
+    names, values = dynamic.channel_names, dynamic.frame
     grid = lengths.select(stay, pl.int_ranges("hours").alias(HOUR)).explode(HOUR).sort(stay, HOUR)
     by_hour = values
     if values.select(stay, HOUR).is_duplicated().any():
@@ -89,7 +96,7 @@ def build(
 
 
 @dataclass(frozen=True)
-class _Encoded:
+class Encoded:
     """A table's keys and channels as 32-bit numbers; `variables` are the columns behind them."""
 
     frame: pl.DataFrame
@@ -109,7 +116,7 @@ def _encoded(
     in_train: pl.Series,
     path: Path,
     setting: str,
-) -> _Encoded:
+) -> Encoded:
     named = (*columns.continuous, *columns.categorical)
     present = [name for name in frame.columns if name not in keys]
     for name in (*named, *columns.leave_out):
@@ -134,7 +141,7 @@ def _encoded(
                 )
     _refuse_repeated(channels)
     kept = [key for key in dict.fromkeys(keys) if key in (keys[0], HOUR) and key in frame.columns]
-    return _Encoded(frame.select(*kept, *expressions), tuple(channels), tuple(used), tuple(notes))
+    return Encoded(frame.select(*kept, *expressions), tuple(channels), tuple(used), tuple(notes))
 
 
 def _refuse_repeated(channels: Iterable[Channel]) -> None:
@@ -168,7 +175,7 @@ def _channels(
     if name in columns.continuous or (numeric and name not in columns.categorical):
         if not numeric and column.dtype != pl.Boolean:
             raise InputError(f"{path}: the column {name!r} holds text, so it is not continuous.")
-        _check_finite(column, path)
+        check_finite(column, path)
         return [(Channel(name=name, kind="continuous", variable=name), pl.col(name))]
     categories = in_train.drop_nulls().unique().sort()
     if not named and not numeric and set(categories) <= set(SPLIT_NAMES):
@@ -204,7 +211,7 @@ def _check_text(column: pl.Series, named: bool, path: Path, setting: str) -> Non
         )
 
 
-def _check_finite(column: pl.Series, path: Path) -> None:
+def check_finite(column: pl.Series, path: Path) -> None:
     numbers = column.cast(pl.Float32, strict=False).drop_nulls()
     if bad := int((~numbers.is_finite()).sum()):
         raise InputError(
@@ -219,7 +226,7 @@ def _aggregated(channel: Channel, how: str) -> pl.Expr:
     return values.median() if how == "median" else values.mean()
 
 
-def _indicators(dynamic: _Encoded, settings: ImportSettings) -> list[tuple[Channel, pl.Expr]]:
+def _indicators(dynamic: Encoded, settings: ImportSettings) -> list[tuple[Channel, pl.Expr]]:
     """A channel per variable that says whether it was measured in the hour, and its expression."""
     if settings.indicators == "none":
         return []
@@ -239,13 +246,13 @@ def _indicators(dynamic: _Encoded, settings: ImportSettings) -> list[tuple[Chann
     return found
 
 
-def _first_channel(dynamic: _Encoded, variable: str) -> str | None:
+def _first_channel(dynamic: Encoded, variable: str) -> str | None:
     return next((c.name for c in dynamic.channels if c.variable == variable), None)
 
 
 def _check_names(
-    dynamic: _Encoded,
-    static: _Encoded,
+    dynamic: Encoded,
+    static: Encoded,
     indicators: list[tuple[Channel, pl.Expr]],
     settings: ImportSettings,
 ) -> None:

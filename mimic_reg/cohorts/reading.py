@@ -43,13 +43,8 @@ def read_tables(folder: Path, settings: ImportSettings) -> Tables:
         InputError: a file or column is missing, a key or time is unusable, or a row is there twice;
             with counts.
     """
-    files = {stem: _find(folder, stem) for stem in STEMS}
-    frames = {stem: _read(path) for stem, path in files.items()}
     notes: list[str] = []
-    for stem, frame in frames.items():
-        frames[stem] = _typed(frame, settings, files[stem], notes, timed=stem != "sta")
-    if HOUR not in frames["dyn"].columns:
-        raise _no_column(files["dyn"], settings.time, frames["dyn"], "time")
+    files, frames = _frames(folder, tuple(STEMS), settings, notes)
     for label in settings.labels:
         if label not in frames["outc"].columns:
             raise _no_column(files["outc"], label, frames["outc"], "labels")
@@ -63,9 +58,33 @@ def read_tables(folder: Path, settings: ImportSettings) -> Tables:
     if others := [name for name in frames["outc"].columns if name not in used]:
         notes.append(f"Ignored columns of {files['outc'].name}: {', '.join(others)}.")
     keys = [settings.stay, HOUR] if HOUR in frames["outc"].columns else [settings.stay]
-    _refuse_repeated(frames["sta"], [settings.stay], files["sta"])
     _refuse_repeated(frames["outc"], keys, files["outc"])
     return Tables(**frames, files=files, notes=tuple(notes))
+
+
+def read_unlabelled(folder: Path, settings: ImportSettings) -> Tables:
+    """Read dyn and sta of a folder, as `read_tables` does; `outc` is empty.
+
+    Raises:
+        InputError: as `read_tables`.
+    """
+    notes: list[str] = []
+    files, frames = _frames(folder, ("dyn", "sta"), settings, notes)
+    return Tables(**frames, outc=pl.DataFrame(), files=files, notes=tuple(notes))
+
+
+def _frames(
+    folder: Path, stems: tuple[str, ...], settings: ImportSettings, notes: list[str]
+) -> tuple[dict[str, Path], dict[str, pl.DataFrame]]:
+    """Return the files of some tables, and the tables with keys and hours checked and typed."""
+    files = {stem: _find(folder, stem) for stem in stems}
+    frames = {stem: _read(path) for stem, path in files.items()}
+    for stem, frame in frames.items():
+        frames[stem] = _typed(frame, settings, files[stem], notes, timed=stem != "sta")
+    if HOUR not in frames["dyn"].columns:
+        raise _no_column(files["dyn"], settings.time, frames["dyn"], "time")
+    _refuse_repeated(frames["sta"], [settings.stay], files["sta"])
+    return files, frames
 
 
 def is_zero_one(column: pl.Series) -> bool:

@@ -1,7 +1,7 @@
 """A trained model as two files: raw features → predictions, without MLflow and pickle."""
 
 from mimic_reg.serving.model import SETTINGS, WEIGHTS, ServedModel, export, load_run, output_names
-from mimic_reg.serving.stores import check_features, predict_store
+from mimic_reg.serving.stores import check_features, load_samples, predict_store
 
 __all__ = [
     "SETTINGS",
@@ -10,6 +10,7 @@ __all__ = [
     "check_features",
     "export",
     "load_run",
+    "load_samples",
     "output_names",
     "predict_store",
 ]

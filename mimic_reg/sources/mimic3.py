@@ -4,7 +4,7 @@ Files are .csv or .csv.gz, in upper or lower case, with columns in any order.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -32,6 +32,16 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "CHARTEVENTS": (*_EVENT_COLUMNS, "icustay_id"),
     "LABEVENTS": (*_EVENT_COLUMNS, "[icustay_id]"),
     "OUTPUTEVENTS": (*_EVENT_COLUMNS, "icustay_id"),
+}
+
+# What predictions for current stays need: no discharge, diagnoses or outcome.
+CURRENT_COLUMNS: dict[str, tuple[str, ...]] = {
+    "PATIENTS": ("subject_id", "dob"),
+    "ICUSTAYS": (
+        *("subject_id", "hadm_id", "icustay_id", "intime", "[outtime]"),
+        *("[first_careunit]", "[last_careunit]", "[first_wardid]", "[last_wardid]"),
+    ),
+    **{name: COLUMNS[name] for name in EVENT_TABLES},
 }
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -73,8 +83,12 @@ class Table:
         check_at_rest(self.path, self.stamp, file)
 
 
-def find_tables(source: Path) -> dict[str, Table]:
-    """Return the eight tables that the extraction reads, with their headers checked.
+def find_tables(
+    source: Path, columns: Mapping[str, tuple[str, ...]] = COLUMNS
+) -> dict[str, Table]:
+    """Return the tables that the extraction reads, with their headers checked.
+
+    columns: the needed columns of each table; those in brackets are optional
 
     Raises:
         InputError: the folder or tables are missing (all are named), or a file is empty, lacks
@@ -83,22 +97,26 @@ def find_tables(source: Path) -> dict[str, Table]:
     if not source.is_dir():
         raise InputError(
             f"--source {source} is not a folder. It must hold MIMIC-III's tables "
-            f"({', '.join(COLUMNS)}) as .csv or .csv.gz files."
+            f"({', '.join(columns)}) as .csv or .csv.gz files."
         )
     with readable(source):
         files = [p for p in sorted(source.iterdir(), reverse=True) if p.is_file()]
     by_name = {p.name.upper(): p for p in files}
-    paths = {t: by_name.get(f"{t}.CSV") or by_name.get(f"{t}.CSV.GZ") for t in COLUMNS}
+    paths = {t: by_name.get(f"{t}.CSV") or by_name.get(f"{t}.CSV.GZ") for t in columns}
     missing = [name for name, path in paths.items() if path is None]
     if missing:
         raise InputError(
             f"{source} lacks {', '.join(missing)} (looked for NAME.csv and NAME.csv.gz). "
             "Download the missing tables of MIMIC-III v1.4 into that folder."
         )
-    return {name: _open_table(name, path) for name, path in paths.items() if path is not None}
+    return {
+        name: _open_table(name, path, columns[name])
+        for name, path in paths.items()
+        if path is not None
+    }
 
 
-def _open_table(name: str, path: Path) -> Table:
+def _open_table(name: str, path: Path, columns: tuple[str, ...]) -> Table:
     with _lines_of(path) as (raw, file):
         stamp = Stamp.of(raw)
         if stamp.bytes == 0:
@@ -109,7 +127,7 @@ def _open_table(name: str, path: Path) -> Table:
         raise InputError(f"{path} is a gzip file. Name it {path.name}.gz, or unpack it.")
     header = _header(line)
     table = Table(name, path, header, stamp, empty)
-    required = [c for c in COLUMNS[name] if not c.startswith("[")]
+    required = [c for c in columns if not c.startswith("[")]
     lacking = [c.upper() for c in required if c not in header]
     if lacking:  # without a header the first line is a patient's row, so it is not shown
         raise InputError(

@@ -1,0 +1,135 @@
+"""Read the raw tables of current stays: no discharge, diagnoses or outcome, the same rules."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from mimic_reg.clinical import events as ev
+from mimic_reg.clinical.episodes import build_episodes
+from mimic_reg.clinical.hourly import build_hourly, first_events, rows_within_stay
+from mimic_reg.clinical.schema import EPSILON, HOURLY, ID, VARIABLES
+from mimic_reg.clinical.stays import MAX_DAYS, hours_between, select_current
+from mimic_reg.extraction.checks import check_reading
+from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
+from mimic_reg.progress import Progress, Silent
+from mimic_reg.sources.current import QUIET_HOURS, Current
+from mimic_reg.sources.mimic3 import CURRENT_COLUMNS, EVENT_TABLES, Table, find_tables
+from mimic_reg.sources.rows import Reading, read_blocks, read_table
+
+STAY = "icustay_id"
+
+
+def read_current(
+    source: Path,
+    mode: ev.Mode,
+    *,
+    now: datetime | None = None,
+    memory: int = DEFAULT_MEMORY,
+    progress: Progress | None = None,
+) -> Current:
+    """Return the hours of current stays from raw tables, by the rules of `extract`.
+
+    mode:   of the store that the model was trained on
+    now:    measurements after it are left out; None: the time of the latest measurement
+    memory: as for `extract`; all measurements of the stays must fit, too
+
+    Raises:
+        InputError: the source cannot be read.
+        MimicRegError: it changed while it was read.
+    """
+    progress = progress or Silent()
+    plan = Plan.within(memory)
+    tables = find_tables(source, CURRENT_COLUMNS)
+    icustays, patients = (read_table(tables[n], Reading()) for n in ("ICUSTAYS", "PATIENTS"))
+    stays, excluded = select_current(icustays, patients)
+    notes = []
+    parts = [pl.DataFrame(schema=ev.MEASUREMENTS)]
+    for name in EVENT_TABLES:
+        progress.stage(name.lower(), tables[name].stamp.bytes, "bytes")
+        parts += _measurements(tables[name], stays, mode, plan, progress)
+        if tables[name].empty:
+            notes.append(f"{tables[name].path.name} has no rows.")
+    for table in tables.values():
+        table.check_at_rest()
+    measurements = pl.concat(parts)
+    now = now or measurements["time"].max()  # type: ignore[assignment]
+    if late := measurements.filter(pl.col("time") > now).height:
+        notes.append(f"Left out {late:,} measurements after {now}.")
+    found = build_current(measurements, stays, now, slice_size=plan.stays_per_bucket)
+    return Current(
+        **{**found.__dict__, "excluded": excluded | found.excluded, "notes": tuple(notes)}
+    )
+
+
+def _measurements(
+    table: Table, stays: pl.DataFrame, mode: ev.Mode, plan: Plan, progress: Progress
+) -> list[pl.DataFrame]:
+    """Return the measurements of the stays in an event table."""
+    wanted, reading = ev.items(mode)["itemid"].implode(), Reading()
+    parts, variables = [], {}
+    for block in read_blocks(table, plan.block_bytes, reading, progress.advance):
+        if STAY not in block.columns:  # LABEVENTS
+            block = block.with_columns(pl.lit(None, ID).alias(STAY))
+        valid = ev.keep_valid(block.filter(pl.col("itemid").is_in(wanted)), stays)
+        measured, counts = ev.clean(valid, mode)
+        parts.append(measured)
+        variables = ev.add_counts(variables, counts)
+    check_reading(table, reading, variables, progress)
+    return parts
+
+
+def build_current(
+    measurements: pl.DataFrame, stays: pl.DataFrame, now: datetime | None, slice_size: int = 800
+) -> Current:
+    """Return the hours of stays up to now from cleaned measurements (`events.MEASUREMENTS`).
+
+    stays: subject_id, icustay_id, intime, outtime (null while the patient is in the unit)
+    """
+    excluded: dict[str, int] = {}
+
+    def keep(stays: pl.DataFrame, condition: pl.Expr, reason: str) -> pl.DataFrame:
+        kept = stays.filter(condition.fill_null(False))
+        if kept.height < stays.height:
+            excluded[reason] = stays.height - kept.height
+        return kept
+
+    measurements = measurements.filter(pl.col("time") <= now)
+    if now is not None:
+        stays = keep(stays, pl.col("intime") <= now, "not admitted yet")
+    last = measurements.group_by(STAY).agg(last=pl.col("time").max())
+    stays = stays.join(last, on=STAY, how="left", maintain_order="left")
+    nothing = "without a measurement so far"
+    stays = keep(stays, pl.col("last") >= pl.col("intime"), nothing)
+    until = pl.min_horizontal(pl.col("outtime"), pl.lit(now))
+    quiet = pl.col("last") + timedelta(hours=QUIET_HOURS)
+    end = pl.when(pl.col("outtime").is_null()).then(pl.min_horizontal(until, quiet))
+    stays = stays.with_columns(until=until, end=end.otherwise(until))
+    stays = stays.with_columns(
+        hours_between(stays["end"], stays["intime"]).alias("los_hours"),
+        hours_between(stays["until"], stays["intime"]).alias("lasted"),
+    )
+    stays = keep(stays, pl.col("los_hours") <= 24.0 * MAX_DAYS, f"longer than {MAX_DAYS:,} days")
+    before = stays.height
+    stays = stays.with_columns(outtime="end").sort(STAY)
+    hours, firsts = [pl.DataFrame(schema=HOURLY)], []
+    for part in stays.iter_slices(slice_size):
+        own = measurements.join(part.select("subject_id"), on="subject_id", how="semi")
+        episodes, _ = build_episodes(own, part)
+        hours.append(build_hourly(episodes, part))
+        firsts.append(first_events(rows_within_stay(episodes, part)))
+    known = pl.DataFrame(schema={STAY: ID, "first_event_hours": pl.Float64})
+    stays = stays.join(pl.concat([known, *firsts]), on=STAY, maintain_order="left")
+    if lost := before - stays.height:
+        excluded[nothing] = excluded.get(nothing, 0) + lost
+    hourly = pl.concat(hours)
+    return Current(
+        hourly=hourly,
+        measured=hourly,
+        observed=hourly.select(STAY, "hour", *(pl.col(f"mask->{v}").alias(v) == 1 for v in VARIABLES)),
+        stays=stays.select(
+            STAY, first="first_event_hours", reached=pl.col("los_hours") + EPSILON, lasted="lasted"
+        ),
+        excluded=excluded,
+        now=now,
+    )
