@@ -254,9 +254,7 @@ def clean(events: pl.DataFrame, mode: Mode) -> tuple[pl.DataFrame, dict[str, dic
     return clean_named(events.join(items(mode), on="itemid"), mode)
 
 
-def clean_named(
-    events: pl.DataFrame, mode: Mode
-) -> tuple[pl.DataFrame, dict[str, dict[str, int]]]:
+def clean_named(events: pl.DataFrame, mode: Mode) -> tuple[pl.DataFrame, dict[str, dict[str, int]]]:
     """Do what `clean` does with rows that name their variable (its position) and label."""
     events = events.with_columns(
         pl.col("label").str.to_lowercase(),

@@ -5,6 +5,7 @@ transfers are removed before admissions with several stays, so an admission with
 and one other stay is kept.
 """
 
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,7 @@ def select_stays(
 
 
 def select_current(
-    icustays: pl.DataFrame, patients: pl.DataFrame
+    icustays: pl.DataFrame, patients: pl.DataFrame, now: datetime | None = None
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Return subject_id, hadm_id, icustay_id, intime, outtime of current stays; {reason: left out}.
 
@@ -106,6 +107,7 @@ def select_current(
 
     Args:
         icustays, patients: the source's tables, with all columns except ids as text.
+        now: what the tables say of later times is not used; None: they say nothing.
 
     Raises:
         InputError: an id is missing or not unique, or a time is unreadable.
@@ -123,6 +125,13 @@ def select_current(
         return kept
 
     stays = keep(icustays, pl.col("intime").is_not_null(), "without a time of admission")
+    if now is not None:
+        stays = keep(stays, pl.col("intime") <= now, "not admitted yet")
+        there = pl.col("outtime") > now
+        unknown = ("outtime", "last_wardid", "last_careunit")
+        stays = stays.with_columns(
+            pl.when(~there.fill_null(False)).then(c).alias(c) for c in unknown
+        )
     moved = ~(_same("first_wardid", "last_wardid") & _same(*_CAREUNITS))
     stays = keep(stays, ~moved.fill_null(False), "transferred between units")
     stays = keep(stays, pl.len().over("hadm_id") == 1, "another stay in the same admission")

@@ -61,7 +61,9 @@ def build_current(
         hourly=built.hourly,
         measured=built.hourly.select(stay, HOUR).hstack(built.measured.drop(stay, HOUR)),
         observed=observed,
-        stays=stays.drop_nulls("first").select(stay, "first", reached=hours, lasted=hours).sort(stay),
+        stays=stays.drop_nulls("first")
+        .select(stay, "first", reached=hours, lasted=hours)
+        .sort(stay),
         excluded={reason: count for reason, count in excluded.items() if count},
         notes=(*tables.notes, *built.notes),
     )
@@ -91,9 +93,7 @@ def _encode_again(
         )
     stay = settings.stay
     encoded = {
-        stem: _encoded(
-            frame, stay, {v: of[v] for v in of if stems[v] == stem}, tables.files[stem]
-        )
+        stem: _encoded(frame, stay, {v: of[v] for v in of if stems[v] == stem}, tables.files[stem])
         for stem, frame in frames.items()
     }
     built = assemble(lengths, encoded["dyn"], encoded["sta"], settings)
@@ -118,9 +118,7 @@ def _encode_again(
     return Features(hourly, built.measured, channels, tuple(notes)), observed
 
 
-def _stem(
-    variable: str, channels: list[Channel], tables: Tables, settings: ImportSettings
-) -> str:
+def _stem(variable: str, channels: list[Channel], tables: Tables, settings: ImportSettings) -> str:
     """Return which table holds a variable of the cohort: dyn or sta."""
     if settings.indicators != "none":
         return "dyn" if any(channel.kind in _MASKS for channel in channels) else "sta"

@@ -42,7 +42,7 @@ def read_current(
     plan = Plan.within(memory)
     tables = find_tables(source, CURRENT_COLUMNS)
     icustays, patients = (read_table(tables[n], Reading()) for n in ("ICUSTAYS", "PATIENTS"))
-    stays, excluded = select_current(icustays, patients)
+    stays, excluded = select_current(icustays, patients, now)
     notes = []
     parts = [pl.DataFrame(schema=ev.MEASUREMENTS)]
     for name in EVENT_TABLES:
@@ -86,21 +86,10 @@ def build_current(
 
     stays: subject_id, icustay_id, intime, outtime (null while the patient is in the unit)
     """
-    excluded: dict[str, int] = {}
-
-    def keep(stays: pl.DataFrame, condition: pl.Expr, reason: str) -> pl.DataFrame:
-        kept = stays.filter(condition.fill_null(False))
-        if kept.height < stays.height:
-            excluded[reason] = stays.height - kept.height
-        return kept
-
+    number = stays.height
     measurements = measurements.filter(pl.col("time") <= now)
-    if now is not None:
-        stays = keep(stays, pl.col("intime") <= now, "not admitted yet")
     last = measurements.group_by(STAY).agg(last=pl.col("time").max())
-    stays = stays.join(last, on=STAY, how="left", maintain_order="left")
-    nothing = "without a measurement so far"
-    stays = keep(stays, pl.col("last") >= pl.col("intime"), nothing)
+    stays = stays.join(last, on=STAY, maintain_order="left")
     until = pl.min_horizontal(pl.col("outtime"), pl.lit(now))
     quiet = pl.col("last") + timedelta(hours=QUIET_HOURS)
     end = pl.when(pl.col("outtime").is_null()).then(pl.min_horizontal(until, quiet))
@@ -109,8 +98,8 @@ def build_current(
         hours_between(stays["end"], stays["intime"]).alias("los_hours"),
         hours_between(stays["until"], stays["intime"]).alias("lasted"),
     )
-    stays = keep(stays, pl.col("los_hours") <= 24.0 * MAX_DAYS, f"longer than {MAX_DAYS:,} days")
-    before = stays.height
+    too_long = stays.filter(pl.col("los_hours") > 24.0 * MAX_DAYS).height
+    stays = stays.filter(pl.col("los_hours") <= 24.0 * MAX_DAYS)
     stays = stays.with_columns(outtime="end").sort(STAY)
     hours, firsts = [pl.DataFrame(schema=HOURLY)], []
     for part in stays.iter_slices(slice_size):
@@ -120,16 +109,20 @@ def build_current(
         firsts.append(first_events(rows_within_stay(episodes, part)))
     known = pl.DataFrame(schema={STAY: ID, "first_event_hours": pl.Float64})
     stays = stays.join(pl.concat([known, *firsts]), on=STAY, maintain_order="left")
-    if lost := before - stays.height:
-        excluded[nothing] = excluded.get(nothing, 0) + lost
+    excluded = {
+        f"longer than {MAX_DAYS:,} days": too_long,
+        "without a measurement so far": number - too_long - stays.height,
+    }
     hourly = pl.concat(hours)
     return Current(
         hourly=hourly,
         measured=hourly,
-        observed=hourly.select(STAY, "hour", *(pl.col(f"mask->{v}").alias(v) == 1 for v in VARIABLES)),
+        observed=hourly.select(
+            STAY, "hour", *(pl.col(f"mask->{v}").alias(v) == 1 for v in VARIABLES)
+        ),
         stays=stays.select(
             STAY, first="first_event_hours", reached=pl.col("los_hours") + EPSILON, lasted="lasted"
         ),
-        excluded=excluded,
+        excluded={reason: count for reason, count in excluded.items() if count},
         now=now,
     )

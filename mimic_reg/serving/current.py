@@ -11,6 +11,7 @@ import polars as pl
 
 from mimic_reg import samples
 from mimic_reg.clinical.schema import EPSILON
+from mimic_reg.clinical.stays import parse_time
 from mimic_reg.errors import InputError
 from mimic_reg.serving.model import ServedModel
 from mimic_reg.sources.current import QUIET_HOURS, Current
@@ -51,6 +52,21 @@ def _hours(text: str, option: str, example: str) -> tuple[int, ...]:
     if not all(0 < number <= 100_000 for number in numbers):
         raise InputError(f"{option} is {text!r}: give whole hours from 1 on, as {example}.")
     return tuple(sorted(set(numbers)))
+
+
+def parse_now(text: str | None) -> datetime | None:
+    """Return the time of the option --now.
+
+    Raises:
+        InputError: the text is not a time.
+    """
+    if text is None:
+        return None
+    (time,) = parse_time(pl.Series([text.strip()]))
+    if time is None:
+        raise InputError(f"--now {text!r} is not a time such as '2130-05-01 14:00:00'.")
+    found: datetime = time
+    return found
 
 
 @dataclass(frozen=True)
@@ -118,7 +134,8 @@ def _wanted(current: Current, hours: Hours, unit: str) -> tuple[pl.DataFrame, di
     )
     kept = rows.filter((hour >= 1) & pl.col("reason").is_null()).select(unit, HOUR).sort(unit, HOUR)
     if hours.at:
-        left_out = rows.drop_nulls("reason").group_by("reason", maintain_order=True).len()
+        left_out = rows.drop_nulls("reason").sort(HOUR, maintain_order=True)
+        left_out = left_out.group_by("reason", maintain_order=True).len()
         return kept, dict(left_out.iter_rows())
     none = current.stays.height - kept[unit].n_unique()
     reason = "without a full hour after the first measurement"
@@ -131,8 +148,11 @@ def predict_hours(model: ServedModel, current: Current, wanted: pl.DataFrame) ->
     wanted: stay and hour, which the stay has reached
     """
     unit, names = model.spec.unit, model.spec.channel_names
-    starts = current.hourly.select(unit).with_row_index("first").group_by(unit).agg(
-        pl.col("first").min()
+    starts = (
+        current.hourly.select(unit)
+        .with_row_index("first")
+        .group_by(unit)
+        .agg(pl.col("first").min())
     )
     rows = wanted.join(starts, on=unit, how="left", maintain_order="left")
     values = current.hourly.select(names).to_numpy()

@@ -44,9 +44,7 @@ def predict(
     _check_out(out, opened)
     with torch_threads(threads):
         served = load_model(model, _trained_on(store, model), str(find_device(device)))
-        table = predict_store(
-            served, opened, progress or Silent(), allow_missing=allow_missing
-        )
+        table = predict_store(served, opened, progress or Silent(), allow_missing=allow_missing)
     _write(table, out)
     return table.height
 

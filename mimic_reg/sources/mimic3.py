@@ -83,9 +83,7 @@ class Table:
         check_at_rest(self.path, self.stamp, file)
 
 
-def find_tables(
-    source: Path, columns: Mapping[str, tuple[str, ...]] = COLUMNS
-) -> dict[str, Table]:
+def find_tables(source: Path, columns: Mapping[str, tuple[str, ...]] = COLUMNS) -> dict[str, Table]:
     """Return the tables that the extraction reads, with their headers checked.
 
     columns: the needed columns of each table; those in brackets are optional

@@ -1,6 +1,8 @@
 """Models in MLflow as "model from code": two files and three lines that load them; no pickle."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -125,17 +127,32 @@ def predict(
 ) -> int:
     """Do what `mimic_reg.serving.predicting.predict` does, also with a model in MLflow.
 
-    model: a run folder, a folder with an exported model, or MLflow's models:/… or runs:/…
-    uri:   where MLflow's models are registered
+    model, uri: as in `located`
 
     Raises:
         InputError: there is no such model; the store does not hold its task.
     """
-    how: dict[str, Any] = {"device": device, "threads": threads, "progress": progress}
+    with located(model, uri) as folder:
+        return predicting.predict(
+            folder, store, out, device=device, threads=threads, progress=progress
+        )
+
+
+@contextmanager
+def located(model: str, uri: str | None) -> Iterator[Path]:
+    """Yield the folder of a run or an exported model; one of MLflow is downloaded.
+
+    model: a run folder, a folder with an exported model, or MLflow's models:/… or runs:/…
+    uri:   where MLflow's models are registered
+
+    Raises:
+        InputError: MLflow has no such model.
+    """
     if ":/" not in model:
-        return predicting.predict(Path(model), store, out, **how)
+        yield Path(model)
+        return
     with tempfile.TemporaryDirectory() as temporary:
-        return predicting.predict(_download(model, Path(temporary), uri), store, out, **how)
+        yield _download(model, Path(temporary), uri)
 
 
 def _download(model: str, folder: Path, uri: str | None) -> Path:
