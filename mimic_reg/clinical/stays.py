@@ -137,8 +137,8 @@ def select_current(
     stays = keep(stays, pl.len().over("hadm_id") == 1, "another stay in the same admission")
     stays = stays.join(patients.with_columns(known=True), on="subject_id", how="left")
     stays = keep(stays, pl.col("known").is_not_null(), "not in PATIENTS")
-    stays = keep(stays, pl.col("dob").is_not_null(), "without a date of birth")
     stays = stays.with_columns(_age(stays))
+    stays = keep(stays, pl.col("age").is_not_null(), "of unknown age")
     stays = keep(stays, pl.col("age") >= MIN_AGE, f"younger than {MIN_AGE:g}")
     return stays.select("subject_id", "hadm_id", "icustay_id", "intime", "outtime"), excluded
 

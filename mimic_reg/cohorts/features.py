@@ -106,6 +106,7 @@ class Encoded:
 
     @property
     def channel_names(self) -> list[str]:
+        """Return their names."""
         return [channel.name for channel in self.channels]
 
 
@@ -212,6 +213,11 @@ def _check_text(column: pl.Series, named: bool, path: Path, setting: str) -> Non
 
 
 def check_finite(column: pl.Series, path: Path) -> None:
+    """Refuse numbers that a channel cannot hold.
+
+    Raises:
+        InputError: they are infinite, or too large for 32 bits; with a count.
+    """
     numbers = column.cast(pl.Float32, strict=False).drop_nulls()
     if bad := int((~numbers.is_finite()).sum()):
         raise InputError(

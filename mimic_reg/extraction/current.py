@@ -1,7 +1,9 @@
 """Read the raw tables of current stays: no discharge, diagnoses or outcome, the same rules."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -14,7 +16,7 @@ from mimic_reg.extraction.checks import check_reading
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.sources.current import QUIET_HOURS, Current
-from mimic_reg.sources.mimic3 import CURRENT_COLUMNS, EVENT_TABLES, Table, find_tables
+from mimic_reg.sources.mimic3 import EVENT_TABLES, Table, find_tables
 from mimic_reg.sources.rows import Reading, read_blocks, read_table
 
 STAY = "icustay_id"
@@ -40,7 +42,7 @@ def read_current(
     """
     progress = progress or Silent()
     plan = Plan.within(memory)
-    tables = find_tables(source, CURRENT_COLUMNS)
+    tables = find_tables(source, outcomes=False)
     icustays, patients = (read_table(tables[n], Reading()) for n in ("ICUSTAYS", "PATIENTS"))
     stays, excluded = select_current(icustays, patients, now)
     notes = []
@@ -57,9 +59,7 @@ def read_current(
     if late := measurements.filter(pl.col("time") > now).height:
         notes.append(f"Left out {late:,} measurements after {now}.")
     found = build_current(measurements, stays, now, slice_size=plan.stays_per_bucket)
-    return Current(
-        **{**found.__dict__, "excluded": excluded | found.excluded, "notes": tuple(notes)}
-    )
+    return replace(found, excluded=excluded | found.excluded, notes=tuple(notes))
 
 
 def _measurements(
@@ -67,7 +67,8 @@ def _measurements(
 ) -> list[pl.DataFrame]:
     """Return the measurements of the stays in an event table."""
     wanted, reading = ev.items(mode)["itemid"].implode(), Reading()
-    parts, variables = [], {}
+    parts: list[pl.DataFrame] = []
+    variables: dict[str, Any] = {}
     for block in read_blocks(table, plan.block_bytes, reading, progress.advance):
         if STAY not in block.columns:  # LABEVENTS
             block = block.with_columns(pl.lit(None, ID).alias(STAY))

@@ -34,15 +34,12 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "OUTPUTEVENTS": (*_EVENT_COLUMNS, "icustay_id"),
 }
 
-# What predictions for current stays need: no discharge, diagnoses or outcome.
-CURRENT_COLUMNS: dict[str, tuple[str, ...]] = {
-    "PATIENTS": ("subject_id", "dob"),
-    "ICUSTAYS": (
-        *("subject_id", "hadm_id", "icustay_id", "intime", "[outtime]"),
-        *("[first_careunit]", "[last_careunit]", "[first_wardid]", "[last_wardid]"),
-    ),
-    **{name: COLUMNS[name] for name in EVENT_TABLES},
-}
+# What is not known during a stay, or not needed to predict: tables, and columns of the others.
+_NOT_NEEDED = ("ADMISSIONS", "DIAGNOSES_ICD", "D_ICD_DIAGNOSES")
+_NOT_KNOWN = (
+    *("gender", "dod", "outtime", "los"),
+    *("first_careunit", "last_careunit", "first_wardid", "last_wardid"),
+)
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -83,15 +80,16 @@ class Table:
         check_at_rest(self.path, self.stamp, file)
 
 
-def find_tables(source: Path, columns: Mapping[str, tuple[str, ...]] = COLUMNS) -> dict[str, Table]:
+def find_tables(source: Path, *, outcomes: bool = True) -> dict[str, Table]:
     """Return the tables that the extraction reads, with their headers checked.
 
-    columns: the needed columns of each table; those in brackets are optional
+    outcomes: whether the stays have ended; if not, fewer tables and columns are needed
 
     Raises:
         InputError: the folder or tables are missing (all are named), or a file is empty, lacks
             columns, or is gzipped without the name .gz.
     """
+    columns = COLUMNS if outcomes else _without_outcomes(COLUMNS)
     if not source.is_dir():
         raise InputError(
             f"--source {source} is not a folder. It must hold MIMIC-III's tables "
@@ -111,6 +109,15 @@ def find_tables(source: Path, columns: Mapping[str, tuple[str, ...]] = COLUMNS) 
         name: _open_table(name, path, columns[name])
         for name, path in paths.items()
         if path is not None
+    }
+
+
+def _without_outcomes(tables: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Return the columns of the tables that are needed during a stay."""
+    return {
+        name: tuple(f"[{c}]" if c in _NOT_KNOWN else c for c in columns)
+        for name, columns in tables.items()
+        if name not in _NOT_NEEDED
     }
 
 
