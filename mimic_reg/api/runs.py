@@ -23,7 +23,14 @@ from mimic_reg.learners.trials import check_model, resolve
 from mimic_reg.progress import Silent
 from mimic_reg.runs import HISTORY, read_history, record
 from mimic_reg.samples import load
-from mimic_reg.serving import ServedModel, load_run, load_samples, output_names
+from mimic_reg.serving import (
+    External,
+    ServedModel,
+    load_run,
+    load_samples,
+    output_names,
+    validate,
+)
 from mimic_reg.settings import Component, Trial, acting, suggest
 from mimic_reg.settings.files import (
     MethodFile,
@@ -149,6 +156,31 @@ class Run:
             samples = load_samples(served, store, allow_missing=allow_missing)
         found: np.ndarray = squeezed(served.learner.predict(samples[_SPLITS[split]]))
         return found
+
+    def evaluate(
+        self, store: "Store | PathLike", *, allow_missing: bool = False, device: str | None = None
+    ) -> External:
+        """Score the model on another cohort: external validation. The run stays as it is.
+
+        Args:
+            store: the store of another cohort, with the same channels and task.
+            allow_missing: treat channels that the store lacks as not measured.
+            device: "cpu", "cuda", "cuda:1"; None: the GPU if there is one.
+
+        Returns:
+            `External`: its `scores` are "all" and "test" → name → `Score`, with intervals.
+
+        Raises:
+            InputError: missing channels, another task, or the store that it was trained on.
+        """
+        own = self._store.folder if self._store else None
+        return validate(
+            self.folder,
+            as_store(store).folder,
+            trained_on=own,
+            allow_missing=allow_missing,
+            device=device,
+        )
 
 
 def epochs(folder: Path) -> "pd.DataFrame":
