@@ -118,10 +118,17 @@ def _encode_again(
     return Features(hourly, built.measured, channels, tuple(notes)), observed
 
 
+def static_variables(channels: tuple[Channel, ...], settings: ImportSettings) -> tuple[str, ...]:
+    """Return the variables of a cohort that are known to be static: none without indicators."""
+    timed = {channel.variable for channel in channels if channel.kind in _MASKS}
+    known = dict.fromkeys(channel.variable for channel in channels)
+    return tuple(v for v in known if v not in timed) if settings.indicators != "none" else ()
+
+
 def _stem(variable: str, channels: list[Channel], tables: Tables, settings: ImportSettings) -> str:
     """Return which table holds a variable of the cohort: dyn or sta."""
     if settings.indicators != "none":
-        return "dyn" if any(channel.kind in _MASKS for channel in channels) else "sta"
+        return "sta" if static_variables(tuple(channels), settings) else "dyn"
     in_dyn = variable in tables.dyn.columns and variable not in settings.dynamic.leave_out
     return "dyn" if in_dyn else "sta"
 
@@ -138,7 +145,7 @@ def _encoded(
         columns += [_channel(column, c, path).cast(pl.Float32).alias(c.name) for c in values]
         channels += values
         if values[0].name != name:
-            known = _is_one_of(column.drop_nulls(), [_category(c) for c in values])
+            known = is_one_of(column.drop_nulls(), [category(c) for c in values])
             if new := len(known) - int(known.sum()):
                 notes.append(
                     f"Values of {name!r} in {path.name} that no training stay has: {new:,}. "
@@ -151,7 +158,7 @@ def _encoded(
 def _channel(column: pl.Series, channel: Channel, path: Path) -> pl.Series:
     """Return the values of a channel of the cohort, from its variable's column."""
     if channel.name != channel.variable:
-        return _is_one_of(column, [_category(channel)]).set(column.is_null(), None)
+        return is_one_of(column, [category(channel)]).set(column.is_null(), None)
     if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
         raise InputError(
             f"{path}: the column {column.name!r} holds {column.dtype}; the model was trained with "
@@ -163,11 +170,12 @@ def _channel(column: pl.Series, channel: Channel, path: Path) -> pl.Series:
     return column
 
 
-def _category(channel: Channel) -> str:
+def category(channel: Channel) -> str:
+    """Return the category of a channel of a categorical variable, as text."""
     return channel.name.removeprefix(f"{channel.variable}->")
 
 
-def _is_one_of(column: pl.Series, categories: list[str]) -> pl.Series:
+def is_one_of(column: pl.Series, categories: list[str]) -> pl.Series:
     """Return whether values are among categories, which are texts: 1 is the category "1.0"."""
     if not column.dtype.is_numeric():
         return column.cast(pl.String).is_in(categories)

@@ -6,30 +6,23 @@ import polars as pl
 import pytest
 
 from mimic_reg.errors import InputError
-from mimic_reg.extraction import extract
 from mimic_reg.serving.current import Hours, parse_now
 from mimic_reg.serving.predicting import predict, predict_source
 from tests.cohorts.tables import hourly_labels, imported, tables, write
 from tests.raw import INTIME, Source, at, small_source
 from tests.serving.fits import fit
 
-TASK = "decompensation"
 EVENTS = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
 OUTCOMES = ("outtime", "los", "last_careunit", "last_wardid", "dod", "dischtime", "deathtime")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A run of decompensation on extracted tables, and what it predicts for their store."""
-    work = tmp_path_factory.mktemp("mimic")
-    source = small_source()
-    for row in source.tables["ADMISSIONS"]:  # so every split has both labels
-        row["deathtime"] = at(45)
-    extract(source.write(work / "raw"), work / "store", task_names=[TASK])
-    run = fit(work / "store", TASK, work / "run")
-    predict(run, work / "store", work / "full.parquet", device="cpu")
-    full = pl.read_parquet(work / "full.parquet").with_columns(hour=pl.col("period_length"))
-    return run, full.select("icustay_id", pl.col("hour").cast(pl.Int64), expected="probability")
+def model(mimic, tmp_path_factory):
+    """The run, and what it predicts for the samples of its store."""
+    out = tmp_path_factory.mktemp("full") / "full.parquet"
+    predict(mimic.run, mimic.store, out, device="cpu")
+    full = pl.read_parquet(out).with_columns(hour=pl.col("period_length").cast(pl.Int64))
+    return mimic.run, full.select("icustay_id", "hour", expected="probability")
 
 
 def current(source):
@@ -76,11 +69,10 @@ def test_an_hour_s_prediction_needs_nothing_later(model, tmp_path, future):
     assert "Heart Rate" not in done.table["never_observed"][0]
 
 
-def test_every_hour_of_all_tables_is_that_of_the_store(model, tmp_path):
+def test_every_hour_of_all_tables_is_that_of_the_store(model, mimic, tmp_path):
     run, full = model
-    raw = small_source().write(tmp_path / "raw")
     found = predict_source(
-        run, raw, tmp_path / "p.parquet", Hours.parse(None, "hour"), device="cpu"
+        run, mimic.raw, tmp_path / "p.parquet", Hours.parse(None, "hour"), device="cpu"
     )
     assert difference(found.table, full) < 1e-6
     assert not found.table.select("icustay_id", "hour").is_duplicated().any()

@@ -19,7 +19,9 @@ from mlflow.types.schema import AnyType
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress
 from mimic_reg.runs import read_trial
-from mimic_reg.serving import SETTINGS, WEIGHTS, ServedModel, export, predicting
+from mimic_reg.serving import SETTINGS, WEIGHTS, ServedModel, events, export, predicting
+from mimic_reg.serving.current import MISSING
+from mimic_reg.serving.events import answer_events, is_events
 from mimic_reg.serving.tables import HOUR, STAY, answer, example
 from mimic_reg.threads import DEFAULT_THREADS
 from mimic_reg_pipelines.tracking.client import check_usable, default, quiet
@@ -35,7 +37,7 @@ set_model(MLflowModel())
 
 
 class MLflowModel(PythonModel):
-    """The model that MLflow loads and serves: a table of hours, or images, in; predictions out."""
+    """The model that MLflow loads and serves: hours, raw events or images in; predictions out."""
 
     def load_context(self, context: Any) -> None:
         """Load the two files."""
@@ -49,6 +51,8 @@ class MLflowModel(PythonModel):
     ) -> pd.DataFrame:
         """Answer a request; an error in it becomes HTTP 400."""
         try:
+            if is_events(self.model.spec, model_input):
+                return answer_events(self.model, model_input)
             if self.model.spec.is_hourly:
                 return answer(self.model, model_input)
             probabilities = self.model.predict_pixels(np.asarray(model_input))
@@ -67,14 +71,21 @@ def signature(model: ServedModel) -> ModelSignature:
     if not model.spec.is_hourly:
         pixels = TensorSpec(np.dtype(np.uint8), (-1, *model.spec.shape))
         return ModelSignature(inputs=Schema([pixels]), outputs=Schema(outputs))
-    stay = ColSpec(AnyType(), STAY, required=False)  # type: ignore[no-untyped-call]
+    of_events = events.COLUMNS[1:] if events.takes_events(model.spec) else ()
+    stay = _any(STAY)
     request: list[ColSpec | TensorSpec] = [
         stay,
         *(ColSpec("double", n, required=False) for n in (HOUR, *model.spec.channel_names)),
+        *(_any(name) for name in of_events),
     ]
-    return ModelSignature(
-        inputs=Schema(request), outputs=Schema([stay, ColSpec("long", "hours"), *outputs])
-    )
+    answers = [stay, ColSpec("long", "hours"), *outputs]
+    if of_events:
+        answers += [_any(MISSING), _any(events.IGNORED)]
+    return ModelSignature(inputs=Schema(request), outputs=Schema(answers))
+
+
+def _any(name: str) -> ColSpec:
+    return ColSpec(AnyType(), name, required=False)  # type: ignore[no-untyped-call]
 
 
 def input_example(model: ServedModel) -> Any:
