@@ -327,6 +327,7 @@ def version_tags(run: TrackedRun) -> dict[str, str]:
     name, value = validation_score(run)
     tags = {
         "trial_id": run.id,
+        "cohort": run.cohort.name,
         "method": run.method,
         **trial.size.tags(),
         "seed": str(trial.seed),
