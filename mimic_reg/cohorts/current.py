@@ -54,7 +54,7 @@ def build_current(
     built, observed = _encode_again(tables, lengths, channels, settings, allow_missing)
     timed = [c for c in observed.columns if c in tables.dyn.columns and c not in (stay, HOUR)]
     first = observed.filter(pl.any_horizontal(pl.lit(False), *timed)).group_by(stay)
-    stays = lengths.join(first.agg(first=pl.col(HOUR).min().cast(pl.Float64)), on=stay, how="left")
+    stays = lengths.join(first.agg(first=pl.col(HOUR).min() + 1.0), on=stay, how="left")
     hours = pl.col("hours").cast(pl.Float64)
     excluded["without a measurement so far"] = stays["first"].null_count()
     return Current(

@@ -63,12 +63,13 @@ def read_tables(folder: Path, settings: ImportSettings) -> Tables:
 
 
 def read_unlabelled(folder: Path, settings: ImportSettings) -> Tables:
-    """Read dyn and sta of a folder, as `read_tables` does; `outc` is empty.
+    """Read dyn and sta of a folder, as `read_tables` does; `outc` is empty, patients have no key.
 
     Raises:
         InputError: as `read_tables`.
     """
     notes: list[str] = []
+    settings = settings.model_copy(update={"subject": None})
     files, frames = _frames(folder, ("dyn", "sta"), settings, notes)
     return Tables(**frames, outc=pl.DataFrame(), files=files, notes=tuple(notes))
 

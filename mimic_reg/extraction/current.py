@@ -55,8 +55,9 @@ def read_current(
     for table in tables.values():
         table.check_at_rest()
     measurements = pl.concat(parts)
-    now = now or measurements["time"].max()  # type: ignore[assignment]
-    if late := measurements.filter(pl.col("time") > now).height:
+    if now is None:
+        now = measurements["time"].max()  # type: ignore[assignment]
+    elif late := measurements.filter(pl.col("time") > now).height:
         notes.append(f"Left out {late:,} measurements after {now}.")
     found = build_current(measurements, stays, now, slice_size=plan.stays_per_bucket)
     return replace(found, excluded=excluded | found.excluded, notes=tuple(notes))
@@ -86,9 +87,11 @@ def build_current(
     """Return the hours of stays up to now from cleaned measurements (`events.MEASUREMENTS`).
 
     stays: subject_id, icustay_id, intime, outtime (null while the patient is in the unit)
+    now:   None if there are no measurements
     """
     number = stays.height
-    measurements = measurements.filter(pl.col("time") <= now)
+    if now is not None:
+        measurements = measurements.filter(pl.col("time") <= now)
     last = measurements.group_by(STAY).agg(last=pl.col("time").max())
     stays = stays.join(last, on=STAY, maintain_order="left")
     until = pl.min_horizontal(pl.col("outtime"), pl.lit(now))

@@ -129,7 +129,7 @@ def _wanted(current: Current, hours: Hours, unit: str) -> tuple[pl.DataFrame, di
         .then(pl.format("shorter than {} hours", HOUR))
         .when(pl.col("reached") < hour)
         .then(pl.format("without a measurement in the {} hours before hour {}", _QUIET, HOUR))
-        .when(pl.col("first") > hour - EPSILON)
+        .when(pl.col("first") > hour + EPSILON)
         .then(pl.format("without a measurement before hour {}", HOUR))
     )
     kept = rows.filter((hour >= 1) & pl.col("reason").is_null()).select(unit, HOUR).sort(unit, HOUR)

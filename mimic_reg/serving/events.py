@@ -101,7 +101,10 @@ def _stays(frame: pd.DataFrame) -> tuple[np.ndarray, Any]:
         return np.zeros(len(frame), np.int64), [""]
     if frame["stay"].isna().any():
         raise InputError("The column 'stay' has empty cells.")
-    codes, stays = pd.factorize(frame["stay"])
+    try:
+        codes, stays = pd.factorize(frame["stay"])
+    except TypeError as error:  # lists
+        raise InputError("The column 'stay' must hold numbers or texts.") from error
     return codes.astype(np.int64), stays
 
 
@@ -138,12 +141,14 @@ def _events(frame: pd.DataFrame, codes: np.ndarray) -> pl.DataFrame:
 
 def _text(value: Any) -> str | None:
     """Return a cell as the text of a raw table: 80.0 as "80"."""
-    if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NaT:
+    if value is None or value is pd.NA or value is pd.NaT:
         return None
     if isinstance(value, bool | np.bool_):
         return str(int(value))
     if isinstance(value, int | float | np.number):
         number = float(value)
+        if np.isnan(number):
+            return None
         return str(int(number)) if number.is_integer() else repr(number)
     return str(value).strip()
 

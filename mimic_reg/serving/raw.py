@@ -52,6 +52,8 @@ def read_recipe(content: Mapping[str, Any] | None, spec: CohortSpec) -> Recipe:
     Raises:
         InputError: there is none, and why.
     """
+    if not spec.is_hourly:
+        raise InputError(f"The model takes images ({spec.name}), not tables of stays.")
     if content is None:
         raise InputError(
             f"This model knows no way from raw tables to the hours of its cohort {spec.name!r}: "

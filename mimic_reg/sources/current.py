@@ -17,7 +17,7 @@ class Current:
     measured: the same rows; continuous channels with values only where they were measured, or the
               imputed ones where the cohort's normaliser was fitted to these
     observed: the same rows; for each variable whether it was measured in that hour
-    stays:    a row for each stay in `hourly`: its key; first: hour of its first measurement;
+    stays:    a row for each stay in `hourly`: its key; first: hours until its first measurement;
               reached: hours that it has lasted so far; lasted: the same, if measurements went on
     excluded: reason → number of stays that are left out
     notes:    sentences on rows and columns that are left out

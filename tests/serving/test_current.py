@@ -132,6 +132,7 @@ def test_dyn_and_sta_without_outc(tmp_path, indicators):
         pl.col("hours_seen").cast(pl.Int64).alias("hour"), expected="probability"
     )
     early = dyn[dyn["time"].dt.total_seconds() < 5 * 3600]
+    sta = sta.drop(columns="patient")
     raw = write(tmp_path / "now", early, sta, sta.head(1), suffix=".csv")
     (raw / "outc.csv").unlink()
     found = predict_source(

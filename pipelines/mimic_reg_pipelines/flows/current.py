@@ -37,7 +37,7 @@ from mimic_reg_pipelines.runners.settings import Parameters, Threads
 from mimic_reg_pipelines.tracking import client, drift, serving
 
 PAGE, SUMMARY = "drift.html", "drift.json"
-_FILES = "predictions-*.parquet"
+_FILES = f"predictions-{6 * '[0-9]'}.parquet"
 
 
 class CurrentParameters(Parameters):
@@ -149,7 +149,7 @@ def _read(folder: Path, model: ServedModel) -> pl.DataFrame:
 
 def _write(folder: Path, table: pl.DataFrame) -> None:
     """Write new predictions into the next file."""
-    number = max((int(path.stem.rpartition("-")[2]) for path in folder.glob(_FILES)), default=0)
+    number = max((int(path.stem[len("predictions-") :]) for path in folder.glob(_FILES)), default=0)
     path = folder / f"predictions-{number + 1:06}.parquet"
     with disk_errors(folder), writing(path, mode=PRIVATE) as file:
         table.write_parquet(file)
