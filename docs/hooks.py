@@ -28,28 +28,20 @@ _SHOWN = (".md", ".png", ".json")  # files of RESULTS
 _LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """List the notebooks among the tutorials."""
-    tutorials = next(item["Tutorials"] for item in config.nav or [] if "Tutorials" in item)
-    tutorials += [{title: path} for path, title in _notebooks().items()]
-    return config
-
-
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages."""
     for source, target in _elsewhere().items():
         files.append(File.generated(config, target, abs_src_path=str(ROOT / source)))
     for file in [file for file in files if file.src_uri.endswith(".ipynb")]:
-        page = notebook(json.loads(file.content_string))
-        name = file.src_uri.removesuffix(".ipynb") + ".md"
-        files.append(File.generated(config, name, content=page))
+        page = notebook(json.loads(file.content_string), posixpath.basename(file.src_uri))
+        files.append(File.generated(config, _page(file.src_uri), content=page))
     files.append(File.generated(config, "reference/cli.md", content=command_line()))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Return the page with links to where the site has their targets."""
-    targets = {f"docs/{name}": name for name in files.src_uris} | _elsewhere()
+    targets = {f"docs/{name}": _page(name) for name in files.src_uris} | _elsewhere()
     sources = {target: source for source, target in targets.items()}
     here = page.file.src_uri
     folder = posixpath.dirname(sources[here])
@@ -61,14 +53,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return link.group()
         return before + posixpath.relpath(target, posixpath.dirname(here)) + after
 
-    notebooks = "\n".join(
-        f"| [{title}]({posixpath.basename(path)}) | a notebook |"
-        for path, title in _notebooks().items()
-    )
     markdown = _spaced(_LINK.sub(moved, markdown))
-    return markdown.replace("{{ notebooks }}", notebooks).replace(
-        "{{ experiments }}", _experiments()
-    )
+    return markdown.replace("{{ experiments }}", _experiments())
+
+
+def _page(path: str) -> str:
+    """Return the page of a file: a notebook's is Markdown."""
+    return re.sub(r"\.ipynb$", ".md", path)
 
 
 def _spaced(markdown: str) -> str:
@@ -82,16 +73,6 @@ def _spaced(markdown: str) -> str:
             lines.append("")
         lines.append(line)
     return "\n".join(lines)
-
-
-def _notebooks() -> dict[str, str]:
-    """Return the notebooks: path of the page → its heading."""
-    found = {}
-    for path in sorted((ROOT / "docs" / "tutorials").glob("*.ipynb")):
-        page = notebook(json.loads(path.read_text("utf-8")))
-        heading = re.search(r"^# (.+)$", page, re.MULTILINE)
-        found[f"tutorials/{path.stem}.md"] = heading.group(1) if heading else path.stem
-    return found
 
 
 def _experiments() -> str:
@@ -111,7 +92,7 @@ def _elsewhere() -> dict[str, str]:
     return ELSEWHERE | {f"{RESULTS}/{p.name}": f"results/{p.name}" for p in results}
 
 
-def notebook(cells: dict[str, Any]) -> str:
+def notebook(cells: dict[str, Any], name: str) -> str:
     """Return a notebook as Markdown: text, code and stored outputs."""
     parts = []
     for cell in cells["cells"]:
@@ -119,9 +100,22 @@ def notebook(cells: dict[str, Any]) -> str:
         if cell["cell_type"] == "markdown":
             parts.append(source)
         elif cell["cell_type"] == "code" and source.strip():
-            parts.append(f"```python\n{source}\n```")
+            parts.append(_code(source))
             parts += [_output(output) for output in cell["outputs"]]
+    link = f'<a href="{name}" download>Download this page as a notebook</a>'
+    parts.insert(1, f"{link}. You can run it as it is.")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _code(source: str) -> str:
+    """Return a cell of code: commands as a terminal takes them, a file with its name."""
+    if source.startswith("!"):
+        return f"```sh\n{re.sub('^!', '', source, flags=re.MULTILINE)}\n```"
+    if source.startswith("%%writefile "):
+        first, _, text = source.partition("\n")
+        file = first.split()[1]
+        return f'```yaml title="{file}"\n{text}\n```'
+    return f"```python\n{source}\n```"
 
 
 def _output(output: dict[str, Any]) -> str:

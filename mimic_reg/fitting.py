@@ -110,7 +110,6 @@ def train(
             data = load_data(trial, opened, where, progress)
             learner = learners.create(trial, data, out, progress, trunk)
             if learner.fit() == "interrupted":
-                progress.note("Interrupted: a checkpoint was written; the same command continues.")
                 return Outcome("interrupted", trial_id, {}, number)
             scores = score_best(*learner.best(), data, out)
         finish(out, trial_id)

@@ -59,7 +59,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyp
         classes_: the K classes.
         n_features_in_: F; for sequences the shape is not checked by scikit-learn.
         trial_: all settings.
-        history_: a data frame, a row an epoch.
+        history_: a data frame with a row for each epoch.
 
     Example:
         >>> classifier = mr.Classifier(model="lstm", methods=[mr.methods.itps(tau=0.1)])
@@ -153,7 +153,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyp
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return probabilities (N, K), a column a class in the order of `classes_`."""
+        """Return probabilities (N, K), a column for each class in the order of `classes_`."""
         check_is_fitted(self)
         values, _ = self._checked(X)
         predictor = learners.restore(self.trial_, self.spec_, self.state_, CPU)

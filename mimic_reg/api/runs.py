@@ -62,7 +62,7 @@ class Run:
         scores: split ("validation", "test") → name → `Score`. Its `value` is None where the score
             is undefined, and `reason` says why; `low` and `high` are the ends of the 95 % bootstrap
             interval over subjects.
-        best_epoch: the epoch whose model was kept, counted from 0.
+        best_epoch: the epoch whose model was kept, counted from 1.
     """
 
     def __init__(self, folder: PathLike, *, store: PathLike | Store | None = None) -> None:
@@ -99,7 +99,7 @@ class Run:
 
     @property
     def history(self) -> "pd.DataFrame":
-        """A row an epoch: losses, validation scores (`validation_auroc`), what methods recorded."""
+        """A row for each epoch: losses, validation scores (`validation_auroc`), recorded values."""
         return epochs(self.folder)
 
     @property
@@ -193,10 +193,10 @@ class Run:
 
 
 def epochs(folder: Path) -> "pd.DataFrame":
-    """Return the history of a run folder, a row an epoch."""
+    """Return the history of a run folder, a row for each epoch."""
     import pandas as pd
 
-    rows = read_history(folder / HISTORY)
+    rows = record.counted_from_1(read_history(folder / HISTORY))
     return pd.DataFrame([_flat(row) for row in rows if row["event"] == "epoch"])
 
 
@@ -303,7 +303,7 @@ def fit(
         )
     if outcome.status == "interrupted":
         raise MimicRegError(
-            f"Interrupted: a checkpoint is in {folder}. The same call goes on from there."
+            f"Interrupted. The checkpoint is in {folder}; the same call goes on from there."
         )
     return Run(folder, store=opened)
 

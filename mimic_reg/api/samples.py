@@ -124,9 +124,9 @@ class SampleSet(Dataset[tuple[Tensor, Tensor]]):
         """Return a Polars data frame.
 
         Args:
-            rows: "samples": a row a sample, with its keys, subject, hours and labels; "hours": a
-                row an hour of a sample, with its position among the samples (`sample`), the hour
-                and the channels.
+            rows: "samples": a row for each sample, with its keys, subject, hours and labels;
+                "hours": a row for each hour of a sample, with its position among the samples
+                (`sample`), the hour and the channels.
 
         Raises:
             InputError: other rows; hours of images; a frame that would be larger than 8 GiB.

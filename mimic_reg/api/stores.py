@@ -115,11 +115,12 @@ def write_store(
     """Write a store of your own cohort from tables in memory, and open it.
 
     Args:
-        hourly: a row an hour of a unit (an ICU stay, say): the unit's key as a whole number, the
-            hour (0, 1, 2, … without gaps) and the channels, imputed.
-        samples: task → a row a sample: the unit's key, the subject's key, the hours that the model
-            may see, the split ("train", "val" or "test") and the labels. A subject is in one split.
-            If `spec.folds` is set, for cross-validation, `fold` (1 to `spec.folds`) replaces it.
+        hourly: a row for each hour of a unit (an ICU stay, say): the unit's key as a whole number,
+            the hour (0, 1, 2, … without gaps) and the channels, imputed.
+        samples: task → a row for each sample: the unit's key, the subject's key, the hours that
+            the model may see, the split ("train", "val" or "test") and the labels. A subject is in
+            one split. If `spec.folds` is set, for cross-validation, `fold` (1 to `spec.folds`)
+            replaces it.
         spec: names of all these columns, and what the tasks predict. Its normalizers are
             `("fitted",)`: means and deviations of the training hours.
         path: the folder of the store: new, empty, or a store to replace.

@@ -66,9 +66,9 @@ def mean_scores(
         split: as in `compare`.
 
     Returns:
-        A row a method and training size: task, model, score, split, method, `n` seeds, `mean`,
-        `sd` (null for one seed), the number of `undefined` scores with the `reason`, and the
-        published score beside it, where there is one of the same data.
+        A row for each method and training size: task, model, score, split, method, `n` seeds,
+        `mean`, `sd` (null for one seed), the number of `undefined` scores with the `reason`, and
+        the published score beside it, where there is one of the same data.
 
     Raises:
         InputError: as `compare`.

@@ -33,6 +33,7 @@ from mimic_reg.threads import DEFAULT_THREADS
 
 if TYPE_CHECKING:
     from mimic_reg.serving import External
+    from mimic_reg.store.spec import CohortSpec
 
 
 def add_to(app: typer.Typer) -> None:
@@ -80,6 +81,7 @@ def train(
     from mimic_reg.multitask import fit as multitask
     from mimic_reg.multitask.changes import change, parse_pairs
     from mimic_reg.multitask.trials import compose_multi
+    from mimic_reg.runs import is_done
     from mimic_reg.settings import STOPPING
     from mimic_reg.store import Store
 
@@ -110,7 +112,8 @@ def train(
     shown = out if dry_run else err
     if verbosity.verbose:
         shown.print(trial.to_yaml(), end="", markup=False)
-    if dry_run or not verbosity.quiet:
+    finished = is_done(run, trial.id(opened.manifest["fingerprint"]))
+    if dry_run or not (verbosity.quiet or finished):
         say(f"{_header(trial)} {time}", shown)
     if dry_run:
         return {"settings": trial.model_dump(mode="json"), "seconds_at_most": estimate.seconds}
@@ -118,10 +121,10 @@ def train(
     with progress(err) as told:
         outcome = fit(trial, store, run, progress=told, device=device, threads=threads)
     if outcome.status == "interrupted":
-        raise MimicRegError("Interrupted; run the same command again to continue.")
+        raise _interrupted(run)
     folders = {name: run / name if trial.strategy else run for name in outcome.scores}
     for name, scores in outcome.scores.items():
-        print_scores(scores, f"{name}: " if trial.strategy else "")
+        print_scores(scores, opened.spec, f"{name}: " if trial.strategy else "")
     parts = ", with a run folder for each task" if trial.strategy else ""
     say(f"Run {outcome.trial_id} is in {run}{parts}.")
     for name, folder in folders.items():
@@ -137,18 +140,27 @@ def train(
     }
 
 
+def _interrupted(folder: Path) -> MimicRegError:
+    return MimicRegError(
+        f"Interrupted. The checkpoint is in {folder}; the same command goes on from there."
+    )
+
+
 def _header(trial: Any) -> str:
     """Return a line on what is trained."""
+    from mimic_reg import models
     from mimic_reg.report.formats import format_level, format_repeat
     from mimic_reg.settings.files import name_of_trial
 
-    training = trial.training
-    return (
+    text = (
         f"Training {trial.model.name} with {name_of_trial(trial)} on {trial.task}: "
         f"{format_level(trial.size)} of the training samples, "
-        f"{format_repeat(trial.seed, trial.fold)}, learning rate {training.learning_rate:g}, "
-        f"at most {training.max_epochs:,} epochs."
+        f"{format_repeat(trial.seed, trial.fold)}"
     )
+    if not models.is_known(trial.model.name):  # a learner without gradients
+        return f"{text}."
+    rate, epochs = trial.training.learning_rate, trial.training.max_epochs
+    return f"{text}, learning rate {rate:g}, at most {epochs:,} epochs."
 
 
 def print_score_line(run: Path, task: str) -> None:
@@ -164,7 +176,7 @@ def print_score_line(run: Path, task: str) -> None:
         )
     values = (f"{split} {name} {_score(found.scores[split][name])}" for split in found.scores)
     epochs = max(len(found.epochs()), 1)
-    best = (found.best_epoch or 0) + 1
+    best = found.best_epoch
     out.print(
         f"[bold]{task}: {', '.join(values)}[/]; best epoch {best} of {epochs}", soft_wrap=True
     )
@@ -203,7 +215,9 @@ def evaluate(
     scores. RUN may also be a folder with an exported model.
     """
     from mimic_reg import fitting
+    from mimic_reg.runs.record import read_run
     from mimic_reg.serving import is_other_store, validate
+    from mimic_reg.store import Store
 
     if store is not None and is_other_store(run, store):
         if overwrite:
@@ -219,13 +233,13 @@ def evaluate(
             device=device,
             threads=threads or DEFAULT_THREADS,
         )
-        print_external(external)
+        print_external(external, Store.open(store).spec)
         return {"run": run, **external.as_json()}
     with progress(err) as shown:
         scores = fitting.evaluate(
             run, store=store, overwrite=overwrite, progress=shown, device=device, threads=threads
         )
-    print_scores(scores)
+    print_scores(scores, read_run(run).cohort)
     return {"run": run, "scores": scores}
 
 
@@ -262,7 +276,7 @@ def pretrain(
             settings, store, folder, progress=shown, device=device, threads=threads
         )
     if status == "interrupted":
-        raise MimicRegError("Interrupted; run the same command again to continue.")
+        raise _interrupted(folder)
     trunk = load_trunk(folder)
     say(f"The trunk is in {folder}. Its fingerprint is {trunk.fingerprint}.")
     return {"trunk": folder, "status": status, "fingerprint": trunk.fingerprint}
@@ -352,23 +366,25 @@ def finetune(
     return {"report": written, "runs": runs}
 
 
-def print_external(external: "External") -> None:
+def print_external(external: "External", cohort: "CohortSpec") -> None:
     """Print the scores on another cohort, and what a reader must know."""
     counts = ", ".join(
-        f"{name}: {count:,} samples of {external.num_subjects[name]:,} subjects"
+        f"{name}: {count:,} samples of {external.num_subjects[name]:,} {cohort.subjects}"
         for name, count in external.num_samples.items()
     )
-    print_scores(external.scores, f"{external.name}, {external.task}. ")
+    print_scores(external.scores, cohort, f"{external.name}, {external.task}. ")
     say(f"Trained on {external.trained_on}. {counts}.")
     for note in external.notes:
         say(f"Note: {note}")
 
 
-def print_scores(scores: Mapping[str, Mapping[str, Any]], what: str = "") -> None:
+def print_scores(
+    scores: Mapping[str, Mapping[str, Any]], cohort: "CohortSpec", what: str = ""
+) -> None:
     """Print the scores of each split."""
     names = sorted({name for of_split in scores.values() for name in of_split})
     rows = [[name, *(_score(of_split.get(name)) for of_split in scores.values())] for name in names]
-    title = f"{what}Scores, with 95 % intervals over patients"
+    title = f"{what}Scores, with 95 % intervals over {cohort.subjects}"
     out.print(table(title, ["", *scores], rows))
 
 

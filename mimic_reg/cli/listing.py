@@ -44,9 +44,11 @@ def tasks(
 
 def models() -> Any:
     """List the models, for --model."""
-    from mimic_reg.experiments.model_pages import summary
+    from mimic_reg.experiments.catalogue import summary_of_model
 
-    found = {name: f"{summary(name)}. {text}" for name, text in _described("models").items()}
+    found = {
+        name: f"{summary_of_model(name)}. {text}" for name, text in _described("models").items()
+    }
     _print("Models", found)
     return found
 
@@ -81,19 +83,21 @@ def methods(
     Names in parentheses have no file in configs/methods, so --method does not take them: they are
     parts of other methods, probes, or come with a task.
     """
-    from mimic_reg.experiments import catalogue, method_pages
-    from mimic_reg.models import names
+    from mimic_reg.experiments import catalogue
 
     found = catalogue.entries(like)
     if pages is not None:
+        from mimic_reg.experiments import method_pages
+
         written = method_pages.write(found, pages, results)
         say(f"Wrote {len(written)} pages into {pages}.")
         return written
+    networks = tuple(catalogue.network_names())
     rows = [
         [
             entry.name if entry.file else f"({entry.name})",
             entry.kind,
-            "all networks" if entry.models in ((), tuple(names())) else ", ".join(entry.models),
+            "all networks" if entry.models in ((), networks) else ", ".join(entry.models),
             escape(f"{entry.summary} ({entry.source})" if entry.source else entry.summary),
         ]
         for entry in found

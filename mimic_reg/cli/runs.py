@@ -103,7 +103,7 @@ def show(run: RunArgument) -> Any:
         for name, fact in facts.items():
             say(f"{name}: {fact}")
         if found.finished:
-            print_scores(found.scores)
+            print_scores(found.scores, found.cohort)
             print_score_line(folder, found.task)
         shown.append(
             {

@@ -104,7 +104,7 @@ def select_stays(
     if stays.height < there:  # never in MIMIC-III: one of the tables is incomplete
         flow.append({"step": "in ADMISSIONS and PATIENTS", **attrition(stays)})
     stays = stays.filter(pl.len().over("hadm_id") == 1)
-    flow.append({"step": "one stay an admission", **attrition(stays)})
+    flow.append({"step": "one stay per admission", **attrition(stays)})
     stays = stays.with_columns(_age(stays)).filter(pl.col("age") >= MIN_AGE)
     flow.append({"step": "age 18 or more", **attrition(stays)})
     return _with_facts(stays, split), flow

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import yaml
@@ -56,7 +57,7 @@ def export_cohort(
     outc = samples.select(*keys, *(pl.col(c).alias(_label(c)) for c in found.labels))
     labels = [_label(column) for column in found.labels]
     splits = {"column": SPLIT} if folds is None else {"folds": folds}
-    settings = {"task": task, "subject": "subject_id", "splits": splits}
+    settings: dict[str, Any] = {"task": task, "subject": "subject_id", "splits": splits}
     if found.target != "binary":
         settings |= {"target": found.target, "labels": labels}
     tables = {"dyn": dyn, "sta": sta.rename({"gender": "sex"}), "outc": outc}

@@ -86,7 +86,7 @@ class Features:
             tables.measurements.batches(self.dynamic.types),
             lambda batch: batch.select(self.dynamic.expressions),
             dyn[ROW],
-            [group["rows"].sum() for group in groups],
+            [int(group["rows"].sum()) for group in groups],
             scratch,
         )
         start = 0
@@ -139,11 +139,11 @@ def plan(tables: Tables, train: pl.Series, settings: ImportSettings) -> Features
         InputError: a column cannot be a feature.
     """
     stay, dyn, sta, files = settings.stay, tables.dyn, tables.sta, tables.files
-    no_feature = {stay, HOUR, settings.subject, settings.splits.column}
-    columns, rows = tables.measurements.columns, dyn[ROW]
+    keys = {stay, HOUR, settings.subject, settings.splits.column}
+    columns = [n for n in tables.measurements.columns if n not in keys | {settings.time}]
     dynamic = _encoded(
-        [name for name in columns if name not in no_feature | {settings.time}],
-        lambda name: tables.measurements.column(name).gather(rows),
+        columns,
+        lambda name: tables.measurements.column(name).gather(dyn[ROW]),
         settings.dynamic,
         dyn[stay].is_in(train),
         files["dyn"],
@@ -151,8 +151,8 @@ def plan(tables: Tables, train: pl.Series, settings: ImportSettings) -> Features
         settings.normal_values,
     )
     static = _encoded(
-        [name for name in sta.columns if name not in no_feature],
-        sta.get_column,
+        [name for name in sta.columns if name not in keys],
+        lambda name: sta[name],
         settings.static,
         sta[stay].is_in(train),
         files["sta"],

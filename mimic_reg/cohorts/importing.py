@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from mimic_reg.cohorts import division, features, labels
-from mimic_reg.cohorts.reading import HOUR, Tables, read_tables
+from mimic_reg.cohorts.reading import HOUR, Tables, listed_splits, read_tables
 from mimic_reg.cohorts.settings import ImportSettings
 from mimic_reg.errors import InputError
 from mimic_reg.extraction.memory import DEFAULT_MEMORY
@@ -262,6 +262,18 @@ def _with_splits(
         else:
             division_of = division.given(stays[column])
         samples = samples.join(stays.select(stay).with_columns(division_of), on=stay)
+    elif settings.splits.files:
+        listed, key = listed_splits(tables, settings)
+        ours = stay if key == stay else SUBJECT
+        samples = samples.join(listed, left_on=ours, right_on=key, how="left")
+        if missing := samples.filter(pl.col(listed.columns[1]).is_null())[stay].n_unique():
+            if settings.unmatched == "refuse":
+                raise InputError(
+                    f"{missing:,} labelled stays are in none of the files of 'splits'. Set "
+                    "unmatched: drop to leave them out."
+                )
+            notes.append(f"Left out {missing:,} stays that no file of 'splits' lists.")
+            samples = samples.drop_nulls(listed.columns[1])
     else:
         if task.target == "regression":
             stratum = pl.lit(0)
@@ -278,6 +290,8 @@ def _with_splits(
 
 def _described(settings: ImportSettings) -> str:
     splits = settings.splits
+    if splits.files:
+        return f"{f'{splits.folds} folds ' if splits.folds else ''}by files that list them"
     if splits.column:
         what = f"{splits.folds} folds " if splits.folds else ""
         return f"{what}by the column {splits.column} of the static table"

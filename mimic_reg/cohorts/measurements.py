@@ -54,8 +54,9 @@ class Measurements:
                 writer.write(parquet.name, block)
             writer.close()
         with reading(path, "a table"):
-            names = pl.read_parquet_schema(parquet)
-            rows = pl.scan_parquet(parquet, glob=False).select(pl.len()).collect().item()
+            table = pl.scan_parquet(parquet, glob=False)
+            names = table.collect_schema().names()
+            rows = table.select(pl.len()).collect().item()
         if not rows:
             raise InputError(f"{path} has no rows.")
         return cls(path, parquet, tuple(name for name in names if name not in INDEX))

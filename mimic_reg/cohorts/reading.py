@@ -15,6 +15,7 @@ from mimic_reg.cohorts.settings import ImportSettings
 from mimic_reg.errors import InputError
 from mimic_reg.settings.names import suggest
 from mimic_reg.store import reading
+from mimic_reg.store.spec import FOLD, SPLIT
 
 STEMS = {"dyn": "hourly measurements", "sta": "static columns", "outc": "labels"}
 HOUR = "hour"  # the column of whole hours that replaces the time
@@ -100,6 +101,32 @@ def _opened(
         raise _no_column(files["dyn"], settings.time, columns["dyn"], "time")
     _refuse_repeated(frames["sta"], [settings.stay], files["sta"])
     return measurements, frames, notes
+
+
+def listed_splits(tables: Tables, settings: ImportSettings) -> tuple[pl.DataFrame, str]:
+    """Return key and split (or fold) of the stays or patients that files list, and the key's name.
+
+    Raises:
+        InputError: a file is missing or damaged, has no key, or shares one with another; counts.
+    """
+    name = FOLD if settings.splits.folds else SPLIT
+    found: list[pl.DataFrame] = []
+    for value, file in settings.splits.lists.items():
+        path = tables.files["sta"].parent / file
+        if not path.is_file() or not path.name.endswith(_SUFFIXES):
+            raise InputError(f"splits.files: there is no .parquet, .csv or .csv.gz {path}.")
+        frame = _read(path)
+        keys = [k for k in (settings.stay, settings.subject) if k in frame.columns]
+        key = found[0].columns[0] if found else next(iter(keys), settings.stay)
+        if key not in frame.columns:
+            raise _no_column(path, key, frame.columns, "stay")
+        ids = _key(frame[str(key)], path).unique()
+        found.append(pl.DataFrame([ids]).with_columns(pl.lit(value).alias(name)))
+    listed = pl.concat(found)
+    key = listed.columns[0]
+    if both := int(listed[key].is_duplicated().sum()):
+        raise InputError(f"splits.files: {both:,} rows share their {key} with another file.")
+    return listed, key
 
 
 def is_zero_one(column: pl.Series) -> bool:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mimic_reg.settings.base import Settings
-from mimic_reg.store.spec import Target
+from mimic_reg.store.spec import SPLITS, Target
 
 RESERVED = ("hour", "hours", "hours_seen", "split", "fold", "subject")
 
@@ -44,6 +44,8 @@ class Splits(Settings):
               with the highest, one of a multilabel task with whether any label is positive
     column:   a column of the static table that holds train, validation (or val) or test; with
               `folds`, the fold of each stay
+    files:    train, validation and test: tables in the cohort's folder that list their stays (or
+              patients), in the column of the stay (or subject); with `folds`, a list of tables
     """
 
     train: float = Field(default=0.64, gt=0, lt=1)
@@ -53,6 +55,29 @@ class Splits(Settings):
     seed: int = Field(default=0, ge=0)
     stratify: bool = True
     column: str | None = None
+    files: dict[Literal["train", "validation", "test"], str] | tuple[str, ...] = ()
+
+    @property
+    def lists(self) -> dict[str | int, str]:
+        """Return split or fold → the table that lists its stays; empty without such tables."""
+        if isinstance(self.files, tuple):
+            return dict(enumerate(self.files, 1))
+        return {"val" if name == "validation" else name: f for name, f in self.files.items()}
+
+    @model_validator(mode="after")
+    def _has_complete_files(self) -> "Splits":
+        if not self.files:
+            return self
+        if self.column:
+            raise ValueError("give either a column or files")
+        wanted = list(range(1, self.folds + 1)) if self.folds else list(SPLITS)
+        if sorted(self.lists, key=str) != sorted(wanted, key=str):
+            raise ValueError(
+                f"files must name {self.folds} tables, one for each fold"
+                if self.folds
+                else "files must name three tables: train, validation and test"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_shares_or_folds(self) -> "Splits":

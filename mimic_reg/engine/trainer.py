@@ -264,7 +264,7 @@ class Trainer:
     def _diverged(self, what: str) -> MimicRegError:
         return MimicRegError(
             f"{what} in the steps up to {self.fit.step} (epoch "
-            f"{self.fit.epoch}): the model has diverged. Lower the learning rate "
+            f"{self.fit.epoch + 1}): the model has diverged. Lower the learning rate "
             f"({self.training.learning_rate}) or the strength of the method. The checkpoint before "
             "is kept; continuing from it would end in the same way."
         )

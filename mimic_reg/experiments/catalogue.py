@@ -2,23 +2,21 @@
 
 An entry is a file of `configs/methods`, or a module of `mimic_reg.methods` or `mimic_reg.probes`
 that no such file names alone. Its text comes from the module's docstring: the first sentence, a
-line "Kind: dropout" and a paragraph "Paper: …", works separated by semicolons. Without the line,
-the kind follows from the hooks that the method overrides.
+line "Kind: dropout" and a paragraph "Paper: …", works separated by semicolons. Without the line, as
+a plugin may be, the kind follows from the hooks that the method overrides.
 """
 
-import inspect
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
 
-from mimic_reg import methods, models, probes
 from mimic_reg.errors import InputError
 from mimic_reg.experiments.costs import step_costs
-from mimic_reg.methods.base import Regulariser
-from mimic_reg.settings import BASELINE, CONFIGS, find_module, is_probe, suggest
+from mimic_reg.settings import BASELINE, CONFIGS, find_module, is_probe, module_names, suggest
 from mimic_reg.settings.files import method_called, names
+from mimic_reg.settings.names import docstring
+from mimic_reg.settings.plugins import room
 
 # hook → kind of a method that overrides it; the first that fits
 _BY_HOOK = {
@@ -75,7 +73,8 @@ def entries(like: str | None = None) -> list[Entry]:
     """
     alone = {parts[0] for name in names("methods") if len(parts := _modules(name)) == 1}
     found = [_of_file(name) for name in names("methods")]
-    found += [_of_module(name) for name in (*methods.names(), *probes.names()) if name not in alone]
+    modules = [*module_names(room("methods")), *module_names(room("probes"))]
+    found += [_of_module(name) for name in modules if name not in alone]
     found.sort(key=lambda entry: entry.name)
     if like is None:
         return found
@@ -93,7 +92,9 @@ def _of_file(name: str) -> Entry:
     found, modules = method_called(name), _modules(name)
     main = name if name in modules else modules[-1]
     served = sorted(
-        model for model in models.names() if any(_is_of(family, model) for family in found.families)
+        model
+        for model in network_names()
+        if any(_is_of(family, model) for family in found.families)
     )
     return Entry(
         name=name,
@@ -125,12 +126,23 @@ def _modules(name: str) -> tuple[str, ...]:
     return tuple(component.name for component in method_called(name).regularisers)
 
 
-def _module(name: str) -> ModuleType:
-    return find_module(methods.package_of(name), name)
+def _package(name: str) -> str:
+    return room("probes" if is_probe(name) else "methods")
 
 
 def _doc(name: str) -> str:
-    return inspect.cleandoc(_module(name).__doc__ or "")
+    return docstring(_package(name), name)
+
+
+def network_names() -> list[str]:
+    """Return the names of the models that the engine trains."""
+    return module_names(room("models"))
+
+
+def summary_of_model(name: str) -> str:
+    """Return the first line of a model's docstring, without its full stop."""
+    package = room("models" if name in network_names() else "learners")
+    return docstring(package, name).partition("\n")[0].rstrip(".")
 
 
 def kind_of(name: str) -> str:
@@ -141,12 +153,13 @@ def kind_of(name: str) -> str:
         return said.group(1).strip().rstrip(".")
     if name == BASELINE:
         return "baseline"
+    from mimic_reg.methods.base import Regulariser
+
+    module = find_module(_package(name), name)
     own = [
         c
-        for c in vars(_module(name)).values()
-        if isinstance(c, type)
-        and issubclass(c, Regulariser)
-        and c.__module__ == _module(name).__name__
+        for c in vars(module).values()
+        if isinstance(c, type) and issubclass(c, Regulariser) and c.__module__ == module.__name__
     ]
     acting = {
         hook for c in own for hook in _BY_HOOK if getattr(c, hook) is not getattr(Regulariser, hook)

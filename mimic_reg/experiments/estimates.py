@@ -22,4 +22,4 @@ def at_most(seconds: Sequence[float | None], *, may_stop: bool) -> str:
     if unknown := len(seconds) - len(known):
         text += f"; the time of {unknown:,} more is unknown"
     stops = " Early stopping usually shortens it." if may_stop else ""
-    return f"{text}.{stops} A GPU needs a fraction of that."
+    return f"{text}.{stops}"

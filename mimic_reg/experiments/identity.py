@@ -12,10 +12,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from mimic_reg import models
-from mimic_reg.methods import package_of
 from mimic_reg.settings import Trial
-from mimic_reg.settings.plugins import is_plugin
+from mimic_reg.settings.plugins import is_plugin, room
 from mimic_reg.settings.sources import imported, imports_of, plain_text
 
 _PACKAGE = __name__.partition(".")[0]
@@ -40,10 +38,12 @@ def code_of(trial: Trial) -> str:
 
 def _named(trial: Trial) -> Iterator[str]:
     """Yield the modules that a trial names, below the package."""
+    from mimic_reg.methods import package_of  # loads torch
+
     yield from _ENGINE
     network = f"models.{trial.model.name}"
-    if is_plugin(models.__name__, trial.model.name):
-        yield from _used(models.__name__, trial.model.name)
+    if is_plugin(room("models"), trial.model.name):
+        yield from _used(room("models"), trial.model.name)
     else:
         yield network if _is_module(f"{_PACKAGE}.{network}") else f"learners.{trial.model.name}"
     for method in (method for part in trial.trials or (trial,) for method in part.regularisers):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg import learners, models
-from mimic_reg.experiments.catalogue import Entry, entries
+from mimic_reg.experiments.catalogue import Entry, entries, summary_of_model
 from mimic_reg.experiments.method_pages import _annotation, _default, _escaped, _text
 from mimic_reg.settings import CONFIGS, find_module
 from mimic_reg.settings.files import names
@@ -27,15 +27,12 @@ def write(folder: Path) -> None:
 def pages() -> Mapping[str, str]:
     """Return file name → text: a page for each model, and their list."""
     known = entries()
-    rows = [f"| [{name}]({name}.md) | {_escaped(summary(name))} |" for name in names("models")]
+    rows = [
+        f"| [{name}]({name}.md) | {_escaped(summary_of_model(name))} |" for name in names("models")
+    ]
     head = "# Models\n\n`make pages` writes this list and the pages from the modules.\n\n"
     listed = head + "\n".join(["| model | what it is |", "|-|-|", *rows, ""])
     return {"README.md": listed} | {f"{name}.md": _page(name, known) for name in names("models")}
-
-
-def summary(name: str) -> str:
-    """Return the first line of a model's docstring, without its full stop."""
-    return _doc(_module(name)).partition("\n")[0].rstrip(".")
 
 
 def _page(name: str, methods: Iterable[Entry]) -> str:

@@ -9,9 +9,6 @@ from typing import Any
 from mimic_reg.errors import InputError
 from mimic_reg.experiments.grid import Experiment, Grid, Method, Model, name_of
 from mimic_reg.experiments.identity import code_of
-from mimic_reg.learners.trials import resolve, takes_methods
-from mimic_reg.multitask.changes import change_known, check_known, known_settings
-from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.settings import BASELINE, STOPPING, Component, Trial, acting, files, suggest
 from mimic_reg.settings.files import (
     MethodFile,
@@ -83,6 +80,8 @@ def _methods_of(grid: Grid, model: Model) -> tuple[list[Method], list[Method]]:
 
     A model that is not a network takes only 'none'. A grid without 'none' is refused later.
     """
+    from mimic_reg.learners.trials import takes_methods  # loads torch
+
     asked = methods_of(grid, model)
     plain = [m for m in asked if acting(_components(m)) == (BASELINE,)]
     if not plain or takes_methods(name_of(model)):
@@ -172,6 +171,8 @@ def plan(experiment: Experiment) -> list[Planned]:
         InputError: a setting that a module refuses; a change of a setting that no trial has, or
             that a search tries values of.
     """
+    from mimic_reg.multitask.changes import change_known, check_known, known_settings
+
     found: dict[str, Planned] = {}
     known: set[str] = set()
     for combination in combinations(experiment):
@@ -198,11 +199,15 @@ def _resolve(combination: Combination, experiment: Experiment) -> Planned:
     trials = [_trial(task, combination, experiment) for task in combination.tasks]
     trial = trials[0]
     if combination.grid.together:
+        from mimic_reg.multitask.trials import resolve_multi
+
         trial = resolve_multi({"strategy": combination.grid.strategy, "trials": trials})
     return Planned(trial, combination.name, combination.searched)
 
 
 def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial:
+    from mimic_reg.learners.trials import resolve
+
     grid, model = combination.grid, combination.model
     common, method = task_called(task), _method(grid, model, combination.method)
     component = model_called(model) if isinstance(model, str) else model

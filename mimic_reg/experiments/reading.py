@@ -9,7 +9,6 @@ from mimic_reg.errors import InputError
 from mimic_reg.experiments.costs import sizes
 from mimic_reg.experiments.grid import SINGLE, Experiment, Grid, name_of
 from mimic_reg.experiments.planning import Planned, plan
-from mimic_reg.multitask.trials import strategies
 from mimic_reg.settings import (
     CONFIGS,
     acting,
@@ -45,7 +44,7 @@ def load(experiment: str | Path, changes: Mapping[str, Any] | None = None) -> Ex
         if str(experiment) not in names():
             raise InputError(
                 f"There is no experiment {str(experiment)!r} in {FOLDER}. "
-                f"{suggest(str(experiment), names())}"
+                f"{suggest(str(experiment), names(), 'mimic-reg list experiments')}"
             )
     content = load_yaml(path)
     if not isinstance(content, Mapping):
@@ -90,6 +89,8 @@ def _check_focus(focus: str | None, planned: Iterable[Planned]) -> None:
 
 
 def _check_names(grid: Grid) -> None:
+    from mimic_reg.multitask.trials import strategies  # loads torch
+
     allowed = {
         "task": (() if grid.data else grid.tasks, _known("tasks")),
         "model": ((*map(name_of, grid.models), *grid.families), _known("models")),

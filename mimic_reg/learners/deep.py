@@ -77,16 +77,13 @@ def make_trainer(
             f"{trial.model.name} normalises its input itself, so training.normalizer must be "
             f"{model.normalizer!r}, got {trial.training.normalizer!r}."
         )
-    method = methods.compose([r.entry() for r in trial.regularisers])
-    if trial.training.by_stay:
-        _check_by_stay(model, method, trial.model.name)
     if trunk is not None:
         load_into(model, trial.model, trunk)
     if trial.training.output_bias == "prevalence":
         _start_at_prevalence(model, trial.model.name, data.task, data.train)
     return Trainer(
         model,
-        method,
+        methods.compose([r.entry() for r in trial.regularisers]),
         data.train,
         data.validation,
         num_outputs=data.task.num_outputs,
@@ -97,20 +94,6 @@ def make_trainer(
         progress=progress,
         attributes=data.attributes,
     )
-
-
-def _check_by_stay(model: Model, method: Regulariser, name: str) -> None:
-    if not model.causal:
-        raise InputError(
-            f"training.by_stay needs a causal model, and {name} is none: its prediction of an hour "
-            "depends on how many hours follow. Set training.by_stay=false, or choose causal_lstm, "
-            "causal_transformer, gru or tcn."
-        )
-    if refused := method.not_by_stay():
-        raise InputError(
-            f"training.by_stay: {', '.join(refused)} cannot act on samples that share the hours of "
-            "their stay. Set training.by_stay=false, or leave out this method."
-        )
 
 
 def _initial_model(trial: Trial, spec: CohortSpec) -> Model:

@@ -5,6 +5,7 @@ from typing import Any
 
 from mimic_reg import methods, models
 from mimic_reg.errors import InputError
+from mimic_reg.methods.base import Regulariser
 from mimic_reg.settings import (
     BASELINE,
     STOPPING,
@@ -38,11 +39,28 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     chosen = tuple(
         r.completed(methods.package_of(r.name), "Regulariser") for r in trial.regularisers
     )
-    for method in chosen:  # check its options now, before data are loaded or a sweep begins
-        methods.create(method.name, **method.options)
+    # check their options now, before data are loaded or a sweep begins
+    made = [methods.create(method.name, **method.options) for method in chosen]
+    if trial.training.by_stay:
+        _check_by_stay(model, made)
     methods.check_together(method.name for method in chosen)
     sources = _sources(model.name, [method.name for method in chosen], trial.sources)
     return trial.model_copy(update={"model": model, "regularisers": chosen, "sources": sources})
+
+
+def _check_by_stay(model: Component, chosen: Iterable[Regulariser]) -> None:
+    """Refuse a model that is not causal, and methods for which a row must be a sample."""
+    if not models.create(model.name, shape=(1,), **model.options).causal:
+        raise InputError(
+            f"training.by_stay needs a causal model, and {model.name} is none: its prediction for "
+            "an hour depends on which hours are read with it. Set training.by_stay=false, or "
+            "choose causal_lstm, causal_transformer, gru or tcn."
+        )
+    if refused := [name for method in chosen for name in method.not_by_stay()]:
+        raise InputError(
+            f"training.by_stay: {', '.join(refused)} cannot act on samples that share the hours of "
+            "their stay. Set training.by_stay=false, or leave out this method."
+        )
 
 
 def _sources(model: str, chosen: Iterable[str], recorded: Mapping[str, str]) -> dict[str, str]:

@@ -67,7 +67,8 @@ def package_of(name: str) -> str:
         return __name__
     known = dict.fromkeys(probes.names(), probes.__name__) | dict.fromkeys(names(), __name__)
     if name not in known:
-        raise InputError(f"Unknown method {name!r}. {suggest(name, known)}")
+        near = suggest(name, known, "mimic-reg list methods")
+        raise InputError(f"Unknown method {name!r}. {near}")
     return known[name]
 
 

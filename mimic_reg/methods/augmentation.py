@@ -12,6 +12,8 @@ Notes:
   how a stay ends. A hidden hour is all zeros: normalised means, no category, nothing observed.
 - Jitter and scaling leave channels of 0 and 1 unchanged.
 
+Kind: data
+
 Paper: Um et al., "Data augmentation of wearable sensor data for Parkinson's disease monitoring
 using convolutional neural networks", ICMI 2017; Krizhevsky et al., "ImageNet classification with
 deep convolutional neural networks", NIPS 2012; He et al., "Deep residual learning for image

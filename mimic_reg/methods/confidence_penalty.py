@@ -9,6 +9,8 @@ yes and no, averaged over the outputs as the data loss is.
 
 Use it if predictions are too confident; compare calibration as well as ranking.
 
+Kind: penalty
+
 Paper: Pereyra et al., "Regularizing neural networks by penalizing confident output distributions",
 ICLR 2017 (workshop).
 

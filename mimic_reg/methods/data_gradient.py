@@ -13,6 +13,8 @@ Notes:
 - Padded hours have no gradient.
 - Layers that mix samples (batch norm) mix the gradients.
 
+Kind: penalty
+
 Paper: Drucker & LeCun, "Improving generalization performance using double backpropagation", IEEE
 TNN 3 (1992); Ororbia et al., "Unifying adversarial training algorithms with data gradient
 regularization", Neural Computation 29 (2017); Varga et al., "Gradient regularization improves

@@ -13,6 +13,8 @@ Notes:
 - Only weight matrices and kernels shrink, not biases or the scales of norms.
 - It also moves weights that another method keeps from moving.
 
+Kind: optimiser
+
 Paper: Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019.
 """
 

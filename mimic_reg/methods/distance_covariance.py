@@ -20,6 +20,8 @@ Notes:
 - A step costs O(B²). dCov² of a batch is biased upwards by about 1 / B: use batches of 128 or more.
 - The paper's joint variant (JdCov) is not implemented.
 
+Kind: penalty
+
 Paper: Lee, Antonio, Avanzi, Marchi, Zhou, arXiv 2509.08163 (2025); Szekely, Rizzo, Bakirov,
 "Measuring and testing dependence by correlation of distances", Annals of Statistics 35 (2007).
 

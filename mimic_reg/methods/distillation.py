@@ -21,6 +21,8 @@ Notes:
 - What another method keeps besides the weights (J of ITPS) does not return to its start.
 - With `swa`, a `start` below `teacher_share` may put weights of the teacher into the mean.
 
+Kind: penalty
+
 Paper: Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", 2015, arXiv
 1503.02531; Furlanello et al., "Born-again neural networks", ICML 2018.
 

@@ -8,6 +8,8 @@ Use it if a network memorises labels; it needs no change of the network or the l
 Notes:
 - An output that is yes or no has two classes, so it is flipped with probability alpha / 2.
 
+Kind: data
+
 Paper: Xie et al., "DisturbLabel: regularizing CNN on the loss layer", CVPR 2016.
 
 Shapes: B samples, C outputs.

@@ -10,6 +10,8 @@ gradient is l1 * sign(w) + 2 * l2 * w.
 Use it if many weights should be near zero. With Adam none becomes exactly zero, because Adam
 divides each gradient by its size. The history counts the weights below 1e-8 (`near_zero`).
 
+Kind: penalty
+
 Paper: Tibshirani, "Regression shrinkage and selection via the lasso", JRSS B 58 (1996); Zou &
 Hastie, "Regularization and variable selection via the elastic net", JRSS B 67 (2005).
 """

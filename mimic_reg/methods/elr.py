@@ -14,6 +14,8 @@ Notes:
 - The mean of a step is stored when the step is done, from its first forward pass.
 - It stores N x C numbers of 4 bytes, with sigmoids twice as many.
 
+Kind: penalty
+
 Paper: Liu et al., "Early-learning regularization prevents memorization of noisy labels", NeurIPS
 2020, arXiv 2007.00151.
 

@@ -20,6 +20,8 @@ Notes:
   of w - m.
 - List other methods that wrap the optimiser before it.
 
+Kind: optimiser
+
 Paper: Chaudhari et al., "Entropy-SGD: biasing gradient descent into wide valleys", ICLR 2017.
 """
 

@@ -14,6 +14,8 @@ Notes:
 - The paper's other half, adding units during training, is not implemented.
 - For networks of dense layers only: the paper says that it "cannot be applied with recurrences".
 
+Kind: penalty
+
 Paper: Philipp & Carbonell, "Nonparametric neural networks", ICLR 2017, arXiv 1712.05440.
 """
 

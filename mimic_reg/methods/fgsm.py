@@ -16,6 +16,8 @@ Notes:
   norm.
 - It replaces a share of the data loss; penalties of other methods stay as they are.
 
+Kind: penalty
+
 Paper: Goodfellow et al., "Explaining and harnessing adversarial examples", ICLR 2015.
 """
 

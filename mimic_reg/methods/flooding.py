@@ -13,6 +13,8 @@ Notes:
   floods the data loss alone and leaves penalties as they are.
 - A method that integrates gradients, such as ITPS, also integrates those with the changed sign.
 
+Kind: penalty
+
 Paper: Ishida et al., "Do we need zero training loss after achieving zero training error?", ICML
 2020.
 """

@@ -15,6 +15,8 @@ Notes:
 - Parts of unequal size count by their samples, so g is the gradient of the batch.
 - L is the data loss, without penalties of other methods.
 
+Kind: penalty
+
 Paper: Barrett & Dherin, "Implicit gradient regularization", ICLR 2021; Smith et al., "On the origin
 of implicit regularization in stochastic gradient descent", ICLR 2021.
 

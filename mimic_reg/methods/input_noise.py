@@ -13,6 +13,8 @@ Notes:
   Channels of 0 and 1 (categories, what was observed) and padding stay as they are.
 - sigma is in units of the normalised input.
 
+Kind: data
+
 Paper: Bishop, "Training with noise is equivalent to Tikhonov regularization", Neural Computation 7
 (1995).
 """

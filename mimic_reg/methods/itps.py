@@ -30,7 +30,7 @@ Notes:
 - What tau means depends on `training.output_bias`. With "zero", the paper's, gradients hold the
   error that all samples share, 1/2 minus the prevalence. With "prevalence" that error is 0 from the
   start, so the same tau selects later and far less: choose a lower tau. On 208 simulated patients
-  of whom 5 % die (7 steps an epoch, LSTM, tau .15), "zero" selects its first parameter in epoch 1,
+  of whom 5 % die (7 steps per epoch, LSTM, tau .15), "zero" selects its first parameter in epoch 1,
   "prevalence" in epoch 17; after 39 epochs they have selected 713 and 8.
 - Memory: J, one number for each parameter; with `track_ever` one byte more; in the modes "freeze"
   and "update" a copy of the parameters during a step. No mask is stored, since it follows from J.

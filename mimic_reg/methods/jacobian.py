@@ -13,6 +13,8 @@ Notes:
 - Thakur et al. write "Jacobian of loss", which would be `data_gradient`; the works that they cite
   use the outputs.
 
+Kind: penalty
+
 Paper: Sokolic et al., "Robust large margin deep neural networks", IEEE TSP 65 (2017); Hoffman,
 Roberts, Yaida, "Robust learning with Jacobian regularization", 2019, arXiv 1908.02729.
 

@@ -12,6 +12,8 @@ Notes:
 - torch's `label_smoothing` = eps spreads eps over all classes. The two agree if
   eps = rho * C / (C - 1).
 
+Kind: data
+
 Paper: Szegedy et al., "Rethinking the Inception architecture for computer vision", CVPR 2016.
 
 Shapes: B samples, C outputs.

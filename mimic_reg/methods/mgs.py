@@ -15,6 +15,8 @@ Notes:
   gradient of the logits is not.
 - The trace is divided by R, so that a weight means the same at all batch sizes.
 
+Kind: penalty
+
 Paper: Szolnoky et al., "On the interpretability of regularisation for neural networks through model
 gradient similarity", NeurIPS 2022.
 

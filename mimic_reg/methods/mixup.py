@@ -12,6 +12,8 @@ Notes:
   that the shorter one lacks count as zeros, the padding.
 - `batch.index` is that of the samples i.
 
+Kind: data
+
 Paper: Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018.
 
 Shapes: B samples.

@@ -20,6 +20,8 @@ Notes:
 - The paper's noise and its skipping of layers are not implemented.
 - Evaluation uses the current m. Epochs before m = 0 are not selected and do not count for patience.
 
+Kind: network
+
 Paper: Gulcehre et al., "Mollifying networks", ICLR 2017, arXiv 1608.04980.
 
 Shapes: B samples, T hours, F channels, H units, D directions, G gates (i, f, g, o).

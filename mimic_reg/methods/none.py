@@ -1,6 +1,8 @@
 """No regularisation: the baseline.
 
 Use it beside every method: a method is worth what it adds to the baseline.
+
+Kind: baseline
 """
 
 from mimic_reg.methods.base import Regulariser

@@ -13,6 +13,8 @@ Notes:
 - The penalty is a term of the loss, not a decay in the optimiser. So a method that selects
   parameters sees the gradient of the whole objective, and nothing else moves.
 
+Kind: penalty
+
 Paper: Krogh & Hertz, "A simple weight decay can improve generalization", NIPS 1991.
 """
 

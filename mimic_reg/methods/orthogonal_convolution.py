@@ -16,6 +16,8 @@ Notes:
   1, which misses overlaps at larger shifts, such as those of opposite corners of a 3 x 3 kernel.
 - Grouped convolutions (depthwise ones) and the head are left out.
 
+Kind: penalty
+
 Paper: Wang, Chen, Chakraborty, Yu, "Orthogonal convolutional neural networks", CVPR 2020.
 
 Shapes: M filters, C channels, k kernel size, S stride.

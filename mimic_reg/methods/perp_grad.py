@@ -16,6 +16,8 @@ Notes:
   formula.
 - List it after `itps`, which then selects from what is left; the other order is refused.
 
+Kind: optimiser
+
 Paper: Prieto, Barsbey, Mediano, Birdal, "Grokking at the edge of numerical stability", ICLR 2025,
 arXiv 2501.04697.
 """

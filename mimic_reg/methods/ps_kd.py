@@ -14,6 +14,8 @@ Notes:
 - P of a step is stored when the step is done, from its first forward pass.
 - It stores N x C numbers of 4 bytes.
 
+Kind: penalty
+
 Paper: Kim et al., "Self-knowledge distillation with progressive refinement of targets", ICCV 2021,
 arXiv 2006.12000.
 

@@ -16,6 +16,8 @@ Notes:
 - List other methods that wrap the optimiser before it: they edit the gradient at w + e.
 - With pruning, e moves pruned weights too in the second pass; after the step they are zero.
 
+Kind: optimiser
+
 Paper: Foret et al., "Sharpness-aware minimization for efficiently improving generalization", ICLR
 2021.
 """

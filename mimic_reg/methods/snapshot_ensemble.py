@@ -20,6 +20,8 @@ Notes:
 
 No neutral setting: the schedule of the learning rate is the method.
 
+Kind: averaging
+
 Paper: Huang et al., "Snapshot ensembles: train 1, get M for free", ICLR 2017.
 
 Shapes: M members, B samples, C outputs.

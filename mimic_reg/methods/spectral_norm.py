@@ -10,6 +10,8 @@ and v from power iteration: one iteration a step, from the vectors of the step b
 Use it if small changes of an input should not change the prediction. It is cheaper than `jacobian`
 and `data_gradient`.
 
+Kind: penalty
+
 Paper: Yoshida & Miyato, "Spectral norm regularization for improving the generalizability of deep
 learning", 2017, arXiv 1705.10941.
 """

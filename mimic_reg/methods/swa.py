@@ -18,6 +18,8 @@ Notes:
 - List it after pruning (the other order is refused), with a `start` not below pruning's `ramp`: the
   mean of weights that were pruned later is not sparse.
 
+Kind: averaging
+
 Paper: Izmailov et al., "Averaging weights leads to wider optima and better generalization", UAI
 2018.
 """

@@ -18,6 +18,8 @@ Notes:
 
 No neutral setting: a and b are trained, so the model has more parameters.
 
+Kind: network
+
 Paper: Cakaj, Mehnert, Yang, "Weight compander: a simple weight reparameterization for
 regularization", IJCNN 2023, arXiv 2306.16993.
 """

@@ -9,6 +9,8 @@ the weights without noise.
 
 Use it if solutions of the optimiser do not generalise, above all with recurrent networks.
 
+Kind: network
+
 Paper: Graves, "Practical variational inference for neural networks", NIPS 2011; Murray & Edwards,
 "Enhanced MLP performance and fault tolerance resulting from synaptic weight noise during training",
 IEEE TNN 5 (1994).

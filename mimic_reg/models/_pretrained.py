@@ -77,7 +77,7 @@ class ImageTrunk(nn.Module):
         seen = self.input(x)
         try:
             features: Tensor = self.network(seen)
-        except ValueError as error:  # torch's: one value a channel has no variance
+        except ValueError as error:  # torch's: one value per channel has no variance
             if len(x) > 1:
                 raise
             raise InputError(

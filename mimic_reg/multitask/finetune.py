@@ -133,7 +133,7 @@ def finetune(
             trunk=trunk,
         )
         if outcome.status == "interrupted":
-            raise MimicRegError("Interrupted; run the same command again to go on.")
+            raise MimicRegError("Interrupted. Run the same command again to go on.")
         folders.append(folder)
         progress.advance(1)
     return folders

@@ -95,7 +95,6 @@ def train(
         with stopping(trainer):
             status = trainer.run()
         if status == "interrupted":
-            progress.note("Interrupted: the checkpoint is written; the same command goes on.")
             return Outcome(status, fit_id, {}, number)
         scores = {}
         for name, part in parts.items():

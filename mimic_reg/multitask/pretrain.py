@@ -142,7 +142,6 @@ def pretrain(
             trainer = _make_trainer(settings, opened, out, device, progress)
             with stopping(trainer):
                 if trainer.run() == "interrupted":
-                    progress.note("Interrupted: the same command goes on.")
                     return "interrupted"
             trainer.load_best()
         assert trainer.best is not None

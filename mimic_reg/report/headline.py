@@ -1,7 +1,7 @@
 """The answer of a report in a few sentences: what the methods do, and what more data does.
 
 Each method is compared with no regularisation, paired by seed. With several training sizes, the
-difference of a seed is its mean over the sizes, so there is one number a seed and one test a
+difference of a seed is its mean over the sizes, so there is one number per seed and one test per
 method. Holm's correction is over the methods. The tables have the results for each size.
 """
 

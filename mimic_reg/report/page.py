@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mimic_reg.clinical.datasets import MIMIC_IV
 from mimic_reg.errors import InputError
 from mimic_reg.report.figures.drawn import Analysis, Drawn, draw
 from mimic_reg.report.formats import count, format_level, format_task
@@ -143,19 +144,19 @@ def _source(given: Given) -> str:
         return ", ".join(datasets)
     modes = sorted({str(s.manifest["mode"]) for s in given.stores if "mode" in s.manifest})
     mode = f", extraction mode {', '.join(modes)}" if modes else ""
+    others = {t.cohort.name for t in given.trials if t.cohort.name.startswith(MIMIC_IV.name)}
+    of = f" of {', '.join(sorted(others))}, which is not the published benchmark" if others else ""
     if given.simulated:
-        return f"simulated patients{mode}"
+        return f"simulated patients{of}{mode}"
     if given.simulated is None:
         return f"origin not recorded{mode}"
+    if others:
+        return f"patients{of}{mode}"
     return f"{_kind(given)}{mode}" if modes else "not simulated"
 
 
 def _kind(given: Given) -> str:
     """Return whether the patients are those of MIMIC-III, from the published sizes."""
-    if others := sorted(
-        {str(s.manifest["dataset"]) for s in given.stores if "dataset" in s.manifest}
-    ):
-        return f"the cohort {', '.join(others)}, which is not the published benchmark"
     audits = [s.path("audit.json") for s in given.stores if "audit.json" in s.manifest["files"]]
     sizes = [read_json(path).get("published") for path in audits]
     if not sizes or None in sizes:

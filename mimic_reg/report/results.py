@@ -235,7 +235,7 @@ def _progress(folder: Path, described: Mapping[str, Any]) -> str:
     if last["event"] == "failed":
         return (
             f"failed: the loss became {last['loss']} in the steps up to {last['step']} "
-            f"(epoch {last['epoch']})"
+            f"(epoch {int(last['epoch']) + 1})"
         )
     epochs = sum(row["event"] == "epoch" for row in history)
     most = described["trial"]["training"]["max_epochs"]

@@ -1,6 +1,6 @@
 """The content of a run folder, for reports, tracking and registry; no patient data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mimic_reg.store.spec import CohortSpec, Task
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A trial's run folder.
+    """A trial's run folder. Epochs count from 1 here, and from 0 in the files.
 
     id:           the trial's identity (settings, data, code)
     settings:     the resolved settings
@@ -33,7 +33,7 @@ class Run:
     finished:     whether it has a result; if not, the fields below are empty or None
     scores:       split → name → score with its interval, or undefined with the reason
     num_samples:  split → samples that were scored
-    selected_by:  the validation score that selected the epoch `best_epoch`, counted from 0
+    selected_by:  the validation score that selected the epoch `best_epoch`
     hardly_trained: why the scores may be those of the initial model; None if they are not
     """
 
@@ -70,11 +70,16 @@ class Run:
 
     def history(self) -> list[dict[str, Any]]:
         """Return the rows of the history; every call reads the file."""
-        return read_history(self.folder / HISTORY)
+        return counted_from_1(read_history(self.folder / HISTORY))
 
     def epochs(self) -> list[dict[str, Any]]:
         """Return the rows of the history at the ends of epochs."""
         return [row for row in self.history() if row["event"] == "epoch"]
+
+
+def counted_from_1(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of a history for people: files count epochs from 0."""
+    return [{**row, "epoch": row["epoch"] + 1} if "epoch" in row else {**row} for row in rows]
 
 
 def read_run(folder: Path) -> Run:
@@ -109,7 +114,7 @@ def read_run(folder: Path) -> Run:
             scores=_scores(scored.get("scores", {})),
             num_samples=scored.get("num_samples", {}),
             selected_by=scored.get("selected_by"),
-            best_epoch=best,
+            best_epoch=None if best is None else best + 1,
             hardly_trained=hardly_trained(history, best),
         )
 

@@ -207,7 +207,8 @@ class Samples:
         if by_stay:
             stay, lengths = self._stays()
             order = torch.argsort(lengths, descending=True, stable=True)
-            parts = self._in_order(stay, order).split(torch.bincount(stay)[order].tolist())
+            counts = torch.bincount(stay)[order].tolist()
+            parts: tuple[Tensor, ...] = torch.split(self._in_order(stay, order), counts)
         else:
             lengths = self.lengths
             order = torch.argsort(lengths, descending=True, stable=True)

@@ -302,7 +302,7 @@ def _read_values(
         if channel not in there:
             values[:-1, position] = np.nan_to_num((absent - mean[position]) / std[position])
             continue
-        column = pl.read_parquet(path, columns=[channel]).to_series()
+        column = pl.read_parquet(path, columns=[channel], glob=False).to_series()
         if not store.spec.imputed:
             column = column.fill_null(mean[position])
         if column.null_count() or not column.is_finite().all():

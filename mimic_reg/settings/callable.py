@@ -53,7 +53,8 @@ def find_callable(package: str, name: str) -> Call:
         AttributeError: it has none; the text names the nearest one.
     """
     if name.startswith("_") or name not in module_names(package):
-        near = "" if name.startswith("_") else f" {suggest(name, module_names(package))}"
+        listing = f"mimic-reg list {package.rpartition('.')[2]}"
+        near = "" if name.startswith("_") else f" {suggest(name, module_names(package), listing)}"
         raise AttributeError(f"There is no {name!r} in {package}.{near}")
     if is_plugin(package, name):
         return partial(_component, package, name)

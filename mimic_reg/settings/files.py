@@ -319,7 +319,7 @@ def _named(kind: type[Kind], folder: Named, name: str) -> Kind:
     if name not in known:
         raise InputError(
             f"There is no {folder.removesuffix('s')} {name!r} in configs/{folder}. "
-            f"{suggest(name, known)}"
+            f"{suggest(name, known, f'mimic-reg list {folder}')}"
         )
     path = CONFIGS / folder / f"{name}.yaml"
     found: Kind = _cached(kind, path, path.stat().st_mtime_ns)

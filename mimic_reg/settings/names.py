@@ -4,6 +4,7 @@ Names are module names: `dropout: {rate: 0.5}` means the module `dropout` and th
 its `build`. An unknown name is refused, and the nearest known name suggested.
 """
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -44,7 +45,8 @@ def module_names(package: str) -> list[str]:
 
 @cache  # an experiment asks thousands of times
 def _own_names(package: str) -> tuple[str, ...]:
-    found = pkgutil.iter_modules(importlib.import_module(package).__path__)
+    folder = Path(__file__).parents[1].joinpath(*package.split(".")[1:])
+    found = pkgutil.iter_modules([str(folder)])
     return tuple(m.name for m in found if m.name != "base" and not m.name.startswith("_"))
 
 
@@ -68,9 +70,21 @@ def find_module(package: str, name: str) -> ModuleType:
         how = ""
         if "." in name and hasattr(importlib.import_module(package), "BASE"):
             how = " A class of another package is written package.module:Class."
-        names = module_names(package)
-        raise InputError(f"Unknown {kind} {name!r}.{how} {suggest(name, names)}")
+        all_of_them = f"mimic-reg list {room}" if room in ("methods", "models") else ""
+        near = suggest(name, module_names(package), all_of_them)
+        raise InputError(f"Unknown {kind} {name!r}.{how} {near}")
     return importlib.import_module(f"{package}.{name}")
+
+
+def docstring(package: str, name: str) -> str:
+    """Return the docstring of a module that `find_module` finds, "" without one.
+
+    A module of ours is read, not imported: most import torch, which takes seconds.
+    """
+    if name not in _own_names(package):
+        return inspect.cleandoc(find_module(package, name).__doc__ or "")
+    path = Path(__file__).parents[1].joinpath(*package.split(".")[1:], f"{name}.py")
+    return ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
 
 
 def is_probe(name: str) -> bool:

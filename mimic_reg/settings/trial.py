@@ -73,7 +73,7 @@ class Training(Settings):
                  fitted (to this cohort); for images: unit (pixels in [0, 1]), fitted, or raw (0 to
                  255)
     by_length:   make batches of similar lengths; the paper pads within random batches
-    by_stay:     of a causal model: one pass over a stay gives the losses of all its samples. A batch
+    by_stay:     of a causal model: one pass over a stay gives the losses of its samples. A batch
                  then has few stays for its size, so choose a larger batch_size
     output_bias: initial bias of the last layer: zero (the paper's; a dnn with torch's init draws
                  it), or prevalence: the log-odds of each label among the training samples, log

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import xxhash
 
 from mimic_reg import __version__
@@ -166,8 +167,10 @@ class _Fitted:
 
     def __init__(self, hourly: Path, measured: Path | None, spec: CohortSpec) -> None:
         self.spec, self.hourly = spec, hourly
-        found = pl.read_parquet_schema(measured).names() if measured else []
-        self.places = {n: measured if n in found else hourly for n in spec.channel_names}
+        found = pq.read_schema(measured).names if measured else []
+        self.places = {
+            n: measured if measured and n in found else hourly for n in spec.channel_names
+        }
 
     def to(self, divided: Mapping[int | None, pl.DataFrame]) -> dict[int | None, dict[str, Any]]:
         """Return means and deviations (ddof 1) of the hours that training samples see, each once.

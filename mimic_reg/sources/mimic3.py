@@ -14,8 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-import polars as pl
-
 from mimic_reg.clinical.datasets import DATASETS, EVENT_TABLES, MIMIC_III, MIMIC_IV, Dataset
 from mimic_reg.errors import InputError
 from mimic_reg.sources import typed
@@ -26,6 +24,8 @@ __all__ = ["EVENT_TABLES", "ID_COLUMNS", "Table", "find_tables", "place_of"]
 
 ID_COLUMNS = ("subject_id", "hadm_id", "icustay_id", "stay_id", "itemid")
 
+_FOLDERS = ("hosp", "icu")  # of MIMIC-IV
+_OF_MIMIC_IV = {"anchor_age", "stay_id", "icd_version"}  # columns that MIMIC-III does not have
 _ENDINGS = (".CSV", ".CSV.GZ", ".PARQUET")  # if a table has several files, the first counts
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -118,7 +118,7 @@ def find_tables(source: Path, *, outcomes: bool = True) -> dict[str, Table]:
     if missing:
         raise InputError(
             f"{source} lacks {', '.join(missing)} (looked for NAME.csv, .csv.gz and .parquet). "
-            f"Download the missing tables of {dataset.title} into that folder."
+            f"Download the missing tables of {dataset.title} into that folder.{_hint(source)}"
         )
     return {
         name: _open_table(dataset, name, path) for name, path in paths.items() if path is not None
@@ -130,13 +130,20 @@ def _needed(dataset: Dataset, outcomes: bool) -> Dataset:
     return dataset if outcomes else dataset.during_stays()
 
 
+def _hint(source: Path) -> str:
+    """Return advice for the usual mistake with MIMIC-IV; "" if it was not made."""
+    if source.resolve().name.lower() not in _FOLDERS:
+        return ""
+    return " MIMIC-IV's source is the folder that holds hosp/ and icu/, not one of the two."
+
+
 def _dataset_in(source: Path) -> Dataset:
     """Return the data set whose tables a folder holds, or seems to.
 
     Raises:
         InputError: it holds folders of MIMIC-IV and tables of MIMIC-III.
     """
-    folders = [name for name in ("hosp", "icu") if (source / name).is_dir()]
+    folders = [name for name in _FOLDERS if (source / name).is_dir()]
     if not folders:
         return MIMIC_III
     here = _files_by_name(source)
@@ -206,12 +213,12 @@ def _typed_table(
     dataset: Dataset, name: str, path: Path, stamp: Stamp, relation: str = ""
 ) -> Table:
     schema, rows = typed.describe(path, relation)
-    spelled = tuple(schema)
+    spelled = tuple(schema.names)
     header = tuple(column.lower() for column in spelled)
     table = Table(name, path, header, stamp, rows == 0, dataset, relation, spelled, rows)
     _check_header(table)
-    used = {column: schema[table.spelling[column]] for column in table.columns}
-    typed.check_types(path, name, pl.Schema(used), ID_COLUMNS)
+    used = {column: schema.field(spelled).type for column, spelled in table.spelling.items()}
+    typed.check_types(path, name, used, ID_COLUMNS)
     return table
 
 
@@ -241,6 +248,8 @@ def _check_header(table: Table) -> None:
     advice = "Is this the right file, with a header, and commas between the fields?"
     if table.spelled:
         where, what, advice = str(table.path), "it does not have", "Is this the right table?"
+    if table.dataset.is_benchmark and _OF_MIMIC_IV & set(header):
+        advice = "It looks like MIMIC-IV, whose tables must be in two folders, hosp/ and icu/."
     required = [c for c in table.dataset.tables[name] if not c.startswith("[")]
     lacking = [c.upper() for c in required if c not in header]
     if lacking:  # without a header the first line is a patient's row, so it is not shown

@@ -16,11 +16,13 @@ import pyarrow.parquet as pq
 
 from mimic_reg.clinical.schema import MISSING_TEXTS, NO_ID
 from mimic_reg.errors import InputError
+from mimic_reg.store.store import MALFORMED
 
 # Names of files that are databases of DuckDB.
 DATABASES = (".duckdb", ".db", ".ddb")
 # Columns that must be text; VALUE of OUTPUTEVENTS is a number in databases, and is not used.
 _TEXTS = ("value", "icd9_code", "icd_code")
+_DATES = ("dob", "dod")  # days alone; other times have hours
 _ROW_BYTES = 80  # of a row's text, about: gives batches the size of a block
 _MEMORY = "400MB"
 
@@ -93,7 +95,7 @@ def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
         ) from error
 
 
-def describe(path: Path, relation: str) -> tuple[pl.Schema, int]:
+def describe(path: Path, relation: str) -> tuple[pa.Schema, int]:
     """Return the columns of a table, as it spells them, and its number of rows.
 
     relation: of a database: the table's name, quoted
@@ -101,36 +103,46 @@ def describe(path: Path, relation: str) -> tuple[pl.Schema, int]:
     if relation:
         with database(path) as connection:
             rows = connection.sql(f"SELECT count(*) FROM {relation}").fetchall()[0][0]
-            empty = connection.sql(f"SELECT * FROM {relation} LIMIT 0").to_arrow_table()
+            schema = connection.sql(f"SELECT * FROM {relation} LIMIT 0").to_arrow_table().schema
     else:
         with _parquet(path) as file:
-            rows, empty = file.metadata.num_rows, file.schema_arrow.empty_table()
-    return pl.DataFrame(empty).schema, rows
+            rows, schema = file.metadata.num_rows, file.schema_arrow
+    return schema, rows
 
 
-def check_types(path: Path, name: str, schema: pl.Schema, ids: tuple[str, ...]) -> None:
+def check_types(path: Path, name: str, types: dict[str, Any], ids: tuple[str, ...]) -> None:
     """Refuse columns that cannot be read as the CSV file's.
 
-    schema: of the columns that are read, by their names in lower case
+    types: of Arrow, of the columns that are read, by their names in lower case
 
     Raises:
         InputError: names the column and its type.
     """
-    for column, dtype in schema.items():
-        wanted = ""
+    for column, arrow_type in types.items():
+        dtype, wanted = _polars_type(arrow_type), ""
         if column in _TEXTS and name != "OUTPUTEVENTS" and not _is_text(dtype):
             wanted = "text, as in the CSV file, since the rules compare texts (86 is not 86.0)"
         elif column in ids and not (_is_text(dtype) or dtype.is_numeric()):
             wanted = "a whole number"
+        elif dtype == pl.Date and column not in _DATES:
+            wanted = "a time, with its hour"
         elif isinstance(dtype, pl.Datetime) and dtype.time_zone not in (None, "UTC", "Etc/UTC"):
             wanted = "a time without time zone"
         elif not (_is_text(dtype) or dtype.is_numeric() or dtype in (pl.Datetime, pl.Date)):
             wanted = "text, a number or a time"
         if wanted and dtype != pl.Null:
             raise InputError(
-                f"{path}: {column.upper()} of {name} is {dtype}; it must be {wanted}. Write the "
-                "table again with that type."
+                f"{path}: {column.upper()} of {name} is {arrow_type}; it must be {wanted}. "
+                "Write the table again with that type."
             )
+
+
+def _polars_type(arrow_type: Any) -> pl.DataType:
+    """Return Polars' type; Binary for a type that it does not have."""
+    try:
+        return pl.Series(pa.array([], arrow_type)).dtype
+    except (pa.ArrowException, *MALFORMED):
+        return pl.Binary()
 
 
 def _is_text(dtype: pl.DataType) -> bool:
@@ -154,6 +166,7 @@ def batches(
     else:
         with _parquet(path) as file:
             for batch in file.iter_batches(rows, columns=list(columns.values())):
+                batch.validate(full=True)  # such as texts that are not UTF-8
                 yield _renamed(batch, columns)
 
 
@@ -172,8 +185,9 @@ def as_csv(frame: pl.DataFrame, ids: tuple[str, ...]) -> pl.DataFrame:
 def _id(series: pl.Series) -> pl.Series:
     """Return whole numbers; what is there but is none becomes `NO_ID`."""
     if series.dtype.is_integer() or series.dtype == pl.Null:
-        return series.cast(pl.Int64)
-    if series.dtype.is_numeric():  # pandas writes 145834.0 where some ids are missing
+        present = series
+        number = series.cast(pl.Int64, strict=False)
+    elif series.dtype.is_numeric():  # pandas writes 145834.0 where some ids are missing
         present = series.cast(pl.Float64).fill_nan(None)
         number = present.cast(pl.Int64, strict=False)
         number = number.set(number != present, None)

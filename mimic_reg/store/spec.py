@@ -182,6 +182,13 @@ class CohortSpec(Settings):
         return self.time is not None
 
     @property
+    def subjects(self) -> str:
+        """Return what splits and intervals keep together, as people call it."""
+        if self.shape:
+            return "images"
+        return "stays" if self.subject == self.unit else "patients"
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """Return the columns that identify a sample of a task."""
         return (self.unit,) if self.end is None else (self.unit, self.end)

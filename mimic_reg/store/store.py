@@ -381,7 +381,7 @@ class Store:
 
     def scan(self, name: str) -> pl.LazyFrame:
         """Return a Parquet table of the store, lazily; in a fold, `split` replaces `fold`."""
-        return self._divided(name, pl.scan_parquet(self.path(name)))
+        return self._divided(name, pl.scan_parquet(self.path(name), glob=False))
 
     def _divided(self, name: str, table: pl.LazyFrame) -> pl.LazyFrame:
         if self.fold is None or self.spec.folds is None or not name.startswith("tasks/"):
@@ -392,7 +392,7 @@ class Store:
         """Return a Parquet table of the store; in a fold, `split` replaces `fold`."""
         path = self.path(name)
         with reading(path, "a table"):
-            return self._divided(name, pl.read_parquet(path).lazy()).collect()
+            return self._divided(name, pl.read_parquet(path, glob=False).lazy()).collect()
 
     def signature(self) -> tuple[object, ...]:
         """Return a value that changes with the store or any of its files, as a key for caches."""

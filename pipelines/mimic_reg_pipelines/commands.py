@@ -124,7 +124,7 @@ def sweep(
     with progress(err) as shown:
         result = sweeps.sweep(experiment, work, store=store, running=running, progress=shown)
         done = any(t.done for t in result.trials)
-        concluded = report.conclude(result, commands=[typed()], progress=shown) if done else None
+        concluded = report.conclude(result, commands=[typed()]) if done else None
     print_concluded(concluded)
     print_failed(result)
     print_comparison(work)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 def print_dry_run(plan: "DryRun") -> dict[str, Any]:
     """Print the trials of a dry run and what they may cost, a table for each task and model."""
+    from mimic_reg import models
     from mimic_reg.report.formats import format_level
 
     if plan.extraction:
@@ -32,7 +33,7 @@ def print_dry_run(plan: "DryRun") -> dict[str, Any]:
             [
                 line.method,
                 format_level(line.size),
-                line.epochs,
+                line.epochs if models.is_known(line.model) else "",  # without gradients: none
                 len(line.seeds),
                 line.finished,
                 *("unknown" if s is None else format_seconds(s) for s in (line.each, line.seconds)),

@@ -50,10 +50,9 @@ def test_a_run_shows_what_its_folder_holds(run, store):
     assert run.settings["training"]["learning_rate"] == 0.01
     assert isinstance(run.scores["test"]["auroc"], Score)
     history = run.history
-    assert history["epoch"].tolist() == [0, 1]
-    assert (
-        history.loc[run.best_epoch, "validation_auroc"] == run.scores["validation"]["auroc"].value
-    )
+    assert history["epoch"].tolist() == [1, 2]
+    best = history.set_index("epoch").loc[run.best_epoch]
+    assert best["validation_auroc"] == run.scores["validation"]["auroc"].value
     written = pl.read_parquet(run.folder / "predictions_test.parquet").sort("row")
     samples = store.samples(TASK)
     order = np.argsort(samples.test.to_polars("samples").with_row_index()["index"].to_numpy())

@@ -63,6 +63,9 @@ def test_every_command_has_the_same_options_and_a_help_of_80_columns():
     assert {name: len(found) for name, found in helps.items()} == dict.fromkeys(helps, 1)
 
 
+HEAVY = {"torch", "torchvision", "sklearn", "mlflow", "prefect", "polars", "pandas", "matplotlib"}
+
+
 def test_commands_start_fast_without_what_they_do_not_need(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "trial.json").write_text("{")
@@ -70,18 +73,38 @@ def test_commands_start_fast_without_what_they_do_not_need(tmp_path):
         "import sys; from mimic_reg import cli; from mimic_reg_pipelines import commands;"
         "commands.add_to(cli.app);"
         "cli._run(lambda: cli.app(sys.argv[1:], prog_name='mimic-reg'));"
-        "print(*{'torch', 'mlflow', 'prefect', 'sklearn', 'polars'} & sys.modules.keys())"
+        f"print(*sorted({HEAVY} & sys.modules.keys()))"
     )
     for arguments, loaded in (
-        (["--help"], ""),
-        (["run", "--help"], ""),
         (["list", "experiments"], ""),
+        (["list", "methods"], "polars"),
+        (["list", "models"], "polars"),
         (["runs", tmp_path], "polars"),
     ):
         told = subprocess.run(
             [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
         )
         assert told.stdout.splitlines()[-1] == loaded, arguments
+
+
+def test_help_loads_nothing_heavy():
+    """Of every command, in one process."""
+    script = (
+        "import sys, typer, typer.testing; from mimic_reg import cli;"
+        "from mimic_reg_pipelines import commands; commands.add_to(cli.app);"
+        "root = typer.main.get_command(cli.app);"
+        "rooms = [[n] + m for n, c in root.commands.items() "
+        "for m in ([[k] for k in c.commands] if hasattr(c, 'commands') else [[]])];"
+        "told = [typer.testing.CliRunner().invoke(cli.app, [*r, '--help']) for r in [[], *rooms]];"
+        "assert all(t.exit_code == 0 and 'Usage' in t.stdout for t in told);"
+        f"print(len(told), *sorted({HEAVY} & sys.modules.keys()))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    number, *loaded = told.stdout.split()
+    assert int(number) > 25
+    assert loaded == []
 
 
 def test_the_tab_key_completes_names(monkeypatch):
@@ -102,7 +125,7 @@ def test_extract_tells_what_it_did_and_then_that_nothing_is_left_to_do(tmp_path,
     first = mimic_reg("extract", "--source", raw, "--out", tmp_path / "store")
     assert first.returncode == 0, first.stderr
     assert "chartevents" in first.stderr  # progress, plain lines without a terminal
-    assert "one stay an admission" in first.stdout
+    assert "one stay per admission" in first.stdout
     assert "dropped: no HADM_ID" in first.stdout
     assert "DIAGNOSES_ICD: 1 rows repeat an earlier one and count once." in first.stdout
     assert "Wrote" in first.stdout

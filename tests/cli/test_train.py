@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from mimic_reg import console
+from mimic_reg.fitting import Outcome
 from mimic_reg.progress import Epoch, format_seconds
 from tests.cli.called import mimic_reg, words
 from tests.stores import write_store
@@ -49,11 +50,13 @@ def test_a_fit_shows_a_header_its_epochs_and_the_score_last(trained, options):
     assert second.startswith("epoch 2 of 2: loss ")
     assert "Note:" not in told.stderr
     assert told.stdout.splitlines()[-1].startswith(f"{TASK}: validation auroc ")
-    assert "best epoch" in told.stdout.splitlines()[-1]
+    assert "Scores, with 95 % intervals over patients" in told.stdout
     given = [*options, "--set", "training.max_epochs=2", "--set", "itps.tau=0.001"]
     again = mimic_reg("train", *given, "--out", work / "run", "--json", "--quiet")
     assert again.stderr == ""
     assert json.loads(again.stdout)["status"] == "skipped"
+    again = mimic_reg("train", *given, "--out", work / "run").stderr
+    assert words(again) == f"{work / 'run'} has this trial, finished; there is nothing to do."
     other = mimic_reg("train", *options, "--out", work / "run")
     assert other.returncode == 2
     assert "holds another trial" in other.stderr
@@ -70,6 +73,7 @@ def test_runs_and_show_read_the_run_folders(trained, tmp_path):
     assert (row["status"], row["score"], row["epochs"]) == ("finished", "auroc", 2)
     told = mimic_reg("runs", work, "--sort", "test", "--csv", tmp_path / "runs.csv")
     assert f"{row['best']} of 2" in told.stdout
+    assert f"best epoch {row['best']} of 2" in trained[1].stdout
     assert (tmp_path / "runs.csv").read_text().startswith("run,task,model,method,training,seed,")
     for given, message in (
         (["--method", "itsp"], "No run has the method 'itsp'. Did you mean 'itps'?"),
@@ -133,7 +137,10 @@ def test_a_wrong_setting_is_refused_before_anything_is_written(options, tmp_path
 
 def test_a_dry_run_estimates_and_trains_nothing(options, tmp_path):
     dry = [*options, "--dry-run", "--out", tmp_path / "run"]
-    assert "At most about" in mimic_reg("train", *dry).stdout
+    told = mimic_reg("train", *dry).stdout
+    assert ", learning rate 0.001, at most 100 epochs. At most about" in told
+    simple = [*dry[:4], "--model", "logistic_regression", *dry[-3:]]
+    assert ", seed 0. Time unknown" in mimic_reg("train", *simple).stdout
     dry[3] = f"{TASK},phenotyping"
     assert "several tasks together, add --strategy" in words(mimic_reg("train", *dry).stderr)
     given = ["--strategy", "reptile", "--set", "reptile.inner_steps=2"]
@@ -145,6 +152,16 @@ def test_a_dry_run_estimates_and_trains_nothing(options, tmp_path):
     dry[3] = "mortality"
     assert "is not a task of the cohort" in words(mimic_reg("train", *dry).stderr)
     assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_says_once_where_it_goes_on(options, monkeypatch):
+    interrupted = Outcome("interrupted", "id", {})
+    monkeypatch.setattr("mimic_reg.fitting.train", lambda *_, **__: interrupted)
+    told = mimic_reg("train", *options, "--out", "run")
+    assert told.returncode == 1
+    _, sentence = told.stderr.splitlines()
+    text = "Failed: Interrupted. The checkpoint is in run; the same command goes on from there."
+    assert sentence == text
 
 
 def test_pretrain_and_finetune_take_settings_and_estimate(store, tmp_path):

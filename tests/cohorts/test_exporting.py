@@ -50,9 +50,10 @@ def test_an_example_goes_from_simulation_to_predictions(tmp_path):
     said = run("synthesize", "--as", "ricu", "--out", files, "--patients", 150)
     assert f"import-cohort {files} --out STORE --config {files}/cohort.yaml" in said
     said = run("import-cohort", files, "--out", store, "--config", files / "cohort.yaml")
-    assert "--model lstm --out RUN --set training.normalizer=fitted" in said
+    assert "--model lstm --out RUN --set training.normalizer=fitted --fold 1" in said
     run("train", "--store", store, "--task", "in_hospital_mortality", "--out", fitted,
-        "--model", "logistic_regression", "--set", "training.normalizer=fitted")  # fmt: skip
+        "--model", "logistic_regression", "--set", "training.normalizer=fitted",
+        "--fold", 1)  # fmt: skip
     opened = Store.open(store)
     export(fitted, tmp_path)
     model = ServedModel.load(tmp_path)

@@ -249,6 +249,33 @@ def test_splits_keep_patients_together_and_classes_in_proportion(tmp_path):
     assert not any("part" in c for c in third.store.spec.channel_names)
 
 
+def test_files_may_list_the_stays_or_patients_of_the_splits(tmp_path):
+    dyn, sta, outc = tables()
+    wanted = np.array(["train", "train", "validation", "test", "train"])[sta["patient"] % 5]
+    for key in ("stay_id", "patient"):
+        folder = write(tmp_path / key / "in", dyn, sta, outc)
+        files = {name: f"{name}.csv" for name in ("train", "validation", "test")}
+        for name, file in files.items():
+            sta.loc[wanted == name, [key]].to_csv(folder / file, index=False)
+        chosen = settings(splits={"files": files})
+        store = import_cohort(folder, tmp_path / key / "out", chosen).store
+        named = {"val": "validation"}
+        assert [named.get(s, s) for s in split_of(store).values()] == wanted.tolist()
+    sta.loc[wanted != "train", ["patient"]].to_csv(folder / "train.csv", index=False)
+    with pytest.raises(InputError, match="rows share their patient with another file"):
+        import_cohort(folder, tmp_path / "other", chosen)
+    sta.loc[sta["patient"] == 0, ["patient"]].to_csv(folder / "train.csv", index=False)
+    with pytest.raises(InputError, match="34 labelled stays are in none of the files"):
+        import_cohort(folder, tmp_path / "other", chosen)
+    sta.loc[wanted == "train", ["patient"]].to_csv(folder / "train.csv", index=False)
+    lists = {"folds": 3, "files": [f"{name}.csv" for name in ("test", "validation", "train")]}
+    store = import_cohort(folder, tmp_path / "folds", settings(splits=lists)).store
+    folds = store.read("tasks/in.parquet")["fold"].to_list()
+    assert folds == [{"test": 1, "validation": 2, "train": 3}[name] for name in wanted]
+    with pytest.raises(InputError, match="must name 3 tables"):
+        settings(splits={"folds": 3, "files": ["train.csv"]})
+
+
 def test_another_cohort_is_not_replaced_without_force(tmp_path):
     folder = write(tmp_path / "in", *tables())
     import_cohort(folder, tmp_path / "out", settings(name="first"))

@@ -2,12 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from markupsafe import _speedups
 
 from mimic_reg_pipelines.deploy import container
 from tests.docker.stack import COMPOSE, ROOT, image_environment
@@ -17,7 +19,7 @@ SCRIPTS = sorted(DOCKER.glob("*.sh"))
 SERVICES = COMPOSE["services"]
 OURS = {n: s for n, s in SERVICES.items() if n != "postgres"}
 TEXT = (DOCKER / "compose.yaml").read_text("utf-8")
-EXTRAS = ["pipelines", "postgresql", "images"]
+CDI = (DOCKER / "compose.cdi.yaml").read_text("utf-8")
 DOCKERFILE = (DOCKER / "Dockerfile").read_text("utf-8")
 
 
@@ -40,7 +42,7 @@ def tool(name, *arguments):
     ids=lambda command: command[0],
 )
 def test_linters_and_the_schema_are_content(command):
-    assert len(SCRIPTS) == 4
+    assert len(SCRIPTS) == 5
     code, text = tool(*command)
     assert code == 0, text
 
@@ -64,11 +66,12 @@ def test_linters_and_the_schema_see_mistakes(tmp_path, name, old, new, command):
 
 
 def test_every_variable_of_compose_is_in_the_example_and_no_other():
-    used = set(re.findall(r"\$\{(\w+)", TEXT))
+    text = TEXT + CDI
+    used = set(re.findall(r"\$\{(\w+)", text))
     example = (DOCKER / ".env.example").read_text("utf-8")
     given = dict(re.findall(r"^(\w+)=(.*)$", example, re.M))
     assert set(given) == used
-    defaults = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", TEXT))
+    defaults = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", text))
     assert {n: given[n] for n in defaults} == defaults
     assert "password" not in example.replace("Passwords", "").replace("passwords", "").lower()
 
@@ -92,6 +95,27 @@ def test_profiles_are_variants_of_the_image():
         assert [n for n, s in SERVICES.items() if s.get("profiles") == [variant]]
     devices = SERVICES["worker"]["deploy"]["resources"]["reservations"]["devices"]
     assert devices == [{"driver": "nvidia", "count": "${GPUS:-1}", "capabilities": ["gpu"]}]
+
+
+class Merging(yaml.SafeLoader):
+    """Knows the tag with which a second file removes what the first one has."""
+
+
+Merging.add_constructor("!reset", lambda loader, node: None)
+
+
+def test_podman_gets_the_gpu_by_its_cdi_name_alone(tmp_path):
+    second = yaml.load(CDI, Merging)["services"]  # a safe loader
+    assert second.keys() == {"worker"}
+    worker = {n: v for n, v in (SERVICES["worker"] | second["worker"]).items() if v is not None}
+    assert SERVICES["worker"].keys() - worker.keys() == {"deploy"}
+    (device,) = worker["devices"]
+    device = re.sub(r"\$\{\w+:-(\w+)\}", r"\1", device)
+    # the grammar of names in the CDI specification: vendor/class=device
+    assert re.fullmatch(r"[A-Za-z][\w.-]*[A-Za-z0-9]/[A-Za-z][\w-]*=[A-Za-z0-9][\w.:-]*", device)
+    merged = tmp_path / "compose.yaml"
+    merged.write_text(yaml.safe_dump({"services": {"worker": worker}}))
+    assert tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", merged)[0] == 0
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -164,8 +188,31 @@ def test_the_image_holds_the_program_only():
         for line in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.M)
         for word in line.split()
     }
-    assert copied == allowed
+    mounted = set(re.findall(r"--mount=type=bind,source=([^,]+),", DOCKERFILE))
+    assert copied | mounted == allowed
     assert all((ROOT / name).exists() for name in allowed)
+
+
+def test_slimming_keeps_what_runs(tmp_path):
+    """A library without symbols loads; folders of tests and headers, torch's programs are gone."""
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    gone = ("x/tests/t.py", "x/include/x.h", "torch/bin/protoc", "torch/bin/models/m")
+    kept = ("torch/bin/torch_shm_manager", "x/testing/t.py", "x/notes.so")
+    for name in (*gone, *kept):
+        (packages / name).parent.mkdir(parents=True, exist_ok=True)
+        (packages / name).write_text("no library")
+    library = shutil.copy(_speedups.__file__, packages)
+    command = [sys.executable, DOCKER / "slim.py", tmp_path]
+    subprocess.run(command, check=True, capture_output=True)
+    assert [name for name in (*gone, *kept) if (packages / name).exists()] == list(kept)
+    assert (packages / "x" / "notes.so").read_text() == "no library"
+    assert Path(library).stat().st_size < 0.9 * Path(_speedups.__file__).stat().st_size
+    code = "import _speedups; print(_speedups.__file__, _speedups._escape_inner('<'))"
+    name = Path(library).rename(packages / ("_speedups" + "".join(Path(library).suffixes[-2:])))
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=packages, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{name} &lt;\n"
 
 
 def test_the_services_need_no_proxy():
@@ -189,25 +236,6 @@ def test_secrets_are_long_private_and_kept(tmp_path):
         assert folder.stat().st_mode & 0o777 == 0o700
     subprocess.run([DOCKER / "secrets.sh", folder], check=True, capture_output=True)
     assert {p.name: p.read_text() for p in folder.iterdir()} == found
-
-
-def test_the_requirements_of_the_image_are_the_projects():
-    done = subprocess.run(
-        [sys.executable, DOCKER / "requirements.py", *EXTRAS],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    names = {re.split(r"[\[<>=]", line)[0].lower() for line in done.stdout.split()}
-    assert f"requirements.py {' '.join(EXTRAS)} >" in DOCKERFILE
-    assert {"setuptools", "torch", "prefect", "mlflow", "psycopg2-binary", "polars"} <= names
-    pinned = {
-        line.split("==")[0].lower().replace("_", "-")
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
-        if "==" in line
-    }
-    assert {n.replace("_", "-") for n in names} <= pinned
 
 
 def test_the_guide_names_what_there_is():

@@ -5,8 +5,4 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-BLOCK = re.compile(
-    r'(?:^<!-- (?P<note>[^>]*) -->\n)?^```(?P<kind>\w+)(?: title="(?P<file>[^"]+)")?\n'
-    r"(?P<text>.*?)^```$",
-    re.MULTILINE | re.DOTALL,
-)
+BLOCK = re.compile(r"^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)

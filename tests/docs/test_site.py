@@ -1,5 +1,6 @@
 """The documentation builds strictly and without a network; its links and commands exist."""
 
+import json
 import os
 import re
 import subprocess
@@ -55,8 +56,13 @@ def test_every_command_on_every_page_exists_with_its_options():
     commands = get_command(app).commands | get_command(plugin).commands
     found = 0
     pages = [*DOCS.rglob("*.md"), ROOT / "README.md", *(ROOT / "benchmarks").rglob("*.md")]
+    pages += DOCS.rglob("*.ipynb")
     for page in pages:
-        text = page.read_text("utf-8").replace("\\\n", " ")
+        text = page.read_text("utf-8")
+        if page.suffix == ".ipynb":
+            cells = ["".join(cell["source"]) for cell in json.loads(text)["cells"]]
+            text = "\n".join(re.sub(r"^!(?=mimic-reg)", "    ", c, flags=re.M) for c in cells)
+        text = text.replace("\\\n", " ")
         code = "".join(b["text"] for b in BLOCK.finditer(text) if b["kind"] == "sh")
         code += "".join(re.findall(r"^ {4}(mimic-reg .+\n)", text, re.MULTILINE))
         for line in re.findall(r"^mimic-reg ([^#\n]+)", code, re.MULTILINE):

@@ -163,6 +163,6 @@ def test_a_run_by_stay_is_evaluated_and_predicts_prefixes(store, tmp_path):
         ("gru", "mixup", "mixup cannot act"),
     ],
 )
-def test_what_cannot_be_trained_by_stay_is_refused(store, tmp_path, model, method, says):
+def test_what_cannot_be_trained_by_stay_is_refused_before_anything_starts(model, method, says):
     with pytest.raises(InputError, match=says):
-        train(trial(model, method), store.folder, tmp_path / "run")
+        trial(model, method)

@@ -183,6 +183,17 @@ def test_two_data_sets_in_one_folder_are_refused(raw, tmp_path):
         find_tables(source)
 
 
+def test_the_usual_wrong_folders_get_advice(raw, tmp_path):
+    with pytest.raises(InputError, match="source is the folder that holds hosp/ and icu/, not one"):
+        find_tables(raw / "hosp")
+    for path in raw.rglob("*.csv"):
+        shutil.copy(path, tmp_path)
+    with pytest.raises(
+        InputError, match="looks like MIMIC-IV, whose tables must be in two folders"
+    ):
+        find_tables(tmp_path)
+
+
 def test_a_run_that_was_stopped_continues(raw, store, tmp_path, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt

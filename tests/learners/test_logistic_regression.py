@@ -85,8 +85,8 @@ def test_it_learns_and_is_a_run_like_any_other(run, store):
     assert scores["test"]["auroc"].value > 0.8
     assert evaluate(run) == scores
     (result,) = collect([run]).trials
-    assert (result.model, result.method, result.best_epoch) == ("logistic_regression", "none", 0)
-    assert [row["epoch"] for row in result.epochs()] == [0]
+    assert (result.model, result.method, result.best_epoch) == ("logistic_regression", "none", 1)
+    assert [row["epoch"] for row in result.epochs()] == [1]
 
 
 def test_the_same_seed_gives_the_same_bits(run, store, tmp_path):

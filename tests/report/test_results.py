@@ -40,10 +40,9 @@ def test_a_real_run_is_read_as_it_was_written(tmp_path):
     assert found.selected_by == "auroc"
     assert found.settings == trial.model_dump(mode="json")
     rows = found.epochs()
-    assert [row["epoch"] for row in rows] == [0, 1]
-    assert (
-        rows[found.best_epoch]["validation"]["auroc"] == found.scores["validation"]["auroc"].value
-    )
+    assert [row["epoch"] for row in rows] == [1, 2]
+    best = rows[found.best_epoch - 1]["validation"]
+    assert best["auroc"] == found.scores["validation"]["auroc"].value
     assert rows[-1]["recorded"]["selected_ever"] > 0
     assert [s.folder for s in find_stores(results)] == [store]
 
@@ -147,7 +146,7 @@ def test_runs_without_a_result_have_a_reason(tmp_path):
     assert [t.name for t in results.trials] == ["copy"]  # by name, before "good"
     why = {u.name: u.why for u in results.unfinished}
     assert why["half"] == "not finished: 4 of at most 60 epochs"
-    assert why["nan"] == "failed: the loss became nan in the steps up to 350 (epoch 2)"
+    assert why["nan"] == "failed: the loss became nan in the steps up to 350 (epoch 3)"
     assert why["torn"].startswith("torn/scores.json is not valid JSON")
     assert "is not a run's scores" in why["odd"]
     assert why["good"] == "the same trial as copy, which is used"

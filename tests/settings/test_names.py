@@ -71,6 +71,10 @@ def test_suggestions():
         suggest("droput", ["dropout", "itps"]) == "Did you mean 'dropout'? Allowed: dropout, itps."
     )
     assert suggest("zzz", []) == "Allowed: none."
+    many = suggest("itpz", [*(f"method{i}" for i in range(20)), "itps"], "mimic-reg list methods")
+    assert many.startswith("Did you mean 'itps'? Allowed: itps, method")
+    assert many.endswith(", …; all 21: `mimic-reg list methods`.")
+    assert many.count(", ") == 10
 
 
 def test_a_fit_is_named_after_its_methods():

@@ -85,6 +85,18 @@ def test_the_store_has_the_specification(store):
     assert samples["train"].gather(torch.tensor([0, 2])).x.shape[-1] == 50
 
 
+@pytest.mark.parametrize(
+    ("changes", "people"),
+    [
+        ({}, "patients"),
+        ({"subject": SPEC.unit}, "stays"),
+        ({"channels": (), "time": None, "end": None, "shape": (1, 8, 8)}, "images"),
+    ],
+)
+def test_intervals_are_over_what_splits_keep_together(changes, people):
+    assert CohortSpec.read({**SPEC.model_dump(mode="json"), **changes}).subjects == people
+
+
 def test_the_normalizer_is_fitted_to_the_training_hours(store):
     hourly, samples = tables()
     train_stays = samples["mortality24"].filter(split="train")["stay"]

@@ -105,7 +105,7 @@ def measure(
         trial.folder / FILE,
         {
             "trial": trial.id,
-            "epoch": trial.best_epoch,
+            "epoch": trial.best_epoch - 1,  # files count from 0
             "trace": found.mean,
             "standard_error": found.standard_error,
             "vectors": found.n,
@@ -130,7 +130,7 @@ def _measured(trial: TrialResult) -> tuple[Series, float] | None:
     kept = _kept(trial)
     if not kept:
         return None
-    return Series(np.array([kept["epoch"]]), np.array([kept["trace"]])), kept["standard_error"]
+    return Series(np.array([kept["epoch"] + 1]), np.array([kept["trace"]])), kept["standard_error"]
 
 
 def _kept(trial: TrialResult) -> dict[str, Any]:

@@ -198,7 +198,7 @@ def _ever(trial: TrialResult) -> float | None:
 def _ever_at(trial: TrialResult, epoch: int) -> float | None:
     """Return the number ever selected at the end of an epoch, counted from 1."""
     series = recorded(trial, EVER)
-    found = [] if series is None else series.y[series.x == epoch - 1].tolist()
+    found = [] if series is None else series.y[series.x == epoch].tolist()
     return found[0] if found else None
 
 
@@ -222,7 +222,7 @@ def _first_trace(trial: TrialResult) -> float | None:
 
 def _late_trace(trial: TrialResult) -> float | None:
     series = recorded(trial, TRACE)
-    late = None if series is None else series.y[series.x >= SETTLED_AT - 1]
+    late = None if series is None else series.y[series.x >= SETTLED_AT]
     return float(np.mean(late)) if late is not None and len(late) else None
 
 

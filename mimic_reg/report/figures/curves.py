@@ -129,8 +129,10 @@ def training_figure(trials: Sequence[TrialResult], supervision: TrainingSize, lo
         for method in method_order(kept):
             rows = [t.epochs() for t in kept if t.method == method]
             how: dict[str, Any] = {**look[method].line, "linewidth": 1.5}
-            losses.plot(_mean(rows, lambda row: row["loss"]), **how)
-            scores.plot(_mean(rows, lambda row: row["validation"][by]), label=method, **how)
+            loss = _mean(rows, lambda row: row["loss"])
+            epochs = np.arange(1, len(loss) + 1)
+            losses.plot(epochs, loss, **how)
+            scores.plot(epochs, _mean(rows, lambda row: row["validation"][by]), label=method, **how)
         losses.set_ylabel("training loss")
         scores.set_ylabel(f"validation {format_score_name(by)}")
         integer_epochs([scores])

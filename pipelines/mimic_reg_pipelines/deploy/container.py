@@ -1,6 +1,6 @@
 """The program of the containers in docker/compose.yaml: two servers, set-up, worker, commands.
 
-The first argument chooses: prefect, mlflow, setup, worker or health; other arguments go to
+The first argument chooses: prefect, mlflow, gate, setup, worker or health; other arguments go to
 `mimic-reg`. A server replaces this process (exec), so that signals reach it. Secrets come from
 files or variables (`access.secret`), and are passed on in files and variables of the process.
 """
@@ -16,13 +16,13 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from mimic_reg import cli
 from mimic_reg.errors import MimicRegError
 from mimic_reg_pipelines.deploy import access
 
 PREFECT_USER = "mimic-reg"
 WORKER = "worker"  # its name in MLflow
 POOL = "mimic-reg"
+ROUTES = ("4200=prefect:4200", "5000=mlflow:5000")
 AUTOMATIONS = Path(__file__).parents[3] / "docker" / "automations.yaml"
 
 _EVERYWHERE = "0.0.0.0"  # of the container: compose.yaml says who reaches it
@@ -45,6 +45,8 @@ def main(arguments: list[str]) -> int:
     except MimicRegError as error:
         print(f"Error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
+    from mimic_reg import cli  # only here: health checks, the gate and servers start without it
+
     sys.argv = ["mimic-reg", role, *rest]
     cli.main()
     return 0
@@ -108,7 +110,12 @@ def worker() -> tuple[list[str], dict[str, str]]:
     return [*command, "--with-healthcheck"], environment
 
 
-_SERVERS = {"prefect": prefect_server, "mlflow": mlflow_server, "worker": worker}
+def gate() -> tuple[list[str], dict[str, str]]:
+    """Return the command of the gate, through which browsers reach the two servers."""
+    return _python("mimic_reg_pipelines.deploy.gate", *ROUTES), {}
+
+
+_SERVERS = {"prefect": prefect_server, "mlflow": mlflow_server, "worker": worker, "gate": gate}
 
 
 def as_client() -> dict[str, str]:

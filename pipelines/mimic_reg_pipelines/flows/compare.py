@@ -86,17 +86,11 @@ def compare(
     }
     search = run(experiment, work, **options)
     choices, problems = _choose(search)
-    for choice in choices:
-        progress.note(choice.sentence)
-    for problem in problems:
-        progress.note(problem)
     best = {(c.task, c.model, c.method, c.size): c.best.values for c in choices}
     result = run(winners(experiment, best, seeds), work, **options)
     concluded = None
     if any(trial.done for trial in result.trials):
-        concluded = conclude(
-            result, tracking_uri=tracking_uri, commands=commands, progress=progress
-        )
+        concluded = conclude(result, tracking_uri=tracking_uri, commands=commands)
     return Compared(tuple(choices), tuple(problems), search, result, concluded)
 
 

@@ -12,7 +12,6 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.cache_policies import NO_CACHE
 
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Progress, Silent
 from mimic_reg.report.analyses import analyse_all, save
 from mimic_reg.report.figures.drawn import draw
 from mimic_reg.report.frames import comparisons_frame, scores_frame
@@ -41,7 +40,7 @@ class Concluded:
 
     report:     the HTML file
     markdown:   its tables as text, readable on a terminal
-    scores:     a row a method and level, of the scores that select
+    scores:     a row for each method and level, of the scores that select
     registered: the best model of each task and family
     summary:    the run in MLflow that holds all this
     """
@@ -60,7 +59,6 @@ def conclude(
     *,
     tracking_uri: str | None = None,
     commands: Sequence[str] = (),
-    progress: Progress | None = None,
 ) -> Concluded:
     """Register the best of each task, write the report, log the summary of the sweep.
 
@@ -70,12 +68,10 @@ def conclude(
     """
     uri = tracking_uri or client.database(result.work)
     with client.answering(uri), disk_errors(result.folder):
-        return _conclude(result, uri, commands, progress or Silent())
+        return _conclude(result, uri, commands)
 
 
-def _conclude(
-    result: SweepResult, uri: str, commands: Sequence[str], progress: Progress
-) -> Concluded:
+def _conclude(result: SweepResult, uri: str, commands: Sequence[str]) -> Concluded:
     done = [t for t in result.trials if t.done]
     if not done:
         raise InputError(f"No trial of {result.name!r} has a result: there is nothing to report.")
@@ -92,9 +88,6 @@ def _conclude(
         sweep=result.name,
         methods={result.run_folder(t): t.label for t in done},
     )
-    for model in registered:
-        alias = "champion" if model.champion else "not champion"
-        progress.note(f"Registered {model.name}, version {model.version} ({alias}). {model.why}")
     report, results, tables, figures = _write(result, commands)
     markdown = to_markdown(results)
     summary = log_sweep_summary(

@@ -88,7 +88,7 @@ def run(
     concluded = None
     if any(t.done for t in result.trials):
         commands = [command] if command else []
-        concluded = conclude(result, tracking_uri=uri, commands=commands, progress=progress)
+        concluded = conclude(result, tracking_uri=uri, commands=commands)
     return RunResult(result, concluded, ui_command(work, tracking_uri))
 
 

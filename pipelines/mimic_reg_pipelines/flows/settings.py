@@ -53,7 +53,7 @@ class Work:
     """A work folder: the store, and the results of all experiments on it.
 
     store/            the cohort store
-    runs/             a folder a trial, shared by all sweeps of this work folder
+    runs/             a folder for each trial, shared by all sweeps of this work folder
     sweeps/<name>/    status, tables, figures and report of a sweep
     tuned/            the best settings of searches
     mlflow.db         MLflow's database, with mlflow-artifacts/ beside it

@@ -76,10 +76,13 @@ class Choice:
 
     @property
     def sentence(self) -> str:
-        """Return which point is best, and its score."""
+        """Return which point is best, or the first of equals, and its score."""
+        whole = [point for point in self.points if not point.missing]
+        equal = sum(not _beats(self.best, point) for point in whole)
+        best = f"the first of {equal} equally good ones" if equal > 1 else "the best"
         return (
-            f"{self.task}, {self.model}, {self.method}, {format_level(self.size)}: "
-            f"{format_values(self.best.values)} is the best of {len(self.points)} points, with "
+            f"{self.task}, {self.model}, {self.method}, {format_level(self.size)}: of "
+            f"{len(self.points)} points, {format_values(self.best.values)} is {best}, with "
             f"validation {self.best.score} {self.best.mean:.4f}."
         )
 

@@ -72,6 +72,7 @@ def test_the_best_mean_of_validation_wins_whatever_the_test_says(tmp_path):
     assert choice.best.values == {"itps.tau": 0.2}
     assert choice.best.mean == pytest.approx(0.76)
     assert len(choice.points) == 3
+    assert "of 3 points, itps.tau=0.2 is the best, with" in choice.sentence
     assert [row["best"] for row in rows(choice)] == ["", "*", ""]
     text = choice.file.read_text("utf-8")
     assert load_yaml(choice.file) == {"regularisers": [{"itps": {"tau": 0.2}}]}
@@ -81,7 +82,9 @@ def test_the_best_mean_of_validation_wins_whatever_the_test_says(tmp_path):
 
 def test_the_first_of_equals_wins(tmp_path):
     result = made(tmp_path, {((0.3,), 0): (0.7, 0.1), ((0.2,), 0): (0.7, 0.9)})
-    assert choose(result)[0].best.values == {"itps.tau": 0.3}
+    (choice,) = choose(result)
+    assert choice.best.values == {"itps.tau": 0.3}
+    assert "of 2 points, itps.tau=0.3 is the first of 2 equally good ones, with" in choice.sentence
 
 
 def test_what_never_trained_wins_only_where_all_is_so(tmp_path):

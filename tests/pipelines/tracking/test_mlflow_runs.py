@@ -124,13 +124,13 @@ def test_metrics_are_curves_and_the_best_checkpoints_scores(logged, run, shared_
     metrics, test = logged.data.metrics, scores["scores"]["test"]["auroc"]
     assert metrics["test/auroc"] == test["value"]
     assert (metrics["test/auroc_low"], metrics["test/auroc_high"]) == (test["low"], test["high"])
-    assert metrics["validation/best_epoch"] == scores["best_epoch"]
+    assert metrics["validation/best_epoch"] == scores["best_epoch"] + 1
     assert metrics["validation/best_auroc"] == scores["scores"]["validation"]["auroc"]["value"]
     api = client.connect(shared_uri)
     rows = [r for r in read_history(run / "history.jsonl") if r["event"] == "epoch"]
     points = api.get_metric_history(logged.info.run_id, "validation/auroc")
     assert [(p.step, p.value) for p in points] == [
-        (r["epoch"], r["validation"]["auroc"]) for r in rows
+        (r["epoch"] + 1, r["validation"]["auroc"]) for r in rows
     ]
     assert all(logged.info.start_time <= p.timestamp <= logged.info.end_time for p in points)
     (final,) = api.get_metric_history(logged.info.run_id, "test/auroc")

@@ -94,7 +94,7 @@ def test_similarity_is_drawn_with_the_validation_score(results):
     trace, log_det, validation = panels(found, "_100_mgs")
     (trial, *_) = [t for t in results.trials if t.method == "none" and t.supervision == WHOLE]
     (line, *_) = [line for line in trace.lines if line.get_label() == "none"]
-    assert list(line.get_xdata()) == [0, 1, 3]  # after the first epoch and every second
+    assert list(line.get_xdata()) == [1, 2, 4]  # after the first epoch and every second
     (of_score, *_) = [line for line in validation.lines if line.get_label() == "none"]
     assert len(of_score.get_xdata()) == len(trial.epochs()) == 4
     assert {ax.get_yscale() for ax in (log_det, validation)} == {"linear"}
@@ -111,7 +111,7 @@ def test_similarity_is_drawn_with_the_validation_score(results):
     ]
     cells = rows(found)["none", "100 %", None]
     assert cells["trace"].startswith(f"{np.mean(last):.4g} ±")
-    assert (cells["seeds"], cells["epoch"]) == ("2", "3")
+    assert (cells["seeds"], cells["epoch"]) == ("2", "4")
     without = replace(results, trials=tuple(t for t in results.trials if "dropout" in t.method))
     with pytest.raises(InputError, match=r"probes: \[mgs_probe\]"):
         analyses.analyse("mgs", without)
@@ -140,7 +140,7 @@ def test_the_trace_is_drawn_against_the_epochs_it_was_recorded_at(results, runs)
         for name in ("none-100-0", "none-100-1")
     ]
     (line,) = [line for line in ax.lines if line.get_label() == "none"]
-    assert list(line.get_xdata()) == [0, 1, 3]
+    assert list(line.get_xdata()) == [1, 2, 4]
     assert line.get_ydata() == pytest.approx(np.mean(recorded, axis=0))
     assert 2 / 0.01 in [line.get_ydata()[0] for line in ax.lines]
 
@@ -155,7 +155,7 @@ def test_a_run_without_the_probe_is_measured_at_its_best_epoch(copied):
     hessian.measure(trial, num_vectors=5, num_samples=10)
     assert (trial.folder / BEST).read_bytes() == before
     kept = read_json(trial.folder / hessian.FILE)
-    assert (kept["vectors"], kept["samples"], kept["epoch"]) == (5, 10, trial.best_epoch)
+    assert (kept["vectors"], kept["samples"], kept["epoch"]) == (5, 10, trial.best_epoch - 1)
     found = analyses.analyse("hessian", collect([folder]))
     row = rows(found)["dropout", "100 %", None]
     assert row["epoch"] == str(trial.best_epoch)
@@ -167,9 +167,9 @@ def test_a_run_without_the_probe_is_measured_at_its_best_epoch(copied):
 def test_a_measured_trace_equals_that_of_the_probe(copied, store):
     """At an epoch that is both the best and probed, with the probe's own numbers."""
     folder = copied("none-100-0", "none-100-1", "itps-100-0", "itps-100-1", "strict-100-0")
-    probed = {0, 1, 3}
+    probed = {1, 2, 4}
     trial = next(t for t in collect([folder]).trials if t.best_epoch in probed)
-    recorded = trial.epochs()[trial.best_epoch]["recorded"]
+    recorded = trial.epochs()[trial.best_epoch - 1]["recorded"]
     hessian.measure(trial, num_vectors=3, num_samples=20)
     kept = read_json(trial.folder / hessian.FILE)
     assert kept["trace"] == pytest.approx(recorded["hessian_trace"], rel=1e-5)
@@ -214,7 +214,7 @@ def test_the_start_is_reproduced_and_only_selected_parameters_moved(results):
         moved = sum(int((start[name] != best[name]).sum()) for name in start)
         assert sum(p.numel() for p in start.values()) == TOTAL
         if "itps" in trial.regularisers:
-            ever = trial.epochs()[trial.best_epoch]["recorded"]["selected_ever"]
+            ever = trial.epochs()[trial.best_epoch - 1]["recorded"]["selected_ever"]
             assert moved == ever < TOTAL
         else:
             assert moved > 0.99 * TOTAL
