@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mimic_reg.methods.itps import ITPSOptimizer
     from mimic_reg.metrics.scores import Score
     from mimic_reg.models.base import Model, Site
+    from mimic_reg.serving.external import External
     from mimic_reg.settings import Component
     from mimic_reg.store.spec import Channel, CohortSpec, Task
 
@@ -33,6 +34,7 @@ __all__ = [
     "Classifier",
     "CohortSpec",
     "Component",
+    "External",
     "Fit",
     "ITPSOptimizer",
     "InputError",
@@ -71,6 +73,7 @@ _ROOMS = {
     "methods.itps": ("ITPSOptimizer",),
     "metrics.scores": ("Score",),
     "models.base": ("Model", "Site"),
+    "serving.external": ("External",),
     "settings": ("Component",),
     "store.spec": ("Channel", "CohortSpec", "Task"),
 }

@@ -22,8 +22,15 @@ from mimic_reg.experiments.planning import Planned
 from mimic_reg.learners.trials import check_model, resolve
 from mimic_reg.progress import Silent
 from mimic_reg.runs import HISTORY, read_history, record
-from mimic_reg.samples import load, load_any
-from mimic_reg.serving import ServedModel, check_features, load_run, output_names
+from mimic_reg.samples import load
+from mimic_reg.serving import (
+    External,
+    ServedModel,
+    load_run,
+    load_samples,
+    output_names,
+    validate,
+)
 from mimic_reg.settings import Component, Trial, acting, suggest
 from mimic_reg.settings.files import (
     MethodFile,
@@ -117,7 +124,11 @@ class Run:
         )[0].eval()
 
     def predict(
-        self, data: "SampleSet | Store | PathLike | None" = None, split: Split = "test"
+        self,
+        data: "SampleSet | Store | PathLike | None" = None,
+        split: Split = "test",
+        *,
+        allow_missing: bool = False,
     ) -> np.ndarray:
         """Return predictions, in the order of the samples.
 
@@ -125,6 +136,7 @@ class Run:
             data: the samples, or a store of the same channels and task; None: the store that it
                 was trained on. Features are normalised as in training, whatever the samples say.
             split: of a store, the split to predict.
+            allow_missing: treat channels that the data lack as not measured.
 
         Returns:
             Probabilities: (N,) of a binary task, (N, C) of several labels or classes; of a
@@ -140,8 +152,6 @@ class Run:
         if split not in _SPLITS:
             raise InputError(f"There is no split {split!r}. {suggest(str(split), _SPLITS)}")
         served = self.served
-        check_features(served.spec, store.spec, str(store.folder))
-        task = store.spec.task(self.task)
         if store.manifest["fingerprint"] == self._fingerprint:  # shared with fits of this process
             if store.fold not in (None, self.fold):
                 raise InputError(
@@ -149,11 +159,37 @@ class Run:
                     f"tested on fold {self.fold}: it has seen some of them in training."
                 )
             store = store.in_fold(self.fold)
-            samples = load(store, task, normalizer=self.settings["training"]["normalizer"])
+            task, normalizer = store.spec.task(self.task), self.settings["training"]["normalizer"]
+            samples = load(store, task, normalizer=normalizer)
         else:
-            samples = load_any(store, task, constants=served.constants)
+            samples = load_samples(served, store, allow_missing=allow_missing)
         found: np.ndarray = squeezed(served.learner.predict(samples[_SPLITS[split]]))
         return found
+
+    def evaluate(
+        self, store: "Store | PathLike", *, allow_missing: bool = False, device: str | None = None
+    ) -> External:
+        """Score the model on another cohort: external validation. The run stays as it is.
+
+        Args:
+            store: the store of another cohort, with the same channels and task.
+            allow_missing: treat channels that the store lacks as not measured.
+            device: "cpu", "cuda", "cuda:1"; None: the GPU if there is one.
+
+        Returns:
+            `External`: its `scores` are "all" and "test" → name → `Score`, with intervals.
+
+        Raises:
+            InputError: missing channels, another task, or the store that it was trained on.
+        """
+        own = self._store.folder if self._store else None
+        return validate(
+            self.folder,
+            as_store(store).folder,
+            trained_on=own,
+            allow_missing=allow_missing,
+            device=device,
+        )
 
 
 def epochs(folder: Path) -> "pd.DataFrame":

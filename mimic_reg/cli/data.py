@@ -90,6 +90,7 @@ def extract(
         "store": store,
         "status": result.status,
         "seconds": seconds,
+        "cohort": result.store.spec.name,
         "fingerprint": result.store.manifest["fingerprint"],
         "audit": result.audit,
     }
@@ -97,6 +98,7 @@ def extract(
         say(f"{store} is up to date: the source is unchanged. Nothing was done.")
         say("To extract it again anyway, add --force.")
         return content
+    say(f"Cohort: {result.store.spec.name}.")
     print_audit(result.audit)
     say(f"Wrote {store} in {seconds:,.1f} s ({mode.value} mode).")
     if "published" not in result.store.spec.normalizers:

@@ -10,12 +10,12 @@ from rich.markup import escape
 from mimic_reg.cli import command
 from mimic_reg.cli.options import (
     SET_EXAMPLE,
+    AllowMissingOption,
     DeviceOption,
     DryRunOption,
     FoldOption,
     MethodOption,
     ModelOption,
-    MovedStoreOption,
     RunArgument,
     SeedOption,
     SetOption,
@@ -29,8 +29,10 @@ from mimic_reg.cli.options import (
 )
 from mimic_reg.console import err, out, progress, say, table, verbosity
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.threads import DEFAULT_THREADS
 
 if TYPE_CHECKING:
+    from mimic_reg.serving import External
     from mimic_reg.store.spec import CohortSpec
 
 
@@ -182,21 +184,57 @@ def print_score_line(run: Path, task: str) -> None:
 
 def evaluate(
     run: RunArgument,
-    store: MovedStoreOption = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="The run's store, if it was moved; or the store of another cohort, for external "
+            "validation.",
+            metavar="STORE",
+        ),
+    ] = None,
+    trained_on: Annotated[
+        Path | None,
+        typer.Option(
+            help="For external validation: where the run's own store is, if it was moved.",
+            metavar="STORE",
+        ),
+    ] = None,
+    allow_missing: AllowMissingOption = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the scores that the run has.")
     ] = False,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> Any:
-    """Score a run's best epoch again, on validation and test.
+    """Score a run's best epoch again, on validation and test; or on another cohort.
 
     A finished run must give the same scores again. If not, the command says which differ,
     and keeps the old ones.
+
+    With the store of another cohort (--store), this is an external validation. The run keeps its
+    scores. RUN may also be a folder with an exported model.
     """
     from mimic_reg import fitting
     from mimic_reg.runs.record import read_run
+    from mimic_reg.serving import is_other_store, validate
+    from mimic_reg.store import Store
 
+    if store is not None and is_other_store(run, store):
+        if overwrite:
+            raise InputError(
+                f"--overwrite replaces the scores of {run} by those on its own store, and {store} "
+                "is another one. Leave --overwrite out for an external validation."
+            )
+        external = validate(
+            run,
+            store,
+            trained_on=trained_on,
+            allow_missing=allow_missing,
+            device=device,
+            threads=threads or DEFAULT_THREADS,
+        )
+        print_external(external, Store.open(store).spec)
+        return {"run": run, **external.as_json()}
     with progress(err) as shown:
         scores = fitting.evaluate(
             run, store=store, overwrite=overwrite, progress=shown, device=device, threads=threads
@@ -326,6 +364,18 @@ def finetune(
     say(to_markdown(found))
     out.print(f"Report: [bold]{escape(str(written))}[/]", soft_wrap=True)
     return {"report": written, "runs": runs}
+
+
+def print_external(external: "External", cohort: "CohortSpec") -> None:
+    """Print the scores on another cohort, and what a reader must know."""
+    counts = ", ".join(
+        f"{name}: {count:,} samples of {external.num_subjects[name]:,} {cohort.subjects}"
+        for name, count in external.num_samples.items()
+    )
+    print_scores(external.scores, cohort, f"{external.name}, {external.task}. ")
+    say(f"Trained on {external.trained_on}. {counts}.")
+    for note in external.notes:
+        say(f"Note: {note}")
 
 
 def print_scores(

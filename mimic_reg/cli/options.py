@@ -38,6 +38,10 @@ MovedStoreOption = Annotated[
     Path | None,
     typer.Option("--store", help="Where the run's store is now, if it was moved.", metavar="STORE"),
 ]
+AllowMissingOption = Annotated[
+    bool,
+    typer.Option("--allow-missing", help="Treat channels that the data lack as not measured."),
+]
 StoreOut = Annotated[Path, typer.Option("--out", help="Folder of the new store.", metavar="STORE")]
 SourceOption = Annotated[
     Path,

@@ -13,7 +13,7 @@ from mimic_reg.console import out, say, table
 from mimic_reg.errors import InputError
 
 COLUMNS = (
-    *("run", "task", "model", "method", "training", "seed", "fold", "status"),
+    *("run", "task", "model", "method", "training", "seed", "fold", "status", "cohort"),
     *("score", "validation", "test", "best", "epochs", "written"),
 )
 _LONGEST = 24  # characters of a run's name in a table
@@ -179,6 +179,7 @@ def _row(folder: Path, work: Path) -> dict[str, Any]:
             "seed": settings["seed"],
             "fold": settings.get("fold"),
             "status": "failed" if failed else "unfinished",
+            "cohort": described["cohort"]["name"],
             "epochs": sum(event["event"] == "epoch" for event in history),
             "written": written.isoformat(timespec="seconds"),
         }
@@ -211,7 +212,7 @@ def _print(rows: list[dict[str, Any]], work: Path) -> None:
     columns = [name for name in columns if not needless.get(name)]
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        key = tuple(str(row[name]) for name in ("task", "model", "score") if row[name])
+        key = tuple(str(row[name]) for name in ("cohort", "task", "model", "score") if row[name])
         groups.setdefault(key, []).append(row)
     for key, members in groups.items():
         cells = [[_cell(name, row) for name in columns] for row in members]

@@ -5,11 +5,19 @@ has which of them, so both go through the same code.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import polars as pl
 
 EVENT_TABLES = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
+
+# What is not known during a stay, or not needed to predict: tables, and columns of the others.
+_NOT_NEEDED = ("ADMISSIONS", "DIAGNOSES_ICD", "D_ICD_DIAGNOSES")
+_NOT_KNOWN = (
+    *("gender", "dod", "outtime", "los"),
+    *("first_careunit", "last_careunit", "first_wardid", "last_wardid"),
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,15 @@ class Dataset:
     def from_store(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return a table of the store, or of the source, with the extraction's names."""
         return frame.rename({name: self.names.get(name, name) for name in frame.columns})
+
+    def during_stays(self) -> Self:
+        """Return the data set with the tables and columns that predicting current stays needs."""
+        tables = {
+            name: tuple(f"[{c}]" if c in _NOT_KNOWN else c for c in columns)
+            for name, columns in self.tables.items()
+            if name not in _NOT_NEEDED
+        }
+        return replace(self, tables=tables)
 
     def where(self, table: str) -> str:
         """Return where the source has a table: NAME, or FOLDER/name."""

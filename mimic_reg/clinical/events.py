@@ -266,7 +266,11 @@ def clean(events: pl.DataFrame, mode: Mode) -> tuple[pl.DataFrame, dict[str, dic
         hidden = (pl.col("value") == HIDDEN) & pl.col("valuenum").is_not_null()
         shown = pl.when("hidden").then("valuenum").otherwise("value")
         events = events.with_columns(hidden=hidden).with_columns(value=shown)
-    events = events.join(items(mode), on="itemid")
+    return clean_named(events.join(items(mode), on="itemid"), mode)
+
+
+def clean_named(events: pl.DataFrame, mode: Mode) -> tuple[pl.DataFrame, dict[str, dict[str, int]]]:
+    """Do what `clean` does with rows that name their variable (its position) and label."""
     events = events.with_columns(
         pl.col("label").str.to_lowercase(),
         pl.col("valueuom").fill_null("").str.to_lowercase(),

@@ -8,6 +8,8 @@ MIMIC-IV has no wards, no dates of birth and no published split: see `_age` and 
 """
 
 import hashlib
+from datetime import datetime
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -112,6 +114,55 @@ _PLACES = (("first_wardid", "last_wardid"), ("first_careunit", "last_careunit"))
 _ANCHORS = ("anchor_age", "anchor_year")
 
 
+def select_current(
+    icustays: pl.DataFrame, patients: pl.DataFrame, now: datetime | None = None
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return subject_id, hadm_id, icustay_id, intime, outtime of current stays; {reason: left out}.
+
+    The criteria are those of `select_stays`, in its order, as far as they are known during a stay:
+    outtime is null while the patient is in the unit, and a patient counts as transferred once the
+    stay has another last unit than its first one.
+
+    Args:
+        icustays, patients: the source's tables, with all columns except ids as text.
+        now: what the tables say of later times is not used; None: they say nothing.
+
+    Raises:
+        InputError: an id is missing or not unique, or a time is unreadable.
+    """
+    absent = [c for c in ("outtime", *chain(*_PLACES)) if c not in icustays.columns]
+    icustays = icustays.with_columns(pl.lit(None, pl.String).alias(c) for c in absent)
+    icustays = _times(_checked(icustays, "ICUSTAYS", "icustay_id"), "ICUSTAYS", "intime", "outtime")
+    patients = _checked(patients, "PATIENTS", "subject_id")
+    patients = _times(patients, "PATIENTS", *(c for c in ("dob",) if c in patients.columns))
+    patients = _anchors(patients, required=False)
+    excluded: dict[str, int] = {}
+
+    def keep(stays: pl.DataFrame, condition: pl.Expr, reason: str) -> pl.DataFrame:
+        kept = stays.filter(condition)
+        if kept.height < stays.height:
+            excluded[reason] = stays.height - kept.height
+        return kept
+
+    stays = keep(icustays, pl.col("intime").is_not_null(), "without a time of admission")
+    if now is not None:
+        stays = keep(stays, pl.col("intime") <= now, "not admitted yet")
+        there = pl.col("outtime") > now
+        unknown = ("outtime", "last_wardid", "last_careunit")
+        stays = stays.with_columns(
+            pl.when(~there.fill_null(False)).then(c).alias(c) for c in unknown
+        )
+    moved = ~pl.all_horizontal(_same(*pair) for pair in _PLACES)
+    stays = keep(stays, ~moved.fill_null(False), "transferred between units")
+    stays = keep(stays, pl.len().over("hadm_id") == 1, "another stay in the same admission")
+    stays = stays.join(patients.with_columns(known=True), on="subject_id", how="left")
+    stays = keep(stays, pl.col("known").is_not_null(), "not in PATIENTS")
+    stays = stays.with_columns(_age(stays))
+    stays = keep(stays, pl.col("age").is_not_null(), "of unknown age")
+    stays = keep(stays, pl.col("age") >= MIN_AGE, f"younger than {MIN_AGE:g}")
+    return stays.select("subject_id", "hadm_id", "icustay_id", "intime", "outtime"), excluded
+
+
 def _checked(table: pl.DataFrame, name: str, key: str) -> pl.DataFrame:
     ids = [c for c in ("subject_id", "hadm_id", "icustay_id") if c in table.columns]
     bad = table.filter(pl.any_horizontal(pl.col(ids).is_null() | (pl.col(ids) == NO_ID))).height
@@ -142,11 +193,12 @@ def _times(table: pl.DataFrame, name: str, *columns: str) -> pl.DataFrame:
     return parsed
 
 
-def _anchors(patients: pl.DataFrame) -> pl.DataFrame:
+def _anchors(patients: pl.DataFrame, *, required: bool = True) -> pl.DataFrame:
     """Return patients with `_ANCHORS` as numbers, if the table has them."""
     for column in (c for c in _ANCHORS if c in patients.columns):
-        number = patients[column].cast(pl.Float64, strict=False).fill_nan(None)
-        if odd := number.null_count():
+        text = patients[column]
+        number = text.cast(pl.Float64, strict=False).fill_nan(None)
+        if odd := number.null_count() - (0 if required else _present(text).null_count()):
             raise InputError(
                 f"PATIENTS: {odd:,} rows have no {column.upper()} that is a number, such as 52 or "
                 "2180. Is it MIMIC-IV's own table?"

@@ -20,12 +20,11 @@ _KEYS = ("_id", "stayid", "patientid", "hospitalid", "admissionid", "wardid", "u
 
 
 @dataclass(frozen=True)
-class _Encoded:
+class Encoded:
     """How the columns of a table become channels: 32-bit numbers.
 
     types:       column → its plain type
     expressions: of the channels, in their order
-    variables:   the columns behind them
     """
 
     channels: tuple[Channel, ...]
@@ -35,10 +34,12 @@ class _Encoded:
 
     @property
     def channel_names(self) -> list[str]:
+        """Return their names."""
         return [channel.name for channel in self.channels]
 
     @property
     def variables(self) -> tuple[str, ...]:
+        """Return the columns behind them."""
         return tuple(self.types)
 
 
@@ -49,9 +50,8 @@ class Features:
     static: stay and the channels of the static table
     """
 
-    tables: Tables
     settings: ImportSettings
-    dynamic: _Encoded
+    dynamic: Encoded
     static: pl.DataFrame
     static_channels: tuple[Channel, ...]
     indicators: tuple[tuple[Channel, pl.Expr], ...]
@@ -64,7 +64,7 @@ class Features:
         return (*self.dynamic.channels, *self.static_channels, *marks)
 
     def parts(
-        self, lengths: pl.DataFrame, rows: int, scratch: Path
+        self, tables: Tables, lengths: pl.DataFrame, rows: int, scratch: Path
     ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
         """Yield the hourly table in parts, each of all hours of some stays, and what was measured.
 
@@ -75,7 +75,7 @@ class Features:
         lengths: stay and hours, in the order of stays: hours 0 to hours - 1 of each
         rows:    of a part, about
         """
-        stay, dyn = self.settings.stay, self.tables.dyn
+        stay, dyn = self.settings.stay, tables.dyn
         dyn = dyn.join(lengths, on=stay, how="semi", maintain_order="left")
         counts = dyn.group_by(stay).len("rows")
         of_stay = lengths.join(counts, on=stay, how="left", maintain_order="left")
@@ -83,7 +83,7 @@ class Features:
         of_stay = of_stay.with_columns(part=(size.cum_sum() - size) // rows)
         groups = of_stay.partition_by("part", maintain_order=True)
         encoded = divided(
-            self.tables.measurements.batches(self.dynamic.types),
+            tables.measurements.batches(self.dynamic.types),
             lambda batch: batch.select(self.dynamic.expressions),
             dyn[ROW],
             [int(group["rows"].sum()) for group in groups],
@@ -93,12 +93,15 @@ class Features:
         for group, values in zip(groups, encoded, strict=True):
             keys = dyn[start : start + values.height].select(stay, HOUR)
             start += values.height
-            yield self._hours(group.select(stay, "hours"), keys.hstack(values))
+            yield self.hours(group.select(stay, "hours"), keys.hstack(values))
 
-    def _hours(
+    def hours(
         self, lengths: pl.DataFrame, values: pl.DataFrame
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Return the hours of some stays, and what was measured in them."""
+        """Return the hours of some stays, and what was measured in them, as `parts`.
+
+        values: stay, hour and the dynamic channels
+        """
         stay, settings, dynamic = self.settings.stay, self.settings, self.dynamic
         names = dynamic.channel_names
         grid = lengths.select(stay, pl.int_ranges("hours").alias(HOUR)).explode(HOUR)
@@ -110,7 +113,7 @@ class Features:
         raw = grid.join(values, on=[stay, HOUR], how="left", maintain_order="left")
         both = (*dynamic.channels, *self.static_channels)
         categories = [c.name for c in both if c.kind == "indicator"]
-        known = _normal(dynamic.channels, settings.normal_values)
+        known = normal_channels(dynamic.channels, settings.normal_values)
         hours = (
             raw.with_columns(pl.col(names).forward_fill().over(stay))
             .with_columns(pl.col(name).fill_null(value) for name, value in known.items())
@@ -156,12 +159,11 @@ def plan(tables: Tables, train: pl.Series, settings: ImportSettings) -> Features
         "static",
         {},
     )
-    indicators = _indicators(dynamic, settings)
+    indicators = indicators_of(dynamic, settings)
     _check_names(dynamic, static, indicators, settings)
     if not dynamic.channels:
         raise InputError(f"{files['dyn']} has no column that can be a feature.")
     return Features(
-        tables,
         settings,
         dynamic,
         sta.select(stay, *static.expressions),
@@ -179,7 +181,7 @@ def _encoded(
     path: Path,
     setting: str,
     normal_values: Mapping[str, float | str],
-) -> _Encoded:
+) -> Encoded:
     named = (*columns.continuous, *columns.categorical)
     for name in (*named, *columns.leave_out):
         if name not in present:
@@ -204,7 +206,7 @@ def _encoded(
                     "Their channels are 0."
                 )
     _refuse_repeated(channels)
-    return _Encoded(tuple(channels), tuple(expressions), types, tuple(notes))
+    return Encoded(tuple(channels), tuple(expressions), types, tuple(notes))
 
 
 def _refuse_repeated(channels: Iterable[Channel]) -> None:
@@ -244,7 +246,7 @@ def _channels(
     if name in columns.continuous or (numeric and name not in columns.categorical):
         if not numeric and column.dtype != pl.Boolean:
             raise InputError(f"{path}: the column {name!r} holds text, so it is not continuous.")
-        _check_finite(column, path)
+        check_finite(column, path)
         return [(Channel(name=name, kind="continuous", variable=name), pl.col(name))]
     categories = in_train.drop_nulls().unique().sort()
     if not named and not numeric and len(categories) and set(categories) <= set(SPLIT_NAMES):
@@ -282,7 +284,12 @@ def _check_text(column: pl.Series, named: bool, path: Path, setting: str) -> Non
         )
 
 
-def _check_finite(column: pl.Series, path: Path) -> None:
+def check_finite(column: pl.Series, path: Path) -> None:
+    """Refuse numbers that a channel cannot hold.
+
+    Raises:
+        InputError: they are infinite, or too large for 32 bits; with a count.
+    """
     numbers = column.cast(pl.Float32, strict=False).drop_nulls()
     if bad := int((~numbers.is_finite()).sum()):
         raise InputError(
@@ -297,8 +304,8 @@ def _aggregated(channel: Channel, how: str) -> pl.Expr:
     return values.median() if how == "median" else values.mean()
 
 
-def _indicators(dynamic: _Encoded, settings: ImportSettings) -> list[tuple[Channel, pl.Expr]]:
-    """A channel per variable that says whether it was measured in the hour, and its expression."""
+def indicators_of(dynamic: Encoded, settings: ImportSettings) -> list[tuple[Channel, pl.Expr]]:
+    """Return a channel per variable that says whether it was measured in the hour; expressions."""
     if settings.indicators == "none":
         return []
     of = {variable: _first_channel(dynamic, variable) for variable in dynamic.variables}
@@ -317,13 +324,13 @@ def _indicators(dynamic: _Encoded, settings: ImportSettings) -> list[tuple[Chann
     return found
 
 
-def _first_channel(dynamic: _Encoded, variable: str) -> str | None:
+def _first_channel(dynamic: Encoded, variable: str) -> str | None:
     return next((c.name for c in dynamic.channels if c.variable == variable), None)
 
 
 def _check_names(
-    dynamic: _Encoded,
-    static: _Encoded,
+    dynamic: Encoded,
+    static: Encoded,
     indicators: list[tuple[Channel, pl.Expr]],
     settings: ImportSettings,
 ) -> None:
@@ -339,20 +346,20 @@ def _check_names(
                 f"normal_values has {name!r}, which is not a dynamic variable. "
                 f"{suggest(name, dynamic.variables)}"
             )
-        if not _normal(dynamic.channels, {name: value}):
+        if not normal_channels(dynamic.channels, {name: value}):
             holds = "text" if isinstance(value, float) else "numbers"
             raise InputError(f"normal_values: {name!r} holds {holds}, so {value!r} does not fit.")
 
 
-def _normal(
+def normal_channels(
     channels: Iterable[Channel], normal_values: Mapping[str, float | str]
 ) -> dict[str, float]:
-    """The channels' values before a first measurement."""
+    """Return the channels' values before a first measurement, where they are known."""
     known = {}
     for channel in channels:
         value = normal_values.get(channel.variable)
-        if isinstance(value, float) and channel.name == channel.variable:
-            known[channel.name] = value
+        if isinstance(value, float | int) and channel.name == channel.variable:
+            known[channel.name] = float(value)
         elif isinstance(value, str) and channel.name != channel.variable:
             known[channel.name] = float(channel.name == f"{channel.variable}->{value}")
     return known

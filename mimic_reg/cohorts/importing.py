@@ -120,7 +120,7 @@ def build_store(
     columns = dict.fromkeys((spec.subject, spec.unit, spec.division, END, *task.labels))
     rows = rows_within(memory, len(built.channels), tables.dyn.height)
     store = write_parts(
-        built.parts(lengths, rows, scratch),
+        built.parts(tables, lengths, rows, scratch),
         lengths.rename({"hours": "held"}),
         {task.name: samples.select(*columns)},
         spec,

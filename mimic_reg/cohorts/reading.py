@@ -53,17 +53,8 @@ def read_tables(folder: Path, settings: ImportSettings, scratch: Path) -> Tables
             with counts.
     """
     files = {stem: _find(folder, stem) for stem in STEMS}
-    frames = {stem: _read(files[stem]) for stem in ("sta", "outc")}
-    measurements = Measurements.open(files["dyn"], scratch)
-    columns = {"dyn": measurements.columns} | {s: tuple(f.columns) for s, f in frames.items()}
-    frames["dyn"] = _keys(measurements, settings)
-    notes: list[str] = []
-    for stem in STEMS:
-        timed = stem != "sta"
-        _check_keys(columns[stem], settings, files[stem], timed=timed)
-        frames[stem] = _typed(frames[stem], settings, files[stem], notes, timed=timed)
-    if HOUR not in frames["dyn"].columns:
-        raise _no_column(files["dyn"], settings.time, columns["dyn"], "time")
+    measurements, frames, notes = _opened(files, settings, scratch)
+    columns = {"dyn": measurements.columns} | {s: tuple(frames[s].columns) for s in ("sta", "outc")}
     for label in settings.labels:
         if label not in columns["outc"]:
             raise _no_column(files["outc"], label, columns["outc"], "labels")
@@ -77,9 +68,39 @@ def read_tables(folder: Path, settings: ImportSettings, scratch: Path) -> Tables
     if others := [name for name in frames["outc"].columns if name not in used]:
         notes.append(f"Ignored columns of {files['outc'].name}: {', '.join(others)}.")
     keys = [settings.stay, HOUR] if HOUR in frames["outc"].columns else [settings.stay]
-    _refuse_repeated(frames["sta"], [settings.stay], files["sta"])
     _refuse_repeated(frames["outc"], keys, files["outc"])
     return Tables(measurements, **frames, files=files, notes=tuple(notes))
+
+
+def read_unlabelled(folder: Path, settings: ImportSettings, scratch: Path) -> Tables:
+    """Read dyn and sta of a folder, as `read_tables` does; `outc` is empty, patients have no key.
+
+    Raises:
+        InputError: as `read_tables`.
+    """
+    settings = settings.model_copy(update={"subject": None})
+    files = {stem: _find(folder, stem) for stem in ("dyn", "sta")}
+    measurements, frames, notes = _opened(files, settings, scratch)
+    return Tables(measurements, **frames, outc=pl.DataFrame(), files=files, notes=tuple(notes))
+
+
+def _opened(
+    files: dict[str, Path], settings: ImportSettings, scratch: Path
+) -> tuple[Measurements, dict[str, pl.DataFrame], list[str]]:
+    """Return the measurements; the tables, with keys and hours checked and typed; notes."""
+    frames = {stem: _read(path) for stem, path in files.items() if stem != "dyn"}
+    measurements = Measurements.open(files["dyn"], scratch)
+    columns = {"dyn": measurements.columns} | {s: tuple(f.columns) for s, f in frames.items()}
+    frames["dyn"] = _keys(measurements, settings)
+    notes: list[str] = []
+    for stem, path in files.items():
+        timed = stem != "sta"
+        _check_keys(columns[stem], settings, path, timed=timed)
+        frames[stem] = _typed(frames[stem], settings, path, notes, timed=timed)
+    if HOUR not in frames["dyn"].columns:
+        raise _no_column(files["dyn"], settings.time, columns["dyn"], "time")
+    _refuse_repeated(frames["sta"], [settings.stay], files["sta"])
+    return measurements, frames, notes
 
 
 def listed_splits(tables: Tables, settings: ImportSettings) -> tuple[pl.DataFrame, str]:

@@ -118,10 +118,11 @@ def _lead(given: Given) -> str:
     levels = ", ".join(map(format_level, found)) + " supervision" * found[-1].is_share
     num_methods = len({t.method for t in trials})
     prints = ", ".join(f[:12] for f in given.results.fingerprints())
+    data = f"{_cohorts(given)}{_source(given)}; fingerprint {prints}"
     return (
         f"{count(len(trials), 'trial')}: {count(num_methods, 'method')} at {levels}, "
         f"{each} {what}{'' if each == '1' else 's'} each{over}. {settings}. "
-        f"Data: {_source(given)}; fingerprint {prints}. {'' if given.stores else _NO_STORE}"
+        f"Data: {data}. {'' if given.stores else _NO_STORE}"
     ).rstrip()
 
 
@@ -129,6 +130,12 @@ _NO_STORE = (
     "The store of these trials was not found, so this page has no cohort flow, ROC curves, "
     "calibration or intervals over subjects."
 )
+
+
+def _cohorts(given: Given) -> str:
+    """Return the names of the cohorts of stays, before where their data come from."""
+    names = sorted({t.cohort.name for t in given.trials if t.cohort.is_hourly})
+    return f"{', '.join(names)} ({'cohort' if len(names) == 1 else 'cohorts'}), " if names else ""
 
 
 def _source(given: Given) -> str:

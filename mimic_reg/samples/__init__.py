@@ -1,5 +1,7 @@
 """The samples of a task, from a store of hours or of images: the input of models."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
@@ -59,20 +61,28 @@ _last: dict[tuple[object, ...], dict[str, Samples]] = {}
 
 
 def load_any(
-    store: Store, task: Task, *, constants: Constants, device: torch.device = CPU
+    store: Store,
+    task: Task,
+    *,
+    constants: Constants,
+    device: torch.device = CPU,
+    channels: Mapping[str, float] | None = None,
 ) -> dict[str, Samples]:
     """Return the samples of a task for prediction: split → samples; a split may be empty.
 
     constants: constants of the normaliser that the model was trained with
+    channels:  of hours: the channels of the model in its order, and for those that the store lacks
+               the value before normalisation (NaN: the mean); None: those of the store
 
     Raises:
         InputError: the store does not have the task, or its tables do not fit together.
     """
     store.spec.task(task.name)
     store.spec.check_fold(store.fold)
-    load_from = stays.load if store.spec.is_hourly else images.load
     with reading(store.folder, "a cohort store"):
-        return load_from(store, task, constants=constants, device=device)
+        if store.spec.is_hourly:
+            return stays.load(store, task, constants=constants, device=device, channels=channels)
+        return images.load(store, task, constants=constants, device=device)
 
 
 def read_normalizer(store: Store, task: Task, which: str) -> Constants:

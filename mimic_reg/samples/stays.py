@@ -3,7 +3,7 @@
 Shapes: F channels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from mimic_reg.clinical.normalizers import is_constant
 from mimic_reg.clinical.schema import EPSILON
 from mimic_reg.errors import InputError
 from mimic_reg.samples.base import CPU, Samples, Units, make_samples
-from mimic_reg.store import Store, read_json
+from mimic_reg.store import Store, read_json, reading
 from mimic_reg.store.spec import SPLITS, CohortSpec, Task
 
 Constants = tuple[np.ndarray, np.ndarray]
@@ -24,11 +24,17 @@ _ROWS_AT_ONCE = 1 << 16  # rows of a sample table decoded together
 
 
 def load(
-    store: Store, task: Task, *, constants: Constants, device: torch.device = CPU
+    store: Store,
+    task: Task,
+    *,
+    constants: Constants,
+    device: torch.device = CPU,
+    channels: Mapping[str, float] | None = None,
 ) -> dict[str, Samples]:
     """Return split → samples, over the same units; a split may be empty.
 
     constants: mean and deviation (F,), applied once to all hours
+    channels:  see `samples.load_any`
 
     Raises:
         InputError: the store does not have the task, or its tables do not fit together.
@@ -39,7 +45,8 @@ def load(
     _check_columns(store, f"tasks/{task.name}.parquet", list(columns))
     stays = _read_stays(store)
     parts, subject = _read_columns(store, task, stays)
-    rows = _read_values(store, int(stays.count.sum()), *constants)
+    names = dict.fromkeys(spec.channel_names, np.nan) if channels is None else channels
+    rows = _read_values(store, int(stays.count.sum()), *constants, names)
     values = torch.from_numpy(rows).to(device)
     units = Units(values, torch.from_numpy(stays.offset).to(device), subject, sequence=True)
     return {s: make_samples(units, task.target, *parts[s]) for s in SPLITS}
@@ -255,6 +262,13 @@ def read_normalizer(store: Store, task: Task, which: str) -> Constants:
     return mean, std
 
 
+def training_moments(store: Store, task: Task) -> dict[str, Any]:
+    """Return hours, means and stds of all channels (F,) over the hours of training samples."""
+    with reading(store.folder, "a cohort store"):
+        moments: dict[str, Any] = _read_normalizers(store, task)["fitted"]
+    return moments
+
+
 def constant_channels(store: Store, task: Task) -> list[str]:
     """Return the continuous channels that are constant over the training hours."""
     fitted = _read_normalizers(store, task)["fitted"]
@@ -277,13 +291,17 @@ def _read_normalizers(store: Store, task: Task) -> dict[str, Any]:
     return state
 
 
-def _read_values(store: Store, rows: int, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+def _read_values(
+    store: Store, rows: int, mean: np.ndarray, std: np.ndarray, channels: Mapping[str, float]
+) -> np.ndarray:
     """Return the normalised hourly rows and the row of zeros, filled column by column."""
-    path = store.path("hourly.parquet")
-    channels = store.spec.channel_names
+    path, there = store.path("hourly.parquet"), set(store.spec.channel_names)
     values = np.empty((rows + 1, len(channels)), np.float32)
     values[-1] = 0
-    for position, channel in enumerate(channels):
+    for position, (channel, absent) in enumerate(channels.items()):
+        if channel not in there:
+            values[:-1, position] = np.nan_to_num((absent - mean[position]) / std[position])
+            continue
         column = pl.read_parquet(path, columns=[channel], glob=False).to_series()
         if not store.spec.imputed:
             column = column.fill_null(mean[position])

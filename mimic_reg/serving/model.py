@@ -1,10 +1,12 @@
 """The two files of a served model, written from a run folder and read back.
 
 `model.safetensors` has what the learner needs to predict. `model.yaml` has everything else: the
-cohort's specification with the task, the trial, the normaliser's constants and the origin. The same
-code as in training (`mimic_reg.samples`) turns features into samples.
+cohort's specification with the task, the trial, the normaliser's constants, the recipe from raw
+tables to hours, a summary of the training data, and the origin. The same code as in training
+(`mimic_reg.samples`) turns features into samples.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -20,8 +22,10 @@ from mimic_reg.learners import Predictor, restore
 from mimic_reg.learners.trials import resolve
 from mimic_reg.runs import BEST, check_finished, read_trial
 from mimic_reg.runs.description import open_store
+from mimic_reg.serving.raw import Recipe, read_recipe, recipe_of
+from mimic_reg.serving.reference import reference_of
 from mimic_reg.settings import Trial, load_yaml
-from mimic_reg.store import reading
+from mimic_reg.store import Store, reading
 from mimic_reg.store.atomic import write_text
 from mimic_reg.store.seals import sealed, unsealed
 from mimic_reg.store.spec import CohortSpec, Target, Task
@@ -39,7 +43,7 @@ def export(run: Path, folder: Path, *, store: Path | None = None) -> None:
     Raises:
         InputError: the run has no trained model, or was trained on another store.
     """
-    described, trial, spec, constants = _read_run(run, store)
+    described, trial, spec, constants, opened = _read_run(run, store)
     (task,) = spec.tasks
     settings = {
         "format": FORMAT,
@@ -47,6 +51,8 @@ def export(run: Path, folder: Path, *, store: Path | None = None) -> None:
         "cohort": spec.model_dump(mode="json"),
         "normalizer": [values.astype(np.float64).tolist() for values in constants],
         "trial": trial.model_dump(mode="json"),
+        "raw": recipe_of(opened),
+        "reference": reference_of(opened, spec, run),
         "origin": {
             "trial_id": described["id"],
             "data_fingerprint": described["store"]["fingerprint"],
@@ -62,8 +68,8 @@ def export(run: Path, folder: Path, *, store: Path | None = None) -> None:
 
 def _read_run(
     run: Path, store: Path | None
-) -> tuple[dict[str, Any], Trial, CohortSpec, samples.Constants]:
-    """Return a run's description, its trial, its cohort with the one task, its normaliser."""
+) -> tuple[dict[str, Any], Trial, CohortSpec, samples.Constants, Store]:
+    """Return a run's description, its trial, its cohort with the one task, normaliser, store."""
     described = read_trial(run)
     check_finished(run)
     if not (run / BEST).is_file():
@@ -72,7 +78,7 @@ def _read_run(
     spec = CohortSpec.read(described["cohort"]).only((trial.task,))
     opened = open_store(run, described, store)
     constants = samples.read_normalizer(opened, spec.task(trial.task), trial.training.normalizer)
-    return described, trial, spec, constants
+    return described, trial, spec, constants, opened
 
 
 def load_run(run: Path, *, store: Path | None = None, device: str = "cpu") -> "ServedModel":
@@ -83,9 +89,17 @@ def load_run(run: Path, *, store: Path | None = None, device: str = "cpu") -> "S
     Raises:
         InputError: as `export`.
     """
-    _, trial, spec, constants = _read_run(run, store)
+    described, trial, spec, constants, opened = _read_run(run, store)
     where = torch.device(device)
-    return ServedModel(spec, constants, restore(trial, spec, load_state(run / BEST), where), where)
+    return ServedModel(
+        spec,
+        constants,
+        restore(trial, spec, load_state(run / BEST), where),
+        where,
+        trial_id=described["id"],
+        raw=recipe_of(opened),
+        reference=reference_of(opened, spec, run),
+    )
 
 
 @dataclass(frozen=True)
@@ -95,12 +109,18 @@ class ServedModel:
     spec:      the cohort that it was trained on, with only its task
     constants: of its normaliser
     learner:   predicts from samples
+    trial_id:  identity of the trial
+    raw:       recipe from raw tables to hours, as JSON; None if there is none
+    reference: what training hours and validation predictions were like, as JSON; None: not known
     """
 
     spec: CohortSpec
     constants: samples.Constants
     learner: Predictor
     device: torch.device
+    trial_id: str = ""
+    raw: Mapping[str, Any] | None = None
+    reference: Mapping[str, Any] | None = None
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Self:
@@ -120,7 +140,9 @@ class ServedModel:
             spec, trial = CohortSpec.read(settings["cohort"]), resolve(settings["trial"])
             first, second = (np.array(values, np.float64) for values in settings["normalizer"])
             learner = restore(trial, spec, load_state(folder / WEIGHTS), where)
-        return cls(spec, (first, second), learner, where)
+            trial_id = str(settings["origin"]["trial_id"])
+            raw, reference = settings.get("raw"), settings.get("reference")
+        return cls(spec, (first, second), learner, where, trial_id, raw, reference)
 
     @property
     def task(self) -> Task:
@@ -132,6 +154,15 @@ class ServedModel:
     def outputs(self) -> tuple[str, ...]:
         """Return the names of its outputs, the columns of predictions."""
         return output_names(self.task)
+
+    @property
+    def recipe(self) -> Recipe:
+        """Return the recipe from raw tables to hours.
+
+        Raises:
+            InputError: it has none.
+        """
+        return read_recipe(self.raw, self.spec)
 
     def predict_rows(self, values: np.ndarray, first: np.ndarray, length: np.ndarray) -> np.ndarray:
         """Return predictions (N, C) from hours.

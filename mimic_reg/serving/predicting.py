@@ -1,13 +1,17 @@
-"""Predictions of a run's best model for all samples of a store, as a Parquet file."""
+"""Predictions of a run's best model, as a Parquet file: of a store, or of current stays."""
 
-import tempfile
+from datetime import datetime
 from pathlib import Path
+
+import polars as pl
 
 from mimic_reg.engine.devices import find_device
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import TRIAL, read_trial
-from mimic_reg.serving.model import SETTINGS, ServedModel, export
+from mimic_reg.serving.current import Hours, Predicted, predict_current
+from mimic_reg.serving.model import SETTINGS, ServedModel, load_run
+from mimic_reg.serving.raw import read_current
 from mimic_reg.serving.stores import predict_store
 from mimic_reg.store import Store, disk_errors, make_folder
 from mimic_reg.store.atomic import PRIVATE, refuse_links, writing
@@ -19,6 +23,7 @@ def predict(
     store: Path,
     out: Path,
     *,
+    allow_missing: bool = False,
     device: str | None = None,
     threads: int = DEFAULT_THREADS,
     progress: Progress | None = None,
@@ -30,32 +35,88 @@ def predict(
     on this store; else `fold` replaces it. The file has ids of patients' stays, so only its owner
     may read it.
 
-    model:   a run folder, or a folder with an exported model
-    threads: of torch
+    model:         a run folder, or a folder with an exported model
+    allow_missing: treat channels that the store lacks as not measured
+    threads:       of torch
 
     Raises:
         InputError: there is no such model; the store lacks its task; `out` cannot be written.
     """
     opened = Store.open(store)
     _check_out(out, opened)
-    with torch_threads(threads), tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        if (model / TRIAL).is_file():
-            trained_on = _trained_on(store, model)
-            export(model, folder, store=trained_on)
-            if trained_on:
-                opened = opened.in_fold(read_trial(model)["trial"].get("fold"))
-        else:
-            folder = find_exported(model)
-        served = ServedModel.load(folder, str(find_device(device)))
-        table = predict_store(served, opened, progress or Silent())
-    make_folder(out.parent)
-    with disk_errors(out.parent), writing(out, mode=PRIVATE) as file:
-        table.write_parquet(file)
+    with torch_threads(threads):
+        trained_on = _trained_on(store, model)
+        served = load_model(model, trained_on, str(find_device(device)))
+        if trained_on:
+            opened = opened.in_fold(read_trial(model)["trial"].get("fold"))
+        table = predict_store(served, opened, progress or Silent(), allow_missing=allow_missing)
+    _write(table, out)
     return table.height
 
 
-def _check_out(out: Path, store: Store) -> None:
+def predict_source(
+    model: Path,
+    source: Path,
+    out: Path,
+    hours: Hours,
+    *,
+    now: datetime | None = None,
+    allow_missing: bool = False,
+    store: Path | None = None,
+    device: str | None = None,
+    threads: int = DEFAULT_THREADS,
+    progress: Progress | None = None,
+) -> Predicted:
+    """Predict current stays from raw tables, into a Parquet file; see `Predicted`.
+
+    The file has ids of patients' stays, so only its owner may read it.
+
+    model:         a run folder, or a folder with an exported model
+    source:        raw tables as those of the model's training data; outcomes are not needed
+    now:           measurements after it are left out; None: the time of the latest one
+    allow_missing: treat channels that the source lacks as not measured
+    store:         of a run, the new place of the store that it was trained on
+
+    Raises:
+        InputError: there is no such model; the source cannot be used; `out` cannot be written.
+    """
+    _check_out(out, None)
+    progress = progress or Silent()
+    with torch_threads(threads):
+        served = load_model(model, store, str(find_device(device)))
+        current = read_current(
+            served.recipe,
+            served.spec,
+            source,
+            now=now,
+            allow_missing=allow_missing,
+            progress=progress,
+        )
+        predicted = predict_current(served, current, hours)
+    _write(predicted.table, out)
+    return predicted
+
+
+def load_model(model: Path, store: Path | None, device: str) -> ServedModel:
+    """Return the model of a run folder, or of a folder with an exported model.
+
+    store: of a run, the new place of its store; None: the place that the run names
+
+    Raises:
+        InputError: there is no such model.
+    """
+    if (model / TRIAL).is_file():
+        return load_run(model, store=store, device=device)
+    return ServedModel.load(find_exported(model), device)
+
+
+def _write(table: pl.DataFrame, out: Path) -> None:
+    make_folder(out.parent)
+    with disk_errors(out.parent), writing(out, mode=PRIVATE) as file:
+        table.write_parquet(file)
+
+
+def _check_out(out: Path, store: Store | None) -> None:
     """Refuse a place for predictions before they are made.
 
     Raises:
@@ -65,7 +126,7 @@ def _check_out(out: Path, store: Store) -> None:
         raise InputError(f"{out} is a folder; --out names the Parquet file to write.")
     if out.suffix != ".parquet":
         raise InputError(f"--out {out}: predictions are a Parquet file. Name it ….parquet.")
-    if store.folder.resolve() in out.resolve().parents:
+    if store is not None and store.folder.resolve() in out.resolve().parents:
         raise InputError(f"{out} is in the store, whose files are hashed. Choose another place.")
 
 
@@ -87,5 +148,7 @@ def find_exported(folder: Path) -> Path:
 
 def _trained_on(store: Path, run: Path) -> Path | None:
     """Return the store if the run was trained on it; None: the one that the run names."""
+    if not (run / TRIAL).is_file():
+        return None
     fingerprint = read_trial(run)["store"]["fingerprint"]
     return store if Store.open(store).manifest["fingerprint"] == fingerprint else None

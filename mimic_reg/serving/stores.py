@@ -1,9 +1,13 @@
-"""Predictions for all samples of a store."""
+"""Predictions for all samples of a store, which may hold another cohort of the same channels."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
 
 from mimic_reg import samples
+from mimic_reg.clinical import schema
+from mimic_reg.cohorts.features import normal_channels
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress
 from mimic_reg.serving.model import ServedModel
@@ -11,24 +15,27 @@ from mimic_reg.store import Store
 from mimic_reg.store.spec import SPLIT, CohortSpec
 
 
-def predict_store(model: ServedModel, store: Store, progress: Progress) -> pl.DataFrame:
+def predict_store(
+    model: ServedModel, store: Store, progress: Progress, *, allow_missing: bool = False
+) -> pl.DataFrame:
     """Return a store's samples of the model's task with predictions, in the order of the table.
 
     Columns: row, the keys of samples, split (or fold), and each output; for models that estimate
     their uncertainty, also the standard deviation of each output, NAME_sd.
 
+    allow_missing: treat channels that the store lacks as not measured
+
     Raises:
-        InputError: the store does not have the task, or has other channels.
+        InputError: the store does not have the task, or lacks channels.
     """
-    task, spec = model.task, store.spec
-    check_features(model.spec, spec, str(store.folder))
+    spec, name = store.spec, model.task.name
+    divided = store.in_fold(1) if spec.folds and store.fold is None else store  # all are predicted
+    splits = load_samples(model, divided, allow_missing=allow_missing)
     keys = list(dict.fromkeys((*spec.keys, spec.division if store.fold is None else SPLIT)))
-    table = store.read(f"tasks/{task.name}.parquet").with_row_index("row").select("row", *keys)
+    table = store.read(f"tasks/{name}.parquet").with_row_index("row").select("row", *keys)
     progress.stage("predict", table.height, "samples")
     shape = (table.height, len(model.outputs))
     found, spread = np.empty(shape, np.float32), np.full(shape, np.nan, np.float32)
-    divided = store.in_fold(1) if spec.folds and store.fold is None else store  # all are predicted
-    splits = samples.load_any(divided, task, constants=model.constants, device=model.device)
     for part in splits.values():
         if len(part):
             found[part.row], of_part = model.learner.predict_with_spread(part)
@@ -41,16 +48,76 @@ def predict_store(model: ServedModel, store: Store, progress: Progress) -> pl.Da
     return table.with_columns(**named)
 
 
-def check_features(wanted: CohortSpec, there: CohortSpec, where: str) -> None:
-    """Refuse data with other features than those of a model's training data.
+def load_samples(
+    model: ServedModel, store: Store, *, allow_missing: bool = False
+) -> dict[str, samples.Samples]:
+    """Return a store's samples of the model's task, normalised as in the model's training.
+
+    allow_missing: treat channels that the store lacks as not measured
 
     Raises:
-        InputError: hours instead of images, a missing or additional channel, another order.
+        InputError: the store does not have the task, or lacks channels.
     """
-    if wanted.features != there.features or wanted.channel_names != there.channel_names:
-        missing = [name for name in wanted.channel_names if name not in there.channel_names]
-        raise InputError(
-            f"{where} holds the cohort {there.name!r}, whose features differ from those of "
-            f"{wanted.name!r}, on which the model was trained"
-            + (f": the channel {missing[0]!r} is missing." if missing else ".")
-        )
+    check_features(model.spec, store.spec, str(store.folder), allow_missing=allow_missing)
+    normal = model.raw.get("settings", {}).get("normal_values", {}) if model.raw else {}
+    return samples.load_any(
+        store,
+        store.spec.task(model.task.name),
+        constants=model.constants,
+        device=model.device,
+        channels=unmeasured(model.spec, normal) if model.spec.is_hourly else None,
+    )
+
+
+def check_features(
+    wanted: CohortSpec, there: CohortSpec, where: str, *, allow_missing: bool = False
+) -> None:
+    """Refuse data that lack features of a model's training data; they may have others, too.
+
+    allow_missing: accept missing channels of hours, but not that all of them are missing
+
+    Raises:
+        InputError: hours instead of images, or missing channels (all are named).
+    """
+    differ = (
+        f"{where} holds the cohort {there.name!r}, whose features differ from those of "
+        f"{wanted.name!r}, on which the model was trained"
+    )
+    if wanted.is_hourly != there.is_hourly or wanted.shape != there.shape:
+        raise InputError(f"{differ}.")
+    kinds = {channel.name: channel.kind for channel in there.channels}
+    for channel in wanted.channels:
+        if (kind := kinds.get(channel.name, channel.kind)) != channel.kind:
+            raise InputError(f"{differ}: {channel.name!r} is {kind}, not {channel.kind}.")
+    missing = missing_channels(wanted, there)
+    if not missing or (allow_missing and len(missing) < len(wanted.channels)):
+        return
+    advice = "The model has nothing to predict from."
+    if not allow_missing:
+        advice = "Add them, or use --allow-missing to treat them as not measured."
+    one = f"the channel {missing[0]!r} is missing"
+    named = ", ".join(map(repr, missing))
+    several = f"{len(missing):,} of {len(wanted.channels):,} channels are missing: {named}"
+    raise InputError(f"{differ}: {one if len(missing) == 1 else several}. {advice}")
+
+
+def missing_channels(wanted: CohortSpec, there: CohortSpec) -> list[str]:
+    """Return the channels of a cohort that another one does not have."""
+    return [name for name in wanted.channel_names if name not in there.channel_names]
+
+
+def unmeasured(spec: CohortSpec, normal_values: Mapping[str, float | str]) -> dict[str, float]:
+    """Return channel → its value in hours before the first measurement, as training had it.
+
+    NaN stands for the mean of the normaliser. The benchmark's cohorts have normal values.
+
+    normal_values: those of an imported cohort
+    """
+    if spec.imputed:
+        normal_values = {
+            v.name: str(v.normal) if v.categories else v.normal for v in schema.variables()
+        }
+    absent = {"continuous": float("nan"), "indicator": 0.0, "observed": 0.0, "missing": 1.0}
+    found = {channel.name: absent[channel.kind] for channel in spec.channels}
+    values = [channel for channel in spec.channels if channel.kind in ("continuous", "indicator")]
+    return found | normal_channels(values, normal_values)

@@ -92,22 +92,25 @@ class Table:
         check_at_rest(self.path, self.stamp, file)
 
 
-def find_tables(source: Path) -> dict[str, Table]:
-    """Return the eight tables that the extraction reads, with their headers checked.
+def find_tables(source: Path, *, outcomes: bool = True) -> dict[str, Table]:
+    """Return the tables that the extraction reads, with their headers checked.
+
+    outcomes: whether the stays have ended; if not, fewer tables and columns are needed
 
     Raises:
         InputError: the folder or tables are missing (all are named), or a file is empty, lacks
             columns, or is gzipped without the name .gz; MIMIC-III and MIMIC-IV are mixed.
     """
     if source.is_file() and source.suffix.lower() in typed.DATABASES:
-        return _tables_of_database(source)
+        return _tables_of_database(source, outcomes)
     if not source.is_dir():
+        tables = _needed(MIMIC_III, outcomes).tables
         raise InputError(
             f"--source {source} is not a folder. It must hold MIMIC-III's tables "
-            f"({', '.join(MIMIC_III.tables)}) as .csv, .csv.gz or .parquet files, or MIMIC-IV's in "
+            f"({', '.join(tables)}) as .csv, .csv.gz or .parquet files, or MIMIC-IV's in "
             f"hosp/ and icu/. A DuckDB database is named {', '.join(typed.DATABASES)}."
         )
-    dataset = _dataset_in(source)
+    dataset = _needed(_dataset_in(source), outcomes)
     folders = {name: source / dataset.folders.get(name, "") for name in dataset.tables}
     files = {folder: _files_by_name(folder) for folder in set(folders.values())}
     paths = {name: _file_of(name, files[folder]) for name, folder in folders.items()}
@@ -120,6 +123,11 @@ def find_tables(source: Path) -> dict[str, Table]:
     return {
         name: _open_table(dataset, name, path) for name, path in paths.items() if path is not None
     }
+
+
+def _needed(dataset: Dataset, outcomes: bool) -> Dataset:
+    """Return the data set with the tables and columns to read; see `find_tables`."""
+    return dataset if outcomes else dataset.during_stays()
 
 
 def _hint(source: Path) -> str:
@@ -161,7 +169,7 @@ def _file_of(name: str, files: dict[str, Path]) -> Path | None:
     return next(found, None)
 
 
-def _tables_of_database(path: Path) -> dict[str, Table]:
+def _tables_of_database(path: Path, outcomes: bool) -> dict[str, Table]:
     """Return the tables of a DuckDB database, in the schemas in which mimic-code puts them.
 
     Raises:
@@ -169,6 +177,7 @@ def _tables_of_database(path: Path) -> dict[str, Table]:
     """
     stamp = Stamp.of(path)
     found = typed.tables_of(path)
+    datasets = [_needed(dataset, outcomes) for dataset in DATASETS.values()]
     places = {
         dataset.name: {
             name: relation
@@ -176,13 +185,13 @@ def _tables_of_database(path: Path) -> dict[str, Table]:
             for schema in dataset.schemas[dataset.folders.get(name, "")]
             if (relation := found.get(schema, {}).get(name.lower()))
         }
-        for dataset in DATASETS.values()
+        for dataset in datasets
     }
-    there = [dataset for dataset in DATASETS.values() if places[dataset.name]]
+    there = [dataset for dataset in datasets if places[dataset.name]]
     if len(there) != 1:
         schemas = "; ".join(
             f"{d.title}: {', '.join(s for names in d.schemas.values() for s in names)}"
-            for d in DATASETS.values()
+            for d in datasets
         )
         raise InputError(
             f"{path} holds tables of {'both' if there else 'no'} MIMIC in the schemas that are "
@@ -239,7 +248,7 @@ def _check_header(table: Table) -> None:
     advice = "Is this the right file, with a header, and commas between the fields?"
     if table.spelled:
         where, what, advice = str(table.path), "it does not have", "Is this the right table?"
-    if table.dataset is MIMIC_III and _OF_MIMIC_IV & set(header):
+    if table.dataset.is_benchmark and _OF_MIMIC_IV & set(header):
         advice = "It looks like MIMIC-IV, whose tables must be in two folders, hosp/ and icu/."
     required = [c for c in table.dataset.tables[name] if not c.startswith("[")]
     lacking = [c.upper() for c in required if c not in header]

@@ -4,6 +4,8 @@
 and MLflow are loaded within the commands that use them.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +13,7 @@ import typer
 
 from mimic_reg.cli import command
 from mimic_reg.cli.options import (
+    AllowMissingOption,
     DeviceOption,
     DryRunOption,
     MemoryOption,
@@ -18,7 +21,6 @@ from mimic_reg.cli.options import (
     ThreadsOption,
     typed,
 )
-from mimic_reg.cli.options import StoreOption as NeededStore
 from mimic_reg.console import err, progress, say
 from mimic_reg.errors import InputError
 from mimic_reg.threads import DEFAULT_THREADS
@@ -36,6 +38,7 @@ from mimic_reg_pipelines.printing import (
     print_concluded,
     print_dry_run,
     print_failed,
+    print_predicted,
 )
 from mimic_reg_pipelines.searches import compare, tune
 
@@ -135,10 +138,49 @@ def predict(
             help="A run folder, or models:/NAME@champion of the registry.", metavar="MODEL"
         ),
     ],
-    store: NeededStore,
     file: Annotated[
         Path, typer.Option("--out", help="Parquet file for the predictions.", metavar="FILE")
     ],
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="Predict every sample of this store. With --source: where the store of a run is "
+            "now, if it was moved.",
+            metavar="STORE",
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            help="Predict current stays, from raw tables without outcomes: those of MIMIC, or dyn "
+            "and sta.",
+            metavar="DIR",
+        ),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            help="With --source: hours after admission, such as 24,48. By default the last full "
+            "hour of each stay.",
+            metavar="H,H",
+        ),
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            help="With --source: every hour of each stay, or every so many hours.",
+            metavar="hour|N",
+        ),
+    ] = None,
+    now: Annotated[
+        str | None,
+        typer.Option(
+            help="With --source: leave out what was measured after this time, such as '2130-05-01 "
+            "14:00:00'. By default the time of the latest measurement.",
+            metavar="TIME",
+        ),
+    ] = None,
+    allow_missing: AllowMissingOption = False,
     work: Annotated[
         Path | None,
         typer.Option(help="The work folder whose registry has the model.", metavar="WORK"),
@@ -146,22 +188,50 @@ def predict(
     device: DeviceOption = None,
     threads: ThreadsOption = None,
 ) -> Any:
-    """Predict every sample of a store with a trained model."""
-    how: dict[str, Any] = {"device": device, "threads": threads or DEFAULT_THREADS}
-    with progress(err) as shown:
-        if ":/" in model:
-            need_pipelines()
-            from mimic_reg_pipelines.tracking import client, serving
+    """Predict every sample of a store, or current stays from raw tables, with a trained model.
 
-            uri = client.database_there(work) if work else None
-            count = serving.predict(model, store, file, uri=uri, progress=shown, **how)
+    With --source, a row is a stay at an hour. It has the names of the variables that were not
+    measured up to then. Stays that are left out are counted by reason.
+    """
+    from mimic_reg.serving import predicting
+    from mimic_reg.serving.current import Hours, parse_now
+
+    if source is None and (store is None or at or every or now):
+        raise InputError(
+            "Say what to predict: --store STORE, or --source DIR with --at, --every and --now."
+        )
+    hours, until = Hours.parse(at, every), parse_now(now)
+    how: dict[str, Any] = {
+        "allow_missing": allow_missing,
+        "device": device,
+        "threads": threads or DEFAULT_THREADS,
+    }
+    with progress(err) as shown, _model_folder(model, work) as folder:
+        if source is None:
+            assert store is not None
+            count = predicting.predict(folder, store, file, progress=shown, **how)
+            result: dict[str, Any] = {"file": file, "predictions": count}
         else:
-            from mimic_reg.serving.predicting import predict as predict_here
-
-            count = predict_here(Path(model), store, file, progress=shown, **how)
-    say(f"Wrote {count:,} predictions to {file}.")
+            done = predicting.predict_source(
+                folder, source, file, hours, now=until, store=store, progress=shown, **how
+            )
+            result = print_predicted(done, file)
+    say(f"Wrote {result['predictions']:,} predictions to {file}.")
     say("The file has ids of ICU stays, so only you can read it.")
-    return {"file": file, "predictions": count}
+    return result
+
+
+@contextmanager
+def _model_folder(model: str, work: Path | None) -> Iterator[Path]:
+    """Yield the folder of a run or an exported model; one of the registry is downloaded."""
+    if ":/" not in model:
+        yield Path(model)
+        return
+    need_pipelines()
+    from mimic_reg_pipelines.tracking import client, serving
+
+    with serving.located(model, client.database_there(work) if work else None) as folder:
+        yield folder
 
 
 def ui(

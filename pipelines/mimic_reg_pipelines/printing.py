@@ -11,6 +11,7 @@ from mimic_reg.errors import MimicRegError
 from mimic_reg.progress import format_seconds
 
 if TYPE_CHECKING:
+    from mimic_reg.serving.current import Predicted
     from mimic_reg_pipelines.flows.dry_run import DryRun, Line
     from mimic_reg_pipelines.flows.report import Concluded
     from mimic_reg_pipelines.flows.result import SweepResult
@@ -91,6 +92,27 @@ def print_comparison(work: Path) -> None:
     with client.answering(uri):
         for name, link in pages.links(uri, client.without_login(uri)).items():
             out.print(f"{escape(name)}: [bold]{escape(link)}[/]", soft_wrap=True)
+
+
+def print_predicted(done: "Predicted", file: Path) -> dict[str, Any]:
+    """Print which current stays were predicted, and what was left out; return it for --json."""
+    key = done.table.columns[0]
+    stays = done.table[key].n_unique()
+    until = f" up to {done.now}" if done.now else ""
+    say(f"{stays:,} stays predicted, with measurements{until}.")
+    if done.excluded:
+        rows = [[reason, count] for reason, count in done.excluded.items()]
+        out.print(table("Left out", ["stays", "count"], rows))
+    for note in done.notes:
+        say(f"Note: {note}")
+    return {
+        "file": file,
+        "predictions": done.table.height,
+        "stays": stays,
+        "now": done.now,
+        "excluded": done.excluded,
+        "notes": done.notes,
+    }
 
 
 def ended(result: "SweepResult", concluded: "Concluded | None") -> Result:

@@ -13,7 +13,7 @@ def cohort_section(given: Given) -> Section | None:
     """Return cohort flow and samples of every store with an audit; None if there is none."""
     tasks = {t.task for t in given.trials}
     audits = [
-        read_json(store.path("audit.json"))
+        (store.spec.name, read_json(store.path("audit.json")))
         for store in given.stores
         if "audit.json" in store.manifest["files"]
     ]
@@ -21,6 +21,7 @@ def cohort_section(given: Given) -> Section | None:
         return None
     stores = [
         {
+            "name": name,
             "flow": [[s["step"], *_counts(s, _FLOW)] for s in audit.get("cohort_flow", [])],
             "samples": [
                 [
@@ -34,7 +35,7 @@ def cohort_section(given: Given) -> Section | None:
                 for split, found in splits.items()
             ],
         }
-        for audit in audits
+        for name, audit in audits
     ]
     return section("cohort", "What data is this?", stores=stores)
 

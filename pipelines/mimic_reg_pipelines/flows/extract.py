@@ -43,7 +43,7 @@ class ExtractParameters(Parameters):
         return memory
 
 
-def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
+def may_help(task: Any, run: Any, state: State[Any]) -> bool:
     """Return whether a retry can help: a disk or a lock was away, but the request is right."""
     return not isinstance(state.result(raise_on_failure=False), InputError)
 
@@ -54,7 +54,7 @@ def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
     tags=TAGS,
     retries=2,
     retry_delay_seconds=[30, 300],
-    retry_condition_fn=_may_help,
+    retry_condition_fn=may_help,
     cache_policy=NO_CACHE,  # the store's manifest is the truth
     persist_result=False,
 )

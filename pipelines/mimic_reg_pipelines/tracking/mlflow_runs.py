@@ -234,6 +234,7 @@ def _tags(run: TrackedRun, sweep: str | None) -> dict[str, str]:
         "kind": "trial",
         "trial_id": run.id,
         "task": trial.task,
+        "cohort": run.cohort.name,
         "model": trial.model.name,
         "strategy": trial.together.strategy.name if trial.together else "single",
         **trial.size.tags(),

@@ -333,6 +333,7 @@ def version_tags(runs: Sequence[TrackedRun]) -> dict[str, str]:
     trial = run.trial
     tags = {
         "trial_id": run.id,
+        "cohort": run.cohort.name,
         "method": run.method,
         **trial.size.tags(),
         "seed": str(trial.seed),

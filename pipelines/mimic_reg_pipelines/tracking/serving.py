@@ -1,6 +1,8 @@
 """Models in MLflow as "model from code": two files and three lines that load them; no pickle."""
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ from mlflow.types.schema import AnyType
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress
 from mimic_reg.runs import read_trial
-from mimic_reg.serving import SETTINGS, WEIGHTS, ServedModel, export, predicting
+from mimic_reg.serving import SETTINGS, WEIGHTS, ServedModel, events, export, predicting
+from mimic_reg.serving.current import MISSING
+from mimic_reg.serving.events import answer_events, is_events
 from mimic_reg.serving.tables import HOUR, STAY, answer, example
 from mimic_reg.threads import DEFAULT_THREADS
 from mimic_reg_pipelines.tracking.client import check_usable, default, quiet
@@ -33,7 +37,7 @@ set_model(MLflowModel())
 
 
 class MLflowModel(PythonModel):
-    """The model that MLflow loads and serves: a table of hours, or images, in; predictions out."""
+    """The model that MLflow loads and serves: hours, raw events or images in; predictions out."""
 
     def load_context(self, context: Any) -> None:
         """Load the two files."""
@@ -47,6 +51,8 @@ class MLflowModel(PythonModel):
     ) -> pd.DataFrame:
         """Answer a request; an error in it becomes HTTP 400."""
         try:
+            if is_events(self.model.spec, model_input):
+                return answer_events(self.model, model_input)
             if self.model.spec.is_hourly:
                 return answer(self.model, model_input)
             probabilities = self.model.predict_pixels(np.asarray(model_input))
@@ -65,14 +71,21 @@ def signature(model: ServedModel) -> ModelSignature:
     if not model.spec.is_hourly:
         pixels = TensorSpec(np.dtype(np.uint8), (-1, *model.spec.shape))
         return ModelSignature(inputs=Schema([pixels]), outputs=Schema(outputs))
-    stay = ColSpec(AnyType(), STAY, required=False)  # type: ignore[no-untyped-call]
+    of_events = events.COLUMNS[1:] if events.takes_events(model.spec) else ()
+    stay = _any(STAY)
     request: list[ColSpec | TensorSpec] = [
         stay,
         *(ColSpec("double", n, required=False) for n in (HOUR, *model.spec.channel_names)),
+        *(_any(name) for name in of_events),
     ]
-    return ModelSignature(
-        inputs=Schema(request), outputs=Schema([stay, ColSpec("long", "hours"), *outputs])
-    )
+    answers = [stay, ColSpec("long", "hours"), *outputs]
+    if of_events:
+        answers += [_any(MISSING), _any(events.IGNORED)]
+    return ModelSignature(inputs=Schema(request), outputs=Schema(answers))
+
+
+def _any(name: str) -> ColSpec:
+    return ColSpec(AnyType(), name, required=False)  # type: ignore[no-untyped-call]
 
 
 def input_example(model: ServedModel) -> Any:
@@ -125,17 +138,32 @@ def predict(
 ) -> int:
     """Do what `mimic_reg.serving.predicting.predict` does, also with a model in MLflow.
 
-    model: a run folder, a folder with an exported model, or MLflow's models:/… or runs:/…
-    uri:   where MLflow's models are registered
+    model, uri: as in `located`
 
     Raises:
         InputError: there is no such model; the store does not hold its task.
     """
-    how: dict[str, Any] = {"device": device, "threads": threads, "progress": progress}
+    with located(model, uri) as folder:
+        return predicting.predict(
+            folder, store, out, device=device, threads=threads, progress=progress
+        )
+
+
+@contextmanager
+def located(model: str, uri: str | None) -> Iterator[Path]:
+    """Yield the folder of a run or an exported model; one of MLflow is downloaded.
+
+    model: a run folder, a folder with an exported model, or MLflow's models:/… or runs:/…
+    uri:   where MLflow's models are registered
+
+    Raises:
+        InputError: MLflow has no such model.
+    """
     if ":/" not in model:
-        return predicting.predict(Path(model), store, out, **how)
+        yield Path(model)
+        return
     with tempfile.TemporaryDirectory() as temporary:
-        return predicting.predict(_download(model, Path(temporary), uri), store, out, **how)
+        yield _download(model, Path(temporary), uri)
 
 
 def _download(model: str, folder: Path, uri: str | None) -> Path:

@@ -6,6 +6,7 @@ import yaml
 
 from mimic_reg import experiments
 from mimic_reg_pipelines.flows.compare import CompareParameters
+from mimic_reg_pipelines.flows.current import CurrentParameters
 from mimic_reg_pipelines.flows.extract import ExtractParameters
 from mimic_reg_pipelines.flows.multitask import MultitaskParameters
 from mimic_reg_pipelines.flows.search import check_fair
@@ -24,6 +25,7 @@ def test_deployments_are_what_the_flows_take():
         "compare": CompareParameters,
         "once": TrainParameters,
         "together": MultitaskParameters,
+        "hourly": CurrentParameters,
     }
     assert [d["name"] for d in content["deployments"]] == list(kinds)
     for deployment in content["deployments"]:
@@ -35,7 +37,9 @@ def test_deployments_are_what_the_flows_take():
         environment = deployment["work_pool"]["job_variables"]["env"]
         assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
         assert environment["DO_NOT_TRACK"] == "1"
-        assert bool(deployment["schedules"]) == (deployment["name"] in ("nightly", "weekly"))
+        assert bool(deployment["schedules"]) == (
+            deployment["name"] in ("nightly", "weekly", "hourly")
+        )
     weekly, compared = (
         experiments.load(d["parameters"]["parameters"]["experiment"])
         for d in content["deployments"][1:3]

@@ -15,6 +15,7 @@ from mimic_reg.simulation.synthesis import synthesize
 from mimic_reg.store import Store
 from mimic_reg_pipelines.flows.artifacts import artifact_key
 from mimic_reg_pipelines.flows.compare import CompareParameters, compare_flow
+from mimic_reg_pipelines.flows.current import CurrentParameters, predict_current_flow
 from mimic_reg_pipelines.flows.extract import ExtractParameters, extract_flow
 from mimic_reg_pipelines.flows.multitask import MultitaskParameters, train_multitask_flow
 from mimic_reg_pipelines.flows.report import ReportParameters, report_flow
@@ -29,6 +30,7 @@ from mimic_reg_pipelines.tracking import client
 from mimic_reg_pipelines.tracking.registry import champion_uri
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import DIVERGING, TRAINING, experiment
+from tests.serving.conftest import mimic  # noqa: F401  # a fixture
 
 HERE = Running(runner="in_process")
 pytestmark = pytest.mark.slow  # the server takes ten seconds
@@ -277,3 +279,13 @@ def test_keys_of_artifacts_are_what_prefect_takes(name):
     key = artifact_key("Sweep", name)
     assert key == key.lower()
     assert all(c.isascii() and (c.isalnum() or c == "-") for c in key)
+
+
+def test_current_stays_are_predicted_by_a_flow(work, mimic, tmp_path):  # noqa: F811
+    given = CurrentParameters(source=mimic.raw, model=str(mimic.run), work=work, device="cpu")
+    done = predict_current_flow(given)
+    assert done["predictions"] > 100
+    assert predict_current_flow(given)["predictions"] == 0
+    (row,) = artifact("drift-decompensation")
+    assert row["stays"] == 12
+    assert row["output"] == "probability"

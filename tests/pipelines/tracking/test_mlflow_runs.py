@@ -60,6 +60,7 @@ def test_a_runs_tags_describe_the_trial(logged, run):
     assert tags["data_fingerprint"] == described["store"]["fingerprint"]
     expected = {
         "task": "in_hospital_mortality",
+        "cohort": "mimic-iii-benchmark",
         "model": "lstm",
         "method": "itps",
         "supervision": "1",

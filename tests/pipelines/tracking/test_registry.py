@@ -39,6 +39,7 @@ def test_a_version_has_its_origin_and_scores(run, uri):
     test = scores["test"]["auroc"]
     assert version.tags == {
         "trial_id": described["id"],
+        "cohort": "mimic-iii-benchmark",
         "method": "itps",
         "supervision": "1",
         "seed": "0",

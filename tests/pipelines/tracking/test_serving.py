@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from io import StringIO
 from pathlib import Path
 
 import mlflow
@@ -21,6 +22,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
+from mlflow.pyfunc.scoring_server import infer_and_parse_data, predictions_to_json
 
 from mimic_reg import methods, probes, tasks
 from mimic_reg.clinical.schema import CHANNELS
@@ -29,7 +31,7 @@ from mimic_reg.engine.optimizers import make_optimizer
 from mimic_reg.errors import InputError
 from mimic_reg.learners.trials import resolve
 from mimic_reg.methods.base import Fit
-from mimic_reg.serving import ServedModel, export, output_names
+from mimic_reg.serving import ServedModel, events, export, output_names
 from mimic_reg.serving.tables import answer, example
 from mimic_reg.settings import find_module
 from mimic_reg.store import Store, read_json, write_json
@@ -177,6 +179,25 @@ def test_a_wrong_request_gets_an_explanation(predictor, pyfunc, change, message)
     assert caught.value.get_http_status_code() == 400
 
 
+def test_raw_events_are_answered_by_the_served_model(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("mimic_reg.serving.model.recipe_of", lambda store: {"kind": "extract"})
+    serving.save_mlflow_model(run, tmp_path / "model")
+    served = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+    event = {"stay": "bed 3", "time": 1.5, "item": 211, "value": 80, "unit": "bpm"}
+    coma = {"stay": 4, "time": "2.5", "item": 184, "value": "4 Spontaneously"}
+    body = {"dataframe_records": [event, event | {"item": 1}, coma]}
+    frame = infer_and_parse_data(body, served.metadata.get_input_schema())
+    predictions_to_json(served.predict(frame), text := StringIO())
+    found = json.loads(text.getvalue())["predictions"]
+    assert [row["stay"] for row in found] == ["bed 3", 4]
+    assert [row["hours"] for row in found] == [2, 3]
+    assert found[0]["ignored"] == {"item 1 is not one of the model's": 1}
+    assert "Glucose" in found[1]["never_observed"]
+    assert all(0 < row["probability"] < 1 for row in found)
+    with pytest.raises(mlflow.MlflowException, match="'time' is missing"):
+        served.predict(pd.DataFrame([{"item": 211, "value": 80}]))
+
+
 def test_the_example_is_an_unobserved_stay():
     frame = request(2)
     assert list(frame.columns) == ["stay", "hour", *CHANNELS]
@@ -191,8 +212,10 @@ def test_no_pickle_in_the_model(registered, shared_uri, tmp_path):
     assert {"MLmodel", "model.py", "model.safetensors", "model.yaml"} <= names
     assert not [n for n in names if n.endswith((".pkl", ".pth", ".pt", ".bin"))]
     meta = mlflow.models.Model.load(folder)
-    assert meta.get_input_schema().input_names() == ["stay", "hour", *CHANNELS]
-    assert meta.get_output_schema().input_names() == ["stay", "hours", "probability"]
+    names = meta.get_input_schema().input_names()
+    assert names == ["stay", "hour", *CHANNELS, *events.COLUMNS[1:]]
+    answers = ["stay", "hours", "probability", "never_observed", "ignored"]
+    assert meta.get_output_schema().input_names() == answers
     assert meta.metadata["trial_id"] == registered.trial_id
 
 
