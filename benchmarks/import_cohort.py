@@ -78,7 +78,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as temporary:
                 folder = Path(temporary, "cohort")
                 write(folder, rows, form)
-                for memory in given.memory or ["1GB", "4GB"]:
+                for memory in given.memory or ["3GB", "6GB"]:
                     line = {"rows": rows, "variables": VARIABLES, "form": form, "memory": memory}
                     line |= measure(folder, Path(temporary, memory), memory)
                     print(line, flush=True)

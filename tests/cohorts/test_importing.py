@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 import torch
 
-from mimic_reg.cohorts import import_cohort
+from mimic_reg.cohorts import import_cohort, importing
 from mimic_reg.errors import InputError
 from mimic_reg.samples import load
 from mimic_reg.store import Store
@@ -111,6 +111,20 @@ def test_all_formats_give_the_same_store(tmp_path, suffix):
             for kind in (".parquet", suffix)
         )
         assert found["fingerprint"] == wanted["fingerprint"]
+
+
+def test_the_store_does_not_depend_on_memory_or_the_order_of_rows(tmp_path, monkeypatch):
+    dyn, sta, outc = tables()
+    wanted = imported(tmp_path / "a", (dyn, sta, outc)).store.manifest["fingerprint"]
+    with pytest.raises(
+        InputError, match=r"100 rows need at least 0.3 GB .* --memory allows 0.0 GB"
+    ):
+        importing.rows_within(1 << 20, 10, 100)
+    monkeypatch.setattr(importing, "rows_within", lambda *_: 50)  # of a part
+    shuffled = dyn.sample(frac=1, random_state=0)
+    again = imported(tmp_path / "b", (shuffled, sta, outc), ".csv.gz").store
+    assert again.manifest["fingerprint"] == wanted
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["in", "out"]
 
 
 def test_numbers_in_text_are_numbers(tmp_path):
