@@ -16,7 +16,6 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-
 from mimic_reg.errors import MimicRegError
 from mimic_reg_pipelines.deploy import access
 
