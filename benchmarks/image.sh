@@ -68,7 +68,7 @@ in_image --version
 in_image health
 in_image synthesize --out work/raw --patients 300 --overwrite
 in_image run --source work/raw --out work --config demo --workers 2 > "$folder/run.log" 2>&1
-in_image predict --model 'models:/mimic-reg-in_hospital_mortality-lstm@champion' --work work \
+in_image predict --model 'models:/mimic-reg-mimic-iii-benchmark-simulated-in_hospital_mortality-lstm@champion' --work work \
   --store work/store --out work/predictions.parquet
 ended=$(date +%s)
 # nothing of root's, nothing that was not asked for, nothing written elsewhere

@@ -22,6 +22,7 @@ SETTINGS = {
     "POSTGRES_IMAGE": engine.POSTGRES,
     "REVISION": "0123456789abcdef",
 }
+CHAMPION = "models:/mimic-reg-mimic-iii-benchmark-simulated-in_hospital_mortality-lstm@champion"
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 VOLUMES = ("database", "work", "artifacts")
 EXPERIMENT = """

@@ -15,7 +15,7 @@ NEW_FILES = ("docker/Dockerfile", "docker/Dockerfile.dockerignore", "docker/requ
 COUNTS = {
     "mlflow": "select count(*), md5(string_agg(run_uuid || status || lifecycle_stage, '' "
     "order by run_uuid)) from runs",
-    "mlflow_users": "select count(*), md5(string_agg(username || password_hash, '' "
+    "mlflow_users": "select count(*), md5(string_agg(username || is_admin, '' "
     "order by username)) from users",
     "prefect": "select count(*), md5(string_agg(id::text || state_type, '' order by id)) "
     "from flow_run where state_type in ('COMPLETED', 'FAILED', 'CRASHED')",
@@ -137,7 +137,7 @@ def test_upgrade_from_the_last_release_and_back(built):
         hospital.compose("build")
         hospital.compose("up --detach --wait")
         assert content() == before
-        model = "models:/mimic-reg-in_hospital_mortality-lstm@champion"
+        model = hospital.CHAMPION
         predict = f"predict --model {model} --work work --store work/kept/store --out work/later"
         hospital.compose(f"run --rm cli {predict}")
         assert hospital.flow_run(started(), 1200)["state_type"] == "COMPLETED"

@@ -238,9 +238,15 @@ def changed(name, content):
         path.chmod(0o444)
 
 
+def gone(service):
+    """Remove a service's container, if it has one."""
+    for name in containers(service):
+        engine.run("podman", "rm", "--force", "--time=5", name)
+
+
 def only(service):
     """Make a service's container again, alone; return what Compose and the service say."""
-    engine.run("podman", "rm", "--force", "--time=5", *containers(service))
+    gone(service)
     done = hospital.shell(
         f"podman-compose --profile tools up --detach --no-deps {service}", timeout=120
     )
@@ -267,18 +273,18 @@ def only(service):
 def test_a_wrong_or_missing_secret_is_named(running, service, name, content, said):
     with changed(name, content):
         assert said in only(service)
-    engine.run("podman", "rm", "--force", "--time=5", *containers(service))
+    gone(service)
     hospital.compose("up --detach --wait")
 
 
 def test_a_port_that_is_taken_is_named(running):
-    engine.run("podman", "rm", "--force", "--time=5", *containers("gate"))
+    gone("gate")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 5000))
         taken.listen()
         text = only("gate")
     assert re.search(r"127\.0\.0\.1:5000.*(in use|already)|(in use|already).*5000", text), text
-    engine.run("podman", "rm", "--force", "--time=5", *containers("gate"))
+    gone("gate")
     hospital.compose("up --detach --wait")
 
 

@@ -53,7 +53,7 @@ def test_the_demonstration_ends_with_a_report(report):
 
 
 def test_the_champion_predicts(report):
-    model = "models:/mimic-reg-in_hospital_mortality-lstm@champion"
+    model = hospital.CHAMPION
     command = f"predict --model {model} --work work --store work/demo --out work/p.parquet"
     hospital.compose(f"run --rm cli {command}")
     assert int(hospital.inside("wc -c < work/p.parquet")) > 1000
