@@ -9,7 +9,7 @@ import os
 import platform
 import site
 import sys
-from importlib.metadata import Distribution, distributions
+from importlib.metadata import Distribution, distribution, distributions
 from pathlib import Path
 from urllib.parse import quote
 
@@ -70,7 +70,7 @@ def debian_packages(root: Path) -> list[dict]:
 
 def document(root: Path = Path("/")) -> dict:
     """Return the whole document."""
-    (own,) = (p for p in distributions(name=NAME))
+    own = distribution(NAME)
     subject = component("pypi", NAME, own.version, licenses=licences(own)) | {"type": "application"}
     if revision := os.environ.get("MIMIC_REG_REVISION"):
         subject["properties"] = [{"name": "org.opencontainers.image.revision", "value": revision}]

@@ -22,6 +22,7 @@ SETTINGS = {
     "POSTGRES_IMAGE": engine.POSTGRES,
     "REVISION": "0123456789abcdef",
 }
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 VOLUMES = ("database", "work", "artifacts")
 EXPERIMENT = """
 title: Two methods
@@ -107,14 +108,14 @@ def deployment(name):
     return found
 
 
-def flow_run(identity, seconds=600):
-    """A flow run once it has ended."""
+def flow_run(identity, seconds=600, states=ENDED):
+    """A flow run once it has ended, or is in one of some states."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         (run,) = prefect("flow_runs/filter", {"flow_runs": {"id": {"any_": [identity]}}})
-        if run["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
+        if run["state_type"] in states:
             return run
-        time.sleep(2)
+        time.sleep(1)
     raise AssertionError(f"{run['state_type']}\n{logs('worker-cpu')[-5000:]}")
 
 
