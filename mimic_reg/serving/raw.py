@@ -45,7 +45,8 @@ def recipe_of(store: Store) -> dict[str, Any] | None:
         dataset = dataset_of(manifest).name
         return {"kind": "extract", "dataset": dataset, "mode": manifest["mode"]}
     if source.get("kind") == RICU:
-        return {"kind": "ricu", "settings": source["settings"]}
+        settings = {name: v for name, v in source["settings"].items() if name != "splits"}
+        return {"kind": "ricu", "settings": settings}
     return None
 
 

@@ -4,10 +4,11 @@ from mimic_reg.fitting import train
 from mimic_reg.learners.trials import resolve
 
 
-def fit(store, task, out, **training):
+def fit(store, task, out, fold=None, **training):
     """Train on a store, and return the run folder."""
     settings = {
         "task": task,
+        "fold": fold,
         "model": {"lstm": {"units": 4}},
         "regularisers": [{"none": {}}],
         "training": {

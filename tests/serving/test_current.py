@@ -152,13 +152,14 @@ def test_stays_that_are_left_out_are_counted_by_reason(model, tmp_path):
     }
 
 
-@pytest.mark.parametrize("indicators", ["missing", "none"])
-def test_dyn_and_sta_without_outc(tmp_path, indicators):
+@pytest.mark.parametrize(("indicators", "fold"), [("missing", None), ("none", 2)])
+def test_dyn_and_sta_without_outc(tmp_path, indicators, fold):
     dyn, sta, _ = tables(num=40)
     parts = (dyn, sta, hourly_labels(dyn))
-    store = imported(tmp_path, parts, indicators=indicators).store
+    splits = {"folds": 3} if fold else {}
+    store = imported(tmp_path, parts, indicators=indicators, splits=splits).store
     name = store.spec.tasks[0].name
-    run = fit(store.folder, name, tmp_path / "run")
+    run = fit(store.folder, name, tmp_path / "run", fold)
     predict(run, store.folder, tmp_path / "full.parquet", device="cpu")
     full = pl.read_parquet(tmp_path / "full.parquet").with_columns(
         pl.col("hours_seen").cast(pl.Int64).alias("hour"), expected="probability"
