@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from mimic_reg.errors import InputError
+from mimic_reg.parity import check_benchmark
 from mimic_reg.parity.files import (
     EPISODE_FACTS,
     KIND,
@@ -27,7 +28,7 @@ from mimic_reg.parity.files import (
 )
 from mimic_reg.parity.listfiles import FLAG_COLUMNS, csv_lines, episode_facts, listfiles
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.store import Store, check_benchmark
+from mimic_reg.store import Store
 from mimic_reg.store.spec import SPLITS
 from mimic_reg.store.stages import whole_folder
 

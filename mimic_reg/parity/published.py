@@ -14,6 +14,7 @@ import polars as pl
 
 from mimic_reg.clinical.schema import STAYS, resource
 from mimic_reg.errors import InputError
+from mimic_reg.parity import check_benchmark
 from mimic_reg.parity.files import (
     MORTALITY_HOURS,
     TIMESERIES,
@@ -25,7 +26,7 @@ from mimic_reg.parity.files import (
     used_stays,
 )
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.store import Store, check_benchmark
+from mimic_reg.store import Store
 
 IN_HOSPITAL_MORTALITY = "in_hospital_mortality"
 # Decompensation, phenotyping and length of stay have the same files.

@@ -214,7 +214,7 @@ def changed_files(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def check_cohort(store: "Store") -> None:
-    """Refuse a store that does not hold a cohort of MIMIC-III.
+    """Refuse a store that does not hold a cohort of MIMIC.
 
     Raises:
         InputError: it holds another cohort.
@@ -223,20 +223,6 @@ def check_cohort(store: "Store") -> None:
         raise InputError(
             f"{store.folder} holds the cohort {store.spec.name!r}; this command is for stores that "
             "`mimic-reg extract` writes."
-        )
-
-
-def check_benchmark(store: "Store") -> None:
-    """Refuse a store whose cohort is not made of MIMIC-III, as the published benchmark is.
-
-    Raises:
-        InputError: it holds another cohort.
-    """
-    check_cohort(store)
-    if other := store.manifest.get("dataset"):
-        raise InputError(
-            f"{store.folder} holds a cohort of {other}. The published benchmark is made of "
-            "MIMIC-III, so this command, which compares with it, does not apply."
         )
 
 
