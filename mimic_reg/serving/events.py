@@ -52,8 +52,10 @@ def takes_events(spec: CohortSpec) -> bool:
 
 def is_events(spec: CohortSpec, frame: pd.DataFrame) -> bool:
     """Return whether a request has events, not hours."""
+    if not takes_events(spec):  # a request of images has no columns
+        return False
     there = set(map(str, frame.columns))
-    return takes_events(spec) and "value" in there and bool({"item", "variable"} & there)
+    return "value" in there and bool({"item", "variable"} & there)
 
 
 def answer_events(model: ServedModel, frame: pd.DataFrame) -> pd.DataFrame:
