@@ -122,7 +122,7 @@ TEXT = """# Wrong labels: the DNN on a quarter of Fashion-MNIST
 tenth of those is right by chance. The labels drawn are the same for all methods of a seed, and what is
 corrupt at 30 % is corrupt in the same way at 60 %. Validation and test labels are right, so the selection
 of the tested epoch knows right labels. 30 epochs, no early stopping, Adam, learning rate 1e-3, batches of
-32, pixels in [0, 1].
+128, pixels in [0, 1].
 
     mimic-reg run --source DIR --out WORK --config configs/experiments/label_noise.yaml
     python benchmarks/label_noise.py WORK

@@ -172,7 +172,7 @@ TEXT = """# All methods on a quarter of Fashion-MNIST
 The DNN (1,494,154 parameters) on 12,500 training images. Each method tries the values of its strength
 that its file in `configs/methods` has under `search`, as many as every other one, with seed 0; the value
 with the best validation accuracy is trained with seeds 0, 1 and 2. Methods of a seed share initial
-weights, batches and images. Adam, learning rate 1e-3, batches of 32, pixels in [0, 1]; at most 40 epochs,
+weights, batches and images. Adam, learning rate 1e-3, batches of 128, pixels in [0, 1]; at most 25 epochs,
 early stopping with patience 10; the epoch that validates best is tested once.
 
     mimic-reg import-images DIR --out WORK/fashion_mnist
