@@ -46,7 +46,7 @@ def read(work: Path, experiment: str) -> list[dict[str, Any]]:
                 "test": scored["scores"]["test"][SCORE]["value"],
                 "validation": [e["validation"][SCORE] for e in epochs],
                 "explained": epochs[-1]["explained"],
-                "best_epoch": scored["best_epoch"],
+                "best_epoch": scored["best_epoch"] + 1,
                 "mgs_trace": measured[-1]["mgs_trace"],
                 "mgs_log_det": measured[-1]["mgs_log_det"],
                 "code": described["versions"]["code"],
@@ -116,6 +116,12 @@ def figure(rows: list[dict[str, Any]], path: Path) -> None:
     plt.close(drawn)
 
 
+FINDING = """**With clean validation labels, no method is better than none beyond chance, at any share.** The epoch that
+validates best comes before the network memorises wrong labels, so early stopping does most of the work.
+Without it (last epoch), dropout loses least: at 60 % it keeps 78.7 % on validation images, none 64.0 %. But
+at the best epoch dropout is behind none at 30, 60 and 80 %. The penalty on gradient similarity (`mgs`) does
+not help here, with the one weight that was tried. Three seeds; weights were not tuned to wrong labels."""
+
 TEXT = """# Wrong labels: the DNN on a quarter of Fashion-MNIST
 
 0, 30, 60 and 80 % of the 12,500 training images have a label drawn at random from all ten classes, so a
@@ -126,6 +132,8 @@ of the tested epoch knows right labels. 30 epochs, no early stopping, Adam, lear
 
     mimic-reg run --source DIR --out WORK --config configs/experiments/label_noise.yaml
     python benchmarks/label_noise.py WORK
+
+{finding}
 
 {table}
 
@@ -155,7 +163,7 @@ def main() -> None:
     out.write_text(json.dumps({"runs": rows}, indent=1) + "\n", "utf-8")
     figure(rows, out.with_suffix(".png"))
     code = f"Code: commit {', '.join(sorted({str(r['code']) for r in rows}))}."
-    out.with_suffix(".md").write_text(TEXT.format(table=table(rows), code=code), "utf-8")
+    out.with_suffix(".md").write_text(TEXT.format(finding=FINDING, table=table(rows), code=code), "utf-8")
 
 
 if __name__ == "__main__":

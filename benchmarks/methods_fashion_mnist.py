@@ -41,7 +41,7 @@ def row(sweep: SweepResult, trial: TrialStatus, stage: str) -> dict[str, Any]:
         "values": dict(trial.searched),
         "seed": trial.seed,
         "validation": scores["validation"][SCORE]["value"],
-        "best_epoch": scored["best_epoch"],
+        "best_epoch": scored["best_epoch"] + 1,
         "epochs": len(epochs),
         "hardly_trained": hardly_trained(history, scored["best_epoch"]),
         "seconds": sum(e["cost"]["training_seconds"] for e in epochs),
