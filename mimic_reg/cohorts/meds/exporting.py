@@ -64,6 +64,9 @@ def export_meds(store: Store, out: Path, progress: Progress | None = None) -> di
     notes += more
     with whole_folder(out) as folder:
         events, found = _write_events(store, stays, codes, folder, notes, progress)
+        if never := [code.name for code in codes if code.name not in found]:
+            notes.append(f"Never measured, so the settings leave them out: {', '.join(never)}.")
+            codes = [code for code in codes if code.name in found]
         splits = stays.select(
             "subject_id", split=pl.col("split").replace_strict(layout.SPLIT_NAMES)
         )
