@@ -8,7 +8,7 @@ import typer
 
 from mimic_reg.cli import command
 from mimic_reg.cli.audit import SPLIT_NAMES
-from mimic_reg.cli.options import MemoryOption, StoreArgument, StoreOut
+from mimic_reg.cli.options import FoldOption, MemoryOption, StoreArgument, StoreOut
 from mimic_reg.console import err, out, progress, say, table
 
 if TYPE_CHECKING:
@@ -162,12 +162,13 @@ def export_meds(
     folder: Annotated[
         Path, typer.Option("--out", help="Folder of the data set; new or empty.", metavar="DIR")
     ],
+    fold: FoldOption = None,
 ) -> Any:
     """Write a store as a MEDS data set: events, codes, splits, and the labels of its tasks."""
     from mimic_reg.cohorts.meds import export_meds as write
     from mimic_reg.store import Store
 
-    opened = Store.open(store)
+    opened = Store.open(store).in_fold(fold)
     with progress(err) as shown:
         rows = write(opened, folder, shown)
     counts = ", ".join(f"{count:,} {name}" for name, count in rows.items())

@@ -101,6 +101,7 @@ def check_labels(samples: pl.DataFrame, task: Task, where: str = "") -> list[str
     if task.target == "multilabel":
         train = samples.filter(pl.col("split") == "train")
         return [label for label in task.labels if train[label].n_unique() < 2]
+    instead = "fewer folds" if where else "other shares"
     label, classes = task.labels[0], len(task.classes) or 2
     for split in SPLITS if task.target != "regression" else SPLITS[:1]:
         here = samples.filter(pl.col("split") == split)[label]
@@ -111,6 +112,6 @@ def check_labels(samples: pl.DataFrame, task: Task, where: str = "") -> list[str
         lacks = "all the same label" if found == 1 else f"only {found} of {classes} classes"
         raise InputError(
             f"The {len(here):,} {name} samples of {task.name}{where} have {lacks}, so it cannot be "
-            "learned or scored. Use more stays, other shares or another seed in 'splits'."
+            f"learned or scored. Use more stays, {instead} or another seed in 'splits'."
         )
     return []

@@ -112,7 +112,7 @@ def build_store(
         end=END,
         channels=built.channels,
         tasks=(task,),
-        splits=_described(settings),
+        splits=_described(settings, task),
         folds=settings.splits.folds,
         normalizers=("fitted",),
         imputed=False,
@@ -290,7 +290,7 @@ def _with_splits(
     return samples.sort(stay, END)
 
 
-def _described(settings: ImportSettings) -> str:
+def _described(settings: ImportSettings, task: Task) -> str:
     splits = settings.splits
     if splits.files:
         return f"{f'{splits.folds} folds ' if splits.folds else ''}by files that list them"
@@ -301,7 +301,7 @@ def _described(settings: ImportSettings) -> str:
     shares = f"{splits.train:.0%} / {splits.validation:.0%} / {splits.test:.0%}"
     if splits.folds:
         shares = f"{splits.folds} folds"
-    how = "stratified by label, " if splits.stratify else ""
+    how = "stratified by label, " if splits.stratify and task.target != "regression" else ""
     return f"{shares}, {how}random by {patients}, seed {splits.seed}"
 
 

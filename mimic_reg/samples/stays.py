@@ -241,8 +241,8 @@ def from_rows(
 def read_normalizer(store: Store, task: Task, which: str) -> Constants:
     """Return means (F,) and deviations (F,); 0 and 1 for a channel that is not normalised.
 
-    A channel that is constant in training has deviation 1, even if an older store says 1e-7. An
-    indicator that a fold's training lacks has an infinite one, which makes it 0.
+    A channel that is constant in training has deviation 1, even if an older store says 1e-7. A
+    channel that training lacks has an infinite one, which makes it 0.
 
     Raises:
         InputError: it has other channels, or a deviation that is not positive.

@@ -175,9 +175,9 @@ class _Fitted:
     def to(self, divided: Mapping[int | None, pl.DataFrame]) -> dict[int | None, dict[str, Any]]:
         """Return means and deviations (ddof 1) of the hours that training samples see, each once.
 
-        Empty cells do not count. A channel without a value has mean 0 and deviation 1. In a cohort
-        with folds, "unseen" names the indicators that are 0 in all these hours: a fold's model
-        cannot know what they mean, so its samples have 0 there.
+        Empty cells do not count. A channel without a value has mean 0 and deviation 1. "unseen"
+        names the continuous ones of these and, in a cohort with folds, the indicators that are 0
+        in all these hours: a model cannot know what they mean, so its samples have 0 there.
 
         divided: fold → the samples with their split
         """
@@ -193,11 +193,13 @@ class _Fitted:
             for fold, mask in used.items():
                 column = whole.filter(mask).cast(pl.Float64)
                 moments[fold].append((column.mean(), column.std()))
-                if spec.folds and channel.kind == "indicator" and not (column > 0).any():
+                empty = 0 < len(column) == column.null_count() and channel.kind == "continuous"
+                zero = spec.folds and channel.kind == "indicator" and not (column > 0).any()
+                if empty or zero:
                     unseen[fold].append(channel.name)
         return {
             fold: {
-                **({"unseen": unseen[fold]} if spec.folds else {}),
+                **({"unseen": unseen[fold]} if spec.folds or unseen[fold] else {}),
                 "hours": int(mask.sum()),
                 **_constants(moments[fold], spec),
             }

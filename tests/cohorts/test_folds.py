@@ -98,6 +98,22 @@ def test_a_normalizer_is_that_of_the_training_part_alone(store):
     assert (mean[at], std[at]) == pytest.approx((here.mean(), here.std()), rel=1e-6)
 
 
+@pytest.mark.parametrize("folds", [3, None])
+def test_a_variable_that_training_never_has_is_zero(tmp_path, folds):
+    dyn, sta, outc = tables()
+    sta["part"] = np.array(["test", "val", "train"])[sta["patient"] % 3]  # sorted: folds 1 to 3
+    outc = outc.assign(label=sta["patient"] // 3 % 2)
+    unseen = sta["stay_id"][sta["part"] == "test"]
+    dyn["rare"] = np.where(dyn["stay_id"].isin(unseen), 300.0, np.nan)
+    splits = {"folds": folds, "column": "part"}
+    store = imported(tmp_path, (dyn, sta, outc), splits=splits).store
+    fold = (
+        store.read("tasks/in.parquet").filter(stay_id=unseen.iloc[0])["fold"][0] if folds else None
+    )
+    at = store.spec.channel_names.index("rare")
+    assert all(not x[:, at].any() for x in arrays(store, fold, "test").values())
+
+
 def test_a_column_may_name_the_folds(tmp_path):
     dyn, sta, outc = tables()
     sta["part"] = np.array(["c", "a", "b"])[sta["patient"] % 3]
@@ -120,7 +136,7 @@ def test_a_column_may_name_the_folds(tmp_path):
     [
         ({"folds": 2}, "3"),
         ({"folds": 3, "test": 0.3, "train": 0.5, "validation": 0.2}, "equal shares"),
-        ({"folds": 20}, "samples of in in fold .* have all the same label"),
+        ({"folds": 20}, "samples of in in fold .* have all the same label.* fewer folds"),
     ],
 )
 def test_folds_that_cannot_be_are_refused(tmp_path, splits, text):

@@ -369,3 +369,16 @@ def test_a_used_folder_is_refused(store, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match="is not empty"):
         export_meds(store, tmp_path)
+
+
+def test_a_store_with_folds_is_exported_in_one_of_them(tmp_path):
+    dyn, sta, outc = tables()
+    dyn["never"] = np.nan
+    given = {"splits": {"folds": 3}, "indicators": "none"}
+    store = imported(tmp_path / "in", (dyn, sta, outc), **given).store
+    with pytest.raises(InputError, match="Name the fold to test on: 1 to 3"):
+        export_meds(store, tmp_path / "none")
+    out = tmp_path / "out"
+    said = run("export-meds", store.folder, "--out", out, "--fold", 2)
+    assert "Never measured, so the settings leave them out: never." in said
+    same(store.in_fold(2), again(out, "in", tmp_path / "again"), "in")

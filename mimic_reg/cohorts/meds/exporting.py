@@ -46,7 +46,8 @@ def export_meds(store: Store, out: Path, progress: Progress | None = None) -> di
     sample sees ends.
 
     Raises:
-        InputError: `out` is not empty; the store has no hours, or a patient in several splits.
+        InputError: `out` is not empty; the store has no hours, or a patient in several splits; it
+            has folds, and is not divided by `in_fold`.
         MimicRegError: the disk is full or cannot be written.
     """
     progress = progress or Silent()
@@ -57,11 +58,15 @@ def export_meds(store: Store, out: Path, progress: Progress | None = None) -> di
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is not empty. Choose a new or empty folder for --out.")
+    spec.check_fold(store.fold)
     codes, notes = read_codes(store)
     stays, more = _stays(store)
     notes += more
     with whole_folder(out) as folder:
         events, found = _write_events(store, stays, codes, folder, notes, progress)
+        if never := [code.name for code in codes if code.name not in found]:
+            notes.append(f"Never measured, so the settings leave them out: {', '.join(never)}.")
+            codes = [code for code in codes if code.name in found]
         splits = stays.select(
             "subject_id", split=pl.col("split").replace_strict(layout.SPLIT_NAMES)
         )
