@@ -144,8 +144,10 @@ def _source(given: Given) -> str:
         return ", ".join(datasets)
     modes = sorted({str(s.manifest["mode"]) for s in given.stores if "mode" in s.manifest})
     mode = f", extraction mode {', '.join(modes)}" if modes else ""
-    others = {t.cohort.name for t in given.trials if t.cohort.name.startswith(MIMIC_IV.name)}
-    of = f" of {', '.join(sorted(others))}, which is not the published benchmark" if others else ""
+    cohorts = {t.cohort.name for t in given.trials}
+    others = {name for name in cohorts if name.startswith(MIMIC_IV.name)}
+    which = f"{', '.join(sorted(others))}: " if others < cohorts else ""  # else named before
+    of = f", {which}not the published benchmark" if others else ""
     if given.simulated:
         return f"simulated patients{of}{mode}"
     if given.simulated is None:

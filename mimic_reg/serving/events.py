@@ -190,6 +190,8 @@ def _extracted(
     events = events.join(
         items.rename({"variable": "of_item"}), on="item", how="left", maintain_order="left"
     ).join(codes, on="variable", how="left", maintain_order="left")
+    other = pl.col("of_item") != pl.col("code")
+    events = _drop(events, other, pl.lit("item and variable disagree"), ignored)
     events = events.with_columns(pl.coalesce("of_item", "code").alias("code"))
     events = _drop(events, pl.col("code").is_null(), _unknown(), ignored)
     named = events.select(

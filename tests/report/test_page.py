@@ -331,6 +331,16 @@ def test_the_origin_of_the_data(tmp_path, published, expected):
     assert expected in checked(path.read_text("utf-8"))
 
 
+def test_the_lead_names_a_cohort_once(tmp_path):
+    store = Store.open(write_store(tmp_path / "store", num_subjects=20))
+    cohort = store.spec.model_copy(update={"name": "mimic-iv-simulated"})
+    scores = {"validation": {"auroc": 0.5}, "test": {"auroc": 0.5}}
+    write_run(tmp_path / "run", settings(), scores, cohort=cohort)
+    path = write_report(collect([tmp_path / "run"]), tmp_path, title="T", simulated=True)
+    data = "Data: mimic-iv-simulated (cohort), simulated patients, not the published benchmark;"
+    assert data in checked(path.read_text("utf-8"))
+
+
 def test_a_threshold_that_hardly_anything_crosses_is_a_warning(tmp_path):
     rng = np.random.default_rng(0)
     for seed, selected in enumerate((4, 9)):

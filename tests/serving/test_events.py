@@ -62,6 +62,7 @@ def test_what_is_ignored_is_counted_by_reason(model):
         {**good, "variable": "Glucose", "value": "NEG"},
         {**good, "variable": "Glascow coma scale total", "value": "ninety"},
         {**good, "variable": None, "item": 1},
+        {**good, "item": 220277},
         {**good, "time": 1e6},
     ]
     found = answer_events(model, pd.DataFrame(rows))
@@ -75,6 +76,7 @@ def test_what_is_ignored_is_counted_by_reason(model):
         "value of Glucose not readable": 1,
         "value of Glascow coma scale total not readable": 1,
         "item 1 is not one of the model's": 1,
+        "item and variable disagree": 1,
         "more than 3,650 days after admission": 1,
     }
     assert found["hours"].tolist() == [2]

@@ -101,6 +101,8 @@ def predict_now(given: CurrentParameters, progress: Progress | None = None) -> d
             )
             keys = earlier.select(model.spec.unit, HOUR)
             predicted = predict_current(model, current, given.hours, keys)
+            for note in predicted.notes:
+                progress.note(note)
             if predicted.table.height:
                 _write(folder, predicted.table)
             stays = current.stays.select(model.spec.unit)
