@@ -163,7 +163,9 @@ def main() -> None:
     out.write_text(json.dumps({"runs": rows}, indent=1) + "\n", "utf-8")
     figure(rows, out.with_suffix(".png"))
     code = f"Code: commit {', '.join(sorted({str(r['code']) for r in rows}))}."
-    out.with_suffix(".md").write_text(TEXT.format(finding=FINDING, table=table(rows), code=code), "utf-8")
+    out.with_suffix(".md").write_text(
+        TEXT.format(finding=FINDING, table=table(rows), code=code), "utf-8"
+    )
 
 
 if __name__ == "__main__":
