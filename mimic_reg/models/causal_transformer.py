@@ -11,19 +11,18 @@ Shapes: S rows, B samples, T hours, F channels, C outputs.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from mimic_reg.models.base import (
     Model,
-    Site,
     at_hours,
     check_hours,
     hourly,
     linear,
     require_sizes,
 )
-from mimic_reg.models.transformer import Attention, Block, sines
+from mimic_reg.models.transformer import Attention, Block, TransformerTrunk, sines
 
 
 class CausalAttention(Attention):
@@ -37,18 +36,8 @@ class CausalAttention(Attention):
         return out
 
 
-class CausalTransformerTrunk(nn.Module):
-    """(S, T, F) -> (B, dense): blocks, mean over the hours until now, dense layer.
-
-    There is a site in each block and one after the dense layer.
-    """
-
-    def __init__(self, blocks: list[Block], dense: nn.Linear, positional_encoding: bool) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(blocks)
-        self.dense = dense
-        self.site = Site(dense.out_features)
-        self.positional_encoding = positional_encoding
+class CausalTransformerTrunk(TransformerTrunk):
+    """(S, T, F) -> (B, dense): the same layers; the mean is over the hours until now."""
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the features (B, dense)."""
