@@ -70,12 +70,17 @@ def with_running(function: Callable[..., Any]) -> Callable[..., Any]:
         address: Annotated[
             str | None,
             typer.Option(
-                help="Address of the Ray cluster; by default one is started.", metavar="ADDRESS"
+                "--ray-address",
+                help="Ray's cluster, or `auto`; by default one is started on this machine.",
+                metavar="HOST:PORT",
             ),
         ] = None,
         gpus_per_run: Annotated[
             float,
-            typer.Option(help="GPUs that Ray reserves for a trial, such as 0.5.", metavar="N"),
+            typer.Option(
+                help="Part of a GPU that Ray reserves for a trial, such as 0.25; 0: CPUs.",
+                metavar="N",
+            ),
         ] = 0.0,
         **given: Any,
     ) -> Any:

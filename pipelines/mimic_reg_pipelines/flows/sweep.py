@@ -25,6 +25,7 @@ from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import Experiment, Planned
 from mimic_reg.experiments.estimates import at_most
+from mimic_reg.experiments.identity import code_of
 from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import TRIAL, read_scored
@@ -104,6 +105,8 @@ class Prepared:
                 f"{self.result.title}: {num} trials to run{before}, {describe(running, runner)}. "
                 + at_most(self._seconds, may_stop=may_stop)
             )
+            for note in runner.check(self.order(self.pending[0], running)):
+                self.progress.note(note)
             self.progress.stage("trials", num, "trials")
 
             def run(trial: TrialStatus) -> Ended:
@@ -118,6 +121,7 @@ class Prepared:
             trial=settings.model_dump(mode="json"),
             store=str(self.result.store),
             data=self.result.data,
+            code=code_of(settings),
             folder=str(self.result.run_folder(trial).resolve()),
             trunk=_trunk(settings, self.result.work),
             threads=running.threads,

@@ -17,10 +17,10 @@ def open_runner(running: Running, num_trials: int) -> Runner:
     """Return the runner for a number of trials.
 
     Raises:
-        InputError: Ray is not installed, or its cluster is too small.
+        InputError: Ray is not installed; its cluster is not reached, or too small.
     """
     if running.runner == "ray":
-        return Ray(running.address, running.workers, running.threads, running.gpus_per_run)
+        return Ray(running)
     workers = running.workers or max(1, processors() // running.threads)
     if running.runner == "in_process" or num_trials == 0:
         return InProcess()

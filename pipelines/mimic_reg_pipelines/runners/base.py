@@ -13,6 +13,7 @@ class Order(Parameters):
     """A trial to run: its settings, the store, its run folder; paths are absolute.
 
     data:  the store's fingerprint when the sweep began
+    code:  the hash of the code that decides the result, when the sweep began
     trunk: the folder of the trunk that the trial starts from, if it does
     slot:  the number of the process that runs it; with several GPUs it gets that one
     """
@@ -21,6 +22,7 @@ class Order(Parameters):
     store: str
     data: str
     folder: str
+    code: str | None = None
     threads: int
     trunk: str | None = None
     device: str | None = None
@@ -49,6 +51,13 @@ class Runner(ABC):
     """
 
     workers: int = 0
+
+    def check(self, order: Order) -> list[str]:
+        """Refuse what would fail every trial, before any is run; return what to tell the user.
+
+        order: of the first trial
+        """
+        return []
 
     @abstractmethod
     def run(self, order: Order) -> Ended:

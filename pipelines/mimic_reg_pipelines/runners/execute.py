@@ -26,17 +26,11 @@ def execute(order: str) -> str:
 
 
 def _execute(order: Order) -> Ended:
-    from mimic_reg.store import Store
-
     started = time.perf_counter()
     try:
         if _interrupted.is_set():
             return Ended(status="interrupted")
-        if Store.open(Path(order.store)).manifest["fingerprint"] != order.data:
-            raise MimicRegError(
-                f"The store {order.store} was replaced after the sweep began. Start the sweep "
-                "again to train on the new data."
-            )
+        check_order(order)
         status, note = _train(order)
         return Ended(status=status, seconds=time.perf_counter() - started, note=note)
     except (MimicRegError, OSError) as error:
@@ -46,6 +40,32 @@ def _execute(order: Order) -> Ended:
     except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the others
         seconds = time.perf_counter() - started
         return Ended(status="failed", seconds=seconds, error=_sentence(error) + _place(error))
+
+
+def check_order(order: Order) -> None:
+    """Refuse an order whose store, or the code that decides its result, is another one here.
+
+    Raises:
+        MimicRegError: see above; the store cannot be read.
+    """
+    from mimic_reg.experiments.identity import code_of
+    from mimic_reg.learners.trials import resolve
+    from mimic_reg.multitask.trials import resolve_multi
+    from mimic_reg.store import Store
+
+    if Store.open(Path(order.store)).manifest["fingerprint"] != order.data:
+        raise MimicRegError(
+            f"The store {order.store} was replaced after the sweep began. Start the sweep "
+            "again to train on the new data."
+        )
+    several = "trials" in order.trial
+    trial = resolve_multi(order.trial) if several else resolve(order.trial)
+    if order.code is not None and code_of(trial) != order.code:
+        raise MimicRegError(
+            "The code of mimic-reg that decides this result is not that of the sweep: it was "
+            "changed after the sweep began, or this machine has another. Start the sweep again, "
+            "with the same code on every machine."
+        )
 
 
 def _train(order: Order) -> tuple[Literal["finished", "interrupted", "skipped"], str]:

@@ -25,8 +25,8 @@ class Running(Parameters):
     threads: of torch for a trial. Another number changes the last digits of a result. A trial that
              was begun keeps its number.
     device:  cpu, cuda or cuda:1; null: all GPUs in turn, or the CPU
-    address: of the Ray cluster; null: one on this machine, until the sweep ends
-    gpus_per_run: GPUs that Ray reserves for a trial, also a part of one
+    address: HOST:PORT of the Ray cluster, or auto; null: one on this machine, until the sweep ends
+    gpus_per_run: the part of a GPU that Ray reserves for a trial; 0: trials run on CPUs
     """
 
     runner: Literal["in_process", "pool", "ray"] = "pool"
@@ -34,12 +34,20 @@ class Running(Parameters):
     threads: Threads = DEFAULT_THREADS
     device: str | None = None
     address: str | None = None
-    gpus_per_run: float = Field(default=0.0, ge=0)
+    gpus_per_run: float = Field(default=0.0, ge=0, le=1)
 
     @model_validator(mode="after")
     def _fits(self) -> "Running":
         if self.runner != "ray" and (self.address or self.gpus_per_run):
-            raise ValueError("address and gpus_per_run are for the runner ray only")
+            raise ValueError("--ray-address and --gpus-per-run are for the runner ray only")
+        if self.runner == "ray" and self.device not in (
+            None,
+            "cuda" if self.gpus_per_run else "cpu",
+        ):
+            raise ValueError(
+                f"the runner ray cannot use the device {self.device!r} with --gpus-per-run "
+                f"{self.gpus_per_run:g}: give a part of a GPU for cuda, 0 for cpu"
+            )
         if self.runner == "in_process" and (self.workers or 1) > 1:
             raise ValueError("the runner in_process runs one trial at a time; for more, use pool")
         return self
