@@ -6,6 +6,7 @@ the hashes. The files hold, for every platform and Python that mimic-reg support
 requirements.txt         what the image needs, without torch
 requirements-cuda.txt    torch as PyPI has it, with the libraries of NVIDIA that it needs
 requirements-cpu.txt     torch built for CPUs, from PyTorch's own index
+requirements-ray.txt     what Dockerfile.ray adds: Ray
 requirements-dev.txt     what `make` adds
 """
 
@@ -82,7 +83,7 @@ def write(name: str, blocks: dict[str, list[str]]) -> None:
 
 
 def main() -> int:
-    """Write the four files; refuse what constraints.txt does not pin."""
+    """Write the files; refuse what constraints.txt does not pin."""
     everything = compiled(*IMAGE, *DEV)
     image = {name: everything[name] for name in compiled(*IMAGE)}
     pinned = (ROOT / "constraints.txt").read_text("utf-8").splitlines()
@@ -96,6 +97,8 @@ def main() -> int:
     write("requirements.txt", {n: b for n, b in image.items() if n not in torch})
     write("requirements-cuda.txt", torch)
     write("requirements-cpu.txt", cpu)
+    ray = compiled(*IMAGE, "ray").keys() - image.keys()
+    write("requirements-ray.txt", {n: everything[n] for n in ray})
     write("requirements-dev.txt", {n: everything[n] for n in everything.keys() - image})
     return 0
 

@@ -34,6 +34,7 @@ MANIFEST = "manifest.json"
 WORK = ".work"
 JOURNAL = ".publish.json"
 _LOCK = ".lock"
+_URL = re.compile(r"[a-zA-Z][\w+.-]+:/")  # a path of one has a slash less
 _HASH_BLOCK = 1 << 22
 
 
@@ -143,9 +144,15 @@ def make_folder(folder: Path) -> None:
     """Create a folder for this user only, unless it exists.
 
     Raises:
-        InputError: the folder or one of its parents is a file.
+        InputError: the folder or one of its parents is a file; it is a URL.
         MimicRegError: the disk is full, or permissions are missing.
     """
+    if _URL.match(str(folder)):
+        raise InputError(
+            f"{folder} looks like a URL; it must be a folder. What is written here needs locks and "
+            "renames, which object stores do not have. Mount a shared file system and name its "
+            "folder, or copy the results to the object store afterwards."
+        )
     with disk_errors(folder):
         try:
             atomic.make_folders(folder, 0o700)

@@ -20,6 +20,7 @@ SERVICES = COMPOSE["services"]
 OURS = {n: s for n, s in SERVICES.items() if n != "postgres"}
 TEXT = (DOCKER / "compose.yaml").read_text("utf-8")
 CDI = (DOCKER / "compose.cdi.yaml").read_text("utf-8")
+RAY = (DOCKER / "compose.ray.yaml").read_text("utf-8")
 DOCKERFILE = (DOCKER / "Dockerfile").read_text("utf-8")
 
 
@@ -32,11 +33,12 @@ def tool(name, *arguments):
 @pytest.mark.parametrize(
     "command",
     [
-        ("hadolint", DOCKER / "Dockerfile"),
+        ("hadolint", DOCKER / "Dockerfile", DOCKER / "Dockerfile.ray"),
         ("shellcheck", *SCRIPTS),
         (
             *("check-jsonschema", "--builtin-schema", "vendor.compose-spec"),
             DOCKER / "compose.yaml",
+            DOCKER / "compose.ray.yaml",
         ),
     ],
     ids=lambda command: command[0],
@@ -66,7 +68,7 @@ def test_linters_and_the_schema_see_mistakes(tmp_path, name, old, new, command):
 
 
 def test_every_variable_of_compose_is_in_the_example_and_no_other():
-    text = TEXT + CDI
+    text = TEXT + CDI + RAY
     used = set(re.findall(r"\$\{(\w+)", text))
     example = (DOCKER / ".env.example").read_text("utf-8")
     given = dict(re.findall(r"^(\w+)=(.*)$", example, re.M))
@@ -116,6 +118,29 @@ def test_podman_gets_the_gpu_by_its_cdi_name_alone(tmp_path):
     merged = tmp_path / "compose.yaml"
     merged.write_text(yaml.safe_dump({"services": {"worker": worker}}))
     assert tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", merged)[0] == 0
+
+
+def test_machines_of_a_ray_cluster_are_confined_and_start_with_options_that_ray_has():
+    from ray.scripts.scripts import start
+
+    cluster = yaml.safe_load(RAY)
+    worker, likewise = dict(SERVICES["worker"]), cluster["services"]
+    for service in likewise.values():
+        for key in ("user", "read_only", "tmpfs", "cap_drop", "security_opt", "init", "logging"):
+            assert service[key] == worker[key]
+        assert service["environment"]["RAY_AUTH_MODE"] == "token"
+        assert not {"privileged", "ports", "pid", "ipc", "cap_add", "env_file"} & service.keys()
+        command = [*service["entrypoint"], *service["command"]]
+        assert command[:2] == ["ray", "start"]
+        given = start.make_context(
+            "start", [re.sub(r"\$\{.*\}", "127.0.0.1", c) for c in command[2:]]
+        )
+        assert given.params["block"]
+        assert given.params["head"] != bool(given.params["address"])
+    assert likewise["worker"]["deploy"] == worker["deploy"]
+    assert {n: s["profiles"] for n, s in likewise.items() if n != "head"} == {
+        n: SERVICES[n]["profiles"] for n in ("worker", "worker-cpu")
+    }
 
 
 @pytest.mark.parametrize("name", SERVICES)

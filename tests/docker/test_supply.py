@@ -38,7 +38,7 @@ def requirements(name):
     return found
 
 
-FILES = {name: requirements(name) for name in ("", "-cuda", "-cpu", "-dev")}
+FILES = {name: requirements(name) for name in ("", "-cuda", "-cpu", "-ray", "-dev")}
 PINS = {
     canonicalize_name(Requirement(line).name): str(Requirement(line).specifier)
     for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines()
@@ -84,6 +84,7 @@ def test_files_hold_all_that_the_project_needs_and_no_more():
     assert {"torch", "torchvision"} <= of_torch
     assert image - of_torch == here("")
     assert everything - image == here("-dev")
+    assert closure((*IMAGE, "ray")) - image == here("-ray")
     assert not FILES[""].keys() & {*FILES["-cuda"], *FILES["-dev"]}
 
 

@@ -102,7 +102,7 @@ def test_comparisons_that_cannot_be_are_refused(command, arguments, message, tmp
     ("arguments", "message"),
     [
         (["run", "--config", "demo"], "Name one of them, with --store or --source"),
-        (["sweep", "--config", "demo", "--address", "x"], "^address and gpus_per_run are for"),
+        (["sweep", "--config", "demo", "--ray-address", "x"], "^--ray-address and --gpus-per-run"),
         (["predict", "--model", "models:/a@champion", "--store", "s"], "with --work"),
         (
             ["predict", "--model", "models:/a@champion", "--store", "s", "--work", "nowhere"],

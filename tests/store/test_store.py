@@ -1,10 +1,20 @@
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.store import MANIFEST, Store, disk_errors, file_hash, locked, read_json, write_json
+from mimic_reg.store import (
+    MANIFEST,
+    Store,
+    disk_errors,
+    file_hash,
+    locked,
+    make_folder,
+    read_json,
+    write_json,
+)
 from tests.stores import published
 
 
@@ -96,3 +106,11 @@ def test_a_file_in_place_of_a_folder_is_an_input_error(tmp_path, name):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="is a file"), locked(tmp_path / name):
         pass
+
+
+def test_an_object_store_is_refused_as_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="s3:/bucket/work looks like a URL; it must be a folder"):
+        make_folder(Path("s3://bucket/work"))
+    make_folder(Path("c:d/e"))
+    assert [p.name for p in tmp_path.iterdir()] == ["c:d"]

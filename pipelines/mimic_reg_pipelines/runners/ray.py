@@ -4,6 +4,7 @@ Only text goes from machine to machine: an `Order` and an `Ended` as JSON, and t
 functions of `on_node.py`. Settings come from this text, data and results from the shared folders.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -38,39 +39,38 @@ class Ray(Runner):
 
     def __init__(self, running: Running) -> None:
         self._running = running
-        self._temporary: Path | None = None
-        self._ray: Any = self._connect()
-        try:
-            self._nodes = self._fitting()
-            self.workers = running.workers or sum(self._nodes.values())
-        except BaseException:
-            self.close()
-            raise
-        self._execute = self._ray.remote(
-            num_cpus=running.threads, num_gpus=running.gpus_per_run, max_retries=0
-        )(on_node.execute)
-        self._references: set[Any] = set()
+        self._temporary: Path | None = None  # Ray's logs and sockets
         self._token: Path | None = None
+        self._references: set[Any] = set()
         self._stopped = threading.Event()
-
-    def _connect(self) -> Any:
-        """Return the module ray, connected.
-
-        Raises:
-            InputError: Ray is not installed; the cluster is not reached, or refuses.
-        """
-        address = self._running.address
-        if address is None:  # read when ray is imported
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # only loopback reaches it
-        else:
-            _check_address(address)
+        if running.address is None:  # Ray reads it when it is imported
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # listens on loopback alone
         try:
-            ray: Any = import_module("ray")
+            self._ray: Any = import_module("ray")
         except ImportError as error:
             raise InputError(
                 "The runner ray needs Ray, which is not installed. Use the runner pool, or: "
                 + install_advice("ray")
             ) from error
+        try:
+            self._connect()
+            self._nodes = self._fitting()
+        except BaseException:
+            self.close()
+            raise
+        self.workers = running.workers or sum(self._nodes.values())
+        self._execute = self._ray.remote(
+            num_cpus=running.threads, num_gpus=running.gpus_per_run, max_retries=0
+        )(on_node.execute)
+
+    def _connect(self) -> None:
+        """Connect to the cluster, or start one.
+
+        Raises:
+            InputError: the cluster is not reached, or refuses.
+            MimicRegError: Ray does not start on this machine.
+        """
+        address = self._running.address
         how: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address is None:
             self._temporary = Path(tempfile.mkdtemp(prefix="mimic-reg-ray-"))
@@ -83,17 +83,18 @@ class Ray(Runner):
                 "object_store_memory": _OBJECT_STORE,
                 "_temp_dir": str(self._temporary),
             }
+        else:
+            _check_address(address)
         try:
-            ray.init(address=address or "local", **how)
+            self._ray.init(address=address or "local", **how)
         except Exception as error:  # of many kinds: versions, tokens, sockets, time
-            self._forget()
-            where = f"the Ray cluster {address}" if address else "Ray on this machine"
+            if address is None:
+                raise MimicRegError(f"Ray did not start: {_first_line(error)}") from error
             raise InputError(
-                f"Cannot use {where}: {_first_line(error)} Start the sweep on a machine of the "
-                "cluster, with the Ray, Python and token (RAY_AUTH_TOKEN) of the cluster, or "
-                "without --ray-address on this machine alone."
+                f"Cannot use the Ray cluster {address}: {_first_line(error)} Start the sweep on a "
+                "machine of the cluster, with its versions of Ray and Python and its token "
+                "(RAY_AUTH_TOKEN), or without --ray-address on this machine alone."
             ) from error
-        return ray
 
     def _fitting(self) -> dict[str, int]:
         """Return node → trials that fit on it at a time, for nodes on which one fits."""
@@ -222,12 +223,9 @@ class Ray(Runner):
     def close(self) -> None:
         """Leave the cluster, and end it if it was started for this sweep."""
         self._ray.shutdown()
-        self._forget()
-
-    def _forget(self) -> None:
-        if getattr(self, "_token", None) is not None:
+        if self._token is not None:
             self._token.unlink(missing_ok=True)
-        if self._temporary is not None:  # Ray's logs and sockets
+        if self._temporary is not None:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
 
@@ -292,8 +290,8 @@ def _arrives(path: Path) -> bool:
     """Return whether a file of another machine is seen here; network file systems take a while."""
     deadline = time.monotonic() + _SHARED_SECONDS
     while True:
-        with os.scandir(path.parent) as entries:  # renews what NFS remembers of the folder
-            if any(entry.name == path.name for entry in entries):
+        with contextlib.suppress(FileNotFoundError):
+            if path.name in os.listdir(path.parent):  # renews what NFS remembers of the folder
                 return True
         if time.monotonic() > deadline:
             return False

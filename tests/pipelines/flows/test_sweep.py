@@ -1,6 +1,5 @@
 """Sweeps: isolated, resumable, the same whichever runner; without a Prefect server."""
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -135,14 +134,6 @@ def test_processes_of_their_own_give_the_same_bit_for_bit(swept, store, work):
         assert content(swept.run_folder(one)) == content(result.run_folder(other))
 
 
-def test_a_ray_cluster_gives_the_same_bit_for_bit(swept, store, work):
-    if importlib.util.find_spec("ray") is None:
-        pytest.skip("needs Ray: pip install 'mimic-reg[ray]'")
-    result = sweep(experiment(), work, store=store, running=Running(runner="ray", workers=2))
-    for one, other in zip(swept.trials, result.trials, strict=True):
-        assert content(swept.run_folder(one)) == content(result.run_folder(other))
-
-
 # --- failures -------------------------------------------------------------------------------------
 
 
@@ -240,6 +231,12 @@ def test_a_store_that_is_written_anew_meanwhile_is_noticed(store, work, monkeypa
     monkeypatch.setattr(sweeps.Prepared, "order", of_yesterday)
     result = sweep(experiment(seeds=[0], methods=["none"]), work, store=store, running=HERE)
     assert "was replaced after the sweep began" in result.trials[0].error
+
+
+def test_code_that_is_changed_meanwhile_is_noticed(store, work, monkeypatch):
+    monkeypatch.setattr(sweeps, "code_of", lambda trial: "yesterday's")
+    result = sweep(experiment(seeds=[0], methods=["none"]), work, store=store, running=HERE)
+    assert "was changed after the sweep began" in result.trials[0].error
 
 
 def test_what_may_pass_is_tried_once_more(store, work, monkeypatch):

@@ -44,6 +44,9 @@ def test_a_process_that_dies_takes_no_other_trial_with_it(store, tmp_path):
     [
         {"runner": "threads"},
         {"runner": "pool", "address": "auto"},
+        {"runner": "ray", "gpus_per_run": 2},
+        {"runner": "ray", "device": "cuda"},
+        {"runner": "ray", "gpus_per_run": 0.5, "device": "cpu"},
         {"runner": "in_process", "workers": 2},
         {"workers": 0},
         {"wokers": 2},
