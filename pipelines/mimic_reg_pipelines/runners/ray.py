@@ -89,7 +89,10 @@ class Ray(Runner):
             self._ray.init(address=address or "local", **how)
         except Exception as error:  # of many kinds: versions, tokens, sockets, time
             if address is None:
-                raise MimicRegError(f"Ray did not start: {_first_line(error)}") from error
+                raise MimicRegError(
+                    f"Ray did not start: {_first_line(error)} It waits half a minute: if the "
+                    "machine is busy, try again, or use --runner pool."
+                ) from error
             raise InputError(
                 f"Cannot use the Ray cluster {address}: {_first_line(error)} Start the sweep on a "
                 "machine of the cluster, with its versions of Ray and Python and its token "
@@ -166,7 +169,8 @@ class Ray(Runner):
 
     def run(self, order: Order) -> Ended:
         """Run a trial where there is room; again if its machine or process is lost."""
-        started, lost = time.perf_counter(), []
+        started = time.perf_counter()
+        lost: list[str] = []
         order = order.model_copy(update={"device": self._device()})
         while len(lost) < _ATTEMPTS and not self._stopped.is_set():
             try:
