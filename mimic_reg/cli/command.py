@@ -17,7 +17,7 @@ from mimic_reg.errors import InputError, MimicRegError
 
 _SECTIONS = {
     "Data": "synthesize extract verify import-cohort import-meds import-benchmark import-images "
-    "export-cohort export-meds export-benchmark",
+    "export-cohort export-meds export-benchmark prune",
     "One model": "train evaluate predict pretrain finetune",
     "Experiments": "run sweep tune compare",
     "Results": "runs show report claims analyse ui",

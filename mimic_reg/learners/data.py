@@ -47,7 +47,9 @@ def load_data(trial: Trial, store: Store, device: torch.device, progress: Progre
     """
     task = store.spec.task(trial.task)
     _check_score(task)
-    splits = load(store, task, normalizer=trial.training.normalizer, device=device)
+    splits = load(
+        store, task, normalizer=trial.training.normalizer, device=device, note=progress.note
+    )
     train = _corrupted(trial, task, _supervised(trial, store, task, splits["train"]))
     _check_labels(task, {**splits, "train": train})
     for note in notes(store, task, normalizer=trial.training.normalizer):

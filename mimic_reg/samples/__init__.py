@@ -1,6 +1,7 @@
 """The samples of a task, from a store of hours or of images: the input of models."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.samples import images, stays
 from mimic_reg.samples.base import CPU, Batch, Samples, Units, from_arrays
 from mimic_reg.samples.images import from_pixels
+from mimic_reg.samples.shared import Note
 from mimic_reg.samples.stays import constant_channels, from_rows
 from mimic_reg.store import Store, reading
 from mimic_reg.store.spec import Task
@@ -32,14 +34,21 @@ Constants = tuple[np.ndarray, np.ndarray]
 
 
 def load(
-    store: Store, task: Task, *, normalizer: str, device: torch.device = CPU
+    store: Store,
+    task: Task,
+    *,
+    normalizer: str,
+    device: torch.device = CPU,
+    note: Note | None = None,
 ) -> dict[str, Samples]:
     """Return the samples of a task for training and test: split → samples, over the same units.
 
     The samples loaded last stay in memory, so that a process with several trials loads them once.
-    Never change them in place.
+    Processes of one machine share a large array of hours (`samples.shared`). Never change samples
+    in place.
 
     normalizer: name of one of the cohort's normalisers
+    note:       is told if the hours cannot be shared
 
     Raises:
         InputError: the store does not have the task or the normaliser; its tables do not fit
@@ -50,7 +59,7 @@ def load(
         return _last[key]
     _last.clear()  # before loading others: two would need twice the memory
     constants = read_normalizer(store, task, normalizer)
-    loaded = load_any(store, task, constants=constants, device=device)
+    loaded = _load(store, task, constants, device, note=note, share=True)
     if empty := [split for split, samples in loaded.items() if not len(samples)]:
         raise InputError(f"{task.name} has no samples for {empty[0]!r} in {store.folder}.")
     _last[key] = loaded
@@ -77,11 +86,17 @@ def load_any(
     Raises:
         InputError: the store does not have the task, or its tables do not fit together.
     """
+    return _load(store, task, constants, device, channels=channels)
+
+
+def _load(
+    store: Store, task: Task, constants: Constants, device: torch.device, **of_hours: Any
+) -> dict[str, Samples]:
     store.spec.task(task.name)
     store.spec.check_fold(store.fold)
     with reading(store.folder, "a cohort store"):
         if store.spec.is_hourly:
-            return stays.load(store, task, constants=constants, device=device, channels=channels)
+            return stays.load(store, task, constants=constants, device=device, **of_hours)
         return images.load(store, task, constants=constants, device=device)
 
 

@@ -5,6 +5,7 @@ Shapes: F channels.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from mimic_reg.clinical.normalizers import is_constant
 from mimic_reg.clinical.schema import EPSILON
 from mimic_reg.errors import InputError
 from mimic_reg.samples.base import CPU, Samples, Units, make_samples
+from mimic_reg.samples.shared import Note, shared_array
 from mimic_reg.store import Store, read_json, reading
 from mimic_reg.store.spec import SPLITS, CohortSpec, Task
 
@@ -30,11 +32,14 @@ def load(
     constants: Constants,
     device: torch.device = CPU,
     channels: Mapping[str, float] | None = None,
+    share: bool = False,
+    note: Note | None = None,
 ) -> dict[str, Samples]:
     """Return split → samples, over the same units; a split may be empty.
 
     constants: mean and deviation (F,), applied once to all hours
     channels:  see `samples.load_any`
+    share:     share the hours with other processes, if they are many; note: see `shared_array`
 
     Raises:
         InputError: the store does not have the task, or its tables do not fit together.
@@ -46,7 +51,17 @@ def load(
     stays = _read_stays(store)
     parts, subject = _read_columns(store, task, stays)
     names = dict.fromkeys(spec.channel_names, np.nan) if channels is None else channels
-    rows = _read_values(store, int(stays.count.sum()), *constants, names)
+    num_rows = int(stays.count.sum())
+    read = partial(_read_values, store, num_rows, *constants, names)
+    if share:
+        content = {
+            "hours": store.manifest["files"]["hourly.parquet"]["xxh3"],
+            "channels": list(names),
+            "constants": [c.tolist() for c in constants],
+        }
+        rows = shared_array(store, content, (num_rows + 1, len(names)), read, note)
+    else:
+        rows = read()
     values = torch.from_numpy(rows).to(device)
     units = Units(values, torch.from_numpy(stays.offset).to(device), subject, sequence=True)
     return {s: make_samples(units, task.target, *parts[s]) for s in SPLITS}

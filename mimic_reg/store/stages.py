@@ -23,6 +23,7 @@ from mimic_reg.store.store import (
     JOURNAL,
     MALFORMED,
     MANIFEST,
+    SHARED,
     WORK,
     changed_files,
     check_files,
@@ -357,8 +358,9 @@ def _finish(store: Path, plan: dict[str, Any]) -> None:
         (store / name).unlink(missing_ok=True)
     for folder in sorted(folders, reverse=True):  # subfolders first
         atomic.sync_folder(folder)
-    if (store / WORK).exists():
-        shutil.rmtree(store / WORK)
+    for folder in (store / WORK, store / SHARED):  # shared arrays are those of the old files
+        if folder.exists():
+            shutil.rmtree(folder)
     (store / JOURNAL).unlink()
     atomic.sync_folder(store)
 

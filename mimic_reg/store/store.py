@@ -33,6 +33,7 @@ MALFORMED = (
 MANIFEST = "manifest.json"
 WORK = ".work"
 JOURNAL = ".publish.json"
+SHARED = ".shared"  # arrays that processes share; see `samples.shared`
 _LOCK = ".lock"
 _URL = re.compile(r"[a-zA-Z][\w+.-]+:/")  # a path of one has a slash less
 _HASH_BLOCK = 1 << 22
@@ -238,7 +239,7 @@ def check_target(store: Path) -> None:
     if store.exists() and not store.is_dir():
         raise InputError(f"{store} is a file. Give a folder for --out.")
     if store.is_dir() and not (store / MANIFEST).exists() and not (store / WORK).exists():
-        foreign = [p.name for p in store.iterdir() if p.name not in (_LOCK, JOURNAL)]
+        foreign = [p.name for p in store.iterdir() if p.name not in (_LOCK, JOURNAL, SHARED)]
         if foreign:
             raise InputError(
                 f"{store} is not empty and is not a store (it has no {MANIFEST}). "

@@ -17,6 +17,8 @@ from mimic_reg.threads import DEFAULT_THREADS
 if TYPE_CHECKING:
     from mimic_reg_pipelines.runners.settings import Running
 
+MAX_PER_DEVICE = 1000
+
 
 class Runner(StrEnum):
     """How trials are run."""
@@ -65,6 +67,14 @@ def with_running(function: Callable[..., Any]) -> Callable[..., Any]:
                 help="Trials at a time; by default one for each core.", min=1, metavar="N"
             ),
         ] = None,
+        per_device: Annotated[
+            str | None,
+            typer.Option(
+                help="Trials at a time on each GPU, or on the CPU; auto: as many as memory has "
+                "room for.",
+                metavar="N|auto",
+            ),
+        ] = None,
         threads: ThreadsOption = None,
         device: DeviceOption = None,
         address: Annotated[
@@ -87,6 +97,7 @@ def with_running(function: Callable[..., Any]) -> Callable[..., Any]:
         running = _running(
             runner=runner.value,
             workers=workers,
+            per_device=_number_or_auto(per_device),
             threads=threads or DEFAULT_THREADS,
             device=device,
             address=address,
@@ -105,6 +116,16 @@ def with_running(function: Callable[..., Any]) -> Callable[..., Any]:
     functools.update_wrapper(command, function)
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return command
+
+
+def _number_or_auto(text: str | None) -> int | str | None:
+    if text is None or text == "auto":
+        return text
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_PER_DEVICE:
+        raise InputError(
+            f"--per-device is {text!r}: give a number from 1 to {MAX_PER_DEVICE}, or auto."
+        )
+    return int(text)
 
 
 def _running(**options: Any) -> "Running":

@@ -126,6 +126,7 @@ class Prepared:
             trunk=_trunk(settings, self.result.work),
             threads=running.threads,
             device=running.device,
+            work=str(Path(self.result.work).resolve()),
         )
 
     def ended(self, trial: TrialStatus, ended: Ended) -> None:
@@ -251,14 +252,27 @@ def _trunk(trial: Trial, work: Path) -> str | None:
 def _longest_first(
     trials: Sequence[TrialStatus], planned: Mapping[str, Planned], result: SweepResult
 ) -> tuple[list[TrialStatus], list[float | None]]:
-    """Return trials and their seconds at most; in this order no process works alone at the end."""
+    """Return trials and their seconds at most, longest first, those of the same data together.
+
+    So no process works alone at the end, and each loads data seldom.
+    """
     counts = experiments.sizes(Store.open(result.store))
     known = experiments.past(Work(result.work).runs)
     found = [
         (trial, experiments.estimate(planned[trial.identity].trial, counts, known).seconds)
         for trial in trials
     ]
-    found.sort(key=lambda each: math.inf if each[1] is None else each[1], reverse=True)
+
+    def data(trial: TrialStatus) -> tuple[str, ...]:
+        settings = planned[trial.identity].trial
+        return settings.task, settings.training.normalizer, str(settings.fold)
+
+    longest: dict[tuple[str, ...], float] = {}
+    for trial, seconds in found:
+        longest[data(trial)] = max(longest.get(data(trial), 0.0), seconds or math.inf)
+    found.sort(
+        key=lambda each: (longest[data(each[0])], data(each[0]), each[1] or math.inf), reverse=True
+    )
     return [trial for trial, _ in found], [seconds for _, seconds in found]
 
 

@@ -15,7 +15,7 @@ class Order(Parameters):
     data:  the store's fingerprint when the sweep began
     code:  the hash of the code that decides the result, when the sweep began
     trunk: the folder of the trunk that the trial starts from, if it does
-    slot:  the number of the process that runs it; with several GPUs it gets that one
+    work:  the work folder, in which processes share data if they cannot beside the store
     """
 
     trial: dict[str, JsonValue]
@@ -26,15 +26,16 @@ class Order(Parameters):
     threads: int
     trunk: str | None = None
     device: str | None = None
-    slot: int = 0
+    work: str | None = None
 
 
 class Ended(Parameters):
     """How a trial ended.
 
     error: why it failed: a sentence; for an error in our code also its place
-    note:  what differs from the order
+    note:  what differs from the order, and what the user should know
     again: whether trying again may help, as when its process died
+    out_of_memory: whether it may have lacked memory
     """
 
     status: Literal["finished", "skipped", "interrupted", "failed"]
@@ -42,6 +43,7 @@ class Ended(Parameters):
     error: str | None = None
     note: str = ""
     again: bool = False
+    out_of_memory: bool = False
 
 
 class Runner(ABC):

@@ -17,6 +17,8 @@ from mimic_reg.errors import MimicRegError
 from mimic_reg.progress import Silent
 from mimic_reg_pipelines.runners.base import Ended, Order
 
+GPU_SHARE = "MIMIC_REG_GPU_SHARE"  # variable of a process: its share of its GPU's memory
+
 _interrupted = threading.Event()
 
 
@@ -39,7 +41,9 @@ def _execute(order: Order) -> Ended:
         return Ended(status="failed", seconds=seconds, error=_sentence(error), again=again)
     except Exception as error:  # noqa: BLE001  # whatever it is, it must not end the others
         seconds = time.perf_counter() - started
-        return Ended(status="failed", seconds=seconds, error=_sentence(error) + _place(error))
+        short = _lacks_memory(error)
+        text = _sentence(error) + _place(error)
+        return Ended(status="failed", seconds=seconds, error=text, again=short, out_of_memory=short)
 
 
 def check_order(order: Order) -> None:
@@ -75,27 +79,42 @@ def _train(order: Order) -> tuple[Literal["finished", "interrupted", "skipped"],
     from mimic_reg.learners.trunk import load_trunk
     from mimic_reg.multitask import fit as multitask
     from mimic_reg.multitask.trials import resolve_multi
+    from mimic_reg.samples.shared import sharing
 
     store, folder = Path(order.store), Path(order.folder)
-    device, progress = order.device or _gpu(order.slot), _Interruptible()
+    _limit_gpu_memory()
     outcome: fitting.Outcome
-    how: dict[str, Any] = {"progress": progress, "device": device, "threads": order.threads}
-    if "trials" in order.trial:
-        outcome = multitask.train(resolve_multi(order.trial), store, folder, **how)
-    else:
-        trunk = load_trunk(Path(order.trunk)) if order.trunk else None
-        outcome = fitting.train(resolve(order.trial), store, folder, trunk=trunk, **how)
-    if outcome.threads in (None, order.threads):
-        return outcome.status, ""
-    return outcome.status, f"number of threads as it was begun: {outcome.threads}"
+    how: dict[str, Any] = {"device": order.device, "threads": order.threads}
+    how["progress"] = _Interruptible()
+    notes: list[str] = []
+    with sharing(Path(order.work) if order.work else None, notes.append):
+        if "trials" in order.trial:
+            outcome = multitask.train(resolve_multi(order.trial), store, folder, **how)
+        else:
+            trunk = load_trunk(Path(order.trunk)) if order.trunk else None
+            outcome = fitting.train(resolve(order.trial), store, folder, trunk=trunk, **how)
+    if outcome.threads not in (None, order.threads):
+        notes.append(f"number of threads as it was begun: {outcome.threads}")
+    return outcome.status, "; ".join(notes)
 
 
-def _gpu(slot: int) -> str | None:
-    """Return the GPU of a process if there are several; else `fitting.train` chooses."""
+def _limit_gpu_memory() -> None:
+    """Keep this process to its share of its GPU's memory."""
+    share = float(os.environ.get(GPU_SHARE, "1"))
+    if share < 1:
+        import torch
+
+        torch.cuda.set_per_process_memory_fraction(share)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Return whether memory was missing; give back what this process keeps of a GPU's."""
     import torch
 
-    count = torch.cuda.device_count()
-    return f"cuda:{slot % count}" if count > 1 else None
+    if isinstance(error, torch.OutOfMemoryError):
+        torch.cuda.empty_cache()
+        return True
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
 
 
 def _sentence(error: Exception) -> str:

@@ -22,6 +22,8 @@ class Running(Parameters):
     runner:  in_process: one by one in this process; pool: in a pool of processes; ray: on a cluster
              that shares the work folder
     workers: trials at a time; null: one for each core (in_process: one)
+    per_device: trials at a time on each GPU, or on the CPU, instead of `workers`; auto: as many as
+             memory has room for, measured in the first epoch
     threads: of torch for a trial. Another number changes the last digits of a result. A trial that
              was begun keeps its number.
     device:  cpu, cuda or cuda:1; null: all GPUs in turn, or the CPU
@@ -31,6 +33,7 @@ class Running(Parameters):
 
     runner: Literal["in_process", "pool", "ray"] = "pool"
     workers: int | None = Field(default=None, ge=1)
+    per_device: Annotated[int, Field(ge=1)] | Literal["auto"] | None = None
     threads: Threads = DEFAULT_THREADS
     device: str | None = None
     address: str | None = None
@@ -47,6 +50,10 @@ class Running(Parameters):
             raise ValueError(
                 f"the runner ray cannot use the device {self.device!r} with --gpus-per-run "
                 f"{self.gpus_per_run:g}: give a part of a GPU for cuda, 0 for cpu"
+            )
+        if self.per_device and (self.runner != "pool" or self.workers):
+            raise ValueError(
+                "per_device is for the runner pool only, and takes the place of workers"
             )
         if self.runner == "in_process" and (self.workers or 1) > 1:
             raise ValueError("the runner in_process runs one trial at a time; for more, use pool")

@@ -127,7 +127,7 @@ def test_other_code_makes_other_trials(swept, store, monkeypatch):
 
 
 def test_processes_of_their_own_give_the_same_bit_for_bit(swept, store, work):
-    result = sweep(experiment(), work, store=store, running=Running(runner="pool", workers=2))
+    result = sweep(experiment(), work, store=store, running=Running(per_device="auto"))
     assert statuses(result) == ["finished"] * 4
     for one, other in zip(swept.trials, result.trials, strict=True):
         assert one.identity == other.identity

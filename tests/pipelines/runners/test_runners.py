@@ -1,15 +1,19 @@
 """Runners for themselves; `test_sweep.py` compares what they come to."""
 
+import json
 import os
 import signal
 import sys
 
 import pytest
+import torch
 
 from mimic_reg import experiments
-from mimic_reg.errors import InputError
+from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.runs import HISTORY
 from mimic_reg.store import Store
-from mimic_reg_pipelines.runners import Order, Pool, open_runner
+from mimic_reg_pipelines.runners import Order, Pool, devices, open_runner, room
+from mimic_reg_pipelines.runners.devices import find_gpus
 from mimic_reg_pipelines.runners.settings import Running
 from tests.pipelines.flows.experiments import experiment
 
@@ -31,7 +35,7 @@ def test_a_process_that_dies_takes_no_other_trial_with_it(store, tmp_path):
     )
     with Pool(1, 1) as pool:
         child = pool._children[0]
-        child._start().submit(os.kill, child._pid, signal.SIGKILL)
+        child._start(None).submit(os.kill, child.process, signal.SIGKILL)
         dead = pool.run(order)
         assert dead.status == "failed"
         assert dead.again
@@ -49,9 +53,97 @@ def test_a_process_that_dies_takes_no_other_trial_with_it(store, tmp_path):
         {"runner": "ray", "gpus_per_run": 0.5, "device": "cpu"},
         {"runner": "in_process", "workers": 2},
         {"workers": 0},
+        {"per_device": 0},
+        {"per_device": "all"},
+        {"per_device": 2, "workers": 2},
+        {"per_device": 2, "runner": "in_process"},
         {"wokers": 2},
     ],
 )
 def test_wrong_settings_of_runners_are_refused(wrong):
     with pytest.raises(ValueError, match=r"validation error"):
         Running(**wrong)
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "found"),
+    [
+        (None, None, ["0", "1"]),
+        (None, "cuda", ["0", "1"]),
+        (None, "cuda:1", ["1"]),
+        (None, "cpu", []),
+        ("GPU-b, GPU-a", None, ["GPU-b", "GPU-a"]),
+        ("3,5", "cuda:1", ["5"]),
+    ],
+)
+def test_gpus_are_named_as_processes_see_them(two_gpus, monkeypatch, visible, device, found):
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert find_gpus(device) == found
+
+
+def test_a_gpu_that_is_not_there_is_refused(two_gpus):
+    for device in ("cuda:2", "cuda:x"):
+        with pytest.raises(InputError, match="Devices here: cpu, cuda:0, cuda:1"):
+            find_gpus(device)
+
+
+def test_each_process_sees_one_gpu_and_a_share_of_its_memory(two_gpus):
+    with open_runner(Running(per_device=2), 3) as pool:
+        assert pool.workers == 3
+        found = []
+        for child in pool._children[1:]:
+            environment = child._start(pool._share).submit(os.getenv, "CUDA_VISIBLE_DEVICES")
+            share = child._start(pool._share).submit(os.getenv, "MIMIC_REG_GPU_SHARE")
+            found.append((environment.result(), share.result()))
+    assert found == [("1", "0.5"), ("0", "0.5")]
+
+
+GIGABYTE = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("gpu", "on_gpu", "host", "allowed"),
+    [
+        (None, 0, 10, 5),  # 80 % of 10 GB for processes of 2 GB, beside the first
+        (None, 0, 1, 1),
+        (None, 0, 1000, 6),  # no more than were asked for
+        ("0", 5, 1000, 3),  # 5 GB of tensors: 6.8 GB
+        ("0", 5, 4, 1),  # the host has two GPUs to serve
+    ],
+)
+def test_auto_admits_as_many_trials_as_memory_has_room_for(
+    monkeypatch, tmp_path, gpu, on_gpu, host, allowed
+):
+    monkeypatch.setattr(room, "free_memory", lambda: host * GIGABYTE)
+    monkeypatch.setattr(room, "own_memory", lambda process: 2 * GIGABYTE)
+    monkeypatch.setattr(room, "gpu_memory", lambda name: (20 * GIGABYTE, 40 * GIGABYTE))
+    admits = room.Room(["0", "1"] if gpu else [], 6)
+    first, others = room.Measured(lambda: 7, tmp_path, gpu), []
+    assert admits.admits(gpu, [])
+    assert not admits.admits(gpu, [first])  # it has not had an epoch
+    assert admits.share(gpu) is None
+    row = {"event": "epoch", "epoch": 0, "loss": 1.0, "validation": {}, "recorded": {}}
+    row["cost"] = {"peak_memory_bytes": on_gpu * GIGABYTE}
+    (tmp_path / HISTORY).write_text(json.dumps(row) + "\n")
+    while admits.admits(gpu, [first, *others]):
+        others.append(room.Measured(lambda: 7, tmp_path / "other", gpu))
+    assert 1 + len(others) == allowed
+    assert admits.share(gpu) == (gpu and 1 / allowed)
+    admits.ended(first, out_of_memory=True)
+    assert admits.admits(gpu, others) == (allowed == 1)
+    if allowed > 2:
+        assert admits.admits(gpu, others[1:])
+
+
+def test_memory_is_measured():
+    assert 0 < devices.own_memory(os.getpid()) < devices.free_memory() + GIGABYTE
+    assert devices.own_memory(2**22 + 1) == 0
+    with pytest.raises(MimicRegError, match="Give a number to --per-device"):
+        devices.gpu_memory("no")
