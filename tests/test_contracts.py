@@ -6,11 +6,13 @@ Its test module, `tests/methods/test_<name>.py` (or `tests/probes/`), holds its 
 
 import importlib
 import inspect
+from dataclasses import replace
 from operator import attrgetter
 
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mimic_reg import methods, probes, tasks
 from mimic_reg.clinical.schema import PHENOTYPES
@@ -21,6 +23,7 @@ from mimic_reg.methods.base import Composite, Fit, Regulariser
 from mimic_reg.metrics.scores import score
 from mimic_reg.runs import CHECKPOINT
 from mimic_reg.samples import from_arrays, load
+from mimic_reg.samples.base import make_samples
 from mimic_reg.seeds import Streams
 from mimic_reg.settings import Training, find_module, is_probe
 from mimic_reg.store import Store
@@ -31,6 +34,8 @@ from tests.stores import write_store
 TASK = tasks.get("phenotyping").model_copy(update={"labels": PHENOTYPES[:3]})
 STREAMS = Streams(seed=0, purpose=TASK.name)
 EPOCHS, SIZE = 2, 8
+# methods whose steps wait for a GPU: lengths, which are on the CPU, follow from what is drawn there
+WAITS = ("mixup",)
 SHAPE = (1, 6, 6)  # of an image
 
 each_method = pytest.mark.parametrize("name", [*methods.names(), *probes.names()])
@@ -64,6 +69,19 @@ def images():
 @pytest.fixture
 def samples(name, hours, images):
     return hours if "lstm" in network(name) else images
+
+
+def on_gpu(samples):
+    """The same samples, on the GPU."""
+    units = samples["train"].units
+    tensors = {n: v.cuda() for n, v in vars(units).items() if torch.is_tensor(v)}
+    units = replace(units, **tensors)
+    return {
+        split: make_samples(
+            units, part.target, *(v.numpy() for v in (part.unit, part.length, part.label)), part.row
+        )
+        for split, part in samples.items()
+    }
 
 
 class Spy(Regulariser):
@@ -279,6 +297,58 @@ def test_methods_start_from_the_same_weights_and_see_the_same_batches(name, samp
     for key, value in spies[1].start.items():
         same = torch.allclose if key in spies[0].made else torch.equal
         assert same(value, spies[0].start[key]), key
+
+
+class Reads(TorchDispatchMode):
+    """Counts what would wait for a GPU: reading a number that is no length, selecting by a mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name == "_local_scalar_dense" and args[0].dtype != torch.int64:
+            self.found.append(name)
+        if name in ("nonzero", "masked_select", "equal"):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def warm(method, samples, folder, name):
+    """A fit after its first steps, in which buffers are made."""
+    made = trainer(method, samples, folder, name)
+    made.open(None)
+    made.begin_epoch(new=True)
+    for _ in range(2):
+        made.step(last=False)
+    return made
+
+
+@each_method
+def test_a_step_reads_nothing_from_the_device(name, samples, tmp_path):
+    made = warm(contract(name), samples, tmp_path, name)
+    with Reads() as reads:
+        made.step(last=False)
+    made.close()
+    assert reads.found == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@each_method
+def test_a_step_does_not_wait_for_a_gpu(name, samples, tmp_path):
+    made = warm(contract(name), on_gpu(samples), tmp_path, name)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        if name in WAITS:
+            with pytest.raises(RuntimeError, match="synchronizing"):
+                made.step(last=False)
+        else:
+            made.step(last=False)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        made.close()
 
 
 @each_method

@@ -19,6 +19,7 @@ from torch import Tensor
 from mimic_reg.engine.best import Best
 from mimic_reg.engine.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
 from mimic_reg.engine.devices import peak_memory
+from mimic_reg.engine.forward import training_forward
 from mimic_reg.engine.losses import Losses
 from mimic_reg.engine.optimizers import make_optimizer
 from mimic_reg.engine.prediction import predict
@@ -91,6 +92,7 @@ class Trainer:
         # random in training
         self.model = method.prepare(model.to(self.device), self.fit).eval().to(self.device)
         self.optimizer = method.optimizer(make_optimizer(self.model, training), self.fit)
+        self._forward = training_forward(self.model, training, self.device)
         self._constant = constant_logits(train.target, train.label, num_outputs)
         self._losses = Losses(self.device)
         self._batch_losses: list[Tensor] = []  # the constant prediction's, then the model's
@@ -184,7 +186,7 @@ class Trainer:
         def closure() -> Tensor:
             self.optimizer.zero_grad()
             with differentiation(method.needs):
-                logits = self.model(batch.x, batch.lengths)
+                logits = self._forward(batch.x, batch.lengths)
                 per_sample = loss_of(fit.target, logits, batch.y)
                 step = Step(self.model, batch, logits, per_sample)
                 data_loss = per_sample.mean()

@@ -35,7 +35,7 @@ def real_hours(batch: Batch) -> Tensor:
         row, hours = lengths.unbind(1)
         lengths = hours.new_zeros(len(batch.x)).scatter_reduce(0, row, hours, "amax")
     hours = torch.arange(batch.x.shape[1], device=batch.x.device)
-    return (hours < lengths.to(batch.x.device)[:, None])[..., None]
+    return (hours < lengths.to(batch.x.device, non_blocking=True)[:, None])[..., None]
 
 
 def changeable(batch: Batch, channels: Tensor | None) -> Tensor:

@@ -40,7 +40,7 @@ OF_IMAGES: Options = {"padding": 4, "flip": 0.5}
 def hidden_hours(lengths: Tensor, longest: int, share: float, rng: torch.Generator) -> Tensor:
     """Return (B, T) bool: a stretch of up to `share` of each sample's hours, without the last."""
     device = rng.device
-    lengths = lengths.to(device)
+    lengths = lengths.to(device, non_blocking=True)
     most = (lengths * share).long().minimum(lengths - 1)
     random = torch.rand(2, len(lengths), generator=rng, device=device)
     count = (random[0] * (most + 1)).long().minimum(most)

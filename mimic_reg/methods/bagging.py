@@ -73,7 +73,7 @@ class Bagging(Regulariser):
 
     def loss(self, loss: Tensor, step: Step, fit: Fit) -> Tensor:
         assert self.factors is not None, "a fit has training samples"
-        index = step.batch.index.to(self.factors.device)
+        index = step.batch.index.to(self.factors.device, non_blocking=True)
         return loss + ((self.factors[index] - 1) * step.per_sample).mean()
 
 

@@ -120,7 +120,7 @@ class DistanceCovariance(Penalty):
         return model
 
     def penalty(self, step: Step, fit: Fit) -> Tensor:
-        groups = self.values[step.batch.index.to(self.values.device)]
+        groups = self.values[step.batch.index.to(self.values.device, non_blocking=True)]
         return distance_covariance(prediction(fit.target, step.logits), groups)
 
 

@@ -84,7 +84,7 @@ class ELR(Penalty):
         return batch
 
     def penalty(self, step: Step, fit: Fit) -> Tensor:
-        index = step.batch.index.to(self.targets.device)
+        index = step.batch.index.to(self.targets.device, non_blocking=True)
         p = class_probabilities(fit.target, step.logits)
         target = updated_target(self.targets[index], p, self.beta)
         if self._new is None:  # SAM evaluates again, with other weights

@@ -50,7 +50,6 @@ Algorithm 1.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -58,6 +57,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mimic_reg.errors import InputError
+from mimic_reg.methods._masks import mask_part_, or_, parts
 from mimic_reg.methods.base import Event, Fit, OptimizerWrapper, Regulariser, require, trainable
 
 Mode = Literal["grad", "freeze", "update"]
@@ -98,35 +98,6 @@ def selected(J: Tensor, low: float, high: float) -> Tensor:
     return J.le(low) | J.ge(high)
 
 
-def mask_(gradient: Tensor, J: Tensor, low: float, high: float) -> None:
-    """Set the gradients of parameters that are not selected to zero, in place.
-
-    Derivatives of two activation functions do this in one fast pass, without a mask. A product with
-    a mask would turn an infinite gradient into NaN.
-    """
-    low, high = _rounded(low, J.dtype), _rounded(high, J.dtype)
-    if low == -high and J.dtype in (torch.float32, torch.float64):
-        # keeps `gradient` where |J| > bound, strictly, so the bound is the number before `high`
-        bound = _before(high, J.dtype) if high > 0 else -1.0
-        torch.ops.aten.hardshrink_backward.grad_input(gradient, J, bound, grad_input=gradient)
-    else:
-        # subtract what lies between; it is never infinite, since J was updated with it
-        gradient.sub_(torch.ops.aten.hardtanh_backward(gradient, J, low, high))
-
-
-@lru_cache(128)  # few different thresholds; a small tensor's round trip costs 10 microseconds
-def _rounded(value: float, dtype: torch.dtype) -> float:
-    """Return the number of `dtype` with which torch compares a tensor to `value`."""
-    return torch.tensor(value, dtype=dtype).item()
-
-
-@lru_cache(128)
-def _before(value: float, dtype: torch.dtype) -> float:
-    """Return the number of `dtype` next to `value`, towards zero."""
-    number = torch.tensor(value, dtype=dtype)
-    return torch.nextafter(number, torch.zeros_like(number)).item()
-
-
 class ITPSOptimizer(OptimizerWrapper):
     """ITPS around any torch optimiser, for any training loop.
 
@@ -149,6 +120,8 @@ class ITPSOptimizer(OptimizerWrapper):
         InputError: options out of range; at a step, a sparse gradient.
     """
 
+    renews: ClassVar[bool] = False
+
     def __init__(
         self,
         base_optimizer: Optimizer,
@@ -170,45 +143,49 @@ class ITPSOptimizer(OptimizerWrapper):
     def update(self) -> None:
         """Take one step of Algorithm 1 with the present gradients."""
         parameters = [p for p in self.parameters() if p.grad is not None]
-        gradients = [_dense(p.grad) for p in parameters]
-        accounts = [self._account(p) for p in parameters]
-        if parameters:
-            torch._foreach_add_(accounts, gradients, alpha=-self.beta)
-            self.renew(accounts)
-        if self.mode != "update" and not self.latch:
-            self._mask(parameters, gradients, accounts)
-            if self.mode == "grad":
-                self.base.step()
-                return
-        self._step_selected(parameters, gradients, accounts)
+        masks = self.mode != "update" and not self.latch
+        if self.renews:
+            self._integrate(parameters)
+            self.renew([self._account(p) for p in parameters])
+        for part in parts(parameters):
+            if not self.renews:
+                self._integrate(part)
+            if masks:
+                self._mask(part)
+        if masks and self.mode == "grad":
+            self.base.step()
+        else:
+            self._step_selected(parameters)
 
     def renew(self, accounts: list[Tensor]) -> None:
-        """Change the thresholds, given J after its update; here they stay."""
+        """Change the thresholds in a step, given all J after their update, if it `renews` them."""
 
-    def _mask(
-        self, parameters: list[Tensor], gradients: list[Tensor], accounts: list[Tensor]
-    ) -> None:
+    def _integrate(self, parameters: list[Tensor]) -> None:
+        """Subtract beta times the gradients from J."""
+        if parameters:
+            accounts = [self._account(p) for p in parameters]
+            torch._foreach_add_(accounts, [_dense(p.grad) for p in parameters], alpha=-self.beta)
+
+    def _mask(self, parameters: list[Tensor]) -> None:
         """Mask the gradients by J alone, without storing a mask."""
-        for gradient, J in zip(gradients, accounts, strict=True):
-            mask_(gradient, J, self.low, self.high)
+        gradients = [_dense(p.grad) for p in parameters]
+        accounts = [self._account(p) for p in parameters]
+        mask_part_(gradients, accounts, self.low, self.high)
         if self.track_ever:
             # J crosses a threshold only in a step with a gradient, which then is still there
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                self._ever[parameter] |= gradient.bool()
+            or_([self._ever[p] for p in parameters], gradients)
 
-    def _step_selected(
-        self, parameters: list[Tensor], gradients: list[Tensor], accounts: list[Tensor]
-    ) -> None:
+    def _step_selected(self, parameters: list[Tensor]) -> None:
         """Take the step in the modes that need the mask itself, and memory for it."""
         where = []
-        for parameter, J in zip(parameters, accounts, strict=True):
-            selection = self._select(J)
+        for parameter in parameters:
+            selection = self._select(self._account(parameter))
             if self.track_ever:
                 self._ever[parameter] |= selection
             where.append(self._ever[parameter] if self.latch else selection)
         if self.mode != "update":
-            for gradient, selection in zip(gradients, where, strict=True):
-                gradient.masked_fill_(~selection, 0)
+            for parameter, selection in zip(parameters, where, strict=True):
+                _dense(parameter.grad).masked_fill_(~selection, 0)
         if self.mode == "grad":
             self.base.step()
             return

@@ -47,6 +47,8 @@ def rank_bound(accounts: Sequence[Tensor], share: float) -> float:
 class RankOptimizer(ITPSOptimizer):
     """Select a share of the parameters instead of those outside a fixed interval."""
 
+    renews = True
+
     def __init__(self, base_optimizer: Optimizer, share: float, **options: Any) -> None:
         super().__init__(base_optimizer, 1.0, 0.0 if share == 1 else math.inf, **options)
         self.selected_share, self.taken = share, 0

@@ -68,7 +68,7 @@ class PSKD(Regulariser):
         if self.alpha == 0:
             return batch
         share = self.alpha * (fit.epoch + 1) / fit.max_epochs
-        past = self.past[batch.index.to(self.past.device)]
+        past = self.past[batch.index.to(self.past.device, non_blocking=True)]
         return replace(batch, y=softened(soft(batch, fit), past, share))
 
     def loss(self, loss: Tensor, step: Step, fit: Fit) -> Tensor:
@@ -81,7 +81,7 @@ class PSKD(Regulariser):
         """Store them, when the step is done."""
         if event == "step" and self._seen is not None:
             index, predicted = self._seen
-            self.past[index.to(self.past.device)] = predicted
+            self.past[index.to(self.past.device, non_blocking=True)] = predicted
 
 
 build = PSKD

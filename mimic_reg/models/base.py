@@ -154,7 +154,8 @@ def at_hours(states: Tensor, lengths: Tensor) -> Tensor:
         row, hours = torch.arange(len(lengths)), lengths
     else:
         row, hours = lengths.unbind(1)
-    return states[row.to(states.device), hours.to(states.device) - 1]
+    here, last = (at.to(states.device, non_blocking=True) for at in (row, hours - 1))
+    return states[here, last]
 
 
 class Recurrence(nn.Module):
@@ -182,10 +183,12 @@ def recur(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
     if int(lengths.min()) == longest:
         _, (state, _) = lstm(x)
     else:
-        packed = nn.utils.rnn.pack_padded_sequence(
-            x, lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
+        # sorted here, since torch would wait for the device to sort
+        lengths, order = lengths.cpu().sort(descending=True)
+        there, back = (i.to(x.device, non_blocking=True) for i in (order, order.argsort()))
+        packed = nn.utils.rnn.pack_padded_sequence(x[there], lengths, batch_first=True)
         _, (state, _) = lstm(packed)
+        state = state[:, back]
     return torch.cat(tuple(state), dim=1)
 
 
@@ -211,7 +214,7 @@ def last_states(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
 def reverse(x: Tensor, lengths: Tensor) -> Tensor:
     """Return (B, T, F) with the valid hours of each sample in reverse; padding is arbitrary."""
     hours = torch.arange(x.shape[1], device=x.device)
-    source = (lengths.to(x.device)[:, None] - 1 - hours).clamp_(min=0)
+    source = (lengths.to(x.device, non_blocking=True)[:, None] - 1 - hours).clamp_(min=0)
     return x.gather(1, source[..., None].expand_as(x))
 
 

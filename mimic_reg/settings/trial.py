@@ -81,6 +81,10 @@ class Training(Settings):
                  gradients
     corrupted_labels: share of the training samples whose labels are drawn at random, the same for
                  all methods of a seed; validation and test keep their labels
+    precision:   of the forward pass of a training step: float32, or bfloat16 (torch's autocast).
+                 Weights, losses, penalties, the optimiser and predictions stay float32
+    compile:     compile the forward pass of a training step with torch.compile, which needs a C++
+                 compiler on the CPU. The first steps then take up to a minute
 
     Early stopping is not a setting here but a method, early_stopping.
     """
@@ -95,12 +99,15 @@ class Training(Settings):
     by_stay: bool = False
     output_bias: Literal["zero", "prevalence"] = "zero"
     corrupted_labels: float = Field(default=0.0, ge=0, le=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
 
     @model_serializer(mode="wrap")
     def _without_unused(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out newer settings that change nothing: older trials keep their identity."""
-        newer = ("corrupted_labels", "by_stay")
-        return {k: v for k, v in content(self).items() if k not in newer or v}
+        newer = ("corrupted_labels", "by_stay", "precision", "compile")
+        unused = {n for n in newer if getattr(self, n) == type(self).model_fields[n].default}
+        return {name: value for name, value in content(self).items() if name not in unused}
 
 
 class Together(Settings):

@@ -10,8 +10,10 @@ from torch.optim import SGD, Adagrad, Adam, AdamW, RMSprop
 
 from mimic_reg import methods
 from mimic_reg.errors import InputError
+from mimic_reg.methods import _masks
+from mimic_reg.methods._masks import mask_
 from mimic_reg.methods.base import OptimizerWrapper
-from mimic_reg.methods.itps import MODES, ITPSOptimizer, interval, mask_, selected
+from mimic_reg.methods.itps import MODES, ITPSOptimizer, interval, selected
 from tests.methods.fits import make_fit
 from tests.networks import create
 
@@ -256,6 +258,24 @@ def test_masks_are_exact_at_the_thresholds(dtype, bounds):
     assert selected(J, low, high)[:2].all()
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("tau", [0.05, (-0.05, 0.02)])
+def test_parameters_masked_together_are_masked_as_each_alone(tau, mode, monkeypatch):
+    """A GPU masks small parameters together."""
+
+    def wrap(p):
+        return ITPSOptimizer(BASES["adam"](p), tau=tau, mode=mode)
+
+    expected, alone = run(wrap, 10)
+    monkeypatch.setitem(_masks.TOGETHER, "cpu", 4)
+    assert sorted(map(len, _masks.parts(alone.parameters()))) == [1, 2]
+    got, together = run(wrap, 10)
+    assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+    for what in ("accounting", "selected_ever"):
+        pairs = zip(getattr(alone, what)(), getattr(together, what)(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
 # In anyone's loop
 
 
@@ -481,12 +501,14 @@ def test_it_reports_the_selection_and_says_when_it_has_begun():
 def test_on_a_gpu_it_is_what_it_is_on_the_cpu(tau):
     results = []
     for device in ("cpu", "cuda"):
-        p = torch.nn.Parameter(torch.zeros(1000, device=device))
-        optimizer = ITPSOptimizer(SGD([p], lr=0.1), tau=tau, track_ever=True)
+        parameters = [torch.nn.Parameter(torch.zeros(n, device=device)) for n in (1000, 7, 3)]
+        optimizer = ITPSOptimizer(SGD(parameters, lr=0.1), tau=tau, track_ever=True)
         generator = torch.Generator().manual_seed(0)
         for _ in range(20):
-            p.grad = torch.randn(1000, generator=generator).to(device)
+            for p in parameters:
+                p.grad = torch.randn(len(p), generator=generator).to(device)
             optimizer.step()
-        results.append([p.detach().cpu(), optimizer.selected_ever()[0].cpu()])
+        moved = torch.cat([p.detach() for p in parameters]).cpu()
+        results.append([moved, torch.cat(optimizer.selected_ever()).cpu()])
     assert torch.allclose(results[0][0], results[1][0], atol=1e-6)
     assert torch.equal(results[0][1], results[1][1])

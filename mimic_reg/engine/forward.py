@@ -1,0 +1,47 @@
+"""The forward pass of a training step: its precision, and whether it is compiled.
+
+Shapes: B samples, C outputs.
+"""
+
+import torch
+from torch import Tensor
+
+from mimic_reg.errors import InputError
+from mimic_reg.methods.base import Predict
+from mimic_reg.models.base import Model
+from mimic_reg.settings import Training
+
+
+def training_forward(model: Model, training: Training, device: torch.device) -> Predict:
+    """Return (x, lengths) -> float32 logits (B, C) as `training` says; by default the model."""
+    forward = _compiled(model) if training.compile else model
+    if training.precision == "float32":
+        return forward
+
+    def in_bfloat16(x: Tensor, lengths: Tensor) -> Tensor:
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = forward(x, lengths)
+        return logits.float()
+
+    return in_bfloat16
+
+
+def _compiled(model: Model) -> Predict:
+    """Return the compiled model, for batches of any number of samples and hours."""
+    compiled = torch.compile(model, dynamic=True)
+
+    def forward(x: Tensor, lengths: Tensor) -> Tensor:
+        try:
+            logits: Tensor = compiled(x, lengths)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            raise InputError(
+                f"training.compile: torch cannot compile this model here ({_first_line(error)}). "
+                "Install a C++ compiler (g++), or set training.compile=false."
+            ) from error
+        return logits
+
+    return forward
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
