@@ -22,6 +22,18 @@ def generator(*purpose: str | int | float, device: torch.device | None = None) -
     return torch.Generator(device or torch.device("cpu")).manual_seed(derive(*purpose))
 
 
+def restore(stream: torch.Generator, state: torch.Tensor, *purpose: str | int | float) -> None:
+    """Set a generator to a state that was saved.
+
+    Only the kind of device that wrote a state can read it. On another kind the generator gets a
+    new seed, derived from `purpose`; what it draws differs between such devices anyway.
+    """
+    if state.shape == stream.get_state().shape:
+        stream.set_state(state)
+    else:
+        stream.manual_seed(derive(*purpose))
+
+
 @dataclass(frozen=True)
 class Streams:
     """The three streams of one fit; all methods of a (seed, task) share the first two.

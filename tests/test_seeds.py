@@ -2,7 +2,7 @@
 
 import torch
 
-from mimic_reg.seeds import Streams, derive, generator
+from mimic_reg.seeds import Streams, derive, generator, restore
 
 
 def test_derive_is_the_same_everywhere():
@@ -30,3 +30,15 @@ def test_the_global_generator_is_left_alone():
     before = torch.get_rng_state()
     torch.rand(4, generator=generator("init", 0))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_state_of_another_kind_of_device_gives_a_new_seed():
+    def draws(state):
+        stream = generator("x")
+        restore(stream, state, "moved", 7)
+        return torch.rand(4, generator=stream)
+
+    here = generator("y").get_state()
+    assert torch.equal(draws(here), torch.rand(4, generator=generator("y")))
+    of_a_gpu = torch.zeros(16, dtype=torch.uint8)  # the size that CUDA writes
+    assert torch.equal(draws(of_a_gpu), torch.rand(4, generator=generator("moved", 7)))

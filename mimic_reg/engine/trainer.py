@@ -31,7 +31,7 @@ from mimic_reg.models.base import Model, constant_logits, loss_of
 from mimic_reg.progress import Epoch, Progress, Silent
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY
 from mimic_reg.samples import Samples
-from mimic_reg.seeds import Streams
+from mimic_reg.seeds import Streams, restore
 from mimic_reg.settings import Training
 from mimic_reg.store import reading
 
@@ -383,7 +383,8 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.method.load_state_dict(state["method"])
-        self.fit.generator.set_state(state["generator"])
+        moved = ("moved", self.streams.purpose, self.streams.seed, state["fit"]["step"])
+        restore(self.fit.generator, state["generator"], *moved)
         for name in _FIT_STATE:
             setattr(self.fit, name, state["fit"][name])
         self.best = None if state["best"] is None else Best(*state["best"])
