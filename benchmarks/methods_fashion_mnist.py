@@ -12,6 +12,7 @@ scores are read. Written into benchmarks/results: methods_fashion_mnist.json, .m
 
 import argparse
 import json
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def row(sweep: SweepResult, trial: TrialStatus, stage: str) -> dict[str, Any]:
     """One finished trial, as far as the comparison needs it."""
     folder = sweep.run_folder(trial)
     scored, history = read_scored(folder), read_history(folder / HISTORY)
+    made = read_trial(folder)
     epochs = [entry for entry in history if entry["event"] == "epoch"]
     scores = scored["scores"]
     found = {
@@ -45,7 +47,8 @@ def row(sweep: SweepResult, trial: TrialStatus, stage: str) -> dict[str, Any]:
         "epochs": len(epochs),
         "hardly_trained": hardly_trained(history, scored["best_epoch"]),
         "seconds": sum(e["cost"]["training_seconds"] for e in epochs),
-        "code": read_trial(folder)["versions"]["code"],
+        "code": made["versions"]["code"],
+        "device": made["device"],
     }
     if stage == "chosen":
         found["test"] = scores["test"][SCORE]["value"]
@@ -127,6 +130,21 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(lines, key=lambda line: -line["mean"])
 
 
+def finding(lines: list[dict[str, Any]]) -> str:
+    """Sentences: whose interval of the difference from no method is above zero, or below."""
+    sides: dict[str, list[str]] = {"above": [], "below": []}
+    for line in lines:
+        if bounds := re.search(r"\(([-+].*) to ([-+].*)\)", line["difference"]):
+            low, high = (float(bound) for bound in bounds.groups())
+            if low > 0 or high < 0:
+                sides["above" if low > 0 else "below"].append(line["method"])
+    said = [
+        f"The interval is {side} zero for {', '.join(names) or 'no method'}."
+        for side, names in sides.items()
+    ]
+    return f"{len(lines) - 1} methods against none. {' '.join(said)}"
+
+
 def table(lines: list[dict[str, Any]]) -> str:
     """Markdown."""
     found = [
@@ -179,6 +197,8 @@ early stopping with patience 10; the epoch that validates best is tested once.
     mimic-reg compare --out WORK --seeds 3 --config configs/experiments/methods_fashion_mnist.yaml
     python benchmarks/methods_fashion_mnist.py WORK
 
+{finding}
+
 {table}
 
 Test accuracy: mean ± standard deviation over seeds. Differences are paired over seeds, with their t
@@ -198,6 +218,7 @@ def main() -> None:
     parser.add_argument("work", type=Path, help="the work folder of the comparison")
     parser.add_argument("--name", default=NAME, help="the comparison's name in it")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
+    parser.add_argument("--note", default="", help="how it was run, for the end of the page")
     arguments = parser.parse_args()
     out = arguments.out / f"{NAME}.json"
     rows = with_earlier(read(arguments.work, arguments.name), out)
@@ -206,8 +227,14 @@ def main() -> None:
     out.write_text(json.dumps({"summary": lines, "rows": rows}, indent=1) + "\n", "utf-8")
     if lines:
         figure(rows, lines, out.with_suffix(".png"))
-        code = f"Code: commit {', '.join(sorted({str(f['code']) for f in rows}))}."
-        out.with_suffix(".md").write_text(TEXT.format(table=table(lines), code=code), "utf-8")
+        code = " ".join(
+            f"{name}: {', '.join(sorted({str(f[key]) for f in rows}))}."
+            for name, key in (("Code", "code"), ("Device", "device"))
+        )
+        code = f"{code} {arguments.note}".strip()
+        out.with_suffix(".md").write_text(
+            TEXT.format(finding=finding(lines), table=table(lines), code=code), "utf-8"
+        )
 
 
 if __name__ == "__main__":
