@@ -1,6 +1,7 @@
 """Sweeps on a real Ray cluster of two nodes, of which one is lost; on loopback alone."""
 
 import contextlib
+import inspect
 import json
 import os
 import signal
@@ -33,7 +34,11 @@ SECONDS = 300  # until something must have happened, on a busy machine
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """Two nodes with a CPU each; `second` is not the one that a sweep starts on."""
+    """Two nodes with a CPU each; `second` is not the one that a sweep starts on.
+
+    On a busy machine, Ray would give up: it waits 15 seconds for the ports of its agents, which are
+    known or not used here, and 30 for a node.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # listens on loopback
         patch.setenv("RAY_AUTH_MODE", "token")
@@ -41,26 +46,27 @@ def cluster(tmp_path_factory):
         patch.setenv("RAY_agent_register_timeout_ms", str(SECONDS * 1000))
         patch.setenv("RAY_worker_register_timeout_seconds", str(SECONDS))
         from ray._private import services
+        from ray._raylet import persist_port
         from ray.cluster_utils import Cluster
 
-        get_node = services.get_node  # Ray gives up after half a minute, also on a busy machine
+        get_node, start_raylet = services.get_node, services.start_raylet
+
+        def start(*given, **more):
+            bound = inspect.signature(start_raylet).bind(*given, **more).arguments
+            for name in ("metrics_agent", "metrics_export", "dashboard_agent_listen"):
+                persist_port(bound["session_dir"], bound["node_id"], f"{name}_port", -1)
+            return start_raylet(*given, **more)
+
+        patch.setattr(services, "start_raylet", start)
         patch.setattr(services, "get_node", lambda *given: patiently(get_node, *given))
 
-        def node():
-            """Ports that are known do not make Ray wait for processes, of 15 seconds each."""
-            ports = (
-                "metrics_agent",
-                "metrics_export",
-                "dashboard_agent_listen",
-                "runtime_env_agent",
-            )
+        def node(**more):
             fixed = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False}
-            return fixed | {f"{name}_port": free_port() for name in ports}
+            return fixed | {"runtime_env_agent_port": free_port()} | more
 
         folder = tmp_path_factory.mktemp("ray")
         spare = {"include_log_monitor": False, "no_monitor": True}  # processes that do nothing here
-        first = node() | spare | {"temp_dir": str(folder)}
-        made = Cluster(initialize_head=True, head_node_args=first)
+        made = Cluster(initialize_head=True, head_node_args=node(temp_dir=str(folder), **spare))
         try:
             made.folder, made.second = folder, made.add_node(**node())
             yield made
