@@ -255,8 +255,11 @@ def pretended(monkeypatch):
     ray = SimpleNamespace(
         answers=[],
         orders=[],
-        init=lambda **given: None,
+        started=[],
+        init=lambda **given: ray.started.append(given),
         shutdown=lambda: None,
+        is_initialized=lambda: False,
+        _private=SimpleNamespace(worker=SimpleNamespace()),
         nodes=lambda: nodes,
         get=get,
         remote=lambda **given: (
@@ -268,7 +271,32 @@ def pretended(monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setattr(runner, "_SHARED_SECONDS", 0)
+    monkeypatch.setattr(os, "environ", os.environ | {"RAY_AUTH_TOKEN": "as the user set it"})
     return ray
+
+
+def test_without_an_address_ray_is_private_and_leaves_nothing(pretended):
+    with open_runner(Running(runner="ray"), 2):
+        (given,) = pretended.started
+        folder = Path(given["_temp_dir"])
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists()
+    assert (given["address"], given["include_dashboard"]) == ("local", False)
+    expected = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}  # loopback
+    expected |= {"RAY_AUTH_TOKEN": "as the user set it", "RAY_USAGE_STATS_ENABLED": "0"}
+    assert {name: os.environ[name] for name in expected} == expected
+
+
+def test_ray_that_does_not_start_is_said_and_a_session_in_use_is_kept(pretended):
+    def refuse(**given):
+        raise RuntimeError("Version mismatch: 2.9\nwhere")
+
+    pretended.init = refuse
+    with pytest.raises(MimicRegError, match=r"did not start: Version mismatch: 2\.9\. It waits"):
+        open_runner(Running(runner="ray"), 2)
+    pretended.is_initialized, pretended.shutdown = lambda: True, None
+    with pytest.raises(InputError, match="uses Ray already"):
+        open_runner(Running(runner="ray"), 2)
 
 
 ORDER = {"trial": {}, "store": "/store", "data": "x", "threads": 1}
