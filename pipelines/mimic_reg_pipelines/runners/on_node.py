@@ -1,4 +1,7 @@
-"""What runs on a machine of a Ray cluster. Takes and returns text; imports no torch at first."""
+"""What runs on a machine of a Ray cluster: functions that take and return text.
+
+This module imports no torch, so that a new process can set its number of threads before.
+"""
 
 import json
 import os
@@ -22,7 +25,7 @@ def look(order: str, token: str) -> str:
     versions: of the programs that decide a result
     cpu:      the instruction set that torch uses
     """
-    given = Order.model_validate_json(order)
+    given = _prepared(order)
     problem = _unshared(token) or _unusable(given)
     if problem:
         return json.dumps({"problem": problem})
@@ -30,6 +33,13 @@ def look(order: str, token: str) -> str:
 
     cpu = torch.backends.cpu.get_cpu_capability()
     return json.dumps({"versions": versions(), "cpu": cpu})
+
+
+def _prepared(order: str) -> Order:
+    """Return an order; set its number of threads, which libraries read when they are loaded."""
+    given = Order.model_validate_json(order)
+    os.environ["OMP_NUM_THREADS"] = os.environ["POLARS_MAX_THREADS"] = str(given.threads)
+    return given
 
 
 def versions() -> dict[str, str]:
@@ -69,8 +79,7 @@ def execute(order: str, token: str) -> str:
     if problem:
         error = f"{platform.node()}: {problem}"
         return Ended(status="failed", error=error, again=True).model_dump_json()
-    threads = str(Order.model_validate_json(order).threads)
-    os.environ["OMP_NUM_THREADS"] = os.environ["POLARS_MAX_THREADS"] = threads
+    _prepared(order)
     before = signal.signal(signal.SIGINT, running.remember_interruption)
     try:
         return running.execute(order)

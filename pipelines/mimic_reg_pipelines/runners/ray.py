@@ -52,6 +52,10 @@ class Ray(Runner):
                 "The runner ray needs Ray, which is not installed. Use the runner pool, or: "
                 + install_advice("ray")
             ) from error
+        if self._ray.is_initialized():
+            raise InputError("This process uses Ray already. Call ray.shutdown() first.")
+        # of a lost machine Ray prints logs to stdout; the sweep itself says which trials were lost
+        self._ray._private.worker.print_to_stdstream = lambda *given, **more: None
         try:
             self._connect()
             self._nodes = self._fitting()

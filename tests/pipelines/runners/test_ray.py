@@ -1,6 +1,7 @@
 """Sweeps on a real Ray cluster of two nodes, of which one is lost; on loopback alone."""
 
 import contextlib
+import inspect
 import json
 import os
 import signal
@@ -33,7 +34,11 @@ SECONDS = 300  # until something must have happened, on a busy machine
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """Two nodes with a CPU each; `second` is not the one that a sweep starts on."""
+    """Two nodes with a CPU each; `second` is not the one that a sweep starts on.
+
+    On a busy machine, Ray would give up: it waits 15 seconds for the ports of its agents, which are
+    known or not used here, and 30 for a node.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # listens on loopback
         patch.setenv("RAY_AUTH_MODE", "token")
@@ -41,26 +46,27 @@ def cluster(tmp_path_factory):
         patch.setenv("RAY_agent_register_timeout_ms", str(SECONDS * 1000))
         patch.setenv("RAY_worker_register_timeout_seconds", str(SECONDS))
         from ray._private import services
+        from ray._raylet import persist_port
         from ray.cluster_utils import Cluster
 
-        get_node = services.get_node  # Ray gives up after half a minute, also on a busy machine
+        get_node, start_raylet = services.get_node, services.start_raylet
+
+        def start(*given, **more):
+            bound = inspect.signature(start_raylet).bind(*given, **more).arguments
+            for name in ("metrics_agent", "metrics_export", "dashboard_agent_listen"):
+                persist_port(bound["session_dir"], bound["node_id"], f"{name}_port", -1)
+            return start_raylet(*given, **more)
+
+        patch.setattr(services, "start_raylet", start)
         patch.setattr(services, "get_node", lambda *given: patiently(get_node, *given))
 
-        def node():
-            """Ports that are known do not make Ray wait for processes, of 15 seconds each."""
-            ports = (
-                "metrics_agent",
-                "metrics_export",
-                "dashboard_agent_listen",
-                "runtime_env_agent",
-            )
+        def node(**more):
             fixed = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False}
-            return fixed | {f"{name}_port": free_port() for name in ports}
+            return fixed | {"runtime_env_agent_port": free_port()} | more
 
         folder = tmp_path_factory.mktemp("ray")
         spare = {"include_log_monitor": False, "no_monitor": True}  # processes that do nothing here
-        first = node() | spare | {"temp_dir": str(folder)}
-        made = Cluster(initialize_head=True, head_node_args=first)
+        made = Cluster(initialize_head=True, head_node_args=node(temp_dir=str(folder), **spare))
         try:
             made.folder, made.second = folder, made.add_node(**node())
             yield made
@@ -249,8 +255,11 @@ def pretended(monkeypatch):
     ray = SimpleNamespace(
         answers=[],
         orders=[],
-        init=lambda **given: None,
+        started=[],
+        init=lambda **given: ray.started.append(given),
         shutdown=lambda: None,
+        is_initialized=lambda: False,
+        _private=SimpleNamespace(worker=SimpleNamespace()),
         nodes=lambda: nodes,
         get=get,
         remote=lambda **given: (
@@ -262,7 +271,32 @@ def pretended(monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setattr(runner, "_SHARED_SECONDS", 0)
+    monkeypatch.setattr(os, "environ", os.environ | {"RAY_AUTH_TOKEN": "as the user set it"})
     return ray
+
+
+def test_without_an_address_ray_is_private_and_leaves_nothing(pretended):
+    with open_runner(Running(runner="ray"), 2):
+        (given,) = pretended.started
+        folder = Path(given["_temp_dir"])
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert not folder.exists()
+    assert (given["address"], given["include_dashboard"]) == ("local", False)
+    expected = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}  # loopback
+    expected |= {"RAY_AUTH_TOKEN": "as the user set it", "RAY_USAGE_STATS_ENABLED": "0"}
+    assert {name: os.environ[name] for name in expected} == expected
+
+
+def test_ray_that_does_not_start_is_said_and_a_session_in_use_is_kept(pretended):
+    def refuse(**given):
+        raise RuntimeError("Version mismatch: 2.9\nwhere")
+
+    pretended.init = refuse
+    with pytest.raises(MimicRegError, match=r"did not start: Version mismatch: 2\.9\. It waits"):
+        open_runner(Running(runner="ray"), 2)
+    pretended.is_initialized, pretended.shutdown = lambda: True, None
+    with pytest.raises(InputError, match="uses Ray already"):
+        open_runner(Running(runner="ray"), 2)
 
 
 ORDER = {"trial": {}, "store": "/store", "data": "x", "threads": 1}
