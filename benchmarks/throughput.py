@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -206,7 +207,9 @@ def data(setup: Setup, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def sweep_of(setup: Setup, name: str, trials: int, *options: str) -> dict[str, float]:
-    """Wall seconds of `mimic-reg sweep` with so many tiny trials, and what they say of themselves.
+    """Seconds of `mimic-reg sweep` with so many tiny trials, and what they say of themselves.
+
+    wall and cpu: of the command and its processes; trial and fit: of a trial, by its own clock
 
     Raises:
         RuntimeError: it failed; the text says how.
@@ -229,9 +232,9 @@ def sweep_of(setup: Setup, name: str, trials: int, *options: str) -> dict[str, f
     work = setup.folder / f"work-{name}"
     command = [sys.executable, "-m", "mimic_reg", "sweep", "--config", str(place)]
     command += ["--store", str(setup.store), "--out", str(work), "--device", setup.device]
-    begin = time.perf_counter()
+    begin, used = time.perf_counter(), cpu_seconds()
     done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
-    wall = time.perf_counter() - begin
+    wall, cpu = time.perf_counter() - begin, cpu_seconds() - used
     if done.returncode:
         raise RuntimeError(f"{' '.join(done.args[2:])}: {(done.stderr or done.stdout)[-500:]}")
     rows = read_json(work / "sweeps" / name / "status.json")["trials"]
@@ -240,7 +243,13 @@ def sweep_of(setup: Setup, name: str, trials: int, *options: str) -> dict[str, f
         costs = [row["cost"] for row in read_history(history) if row["event"] == "epoch"]
         fits.append(sum(c["training_seconds"] + c["validation_seconds"] for c in costs))
     trial = statistics.median(row["seconds"] for row in rows)
-    return {"wall": wall, "trial": trial, "fit": statistics.median(fits)}
+    return {"wall": wall, "cpu": cpu, "trial": trial, "fit": statistics.median(fits)}
+
+
+def cpu_seconds() -> float:
+    """Processor seconds of all ended children, which a busy machine does not change."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def sweep(setup: Setup, found: dict[str, Any]) -> dict[str, Any]:
@@ -249,6 +258,7 @@ def sweep(setup: Setup, found: dict[str, Any]) -> dict[str, Any]:
     short = sweep_of(setup, "few", few, "--per-device", "1")
     long = sweep_of(setup, "many", many, "--per-device", "1")
     each = (long["wall"] - short["wall"]) / (many - few)
+    cpu = (long["cpu"] - short["cpu"]) / (many - few)
     return {
         "start_and_end_seconds": short["wall"] - few * each,
         "seconds_of_a_trial": each,
@@ -256,6 +266,8 @@ def sweep(setup: Setup, found: dict[str, Any]) -> dict[str, Any]:
         "data_scores_files_seconds": long["trial"] - long["fit"],
         "logging_seconds": each - long["trial"],
         "overhead_seconds": each - long["fit"],
+        "cpu_seconds_of_start_and_end": short["cpu"] - few * cpu,
+        "cpu_seconds_of_a_trial": cpu,
     }
 
 

@@ -16,7 +16,7 @@ for database in prefect mlflow mlflow_users; do
     > "$folder/$database.dump"
 done
 compose exec -T mlflow tar --create --directory /app/artifacts . > "$folder/artifacts.tar"
-compose run --rm --no-deps -T --entrypoint tar cli --create --directory /app/work . \
+compose run --rm --no-deps -T --entrypoint tar cli --create --exclude .shared --directory /app/work . \
   > "$folder/work.tar"
 # shellcheck disable=SC2086
 [ -z "$running" ] || compose start $running

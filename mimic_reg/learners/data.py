@@ -110,8 +110,6 @@ def _check_labels(task: Task, samples: dict[str, Samples]) -> None:
         label = samples[split].label.cpu().numpy()
         if task.target == "regression":
             continue
-        shape = (len(label), task.num_outputs)
-        found = score(task.target, label, np.full(shape, 1 / shape[1]), labels=task.labels)
         if split == "train":
             one_class = (
                 len(np.unique(label)) == 1
@@ -123,7 +121,10 @@ def _check_labels(task: Task, samples: dict[str, Samples]) -> None:
                     f"All {len(label)} training samples of {task.name} have the same label, so "
                     "nothing can be learned. Use a larger cohort or supervision level."
                 )
-        elif found[task.score].value is None:
+            continue
+        shape = (len(label), task.num_outputs)
+        found = score(task.target, label, np.full(shape, 1 / shape[1]), labels=task.labels)
+        if found[task.score].value is None:
             raise InputError(
                 f"The validation score {task.score} of {task.name} is undefined: "
                 f"{found[task.score].reason}. Without it no epoch can be selected: use a larger "

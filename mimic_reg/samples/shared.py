@@ -126,6 +126,7 @@ class _File:
     def _map(self, place: Path) -> np.ndarray | None:
         """Return the array if it is there and intact."""
         try:
+            refuse_link(place)
             record = read_json(place / (self.name + _RECORD))
             with open(place / (self.name + _ARRAY), "rb", opener=_no_link) as file:
                 if os.fstat(file.fileno()).st_size != self.size:

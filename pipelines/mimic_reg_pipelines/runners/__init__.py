@@ -9,7 +9,7 @@ from mimic_reg_pipelines.runners.devices import find_gpus
 from mimic_reg_pipelines.runners.in_process import InProcess
 from mimic_reg_pipelines.runners.pool import Pool
 from mimic_reg_pipelines.runners.ray import Ray
-from mimic_reg_pipelines.runners.room import Room
+from mimic_reg_pipelines.runners.room import Room, share_of
 from mimic_reg_pipelines.runners.settings import Running, processors
 
 __all__ = ["Ended", "InProcess", "Order", "Pool", "Ray", "Runner", "describe", "open_runner"]
@@ -34,7 +34,7 @@ def open_runner(running: Running, num_trials: int) -> Runner:
         room = Room(gpus, most)
         return Pool(min(most * devices, num_trials), running.threads, gpus, room=room)
     workers = min(running.per_device * devices, num_trials)
-    return Pool(workers, running.threads, gpus, share=1 / running.per_device)
+    return Pool(workers, running.threads, gpus, share=share_of(running.per_device))
 
 
 def describe(running: Running, runner: Runner) -> str:

@@ -68,9 +68,11 @@ def free_memory() -> int:
     limit, used = _CGROUP / "memory.max", _CGROUP / "memory.current"
     try:
         # what files occupy is given back when processes need it
-        cache = re.search(r"^file (\d+)$", (_CGROUP / "memory.stat").read_text(), re.M)
-        mapped = int(cache[1]) if cache else 0
-        return min(available, int(limit.read_text()) - int(used.read_text()) + mapped)
+        files = re.findall(
+            r"^(?:in)?active_file (\d+)$", (_CGROUP / "memory.stat").read_text(), re.M
+        )
+        cache = sum(map(int, files))
+        return min(available, int(limit.read_text()) - int(used.read_text()) + cache)
     except (OSError, ValueError):  # no container, or "max": no limit
         return available
 

@@ -10,8 +10,14 @@ from mimic_reg.runs import HISTORY, read_history
 from mimic_reg_pipelines.runners.devices import free_memory, gpu_memory, own_memory
 
 _USED = 0.8  # share of the free memory; the rest is for larger trials, and for other programs
+_SHARED = 0.9  # share of a GPU's memory for tensors, where processes share it
 _CONTEXT = 800 << 20  # bytes that a process needs on a GPU beside its tensors
 _RESERVED = 1.2  # what the allocator reserves for a byte of tensors
+
+
+def share_of(number: int) -> float:
+    """Return the share of a GPU's memory for the tensors of each of so many processes."""
+    return _SHARED / number
 
 
 class Measured:
@@ -62,7 +68,7 @@ class Room:
         """Return whether one more trial may run on a device beside those that run."""
         here = [trial for trial in running if trial.gpu == gpu]
         for trial in here:
-            if trial.has_had_an_epoch() and gpu not in self._allowed:
+            if gpu not in self._allowed and trial.has_had_an_epoch():
                 self._decide(trial)
         return len(here) < self._allowed.get(gpu, 1)
 
@@ -77,7 +83,7 @@ class Room:
     def share(self, gpu: str | None) -> float | None:
         """Return the share of a GPU's memory for a new process; None: not known yet."""
         allowed = self._allowed.get(gpu)
-        return None if gpu is None or allowed is None else 1 / allowed
+        return None if gpu is None or allowed is None else share_of(allowed)
 
     def _decide(self, trial: Measured) -> None:
         more = free_memory() / len(self._devices) / max(1, trial.own)

@@ -102,7 +102,7 @@ def test_each_process_sees_one_gpu_and_a_share_of_its_memory(two_gpus):
             environment = child._start(pool._share).submit(os.getenv, "CUDA_VISIBLE_DEVICES")
             share = child._start(pool._share).submit(os.getenv, "MIMIC_REG_GPU_SHARE")
             found.append((environment.result(), share.result()))
-    assert found == [("1", "0.5"), ("0", "0.5")]
+    assert found == [("1", "0.45"), ("0", "0.45")]
 
 
 GIGABYTE = 1 << 30
@@ -135,7 +135,7 @@ def test_auto_admits_as_many_trials_as_memory_has_room_for(
     while admits.admits(gpu, [first, *others]):
         others.append(room.Measured(lambda: 7, tmp_path / "other", gpu))
     assert 1 + len(others) == allowed
-    assert admits.share(gpu) == (gpu and 1 / allowed)
+    assert admits.share(gpu) == (gpu and 0.9 / allowed)
     admits.ended(first, out_of_memory=True)
     assert admits.admits(gpu, others) == (allowed == 1)
     if allowed > 2:
