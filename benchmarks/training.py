@@ -6,8 +6,9 @@
 --compile also measures compiled models, which takes minutes to compile.
 
 Each round runs every variant of a model once, in turn, so that a busy machine slows all of them; a
-ratio is the median over rounds of the ratio within a round. On the CPU time is that of the processor. The models are the paper's, on random
-numbers of the tasks' shapes: batches of 32 stays of 48 hours, or of 32 images.
+ratio is the median over rounds of the ratio within a round, on the CPU of processor time. The
+models are the paper's, on random numbers of the tasks' shapes: batches of 32 stays of 48 hours, or
+of 32 images.
 
 --busy measures another thing: how long `mimic-reg train` trains a small LSTM beside four processes
 that compute, over how long it does alone, with one thread and with two; and how much faster a
@@ -231,7 +232,7 @@ def benchmark(
     variants = {method: engine_steps(made) for method, made in engines.items()}
     variants["bare"] = bare_steps(name, samples)
     variants["input"] = input_steps(samples)
-    clock = time.thread_time if device.type == "cpu" else time.perf_counter
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     seconds = measure(variants, rounds, steps, device, clock)
     parameters = sum(p.nbytes for p in engines["plain"].model.parameters() if p.requires_grad)
     kept = {method: state_bytes(made) for method, made in engines.items()}

@@ -66,11 +66,13 @@ def _check_by_stay(model: Component, chosen: Iterable[Regulariser]) -> None:
 
 
 def _check_compile(chosen: Mapping[str, Regulariser]) -> None:
-    """Refuse methods that need a second derivative, which compiled models do not have."""
-    if refused := [name for name, m in chosen.items() if "double_backward" in m.needs]:
+    """Refuse methods with derivatives that a compiled model does not have."""
+    own = {"input_grad", "double_backward"}
+    if refused := [name for name, method in chosen.items() if own & method.needs]:
         raise InputError(
-            f"training.compile: {', '.join(refused)} needs second derivatives, which a compiled "
-            "model does not have. Set training.compile=false, or leave out this method."
+            f"training.compile: {', '.join(refused)} needs derivatives of its own, and a compiled "
+            "model has those of the loss alone. Set training.compile=false, or leave out this "
+            "method."
         )
 
 

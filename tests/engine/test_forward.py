@@ -101,9 +101,10 @@ def test_a_machine_without_a_compiler_is_told(x, monkeypatch):
         forward(x, HOURS)
 
 
-def test_methods_with_second_derivatives_cannot_be_compiled():
-    with pytest.raises(InputError, match="jacobian needs second derivatives"):
-        trial({"compile": True}, {"jacobian": {"weight": 0.01}})
+@pytest.mark.parametrize("method", ["jacobian", "fgsm", "mgs"])
+def test_methods_with_derivatives_of_their_own_cannot_be_compiled(method):
+    with pytest.raises(InputError, match=f"{method} needs derivatives of its own"):
+        trial({"compile": True}, method)
     assert trial({"compile": True}, "dropout").training.compile
 
 
