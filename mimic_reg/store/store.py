@@ -6,6 +6,7 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -34,7 +35,6 @@ MANIFEST = "manifest.json"
 WORK = ".work"
 JOURNAL = ".publish.json"
 _LOCK = ".lock"
-_HASH_BLOCK = 1 << 22
 
 
 def write_json(path: Path, content: Any, *, sync: bool = True) -> None:
@@ -89,11 +89,8 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
 def file_hash(path: Path) -> str:
     """Return the XXH3-128 of a file's bytes, in hexadecimal."""
-    digest = xxhash.xxh3_128()
     with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 _SETTLED = 2_000_000_000  # ns; within a tick of the clock a file can change and keep its times
