@@ -1,11 +1,14 @@
 """What the engine, the input pipeline and ITPS cost: ratios measured in one run.
 
-    python benchmarks/training.py [--device cuda] [--rounds 100] [--out benchmarks/results/x.json]
+    python benchmarks/training.py [--device cuda] [--rounds 100] [--compile] [--out x.json]
     python benchmarks/training.py --busy [--out benchmarks/results/training.json]
 
+--compile also measures compiled models, which takes minutes to compile.
+
 Each round runs every variant of a model once, in turn, so that a busy machine slows all of them; a
-ratio is the median over rounds of the ratio within a round. The models are the paper's, on random
-numbers of the tasks' shapes: batches of 32 stays of 48 hours, or of 32 images.
+ratio is the median over rounds of the ratio within a round, on the CPU of processor time. The
+models are the paper's, on random numbers of the tasks' shapes: batches of 32 stays of 48 hours, or
+of 32 images.
 
 --busy measures another thing: how long `mimic-reg train` trains a small LSTM beside four processes
 that compute, over how long it does alone, with one thread and with two; and how much faster a
@@ -52,7 +55,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
 HOURS = 48
 BUSY = 4  # processes
 PATIENTS, EPOCHS = 400, 15
-ITPS = {"lstm": 0.15, "dnn": 0.25}  # thresholds of the paper's Table II
+ITPS = {"lstm": 0.15, "transformer": 0.05, "dnn": 0.25}  # thresholds of the paper's Table II
 
 
 def stays(device: torch.device, num: int = 1024) -> Samples:
@@ -83,7 +86,12 @@ def synchronise(device: torch.device) -> None:
 
 
 def trainer(
-    name: str, samples: Samples, chosen: list[Any], folder: Path, max_epochs: int = 100
+    name: str,
+    samples: Samples,
+    chosen: list[Any],
+    folder: Path,
+    max_epochs: int = 100,
+    **training: Any,
 ) -> Trainer:
     """The engine on one model, with its history open."""
     outputs = 1 if samples.target == "binary" else 10
@@ -95,7 +103,7 @@ def trainer(
         samples,
         num_outputs=outputs,
         selected_by="auroc",
-        training=Training(max_epochs=max_epochs),
+        training=Training(max_epochs=max_epochs, **training),
         streams=streams,
         folder=folder,
     )
@@ -204,23 +212,28 @@ def peak_bytes(made: Trainer, device: torch.device) -> int | None:
 
 
 def benchmark(
-    name: str, samples: Samples, rounds: int, steps: int, folder: Path
+    name: str, samples: Samples, rounds: int, steps: int, folder: Path, compiled: bool
 ) -> dict[str, float | None]:
     """All figures of one model."""
     device = samples.units.values.device
-    methods = {
-        "plain": [],
-        "itps": [{"itps": {"tau": ITPS[name], "track_ever": False}}],
-        "itps tracked": [{"itps": {"tau": ITPS[name]}}],
+    fits: dict[str, tuple[list[Any], dict[str, Any]]] = {
+        "plain": ([], {}),
+        "itps": ([{"itps": {"tau": ITPS[name], "track_ever": False}}], {}),
+        "itps tracked": ([{"itps": {"tau": ITPS[name]}}], {}),
+        "bfloat16": ([], {"precision": "bfloat16"}),
     }
+    if compiled:
+        fits["compiled"] = [], {"compile": True}
+        fits["compiled bfloat16"] = [], {"compile": True, "precision": "bfloat16"}
     engines = {}
-    for method, entries in methods.items():
-        (folder / method).mkdir(parents=True)
-        engines[method] = trainer(name, samples, entries, folder / method)
+    for fit, (entries, training) in fits.items():
+        (folder / fit).mkdir(parents=True)
+        engines[fit] = trainer(name, samples, entries, folder / fit, **training)
     variants = {method: engine_steps(made) for method, made in engines.items()}
     variants["bare"] = bare_steps(name, samples)
     variants["input"] = input_steps(samples)
-    seconds = measure(variants, rounds, steps, device)
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    seconds = measure(variants, rounds, steps, device, clock)
     parameters = sum(p.nbytes for p in engines["plain"].model.parameters() if p.requires_grad)
     kept = {method: state_bytes(made) for method, made in engines.items()}
     peaks = {method: peak_bytes(made, device) for method, made in engines.items()}
@@ -233,6 +246,11 @@ def benchmark(
         "milliseconds_per_step": 1000 * statistics.median(seconds["plain"]),
         "itps_over_plain": ratio(seconds, "itps", "plain"),
         "itps_tracked_over_plain": ratio(seconds, "itps tracked", "plain"),
+        **{
+            f"{name.replace(' ', '_')}_over_plain": ratio(seconds, name, "plain")
+            for name in ("bfloat16", "compiled", "compiled bfloat16")
+            if name in seconds
+        },
         "engine_over_bare": ratio(seconds, "plain", "bare"),
         "input_over_step": ratio(seconds, "input", "plain"),
         "itps_state_in_parameters": (kept["itps"] - kept["plain"]) / parameters,
@@ -378,6 +396,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--compile", action="store_true", help="compiled models as well")
     parser.add_argument("--busy", action="store_true", help="a fit on a busy machine, alone")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -388,9 +407,13 @@ def main() -> None:
     device = torch.device(arguments.device)
     results: dict[str, dict[str, float | None]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, make, steps in (("lstm", stays, 3), ("dnn", images, 25)):
+        for name, make, steps in (
+            ("lstm", stays, 3),
+            ("transformer", stays, 2),
+            ("dnn", images, 25),
+        ):
             results[name] = benchmark(
-                name, make(device), arguments.rounds, steps, Path(folder) / name
+                name, make(device), arguments.rounds, steps, Path(folder) / name, arguments.compile
             )
     print(f"{'':28}" + "".join(f"{name:>10}" for name in results) + "   aim")
     for figure in results["lstm"]:

@@ -33,15 +33,14 @@ def _compiled(model: Model) -> Predict:
     def forward(x: Tensor, lengths: Tensor) -> Tensor:
         try:
             logits: Tensor = compiled(x, lengths)
-        except torch._dynamo.exc.TorchDynamoException as error:
+        except RuntimeError as error:
+            if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                raise
             raise InputError(
-                f"training.compile: torch cannot compile this model here ({_first_line(error)}). "
-                "Install a C++ compiler (g++), or set training.compile=false."
+                "training.compile: torch cannot compile this model here "
+                f"({str(error).strip().partition(chr(10))[0]}). Install a C++ compiler (g++), or "
+                "set training.compile=false."
             ) from error
         return logits
 
     return forward
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -43,6 +43,8 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     made = [methods.create(method.name, **method.options) for method in chosen]
     if trial.training.by_stay:
         _check_by_stay(model, made)
+    if trial.training.compile:
+        _check_compile({c.name: m for c, m in zip(chosen, made, strict=True)})
     methods.check_together(method.name for method in chosen)
     sources = _sources(model.name, [method.name for method in chosen], trial.sources)
     return trial.model_copy(update={"model": model, "regularisers": chosen, "sources": sources})
@@ -60,6 +62,17 @@ def _check_by_stay(model: Component, chosen: Iterable[Regulariser]) -> None:
         raise InputError(
             f"training.by_stay: {', '.join(refused)} cannot act on samples that share the hours of "
             "their stay. Set training.by_stay=false, or leave out this method."
+        )
+
+
+def _check_compile(chosen: Mapping[str, Regulariser]) -> None:
+    """Refuse methods with derivatives that a compiled model does not have."""
+    own = {"input_grad", "double_backward"}
+    if refused := [name for name, method in chosen.items() if own & method.needs]:
+        raise InputError(
+            f"training.compile: {', '.join(refused)} needs derivatives of its own, and a compiled "
+            "model has those of the loss alone. Set training.compile=false, or leave out this "
+            "method."
         )
 
 

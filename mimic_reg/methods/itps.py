@@ -33,7 +33,8 @@ Notes:
   of whom 5 % die (7 steps per epoch, LSTM, tau .15), "zero" selects its first parameter in epoch 1,
   "prevalence" in epoch 17; after 39 epochs they have selected 713 and 8.
 - Memory: J, one number for each parameter; with `track_ever` one byte more; in the modes "freeze"
-  and "update" a copy of the parameters during a step. No mask is stored, since it follows from J.
+  and "update" a copy of the parameters during a step; on a GPU a copy of J and of the gradients of
+  small parameters. No mask is stored, since it follows from J.
 
 What we found: the defaults follow the paper's text. On a quarter of Fashion-MNIST their accuracy is
 1.3 points below no method, on all of it 1.9 (benchmarks/results/fashion_mnist.md). On simulated

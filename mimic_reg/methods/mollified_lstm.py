@@ -55,9 +55,8 @@ def mollified_states(lstm: nn.LSTM, x: Tensor, lengths: Tensor, m: float) -> Ten
     weight = per_gate(lstm, "weight_ih").mT
     inputs = both @ weight[:, :, None] + bias[:, :, None, None]  # (D, G, B, T, H)
     recurrent = per_gate(lstm, "weight_hh").mT
-    valid = torch.arange(x.shape[1], device=x.device)[:, None] < lengths.to(
-        x.device, non_blocking=True
-    )  # (T, B)
+    here = lengths.to(x.device, non_blocking=True)
+    valid = torch.arange(x.shape[1], device=x.device)[:, None] < here  # (T, B)
 
     h = c = x.new_zeros(len(both), len(x), lstm.hidden_size)
     hours = zip(inputs.unbind(3), valid[..., None], strict=True)

@@ -93,9 +93,8 @@ def variational_states(lstm: nn.LSTM, x: Tensor, lengths: Tensor, patterns: Patt
     inputs = dropped @ per_gate(lstm, "weight_ih").mT + bias[:, :, None]  # (D, G, B x T, H)
     inputs = inputs.view(*inputs.shape[:2], num_samples, num_hours, -1)
     recurrent = per_gate(lstm, "weight_hh").mT
-    valid = torch.arange(num_hours, device=x.device)[:, None] < lengths.to(
-        x.device, non_blocking=True
-    )  # (T, B)
+    here = lengths.to(x.device, non_blocking=True)
+    valid = torch.arange(num_hours, device=x.device)[:, None] < here  # (T, B)
 
     h = c = x.new_zeros(len(DIRECTIONS), num_samples, lstm.hidden_size)
     for input_t, valid_t in zip(inputs.unbind(3), valid[..., None], strict=True):

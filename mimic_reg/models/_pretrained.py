@@ -30,7 +30,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # much regularisation, and torchvision's default may change.
 _WEIGHTS = "IMAGENET1K_V1"
 _HASH_DIGITS = 8  # digits of SHA-256 in the names of torchvision's files
-_HASH_BLOCK = 1 << 22
 
 
 class Input(nn.Module):
@@ -170,11 +169,8 @@ def _digits(path: Path) -> str:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -36,7 +37,6 @@ JOURNAL = ".publish.json"
 SHARED = ".shared"  # arrays that processes share; see `samples.shared`
 _LOCK = ".lock"
 _URL = re.compile(r"[a-zA-Z][\w+.-]+:/")  # a path of one has a slash less
-_HASH_BLOCK = 1 << 22
 
 
 def write_json(path: Path, content: Any, *, sync: bool = True) -> None:
@@ -91,11 +91,8 @@ def reading(path: Path, what: str) -> Iterator[None]:
 
 def file_hash(path: Path) -> str:
     """Return the XXH3-128 of a file's bytes, in hexadecimal."""
-    digest = xxhash.xxh3_128()
     with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 _SETTLED = 2_000_000_000  # ns; within a tick of the clock a file can change and keep its times

@@ -38,13 +38,13 @@ def store(tmp_path_factory):
     return write_store(tmp_path_factory.mktemp("store"), num_subjects=150, hours=(48, 50))
 
 
-def trial(methods, model="lstm", epochs=3):
+def trial(methods, model="lstm", epochs=3, **training):
     return resolve(
         {
             "task": "in_hospital_mortality",
             "model": model,
             "regularisers": methods,
-            "training": {"normalizer": "fitted", "max_epochs": epochs},
+            "training": {"normalizer": "fitted", "max_epochs": epochs, **training},
         }
     )
 
@@ -65,6 +65,14 @@ def test_training_is_that_of_the_cpu(store, tmp_path):
     for device in ("cpu", "cuda"):
         train(trial([]), store, tmp_path / device, device=device)
     assert losses(tmp_path / "cuda") == pytest.approx(losses(tmp_path / "cpu"), rel=2e-2)
+
+
+@pytest.mark.parametrize("training", [{"precision": "bfloat16"}, {"compile": True}])
+@pytest.mark.parametrize("model", ["lstm", "transformer"])
+def test_other_kernels_train_nearly_the_same(store, tmp_path, model, training):
+    for name, settings in (("plain", {}), ("other", training)):
+        train(trial([], model, 1, **settings), store, tmp_path / name, device="cuda")
+    assert losses(tmp_path / "other") == pytest.approx(losses(tmp_path / "plain"), rel=5e-2)
 
 
 def test_a_run_moves_between_devices(store, tmp_path):

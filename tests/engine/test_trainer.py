@@ -107,6 +107,16 @@ def test_killed_at_any_step_ends_as_the_uninterrupted(
     assert same(best["model"], expected_best["model"])
 
 
+def test_killed_in_bfloat16_it_ends_as_the_uninterrupted(samples, tmp_path):
+    whole = build(samples, tmp_path / "whole", precision="bfloat16")
+    assert run(whole) == "finished"
+    with pytest.raises(Killed):
+        build(samples, tmp_path / "run", KilledAt(5), seconds=0.0, precision="bfloat16").run()
+    resumed = build(samples, tmp_path / "run", Regulariser(), seconds=0.0, precision="bfloat16")
+    assert run(resumed) == "finished"
+    assert same(final(resumed)["model"], final(whole)["model"])
+
+
 @pytest.mark.parametrize("step", [1, 6, 7, 10])
 def test_interrupted_after_any_step_ends_as_the_uninterrupted(
     samples, uninterrupted, tmp_path, step
