@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-IMAGE, DEV = ("pipelines", "postgresql", "images", "mimic-iv", "duckdb"), ("dev", "docs")
+IMAGE, DEV = ("pipelines", "postgresql", "images", "mimic-iv"), ("dev", "docs")
 
 
 def requirements(name):
