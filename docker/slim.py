@@ -36,7 +36,7 @@ def main(environment: Path) -> None:
         if path.is_dir():
             shutil.rmtree(path)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)  # named twice, or in a folder that went
     for library in packages.rglob("*.so*"):
         if library.is_file() and not library.is_symlink():
             strip(library)

@@ -1,6 +1,7 @@
 """The first day of a hospital, by the words of docker/README.md."""
 
 import json
+import re
 import time
 
 import pytest
@@ -57,6 +58,38 @@ def test_the_champion_predicts(report):
     command = f"predict --model {model} --work work --store work/demo --out work/p.parquet"
     hospital.compose(f"run --rm cli {command}")
     assert int(hospital.inside("wc -c < work/p.parquet")) > 1000
+
+
+def test_prefect_forgets_flow_runs_that_are_old_enough(running):
+    """Of two runs with logs, one is made older than PREFECT_HISTORY. They fail: that is quick."""
+    path = f"deployments/{hospital.deployment('nightly')['id']}/create_flow_run"
+    body = {"parameters": {"parameters": {"source": "work/nothing", "store": "work/none"}}}
+    old, new = (hospital.flow_run(hospital.prefect(path, body)["id"])["id"] for _ in range(2))
+    count = "select count(*) from {} where {} = '{}'"
+    assert int(psql(count.format("log", "flow_run_id", old))) > 0
+    psql(f"update flow_run set end_time = end_time - interval '2 hours' where id = '{old}'")
+    env = (hospital.DOCKER / ".env").read_text()
+    path = hospital.DOCKER / ".env"
+    path.write_text(re.sub("(?m)^PREFECT_HISTORY=.*$", "PREFECT_HISTORY=3700", env))
+    try:
+        hospital.compose("up --detach --wait")
+        end = time.monotonic() + 300
+        while int(psql(count.format("flow_run", "id", old))):
+            assert time.monotonic() < end, hospital.logs("prefect")[-3000:]
+            time.sleep(3)
+        end = time.monotonic() + 60
+        while int(psql(count.format("log", "flow_run_id", old))):
+            assert time.monotonic() < end
+            time.sleep(1)
+        assert int(psql(count.format("flow_run", "id", new))) == 1
+        assert int(psql(count.format("log", "flow_run_id", new))) > 0
+    finally:
+        path.write_text(env)
+        hospital.compose("up --detach --wait")
+
+
+def psql(text):
+    return hospital.compose(f'exec -T postgres psql -qtAX -U postgres -d prefect -c "{text}"')
 
 
 def test_a_schedule_fires_by_itself(running):
