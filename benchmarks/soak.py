@@ -201,15 +201,15 @@ def table(result: dict) -> str:
 
 def figure(result: dict, path: Path) -> None:
     """Draw a panel for each kind of measurement."""
-    kinds = {"memory MB": "MB", "open files": "", "database": "MB", "volume": "MB"}
+    kinds = {"memory MB": "MB", "open files": "", "database ": "MB", "volume ": "MB"}
     figure, axes = plt.subplots(2, 2, figsize=(10, 6.5), sharex=True)
     minutes = [row["seconds"] / 60 for row in result["rows"]]
     for axis, (kind, unit) in zip(axes.flat, kinds.items(), strict=True):
         for name in result["growth"]:
-            if kind in name:
+            if name.startswith(kind) or name.endswith(kind):
                 label = name.replace(kind, "").replace(" MB", "").strip()
                 axis.plot(minutes, [row[name] for row in result["rows"]], label=label, lw=1)
-        axis.set_title(kind.replace(" MB", ""))
+        axis.set_title(kind.replace(" MB", "").strip())
         axis.set_ylabel(unit)
         axis.set_ylim(bottom=0)
         axis.legend(fontsize=7)

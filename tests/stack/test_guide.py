@@ -96,6 +96,7 @@ def test_a_schedule_fires_by_itself(running):
     """The nightly extraction, told to run every minute: nobody starts it."""
     hospital.compose("run --rm cli synthesize --out work/patients --patients 60 --overwrite")
     hospital.shell(f"docker compose cp worker-cpu:/app/work/patients/. {engine.MIMIC}/")
+    engine.run("chmod", "-R", "a+rX", engine.MIMIC)
     identity = hospital.deployment("nightly")["id"]
     schedule = [{"schedule": {"cron": "* * * * *", "timezone": "UTC"}, "active": True}]
     (made,) = hospital.prefect(f"deployments/{identity}/schedules", schedule)

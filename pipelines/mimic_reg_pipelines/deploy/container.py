@@ -41,6 +41,10 @@ def main(arguments: list[str]) -> int:
         if role in _SERVERS:
             command, environment = _SERVERS[role]()
             os.environ.update(environment)
+            if role == "worker":
+                from mimic_reg_pipelines.flows import dead_runs
+
+                dead_runs.end(POOL)
             os.execv(command[0], command)  # does not return
         os.environ.update(_as_client_if_told())
     except MimicRegError as error:
