@@ -132,7 +132,7 @@ def client_environment(services):
         "PREFECT_API_URL": f"{services.url('prefect')}/api",
         "PREFECT_API_AUTH_STRING": f"mimic-reg:{password}",
         "PREFECT_HOME": str(services.folder / "prefect-of-the-tests"),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'pipelines'}",
         "DO_NOT_TRACK": "1",
     }
 
