@@ -40,8 +40,7 @@ def end(pool: str) -> int:
                 runs = _read(client, parents=[run.id for run in runs])
                 ended += runs
             for run in ended:
-                state = Crashed(message="Its worker ended.")
-                client.set_flow_run_state(run.id, state, force=True)
+                client.set_flow_run_state(run.id, Crashed(message="Its worker ended."), force=True)
     except httpx.HTTPError as error:
         raise MimicRegError(f"Prefect's server did not say which runs are dead: {error}") from error
     return len(ended)
