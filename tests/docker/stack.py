@@ -110,7 +110,7 @@ class Stack:
         given = {name: re.sub(r"\$\{\w+:-(.*?)\}", r"\1", v) for name, v in given.items()}
         given |= {
             "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'pipelines'}",
             "TMPDIR": str(self.home),
             "OMP_NUM_THREADS": "1",
             "PREFECT_WORKER_QUERY_SECONDS": "1",  # ten would be waited for

@@ -99,8 +99,10 @@ def dead_run(services):
     file.write_text(yaml.safe_dump(content))
     file.chmod(0o644)
     code = (
-        "from pathlib import Path; from mimic_reg_pipelines.flows.automations import put;"
-        f"put(Path({str(file)!r}))"
+        "from pathlib import Path; from prefect.automations import Automation;"
+        "from mimic_reg_pipelines.flows.automations import put;"
+        f"file = Path({str(file)!r}); (name,) = put(file); first = Automation.read(name=name);"
+        "put(file); assert Automation.read(name=name).id == first.id"  # else it would forget runs
     )
     environment = client_environment(services)
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, cwd=ROOT)
@@ -130,7 +132,7 @@ def client_environment(services):
         "PREFECT_API_URL": f"{services.url('prefect')}/api",
         "PREFECT_API_AUTH_STRING": f"mimic-reg:{password}",
         "PREFECT_HOME": str(services.folder / "prefect-of-the-tests"),
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'pipelines'}",
         "DO_NOT_TRACK": "1",
     }
 
@@ -204,9 +206,14 @@ def test_commands_train_and_log_through_the_servers(services, patients, dead_run
 
 
 def test_the_worker_runs_what_is_deployed(services, patients):
+    """A run that an earlier worker left behind is over: no other would start in its place."""
+    ids = {d["name"]: d["id"] for d in deployed(services)}
+    left = json.loads(prefect(services, f"deployments/{ids['once']}/create_flow_run")[1])["id"]
+    running = {"state": {"type": "RUNNING"}, "force": True}
+    assert prefect(services, f"flow_runs/{left}/set_state", running)[0] < 300
     services.start("worker-cpu")
     services.wait("worker-cpu")
-    ids = {d["name"]: d["id"] for d in deployed(services)}
+    assert ended(services, left)["state"]["message"] == "Its worker ended."
     options = {d["concurrency_options"]["collision_strategy"] for d in deployed(services)}
     assert options == {"ENQUEUE"}
 

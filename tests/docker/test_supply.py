@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-IMAGE, DEV = ("pipelines", "postgresql", "images", "mimic-iv", "duckdb"), ("dev", "docs")
+IMAGE, DEV = ("pipelines", "postgresql", "images", "mimic-iv"), ("dev", "docs")
 
 
 def requirements(name):
@@ -136,41 +136,43 @@ echo wheel > "$2/$(wc -l < "$NOTES").whl"
 """
 
 
-def wheelhouse(folder, *arguments, fail=""):
+def wheelhouse(folder, *arguments, fail="", dev=""):
     python = folder / "python"
     python.write_text(PIP)
     python.chmod(0o755)
     given = {n: v for n, v in os.environ.items() if not n.startswith(("PIP_", "TORCH_", "ARCH"))}
     given |= {"PYTHON": str(python), "NOTES": str(folder / "notes"), "FAIL": fail, "ARCH": "x86_64"}
+    given["DEV"] = dev
     command = [DOCKER / "wheelhouse.sh", *arguments]
     return subprocess.run(command, env=given, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("variant", ["cuda", "cpu"])
-def test_the_wheelhouse_holds_wheels_requirements_and_sums(tmp_path, variant):
+@pytest.mark.parametrize(("variant", "dev"), [("cuda", ""), ("cpu", "1")])
+def test_the_wheelhouse_holds_wheels_requirements_and_sums(tmp_path, variant, dev):
     folder = tmp_path / "deep" / "wheels of mine"
     given = f"{folder}/"
     assert wheelhouse(tmp_path, variant, given, fail="wheel").returncode
     assert not folder.exists()
     (tmp_path / "notes").unlink()
-    done = wheelhouse(tmp_path, variant, given)
+    done = wheelhouse(tmp_path, variant, given, dev=dev)
     assert done.returncode == 0, done.stderr
-    first, second, *_ = notes = (tmp_path / "notes").read_text().splitlines()
+    first, second, third, *_ = notes = (tmp_path / "notes").read_text().splitlines()
     index = {"cuda": "https://pypi.org/simple", "cpu": "https://download.pytorch.org/whl/cpu"}
     assert f"--index-url {index[variant]} " in first
     assert "--index-url" not in second
-    for line in (first, second):
+    for line in (first, second, *([third] if dev else [])):
         assert "--require-hashes --no-deps" in line
         assert "--platform manylinux_2_36_x86_64" in line
         assert "--python-version 3.11" in line
     assert {"pyproject.toml", "setup.py", "configs", "mimic_reg", "pipelines"} <= {*notes}
     files = {p.name for p in folder.iterdir() if p.suffix != ".whl"}
-    assert files == {"requirements.txt", f"requirements-{variant}.txt", "SHA256SUMS"}
+    names = {"requirements.txt", f"requirements-{variant}.txt", "SHA256SUMS"}
+    assert files == (names | {"requirements-dev.txt"} if dev else names)
     for name in files - {"SHA256SUMS"}:
         assert (folder / name).read_bytes() == (DOCKER / name).read_bytes()
     check = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
     subprocess.run(check, cwd=folder, check=True)
-    assert len((folder / "SHA256SUMS").read_text().splitlines()) == 5
+    assert len((folder / "SHA256SUMS").read_text().splitlines()) == (7 if dev else 5)
     again = wheelhouse(tmp_path, variant, folder)
     assert again.returncode == 2
     assert "exists; remove it" in again.stderr

@@ -4,16 +4,20 @@ Everything lies in one folder, MIMIC_REG_STACK_FOLDER: the engine's images, volu
 wheels, a copy of the repository. Nothing of another engine on this machine is touched.
 """
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(os.environ.get("MIMIC_REG_STACK_FOLDER", "/var/tmp/mimic-reg-stack"))
 CHECKOUT = FOLDER / "checkout"
 MIMIC = FOLDER / "mimic-iii"  # the demo's tables, or nothing
+NAMES = Path("/run/containers/networks/aardvark-dns")  # who has which address
 PYTHON, POSTGRES = "localhost/python:3.11-slim-bookworm", "localhost/postgres:15-bookworm"
 
 # crun stops at hybrid cgroups; the limits of a machine may be higher than a container may set
@@ -111,6 +115,32 @@ def prepare():
     if not wheels.exists():
         run(ROOT / "docker" / "wheelhouse.sh", "cpu", wheels)
     copy_repository(wheels)
+
+
+def power_cut():
+    """End what a power cut ends: the engine's processes, mounts, and notes in /run. Disks stay."""
+    names = run("podman", "ps", "--quiet", "--no-trunc").split()
+    states = json.loads(run("podman", "inspect", *names))
+    for key in ("ConmonPid", "Pid"):  # the first of them would start containers again
+        for found in states:
+            os.kill(found["State"][key], signal.SIGKILL)
+    time.sleep(1)
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    own = f"{FOLDER}/engine/"
+    spaces = [found["NetworkSettings"]["SandboxKey"] for found in states]
+    for place in reversed([m for m in mounts if m.startswith(own) or m in spaces]):
+        run("umount", "--lazy", place)
+    for found in states:
+        shutil.rmtree(f"/run/runc/{found['Id']}", ignore_errors=True)
+        for network in found["NetworkSettings"]["Networks"]:
+            (NAMES / network).unlink(missing_ok=True)
+    os.kill(int((NAMES / "aardvark.pid").read_text()), signal.SIGHUP)  # reads them again
+    for line in run("iptables", "--table", "nat", "--list-rules").splitlines():
+        if line.startswith(("-N NETAVARK-DN-", "-N NETAVARK-HOSTPORT-DNAT")):  # published ports
+            run("iptables", "--table", "nat", "--flush", line.split()[1])
+    for folder in ("run", "tmp"):
+        shutil.rmtree(f"{own}{folder}")
+    Path("/dev/shm/libpod_lock").unlink(missing_ok=True)
 
 
 def exists(image):

@@ -9,9 +9,10 @@ import pytest
 
 from tests.stack import engine, hospital
 
+WHEELS = hospital.DOCKER / "wheelhouse" / "cpu"
 OLDER = os.environ.get("MIMIC_REG_STACK_OLDER", "HEAD~1")  # the commit of the last release
-NEW_FILES = ("docker/Dockerfile", "docker/Dockerfile.dockerignore", "docker/requirements.py",
-             "docker/slim.py", "constraints.txt", "pyproject.toml")  # fmt: skip
+PACKAGES = ("Dockerfile", "Dockerfile.dockerignore", "requirements.txt", "requirements-cpu.txt",
+            "requirements-cuda.txt", "slim.py", "sbom.py")  # fmt: skip
 COUNTS = {
     "mlflow": "select count(*), md5(string_agg(run_uuid || status || lifecycle_stage, '' "
     "order by run_uuid)) from runs",
@@ -107,13 +108,17 @@ def test_volumes_that_were_removed_come_back_as_they_were(swept):
     assert content() == before
 
 
+def checkout_older():
+    """The older commit, but what decides on the packages is of today."""
+    engine.copy_repository(WHEELS, OLDER)
+    for name in PACKAGES:
+        engine.run("cp", engine.ROOT / "docker" / name, hospital.DOCKER / name)
+
+
 def test_upgrade_from_the_last_release_and_back(built):
     """Its code and compose.yaml, in an image with the packages of today."""
     hospital.remove()
-    today = engine.CHECKOUT / "docker" / "wheelhouse" / "cpu"
-    engine.copy_repository(today, OLDER)
-    for name in NEW_FILES:
-        engine.run("cp", engine.ROOT / name, engine.CHECKOUT / name)
+    checkout_older()
     subprocess.run(
         ["podman", "network", "create", "mimic-reg_pages"], check=False, capture_output=True
     )
@@ -133,7 +138,7 @@ def test_upgrade_from_the_last_release_and_back(built):
         before = content()
         script("backup.sh", folder)
 
-        engine.copy_repository(today)
+        engine.copy_repository(WHEELS)
         hospital.compose("build")
         hospital.compose("up --detach --wait")
         assert content() == before
@@ -142,9 +147,7 @@ def test_upgrade_from_the_last_release_and_back(built):
         hospital.compose(f"run --rm cli {predict}")
         assert hospital.flow_run(started(), 1200)["state_type"] == "COMPLETED"
 
-        engine.copy_repository(today, OLDER)
-        for name in NEW_FILES:
-            engine.run("cp", engine.ROOT / name, engine.CHECKOUT / name)
+        checkout_older()
         hospital.compose("build")
         script("restore.sh", folder)
         hospital.compose("up --detach --wait")
@@ -154,4 +157,4 @@ def test_upgrade_from_the_last_release_and_back(built):
         )
     finally:
         hospital.remove()
-        engine.copy_repository(today)
+        engine.copy_repository(WHEELS)

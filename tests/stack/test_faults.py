@@ -29,6 +29,7 @@ def store(running):
         copy = "for d in {0} {0}-calm; do rm -rf $d; mkdir $d; cp -r small $d/store; done"
         hospital.inside(f"cd work; {copy.format(name)}")
         experiment = hospital.EXPERIMENT.replace("rate: 0.01", f"rate: {rate}")
+        experiment = experiment.replace("max_epochs: 3", "max_epochs: 40")  # there is time to kill
         hospital.inside(f"cat > work/{name}.yaml", input=experiment)
 
 
@@ -124,29 +125,31 @@ def test_each_container_killed_in_turn_during_a_sweep(store):
 
 
 def test_all_containers_killed_at_once_then_started(store):
-    """A power cut: the engine's own processes end as well; then the machine starts."""
-    hospital.flow_run(started("dark"), states=("RUNNING",))
-    time.sleep(5)
-    pids = []
-    for service in VICTIMS:
-        _, found = hospital.of(service)
-        pids += [found["State"]["ConmonPid"], found["State"]["Pid"]]
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    time.sleep(2)
+    """A power cut during a sweep; then the machine starts."""
+    started("dark")
+    runs = place_of("mimic-reg_work") / "dark" / "runs"
+    wait_until(lambda: any(runs.glob("*/checkpoint.safetensors")))
+    engine.power_cut()
+    assert len(list(runs.glob("*/scores.json"))) < 4
     hospital.compose("up --detach --wait")
     finished("dark")
     assert_as_undisturbed("dark", calm("dark"))
 
 
+def place_of(volume):
+    """The folder of a volume on this machine."""
+    found = engine.run("podman", "volume", "inspect", "--format={{.Mountpoint}}", volume)
+    return Path(found.strip())
+
+
 @contextlib.contextmanager
 def full(volume, megabytes=64):
     """A small disk in place of a volume, for containers that start now."""
-    place = engine.run("podman", "volume", "inspect", "--format={{.Mountpoint}}", volume).strip()
+    place = place_of(volume)
     options = f"size={megabytes}m,mode=0700,uid=10001,gid=10001"
     engine.run("mount", "-t", "tmpfs", "-o", options, "tmpfs", place)
     try:
-        yield Path(place)
+        yield
     finally:
         engine.run("umount", place)
 
@@ -157,15 +160,13 @@ def test_a_full_work_volume_is_a_sentence(running):
             "docker compose run --rm --no-deps -T cli synthesize --out work/raw --patients 1500"
         )
         assert done.returncode == 1
-        assert "No space left on device" in done.said
+        assert "The disk is full" in done.said
         assert "Traceback" not in done.said
 
 
 def test_a_full_database_volume_is_over_once_there_is_space(running):
     """PostgreSQL on a disk of its own; both servers answer again without anybody's help."""
-    place = engine.run(
-        "podman", "volume", "inspect", "--format={{.Mountpoint}}", "mimic-reg_database"
-    ).strip()
+    place = place_of("mimic-reg_database")
     disk = engine.FOLDER / "database.ext4"
     spare = engine.FOLDER / "database"
     hospital.compose("stop postgres")
@@ -181,7 +182,7 @@ def test_a_full_database_volume_is_over_once_there_is_space(running):
         name, _ = hospital.of("postgres")
         wait_until(lambda: healthy(name))
         wait_until(lambda: hospital.ask("mlflow", "health")[0] == 200)
-        filler = Path(place) / "filler"
+        filler = place / "filler"
         subprocess.run(
             ["dd", "if=/dev/zero", f"of={filler}", "bs=1M"], check=False, stderr=subprocess.DEVNULL
         )
@@ -244,19 +245,15 @@ def gone(service):
         engine.run("podman", "rm", "--force", "--time=5", name)
 
 
-def only(service):
-    """Make a service's container again, alone; return what Compose and the service say."""
+def only(service, said):
+    """Make a service's container again, alone; wait until Compose or the service has said so."""
     gone(service)
-    done = hospital.shell(
-        f"podman-compose --profile tools up --detach --no-deps {service}", timeout=120
-    )
-    text = done.said
-    if containers(service):
-        end = time.monotonic() + 90
-        while time.monotonic() < end and "rror" not in text:
-            text = done.said + hospital.logs(service)
-            time.sleep(2)
-    return text
+    command = f"podman-compose --profile tools up --detach --no-deps {service}"
+    up = hospital.shell(command, timeout=120).said
+    end = time.monotonic() + 90
+    while said not in (text := up + (hospital.logs(service) if containers(service) else "")):
+        assert time.monotonic() < end, text
+        time.sleep(2)
 
 
 @pytest.mark.parametrize(
@@ -271,10 +268,12 @@ def only(service):
     ids=["empty", "mlflow's database", "prefect's database", "short", "absent"],
 )  # fmt: skip
 def test_a_wrong_or_missing_secret_is_named(running, service, name, content, said):
-    with changed(name, content):
-        assert said in only(service)
-    gone(service)
-    hospital.compose("up --detach --wait")
+    try:
+        with changed(name, content):
+            only(service, said)
+    finally:
+        gone(service)
+        hospital.compose("up --detach --wait")
 
 
 def test_a_port_that_is_taken_is_named(running):
@@ -282,8 +281,7 @@ def test_a_port_that_is_taken_is_named(running):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 5000))
         taken.listen()
-        text = only("gate")
-    assert re.search(r"127\.0\.0\.1:5000.*(in use|already)|(in use|already).*5000", text), text
+        only("gate", "listen tcp4 127.0.0.1:5000: bind: address already in use")
     gone("gate")
     hospital.compose("up --detach --wait")
 

@@ -16,13 +16,14 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from mimic_reg.errors import MimicRegError
+from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg_pipelines.deploy import access
 
 PREFECT_USER = "mimic-reg"
 WORKER = "worker"  # its name in MLflow
 POOL = "mimic-reg"
 ROUTES = ("4200=prefect:4200", "5000=mlflow:5000")
+HISTORY = "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD"  # PREFECT_HISTORY of docker/.env
 AUTOMATIONS = Path(__file__).parents[3] / "docker" / "automations.yaml"
 
 _EVERYWHERE = "0.0.0.0"  # of the container: compose.yaml says who reaches it
@@ -40,6 +41,10 @@ def main(arguments: list[str]) -> int:
         if role in _SERVERS:
             command, environment = _SERVERS[role]()
             os.environ.update(environment)
+            if role == "worker":
+                from mimic_reg_pipelines.flows import dead_runs
+
+                dead_runs.end(POOL)
             os.execv(command[0], command)  # does not return
         os.environ.update(_as_client_if_told())
     except MimicRegError as error:
@@ -56,8 +61,14 @@ def prefect_server() -> tuple[list[str], dict[str, str]]:
     """Return the command and the environment of Prefect's server.
 
     Raises:
-        InputError: a password is missing; without it the server would answer everybody.
+        InputError: a password is missing; without it the server would answer everybody. Or the time
+            to keep flow runs is one at which the server would stop with a traceback.
     """
+    kept = os.environ.get(HISTORY, "3601")
+    if not (kept.isdecimal() and 3600 < int(kept) < 10**9):
+        raise InputError(
+            f"PREFECT_HISTORY is '{kept}'; it must be seconds, a whole number above 3600 (an hour)."
+        )
     api = access.secret("MIMIC_REG_PREFECT_PASSWORD")
     environment = {
         "PREFECT_SERVER_API_AUTH_STRING": f"{PREFECT_USER}:{api}",

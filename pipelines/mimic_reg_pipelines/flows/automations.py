@@ -8,11 +8,14 @@ from prefect.automations import Automation
 
 from mimic_reg.settings import load_yaml
 
+_GIVEN = {"name", "description", "enabled", "trigger", "actions"}
+
 
 def put(file: Path) -> list[str]:
-    """Put the automations of a file on the server, replacing those of the same names.
+    """Put the automations of a file on the server, replacing others of the same names.
 
-    Return their names.
+    An equal one is left alone: with it the server would forget which runs it waits for, and one
+    that is dead already would stay "running". Return their names.
 
     Raises:
         InputError: there is no such file, or it is not YAML.
@@ -22,6 +25,9 @@ def put(file: Path) -> list[str]:
         automation = Automation(**content)
         with contextlib.suppress(ValueError):  # the first time there is none
             before: Any = Automation.read(name=automation.name)
+            if before.model_dump(include=_GIVEN) == automation.model_dump(include=_GIVEN):
+                names.append(automation.name)
+                continue
             before.delete()
         automation.create()
         names.append(automation.name)

@@ -39,6 +39,15 @@ def test_a_server_gets_its_passwords_in_private_files(role, passwords, tmp_path)
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
 
+@pytest.mark.parametrize("kept", ["", "3600", "-1", "90 days", "1e6", "9" * 12])
+def test_prefect_keeps_flow_runs_for_a_time_that_it_accepts(kept, passwords, monkeypatch):
+    monkeypatch.setenv(container.HISTORY, "3601")
+    container.prefect_server()
+    monkeypatch.setenv(container.HISTORY, kept)
+    with pytest.raises(InputError, match=f"PREFECT_HISTORY is '{kept}'; it must be seconds"):
+        container.prefect_server()
+
+
 def test_the_gate_needs_no_password(monkeypatch):
     command, environment = container._SERVERS["gate"]()
     assert command[3:] == ["4200=prefect:4200", "5000=mlflow:5000"]
