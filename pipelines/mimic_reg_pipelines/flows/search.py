@@ -17,7 +17,7 @@ from mimic_reg.experiments import (
     parse,
     plan,
 )
-from mimic_reg.experiments.grid import name_of
+from mimic_reg.experiments.grid import Grid, name_of
 from mimic_reg.settings import BASELINE, TrainingSize
 from mimic_reg.settings.files import names
 from mimic_reg.store import Store
@@ -66,25 +66,17 @@ def search(
 
 def check(experiment: Experiment) -> None:
     """Refuse an experiment without anything to search."""
-    searching = [grid for grid in experiment.grids if grid.search or grid.own_search]
+    searching = [g for g in experiment.grids if g.search or g.own_search or g.points]
     if not searching:
         raise InputError(
             f"{experiment.title} has nothing to search. Give its grid values to try, as "
-            "search: {dropout.rate: [0.2, 0.5]}."
+            "search: {dropout.rate: [0.2, 0.5]}, or a number of points, as points: 20."
         )
     if any(grid.together for grid in searching):
         raise InputError(
             f"{experiment.title} searches a fit of several tasks, whose best point may differ from "
             "task to task. Compare the points with `mimic-reg sweep`."
         )
-    for grid in experiment.grids:
-        models = {name_of(model) for model in grid.models}
-        of_models = [key.partition(".")[0] in models for key in grid.search]
-        if any(of_models) and not all(of_models):
-            raise InputError(
-                f"{experiment.title} searches options of a model and of a method at once. Search "
-                "one, then the other."
-            )
 
 
 def comparison(
@@ -147,11 +139,13 @@ def check_fair(experiment: Experiment) -> None:
     """
     check(experiment)
     tries: dict[tuple[str, str, TrainingSize], dict[str, int]] = {}
-    points = {(*key_of(c), str(c.searched)): c for c in combinations(experiment)}
+    every = combinations(experiment)
+    points = {(*key_of(c), str(c.searched)): c for c in every}
     for combination in points.values():
         task, model, method, level = key_of(combination)
         of_place = tries.setdefault((task, model, level), {})
-        of_place[method] = of_place.get(method, 0) + bool(combination.searched)
+        more = of_place.get(method, 0) + bool(combination.searched)
+        of_place[method] = combination.grid.points or more
     for (task, model, _), counts in tries.items():
         if len(counts) < 2:
             raise InputError(
@@ -165,11 +159,10 @@ def check_fair(experiment: Experiment) -> None:
                 "Give their files in configs/methods as many values under 'search' each."
             )
     trials = plan(experiment)
-    if len(trials) < len(combinations(experiment)):
-        known = {p.trial.id("") for p in trials}
+    if len(trials) < len(every) and not any(grid.points for grid in experiment.grids):
         raise InputError(
-            f"{experiment.title} has {len(combinations(experiment))} trials, but only {len(known)} "
-            "different ones: two of its methods, or two values of a search, mean the same."
+            f"{experiment.title} has {len(every)} trials, but only {len(trials)} different ones: "
+            "two of its methods, or two values of a search, mean the same."
         )
 
 
@@ -186,9 +179,20 @@ def notes(experiment: Experiment) -> list[str]:
 
 def key_of(combination: Combination) -> Key:
     """Return the search that a combination belongs to."""
-    model = combination.model if isinstance(combination.model, str) else combination.model.name
     size = TrainingSize(**combination.size)
-    return " + ".join(combination.tasks), model, combination.name, size
+    return " + ".join(combination.tasks), name_of(combination.model), combination.name, size
+
+
+def grid_of(combination: Combination, **changes: Any) -> Grid:
+    """Return the grid of a combination with its task, model, method and level alone."""
+    own = {
+        "tasks": combination.tasks,
+        "models": (combination.model,),
+        "methods": (combination.method,),
+        **dict.fromkeys(("supervision", "num_samples"), ()),
+        **{name: (size,) for name, size in combination.size.items()},
+    }
+    return combination.grid.model_copy(update=own | changes)
 
 
 def winners(
@@ -204,17 +208,15 @@ def winners(
         if combination.searched and key not in best:
             continue
         values = best[key] if combination.searched else {}
-        grids[key] = combination.grid.model_copy(
-            update={
-                "tasks": combination.tasks,
-                "models": (combination.model,),
-                "methods": (combination.method,),
-                "own_search": False,
-                "search": {option: (value,) for option, value in values.items()},
-                "seeds": tuple(seeds),
-                **dict.fromkeys(("supervision", "num_samples"), ()),
-                **{name: (size,) for name, size in combination.size.items()},
-            }
+        grids[key] = grid_of(
+            combination,
+            own_search=False,
+            search={option: (value,) for option, value in values.items()},
+            seeds=tuple(seeds),
+            points=None,
+            space={},
+            search_seed=0,
+            tried=(),
         )
     return experiment.model_copy(
         update={"name": f"{experiment.name}-chosen", "grids": tuple(grids.values())}
