@@ -249,7 +249,8 @@ def _resolve(combination: Combination, experiment: Experiment) -> Planned:
         from mimic_reg.multitask.trials import resolve_multi
 
         trial = resolve_multi({"strategy": combination.grid.strategy, "trials": trials})
-    return Planned(trial, combination.name, combination.searched)
+    searched = {} if combination.grid.undecided else combination.searched
+    return Planned(trial, combination.name, searched)
 
 
 def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial:

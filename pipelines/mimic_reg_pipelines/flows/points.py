@@ -35,6 +35,12 @@ class Point:
         return math.fsum(self.scores.values()) / len(self.scores) if self.scores else math.nan
 
     @property
+    def mark(self) -> str:
+        """Return what to say of a mean that includes seeds which hardly trained; else ""."""
+        num, total = len(self.hardly_trained), len(self.scores)
+        return f", {num} of {total} hardly trained" if num else ""
+
+    @property
     def repeats(self) -> str:
         """Return what the scores are of: seeds, or runs of several folds."""
         return "seeds" if all(isinstance(key, int) for key in self.scores) else "runs"

@@ -5,6 +5,7 @@ No module of Prefect or MLflow is loaded here.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,40 +29,72 @@ from mimic_reg_pipelines.flows.settings import Work
 Key = tuple[str, str, str, TrainingSize]  # task, model, method
 
 
+@dataclass(frozen=True)
+class Points:
+    """How many points a search takes from each space, and its seed."""
+
+    number: int
+    seed: int = 0
+
+    def of_grid(self) -> dict[str, Any]:
+        """Return it as settings of a grid."""
+        return {"points": self.number, "search_seed": self.seed}
+
+
 def search(
     task: str,
-    model: str,
-    method: str,
-    values: Mapping[str, Sequence[Any]],
+    model: str | Sequence[str],
+    method: str | Sequence[str],
+    values: Mapping[str, Sequence[Any]] | Points,
     *,
     supervision: float = 1.0,
     seeds: int = 1,
     changes: Mapping[str, Any] | None = None,
+    store: Path | None = None,
+    work: Path | None = None,
 ) -> Experiment:
     """Return the experiment of a search, from the options of a command.
 
-    values: component.option → values to try
+    model, method: one, or several
+    values: component.option → values to try; or points of the space of each model and method
+    store, work: where the store is, for a task that is not the benchmark's
 
     Raises:
         InputError: see `experiments.parse`.
     """
+    models = [model] if isinstance(model, str) else list(model)
+    methods = [method] if isinstance(method, str) else list(method)
+    _refuse_repeated("--model", models)
+    _refuse_repeated("--method", methods)
+    tried: dict[str, Any] = {}
+    if isinstance(values, Points):
+        tried = values.of_grid()
+    else:
+        tried = {"search": {key: list(v) for key, v in values.items()}}
     return parse(
         {
-            "name": f"tune-{task}-{model}-{method}-{100 * supervision:g}",
-            "title": f"Search: {method}, {model}, {task}",
+            "name": f"tune-{task}-{'-'.join(models + methods)}-{100 * supervision:g}",
+            "title": f"Search: {', '.join(methods)}, {', '.join(models)}, {task}",
             "grids": [
                 {
                     "tasks": [task],
-                    "models": [model],
-                    "methods": [method],
+                    "models": models,
+                    "methods": methods,
                     "supervision": [supervision],
                     "seeds": seeds,
-                    "search": {key: list(v) for key, v in values.items()},
+                    "data": _cohort(task, store, work),
+                    **tried,
                 }
             ],
             "set": dict(changes or {}),
         }
     )
+
+
+def _refuse_repeated(option: str, given: Sequence[str]) -> None:
+    repeated = [name for name, count in Counter(given).items() if count > 1]
+    if repeated:
+        raise InputError(f"{option} names {repeated[0]!r} twice.")
 
 
 def check(experiment: Experiment) -> None:
@@ -81,9 +114,10 @@ def check(experiment: Experiment) -> None:
 
 def comparison(
     task: str,
-    model: str,
+    model: str | Sequence[str],
     methods: Sequence[str],
     *,
+    points: Points | None = None,
     supervision: float = 1.0,
     changes: Mapping[str, Any] | None = None,
     store: Path | None = None,
@@ -91,27 +125,29 @@ def comparison(
 ) -> Experiment:
     """Return the search of a comparison, from the options of a command.
 
+    model:   one, or several
     methods: names in configs/methods; `all` alone: every one that serves the model
+    points:  of each model's and method's space; None: the values of `search` in its file
     store, work: where the store is, which says what cohort it holds
 
     Raises:
         InputError: see `experiments.parse`; too few methods.
     """
-    repeated = [name for name, count in Counter(methods).items() if count > 1]
-    if repeated:
-        raise InputError(f"--methods names {repeated[0]!r} twice.")
+    models = [model] if isinstance(model, str) else list(model)
+    _refuse_repeated("--model", models)
+    _refuse_repeated("--methods", methods)
     grid = {
         "tasks": [task],
-        "models": [model],
+        "models": models,
         "methods": "all" if list(methods) == ["all"] else list(methods),
         "supervision": [supervision],
-        "own_search": True,
         "data": _cohort(task, store, work),
+        **(points.of_grid() if points else {"own_search": True}),
     }
-    title = f"{task}, {model}"
+    title = f"{task}, {', '.join(models)}"
     return parse(
         {
-            "name": f"compare-{task}-{model}-{100 * supervision:g}",
+            "name": f"compare-{task}-{'-'.join(models)}-{100 * supervision:g}",
             "title": f"Comparison of methods: {title}",
             "grids": [grid],
             "set": dict(changes or {}),

@@ -9,16 +9,7 @@ again, whose trials are finished. So a search continues where it was stopped, wh
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import optuna
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
-from optuna.trial import TrialState
+from typing import TYPE_CHECKING, Any
 
 from mimic_reg.experiments import Combination, Experiment, combinations
 from mimic_reg.experiments.planning import space_of
@@ -29,6 +20,9 @@ from mimic_reg.settings.space import Range, Space, Values
 from mimic_reg_pipelines.flows.points import Point, point_of
 from mimic_reg_pipelines.flows.result import SweepResult, TrialStatus
 from mimic_reg_pipelines.flows.search import Key, grid_of, key_of
+
+if TYPE_CHECKING:
+    import optuna
 
 _SEEDS = 2**32  # NumPy's, which Optuna uses
 
@@ -44,12 +38,7 @@ class Study:
         self.key, self.grid = key_of(combination), grid_of(combination)
         self.space = space_of(self.grid, combination.model, combination.method)
         seed = derive("search", self.grid.search_seed, *map(str, self.key)) % _SEEDS
-        verbosity = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would tell of every study
-        self._study = optuna.create_study(
-            sampler=optuna.samplers.TPESampler(seed=seed), direction="maximize"
-        )
-        optuna.logging.set_verbosity(verbosity)
+        self._study = _create(seed)
         self._distributions = {key: _distribution(values) for key, values in self.space.items()}
         self.tried: list[dict[str, Any]] = []
 
@@ -62,13 +51,30 @@ class Study:
     def tell(self, point: Point) -> None:
         """Tell the sampler what became of the point; without all its results it is left out."""
         if point.missing or not math.isfinite(point.mean):
+            from optuna.trial import TrialState
+
             self._study.tell(self._asked, state=TrialState.FAIL)
         else:
             lower = metric(point.score).lower_is_better
             self._study.tell(self._asked, -point.mean if lower else point.mean)
 
 
-def _distribution(values: Values) -> BaseDistribution:
+def _create(seed: int) -> "optuna.Study":
+    """Return a new study in memory, which maximises."""
+    import optuna  # slow, and only searches need it
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would tell of every study
+    try:
+        sampler = optuna.samplers.TPESampler(seed=seed)
+        return optuna.create_study(sampler=sampler, direction="maximize")
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def _distribution(values: Values) -> "optuna.distributions.BaseDistribution":
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
     if not isinstance(values, Range):
         return CategoricalDistribution(range(len(values)))
     if values.whole:
@@ -97,12 +103,15 @@ def explore(
             found[key] = Study(combination)
     studies = list(found.values())
     decided = tuple(grid for grid in experiment.grids if not grid.undecided)
-    for number in range(max((study.grid.points or 0 for study in studies), default=0)):
+    most = max((study.grid.points or 0 for study in studies), default=0)
+    for number in range(most):
         open_ = [study for study in studies if number < (study.grid.points or 0)]
         for study in open_:
             study.ask()
-        grids = [s.grid.model_copy(update={"tried": (s.tried[-1],)}) for s in open_]
-        result = run(experiment.model_copy(update={"grids": tuple(grids)}), work, **options)
+        grids = tuple(s.grid.model_copy(update={"tried": (s.tried[-1],)}) for s in open_)
+        title = f"{experiment.title}, point {number + 1} of {most}"
+        asked = experiment.model_copy(update={"grids": grids, "title": title})
+        result = run(asked, work, **options)
         for study in open_:
             study.tell(point_of(result, _trials(result, study.key)))
     searched = (s.grid.model_copy(update={"tried": tuple(s.tried)}) for s in studies)

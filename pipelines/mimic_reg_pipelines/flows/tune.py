@@ -182,7 +182,7 @@ def _write(
         f"# Mean validation {best.score} over {len(best.scores)} {best.repeats}: {best.mean:.4f}; "
         f"{len(points)} points:",
         *(
-            f"#   {values}: {'no result' if p.missing else f'{p.mean:.4f}'}{_mark(p)}"
+            f"#   {values}: {'no result' if p.missing else f'{p.mean:.4f}'}{p.mark}"
             for values, p in zip(tried, points, strict=True)
         ),
         f"# Data {result.data}.",
@@ -204,11 +204,6 @@ def _write(
         content["training"] = {option: settings["training"][option] for option in of_training}
     of_model = write(f"{name}-model", settings["model"]) if model in searched else None
     return write(name, content), of_model
-
-
-def _mark(point: Point) -> str:
-    num, total = len(point.hardly_trained), len(point.scores)
-    return f", {num} of {total} hardly trained" if num else ""
 
 
 # --- Prefect --------------------------------------------------------------------------------------

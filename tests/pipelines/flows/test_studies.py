@@ -101,7 +101,7 @@ def test_the_winner_can_be_trained(compared):
 
 
 def test_the_report_states_the_budget_and_compares_all_sizes(compared):
-    found, _, work = compared
+    found, *_ = compared
     page = found.concluded.report.read_text("utf-8")
     assert "How were the values chosen?" in page
     assert "were tuned at the same budget" in page
