@@ -1,10 +1,14 @@
-"""Mean losses of a running fit; adding to them never waits for the device."""
+"""Mean losses of a fit, added without waiting for the device; the error if they diverge."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from mimic_reg.errors import MimicRegError
+from mimic_reg.methods.base import Fit
+from mimic_reg.settings import Training
 
 
 @dataclass(frozen=True)
@@ -65,3 +69,12 @@ class Losses:
         self._sums.copy_(state["sums"])
         self._count = state["count"]
         *self._epoch_sums, self._epoch_count = state["epoch"]
+
+
+def diverged(what: str, fit: Fit, training: Training) -> MimicRegError:
+    """Return the error for a fit whose losses or predictions are no longer finite."""
+    return MimicRegError(
+        f"{what} in the steps up to {fit.step} (epoch {fit.epoch + 1}): the model has diverged. "
+        f"Lower the learning rate ({training.learning_rate}) or the strength of the method. The "
+        "checkpoint before is kept; continuing from it would end in the same way."
+    )

@@ -20,14 +20,15 @@ from mimic_reg.engine.best import Best
 from mimic_reg.engine.checkpoint import load_checkpoint, load_state, save_checkpoint, save_state
 from mimic_reg.engine.devices import peak_memory
 from mimic_reg.engine.forward import training_forward
-from mimic_reg.engine.losses import Losses
+from mimic_reg.engine.losses import Losses, diverged
 from mimic_reg.engine.optimizers import make_optimizer
 from mimic_reg.engine.prediction import predict
 from mimic_reg.engine.recorder import Recorder
-from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.engine.schedule import Schedule
+from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Attributes, Fit, Regulariser, Step, differentiation, trainable
 from mimic_reg.metrics.scores import metric, score
-from mimic_reg.models.base import Model, constant_logits, loss_of
+from mimic_reg.models.base import Model, balanced_weights, constant_logits, loss_of
 from mimic_reg.progress import Epoch, Progress, Silent
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY
 from mimic_reg.samples import Samples
@@ -75,6 +76,8 @@ class Trainer:
         self.interrupted = False
         self.best: Best | None = None
         self.pass_steps = -(-len(train) // training.batch_size)
+        classes = train.target, train.label, num_outputs
+        weights = balanced_weights(*classes) if training.class_weights == "balanced" else None
         self.recorder = Recorder(folder / HISTORY)
         self.fit = Fit(
             target=train.target,
@@ -87,13 +90,15 @@ class Trainer:
             train=train,
             validation=validation,
             attributes=attributes,
+            class_weights=weights,
         )
         # move in eval mode: a recurrent layer then reads its weights, which a method may have made
         # random in training
         self.model = method.prepare(model.to(self.device), self.fit).eval().to(self.device)
         self.optimizer = method.optimizer(make_optimizer(self.model, training), self.fit)
+        self.schedule = Schedule(self.optimizer, training)
         self._forward = training_forward(self.model, training, self.device)
-        self._constant = constant_logits(train.target, train.label, num_outputs)
+        self._constant = constant_logits(*classes, weights)
         self._losses = Losses(self.device)
         self._batch_losses: list[Tensor] = []  # the constant prediction's, then the model's
         self._norms: list[Tensor] = []
@@ -176,18 +181,20 @@ class Trainer:
     def objective(self) -> Callable[[], Tensor]:
         """Return the closure of the next step, which computes gradients and returns the loss."""
         fit, method = self.fit, self.method
+        self.schedule.begin_step(fit)
         index = self._indices(fit.step)
         batch = method.batch(self.train.gather(index, by_stay=self.training.by_stay), fit)
         if "input_grad" in method.needs:
             batch.x.requires_grad_()
         constant = self._constant.expand(len(batch.y), -1)
-        self._batch_losses = [loss_of(fit.target, constant, batch.y).mean()]
+        weights = fit.class_weights
+        self._batch_losses = [loss_of(fit.target, constant, batch.y, weights).mean()]
 
         def closure() -> Tensor:
             self.optimizer.zero_grad()
             with differentiation(method.needs):
                 logits = self._forward(batch.x, batch.lengths)
-                per_sample = loss_of(fit.target, logits, batch.y)
+                per_sample = loss_of(fit.target, logits, batch.y, weights)
                 step = Step(self.model, batch, logits, per_sample)
                 data_loss = per_sample.mean()
                 self._batch_losses.append(data_loss.detach())
@@ -261,15 +268,7 @@ class Trainer:
     def _check_loss(self, loss: float) -> None:
         if not math.isfinite(loss):
             self.recorder.write("failed", epoch=self.fit.epoch, step=self.fit.step, loss=loss)
-            raise self._diverged(f"The loss became {loss}")
-
-    def _diverged(self, what: str) -> MimicRegError:
-        return MimicRegError(
-            f"{what} in the steps up to {self.fit.step} (epoch "
-            f"{self.fit.epoch + 1}): the model has diverged. Lower the learning rate "
-            f"({self.training.learning_rate}) or the strength of the method. The checkpoint before "
-            "is kept; continuing from it would end in the same way."
-        )
+            raise diverged(f"The loss became {loss}", self.fit, self.training)
 
     def end_epoch(self) -> None:
         """Validate, keep the best model, inform methods, and write the history."""
@@ -282,7 +281,8 @@ class Trainer:
         self.method.tick("before_validation", fit)
         predictions = self.predict(self.validation)
         if not np.isfinite(predictions).all():
-            raise self._diverged("Predictions of validation samples became infinite or nan")
+            what = "Predictions of validation samples became infinite or nan"
+            raise diverged(what, fit, self.training)
         scores = score(fit.target, self.validation.label.cpu().numpy(), predictions)
         selecting = scores[self.selected_by]
         if selecting.value is None:
@@ -296,6 +296,7 @@ class Trainer:
         if fit.eligible and found.beats(self.best):
             self.best = found
             self._save(BEST)
+        self.schedule.end_epoch(fit)
         self.method.tick("epoch_end", fit)
         self.recorder.write(
             "epoch",
@@ -376,6 +377,7 @@ class Trainer:
             "best": None if self.best is None else self.best.state(),
             "losses": self._losses.state_dict(),
             "recorder": self.recorder.state_dict(),
+            **self.schedule.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -389,6 +391,7 @@ class Trainer:
             setattr(self.fit, name, state["fit"][name])
         self.best = None if state["best"] is None else Best(*state["best"])
         self._losses.load_state_dict(state["losses"])
+        self.schedule.load_state_dict(state)
 
 
 _FIT_STATE = ("epoch", "step", "score", "started", "explained", "stop_reason")

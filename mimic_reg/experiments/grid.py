@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mimic_reg.settings import Component, Settings, Start
-from mimic_reg.settings.files import as_search, check_search
+from mimic_reg.settings.budget import Budget
+from mimic_reg.settings.space import Values, as_search, check_search, check_space
 
 IMAGE_TASK = "image_classification"
 IMAGE_SETS = ("cifar10", "fashion_mnist", "stl10", "images")  # images: any set
@@ -35,6 +36,11 @@ class Grid(Settings):
     search:    component.option → values
     own_search: each method runs with the values of `search` in its own file; a method whose file
                has no `search` runs once
+    points:    number of points that a search takes from the `space` of each model and method; only
+               `tune` and `compare` run such a grid
+    space:     component.option → values, which replace those of the files
+    search_seed: of the points
+    tried:     points to run; such a search writes them here
     strategy:  single: one trial for each task; joint, reptile: one fit of all tasks with a shared
                trunk; a strategy can have options, such as {reptile: {inner_steps: 5}}
     data:      name of the cohort, or of a set of images, or `images` for any set; null: any store
@@ -58,6 +64,10 @@ class Grid(Settings):
     families: dict[str, str] = Field(default_factory=dict)
     search: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
     own_search: bool = False
+    points: int | None = Field(default=None, ge=1, le=10_000)
+    space: dict[str, Values] = Field(default_factory=dict)
+    search_seed: int = Field(default=0, ge=0)
+    tried: tuple[dict[str, Any], ...] = ()
     strategy: Component = Component.model_validate(SINGLE)
     data: str | None = Field(default=None, pattern=rf"^{_NAME.pattern}$")
     stopping: bool = True
@@ -70,6 +80,11 @@ class Grid(Settings):
     def together(self) -> bool:
         """Return whether its tasks are trained in one fit."""
         return self.strategy.name != SINGLE
+
+    @property
+    def undecided(self) -> bool:
+        """Return whether its points are still to be found."""
+        return self.points is not None and not self.tried
 
     @property
     def sizes(self) -> list[dict[str, Any]]:
@@ -101,7 +116,7 @@ class Grid(Settings):
             return given
         return tuple((entry,) if isinstance(entry, Mapping) else _tuple(entry) for entry in given)
 
-    @field_validator("search", mode="before")
+    @field_validator("search", "space", mode="before")
     @classmethod
     def _values(cls, given: Any) -> Any:
         return as_search(given)
@@ -137,6 +152,15 @@ class Grid(Settings):
         check_search(self.search)
         if self.search and self.own_search:
             raise ValueError("it has both 'search' and 'own_search'; give one of them")
+        check_space(self.space)
+        for name in ("search", "own_search"):
+            if self.points and getattr(self, name):
+                raise ValueError(f"it has both 'points' and {name!r}; give one of them")
+        for name in ("space", "search_seed", "tried"):
+            if not self.points and getattr(self, name):
+                raise ValueError(f"{name!r} is for a search: say how many 'points' it takes")
+        if self.points and self.together:
+            raise ValueError("a search takes points for tasks that are trained one by one")
         return self
 
 
@@ -147,6 +171,7 @@ class Experiment(Settings):
     focus:         the method that the report compares with all others
     analyses:      modules of mimic_reg.report.analyses; the report has their figures
     store, source: the cohort store and the raw tables, in the work folder
+    tuned:         the searches that its values come from; `compare` writes them here
     set:           group.setting -> value, which replaces the value in every trial that has this
                    setting, such as {model.units: 128}; see `multitask.changes`
     """
@@ -159,6 +184,7 @@ class Experiment(Settings):
     analyses: tuple[str, ...] = ()
     store: str | None = None
     source: str | None = None
+    tuned: tuple[Budget, ...] = ()
     set: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("name")

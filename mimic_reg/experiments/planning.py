@@ -2,22 +2,27 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from mimic_reg.errors import InputError
 from mimic_reg.experiments.grid import Experiment, Grid, Method, Model, name_of
 from mimic_reg.experiments.identity import code_of
+from mimic_reg.seeds import derive
 from mimic_reg.settings import BASELINE, STOPPING, Component, Trial, acting, files, suggest
 from mimic_reg.settings.files import (
     MethodFile,
     compose,
     method_called,
     model_called,
+    model_space,
     name_of_method,
     task_called,
 )
+from mimic_reg.settings.space import Space, draw
 
 
 @dataclass(frozen=True)
@@ -54,18 +59,22 @@ def combinations(experiment: Experiment) -> list[Combination]:
 def _combinations(grid: Grid) -> Iterator[Combination]:
     tasks = [grid.tasks] if grid.together else [(name,) for name in grid.tasks]
     prefix = f"{grid.strategy.name}: " if grid.together else ""
-    unused, known = set(grid.search), set[str]()
+    unused, known = {*grid.search, *grid.space}, set[str]()
     for task, model in itertools.product(tasks, grid.models):
         for method in _methods_of(grid, model)[0]:
             found = _method(grid, model, method)
-            present = {c.name for c in found.regularisers} | {name_of(model)}
+            present = _groups(grid, model, found)
             known |= present
             keys = [key for key in grid.search if key.partition(".")[0] in present]
-            unused -= set(keys)
-            search = found.search if grid.own_search else {key: grid.search[key] for key in keys}
-            for values in itertools.product(*search.values()):
-                searched = dict(zip(search, values, strict=True))
-                name = prefix + _name(method)
+            unused -= {key for key in unused if key.partition(".")[0] in present}
+            name = prefix + _name(method)
+            if grid.points:
+                points = list(grid.tried) or _random(grid, task, model, method)
+            else:
+                search = found.search if grid.own_search else {k: grid.search[k] for k in keys}
+                values = itertools.product(*search.values())
+                points = [dict(zip(search, each, strict=True)) for each in values]
+            for searched in points:
                 folds = (None,) if grid.folds == "all" else grid.folds or (None,)
                 for size, fold, seed in itertools.product(grid.sizes, folds, grid.seeds):
                     yield Combination(grid, task, model, method, name, size, seed, searched, fold)
@@ -73,6 +82,41 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
         key = sorted(unused)[0]
         near = suggest(key.partition(".")[0], known)
         raise InputError(f"search: no method or model of its grid has {key!r}. {near}")
+
+
+def _groups(grid: Grid, model: Model, method: MethodFile) -> set[str]:
+    """Return the groups of settings that the trials of a model and a method have."""
+    from mimic_reg.learners.trials import takes_methods  # loads torch
+
+    name = name_of(model)
+    stops = {STOPPING} if grid.stopping and takes_methods(name) else set()
+    return {name, "training", *(c.name for c in method.regularisers)} | stops
+
+
+def _random(grid: Grid, task: Sequence[str], model: Model, method: Method) -> list[dict[str, Any]]:
+    """Return random points in place of those that a search has not found yet, for a plan."""
+    space = space_of(grid, model, method)
+    seed = derive("plan of a search", *task, name_of(model), _name(method), grid.search_seed)
+    rng = np.random.default_rng(seed)
+    return [draw(space, rng) for _ in range(grid.points or 0)]
+
+
+def space_of(grid: Grid, model: Model, method: Method) -> Space:
+    """Return the space of a model and a method: of their files, replaced by that of the grid.
+
+    Raises:
+        InputError: it is empty.
+    """
+    found = _method(grid, model, method)
+    space = {**model_space(name_of(model)), **(found.space or found.search), **grid.space}
+    known = _groups(grid, model, found)
+    space = {key: values for key, values in space.items() if key.partition(".")[0] in known}
+    if not space:
+        raise InputError(
+            f"{name_of(model)} with {_name(method)} has nothing to search: give "
+            f"configs/models/{name_of(model)}.yaml a 'space', or the grid."
+        )
+    return space
 
 
 def _methods_of(grid: Grid, model: Model) -> tuple[list[Method], list[Method]]:
@@ -189,7 +233,10 @@ def plan(experiment: Experiment) -> list[Planned]:
 
 def _check_searched(experiment: Experiment, combination: Combination) -> None:
     for key in combination.searched:
-        if key in experiment.set:
+        group, _, option = key.partition(".")
+        if key in experiment.set or (
+            group == name_of(combination.model) and f"model.{option}" in experiment.set
+        ):
             raise InputError(
                 f"{experiment.title} searches values of {key!r}: do not set it as well."
             )
@@ -202,7 +249,8 @@ def _resolve(combination: Combination, experiment: Experiment) -> Planned:
         from mimic_reg.multitask.trials import resolve_multi
 
         trial = resolve_multi({"strategy": combination.grid.strategy, "trials": trials})
-    return Planned(trial, combination.name, combination.searched)
+    searched = {} if combination.grid.undecided else combination.searched
+    return Planned(trial, combination.name, searched)
 
 
 def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial:
@@ -210,18 +258,19 @@ def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial
 
     grid, model = combination.grid, combination.model
     common, method = task_called(task), _method(grid, model, combination.method)
+    searched = combination.searched
     component = model_called(model) if isinstance(model, str) else model
-    searched = (_with(part, combination.searched) for part in method.regularisers)
-    method = method.model_copy(update={"regularisers": (*searched, *grid.probes)})
-    if not grid.stopping:
-        kept = tuple(c for c in common.regularisers if c.name != STOPPING)
-        common = common.model_copy(update={"regularisers": kept})
+    parts = (_with(part, searched) for part in method.regularisers)
+    method = method.model_copy(update={"regularisers": (*parts, *grid.probes)})
+    kept = [c for c in common.regularisers if grid.stopping or c.name != STOPPING]
+    common = common.model_copy(update={"regularisers": tuple(_with(c, searched) for c in kept)})
+    training = {**experiment.training, **grid.training, **grid.training_of.get(task, {})}
     return resolve(
         compose(
             common,
-            _with(component, combination.searched),
+            _with(component, searched),
             method,
-            training={**experiment.training, **grid.training, **grid.training_of.get(task, {})},
+            training=training | _own("training", searched),
             **combination.size,
             supervision_unit=grid.supervision_unit,
             seed=combination.seed,
@@ -233,6 +282,11 @@ def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial
 
 def _with(component: Component, searched: Mapping[str, Any]) -> Component:
     """Return the component with its values of a search."""
-    start = f"{component.name}."
-    own = {k.removeprefix(start): v for k, v in searched.items() if k.startswith(start)}
+    own = _own(component.name, searched)
     return Component.model_validate({component.name: {**component.options, **own}})
+
+
+def _own(group: str, searched: Mapping[str, Any]) -> dict[str, Any]:
+    """Return option → value of a group's values of a search."""
+    start = f"{group}."
+    return {k.removeprefix(start): v for k, v in searched.items() if k.startswith(start)}

@@ -19,6 +19,7 @@ from mimic_reg.settings import (
 from mimic_reg.settings.files import compose, read_method, read_model, read_task
 from mimic_reg.settings.plugins import is_plugin
 from mimic_reg.settings.sources import hash_source
+from mimic_reg.settings.trial import RECIPE
 
 _PACKAGE = "mimic_reg.learners"
 
@@ -34,6 +35,7 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     if not takes_methods(name):
         model = trial.model.completed(_PACKAGE, "Model")
         find_module(_PACKAGE, name).build(**model.options)
+        _check_no_recipe(name, trial.training)
         return trial.model_copy(update={"model": model, "regularisers": _no_methods(trial)})
     model = trial.model.completed(models.__name__, "Model", skip=models.GIVEN)
     chosen = tuple(
@@ -43,8 +45,10 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     made = [methods.create(method.name, **method.options) for method in chosen]
     if trial.training.by_stay:
         _check_by_stay(model, made)
+    named = {c.name: m for c, m in zip(chosen, made, strict=True)}
     if trial.training.compile:
-        _check_compile({c.name: m for c, m in zip(chosen, made, strict=True)})
+        _check_compile(named)
+    _check_recipe(trial.training, named)
     methods.check_together(method.name for method in chosen)
     sources = _sources(model.name, [method.name for method in chosen], trial.sources)
     return trial.model_copy(update={"model": model, "regularisers": chosen, "sources": sources})
@@ -73,6 +77,21 @@ def _check_compile(chosen: Mapping[str, Regulariser]) -> None:
             f"training.compile: {', '.join(refused)} needs derivatives of its own, and a compiled "
             "model has those of the loss alone. Set training.compile=false, or leave out this "
             "method."
+        )
+
+
+def _check_recipe(training: Training, chosen: Mapping[str, Regulariser]) -> None:
+    """Refuse settings that act on what a method acts on as well."""
+    own = next((name for name, method in chosen.items() if method.own_schedule), None)
+    if own and (training.schedule != "constant" or training.warmup_epochs):
+        raise InputError(
+            f"{own} sets the learning rate itself. Set training.schedule=constant and "
+            "training.warmup_epochs=0, or leave out this method."
+        )
+    if training.weight_decay and "decoupled_decay" in chosen:
+        raise InputError(
+            "training.weight_decay and the method decoupled_decay both shrink the weights. Leave "
+            "out one of them."
         )
 
 
@@ -122,6 +141,17 @@ def _no_methods(trial: Trial) -> tuple[Component, ...]:
             "the method 'none'."
         )
     return ()
+
+
+def _check_no_recipe(name: str, training: Training) -> None:
+    """Refuse settings of a network's steps, for a learner that takes none."""
+    for setting in RECIPE:
+        value = getattr(training, setting)
+        if value != Training.model_fields[setting].default:
+            raise InputError(
+                f"training.{setting} acts on networks, and {name} is not one: leave it out, got "
+                f"{value!r}."
+            )
 
 
 def compose_trial(

@@ -68,6 +68,7 @@ class Fit:
     train, validation: the samples; None in a loop that has none, for example to predict only
     attributes:  (names) -> columns (N,) of facts about the training samples that are not inputs;
                  None in such a loop
+    class_weights: of the data loss, for `loss_of`; None: all 1
     epoch:       number of the current epoch, from 0
     step:        optimiser steps since the fit began
     score:       latest validation score, larger is better; None before the first
@@ -95,6 +96,7 @@ class Fit:
     train: Samples | None = None
     validation: Samples | None = None
     attributes: Attributes | None = None
+    class_weights: Tensor | None = None
     epoch: int = 0
     step: int = 0
     score: float | None = None
@@ -138,6 +140,7 @@ class Regulariser:
     by_stay:    whether it acts as it should where samples share the hours of their stay, so that a
                 row of `batch.x` is no sample (`Batch`); None: yes, unless it overrides `batch` or
                 `predictor`, or needs gradients of inputs
+    own_schedule: whether it sets the learning rate, so that `training` cannot
     """
 
     needs: frozenset[Need] = frozenset()
@@ -145,6 +148,7 @@ class Regulariser:
     alone: ClassVar[bool] = False
     remembered: ClassVar[tuple[str, ...]] = ()
     by_stay: ClassVar[bool | None] = None
+    own_schedule: ClassVar[bool] = False
 
     model: Model
     base: Optimizer
@@ -349,15 +353,11 @@ class OptimizerWrapper(Optimizer):
 
     def register_step_pre_hook(self, hook: Any) -> NoReturn:
         """Refuse: the hook would run before the closure, when there are no gradients yet."""
-        self._refuse_hook()
-
-    def register_step_post_hook(self, hook: Any) -> NoReturn:
-        self._refuse_hook()
-
-    def _refuse_hook(self) -> NoReturn:
         raise InputError(
             f"{type(self).__name__} calls no step hooks. Register the hook on the base optimiser."
         )
+
+    register_step_post_hook = register_step_pre_hook
 
     def __getstate__(self) -> NoReturn:
         raise InputError(

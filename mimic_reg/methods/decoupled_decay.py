@@ -12,32 +12,17 @@ Use it instead of `l2` with Adam.
 Notes:
 - Only weight matrices and kernels shrink, not biases or the scales of norms.
 - It also moves weights that another method keeps from moving.
+- `training.weight_decay` does the same beside any method; use one of them.
 
 Kind: optimiser
 
 Paper: Loshchilov & Hutter, "Decoupled weight decay regularization", ICLR 2019.
 """
 
-import torch
 from torch.optim import Optimizer
 
-from mimic_reg.methods.base import Fit, OptimizerWrapper, Regulariser, require
-
-
-class DecayingOptimizer(OptimizerWrapper):
-    """Shrink the weights before each step of the base."""
-
-    def __init__(self, base: Optimizer, decay: float) -> None:
-        super().__init__(base)
-        self.decay = decay
-
-    def update(self) -> None:
-        """Shrink the weights that have a gradient, then take the step."""
-        for group in self.param_groups:
-            shrunk = [p for p in group["params"] if p.ndim >= 2 and p.grad is not None]
-            if shrunk and self.decay > 0:
-                torch._foreach_mul_(shrunk, 1 - group["lr"] * self.decay)
-        self.base.step()
+from mimic_reg.methods._optimizers import DecayingOptimizer
+from mimic_reg.methods.base import Fit, Regulariser, require
 
 
 class DecoupledDecay(Regulariser):

@@ -63,7 +63,8 @@ class FGSM(Regulariser):
         change = attack(step.per_sample, batch.x, self.epsilon)
         with held_buffers(step.model):
             x = batch.x.detach() + change * changeable(batch, self.channels)
-            changed = loss_of(fit.target, step.model(x, batch.lengths), batch.y)
+            logits = step.model(x, batch.lengths)
+            changed = loss_of(fit.target, logits, batch.y, fit.class_weights)
         return loss + (1 - self.unchanged) * (changed.mean() - step.per_sample.mean())
 
 

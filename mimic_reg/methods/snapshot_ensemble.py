@@ -27,7 +27,6 @@ Paper: Huang et al., "Snapshot ensembles: train 1, get M for free", ICLR 2017.
 Shapes: M members, B samples, C outputs.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,17 +35,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mimic_reg.methods._ensembles import mean_probability
+from mimic_reg.methods._optimizers import cosine_rate
 from mimic_reg.methods._weights import copy_of, predicting_with
 from mimic_reg.methods.base import Event, Fit, Predict, Regulariser, require
 from mimic_reg.models.base import Model
 
 _PRUNED_LATER = "it would keep the weights of a step before they are pruned."
 AFTER = dict.fromkeys(("magnitude_pruning", "node_pruning"), _PRUNED_LATER)
-
-
-def cosine_rate(first: float, step: int, length: int) -> float:
-    """Return the learning rate of a step, counted from 0, in cycles of `length` steps."""
-    return first / 2 * (math.cos(math.pi * (step % length) / length) + 1)
 
 
 def cycle_of(step: int, cycles: int, steps: int) -> tuple[int, int]:
@@ -63,6 +58,7 @@ class SnapshotEnsemble(Regulariser):
     """
 
     by_stay = True
+    own_schedule = True
 
     def __init__(self, cycles: int = 5, members: int = 5) -> None:
         name = "snapshot_ensemble"

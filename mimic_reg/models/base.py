@@ -251,14 +251,49 @@ def require_sizes(model: str, **sizes: int | Sequence[int]) -> None:
 
 
 @torch.no_grad()
-def constant_logits(target: Target, label: Tensor, num_outputs: int) -> Tensor:
+def balanced_weights(target: Target, label: Tensor, num_outputs: int) -> Tensor:
+    """Return weights with which the classes of each label count equally, for `loss_of`.
+
+    A class of N_c of N samples gets N / (K * N_c), with K classes, so the mean over the samples
+    is 1. A label that all or no samples have keeps the weight 1, and so do absent classes.
+
+    label:  (N, C), or (N,) integer classes
+    result: (2, C), the weights of 0 and of 1; or (C,) of classes that exclude each other
+
+    Raises:
+        InputError: a regression has no classes.
+    """
+    if target == "regression":
+        raise InputError(
+            "training.class_weights must be 'none', got 'balanced': a regression has no classes."
+        )
+    if target == "multiclass":
+        counts = torch.bincount(label.long(), minlength=num_outputs).double()
+        present = int((counts > 0).sum())
+    else:
+        ones = label.double().sum(0)
+        counts, present = torch.stack([len(label) - ones, ones]), 2
+    weights = torch.where(counts > 0, len(label) / (present * counts), 1.0)
+    if target != "multiclass":
+        weights = torch.where((counts > 0).all(0), weights, 1.0)
+    return weights.float()
+
+
+def constant_logits(
+    target: Target, label: Tensor, num_outputs: int, weights: Tensor | None = None
+) -> Tensor:
     """Return the logits (C,) of the best constant prediction: the log-odds of the prevalence.
 
     They are log shares for classes that exclude each other, and means for a regression. If all
     samples have a label, or none, half a sample is counted otherwise, so that logits are finite.
 
-    label: (N, C), or (N,) integer classes
+    label:   (N, C), or (N,) integer classes
+    weights: see `balanced_weights`
     """
+    if weights is not None:
+        plain = constant_logits(target, label, num_outputs)
+        of_weights = weights.log()
+        return plain + (of_weights if target == "multiclass" else of_weights[1] - of_weights[0])
     if target == "multiclass":
         counts = torch.bincount(label.long(), minlength=num_outputs).double()
         return (counts.clamp(min=0.5) / len(label)).log().float()
@@ -269,30 +304,37 @@ def constant_logits(target: Target, label: Tensor, num_outputs: int) -> Tensor:
     return mean.clamp(least, 1 - least).logit().float()
 
 
-def loss_of(target: Target, logits: Tensor, y: Tensor) -> Tensor:
+def loss_of(target: Target, logits: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the data losses (B,) of samples; the data loss is their mean.
 
     Losses are means over labels, not sums: a sum would change the scale of gradients, and so the
     meaning of thresholds on them.
 
     logits: (B, C); y: (B, C), or (B,) integer classes; soft targets (B, C) work for every target
+    weights: of the classes: see `balanced_weights`
 
     Raises:
         InputError: the shapes of logits and y do not fit.
     """
     if target == "multiclass":
-        return F.cross_entropy(logits, y, reduction="none")
+        return F.cross_entropy(logits, y, weights, reduction="none")
     if logits.shape != y.shape:
         raise InputError(
             f"A {target} target needs labels of the logits' shape {tuple(logits.shape)}, "
             f"got {tuple(y.shape)}."
         )
-    losses: dict[str, Callable[..., Tensor]] = {
+    if weights is not None:
+        zero, one = weights
+        losses = F.binary_cross_entropy_with_logits(
+            logits, y, reduction="none", pos_weight=one / zero
+        )
+        return (zero * losses).mean(dim=1)
+    kinds: dict[str, Callable[..., Tensor]] = {
         "binary": F.binary_cross_entropy_with_logits,
         "multilabel": F.binary_cross_entropy_with_logits,
         "regression": F.mse_loss,
     }
-    return losses[target](logits, y, reduction="none").mean(dim=1)
+    return kinds[target](logits, y, reduction="none").mean(dim=1)
 
 
 def prediction(target: Target, logits: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mimic_reg.engine.trainer import Trainer
 from mimic_reg.methods.base import trainable
+from mimic_reg.settings import Training
 
 
 class Strategy(ABC):
@@ -26,6 +27,13 @@ class Strategy(ABC):
 
         Raises:
             InputError: the options do not fit this number of tasks.
+        """
+
+    def check(self, training: Training) -> None:  # noqa: B027
+        """Refuse settings of training with which the copies of the trunk would differ.
+
+        Raises:
+            InputError: see above.
         """
 
     def start(self, engines: Sequence[Trainer]) -> None:  # noqa: B027

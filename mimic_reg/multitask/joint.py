@@ -21,6 +21,7 @@ from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError
 from mimic_reg.methods.base import trainable
 from mimic_reg.multitask.base import Strategy, trunk_of
+from mimic_reg.settings import Training
 
 IN_WORDS = "one trunk, every step on the sum of the tasks' losses"
 
@@ -44,6 +45,18 @@ class Joint(Strategy):
                 f"got {list(self.weights)}."
             )
         return self.epoch_iterations
+
+    def check(self, training: Training) -> None:
+        """Refuse what depends on a task's head or score: it would act on the trunk's copies."""
+        for name, given in (
+            ("clip_norm", training.clip_norm),
+            ("schedule", training.schedule if training.schedule == "plateau" else None),
+        ):
+            if given is not None:
+                raise InputError(
+                    f"joint: training.{name} ({given}) would differ from task to task, but all "
+                    "tasks take the same step. Leave it out, or use the strategy reptile."
+                )
 
     def iterate(self, engines: Sequence[Trainer], seed: int, number: int) -> None:
         """Take one step."""

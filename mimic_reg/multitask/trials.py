@@ -34,6 +34,8 @@ def resolve_multi(settings: Mapping[str, Any]) -> Trial:
         )
     strategy = given.strategy.completed(_PACKAGE, "Strategy")
     built = find_module(_PACKAGE, strategy.name).build(**strategy.options)
+    for trial in given.trials:
+        built.check(trial.training)
     own = {"epoch_steps": built.epoch_steps(len(given.trials))}
     trials = tuple(
         trial.model_copy(update={"training": trial.training.model_copy(update=own)})

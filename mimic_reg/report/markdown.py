@@ -23,6 +23,7 @@ def to_markdown(results: Results) -> str:
     for table in main_tables(results):
         found = headline(table)
         parts.append(f"### {format_title(table)}")
+        parts += [f"Note: {escape(told)}" for told in [results.unequal().get(table.task)] if told]
         parts += [escape(" ".join(found.sentences))] if found else []
         parts.append(scores_markdown(table))
         if len(table.methods) > 1:

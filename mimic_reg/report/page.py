@@ -16,6 +16,7 @@ from mimic_reg.report.html import Section, render
 from mimic_reg.report.results import Results, find_stores
 from mimic_reg.report.sections.answer import answer_section
 from mimic_reg.report.sections.basis import basis_section
+from mimic_reg.report.sections.budget import budget_section
 from mimic_reg.report.sections.claims import claims_section
 from mimic_reg.report.sections.cohort import cohort_section
 from mimic_reg.report.sections.drawings import analyses_section, curves_section
@@ -87,6 +88,7 @@ _SECTIONS: tuple[Callable[[Given], Section | None], ...] = (
     answer_section,
     together_section,
     paired_section,
+    budget_section,
     curves_section,
     analyses_section,
     claims_section,

@@ -10,7 +10,7 @@ The method in focus is compared with all others. The caller names it. Without a 
 trained trunk that was fine-tuned; without such a trunk, each table takes its best method.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mimic_reg.report.labels import Named, distinguish
 from mimic_reg.runs import DONE, FIT, HISTORY, TRIAL, read_history, read_trial
 from mimic_reg.runs.record import Run, read_run
 from mimic_reg.settings import BASELINE, STOPPING, TrainingSize, acting, is_probe, training_size
+from mimic_reg.settings.budget import Budget, unequal
 from mimic_reg.settings.files import name_of_method
 from mimic_reg.store import Store
 
@@ -72,12 +73,14 @@ class Unfinished:
 class Results:
     """Finished trials, by task, model, method, supervision, seed and fold; and unfinished ones.
 
-    focus: the method to compare with all others, if the caller named one
+    focus:   the method to compare with all others, if the caller named one
+    budgets: what the values of each method were chosen from, if that is recorded
     """
 
     trials: tuple[TrialResult, ...]
     unfinished: tuple[Unfinished, ...] = ()
     focus: str | None = None
+    budgets: tuple[Budget, ...] = ()
 
     @property
     def has_focus(self) -> bool:
@@ -96,13 +99,21 @@ class Results:
         """Return the trials of one task and model."""
         return tuple(t for t in self.trials if (t.task, t.model) == (task, model))
 
+    def unequal(self) -> dict[str, str]:
+        """Return task → a sentence, where methods or models were tuned at unequal budgets."""
+        return unequal(self.budgets)
+
     def fingerprints(self) -> list[str]:
         """Return the fingerprints of the training data, at most one for each task."""
         return list(dict.fromkeys(t.fingerprint for t in self.trials))
 
 
 def collect(
-    paths: Iterable[Path], errors: Mapping[Path, str] | None = None, focus: str | None = None
+    paths: Iterable[Path],
+    errors: Mapping[Path, str] | None = None,
+    focus: str | None = None,
+    *,
+    budgets: Iterable[Budget] = (),
 ) -> Results:
     """Read run folders. List unfinished and failed runs with the reason.
 
@@ -110,6 +121,8 @@ def collect(
     errors: run folder → why it failed, if the caller knows it
     focus:  the method to compare with all others: its label, a strategy, or a module, for all
             methods that contain it
+    budgets: of the searches before these trials. Sizes of a model that were searched do not make
+             another model of it
 
     Raises:
         InputError: a path is not a folder and has no entry in `errors`; there is no run at all; the
@@ -136,14 +149,17 @@ def collect(
         )
     _check_data(found.values())
     places: dict[Any, TrialResult] = {}
-    labelled = [replace(t, in_focus=_in_focus(t, focus)) for t in _label(list(found.values()))]
+    budgets = tuple(budgets)
+    searched = {key for b in budgets for key in b.space}
+    labels = _label(list(found.values()), searched)
+    labelled = [replace(t, in_focus=_in_focus(t, focus)) for t in labels]
     for trial in sorted(labelled, key=_place):
         first = places.setdefault(_place(trial), trial)
         if first is not trial:  # for example [none] and []
             unfinished.append(
                 Unfinished(trial.name, f"has the same settings as {first.name}, which is used")
             )
-    return Results(tuple(places.values()), tuple(unfinished), focus)
+    return Results(tuple(places.values()), tuple(unfinished), focus, budgets)
 
 
 def _in_focus(trial: TrialResult, focus: str | None) -> bool:
@@ -287,9 +303,12 @@ def _place(trial: TrialResult) -> tuple[Any, ...]:
 # --- labels ---------------------------------------------------------------------------------------
 
 
-def _label(trials: list[TrialResult]) -> list[TrialResult]:
-    """Return the trials with labels: models first, then methods within task and model."""
-    models = distinguish([_named_model(t) for t in trials])
+def _label(trials: list[TrialResult], searched: Collection[str] = ()) -> list[TrialResult]:
+    """Return the trials with labels: models first, then methods within task and model.
+
+    searched: component.option of a search: no label of a model has them
+    """
+    models = distinguish([_named_model(t, searched) for t in trials])
     trials = [replace(t, model=label) for t, label in zip(trials, models, strict=True)]
     not_stopped = {(t.task, t.model) for t in trials if STOPPING not in t.regularisers}
     shown = [
@@ -301,8 +320,9 @@ def _label(trials: list[TrialResult]) -> list[TrialResult]:
     return [replace(t, method=label) for t, label in zip(shown, methods, strict=True)]
 
 
-def _named_model(trial: TrialResult) -> Named:
-    ((name, options),) = trial.settings["model"].items()
+def _named_model(trial: TrialResult, searched: Collection[str]) -> Named:
+    ((name, given),) = trial.settings["model"].items()
+    options = {k: v for k, v in given.items() if f"{name}.{k}" not in searched}
     return Named(name, trial.task, trial.task, {**options, **_source(trial, name)})
 
 

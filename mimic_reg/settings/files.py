@@ -9,6 +9,9 @@ or a model's name and its data (`resnet50_cifar`).
       lstm: {}
       cnn: {dropout: {rate: 0.3}, training: {learning_rate: 1e-4}}
     search: {dropout.rate: [0.1, 0.3, 0.5]}  # values from which comparisons choose
+    space: {dropout.rate: {low: 0.1, high: 0.7}}  # where a search at equal budget takes its points
+
+A model's file has its name with its options, and may have a `space`, too.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,6 +25,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.settings.base import Settings, checked
 from mimic_reg.settings.names import BASELINE, STOPPING, is_probe, suggest
 from mimic_reg.settings.plugins import is_plugin, room
+from mimic_reg.settings.space import Space, Values, as_search, check_search, check_space
 from mimic_reg.settings.trial import Component, Training, Trial
 from mimic_reg.settings.yaml import load_yaml
 
@@ -56,16 +60,41 @@ class TaskFile(_File):
     task: str | None = None
 
 
+class ModelFile(Settings):
+    """A model: {lstm: {units: 256}}.
+
+    space: see `settings.space`: of its own options, of `training` and of early stopping
+    """
+
+    model: Component
+    space: dict[str, Values] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, given: Any) -> Any:
+        model = {name: options for name, options in given.items() if name != "space"}
+        space = as_search(given.get("space", {}))
+        return {"model": Component.model_validate(model), "space": space}
+
+    @model_validator(mode="after")
+    def _space_fits(self) -> "ModelFile":
+        check_space(self.space, {self.model.name, STOPPING, "training"})
+        return self
+
+
 class MethodFile(_File):
     """A method: what acts on a fit.
 
     families: family of models → component → options, which replace or join those of
               `regularisers`, and likewise `training`. If given, the method serves no other family
     search:   component.option → values from which a comparison chooses
+    space:    where a search at equal budget takes its points: see `settings.space`; without it, the
+              values of `search`
     """
 
     families: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     search: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    space: dict[str, Values] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -75,7 +104,7 @@ class MethodFile(_File):
         families = given["families"].items()
         return {**given, "families": {k: {} if v is None else v for k, v in families}}
 
-    @field_validator("search", mode="before")
+    @field_validator("search", "space", mode="before")
     @classmethod
     def _listed(cls, given: Any) -> Any:
         return as_search(given)
@@ -84,6 +113,7 @@ class MethodFile(_File):
     def _search_fits(self) -> "MethodFile":
         check_search(self.search)
         names = [component.name for component in self.regularisers]
+        check_space(self.space, {*names, STOPPING, "training"})
         for key in self.search:
             name = key.partition(".")[0]
             if names.count(name) != 1:
@@ -140,28 +170,12 @@ class MethodFile(_File):
             ),
             training={**self.training, **own.get("training", {})},
             search=self.search,
+            space=self.space,
         )
 
     def serves(self, family: str) -> bool:
         """Return whether it has values for a family, or the same values for all."""
         return not self.families or family in self.families
-
-
-def as_search(given: Any) -> Any:
-    """Return the values of a search as tuples instead of lists."""
-    if not isinstance(given, Mapping):
-        return given
-    return {k: tuple(values) if isinstance(values, list) else values for k, values in given.items()}
-
-
-def check_search(search: Mapping[str, tuple[Any, ...]]) -> None:
-    """Raise ValueError if a search names no option of a component, or has no values for it."""
-    for key, values in search.items():
-        name, dot, option = key.partition(".")
-        if not (name and dot and option):
-            raise ValueError(f"search has {key!r}; write component.option, such as dropout.rate")
-        if not values:
-            raise ValueError(f"search has no values for {key!r}")
 
 
 def check_training(given: Mapping[str, Any]) -> None:
@@ -209,7 +223,7 @@ def read_model(model: str) -> Component:
     Raises:
         InputError: the file is missing or has other content.
     """
-    return _load(Component, Path(model)) if is_file(model) else model_called(model)
+    return _load(ModelFile, Path(model)).model if is_file(model) else model_called(model)
 
 
 def read_method(method: str, family: str) -> MethodFile:
@@ -236,8 +250,13 @@ def task_called(name: str) -> TaskFile:
 def model_called(name: str) -> Component:
     """Return the model of that name, with the settings of its file in `configs`, if any."""
     if name in names("models"):
-        return _named(Component, "models", name)
+        return _named(ModelFile, "models", name).model
     return Component.model_validate(name)
+
+
+def model_space(name: str) -> Space:
+    """Return the space of the model of that name; an empty one if it has no file or no space."""
+    return _named(ModelFile, "models", name).space if name in names("models") else {}
 
 
 def method_called(name: str) -> MethodFile:
@@ -299,7 +318,7 @@ def _files_by_modules() -> dict[tuple[str, ...], dict[str, list[dict[str, Any]]]
                 f"{component.name}.{key}": value
                 for component in file.of(family, name).regularisers
                 for key, value in component.options.items()
-                if f"{component.name}.{key}" not in file.search
+                if f"{component.name}.{key}" not in {*file.search, *file.space}
             }
             for family in file.families or ("",)
         ]

@@ -85,6 +85,15 @@ class Training(Settings):
                  Weights, losses, penalties, the optimiser and predictions stay float32
     compile:     compile the forward pass of a training step with torch.compile, which needs a C++
                  compiler on the CPU. The first steps then take up to a minute
+    schedule:    of the learning rate: constant; cosine, which falls from step to step, to nearly 0
+                 at the end of max_epochs; or plateau, which multiplies it by plateau_factor after
+                 plateau_patience epochs without a better validation score
+    warmup_epochs: epochs in which the learning rate first rises from step to step
+    weight_decay: a step multiplies the weights by 1 - learning rate * weight_decay, apart from the
+                 optimiser (AdamW), as the method decoupled_decay does
+    clip_norm:   longest gradient of a step, after methods have changed it; null: any
+    class_weights: none, or balanced: each class of a label has the same weight in the training
+                 loss. Predictions are then not calibrated
 
     Early stopping is not a setting here but a method, early_stopping.
     """
@@ -101,13 +110,48 @@ class Training(Settings):
     corrupted_labels: float = Field(default=0.0, ge=0, le=1)
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    warmup_epochs: int = Field(default=0, ge=0)
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1)
+    plateau_patience: int = Field(default=5, ge=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip_norm: float | None = Field(default=None, gt=0)
+    class_weights: Literal["none", "balanced"] = "none"
+
+    @model_validator(mode="after")
+    def _recipe_fits_together(self) -> "Training":
+        if 0 < self.max_epochs <= self.warmup_epochs:
+            raise ValueError(
+                f"warmup_epochs ({self.warmup_epochs}) must be below max_epochs ({self.max_epochs})"
+            )
+        if self.weight_decay * self.learning_rate >= 1:
+            raise ValueError(
+                f"learning_rate ({self.learning_rate:g}) times weight_decay "
+                f"({self.weight_decay:g}) must be below 1, or a step changes the sign of weights"
+            )
+        if self.schedule != "plateau":
+            for name in _OF_PLATEAU:
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} has no effect without schedule: plateau")
+        if self.class_weights == "balanced" and self.output_bias == "prevalence":
+            raise ValueError(
+                "with class_weights: balanced all classes count as equally common, so "
+                "output_bias: prevalence would start in the wrong place; leave out one of them"
+            )
+        return self
 
     @model_serializer(mode="wrap")
     def _without_unused(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out newer settings that change nothing: older trials keep their identity."""
-        newer = ("corrupted_labels", "by_stay", "precision", "compile")
-        unused = {n for n in newer if getattr(self, n) == type(self).model_fields[n].default}
+        unused = {n for n in _NEWER if getattr(self, n) == type(self).model_fields[n].default}
+        unused |= set(_OF_PLATEAU) if self.schedule != "plateau" else set()
         return {name: value for name, value in content(self).items() if name not in unused}
+
+
+_OF_PLATEAU = ("plateau_factor", "plateau_patience")
+_OF_STEPS = ("schedule", "warmup_epochs", "weight_decay", "clip_norm")
+RECIPE = ("class_weights", *_OF_STEPS)
+_NEWER = ("corrupted_labels", "by_stay", "precision", "compile", *RECIPE)
 
 
 class Together(Settings):
@@ -136,7 +180,7 @@ class Start(Settings):
 
 # the same in all parts of a fit
 _SAME = ("model", "supervision", "supervision_unit", "num_samples", "seed", "fold")
-_SAME_TRAINING = ("optimizer", "learning_rate", "max_epochs")
+_SAME_TRAINING = ("optimizer", "learning_rate", "max_epochs", *_OF_STEPS, *_OF_PLATEAU)
 
 
 class Trial(Settings):

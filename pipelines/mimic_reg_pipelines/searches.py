@@ -17,11 +17,27 @@ from mimic_reg_pipelines.printing import print_concluded, print_dry_run, print_f
 
 if TYPE_CHECKING:
     from mimic_reg.experiments import Experiment
+    from mimic_reg_pipelines.flows.search import Points
     from mimic_reg_pipelines.flows.tune import Choice
 
 TaskOption = Annotated[str | None, typer.Option("--task", help="A task's name.", metavar="TASK")]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help="A model's name.", metavar="MODEL")
+    str | None,
+    typer.Option("--model", help="A model's name; with --points also several.", metavar="A,B"),
+]
+PointsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--points",
+        help="Points that each model with each method takes from its own `space` (see its file): "
+        "the same number for all.",
+        min=1,
+        metavar="N",
+    ),
+]
+SearchSeedOption = Annotated[
+    int | None,
+    typer.Option("--search-seed", help="Seed of the points; 0 by default.", min=0, metavar="N"),
 ]
 ShareOption = Annotated[
     float | None,
@@ -45,7 +61,10 @@ def tune(
     task: TaskOption = None,
     model: ModelOption = None,
     method: Annotated[
-        str | None, typer.Option(help="A method's name in configs/methods.", metavar="METHOD")
+        str | None,
+        typer.Option(
+            help="A method's name in configs/methods; with --points also several.", metavar="A,B"
+        ),
     ] = None,
     search: Annotated[
         list[str] | None,
@@ -55,10 +74,12 @@ def tune(
             metavar="NAME=A,B",
         ),
     ] = None,
+    points: PointsOption = None,
+    search_seed: SearchSeedOption = None,
     supervision: ShareOption = None,
     seeds: Annotated[
         int | None,
-        typer.Option(help="Trials of each combination; 3 by default.", min=1, metavar="N"),
+        typer.Option(help="Trials of each combination or point; 3 by default.", min=1, metavar="N"),
     ] = None,
     store: StoreOption = None,
     set_: SetOption = None,
@@ -71,12 +92,16 @@ def tune(
     \b
       mimic-reg tune --task in_hospital_mortality --model lstm --out work \\
         --method dropout --search dropout.rate=0.2,0.5
+
+    \b
+      mimic-reg tune --task in_hospital_mortality --model lstm,gru --out work \\
+        --method none,dropout --points 20
     """
     from mimic_reg_pipelines.flows import dry_run as planning
     from mimic_reg_pipelines.flows.search import check
 
-    given = (task, model, method, search, supervision, seeds)
-    experiment = _search(config, given, changes(set_))
+    given = (task, model, method, search, points, search_seed, supervision, seeds)
+    experiment = _search(config, given, changes(set_), store, work)
     check(experiment)
     if dry_run:
         return print_dry_run(planning.of_sweep(experiment, store, work=work))
@@ -88,7 +113,7 @@ def tune(
         tuned = tuning.tune(experiment, work, store=store, running=running, progress=shown)
     for choice in tuned.choices:
         rows = [
-            [tuning.format_values(p.values), f"{p.mean:.4f}", len(p.scores)]
+            [tuning.format_values(p.values), f"{p.mean:.4f}{p.mark}", len(p.scores)]
             for p in choice.points
             if not p.missing
         ]
@@ -131,33 +156,56 @@ def _plain(choice: "Choice") -> dict[str, Any]:
     }
 
 
-def _search(config: str | None, given: tuple[Any, ...], changed: dict[str, Any]) -> "Experiment":
+def _search(
+    config: str | None,
+    given: tuple[Any, ...],
+    changed: dict[str, Any],
+    store: Path | None,
+    work: Path,
+) -> "Experiment":
     """Return the experiment of a search: that of a file, or the one that the options describe."""
     from mimic_reg import experiments
     from mimic_reg.multitask.changes import parse_pairs
     from mimic_reg_pipelines.flows import search as searching
 
-    task, model, method, search, supervision, seeds = given
+    task, model, method, search, points, search_seed, supervision, seeds = given
     if config is not None:
         if any(value is not None for value in given):
             raise InputError(
                 "--config describes the whole search: leave out --task, --model, --method, "
-                "--search, --supervision and --seeds."
+                "--search, --points, --search-seed, --supervision and --seeds."
             )
         return experiments.load(config, changed)
-    if not (task and model and method and search):
+    if not (task and model and method and (search or points)):
         raise InputError(
-            "Say what to search: give --task, --model, --method and --search, or else --config."
+            "Say what to search: give --task, --model, --method and --search or --points, or else "
+            "--config."
         )
+    number = _points(points, search_seed)
+    if search and number:
+        raise InputError("--search names values, --points takes them from spaces: give one.")
     return searching.search(
         task,
-        model,
-        method,
-        parse_pairs(search, "--search", "dropout.rate=0.2,0.5", several=True),
+        listed([model]) if number else model,
+        listed([method]) if number else method,
+        number or parse_pairs(search or (), "--search", "dropout.rate=0.2,0.5", several=True),
         supervision=1.0 if supervision is None else supervision,
         seeds=3 if seeds is None else seeds,
         changes=changed,
+        store=store,
+        work=work,
     )
+
+
+def _points(number: int | None, seed: int | None) -> "Points | None":
+    """Return how many points a search takes, and its seed; None without --points."""
+    from mimic_reg_pipelines.flows.search import Points
+
+    if number is None:
+        if seed is not None:
+            raise InputError("--search-seed is the seed of --points: give both, or neither.")
+        return None
+    return Points(number, seed or 0)
 
 
 def compare(
@@ -177,6 +225,8 @@ def compare(
         str | None,
         typer.Option(help="Names of methods (`mimic-reg list methods`), or all.", metavar="A,B"),
     ] = None,
+    points: PointsOption = None,
+    search_seed: SearchSeedOption = None,
     seeds: Annotated[
         int, typer.Option(help="Trials of each method with its best values.", min=1, metavar="N")
     ] = 5,
@@ -187,14 +237,18 @@ def compare(
 ) -> Any:
     """Compare methods fairly: tune each on validation, train the best, report.
 
-    Each method tries the values under `search` in its file, as many as every other method, with
-    seed 0. The best values are trained with all seeds. The same command continues where it was
-    stopped.
+    Each method tries the values under `search` in its file, or --points of its space, as many as
+    every other method, with seed 0. The best values are trained with all seeds. The same command
+    continues where it was stopped.
     """
     from mimic_reg_pipelines.flows import search as searching
 
     experiment = _comparison(
-        config, (task, model, methods, supervision), changes(set_), store, work
+        config,
+        (task, model, methods, points, search_seed, supervision),
+        changes(set_),
+        store,
+        work,
     )
     if dry_run:
         plan = searching.of_compare(experiment, work, seeds=range(seeds), store=store)
@@ -242,12 +296,12 @@ def _comparison(
     from mimic_reg import experiments
     from mimic_reg_pipelines.flows import search as searching
 
-    task, model, methods, supervision = given
+    task, model, methods, points, search_seed, supervision = given
     if config is not None:
         if any(value is not None for value in given):
             raise InputError(
-                "--config says what to compare: leave out --task, --model, --methods and "
-                "--supervision."
+                "--config says what to compare: leave out --task, --model, --methods, --points, "
+                "--search-seed and --supervision."
             )
         return experiments.load(config, changed)
     if not (task and model and methods):
@@ -257,8 +311,9 @@ def _comparison(
         )
     return searching.comparison(
         task,
-        model,
+        listed([model]),
         listed([methods]),
+        points=_points(points, search_seed),
         supervision=1.0 if supervision is None else supervision,
         changes=changed,
         store=store,

@@ -46,6 +46,9 @@ def test_dry_runs_list_the_trials_and_leave_no_trace(command, tmp_path, store, m
     told = command("tune", *SEARCH, "--search", "itps.tau=0.1,0.2", "--seeds", 2, "--dry-run")
     assert "itps (tau=0.2)" in told
     assert "Search: itps, lstm, phenotyping: 4 trials." in told
+    both = "--model=lstm,logistic_regression", "--method=none", "--points=5", "--seeds=2"
+    told = command("tune", "--task", "phenotyping", *both, "--dry-run")
+    assert "Search: none, lstm, logistic_regression, phenotyping: 20 trials." in told
     assert not (tmp_path / "work").exists()
 
 
@@ -58,8 +61,10 @@ def test_dry_runs_list_the_trials_and_leave_no_trace(command, tmp_path, store, m
         ([*SEARCH, "--search", "itps.taw=0.1"], "Did you mean 'tau'"),
         (
             [*SEARCH, "--search", "l2.l2=0.1"],
-            "no method or model of its grid has 'l2.l2'. Allowed: itps, lstm",
+            "no method or model of its grid has 'l2.l2'. Allowed: early_stopping, itps, lstm",
         ),
+        ([*SEARCH, "--search", "itps.tau=1", "--points", "2"], "takes them from spaces: give one"),
+        ([*SEARCH, "--search", "itps.tau=1", "--search-seed", "2"], "give both, or neither"),
         (["--config", "tune_lstm_itps", "--seeds", "2"], "--config describes the whole search"),
         (["--config", "demo"], "has nothing to search"),
         (["--config", "tune_lstm_itps", "--workers", "2", "--runner", "in_process"], "one trial"),

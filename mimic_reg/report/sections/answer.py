@@ -44,6 +44,7 @@ def answer_section(given: Given) -> Section:
         definitions=_definitions([*tables, *others]),
         other_data=[t.paper_is_of_other_data for t in tables if t.paper_is_of_other_data],
         has_paper=any(table.has_paper for table in tables),
+        searched=bool(given.results.budgets),
         cross_validated=any(table.folds for table in tables),
         paper=paper(),
     )
@@ -57,6 +58,7 @@ def _shown(table: ScoreTable, given: Given) -> dict[str, Any]:
         "table": table,
         "title": format_title(table),
         "headline": headline(table, best_possible(given.results, given.stores, table)),
+        "unequal": given.results.unequal().get(table.task),
         "figures": given.drawn_of(table),
         "verdicts": verdicts(table),
         "n": n,

@@ -35,6 +35,7 @@ def paired_section(given: Given) -> Section | None:
         "How certain are the differences?",
         tested=tested,
         families=_num_families(given.tables),
+        searched=bool(given.results.budgets),
         any_best=any(table.focus_is_best for table in given.tables),
         cross_validated=[table.folds for table in given.tables if table.folds],
     )

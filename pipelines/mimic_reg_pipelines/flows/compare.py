@@ -1,7 +1,8 @@
 """A comparison of methods: a search of each one's best values, then several seeds with them.
 
 The search is that of `tune`: each method tries the values that its file in `configs/methods` has
-under `search`, as many as every other method, and the best validation score wins. Then a sweep
+under `search`, or so many points of its space, as many as every other method. The best validation
+score wins. Then a sweep
 trains the winners with all seeds, and the report compares them. Both use the run folders of the
 work folder, so no trial is trained twice, and the same call continues after a stop. Only the report
 reads test scores.
@@ -25,6 +26,7 @@ from mimic_reg_pipelines.flows.report import Concluded, as_json, conclude, publi
 from mimic_reg_pipelines.flows.result import SweepResult
 from mimic_reg_pipelines.flows.search import check_fair, notes, winners
 from mimic_reg_pipelines.flows.settings import OfExperiment, Work, find_store
+from mimic_reg_pipelines.flows.studies import budgets, explore
 from mimic_reg_pipelines.flows.sweep import final_state, sweep, sweep_as_tasks
 from mimic_reg_pipelines.flows.tune import Choice, choose_point, searches, show_choice
 from mimic_reg_pipelines.runners.settings import Running
@@ -84,10 +86,12 @@ def compare(
         "tracking_uri": tracking_uri,
         "progress": progress,
     }
-    search = run(experiment, work, **options)
+    whole, search = explore(experiment, work, run=run, **options)
     choices, problems = _choose(search)
     best = {(c.task, c.model, c.method, c.size): c.best.values for c in choices}
-    result = run(winners(experiment, best, seeds), work, **options)
+    chosen = winners(whole, best, seeds)
+    tuned = budgets(whole, search)
+    result = run(chosen.model_copy(update={"tuned": tuned}), work, **options)
     concluded = None
     if any(trial.done for trial in result.trials):
         concluded = conclude(result, tracking_uri=tracking_uri, commands=commands)

@@ -19,6 +19,8 @@ from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.page import REPORT, write_report
 from mimic_reg.report.results import Results, collect
 from mimic_reg.report.tables import main_tables, score_tables
+from mimic_reg.settings import checked
+from mimic_reg.settings.budget import Budget
 from mimic_reg.store import Store, atomic, disk_errors
 from mimic_reg_pipelines.flows import views
 from mimic_reg_pipelines.flows.artifacts import artifact_key
@@ -119,7 +121,8 @@ def _write(
         for folder in result.run_folders(t)
     }
     folders = [f for t in result.trials for f in result.run_folders(t)]
-    results = collect(folders, errors, result.configuration.get("focus"))
+    budgets = [checked(Budget, given) for given in result.configuration.get("tuned", ())]
+    results = collect(folders, errors, result.configuration.get("focus"), budgets=budgets)
     stores = [Store.open(result.store)]
     analyses = analyse_all(result.configuration.get("analyses", ()), results)
     drawn = draw(results, stores)

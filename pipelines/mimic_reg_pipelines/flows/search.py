@@ -5,6 +5,7 @@ No module of Prefect or MLflow is loaded here.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mimic_reg.experiments import (
     parse,
     plan,
 )
-from mimic_reg.experiments.grid import name_of
+from mimic_reg.experiments.grid import Grid, name_of
 from mimic_reg.settings import BASELINE, TrainingSize
 from mimic_reg.settings.files import names
 from mimic_reg.store import Store
@@ -28,35 +29,61 @@ from mimic_reg_pipelines.flows.settings import Work
 Key = tuple[str, str, str, TrainingSize]  # task, model, method
 
 
+@dataclass(frozen=True)
+class Points:
+    """How many points a search takes from each space, and its seed."""
+
+    number: int
+    seed: int = 0
+
+    def of_grid(self) -> dict[str, Any]:
+        """Return it as settings of a grid."""
+        return {"points": self.number, "search_seed": self.seed}
+
+
 def search(
     task: str,
-    model: str,
-    method: str,
-    values: Mapping[str, Sequence[Any]],
+    model: str | Sequence[str],
+    method: str | Sequence[str],
+    values: Mapping[str, Sequence[Any]] | Points,
     *,
     supervision: float = 1.0,
     seeds: int = 1,
     changes: Mapping[str, Any] | None = None,
+    store: Path | None = None,
+    work: Path | None = None,
 ) -> Experiment:
     """Return the experiment of a search, from the options of a command.
 
-    values: component.option → values to try
+    model, method: one, or several
+    values: component.option → values to try; or points of the space of each model and method
+    store, work: where the store is, for a task that is not the benchmark's
 
     Raises:
         InputError: see `experiments.parse`.
     """
+    models = [model] if isinstance(model, str) else list(model)
+    methods = [method] if isinstance(method, str) else list(method)
+    _refuse_repeated("--model", models)
+    _refuse_repeated("--method", methods)
+    tried: dict[str, Any] = {}
+    if isinstance(values, Points):
+        tried = values.of_grid()
+    else:
+        tried = {"search": {key: list(v) for key, v in values.items()}}
     return parse(
         {
-            "name": f"tune-{task}-{model}-{method}-{100 * supervision:g}",
-            "title": f"Search: {method}, {model}, {task}",
+            "name": f"tune-{task}-{'-'.join(models + methods)}-{100 * supervision:g}",
+            "title": f"Search: {', '.join(methods)}, {', '.join(models)}, {task}",
             "grids": [
                 {
                     "tasks": [task],
-                    "models": [model],
-                    "methods": [method],
+                    "models": models,
+                    "methods": methods,
                     "supervision": [supervision],
                     "seeds": seeds,
-                    "search": {key: list(v) for key, v in values.items()},
+                    "data": _cohort(task, store, work),
+                    **tried,
                 }
             ],
             "set": dict(changes or {}),
@@ -64,34 +91,33 @@ def search(
     )
 
 
+def _refuse_repeated(option: str, given: Sequence[str]) -> None:
+    repeated = [name for name, count in Counter(given).items() if count > 1]
+    if repeated:
+        raise InputError(f"{option} names {repeated[0]!r} twice.")
+
+
 def check(experiment: Experiment) -> None:
     """Refuse an experiment without anything to search."""
-    searching = [grid for grid in experiment.grids if grid.search or grid.own_search]
+    searching = [g for g in experiment.grids if g.search or g.own_search or g.points]
     if not searching:
         raise InputError(
             f"{experiment.title} has nothing to search. Give its grid values to try, as "
-            "search: {dropout.rate: [0.2, 0.5]}."
+            "search: {dropout.rate: [0.2, 0.5]}, or a number of points, as points: 20."
         )
     if any(grid.together for grid in searching):
         raise InputError(
             f"{experiment.title} searches a fit of several tasks, whose best point may differ from "
             "task to task. Compare the points with `mimic-reg sweep`."
         )
-    for grid in experiment.grids:
-        models = {name_of(model) for model in grid.models}
-        of_models = [key.partition(".")[0] in models for key in grid.search]
-        if any(of_models) and not all(of_models):
-            raise InputError(
-                f"{experiment.title} searches options of a model and of a method at once. Search "
-                "one, then the other."
-            )
 
 
 def comparison(
     task: str,
-    model: str,
+    model: str | Sequence[str],
     methods: Sequence[str],
     *,
+    points: Points | None = None,
     supervision: float = 1.0,
     changes: Mapping[str, Any] | None = None,
     store: Path | None = None,
@@ -99,27 +125,29 @@ def comparison(
 ) -> Experiment:
     """Return the search of a comparison, from the options of a command.
 
+    model:   one, or several
     methods: names in configs/methods; `all` alone: every one that serves the model
+    points:  of each model's and method's space; None: the values of `search` in its file
     store, work: where the store is, which says what cohort it holds
 
     Raises:
         InputError: see `experiments.parse`; too few methods.
     """
-    repeated = [name for name, count in Counter(methods).items() if count > 1]
-    if repeated:
-        raise InputError(f"--methods names {repeated[0]!r} twice.")
+    models = [model] if isinstance(model, str) else list(model)
+    _refuse_repeated("--model", models)
+    _refuse_repeated("--methods", methods)
     grid = {
         "tasks": [task],
-        "models": [model],
+        "models": models,
         "methods": "all" if list(methods) == ["all"] else list(methods),
         "supervision": [supervision],
-        "own_search": True,
         "data": _cohort(task, store, work),
+        **(points.of_grid() if points else {"own_search": True}),
     }
-    title = f"{task}, {model}"
+    title = f"{task}, {', '.join(models)}"
     return parse(
         {
-            "name": f"compare-{task}-{model}-{100 * supervision:g}",
+            "name": f"compare-{task}-{'-'.join(models)}-{100 * supervision:g}",
             "title": f"Comparison of methods: {title}",
             "grids": [grid],
             "set": dict(changes or {}),
@@ -147,11 +175,13 @@ def check_fair(experiment: Experiment) -> None:
     """
     check(experiment)
     tries: dict[tuple[str, str, TrainingSize], dict[str, int]] = {}
-    points = {(*key_of(c), str(c.searched)): c for c in combinations(experiment)}
+    every = combinations(experiment)
+    points = {(*key_of(c), str(c.searched)): c for c in every}
     for combination in points.values():
         task, model, method, level = key_of(combination)
         of_place = tries.setdefault((task, model, level), {})
-        of_place[method] = of_place.get(method, 0) + bool(combination.searched)
+        more = of_place.get(method, 0) + bool(combination.searched)
+        of_place[method] = combination.grid.points or more
     for (task, model, _), counts in tries.items():
         if len(counts) < 2:
             raise InputError(
@@ -165,11 +195,10 @@ def check_fair(experiment: Experiment) -> None:
                 "Give their files in configs/methods as many values under 'search' each."
             )
     trials = plan(experiment)
-    if len(trials) < len(combinations(experiment)):
-        known = {p.trial.id("") for p in trials}
+    if len(trials) < len(every) and not any(grid.points for grid in experiment.grids):
         raise InputError(
-            f"{experiment.title} has {len(combinations(experiment))} trials, but only {len(known)} "
-            "different ones: two of its methods, or two values of a search, mean the same."
+            f"{experiment.title} has {len(every)} trials, but only {len(trials)} different ones: "
+            "two of its methods, or two values of a search, mean the same."
         )
 
 
@@ -186,9 +215,20 @@ def notes(experiment: Experiment) -> list[str]:
 
 def key_of(combination: Combination) -> Key:
     """Return the search that a combination belongs to."""
-    model = combination.model if isinstance(combination.model, str) else combination.model.name
     size = TrainingSize(**combination.size)
-    return " + ".join(combination.tasks), model, combination.name, size
+    return " + ".join(combination.tasks), name_of(combination.model), combination.name, size
+
+
+def grid_of(combination: Combination, **changes: Any) -> Grid:
+    """Return the grid of a combination with its task, model, method and level alone."""
+    own = {
+        "tasks": combination.tasks,
+        "models": (combination.model,),
+        "methods": (combination.method,),
+        **dict.fromkeys(("supervision", "num_samples"), ()),
+        **{name: (size,) for name, size in combination.size.items()},
+    }
+    return combination.grid.model_copy(update=own | changes)
 
 
 def winners(
@@ -204,17 +244,15 @@ def winners(
         if combination.searched and key not in best:
             continue
         values = best[key] if combination.searched else {}
-        grids[key] = combination.grid.model_copy(
-            update={
-                "tasks": combination.tasks,
-                "models": (combination.model,),
-                "methods": (combination.method,),
-                "own_search": False,
-                "search": {option: (value,) for option, value in values.items()},
-                "seeds": tuple(seeds),
-                **dict.fromkeys(("supervision", "num_samples"), ()),
-                **{name: (size,) for name, size in combination.size.items()},
-            }
+        grids[key] = grid_of(
+            combination,
+            own_search=False,
+            search={option: (value,) for option, value in values.items()},
+            seeds=tuple(seeds),
+            points=None,
+            space={},
+            search_seed=0,
+            tried=(),
         )
     return experiment.model_copy(
         update={"name": f"{experiment.name}-chosen", "grids": tuple(grids.values())}

@@ -190,6 +190,11 @@ def _prepare(
     progress: Progress | None,
 ) -> Iterator[Prepared]:
     """Give a sweep that is ready to run, and that no other process runs meanwhile."""
+    if any(grid.undecided for grid in experiment.grids):
+        raise InputError(
+            f"{experiment.title} is a search, whose points follow from the scores of those before. "
+            "Run it with `mimic-reg tune` or `mimic-reg compare`."
+        )
     folders = Work(work).create()
     place = find_store(experiment, folders, store)
     opened = Store.open(place)

@@ -1,13 +1,14 @@
-"""Search of the options of methods or models: a sweep over their values, judged on validation.
+"""Search of the options of methods or models, judged on validation.
 
-An experiment with `search: {dropout.rate: [...]}` in its grids is a sweep like any other. Test
-scores are not read: the best mean validation score over seeds wins; of equal ones, the first in the
-order of the search. The winner is written as a YAML file that `mimic-reg train` takes: with
---method, or with --model if options of the model were searched.
+An experiment with `search: {dropout.rate: [...]}` in its grids is a sweep like any other; one with
+`points: 20` takes so many points of the space of each model and method (`studies`). Test scores are
+not read: the best mean validation score over seeds wins; of equal ones, the first in the order of
+the search. The winner is written as YAML files that `mimic-reg train` takes: with --method, and
+with --model if options of the model were searched.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,52 +20,28 @@ from prefect.client.schemas.objects import State
 
 from mimic_reg.errors import MimicRegError
 from mimic_reg.experiments import Experiment
-from mimic_reg.metrics.scores import improves
-from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.progress import Progress
-from mimic_reg.report.formats import format_level, format_repeat, format_supervision
-from mimic_reg.runs import HISTORY, read_history, read_scored, read_trial
+from mimic_reg.report.formats import format_level, format_supervision
+from mimic_reg.runs import read_trial
 from mimic_reg.settings import STOPPING, TrainingSize, is_probe
 from mimic_reg.store import atomic, make_folder
 from mimic_reg_pipelines.flows.artifacts import artifact_key
+from mimic_reg_pipelines.flows.points import Point, beats, format_values, point_of
 from mimic_reg_pipelines.flows.result import SweepResult, TrialStatus
 from mimic_reg_pipelines.flows.search import check
 from mimic_reg_pipelines.flows.settings import OfExperiment, Work
-from mimic_reg_pipelines.flows.sweep import SweepParameters, final_state, sweep, sweep_flow
+from mimic_reg_pipelines.flows.studies import explore
+from mimic_reg_pipelines.flows.sweep import final_state, sweep, sweep_as_tasks
 from mimic_reg_pipelines.runners.settings import Running
 
 
 @dataclass(frozen=True)
-class Point:
-    """A point of a search: its values, and the validation scores of its seeds.
-
-    score:   the name of the score
-    scores:  seed → score; with folds, the names of seed and fold together
-    missing: seeds without a result; a point that lacks one cannot win
-    hardly_trained: seeds whose score is about that of the initial model; a point with one wins only
-             where all have
-    """
-
-    values: Mapping[str, Any]
-    score: str
-    scores: Mapping[int | str, float]
-    missing: tuple[int, ...]
-    hardly_trained: tuple[int, ...] = ()
-
-    @property
-    def mean(self) -> float:
-        """Return the mean over seeds."""
-        return math.fsum(self.scores.values()) / len(self.scores) if self.scores else math.nan
-
-    @property
-    def repeats(self) -> str:
-        """Return what the scores are of: seeds, or runs of several folds."""
-        return "seeds" if all(isinstance(key, int) for key in self.scores) else "runs"
-
-
-@dataclass(frozen=True)
 class Choice:
-    """The best point of a task, model, method and level, and the file that has it."""
+    """The best point of a task, model, method and level, and the files that have it.
+
+    file:       of the method; of the model, if nothing else was searched
+    model_file: of the model, if its options were searched
+    """
 
     task: str
     model: str
@@ -73,12 +50,13 @@ class Choice:
     best: Point
     points: tuple[Point, ...]
     file: Path
+    model_file: Path | None = None
 
     @property
     def sentence(self) -> str:
         """Return which point is best, or the first of equals, and its score."""
         whole = [point for point in self.points if not point.missing]
-        equal = sum(not _beats(self.best, point) for point in whole)
+        equal = sum(not beats(self.best, point) for point in whole)
         best = f"the first of {equal} equally good ones" if equal > 1 else "the best"
         return (
             f"{self.task}, {self.model}, {self.method}, {format_level(self.size)}: of "
@@ -88,10 +66,14 @@ class Choice:
 
     @property
     def options(self) -> list[str]:
-        """Return the options of `mimic-reg train` that use the file."""
-        of_model = any(key.partition(".")[0] == self.model for key in self.best.values)
-        model, method = (self.file, self.method) if of_model else (self.model, self.file)
-        return ["--task", self.task, "--model", str(model), "--method", str(method)]
+        """Return the options of `mimic-reg train` that use the files."""
+        method = self.method if self.file == self.model_file else self.file
+        words = ["--task", self.task, "--model", str(self.model_file or self.model)]
+        words += ["--method", str(method)]
+        for key, value in self.best.values.items():
+            if key.startswith(f"{STOPPING}."):  # in no file of a model or method
+                words += ["--set", f"{key}={json.dumps(value)}"]
+        return words
 
 
 @dataclass(frozen=True)
@@ -123,9 +105,10 @@ def tune(
         MimicRegError: no point has all its results.
     """
     check(experiment)
-    result = sweep(
+    _, result = explore(
         experiment,
         work,
+        run=sweep,
         store=store,
         running=running,
         tracking_uri=tracking_uri,
@@ -164,10 +147,10 @@ def choose_point(result: SweepResult, trials: Sequence[TrialStatus]) -> Choice:
     by_values: dict[str, list[TrialStatus]] = {}
     for trial in trials:
         by_values.setdefault(trial.label, []).append(trial)
-    points = tuple(_point(result, of_point) for of_point in by_values.values())
+    points = tuple(point_of(result, of_point) for of_point in by_values.values())
     best: tuple[Point, TrialStatus] | None = None
     for point, (first, *_) in zip(points, by_values.values(), strict=True):
-        if not point.missing and (best is None or _beats(point, best[0])):
+        if not point.missing and (best is None or beats(point, best[0])):
             best = point, first
     if best is None:
         first = trials[0]
@@ -176,44 +159,21 @@ def choose_point(result: SweepResult, trials: Sequence[TrialStatus]) -> Choice:
             f"{first.error or first.status}. What is there is kept; start it again."
         )
     chosen, winner = best
-    path = _write(result, winner, chosen, points)
-    return Choice(winner.task, winner.model, winner.method, winner.size, chosen, points, path)
+    files = _write(result, winner, chosen, points)
+    return Choice(winner.task, winner.model, winner.method, winner.size, chosen, points, *files)
 
 
-def format_values(values: Mapping[str, Any]) -> str:
-    """Return a point of a search as a text."""
-    return ", ".join(f"{key}={value}" for key, value in values.items())
+def _write(
+    result: SweepResult, winner: TrialStatus, best: Point, points: Sequence[Point]
+) -> tuple[Path, Path | None]:
+    """Write the winner; return the file of the method, and that of the model if it was searched.
 
-
-def _beats(point: Point, other: Point) -> bool:
-    if bool(point.hardly_trained) != bool(other.hardly_trained):
-        return not point.hardly_trained
-    return improves(point.score, point.mean, other.mean)
-
-
-def _point(result: SweepResult, trials: Sequence[TrialStatus]) -> Point:
-    scores: dict[int | str, float] = {}
-    name, hardly = "", []
-    for trial in trials:
-        if trial.done:
-            folder = result.run_folder(trial)
-            scored = read_scored(folder)
-            if hardly_trained(read_history(folder / HISTORY), scored["best_epoch"]):
-                hardly.append(trial.seed)
-            name = scored["selected_by"]
-            key = trial.seed if trial.fold is None else format_repeat(trial.seed, trial.fold)
-            scores[key] = scored["scores"]["validation"][name]["value"]
-    missing = tuple(t.seed for t in trials if not t.done)
-    return Point(dict(trials[0].searched), name, scores, missing, tuple(hardly))
-
-
-def _write(result: SweepResult, winner: TrialStatus, best: Point, points: Sequence[Point]) -> Path:
-    """Write the winner as a file of a method, or of a model if its options were searched."""
+    If only options of the model were searched, both are the file of the model.
+    """
     settings = read_trial(result.run_folder(winner))["trial"]
     own = [e for e in settings["regularisers"] if STOPPING not in e and not any(map(is_probe, e))]
-    content = {"regularisers": own}
-    if any(key.partition(".")[0] == winner.model for key in best.values):
-        content = settings["model"]
+    groups = [key.partition(".") for key in best.values]
+    searched = {group for group, _, _ in groups}
     task, model, method = winner.task, winner.model, winner.method
     tried = [format_values(p.values) for p in points]
     lines = [
@@ -222,22 +182,28 @@ def _write(result: SweepResult, winner: TrialStatus, best: Point, points: Sequen
         f"# Mean validation {best.score} over {len(best.scores)} {best.repeats}: {best.mean:.4f}; "
         f"{len(points)} points:",
         *(
-            f"#   {values}: {'no result' if p.missing else f'{p.mean:.4f}'}{_mark(p)}"
+            f"#   {values}: {'no result' if p.missing else f'{p.mean:.4f}'}{p.mark}"
             for values, p in zip(tried, points, strict=True)
         ),
         f"# Data {result.data}.",
-        yaml.safe_dump(content, sort_keys=False, allow_unicode=True),
     ]
-    name = f"{task}-{model}-{method.replace(' ', '')}-{winner.size.name}.yaml"
-    place = Work(result.work).tuned / name
-    make_folder(place.parent)
-    atomic.write_text(place, "\n".join(lines))
-    return place
+    name = f"{task}-{model}-{method.replace(' ', '')}-{winner.size.name}"
 
+    def write(name: str, content: Any) -> Path:
+        place = Work(result.work).tuned / f"{name}.yaml"
+        make_folder(place.parent)
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        atomic.write_text(place, "\n".join([*lines, text]))
+        return place
 
-def _mark(point: Point) -> str:
-    num, total = len(point.hardly_trained), len(point.scores)
-    return f", {num} of {total} hardly trained" if num else ""
+    if searched == {model}:
+        return (of_model := write(name, settings["model"])), of_model
+    content: dict[str, Any] = {"regularisers": own}
+    of_training = [option for group, _, option in groups if group == "training"]
+    if of_training:
+        content["training"] = {option: settings["training"][option] for option in of_training}
+    of_model = write(f"{name}-model", settings["model"]) if model in searched else None
+    return write(name, content), of_model
 
 
 # --- Prefect --------------------------------------------------------------------------------------
@@ -252,8 +218,14 @@ def tune_flow(parameters: TuneParameters) -> State[Any]:
     """Run a search, and write the best point as YAML."""
     experiment = parameters.load()
     check(experiment)
-    sweep_flow(SweepParameters(**dict(parameters), conclude=False), return_state=True)
-    result = SweepResult.read(parameters.work, experiment.name)
+    _, result = explore(
+        experiment,
+        parameters.work,
+        run=sweep_as_tasks,
+        store=parameters.store,
+        running=parameters.running,
+        tracking_uri=parameters.tracking_uri,
+    )
     for choice in choose(result):
         show_choice(choice)
     return final_state(result)

@@ -161,14 +161,6 @@ def test_a_models_options_are_searched_and_its_file_is_a_models(store, empty, tm
     assert trial.model.options["C"] == choice.best.values["logistic_regression.C"]
 
 
-def test_a_model_and_a_method_are_searched_one_after_the_other(tmp_path):
-    both = search(
-        "in_hospital_mortality", "lstm", "itps", {"itps.tau": [0.1], "lstm.units": [4, 8]}
-    )
-    with pytest.raises(InputError, match="Search one, then the other"):
-        tune(both, tmp_path)
-
-
 def test_searches_as_the_command_line_names_them():
     found = search(
         "phenotyping",

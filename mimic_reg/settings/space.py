@@ -1,0 +1,99 @@
+"""Spaces of a search: component.option → the values it may take.
+
+space:
+  lstm.units: [32, 64, 128]                                  # choices
+  training.learning_rate: {low: 1e-4, high: 1e-2, log: true} # a range; integers if both are
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from mimic_reg.settings.base import Settings
+from mimic_reg.settings.names import suggest
+from mimic_reg.settings.trial import Training
+
+DIGITS = 3  # significant digits of a value from a range of numbers that are not integers
+
+
+class Range(Settings):
+    """Numbers from low to high, on a logarithmic scale with `log`."""
+
+    low: int | float = Field(allow_inf_nan=False)
+    high: int | float = Field(allow_inf_nan=False)
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> "Range":
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.log and self.low <= 0:
+            raise ValueError(f"with log, low must be above 0, got {self.low}")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Return whether its values are integers."""
+        return type(self.low) is int and type(self.high) is int
+
+    def value(self, number: float) -> int | float:
+        """Return a number in the range as a setting has it: an integer, or rounded."""
+        if self.whole:
+            return round(number)
+        return min(max(float(f"{number:.{DIGITS}g}"), self.low), self.high)
+
+    def draw(self, rng: np.random.Generator) -> int | float:
+        """Return a random value."""
+        low, high = (np.log(self.low), np.log(self.high)) if self.log else (self.low, self.high)
+        drawn = rng.uniform(low, high)
+        return self.value(float(np.exp(drawn) if self.log else drawn))
+
+
+Values = Range | tuple[Any, ...]
+Space = Mapping[str, Values]
+
+
+def as_search(given: Any) -> Any:
+    """Return the values of a search, or of a space, as tuples instead of lists."""
+    if not isinstance(given, Mapping):
+        return given
+    return {k: tuple(values) if isinstance(values, list) else values for k, values in given.items()}
+
+
+def check_search(search: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raise ValueError if a search names no option of a component, or has no values for it."""
+    for key, values in search.items():
+        name, dot, option = key.partition(".")
+        if not (name and dot and option):
+            raise ValueError(f"search has {key!r}; write component.option, such as dropout.rate")
+        if not values:
+            raise ValueError(f"search has no values for {key!r}")
+
+
+def check_space(space: Space, known: Collection[str] | None = None) -> None:
+    """Raise ValueError if a space names no option, no setting of training, or has no values.
+
+    known: names of components that may have options in it; None: any
+    """
+    for key, values in space.items():
+        group, dot, option = key.partition(".")
+        if not (group and dot and option):
+            raise ValueError(f"space has {key!r}; write component.option, such as lstm.units")
+        if group == "training" and option not in Training.model_fields:
+            raise ValueError(
+                f"space has {key!r}, which is no setting. {suggest(option, Training.model_fields)}"
+            )
+        if not isinstance(values, Range) and not values:
+            raise ValueError(f"space has no values for {key!r}")
+        if known is not None and group not in known:
+            raise ValueError(f"space has {key!r}. {suggest(group, known)}")
+
+
+def draw(space: Space, rng: np.random.Generator) -> dict[str, Any]:
+    """Return a random point of a space."""
+    return {
+        key: values.draw(rng) if isinstance(values, Range) else values[rng.integers(len(values))]
+        for key, values in space.items()
+    }
