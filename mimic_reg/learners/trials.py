@@ -19,6 +19,7 @@ from mimic_reg.settings import (
 from mimic_reg.settings.files import compose, read_method, read_model, read_task
 from mimic_reg.settings.plugins import is_plugin
 from mimic_reg.settings.sources import hash_source
+from mimic_reg.store.spec import Channel
 
 _PACKAGE = "mimic_reg.learners"
 
@@ -50,11 +51,13 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
 
 def _check_by_stay(model: Component, chosen: Iterable[Regulariser]) -> None:
     """Refuse a model that is not causal, and methods for which a row must be a sample."""
-    if not models.create(model.name, shape=(1,), **model.options).causal:
+    one = (Channel(name="x", kind="continuous", variable="x"),)
+    if not models.create(model.name, shape=(1,), cohort_channels=one, **model.options).causal:
         raise InputError(
             f"training.by_stay needs a causal model, and {model.name} is none: its prediction for "
             "an hour depends on which hours are read with it. Set training.by_stay=false, or "
-            "choose causal_lstm, causal_transformer, gru or tcn."
+            "choose causal_lstm, causal_transformer, gru, gru_d, tcn, or standard_lstm or "
+            "channel_wise_lstm with bidirectional: false."
         )
     if refused := [name for method in chosen for name in method.not_by_stay()]:
         raise InputError(
