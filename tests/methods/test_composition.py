@@ -1,6 +1,6 @@
 """Methods together: every pair trains an epoch, or is refused with a reason before it starts.
 
-Methods are found. A pair trains on the first of four tiny models on which each of the two can be
+Methods are found. A pair trains on the first of five tiny models on which each of the two can be
 alone, with the options of the contract tests; a method on all that it claims, with the values of
 its file.
 """
@@ -30,6 +30,7 @@ NUM, HOURS, EPOCHS = 12, 4, 2  # a step an epoch; some methods need two epochs
 MODELS = {  # the cheapest first
     "dnn": {"hidden": (6, 4)},
     "lstm": {"units": 3},
+    "causal_lstm": {"units": 3},
     "cnn": {"filters": (3, 4), "dense": 4},
     "transformer": {"blocks": 1, "heads": 1, "key_size": 4, "filters": 2, "dense": 4},
 }
@@ -90,7 +91,7 @@ SAMPLES = {"hours": hours(), "images": images()}
 
 def make(model, chosen, folder, size=NUM):
     """Return the trainer of a fit; size: of a batch."""
-    sequence = model in ("lstm", "transformer")
+    sequence = model not in ("dnn", "cnn")
     samples = SAMPLES["hours" if sequence else "images"]
     shape, outputs = ((76,), 2) if sequence else ((3, 8, 8), 3)
     streams = Streams(0, "composition")
