@@ -35,6 +35,9 @@ MODELS = {  # the cheapest first
     "transformer": {"blocks": 1, "heads": 1, "key_size": 4, "filters": 2, "dense": 4},
 }
 
+# networks that hardly any file of a method names; `--method lstm/NAME` takes the values of the lstm
+OTHERS = {"standard_lstm": {"units": 4}, "gru_d": {"units": 3}}
+
 
 @pytest.fixture(autouse=True)
 def _quick_score(monkeypatch):
@@ -96,7 +99,7 @@ def make(model, chosen, folder, size=NUM):
     shape, outputs = ((76,), 2) if sequence else ((3, 8, 8), 3)
     streams = Streams(0, "composition")
     return Quick(
-        create(model, outputs, shape=shape, generator=streams.init(), **MODELS[model]),
+        create(model, outputs, shape=shape, generator=streams.init(), **(MODELS | OTHERS)[model]),
         methods.compose(chosen),
         samples,
         samples,
@@ -149,6 +152,22 @@ def test_a_method_trains_every_model_that_it_claims(name, tmp_path):
         trainer = make(model, entries, tmp_path, size=4)
         assert trainer.run() == "finished"
         assert trainer.fit.step == EPOCHS * NUM / 4
+
+
+@pytest.mark.parametrize("model", OTHERS)
+def test_every_method_trains_a_network_that_it_fits_or_is_refused(model, tmp_path):
+    refused = set()
+    for name in methods.names():
+        try:
+            trainer = make(model, [{name: contract(name)}], tmp_path)
+        except InputError:
+            refused.add(name)
+            continue
+        if "causal" in trainer.method.needs and not trainer.model.causal:
+            continue  # refused with the settings: see test_target_replication
+        assert trainer.run() == "finished", name
+    dense = {"fan_penalty", "node_pruning"}
+    assert refused == {*dense, "mollified_lstm", "orthogonal_convolution", "variational_lstm"}
 
 
 @pytest.mark.parametrize("name", methods.names())
