@@ -26,6 +26,7 @@ from mimic_reg.settings import Trial
 from mimic_reg.store import reading
 from mimic_reg.store.spec import Target, Task
 
+MOST = 100_000  # samples that are held in memory to choose by, and of the loss in the history
 _SURE = 1e-7  # smallest distance of probabilities from 0 and 1 in the loss
 
 
@@ -62,7 +63,8 @@ class AtOnce(Learner):
         """See the base class."""
         started, data = time.perf_counter(), self.data
         seed = derive(self.trial.model.name, data.task.name, self.trial.seed)
-        model, facts = self.fitted(np.random.default_rng(seed))
+        generator = np.random.default_rng(seed)
+        model, facts = self.fitted(generator)
         save_state(self.folder / BEST, {"model": model.state(), "method": {}})
         fitted = time.perf_counter()
         validation = score(
@@ -71,13 +73,14 @@ class AtOnce(Learner):
             model.predict(data.validation),
             labels=data.task.labels,
         )
+        train = drawn(data.train, MOST, generator)
         recorder = Recorder(self.folder / HISTORY)
         recorder.open()
         recorder.write(
             "epoch",
             epoch=0,
             step=0,
-            loss=mean_loss(data.task.target, model.predict(data.train), data.train.label),
+            loss=mean_loss(data.task.target, model.predict(train), train.label),
             validation={name: found.value for name, found in validation.items()},
             best_epoch=0,
             stop_reason=None,

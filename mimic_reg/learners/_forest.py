@@ -174,7 +174,12 @@ def _lightgbm_nodes(tree: Mapping[str, Any]) -> list[Node]:
     while waiting:
         now, parent, side = waiting.pop()
         if parent >= 0:
-            found[parent] = found[parent]._replace(**{side: len(found)})
+            above = found[parent]
+            found[parent] = (
+                above._replace(left=len(found))
+                if side == "left"
+                else above._replace(right=len(found))
+            )
         if "split_feature" not in now:
             found.append(Node(0, 0.0, _LEAF, _LEAF, False, now["leaf_value"]))
             continue

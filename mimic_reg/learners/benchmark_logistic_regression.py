@@ -9,6 +9,7 @@ of equal ones that with the smaller C. `history.jsonl` has the scores of all.
 Notes:
 - The store has one value an hour; the published features are of every measurement. The other rules
   of the features are the published ones.
+- At most 100,000 validation samples, drawn at random, choose.
 - A penalty whose solver does not converge is left out, and `history.jsonl` says so.
 
 Paper: Harutyunyan et al., "Multitask learning and benchmarking with clinical time series data",
@@ -25,7 +26,7 @@ import numpy as np
 
 from mimic_reg.errors import InputError
 from mimic_reg.learners import statistics
-from mimic_reg.learners._at_once import AtOnce, Fitted, check_classes, drawn
+from mimic_reg.learners._at_once import MOST, AtOnce, Fitted, check_classes, drawn
 from mimic_reg.learners.data import TaskData
 from mimic_reg.learners.logistic_regression import (
     LinearPredictor,
@@ -61,7 +62,8 @@ class StatisticsPredictor(LinearPredictor):
 
 def standardised(found: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """Return features (N, D) standardised; one without a measurement is at the mean, 0."""
-    return np.nan_to_num((found - mean) / std, nan=0.0)
+    x: np.ndarray = np.nan_to_num((found - mean) / std, nan=0.0)
+    return x
 
 
 def filled_moments(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,8 +107,9 @@ class Path:
         check_classes(_NAME, task, y)
         mean, std = filled_moments(x)
         x = standardised(x, mean, std)
-        validation = standardised(statistics.features(data.validation, layout), mean, std)
         seed = int(generator.integers(2**31))
+        choosing = drawn(data.validation, MOST, generator)
+        validation = standardised(statistics.features(choosing, layout), mean, std)
         fits, tried = [], []
         for C in sorted(set(self.C)):
             for penalty in dict.fromkeys(self.penalties):
@@ -126,7 +129,7 @@ class Path:
                     last = error
                     continue
                 model = StatisticsPredictor(task.target, layout, mean, std, weight, bias)
-                value = _score(task, data.validation, model.probabilities(validation).numpy())
+                value = _score(task, choosing, model.probabilities(validation).numpy())
                 tried.append({**options, "score": value})
                 fits.append((value, model, options))
         if not fits:
@@ -138,9 +141,13 @@ class Path:
 
 def _score(task: Task, samples: Samples, predicted: np.ndarray) -> float:
     label = samples.label.cpu().numpy()
-    value = score(task.target, label, predicted, labels=task.labels)[task.score].value
-    assert value is not None, "`load_data` has checked the labels"
-    return value
+    found = score(task.target, label, predicted, labels=task.labels)[task.score]
+    if found.value is None:
+        raise InputError(
+            f"The validation score {task.score} of {task.name} is undefined for {len(label):,} "
+            f"samples: {found.reason}. Use a larger cohort."
+        )
+    return found.value
 
 
 def build(

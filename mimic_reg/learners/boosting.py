@@ -1,6 +1,6 @@
-"""Gradient boosting on the benchmark's hand-made features: the baseline to beat on small cohorts.
+"""Gradient boosting on the benchmark's hand-made features, with LightGBM or scikit-learn.
 
-The features are those of `benchmark_logistic_regression`, with empty ones left empty. LightGBM
+The features are those of `benchmark_logistic_regression`; empty ones stay empty. LightGBM
 grows the trees if it is installed (`pip install "mimic-reg[boosting]"`), else scikit-learn's
 histogram gradient boosting. The setting `library` is filled in with the one that is there, so it is
 a part of the trial; `history.jsonl` has its version. A multilabel task gets one model for each
@@ -9,6 +9,7 @@ label, a multiclass one a softmax. Trees are added until the validation loss has
 
 Notes:
 - The trees are stored as arrays, not with pickle, and predict without the library, as it does.
+- At most 100,000 validation samples, drawn at random, end the fit.
 - Without subsampling of samples. `feature_share` draws features for each tree with LightGBM, and
   for each split with scikit-learn.
 
@@ -32,7 +33,7 @@ from torch import Tensor
 
 from mimic_reg.errors import InputError
 from mimic_reg.learners import _forest, statistics
-from mimic_reg.learners._at_once import AtOnce, Fitted, check_classes, drawn, mean_loss
+from mimic_reg.learners._at_once import MOST, AtOnce, Fitted, check_classes, drawn, mean_loss
 from mimic_reg.learners.data import TaskData
 from mimic_reg.models.base import constant_logits, prediction
 from mimic_reg.samples import Samples
@@ -100,8 +101,8 @@ class Boosting:
         task, layout = data.task, statistics.layout(data.spec.channels)
         train = drawn(data.train, self.max_samples, generator)
         parts = [
-            (statistics.features(samples, layout).astype(np.float64), samples.label.cpu())
-            for samples in (train, data.validation)
+            (statistics.features(samples, layout), samples.label.cpu())
+            for samples in (train, drawn(data.validation, MOST, generator))
         ]
         check_classes("boosting", task, parts[0][1].numpy())
         seed = int(generator.integers(2**31))
@@ -134,7 +135,7 @@ _Part = tuple[np.ndarray, Tensor]  # features (n, D) and labels (n,)
 
 def _constant(target: Target, label: Tensor) -> _forest.Forest | None:
     """Return the forest without trees of a label that never varies; None of another label."""
-    if target != "binary" or len(label.unique()) == 2:
+    if target != "binary" or label.min() != label.max():
         return None
     return _forest.grown(constant_logits("binary", label[:, None], 1).tolist(), [])
 

@@ -20,7 +20,7 @@ from mimic_reg.models.lstm import initialise
 
 
 def recurrence(
-    kind: type[nn.RNNBase], n_in: int, units: int, generator: torch.Generator
+    kind: type[nn.LSTM] | type[nn.GRU], n_in: int, units: int, generator: torch.Generator
 ) -> nn.RNNBase:
     """Return a layer of one direction, batch first, initialised as in Keras."""
     # on "meta", so that torch's initialisation draws nothing from the global generator
@@ -74,7 +74,7 @@ class RecurrentTrunk(nn.Module):
 
 def one_direction(
     name: str,
-    kind: type[nn.RNNBase],
+    kind: type[nn.LSTM] | type[nn.GRU],
     n_outputs: int,
     shape: tuple[int, ...],
     generator: torch.Generator,

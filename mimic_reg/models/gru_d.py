@@ -93,9 +93,9 @@ class GRUDTrunk(nn.Module):
         h, states = torch.zeros_like(fading[:, 0]), []
         for now, fade in zip(inputs.unbind(1), fading.unbind(1), strict=True):
             h = fade * h
-            gates, new = now.split([2 * h.shape[1], h.shape[1]], dim=1)
-            update, reset = (gates + h @ self.gates.T).sigmoid().chunk(2, dim=1)
-            new = (new + (reset * h) @ self.candidate.T).tanh()
+            gates = now[:, : len(self.gates)] + h @ self.gates.T
+            update, reset = gates.sigmoid().chunk(2, dim=1)
+            new = (now[:, len(self.gates) :] + (reset * h) @ self.candidate.T).tanh()
             h = (1 - update) * h + update * new
             states.append(h)
         return torch.stack(states, dim=1)
