@@ -38,7 +38,10 @@ def linear_probe(model: Component, trunk: Path | None, store: Store, normalizer:
     """
     task, ((name, options),) = store.spec.task(TASK), model.entry().items()
     generator = Streams(0, TASK).init()
-    built = models.create(name, 1, shape=store.spec.features, generator=generator, **options)
+    spec = store.spec
+    built = models.create(
+        name, 1, shape=spec.features, cohort_channels=spec.channels, generator=generator, **options
+    )
     if trunk is not None:
         load_into(built, model, load_trunk(trunk))
     built.eval()

@@ -68,7 +68,7 @@ def images():
 
 @pytest.fixture
 def samples(name, hours, images):
-    return hours if "lstm" in network(name) else images
+    return hours if "lstm" in str(network(name)) else images
 
 
 def on_gpu(samples):
@@ -134,7 +134,7 @@ def network(name):
 
 def model(name):
     ((network_name, settings),) = network(name).items()
-    shape = None if network_name == "lstm" else SHAPE
+    shape = None if "lstm" in network_name else SHAPE
     return create(network_name, 3, shape=shape, generator=STREAMS.init(), **settings)
 
 

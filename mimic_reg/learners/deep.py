@@ -103,7 +103,12 @@ def _initial_model(trial: Trial, spec: CohortSpec) -> Model:
     def create(task: str) -> Model:
         generator = Streams(trial.seed, task).init()
         return models.create(
-            name, num_outputs, shape=spec.features, generator=generator, **settings
+            name,
+            num_outputs,
+            shape=spec.features,
+            cohort_channels=spec.channels,
+            generator=generator,
+            **settings,
         )
 
     model = create(trial.task)
@@ -164,7 +169,12 @@ def restore(
     ((name, options),) = trial.model.entry().items()
     generator = torch.Generator().manual_seed(0)  # for weights that the state replaces
     model = models.create(
-        name, task.num_outputs, shape=spec.features, generator=generator, **options
+        name,
+        task.num_outputs,
+        shape=spec.features,
+        cohort_channels=spec.channels,
+        generator=generator,
+        **options,
     )
     method = methods.compose([r.entry() for r in trial.regularisers])
     fit = Fit(

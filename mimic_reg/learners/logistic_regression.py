@@ -6,10 +6,8 @@ and a vector, stored without pickle. Of large tasks, a part of the training samp
 Shapes: N samples, D features, C outputs.
 """
 
-import time
 import warnings
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,26 +16,22 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from mimic_reg.engine.checkpoint import load_state, save_state
-from mimic_reg.engine.recorder import Recorder
 from mimic_reg.errors import InputError
-from mimic_reg.learners.base import Learner, Predictor, Status
-from mimic_reg.learners.data import TaskData
+from mimic_reg.learners._at_once import AtOnce, Fitted, check_classes, drawn
 from mimic_reg.learners.windows import features
-from mimic_reg.metrics.scores import score
 from mimic_reg.models.base import prediction
-from mimic_reg.runs import BEST, HISTORY
 from mimic_reg.samples import Samples
-from mimic_reg.seeds import derive
 from mimic_reg.settings import Trial
-from mimic_reg.store import reading
 from mimic_reg.store.spec import CohortSpec, Target, Task
 
 _LEAST = 1e-6  # a feature with a smaller deviation is constant
-_SURE = 1e-7  # smallest distance of probabilities from 0 and 1 in the loss
 
 
-class LinearPredictor(Predictor):
+class NotConvergedError(InputError):
+    """The solver needs more iterations."""
+
+
+class LinearPredictor(Fitted):
     """A fitted logistic regression.
 
     mean, std: (D,) of the training features; std is 1 for a constant feature
@@ -57,17 +51,12 @@ class LinearPredictor(Predictor):
 
     def predict(self, samples: Samples) -> np.ndarray:
         """See the base class."""
-        x = (features(samples) - self.mean) / self.std
-        logits = torch.from_numpy(x @ self.weight.T + self.bias)
-        return prediction(self.target, logits).float().numpy()
+        return self.probabilities((features(samples) - self.mean) / self.std).numpy()
 
-    def loss(self, samples: Samples) -> float:
-        """Return the mean cross-entropy of samples, in nats."""
-        p = torch.from_numpy(self.predict(samples)).double().clamp(_SURE, 1 - _SURE)
-        y = samples.label.cpu()
-        if self.target == "multiclass":
-            return float(-p.log()[torch.arange(len(p)), y.long()].mean())
-        return float(torch.nn.functional.binary_cross_entropy(p, y.double()))
+    def probabilities(self, x: np.ndarray) -> Tensor:
+        """Return the probabilities (N, C) of standardised features (N, D)."""
+        logits = torch.from_numpy(x @ self.weight.T + self.bias)
+        return prediction(self.target, logits).float()
 
     def state(self) -> dict[str, Tensor]:
         """Return what `restore` needs."""
@@ -77,9 +66,19 @@ class LinearPredictor(Predictor):
 
 def restore(trial: Trial, spec: CohortSpec, state: Mapping[str, Any]) -> LinearPredictor:
     """Return the fitted model from its state."""
-    names = ("mean", "std", "weight", "bias")
-    arrays = (state["model"][name].numpy() for name in names)
-    return LinearPredictor(spec.task(trial.task).target, *arrays)
+    return LinearPredictor(spec.task(trial.task).target, *arrays_of(state))
+
+
+def arrays_of(state: Mapping[str, Any]) -> list[np.ndarray]:
+    """Return the arrays of a fitted model from its state."""
+    return [state["model"][name].numpy() for name in ("mean", "std", "weight", "bias")]
+
+
+def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and deviations (D,) of features (N, D); 1 for a constant feature."""
+    std = x.std(0)
+    std[std < _LEAST] = 1
+    return x.mean(0), std
 
 
 class Fitting:
@@ -92,13 +91,13 @@ class Fitting:
     """
 
     def __init__(self, C: float, penalty: str, max_samples: int, max_iterations: int) -> None:
-        if penalty not in ("l1", "l2"):
-            raise InputError(f"logistic_regression: penalty must be 'l1' or 'l2', got {penalty!r}.")
-        if min(C, max_samples, max_iterations) <= 0:
-            raise InputError(
-                "logistic_regression: C, max_samples and max_iterations must be above 0, got "
-                f"{C}, {max_samples} and {max_iterations}."
-            )
+        check_settings(
+            "logistic_regression",
+            [C],
+            [penalty],
+            max_samples=max_samples,
+            max_iterations=max_iterations,
+        )
         self.C, self.penalty = C, penalty
         self.max_samples, self.max_iterations = max_samples, max_iterations
 
@@ -107,52 +106,87 @@ class Fitting:
 
         generator: draws the samples if there are too many, and seeds the solver of l1
         """
-        if len(train) > self.max_samples:
-            train = train.keep(np.sort(generator.permutation(len(train))[: self.max_samples]))
+        train = drawn(train, self.max_samples, generator)
         x, y = features(train).astype(np.float64), train.label.cpu().numpy()
-        mean, std = x.mean(0), x.std(0)
-        std[std < _LEAST] = 1
-        x = (x - mean) / std
-        seed = int(generator.integers(2**31))
-        columns = list(y.T) if task.target != "multiclass" else [y]
-        if missing := sorted(set(range(len(task.classes))) - set(y.ravel().tolist())):
-            raise InputError(
-                f"No training sample of {task.name} has the class {task.classes[missing[0]]!r}, so "
-                "logistic_regression cannot predict it. Use more samples."
-            )
-        fitted = [self._fit(x, column, len(task.classes), seed) for column in columns]
-        weight, bias = (np.concatenate(part) for part in zip(*fitted, strict=True))
+        mean, std = moments(x)
+        check_classes("logistic_regression", task, y)
+        weight, bias = coefficients(
+            (x - mean) / std,
+            y,
+            task,
+            C=self.C,
+            penalty=self.penalty,
+            max_iterations=self.max_iterations,
+            seed=int(generator.integers(2**31)),
+        )
         return LinearPredictor(task.target, mean, std, weight, bias)
 
-    def _fit(
-        self, x: np.ndarray, y: np.ndarray, num_classes: int, seed: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+
+def check_settings(
+    name: str, strengths: Sequence[float], penalties: Sequence[str], **counts: int
+) -> None:
+    """Refuse settings of a logistic regression.
+
+    Raises:
+        InputError: a penalty is unknown, or a number is not above 0.
+    """
+    for penalty in penalties:
+        if penalty not in ("l1", "l2"):
+            raise InputError(f"{name}: penalty must be 'l1' or 'l2', got {penalty!r}.")
+    for setting, number in (*(("C", C) for C in strengths), *counts.items()):
+        if not number > 0:
+            raise InputError(f"{name}: {setting} must be above 0, got {number}.")
+
+
+def coefficients(
+    x: np.ndarray,
+    y: np.ndarray,
+    task: Task,
+    *,
+    C: float,
+    penalty: str,
+    max_iterations: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights (C, D) and biases (C,) of all outputs.
+
+    x: standardised features (N, D); y: labels (N, C), or (N,) of classes
+
+    Raises:
+        NotConvergedError: `max_iterations` are too few.
+    """
+
+    def fitted(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return weights (c, D) and biases (c,) of one label, or of all classes."""
-        present = np.unique(y)
+        present = np.unique(column)
         if len(present) == 1:  # nothing to learn: its share, a little away from 0 and 1
-            share = (y.sum() + 0.5) / (len(y) + 1)
+            share = (column.sum() + 0.5) / (len(column) + 1)
             return np.zeros((1, x.shape[1])), np.log([share / (1 - share)])
         sparse = "liblinear" if len(present) == 2 else "saga"
         model = LogisticRegression(
-            C=self.C,
-            l1_ratio=float(self.penalty == "l1"),
-            solver=sparse if self.penalty == "l1" else "lbfgs",
-            max_iter=self.max_iterations,
+            C=C,
+            l1_ratio=float(penalty == "l1"),
+            solver=sparse if penalty == "l1" else "lbfgs",
+            max_iter=max_iterations,
             random_state=seed,
         )
         with warnings.catch_warnings():
             warnings.simplefilter("error", ConvergenceWarning)
             try:
-                model.fit(x, y)
+                model.fit(x, column)
             except ConvergenceWarning as warning:
-                raise InputError(
-                    f"logistic_regression did not converge in {self.max_iterations:,} iterations. "
+                raise NotConvergedError(
+                    f"logistic_regression did not converge in {max_iterations:,} iterations. "
                     "Set a larger max_iterations, or a smaller C."
                 ) from warning
-        if num_classes == 2:  # scikit-learn has one row for both: half of it for each
+        if len(task.classes) == 2:  # scikit-learn has one row for both: half of it for each
             weight, bias = model.coef_ / 2, model.intercept_ / 2
             return np.concatenate([-weight, weight]), np.concatenate([-bias, bias])
         return model.coef_, model.intercept_
+
+    columns = list(y.T) if task.target != "multiclass" else [y]
+    weight, bias = (np.concatenate(p) for p in zip(*map(fitted, columns), strict=True))
+    return weight, bias
 
 
 def build(
@@ -166,52 +200,17 @@ def build(
     return Fitting(C, penalty, max_samples, max_iterations)
 
 
-class LinearLearner(Learner):
-    """Fit in one go: there is nothing to continue, and one row of history."""
+class LinearLearner(AtOnce):
+    """See the module."""
 
-    def __init__(self, trial: Trial, data: TaskData, folder: Path) -> None:
-        if not data.spec.is_hourly or data.task.target == "regression":
-            what = "real-valued labels" if data.spec.is_hourly else "images"
-            raise InputError(f"logistic_regression needs classes of an hourly cohort, got {what}.")
-        self.trial, self.data, self.folder = trial, data, folder
-        self.settings = build(**trial.model.options)
-
-    def fit(self) -> Status:
+    def fitted(self, generator: np.random.Generator) -> tuple[Fitted, Mapping[str, Any]]:
         """See the base class."""
-        started, data = time.perf_counter(), self.data
-        seed = derive("logistic_regression", data.task.name, self.trial.seed)
-        model = self.settings.fit(data.task, data.train, np.random.default_rng(seed))
-        save_state(self.folder / BEST, {"model": model.state(), "method": {}})
-        fitted = time.perf_counter()
-        validation = score(
-            data.task.target,
-            data.validation.label.cpu().numpy(),
-            model.predict(data.validation),
-            labels=data.task.labels,
-        )
-        recorder = Recorder(self.folder / HISTORY)
-        recorder.open()
-        recorder.write(
-            "epoch",
-            epoch=0,
-            step=0,
-            loss=model.loss(data.train),
-            validation={name: found.value for name, found in validation.items()},
-            best_epoch=0,
-            stop_reason=None,
-            cost={
-                "training_seconds": fitted - started,
-                "validation_seconds": time.perf_counter() - fitted,
-            },
-        )
-        recorder.close()
-        return "finished"
+        settings = build(**self.trial.model.options)
+        return settings.fit(self.data.task, self.data.train, generator), {}
 
-    def best(self) -> tuple[Predictor, int]:
+    def restored(self, state: Mapping[str, Any]) -> LinearPredictor:
         """See the base class."""
-        path = self.folder / BEST
-        with reading(path, "a logistic regression"):
-            return restore(self.trial, self.data.spec, load_state(path)), 0
+        return restore(self.trial, self.data.spec, state)
 
 
 LEARNER = LinearLearner

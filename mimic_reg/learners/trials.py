@@ -20,6 +20,7 @@ from mimic_reg.settings.files import compose, read_method, read_model, read_task
 from mimic_reg.settings.plugins import is_plugin
 from mimic_reg.settings.sources import hash_source
 from mimic_reg.settings.trial import RECIPE
+from mimic_reg.store.spec import Channel
 
 _PACKAGE = "mimic_reg.learners"
 
@@ -44,8 +45,12 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     # check their options now, before data are loaded or a sweep begins
     made = [methods.create(method.name, **method.options) for method in chosen]
     if trial.training.by_stay:
-        _check_by_stay(model, made)
+        _check_causal(model, "training.by_stay", "Set training.by_stay=false")
+        _check_by_stay(made)
     named = {c.name: m for c, m in zip(chosen, made, strict=True)}
+    for name, method in named.items():
+        if "causal" in method.needs:
+            _check_causal(model, name, "Leave out this method")
     if trial.training.compile:
         _check_compile(named)
     _check_recipe(trial.training, named)
@@ -54,14 +59,23 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     return trial.model_copy(update={"model": model, "regularisers": chosen, "sources": sources})
 
 
-def _check_by_stay(model: Component, chosen: Iterable[Regulariser]) -> None:
-    """Refuse a model that is not causal, and methods for which a row must be a sample."""
-    if not models.create(model.name, shape=(1,), **model.options).causal:
+def _check_causal(model: Component, who: str, instead: str) -> None:
+    """Refuse a model that is not causal.
+
+    who, instead: what needs one, and what to do without one
+    """
+    one = (Channel(name="x", kind="continuous", variable="x"),)
+    if not models.create(model.name, shape=(1,), cohort_channels=one, **model.options).causal:
         raise InputError(
-            f"training.by_stay needs a causal model, and {model.name} is none: its prediction for "
-            "an hour depends on which hours are read with it. Set training.by_stay=false, or "
-            "choose causal_lstm, causal_transformer, gru or tcn."
+            f"{who} needs a causal model, and {model.name} is none: its prediction for "
+            f"an hour depends on which hours are read with it. {instead}, or "
+            "choose causal_lstm, causal_transformer, gru, gru_d, tcn, or standard_lstm or "
+            "channel_wise_lstm with bidirectional: false."
         )
+
+
+def _check_by_stay(chosen: Iterable[Regulariser]) -> None:
+    """Refuse methods for which a row must be a sample."""
     if refused := [name for method in chosen for name in method.not_by_stay()]:
         raise InputError(
             f"training.by_stay: {', '.join(refused)} cannot act on samples that share the hours of "

@@ -50,7 +50,7 @@ from mimic_reg.samples import Samples
 from mimic_reg.store.spec import Target
 
 Event = Literal["epoch_start", "step", "before_validation", "epoch_end"]
-Need = Literal["input_grad", "double_backward", "index"]
+Need = Literal["input_grad", "double_backward", "index", "causal"]
 Options = Mapping[str, Any]
 Attributes = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
 Predict = Callable[[Tensor, Tensor], Tensor]  # (x, lengths) -> logits (B, C); a model is one
@@ -131,7 +131,8 @@ class Step:
 class Regulariser:
     """A method. Every hook here changes nothing; a subclass overrides those that it needs.
 
-    needs:      what the engine must provide; an instance may need less than its class
+    needs:      what the engine must provide, or the model must be ("causal"); an instance may need
+                less than its class
     neutral:    options with which a fit equals the baseline bit for bit; if it is None, a line of
                 the module's docstring starts with "No neutral setting: " and says why
     alone:      True if the method cannot be used in a fit of several tasks, because the tasks'

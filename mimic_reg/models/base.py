@@ -125,7 +125,8 @@ def images(model: str, shape: tuple[int, ...]) -> int:
     if len(shape) != 3:
         raise InputError(
             f"The model {model} is for images; this cohort has hours of {shape[0]} channels. "
-            "Models for hours: causal_lstm, causal_transformer, gru, lstm, tcn, transformer."
+            "Models for hours: causal_lstm, causal_transformer, channel_wise_lstm, gru, gru_d, "
+            "lstm, standard_lstm, tcn, transformer."
         )
     return shape[0]
 

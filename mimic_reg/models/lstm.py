@@ -37,13 +37,14 @@ class LSTMTrunk(nn.Module):
         return features
 
 
-def initialise(lstm: nn.LSTM, generator: torch.Generator) -> None:
-    """Initialise as Keras does, whose matrices hold the gates (i, f, g, o) side by side.
+def initialise(layer: nn.RNNBase, generator: torch.Generator) -> None:
+    """Initialise as Keras does, whose matrices hold the gates side by side.
 
-    The Glorot limit is that of the whole input matrix (F, 4H), the recurrent matrix (H, 4H) is
-    orthogonal as a whole, not gate by gate, and the bias of the forget gate is 1.
+    The Glorot limit is that of the whole input matrix, (F, 4H) of an LSTM; the recurrent matrix is
+    orthogonal as a whole, not gate by gate. An LSTM has the bias 1 at the forget gate (its gates
+    are i, f, g, o), and one bias: torch's second one is zero and frozen.
     """
-    for name, parameter in lstm.named_parameters():
+    for name, parameter in layer.named_parameters():
         if name.startswith("weight_ih"):
             fan_out, fan_in = parameter.shape
             glorot_uniform_(parameter, (fan_in, fan_out), generator)
@@ -51,10 +52,11 @@ def initialise(lstm: nn.LSTM, generator: torch.Generator) -> None:
             nn.init.orthogonal_(parameter, generator=generator)
         else:
             nn.init.zeros_(parameter)
-            if name.startswith("bias_ih"):
-                nn.init.ones_(parameter.data[lstm.hidden_size : 2 * lstm.hidden_size])
-            else:
-                parameter.requires_grad_(False)
+            if isinstance(layer, nn.LSTM):
+                if name.startswith("bias_ih"):
+                    nn.init.ones_(parameter.data[layer.hidden_size : 2 * layer.hidden_size])
+                else:
+                    parameter.requires_grad_(False)
 
 
 def build(

@@ -183,7 +183,9 @@ def _make_trainer(
     streams = Streams(settings.seed, "pretraining")
     generator = streams.init()
     ((name, options),) = settings.model.entry().items()
-    model = models.create(name, 1, shape=spec.features, generator=generator, **options)
+    model = models.create(
+        name, 1, shape=spec.features, cohort_channels=spec.channels, generator=generator, **options
+    )
     pretext = Pretext(
         model,
         find_cells(spec.channels),

@@ -115,7 +115,7 @@ TAKES = {  # methods with a hook for batches or predictions, which say that they
     "snapshot_ensemble": {"cycles": 2, "members": 2},
     "swa": {"start": 0.5},
 }
-REFUSED = ["augmentation", "data_gradient", "fgsm", "jacobian", "mixup"]
+REFUSED = ["augmentation", "data_gradient", "fgsm", "jacobian", "mixup", "target_replication"]
 
 
 def test_every_method_takes_stays_or_is_refused():

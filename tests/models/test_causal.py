@@ -18,6 +18,11 @@ SMALL = {
     "gru": {"units": 5},
     "tcn": {"channels": 6, "blocks": 2},
     "causal_transformer": {"blocks": 2, "heads": 2, "key_size": 4, "positional_encoding": True},
+    "gru_d": {"units": 5},
+}
+ONE_WAY = {
+    "standard_lstm": {"units": 3, "depth": 2, "bidirectional": False},
+    "channel_wise_lstm": {"units": 3, "size": 2, "depth": 2, "bidirectional": False},
 }
 
 
@@ -31,9 +36,12 @@ def test_the_causal_models_are_known():
     assert SMALL.keys() == set(CAUSAL)
 
 
-@pytest.fixture(params=CAUSAL)
+@pytest.fixture(params=[*CAUSAL, *ONE_WAY])
 def model(request):
-    return create(request.param, 2, shape=(3,), generator=seeded(), **SMALL[request.param])
+    settings = (SMALL | ONE_WAY)[request.param]
+    made = create(request.param, 2, shape=(3,), generator=seeded(), **settings)
+    assert made.causal
+    return made
 
 
 def test_one_pass_is_the_prediction_of_each_prefix_by_itself(model):

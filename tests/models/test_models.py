@@ -24,6 +24,15 @@ COUNTS = {
     # 64 x (3 x 76 + 1), 11 x 64 x (3 x 64 + 1), 64 x 77 of the dense layer, and 65 of the head
     ("tcn", 1): 155_521,
     ("tcn", 25): 157_081,
+    # two directions: 2 x 4 x 8 x (76 + 8 + 1), 4 x 16 x (16 + 16 + 1) of the last layer, and 17
+    ("standard_lstm", 1): 7_569,
+    ("standard_lstm", 25): 7_977,
+    # of 17 variables with 76 channels: 2 x 4 x 4 x (76 + 17 x 5), 4 x 32 x (136 + 32 + 1), and 33
+    ("channel_wise_lstm", 1): 26_817,
+    ("channel_wise_lstm", 25): 27_609,
+    # 3 x 64 x (76 + 64 + 1), decay: 2 x 59 of values and 64 x (17 + 1) of the state, and 65
+    ("gru_d", 1): 28_407,
+    ("gru_d", 25): 29_967,
     ("dnn", 10): 1_494_154,
     ("cnn", 10): 322_602,
 }
@@ -37,9 +46,12 @@ SITES = {
     "causal_transformer": [76, 76, 76, 76, 128],
     "gru": [256],
     "tcn": [64] * 7,
+    "standard_lstm": [16, 16],
+    "channel_wise_lstm": [136, 32],
+    "gru_d": [64],
 }
-CAUSAL = ["causal_lstm", "causal_transformer", "gru", "tcn"]
-SEQUENCE_MODELS = ["lstm", "transformer", *CAUSAL]
+CAUSAL = ["causal_lstm", "causal_transformer", "gru", "gru_d", "tcn"]
+SEQUENCE_MODELS = ["lstm", "transformer", "standard_lstm", "channel_wise_lstm", *CAUSAL]
 LENGTHS = torch.tensor([7, 1, 4, 7, 2])
 
 
@@ -171,6 +183,10 @@ def test_no_gradient_reaches_the_padding(name):
         (lambda: create("dnn", hidden=[]), "hidden must be one or more numbers"),
         (lambda: create("dnn", hidden=[8, 0]), r"at least 1, got \[8, 0\]"),
         (lambda: create("dnn", hidden=5), "a list, each a whole number, got 5"),
+        (lambda: create("standard_lstm", units=5), "units must be even, got 5"),
+        (lambda: create("channel_wise_lstm", size=0), "size must be at least 1, got 0"),
+        (lambda: create("gru_d", shape=(1, 8, 8)), "gru_d is for hours; this cohort has images"),
+        (lambda: models.create("gru_d", shape=(3,)), "needs the cohort's 3 channels, got none"),
         (lambda: create("cnn", filters=[]), "filters must be one or more numbers"),
         (lambda: create("cnn", dense=-1), "dense must be at least 1, got -1"),
     ],

@@ -8,9 +8,10 @@ from tests.fits import make_trainer
 TASKS = ("in_hospital_mortality", "decompensation", "phenotyping")
 SMALL = {
     "lstm": {"units": 4},
+    "channel_wise_lstm": {"units": 2, "size": 2, "bidirectional": False},
     "transformer": {"blocks": 1, "heads": 1, "key_size": 8, "filters": 2, "dense": 8},
 }
-BATCH = {"in_hospital_mortality": 16, "decompensation": 12, "phenotyping": 8}
+BATCH = {"in_hospital_mortality": 16, "decompensation": 12, "phenotyping": 8, "length_of_stay": 12}
 OPTIONS = {
     "reptile": {"epoch_iterations": 3, "inner_steps": 2},
     "joint": {"epoch_iterations": 5},

@@ -134,3 +134,25 @@ def test_wrong_options_are_refused(options, message):
                 "trials": [{"task": t, "model": "lstm"} for t in ("phenotyping", "decompensation")],
             }
         )
+
+
+def test_the_benchmark_s_four_tasks_share_a_channel_wise_trunk(store, tmp_path):
+    """Hourly tasks by whole stays; a regression among classifications."""
+    tasks, hourly = (*fits.TASKS, "length_of_stay"), {"decompensation", "length_of_stay"}
+    fit = fits.multi("joint", [], tasks=tasks, model="channel_wise_lstm", max_epochs=1)
+    content = fit.model_dump()
+    for part in content["trials"]:
+        part["training"]["by_stay"] = part["task"] in hourly
+    outcome = multitask.train(resolve_multi(content), store, tmp_path)
+    assert outcome.status == "finished"
+    assert outcome.scores.keys() == set(tasks)
+    trunks, heads = zip(
+        *(
+            ([v for k, v in state.items() if k.startswith("trunk.")], state["head.weight"])
+            for state in (load_state(tmp_path / task / BEST)["model"] for task in tasks)
+        ),
+        strict=True,
+    )
+    for trunk in trunks[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(trunks[0], trunk, strict=True))
+    assert [len(head) for head in heads] == [1, 1, 25, 1]

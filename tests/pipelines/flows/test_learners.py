@@ -12,13 +12,14 @@ from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import MODEL, experiment
 
 NAME = "mimic-reg-in_hospital_mortality-"
+NAMES = ("lstm", "logistic_regression", "boosting")
 
 
 @pytest.fixture(scope="module")
 def done(store, empty, tmp_path_factory):
     work = tmp_path_factory.mktemp("learners")
     copy_of(empty, work)
-    two = [{"logistic_regression": {"C": c}} for c in (0.01, 1.0)]  # "=" is in their names
+    two = [{"logistic_regression": {"C": 0.01}}, {"boosting": {"max_rounds": 5}}]
     both = experiment(models=[MODEL, *two], methods=["none"])
     return whole.run(both, work, store=store, running=Running(runner="in_process"))
 
@@ -26,14 +27,14 @@ def done(store, empty, tmp_path_factory):
 def test_each_has_its_champion_and_its_place_in_the_report(done):
     assert [t.status for t in done.result.trials] == ["finished"] * 6
     champions = {r.name for r in done.concluded.registered if r.champion}
-    assert champions == {NAME + "lstm", NAME + "logistic_regression"}
+    assert champions == {NAME + name for name in NAMES}
     page = done.concluded.report.read_text("utf-8")
-    assert "logistic_regression" in page
-    assert "lstm" in page
+    assert all(name in page for name in NAMES)
 
 
-def test_the_champion_predicts_as_its_run(done, store, tmp_path):
-    (champion,) = (r for r in done.concluded.registered if r.name.endswith("regression"))
+@pytest.mark.parametrize("name", NAMES[1:])
+def test_the_champion_predicts_as_its_run(done, store, tmp_path, name):
+    (champion,) = (r for r in done.concluded.registered if r.champion and r.name == NAME + name)
     out, uri = tmp_path / "p.parquet", client.database(done.result.work)
     serving.predict(champion.uri, store, out, uri=uri)
     folders = [done.result.run_folder(t) for t in done.result.trials]
