@@ -37,14 +37,26 @@ def report(
             help="Analyses to add: names as in `mimic-reg analyse --help`.", metavar="A,B"
         ),
     ] = None,
+    delta: Annotated[
+        float | None,
+        typer.Option(
+            help="The smallest difference of scores that matters; by default 0.01, of a length of "
+            "stay 1 hour.",
+            metavar="DIFFERENCE",
+        ),
+    ] = None,
 ) -> Any:
     """Compare finished runs in one HTML page: tables, intervals, paired tests, curves.
+
+    A sentence for each comparison says what may be concluded, and how many more seeds or test
+    patients a difference that matters would need.
 
     The page needs no network and no script, and has no data of a single patient.
     """
     from mimic_reg.report import analyses, results
     from mimic_reg.report import page as reporting
-    from mimic_reg.report.frames import scores_frame
+    from mimic_reg.report.evidence import weigh
+    from mimic_reg.report.frames import evidence_frame, scores_frame
     from mimic_reg.report.markdown import to_markdown
     from mimic_reg.report.tables import main_tables
     from mimic_reg.settings import suggest
@@ -53,15 +65,23 @@ def report(
     found = results.collect(runs, focus=focus)
     if focus is not None and found.trials and not any(t.in_focus for t in found.trials):
         raise InputError(f"No run has the method {focus!r}. {suggest(focus, found.methods())}")
+    stores = results.find_stores(found)
+    weighed = weigh(found, stores, delta)
     added = analyses.analyse_all(listed(analyse), found)
     with disk_errors(page.parent):
-        written = reporting.write_report(found, page, title=title, analyses=added)
-    say(to_markdown(found))
+        written = reporting.write_report(
+            found, page, title=title, stores=stores, analyses=added, weighed=weighed
+        )
+    say(to_markdown(found, weighed))
     for analysis in added:
         if not analysis.drawn:
             say(f"Not drawn: {analysis.title}. {analysis.note}")
     say(f"Wrote {written}.")
-    return {"report": written, "scores": scores_frame(main_tables(found)).to_dicts()}
+    return {
+        "report": written,
+        "scores": scores_frame(main_tables(found)).to_dicts(),
+        "comparisons": evidence_frame(weighed).to_dicts(),
+    }
 
 
 def claims(runs: RunsArgument) -> Any:

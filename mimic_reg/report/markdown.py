@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from mimic_reg.report.evidence import Evidence, Weighed
 from mimic_reg.report.formats import format_level
 from mimic_reg.report.headline import headline
 from mimic_reg.report.results import Results, mixed_threads
@@ -17,9 +18,13 @@ from mimic_reg.report.tables import (
 from mimic_reg.report.verdicts import comparison_columns, comparisons, format_comparison, verdicts
 
 
-def to_markdown(results: Results) -> str:
-    """Return answers, scores, tests, warnings and unfinished runs as Markdown."""
+def to_markdown(results: Results, weighed: Sequence[Weighed] = ()) -> str:
+    """Return answers, scores, tests, warnings and unfinished runs as Markdown.
+
+    weighed: the comparisons with what may be concluded, to add that
+    """
     parts = []
+    concluded = {(w.table.task, w.table.model): w.focus for w in weighed}
     for table in main_tables(results):
         found = headline(table)
         parts.append(f"### {format_title(table)}")
@@ -32,11 +37,18 @@ def to_markdown(results: Results) -> str:
         parts += [f"Note: {escape(note)}" for note in (*table.marks(), *table.paper_notes())]
         if table.focus and comparisons(table):
             parts += ["Paired tests", comparisons_markdown(table)]
+            lines = [_concluded(e, table) for e in concluded.get((table.task, table.model), ())]
+            parts += ["What may be concluded", "\n".join(lines)] if lines else []
     parts += [f"Note: {escape(sentence)}" for sentence in mixed_threads(results)]
     if results.unfinished:
         lines = [f"- {escape(u.name)}: {escape(u.why)}" for u in results.unfinished]
         parts += ["### Runs without a result", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
+
+
+def _concluded(evidence: Evidence, table: ScoreTable) -> str:
+    level = f"{format_level(evidence.compared.supervision)}: " * (len(table.levels) > 1)
+    return f"- {level}{escape(evidence.sentence)}"
 
 
 def scores_markdown(table: ScoreTable) -> str:
