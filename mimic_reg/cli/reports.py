@@ -1,4 +1,4 @@
-"""The commands that judge finished runs, `report` and `claims`: parse, call, print."""
+"""The commands that judge finished runs, `report`, `claims` and `card`: parse, call, print."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,14 +7,14 @@ import typer
 from rich.markup import escape
 
 from mimic_reg.cli import command
-from mimic_reg.cli.options import RunsArgument, listed
+from mimic_reg.cli.options import MovedStoreOption, RunArgument, RunsArgument, listed
 from mimic_reg.console import err, out, say
 from mimic_reg.errors import InputError
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    command.add(app, report, claims)
+    command.add(app, report, claims, card)
 
 
 def report(
@@ -106,3 +106,37 @@ def claims(runs: RunsArgument) -> Any:
     for unfinished in found.unfinished:
         say(f"Left out: {unfinished.name}: {unfinished.why}", err)
     return judging.as_plain(lines)
+
+
+def card(
+    run: RunArgument,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of card.md and card.html.", metavar="DIR"),
+    ] = None,
+    intended_use: Annotated[
+        str,
+        typer.Option(help="For whom, when and for what the model is meant.", metavar="TEXT"),
+    ] = "",
+    store: MovedStoreOption = None,
+) -> Any:
+    """Write the model card of a run: data, use, scores, calibration, subgroups, cost, limits.
+
+    It also says which items of TRIPOD+AI it answers. Groups of fewer than ten patients are not
+    shown. Without --out, the card is printed as Markdown.
+    """
+    from mimic_reg.report import card as cards
+    from mimic_reg.report.document import to_html, to_markdown
+    from mimic_reg.store import atomic, disk_errors, make_folder
+
+    document = cards.build(run, store, intended_use)
+    text = to_markdown(document)
+    if folder is None:
+        say(text)
+        return {"markdown": text}
+    with disk_errors(folder):
+        make_folder(folder)
+        atomic.write_text(folder / cards.MARKDOWN, text)
+        atomic.write_text(folder / cards.PAGE, to_html(document))
+    say(f"Wrote {folder / cards.MARKDOWN} and {folder / cards.PAGE}.")
+    return {"markdown": folder / cards.MARKDOWN, "page": folder / cards.PAGE}

@@ -1,7 +1,7 @@
 """Tables, tests and verdicts as Markdown, for a terminal or a tracker's note."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mimic_reg.report.evidence import Evidence, Weighed
 from mimic_reg.report.formats import format_level
@@ -16,6 +16,18 @@ from mimic_reg.report.tables import (
     main_tables,
 )
 from mimic_reg.report.verdicts import comparison_columns, comparisons, format_comparison, verdicts
+
+
+def escape(text: str) -> str:
+    """Return text in which Markdown sees no table, tag or line break."""
+    text = text.replace("\n", " ").replace("|", "\\|")
+    return re.sub(r"<(?=[\w/!?])", "&lt;", text)
+
+
+def literal(text: str) -> str:
+    """Return text on one line in which Markdown sees no markup at all."""
+    text = " ".join(text.split()).replace("&", "&amp;")
+    return escape(re.sub(r"([\\`*\[\]~])", r"\\\1", text))
 
 
 def to_markdown(results: Results, weighed: Sequence[Weighed] = ()) -> str:
@@ -60,7 +72,7 @@ def scores_markdown(table: ScoreTable) -> str:
         if table.has_paper:
             rows.append(["(paper)", *(format_paper(cell, table.score) for cell in cells)])
             rows.append(["(minus paper)", *(format_minus_paper(c, table.score) for c in cells)])
-    return _markdown(["method", *map(format_level, table.levels)], rows)
+    return table_markdown(["method", *map(format_level, table.levels)], rows)
 
 
 def comparisons_markdown(table: ScoreTable) -> str:
@@ -70,12 +82,22 @@ def comparisons_markdown(table: ScoreTable) -> str:
         for c in comparisons(table)
         if c.method in table.focus or not table.focus
     ]
-    return _markdown(["level", "method", "against", *comparison_columns(table)], rows, num_left=4)
+    return table_markdown(
+        ["level", "method", "against", *comparison_columns(table)], rows, num_left=4
+    )
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], num_left: int = 1) -> str:
-    """Return a table that is also aligned as plain text; `num_left` columns are aligned left."""
-    lines = [[escape(cell) for cell in row] for row in (header, *rows)]
+def table_markdown(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    num_left: int = 1,
+    shown: Callable[[str], str] = escape,
+) -> str:
+    """Return a table that is also aligned as plain text; `num_left` columns are aligned left.
+
+    shown: a cell → its Markdown
+    """
+    lines = [[shown(cell) for cell in row] for row in (header, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     rule = ["-" * w if i < num_left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     padded = [
@@ -83,9 +105,3 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], num_left: in
         for line in (lines[0], rule, *lines[1:])
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
-
-
-def escape(text: str) -> str:
-    """Return text in which Markdown sees no table, tag or line break."""
-    text = text.replace("\n", " ").replace("|", "\\|")
-    return re.sub(r"<(?=[\w/!?])", "&lt;", text)
