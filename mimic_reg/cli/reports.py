@@ -1,4 +1,4 @@
-"""The commands that judge finished runs, `report`, `claims` and `card`: parse, call, print."""
+"""The commands that judge finished runs, `report`, `claims`, `card` and `board`: parse, print."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +14,7 @@ from mimic_reg.errors import InputError
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    command.add(app, report, claims, card)
+    command.add(app, report, claims, card, board)
 
 
 def report(
@@ -140,3 +140,33 @@ def card(
         atomic.write_text(folder / cards.PAGE, to_html(document))
     say(f"Wrote {folder / cards.MARKDOWN} and {folder / cards.PAGE}.")
     return {"markdown": folder / cards.MARKDOWN, "page": folder / cards.PAGE}
+
+
+def board(
+    works: Annotated[
+        list[Path],
+        typer.Argument(help="Work folders, or any folders with runs.", metavar="WORK"),
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of board.csv, board.html and board.md.", metavar="DIR"),
+    ] = None,
+) -> Any:
+    """List models, methods and tasks by score: with budget, seeds, versions and commands.
+
+    It is made again from the run folders alone. Runs of points that a search did not choose are
+    left out. Rows with different tuning budgets are not ranked. Without --out, the board is printed
+    as Markdown.
+    """
+    from mimic_reg.report import board as boards
+    from mimic_reg.report.document import to_markdown
+    from mimic_reg.store import disk_errors
+
+    found = boards.collect_board(works)
+    if folder is None:
+        say(to_markdown(boards.document(found)))
+        return {"rows": found.rows}
+    with disk_errors(folder):
+        files = boards.write_board(found, folder)
+    say(f"Wrote {', '.join(map(str, files))}.")
+    return {"rows": found.rows, "files": files}
