@@ -126,20 +126,18 @@ def card(
     shown. Without --out, the card is printed as Markdown.
     """
     from mimic_reg.report import card as cards
-    from mimic_reg.report.document import to_html, to_markdown
-    from mimic_reg.store import atomic, disk_errors, make_folder
+    from mimic_reg.report.document import to_markdown
+    from mimic_reg.store import disk_errors
 
     document = cards.build(run, store, intended_use)
-    text = to_markdown(document)
     if folder is None:
+        text = to_markdown(document)
         say(text)
         return {"markdown": text}
     with disk_errors(folder):
-        make_folder(folder)
-        atomic.write_text(folder / cards.MARKDOWN, text)
-        atomic.write_text(folder / cards.PAGE, to_html(document))
-    say(f"Wrote {folder / cards.MARKDOWN} and {folder / cards.PAGE}.")
-    return {"markdown": folder / cards.MARKDOWN, "page": folder / cards.PAGE}
+        files = cards.write(document, folder)
+    say(f"Wrote {' and '.join(map(str, files))}.")
+    return {"files": files}
 
 
 def board(

@@ -15,7 +15,7 @@ import yaml
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report.card_parts import evaluation_parts, on_data
-from mimic_reg.report.document import Document, Grid, Part
+from mimic_reg.report.document import Document, Grid, Part, to_html, to_markdown
 from mimic_reg.report.formats import (
     count,
     format_level,
@@ -26,7 +26,7 @@ from mimic_reg.report.formats import (
 from mimic_reg.report.labels import format_option
 from mimic_reg.report.results import TrialResult, collect, find_stores
 from mimic_reg.runs import TRIAL, read_trial
-from mimic_reg.store import Store
+from mimic_reg.store import Store, atomic, make_folder
 
 MARKDOWN, PAGE = "card.md", "card.html"
 _USE = (
@@ -66,6 +66,15 @@ def build(folder: Path, store: Path | None = None, intended_use: str = "") -> Do
         parts=[part for part in parts if part is not None],
         warnings=[*_simulated(opened), *hardly],
     )
+
+
+def write(document: Document, folder: Path) -> list[Path]:
+    """Write the card into a folder, as Markdown and as a page; return the files."""
+    make_folder(folder)
+    texts = {MARKDOWN: to_markdown(document), PAGE: str(to_html(document))}
+    for name, text in texts.items():
+        atomic.write_text(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def _read(folder: Path) -> TrialResult:
