@@ -7,8 +7,9 @@ test subjects, so the variances of the two add:
 
 s is the standard deviation over n seeds, and e the standard error over test subjects of the mean,
 from a bootstrap or from DeLong. The interval has Student's t with the degrees of freedom of
-Satterthwaite (Biometrics Bulletin 2, 1946). Both terms contain the chance of a seed on a subject,
-so the interval is slightly too wide rather than too narrow.
+Satterthwaite (Biometrics Bulletin 2, 1946). With two or three seeds these are often too many, so
+the interval is never narrower than that over seeds alone. Both terms contain the chance of a seed
+on a subject, which makes it slightly too wide rather than too narrow.
 """
 
 import math
@@ -56,7 +57,10 @@ def combined(values: Sequence[float], error: float, num_subjects: int) -> Combin
     if not total:
         return None
     freedom = total**2 / (of_seeds**2 / (n - 1) + error**4 / (num_subjects - 1))
-    half = float(stats.t.ppf(1 - LEVEL / 2, freedom)) * math.sqrt(total)
+    half = max(
+        float(stats.t.ppf(1 - LEVEL / 2, freedom)) * math.sqrt(total),
+        float(stats.t.ppf(1 - LEVEL / 2, n - 1)) * math.sqrt(of_seeds),
+    )
     return Combined(mean - half, mean + half, math.sqrt(of_seeds), error, freedom)
 
 

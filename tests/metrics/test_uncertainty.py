@@ -10,28 +10,30 @@ from mimic_reg.metrics.uncertainty import combined, power, seeds_needed, subject
 
 
 def test_the_variances_add_and_freedom_is_satterthwaites():
-    found = combined([0.01, 0.02, 0.03], 0.004, 101)
-    of_seeds, of_subjects = 1e-4 / 3, 1.6e-5
+    found = combined([0.01, 0.02, 0.03], 0.02, 101)
+    of_seeds, of_subjects = 1e-4 / 3, 4e-4
     total = of_seeds + of_subjects
     assert found.freedom == pytest.approx(total**2 / (of_seeds**2 / 2 + of_subjects**2 / 100))
     half = stats.t.ppf(0.975, found.freedom) * math.sqrt(total)
     assert found.bounds == pytest.approx((0.02 - half, 0.02 + half))
-    assert (found.seeds, found.subjects) == pytest.approx((math.sqrt(of_seeds), 0.004))
+    assert (found.seeds, found.subjects) == pytest.approx((math.sqrt(of_seeds), 0.02))
     # without one of the sources it is the other's interval
     assert combined([1, 2, 3], 0.0, 9).bounds == pytest.approx((-0.48414, 4.48414), abs=1e-5)
     assert combined([2, 2, 2], 1.0, 10**9).bounds == pytest.approx((0.04004, 3.95996), abs=1e-5)
     assert combined([1], 1.0, 9) is combined([1, 2], math.nan, 9) is combined([1, 1], 0, 9) is None
 
 
-def test_it_covers_new_seeds_and_new_subjects_where_either_interval_alone_does_not():
+@pytest.mark.parametrize(("n", "error"), [(5, 1.0), (2, 0.35)])
+def test_it_covers_new_seeds_and_new_subjects_where_seeds_alone_do_not(n, error):
+    """With two seeds, Satterthwaite's degrees of freedom alone cover 0.89."""
     rng, covered, alone = np.random.default_rng(0), 0, 0
     for _ in range(1000):
-        values = rng.normal() + rng.normal(size=5)  # of the test set, shared, and of the seeds
-        low, high = combined(values, 1.0, 500).bounds
+        values = error * rng.normal() + rng.normal(size=n)  # of the test set, and of the seeds
+        low, high = combined(values, error, 500).bounds
         covered += low <= 0 <= high
-        alone += abs(np.mean(values)) < stats.t.ppf(0.975, 4) * values.std(ddof=1) / 5**0.5
+        alone += abs(np.mean(values)) < stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5
     assert 0.93 <= covered / 1000 <= 0.98
-    assert alone / 1000 < 0.8
+    assert alone < covered
 
 
 @pytest.mark.parametrize(("effect", "n"), [(0.2, 199), (0.5, 34), (0.8, 15)])

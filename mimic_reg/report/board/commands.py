@@ -14,6 +14,7 @@ from mimic_reg.settings import Training, Trial
 from mimic_reg.settings.files import name_of_method
 
 CHOSEN = "-chosen"  # ends the name of a comparison's sweep
+_FROM_OPTIONS = ("compare-", "tune-")
 
 
 def train_command(trials: Sequence[TrialResult]) -> str:
@@ -45,12 +46,16 @@ def train_command(trials: Sequence[TrialResult]) -> str:
 
 
 def sweep_command(sweep: str | None) -> str:
-    """Return the command of a sweep of an experiment that comes with mimic-reg; else ""."""
+    """Return the command of a sweep: of an experiment by its name, or of a file of the user.
+
+    A search that options described has no file, so no such command: "".
+    """
     name = (sweep or "").removesuffix(CHOSEN)
-    if name not in experiments.names():
+    if not name or name.startswith(_FROM_OPTIONS):
         return ""
     verb = "sweep" if name == sweep else "compare"
-    return f"mimic-reg {verb} --config {name} --store STORE --out WORK"
+    config = name if name in experiments.names() else f"{name}.yaml"
+    return f"mimic-reg {verb} --config {shlex.quote(config)} --store STORE --out WORK"
 
 
 def _name(word: str) -> str:

@@ -139,6 +139,6 @@ def _how() -> Part:
             "each. Rows are ranked only if all budgets of their table are equal.",
             "Command: it trains the runs of the row, on a store with the fingerprint above. It was "
             "checked that it makes exactly their settings. For fits of several tasks, from a trunk "
-            "or on a number of samples it is that of their sweep, if mimic-reg has its experiment.",
+            "or on a number of samples it is that of their sweep.",
         ],
     )

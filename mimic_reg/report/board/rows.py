@@ -149,6 +149,8 @@ def _row(trials: Sequence[TrialResult], searches: Searches) -> Row:
     budgets = {searches.budgets.get(t.folder, Budget()) for t in trials}
     summary = summarise(list(by_fold(values).values()))
     low, high, covers = _interval(trials, values, name)
+    if "regression" not in metric(name).targets:  # a mean of scores between 0 and 1
+        low, high = (None if bound is None else min(1.0, max(0.0, bound)) for bound in (low, high))
     notes = [
         f"{undefined} of {len(trials)} undefined" * bool(undefined),
         f"{hardly} of {len(trials)} hardly trained" * bool(hardly),
