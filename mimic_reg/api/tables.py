@@ -45,8 +45,9 @@ def compare(
     Returns:
         A row a comparison: task, model, score, split, training size, `method`, `baseline`, `n`
         (pairs), `difference` (method minus baseline) with its 95 % interval `low`, `high`, `effect`
-        (Cohen's d), `t`, `p`, `p_holm`, `better` (whether the difference is in the method's
-        favour), `significant`, and `reason` where there is no test.
+        (Cohen's d), `t`, `p`, `p_holm`, `wilcoxon` and `wilcoxon_holm` (p of the signed-rank test),
+        `better` (whether the difference is in the method's favour), `significant`, and `reason`
+        where there is no test.
 
     Raises:
         InputError: there is no run; an unknown score or method; runs on different data.

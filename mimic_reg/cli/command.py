@@ -20,7 +20,7 @@ _SECTIONS = {
     "export-cohort export-meds export-benchmark prune",
     "One model": "train evaluate predict pretrain finetune",
     "Experiments": "run sweep tune compare",
-    "Results": "runs show report claims analyse ui",
+    "Results": "runs show report board card claims analyse ui",
     "Names": "list",
 }
 

@@ -328,6 +328,7 @@ def finetune(
     from mimic_reg.multitask.changes import parse_pairs
     from mimic_reg.report import page as reporting
     from mimic_reg.report import results
+    from mimic_reg.report.evidence import weigh
     from mimic_reg.report.formats import format_task
     from mimic_reg.report.markdown import to_markdown
     from mimic_reg.settings import STOPPING
@@ -355,13 +356,17 @@ def finetune(
             plan, sources, store, folder, progress=shown, device=device, threads=threads
         )
     found = results.collect(runs)
+    stores = results.find_stores(found)
+    weighed = weigh(found, stores)
     written = reporting.write_report(
         found,
         folder,
+        stores=stores,
+        weighed=weighed,
         title=f"Fine-tuning on few samples: {format_task(found.trials[0].task)}",
         commands=[typed()],
     )
-    say(to_markdown(found))
+    say(to_markdown(found, weighed))
     out.print(f"Report: [bold]{escape(str(written))}[/]", soft_wrap=True)
     return {"report": written, "runs": runs}
 

@@ -1,4 +1,4 @@
-"""The commands that judge finished runs, `report` and `claims`: parse, call, print."""
+"""The commands that judge finished runs, `report`, `claims`, `card` and `board`: parse, print."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,14 +7,14 @@ import typer
 from rich.markup import escape
 
 from mimic_reg.cli import command
-from mimic_reg.cli.options import RunsArgument, listed
+from mimic_reg.cli.options import MovedStoreOption, RunArgument, RunsArgument, listed
 from mimic_reg.console import err, out, say
 from mimic_reg.errors import InputError
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    command.add(app, report, claims)
+    command.add(app, report, claims, card, board)
 
 
 def report(
@@ -37,14 +37,26 @@ def report(
             help="Analyses to add: names as in `mimic-reg analyse --help`.", metavar="A,B"
         ),
     ] = None,
+    delta: Annotated[
+        float | None,
+        typer.Option(
+            help="The smallest difference of scores that matters; by default 0.01, of a length of "
+            "stay 1 hour.",
+            metavar="DIFFERENCE",
+        ),
+    ] = None,
 ) -> Any:
     """Compare finished runs in one HTML page: tables, intervals, paired tests, curves.
+
+    A sentence for each comparison says what may be concluded, and how many more seeds or test
+    patients a difference that matters would need.
 
     The page needs no network and no script, and has no data of a single patient.
     """
     from mimic_reg.report import analyses, results
     from mimic_reg.report import page as reporting
-    from mimic_reg.report.frames import scores_frame
+    from mimic_reg.report.evidence import weigh
+    from mimic_reg.report.frames import evidence_frame, scores_frame
     from mimic_reg.report.markdown import to_markdown
     from mimic_reg.report.tables import main_tables
     from mimic_reg.settings import suggest
@@ -53,15 +65,23 @@ def report(
     found = results.collect(runs, focus=focus)
     if focus is not None and found.trials and not any(t.in_focus for t in found.trials):
         raise InputError(f"No run has the method {focus!r}. {suggest(focus, found.methods())}")
+    stores = results.find_stores(found)
+    weighed = weigh(found, stores, delta)
     added = analyses.analyse_all(listed(analyse), found)
     with disk_errors(page.parent):
-        written = reporting.write_report(found, page, title=title, analyses=added)
-    say(to_markdown(found))
+        written = reporting.write_report(
+            found, page, title=title, stores=stores, analyses=added, weighed=weighed
+        )
+    say(to_markdown(found, weighed))
     for analysis in added:
         if not analysis.drawn:
             say(f"Not drawn: {analysis.title}. {analysis.note}")
     say(f"Wrote {written}.")
-    return {"report": written, "scores": scores_frame(main_tables(found)).to_dicts()}
+    return {
+        "report": written,
+        "scores": scores_frame(main_tables(found)).to_dicts(),
+        "comparisons": evidence_frame(weighed).to_dicts(),
+    }
 
 
 def claims(runs: RunsArgument) -> Any:
@@ -86,3 +106,65 @@ def claims(runs: RunsArgument) -> Any:
     for unfinished in found.unfinished:
         say(f"Left out: {unfinished.name}: {unfinished.why}", err)
     return judging.as_plain(lines)
+
+
+def card(
+    run: RunArgument,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of card.md and card.html.", metavar="DIR"),
+    ] = None,
+    intended_use: Annotated[
+        str,
+        typer.Option(help="For whom, when and for what the model is meant.", metavar="TEXT"),
+    ] = "",
+    store: MovedStoreOption = None,
+) -> Any:
+    """Write the model card of a run: data, use, scores, calibration, subgroups, cost, limits.
+
+    It also says which items of TRIPOD+AI it answers. Groups of fewer than ten patients are not
+    shown. Without --out, the card is printed as Markdown.
+    """
+    from mimic_reg.report import card as cards
+    from mimic_reg.report.document import to_markdown
+    from mimic_reg.store import disk_errors
+
+    document = cards.build(run, store, intended_use)
+    if folder is None:
+        text = to_markdown(document)
+        say(text)
+        return {"markdown": text}
+    with disk_errors(folder):
+        files = cards.write(document, folder)
+    say(f"Wrote {' and '.join(map(str, files))}.")
+    return {"files": files}
+
+
+def board(
+    works: Annotated[
+        list[Path],
+        typer.Argument(help="Work folders, or any folders with runs.", metavar="WORK"),
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of board.csv, board.html and board.md.", metavar="DIR"),
+    ] = None,
+) -> Any:
+    """List models, methods and tasks by score: with budget, seeds, versions and commands.
+
+    It is made again from the run folders alone. Runs of points that a search did not choose are
+    left out. Rows with different tuning budgets are not ranked. Without --out, the board is printed
+    as Markdown.
+    """
+    from mimic_reg.report import board as boards
+    from mimic_reg.report.document import to_markdown
+    from mimic_reg.store import disk_errors
+
+    found = boards.collect_board(works)
+    if folder is None:
+        say(to_markdown(boards.document(found)))
+        return {"rows": found.rows}
+    with disk_errors(folder):
+        files = boards.write_board(found, folder)
+    say(f"Wrote {', '.join(map(str, files))}.")
+    return {"rows": found.rows, "files": files}

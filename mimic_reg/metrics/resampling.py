@@ -6,16 +6,22 @@ cross-validation, within each fold, so that all subjects of the cohort are drawn
 the mean over seeds of the difference. Percentile intervals: Efron and Tibshirani 1993, chapter 13.
 The models are not trained again.
 
+For AUROCs there is DeLong's test beside it, which also serves where so many draws would take too
+long.
+
 Shapes: N samples, C labels or classes, S subjects, R replicates.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
+from mimic_reg.metrics import delong
 from mimic_reg.metrics.bootstrap import draw_counts, percentile_interval, replicate
-from mimic_reg.metrics.folds import Fold, Repeat
+from mimic_reg.metrics.delong import Placements
+from mimic_reg.metrics.folds import Fold, Repeat, num_folds
 from mimic_reg.metrics.scores import metric
 from mimic_reg.settings import TrainingSize
 
@@ -50,6 +56,7 @@ class Resampled:
     """The trials of a table, scored on the same draws of test subjects.
 
     values:      trial → (R,) its score on every draw; nan if a draw has only one class
+    placements:  trial → its placements, of AUROCs only
     num_missing: trials with a score but without predictions or labels
     reason:      why there are no values; "" if there are some
     unit:        what was drawn: "subject" or "image"
@@ -61,18 +68,58 @@ class Resampled:
     unit: str = "subject"
     num_units: int = 0
     num_replicates: int = 0
+    placements: Mapping[Key, Placements] = field(default_factory=dict)
 
     def interval(
         self, method: str, baseline: str, level: TrainingSize, seeds: Sequence[Repeat]
     ) -> tuple[float, float] | str:
         """Return the 95 % interval of the mean over seeds of method - baseline, or a reason."""
-        pairs = [((method, level, seed), (baseline, level, seed)) for seed in seeds]
-        if not pairs:
+        if not seeds:
             return "no seed in common"
-        if self.reason or not all(key in self.values for pair in pairs for key in pair):
+        found = self._differences(method, baseline, level, seeds)
+        if found is None:
             return "-" if self.reason else NO_PREDICTIONS
-        differences = [self.values[a] - self.values[b] for a, b in pairs]
-        return percentile_interval(np.mean(differences, axis=0)) or UNDEFINED
+        return percentile_interval(found) or UNDEFINED
+
+    def error(
+        self, method: str, baseline: str, level: TrainingSize, seeds: Sequence[Repeat]
+    ) -> float | None:
+        """Return the standard error of the same mean over test subjects; None if unknown.
+
+        It is that of the draws, and without draws that of DeLong.
+        """
+        found = self._differences(method, baseline, level, seeds)
+        if found is None:
+            tested = self.delong(method, baseline, level, seeds)
+            return tested.error if tested else None
+        finite = found[np.isfinite(found)]
+        return float(finite.std(ddof=1)) if 2 * len(finite) >= len(found) else None
+
+    def delong(
+        self, method: str, baseline: str, level: TrainingSize, seeds: Sequence[Repeat]
+    ) -> delong.Paired | None:
+        """Return DeLong's test of the same mean; None if it is not one of AUROCs, or of folds."""
+        keys = _pairs(method, baseline, level, seeds)
+        if not keys or num_folds(seeds) or not self.placements.keys() >= set(chain(*keys)):
+            return None
+        found = [self.placements[key] for pair in keys for key in pair]
+        return delong.paired(delong.weighted(found, [1 / len(keys), -1 / len(keys)] * len(keys)))
+
+    def _differences(
+        self, method: str, baseline: str, level: TrainingSize, seeds: Sequence[Repeat]
+    ) -> np.ndarray | None:
+        """Return (R,) the mean over seeds of method - baseline on every draw."""
+        keys = _pairs(method, baseline, level, seeds)
+        if self.reason or not keys or not self.values.keys() >= set(chain(*keys)):
+            return None
+        mean: np.ndarray = np.mean([self.values[a] - self.values[b] for a, b in keys], axis=0)
+        return mean
+
+
+def _pairs(
+    method: str, baseline: str, level: TrainingSize, seeds: Sequence[Repeat]
+) -> list[tuple[Key, Key]]:
+    return [((method, level, seed), (baseline, level, seed)) for seed in seeds]
 
 
 def resample(
@@ -96,9 +143,10 @@ def resample(
     if found.over_subjects is None:
         return Resampled({}, reason="not available for this score")
     values: dict[Key, np.ndarray] = {}
+    placed: dict[Key, Placements] = {}
     first: dict[int, Tested] = {}  # by fold
     counts: dict[int, np.ndarray] = {}
-    num_replicates = 0
+    num_replicates, too_large = 0, ""
     for key, tested in trials:
         fold = key[2].number if isinstance(key[2], Fold) else 0
         if tested is None or (fold in first and not _same_samples(tested, first[fold])):
@@ -109,15 +157,26 @@ def resample(
                 work = num_trials * (tested.y.size if found.ranks else num_units)
                 num_replicates = min(MOST_REPLICATES, int(most_work // work))
             if num_replicates < FEWEST_REPLICATES:
-                return Resampled({}, reason=_too_large(len(tested.y), num_trials))
-            first[fold], counts[fold] = tested, draw_counts(num_units, num_replicates, fold)
-        statistic = found.over_subjects(tested.y, tested.p, tested.subject)
-        values[key] = replicate(statistic, counts[fold])
+                too_large = _too_large(len(tested.y), num_trials)
+                if score != "auroc":
+                    return Resampled({}, reason=too_large)
+            first[fold] = tested
+            counts[fold] = draw_counts(num_units, 0 if too_large else num_replicates, fold)
+        if score == "auroc" and (places := _place(tested)):
+            placed[key] = places
+        if not too_large:
+            statistic = found.over_subjects(tested.y, tested.p, tested.subject)
+            values[key] = replicate(statistic, counts[fold])
     num_units = sum(int(tested.subject.max()) + 1 for tested in first.values())
     if not first:
         why = "the predictions, or the labels in the store, were not found"
         return Resampled({}, num_trials, why)
-    return Resampled(values, num_trials - len(values), "", unit, num_units, num_replicates)
+    num_missing = 0 if too_large else num_trials - len(values)
+    return Resampled(values, num_missing, too_large, unit, num_units, num_replicates, placed)
+
+
+def _place(tested: Tested) -> Placements | None:
+    return delong.placements(tested.y[:, 0], tested.p[:, 0], tested.subject)
 
 
 def _too_large(num_samples: int, num_trials: int) -> str:

@@ -59,6 +59,7 @@ class Metric:
     over_subjects: labels (N, C), predictions (N, C) and subjects (N,) → the score as a function of
               the subjects' weights, for intervals of differences; None if there are none
     ranks:    whether this function sorts all samples, which takes most of the time
+    matters:  the smallest difference that is worth finding, for sample sizes
     """
 
     name: str
@@ -69,6 +70,7 @@ class Metric:
     inflated: bool = False
     over_subjects: Callable[[np.ndarray, np.ndarray, np.ndarray], Statistic] | None = None
     ranks: bool = False
+    matters: float = 0.01
 
 
 def metric(name: str) -> Metric:
@@ -357,12 +359,14 @@ METRICS: dict[str, Metric] = {
                 "(length_of_stay: hours).",
             ),
             over_subjects=_absolute_deviation,
+            matters=1.0,
         ),
         Metric(
             "root_mean_squared_error",
             "root mean squared error",
             ("regression",),
             lower_is_better=True,
+            matters=1.0,
         ),
     )
 }

@@ -6,10 +6,11 @@ from typing import Any
 
 import polars as pl
 
+from mimic_reg.report.evidence import Weighed
 from mimic_reg.report.tables import ScoreTable
-from mimic_reg.report.verdicts import comparisons
+from mimic_reg.report.verdicts import Compared, comparisons
 
-_TEXT = ("task", "model", "score", "split", "method", "baseline", "reason")
+_TEXT = ("task", "model", "score", "split", "method", "baseline", "reason", "conclusion")
 _COUNT = ("num_samples", "n", "undefined")
 _YES_NO = ("better", "significant")
 _KEYS = ("task", "model", "score")
@@ -31,8 +32,10 @@ _SCORES = (
 _COMPARISONS = (
     *(*_KEYS, "split", "supervision", "num_samples", "method", "baseline", "n", "difference"),
     *("low", "high"),
-    *("effect", "t", "p", "p_holm", "better", "significant", "reason"),
+    *("effect", "t", "p", "p_holm", "wilcoxon", "wilcoxon_holm"),
+    *("better", "significant", "reason"),
 )
+_OVER_SUBJECTS = ("subjects_low", "subjects_high", "both_low", "both_high", "delong", "delong_holm")
 
 
 def scores_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
@@ -70,28 +73,42 @@ def scores_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
 
 def comparisons_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
     """Return a row for each comparison: methods, n pairs, difference, interval, effect and p."""
-    rows = []
-    for table in tables:
-        for c in comparisons(table):
-            low, high = c.result.interval or (None, None)
-            rows.append(
-                {
-                    **{key: getattr(table, key) for key in _KEYS},
-                    "split": table.split,
-                    **asdict(c.supervision),
-                    "method": c.method,
-                    "baseline": c.baseline,
-                    "n": c.result.n,
-                    "difference": c.result.difference if c.result.n else None,
-                    "low": low,
-                    "high": high,
-                    **{k: getattr(c.result, k) for k in ("effect", "t", "p", "p_holm")},
-                    "better": c.better,
-                    "significant": c.result.significant,
-                    "reason": c.result.reason,
-                }
-            )
+    rows = [_comparison(table, c) for table in tables for c in comparisons(table)]
     return _frame(rows, _COMPARISONS)
+
+
+def evidence_frame(weighed: Iterable[Weighed]) -> pl.DataFrame:
+    """Return the rows of `comparisons_frame` with what is known over subjects and over both."""
+    rows = []
+    for found in weighed:
+        for e in found.evidence:
+            subjects = (None, None) if isinstance(e.subjects, str) else e.subjects
+            both = e.both.bounds if e.both else (None, None)
+            values = (*subjects, *both, e.delong, e.delong_holm)
+            added = dict(zip(_OVER_SUBJECTS, values, strict=True))
+            row = _comparison(found.table, e.compared)
+            rows.append({**row, **added, "conclusion": e.sentence})
+    return _frame(rows, (*_COMPARISONS, *_OVER_SUBJECTS, "conclusion"))
+
+
+def _comparison(table: ScoreTable, c: Compared) -> dict[str, Any]:
+    low, high = c.result.interval or (None, None)
+    tests = ("effect", "t", "p", "p_holm", "wilcoxon", "wilcoxon_holm")
+    return {
+        **{key: getattr(table, key) for key in _KEYS},
+        "split": table.split,
+        **asdict(c.supervision),
+        "method": c.method,
+        "baseline": c.baseline,
+        "n": c.result.n,
+        "difference": c.result.difference if c.result.n else None,
+        "low": low,
+        "high": high,
+        **{name: getattr(c.result, name) for name in tests},
+        "better": c.better,
+        "significant": c.result.significant,
+        "reason": c.result.reason,
+    }
 
 
 def _frame(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pl.DataFrame:

@@ -1,8 +1,9 @@
 """Tables, tests and verdicts as Markdown, for a terminal or a tracker's note."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from mimic_reg.report.evidence import Evidence, Weighed
 from mimic_reg.report.formats import format_level
 from mimic_reg.report.headline import headline
 from mimic_reg.report.results import Results, mixed_threads
@@ -17,9 +18,25 @@ from mimic_reg.report.tables import (
 from mimic_reg.report.verdicts import comparison_columns, comparisons, format_comparison, verdicts
 
 
-def to_markdown(results: Results) -> str:
-    """Return answers, scores, tests, warnings and unfinished runs as Markdown."""
+def escape(text: str) -> str:
+    """Return text in which Markdown sees no table, tag or line break."""
+    text = text.replace("\n", " ").replace("|", "\\|")
+    return re.sub(r"<(?=[\w/!?])", "&lt;", text)
+
+
+def literal(text: str) -> str:
+    """Return text on one line in which Markdown sees no markup at all."""
+    text = " ".join(text.split()).replace("&", "&amp;")
+    return escape(re.sub(r"([\\`*\[\]~])", r"\\\1", text))
+
+
+def to_markdown(results: Results, weighed: Sequence[Weighed] = ()) -> str:
+    """Return answers, scores, tests, warnings and unfinished runs as Markdown.
+
+    weighed: the comparisons with what may be concluded, to add that
+    """
     parts = []
+    concluded = {(w.table.task, w.table.model): w.focus for w in weighed}
     for table in main_tables(results):
         found = headline(table)
         parts.append(f"### {format_title(table)}")
@@ -33,11 +50,18 @@ def to_markdown(results: Results) -> str:
         parts += [f"Note: {escape(note)}" for note in (*table.marks(), *table.paper_notes())]
         if table.focus and comparisons(table):
             parts += ["Paired tests", comparisons_markdown(table)]
+            lines = [_concluded(e, table) for e in concluded.get((table.task, table.model), ())]
+            parts += ["What may be concluded", "\n".join(lines)] if lines else []
     parts += [f"Note: {escape(sentence)}" for sentence in mixed_threads(results)]
     if results.unfinished:
         lines = [f"- {escape(u.name)}: {escape(u.why)}" for u in results.unfinished]
         parts += ["### Runs without a result", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
+
+
+def _concluded(evidence: Evidence, table: ScoreTable) -> str:
+    level = f"{format_level(evidence.compared.supervision)}: " * (len(table.levels) > 1)
+    return f"- {level}{escape(evidence.sentence)}"
 
 
 def scores_markdown(table: ScoreTable) -> str:
@@ -49,7 +73,7 @@ def scores_markdown(table: ScoreTable) -> str:
         if table.has_paper:
             rows.append(["(paper)", *(format_paper(cell, table.score) for cell in cells)])
             rows.append(["(minus paper)", *(format_minus_paper(c, table.score) for c in cells)])
-    return _markdown(["method", *map(format_level, table.levels)], rows)
+    return table_markdown(["method", *map(format_level, table.levels)], rows)
 
 
 def comparisons_markdown(table: ScoreTable) -> str:
@@ -59,12 +83,22 @@ def comparisons_markdown(table: ScoreTable) -> str:
         for c in comparisons(table)
         if c.method in table.focus or not table.focus
     ]
-    return _markdown(["level", "method", "against", *comparison_columns(table)], rows, num_left=4)
+    return table_markdown(
+        ["level", "method", "against", *comparison_columns(table)], rows, num_left=4
+    )
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], num_left: int = 1) -> str:
-    """Return a table that is also aligned as plain text; `num_left` columns are aligned left."""
-    lines = [[escape(cell) for cell in row] for row in (header, *rows)]
+def table_markdown(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    num_left: int = 1,
+    shown: Callable[[str], str] = escape,
+) -> str:
+    """Return a table that is also aligned as plain text; `num_left` columns are aligned left.
+
+    shown: a cell → its Markdown
+    """
+    lines = [[shown(cell) for cell in row] for row in (header, *rows)]
     widths = [max(3, *map(len, column)) for column in zip(*lines, strict=True)]
     rule = ["-" * w if i < num_left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     padded = [
@@ -72,9 +106,3 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], num_left: in
         for line in (lines[0], rule, *lines[1:])
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
-
-
-def escape(text: str) -> str:
-    """Return text in which Markdown sees no table, tag or line break."""
-    text = text.replace("\n", " ").replace("|", "\\|")
-    return re.sub(r"<(?=[\w/!?])", "&lt;", text)

@@ -10,6 +10,7 @@ from typing import Any
 
 from mimic_reg.clinical.datasets import MIMIC_IV
 from mimic_reg.errors import InputError
+from mimic_reg.report.evidence import Weighed, weigh
 from mimic_reg.report.figures.drawn import Analysis, Drawn, draw
 from mimic_reg.report.formats import count, format_level, format_task
 from mimic_reg.report.html import Section, render
@@ -41,6 +42,7 @@ def write_report(
     commands: Sequence[str] = (),
     drawn: Sequence[Drawn] | None = None,
     analyses: Sequence[Analysis] = (),
+    weighed: Sequence[Weighed] | None = None,
 ) -> Path:
     """Write the report of a set of trials and return its path.
 
@@ -51,6 +53,7 @@ def write_report(
     commands:  that reproduce the results
     drawn:     the figures, if `draw` has made them already
     analyses:  further analyses; their figures replace others of the same name
+    weighed:   the comparisons, if `weigh` has weighed them already
 
     Raises:
         InputError: `out` is another kind of file, or is inside a file.
@@ -69,6 +72,7 @@ def write_report(
         analyses,
         main_tables(results),
         [d for d in (draw(results, stores) if drawn is None else drawn) if d.name not in analysed],
+        weigh(results, stores) if weighed is None else weighed,
     )
     sections = [made for make in _SECTIONS if (made := make(given)) is not None]
     page = render(

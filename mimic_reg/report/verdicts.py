@@ -80,12 +80,20 @@ def _against_baselines(table: ScoreTable, method: str, level: TrainingSize) -> l
     if method not in scores:
         return []
     baselines = {m: s for m, s in scores.items() if m not in table.focus and m != method}
-    chosen = table.focus_is_best and method in table.focus
-    num_tests = math.comb(len(scores), 2) if chosen else None
+    among = num_tests(table, method, level)
     return [
         Compared(level, method, baseline, result, table.sign * result.difference > 0)
-        for baseline, result in compare(scores[method], baselines, num_tests).items()
+        for baseline, result in compare(scores[method], baselines, among).items()
     ]
+
+
+def num_tests(table: ScoreTable, method: str, level: TrainingSize) -> int | None:
+    """Return from how many tests a method's are chosen: all pairs, of one chosen by its scores.
+
+    None: it was not chosen by its scores.
+    """
+    chosen = table.focus_is_best and method in table.focus
+    return math.comb(len(table.by_seed(level)), 2) if chosen else None
 
 
 def format_comparison(compared: Compared, score: str) -> list[str]:

@@ -4,12 +4,15 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
+import typer.testing
 from rich.console import Console
 
 from mimic_reg import console
+from mimic_reg.cli import app
 from mimic_reg.fitting import Outcome
 from mimic_reg.progress import Epoch, format_seconds
 from tests.cli.called import mimic_reg, words
@@ -90,6 +93,28 @@ def test_runs_and_show_read_the_run_folders(trained, tmp_path):
     found = json.loads(mimic_reg("show", work / "run", "--json").stdout)
     assert found["settings"]["model"] == {"lstm": {"units": 4}}
     assert found["scores"]["test"]["auroc"]["value"] == row["test"]
+
+
+def test_a_card_and_a_board_of_the_runs(trained, tmp_path):
+    work, run = trained[0], trained[0] / "run"
+    call = typer.testing.CliRunner().invoke
+
+    def told(*words):
+        done = call(app, [*map(str, words), "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.stdout)
+
+    files = told("card", run, "--out", tmp_path, "--intended-use", "Only <b>tests</b>.")["files"]
+    markdown, page = (Path(file).read_text("utf-8") for file in files)
+    assert "not by sex, age, ethnicity, unit." in markdown
+    assert "Only &lt;b&gt;tests&lt;/b&gt;." in page
+    assert "## Are its risks right?" in told("card", run)["markdown"]
+    (row,) = told("board", work)["rows"]
+    assert (row["method"], row["model"], row["n"]) == ("itps", "lstm", 1)
+    assert "--set model.units=4" in row["command"]
+    assert "| rank | model" in call(app, ["board", str(work)]).stdout
+    refused = call(app, ["report", str(work), "--delta", "0"]).exception
+    assert "give one above 0" in str(refused)
 
 
 def test_a_run_predicts_without_mlflow_and_a_sweep_says_how_to_install_it(trained, store, tmp_path):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mimic_reg.metrics.comparison import compare, compare_best, holm, paired, summarise, winner
+from mimic_reg.metrics.folds import Fold
 
 ZEROS = dict.fromkeys(range(5), 0.0)
 
@@ -105,3 +106,14 @@ def test_summaries():
     assert summarise([0.5, 0.7]).mean == pytest.approx(0.6)
     assert summarise([0.5, 0.7]).sd == pytest.approx(0.1414, abs=1e-4)
     assert math.isnan(summarise([]).mean)
+
+
+def test_wilcoxon_by_hand_and_corrected_by_holm():
+    """Of 2^5 signs, two have a rank sum as extreme as 15 (p = 1/16), four one of 14 (p = 1/8)."""
+    up, mixed = scores(1, 2, 3, 4, 5), scores(-1, 2, 3, 4, 5)
+    found = compare(ZEROS, {"up": up, "mixed": mixed, "few": scores(1, 2)})
+    assert [c.wilcoxon for c in found.values()] == [0.0625, 0.125, None]
+    assert [c.wilcoxon_holm for c in found.values()] == [0.125, 0.125, None]
+    assert paired(ZEROS, ZEROS).wilcoxon == 1.0
+    in_folds = {Fold(i, 5, 0): float(i) for i in range(1, 6)}
+    assert paired(in_folds, dict.fromkeys(in_folds, 0.0)).wilcoxon is None

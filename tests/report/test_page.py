@@ -243,7 +243,7 @@ def test_no_patient_data_is_in_it(page, store, runs):
     for column in ("subject_id", "icustay_id"):
         assert not words & {str(i) for i in table[column].unique()}
     predictions = pl.read_parquet(next(runs.rglob("predictions_test.parquet")))
-    assert not [p for p in predictions["p0"].head(50) if f"{p:.6f}" in page]
+    assert not [p for p in predictions["p0"].head(50) if f"{p:.7f}" in page]
 
 
 def test_a_report_without_stores_says_once_what_is_missing(runs, tmp_path):

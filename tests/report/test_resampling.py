@@ -133,6 +133,12 @@ def test_intervals_of_known_cases(cohort, tmp_path):
     assert found.interval("none", "none", WHOLE, SEEDS) == (0, 0)
     assert found.interval("none", "itps", WHOLE, SEEDS) == pytest.approx((-high, -low), abs=1e-12)
     assert found.interval("none", "itps", WHOLE, []) == "no seed in common"
+    assert found.error("none", "none", WHOLE, SEEDS) == 0
+    tested = found.delong("itps", "none", WHOLE, SEEDS)
+    values = [found.placements[m, WHOLE, s].auroc for m in ("itps", "none") for s in SEEDS]
+    assert tested.difference == pytest.approx(np.mean(values[:2]) - np.mean(values[2:]))
+    assert found.delong("none", "none", WHOLE, SEEDS).p == 1
+    assert found.delong("l2", "none", WHOLE, SEEDS) is None
 
 
 def test_missing_or_damaged_predictions_are_reported(cohort, tmp_path):
@@ -179,6 +185,9 @@ def test_large_test_sets_get_fewer_draws_or_none(cohort, tmp_path):
     none = resampled(tmp_path, [cohort], most_work=199 * one_draw)
     assert none.reason == f"{table.height:,} samples of 4 trials would take too long"
     assert not none.values
+    pair = "itps", "none", WHOLE, SEEDS  # DeLong's error is there without draws
+    assert none.error(*pair) == none.delong(*pair).error == whole.delong(*pair).error
+    assert whole.error(*pair) == pytest.approx(none.error(*pair), rel=0.25)
 
 
 def test_it_covers_the_truth_because_it_draws_subjects_not_samples():

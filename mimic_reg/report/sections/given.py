@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mimic_reg.report.evidence import Weighed
 from mimic_reg.report.figures.drawn import Analysis, Drawn
 from mimic_reg.report.results import Results, TrialResult
 from mimic_reg.report.tables import ScoreTable
@@ -16,6 +17,7 @@ class Given:
 
     tables:  of the scores that select checkpoints
     figures: without those that an analysis replaces
+    weighed: the comparisons of the tables, with what they show
     """
 
     results: Results
@@ -26,6 +28,7 @@ class Given:
     analyses: Sequence[Analysis]
     tables: Sequence[ScoreTable]
     figures: Sequence[Drawn]
+    weighed: Sequence[Weighed]
 
     @property
     def trials(self) -> tuple[TrialResult, ...]:

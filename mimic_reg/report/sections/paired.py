@@ -6,73 +6,101 @@ Tests are over seeds. Beside them are intervals over test subjects (`resampling`
 from collections.abc import Sequence
 from typing import Any
 
-from mimic_reg.metrics.folds import in_order
 from mimic_reg.metrics.resampling import MOST_REPLICATES, Resampled
-from mimic_reg.report.formats import count, format_interval, format_level
-from mimic_reg.report.frames import comparisons_frame
+from mimic_reg.report.evidence import Evidence, Weighed
+from mimic_reg.report.formats import count, format_interval, format_level, format_p
+from mimic_reg.report.frames import evidence_frame
 from mimic_reg.report.html import Section, section
-from mimic_reg.report.resampling import resample
 from mimic_reg.report.sections.given import Given
 from mimic_reg.report.tables import ScoreTable, format_title
 from mimic_reg.report.verdicts import (
     COMPARISON_COLUMNS,
-    Compared,
     comparison_columns,
     comparisons,
     format_comparison,
 )
 
 _SEEDS = COMPARISON_COLUMNS.index("95 % over seeds") + 1
+_MOST_SENTENCES = 6  # more are folded away
 
 
 def paired_section(given: Given) -> Section | None:
     """Return the tests of the methods in focus, and of the others; None if there are no tests."""
-    tested = [_tested(table, given) for table in given.tables if comparisons(table)]
-    if not tested:
+    if not given.weighed:
         return None
     return section(
         "tests",
         "How certain are the differences?",
-        tested=tested,
+        tested=[_tested(weighed, given) for weighed in given.weighed],
         families=_num_families(given.tables),
         searched=bool(given.results.budgets),
         any_best=any(table.focus_is_best for table in given.tables),
+        any_delong=any(e.delong is not None for w in given.weighed for e in w.evidence),
         cross_validated=[table.folds for table in given.tables if table.folds],
     )
 
 
-def _tested(table: ScoreTable, given: Given) -> dict[str, Any]:
+def _tested(weighed: Weighed, given: Given) -> dict[str, Any]:
     """Return the comparisons of a table: those of the methods in focus, and the others."""
-    found = comparisons(table)
-    trials = given.results.of(table.task, table.model)
-    resampled = resample(table, trials, given.stores)
-    focus = [c for c in found if c.method in table.focus] or found
-    others = [c for c in found if c not in focus]
+    table, focus = weighed.table, weighed.focus
+    others = [e for e in weighed.evidence if e not in focus]
+    sentences = [
+        f"{format_level(e.compared.supervision)}: {e.sentence}"
+        if len(table.levels) > 1
+        else e.sentence
+        for e in focus
+    ]
     return {
         "title": format_title(table),
-        "header": _header(table),
+        "header": _header(weighed),
         "pairs": "folds" if table.folds else "seeds",
-        "drawn": _drawn(resampled) if given.stores else "",
-        "focus": [_row(c, table, resampled) for c in focus],
-        "others": [_row(c, table, resampled) for c in others],
-        "csv": comparisons_frame([table]).write_csv(),
+        "drawn": _drawn(weighed.resampled) if given.stores else "",
+        "sentences": sentences[:_MOST_SENTENCES],
+        "more": sentences[_MOST_SENTENCES:],
+        "focus": [_row(e, weighed) for e in focus],
+        "others": [_row(e, weighed) for e in others],
+        "csv": evidence_frame([weighed]).write_csv(),
     }
 
 
-def _header(table: ScoreTable) -> list[str]:
-    names = comparison_columns(table)
-    before, after = names[:_SEEDS], names[_SEEDS:]
-    return ["method", "against", "level", *before, "95 % over subjects", *after]
+def _header(weighed: Weighed) -> list[str]:
+    names = comparison_columns(weighed.table)
+    over = ["95 % over subjects", *["95 % over both"] * _has_both(weighed)]
+    tests = ["p (Wilcoxon)", *["p (DeLong)"] * _has_delong(weighed)]
+    if weighed.table.folds:
+        tests = []
+    return ["method", "against", "level", *names[:_SEEDS], *over, *names[_SEEDS:], *tests]
 
 
-def _row(compared: Compared, table: ScoreTable, resampled: Resampled) -> list[str]:
+def _has_both(weighed: Weighed) -> bool:
+    return any(e.both for e in weighed.evidence)
+
+
+def _has_delong(weighed: Weighed) -> bool:
+    return any(e.delong is not None for e in weighed.evidence)
+
+
+def _row(evidence: Evidence, weighed: Weighed) -> list[str]:
     """Return the texts of a row, in the order of the header."""
-    a, b, level = compared.method, compared.baseline, compared.supervision
-    scores = table.by_seed(level)
-    found = resampled.interval(a, b, level, in_order(scores[a].keys() & scores[b].keys()))
-    subjects = found if isinstance(found, str) else format_interval(found, table.score)
-    texts = format_comparison(compared, table.score)
-    return [a, b, format_level(level), *texts[:_SEEDS], subjects, *texts[_SEEDS:]]
+    compared, score = evidence.compared, weighed.table.score
+    over = [
+        evidence.subjects
+        if isinstance(evidence.subjects, str)
+        else format_interval(evidence.subjects, score)
+    ]
+    if _has_both(weighed):
+        over.append(format_interval(evidence.both.bounds, score) if evidence.both else "-")
+    tests = []
+    if not weighed.table.folds:
+        tests = [_p(compared.result.wilcoxon_holm)]
+        tests += [_p(evidence.delong_holm)] * _has_delong(weighed)
+    texts = format_comparison(compared, score)
+    names = [compared.method, compared.baseline, format_level(compared.supervision)]
+    return [*names, *texts[:_SEEDS], *over, *texts[_SEEDS:], *tests]
+
+
+def _p(value: float | None) -> str:
+    return "-" if value is None else format_p(value, sign=False)
 
 
 def _num_families(tables: Sequence[ScoreTable]) -> int:

@@ -13,8 +13,9 @@ from prefect.cache_policies import NO_CACHE
 
 from mimic_reg.errors import InputError
 from mimic_reg.report.analyses import analyse_all, save
+from mimic_reg.report.evidence import Weighed, weigh
 from mimic_reg.report.figures.drawn import draw
-from mimic_reg.report.frames import comparisons_frame, scores_frame
+from mimic_reg.report.frames import evidence_frame, scores_frame
 from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.page import REPORT, write_report
 from mimic_reg.report.results import Results, collect
@@ -90,8 +91,7 @@ def _conclude(result: SweepResult, uri: str, commands: Sequence[str]) -> Conclud
         sweep=result.name,
         methods={result.run_folder(t): t.label for t in done},
     )
-    report, results, tables, figures = _write(result, commands)
-    markdown = to_markdown(results)
+    report, results, tables, figures, markdown = _write(result, commands)
     summary = log_sweep_summary(
         result.name,
         uri=uri,
@@ -112,8 +112,8 @@ def _conclude(result: SweepResult, uri: str, commands: Sequence[str]) -> Conclud
 
 def _write(
     result: SweepResult, commands: Sequence[str]
-) -> tuple[Path, Results, list[Path], list[Path]]:
-    """Write report, tables and figures; return the report, the results, the tables, the figures."""
+) -> tuple[Path, Results, list[Path], list[Path], str]:
+    """Write report, tables and figures; return them with the results, and the tables as text."""
     out = result.folder
     errors = {
         folder: t.error or f"{t.status}: start the sweep again to go on with it"
@@ -125,7 +125,7 @@ def _write(
     results = collect(folders, errors, result.configuration.get("focus"), budgets=budgets)
     stores = [Store.open(result.store)]
     analyses = analyse_all(result.configuration.get("analyses", ()), results)
-    drawn = draw(results, stores)
+    drawn, weighed = draw(results, stores), weigh(results, stores)
     report = write_report(
         results,
         out / REPORT,
@@ -138,19 +138,24 @@ def _write(
         commands=commands,
         drawn=drawn,
         analyses=analyses,
+        weighed=weighed,
     )
     analysed = [d for analysis in analyses for d in analysis.drawn]
     figures = save({d.name: d for d in (*drawn, *analysed)}.values(), out / FIGURES)
-    return report, results, _write_tables(results, out / TABLES), figures
+    markdown = to_markdown(results, weighed)
+    tables = _write_tables(results, weighed, markdown, out / TABLES)
+    return report, results, tables, figures, markdown
 
 
-def _write_tables(results: Results, folder: Path) -> list[Path]:
+def _write_tables(
+    results: Results, weighed: Sequence[Weighed], markdown: str, folder: Path
+) -> list[Path]:
     atomic.make_folders(folder)
     scores, tests = folder / "scores.csv", folder / "paired_tests.csv"
     text = folder / "tables.md"
     atomic.write_text(scores, scores_frame(score_tables(results)).write_csv())
-    atomic.write_text(tests, comparisons_frame(main_tables(results)).write_csv())
-    atomic.write_text(text, to_markdown(results))
+    atomic.write_text(tests, evidence_frame(weighed).write_csv())
+    atomic.write_text(text, markdown)
     return [scores, tests, text]
 
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from mimic_reg import __version__
 from mimic_reg.metrics.scores import Score
+from mimic_reg.report.card import MARKDOWN, PAGE
+from mimic_reg.report.document import Document, part_markdown
 from mimic_reg.settings import TrainingSize
 from mimic_reg_pipelines.tracking.comparison import plain
 from mimic_reg_pipelines.tracking.mlflow_runs import PREFIX
@@ -16,6 +18,7 @@ RULE = (
     "than that of another run: a choice by test scores would make the test score too good."
 )
 _CARD = "### Model card"
+_MOST_CHARACTERS = 3_800  # MLflow's databases take 5,000, with the reason and its history
 WHY, WHY_NOT = "### Why is it champion?", "### Why is it not champion?"
 
 
@@ -77,8 +80,12 @@ def describe(runs: Sequence[TrackedRun]) -> str:
     )
 
 
-def model_card(runs: Sequence[TrackedRun]) -> str:
-    """Return the model card of a version as Markdown: scores, data, limits."""
+def model_card(runs: Sequence[TrackedRun], document: Document) -> str:
+    """Return the model card of a version as Markdown: scores, data, calibration, subgroups, limits.
+
+    It is a short form of the document, because a description has few characters. The whole is in
+    the version's files.
+    """
     run, (name, value), folds = runs[0], validation_score(runs), folds_of(runs)
     cohort, counts = run.cohort, run.num_samples
     rows = {
@@ -100,7 +107,14 @@ def model_card(runs: Sequence[TrackedRun]) -> str:
         "For research only. It is not a medical device: it was tested on the held-out part of the "
         "cohort above and nowhere else, and one run's interval does not cover other seeds."
     )
-    return "\n".join([_CARD, "", *lines, "", use])
+    text = "\n".join([_CARD, "", *lines, "", use])
+    whole = f"The whole card is among the model's files: {PAGE} and {MARKDOWN}."
+    for part in document.parts:
+        if part.brief:
+            added = "\n\n".join(filter(None, part_markdown(part, level=4)))
+            if len(text) + len(added) + len(whole) < _MOST_CHARACTERS:
+                text = f"{text}\n\n{added}"
+    return f"{text}\n\n{whole}"
 
 
 def _with_interval(score: Score) -> str:

@@ -23,6 +23,7 @@ from mlflow.tracking import MlflowClient
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import improves
+from mimic_reg.report import card
 from mimic_reg.store.spec import BENCHMARK
 from mimic_reg_pipelines.tracking.cards import (
     CHAMPION,
@@ -159,8 +160,11 @@ def register(
     run, (score, value) = runs[0], validation_score(runs)
     trial, over = run.trial, f", a mean over {folds_of(runs)}," if other_folds else ""
 
+    document = card.build(folder, store)
+
     def write(target: Path, model_id: str) -> None:
         save_mlflow_model(run.folder, target, store=store, model_id=model_id)
+        card.write(document, target)
 
     candidate = Candidate(
         name=model_name(trial.task, trial.model.name, run.cohort.name),
@@ -173,7 +177,7 @@ def register(
         called=f"{plain_name(trial.model.name)}-{run.id}",
         tags=version_tags(runs),
         description=describe(runs),
-        card=model_card(runs),
+        card=model_card(runs, document),
         selected=selected(f"validation {score} {value:.4f}{over}", among, "trials", sweep),
         metrics=final_metrics(run),
         write=write,

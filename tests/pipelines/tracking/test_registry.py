@@ -58,6 +58,13 @@ def test_a_version_has_its_origin_and_scores(run, uri):
     ):
         assert told in version.description
     assert interval in found.summary
+    assert "#### Are its risks right?" in version.description
+    assert len(version.description) < 5000  # the most that MLflow's databases take
+    api = client.connect(uri)
+    files = {
+        f.path for f in api.list_logged_model_artifacts(version.source.removeprefix("models:/"))
+    }
+    assert {"card.html", "card.md"} <= files
     model = client.connect(uri).get_registered_model(NAME)
     assert f"Champion: version 1. {found.summary}" in model.description
     assert version.run_id == found.run_id

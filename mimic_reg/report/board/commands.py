@@ -1,0 +1,103 @@
+"""The command that makes a row, checked: it makes exactly the settings of its runs again."""
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mimic_reg import experiments
+from mimic_reg.errors import InputError
+from mimic_reg.learners.trials import compose_trial, resolve
+from mimic_reg.multitask.changes import change
+from mimic_reg.report.results import TrialResult
+from mimic_reg.settings import Training, Trial
+from mimic_reg.settings.files import name_of_method
+
+CHOSEN = "-chosen"  # ends the name of a comparison's sweep
+_FROM_OPTIONS = ("compare-", "tune-")
+
+
+def train_command(trials: Sequence[TrialResult]) -> str:
+    """Return the command of runs that differ in seed and fold only; "" if there is not one.
+
+    Of several seeds it is a loop of a shell. Fits of several tasks, from a trunk, on a number of
+    samples or with plugins have no such command.
+    """
+    try:
+        first = resolve(trials[0].settings)
+        words = _words(first)
+    except InputError:  # a module of another version, or a class that is not at hand
+        return ""
+    if not words:
+        return ""
+    seeds = sorted({t.seed for t in trials})
+    folds = sorted({t.fold for t in trials if t.fold is not None})
+    name = "-".join(_name(word) for word in words[3:8:2])
+    loops, place = "", f"runs/{name}"
+    for option, values in (("seed", seeds), ("fold", folds)):
+        if len(values) > 1:
+            words += [f"--{option}", f"${option}"]
+            place += f"-${option}"
+            loops += f"for {option} in {' '.join(map(str, values))}; do "
+        elif values and (option, values[0]) != ("seed", 0):
+            words += [f"--{option}", str(values[0])]
+    quoted = " ".join(w if w.startswith("$") else shlex.quote(w) for w in [*words, "--out"])
+    return f"{loops}{quoted} {place}{'; done' * loops.count('for ')}"
+
+
+def sweep_command(sweep: str | None) -> str:
+    """Return the command of a sweep: of an experiment by its name, or of a file of the user.
+
+    A search that options described has no file, so no such command: "".
+    """
+    name = (sweep or "").removesuffix(CHOSEN)
+    if not name or name.startswith(_FROM_OPTIONS):
+        return ""
+    verb = "sweep" if name == sweep else "compare"
+    config = name if name in experiments.names() else f"{name}.yaml"
+    return f"mimic-reg {verb} --config {shlex.quote(config)} --store STORE --out WORK"
+
+
+def _name(word: str) -> str:
+    return "".join(c if c.isalnum() or c in "_.-" else "_" for c in word)
+
+
+def _words(trial: Trial) -> list[str]:
+    """Return the words of the command without seed and fold; [] if it does not make the trial."""
+    if trial.together or trial.start or trial.num_samples or trial.sources:
+        return []
+    model = trial.model.name
+    method = name_of_method([r.entry() for r in trial.regularisers])
+    plain = compose_trial(
+        trial.task,
+        model,
+        method,
+        supervision=trial.supervision,
+        supervision_unit=trial.supervision_unit,
+        seed=trial.seed,
+        fold=trial.fold,
+    )
+    changes = dict(_changes(plain, trial))
+    if (change(plain, changes) if changes else plain) != trial:
+        return []
+    words = ["mimic-reg", "train", "--task", trial.task, "--model", model, "--method", method]
+    if trial.supervision != 1:
+        words += ["--supervision", f"{trial.supervision:g}"]
+    if trial.supervision_unit != "sample":
+        words += ["--supervision-unit", trial.supervision_unit]
+    for name, value in changes.items():
+        words += ["--set", f"{name}={json.dumps(value)}"]
+    return [*words, "--store", "STORE"]
+
+
+def _changes(plain: Trial, wanted: Trial) -> Iterator[tuple[str, Any]]:
+    """Yield the settings in which two trials of the same modules differ."""
+    for name in Training.model_fields:
+        if (value := getattr(wanted.training, name)) != getattr(plain.training, name):
+            yield f"training.{name}", value
+    pairs = [(plain.model, wanted.model), *zip(plain.regularisers, wanted.regularisers)]  # noqa: B905
+    for position, (before, after) in enumerate(pairs):
+        group = "model" if position == 0 else after.name
+        for option, value in after.options.items():
+            if before.options.get(option, ...) != value:
+                yield f"{group}.{option}", value

@@ -1,0 +1,347 @@
+"""The parts of a card that come from predictions and labels: scores, calibration, subgroups.
+
+Shapes: N samples, C labels.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mimic_reg.metrics import delong
+from mimic_reg.metrics.calibration import (
+    Calibration,
+    Estimate,
+    calibrate,
+    net_benefit,
+    treat_all,
+)
+from mimic_reg.metrics.scores import METRICS, Score, metric, score
+from mimic_reg.report.document import Grid, Part
+from mimic_reg.report.figures.curves import calibration_figure, calibration_points
+from mimic_reg.report.figures.decision import decision_figure
+from mimic_reg.report.figures.drawing import styles
+from mimic_reg.report.figures.drawn import Drawn
+from mimic_reg.report.formats import count, format_score, format_task
+from mimic_reg.report.predictions import Predictions, has_curves, read_joined
+from mimic_reg.report.results import TrialResult
+from mimic_reg.report.subgroups import ATTRIBUTES, FEWEST, in_order, read_groups
+from mimic_reg.runs import PREDICTIONS
+from mimic_reg.store import Store, read_json
+
+REPLICATES = 200  # of the scores of subgroups that have no formula for their interval
+MOST_VALUES = 2_000_000  # samples x labels of a subgroup that is drawn so often
+THRESHOLDS = np.round(np.arange(0.02, 0.501, 0.02), 2)
+_SHOWN_THRESHOLDS = (0.04, 0.1, 0.2, 0.3, 0.5)
+_FEW = f"fewer than {FEWEST}"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The test samples of a run.
+
+    y, p:    (N, C) labels and predictions; (N, 1) classes of a multiclass task
+    subject: (N,) numbers from 0 on, not ids
+    row:     (N,) in the task's sample table
+    """
+
+    y: np.ndarray
+    p: np.ndarray
+    subject: np.ndarray
+    row: np.ndarray
+
+
+def on_data(trial: TrialResult, store: Store | None) -> Evaluated | None:
+    """Return the test samples of a run; None without its store or its predictions."""
+    path = trial.folder / PREDICTIONS["test"]
+    if store is None or not path.is_file():
+        return None
+    task, key = trial.target, trial.cohort.subject
+    table, p = read_joined(trial, store, list(dict.fromkeys([*task.labels, key])))
+    if not len(p):
+        return None
+    row = pl.read_parquet(path, columns=["row"])["row"].to_numpy()
+    subject = np.unique(table[key].to_numpy(), return_inverse=True)[1]
+    return Evaluated(table.select(task.labels).to_numpy(), p.astype(np.float64), subject, row)
+
+
+def evaluation_parts(
+    trial: TrialResult, store: Store | None, found: Evaluated | None
+) -> list[Part | None]:
+    """Return the parts on data, scores, calibration, net benefit and subgroups."""
+    return [
+        _data(trial, store),
+        _scores(trial, found),
+        _calibration(trial, found),
+        _decisions(trial, found),
+        _labels(trial, found),
+        _subgroups(trial, store, found),
+    ]
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def suppressed(number: Any) -> str:
+    """Return a count as text; one of 1 to 9 is not shown."""
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        return "-"
+    return _FEW if 0 < number < FEWEST else f"{int(number):,}"
+
+
+def _data(trial: TrialResult, store: Store | None) -> Part:
+    cohort = trial.cohort
+    what = (
+        f"{count(len(cohort.channels), 'channel')} an hour, of "
+        f"{count(len({c.variable for c in cohort.channels}), 'variable')}"
+        if cohort.is_hourly
+        else f"images of {' x '.join(map(str, cohort.shape))}"
+    )
+    facts = {"cohort": cohort.name, "input": what, "splits": cohort.splits}
+    if trial.fold:
+        facts["fold"] = f"tested on fold {trial.fold} of {cohort.folds}"
+    facts |= {
+        f"{split} samples that were scored": f"{n:,}" for split, n in trial.num_samples.items()
+    }
+    audit = {}
+    if store is not None and "audit.json" in store.manifest["files"]:
+        audit = read_json(store.path("audit.json"))
+    return Part(
+        "data",
+        "On which data?",
+        facts=facts,
+        grids=[grid for grid in (_flow(audit), _samples(trial, audit)) if grid.rows],
+        notes=[f"Counts of 1 to {FEWEST - 1} are shown as “{_FEW}”."],
+    )
+
+
+def _flow(audit: Mapping[str, Any]) -> Grid:
+    units = ("stays", "admissions", "subjects")
+    rows = [
+        [str(step.get("step", "-")), *(suppressed(step.get(unit)) for unit in units)]
+        for step in audit.get("cohort_flow", [])
+    ]
+    return Grid("Cohort flow: what each step of the extraction kept.", ("step", *units), rows)
+
+
+def _samples(trial: TrialResult, audit: Mapping[str, Any]) -> Grid:
+    units = ("samples", "stays", "subjects")
+    rows = []
+    for split, found in audit.get("samples", {}).get(trial.task, {}).items():
+        positives = found.get("positives")
+        if isinstance(positives, Mapping):
+            positives = next(iter(positives.values())) if len(positives) == 1 else None
+        cells = [suppressed(found.get(unit)) for unit in units]
+        rows.append(["validation" if split == "val" else split, *cells, suppressed(positives)])
+    return Grid("Samples by split.", ("split", *units, "events"), rows)
+
+
+# --- scores ---------------------------------------------------------------------------------------
+
+
+def _scores(trial: TrialResult, found: Evaluated | None) -> Part:
+    names = [trial.selected_by, *(n for n in trial.scores["test"] if n != trial.selected_by)]
+    rows = [
+        [METRICS[name].title, *(_score(trial.scores.get(s, {}).get(name), name) for s in _SPLITS)]
+        for name in names
+    ]
+    sentences, whom = [], trial.cohort.subjects
+    if found is not None and trial.target.target == "binary":
+        placed = delong.placements(found.y[:, 0], found.p[:, 0], found.subject)
+        bounds = delong.interval(placed) if placed else None
+        if placed and bounds:
+            shown = f"{placed.auroc:.4f} (95 % {bounds[0]:.4f} to {bounds[1]:.4f})"
+            sentences.append(f"Test AUROC with DeLong's interval over {whom}: {shown}.")
+    grid = Grid(
+        f"Scores, with 95 % bootstrap intervals over {whom}.",
+        ("score", *_SPLITS),
+        rows,
+    )
+    meaning = dict.fromkeys(text for name in names for text in METRICS[name].meaning)
+    return Part("scores", "How good is it?", sentences, grids=[grid], notes=[" ".join(meaning)])
+
+
+_SPLITS = ("test", "validation")
+
+
+def _score(found: Score | None, name: str) -> str:
+    if found is None:
+        return "-"
+    if found.value is None:
+        return f"undefined: {found.reason}"
+    text = format_score(found.value, name)
+    if found.low is None or found.high is None:
+        return text
+    return f"{text} ({format_score(found.low, name)} to {format_score(found.high, name)})"
+
+
+def _interval(found: Estimate | None, digits: int = 2) -> str:
+    if found is None:
+        return "-"
+    return f"{found.value:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
+
+
+# --- calibration and decisions --------------------------------------------------------------------
+
+
+def _calibration(trial: TrialResult, found: Evaluated | None) -> Part | None:
+    if found is None or not has_curves(trial):
+        return None
+    heading, whom, num_labels = "Are its risks right?", trial.cohort.subjects, found.y.shape[1]
+    y, p, subject = found.y.ravel(), found.p.ravel(), np.repeat(found.subject, num_labels)
+    if _too_few(y, subject):
+        why = f"Not shown: the test samples have {_FEW} {whom} of a class."
+        return Part("calibration", heading, [why], brief=True)
+    pooled = " All labels are pooled." * (num_labels > 1)
+    whole = calibrate(y, p, subject)
+    facts = {
+        "intercept": _interval(whole.intercept),
+        "slope": _interval(whole.slope),
+        "mean prediction": f"{p.mean():.3f}",
+        "observed share": f"{y.mean():.3f}",
+    }
+    points = calibration_points(y, p)
+    rows = [] if points is None else [[f"{at:.3f}", f"{share:.2f}"] for at, share, _ in points]
+    grid = Grid(
+        f"Bins with equal numbers of predictions, at least {FEWEST}.{pooled}",
+        ("mean prediction", "observed share"),
+        rows,
+    )
+    predictions = {trial.method: [Predictions(found.y, found.p)]}
+    figure = calibration_figure(predictions, styles([trial.method]))
+    caption = "Calibration on the test samples; dotted: perfect."
+    drawn = [Drawn("calibration", "curves", caption + pooled, figure)] if figure else []
+    return Part(
+        "calibration",
+        heading,
+        [f"Not estimated: {whole.reason}."] if whole.reason else [],
+        facts,
+        [grid] if rows else [],
+        drawn,
+        [
+            "Intercept 0 and slope 1 are perfect. An intercept below 0 means that risks are too "
+            "high on average; a slope below 1, that they are too extreme. 95 % intervals over "
+            f"{whom}."
+        ],
+        brief=True,
+    )
+
+
+def _decisions(trial: TrialResult, found: Evaluated | None) -> Part | None:
+    """Return the decision curve of one label, where at least ten subjects would be treated."""
+    if found is None or trial.target.target != "binary":
+        return None
+    y, p = found.y[:, 0], found.p[:, 0]
+    shown = np.array([t for t in THRESHOLDS if _subjects(found.subject[p >= t]) >= FEWEST])
+    if len(shown) < 2 or _too_few(y, found.subject):
+        return None
+    model, everyone = net_benefit(y, p, found.subject, shown), treat_all(float(y.mean()), shown)
+    rows = [
+        [f"{100 * t:.0f} %", _interval(mine, 4), f"{all_:.4f}", "0"]
+        for t, mine, all_ in zip(shown, model, everyone, strict=True)
+        if round(float(t), 2) in _SHOWN_THRESHOLDS
+    ]
+    grid = Grid("Net benefit.", ("threshold", "model", "treat all", "treat none"), rows)
+    caption = "Decision curve on the test samples, with a 95 % band."
+    drawn = Drawn("decision", "curves", caption, decision_figure(shown, model, everyone))
+    note = (
+        "Net benefit: true positives minus false positives, these weighted with the odds of the "
+        "threshold, per sample. A model helps where its curve is above both others. The curve ends "
+        f"where fewer than {FEWEST} {trial.cohort.subjects} would be treated."
+    )
+    return Part("decisions", "Does acting on it help?", grids=[grid], figures=[drawn], notes=[note])
+
+
+def _too_few(y: np.ndarray, subject: np.ndarray) -> bool:
+    """Return whether fewer than ten subjects have samples of a class."""
+    return min(_subjects(subject[y > 0]), _subjects(subject[~(y > 0)])) < FEWEST
+
+
+def _subjects(subject: np.ndarray) -> int:
+    return len(np.unique(subject))
+
+
+# --- labels and subgroups -------------------------------------------------------------------------
+
+
+def _labels(trial: TrialResult, found: Evaluated | None) -> Part | None:
+    """Return AUROC and calibration of each label of a multilabel task."""
+    if found is None or trial.target.target != "multilabel":
+        return None
+    rows = [
+        [format_task(label), *_binary_cells(found.y[:, c], found.p[:, c], found.subject)]
+        for c, label in enumerate(trial.target.labels)
+    ]
+    grid = Grid("Labels, with 95 % intervals.", ("label", *_BINARY), rows)
+    return Part("labels", "How good is it for each label?", grids=[grid])
+
+
+_BINARY = ("AUROC (DeLong)", "calibration intercept", "calibration slope")
+
+
+def _binary_cells(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> list[str]:
+    """Return AUROC, intercept and slope of samples with enough subjects of both classes."""
+    if _too_few(y, subject):
+        return [f"{_FEW} of a class", "-", "-"]
+    placed = delong.placements(y, p, subject)
+    assert placed is not None, "both classes are there"
+    bounds = delong.interval(placed)
+    area = _interval(Estimate(placed.auroc, *bounds) if bounds else None, 3)
+    found: Calibration = calibrate(y, p, subject)
+    return [area, _interval(found.intercept), _interval(found.slope)]
+
+
+def _subgroups(trial: TrialResult, store: Store | None, found: Evaluated | None) -> Part | None:
+    if found is None or store is None or not trial.cohort.is_hourly:
+        return None
+    groups, absent = read_groups(store, trial.target, found.row, found.subject)
+    grids = [_grid(title, of_samples, trial, found) for title, of_samples in groups.items()]
+    notes = [
+        f"n: {trial.cohort.subjects} and samples. Groups of fewer than {FEWEST} are put together, "
+        "also with the next larger one if they would still be too few. A score needs "
+        f"{FEWEST} {trial.cohort.subjects} of each class. These intervals are not corrected for "
+        "their number: among many groups, some differ by chance."
+    ]
+    sentences = []
+    if absent:
+        known = ", ".join(a.title for a in ATTRIBUTES if a.title in groups) or "nothing"
+        text = f"The store groups its {trial.cohort.subjects} by {known}; not by "
+        sentences.append(f"{text}{', '.join(absent)}.")
+    return Part(
+        "subgroups", "For whom is it worse?", sentences, grids=grids, notes=notes, brief=True
+    )
+
+
+def _grid(title: str, groups: np.ndarray, trial: TrialResult, found: Evaluated) -> Grid:
+    names = in_order(dict.fromkeys(groups, 0))
+    binary = trial.target.target == "binary"
+    rows = []
+    for name in names:
+        which = groups == name
+        y, p, subject = found.y[which], found.p[which], found.subject[which]
+        sizes = [f"{_subjects(subject):,}", f"{len(y):,}"]
+        cells = (
+            _binary_cells(y[:, 0], p[:, 0], subject)
+            if binary
+            else [_group_score(trial, y, p, subject)]
+        )
+        rows.append([name, *sizes, *cells])
+    columns = _BINARY if binary else (metric(trial.selected_by).title,)
+    header = (title, trial.cohort.subjects, "samples", *columns)
+    return Grid(f"By {title}, with 95 % intervals.", header, rows)
+
+
+def _group_score(trial: TrialResult, y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> str:
+    classes = y[:, 0] if trial.target.target == "multiclass" else y
+    found = score(
+        trial.target.target,
+        classes,
+        p,
+        subject,
+        labels=trial.target.labels,
+        num_replicates=REPLICATES if y.size <= MOST_VALUES else 0,
+    )
+    kept = found[trial.selected_by]
+    return "undefined: one class" if kept.value is None else _score(kept, trial.selected_by)

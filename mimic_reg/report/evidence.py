@@ -1,0 +1,132 @@
+"""What the comparisons of a table show together: over seeds, over test subjects, over both.
+
+Each comparison gets one plain sentence: what may be concluded, and how many more seeds or test
+subjects a difference that matters would need. `delta` is the smallest such difference.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mimic_reg.errors import InputError
+from mimic_reg.metrics.comparison import holm_defined
+from mimic_reg.metrics.folds import Repeat, in_order
+from mimic_reg.metrics.resampling import Resampled
+from mimic_reg.metrics.scores import metric
+from mimic_reg.metrics.uncertainty import Combined, combined
+from mimic_reg.report.conclusions import conclude, is_open, needed
+from mimic_reg.report.resampling import resample
+from mimic_reg.report.results import Results
+from mimic_reg.report.tables import ScoreTable, main_tables
+from mimic_reg.report.verdicts import Compared, comparisons, num_tests
+from mimic_reg.settings import TrainingSize
+from mimic_reg.store import Store
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A comparison with everything that is known about its difference.
+
+    subjects: 95 % interval over test subjects, or why there is none
+    both:     95 % interval over seeds and test subjects; None if one of the two is not known
+    delong, delong_holm: p of DeLong's test over test subjects, of AUROCs; with Holm's correction
+    sentence: what may be concluded
+    """
+
+    compared: Compared
+    subjects: tuple[float, float] | str
+    both: Combined | None
+    delong: float | None
+    delong_holm: float | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """The comparisons of a table, in the order of `verdicts.comparisons`."""
+
+    table: ScoreTable
+    resampled: Resampled
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def focus(self) -> list[Evidence]:
+        """Return those of the methods in focus; all, if there are none."""
+        found = [e for e in self.evidence if e.compared.method in self.table.focus]
+        return found or list(self.evidence)
+
+
+def weigh(
+    results: Results, stores: Sequence[Store], delta: float | None = None
+) -> tuple[Weighed, ...]:
+    """Return the evidence of every main table that compares methods.
+
+    stores: with the labels of the test samples
+    delta:  the smallest difference that matters; None: that of the score, see `scores.Metric`
+
+    Raises:
+        InputError: delta is not above 0.
+    """
+    if delta is not None and not 0 < delta < float("inf"):
+        raise InputError(f"The smallest difference that matters is {delta}: give one above 0.")
+    return tuple(
+        _weigh(table, resample(table, results.of(table.task, table.model), stores), delta)
+        for table in main_tables(results)
+        if comparisons(table)
+    )
+
+
+def _weigh(table: ScoreTable, resampled: Resampled, delta: float | None) -> Weighed:
+    found = comparisons(table)
+    p = [_delong(c, table, resampled) for c in found]
+    groups: dict[tuple[str, TrainingSize], list[int]] = {}
+    for i, c in enumerate(found):
+        groups.setdefault((c.method, c.supervision), []).append(i)
+    corrected: dict[int, float | None] = {}
+    for (method, level), members in groups.items():
+        adjusted = holm_defined([p[i] for i in members], num_tests(table, method, level))
+        corrected |= dict(zip(members, adjusted, strict=True))
+    return Weighed(
+        table,
+        resampled,
+        tuple(
+            _evidence(c, table, resampled, p[i], corrected[i], delta) for i, c in enumerate(found)
+        ),
+    )
+
+
+def _delong(compared: Compared, table: ScoreTable, resampled: Resampled) -> float | None:
+    tested = resampled.delong(*_key(compared), _seeds(compared, table))
+    return tested.p if tested else None
+
+
+def _evidence(
+    compared: Compared,
+    table: ScoreTable,
+    resampled: Resampled,
+    p: float | None,
+    p_holm: float | None,
+    delta: float | None,
+) -> Evidence:
+    seeds = _seeds(compared, table)
+    subjects = resampled.interval(*_key(compared), seeds)
+    error = None if table.folds else resampled.error(*_key(compared), seeds)
+    both = None
+    if error is not None:
+        scores = table.by_seed(compared.supervision)
+        differences = [scores[compared.method][s] - scores[compared.baseline][s] for s in seeds]
+        both = combined(differences, error, resampled.num_units)
+    wanted = metric(table.score).matters if delta is None else delta
+    unit, sentence = resampled.unit, conclude(compared, table, both, resampled.unit, wanted)
+    if not table.folds and is_open(compared, both, wanted):
+        more = needed(compared, error, resampled.num_units, unit, wanted)
+        sentence = f"{sentence} {more}".strip()
+    return Evidence(compared, subjects, both, p, p_holm, sentence)
+
+
+def _key(compared: Compared) -> tuple[str, str, TrainingSize]:
+    return compared.method, compared.baseline, compared.supervision
+
+
+def _seeds(compared: Compared, table: ScoreTable) -> list[Repeat]:
+    scores = table.by_seed(compared.supervision)
+    return in_order(scores[compared.method].keys() & scores[compared.baseline].keys())
