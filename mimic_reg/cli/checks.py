@@ -1,0 +1,90 @@
+"""The commands `check` and `cohort`: is there a leak, and who are the patients?"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from mimic_reg.cli import command
+from mimic_reg.cli.command import Result
+from mimic_reg.cli.options import MovedStoreOption, listed
+from mimic_reg.console import err, out, say
+from mimic_reg.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mimic_reg.checks import Outcome
+    from mimic_reg.console import Console
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    command.add(app, check)
+
+
+def check(
+    place: Annotated[
+        Path, typer.Argument(help="A store, or a run folder.", metavar="STORE|RUN", show_default=False)
+    ],
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(help="Of a store: the tasks to check; by default all.", metavar="A,B"),
+    ] = None,
+    store: MovedStoreOption = None,
+    seed: Annotated[
+        int, typer.Option(help="Chooses stays and channels of a large store.", metavar="N")
+    ] = 0,
+) -> Any:
+    """Look for leakage: does a store, or a trained model, know what it must not know?
+
+    It checks that no patient or copy of data is in two splits, that normalisers were fitted to
+    training hours, that nothing changes with hours after the prediction time, and that labels
+    cannot be read from one channel, from lengths or from padding.
+
+    Each check prints one sentence. The exit code is 1 if anything is found. Large stores are read
+    in part, which the sentences say.
+    """
+    from mimic_reg import checks
+    from mimic_reg.runs import FIT, TRIAL
+    from mimic_reg.store import Store
+
+    if (place / TRIAL).is_file() or (place / FIT).is_file():
+        if tasks:
+            raise InputError(f"--tasks is for stores; {place} is a run, which has one task.")
+        outcomes = checks.check_run(place, store=store, seed=seed)
+    else:
+        if store is not None:
+            raise InputError(f"--store says where a run's store is; {place} is not a run folder.")
+        outcomes = checks.check_store(Store.open(place), listed(tasks), seed=seed)
+    print_outcomes(outcomes)
+    found = checks.findings(outcomes)
+    content = {"place": place, "findings": len(found), "checks": outcomes}
+    return Result(content, 1 if found else 0)
+
+
+_STYLES = {"passed": "green", "found": "bold red", "not checked": "yellow"}
+
+
+def print_outcomes(outcomes: "Sequence[Outcome]", to: "Console" = out) -> None:
+    """Print the outcomes of leakage checks by task, findings with what to do."""
+    for task in dict.fromkeys(outcome.task for outcome in outcomes):
+        to.print(f"[bold]{escape(task or 'All tasks')}[/]")
+        for each in (outcome for outcome in outcomes if outcome.task == task):
+            print_outcome(each, to)
+    found = [outcome for outcome in outcomes if outcome.status == "found"]
+    checked = sum(outcome.status != "not checked" for outcome in outcomes)
+    left = len(outcomes) - checked
+    say(
+        f"{len(found):,} of {checked:,} checks found something."
+        + f" {left:,} could not be made; the reasons stand above." * bool(left),
+        to,
+    )
+
+
+def print_outcome(outcome: "Outcome", to: "Console" = err) -> None:
+    """Print one outcome, and what to do about a finding."""
+    style, what = _STYLES[outcome.status], outcome.status.upper() if outcome.advice else outcome.status
+    advice = f" What to do: {outcome.advice}" if outcome.advice else ""
+    to.print(f"  [{style}]{what}[/]: {escape(f'{outcome.text}{advice}')}", soft_wrap=True)
