@@ -43,9 +43,13 @@ def sequences(view: View) -> Outcome:
         for group in groups.filter(pl.col("parts").list.len() > 1).iter_rows(named=True):
             copies |= dict.fromkeys(group["unit"], group["parts"])
     skipped = units.height - varied.height
-    left_out += f" Left out {counted(skipped, 'stays')} with too few different hours." * bool(skipped)
+    left_out += f" Left out {counted(skipped, 'stays')} with too few different hours." * bool(
+        skipped
+    )
     if not copies:
-        text = f"No two of {varied.height:,} stays in different parts have the same hours.{left_out}"
+        text = (
+            f"No two of {varied.height:,} stays in different parts have the same hours.{left_out}"
+        )
         return Outcome(_CHECK, "passed", text, task=view.task.name)
     text = f"{counted(len(copies), 'stays')} have the same hours as a stay in another part: "
     return Outcome(

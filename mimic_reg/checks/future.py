@@ -59,7 +59,11 @@ def predictions(view: View, predictor: Predictor, constants: Constants) -> Outco
     if rows is None:
         text = "Each sample sees all hours of its stay, so the store has no later hours."
         return Outcome(check, "passed", text, task=view.task.name)
-    longer = view.table.rename({"seen": "most"}).join(rows, on="unit").filter(pl.col("most") > pl.col("seen"))
+    longer = (
+        view.table.rename({"seen": "most"})
+        .join(rows, on="unit")
+        .filter(pl.col("most") > pl.col("seen"))
+    )
     longer = longer.group_by("unit").agg(pl.col("most").max())
     pairs = rows.select("unit", "first", "seen").join(longer, on="unit").with_columns(seen="most")
     both = pl.concat([rows.select("unit", "first", "seen"), pairs.select("unit", "first", "seen")])
@@ -176,7 +180,9 @@ def _from_later(
         since=pl.col("at").forward_fill().over("stay"),
         until=pl.col("at").backward_fill().over("stay"),
     )
-    default = frame.filter(pl.Series(begins) & ~pl.col("measured"))["value"].drop_nulls().mode().to_list()
+    default = (
+        frame.filter(pl.Series(begins) & ~pl.col("measured"))["value"].drop_nulls().mode().to_list()
+    )
     share = (pl.col("row") - pl.col("since")) / (pl.col("until") - pl.col("since"))
     line = pl.col("past") + (pl.col("future") - pl.col("past")) * share
     width = (pl.col("future") - pl.col("past")).abs()

@@ -31,7 +31,9 @@ def fitted(view: View) -> Outcome:
     unknown = [name for name, where in fits.items() if where is None]
     may_be_other = view.store.manifest.get("source", {}).get("kind") == KIND and not spec.imputed
     if elsewhere or (unknown and not may_be_other):
-        where = sorted(set(elsewhere.values())) or ["other hours than those of the training samples"]
+        where = sorted(set(elsewhere.values())) or [
+            "other hours than those of the training samples"
+        ]
         return Outcome(
             _CHECK,
             "found",

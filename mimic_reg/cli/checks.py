@@ -26,7 +26,8 @@ def add_to(app: typer.Typer) -> None:
 
 def check(
     place: Annotated[
-        Path, typer.Argument(help="A store, or a run folder.", metavar="STORE|RUN", show_default=False)
+        Path,
+        typer.Argument(help="A store, or a run folder.", metavar="STORE|RUN", show_default=False),
     ],
     tasks: Annotated[
         list[str] | None,
@@ -85,6 +86,9 @@ def print_outcomes(outcomes: "Sequence[Outcome]", to: "Console" = out) -> None:
 
 def print_outcome(outcome: "Outcome", to: "Console" = err) -> None:
     """Print one outcome, and what to do about a finding."""
-    style, what = _STYLES[outcome.status], outcome.status.upper() if outcome.advice else outcome.status
+    style, what = (
+        _STYLES[outcome.status],
+        outcome.status.upper() if outcome.advice else outcome.status,
+    )
     advice = f" What to do: {outcome.advice}" if outcome.advice else ""
     to.print(f"  [{style}]{what}[/]: {escape(f'{outcome.text}{advice}')}", soft_wrap=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mimic_reg.checks.base import Outcome
 from mimic_reg.clinical.datasets import MIMIC_IV
 from mimic_reg.errors import InputError
 from mimic_reg.report.figures.drawn import Analysis, Drawn, draw
@@ -20,6 +21,7 @@ from mimic_reg.report.sections.claims import claims_section
 from mimic_reg.report.sections.cohort import cohort_section
 from mimic_reg.report.sections.drawings import analyses_section, curves_section
 from mimic_reg.report.sections.given import Given
+from mimic_reg.report.sections.leakage import leakage_section
 from mimic_reg.report.sections.missing import missing_section
 from mimic_reg.report.sections.paired import paired_section
 from mimic_reg.report.sections.together import together_section
@@ -40,6 +42,7 @@ def write_report(
     commands: Sequence[str] = (),
     drawn: Sequence[Drawn] | None = None,
     analyses: Sequence[Analysis] = (),
+    leakage: Sequence[Outcome] = (),
 ) -> Path:
     """Write the report of a set of trials and return its path.
 
@@ -50,6 +53,7 @@ def write_report(
     commands:  that reproduce the results
     drawn:     the figures, if `draw` has made them already
     analyses:  further analyses; their figures replace others of the same name
+    leakage:   the outcomes of leakage checks of the training data and models
 
     Raises:
         InputError: `out` is another kind of file, or is inside a file.
@@ -68,6 +72,7 @@ def write_report(
         analyses,
         main_tables(results),
         [d for d in (draw(results, stores) if drawn is None else drawn) if d.name not in analysed],
+        leakage,
     )
     sections = [made for make in _SECTIONS if (made := make(given)) is not None]
     page = render(
@@ -87,6 +92,7 @@ _SECTIONS: tuple[Callable[[Given], Section | None], ...] = (
     answer_section,
     together_section,
     paired_section,
+    leakage_section,
     curves_section,
     analyses_section,
     claims_section,

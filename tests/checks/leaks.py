@@ -77,7 +77,9 @@ def write(folder, tables):
         **{"channels": (*CHANNELS, *added), "tasks": (tables.task,), "splits": "by patient"},
         **{"folds": tables.folds, "normalizers": ("fitted",), "imputed": False},
     )
-    hourly = tables.hourly.with_columns(pl.col(spec.channel_names).cast(pl.Float32)).sort("stay", "hour")
+    hourly = tables.hourly.with_columns(pl.col(spec.channel_names).cast(pl.Float32)).sort(
+        "stay", "hour"
+    )
     hourly.select("stay", "hour", *spec.channel_names).write_parquet(folder / "hourly.parquet")
     tables.samples.write_parquet(folder / "tasks" / f"{tables.task.name}.parquet")
     folds = range(1, tables.folds + 1) if tables.folds else [None]
@@ -97,4 +99,8 @@ def _fit(hourly, samples, spec):
     seen = samples.group_by("stay").agg(pl.col("end").max())
     used = hourly.join(seen, on="stay").filter(pl.col("hour") < pl.col("end"))
     columns = [used[name].cast(pl.Float64) for name in spec.channel_names]
-    return {"hours": used.height, "means": [c.mean() for c in columns], "stds": [c.std() for c in columns]}
+    return {
+        "hours": used.height,
+        "means": [c.mean() for c in columns],
+        "stds": [c.std() for c in columns],
+    }

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mimic_reg.checks.base import Outcome
 from mimic_reg.report.figures.drawn import Analysis, Drawn
 from mimic_reg.report.results import Results, TrialResult
 from mimic_reg.report.tables import ScoreTable
@@ -16,6 +17,7 @@ class Given:
 
     tables:  of the scores that select checkpoints
     figures: without those that an analysis replaces
+    leakage: the outcomes of leakage checks; none if they were not made
     """
 
     results: Results
@@ -26,6 +28,7 @@ class Given:
     analyses: Sequence[Analysis]
     tables: Sequence[ScoreTable]
     figures: Sequence[Drawn]
+    leakage: Sequence[Outcome] = ()
 
     @property
     def trials(self) -> tuple[TrialResult, ...]:

@@ -10,7 +10,9 @@ import yaml
 from prefect import flow, tags, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
 
+from mimic_reg.checks import Outcome, findings
 from mimic_reg.errors import InputError
 from mimic_reg.report.analyses import analyse_all, save
 from mimic_reg.report.figures.drawn import draw
@@ -20,7 +22,7 @@ from mimic_reg.report.page import REPORT, write_report
 from mimic_reg.report.results import Results, collect
 from mimic_reg.report.tables import main_tables, score_tables
 from mimic_reg.store import Store, atomic, disk_errors
-from mimic_reg_pipelines.flows import views
+from mimic_reg_pipelines.flows import leakage, views
 from mimic_reg_pipelines.flows.artifacts import artifact_key
 from mimic_reg_pipelines.flows.result import SweepResult
 from mimic_reg_pipelines.flows.settings import TAGS, Work
@@ -43,6 +45,7 @@ class Concluded:
     scores:     a row for each method and level, of the scores that select
     registered: the best model of each task and family
     summary:    the run in MLflow that holds all this
+    leakage:    the outcomes of the leakage checks
     """
 
     report: Path
@@ -52,6 +55,7 @@ class Concluded:
     summary: str
     tables: tuple[Path, ...]
     figures: tuple[Path, ...]
+    leakage: tuple[Outcome, ...]
 
 
 def conclude(
@@ -88,30 +92,31 @@ def _conclude(result: SweepResult, uri: str, commands: Sequence[str]) -> Conclud
         sweep=result.name,
         methods={result.run_folder(t): t.label for t in done},
     )
-    report, results, tables, figures = _write(result, commands)
+    report, results, tables, figures, leaks = _write(result, commands)
     markdown = to_markdown(results)
     summary = log_sweep_summary(
         result.name,
         uri=uri,
         title=result.title,
-        note=f"# {plain(result.title)}\n\n{_champions(registered)}\n\n{markdown}",
+        note=f"# {plain(result.title)}\n\n{_warning(leaks)}{_champions(registered)}\n\n{markdown}",
         tables=tables,
         figures=figures,
         report=report,
         compared=views.publish(result, uri),
-        metrics=_metrics(result, results),
+        metrics=_metrics(result, results) | {"leakage_findings": float(len(findings(leaks)))},
         tags={"data_fingerprint": result.data},
     )
     scores = scores_frame(main_tables(results)).to_dicts()
     return Concluded(
-        report, markdown, scores, tuple(registered), summary, tuple(tables), tuple(figures)
+        *(report, markdown, scores, tuple(registered), summary),
+        *(tuple(tables), tuple(figures), tuple(leaks)),
     )
 
 
 def _write(
     result: SweepResult, commands: Sequence[str]
-) -> tuple[Path, Results, list[Path], list[Path]]:
-    """Write report, tables and figures; return the report, the results, the tables, the figures."""
+) -> tuple[Path, Results, list[Path], list[Path], list[Outcome]]:
+    """Write report, tables and figures; return these, the results, and the leakage checks."""
     out = result.folder
     errors = {
         folder: t.error or f"{t.status}: start the sweep again to go on with it"
@@ -123,6 +128,7 @@ def _write(
     stores = [Store.open(result.store)]
     analyses = analyse_all(result.configuration.get("analyses", ()), results)
     drawn = draw(results, stores)
+    leaks = leakage.check_sweep(result.store, results)
     report = write_report(
         results,
         out / REPORT,
@@ -135,10 +141,12 @@ def _write(
         commands=commands,
         drawn=drawn,
         analyses=analyses,
+        leakage=leaks,
     )
     analysed = [d for analysis in analyses for d in analysis.drawn]
     figures = save({d.name: d for d in (*drawn, *analysed)}.values(), out / FIGURES)
-    return report, results, _write_tables(results, out / TABLES), figures
+    tables = [*_write_tables(results, out / TABLES), leakage.write(leaks, out / TABLES)]
+    return report, results, tables, figures, leaks
 
 
 def _write_tables(results: Results, folder: Path) -> list[Path]:
@@ -149,6 +157,12 @@ def _write_tables(results: Results, folder: Path) -> list[Path]:
     atomic.write_text(tests, comparisons_frame(main_tables(results)).write_csv())
     atomic.write_text(text, to_markdown(results))
     return [scores, tests, text]
+
+
+def _warning(leaks: Sequence[Outcome]) -> str:
+    """Return Markdown on the findings of the leakage checks; "" if there are none."""
+    lines = [f"- {plain(each.text)} {plain(each.advice)}" for each in findings(leaks)]
+    return "\n".join(["### Leakage: scores may be too good", "", *lines, "\n"]) if lines else ""
 
 
 def _champions(registered: Sequence[Registered]) -> str:
@@ -203,7 +217,10 @@ class ReportParameters(Parameters):
 )
 def conclude_task(work: str, sweep: str, tracking_uri: str | None) -> dict[str, Any]:
     """Register, report and log the summary."""
-    return as_json(conclude(SweepResult.read(Path(work), sweep), tracking_uri=tracking_uri))
+    concluded = conclude(SweepResult.read(Path(work), sweep), tracking_uri=tracking_uri)
+    for each in findings(concluded.leakage):
+        get_run_logger().warning("Leakage: %s %s", each.text, each.advice)
+    return as_json(concluded)
 
 
 def as_json(concluded: Concluded) -> dict[str, Any]:
@@ -214,6 +231,7 @@ def as_json(concluded: Concluded) -> dict[str, Any]:
         "scores": concluded.scores,
         "registered": [model.uri for model in concluded.registered],
         "summary": concluded.summary,
+        "leakage": [each.text for each in findings(concluded.leakage)],
     }
 
 
