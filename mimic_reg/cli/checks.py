@@ -8,8 +8,8 @@ from rich.markup import escape
 
 from mimic_reg.cli import command
 from mimic_reg.cli.command import Result
-from mimic_reg.cli.options import MovedStoreOption, listed
-from mimic_reg.console import err, out, say
+from mimic_reg.cli.options import MovedStoreOption, StoreArgument, listed
+from mimic_reg.console import err, out, say, table
 from mimic_reg.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    command.add(app, check)
+    command.add(app, check, cohort)
 
 
 def check(
@@ -92,3 +92,38 @@ def print_outcome(outcome: "Outcome", to: "Console" = err) -> None:
     )
     advice = f" What to do: {outcome.advice}" if outcome.advice else ""
     to.print(f"  [{style}]{what}[/]: {escape(f'{outcome.text}{advice}')}", soft_wrap=True)
+
+
+def cohort(
+    store: StoreArgument,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write the page cohort.html into this folder.", metavar="DIR"),
+    ] = None,
+    least: Annotated[
+        int,
+        typer.Option(
+            "--least", help="Hide smaller counts; 1 hides none.", min=1, max=1000, metavar="N"
+        ),
+    ] = 10,
+) -> Any:
+    """Describe a store's patients: who was left out, table one, samples, measurements.
+
+    Counts below 10 are hidden, and so are others from which they could be computed. The page also
+    has the flow figure and the distribution of each variable.
+    """
+    from mimic_reg.report.cohort import describe, write_cohort
+    from mimic_reg.store import Store
+
+    opened = Store.open(store)
+    content = describe(opened, least)
+    if content["table_one"] is not None:
+        first = content["table_one"]
+        rows = [["  " * inner + name, *cells] for name, inner, cells in first.rows]
+        out.print(table(f"Table one of {content['name']}", list(first.header), rows))
+    rows = [list(row) for row in content["samples"]]
+    out.print(table("Samples", content["samples_header"], rows))
+    if folder is not None:
+        content["page"] = write_cohort(opened, folder, least)
+        say(f"Wrote {content['page']}.")
+    return content
