@@ -38,14 +38,14 @@ def _outcome(store: Store, tasks: Sequence[str], column: str, noun: str) -> Outc
     ).collect()
     several = found.filter(pl.col("parts").list.len() > 1)["parts"].to_list()
     check = f"{noun} in one part only"
-    between = "folds" if spec.folds else "training, validation and test"
+    between = "folds" if spec.folds else "of training, validation and test"
     if not several:
-        text = f"No {noun.removesuffix('s')} is in two of {between} ({len(found):,} {noun})."
+        text = f"No {noun.removesuffix('s')} is in two {between} ({len(found):,} {noun})."
         return Outcome(check, "passed", text)
     return Outcome(
         check,
         "found",
-        f"{counted(len(several), noun)} of {len(found):,} {_are(len(several))} in more than one of "
+        f"{counted(len(several), noun)} of {len(found):,} {_are(len(several))} in more than one "
         f"{between}: {named(several)}.",
         len(several),
         f"Divide the cohort by {spec.subjects}, so that all samples of one stay together. For an "

@@ -18,6 +18,7 @@ from mimic_reg.store import Store
 from mimic_reg.store.spec import Task
 
 TELLS, TELLS_IMAGE = 0.95, 0.99  # AUROC of a single channel, of a single pixel
+FOLLOWS = 0.98  # rank correlation of a channel with a real-valued label
 _CHANCE = 1e-3  # such an AUROC by chance, after Bonferroni's correction
 BEYOND = 0.6  # AUROC of lengths, above which a finding begins: chance is 0.5
 _SHUFFLES = 20
@@ -33,6 +34,8 @@ def readable(view: View) -> Outcome:
     table = features(samples)[:, : _WINDOW * num]  # of all hours
     names = [f"{c.name} ({what})" for what in STATISTICS for c in view.spec.channels]
     subject = view.samples["subject"].to_numpy()
+    if view.task.target == "regression":
+        return _follows(table, names, view)
     judged = {n: y for n, y in view.labels.items() if view.enough(y, subject)}
     return _readable(table, names, judged, TELLS, view.task, "channel", view.samples_read)
 
@@ -89,10 +92,42 @@ def _readable(
         f"almost perfectly: {'; '.join([*told.values()][:3])}{'; …' * (len(told) > 3)}."
         f"{coverage}",
         len(told),
-        f"Find out when this {noun} is known. If it is recorded with or after the outcome, or "
-        "computed from it, leave it out. If the label is defined by it, move the prediction time.",
+        _ADVICE.format(noun=noun),
         task.name,
     )
+
+
+def _follows(table: np.ndarray, names: list[str], view: View) -> Outcome:
+    """Return whether a real-valued label follows one channel almost perfectly."""
+    check, label = "no single channel tells the label", view.task.labels[0]
+    y = rankdata(view.samples["label 0"].to_numpy())
+    if len(np.unique(view.samples["subject"])) < 2 * FEWEST or np.ptp(y) == 0:
+        text = f"Fewer than {2 * FEWEST} patients, or all have the same {label}."
+        return Outcome(check, "not checked", text, task=view.task.name)
+    varied = np.ptp(table, axis=0) > 0
+    ranks = rankdata(table[:, varied], axis=0)
+    correlation = np.abs(np.corrcoef(y, ranks, rowvar=False)[0, 1:])
+    names = [name for name, so in zip(names, varied, strict=True) if so]
+    best = f"{names[int(correlation.argmax())]} ({correlation.max():.3f})"
+    told = {names[i].rpartition(" (")[0] for i in np.flatnonzero(correlation >= FOLLOWS)}
+    if not told:
+        text = f"The highest rank correlation with {label} is that of {best}.{view.samples_read}"
+        return Outcome(check, "passed", text, task=view.task.name)
+    text = f"{label} follows {counted(len(told), 'channels')} almost perfectly, best {best}."
+    return Outcome(
+        check,
+        "found",
+        f"{text}{view.samples_read}",
+        len(told),
+        _ADVICE.format(noun="channel"),
+        view.task.name,
+    )
+
+
+_ADVICE = (
+    "Find out when this {noun} is known. If it is recorded with or after the outcome, or computed "
+    "from it, leave it out. If the label is defined by it, move the prediction time."
+)
 
 
 def _is_no_chance(column: np.ndarray, y: np.ndarray, num_tests: int) -> bool:

@@ -35,8 +35,19 @@ def describe(store: Store, least: int = LEAST) -> dict[str, Any]:
             "samples": [(format_task(r[0]), *r[1:]) for r in patients.samples(store, stays, least)],
             "samples_header": ["task", "split", "samples", "stays", *with_patients, "positive"],
             "channels": rows,
+            "channels_csv": (_COLUMNS, [_plain(row) for row in rows]),
             "channels_left": left,
         }
+
+
+_COLUMNS = ("variable", "stays", "hours", "values", "5 % to 95 %", "out of range", "left out")
+
+
+def _plain(row: channels.Measured) -> tuple[str, ...]:
+    return (
+        *(row.name, row.stays_text, row.hours, row.quartiles),
+        *(row.wide, row.outside, row.dropped),
+    )
 
 
 def _of_images(store: Store, least: int) -> dict[str, Any]:

@@ -29,6 +29,8 @@ def boxes(steps: Sequence[Mapping[str, Any]], least: int) -> list[Box]:
 
     steps: step, and the number of each unit that is left after it
     """
+    if not steps:
+        return []
     units = [unit for unit in UNITS if all(unit in step for step in steps)]
     kept = [{unit: int(step[unit]) for unit in units} for step in steps]
     groups: list[list[int]] = []  # of steps that are told together
@@ -46,7 +48,7 @@ def boxes(steps: Sequence[Mapping[str, Any]], least: int) -> list[Box]:
             if is_small(kept[0][unit] - kept[-1][unit], least):
                 first[unit] = None
     first = {u: None if n is not None and is_small(n, least) else n for u, n in first.items()}
-    found = [Box(str(steps[0]["step"]), first)] if steps else []
+    found = [Box(str(steps[0]["step"]), first)]
     for group in groups:
         before, after = kept[group[0] - 1], kept[group[-1]]
         left = {u: None if is_small(after[u], least) else after[u] for u in units}

@@ -21,6 +21,7 @@ _EMPTY = "not recorded"
 _TITLES = {
     "age": "Age, years",
     "gender": "Sex",
+    "sex": "Sex",
     "ethnicity": "Ethnicity",
     "first_careunit": "First care unit",
     "los_days": "Length of stay, days",
@@ -148,6 +149,11 @@ class TableOne:
     header: tuple[str, ...]
     rows: tuple[tuple[str, bool, tuple[str, ...]], ...]
 
+    @property
+    def csv(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return header and rows of plain texts."""
+        return self.header, [(heading, *cells) for heading, _, cells in self.rows]
+
 
 def table_one(stays: Stays, spec: CohortSpec, least: int = LEAST) -> TableOne:
     """Return table one, with small counts hidden."""
@@ -216,16 +222,14 @@ def _categories(
         [[t.filter(pl.col(name) == v)["subject"].n_unique() for t in texts] for v in values]
     )
     small = (people > 0) & (people < least)
-    hide = hidden(counts, small, np.array(shown), least)
+    hide, named = hidden(counts, small, np.array(shown), least)
     totals = counts.sum(0)
     return [
         (
             value,
             True,
             tuple(
-                _cell(
-                    counts[k, s], totals[s], bool(hide[k, s]), bool(small[k, s] and shown[s]), least
-                )
+                _cell(counts[k, s], totals[s], hide[k, s], f"< {least}" if named[k, s] else HIDDEN)
                 for s in range(len(frames))
             ),
         )
@@ -236,9 +240,9 @@ def _categories(
 _OTHER = "others"
 
 
-def _cell(number: int, total: int, hide: bool, small: bool, least: int) -> str:
+def _cell(number: int, total: int, hide: bool, instead: str) -> str:
     if hide:
-        return f"< {least}" if small and number < least else HIDDEN
+        return instead
     return f"{number:,} ({100 * number / total:.1f} %)" if total else "0"
 
 

@@ -16,62 +16,76 @@ def is_small(number: int, least: int = LEAST) -> bool:
 
 def hidden(
     counts: np.ndarray, small: np.ndarray, totals: np.ndarray, least: int = LEAST
-) -> np.ndarray:
-    """Return which cells (K, S) to hide.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which cells (K, S) to hide, and which of them may be called small.
 
-    Each small cell is hidden, and other cells until nobody can tell it better than from 1 to
-    `least` - 1 by half that width: its bounds follow from the sums and from all cells that are
-    shown, by linear programming.
+    Small cells are hidden, and others, until what is shown leaves each small cell a range of half
+    the width from 1 to `least` - 1 or more. The ranges follow from the sums by linear programming.
 
     counts: (K, S); if S > 1 the last column is the sum of the others
     small:  (K, S) cells to hide in any case
     totals: (S,) whether the sum of the column is shown; without it, the whole column is hidden
     """
     hide = small | ~totals
-    for _ in range(hide.size):
-        told = _told(counts, small & totals, hide, totals, least)
-        if told is None:
-            break
-        cell = _next(counts, hide, told)
-        if cell is None:
-            break
-        hide[cell] = True
-    return hide
+    named = small & totals & (counts < least)
+    while (told := _told(counts, small & totals, hide, named, totals, least)) is not None:
+        k, s = told
+        beside = np.zeros_like(hide)
+        beside[k], beside[:, s] = True, True
+        lone = np.zeros_like(hide)  # in a column or row with one hidden cell, which it tells
+        lone[:, totals & (hide.sum(0) == 1)] = True
+        lone[(hide.sum(1) == 1) & (counts.shape[1] > 1)] = True
+        if (cell := _smallest(counts, lone & ~hide)) is not None:
+            hide[cell] = True
+            continue
+        for area in (beside, np.ones_like(hide)):
+            if (cell := _smallest(counts, area & ~hide)) is not None:
+                hide[cell] = True
+                break
+            if named[area].any():
+                named[area] = False
+                break
+        else:
+            break  # everything is hidden and nothing is said
+    return hide, named
+
+
+def _smallest(counts: np.ndarray, among: np.ndarray) -> tuple[int, int] | None:
+    """Return the cell with the smallest count, zeros last; None if there is none."""
+    cells = [(int(k), int(s)) for k, s in np.argwhere(among)]
+    return min(cells, key=lambda cell: (counts[cell] == 0, counts[cell]), default=None)
 
 
 def _told(
-    counts: np.ndarray, small: np.ndarray, hide: np.ndarray, totals: np.ndarray, least: int
+    counts: np.ndarray,
+    small: np.ndarray,
+    hide: np.ndarray,
+    named: np.ndarray,
+    totals: np.ndarray,
+    least: int,
 ) -> tuple[int, int] | None:
     """Return a small cell that can be told from what is shown, or None."""
-    cells = [tuple(map(int, cell)) for cell in np.argwhere(hide)]
-    at = {cell: i for i, cell in enumerate(cells)}
-    rows, sums = [], []
-    for s in np.flatnonzero(totals):
-        line = np.zeros(len(cells))
-        for k in np.flatnonzero(hide[:, s]):
-            line[at[int(k), s]] = 1
-        rows.append(line)
-        sums.append(counts[hide[:, s], s].sum())
+    cells = [(int(k), int(s)) for k, s in np.argwhere(hide)]
+    if not small.any():
+        return None
     last = counts.shape[1] - 1
-    for k in range(counts.shape[0] if last else 0):
-        line, total = np.zeros(len(cells)), 0
-        for s in range(last + 1):
-            sign = -1 if s == last else 1
-            if hide[k, s]:
-                line[at[k, s]] = sign
-            else:
-                total -= sign * counts[k, s]
-        rows.append(line)
-        sums.append(total)
-    used = [i for i, line in enumerate(rows) if line.any()]
-    a, b = np.array([rows[i] for i in used]), np.array([sums[i] for i in used])
-    bounds = [
-        (1, least - 1) if small[cell] and is_small(counts[cell], least) else (0, None)
-        for cell in cells
-    ]
-    for cell in cells:
-        if small[cell] and _width(a, b, bounds, at[cell]) < (least - 2) / 2:
-            return cell[0], cell[1]
+    equations = []  # (factors of the cells, sum): columns, then rows
+    for s in np.flatnonzero(totals):
+        equations.append(({(k, s): 1 for k in range(len(counts))}, int(counts[:, s].sum())))
+    for k in range(len(counts) if last else 0):
+        equations.append(({(k, s): -1 if s == last else 1 for s in range(last + 1)}, 0))
+    a = np.array([[factors.get(cell, 0) for cell in cells] for factors, _ in equations])
+    b = np.array(
+        [
+            total - sum(f * counts[cell] for cell, f in factors.items() if not hide[cell])
+            for factors, total in equations
+        ]
+    )
+    used = a.any(1)
+    bounds = [(1, least - 1) if named[cell] else (0, None) for cell in cells]
+    for at, cell in enumerate(cells):
+        if small[cell] and _width(a[used], b[used], bounds, at) < (least - 2) / 2:
+            return cell
     return None
 
 
@@ -86,17 +100,6 @@ def _width(a: np.ndarray, b: np.ndarray, bounds: list[tuple[int, int | None]], a
             return float("inf")
         ends.append(sign * solved.fun)
     return float(ends[1] - ends[0])
-
-
-def _next(counts: np.ndarray, hide: np.ndarray, told: tuple[int, int]) -> tuple[int, int] | None:
-    """Return the smallest cell beside one that is told, or anywhere; None if none is left."""
-    k, s = told
-    cells = [(i, s) for i in range(counts.shape[0])] + [(k, j) for j in range(counts.shape[1])]
-    left = [cell for cell in cells if not hide[cell]]
-    if not left:
-        rest = [tuple(map(int, cell)) for cell in np.argwhere(~hide)]
-        left = [(cell[0], cell[1]) for cell in rest]
-    return min(left, key=lambda cell: (counts[cell] == 0, counts[cell]), default=None)
 
 
 def apart(numbers: list[int], least: int = LEAST) -> list[bool]:
