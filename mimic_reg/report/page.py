@@ -20,6 +20,7 @@ from mimic_reg.report.sections.basis import basis_section
 from mimic_reg.report.sections.claims import claims_section
 from mimic_reg.report.sections.cohort import cohort_section
 from mimic_reg.report.sections.drawings import analyses_section, curves_section
+from mimic_reg.report.sections.external import external_section
 from mimic_reg.report.sections.given import Given
 from mimic_reg.report.sections.leakage import leakage_section
 from mimic_reg.report.sections.missing import missing_section
@@ -93,6 +94,7 @@ _SECTIONS: tuple[Callable[[Given], Section | None], ...] = (
     together_section,
     paired_section,
     leakage_section,
+    external_section,
     curves_section,
     analyses_section,
     claims_section,

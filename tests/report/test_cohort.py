@@ -8,6 +8,7 @@ import pytest
 
 from mimic_reg.report.cohort import describe, flow, write_cohort
 from mimic_reg.report.cohort.suppression import apart, hidden, is_small
+from mimic_reg.report.formats import HIDDEN
 from mimic_reg.store import write_json
 from tests.checks.leaks import clean, write
 from tests.cli.called import mimic_reg
@@ -95,7 +96,7 @@ def test_an_imported_cohort(store):
     ages = clean().hourly.unique("stay")["age"].to_numpy()
     low, middle, high = np.quantile(ages, [0.25, 0.5, 0.75])
     assert rows["Age, years, median [quartiles]"][3] == f"{middle:.3g} [{low:.3g}, {high:.3g}]"
-    assert rows["yes"] == ("–", "0 (0.0 %)", "0 (0.0 %)", "–")
+    assert rows["yes"] == (HIDDEN, "0 (0.0 %)", "0 (0.0 %)", HIDDEN)
     assert found["samples"][0][:5] == ("Death", "train", "80", "80", "40")
     (hr, *_) = found["channels"]
     assert (hr.name, hr.stays_text) == ("hr", "100.0 %")

@@ -150,6 +150,14 @@ def test_a_damaged_gz_and_a_plain_file_named_gz(tmp_path):
         read(tmp_path, HEADER + ROW, "LABEVENTS.csv.gz")
 
 
+@pytest.mark.parametrize("second", ["labevents.csv.gz", "LABEVENTS.parquet", "labevents.CSV"])
+def test_a_table_in_two_files_is_refused(raw, second):
+    (raw / second).write_bytes((raw / "LABEVENTS.csv").read_bytes())
+    with pytest.raises(InputError, match="holds LABEVENTS more than once: ") as error:
+        find_tables(raw)
+    assert second in str(error.value)
+
+
 def test_all_missing_tables_are_named(tmp_path, raw):
     for name in ("PATIENTS", "LABEVENTS"):
         (raw / f"{name}.csv").unlink()
