@@ -9,7 +9,6 @@ from pathlib import Path
 
 from mimic_reg.checks import division, duplicates, future, normalizer, shortcuts
 from mimic_reg.checks.base import MOST_CELLS, Outcome, View
-from mimic_reg.errors import InputError
 from mimic_reg.runs import read_trial
 from mimic_reg.runs.description import open_store
 from mimic_reg.serving.model import load_run
@@ -96,8 +95,6 @@ def check_run(
     """
     described = read_trial(run)
     trial = described["trial"]
-    if not isinstance(trial.get("task"), str):
-        raise InputError(f"{run} is a fit of several tasks. Name the run folder of one of them.")
     opened = open_store(run, described, store)
     outcomes = check_store(
         Store(opened.folder, opened.manifest),

@@ -54,15 +54,17 @@ def check(
     if (place / TRIAL).is_file() or (place / FIT).is_file():
         if tasks:
             raise InputError(f"--tasks is for stores; {place} is a run, which has one task.")
-        outcomes = checks.check_run(place, store=store, seed=seed)
+        runs = [p.parent for p in sorted(place.glob(f"*/{TRIAL}"))] or [place]  # of several tasks
+        found = [each for run in runs for each in checks.check_run(run, store=store, seed=seed)]
+        outcomes = list(dict.fromkeys(found))
     else:
         if store is not None:
             raise InputError(f"--store says where a run's store is; {place} is not a run folder.")
         outcomes = checks.check_store(Store.open(place), listed(tasks), seed=seed)
     print_outcomes(outcomes)
-    found = checks.findings(outcomes)
-    content = {"place": place, "findings": len(found), "checks": outcomes}
-    return Result(content, 1 if found else 0)
+    number = len(checks.findings(outcomes))
+    content = {"place": place, "findings": number, "checks": outcomes}
+    return Result(content, 1 if number else 0)
 
 
 _STYLES = {"passed": "green", "found": "bold red", "not checked": "yellow"}

@@ -168,7 +168,7 @@ def test_the_answer_comes_first(page):
         text.index(t)
         for t in (
             *("Does a regulariser help", "than no regularisation", "mean test AUROC over seeds"),
-            *("At 25 % supervision: ", "Difference: method minus baseline", "Cohort flow"),
+            *("At 25 % supervision: ", "Difference: method minus baseline", "Flow of"),
         )
     ]
     assert order == sorted(order)

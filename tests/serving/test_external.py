@@ -11,6 +11,7 @@ import mimic_reg as mr
 from mimic_reg import tasks
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import score
+from mimic_reg.progress import Silent
 from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect
 from mimic_reg.serving import export
@@ -47,6 +48,13 @@ def other(tmp_path):
     return make
 
 
+class Notes(Silent):
+    text = ""
+
+    def note(self, text):
+        self.text += text
+
+
 def test_scores_on_another_cohort_are_named_external(run, other):
     store = other()
     before = {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()}
@@ -59,8 +67,9 @@ def test_scores_on_another_cohort_are_named_external(run, other):
     found = json.loads(told.stdout)
     assert found["name"] == "external: hospital-b"
     labels = pl.read_parquet(store / "tasks" / f"{TASK}.parquet")
-    told = mimic_reg("predict", run, "--store", store, "--out", store.parent / "p.parquet")
-    assert "24 subject ids are also those of training patients" in words(told.stderr)
+    told = Notes()
+    predict(run, store, store.parent / "p.parquet", device="cpu", progress=told)
+    assert "24 subject ids are also those of training patients" in told.text
     p = pl.read_parquet(store.parent / "p.parquet")["probability"].to_numpy()[:, None]
     expected = score("binary", labels.select("y").to_numpy(), p)
     auroc = found["scores"]["all"]["auroc"]

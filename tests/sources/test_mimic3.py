@@ -242,11 +242,6 @@ def test_a_table_with_a_header_only_has_no_rows(raw):
     assert read_table(find_tables(raw)["D_ICD_DIAGNOSES"], reading).height == reading.rows == 0
 
 
-def test_a_plain_file_is_preferred_to_a_gzipped_one(raw):
-    (raw / "PATIENTS.csv.gz").write_bytes(b"x")
-    assert find_tables(raw)["PATIENTS"].path.name == "PATIENTS.csv"
-
-
 def test_a_reader_that_stops_early_leaves_no_thread_waiting(tmp_path):
     blocks = read_blocks(table(tmp_path, HEADER + ROW * 10_000), 500, Reading())
     next(blocks)

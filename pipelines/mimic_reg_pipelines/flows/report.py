@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from prefect.logging import get_run_logger
 from mimic_reg.checks import Outcome, findings
 from mimic_reg.errors import InputError
 from mimic_reg.report.analyses import analyse_all, save
+from mimic_reg.report.cohort import write_cohort
 from mimic_reg.report.figures.drawn import draw
 from mimic_reg.report.frames import comparisons_frame, scores_frame
 from mimic_reg.report.markdown import to_markdown
@@ -146,6 +148,8 @@ def _write(
     analysed = [d for analysis in analyses for d in analysis.drawn]
     figures = save({d.name: d for d in (*drawn, *analysed)}.values(), out / FIGURES)
     tables = [*_write_tables(results, out / TABLES), leakage.write(leaks, out / TABLES)]
+    with suppress(InputError):  # a damaged store; the report says so
+        tables.append(write_cohort(stores[0], out / TABLES))
     return report, results, tables, figures, leaks
 
 

@@ -173,6 +173,7 @@ def test_a_failing_trial_is_recorded_and_the_others_go_on(store, work):
         "paired_tests.csv",
         "tables.md",
         "leakage.csv",
+        "cohort.html",
     }
     summary = client.connect(uri).get_run(concluded.summary)
     assert summary.data.metrics["failed"] == 1
