@@ -31,6 +31,7 @@ ROWS = [
     ("fitting",),
     ("multitask",),
     ("serving",),
+    ("checks",),
     ("report",),
     ("experiments",),
     ("console",),

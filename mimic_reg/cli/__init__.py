@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from mimic_reg import __version__
-from mimic_reg.cli import analyse, cohorts, data, fits, listing, prune, reports, runs
+from mimic_reg.cli import analyse, checks, cohorts, data, fits, listing, prune, reports, runs
 from mimic_reg.cli.command import Commands
 from mimic_reg.console import err, say, verbosity
 from mimic_reg.errors import InputError, MimicRegError
@@ -43,7 +43,7 @@ app = typer.Typer(
 )
 
 
-for room in (data, cohorts, prune, fits, reports, runs):
+for room in (data, checks, cohorts, prune, fits, reports, runs):
     room.add_to(app)
 app.add_typer(analyse.app, name="analyse")
 app.add_typer(listing.app, name="list")

@@ -16,8 +16,8 @@ from mimic_reg.console import out, verbosity
 from mimic_reg.errors import InputError, MimicRegError
 
 _SECTIONS = {
-    "Data": "synthesize extract verify import-cohort import-meds import-benchmark import-images "
-    "export-cohort export-meds export-benchmark prune",
+    "Data": "synthesize extract verify check cohort import-cohort import-meds import-benchmark "
+    "import-images export-cohort export-meds export-benchmark prune",
     "One model": "train evaluate predict pretrain finetune",
     "Experiments": "run sweep tune compare",
     "Results": "runs show report board card claims analyse ui",

@@ -3,6 +3,8 @@
 from mimic_reg.metrics.scores import metric
 from mimic_reg.settings import TrainingSize
 
+HIDDEN = "\u2013"  # instead of a number that is not shown
+
 
 def format_task(task: str) -> str:
     """Return a task's name in words."""

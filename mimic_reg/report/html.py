@@ -11,7 +11,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from mimic_reg.report.formats import count, file_name, format_score
+from mimic_reg.report.formats import HIDDEN, count, file_name, format_score
 from mimic_reg.report.tables import format_minus_paper, format_paper
 
 
@@ -47,9 +47,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "capitalize_first": lambda text: text[:1].upper() + text[1:],
         "counted": count,
         "data_uri": lambda text: f"data:text/csv;charset=utf-8,{quote(text)}",
         "distinct": lambda texts: list(dict.fromkeys(texts)),
+        "join_count": lambda item: (
+            f"{HIDDEN if item[1] is None else format(item[1], ',')} {item[0]}"
+        ),
         "minus_paper": format_minus_paper,
         "paper": format_paper,
         "score": format_score,
@@ -57,6 +61,11 @@ def _environment() -> Environment:
         "to_csv": _to_csv,
     }
     return environment
+
+
+def _join_count(item: tuple[str, int | None]) -> str:
+    """Return a unit and its number in words; the number may be hidden."""
+    return f"{HIDDEN if item[1] is None else format(item[1], ',')} {item[0]}"
 
 
 def _to_csv(table: tuple[Sequence[str], Iterable[Sequence[str]]]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mimic_reg.checks.base import Outcome
 from mimic_reg.clinical.datasets import MIMIC_IV
 from mimic_reg.errors import InputError
 from mimic_reg.report.evidence import Weighed, weigh
@@ -21,7 +22,9 @@ from mimic_reg.report.sections.budget import budget_section
 from mimic_reg.report.sections.claims import claims_section
 from mimic_reg.report.sections.cohort import cohort_section
 from mimic_reg.report.sections.drawings import analyses_section, curves_section
+from mimic_reg.report.sections.external import external_section
 from mimic_reg.report.sections.given import Given
+from mimic_reg.report.sections.leakage import leakage_section
 from mimic_reg.report.sections.missing import missing_section
 from mimic_reg.report.sections.paired import paired_section
 from mimic_reg.report.sections.together import together_section
@@ -43,6 +46,7 @@ def write_report(
     drawn: Sequence[Drawn] | None = None,
     analyses: Sequence[Analysis] = (),
     weighed: Sequence[Weighed] | None = None,
+    leakage: Sequence[Outcome] = (),
 ) -> Path:
     """Write the report of a set of trials and return its path.
 
@@ -54,6 +58,7 @@ def write_report(
     drawn:     the figures, if `draw` has made them already
     analyses:  further analyses; their figures replace others of the same name
     weighed:   the comparisons, if `weigh` has weighed them already
+    leakage:   the outcomes of leakage checks of the training data and models
 
     Raises:
         InputError: `out` is another kind of file, or is inside a file.
@@ -73,6 +78,7 @@ def write_report(
         main_tables(results),
         [d for d in (draw(results, stores) if drawn is None else drawn) if d.name not in analysed],
         weigh(results, stores) if weighed is None else weighed,
+        leakage,
     )
     sections = [made for make in _SECTIONS if (made := make(given)) is not None]
     page = render(
@@ -93,6 +99,8 @@ _SECTIONS: tuple[Callable[[Given], Section | None], ...] = (
     together_section,
     paired_section,
     budget_section,
+    leakage_section,
+    external_section,
     curves_section,
     analyses_section,
     claims_section,

@@ -21,6 +21,7 @@ CHECKPOINT = "checkpoint.safetensors"
 SCORES = "scores.json"
 DONE = "done.json"
 PREDICTIONS = {split: f"predictions_{split}.parquet" for split in ("validation", "test")}
+EXTERNAL = "external"  # a folder: scores on other cohorts, a file each
 TRUNK, TRUNK_SETTINGS = "trunk.safetensors", "trunk.yaml"
 
 SCORED = (SCORES, *PREDICTIONS.values())  # `evaluate` makes these from the best model

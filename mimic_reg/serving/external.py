@@ -1,26 +1,25 @@
 """External validation: the scores of a trained model on another cohort.
 
-It never changes the run: not its scores, and not which model is champion.
+It never changes the run: not its scores, and not which model is champion. The result is kept beside
+them, in the run's folder `external`, for reports.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from mimic_reg.engine.devices import find_device
-from mimic_reg.errors import InputError
+from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.fitting import NUM_REPLICATES
 from mimic_reg.metrics.scores import Score, score
-from mimic_reg.runs import TRIAL, read_trial
-from mimic_reg.runs.description import open_store
+from mimic_reg.runs import EXTERNAL, TRIAL, read_trial
 from mimic_reg.samples import Samples
 from mimic_reg.serving.model import ServedModel
 from mimic_reg.serving.predicting import load_model
-from mimic_reg.serving.stores import load_samples, missing_channels
-from mimic_reg.store import Store
+from mimic_reg.serving.stores import load_samples, missing_channels, overlap_note
+from mimic_reg.store import Store, make_folder, write_json
 from mimic_reg.store.spec import Task
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
 
@@ -106,7 +105,7 @@ def validate(
     chosen = {ALL: every}
     if test:
         chosen["test"] = _score(task, [parts[k] for k in test], [predicted[k] for k in test])
-    return External(
+    external = External(
         name=f"external: {opened.spec.name}",
         trained_on=served.spec.name,
         task=task.name,
@@ -117,6 +116,21 @@ def validate(
         missing=tuple(missing_channels(served.spec, opened.spec)),
         notes=tuple(_notes(served, model, opened, task, trained_on)),
     )
+    return _kept(model, external)
+
+
+def _kept(model: Path, external: External) -> External:
+    """Write the result into a run's folder; a note says if that is not possible."""
+    if not (model / TRIAL).is_file():
+        return external
+    content = {"trial": read_trial(model)["id"], **external.as_json()}
+    try:
+        make_folder(model / EXTERNAL)
+        write_json(model / EXTERNAL / f"{external.fingerprint[:16]}.json", content)
+    except (OSError, MimicRegError) as error:
+        note = f"Not kept for reports, as {model} cannot be written to: {error}"
+        return replace(external, notes=(*external.notes, note))
+    return external
 
 
 def _check_task(trained: Task, there: Task, store: Store) -> None:
@@ -159,22 +173,6 @@ def _notes(
             "all hours" if h is None else f"{h:g} hours" for h in (task.hours, served.task.hours)
         ]
         notes.append(f"Its samples see {hours[0]}; those of the training saw {hours[1]}.")
-    if common := _common_subjects(served, model, store, trained_on):
-        notes.append(
-            f"{common:,} subject ids are also those of training patients. If they are the same "
-            "patients, these scores are too good: this is no external validation."
-        )
+    if overlap := overlap_note(served, model, store, trained_on):
+        notes.append(f"{overlap} If they are the same patients, this is no external validation.")
     return notes
-
-
-def _common_subjects(
-    served: ServedModel, model: Path, store: Store, trained_on: Path | None
-) -> int:
-    """Return how many subject ids of a store are those of training patients; 0 if not known."""
-    if not (model / TRIAL).is_file() or served.spec.subject != store.spec.subject:
-        return 0
-    ours = open_store(model, read_trial(model), trained_on)
-    name, subject = f"tasks/{served.task.name}.parquet", served.spec.subject
-    training = ours.scan(name).filter(pl.col("split") == "train").select(subject).collect()
-    there = store.scan(name).select(subject).unique().collect()
-    return there.join(training.unique(), on=subject, how="semi").height

@@ -12,7 +12,7 @@ from mimic_reg.runs import TRIAL, read_trial
 from mimic_reg.serving.current import Hours, Predicted, predict_current
 from mimic_reg.serving.model import SETTINGS, ServedModel, load_run
 from mimic_reg.serving.raw import read_current
-from mimic_reg.serving.stores import predict_store
+from mimic_reg.serving.stores import overlap_note, predict_store
 from mimic_reg.store import Store, disk_errors, make_folder
 from mimic_reg.store.atomic import PRIVATE, refuse_links, writing
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
@@ -49,7 +49,10 @@ def predict(
         served = load_model(model, trained_on, str(find_device(device)))
         if trained_on:
             opened = opened.in_fold(read_trial(model)["trial"].get("fold"))
-        table = predict_store(served, opened, progress or Silent(), allow_missing=allow_missing)
+        progress = progress or Silent()
+        if not trained_on and (note := overlap_note(served, model, opened)):
+            progress.note(note)
+        table = predict_store(served, opened, progress, allow_missing=allow_missing)
     _write(table, out)
     return table.height
 

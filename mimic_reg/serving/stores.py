@@ -1,6 +1,7 @@
 """Predictions for all samples of a store, which may hold another cohort of the same channels."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,6 +11,8 @@ from mimic_reg.clinical import schema
 from mimic_reg.cohorts.features import normal_channels
 from mimic_reg.errors import InputError
 from mimic_reg.progress import Progress
+from mimic_reg.runs import TRIAL, read_trial
+from mimic_reg.runs.description import open_store
 from mimic_reg.serving.model import ServedModel
 from mimic_reg.store import Store
 from mimic_reg.store.spec import SPLIT, CohortSpec
@@ -121,3 +124,26 @@ def unmeasured(spec: CohortSpec, normal_values: Mapping[str, float | str]) -> di
     found = {channel.name: absent[channel.kind] for channel in spec.channels}
     values = [channel for channel in spec.channels if channel.kind in ("continuous", "indicator")]
     return found | normal_channels(values, normal_values)
+
+
+def overlap_note(
+    model: ServedModel, run: Path, store: Store, trained_on: Path | None = None
+) -> str | None:
+    """Return a sentence on the patients of another store who seem to be in the training data.
+
+    run:        the model's run folder; an exported model does not know its patients: None
+    trained_on: where the store of the training is, if it was moved
+    """
+    subject = model.spec.subject
+    if not (run / TRIAL).is_file() or subject != store.spec.subject:
+        return None
+    ours, name = open_store(run, read_trial(run), trained_on), f"tasks/{model.task.name}.parquet"
+    training = ours.scan(name).filter(pl.col("split") == "train").select(subject).unique()
+    there = store.scan(name).select(subject).unique()
+    common = there.join(training, on=subject, how="semi").select(pl.len()).collect().item()
+    if not common:
+        return None
+    return (
+        f"{common:,} subject ids are also those of training patients, for whom predictions are too "
+        "good."
+    )

@@ -26,7 +26,7 @@ ID_COLUMNS = ("subject_id", "hadm_id", "icustay_id", "stay_id", "itemid")
 
 _FOLDERS = ("hosp", "icu")  # of MIMIC-IV
 _OF_MIMIC_IV = {"anchor_age", "stay_id", "icd_version"}  # columns that MIMIC-III does not have
-_ENDINGS = (".CSV", ".CSV.GZ", ".PARQUET")  # if a table has several files, the first counts
+_ENDINGS = (".CSV", ".CSV.GZ", ".PARQUET")
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -99,7 +99,8 @@ def find_tables(source: Path, *, outcomes: bool = True) -> dict[str, Table]:
 
     Raises:
         InputError: the folder or tables are missing (all are named), or a file is empty, lacks
-            columns, or is gzipped without the name .gz; MIMIC-III and MIMIC-IV are mixed.
+            columns, or is gzipped without the name .gz; a table has several files; MIMIC-III and
+            MIMIC-IV are mixed.
     """
     if source.is_file() and source.suffix.lower() in typed.DATABASES:
         return _tables_of_database(source, outcomes)
@@ -155,18 +156,31 @@ def _dataset_in(source: Path) -> Dataset:
     return MIMIC_IV
 
 
-def _files_by_name(folder: Path) -> dict[str, Path]:
+def _files_by_name(folder: Path) -> dict[str, list[Path]]:
     """Return the files of a folder by their names in capitals; none if it is missing."""
-    if not folder.is_dir():
-        return {}
-    with readable(folder):
-        return {p.name.upper(): p for p in sorted(folder.iterdir(), reverse=True) if p.is_file()}
+    files: dict[str, list[Path]] = {}
+    if folder.is_dir():
+        with readable(folder):
+            for path in sorted(folder.iterdir()):
+                if path.is_file():
+                    files.setdefault(path.name.upper(), []).append(path)
+    return files
 
 
-def _file_of(name: str, files: dict[str, Path]) -> Path | None:
-    """Return the file of a table; `files`: from `_files_by_name`."""
-    found = (files[f"{name}{ending}"] for ending in _ENDINGS if f"{name}{ending}" in files)
-    return next(found, None)
+def _file_of(name: str, files: dict[str, list[Path]]) -> Path | None:
+    """Return the file of a table, if it has one; `files`: from `_files_by_name`.
+
+    Raises:
+        InputError: it has several, which may differ.
+    """
+    found = [path for ending in _ENDINGS for path in files.get(f"{name}{ending}", [])]
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found)
+        raise InputError(
+            f"{found[0].parent} holds {name} more than once: {names}. Move all but one elsewhere, "
+            "so that it is certain which one is read."
+        )
+    return found[0] if found else None
 
 
 def _tables_of_database(path: Path, outcomes: bool) -> dict[str, Table]:

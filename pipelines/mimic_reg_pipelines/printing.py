@@ -65,6 +65,8 @@ def print_concluded(concluded: "Concluded | None") -> None:
         what = "champion" if registered.champion else "not champion"
         text = f"Registered {registered.name}, version {registered.version}: {what}. "
         say(text + registered.why)
+    for each in (each for each in concluded.leakage if each.status == "found"):
+        err.print(f"[bold red]LEAKAGE[/]: {escape(f'{each.text} {each.advice}')}", soft_wrap=True)
     out.print(f"Report: [bold]{escape(str(concluded.report))}[/]", soft_wrap=True)
 
 
@@ -136,5 +138,6 @@ def ended(result: "SweepResult", concluded: "Concluded | None") -> Result:
         "scores": concluded.scores if concluded else [],
         "registered": [model.uri for model in concluded.registered] if concluded else [],
         "report": concluded.report if concluded else None,
+        "leakage": [o for o in concluded.leakage if o.status == "found"] if concluded else [],
     }
     return Result(content, result.exit_code)

@@ -11,6 +11,9 @@ import mimic_reg as mr
 from mimic_reg import tasks
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import score
+from mimic_reg.progress import Silent
+from mimic_reg.report.page import write_report
+from mimic_reg.report.results import collect
 from mimic_reg.serving import export
 from mimic_reg.serving.predicting import predict
 from mimic_reg.store import Store, read_json, write_json
@@ -45,9 +48,16 @@ def other(tmp_path):
     return make
 
 
+class Notes(Silent):
+    text = ""
+
+    def note(self, text):
+        self.text += text
+
+
 def test_scores_on_another_cohort_are_named_external(run, other):
     store = other()
-    before = {p.name: p.read_bytes() for p in run.iterdir()}
+    before = {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()}
     told = mimic_reg("evaluate", run, "--store", store, "--device", "cpu")
     assert told.returncode == 0, told.stderr
     assert "external: hospital-b" in words(told.stdout)
@@ -57,7 +67,9 @@ def test_scores_on_another_cohort_are_named_external(run, other):
     found = json.loads(told.stdout)
     assert found["name"] == "external: hospital-b"
     labels = pl.read_parquet(store / "tasks" / f"{TASK}.parquet")
-    predict(run, store, store.parent / "p.parquet", device="cpu")
+    told = Notes()
+    predict(run, store, store.parent / "p.parquet", device="cpu", progress=told)
+    assert "24 subject ids are also those of training patients" in told.text
     p = pl.read_parquet(store.parent / "p.parquet")["probability"].to_numpy()[:, None]
     expected = score("binary", labels.select("y").to_numpy(), p)
     auroc = found["scores"]["all"]["auroc"]
@@ -67,7 +79,11 @@ def test_scores_on_another_cohort_are_named_external(run, other):
     assert found["num_samples"]["test"] == labels.filter(pl.col("split") == "test").height
     external = mr.open_run(run).evaluate(store, device="cpu")
     assert external.scores["all"]["auroc"].value == auroc["value"]
-    assert before == {p.name: p.read_bytes() for p in run.iterdir()}
+    assert before == {p.name: p.read_bytes() for p in run.iterdir() if p.is_file()}
+    page = write_report(collect([run]), store.parent / "report.html", title="T").read_text("utf-8")
+    assert "Does it hold on other patients?" in page
+    assert f"{found['scores']['all']['auroc']['value']:.4f}" in page
+    assert "hospital-b: 24 subject ids are also those of training patients" in page
 
 
 def test_an_exported_model_is_validated_without_its_training_data(run, other, tmp_path):

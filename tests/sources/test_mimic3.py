@@ -150,6 +150,14 @@ def test_a_damaged_gz_and_a_plain_file_named_gz(tmp_path):
         read(tmp_path, HEADER + ROW, "LABEVENTS.csv.gz")
 
 
+@pytest.mark.parametrize("second", ["labevents.csv.gz", "LABEVENTS.parquet", "labevents.CSV"])
+def test_a_table_in_two_files_is_refused(raw, second):
+    (raw / second).write_bytes((raw / "LABEVENTS.csv").read_bytes())
+    with pytest.raises(InputError, match="holds LABEVENTS more than once: ") as error:
+        find_tables(raw)
+    assert second in str(error.value)
+
+
 def test_all_missing_tables_are_named(tmp_path, raw):
     for name in ("PATIENTS", "LABEVENTS"):
         (raw / f"{name}.csv").unlink()
@@ -232,11 +240,6 @@ def test_a_table_with_a_header_only_has_no_rows(raw):
     path.write_text(path.read_text().split("\n")[0] + "\n")
     reading = Reading()
     assert read_table(find_tables(raw)["D_ICD_DIAGNOSES"], reading).height == reading.rows == 0
-
-
-def test_a_plain_file_is_preferred_to_a_gzipped_one(raw):
-    (raw / "PATIENTS.csv.gz").write_bytes(b"x")
-    assert find_tables(raw)["PATIENTS"].path.name == "PATIENTS.csv"
 
 
 def test_a_reader_that_stops_early_leaves_no_thread_waiting(tmp_path):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mimic_reg.checks.base import Outcome
 from mimic_reg.report.evidence import Weighed
 from mimic_reg.report.figures.drawn import Analysis, Drawn
 from mimic_reg.report.results import Results, TrialResult
@@ -18,6 +19,7 @@ class Given:
     tables:  of the scores that select checkpoints
     figures: without those that an analysis replaces
     weighed: the comparisons of the tables, with what they show
+    leakage: the outcomes of leakage checks; none if they were not made
     """
 
     results: Results
@@ -29,6 +31,7 @@ class Given:
     tables: Sequence[ScoreTable]
     figures: Sequence[Drawn]
     weighed: Sequence[Weighed]
+    leakage: Sequence[Outcome] = ()
 
     @property
     def trials(self) -> tuple[TrialResult, ...]:

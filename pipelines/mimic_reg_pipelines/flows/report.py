@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ import yaml
 from prefect import flow, tags, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
 
+from mimic_reg.checks import Outcome, findings
 from mimic_reg.errors import InputError
 from mimic_reg.report.analyses import analyse_all, save
+from mimic_reg.report.cohort import write_cohort
 from mimic_reg.report.evidence import Weighed, weigh
 from mimic_reg.report.figures.drawn import draw
 from mimic_reg.report.frames import evidence_frame, scores_frame
@@ -23,7 +27,7 @@ from mimic_reg.report.tables import main_tables, score_tables
 from mimic_reg.settings import checked
 from mimic_reg.settings.budget import Budget
 from mimic_reg.store import Store, atomic, disk_errors
-from mimic_reg_pipelines.flows import views
+from mimic_reg_pipelines.flows import leakage, views
 from mimic_reg_pipelines.flows.artifacts import artifact_key
 from mimic_reg_pipelines.flows.result import SweepResult
 from mimic_reg_pipelines.flows.settings import TAGS, Work
@@ -46,6 +50,7 @@ class Concluded:
     scores:     a row for each method and level, of the scores that select
     registered: the best model of each task and family
     summary:    the run in MLflow that holds all this
+    leakage:    the outcomes of the leakage checks
     """
 
     report: Path
@@ -55,6 +60,7 @@ class Concluded:
     summary: str
     tables: tuple[Path, ...]
     figures: tuple[Path, ...]
+    leakage: tuple[Outcome, ...]
 
 
 def conclude(
@@ -91,29 +97,33 @@ def _conclude(result: SweepResult, uri: str, commands: Sequence[str]) -> Conclud
         sweep=result.name,
         methods={result.run_folder(t): t.label for t in done},
     )
-    report, results, tables, figures, markdown = _write(result, commands)
+    report, results, tables, figures, markdown, leaks = _write(result, commands)
     summary = log_sweep_summary(
         result.name,
         uri=uri,
         title=result.title,
-        note=f"# {plain(result.title)}\n\n{_champions(registered)}\n\n{markdown}",
+        note=f"# {plain(result.title)}\n\n{_warning(leaks)}{_champions(registered)}\n\n{markdown}",
         tables=tables,
         figures=figures,
         report=report,
         compared=views.publish(result, uri),
-        metrics=_metrics(result, results),
+        metrics=_metrics(result, results) | {"leakage_findings": float(len(findings(leaks)))},
         tags={"data_fingerprint": result.data},
     )
     scores = scores_frame(main_tables(results)).to_dicts()
     return Concluded(
-        report, markdown, scores, tuple(registered), summary, tuple(tables), tuple(figures)
+        *(report, markdown, scores, tuple(registered), summary),
+        *(tuple(tables), tuple(figures), tuple(leaks)),
     )
 
 
 def _write(
     result: SweepResult, commands: Sequence[str]
-) -> tuple[Path, Results, list[Path], list[Path], str]:
-    """Write report, tables and figures; return them with the results, and the tables as text."""
+) -> tuple[Path, Results, list[Path], list[Path], str, list[Outcome]]:
+    """Write report, tables and figures.
+
+    Return them with the results, the tables as text, and the leakage checks.
+    """
     out = result.folder
     errors = {
         folder: t.error or f"{t.status}: start the sweep again to go on with it"
@@ -126,6 +136,7 @@ def _write(
     stores = [Store.open(result.store)]
     analyses = analyse_all(result.configuration.get("analyses", ()), results)
     drawn, weighed = draw(results, stores), weigh(results, stores)
+    leaks = leakage.check_sweep(result.store, results)
     report = write_report(
         results,
         out / REPORT,
@@ -139,12 +150,16 @@ def _write(
         drawn=drawn,
         analyses=analyses,
         weighed=weighed,
+        leakage=leaks,
     )
     analysed = [d for analysis in analyses for d in analysis.drawn]
     figures = save({d.name: d for d in (*drawn, *analysed)}.values(), out / FIGURES)
     markdown = to_markdown(results, weighed)
     tables = _write_tables(results, weighed, markdown, out / TABLES)
-    return report, results, tables, figures, markdown
+    tables.append(leakage.write(leaks, out / TABLES))
+    with suppress(InputError):  # a damaged store; the report says so
+        tables.append(write_cohort(stores[0], out / TABLES))
+    return report, results, tables, figures, markdown, leaks
 
 
 def _write_tables(
@@ -157,6 +172,12 @@ def _write_tables(
     atomic.write_text(tests, evidence_frame(weighed).write_csv())
     atomic.write_text(text, markdown)
     return [scores, tests, text]
+
+
+def _warning(leaks: Sequence[Outcome]) -> str:
+    """Return Markdown on the findings of the leakage checks; "" if there are none."""
+    lines = [f"- {plain(each.text)} {plain(each.advice)}" for each in findings(leaks)]
+    return "\n".join(["### Leakage: scores may be too good", "", *lines, "\n"]) if lines else ""
 
 
 def _champions(registered: Sequence[Registered]) -> str:
@@ -211,7 +232,10 @@ class ReportParameters(Parameters):
 )
 def conclude_task(work: str, sweep: str, tracking_uri: str | None) -> dict[str, Any]:
     """Register, report and log the summary."""
-    return as_json(conclude(SweepResult.read(Path(work), sweep), tracking_uri=tracking_uri))
+    concluded = conclude(SweepResult.read(Path(work), sweep), tracking_uri=tracking_uri)
+    for each in findings(concluded.leakage):
+        get_run_logger().warning("Leakage: %s %s", each.text, each.advice)
+    return as_json(concluded)
 
 
 def as_json(concluded: Concluded) -> dict[str, Any]:
@@ -222,6 +246,7 @@ def as_json(concluded: Concluded) -> dict[str, Any]:
         "scores": concluded.scores,
         "registered": [model.uri for model in concluded.registered],
         "summary": concluded.summary,
+        "leakage": [each.text for each in findings(concluded.leakage)],
     }
 
 

@@ -163,9 +163,20 @@ def test_a_failing_trial_is_recorded_and_the_others_go_on(store, work):
         "scores.csv",
         "paired_tests.csv",
         "tables.md",
+        "leakage.csv",
+        "cohort.html",
     }
     summary = client.connect(uri).get_run(concluded.summary)
     assert summary.data.metrics["failed"] == 1
+
+    # the normaliser of this store was not fitted: a leak, which costs no finished run
+    leaks = [each for each in concluded.leakage if each.status == "found"]
+    assert any("normaliser" in each.check for each in leaks)
+    assert "found something, so scores may be too good" in text
+    assert summary.data.metrics["leakage_findings"] == len(leaks)
+    assert "Leakage: scores may be too good" in summary.data.tags["mlflow.note.content"]
+    checked = [each.check for each in concluded.leakage]
+    assert checked.count("predictions do not change with the future") == 1
 
     again = sweep(failing, work, store=store, running=HERE)
     assert sorted(statuses(again)) == ["failed", "skipped", "skipped"]  # only it was tried again

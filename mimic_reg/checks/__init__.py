@@ -1,0 +1,123 @@
+"""Leakage: does a store, or a trained model, know what it must not know?
+
+A module for each kind of leak. A finding is an outcome, never an error.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mimic_reg.checks import division, duplicates, future, normalizer, shortcuts
+from mimic_reg.checks.base import MOST_CELLS, Outcome, View
+from mimic_reg.runs import read_trial
+from mimic_reg.runs.description import open_store
+from mimic_reg.serving.model import load_run
+from mimic_reg.store import Store, reading
+from mimic_reg.store.spec import Task
+
+__all__ = ["MOST_CELLS", "Outcome", "check_predictions", "check_run", "check_store", "findings"]
+
+
+def findings(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return the outcomes that found something."""
+    return [outcome for outcome in outcomes if outcome.status == "found"]
+
+
+def check_store(
+    store: Store,
+    tasks: Sequence[str] = (),
+    *,
+    fold: int | None = None,
+    seed: int = 0,
+    most_cells: int = MOST_CELLS,
+) -> list[Outcome]:
+    """Return the outcomes of all checks of a store.
+
+    tasks:      to check; by default all
+    fold:       the fold that tests, of a cohort with folds; None: the normaliser of each fold, and
+                the first fold where training and test are needed
+    seed:       chooses stays and channels where there are too many
+    most_cells: of the hourly table to hold in memory
+
+    Raises:
+        InputError: the store has no such task or fold; its tables do not fit together.
+    """
+    spec = store.spec
+    chosen = [spec.task(name) for name in tasks or spec.task_names]
+    if spec.folds or fold is not None:
+        spec.check_fold(1 if fold is None else fold)
+    with reading(store.folder, "a cohort store"):
+        outcomes = division.shared(store, [task.name for task in chosen])
+        for task in chosen:
+            if not spec.is_hourly:
+                outcomes += [
+                    duplicates.images(store, task),
+                    shortcuts.readable_images(store, task, seed),
+                ]
+                continue
+            folds = range(1, (spec.folds or 0) + 1) if fold is None else [fold]
+            outcomes += _of_hours(store, task, list(folds) or [None], seed, most_cells)
+    return outcomes
+
+
+def _of_hours(
+    store: Store, task: Task, folds: Sequence[int | None], seed: int, most_cells: int
+) -> Iterator[Outcome]:
+    """Yield the outcomes of a task; only the normaliser is looked at in more than one fold."""
+    for fold in folds:
+        view = View(store.in_fold(fold), task, seed=seed, most_cells=most_cells)
+        found = normalizer.fitted(view)
+        if len(folds) == 1 or found.status != "passed" or fold == folds[-1]:
+            of = "" if fold is None else f"Fold {fold}: "
+            if fold is not None and found.status == "passed" and len(folds) > 1:
+                of = f"In each of {len(folds)} folds: "
+            yield replace(found, text=f"{of}{found.text}")
+        if found.status == "found":
+            break
+    view = View(store.in_fold(folds[0]), task, seed=seed, most_cells=most_cells)
+    yield future.inputs(view)
+    yield future.imputed(view)
+    yield future.length_told(view)
+    yield shortcuts.readable(view)
+    yield shortcuts.from_lengths(view)
+    yield duplicates.sequences(view)
+
+
+def check_run(
+    run: Path, *, store: Path | None = None, seed: int = 0, most_cells: int = MOST_CELLS
+) -> list[Outcome]:
+    """Return the outcomes of all checks of a trained run: of its store and task, and of its model.
+
+    store: where the run's store is now, if it was moved
+
+    Raises:
+        InputError: this is not a run, it has no trained model, or its store is another one.
+    """
+    described = read_trial(run)
+    trial = described["trial"]
+    opened = open_store(run, described, store)
+    outcomes = check_store(
+        Store(opened.folder, opened.manifest),
+        [trial["task"]],
+        fold=opened.fold,
+        seed=seed,
+        most_cells=most_cells,
+    )
+    return outcomes + check_predictions(run, store=store, seed=seed)
+
+
+def check_predictions(run: Path, *, store: Path | None = None, seed: int = 0) -> list[Outcome]:
+    """Return whether the predictions of a run's best model depend on later hours.
+
+    store: where the run's store is now, if it was moved
+
+    Raises:
+        InputError: as `check_run`.
+    """
+    described = read_trial(run)
+    opened = open_store(run, described, store)
+    if not opened.spec.is_hourly:
+        return []
+    model = load_run(run, store=store)
+    view = View(opened, opened.spec.task(model.task.name), seed=seed, most_cells=MOST_CELLS // 10)
+    return [future.predictions(view, model.learner, model.constants)]

@@ -1,0 +1,219 @@
+"""Labels that can be read off: from one channel, from the number of hours, from padding.
+
+Shapes: N samples, F channels, S statistics.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.stats import mannwhitneyu, rankdata
+from sklearn.metrics import roc_auc_score
+from sklearn.tree import DecisionTreeClassifier
+
+from mimic_reg.checks.base import FEWEST, Outcome, View, counted
+from mimic_reg.learners.windows import STATISTICS, features
+from mimic_reg.metrics.scores import Score, score
+from mimic_reg.samples.images import read_pixels
+from mimic_reg.store import Store
+from mimic_reg.store.spec import Task
+
+TELLS, TELLS_IMAGE = 0.95, 0.99  # AUROC of a single channel, of a single pixel
+FOLLOWS = 0.98  # rank correlation of a channel with a real-valued label
+_CHANCE = 1e-3  # such an AUROC by chance, after Bonferroni's correction
+BEYOND = 0.6  # AUROC of lengths, above which a finding begins: chance is 0.5
+_SHUFFLES = 20
+_IMAGES, _PIXELS = 2_000, 4_096
+_WINDOW = len(STATISTICS)
+
+
+def readable(view: View) -> Outcome:
+    """Return whether one channel alone separates a label almost perfectly."""
+    num = len(view.spec.channels)
+    zero, one = np.zeros(num), np.ones(num)
+    samples = view.as_samples(view.samples, view.hours, (zero, one))
+    table = features(samples)[:, : _WINDOW * num]  # of all hours
+    names = [f"{c.name} ({what})" for what in STATISTICS for c in view.spec.channels]
+    subject = view.samples["subject"].to_numpy()
+    if view.task.target == "regression":
+        return _follows(table, names, view)
+    judged = {n: y for n, y in view.labels.items() if view.enough(y, subject)}
+    return _readable(table, names, judged, TELLS, view.task, "channel", view.samples_read)
+
+
+def readable_images(store: Store, task: Task, seed: int) -> Outcome:
+    """Return whether one pixel alone separates a class almost perfectly."""
+    table = store.read(f"tasks/{task.name}.parquet")
+    table = table.sample(min(_IMAGES, table.height), seed=seed)
+    pixels = read_pixels(store).numpy()[table[store.spec.unit].to_numpy()].reshape(table.height, -1)
+    rng = np.random.default_rng(seed)
+    at = np.sort(rng.permutation(pixels.shape[1])[:_PIXELS])
+    label = table[task.labels[0]].to_numpy()
+    names = [str(tuple(map(int, np.unravel_index(i, store.spec.shape)))) for i in at]
+    labels = {name: label == i for i, name in enumerate(task.classes)}
+    judged = {n: y for n, y in labels.items() if min(y.sum(), (~y).sum()) >= FEWEST}
+    read = f" Read {len(label):,} images (seed {seed})." * (len(label) == _IMAGES)
+    return _readable(pixels[:, at], names, judged, TELLS_IMAGE, task, "pixel", read)
+
+
+def _readable(
+    table: np.ndarray,
+    names: list[str],
+    labels: Mapping[str, np.ndarray],
+    tells: float,
+    task: Task,
+    noun: str,
+    coverage: str,
+) -> Outcome:
+    check = f"no single {noun} tells the label"
+    if not labels:
+        text = f"No label has {FEWEST} patients or more of both kinds, which this check needs."
+        return Outcome(check, "not checked", text, task=task.name)
+    ranks = rankdata(table, axis=0)
+    num_tests = len(labels) * table.shape[1]
+    told: dict[str, str] = {}  # channel → the label that it tells best
+    best = (0.5, "")
+    for label, y in labels.items():
+        positives = int(y.sum())
+        u = ranks[y].sum(0) - positives * (positives + 1) / 2
+        auroc = u / (positives * (len(y) - positives))
+        either = np.maximum(auroc, 1 - auroc)
+        best = max(best, (float(either.max()), names[int(either.argmax())]))
+        for at in np.flatnonzero(either >= tells):
+            name = names[at].rpartition(" (")[0] if noun == "channel" else names[at]
+            if name not in told and _is_no_chance(table[:, at], y, num_tests):
+                told[name] = f"{name} tells {label} (AUROC {either[at]:.3f})"
+    if not told:
+        text = f"The best single {noun}, {best[1]}, reaches AUROC {best[0]:.3f}.{coverage}"
+        return Outcome(check, "passed", text, task=task.name)
+    return Outcome(
+        check,
+        "found",
+        f"{counted(len(told), f'{noun}s')} {'separates' if len(told) == 1 else 'separate'} a label "
+        f"almost perfectly: {'; '.join([*told.values()][:3])}{'; …' * (len(told) > 3)}."
+        f"{coverage}",
+        len(told),
+        _ADVICE.format(noun=noun),
+        task.name,
+    )
+
+
+def _follows(table: np.ndarray, names: list[str], view: View) -> Outcome:
+    """Return whether a real-valued label follows one channel almost perfectly."""
+    check, label = "no single channel tells the label", view.task.labels[0]
+    y = rankdata(view.samples["label 0"].to_numpy())
+    if len(np.unique(view.samples["subject"])) < 2 * FEWEST or np.ptp(y) == 0:
+        text = f"Fewer than {2 * FEWEST} patients, or all have the same {label}."
+        return Outcome(check, "not checked", text, task=view.task.name)
+    varied = np.ptp(table, axis=0) > 0
+    ranks = rankdata(table[:, varied], axis=0)
+    correlation = np.abs(np.corrcoef(y, ranks, rowvar=False)[0, 1:])
+    names = [name for name, so in zip(names, varied, strict=True) if so]
+    best = f"{names[int(correlation.argmax())]} ({correlation.max():.3f})"
+    told = {names[i].rpartition(" (")[0] for i in np.flatnonzero(correlation >= FOLLOWS)}
+    if not told:
+        text = f"The highest rank correlation with {label} is that of {best}.{view.samples_read}"
+        return Outcome(check, "passed", text, task=view.task.name)
+    text = f"{label} follows {counted(len(told), 'channels')} almost perfectly, best {best}."
+    return Outcome(
+        check,
+        "found",
+        f"{text}{view.samples_read}",
+        len(told),
+        _ADVICE.format(noun="channel"),
+        view.task.name,
+    )
+
+
+_ADVICE = (
+    "Find out when this {noun} is known. If it is recorded with or after the outcome, or computed "
+    "from it, leave it out. If the label is defined by it, move the prediction time."
+)
+
+
+def _is_no_chance(column: np.ndarray, y: np.ndarray, num_tests: int) -> bool:
+    few = int(y.sum()) * int((~y).sum()) <= 10_000
+    found = mannwhitneyu(column[y], column[~y], method="exact" if few else "asymptotic")
+    return bool(found.pvalue * num_tests < _CHANCE)
+
+
+def from_lengths(view: View) -> Outcome:
+    """Return whether a tree on lengths and padding alone predicts the labels of other patients.
+
+    It is a finding if the interval of its AUROC lies above 0.6. Tasks of the published benchmark,
+    and tasks with several samples a stay, show the hours since admission by design: there it is
+    one only if lengths tell almost everything.
+    """
+    check = "lengths and padding do not tell the label"
+    table = view.samples
+    x = np.stack([table["seen"].to_numpy(), _padding(view)], axis=1)
+    if (x == x[0]).all():
+        text = f"All samples see {counted(int(x[0, 0]), 'hours')}, with the same padding."
+        return Outcome(check, "passed", text, task=view.task.name)
+    train = (table["split"] == "train").to_numpy()
+    subject = table["subject"].to_numpy()
+    found = {}
+    for name, y in view.labels.items():
+        if all(view.enough(y[part], subject[part]) for part in (train, ~train)):
+            p = _tree(x, y[train], train)
+            scored = score(
+                "binary", y[~train, None], p[:, None], subject[~train], num_replicates=300
+            )
+            found[name] = (scored["auroc"], _control(x, y, train, view.seed))
+    if not found:
+        text = (
+            f"No label has {FEWEST} patients or more of both kinds, in training and outside it, "
+            "which this check needs."
+        )
+        return Outcome(check, "not checked", text, task=view.task.name)
+    by_design = "mode" in view.store.manifest or not view.per_stay
+    least = TELLS if by_design else BEYOND
+    told = [n for n, (real, control) in found.items() if _low(real) > max(least, control)]
+    name = max(found, key=lambda n: _low(found[n][0]))
+    real, control = found[name]
+    text = (
+        f"A tree on lengths and padding alone predicts {name} with AUROC {real.value:.2f} "
+        f"({_low(real):.2f} to {real.high or 1:.2f}); trained on shuffled labels, {control:.2f}."
+        f"{view.samples_read}"
+    )
+    if not told:
+        above = " The task shows the hours since admission by design." * by_design
+        known = " Report it beside the models." if _low(real) > 0.5 else ""
+        text = f"{text}{above * bool(known)}{known}"
+        return Outcome(check, "passed", text, task=view.task.name)
+    advice = (
+        "Let all samples see the same number of hours (for an imported cohort: `hours`), and drop "
+        "stays that end before, or show this score beside the models' and explain it."
+    )
+    return Outcome(check, "found", text, len(told), advice, view.task.name)
+
+
+def _padding(view: View) -> np.ndarray:
+    """Return how many hours at the end of each sample (N,) repeat the hour before."""
+    hours = np.nan_to_num(view.hours, nan=-1e30)
+    same = np.append(False, (hours[1:] == hours[:-1]).all(1))
+    same[view.chosen["first"].to_numpy()] = False
+    at = np.arange(len(same))
+    last_new = np.maximum.accumulate(np.where(same, 0, at))
+    first, seen = (view.samples[n].to_numpy() for n in ("first", "seen"))
+    end = first + seen - 1
+    repeated: np.ndarray = end - last_new[end]
+    return repeated
+
+
+def _tree(x: np.ndarray, train_y: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Return the probabilities of a tree outside of training."""
+    leaf = max(5, int(train.sum()) // 50)
+    tree = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=leaf, random_state=0)
+    p: np.ndarray = tree.fit(x[train], train_y).predict_proba(x[~train])[:, -1]
+    return p
+
+
+def _control(x: np.ndarray, y: np.ndarray, train: np.ndarray, seed: int) -> float:
+    """Return the mean AUROC of trees for shuffled labels: chance, 0.5, unless a split is unfair."""
+    rng = np.random.default_rng(seed)
+    trees = (_tree(x, rng.permutation(y[train]), train) for _ in range(_SHUFFLES))
+    return float(np.mean([roc_auc_score(y[~train], p) for p in trees]))
+
+
+def _low(score: Score) -> float:
+    return 0.0 if score.low is None else score.low

@@ -1,0 +1,90 @@
+"""Who the patients of a store are: a page, and a section of reports. Small counts are hidden."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mimic_reg.errors import InputError
+from mimic_reg.report.cohort import channels, flow, patients
+from mimic_reg.report.cohort.suppression import LEAST, is_small
+from mimic_reg.report.formats import format_task
+from mimic_reg.report.html import render
+from mimic_reg.store import Store, atomic, make_folder, read_json, reading
+
+PAGE = "cohort.html"
+
+
+def describe(store: Store, least: int = LEAST) -> dict[str, Any]:
+    """Return what the templates of a cohort show; counts below `least` are hidden."""
+    with reading(store.folder, "a cohort store"):
+        audit = (
+            read_json(store.path("audit.json")) if "audit.json" in store.manifest["files"] else {}
+        )
+        if not store.spec.is_hourly:
+            return _of_images(store, least)
+        stays = patients.read_stays(store)
+        rows, left = channels.measured(store, audit, least)
+        with_patients = ["patients"] if store.spec.subject != store.spec.unit else []
+        return {
+            "name": store.spec.name,
+            "least": least,
+            "splits": store.spec.splits,
+            "boxes": flow.boxes(audit.get("cohort_flow", []), least),
+            "table_one": patients.table_one(stays, store.spec, least),
+            "samples": [(format_task(r[0]), *r[1:]) for r in patients.samples(store, stays, least)],
+            "samples_header": ["task", "split", "samples", "stays", *with_patients, "positive"],
+            "channels": rows,
+            "channels_csv": (_COLUMNS, [_plain(row) for row in rows]),
+            "channels_left": left,
+        }
+
+
+_COLUMNS = ("variable", "stays", "hours", "values", "5 % to 95 %", "out of range", "left out")
+
+
+def _plain(row: channels.Measured) -> tuple[str, ...]:
+    return (
+        *(row.name, row.stays_text, row.hours, row.quartiles),
+        *(row.wide, row.outside, row.dropped),
+    )
+
+
+def _of_images(store: Store, least: int) -> dict[str, Any]:
+    (task,) = store.spec.tasks
+    table = store.read(f"tasks/{task.name}.parquet")
+    rows = []
+    for split in dict.fromkeys(table["split"].to_list()):
+        here = table.filter(pl.col("split") == split)
+        sizes = [here.filter(pl.col(task.labels[0]) == i).height for i in range(len(task.classes))]
+        each = f"{min(sizes):,} to {max(sizes):,}"
+        if any(is_small(n, least) for n in sizes):
+            each = f"< {least} in some"
+        rows.append(
+            (
+                format_task(task.name),
+                "validation" if split == "val" else split,
+                f"{here.height:,}",
+                each,
+            )
+        )
+    return {
+        **{"name": store.spec.name, "least": least, "splits": store.spec.splits, "boxes": []},
+        **{"table_one": None, "samples": rows, "channels": [], "channels_left": ""},
+        "samples_header": ["task", "split", "images", "in a class"],
+    }
+
+
+def write_cohort(store: Store, out: Path, least: int = LEAST) -> Path:
+    """Write the cohort page into a folder, and return its path.
+
+    Raises:
+        InputError: the folder is a file, or lies in the store.
+        MimicRegError: the disk is full.
+    """
+    if store.folder.resolve() in (out.resolve(), *out.resolve().parents):
+        raise InputError(f"{out} is in the store, whose files are hashed. Choose another place.")
+    page = render("cohort_page.html", cohort=describe(store, least))
+    make_folder(out)
+    atomic.write_text(out / PAGE, page)
+    return out / PAGE

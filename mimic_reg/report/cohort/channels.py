@@ -1,0 +1,147 @@
+"""What was measured: how often, and with which values."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mimic_reg.clinical.schema import variables
+from mimic_reg.report.cohort.patients import number
+from mimic_reg.report.cohort.suppression import LEAST, is_small
+from mimic_reg.report.formats import HIDDEN
+from mimic_reg.store import Store
+
+_MOST_CELLS = 100_000_000  # of the hourly table to read; with more, some stays are left out
+_MOST = 200  # variables
+_BINS = 24
+_ENOUGH = 200  # stays, for the 5 % and 95 % quantiles
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A variable's availability and distribution, as texts; shares are numbers for bars.
+
+    stays:    share of stays with a measurement; None: hidden
+    outside:  share of measured hours out of the plausible range
+    dropped:  share of the rows that extraction left out
+    bars:     heights of a histogram of the measured hours, from 0 to 1
+    """
+
+    name: str
+    stays: float | None
+    stays_text: str
+    hours: str
+    quartiles: str
+    wide: str
+    outside: str
+    dropped: str
+    bars: tuple[float, ...]
+
+
+def measured(
+    store: Store, audit: dict[str, Any], least: int = LEAST, seed: int = 0
+) -> tuple[list[Measured], str]:
+    """Return a row for each variable, and a sentence on what was left out.
+
+    A variable's hours are those in which it was measured, if a channel says so; else all.
+    """
+    spec = store.spec
+    names = list(dict.fromkeys(c.variable for c in spec.channels))[:_MOST]
+    rows = int(store.scan("hourly.parquet").select(pl.len()).collect().item())
+    step = -(-rows * 2 * len(names) // _MOST_CELLS)
+    chosen = pl.lit(True) if step == 1 else pl.col(spec.unit).hash(seed) % step == 0
+    found = [_variable(store, name, chosen, audit, least) for name in names]
+    left = "" if step == 1 else f"Read about one of {step} stays, chosen by the seed {seed}. "
+    total = len({c.variable for c in spec.channels})
+    left += f"Only the first {_MOST} of {total:,} variables." if total > _MOST else ""
+    return found, left.strip()
+
+
+def _variable(
+    store: Store, name: str, chosen: pl.Expr, audit: dict[str, Any], least: int
+) -> Measured:
+    spec = store.spec
+    of = [c for c in spec.channels if c.variable == name]
+    marks = [c for c in of if c.kind in ("observed", "missing")]
+    values = [c for c in of if c.kind == "continuous"]
+    mark = marks[0] if marks else None
+    columns = [c.name for c in (*values[:1], *marks[:1])]
+    table = store.scan("hourly.parquet").filter(chosen).select(spec.unit, *columns).collect()
+    num_stays, num_hours = table[spec.unit].n_unique(), table.height
+    if mark is not None:
+        table = table.filter(pl.col(mark.name) == float(mark.kind == "observed"))
+    if values:
+        table = table.filter(pl.col(values[0].name).is_not_null())
+    there = table[spec.unit].n_unique()
+    few = is_small(there, least)
+    share = there / num_stays if num_stays else 0.0
+    text = f"< {least} stays" if few else f"{100 * share:.1f} %"
+    if is_small(num_stays - there, least):
+        text, share = f"all but < {least} stays", 1.0
+    rows = audit.get("variables", {}).get(name, {})
+    result = {
+        **{"name": name, "stays": None if few else share, "stays_text": text},
+        "hours": HIDDEN if few or not num_hours else f"{100 * table.height / num_hours:.1f} %",
+        "dropped": HIDDEN if few else _dropped(rows, least),
+    }
+    if few or not there or not values:
+        categories = len(of) - len(marks)
+        kind = f"{categories} categories" if categories > 1 else "yes or no"
+        what = HIDDEN if few or values else kind
+        return Measured(**result, quartiles=what, wide="", outside=HIDDEN, bars=())
+    column = table[values[0].name].cast(pl.Float64)
+    q = [column.quantile(level, "linear") for level in (0.05, 0.25, 0.5, 0.75, 0.95)]
+    return Measured(
+        **result,
+        quartiles=f"{number(q[2])} [{number(q[1])}, {number(q[3])}]",
+        wide=f"{number(q[0])} to {number(q[4])}" if there >= _ENOUGH else "",
+        outside=_outside(table, spec.unit, values[0].name, name, least)
+        if "mode" in store.manifest
+        else HIDDEN,
+        bars=_bars(table, spec.unit, values[0].name, q[0], q[4], least),
+    )
+
+
+def _outside(table: pl.DataFrame, unit: str, channel: str, name: str, least: int) -> str:
+    """Return the share of hours outside of the benchmark's plausible range; - if it has none."""
+    valid = {v.name: v.valid for v in variables()}.get(name)
+    if valid is None:
+        return HIDDEN
+    out = table.filter(~pl.col(channel).is_between(*valid))
+    if is_small(out[unit].n_unique(), least):
+        return f"< {least} stays"
+    return f"{100 * out.height / table.height:.2f} %"
+
+
+def _dropped(rows: dict[str, int], least: int) -> str:
+    """Return the share of a variable's rows that were left out or clipped; - if not known."""
+    if not rows.get("mapped"):
+        return HIDDEN
+    dropped, clipped = rows["mapped"] - rows.get("kept", 0), rows.get("clipped", 0)
+    if is_small(dropped, least) or is_small(clipped, least):
+        return f"< {least} rows" if dropped + clipped < 2 * least else HIDDEN
+    text = f"{100 * dropped / rows['mapped']:.2f} %"
+    return f"{text}, {100 * clipped / rows['mapped']:.2f} % clipped" if clipped else text
+
+
+def _bars(
+    table: pl.DataFrame,
+    unit: str,
+    channel: str,
+    low: float | None,
+    high: float | None,
+    least: int,
+) -> tuple[float, ...]:
+    """Return the heights of a histogram between two quantiles; bins of few stays are empty."""
+    if low is None or high is None or not high > low:
+        return ()
+    place = ((pl.col(channel) - low) / (high - low) * _BINS).floor().clip(0, _BINS - 1)
+    inside = table.filter(pl.col(channel).is_between(low, high))
+    bins = inside.group_by(place.cast(pl.Int32).alias("bin")).agg(
+        pl.len(), pl.col(unit).n_unique().alias("stays")
+    )
+    heights = np.zeros(_BINS)
+    for each in bins.filter(pl.col("stays") >= least).iter_rows(named=True):
+        heights[each["bin"]] = each["len"]
+    return tuple(float(h) for h in heights / max(heights.max(), 1))
