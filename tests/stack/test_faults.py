@@ -186,11 +186,11 @@ def test_a_full_database_volume_is_over_once_there_is_space(running):
         )
         body = {"key": "filled", "value": "x" * 4000, "experiment_id": "0"}
         path = "api/2.0/mlflow/experiments/set-experiment-tag"
-        answers = set()
-        for number in range(60):
-            status, _ = ask_patiently("mlflow", path, body | {"key": f"filled{number}"})
-            answers.add(status)
-        assert answers - {200}, "the disk was not full"
+        answers = (
+            ask_patiently("mlflow", path, body | {"key": f"filled{number}"})[0]
+            for number in range(60)
+        )
+        assert any(status != 200 for status in answers), "the disk was not full"
         filler.unlink()
         wait_until(lambda: healthy(name))
         wait_until(lambda: ask_patiently("mlflow", path, body)[0] == 200)
