@@ -48,7 +48,9 @@ def test_upgrade_from_the_last_release_and_back(built):
         hospital.compose("up --detach --wait")
         assert content() == before
         model = hospital.CHAMPION
-        predict = f"predict --model {model} --work work --store work/kept/store --out work/later"
+        predict = (
+            f"predict --model {model} --work work --store work/kept/store --out work/later.parquet"
+        )
         hospital.compose(f"run --rm cli {predict}")
         assert hospital.flow_run(started(), 1200)["state_type"] == "COMPLETED"
 
