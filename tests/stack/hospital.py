@@ -128,6 +128,13 @@ def mlflow_runs(sweep):
     return json.loads(ask("mlflow", "api/2.0/mlflow/runs/search", body=body)[1]).get("runs", [])
 
 
+def finished_trials(sweep):
+    """The trials of a sweep that MLflow has as finished, each as often as it has it."""
+    runs = [run for run in mlflow_runs(sweep) if run["info"]["status"] == "FINISHED"]
+    tags = [{tag["key"]: tag["value"] for tag in run["data"]["tags"]} for run in runs]
+    return [found["trial_id"] for found in tags if "trial_id" in found]
+
+
 def logs(service):
     return shell(f"docker compose logs {service}").said
 
