@@ -2,9 +2,10 @@
 
 All seeds are tested on the same subjects, so tests over seeds do not answer this. Here test
 subjects are drawn with replacement, the same ones for both methods and all seeds; in a
-cross-validation, within each fold, so that all subjects of the cohort are drawn. The statistic is
-the mean over seeds of the difference. Percentile intervals: Efron and Tibshirani 1993, chapter 13.
-The models are not trained again.
+cross-validation, within each fold, so that all subjects of the cohort are drawn. Of repeated
+divisions into folds only the first counts here: the others test the same subjects again. The
+statistic is the mean over seeds of the difference. Percentile intervals: Efron and Tibshirani 1993,
+chapter 13. The models are not trained again.
 
 Shapes: N samples, C labels or classes, S subjects, R replicates.
 """
@@ -66,7 +67,8 @@ class Resampled:
         self, method: str, baseline: str, level: TrainingSize, seeds: Sequence[Repeat]
     ) -> tuple[float, float] | str:
         """Return the 95 % interval of the mean over seeds of method - baseline, or a reason."""
-        pairs = [((method, level, seed), (baseline, level, seed)) for seed in seeds]
+        first = [seed for seed in seeds if not _repeated(seed)]
+        pairs = [((method, level, seed), (baseline, level, seed)) for seed in first]
         if not pairs:
             return "no seed in common"
         if self.reason or not all(key in self.values for pair in pairs for key in pair):
@@ -101,6 +103,9 @@ def resample(
     num_replicates = 0
     for key, tested in trials:
         fold = key[2].number if isinstance(key[2], Fold) else 0
+        if _repeated(key[2]):
+            num_trials -= 1
+            continue
         if tested is None or (fold in first and not _same_samples(tested, first[fold])):
             continue
         if fold not in first:
@@ -118,6 +123,11 @@ def resample(
         why = "the predictions, or the labels in the store, were not found"
         return Resampled({}, num_trials, why)
     return Resampled(values, num_trials - len(values), "", unit, num_units, num_replicates)
+
+
+def _repeated(seed: Repeat) -> bool:
+    """Return whether a run tests subjects that the folds of the first division tested before."""
+    return isinstance(seed, Fold) and seed.number > seed.of
 
 
 def _too_large(num_samples: int, num_trials: int) -> str:
