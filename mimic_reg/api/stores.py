@@ -41,7 +41,7 @@ class Store(cohort_store.Store):
     @property
     def folds(self) -> tuple[int, ...]:
         """Numbers of its folds, for cross-validation; none if patients are divided once."""
-        return tuple(range(1, (self.spec.folds or 0) + 1))
+        return tuple(range(1, self.spec.num_folds + 1))
 
     def samples(
         self, task: str, *, normalizer: str | None = None, fold: int | None = None

@@ -126,7 +126,12 @@ def _fold(run: Any) -> dict[str, str]:
     fold, folds = run.settings.get("fold"), run.cohort.folds
     if fold is None:
         return {}
-    return {"fold": f"{fold} of {folds} tests, {fold % folds + 1} validates, the others train"}
+    before = (fold - 1) // folds * folds  # folds of earlier divisions
+    others = "the others train"
+    if run.cohort.repeats > 1:
+        others += f"; folds {before + 1} to {before + folds} are a division of the patients"
+    validates = before + (fold - before) % folds + 1
+    return {"fold": f"{fold} of {run.cohort.num_folds} tests, {validates} validates, {others}"}
 
 
 def _folders(work: Path) -> list[Path]:

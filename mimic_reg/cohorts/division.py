@@ -6,7 +6,7 @@ import polars as pl
 from mimic_reg.cohorts.settings import Splits
 from mimic_reg.errors import InputError
 from mimic_reg.seeds import derive
-from mimic_reg.store.spec import FOLD, SPLIT, SPLITS, Task
+from mimic_reg.store.spec import FOLD, SPLIT, SPLITS, Task, fold_column
 
 SPLIT_NAMES = {
     "train": "train",
@@ -20,7 +20,7 @@ SPLIT_NAMES = {
 
 
 def divide(subjects: pl.DataFrame, splits: Splits) -> pl.DataFrame:
-    """Return subject and split of every subject, or subject and fold.
+    """Return subject and split of every subject, or subject and fold, of every repeat.
 
     subjects: subject and stratum, a row each. Every stratum is divided by the shares, with at least
               one subject in each split if it has three; or its subjects are dealt to the folds in
@@ -30,11 +30,16 @@ def divide(subjects: pl.DataFrame, splits: Splits) -> pl.DataFrame:
     rng = np.random.default_rng(derive("cohort splits", splits.seed))
     shares = np.array([splits.train, splits.validation, splits.test])
     strata = table["stratum"].to_numpy() if splits.stratify else np.zeros(table.height)
-    shuffled = [rng.permutation(np.flatnonzero(strata == s)) for s in np.unique(strata)]
+    members = [np.flatnonzero(strata == s) for s in np.unique(strata)]
     if splits.folds:
-        fold = np.empty(table.height, dtype=np.int64)
-        fold[np.concatenate(shuffled)] = np.arange(table.height) % splits.folds + 1
-        return table.select("subject", pl.Series(FOLD, fold))
+        columns = []
+        for repeat in range(1, splits.repeats + 1):
+            fold = np.empty(table.height, dtype=np.int64)
+            shuffled = [rng.permutation(of_stratum) for of_stratum in members]
+            fold[np.concatenate(shuffled)] = np.arange(table.height) % splits.folds + 1
+            columns.append(pl.Series(fold_column(repeat), fold))
+        return table.select("subject", *columns)
+    shuffled = [rng.permutation(of_stratum) for of_stratum in members]
     split = np.empty(table.height, dtype=object)
     for rows in shuffled:
         ends = np.cumsum(_counts(len(rows), shares))

@@ -95,8 +95,8 @@ def build_store(
     samples = _with_splits(tables, samples, task, settings, notes)
     ends = samples[END].unique()
     task = task.model_copy(update={"hours": float(ends[0]) if len(ends) == 1 else None})
-    train = []
-    for fold, divided in divisions(samples, settings.splits.folds).items():
+    train, splits = [], settings.splits
+    for fold, divided in divisions(samples, splits.folds, splits.repeats).items():
         where = "" if fold is None else f" in fold {fold}"
         if same := division.check_labels(divided, task, where):
             notes.append(f"Labels that are all the same in training{where}: {', '.join(same)}.")
@@ -113,11 +113,12 @@ def build_store(
         channels=built.channels,
         tasks=(task,),
         splits=_described(settings, task),
-        folds=settings.splits.folds,
+        folds=splits.folds,
+        repeats=splits.repeats,
         normalizers=("fitted",),
         imputed=False,
     )
-    columns = dict.fromkeys((spec.subject, spec.unit, spec.division, END, *task.labels))
+    columns = dict.fromkeys((spec.subject, spec.unit, *spec.divisions, END, *task.labels))
     rows = rows_within(memory, len(built.channels), tables.dyn.height)
     store = write_parts(
         built.parts(tables, lengths, rows, scratch),
@@ -301,6 +302,7 @@ def _described(settings: ImportSettings, task: Task) -> str:
     shares = f"{splits.train:.0%} / {splits.validation:.0%} / {splits.test:.0%}"
     if splits.folds:
         shares = f"{splits.folds} folds"
+        shares += f" ({splits.repeats} times)" if splits.repeats > 1 else ""
     how = "stratified by label, " if splits.stratify and task.target != "regression" else ""
     return f"{shares}, {how}random by {patients}, seed {splits.seed}"
 

@@ -39,6 +39,7 @@ class Splits(Settings):
     train, validation, test: shares that sum to 1; those of YAIB's five folds within five
     folds:    number of folds for cross-validation, at least 3, instead of shares. One fold tests,
               the next one validates, the others train
+    repeats:  of the division into folds, each time with other patients together
     seed:     of the random division
     stratify: give every split the same share of each class; a patient with several labels counts
               with the highest, one of a multilabel task with whether any label is positive
@@ -52,6 +53,7 @@ class Splits(Settings):
     validation: float = Field(default=0.16, gt=0, lt=1)
     test: float = Field(default=0.2, gt=0, lt=1)
     folds: int | None = Field(default=None, ge=3, le=100)
+    repeats: int = Field(default=1, ge=1, le=100)
     seed: int = Field(default=0, ge=0)
     stratify: bool = True
     column: str | None = None
@@ -85,6 +87,12 @@ class Splits(Settings):
             raise ValueError(
                 f"folds have equal shares, so {min(given)!r} has no meaning beside 'folds'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _repeats_what_is_drawn(self) -> "Splits":
+        if self.repeats > 1 and (not self.folds or self.column or self.files):
+            raise ValueError("repeats are of folds that are drawn: give folds, no column or files")
         return self
 
     @model_validator(mode="after")

@@ -150,7 +150,7 @@ def for_store(experiment: Experiment, store: Store) -> Experiment:
     """
     check_data(experiment, store)
     spec = store.spec
-    every = tuple(range(1, (spec.folds or 0) + 1))
+    every = tuple(range(1, spec.num_folds + 1))
     for grid in experiment.grids:
         for fold in (1,) if grid.folds == "all" else grid.folds:
             spec.check_fold(fold)

@@ -7,6 +7,8 @@ correct the variance:
 
     Var(mean) = (1 / J + n_test / n_train) * s^2
 
+If the patients are divided into k folds R times, J is R * k; n_test / n_train stays the same.
+
 s^2 is the variance (ddof 1) over folds; n_test / n_train is the size of a test fold over that of
 the training part. With k folds, of which one tests and one validates, it is 1 / (k - 2).
 """
@@ -21,7 +23,8 @@ import numpy as np
 class Fold(NamedTuple):
     """A run of a cross-validation, in place of its seed: a seed in a fold.
 
-    number: of the fold, from 1 on; of: how many folds the cohort has
+    number: of the fold, from 1 on, those of a second division after those of the first
+    of:     how many folds a division has
     """
 
     number: int

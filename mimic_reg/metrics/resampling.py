@@ -2,9 +2,10 @@
 
 All seeds are tested on the same subjects, so tests over seeds do not answer this. Here test
 subjects are drawn with replacement, the same ones for both methods and all seeds; in a
-cross-validation, within each fold, so that all subjects of the cohort are drawn. The statistic is
-the mean over seeds of the difference. Percentile intervals: Efron and Tibshirani 1993, chapter 13.
-The models are not trained again.
+cross-validation, within each fold, so that all subjects of the cohort are drawn. Of repeated
+divisions into folds only the first counts here: the others test the same subjects again. The
+statistic is the mean over seeds of the difference. Percentile intervals: Efron and Tibshirani 1993,
+chapter 13. The models are not trained again.
 
 For AUROCs there is DeLong's test beside it, which also serves where so many draws would take too
 long.
@@ -74,7 +75,7 @@ class Resampled:
         self, method: str, baseline: str, level: TrainingSize, seeds: Sequence[Repeat]
     ) -> tuple[float, float] | str:
         """Return the 95 % interval of the mean over seeds of method - baseline, or a reason."""
-        if not seeds:
+        if not _pairs(method, baseline, level, seeds):
             return "no seed in common"
         found = self._differences(method, baseline, level, seeds)
         if found is None:
@@ -119,7 +120,8 @@ class Resampled:
 def _pairs(
     method: str, baseline: str, level: TrainingSize, seeds: Sequence[Repeat]
 ) -> list[tuple[Key, Key]]:
-    return [((method, level, seed), (baseline, level, seed)) for seed in seeds]
+    first = [seed for seed in seeds if not _repeated(seed)]
+    return [((method, level, seed), (baseline, level, seed)) for seed in first]
 
 
 def resample(
@@ -149,6 +151,9 @@ def resample(
     num_replicates, too_large = 0, ""
     for key, tested in trials:
         fold = key[2].number if isinstance(key[2], Fold) else 0
+        if _repeated(key[2]):
+            num_trials -= 1
+            continue
         if tested is None or (fold in first and not _same_samples(tested, first[fold])):
             continue
         if fold not in first:
@@ -177,6 +182,11 @@ def resample(
 
 def _place(tested: Tested) -> Placements | None:
     return delong.placements(tested.y[:, 0], tested.p[:, 0], tested.subject)
+
+
+def _repeated(seed: Repeat) -> bool:
+    """Return whether a run tests subjects that the folds of the first division tested before."""
+    return isinstance(seed, Fold) and seed.number > seed.of
 
 
 def _too_large(num_samples: int, num_trials: int) -> str:

@@ -274,6 +274,8 @@ def format_cell(cell: Cell | None, score: str) -> str:
     spread = f" ± {format_score(sd, score)}" if sd is not None else ""
     undefined = f"{len(cell.undefined)} undefined: {reasons}" if cell.undefined else ""
     of = f" of {cell.folds} folds" if cell.folds else ""
+    if cell.folds and n > cell.folds:
+        of = f", folds of repeated divisions into {cell.folds}"
     notes = (f"n = {n}{of}", "no sd" * (sd is None), undefined, cell.mark)
     return f"{mean}{spread} ({', '.join(filter(None, notes))})"
 

@@ -6,24 +6,32 @@ space:
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Tag, field_validator, model_validator
 
 from mimic_reg.settings.base import Settings
 from mimic_reg.settings.names import suggest
 from mimic_reg.settings.trial import Training
 
+_LARGEST = 1e15  # integers up to it are exact as floating-point numbers
 DIGITS = 3  # significant digits of a value from a range of numbers that are not integers
 
 
 class Range(Settings):
     """Numbers from low to high, on a logarithmic scale with `log`."""
 
-    low: int | float = Field(allow_inf_nan=False)
-    high: int | float = Field(allow_inf_nan=False)
+    low: int | float
+    high: int | float
     log: bool = False
+
+    @field_validator("low", "high", mode="before")
+    @classmethod
+    def _is_a_number(cls, given: Any) -> Any:
+        if type(given) not in (int, float) or not abs(given) <= _LARGEST:
+            raise ValueError(f"must be a number, of at most {_LARGEST:g}")
+        return given
 
     @model_validator(mode="after")
     def _is_a_range(self) -> "Range":
@@ -51,7 +59,20 @@ class Range(Settings):
         return self.value(float(np.exp(drawn) if self.log else drawn))
 
 
-Values = Range | tuple[Any, ...]
+def _kind(given: Any) -> str | None:
+    if isinstance(given, Mapping | Range):
+        return "range"
+    return "choices" if isinstance(given, list | tuple) else None
+
+
+Values = Annotated[
+    Annotated[Range, Tag("range")] | Annotated[tuple[Any, ...], Tag("choices")],
+    Discriminator(
+        _kind,
+        custom_error_type="space",
+        custom_error_message="write choices, as [1, 2], or a range, as {low: 1, high: 2}",
+    ),
+]
 Space = Mapping[str, Values]
 
 

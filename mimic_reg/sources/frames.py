@@ -19,7 +19,7 @@ from mimic_reg.clinical.normalizers import is_constant
 from mimic_reg.clinical.schema import EPSILON
 from mimic_reg.errors import InputError
 from mimic_reg.store import Store, check_target, file_hash, locked, normalizer_name, write_json
-from mimic_reg.store.spec import FOLD, SPLIT, SPLITS, CohortSpec, Task, split_in_fold
+from mimic_reg.store.spec import SPLIT, SPLITS, CohortSpec, Task, split_in_fold
 from mimic_reg.store.stages import GroupedWriter, Workspace, publish, recover, scratch_beside
 
 KIND = "frames"
@@ -143,7 +143,7 @@ def _write(
     (folder / "tasks").mkdir()
     for name, table in tables.items():
         table.write_parquet(folder / "tasks" / f"{name}.parquet")
-        for fold, found in fitted.to(divisions(table, spec.folds)).items():
+        for fold, found in fitted.to(divisions(table, spec.folds, spec.repeats)).items():
             path = folder / normalizer_name(f"{name}.json", fold)
             path.parent.mkdir(exist_ok=True)
             content = {"channels": list(spec.channel_names), "fitted": found}
@@ -151,11 +151,13 @@ def _write(
     return {"tasks": list(tables)}
 
 
-def divisions(samples: pl.DataFrame, folds: int | None) -> dict[int | None, pl.DataFrame]:
+def divisions(
+    samples: pl.DataFrame, folds: int | None, repeats: int = 1
+) -> dict[int | None, pl.DataFrame]:
     """Return the samples with their split, in each fold; under None for a cohort without folds."""
     if folds is None:
         return {None: samples}
-    return {f: samples.with_columns(split_in_fold(f, folds)) for f in range(1, folds + 1)}
+    return {f: samples.with_columns(split_in_fold(f, folds)) for f in range(1, folds * repeats + 1)}
 
 
 class _Fitted:
@@ -312,7 +314,7 @@ def _checked_samples(
     if task.name not in samples:
         raise InputError(f"There is no sample table for the task {task.name!r}.")
     what, end = f"The sample table of {task.name}", str(spec.end)
-    keys = list(dict.fromkeys((spec.subject, spec.unit, spec.division, end)))
+    keys = list(dict.fromkeys((spec.subject, spec.unit, *spec.divisions, end)))
     frame = _columns(samples[task.name], [*keys, *task.labels], what)
     frame = _whole(frame, (spec.unit, spec.subject), what)
     of = f"samples of {task.name}"
@@ -323,7 +325,8 @@ def _checked_samples(
         frame.height - int(frame[end].is_finite().sum()), f"{of} have no finite number in {end!r}"
     )
     _refuse(int(frame.select(spec.keys).is_duplicated().sum()), f"{of} appear more than once")
-    _check_division(frame, spec, task)
+    for column in spec.divisions:
+        _check_division(frame, column, spec, task)
     joined = frame.join(held, on=spec.unit, how="left").with_columns(sees=_num_hours(spec))
     _refuse(joined["held"].null_count(), f"{of} have units without a row in the hourly table")
     beyond = joined.filter(~pl.col("sees").is_between(1, pl.col("held"))).height
@@ -337,15 +340,16 @@ def _checked_samples(
 def _typed_division(frame: pl.DataFrame, spec: CohortSpec, what: str) -> pl.DataFrame:
     """Return the table with its column of splits as text, or of folds as numbers."""
     if spec.folds:
-        return _whole(frame, (FOLD,), what).with_columns(pl.col(FOLD).cast(pl.Int16, strict=False))
+        folds = pl.col(spec.divisions).cast(pl.Int16, strict=False)
+        return _whole(frame, spec.divisions, what).with_columns(folds)
     if not isinstance(frame[SPLIT].dtype, pl.String | pl.Categorical | pl.Enum):
         raise InputError(f"{what}: 'split' holds {frame[SPLIT].dtype}, not {', '.join(SPLITS)}.")
     return frame.with_columns(pl.col(SPLIT).cast(pl.String))
 
 
-def _check_division(frame: pl.DataFrame, spec: CohortSpec, task: Task) -> None:
+def _check_division(frame: pl.DataFrame, column: str, spec: CohortSpec, task: Task) -> None:
     """Refuse another split or fold, an empty one, and a subject in two."""
-    column, of = spec.division, f"samples of {task.name}"
+    of = f"samples of {task.name}"
     known = list(range(1, spec.folds + 1)) if spec.folds else list(SPLITS)
     allowed = f"1 to {spec.folds}" if spec.folds else ", ".join(SPLITS)
     unknown = int((~frame[column].is_in(known)).sum()) + frame[column].null_count()

@@ -37,8 +37,12 @@ def split_in_fold(fold: int, folds: int) -> pl.Expr:
     """Return the split of samples in a fold: it tests, the next one validates, the others train.
 
     The fold after the last is the first.
+
+    fold:  from 1 on; those beyond `folds` are of the second division into as many folds, and so on
+    folds: of a division
     """
-    number = pl.col(FOLD)
+    repeat, position = divmod(fold - 1, folds)
+    number, fold = pl.col(fold_column(repeat + 1)), position + 1
     return (
         pl.when(number == fold)
         .then(pl.lit("test"))
@@ -47,6 +51,11 @@ def split_in_fold(fold: int, folds: int) -> pl.Expr:
         .otherwise(pl.lit("train"))
         .alias(SPLIT)
     )
+
+
+def fold_column(repeat: int) -> str:
+    """Return the column of the folds of a division, counted from 1."""
+    return FOLD if repeat == 1 else f"{FOLD}_{repeat}"
 
 
 def _refuse_repeated(what: str, names: tuple[str, ...]) -> None:
@@ -117,6 +126,7 @@ class CohortSpec(Settings):
     splits:      how subjects were split, in words
     folds:       for cross-validation: the sample tables have a column `fold` with the numbers 1 to
                  `folds` instead of `split`; see `split_in_fold`
+    repeats:     divisions into folds; the columns of the second, third, … are fold_2, fold_3, …
     normalizers: those available, the default first
     imputed:     whether every cell of the hourly table has a value. If not, an empty cell of a
                  continuous channel gets the mean of the normaliser
@@ -132,13 +142,14 @@ class CohortSpec(Settings):
     tasks: tuple[Task, ...] = Field(min_length=1)
     splits: str
     folds: int | None = Field(default=None, ge=3, le=1000)
+    repeats: int = Field(default=1, ge=1, le=1000)
     normalizers: tuple[Normalizer, ...] = Field(min_length=1)
     imputed: bool = True
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out newer fields with their default: older stores keep their fingerprint."""
-        defaults = {"imputed": True, "folds": None}
+        defaults = {"imputed": True, "folds": None, "repeats": 1}
         return {k: v for k, v in content(self).items() if k not in defaults or v != defaults[k]}
 
     @model_validator(mode="after")
@@ -149,13 +160,15 @@ class CohortSpec(Settings):
             raise ValueError("a cohort needs either channels or a 'shape'")
         if self.folds and self.time is None:
             raise ValueError("a cohort of images cannot have folds")
+        if self.repeats > 1 and not self.folds:
+            raise ValueError("'repeats' are of a division into folds, and there is no 'folds'")
         _refuse_repeated("channel", self.channel_names)
         _refuse_repeated("task", self.task_names)
         time = () if self.time is None or self.end is None else (self.time, self.end)
         _refuse_repeated("column of the hourly table", (self.unit, *time[:1], *self.channel_names))
         subject = () if self.subject == self.unit else (self.subject,)
         for task in self.tasks:
-            columns = (self.unit, *subject, *time[1:], self.division, *task.labels)
+            columns = (self.unit, *subject, *time[1:], *self.divisions, *task.labels)
             _refuse_repeated(f"column of the samples of {task.name}", columns)
         return self
 
@@ -196,7 +209,17 @@ class CohortSpec(Settings):
     @property
     def division(self) -> str:
         """Return the column of the sample tables that divides the subjects: split or fold."""
-        return FOLD if self.folds else SPLIT
+        return self.divisions[0]
+
+    @property
+    def divisions(self) -> tuple[str, ...]:
+        """Return the columns that divide the subjects: split; or folds, one for each repeat."""
+        return tuple(fold_column(r + 1) for r in range(self.repeats)) if self.folds else (SPLIT,)
+
+    @property
+    def num_folds(self) -> int:
+        """Return how many folds there are to test on, of all repeats; 0 without folds."""
+        return (self.folds or 0) * self.repeats
 
     def check_fold(self, fold: int | None) -> None:
         """Refuse a fold that the cohort does not have, or no fold where it needs one.
@@ -209,11 +232,12 @@ class CohortSpec(Settings):
                 f"The cohort {self.name!r} has no folds: its patients are divided once "
                 f"({self.splits}). Leave out the fold, or import the cohort with `folds: 5`."
             )
-        if self.folds is not None and (fold is None or not 1 <= fold <= self.folds):
+        if self.folds is not None and (fold is None or not 1 <= fold <= self.num_folds):
             wrong = "" if fold is None else f", not {fold}"
+            times = f" ({self.repeats} times)" if self.repeats > 1 else ""
             raise InputError(
-                f"The cohort {self.name!r} is divided into {self.folds} folds for "
-                f"cross-validation. Name the fold to test on: 1 to {self.folds}{wrong}."
+                f"The cohort {self.name!r} is divided into {self.folds} folds{times} for "
+                f"cross-validation. Name the fold to test on: 1 to {self.num_folds}{wrong}."
             )
 
     def check_undivided(self, what: str) -> None:

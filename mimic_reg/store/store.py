@@ -23,7 +23,7 @@ import xxhash
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.store import atomic
 from mimic_reg.store.seals import sealed, unsealed
-from mimic_reg.store.spec import FOLD, IMAGES, SCHEMA_VERSION, CohortSpec, split_in_fold
+from mimic_reg.store.spec import IMAGES, SCHEMA_VERSION, CohortSpec, split_in_fold
 
 # The errors that interpreting a malformed file may raise.
 MALFORMED = (
@@ -377,7 +377,9 @@ class Store:
     def _divided(self, name: str, table: pl.LazyFrame) -> pl.LazyFrame:
         if self.fold is None or self.spec.folds is None or not name.startswith("tasks/"):
             return table
-        return table.with_columns(split_in_fold(self.fold, self.spec.folds)).drop(FOLD)
+        return table.with_columns(split_in_fold(self.fold, self.spec.folds)).drop(
+            self.spec.divisions
+        )
 
     def read(self, name: str) -> pl.DataFrame:
         """Return a Parquet table of the store; in a fold, `split` replaces `fold`."""

@@ -9,6 +9,7 @@ import mimic_reg as mr
 from mimic_reg.errors import InputError
 from mimic_reg.samples import load, read_normalizer
 from mimic_reg.sources.frames import write_store
+from mimic_reg.store import normalizer_name
 from tests.cohorts.tables import imported, tables
 from tests.shared import shared
 
@@ -201,3 +202,27 @@ def test_real_cohorts_are_divided(tmp_path):
     imported = import_cohort(folder, tmp_path / "store", settings)
     assert {count["samples"] for count in imported.counts.values()} == {19, 20}
     assert {count["positive"] for count in imported.counts.values()} == {4, 5}
+
+
+def test_repeated_divisions_are_further_folds(store, tmp_path):
+    twice = imported(tmp_path / "twice", tables(), splits={"folds": 3, "repeats": 2}).store
+    task = twice.read("tasks/in.parquet")
+    assert task["fold"].equals(store.read("tasks/in.parquet")["fold"])
+    assert not task["fold"].equals(task["fold_2"])
+    assert task.group_by("patient").agg(pl.col("fold_2").n_unique())["fold_2"].max() == 1
+    assert twice.spec.num_folds == 6
+    for fold in range(1, 7):
+        column, number = ("fold", fold) if fold <= 3 else ("fold_2", fold - 3)
+        divided = twice.in_fold(fold).read("tasks/in.parquet")
+        assert {*divided.columns}.isdisjoint({"fold", "fold_2"})
+        parts = {"test": number, "val": number % 3 + 1}
+        for split, of in parts.items():
+            assert divided.filter(split=split)["stay_id"].equals(
+                task.filter(pl.col(column) == of)["stay_id"]
+            )
+        assert (twice.folder / normalizer_name("in.json", fold)).is_file()
+    with pytest.raises(InputError, match=r"into 3 folds \(2 times\) .*: 1 to 6, not 7"):
+        twice.in_fold(7)
+    for splits in ({"repeats": 2}, {"folds": 3, "repeats": 2, "column": "part"}):
+        with pytest.raises(InputError, match="repeats are of folds that are drawn"):
+            imported(tmp_path / "none", tables(), splits=splits)

@@ -66,7 +66,7 @@ def folds_of(runs: Sequence[TrackedRun]) -> str:
     numbers = [str(run.trial.fold) for run in runs if run.trial.fold is not None]
     if not numbers:
         return ""
-    return f"fold{'s' * (len(numbers) > 1)} {', '.join(numbers)} of {runs[0].cohort.folds}"
+    return f"fold{'s' * (len(numbers) > 1)} {', '.join(numbers)} of {runs[0].cohort.num_folds}"
 
 
 def describe(runs: Sequence[TrackedRun]) -> str:

@@ -265,7 +265,7 @@ def fold_tags(run: TrackedRun) -> dict[str, str]:
     """Return the fold that a run is tested on, and how many there are; nothing without folds."""
     if run.trial.fold is None:
         return {}
-    return {"fold": str(run.trial.fold), "folds": str(run.cohort.folds)}
+    return {"fold": str(run.trial.fold), "folds": str(run.cohort.num_folds)}
 
 
 def _places(run: TrackedRun) -> dict[str, str]:
