@@ -4,8 +4,8 @@ It has counts and scores of at least ten subjects, and nothing about a single on
 known from a run is said to be missing, and is left to the user.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -57,13 +57,14 @@ def build(folder: Path, store: Path | None = None, intended_use: str = "") -> Do
         *evaluation_parts(trial, opened, evaluated),
         _cost(trial),
         _limits(trial, opened, evaluated is not None),
-        _checklist(),
     ]
+    there = [part for part in parts if part is not None]
+    there.append(_checklist(_answered(there, intended_use)))
     hardly = [f"Hardly trained: {trial.hardly_trained}."] if trial.hardly_trained else []
     return Document(
         title=f"Model card: {format_task(trial.task)}, {trial.model}, {trial.method}",
         lead=_lead(trial),
-        parts=[part for part in parts if part is not None],
+        parts=there,
         warnings=[*_simulated(opened), *hardly],
     )
 
@@ -171,8 +172,9 @@ def _cost(trial: TrialResult) -> Part:
     threads = trial.threads or 1
     seconds = sum(spent.values()) * (threads if kind == "CPU" else 1)
     at_most = "at most " * (kind == "CPU" and threads > 1)
+    known = f"{at_most}{seconds:,.1f}" if any(spent.values()) else "not recorded"
     facts = {
-        f"{kind} seconds": f"{at_most}{seconds:,.1f}",
+        f"{kind} seconds": known,
         "of which validation": f"{spent['validation']:,.1f} s of {sum(spent.values()):,.1f} s",
         "device": f"{trial.device}, {count(threads, 'thread')}",
         "epochs": str(len(costs)),
@@ -188,12 +190,13 @@ def _limits(trial: TrialResult, store: Store | None, evaluated: bool) -> Part:
     found = [
         f"One fit with {format_repeat(trial.seed, trial.fold)}: the intervals are over "
         f"{trial.cohort.subjects}, and another seed would give another model.",
-        "Training and test are parts of one cohort: no other hospital, and no later time, was "
-        "tested. The command “mimic-reg evaluate” scores it on another cohort's store.",
-        "Scores, calibration and subgroups are on the test split. If many models were compared "
-        "there, the best one looks better than it is.",
-        "Groups of fewer than ten patients are not shown, so nothing is known about them.",
+        "Training and test are parts of one data set: no other hospital, no later time and no "
+        "other source was tested. The command “mimic-reg evaluate” scores it on another store.",
+        "All scores are on the test split. If many models were compared there, the best one looks "
+        "better than it is.",
     ]
+    if trial.cohort.is_hourly:
+        found.append("Nothing is known about groups of fewer than ten patients: see subgroups.")
     if trial.target.target == "multilabel":
         found.append("The labels' probabilities are calibrated on average at best: see each label.")
     if not trial.supervision.is_share or trial.supervision.value < 100:
@@ -207,12 +210,24 @@ def _limits(trial: TrialResult, store: Store | None, evaluated: bool) -> Part:
 
 @dataclass(frozen=True)
 class Item:
-    """An item of TRIPOD+AI: whether the card answers it ("card", "partly" or "you"), and where."""
+    """An item of TRIPOD+AI: whether a card answers it ("card", "partly" or "you"), and where.
+
+    needs: names of parts without which it answers less
+    """
 
     item: str
     what: str
     by: str
     where: str = ""
+    needs: tuple[str, ...] = ()
+
+    def within(self, there: Collection[str]) -> "Item":
+        """Return the item for a card that has only these parts."""
+        missing = [name for name in self.needs if name not in there]
+        if not missing:
+            return self
+        where = f"{self.where}; missing here: {', '.join(missing)}"
+        return replace(self, by={"card": "partly"}.get(self.by, "you"), where=where)
 
 
 def checklist() -> list[Item]:
@@ -221,11 +236,18 @@ def checklist() -> list[Item]:
     return [Item(**entry) for entry in yaml.safe_load(path.read_text("utf-8"))]
 
 
+def _answered(parts: Sequence[Part], intended_use: str) -> set[str]:
+    """Return what a card has, by the names that items need."""
+    there = {part.name for part in parts if part.facts or part.grids} - {"use"}
+    flow = any(grid.header[0] == "step" for part in parts for grid in part.grids)
+    return there | ({"flow"} if flow else set()) | ({"use"} if intended_use.strip() else set())
+
+
 _BY = {"card": "yes", "partly": "partly", "you": "no: yours to write"}
 
 
-def _checklist() -> Part:
-    items = checklist()
+def _checklist(there: Collection[str]) -> Part:
+    items = [item.within(there) for item in checklist()]
     numbers = {by: sum(item.by == by for item in items) for by in _BY}
     text = (
         f"Of {len(items)} items, this card answers {numbers['card']}, answers "

@@ -28,9 +28,8 @@ def conclude(
         return f"{method} and {baseline} have no seed in common: nothing can be concluded."
     change = format_difference(result.difference, table.score)
     bounds = result.interval if table.folds else both.bounds if both else None
-    may = (
-        format_interval(bounds or result.interval, table.score) if bounds or result.interval else ""
-    )
+    shown = bounds or result.interval
+    may = format_interval(shown, table.score) if shown else ""
     over = "folds" if table.folds else f"seeds and {unit}s" if bounds else "seeds"
     better = f"{method} is {'better' if compared.better else 'worse'} than {baseline}"
     if result.significant and bounds and bounds[0] * bounds[1] > 0:

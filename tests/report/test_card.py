@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from mimic_reg.errors import InputError
-from mimic_reg.report import card
+from mimic_reg.report import card, card_parts
 from mimic_reg.report.card_parts import suppressed
 from mimic_reg.report.document import Document, Grid, Part, to_html, to_markdown
 from mimic_reg.report.subgroups import ATTRIBUTES, OTHERS, UNKNOWN, in_order, merge_small
@@ -95,6 +95,27 @@ def test_what_is_missing_is_said(run, store, tmp_path):
         card.build(folder)
 
 
+@pytest.mark.parametrize(
+    ("task", "by", "parts"),
+    [
+        ("phenotyping", "macro_auroc", ("How good is it for each label?", "All labels are pooled")),
+        ("decompensation", "auroc", ("Does acting on it help?", "calibration slope")),
+        ("length_of_stay", "mean_absolute_deviation", ("| female ", "mean absolute deviation")),
+    ],
+)
+def test_other_tasks_have_the_parts_that_fit_them(task, by, parts, store, tmp_path, monkeypatch):
+    monkeypatch.setattr(card_parts, "REPLICATES", 10)
+    scores = {split: {by: 0.7} for split in ("validation", "test")}
+    run = write_run(tmp_path / "r", settings(task=task), scores, store=store, selected_by=by)
+    write_predictions(run, store, task, np.random.default_rng(0))
+    text = to_markdown(card.build(run))
+    for part in (*parts, "For whom is it worse?"):
+        assert part in text
+    assert ("## Are its risks right?" in text) == (task != "length_of_stay")
+    missing = "missing here: calibration, decisions" if task == "length_of_stay" else "here: use"
+    assert missing in text
+
+
 def test_small_groups_cannot_be_found_by_subtraction():
     subject = np.arange(40)
     groups = np.array(["a"] * 4 + ["b"] * 5 + ["c"] * 12 + ["d"] * 19, object)
@@ -131,6 +152,9 @@ def test_items_are_those_of_tripod_ai():
     assert {item.item.rstrip("abcdefg") for item in items} == {str(n) for n in range(1, 28)}
     assert {item.by for item in items} == {"card", "partly", "you"}
     assert all(item.where for item in items if item.by != "you")
+    performance = next(item for item in items if item.item == "23a")
+    assert performance.within({"subgroups"}).by == "card"
+    assert performance.within(()).by == "partly"
 
 
 def test_markdown_takes_texts_literally():

@@ -5,13 +5,12 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from mimic_reg import experiments
 from mimic_reg.errors import InputError
 from mimic_reg.learners.trials import compose_trial, resolve
 from mimic_reg.multitask.changes import change
 from mimic_reg.report.results import TrialResult
 from mimic_reg.settings import Training, Trial
-from mimic_reg.settings.files import name_of_method
+from mimic_reg.settings.files import CONFIGS, name_of_method
 
 CHOSEN = "-chosen"  # ends the name of a comparison's sweep
 _FROM_OPTIONS = ("compare-", "tune-")
@@ -54,7 +53,8 @@ def sweep_command(sweep: str | None) -> str:
     if not name or name.startswith(_FROM_OPTIONS):
         return ""
     verb = "sweep" if name == sweep else "compare"
-    config = name if name in experiments.names() else f"{name}.yaml"
+    ours = (CONFIGS / "experiments" / f"{name}.yaml").is_file()
+    config = name if ours else f"{name}.yaml"
     return f"mimic-reg {verb} --config {shlex.quote(config)} --store STORE --out WORK"
 
 

@@ -88,10 +88,11 @@ def _read(work: Path, found: Searches) -> None:
         best, budget = _best(points), _counted(points)
         found.budgets |= {f: budget for folders in points.values() for f in folders}
         found.lost |= {f for values, each in points.items() if values != best for f in each}
-    for key, values, folders, budget in single:
+    for key, values, folders, given in single:
         points = searched.get(key, {})
-        budget = budget or (_counted(points) if values in points else None)
-        found.budgets |= dict.fromkeys(folders, budget) if budget else {}
+        spent = given or (_counted(points) if values in points else None)
+        if spent is not None:
+            found.budgets |= dict.fromkeys(folders, spent)
         found.lost -= set(folders)
 
 

@@ -114,7 +114,8 @@ def _num_families(tables: Sequence[ScoreTable]) -> int:
 def _drawn(resampled: Resampled) -> str:
     """Return what the intervals over subjects were made from, or why there are none."""
     if resampled.reason:
-        return f"No intervals over subjects: {resampled.reason}."
+        text = f"No intervals over subjects: {resampled.reason}."
+        return f"{text} DeLong's variance takes their place." if resampled.placements else text
     draws = count(resampled.num_replicates, "draw")
     units = count(resampled.num_units, f"test {resampled.unit}")
     text = f"Intervals over subjects: {draws} of {units}"
