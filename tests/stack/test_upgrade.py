@@ -20,6 +20,11 @@ def checkout_older():
         engine.run("cp", engine.ROOT / "docker" / name, hospital.DOCKER / name)
 
 
+def complete():
+    run = hospital.flow_run(started(), 1200)
+    assert run["state_type"] == "COMPLETED", run["state"]["message"] + hospital.logs("worker-cpu")
+
+
 def test_upgrade_from_the_last_release_and_back(built):
     """Its code and compose.yaml, in an image with the packages of today."""
     hospital.remove()
@@ -38,7 +43,7 @@ def test_upgrade_from_the_last_release_and_back(built):
             "run --rm cli extract --source work/raw-kept --out work/kept/store --force"
         )
         hospital.inside("cat > work/kept.yaml", input=hospital.EXPERIMENT)
-        assert hospital.flow_run(started(), 1200)["state_type"] == "COMPLETED"
+        complete()
         folder = fresh("backup-older")
         before = content()
         script("backup.sh", folder)
@@ -52,7 +57,7 @@ def test_upgrade_from_the_last_release_and_back(built):
             f"predict --model {model} --work work --store work/kept/store --out work/later.parquet"
         )
         hospital.compose(f"run --rm cli {predict}")
-        assert hospital.flow_run(started(), 1200)["state_type"] == "COMPLETED"
+        complete()
 
         checkout_older()
         hospital.compose("build")
