@@ -326,7 +326,7 @@ def loss_of(target: Target, logits: Tensor, y: Tensor, weights: Tensor | None = 
         )
     if weights is not None:
         zero, one = weights
-        losses = F.binary_cross_entropy_with_logits(
+        losses: Tensor = F.binary_cross_entropy_with_logits(
             logits, y, reduction="none", pos_weight=one / zero
         )
         return (zero * losses).mean(dim=1)

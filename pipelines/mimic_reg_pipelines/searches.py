@@ -108,12 +108,13 @@ def tune(
     need_pipelines()
     from mimic_reg.report.formats import format_level
     from mimic_reg_pipelines.flows import tune as tuning
+    from mimic_reg_pipelines.flows.points import format_values
 
     with progress(err) as shown:
         tuned = tuning.tune(experiment, work, store=store, running=running, progress=shown)
     for choice in tuned.choices:
         rows = [
-            [tuning.format_values(p.values), f"{p.mean:.4f}{p.mark}", len(p.scores)]
+            [format_values(p.values), f"{p.mean:.4f}{p.mark}", len(p.scores)]
             for p in choice.points
             if not p.missing
         ]

@@ -197,7 +197,8 @@ def _write(
         return place
 
     if searched == {model}:
-        return (of_model := write(name, settings["model"])), of_model
+        alone = write(name, settings["model"])
+        return alone, alone
     content: dict[str, Any] = {"regularisers": own}
     of_training = [option for group, _, option in groups if group == "training"]
     if of_training:
