@@ -12,7 +12,7 @@ from mimic_reg.report.cohort.suppression import LEAST, is_small
 from mimic_reg.report.formats import HIDDEN
 from mimic_reg.store import Store
 
-_MOST_CELLS = 100_000_000  # of the hourly table to read; with more, some stays are left out
+_MOST_CELLS = 300_000_000  # of the hourly table to read; with more, some stays are left out
 _MOST = 200  # variables
 _BINS = 24
 _ENOUGH = 200  # stays, for the 5 % and 95 % quantiles

@@ -69,8 +69,8 @@ def _told(
     if not small.any():
         return None
     last = counts.shape[1] - 1
-    equations = []  # (factors of the cells, sum): columns, then rows
-    for s in np.flatnonzero(totals):
+    equations: list[tuple[dict[tuple[int, int], int], int]] = []  # factors of cells, their sum
+    for s in map(int, np.flatnonzero(totals)):
         equations.append(({(k, s): 1 for k in range(len(counts))}, int(counts[:, s].sum())))
     for k in range(len(counts) if last else 0):
         equations.append(({(k, s): -1 if s == last else 1 for s in range(last + 1)}, 0))
@@ -82,7 +82,9 @@ def _told(
         ]
     )
     used = a.any(1)
-    bounds = [(1, least - 1) if named[cell] else (0, None) for cell in cells]
+    bounds: list[tuple[int, int | None]] = [
+        (1, least - 1) if named[cell] else (0, None) for cell in cells
+    ]
     for at, cell in enumerate(cells):
         if small[cell] and _width(a[used], b[used], bounds, at) < (least - 2) / 2:
             return cell
