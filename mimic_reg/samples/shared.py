@@ -173,7 +173,7 @@ def _no_link(path: str, flags: int) -> int:
 
 
 def _bytes(values: np.ndarray) -> memoryview:
-    return memoryview(np.ascontiguousarray(values, _TYPE)).cast("B")
+    return np.ascontiguousarray(values, _TYPE).data.cast("B")
 
 
 def _hash(values: np.ndarray) -> str:

@@ -325,8 +325,11 @@ def _read_values(
                 f"Channel {channel!r} of {path} has empty or infinite cells. "
                 "Extract the store again."
             )
-        exact = column.to_numpy().astype(np.float64)
-        exact -= mean[position]
-        exact /= std[position]
-        values[:-1, position] = exact
+        numbers, normalised = column.to_numpy(), values[:-1, position]
+        for start in range(0, rows, _ROWS_AT_ONCE):  # a whole column in float64 would be large
+            piece = slice(start, start + _ROWS_AT_ONCE)
+            exact = numbers[piece].astype(np.float64)
+            exact -= mean[position]
+            exact /= std[position]
+            normalised[piece] = exact
     return values

@@ -12,6 +12,7 @@ from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.runs import HISTORY
 from mimic_reg.store import Store
+from mimic_reg_pipelines import options
 from mimic_reg_pipelines.runners import Order, Pool, devices, open_runner, room
 from mimic_reg_pipelines.runners.devices import find_gpus
 from mimic_reg_pipelines.runners.settings import Running
@@ -63,6 +64,12 @@ def test_a_process_that_dies_takes_no_other_trial_with_it(store, tmp_path):
 def test_wrong_settings_of_runners_are_refused(wrong):
     with pytest.raises(ValueError, match=r"validation error"):
         Running(**wrong)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "1.5", "", "1001"])
+def test_a_wrong_number_of_trials_on_a_device_is_refused(text):
+    with pytest.raises(InputError, match=f"--per-device is '{text}': give a number from 1 to"):
+        options._number_or_auto(text)
 
 
 @pytest.fixture
