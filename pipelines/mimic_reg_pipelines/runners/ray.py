@@ -43,8 +43,10 @@ class Ray(Runner):
         self._token: Path | None = None
         self._references: set[Any] = set()
         self._stopped = threading.Event()
-        if running.address is None:  # Ray reads it when it is imported
+        if running.address is None:  # before Ray is imported
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # listens on loopback alone
+            # else Ray makes a token itself, and writes it into the home folder
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         try:
             self._ray: Any = import_module("ray")
         except ImportError as error:
@@ -78,9 +80,6 @@ class Ray(Runner):
         how: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         if address is None:
             self._temporary = Path(tempfile.mkdtemp(prefix="mimic-reg-ray-"))
-            if "RAY_AUTH_MODE" not in os.environ:  # else Ray writes a token into the home folder
-                os.environ["RAY_AUTH_MODE"] = "token"
-                os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
             how |= {
                 "num_cpus": processors(),
                 "include_dashboard": False,

@@ -282,8 +282,8 @@ def test_without_an_address_ray_is_private_and_leaves_nothing(pretended):
         assert folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()
     assert (given["address"], given["include_dashboard"]) == ("local", False)
-    expected = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}  # loopback
-    expected |= {"RAY_AUTH_TOKEN": "as the user set it", "RAY_USAGE_STATS_ENABLED": "0"}
+    expected = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    expected |= {"RAY_AUTH_TOKEN": "as the user set it"}
     assert {name: os.environ[name] for name in expected} == expected
 
 
