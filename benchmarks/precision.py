@@ -1,6 +1,6 @@
 """Does training in bfloat16 change the score? Pairs of fits on simulated patients.
 
-    mimic-reg synthesize --out raw --patients 4000 && mimic-reg extract --source raw --out store
+    mimic-reg synthesize --out raw --patients 2000 && mimic-reg extract --source raw --out store
     python benchmarks/precision.py --store store --work work --out benchmarks/results/precision.json
 
 Each pair has the same initial weights and batches, one fit in float32 and one in bfloat16. It can
@@ -76,8 +76,8 @@ def main() -> None:
     parser.add_argument("--store", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=["lstm"])
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     found: dict[str, Any] = {}
@@ -103,7 +103,11 @@ def main() -> None:
                 flush=True,
             )
     if arguments.out:
-        settings = {"epochs": arguments.epochs, "models": MODELS, "torch": torch.__version__}
+        settings = {
+            "epochs": arguments.epochs,
+            "models": arguments.models,
+            "torch": torch.__version__,
+        }
         content = {"settings": settings, "results": found}
         arguments.out.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
 

@@ -145,14 +145,16 @@ class ITPSOptimizer(OptimizerWrapper):
         """Take one step of Algorithm 1 with the present gradients."""
         parameters = [p for p in self.parameters() if p.grad is not None]
         masks = self.mode != "update" and not self.latch
-        if self.renews:
-            self._integrate(parameters)
-            self.renew([self._account(p) for p in parameters])
+        if self.renews and parameters:
+            self.renew(self._integrated(parameters)[1])
         for part in parts(parameters):
-            if not self.renews:
-                self._integrate(part)
+            gradients, accounts = self._integrated(part, add=not self.renews)
             if masks:
-                self._mask(part)
+                # by J alone, without storing a mask
+                mask_part_(gradients, accounts, self.low, self.high)
+                if self.track_ever:
+                    # J crosses a threshold only in a step with a gradient, which is still there
+                    or_([self._ever[p] for p in part], gradients)
         if masks and self.mode == "grad":
             self.base.step()
         else:
@@ -161,20 +163,15 @@ class ITPSOptimizer(OptimizerWrapper):
     def renew(self, accounts: list[Tensor]) -> None:
         """Change the thresholds in a step, given all J after their update, if it `renews` them."""
 
-    def _integrate(self, parameters: list[Tensor]) -> None:
-        """Subtract beta times the gradients from J."""
-        if parameters:
-            accounts = [self._account(p) for p in parameters]
-            torch._foreach_add_(accounts, [_dense(p.grad) for p in parameters], alpha=-self.beta)
-
-    def _mask(self, parameters: list[Tensor]) -> None:
-        """Mask the gradients by J alone, without storing a mask."""
+    def _integrated(
+        self, parameters: list[Tensor], *, add: bool = True
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the gradients and J of parameters, after adding the gradients to J."""
         gradients = [_dense(p.grad) for p in parameters]
         accounts = [self._account(p) for p in parameters]
-        mask_part_(gradients, accounts, self.low, self.high)
-        if self.track_ever:
-            # J crosses a threshold only in a step with a gradient, which then is still there
-            or_([self._ever[p] for p in parameters], gradients)
+        if add:
+            torch._foreach_add_(accounts, gradients, alpha=-self.beta)
+        return gradients, accounts
 
     def _step_selected(self, parameters: list[Tensor]) -> None:
         """Take the step in the modes that need the mask itself, and memory for it."""

@@ -101,9 +101,9 @@ def test_a_machine_without_a_compiler_is_told(x, monkeypatch):
         forward(x, HOURS)
 
 
-@pytest.mark.parametrize("method", ["jacobian", "fgsm", "mgs"])
+@pytest.mark.parametrize("method", [{"jacobian": {"weight": 0.01}}, {"fgsm": {"epsilon": 0.01}}])
 def test_methods_with_derivatives_of_their_own_cannot_be_compiled(method):
-    with pytest.raises(InputError, match=f"{method} needs derivatives of its own"):
+    with pytest.raises(InputError, match=r"(jacobian|fgsm) needs derivatives of its own"):
         trial({"compile": True}, method)
     assert trial({"compile": True}, "dropout").training.compile
 
