@@ -18,6 +18,9 @@ def checkout_older():
     engine.copy_repository(WHEELS, OLDER)
     for name in PACKAGES:
         engine.run("cp", engine.ROOT / "docker" / name, hospital.DOCKER / name)
+    subprocess.run(
+        ["podman", "network", "create", "mimic-reg_pages"], check=False, capture_output=True
+    )
 
 
 def complete():
@@ -29,9 +32,6 @@ def test_upgrade_from_the_last_release_and_back(built):
     """Its code and compose.yaml, in an image with the packages of today."""
     hospital.remove()
     checkout_older()
-    subprocess.run(
-        ["podman", "network", "create", "mimic-reg_pages"], check=False, capture_output=True
-    )
     for line in ("docker/secrets.sh", "cp docker/.env.example docker/.env"):
         hospital.shell(line, folder=engine.CHECKOUT)
     hospital.configured()
@@ -59,6 +59,7 @@ def test_upgrade_from_the_last_release_and_back(built):
         hospital.compose(f"run --rm cli {predict}")
         complete()
 
+        hospital.shell("podman-compose --profile tools --profile cpu down --timeout 10")
         checkout_older()
         hospital.compose("build")
         script("restore.sh", folder)
