@@ -121,7 +121,8 @@ def _hash(tree: str, tensors: Mapping[str, Tensor]) -> str:
     digest = xxhash.xxh3_128(tree.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        if tensor.numel():  # torch cannot view an empty one as bytes
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

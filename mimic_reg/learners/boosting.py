@@ -43,6 +43,8 @@ from mimic_reg.store.spec import CohortSpec, Target
 _LIBRARIES = ("lightgbm", "scikit_learn")
 INSTALLED = "lightgbm" if find_spec("lightgbm") else "scikit_learn"
 
+_LARGEST = 2**31 - 1  # of LightGBM's numbers
+
 _OBJECTIVES = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
 
 
@@ -274,6 +276,8 @@ def build(
     for name, value in asdict(settings).items():
         if name in least and not value >= least[name]:
             raise InputError(f"boosting: {name} must be at least {least[name]}, got {value}.")
+        if name in least and value > _LARGEST:
+            raise InputError(f"boosting: {name} must be at most {_LARGEST:,}, got {value:,}.")
         if name in ("learning_rate", "feature_share") and not 0 < value <= 1:
             raise InputError(f"boosting: {name} must be in (0, 1], got {value}.")
     if library not in _LIBRARIES:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import lightgbm
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -166,6 +167,16 @@ def test_several_labels_or_classes(library, store):
     assert len(rounds) == 1
 
 
+def test_samples_that_cannot_be_split_give_their_share(store, tmp_path):
+    """Of a label that never varies there are no trees, and their arrays are empty."""
+    few = trial("decompensation", max_samples=1)
+    train(few, store, tmp_path / "run")
+    predicted = pl.read_parquet(tmp_path / "run" / "predictions_test.parquet")["p0"]
+    assert predicted.n_unique() == 1
+    assert 0 < predicted[0] < 1
+    assert evaluate(tmp_path / "run") == read_scores(tmp_path / "run")
+
+
 def test_the_library_is_a_part_of_the_trial(store, tmp_path, monkeypatch):
     assert trial().model.options["library"] == boosting.INSTALLED == "lightgbm"
     monkeypatch.setitem(sys.modules, "lightgbm", None)  # an import fails
@@ -183,6 +194,7 @@ def test_the_library_is_a_part_of_the_trial(store, tmp_path, monkeypatch):
         ({"learning_rate": 0.0}, r"learning_rate must be in \(0, 1\], got 0.0"),
         ({"leaves": 1}, "leaves must be at least 2, got 1"),
         ({"patience": 0}, "patience must be at least 1, got 0"),
+        ({"min_leaf_samples": 10**12}, "at most 2,147,483,647, got 1,000,000,000,000"),
         ({"l2": -0.1}, "l2 must be at least 0, got -0.1"),
         ({"l2": float("nan")}, "l2 must be at least 0, got nan"),
         ({"rounds": 3}, "no option 'rounds'"),
