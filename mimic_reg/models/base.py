@@ -325,8 +325,8 @@ def loss_of(target: Target, logits: Tensor, y: Tensor, weights: Tensor | None = 
             f"got {tuple(y.shape)}."
         )
     if weights is not None:
-        zero, one = weights
-        losses: Tensor = F.binary_cross_entropy_with_logits(
+        zero, one = weights[0], weights[1]
+        losses = F.binary_cross_entropy_with_logits(
             logits, y, reduction="none", pos_weight=one / zero
         )
         return (zero * losses).mean(dim=1)

@@ -52,3 +52,11 @@ def test_plain_seeds_are_as_before():
     better = {n: v + 0.05 + n * 1e-4 for n, v in enumerate(THEIRS)}
     assert winner({"a": better, "b": dict(enumerate(THEIRS))}) == "a"
     assert math.isnan(paired({}, {}).difference)
+
+
+def test_folds_of_repeated_divisions_share_patients_too():
+    ours, theirs = (dict(scores((*values, *values))) for values in (OURS, THEIRS))
+    found = paired(ours, theirs)  # Fold(6, 5, 0) is the first of the second division
+    assert found.n == 10
+    variance = 2 * 6.8e-4 / 9  # of ten differences, each of the five twice
+    assert found.t == pytest.approx(0.012 / math.sqrt((1 / 10 + 1 / 3) * variance))
