@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from mimic_reg.errors import InputError
 from mimic_reg.metrics import delong
 from mimic_reg.metrics.calibration import (
     Calibration,
@@ -54,17 +55,37 @@ class Evaluated:
 
 
 def on_data(trial: TrialResult, store: Store | None) -> Evaluated | None:
-    """Return the test samples of a run; None without its store or its predictions."""
+    """Return the test samples of a run; None without its store or its predictions.
+
+    Raises:
+        InputError: the predictions are damaged, or not of the samples that were scored.
+    """
     path = trial.folder / PREDICTIONS["test"]
     if store is None or not path.is_file():
         return None
     task, key = trial.target, trial.cohort.subject
     table, p = read_joined(trial, store, list(dict.fromkeys([*task.labels, key])))
-    if not len(p):
-        return None
+    if wrong := _wrong(p, trial):
+        raise InputError(
+            f"{path} {wrong}. `mimic-reg evaluate {trial.folder} --overwrite` makes it again."
+        )
     row = pl.read_parquet(path, columns=["row"])["row"].to_numpy()
     subject = np.unique(table[key].to_numpy(), return_inverse=True)[1]
     return Evaluated(table.select(task.labels).to_numpy(), p.astype(np.float64), subject, row)
+
+
+def _wrong(p: np.ndarray, trial: TrialResult) -> str:
+    """Return what is wrong with predictions (N, C); "" if nothing is."""
+    scored, outputs = trial.num_samples["test"], trial.target.num_outputs
+    if p.shape != (scored, outputs):
+        return (
+            f"has {p.shape[0]:,} x {p.shape[1]} predictions, but {scored:,} x {outputs} were scored"
+        )
+    if not np.isfinite(p).all():
+        return "has predictions that are not finite"
+    if trial.target.target != "regression" and (p.min() < 0 or p.max() > 1):
+        return "has predictions that are no probabilities"
+    return ""
 
 
 def evaluation_parts(

@@ -34,6 +34,11 @@ def store(tmp_path_factory):
     return Store.open(folder)
 
 
+def sizes(store, task="in_hospital_mortality"):
+    split = store.read(f"tasks/{task}.parquet")["split"]
+    return tuple(int((split == name).sum()) for name in ("val", "test"))
+
+
 @pytest.fixture(scope="module")
 def run(store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "a"
@@ -41,7 +46,7 @@ def run(store, tmp_path_factory):
     for epoch in epochs:
         epoch["cost"] |= {"validation_seconds": 0.25, "peak_memory_bytes": 2**21}
         epoch["parameters"] = 1234
-    write_run(folder, settings(), SCORES, store=store, epochs=epochs)
+    write_run(folder, settings(), SCORES, store=store, epochs=epochs, num_samples=sizes(store))
     write_predictions(folder, store, "in_hospital_mortality", np.random.default_rng(1))
     return folder
 
@@ -53,7 +58,8 @@ def test_the_card_of_a_run(run, store):
     shown = checked(page)
     for found in (text, shown):
         for part in (
-            "Test AUROC 0.7500 (95 % 0.7300 to 0.7700, over patients) on 120 samples.",
+            "Test AUROC 0.7500 (95 % 0.7300 to 0.7700, over patients)",
+            f"on {sizes(store)[1]} samples.",
             "What model is this?",
             "1,234",
             "CPU seconds",
@@ -89,6 +95,16 @@ def test_what_is_missing_is_said(run, store, tmp_path):
         card.build(tmp_path / "d" / "e")
     with pytest.raises(InputError, match="There is no folder"):
         card.build(tmp_path / "nothing")
+    path = folder / "predictions_test.parquet"
+    for values, why in (
+        ([0.5] * 3, "has 3 x 1 predictions, but 120 x 1 were scored"),
+        ([float("nan")] * 120, "has predictions that are not finite"),
+        ([1.5] * 120, "has predictions that are no probabilities"),
+    ):
+        rows = np.arange(len(values)) % 100
+        pl.DataFrame({"row": rows, "p0": values}).write_parquet(path)
+        with pytest.raises(InputError, match=why):
+            card.build(folder)
     done = read_json(run / "done.json")
     write_json(folder / "done.json", done)
     with pytest.raises(InputError, match="belongs to another trial"):
@@ -106,7 +122,8 @@ def test_what_is_missing_is_said(run, store, tmp_path):
 def test_other_tasks_have_the_parts_that_fit_them(task, by, parts, store, tmp_path, monkeypatch):
     monkeypatch.setattr(card_parts, "REPLICATES", 10)
     scores = {split: {by: 0.7} for split in ("validation", "test")}
-    run = write_run(tmp_path / "r", settings(task=task), scores, store=store, selected_by=by)
+    given = {"store": store, "selected_by": by, "num_samples": sizes(store, task)}
+    run = write_run(tmp_path / "r", settings(task=task), scores, **given)
     write_predictions(run, store, task, np.random.default_rng(0))
     text = to_markdown(card.build(run))
     for part in (*parts, "For whom is it worse?"):

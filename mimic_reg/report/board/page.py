@@ -64,7 +64,10 @@ def document(board: Board) -> Document:
         f"{count(len(board.rows), 'row')} from {count(runs, 'run')}: test scores at the epoch with "
         f"the best validation score.{out}"
     )
-    warnings = [f"The search {problem} could not be read." for problem in board.problems]
+    warnings = [
+        f"A sweep could not be read, so its points count as not tuned. {problem}"
+        for problem in board.problems
+    ]
     parts = [_part(rows) for rows in board.places().values()]
     return Document("Board", lead, [*parts, _how()], warnings)
 

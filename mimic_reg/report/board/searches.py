@@ -74,7 +74,8 @@ def _read(work: Path, found: Searches) -> None:
             of_sweep = _points(work, content["trials"])
             tuned = dict(map(_recorded, content["configuration"].get("tuned") or ()))
         except (InputError, KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-            found.problems.append(f"{path.parent.name}: {error}")
+            why = str(error) if isinstance(error, InputError) else "its status.json is damaged."
+            found.problems.append(f"{path.parent.name}: {why}")
             continue
         for key, points in of_sweep.items():
             found.sweeps |= {f: path.parent.name for each in points.values() for f in each}
