@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import polars as pl
 import xxhash
 
@@ -85,8 +84,7 @@ def images(store: Store, task: Task) -> Outcome:
     table = store.read(f"tasks/{task.name}.parquet")
     pixels = read_pixels(store).numpy()
     digests = [
-        xxhash.xxh3_128_hexdigest(np.ascontiguousarray(pixels[i]))
-        for i in table[store.spec.unit].to_list()
+        xxhash.xxh3_128_hexdigest(pixels[i].tobytes()) for i in table[store.spec.unit].to_list()
     ]
     found = (
         table.select("split")

@@ -15,8 +15,9 @@ from mimic_reg.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import Console
+
     from mimic_reg.checks import Outcome
-    from mimic_reg.console import Console
 
 
 def add_to(app: typer.Typer) -> None:

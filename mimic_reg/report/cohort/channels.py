@@ -1,6 +1,6 @@
 """What was measured: how often, and with which values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,20 +80,25 @@ def _variable(
     if is_small(num_stays - there, least):
         text, share = f"all but < {least} stays", 1.0
     rows = audit.get("variables", {}).get(name, {})
-    result = {
-        **{"name": name, "stays": None if few else share, "stays_text": text},
-        "hours": HIDDEN if few or not num_hours else f"{100 * table.height / num_hours:.1f} %",
-        "dropped": HIDDEN if few else _dropped(rows, least),
-    }
+    categories = len(of) - len(marks)
+    kind = f"{categories} categories" if categories > 1 else "yes or no"
+    known = Measured(
+        name=name,
+        stays=None if few else share,
+        stays_text=text,
+        hours=HIDDEN if few or not num_hours else f"{100 * table.height / num_hours:.1f} %",
+        quartiles=HIDDEN if few or values else kind,
+        wide="",
+        outside=HIDDEN,
+        dropped=HIDDEN if few else _dropped(rows, least),
+        bars=(),
+    )
     if few or not there or not values:
-        categories = len(of) - len(marks)
-        kind = f"{categories} categories" if categories > 1 else "yes or no"
-        what = HIDDEN if few or values else kind
-        return Measured(**result, quartiles=what, wide="", outside=HIDDEN, bars=())
+        return known
     column = table[values[0].name].cast(pl.Float64)
     q = [column.quantile(level, "linear") for level in (0.05, 0.25, 0.5, 0.75, 0.95)]
-    return Measured(
-        **result,
+    return replace(
+        known,
         quartiles=f"{number(q[2])} [{number(q[1])}, {number(q[3])}]",
         wide=f"{number(q[0])} to {number(q[4])}" if there >= _ENOUGH else "",
         outside=_outside(table, spec.unit, values[0].name, name, least)

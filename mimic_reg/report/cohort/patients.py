@@ -13,7 +13,7 @@ from mimic_reg.report.cohort.suppression import LEAST, apart, hidden, is_small
 from mimic_reg.report.formats import HIDDEN
 from mimic_reg.samples.attributes import OLDEST, STAYS
 from mimic_reg.store import Store
-from mimic_reg.store.spec import SPLITS, CohortSpec
+from mimic_reg.store.spec import SPLITS, CohortSpec, Task
 
 ALL = "all"
 _CATEGORIES = 8  # of a variable; the others are one row
@@ -279,37 +279,37 @@ def samples(store: Store, stays: Stays, least: int = LEAST) -> list[tuple[str, .
         columns = dict.fromkeys((spec.unit, spec.subject, *task.labels))
         table = pl.scan_parquet(path, glob=False)
         for part in parts:
-            here = table if part == ALL else table.filter(pl.col("split") == part)
-            found[task.name, part] = here.select(*columns).collect()
+            rows_of = table if part == ALL else table.filter(pl.col("split") == part)
+            found[task.name, part] = rows_of.select(*columns).collect()
     hide: dict[tuple[str, str, str], bool] = {}
     for part in parts:
         for key, column in (("unit", spec.unit), ("subject", spec.subject)):
             numbers = [sizes[part][key].n_unique()]
             numbers += [found[task, part][column].n_unique() for task in spec.task_names]
-            for task, is_hidden in zip(("", *spec.task_names), apart(numbers, least), strict=True):
-                hide[task, part, key] = is_hidden
+            for name, is_hidden in zip(("", *spec.task_names), apart(numbers, least), strict=True):
+                hide[name, part, key] = is_hidden
     for task in spec.tasks:
         for part in parts:
-            table = found[task.name, part]
+            here = found[task.name, part]
             num = {
-                k: table[c].n_unique() for k, c in (("unit", spec.unit), ("subject", spec.subject))
+                k: here[c].n_unique() for k, c in (("unit", spec.unit), ("subject", spec.subject))
             }
             few = any(hide[task.name, part, key] for key in num)
-            one_each = table.height == num["unit"]
-            texts = [HIDDEN if few and one_each else f"{table.height:,}"]
+            one_each = here.height == num["unit"]
+            texts = [HIDDEN if few and one_each else f"{here.height:,}"]
             texts += [HIDDEN if hide[task.name, part, key] else f"{n:,}" for key, n in num.items()]
             if spec.subject == spec.unit:
                 texts.pop()
-            positives = _positives(table, task, spec, least)
+            positives = _positives(here, task, spec, least)
             name = "validation" if part == "val" else part
             rows.append((task.name, name, *texts, positives))
     return rows
 
 
-def _positives(table: pl.DataFrame, task: object, spec: CohortSpec, least: int) -> str:
+def _positives(table: pl.DataFrame, task: Task, spec: CohortSpec, least: int) -> str:
     """Return the share of positive samples; of several labels, of the rarest and the commonest."""
-    target, labels = task.target, task.labels  # type: ignore[attr-defined]
-    if target not in ("binary", "multilabel") or table.is_empty():
+    labels = task.labels
+    if task.target not in ("binary", "multilabel") or table.is_empty():
         return HIDDEN
     shares, few = [], 0
     for label in labels:

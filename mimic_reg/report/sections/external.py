@@ -13,7 +13,8 @@ from mimic_reg.store import read_json, reading
 
 def external_section(given: Given) -> Section | None:
     """Return the external scores of the trials; None if there are none."""
-    found, notes = [], {}
+    found: list[tuple[TrialResult, str, tuple[str, ...], tuple[str, ...]]] = []
+    notes: dict[str, None] = {}
     for trial in given.trials:
         try:
             found += [(trial, *row) for row in _rows(trial)]
@@ -40,7 +41,7 @@ def external_section(given: Given) -> Section | None:
 
 def _rows(trial: TrialResult) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     """Return cohort, cells and notes of a trial's external validations, by cohort."""
-    found = []
+    found: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
     for path in sorted((trial.folder / EXTERNAL).glob("*.json")):
         content = read_json(path)
         with reading(path, "an external validation"):
