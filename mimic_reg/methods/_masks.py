@@ -65,7 +65,7 @@ def _flat(tensors: list[Tensor]) -> Tensor:
 
 def _parted(flat: Tensor, like: list[Tensor]) -> list[Tensor]:
     """Return the parts of a flat tensor, in the shapes of others."""
-    parted = flat.split([tensor.numel() for tensor in like])
+    parted = torch.split(flat, [tensor.numel() for tensor in like])
     return [part.view_as(tensor) for part, tensor in zip(parted, like, strict=True)]
 
 
