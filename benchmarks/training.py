@@ -415,10 +415,10 @@ def main() -> None:
             results[name] = benchmark(
                 name, make(device), arguments.rounds, steps, Path(folder) / name, arguments.compile
             )
-    print(f"{'':28}" + "".join(f"{name:>10}" for name in results) + "   aim")
+    print(f"{'':28}" + "".join(f"{name:>12}" for name in results) + "   aim")
     for figure in results["lstm"]:
         cells = (results[name][figure] for name in results)
-        row = "".join(f"{'-':>10}" if c is None else f"{c:>10.3f}" for c in cells)
+        row = "".join(f"{'-':>12}" if c is None else f"{c:>12.3f}" for c in cells)
         print(f"{figure:28}{row}   {AIMS.get(figure, '')}")
     if arguments.out:
         machine = {

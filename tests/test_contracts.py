@@ -310,6 +310,9 @@ class Reads(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if name == "_local_scalar_dense" and args[0].dtype != torch.int64:
             self.found.append(name)
+        masks = name.startswith("index") and isinstance(args[1], list | tuple)
+        if masks and any(t is not None and t.dtype == torch.bool for t in args[1]):
+            self.found.append(name)
         if name in ("nonzero", "masked_select", "equal"):
             self.found.append(name)
         return func(*args, **(kwargs or {}))

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 TOGETHER = {"cuda": 1 << 20}  # numbers of the largest parameter that is masked with others
 
@@ -46,9 +45,9 @@ def mask_part_(gradients: list[Tensor], accounts: list[Tensor], low: float, high
     if len(gradients) == 1:
         mask_(gradients[0], accounts[0], low, high)
         return
-    together = _flatten_dense_tensors(gradients)
-    mask_(together, _flatten_dense_tensors(accounts), low, high)
-    torch._foreach_copy_(gradients, _unflatten_dense_tensors(together, gradients))
+    together = _flat(gradients)
+    mask_(together, _flat(accounts), low, high)
+    torch._foreach_copy_(gradients, _parted(together, gradients))
 
 
 def or_(ever: list[Tensor], gradients: list[Tensor]) -> None:
@@ -56,8 +55,18 @@ def or_(ever: list[Tensor], gradients: list[Tensor]) -> None:
     if len(ever) == 1:
         ever[0] |= gradients[0].bool()
     else:  # a sum of booleans is their "or"
-        now = _flatten_dense_tensors(gradients).bool()
-        torch._foreach_add_(ever, _unflatten_dense_tensors(now, ever))
+        now = _flat(gradients).bool()
+        torch._foreach_add_(ever, _parted(now, ever))
+
+
+def _flat(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def _parted(flat: Tensor, like: list[Tensor]) -> list[Tensor]:
+    """Return the parts of a flat tensor, in the shapes of others."""
+    parted = torch.split(flat, [tensor.numel() for tensor in like])
+    return [part.view_as(tensor) for part, tensor in zip(parted, like, strict=True)]
 
 
 @lru_cache(128)  # few different thresholds; a small tensor's round trip costs 10 microseconds
