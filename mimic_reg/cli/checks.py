@@ -36,7 +36,10 @@ def check(
     ] = None,
     store: MovedStoreOption = None,
     seed: Annotated[
-        int, typer.Option(help="Chooses stays and channels of a large store.", metavar="N")
+        int,
+        typer.Option(
+            help="Chooses stays and channels of a large store.", min=0, max=2**32 - 1, metavar="N"
+        ),
     ] = 0,
 ) -> Any:
     """Look for leakage: does a store, or a trained model, know what it must not know?
