@@ -319,7 +319,7 @@ def test_a_stopped_sweep_redoes_only_what_is_unfinished(swept, store, work, tmp_
     )
     file.write_text(yaml.safe_dump(settings))
     command = [sys.executable, str(script), str(file), str(work), str(store)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/pipelines"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     runs = Work(work).runs
     _wait(lambda: list(runs.glob("*/done.json")), process)
