@@ -1,6 +1,5 @@
 """The commands that train one model: parse, call, print."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,13 +26,13 @@ from mimic_reg.cli.options import (
     numbers,
     typed,
 )
-from mimic_reg.console import err, out, progress, say, table, verbosity
+from mimic_reg.cli.scores import print_external, print_scores
+from mimic_reg.console import err, out, progress, say, verbosity
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.threads import DEFAULT_THREADS
 
 if TYPE_CHECKING:
-    from mimic_reg.serving import External
-    from mimic_reg.store.spec import CohortSpec
+    pass
 
 
 def add_to(app: typer.Typer) -> None:
@@ -369,35 +368,3 @@ def finetune(
     say(to_markdown(found, weighed))
     out.print(f"Report: [bold]{escape(str(written))}[/]", soft_wrap=True)
     return {"report": written, "runs": runs}
-
-
-def print_external(external: "External", cohort: "CohortSpec") -> None:
-    """Print the scores on another cohort, and what a reader must know."""
-    counts = ", ".join(
-        f"{name}: {count:,} samples of {external.num_subjects[name]:,} {cohort.subjects}"
-        for name, count in external.num_samples.items()
-    )
-    print_scores(external.scores, cohort, f"{external.name}, {external.task}. ")
-    say(f"Trained on {external.trained_on}. {counts}.")
-    for note in external.notes:
-        say(f"Note: {note}")
-
-
-def print_scores(
-    scores: Mapping[str, Mapping[str, Any]], cohort: "CohortSpec", what: str = ""
-) -> None:
-    """Print the scores of each split."""
-    names = sorted({name for of_split in scores.values() for name in of_split})
-    rows = [[name, *(_score(of_split.get(name)) for of_split in scores.values())] for name in names]
-    title = f"{what}Scores, with 95 % intervals over {cohort.subjects}"
-    out.print(table(title, ["", *scores], rows))
-
-
-def _score(score: Any) -> str:
-    if score is None:
-        return ""
-    if score.value is None:
-        return f"undefined: {score.reason}"
-    if score.low is None:
-        return f"{score.value:.4f}"
-    return f"{score.value:.4f} ({score.low:.4f} to {score.high:.4f})"

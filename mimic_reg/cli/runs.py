@@ -82,7 +82,8 @@ def show(run: RunArgument) -> Any:
     """
     import yaml
 
-    from mimic_reg.cli.fits import print_score_line, print_scores
+    from mimic_reg.cli.fits import print_score_line
+    from mimic_reg.cli.scores import print_scores
     from mimic_reg.runs import FIT, TRIAL
     from mimic_reg.runs.record import read_run
 

@@ -150,8 +150,8 @@ class Training(Settings):
 
 _OF_PLATEAU = ("plateau_factor", "plateau_patience")
 _OF_STEPS = ("schedule", "warmup_epochs", "weight_decay", "clip_norm")
-RECIPE = ("class_weights", *_OF_STEPS)
-_NEWER = ("corrupted_labels", "by_stay", "precision", "compile", *RECIPE)
+RECIPE = ("class_weights", "precision", "compile", *_OF_STEPS)
+_NEWER = ("corrupted_labels", "by_stay", *RECIPE)
 
 
 class Together(Settings):

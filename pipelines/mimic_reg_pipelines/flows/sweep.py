@@ -5,7 +5,6 @@ and code. So a killed sweep continues where it was stopped when it is started ag
 one work folder share their trials.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from mimic_reg.settings import STOPPING, Start, Trial
 from mimic_reg.store import Store, locked
 from mimic_reg_pipelines.flows import views
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
+from mimic_reg_pipelines.flows.ordering import longest_first
 from mimic_reg_pipelines.flows.report import conclude_task, publish
 from mimic_reg_pipelines.flows.result import SweepResult, TrialStatus, rows, trial_status
 from mimic_reg_pipelines.flows.settings import TAGS, OfExperiment, Work, find_store
@@ -81,7 +81,7 @@ class Prepared:
         self.result, self.uri, self.progress = result, uri, progress
         self._planned = planned
         self._shown: set[tuple[str, str]] = set()  # tasks and methods that the views know
-        self.pending, self._seconds = _longest_first(
+        self.pending, self._seconds = longest_first(
             [t for t in result.trials if not t.done], planned, result
         )
 
@@ -252,33 +252,6 @@ def _trunk(trial: Trial, work: Path) -> str | None:
     if start is None or start.trunk is None:
         return None
     return str(experiments.within(work, start.trunk).resolve())
-
-
-def _longest_first(
-    trials: Sequence[TrialStatus], planned: Mapping[str, Planned], result: SweepResult
-) -> tuple[list[TrialStatus], list[float | None]]:
-    """Return trials and their seconds at most, longest first, those of the same data together.
-
-    So no process works alone at the end, and each loads data seldom.
-    """
-    counts = experiments.sizes(Store.open(result.store))
-    known = experiments.past(Work(result.work).runs)
-    found = [
-        (trial, experiments.estimate(planned[trial.identity].trial, counts, known).seconds)
-        for trial in trials
-    ]
-
-    def data(trial: TrialStatus) -> tuple[str, ...]:
-        settings = planned[trial.identity].trial
-        return settings.task, settings.training.normalizer, str(settings.fold)
-
-    longest: dict[tuple[str, ...], float] = {}
-    for trial, seconds in found:
-        longest[data(trial)] = max(longest.get(data(trial), 0.0), seconds or math.inf)
-    found.sort(
-        key=lambda each: (longest[data(each[0])], data(each[0]), each[1] or math.inf), reverse=True
-    )
-    return [trial for trial, _ in found], [seconds for _, seconds in found]
 
 
 def dispatch(

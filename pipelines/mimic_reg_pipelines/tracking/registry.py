@@ -22,7 +22,6 @@ from mlflow.tracking import MlflowClient
 
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
-from mimic_reg.metrics.scores import improves
 from mimic_reg.report import card
 from mimic_reg.store.spec import BENCHMARK
 from mimic_reg_pipelines.tracking.cards import (
@@ -39,6 +38,7 @@ from mimic_reg_pipelines.tracking.cards import (
     validation_score,
     with_reason,
 )
+from mimic_reg_pipelines.tracking.champions import SCORED_ON, find_champion, promote
 from mimic_reg_pipelines.tracking.choosing import best_of
 from mimic_reg_pipelines.tracking.client import alone, connect, default, sync_artifacts
 from mimic_reg_pipelines.tracking.comparison import plain
@@ -51,9 +51,6 @@ from mimic_reg_pipelines.tracking.mlflow_runs import (
 )
 from mimic_reg_pipelines.tracking.serving import save_mlflow_model
 from mimic_reg_pipelines.tracking.tracked_run import TrackedRun, final_metrics, read_tracked
-
-_SCORED_ON = "scored_on"  # tag: the folds that a version's scores are means over
-MEAN = "mean_score"  # of a trunk, over the tasks' validation scores: higher is better
 
 
 @dataclass(frozen=True)
@@ -219,8 +216,8 @@ def enter(candidate: Candidate, uri: str) -> Registered:
         api = connect(uri)
         _make(api, candidate)
         version = _find(api, candidate) or _add(api, candidate, uri)
-        before = _champion(api, candidate.name)
-        champion, why = _promote(api, candidate.name, version)
+        before = find_champion(api, candidate.name)
+        champion, why = promote(api, candidate.name, version)
         _describe(api, candidate, version, before, champion, why)
     return Registered(
         name=candidate.name,
@@ -342,7 +339,7 @@ def version_tags(runs: Sequence[TrackedRun]) -> dict[str, str]:
         **trial.size.tags(),
         "seed": str(trial.seed),
         **fold_tags(run),
-        **({_SCORED_ON: folds_of(runs)} if trial.fold else {}),
+        **({SCORED_ON: folds_of(runs)} if trial.fold else {}),
         "selected_by": name,
         f"validation_{name}": repr(value),
         "code_version": run.versions["code"] or f"{PREFIX} {__version__}",
@@ -355,48 +352,3 @@ def version_tags(runs: Sequence[TrackedRun]) -> dict[str, str]:
     if run.hardly_trained:
         tags["hardly_trained"] = run.hardly_trained
     return tags
-
-
-def _promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool, str]:
-    """Move the alias to the version if its validation score, on the same data, is better.
-
-    A model that is hardly trained may have a high score by chance: it never replaces a trained one.
-    """
-    hardly = version.tags.get("hardly_trained")
-    mind = f" Mind: it is hardly trained: {hardly}." if hardly else ""
-    champion = _champion(api, name)
-    if champion is None:
-        api.set_registered_model_alias(name, CHAMPION, version.version)
-        return True, f"It is the first one.{mind}"
-    if str(champion.version) == str(version.version):
-        return True, f"It was champion before.{mind}"
-    selected_by = version.tags["selected_by"]
-    score = f"validation_{selected_by}"
-    new, old = float(version.tags[score]), float(champion.tags[score])
-    better = new > old if selected_by == MEAN else improves(selected_by, new, old)
-    if champion.tags["data_fingerprint"] != version.tags["data_fingerprint"]:
-        return False, (
-            f"Version {champion.version} was validated on other data, so their scores cannot be "
-            f"compared. To use this one instead, move the alias {CHAMPION!r} in MLflow's pages."
-        )
-    ours, theirs = version.tags.get(_SCORED_ON), champion.tags.get(_SCORED_ON)
-    if ours != theirs:
-        return False, (
-            f"Its score is of {ours}, that of version {champion.version} of {theirs}, so they "
-            f"cannot be compared. To use this one, move the alias {CHAMPION!r} in MLflow's pages."
-        )
-    why = (
-        f"Its validation {selected_by} {new:.4f} is {'' if better else 'not '}better than "
-        f"{old:.4f} of version {champion.version}.{mind}"
-    )
-    if bool(hardly) != ("hardly_trained" in champion.tags):
-        better = not hardly
-        why += "" if hardly else f" Version {champion.version} is hardly trained."
-    if better:
-        api.set_registered_model_alias(name, CHAMPION, version.version)
-    return better, why
-
-
-def _champion(api: MlflowClient, name: str) -> ModelVersion | None:
-    aliases = api.get_registered_model(name).aliases
-    return api.get_model_version(name, aliases[CHAMPION]) if CHAMPION in aliases else None

@@ -14,9 +14,9 @@ from mimic_reg.learners.trunk import Trunk, load_trunk
 from mimic_reg.runs import DONE, FIT, TRUNK, TRUNK_SETTINGS, read_trial
 from mimic_reg.store.spec import BENCHMARK
 from mimic_reg_pipelines.tracking.cards import CHAMPION
+from mimic_reg_pipelines.tracking.champions import MEAN
 from mimic_reg_pipelines.tracking.mlflow_runs import log_trial
 from mimic_reg_pipelines.tracking.registry import (
-    MEAN,
     Candidate,
     Registered,
     enter,
