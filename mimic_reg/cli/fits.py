@@ -26,7 +26,7 @@ from mimic_reg.cli.options import (
     numbers,
     typed,
 )
-from mimic_reg.cli.scores import print_external, print_scores
+from mimic_reg.cli.scores import print_external, print_scores, show_score
 from mimic_reg.console import err, out, progress, say, verbosity
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.threads import DEFAULT_THREADS
@@ -173,7 +173,7 @@ def print_score_line(run: Path, task: str) -> None:
             f"{task}: the model is hardly trained: at the best epoch {found.hardly_trained}. Its "
             "scores may be those of the initial model. Train for more steps, or weaken the method."
         )
-    values = (f"{split} {name} {_score(found.scores[split][name])}" for split in found.scores)
+    values = (f"{split} {name} {show_score(found.scores[split][name])}" for split in found.scores)
     epochs = max(len(found.epochs()), 1)
     best = found.best_epoch
     out.print(

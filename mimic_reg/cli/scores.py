@@ -27,12 +27,15 @@ def print_scores(
 ) -> None:
     """Print the scores of each split."""
     names = sorted({name for of_split in scores.values() for name in of_split})
-    rows = [[name, *(_score(of_split.get(name)) for of_split in scores.values())] for name in names]
+    rows = [
+        [name, *(show_score(of_split.get(name)) for of_split in scores.values())] for name in names
+    ]
     title = f"{what}Scores, with 95 % intervals over {cohort.subjects}"
     out.print(table(title, ["", *scores], rows))
 
 
-def _score(score: Any) -> str:
+def show_score(score: Any) -> str:
+    """Return a score with its interval, or why it is undefined."""
     if score is None:
         return ""
     if score.value is None:

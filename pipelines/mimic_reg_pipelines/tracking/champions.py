@@ -51,5 +51,6 @@ def promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool, 
 
 
 def find_champion(api: MlflowClient, name: str) -> ModelVersion | None:
+    """Return the version that has the alias, or None."""
     aliases = api.get_registered_model(name).aliases
     return api.get_model_version(name, aliases[CHAMPION]) if CHAMPION in aliases else None
