@@ -23,15 +23,11 @@ def longest_first(
         (trial, experiments.estimate(planned[trial.identity].trial, counts, known).seconds)
         for trial in trials
     ]
-
-    def data(trial: TrialStatus) -> tuple[str, ...]:
-        settings = planned[trial.identity].trial
-        return settings.task, settings.training.normalizer, str(settings.fold)
-
-    longest: dict[tuple[str, ...], float] = {}
+    found.sort(key=lambda each: math.inf if each[1] is None else each[1], reverse=True)
+    of_data: dict[tuple[str, str, int | None], list[tuple[TrialStatus, float | None]]] = {}
     for trial, seconds in found:
-        longest[data(trial)] = max(longest.get(data(trial), 0.0), seconds or math.inf)
-    found.sort(
-        key=lambda each: (longest[data(each[0])], data(each[0]), each[1] or math.inf), reverse=True
-    )
+        settings = planned[trial.identity].trial
+        data = (settings.task, settings.training.normalizer, settings.fold)
+        of_data.setdefault(data, []).append((trial, seconds))
+    found = [each for group in of_data.values() for each in group]
     return [trial for trial, _ in found], [seconds for _, seconds in found]
