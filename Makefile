@@ -36,7 +36,7 @@ demo: $(READY)  ## simulate patients, extract, train, compare: a report in minut
 	$(BIN)/mimic-reg run --source demo/raw --out demo/work --config demo
 
 test: $(READY) lint  ## lint, types and all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 stack: $(READY)  ## docker/ in real containers: root, Podman and debootstrap; 20 GB, over an hour
 	MIMIC_REG_STACK=$${MIMIC_REG_STACK:-once} $(BIN)/python -m pytest -x tests/stack

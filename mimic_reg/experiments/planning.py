@@ -11,7 +11,6 @@ import numpy as np
 from mimic_reg.errors import InputError
 from mimic_reg.experiments.grid import Experiment, Grid, Method, Model, name_of
 from mimic_reg.experiments.identity import code_of
-from mimic_reg.seeds import derive
 from mimic_reg.settings import BASELINE, STOPPING, Component, Trial, acting, files, suggest
 from mimic_reg.settings.files import (
     MethodFile,
@@ -95,6 +94,8 @@ def _groups(grid: Grid, model: Model, method: MethodFile) -> set[str]:
 
 def _random(grid: Grid, task: Sequence[str], model: Model, method: Method) -> list[dict[str, Any]]:
     """Return random points in place of those that a search has not found yet, for a plan."""
+    from mimic_reg.seeds import derive  # loads torch
+
     space = space_of(grid, model, method)
     seed = derive("plan of a search", *task, name_of(model), _name(method), grid.search_seed)
     rng = np.random.default_rng(seed)

@@ -10,8 +10,9 @@ pytestmark = pytest.mark.slow
 
 def test_extraction(tmp_path):
     synthesize(tmp_path / "raw", patients=300)
-    fell = Case(Extraction(tmp_path / "raw", tmp_path / "cases")).fall(0)
-    assert fell.kills >= 1
+    case = Case(Extraction(tmp_path / "raw", tmp_path / "cases"))
+    # an attempt that is faster than the undisturbed one may end before its kill
+    fell = next(fell for seed in range(5) if (fell := case.fall(seed)).kills)
     assert fell.same
 
 

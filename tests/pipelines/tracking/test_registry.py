@@ -214,7 +214,7 @@ def test_a_registration_that_was_cut_off_is_completed(run, uri, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(registry, "_promote", fail)
+        patch.setattr(registry, "promote", fail)
         with pytest.raises(KeyboardInterrupt):
             registry.register(run, uri=uri)
     assert registry.register(run, uri=uri).champion
