@@ -89,7 +89,9 @@ def _read(folder: Path) -> TrialResult:
     trial = next((t for t in results.trials if t.folder == folder), None)
     if trial is None:
         why = next((u.why for u in results.unfinished), "it holds no result")
-        raise InputError(f"{folder} has no result: {why}. Finish it with `mimic-reg train`.")
+        raise InputError(
+            f"{folder} has no result: {why.rstrip('.')}. Finish it with `mimic-reg train`."
+        )
     return trial
 
 
