@@ -78,6 +78,7 @@ def _of_hours(
     yield future.inputs(view)
     yield future.imputed(view)
     yield future.length_told(view)
+    yield shortcuts.key_told(view)
     yield shortcuts.readable(view)
     yield shortcuts.from_lengths(view)
     yield duplicates.sequences(view)

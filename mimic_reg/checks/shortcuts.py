@@ -6,6 +6,7 @@ Shapes: N samples, F channels, S statistics.
 from collections.abc import Mapping
 
 import numpy as np
+import polars as pl
 from scipy.stats import mannwhitneyu, rankdata
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
@@ -19,11 +20,41 @@ from mimic_reg.store.spec import Task
 
 TELLS, TELLS_IMAGE = 0.95, 0.99  # AUROC of a single channel, of a single pixel
 FOLLOWS = 0.98  # rank correlation of a channel with a real-valued label
+_KEY = 0.999  # rank correlation of a channel with a key
 _CHANCE = 1e-3  # such an AUROC by chance, after Bonferroni's correction
 BEYOND = 0.6  # AUROC of lengths, above which a finding begins: chance is 0.5
 _SHUFFLES = 20
 _IMAGES, _PIXELS = 2_000, 4_096
 _WINDOW = len(STATISTICS)
+
+
+def key_told(view: View) -> Outcome:
+    """Return whether a channel that never changes in a stay is the number of the stay or patient.
+
+    Scaled or rounded numbers have the same order, so ranks are compared.
+    """
+    check = "no channel is the number of a stay or patient"
+    chosen = view.chosen.filter(pl.col("held") > 0)
+    if chosen.height < 2 * FEWEST:
+        return Outcome(check, "not checked", "Too few stays to compare.", task=view.task.name)
+    first = chosen["first"].to_numpy()
+    keys = {name: rankdata(chosen[name].to_numpy()) for name in ("unit", "subject")}
+    told = []
+    for at, channel in enumerate(view.spec.channels):
+        column = np.nan_to_num(view.hours[:, at], nan=-1e30)
+        low, high = np.minimum.reduceat(column, first), np.maximum.reduceat(column, first)
+        if (low != high).any() or len(np.unique(low)) < chosen.height // 4:
+            continue
+        if any(abs(np.corrcoef(rankdata(low), key)[0, 1]) >= _KEY for key in keys.values()):
+            told.append(channel.name)
+    if not told:
+        text = f"No channel has the order of the numbers of stays or patients.{view.stays_read}"
+        return Outcome(check, "passed", text, task=view.task.name)
+    text = f"{counted(len(told), 'channels')} in the order of the numbers of stays or patients: "
+    return Outcome(
+        *(check, "found", f"{text}{', '.join(told[:3])}.{view.stays_read}", len(told)),
+        *("Leave these columns out: a model can remember patients by them.", view.task.name),
+    )
 
 
 def readable(view: View) -> Outcome:

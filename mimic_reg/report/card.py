@@ -14,9 +14,10 @@ import yaml
 
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import metric
-from mimic_reg.report.card_parts import evaluation_parts, on_data
+from mimic_reg.report.card_parts import evaluation_parts, on_data, samples_by_split, scored
 from mimic_reg.report.document import Document, Grid, Part, to_html, to_markdown
 from mimic_reg.report.formats import (
+    HIDDEN,
     count,
     format_level,
     format_repeat,
@@ -51,10 +52,11 @@ def build(folder: Path, store: Path | None = None, intended_use: str = "") -> Do
     trial = _read(folder)
     opened = _store(trial, store)
     evaluated = on_data(trial, opened)
+    sizes = samples_by_split(trial, opened)
     parts = [
         _model(trial),
         Part("use", "For what is it meant?", [intended_use.strip() or _USE, _NOT_A_DEVICE]),
-        *evaluation_parts(trial, opened, evaluated),
+        *evaluation_parts(trial, opened, evaluated, sizes),
         _cost(trial),
         _limits(trial, opened, evaluated is not None),
     ]
@@ -63,7 +65,7 @@ def build(folder: Path, store: Path | None = None, intended_use: str = "") -> Do
     hardly = [f"Hardly trained: {trial.hardly_trained}."] if trial.hardly_trained else []
     return Document(
         title=f"Model card: {format_task(trial.task)}, {trial.model}, {trial.method}",
-        lead=_lead(trial),
+        lead=_lead(trial, scored(trial, "test", sizes)),
         parts=there,
         warnings=[*_simulated(opened), *hardly],
     )
@@ -87,7 +89,9 @@ def _read(folder: Path) -> TrialResult:
     trial = next((t for t in results.trials if t.folder == folder), None)
     if trial is None:
         why = next((u.why for u in results.unfinished), "it holds no result")
-        raise InputError(f"{folder} has no result: {why}. Finish it with `mimic-reg train`.")
+        raise InputError(
+            f"{folder} has no result: {why.rstrip('.')}. Finish it with `mimic-reg train`."
+        )
     return trial
 
 
@@ -100,7 +104,7 @@ def _store(trial: TrialResult, store: Path | None) -> Store | None:
     return opened
 
 
-def _lead(trial: TrialResult) -> str:
+def _lead(trial: TrialResult, size: str) -> str:
     score = trial.scores["test"][trial.selected_by]
     name = metric(trial.selected_by).title
     if score.value is None:
@@ -109,8 +113,8 @@ def _lead(trial: TrialResult) -> str:
     if score.low is not None and score.high is not None:
         low, high = (format_score(v, trial.selected_by) for v in (score.low, score.high))
         interval = f" (95 % {low} to {high}, over {trial.cohort.subjects})"
-    samples = count(trial.num_samples["test"], "sample")
-    return f"Test {name} {format_score(score.value, trial.selected_by)}{interval} on {samples}."
+    on = f" on {size} samples" * (size != HIDDEN)
+    return f"Test {name} {format_score(score.value, trial.selected_by)}{interval}{on}."
 
 
 def _simulated(store: Store | None) -> list[str]:

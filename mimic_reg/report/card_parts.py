@@ -3,7 +3,7 @@
 Shapes: N samples, C labels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,13 @@ from mimic_reg.metrics.calibration import (
     treat_all,
 )
 from mimic_reg.metrics.scores import METRICS, Score, metric, score
+from mimic_reg.report.cohort import flow, patients
 from mimic_reg.report.document import Grid, Part
 from mimic_reg.report.figures.curves import calibration_figure, calibration_points
 from mimic_reg.report.figures.decision import decision_figure
 from mimic_reg.report.figures.drawing import styles
 from mimic_reg.report.figures.drawn import Drawn
-from mimic_reg.report.formats import count, format_score, format_task
+from mimic_reg.report.formats import HIDDEN, count, format_score, format_task
 from mimic_reg.report.predictions import Predictions, has_curves, read_joined
 from mimic_reg.report.results import TrialResult
 from mimic_reg.report.subgroups import ATTRIBUTES, FEWEST, in_order, read_groups
@@ -89,16 +90,22 @@ def _wrong(p: np.ndarray, trial: TrialResult) -> str:
 
 
 def evaluation_parts(
-    trial: TrialResult, store: Store | None, found: Evaluated | None
+    trial: TrialResult,
+    store: Store | None,
+    found: Evaluated | None,
+    sizes: Sequence[Sequence[str]] = (),
 ) -> list[Part | None]:
-    """Return the parts on data, scores, calibration, net benefit and subgroups."""
+    """Return the parts on data, scores, calibration, net benefit and subgroups.
+
+    sizes: the rows of `samples_by_split`
+    """
     return [
-        _data(trial, store),
+        _data(trial, store, sizes),
         _scores(trial, found),
         _calibration(trial, found),
         _decisions(trial, found),
         _labels(trial, found),
-        _subgroups(trial, store, found),
+        _subgroups(trial, store, found, scored(trial, "test", sizes)),
     ]
 
 
@@ -112,7 +119,24 @@ def suppressed(number: Any) -> str:
     return _FEW if 0 < number < FEWEST else f"{int(number):,}"
 
 
-def _data(trial: TrialResult, store: Store | None) -> Part:
+def samples_by_split(trial: TrialResult, store: Store | None) -> list[tuple[str, ...]]:
+    """Return split, samples, stays, patients and share of events, as the cohort page shows them.
+
+    Patients are missing where each is one stay.
+    """
+    if store is None or not store.spec.is_hourly:
+        return []
+    rows = patients.samples(store, patients.read_keys(store), FEWEST)
+    return [row for task, *row in rows if task == trial.task]  # type: ignore[misc]
+
+
+def scored(trial: TrialResult, split: str, sizes: Sequence[Sequence[str]]) -> str:
+    """Return how many samples of a split were scored; a number that tells few is not shown."""
+    hidden = any(row[0] == split and row[1] == HIDDEN for row in sizes)
+    return HIDDEN if hidden else suppressed(trial.num_samples[split])
+
+
+def _data(trial: TrialResult, store: Store | None, sizes: Sequence[Sequence[str]]) -> Part:
     cohort = trial.cohort
     what = (
         f"{count(len(cohort.channels), 'channel')} an hour, of "
@@ -124,7 +148,8 @@ def _data(trial: TrialResult, store: Store | None) -> Part:
     if trial.fold:
         facts["fold"] = f"tested on fold {trial.fold} of {cohort.folds}"
     facts |= {
-        f"{split} samples that were scored": f"{n:,}" for split, n in trial.num_samples.items()
+        f"{split} samples that were scored": scored(trial, split, sizes)
+        for split in trial.num_samples
     }
     audit = {}
     if store is not None and "audit.json" in store.manifest["files"]:
@@ -133,30 +158,32 @@ def _data(trial: TrialResult, store: Store | None) -> Part:
         "data",
         "On which data?",
         facts=facts,
-        grids=[grid for grid in (_flow(audit), _samples(trial, audit)) if grid.rows],
-        notes=[f"Counts of 1 to {FEWEST - 1} are shown as “{_FEW}”."],
+        grids=[grid for grid in (_flow(audit), _samples(trial, sizes)) if grid.rows],
+        notes=[
+            f"Counts of 1 to {FEWEST - 1} are not shown, nor numbers whose difference would tell "
+            "one; steps that leave out so few are told with their neighbour."
+        ],
     )
 
 
 def _flow(audit: Mapping[str, Any]) -> Grid:
-    units = ("stays", "admissions", "subjects")
+    boxes = flow.boxes(audit.get("cohort_flow", []), FEWEST)
+    units = tuple(boxes[0].left) if boxes else ()
     rows = [
-        [str(step.get("step", "-")), *(suppressed(step.get(unit)) for unit in units)]
-        for step in audit.get("cohort_flow", [])
+        [
+            ", ".join(box.reasons) or box.step,
+            *(HIDDEN if n is None else f"{n:,}" for n in box.left.values()),
+        ]
+        for box in boxes
     ]
     return Grid("Cohort flow: what each step of the extraction kept.", ("step", *units), rows)
 
 
-def _samples(trial: TrialResult, audit: Mapping[str, Any]) -> Grid:
-    units = ("samples", "stays", "subjects")
-    rows = []
-    for split, found in audit.get("samples", {}).get(trial.task, {}).items():
-        positives = found.get("positives")
-        if isinstance(positives, Mapping):
-            positives = next(iter(positives.values())) if len(positives) == 1 else None
-        cells = [suppressed(found.get(unit)) for unit in units]
-        rows.append(["validation" if split == "val" else split, *cells, suppressed(positives)])
-    return Grid("Samples by split.", ("split", *units, "events"), rows)
+def _samples(trial: TrialResult, sizes: Sequence[Sequence[str]]) -> Grid:
+    cohort = trial.cohort
+    whom = [cohort.subjects] * (cohort.subject != cohort.unit)
+    header = ("split", "samples", "stays", *whom, "with the event")
+    return Grid("Samples by split.", header, sizes)
 
 
 # --- scores ---------------------------------------------------------------------------------------
@@ -226,7 +253,7 @@ def _calibration(trial: TrialResult, found: Evaluated | None) -> Part | None:
     points = calibration_points(y, p)
     rows = [] if points is None else [[f"{at:.3f}", f"{share:.2f}"] for at, share, _ in points]
     grid = Grid(
-        f"Bins with equal numbers of predictions, at least {FEWEST}.{pooled}",
+        f"Bins of predictions in order; each has {FEWEST} of a class or more, or none.{pooled}",
         ("mean prediction", "observed share"),
         rows,
     )
@@ -314,11 +341,14 @@ def _binary_cells(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> list[str
     return [area, _interval(found.intercept), _interval(found.slope)]
 
 
-def _subgroups(trial: TrialResult, store: Store | None, found: Evaluated | None) -> Part | None:
+def _subgroups(
+    trial: TrialResult, store: Store | None, found: Evaluated | None, total: str
+) -> Part | None:
+    """Return the groups; without their sizes where `total`, which is their sum, is not shown."""
     if found is None or store is None or not trial.cohort.is_hourly:
         return None
     groups, absent = read_groups(store, trial.target, found.row, found.subject)
-    grids = [_grid(title, of_samples, trial, found) for title, of_samples in groups.items()]
+    grids = [_grid(title, of_samples, trial, found, total) for title, of_samples in groups.items()]
     notes = [
         f"n: {trial.cohort.subjects} and samples. Groups of fewer than {FEWEST} are put together, "
         "also with the next larger one if they would still be too few. A score needs "
@@ -335,7 +365,7 @@ def _subgroups(trial: TrialResult, store: Store | None, found: Evaluated | None)
     )
 
 
-def _grid(title: str, groups: np.ndarray, trial: TrialResult, found: Evaluated) -> Grid:
+def _grid(title: str, groups: np.ndarray, trial: TrialResult, found: Evaluated, total: str) -> Grid:
     names = in_order(dict.fromkeys(groups, 0))
     binary = trial.target.target == "binary"
     rows = []
@@ -343,6 +373,7 @@ def _grid(title: str, groups: np.ndarray, trial: TrialResult, found: Evaluated) 
         which = groups == name
         y, p, subject = found.y[which], found.p[which], found.subject[which]
         sizes = [f"{_subjects(subject):,}", f"{len(y):,}"]
+        sizes = [HIDDEN] * 2 if total == HIDDEN else sizes
         cells = (
             _binary_cells(y[:, 0], p[:, 0], subject)
             if binary

@@ -63,6 +63,10 @@ def length_as_a_channel(tables):
     return tables.hourly.with_columns(days=pl.len().over("stay") / 24)
 
 
+def key_as_a_channel(tables):
+    return tables.hourly.with_columns(id=pl.col("stay") * 1e5)
+
+
 def label_as_a_channel(tables):
     return tables.hourly.with_columns(vent=died(tables).cast(pl.Float64))
 
@@ -132,6 +136,7 @@ LEAKS = {
     "filled backward": (backward_filled, "hourly", {}, {"empty hours": 89}),
     "interpolated": (interpolated, "hourly", {}, {"empty hours": 158}),
     "length of stay": (length_as_a_channel, "hourly", {}, {"length of the stay": 1}),
+    "key": (key_as_a_channel, "hourly", {}, {"number of a stay": 1}),
     "label": (label_as_a_channel, "hourly", {}, {"tells the label": 1}),
     "label with noise": (label_with_noise, "hourly", {}, {"tells the label": 1}),
     "label in the last hour": (label_at_the_last_hour, "hourly", {}, {"tells the label": 1}),
@@ -161,7 +166,7 @@ def store(tmp_path_factory):
 
 def test_a_clean_cohort_has_no_finding_and_a_sentence_for_each_check(store):
     outcomes = checks.check_store(store)
-    assert [o.status for o in outcomes] == ["passed"] * 9
+    assert [o.status for o in outcomes] == ["passed"] * 10
     assert all(o.text.endswith(".") and not o.advice for o in outcomes)
     assert checks.check_store(store) == outcomes  # seeded
 
@@ -246,6 +251,6 @@ def test_the_command(store, tmp_path):
     assert done.returncode == 1
     assert "FOUND: The means or deviations of 3 channels are those of test" in done.stdout
     assert "What to do: Fit the normaliser to the training hours alone" in done.stdout
-    assert "1 of 9 checks found something." in done.stdout
+    assert "1 of 10 checks found something." in done.stdout
     done = mimic_reg("check", store.folder, "--tasks", "deaths")
     assert (done.returncode, "'deaths' is not a task" in done.stderr) == (2, True)

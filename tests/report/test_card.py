@@ -30,6 +30,9 @@ def store(tmp_path_factory):
         first_careunit=pl.Series(["<b>rare</b>"] * 9 + ["MICU"] * (n - 9)),
     )
     stays.write_parquet(folder / "stays.parquet")
+    steps = [dict.fromkeys(("stays", "admissions", "subjects"), n) for n in (1250, 1204, 1203)]
+    flow = [{"step": f"step {i}", **step} for i, step in enumerate(steps)]
+    write_json(folder / "audit.json", {"cohort_flow": flow})
     write_manifest(folder)
     return Store.open(folder)
 
@@ -67,6 +70,8 @@ def test_the_card_of_a_run(run, store):
         ):
             assert part in found
     assert "CPU seconds: 5.0" in text
+    assert "| step 1, step 2 | 1,203 |" in text  # 1,204 would tell the one that step 2 left out
+    assert "1,204" not in text
     assert "<script>" not in page
     assert "<script" not in text
     assert "\\[click\\](javascript:x) for \\*nurses\\*" in text
@@ -76,6 +81,15 @@ def test_the_card_of_a_run(run, store):
     assert "| 250" not in text.partition("By unit")[2]
     ids = store.read("tasks/in_hospital_mortality.parquet")["subject_id"].cast(pl.String)
     assert not [i for i in ids if f" {i} " in shown]
+
+
+def test_a_total_that_would_tell_few_is_nowhere(run, store, monkeypatch):
+    total = sizes(store)[1]
+    monkeypatch.setattr(card_parts, "FEWEST", total + 5)
+    text = to_markdown(card.build(run)).partition("## What did training")[0]
+    assert "test samples that were scored: \N{EN DASH}" in text
+    assert f"{total} samples" not in text
+    assert "| female | \N{EN DASH} | \N{EN DASH} |" in " ".join(text.split())
 
 
 def test_what_is_missing_is_said(run, store, tmp_path):

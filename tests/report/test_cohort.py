@@ -81,6 +81,10 @@ def store(tmp_path_factory):
     tables = clean()
     sick = pl.col("stay").is_in([1000, 1002, 1004, 1006])
     tables.hourly = tables.hourly.with_columns(vent=sick.cast(pl.Float64))
+    some = pl.col("stay") < 1012  # of six patients
+    tables.hourly = tables.hourly.with_columns(
+        pl.when(some).then("lactate"), pl.when(some).then(0.0).otherwise(1.0).alias("lost->lactate")
+    )
     store = write(folder, tables)
     write_json(folder / "audit.json", {"cohort_flow": STEPS})
     write_manifest(folder, store.spec)
@@ -98,7 +102,8 @@ def test_an_imported_cohort(store):
     assert rows["Age, years, median [quartiles]"][3] == f"{middle:.3g} [{low:.3g}, {high:.3g}]"
     assert set(rows["yes"]) <= {"< 10", HIDDEN}  # ventilated: 2, 1 and 1 stays
     assert found["samples"][0][:5] == ("Death", "train", "80", "80", "40")
-    (hr, *_) = found["channels"]
+    (hr, lactate, *_) = found["channels"]
+    assert (lactate.stays_text, lactate.quartiles) == ("< 10 patients", HIDDEN)  # in 12 stays
     assert (hr.name, hr.stays_text) == ("hr", "100.0 %")
     assert len(hr.bars) == 24
 

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from mimic_reg.clinical.schema import variables
-from mimic_reg.report.cohort.patients import number
+from mimic_reg.report.cohort.patients import number, read_keys
 from mimic_reg.report.cohort.suppression import LEAST, is_small
 from mimic_reg.report.formats import HIDDEN
 from mimic_reg.store import Store
@@ -51,7 +51,8 @@ def measured(
     rows = int(store.scan("hourly.parquet").select(pl.len()).collect().item())
     step = -(-rows * 2 * len(names) // _MOST_CELLS)
     chosen = pl.lit(True) if step == 1 else pl.col(spec.unit).hash(seed) % step == 0
-    found = [_variable(store, name, chosen, audit, least) for name in names]
+    keys = read_keys(store).table.select(pl.col("unit").alias(spec.unit), "subject")
+    found = [_variable(store, keys, name, chosen, audit, least) for name in names]
     left = "" if step == 1 else f"Read about one of {step} stays, chosen by the seed {seed}. "
     total = len({c.variable for c in spec.channels})
     left += f"Only the first {_MOST} of {total:,} variables." if total > _MOST else ""
@@ -59,8 +60,17 @@ def measured(
 
 
 def _variable(
-    store: Store, name: str, chosen: pl.Expr, audit: dict[str, Any], least: int
+    store: Store,
+    keys: pl.DataFrame,
+    name: str,
+    chosen: pl.Expr,
+    audit: dict[str, Any],
+    least: int,
 ) -> Measured:
+    """Return the row of a variable. Few patients are hidden, whatever their stays.
+
+    keys: each stay with its subject
+    """
     spec = store.spec
     of = [c for c in spec.channels if c.variable == name]
     marks = [c for c in of if c.kind in ("observed", "missing")]
@@ -73,10 +83,15 @@ def _variable(
         table = table.filter(pl.col(mark.name) == float(mark.kind == "observed"))
     if values:
         table = table.filter(pl.col(values[0].name).is_not_null())
+    table = table.join(keys, on=spec.unit, how="left", maintain_order="left")
     there = table[spec.unit].n_unique()
-    few = is_small(there, least)
+    few = is_small(table["subject"].n_unique(), least)
     share = there / num_stays if num_stays else 0.0
-    text = f"< {least} stays" if few else f"{100 * share:.1f} %"
+    text = (
+        f"< {least} {'stays' if is_small(there, least) else spec.subjects}"
+        if few
+        else f"{100 * share:.1f} %"
+    )
     if is_small(num_stays - there, least):
         text, share = f"all but < {least} stays", 1.0
     rows = audit.get("variables", {}).get(name, {})
@@ -101,21 +116,21 @@ def _variable(
         known,
         quartiles=f"{number(q[2])} [{number(q[1])}, {number(q[3])}]",
         wide=f"{number(q[0])} to {number(q[4])}" if there >= _ENOUGH else "",
-        outside=_outside(table, spec.unit, values[0].name, name, least)
+        outside=_outside(table, spec.subjects, values[0].name, name, least)
         if "mode" in store.manifest
         else HIDDEN,
-        bars=_bars(table, spec.unit, values[0].name, q[0], q[4], least),
+        bars=_bars(table, values[0].name, q[0], q[4], least),
     )
 
 
-def _outside(table: pl.DataFrame, unit: str, channel: str, name: str, least: int) -> str:
+def _outside(table: pl.DataFrame, subjects: str, channel: str, name: str, least: int) -> str:
     """Return the share of hours outside of the benchmark's plausible range; - if it has none."""
     valid = {v.name: v.valid for v in variables()}.get(name)
     if valid is None:
         return HIDDEN
     out = table.filter(~pl.col(channel).is_between(*valid))
-    if is_small(out[unit].n_unique(), least):
-        return f"< {least} stays"
+    if is_small(out["subject"].n_unique(), least):
+        return f"< {least} {subjects}"
     return f"{100 * out.height / table.height:.2f} %"
 
 
@@ -132,21 +147,20 @@ def _dropped(rows: dict[str, int], least: int) -> str:
 
 def _bars(
     table: pl.DataFrame,
-    unit: str,
     channel: str,
     low: float | None,
     high: float | None,
     least: int,
 ) -> tuple[float, ...]:
-    """Return the heights of a histogram between two quantiles; bins of few stays are empty."""
+    """Return the heights of a histogram between two quantiles; bins of few patients are empty."""
     if low is None or high is None or not high > low:
         return ()
     place = ((pl.col(channel) - low) / (high - low) * _BINS).floor().clip(0, _BINS - 1)
     inside = table.filter(pl.col(channel).is_between(low, high))
     bins = inside.group_by(place.cast(pl.Int32).alias("bin")).agg(
-        pl.len(), pl.col(unit).n_unique().alias("stays")
+        pl.len(), pl.col("subject").n_unique().alias("subjects")
     )
     heights = np.zeros(_BINS)
-    for each in bins.filter(pl.col("stays") >= least).iter_rows(named=True):
+    for each in bins.filter(pl.col("subjects") >= least).iter_rows(named=True):
         heights[each["bin"]] = each["len"]
     return tuple(float(h) for h in heights / max(heights.max(), 1))

@@ -67,20 +67,25 @@ def read_stays(store: Store) -> Stays:
         empty = [name for name in attributes if table[name].null_count() == table.height]
         table = table.drop(empty)
         return Stays(table, SPLITS, tuple(n for n in attributes if n not in empty))
-    keys = {"unit": spec.unit, "subject": spec.subject}
-    division = [] if spec.folds else [pl.col("split").alias("part")]
-    tables = [
-        pl.scan_parquet(store.path(f"tasks/{name}.parquet"), glob=False).select(
-            *(pl.col(column).alias(key) for key, column in keys.items()), *division
-        )
-        for name in spec.task_names
-    ]
-    table = pl.concat(tables).unique("unit", keep="first").collect()
-    table = table.join(hours.agg(pl.len().alias("hours")).collect(), on="unit", how="left")
+    keys = read_keys(store)
+    table = keys.table.join(hours.agg(pl.len().alias("hours")).collect(), on="unit", how="left")
     static = _static(store)
     table = table.join(static, on="unit", how="left").sort("unit")
     attributes = ["hours", *(c for c in static.columns if c != "unit")]
-    return Stays(table, () if spec.folds else SPLITS, tuple(attributes))
+    return Stays(table, keys.parts, tuple(attributes))
+
+
+def read_keys(store: Store) -> Stays:
+    """Return the stays of a store without attributes."""
+    spec = store.spec
+    division = [] if spec.folds else [pl.col("split").alias("part")]
+    columns = (pl.col(spec.unit).alias("unit"), pl.col(spec.subject).alias("subject"), *division)
+    files = [f"tasks/{name}.parquet" for name in spec.task_names]
+    if STAYS in store.manifest["files"]:
+        files = [STAYS]
+    tables = [pl.scan_parquet(store.path(name), glob=False).select(columns) for name in files]
+    table = pl.concat(tables).unique("unit", keep="first").collect()
+    return Stays(table, () if spec.folds else SPLITS, ())
 
 
 def _outcome(stays: pl.DataFrame) -> pl.Series:

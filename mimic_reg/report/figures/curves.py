@@ -1,11 +1,12 @@
 """Figures of scores, training and predictions; each function returns a matplotlib Figure.
 
 No single patient can be read from them: ROC curves have a grid of 101 points and need ten samples
-of each class, and calibration bins have at least ten samples.
+of each class, and calibration bins have ten of a class or more, or none.
 
 look: the style of each method. Shapes: N samples, C labels.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -168,7 +169,9 @@ def calibration_points(y: np.ndarray, p: np.ndarray, least: int = MIN_COUNT) -> 
     """Return (bins, 3): mean prediction, share of positives and count of bins of equal counts.
 
     There are up to ten bins. Equal predictions stay in one bin, and no bin has fewer than `least`.
-    None if there are not enough samples for four bins.
+    Neighbours are joined until each bin has `least` positives or more, or none, and so many
+    negatives: counts must have a range. None if there are not enough samples for four bins before,
+    or for two after that.
     """
     y, p = y.ravel(), p.ravel()
     order = np.argsort(p, kind="stable")
@@ -182,11 +185,25 @@ def calibration_points(y: np.ndarray, p: np.ndarray, least: int = MIN_COUNT) -> 
         starts.append(end)
     if len(starts) < MIN_BINS:
         return None
-    bins = [
-        (p[a:b].mean(), y[a:b].mean(), b - a)
-        for a, b in zip(starts, [*starts[1:], len(p)], strict=True)
-    ]
-    return np.array(bins)
+    edges = _joined(y, [*starts, len(p)], least)
+    bins = [(p[a:b].mean(), y[a:b].mean(), b - a) for a, b in itertools.pairwise(edges)]
+    return np.array(bins) if len(bins) > 1 else None
+
+
+def _joined(y: np.ndarray, edges: Sequence[int], least: int) -> list[int]:
+    """Return the edges of bins of y that are kept, so that no bin has few of a class."""
+
+    def few(a: int, b: int) -> bool:
+        positives = int(y[a:b].sum())
+        return any(0 < n < least for n in (positives, b - a - positives))
+
+    kept = [edges[0]]
+    for edge in edges[1:]:
+        if not few(kept[-1], edge):
+            kept.append(edge)
+    while len(kept) > 1 and few(kept[-1], edges[-1]):  # the rest joins the bins before it
+        kept.pop()
+    return kept if kept[-1] == edges[-1] else [*kept, edges[-1]]
 
 
 def roc_figure(predictions: Mapping[str, Sequence[Predictions]], look: Look) -> Figure | None:

@@ -87,7 +87,7 @@ def model_card(runs: Sequence[TrackedRun], document: Document) -> str:
     the version's files.
     """
     run, (name, value), folds = runs[0], validation_score(runs), folds_of(runs)
-    cohort, counts = run.cohort, run.num_samples
+    cohort, data = run.cohort, next(part for part in document.parts if part.name == "data")
     rows = {
         "task": f"{run.trial.task} ({run.target.target})",
         "model": run.trial.model.name,
@@ -97,7 +97,7 @@ def model_card(runs: Sequence[TrackedRun], document: Document) -> str:
         f"test {name}": _with_interval(mean_test_score(runs)),
         **({"cross-validation": f"scores are means over {folds}"} if len(runs) > 1 else {}),
         "data": f"{cohort.name}, fingerprint {run.fingerprint[:12]}",
-        "samples": ", ".join(f"{split} {count:,}" for split, count in counts.items()),
+        **{name: text for name, text in data.facts.items() if name.endswith("were scored")},
         "code": run.versions["code"] or f"{PREFIX} {__version__}",
     }
     if run.hardly_trained:
