@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from mimic_reg.settings.files import (
     name_of_method,
     task_called,
 )
-from mimic_reg.settings.space import Space, draw
+from mimic_reg.settings.space import Range, Space, Values, draw
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
             found = _method(grid, model, method)
             present = _groups(grid, model, found)
             known |= present
-            keys = [key for key in grid.search if key.partition(".")[0] in present]
-            unused -= {key for key in unused if key.partition(".")[0] in present}
+            keys = [key for key in grid.search if _acts(key, present)]
+            unused -= {key for key in unused if _acts(key, present)}
             name = prefix + _name(method)
             if grid.points:
                 points = list(grid.tried) or _random(grid, task, model, method)
@@ -84,12 +84,21 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
 
 
 def _groups(grid: Grid, model: Model, method: MethodFile) -> set[str]:
-    """Return the groups of settings that the trials of a model and a method have."""
+    """Return the groups of settings that the trials of a model and a method have.
+
+    Of a model that is not a network, training has single settings: the rest changes nothing.
+    """
     from mimic_reg.learners.trials import takes_methods  # loads torch
 
     name = name_of(model)
-    stops = {STOPPING} if grid.stopping and takes_methods(name) else set()
+    if not takes_methods(name):
+        return {name, "training.normalizer", "training.corrupted_labels"}
+    stops = {STOPPING} if grid.stopping else set()
     return {name, "training", *(c.name for c in method.regularisers)} | stops
+
+
+def _acts(key: str, present: Collection[str]) -> bool:
+    return key in present or key.partition(".")[0] in present
 
 
 def _random(grid: Grid, task: Sequence[str], model: Model, method: Method) -> list[dict[str, Any]]:
@@ -111,13 +120,25 @@ def space_of(grid: Grid, model: Model, method: Method) -> Space:
     found = _method(grid, model, method)
     space = {**model_space(name_of(model)), **(found.space or found.search), **grid.space}
     known = _groups(grid, model, found)
-    space = {key: values for key, values in space.items() if key.partition(".")[0] in known}
+    space = {k: _typed(k, v, model) for k, v in space.items() if _acts(k, known)}
     if not space:
         raise InputError(
             f"{name_of(model)} with {_name(method)} has nothing to search: give "
             f"configs/models/{name_of(model)}.yaml a 'space', or the grid."
         )
     return space
+
+
+def _typed(key: str, values: Values, model: Model) -> Values:
+    """Return a range of a real-valued option as one of real numbers, however its ends are written.
+
+    So {low: 0, high: 1} is not 0 or 1 alone.
+    """
+    from mimic_reg.learners.trials import takes_reals  # loads torch
+
+    if not (isinstance(values, Range) and values.whole and takes_reals(key, name_of(model))):
+        return values
+    return Range(low=float(values.low), high=float(values.high), log=values.log)
 
 
 def _methods_of(grid: Grid, model: Model) -> tuple[list[Method], list[Method]]:
@@ -221,7 +242,14 @@ def plan(experiment: Experiment) -> list[Planned]:
     found: dict[str, Planned] = {}
     known: set[str] = set()
     for combination in combinations(experiment):
-        planned = _resolve(combination, experiment)
+        try:
+            planned = _resolve(combination, experiment)
+        except InputError as error:
+            if not combination.searched:
+                raise
+            values = ", ".join(f"{key}={value}" for key, value in combination.searched.items())
+            who = f"{name_of(combination.model)} with {combination.name}"
+            raise InputError(f"{who} cannot be trained with {values}. {error}") from error
         if experiment.set:
             known |= known_settings(planned.trial)
             _check_searched(experiment, combination)

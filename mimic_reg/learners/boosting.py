@@ -194,12 +194,14 @@ def _with_scikit_learn(
         warm_start=True,
         random_state=seed,
     )
+    # scikit-learn has no bins for a feature without any value; a constant one is never split
+    x = np.where(np.isnan(train[0]).all(0), 0.0, train[0])
     losses: list[float] = []
     with threadpool_limits(torch.get_num_threads(), user_api="openmp"):
         while len(losses) < settings.max_rounds and best_round(losses, settings.patience) is None:
             done = len(losses)
             model.set_params(max_iter=min(done + settings.patience, settings.max_rounds))
-            model.fit(train[0], train[1].numpy())
+            model.fit(x, train[1].numpy())
             losses += _losses(model, target, validation, done)
     rounds = best_round(losses, settings.patience) or int(np.argmin(losses)) + 1
     return _forest.of_scikit_learn(model, rounds)

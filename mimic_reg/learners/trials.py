@@ -1,5 +1,6 @@
 """Make a trial from settings: look up every name, and write out every default."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from mimic_reg.settings import (
     Trial,
     checked,
     find_module,
+    is_real,
     module_names,
 )
 from mimic_reg.settings.files import compose, read_method, read_model, read_task
@@ -144,6 +146,22 @@ def learners() -> list[str]:
 def takes_methods(model: str) -> bool:
     """Return whether methods act on a model: on networks only."""
     return models.is_known(model) or model not in learners()
+
+
+def takes_reals(key: str, model: str) -> bool:
+    """Return whether an option, as component.option, takes numbers that are not whole.
+
+    model: of the trial; other components are methods, or `training`
+    """
+    name, _, option = key.partition(".")
+    if name == "training":
+        field = Training.model_fields.get(option)
+        return field is not None and is_real(field.annotation)
+    package = methods.package_of(name) if name != model else _PACKAGE
+    if name == model and takes_methods(model):
+        package = models.__name__
+    known = inspect.signature(find_module(package, name).build).parameters
+    return option in known and is_real(known[option].annotation)
 
 
 def _no_methods(trial: Trial) -> tuple[Component, ...]:

@@ -7,7 +7,7 @@ The engine calls no method by name. One optimiser step::
         optimizer.zero_grad()
         with differentiation(method.needs):            # around forward AND penalty
             logits = model(batch.x, batch.lengths)     # batch.x requires grad if "input_grad"
-            per_sample = loss_of(fit.target, logits, batch.y)
+            per_sample = loss_of(fit.target, logits, batch.y, fit.class_weights)
             step = Step(model, batch, logits, per_sample)
             loss = method.loss(per_sample.mean(), step, fit)
             loss.backward()

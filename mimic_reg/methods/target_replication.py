@@ -59,7 +59,7 @@ class TargetReplication(Regulariser):
         places = every_hour(step.batch.lengths.cpu())
         sample = places[:, 0].to(step.logits.device)
         logits = step.model(step.batch.x, places)
-        losses = loss_of(fit.target, logits, step.batch.y[sample])
+        losses = loss_of(fit.target, logits, step.batch.y[sample], fit.class_weights)
         hours = step.batch.lengths.to(losses.device)
         means = torch.zeros_like(step.per_sample).index_add(0, sample, losses) / hours
         return loss + self.alpha * (means - step.per_sample).mean()

@@ -25,6 +25,7 @@ __all__ = [
     "acting",
     "find_module",
     "is_probe",
+    "is_real",
     "module_names",
     "resolve_options",
     "suggest",
@@ -155,6 +156,11 @@ def _is_of(value: Any, kind: Any) -> bool:
             isinstance(value, int) and abs(value) <= sys.float_info.max
         )
     return isinstance(value, kind)
+
+
+def is_real(kind: Any) -> bool:
+    """Return whether an annotation has real numbers among its values."""
+    return kind is float or (isinstance(kind, UnionType) and float in get_args(kind))
 
 
 def _kind_name(kind: Any) -> str:

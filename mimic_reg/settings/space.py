@@ -2,9 +2,11 @@
 
 space:
   lstm.units: [32, 64, 128]                                  # choices
-  training.learning_rate: {low: 1e-4, high: 1e-2, log: true} # a range; integers if both are
+  training.learning_rate: {low: 1e-4, high: 1e-2, log: true} # a range
 """
 
+import itertools
+import math
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
@@ -16,11 +18,15 @@ from mimic_reg.settings.names import suggest
 from mimic_reg.settings.trial import Training
 
 _LARGEST = 1e15  # integers up to it are exact as floating-point numbers
+MOST_CORNERS = 64
 DIGITS = 3  # significant digits of a value from a range of numbers that are not integers
 
 
 class Range(Settings):
-    """Numbers from low to high, on a logarithmic scale with `log`."""
+    """Numbers from low to high, on a logarithmic scale with `log`.
+
+    Integers, if both ends are; `space_of` makes the ends of a real-valued option real.
+    """
 
     low: int | float
     high: int | float
@@ -110,6 +116,28 @@ def check_space(space: Space, known: Collection[str] | None = None) -> None:
             raise ValueError(f"space has no values for {key!r}")
         if known is not None and group not in known:
             raise ValueError(f"space has {key!r}. {suggest(group, known)}")
+
+
+def corners(space: Space) -> list[dict[str, Any]]:
+    """Return the points of a space with all choices and the ends of ranges, in every combination.
+
+    If these are more than `MOST_CORNERS`: in every combination of two options, the others at their
+    first value.
+    """
+    ends = {
+        key: (values.value(values.low), values.value(values.high))
+        if isinstance(values, Range)
+        else values
+        for key, values in space.items()
+    }
+    if len(ends) < 3 or math.prod(map(len, ends.values())) <= MOST_CORNERS:
+        return [dict(zip(ends, each, strict=True)) for each in itertools.product(*ends.values())]
+    first = {key: values[0] for key, values in ends.items()}
+    return [
+        {**first, one: a, other: b}
+        for one, other in itertools.combinations(ends, 2)
+        for a, b in itertools.product(ends[one], ends[other])
+    ]
 
 
 def draw(space: Space, rng: np.random.Generator) -> dict[str, Any]:

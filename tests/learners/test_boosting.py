@@ -84,6 +84,18 @@ def test_trees_of_scikit_learn_predict_as_scikit_learn(classes):
     assert found.reshape(expected.shape) == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_feature_without_any_value_is_never_split(library):
+    x, y, new = data()
+    x[:, 5], y = np.nan, torch.tensor(np.minimum(y, 1))
+    part, grow = (x, y), getattr(boosting, f"_with_{library}")
+    forest = grow(boosting.build(**SMALL, library=library), "binary", 1, part, part, 0)
+    other = new.copy()
+    other[:, 5] = 1 - np.nan_to_num(new[:, 5])
+    assert np.ptp(forest.raw(new)) > 0
+    assert np.array_equal(forest.raw(new), forest.raw(other))
+
+
 def test_two_trees_by_hand():
     """0.5 at first; +1 if x0 <= 1 or empty, else +2; the other output has a tree of one leaf."""
     nodes = [Node(0, 1.0, 1, 2, True, 0.0), Node(0, 0, -1, -1, False, 1.0)]

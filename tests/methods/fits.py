@@ -56,5 +56,5 @@ def objective(method, model, batch, fit):
         batch.x.requires_grad_()
     with differentiation(method.needs):
         logits = model(batch.x, batch.lengths)
-        per_sample = loss_of(fit.target, logits, batch.y)
+        per_sample = loss_of(fit.target, logits, batch.y, fit.class_weights)
         return method.loss(per_sample.mean(), Step(model, batch, logits, per_sample), fit)

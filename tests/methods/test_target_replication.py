@@ -21,8 +21,9 @@ def test_every_hour():
     assert places.tolist() == [[0, 1], [0, 2], [1, 1], [2, 1], [2, 2], [2, 3]]
 
 
-def test_it_is_the_mean_over_the_prefixes():
-    """Each sample counts once, whatever its hours; the label is that of the sample."""
+@pytest.mark.parametrize("weights", [[[1.0, 1], [1, 1]], [[1.0, 2], [3, 4]]])
+def test_it_is_the_mean_over_the_prefixes(weights):
+    """Each sample counts once, whatever its hours; label and class weights are the sample's."""
     model = create("gru", 2, shape=(3,), units=4, generator=torch.Generator().manual_seed(0))
     lengths, y = torch.tensor([3, 1]), torch.tensor([[1.0, 0], [0, 1]])
     x = torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(1))
@@ -30,12 +31,15 @@ def test_it_is_the_mean_over_the_prefixes():
         methods.create("target_replication", alpha=0.25),
         model,
         Batch(x=x, lengths=lengths, y=y, index=torch.arange(2)),
-        make_fit(num_outputs=2),
+        make_fit(num_outputs=2, class_weights=torch.tensor(weights)),
     )
+    of_label = torch.where(y > 0, torch.tensor(weights[1]), torch.tensor(weights[0]))
 
     def loss(row, hours):
         return cross_entropy(
-            model(x[row : row + 1, :hours], torch.tensor([hours])), y[row : row + 1]
+            model(x[row : row + 1, :hours], torch.tensor([hours])),
+            y[row : row + 1],
+            of_label[row : row + 1],
         )
 
     of_hours = [loss(0, 1), loss(0, 2), loss(0, 3)]

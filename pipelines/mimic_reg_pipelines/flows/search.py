@@ -19,8 +19,10 @@ from mimic_reg.experiments import (
     plan,
 )
 from mimic_reg.experiments.grid import Grid, name_of
+from mimic_reg.experiments.planning import space_of
 from mimic_reg.settings import BASELINE, TrainingSize
 from mimic_reg.settings.files import names
+from mimic_reg.settings.space import corners
 from mimic_reg.store import Store
 from mimic_reg_pipelines.flows import dry_run
 from mimic_reg_pipelines.flows.dry_run import DryRun
@@ -110,6 +112,31 @@ def check(experiment: Experiment) -> None:
             f"{experiment.title} searches a fit of several tasks, whose best point may differ from "
             "task to task. Compare the points with `mimic-reg sweep`."
         )
+    _check_spaces(experiment)
+
+
+def _check_spaces(experiment: Experiment) -> None:
+    """Refuse spaces with points that cannot be trained, before a later round would.
+
+    Raises:
+        InputError: names one of the points.
+    """
+    grids: dict[Key, Grid] = {}
+    for combination in combinations(experiment):
+        key = key_of(combination)
+        if combination.grid.undecided and key not in grids:
+            space = space_of(combination.grid, combination.model, combination.method)
+            grids[key] = grid_of(combination, tried=tuple(corners(space)), seeds=(0,), folds=())
+    if not grids:
+        return
+    decided = tuple(grid for grid in experiment.grids if not grid.undecided)
+    try:
+        plan(experiment.model_copy(update={"grids": (*grids.values(), *decided)}))
+    except InputError as error:
+        raise InputError(
+            f"{error} Every point of a space must be possible: narrow the space, or search it in "
+            "experiments of their own."
+        ) from error
 
 
 def comparison(

@@ -182,6 +182,42 @@ def test_what_cannot_be_searched_is_refused(changes, problem):
         searching(**changes)
 
 
+@pytest.mark.parametrize(
+    ("space", "problem"),
+    [
+        ({"training.plateau_factor": [0.3, 0.5]}, "lstm with none cannot .*plateau_factor=0.3"),
+        ({"training.weight_decay": {"low": 0.1, "high": 20}}, "must be below 1"),
+        ({"itps.tau": {"low": -1, "high": 1}}, "lstm with itps cannot be trained .*tau=-"),
+        ({"lstm.units": {"low": 1.5, "high": 4}}, r"units must be a whole number, got 1\."),
+        # the last of many options, which the first rounds might not draw
+        (
+            {"training.batch_size": [1, 2, 3, 4, 5, 6, 7, 8], "training.clip_norm": [1.0, 0]},
+            r"clip_norm=0\. .*Every point of a space must be possible",
+        ),
+    ],
+)
+def test_spaces_with_impossible_points_are_refused_before_anything_starts(space, problem, tmp_path):
+    with pytest.raises(InputError, match=f"(?s){problem}"):
+        tune(searching(space=SPACE | space), tmp_path / "work")
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_range_has_the_type_of_its_option():
+    ends = {"low": 0, "high": 1}
+    space = SPACE | {"itps.tau": ends, "training.weight_decay": ends}
+    (grid,) = searching(space=space).grids
+    found = space_of(grid, "lstm", "itps")
+    assert [found[key].whole for key in ("itps.tau", "training.weight_decay")] == [False, False]
+    assert found["early_stopping.patience"].whole
+
+
+def test_settings_of_networks_are_not_searched_for_other_models():
+    training = {"training.learning_rate": [1e-3, 1e-2], "training.clip_norm": [1.0, None]}
+    models = ["lstm", "logistic_regression"]
+    (grid,) = searching(models=models, methods=["none"], space=training).grids
+    assert {key.partition(".")[0] for key in space_of(grid, models[1], "none")} == {models[1]}
+
+
 def test_unequal_searches_are_refused_before_anything_starts():
     parts = [searching(methods=["none"]), searching(methods=["itps"], points=4)]
     mixed = parts[0].model_copy(update={"grids": (*parts[0].grids, *parts[1].grids)})
