@@ -12,6 +12,7 @@ from operator import attrgetter
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mimic_reg import methods, probes, tasks
@@ -313,9 +314,26 @@ class Reads(TorchDispatchMode):
         masks = name.startswith("index") and isinstance(args[1], list | tuple)
         if masks and any(t is not None and t.dtype == torch.bool for t in args[1]):
             self.found.append(name)
-        if name in ("nonzero", "masked_select", "equal"):
+        if name in ("nonzero", "masked_select", "equal", "multinomial"):
             self.found.append(name)
         return func(*args, **(kwargs or {}))
+
+
+class Copies(TorchFunctionMode):
+    """Counts copies between devices that wait: `to` a device without `non_blocking`, and `cpu`."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        # torch itself moves norms, which are there already: tensors without a dimension
+        to = func is torch.Tensor.to and any(isinstance(a, torch.device) for a in args)
+        to = to and args[0].dim() > 0
+        if func is torch.Tensor.cpu or (to and not kwargs.get("non_blocking")):
+            self.found.append(func.__name__)
+        return func(*args, **kwargs)
 
 
 def warm(method, samples, folder, name):
@@ -331,19 +349,22 @@ def warm(method, samples, folder, name):
 @each_method
 def test_a_step_reads_nothing_from_the_device(name, samples, tmp_path):
     made = warm(contract(name), samples, tmp_path, name)
-    with Reads() as reads:
+    with Reads() as reads, Copies() as copies:
         made.step(last=False)
     made.close()
     assert reads.found == []
+    assert bool(copies.found) == (name in WAITS)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+@pytest.mark.filterwarnings("ignore:RNN module weights are not part of single contiguous chunk")
 @each_method
 def test_a_step_does_not_wait_for_a_gpu(name, samples, tmp_path):
     made = warm(contract(name), on_gpu(samples), tmp_path, name)
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         if name in WAITS:
             with pytest.raises(RuntimeError, match="synchronizing"):
                 made.step(last=False)

@@ -3,6 +3,8 @@
 Shapes: B samples, C outputs.
 """
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,8 @@ def training_forward(model: Model, training: Training, device: torch.device) -> 
 
 def _compiled(model: Model) -> Predict:
     """Return the compiled model, for batches of any number of samples and hours."""
+    # torch advises less exact products, which would change results
+    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")
     compiled = torch.compile(model, dynamic=True)
 
     def forward(x: Tensor, lengths: Tensor) -> Tensor:

@@ -82,7 +82,9 @@ class NestedUnits(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         position = torch.arange(x.shape[-1], device=x.device)
         if self.training:
-            drawn = torch.multinomial(self.probabilities, 1, generator=self.generator)
+            # as torch.multinomial draws, which may wait for a GPU to check the probabilities
+            times = torch.empty_like(self.probabilities).exponential_(generator=self.generator)
+            drawn = (self.probabilities / times).argmax(0, keepdim=True)
             return x * (position <= drawn)  # drawn is 0-based
         return x if self.kept == len(position) else x * (position < self.kept)
 

@@ -56,11 +56,11 @@ class TargetReplication(Regulariser):
     def loss(self, loss: Tensor, step: Step, fit: Fit) -> Tensor:
         if self.alpha == 0:
             return loss
-        places = every_hour(step.batch.lengths.cpu())
-        sample = places[:, 0].to(step.logits.device)
+        places, device = every_hour(step.batch.lengths), step.logits.device
+        sample = places[:, 0].to(device, non_blocking=True)
         logits = step.model(step.batch.x, places)
         losses = loss_of(fit.target, logits, step.batch.y[sample], fit.class_weights)
-        hours = step.batch.lengths.to(losses.device)
+        hours = step.batch.lengths.to(device, non_blocking=True)
         means = torch.zeros_like(step.per_sample).index_add(0, sample, losses) / hours
         return loss + self.alpha * (means - step.per_sample).mean()
 

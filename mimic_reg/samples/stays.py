@@ -128,11 +128,13 @@ def _read_columns(
 ) -> tuple[dict[str, tuple[np.ndarray, ...]], np.ndarray]:
     """Return unit, length, label and row of the samples of each split, and the units' subjects.
 
-    The table is read piece by piece into compact types: a few bytes for each sample.
+    The table is read piece by piece into compact types: a few bytes for each sample. Whole columns
+    are large enough to be given back to the system; pieces would stay with the process.
     """
     scan = store.scan(f"tasks/{task.name}.parquet")
     subject_id = np.full(len(stays.id), -1)
-    pieces: dict[str, list[tuple[np.ndarray, ...]]] = {s: [] for s in SPLITS}
+    num_samples = scan.select(pl.len()).collect().item()
+    columns: list[np.ndarray] = []  # unit, length, label and number of the split
     misfits = _Misfits()
     for start, frame in _slices(scan):
         unit, length, label = _compact(frame, task, stays, misfits, store.spec)
@@ -143,14 +145,16 @@ def _read_columns(
                 f"The sample table of {task.name} has an unknown split {unknown.pop()!r}. Known: "
                 f"{', '.join(SPLITS)}. Extract the store again."
             )
-        for split in SPLITS:
-            here = np.flatnonzero((frame["split"] == split).to_numpy()).astype(np.int32)
-            pieces[split].append((unit[here], length[here], label[here], here + np.int32(start)))
+        of_split = frame["split"].replace_strict(SPLITS, range(len(SPLITS)), return_dtype=pl.Int8)
+        read = unit, length, label, of_split.to_numpy()
+        columns = columns or [np.empty((num_samples, *c.shape[1:]), c.dtype) for c in read]
+        for column, piece in zip(columns, read, strict=True):
+            column[start : start + len(piece)] = piece
     misfits.check(store, task)
     subject = np.unique(subject_id, return_inverse=True)[1].astype(np.int32)
-    return {
-        s: tuple(np.concatenate(column) for column in zip(*pieces[s], strict=True)) for s in SPLITS
-    }, subject
+    *kept, of_split = columns
+    rows = {s: np.flatnonzero(of_split == i).astype(np.int32) for i, s in enumerate(SPLITS)}
+    return {s: (*(column[rows[s]] for column in kept), rows[s]) for s in SPLITS}, subject
 
 
 @dataclass
