@@ -106,6 +106,12 @@ def copied(tables):
     return pl.concat([kept, copies])
 
 
+def copied_with_noise(tables):
+    hourly = copied(tables)
+    noise = np.random.default_rng(3).normal(0, 0.01, hourly.height)
+    return hourly.with_columns(pl.col("hr") + noise, pl.col("lactate") - noise)
+
+
 def copied_and_cut(tables):
     """The same, and each stay is seen for another number of hours."""
     tables.samples = tables.samples.with_columns(
@@ -143,6 +149,7 @@ LEAKS = {
     "lengths": (length_by_label, "samples", WHOLE, {"lengths and padding": 1}),
     "padding": (padded_by_label, "hourly", {}, {"lengths and padding": 1}),
     "copies": (copied, "hourly", {}, {"copies": 4}),
+    "copies with noise": (copied_with_noise, "hourly", {}, {"copies": 4}),
     "cut copies": (copied_and_cut, "hourly", WHOLE, {"copies": 4}),
 }
 
