@@ -125,10 +125,13 @@ class _File:
 
     def _map(self, place: Path) -> np.ndarray | None:
         """Return the array if it is there and intact."""
+        files = place / (self.name + _ARRAY), place / (self.name + _RECORD)
         try:
             refuse_link(place)
-            record = read_json(place / (self.name + _RECORD))
-            with open(place / (self.name + _ARRAY), "rb", opener=_no_link) as file:
+            if not all(path.is_file() for path in files):  # opening a pipe would wait for ever
+                return None
+            record = read_json(files[1])
+            with open(files[0], "rb", opener=_no_link) as file:
                 if os.fstat(file.fileno()).st_size != self.size:
                     return None
                 # "c", copy on write: torch wants writable memory, and nothing reaches the file

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -82,6 +83,7 @@ DAMAGES: dict[str, Callable[..., object]] = {
     "zeros": lambda array, record: array.write_bytes(bytes(array.stat().st_size)),
     "no array": lambda array, record: array.unlink(),
     "a folder": lambda array, record: (array.unlink(), array.mkdir()),
+    "a pipe": lambda array, record: (array.unlink(), os.mkfifo(array)),
     "a link": lambda array, record: (array.rename(array.with_suffix(".x")), array.symlink_to("x")),
     "a changed record": lambda array, record: record.write_text(
         record.read_text().replace('"hash": "', '"hash": "0')
