@@ -8,4 +8,4 @@ here=$(dirname "$0")
 mimic-reg synthesize --out "$work/raw" --patients 3000 --quiet
 mimic-reg run --source "$work/raw" --out "$work" --config board_simulated
 mimic-reg run --source "$images" --out "$work" --config board_images
-mimic-reg board "$work" --out "$here/results/board"
+mimic-reg board "$work" --out "$here/results"

@@ -148,8 +148,8 @@ def _read_columns(
         of_split = frame["split"].replace_strict(SPLITS, range(len(SPLITS)), return_dtype=pl.Int8)
         read = unit, length, label, of_split.to_numpy()
         columns = columns or [np.empty((num_samples, *c.shape[1:]), c.dtype) for c in read]
-        for column, piece in zip(columns, read, strict=True):
-            column[start : start + len(piece)] = piece
+        for column, part in zip(columns, read, strict=True):
+            column[start : start + len(part)] = part
     misfits.check(store, task)
     subject = np.unique(subject_id, return_inverse=True)[1].astype(np.int32)
     *kept, of_split = columns
