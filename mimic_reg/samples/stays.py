@@ -152,8 +152,8 @@ def _read_columns(
             column[start : start + len(part)] = part
     misfits.check(store, task)
     subject = np.unique(subject_id, return_inverse=True)[1].astype(np.int32)
-    *kept, of_split = columns
-    rows = {s: np.flatnonzero(of_split == i).astype(np.int32) for i, s in enumerate(SPLITS)}
+    *kept, splits = columns
+    rows = {s: np.flatnonzero(splits == i).astype(np.int32) for i, s in enumerate(SPLITS)}
     return {s: (*(column[rows[s]] for column in kept), rows[s]) for s in SPLITS}, subject
 
 
