@@ -125,8 +125,8 @@ def _check_spaces(experiment: Experiment) -> None:
     for combination in combinations(experiment):
         key = key_of(combination)
         if combination.grid.undecided and key not in grids:
-            space = space_of(combination.grid, combination.model, combination.method)
-            grids[key] = grid_of(combination, tried=tuple(corners(space)), seeds=(0,), folds=())
+            grid = grid_of(combination, seeds=(0,), folds=())
+            grids[key] = grid.model_copy(update={"tried": tuple(corners(grid.space))})
     if not grids:
         return
     decided = tuple(grid for grid in experiment.grids if not grid.undecided)
@@ -247,15 +247,17 @@ def key_of(combination: Combination) -> Key:
 
 
 def grid_of(combination: Combination, **changes: Any) -> Grid:
-    """Return the grid of a combination with its task, model, method and level alone."""
+    """Return the grid of a combination with its task, model, method, level and space alone."""
+    grid, model, method = combination.grid, combination.model, combination.method
     own = {
         "tasks": combination.tasks,
-        "models": (combination.model,),
-        "methods": (combination.method,),
+        "models": (model,),
+        "methods": (method,),
         **dict.fromkeys(("supervision", "num_samples"), ()),
         **{name: (size,) for name, size in combination.size.items()},
+        "space": space_of(grid, model, method) if grid.points else {},
     }
-    return combination.grid.model_copy(update=own | changes)
+    return grid.model_copy(update=own | changes)
 
 
 def winners(

@@ -202,7 +202,8 @@ def _write(
     content: dict[str, Any] = {"regularisers": own}
     of_training = [option for group, _, option in groups if group == "training"]
     if of_training:
-        content["training"] = {option: settings["training"][option] for option in of_training}
+        # a trial leaves out defaults of newer settings
+        content["training"] = {option: best.values[f"training.{option}"] for option in of_training}
     of_model = write(f"{name}-model", settings["model"]) if model in searched else None
     return write(name, content), of_model
 

@@ -25,6 +25,7 @@ SPACE = {
     "lstm.units": [2, 3, 4],
     "training.learning_rate": {"low": 1e-3, "high": 0.1, "log": True},
     "early_stopping.patience": {"low": 1, "high": 3},
+    "training.schedule": ["constant"],  # a default, which a trial leaves out
 }
 GRID = {
     "models": ["lstm"],
@@ -200,6 +201,10 @@ def test_spaces_with_impossible_points_are_refused_before_anything_starts(space,
     with pytest.raises(InputError, match=f"(?s){problem}"):
         tune(searching(space=SPACE | space), tmp_path / "work")
     assert not (tmp_path / "work").exists()
+
+
+def test_a_space_may_have_options_of_one_method_only():
+    check_fair(searching(space=SPACE | {"itps.tau": [0.001]}))
 
 
 def test_a_range_has_the_type_of_its_option():
