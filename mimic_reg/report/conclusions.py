@@ -55,6 +55,11 @@ def conclude(
     if result.p is None:
         return f"{method} against {baseline}: {change} in every pair, so seeds show no chance."
     clear = f"{method} and {baseline} show no clear difference"
+    if shown and shown[0] * shown[1] > 0:
+        return (
+            f"{clear} after correction for all comparisons. Of this one alone, {may} (95 % over "
+            f"{over}) excludes 0."
+        )
     return f"{clear}: the difference may be {may} (95 % over {over})." if may else f"{clear}."
 
 

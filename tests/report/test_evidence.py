@@ -34,6 +34,7 @@ def compared(values, p_holm):
         ((0.02, 0.03, 0.04), 0.01, None, "itps is better than “none” on these test subj", False),
         ((-0.001, 0.001, 0.002), 0.9, 0.001, "itps and “none” differ by less than 0.01:", False),
         ((-0.01, 0.03, 0.04), 0.3, 0.01, "itps and “none” show no clear difference: the", True),
+        ((0.02, 0.03, 0.04), 0.1, 0.001, "itps and “none” show no clear difference after", True),
         ((0.01, 0.03), None, 0.01, "itps against “none”: +0.0200 in 2 pairs, which is too", True),
         ((0.01,), None, 0.01, "itps against “none”: +0.0100 in 1 pair, which is too few", True),
         ((0.25, 0.25, 0.25), None, 0.1, "itps against “none”: +0.2500 in every pair", True),
