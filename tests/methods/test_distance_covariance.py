@@ -44,8 +44,7 @@ def test_three_points():
 
 
 @pytest.mark.parametrize(("d", "e"), [(1, 1), (3, 2)])
-def test_it_equals_dcor(d, e, monkeypatch):
-    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")  # compiling takes 20 s
+def test_it_equals_dcor(d, e):
     import dcor  # seconds
 
     rng = np.random.default_rng(0)

@@ -4,8 +4,10 @@ import contextlib
 import inspect
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +35,7 @@ SECONDS = 300  # until something must have happened, on a busy machine
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def cluster():
     """Two nodes with a CPU each; `second` is not the one that a sweep starts on.
 
     On a busy machine, Ray would give up: it waits 15 seconds for the ports of its agents, which are
@@ -64,7 +66,8 @@ def cluster(tmp_path_factory):
             fixed = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False}
             return fixed | {"runtime_env_agent_port": free_port()} | more
 
-        folder = tmp_path_factory.mktemp("ray")
+        # its sockets' paths have 107 bytes at most, which pytest's folders may exceed
+        folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
         spare = {"include_log_monitor": False, "no_monitor": True}  # processes that do nothing here
         made = Cluster(initialize_head=True, head_node_args=node(temp_dir=str(folder), **spare))
         try:
@@ -72,6 +75,7 @@ def cluster(tmp_path_factory):
             yield made
         finally:
             made.shutdown()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def order_in(folder, store):
