@@ -25,7 +25,7 @@ def train_command(trials: Sequence[TrialResult]) -> str:
     try:
         first = resolve(trials[0].settings)
         words = _words(first)
-    except InputError:  # a module of another version, or a class that is not at hand
+    except InputError:  # a module of another version, or a class that is not defined here
         return ""
     if not words:
         return ""
