@@ -1,5 +1,6 @@
 """What can be known of docker/ without an engine: linters, the schema, and that the files agree."""
 
+import json
 import os
 import re
 import shutil
@@ -120,9 +121,15 @@ def test_podman_gets_the_gpu_by_its_cdi_name_alone(tmp_path):
     assert tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", merged)[0] == 0
 
 
-def test_machines_of_a_ray_cluster_are_confined_and_start_with_options_that_ray_has():
-    from ray.scripts.scripts import start
+# in a process of its own: Ray keeps the settings with which it is first imported
+RAY_OPTIONS = """
+import json, sys
+from ray.scripts.scripts import start
+print(json.dumps(start.make_context("start", sys.argv[1:]).params))
+"""
 
+
+def test_machines_of_a_ray_cluster_are_confined_and_start_with_options_that_ray_has():
     cluster = yaml.safe_load(RAY)
     worker, likewise = dict(SERVICES["worker"]), cluster["services"]
     for service in likewise.values():
@@ -132,11 +139,11 @@ def test_machines_of_a_ray_cluster_are_confined_and_start_with_options_that_ray_
         assert not {"privileged", "ports", "pid", "ipc", "cap_add", "env_file"} & service.keys()
         command = [*service["entrypoint"], *service["command"]]
         assert command[:2] == ["ray", "start"]
-        given = start.make_context(
-            "start", [re.sub(r"\$\{.*\}", "127.0.0.1", c) for c in command[2:]]
-        )
-        assert given.params["block"]
-        assert given.params["head"] != bool(given.params["address"])
+        options = [re.sub(r"\$\{.*\}", "127.0.0.1", c) for c in command[2:]]
+        read = [sys.executable, "-c", RAY_OPTIONS, *options]
+        given = json.loads(subprocess.run(read, check=True, capture_output=True).stdout)
+        assert given["block"]
+        assert given["head"] != bool(given["address"])
     assert likewise["worker"]["deploy"] == worker["deploy"]
     assert {n: s["profiles"] for n, s in likewise.items() if n != "head"} == {
         n: SERVICES[n]["profiles"] for n in ("worker", "worker-cpu")
