@@ -38,7 +38,7 @@ demo: $(READY)  ## simulate patients, extract, train, compare: a report in minut
 test: $(READY) lint  ## lint, types and all tests
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
-stack: $(READY)  ## docker/ in real containers: root, Podman and debootstrap; 20 GB, over an hour
+stack: $(READY)  ## docker/ in real containers: root, Podman and debootstrap; 20 GB, 29 minutes once its base images and wheels are there
 	MIMIC_REG_STACK=$${MIMIC_REG_STACK:-once} $(BIN)/python -m pytest -x tests/stack
 
 lint: $(READY)  ## ruff and mypy
