@@ -163,8 +163,7 @@ class Run:
             samples = load(store, task, normalizer=normalizer)
         else:
             samples = load_samples(served, store, allow_missing=allow_missing)
-        found: np.ndarray = squeezed(served.learner.predict(samples[_SPLITS[split]]))
-        return found
+        return squeezed(served.learner.predict(samples[_SPLITS[split]]))
 
     def evaluate(
         self, store: "Store | PathLike", *, allow_missing: bool = False, device: str | None = None

@@ -44,8 +44,7 @@ def _gather(samples: object, index: np.ndarray) -> np.ndarray:
     import torch
 
     batch = samples.gather(torch.from_numpy(index))  # type: ignore[attr-defined]
-    values: np.ndarray = batch.x.flatten(1).numpy()
-    return values
+    return batch.x.flatten(1).numpy()
 
 
 def predictions(view: View, predictor: Predictor, constants: Constants) -> Outcome:

@@ -227,16 +227,14 @@ def _padding(view: View) -> np.ndarray:
     last_new = np.maximum.accumulate(np.where(same, 0, at))
     first, seen = (view.samples[n].to_numpy() for n in ("first", "seen"))
     end = first + seen - 1
-    repeated: np.ndarray = end - last_new[end]
-    return repeated
+    return end - last_new[end]
 
 
 def _tree(x: np.ndarray, train_y: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Return the probabilities of a tree outside of training."""
     leaf = max(5, int(train.sum()) // 50)
     tree = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=leaf, random_state=0)
-    p: np.ndarray = tree.fit(x[train], train_y).predict_proba(x[~train])[:, -1]
-    return p
+    return tree.fit(x[train], train_y).predict_proba(x[~train])[:, -1]
 
 
 def _control(x: np.ndarray, y: np.ndarray, train: np.ndarray, seed: int) -> float:

@@ -78,10 +78,7 @@ CONTINUOUS_CHANNELS = tuple(c for c in VALUE_CHANNELS if "->" not in c)
 @cache
 def phenotypes() -> dict[str, dict[str, Any]]:
     """Return the 25 phenotypes in label order: kind, published prevalence, ICD-9-CM codes."""
-    loaded: dict[str, dict[str, Any]] = yaml.safe_load(
-        resource("phenotypes.yaml").read_text("utf-8")
-    )
-    return loaded
+    return yaml.safe_load(resource("phenotypes.yaml").read_text("utf-8"))
 
 
 PHENOTYPES = tuple(phenotypes())

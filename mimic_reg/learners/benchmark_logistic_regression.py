@@ -62,8 +62,7 @@ class StatisticsPredictor(LinearPredictor):
 
 def standardised(found: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """Return features (N, D) standardised; one without a measurement is at the mean, 0."""
-    x: np.ndarray = np.nan_to_num((found - mean) / std, nan=0.0)
-    return x
+    return np.nan_to_num((found - mean) / std, nan=0.0)
 
 
 def filled_moments(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -31,8 +31,7 @@ def selects_by(name: str) -> str | None:
     """
     if name not in names() and not is_plugin(__name__, name):
         return None
-    option: str | None = getattr(find_module(__name__, name), "SELECTS_BY", None)
-    return option
+    return getattr(find_module(__name__, name), "SELECTS_BY", None)
 
 
 def check_together(chosen: Iterable[str]) -> None:

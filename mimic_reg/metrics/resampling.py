@@ -113,8 +113,7 @@ class Resampled:
         keys = _pairs(method, baseline, level, seeds)
         if self.reason or not keys or not self.values.keys() >= set(chain(*keys)):
             return None
-        mean: np.ndarray = np.mean([self.values[a] - self.values[b] for a, b in keys], axis=0)
-        return mean
+        return np.mean([self.values[a] - self.values[b] for a, b in keys], axis=0)
 
 
 def _pairs(

@@ -77,8 +77,7 @@ class ChannelWiseTrunk(nn.Module):
         z = self.concatenated(torch.cat(states, dim=2))
         for layer in self.together:
             z = layer(z, lengths)
-        features: Tensor = self.site(at_hours(z, lengths))
-        return features
+        return self.site(at_hours(z, lengths))
 
 
 def build(

@@ -54,8 +54,7 @@ class StackedTrunk(nn.Module):
         *before, last = self.layers
         for layer, site in zip(before, self.inner, strict=True):
             x = site(layer(x, lengths))
-        features: Tensor = self.site(at_hours(last(x, lengths), lengths))
-        return features
+        return self.site(at_hours(last(x, lengths), lengths))
 
 
 def stack(sizes: Sequence[int], generator: torch.Generator, *, bidirectional: bool) -> list[Layer]:

@@ -65,8 +65,7 @@ def parse_now(text: str | None) -> datetime | None:
     (time,) = parse_time(pl.Series([text.strip()]))
     if time is None:
         raise InputError(f"--now {text!r} is not a time such as '2130-05-01 14:00:00'.")
-    found: datetime = time
-    return found
+    return time
 
 
 @dataclass(frozen=True)

@@ -19,18 +19,6 @@ from mimic_reg.errors import InputError
 from mimic_reg.settings.nearest import suggest
 from mimic_reg.settings.plugins import is_plugin, load_plugin, plugin_names
 
-__all__ = [
-    "BASELINE",
-    "STOPPING",
-    "acting",
-    "find_module",
-    "is_probe",
-    "is_real",
-    "module_names",
-    "resolve_options",
-    "suggest",
-]
-
 BASELINE = "none"  # the method that changes no fit
 _SINGULAR = {"analyses": "analysis", "multitask": "strategy"}  # of packages; others lose an s
 STOPPING = "early_stopping"  # the method that ends fits; the files of tasks add it

@@ -236,5 +236,4 @@ def _audit(dataset: Dataset, table: pl.DataFrame) -> dict[str, Any]:
 
 def read_counts(store: Store) -> dict[str, dict[str, Any]]:
     """Return {split: number of samples, and of images per class}."""
-    counts: dict[str, dict[str, Any]] = read_json(store.path("audit.json"))["samples"][TASK]
-    return counts
+    return read_json(store.path("audit.json"))["samples"][TASK]

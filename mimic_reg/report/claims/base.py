@@ -120,8 +120,7 @@ class Line:
 def claims() -> dict[str, dict[str, Any]]:
     """Return the claims of the paper (`resources/claims.yaml`)."""
     resource = files("mimic_reg.report") / "resources" / "claims.yaml"
-    loaded: dict[str, dict[str, Any]] = yaml.safe_load(resource.read_text("utf-8"))
-    return loaded
+    return yaml.safe_load(resource.read_text("utf-8"))
 
 
 # --- the runs that count --------------------------------------------------------------------------

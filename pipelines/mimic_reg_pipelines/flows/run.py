@@ -149,7 +149,7 @@ def run_flow(parameters: RunParameters) -> State[Any]:
                 images_task(str(source), str(place), experiment.images)
         else:
             extract_flow(ExtractParameters(source=source, store=place, memory=given.memory))
-    state: State[Any] = sweep_flow(
+    return sweep_flow(
         SweepParameters(
             experiment=given.experiment,
             work=given.work,
@@ -161,4 +161,3 @@ def run_flow(parameters: RunParameters) -> State[Any]:
         ),
         return_state=True,
     )
-    return state
