@@ -86,13 +86,9 @@ def _check_text(path: Path, text: bytes, first: int) -> None:
 def _parse(path: Path, text: bytes, names: list[str], first: int) -> pl.DataFrame:
     _check_text(path, text, first)
     marked = text.replace(b"\n", _ROW_END)
+    types = dict.fromkeys([*names, _END], pl.String)
     try:
-        frame = pl.read_csv(
-            marked,
-            has_header=False,
-            schema=dict.fromkeys([*names, _END], pl.String),
-            quote_char='"',
-        )
+        frame = pl.read_csv(marked, has_header=False, schema=types)
     except pl.exceptions.PolarsError:
         frame = pl.DataFrame(schema={_END: pl.String})
     if frame.height == text.count(b"\n") and frame[_END].eq_missing(_MARK).all():
