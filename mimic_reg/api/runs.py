@@ -23,14 +23,7 @@ from mimic_reg.learners.trials import check_model, resolve
 from mimic_reg.progress import Silent
 from mimic_reg.runs import HISTORY, read_history, record
 from mimic_reg.samples import load
-from mimic_reg.serving import (
-    External,
-    ServedModel,
-    load_run,
-    load_samples,
-    output_names,
-    validate,
-)
+from mimic_reg.serving import External, ServedModel, load_run, load_samples, output_names, validate
 from mimic_reg.settings import Component, Trial, acting, suggest
 from mimic_reg.settings.files import (
     MethodFile,

@@ -36,10 +36,7 @@ def sequences(view: View) -> Outcome:
         text = f"No stay has {_VARIED} different hours, so copies cannot be told from chance."
         return Outcome(_CHECK, "not checked", text, task=view.task.name)
     copies: dict[int, list[str | int]] = {}
-    for key, rows in {
-        "whole": varied,
-        "prefix": varied.filter(pl.col("seen") > PREFIX),
-    }.items():
+    for key, rows in {"whole": varied, "prefix": varied.filter(pl.col("seen") > PREFIX)}.items():
         groups = rows.group_by(key).agg("unit", pl.col("part").unique().sort().alias("parts"))
         for group in groups.filter(pl.col("parts").list.len() > 1).iter_rows(named=True):
             copies |= dict.fromkeys(group["unit"], group["parts"])

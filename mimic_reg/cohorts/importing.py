@@ -243,11 +243,7 @@ def _samples(
 
 
 def _with_splits(
-    tables: Tables,
-    samples: pl.DataFrame,
-    task: Task,
-    settings: ImportSettings,
-    notes: list[str],
+    tables: Tables, samples: pl.DataFrame, task: Task, settings: ImportSettings, notes: list[str]
 ) -> pl.DataFrame:
     stay, column = settings.stay, settings.splits.column
     if column is not None:

@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mimic_reg import probes
 from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Composite, Regulariser
-from mimic_reg.settings import (
-    Component,
-    find_module,
-    module_names,
-    resolve_options,
-    suggest,
-)
+from mimic_reg.settings import Component, find_module, module_names, resolve_options, suggest
 from mimic_reg.settings.callable import Call, find_callable, make_callable
 from mimic_reg.settings.plugins import is_plugin
 

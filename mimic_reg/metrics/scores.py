@@ -174,11 +174,7 @@ def _multilabel(
         "micro_auprc": _defined(average_precision_score, flat, flat_p, _no_positive(*any_label)),
     }
     pooled = ranking_statistic(flat, flat_p, np.repeat(subject, y.shape[1]))
-    return [
-        _macro(y, p, subject, labels),
-        (micro, pooled),
-        *_probability_families(y, p, subject),
-    ]
+    return [_macro(y, p, subject, labels), (micro, pooled), *_probability_families(y, p, subject)]
 
 
 def _macro(y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str, ...]) -> _Family:
@@ -308,12 +304,7 @@ METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
         Metric(
-            "auroc",
-            "AUROC",
-            ("binary",),
-            meaning=(_AUROC,),
-            over_subjects=_mean_auroc,
-            ranks=True,
+            "auroc", "AUROC", ("binary",), meaning=(_AUROC,), over_subjects=_mean_auroc, ranks=True
         ),
         Metric("auprc", "AUPRC", ("binary",), meaning=(_AUPRC,)),
         Metric(

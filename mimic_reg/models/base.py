@@ -218,10 +218,7 @@ def reverse(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def linear(
-    n_in: int,
-    n_out: int,
-    generator: torch.Generator,
-    fans: tuple[int, int] | None = None,
+    n_in: int, n_out: int, generator: torch.Generator, fans: tuple[int, int] | None = None
 ) -> nn.Linear:
     """Return a linear layer initialised as in Keras: Glorot-uniform weights, zero bias.
 

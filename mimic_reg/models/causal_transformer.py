@@ -14,14 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mimic_reg.models.base import (
-    Model,
-    at_hours,
-    check_hours,
-    hourly,
-    linear,
-    require_sizes,
-)
+from mimic_reg.models.base import Model, at_hours, check_hours, hourly, linear, require_sizes
 from mimic_reg.models.transformer import Attention, Block, TransformerTrunk, sines
 
 

@@ -28,15 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from mimic_reg.models._recurrent import Layer
-from mimic_reg.models.base import (
-    Model,
-    Site,
-    at_hours,
-    check_hours,
-    hourly,
-    linear,
-    require_sizes,
-)
+from mimic_reg.models.base import Model, Site, at_hours, check_hours, hourly, linear, require_sizes
 from mimic_reg.models.standard_lstm import require_even, stack
 from mimic_reg.samples.variables import variables
 from mimic_reg.store.spec import Channel

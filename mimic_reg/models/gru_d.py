@@ -31,15 +31,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mimic_reg.models.base import (
-    Model,
-    Site,
-    at_hours,
-    check_hours,
-    hourly,
-    linear,
-    require_sizes,
-)
+from mimic_reg.models.base import Model, Site, at_hours, check_hours, hourly, linear, require_sizes
 from mimic_reg.samples.variables import Variable, measured, variables
 from mimic_reg.store.spec import Channel
 

@@ -24,15 +24,7 @@ from torch import Tensor, nn
 
 from mimic_reg.errors import InputError
 from mimic_reg.models._recurrent import Layer
-from mimic_reg.models.base import (
-    Model,
-    Site,
-    at_hours,
-    check_hours,
-    hourly,
-    linear,
-    require_sizes,
-)
+from mimic_reg.models.base import Model, Site, at_hours, check_hours, hourly, linear, require_sizes
 
 
 class StackedTrunk(nn.Module):

@@ -241,9 +241,7 @@ def _differences(
 
     def cells(table: pl.DataFrame) -> pl.DataFrame:
         keyed = table.select(
-            *(values or table.columns),
-            stay=stay,
-            first_hours=hours.cast(pl.Float64, strict=False),
+            *(values or table.columns), stay=stay, first_hours=hours.cast(pl.Float64, strict=False)
         ).with_columns(nth=pl.int_range(pl.len()).over("stay", "first_hours"))
         return keyed.unpivot(index=rows, variable_name="channel", value_name="text")
 

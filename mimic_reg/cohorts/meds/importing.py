@@ -170,11 +170,7 @@ def _with_events(
 
 
 def _with_splits(
-    folder: Path,
-    samples: pl.DataFrame,
-    sta: pl.DataFrame,
-    settings: MedsSettings,
-    notes: list[str],
+    folder: Path, samples: pl.DataFrame, sta: pl.DataFrame, settings: MedsSettings, notes: list[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     splits = read_splits(folder).rename({"split": _SPLIT})
     sta = sta.join(splits, on="subject_id", how="left", maintain_order="left")

@@ -186,10 +186,7 @@ def put_user(url: str, admin: tuple[str, str], name: str, password: str) -> None
 
 
 def _send(
-    url: str,
-    login: tuple[str, str],
-    method: str = "GET",
-    content: Mapping[str, str] | None = None,
+    url: str, login: tuple[str, str], method: str = "GET", content: Mapping[str, str] | None = None
 ) -> None:
     token = base64.b64encode(":".join(login).encode()).decode()
     headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}

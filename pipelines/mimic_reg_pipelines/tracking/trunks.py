@@ -75,12 +75,7 @@ def register_best_trunks(
 
 
 def register_trunk(
-    folder: Path,
-    *,
-    uri: str,
-    sweep: str | None = None,
-    method: str | None = None,
-    among: int = 1,
+    folder: Path, *, uri: str, sweep: str | None = None, method: str | None = None, among: int = 1
 ) -> Registered:
     """Register the shared trunk of a finished fit, once, and make it champion if it is the best.
 
