@@ -32,10 +32,8 @@ class Epoch:
     @property
     def soonest(self) -> int:
         """Return how many more epochs the fit takes at least."""
-        left = self.most - self.number
-        return (
-            0 if self.stopped else min(left, left if self.may_end_in is None else self.may_end_in)
-        )
+        left = 0 if self.stopped else self.most - self.number
+        return left if self.may_end_in is None else min(left, self.may_end_in)
 
     def __str__(self) -> str:
         """Return the epoch as a line."""

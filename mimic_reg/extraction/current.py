@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from mimic_reg.clinical import events as ev
-from mimic_reg.clinical.datasets import DATASETS, MIMIC_III
+from mimic_reg.clinical.datasets import DATASETS, EVENT_TABLES, MIMIC_III
 from mimic_reg.clinical.episodes import build_episodes
 from mimic_reg.clinical.hourly import build_hourly, first_events, rows_within_stay
 from mimic_reg.clinical.schema import EPSILON, HOURLY, ID, VARIABLES
@@ -17,7 +17,7 @@ from mimic_reg.extraction.checks import check_reading
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.sources.current import QUIET_HOURS, Current
-from mimic_reg.sources.mimic3 import EVENT_TABLES, Table, find_tables
+from mimic_reg.sources.mimic3 import Table, find_tables
 from mimic_reg.sources.rows import Reading, read_blocks, read_table
 
 STAY = "icustay_id"

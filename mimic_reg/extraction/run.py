@@ -21,14 +21,10 @@ import xxhash
 
 from mimic_reg import __version__, tasks
 from mimic_reg.clinical import events as ev
+from mimic_reg.clinical import hourly as hours_of
 from mimic_reg.clinical import icd
+from mimic_reg.clinical.datasets import EVENT_TABLES
 from mimic_reg.clinical.episodes import build_episodes
-from mimic_reg.clinical.hourly import (
-    build_hourly,
-    count_unknown_categories,
-    first_events,
-    rows_within_stay,
-)
 from mimic_reg.clinical.normalizers import write_normalizers
 from mimic_reg.clinical.schema import ID, STAYS
 from mimic_reg.clinical.stays import (
@@ -39,14 +35,8 @@ from mimic_reg.clinical.stays import (
     select_stays,
 )
 from mimic_reg.errors import InputError
+from mimic_reg.extraction import checks
 from mimic_reg.extraction.audit import RowCounts, audit, count_episodes
-from mimic_reg.extraction.checks import (
-    check_diagnoses,
-    check_lengths,
-    check_reading,
-    check_rows,
-    check_samples,
-)
 from mimic_reg.extraction.existing import (
     best_possible,
     check_replaceable,
@@ -57,7 +47,7 @@ from mimic_reg.extraction.existing import (
 )
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
 from mimic_reg.progress import Progress, Silent
-from mimic_reg.sources.mimic3 import EVENT_TABLES, Table, find_tables
+from mimic_reg.sources.mimic3 import Table, find_tables
 from mimic_reg.sources.rows import Reading, check_ids, read_blocks, read_table
 from mimic_reg.store import Store, check_target, locked, read_json, write_json
 from mimic_reg.store.spec import SCHEMA_VERSION
@@ -115,7 +105,7 @@ def extract(
     """
     names = checked_names(task_names)
     tables = find_tables(source)
-    check_rows(tables, allow_empty)
+    checks.check_rows(tables, allow_empty)
     check_target(out)
     with locked(out):
         recover(out, progress)
@@ -240,10 +230,10 @@ class _Run:
             if "icd_version" in frames[name].columns:
                 frames[name] = icd.with_versions(frames[name], name)
             if name == "DIAGNOSES_ICD":  # in the other tables a single odd id is refused
-                check_reading(self.tables[name], reading, {}, self.progress)
+                checks.check_reading(self.tables[name], reading, {}, self.progress)
             read[name] = {"rows": reading.rows, "xxh3": reading.digest}
             self.progress.advance(1, reading.rows)
-        check_lengths(self.tables["ICUSTAYS"], frames["ICUSTAYS"])
+        checks.check_lengths(self.tables["ICUSTAYS"], frames["ICUSTAYS"])
         stays, flow = select_stays(
             frames["ICUSTAYS"],
             frames["ADMISSIONS"],
@@ -257,7 +247,7 @@ class _Run:
                 "Is --source the right folder?"
             )
         diagnoses = select_diagnoses(frames["DIAGNOSES_ICD"], frames["D_ICD_DIAGNOSES"], stays)
-        check_diagnoses(self.dataset, stays, diagnoses)
+        checks.check_diagnoses(self.dataset, stays, diagnoses)
         facts: dict[str, Any] = {}
         if not self.dataset.is_benchmark:
             diagnoses, facts["icd10"] = icd.add_icd9(diagnoses)
@@ -314,7 +304,7 @@ class _Run:
                 flush()
         if mapped:
             flush()
-        check_reading(self.tables[name], reading, variables, self.progress)
+        checks.check_reading(self.tables[name], reading, variables, self.progress)
         return {
             "read": {"rows": reading.rows, "xxh3": reading.digest},
             "not_utf8": reading.not_utf8,
@@ -332,13 +322,13 @@ class _Run:
             chosen = stays.filter(pl.col("icustay_id").is_in(own["icustay_id"].implode()))
             episodes, texts = build_episodes(self._measurements(bucket), chosen)
             with_los = chosen.filter(pl.col("los_hours").is_not_null())
-            hourly = build_hourly(episodes, with_los)
+            hourly = hours_of.build_hourly(episodes, with_los)
             made = {"episodes": episodes, "episode_texts": texts, "hourly": hourly}
             for name, table in made.items():
                 writer.write(f"{name}.parquet", self.dataset.to_store(table))
-            used = rows_within_stay(episodes, with_los)
-            firsts.append(first_events(used))
-            unknown = {"unknown_categories": count_unknown_categories(episodes)}
+            used = hours_of.rows_within_stay(episodes, with_los)
+            firsts.append(hours_of.first_events(used))
+            unknown = {"unknown_categories": hours_of.count_unknown_categories(episodes)}
             counts = ev.add_counts(counts, count_episodes(episodes, used) | unknown)
             self.progress.advance(1)
         writer.close()
@@ -384,7 +374,7 @@ class _Run:
             written[name] = self.dataset.to_store(samples[name])
             written[name].write_parquet(folder / "tasks" / f"{name}.parquet")
             self.progress.advance(1, samples[name].height)
-        check_samples([name for name in self.names if samples[name].is_empty()], stays)
+        checks.check_samples([name for name in self.names if samples[name].is_empty()], stays)
         write_normalizers(
             folder,
             made / "hourly.parquet",

@@ -16,16 +16,7 @@ import numpy as np
 from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
 
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.metrics.bootstrap import (
-    Statistic,
-    basic_interval,
-    calibration_statistic,
-    draw_counts,
-    mean_statistic,
-    percentile_interval,
-    ranking_statistic,
-    replicate,
-)
+from mimic_reg.metrics import bootstrap
 from mimic_reg.store.spec import Target
 
 NUM_BINS = 15  # equal-width confidence bins of the calibration error
@@ -68,7 +59,7 @@ class Metric:
     lower_is_better: bool = False
     meaning: tuple[str, ...] = ()
     inflated: bool = False
-    over_subjects: Callable[[np.ndarray, np.ndarray, np.ndarray], Statistic] | None = None
+    over_subjects: Callable[[np.ndarray, np.ndarray, np.ndarray], bootstrap.Statistic] | None = None
     ranks: bool = False
     matters: float = 0.01
 
@@ -124,28 +115,28 @@ def score(
     families = _FAMILIES[target](exact, p.astype(np.float64), whom, names)
     if not num_replicates:
         return {name: s for scores, _ in families for name, s in scores.items()}
-    counts = draw_counts(int(whom.max()) + 1, num_replicates)
+    counts = bootstrap.draw_counts(int(whom.max()) + 1, num_replicates)
     return {
         name: s for scores, statistic in families for name, s in _bound(scores, statistic, counts)
     }
 
 
 # scores by name, and a function of the subjects' weights that returns them in the same order
-_Family = tuple[dict[str, Score], Statistic]
+_Family = tuple[dict[str, Score], bootstrap.Statistic]
 
 
 def _bound(
-    scores: dict[str, Score], statistic: Statistic, counts: np.ndarray
+    scores: dict[str, Score], statistic: bootstrap.Statistic, counts: np.ndarray
 ) -> list[tuple[str, Score]]:
-    values = replicate(statistic, counts).reshape(len(counts), -1)
+    values = bootstrap.replicate(statistic, counts).reshape(len(counts), -1)
     bounded = []
     for (name, score), column in zip(scores.items(), values.T, strict=True):
         if score.value is None:
             interval = None
         elif metric(name).inflated:
-            interval = basic_interval(score.value, column)
+            interval = bootstrap.basic_interval(score.value, column)
         else:
-            interval = percentile_interval(column)
+            interval = bootstrap.percentile_interval(column)
         if interval is not None:
             defined = int(np.isfinite(column).sum())
             score = replace(score, low=interval[0], high=interval[1], replicates=defined)
@@ -160,7 +151,7 @@ def _binary(
         "auroc": _defined(roc_auc_score, y[:, 0], p[:, 0], _one_class(y, labels)),
         "auprc": _defined(average_precision_score, y[:, 0], p[:, 0], _no_positive(y, labels)),
     }
-    statistic = ranking_statistic(y[:, 0], p[:, 0], subject)
+    statistic = bootstrap.ranking_statistic(y[:, 0], p[:, 0], subject)
     return [(ranked, statistic), *_probability_families(y, p, subject)]
 
 
@@ -173,7 +164,7 @@ def _multilabel(
         "micro_auroc": _defined(roc_auc_score, flat, flat_p, _one_class(*any_label)),
         "micro_auprc": _defined(average_precision_score, flat, flat_p, _no_positive(*any_label)),
     }
-    pooled = ranking_statistic(flat, flat_p, np.repeat(subject, y.shape[1]))
+    pooled = bootstrap.ranking_statistic(flat, flat_p, np.repeat(subject, y.shape[1]))
     return [_macro(y, p, subject, labels), (micro, pooled), *_probability_families(y, p, subject)]
 
 
@@ -187,7 +178,7 @@ def _macro(y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str,
         undefined = Score(None, f"all {len(y)} samples have one class, in every label")
         scores = {"macro_auroc": undefined, "macro_auprc": undefined}
         return scores, lambda counts: np.full(2, np.nan)
-    each = [ranking_statistic(y[:, c], p[:, c], subject) for c in columns]
+    each = [bootstrap.ranking_statistic(y[:, c], p[:, c], subject) for c in columns]
     y, p = y[:, columns], p[:, columns]
     scores = {
         "macro_auroc": Score(float(np.mean(roc_auc_score(y, p, average=None))), reason),
@@ -203,7 +194,10 @@ def _multiclass(
     hit = (predicted == y).astype(np.float64)
     one_hot = np.eye(p.shape[1])[y]
     return [
-        ({"accuracy": Score(float(accuracy_score(y, predicted)))}, mean_statistic(hit, subject)),
+        (
+            {"accuracy": Score(float(accuracy_score(y, predicted)))},
+            bootstrap.mean_statistic(hit, subject),
+        ),
         _linear("brier", np.square(p - one_hot).sum(1), subject),
         _calibration(hit[:, None], p.max(1, keepdims=True), subject),
     ]
@@ -213,7 +207,7 @@ def _regression(
     y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str, ...]
 ) -> list[_Family]:
     error = (p - y).mean(1)
-    squared = mean_statistic(np.square(error), subject)
+    squared = bootstrap.mean_statistic(np.square(error), subject)
     return [
         _linear("mean_absolute_deviation", np.abs(error), subject),
         (
@@ -237,11 +231,11 @@ def _probability_families(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> 
 
 
 def _linear(name: str, values: np.ndarray, subject: np.ndarray) -> _Family:
-    return {name: Score(float(values.mean()))}, mean_statistic(values, subject)
+    return {name: Score(float(values.mean()))}, bootstrap.mean_statistic(values, subject)
 
 
 def _calibration(hit: np.ndarray, confidence: np.ndarray, subject: np.ndarray) -> _Family:
-    statistic = calibration_statistic(hit, confidence, subject, NUM_BINS)
+    statistic = bootstrap.calibration_statistic(hit, confidence, subject, NUM_BINS)
     everyone = np.ones(int(subject.max()) + 1, np.int32)
     return {"calibration_error": Score(float(statistic(everyone)))}, statistic
 
@@ -272,22 +266,22 @@ def _no_positive(y: np.ndarray, labels: tuple[str, ...]) -> str | None:
 # --- the registry ---------------------------------------------------------------------------------
 
 
-def _mean_auroc(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Statistic:
+def _mean_auroc(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> bootstrap.Statistic:
     """Return the mean area under the ROC curve over the labels that have both classes."""
     each = [
-        ranking_statistic(label, predicted, subject)
+        bootstrap.ranking_statistic(label, predicted, subject)
         for label, predicted in zip(y.T, p.T, strict=True)
         if 0 < (label > 0).sum() < len(label)
     ]
     return lambda counts: np.mean([s(counts)[0] for s in each] or [np.nan])
 
 
-def _accuracy(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Statistic:
-    return mean_statistic((p.argmax(1) == y[:, 0]).astype(np.float64), subject)
+def _accuracy(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> bootstrap.Statistic:
+    return bootstrap.mean_statistic((p.argmax(1) == y[:, 0]).astype(np.float64), subject)
 
 
-def _absolute_deviation(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Statistic:
-    return mean_statistic(np.abs((p.astype(np.float64) - y).mean(1)), subject)
+def _absolute_deviation(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> bootstrap.Statistic:
+    return bootstrap.mean_statistic(np.abs((p.astype(np.float64) - y).mean(1)), subject)
 
 
 _AUROC = "AUROC: area under the ROC curve; 0.5 is chance."

@@ -27,16 +27,8 @@ from mimic_reg.clinical.hourly import (
 from mimic_reg.clinical.normalizers import write_normalizers
 from mimic_reg.clinical.schema import DIAGNOSES, STAYS, VARIABLES
 from mimic_reg.errors import InputError
+from mimic_reg.parity import folders
 from mimic_reg.parity.files import KIND, MULTITASK, ROOT, TASK_FOLDERS, Folders, find_folders
-from mimic_reg.parity.folders import (
-    FILES_AT_ONCE,
-    Episode,
-    find_episodes,
-    read_episodes,
-    read_samples,
-    read_stays,
-    split_of,
-)
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.sources.at_rest import Stamp, stamps, staying
 from mimic_reg.store import MANIFEST, Store, check_target, file_hash, locked, read_json, write_json
@@ -84,7 +76,7 @@ class _Import:
     progress: Progress
 
     def __post_init__(self) -> None:
-        self.episodes = find_episodes(self.found.base / ROOT)
+        self.episodes = folders.find_episodes(self.found.base / ROOT)
 
     def run(self) -> Store:
         begin = time.perf_counter()
@@ -113,9 +105,9 @@ class _Import:
         return Store.open(self.out)
 
     def _build(self, folder: Path) -> dict[str, Any]:
-        stays, undiagnosed = read_stays(self.episodes)
+        stays, undiagnosed = folders.read_stays(self.episodes)
         firsts, counts = self._write_episodes(folder, stays)
-        samples = {task: read_samples(self.found.base, task, stays) for task in self.tasks}
+        samples = {task: folders.read_samples(self.found.base, task, stays) for task in self.tasks}
         if empty := [TASK_FOLDERS[task] for task, table in samples.items() if table.is_empty()]:
             raise InputError(
                 f"The listfiles in {self.found.base} name no stay for {', '.join(empty)}. Copy "
@@ -141,8 +133,8 @@ class _Import:
         firsts = []
         counts: dict[str, Any] = {}
         self.progress.stage("episodes", stays.height, "stays")
-        for part in stays.sort("icustay_id").iter_slices(FILES_AT_ONCE):
-            episodes, texts = read_episodes(part)
+        for part in stays.sort("icustay_id").iter_slices(folders.FILES_AT_ONCE):
+            episodes, texts = folders.read_episodes(part)
             known = part.filter(pl.col("los_hours").is_not_null())
             writer.write("episodes.parquet", episodes)
             writer.write("episode_texts.parquet", texts)
@@ -154,7 +146,7 @@ class _Import:
         return pl.concat(firsts), counts
 
 
-def _stamps(found: Folders, episodes: list[Episode]) -> dict[Path, Stamp]:
+def _stamps(found: Folders, episodes: list[folders.Episode]) -> dict[Path, Stamp]:
     """Return the stamp of every file that is read."""
     paths = [path for e in episodes for path in (e.facts, e.timeseries)]
     for task in found.tasks:
@@ -177,7 +169,7 @@ def _with_splits(stays: pl.DataFrame, samples: dict[str, pl.DataFrame]) -> pl.Da
     if listed["subject_id"].n_unique() < listed.height:
         raise InputError("The listfiles have the same subject in two of train, val and test.")
     return (
-        stays.with_columns(split_of(None))
+        stays.with_columns(folders.split_of(None))
         .join(listed, on="subject_id", how="left")
         .with_columns(pl.coalesce("listed", "split").alias("split"))
         .drop("listed", "partition")

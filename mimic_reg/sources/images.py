@@ -157,16 +157,11 @@ def _arrange(dataset: Dataset, validation: int | None) -> tuple[pl.DataFrame, to
 
 def _check(parts: dict[str, Part], dataset: Dataset) -> None:
     for name, part in parts.items():
+        what, last = f"{dataset.name}: the part {name!r} has", len(dataset.classes) - 1
         if len(part.pixels) != len(part.labels):
-            raise InputError(
-                f"{dataset.name}: the part {name!r} has {len(part.pixels):,} images but "
-                f"{len(part.labels):,} labels."
-            )
-        if part.labels.min() < 0 or part.labels.max() >= len(dataset.classes):
-            raise InputError(
-                f"{dataset.name}: the part {name!r} has a label outside 0 to "
-                f"{len(dataset.classes) - 1}."
-            )
+            raise InputError(f"{what} {len(part.pixels):,} images but {len(part.labels):,} labels.")
+        if part.labels.min() < 0 or part.labels.max() > last:
+            raise InputError(f"{what} a label outside 0 to {last}.")
     if len({part.pixels.shape[1:] for part in parts.values()}) > 1:
         raise InputError(f"{dataset.name}: the parts have images of different sizes. Give --size.")
 
@@ -211,11 +206,10 @@ def _write(
     folder, _, _ = work.stage("images", build)
     work.finish()
     names = (IMAGES, TABLE, "audit.json")
+    spec = cohort(dataset.name, tuple(pixels.shape[1:]), tuple(dataset.classes))
     manifest = {
         "program": __version__,
-        "cohort": cohort(dataset.name, tuple(pixels.shape[1:]), tuple(dataset.classes)).model_dump(
-            mode="json"
-        ),
+        "cohort": spec.model_dump(mode="json"),
         "fingerprint": fingerprint,
         "source": {"kind": KIND, "fingerprint": fingerprint},
     }

@@ -8,14 +8,7 @@ from typing import Any
 
 from mlflow.entities import Metric
 
-from mimic_reg_pipelines.tracking.client import (
-    alone,
-    answering,
-    connect,
-    prepare,
-    settle,
-    sync_artifacts,
-)
+from mimic_reg_pipelines.tracking import client
 from mimic_reg_pipelines.tracking.mlflow_runs import (
     NOTE,
     PREFIX,
@@ -40,11 +33,11 @@ def log(summary: Mapping[str, Any], page: Path, uri: str) -> str:
     Raises:
         MimicRegError: MLflow does not answer.
     """
-    prepare(uri)
-    with answering(uri):
-        api = connect(uri)
+    client.prepare(uri)
+    with client.answering(uri):
+        api = client.connect(uri)
         experiment = experiment_called(uri, EXPERIMENT)
-        with alone(uri):
+        with client.alone(uri):
             found = api.search_runs([experiment], f"tags.trial_id = '{summary['trial_id']}'")
             run = (
                 found[0]
@@ -62,9 +55,9 @@ def log(summary: Mapping[str, Any], page: Path, uri: str) -> str:
         run_id, time, step = str(run.info.run_id), now(), _step(summary["now"])
         log_batches(api, run_id, [Metric(n, v, time, step) for n, v in _metrics(summary)])
         api.log_artifact(run_id, str(page))
-        sync_artifacts(run.info.artifact_uri)
+        client.sync_artifacts(run.info.artifact_uri)
         api.set_terminated(run_id, "FINISHED")
-    settle(uri)
+    client.settle(uri)
     return run_id
 
 

@@ -27,16 +27,7 @@ from mimic_reg.report.formats import format_level, format_repeat
 from mimic_reg.runs import DONE, HISTORY, SCORES, TRIAL, read_trial
 from mimic_reg.settings import BASELINE, TrainingSize
 from mimic_reg.store import write_json
-from mimic_reg_pipelines.tracking.client import (
-    ARTIFACTS,
-    ERROR_LENGTH,
-    connect,
-    locked,
-    prepare,
-    settle,
-    sqlite_path,
-    sync_artifacts,
-)
+from mimic_reg_pipelines.tracking import client
 from mimic_reg_pipelines.tracking.tracked_run import (
     TrackedRun,
     curves,
@@ -87,9 +78,9 @@ def log_trial(
         check_name(sweep)
     if error is None and not run.finished:
         raise InputError(f"The trial in {folder} is not finished: start it again to go on with it.")
-    prepare(uri)
-    with locked(folder / ".tracking.lock"):
-        api = connect(uri)
+    client.prepare(uri)
+    with client.locked(folder / ".tracking.lock"):
+        api = client.connect(uri)
         experiment = experiment_id(uri, run.trial.task)
         there = _runs_of(api, experiment, run.id)
         complete = next((r for r in there if r.info.status == "FINISHED"), None)
@@ -101,7 +92,7 @@ def log_trial(
             _add_sweep(api, complete, sweep)
             return str(complete.info.run_id)
         run_id = _log(api, experiment, run, sweep, error)
-    settle(uri)
+    client.settle(uri)
     return run_id
 
 
@@ -112,7 +103,7 @@ def experiment_id(uri: str, task: str) -> str:
 
 def experiments(uri: str) -> dict[str, str]:
     """Return name → id of our experiments, those of tasks first."""
-    found = [e for e in connect(uri).search_experiments() if e.name.startswith(f"{PREFIX}-")]
+    found = [e for e in client.connect(uri).search_experiments() if e.name.startswith(f"{PREFIX}-")]
     return {
         e.name: e.experiment_id for e in sorted(found, key=lambda e: (e.name == SWEEPS, e.name))
     }
@@ -134,11 +125,11 @@ def experiment_called(uri: str, name: str) -> str:
     Raises:
         MimicRegError: the experiment was deleted in MLflow.
     """
-    api = connect(uri)
+    api = client.connect(uri)
     found: Experiment | None = api.get_experiment_by_name(name)
     if found is None:
-        path = sqlite_path(uri)
-        place = str(path.parent / ARTIFACTS / name) if path else None
+        path = client.sqlite_path(uri)
+        place = str(path.parent / client.ARTIFACTS / name) if path else None
         try:
             return str(api.create_experiment(name, artifact_location=place, tags=_KIND))
         except MlflowException:
@@ -192,7 +183,7 @@ def _log(
     if error is not None:
         tags = {"error": error_text(error)}
         log_batches(api, run_id, tags=tags)
-    sync_artifacts(created.info.artifact_uri)
+    client.sync_artifacts(created.info.artifact_uri)
     # last: until here the run counts as cut off
     api.set_terminated(run_id, "FINISHED" if error is None else "FAILED", end_time=end)
     return run_id
@@ -215,7 +206,7 @@ def _renew(api: MlflowClient, logged: Run, run: TrackedRun) -> None:
 def error_text(error: BaseException) -> str:
     """Return an error's text; of other programs' errors, which may quote patients, the type."""
     own = f": {error}" if isinstance(error, MimicRegError) else ""
-    return f"{type(error).__name__}{own}"[:ERROR_LENGTH]
+    return f"{type(error).__name__}{own}"[: client.ERROR_LENGTH]
 
 
 def _tags(run: TrackedRun, sweep: str | None) -> dict[str, str]:
