@@ -14,7 +14,15 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from mimic_reg.clinical.schema import ID, MISSING_TEXTS, TIME, VARIABLES, resource, variables
+from mimic_reg.clinical.schema import (
+    ID,
+    MISSING_TEXTS,
+    TIME,
+    VARIABLES,
+    first_true,
+    resource,
+    variables,
+)
 from mimic_reg.clinical.stays import parse_time
 
 Mode = Literal["benchmark", "corrected"]
@@ -82,22 +90,16 @@ def count_fates(groups: pl.DataFrame, stays: pl.DataFrame) -> dict[str, int]:
     kept = stays.select("subject_id", "hadm_id", stay_id="icustay_id")
     subjects = stays.select("subject_id").unique().with_columns(known=pl.lit(True))
     stay, given = pl.col("stay_id"), pl.col("icustay_id")
-    fate = (
-        pl.when(pl.col("known").is_null())
-        .then(pl.lit("subject_not_kept"))
-        .when(pl.col("hadm_id").is_null())
-        .then(pl.lit("empty_hadm"))
-        .when(stay.is_null())
-        .then(pl.lit("no_hadm_in_stay"))
-        .when(given.is_null())
-        .then(pl.lit("kept_recovered"))
-        .when(given != stay)
-        .then(pl.lit("icustay_missing_in_stays"))
-        .otherwise(pl.lit("kept"))
-    )
+    fates = {
+        "subject_not_kept": pl.col("known").is_null(),
+        "empty_hadm": pl.col("hadm_id").is_null(),
+        "no_hadm_in_stay": stay.is_null(),
+        "kept_recovered": given.is_null(),
+        "icustay_missing_in_stays": given != stay,
+    }
     joined = groups.join(subjects, on="subject_id", how="left")
     joined = joined.join(kept, on=["subject_id", "hadm_id"], how="left")
-    counted = joined.group_by(fate=fate).agg(pl.col("rows").sum())
+    counted = joined.group_by(fate=first_true(fates, "kept")).agg(pl.col("rows").sum())
     return dict(sorted(counted.iter_rows()))
 
 
@@ -139,10 +141,6 @@ def _python_float(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _plain_number(text: pl.Series) -> pl.Series:
-    return to_number(text.set(~text.str.contains(_PLAIN_NUMBER), None))
 
 
 def _where(condition: pl.Series, then: np.ndarray, otherwise: pl.Series) -> pl.Series:
@@ -190,13 +188,13 @@ def inspired_oxygen_corrected(text: pl.Series, unit: pl.Series, label: pl.Series
 
 def oxygen_saturation(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
     """Return plain numbers; convert fractions (up to 1) to percentages."""
-    number = _plain_number(text)
+    number = plain_number(text, unit, label)
     return _where(number <= 1.0, number.to_numpy() * 100.0, number)
 
 
 def plain_number(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
     """Return plain decimal numbers; "NEG", ">500", "-3" and "1e3" become null."""
-    return _plain_number(text)
+    return to_number(text.set(~text.str.contains(_PLAIN_NUMBER), None))
 
 
 def _celsius(number: pl.Series) -> np.ndarray:

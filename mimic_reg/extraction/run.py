@@ -21,8 +21,7 @@ import xxhash
 
 from mimic_reg import __version__, tasks
 from mimic_reg.clinical import events as ev
-from mimic_reg.clinical import hourly as hours_of
-from mimic_reg.clinical import icd
+from mimic_reg.clinical import hourly, icd
 from mimic_reg.clinical.datasets import EVENT_TABLES
 from mimic_reg.clinical.episodes import build_episodes
 from mimic_reg.clinical.normalizers import write_normalizers
@@ -35,16 +34,8 @@ from mimic_reg.clinical.stays import (
     select_stays,
 )
 from mimic_reg.errors import InputError
-from mimic_reg.extraction import checks
+from mimic_reg.extraction import checks, existing
 from mimic_reg.extraction.audit import RowCounts, audit, count_episodes
-from mimic_reg.extraction.existing import (
-    best_possible,
-    check_replaceable,
-    checked_names,
-    is_simulated,
-    record,
-    up_to_date,
-)
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.sources.mimic3 import Table, find_tables
@@ -103,14 +94,14 @@ def extract(
         MimicRegError: the source changed while it was read, the disk is full, or the store is
             locked or cannot be written.
     """
-    names = checked_names(task_names)
+    names = existing.checked_names(task_names)
     tables = find_tables(source)
     checks.check_rows(tables, allow_empty)
     check_target(out)
     with locked(out):
         recover(out, progress)
-        check_replaceable(out, tables, names, mode, force)
-        if not force and (store := up_to_date(out, tables, names, mode)):
+        existing.check_replaceable(out, tables, names, mode, force)
+        if not force and (store := existing.up_to_date(out, tables, names, mode)):
             return Result("unchanged", store, read_json(store.path("audit.json")))
         run = _Run(tables, out, names, mode, Plan.within(memory), progress or Silent())
         if force:
@@ -163,11 +154,7 @@ class _Run:
         return folder, facts
 
     def _check_at_rest(self) -> None:
-        """Refuse a source whose tables changed since they were found.
-
-        Raises:
-            MimicRegError: names the file.
-        """
+        """Raise MimicRegError if a table changed since it was found."""
         for table in self.tables.values():
             table.check_at_rest()
 
@@ -180,16 +167,12 @@ class _Run:
             scan = partial(self._scan, name=name, stays=stays)
             _, scans[name] = self._stage(name.lower(), scan, size, "bytes")
         buckets = cohort["buckets"]
-        made, episodes = self._stage(
-            "episodes", lambda f: self._episodes(f, stays), buckets, "buckets"
-        )
+        build = partial(self._episodes, stays=stays)
+        made, episodes = self._stage("episodes", build, buckets, "buckets")
         self._forget_other_tasks()
-        done, facts = self._stage(
-            "tasks",
-            lambda f: self._tasks(f, folder, made, cohort, scans, episodes),
-            len(self.names),
-            "tasks",
-        )
+        inputs = {"cohort_folder": folder, "made": made, "cohort": cohort, "scans": scans}
+        build = partial(self._tasks, **inputs, episodes=episodes)
+        done, facts = self._stage("tasks", build, len(self.names), "tasks")
         files = {p.name: p for p in made.glob("*.parquet") if p.name != "first_events.parquet"}
         files["diagnoses.parquet"] = folder / "diagnoses.parquet"
         files |= self.work.files(done)
@@ -207,7 +190,7 @@ class _Run:
             "cohort": tasks.cohort(
                 facts["tasks"],
                 corrected=self.mode == "corrected",
-                simulated=is_simulated(self.tables),
+                simulated=existing.is_simulated(self.tables),
                 dataset=self.dataset,
             ).model_dump(mode="json"),
             "mode": self.mode,
@@ -216,9 +199,9 @@ class _Run:
             "fingerprint": self._key_of(content),
             "source": {
                 "fingerprint": _hash(content),
-                "simulated": is_simulated(self.tables),
-                "best_possible": best_possible(self.tables),
-                "tables": record(self.tables, read),
+                "simulated": existing.is_simulated(self.tables),
+                "best_possible": existing.best_possible(self.tables),
+                "tables": existing.record(self.tables, read),
             },
         }
 
@@ -322,13 +305,13 @@ class _Run:
             chosen = stays.filter(pl.col("icustay_id").is_in(own["icustay_id"].implode()))
             episodes, texts = build_episodes(self._measurements(bucket), chosen)
             with_los = chosen.filter(pl.col("los_hours").is_not_null())
-            hourly = hours_of.build_hourly(episodes, with_los)
-            made = {"episodes": episodes, "episode_texts": texts, "hourly": hourly}
+            array = hourly.build_hourly(episodes, with_los)
+            made = {"episodes": episodes, "episode_texts": texts, "hourly": array}
             for name, table in made.items():
                 writer.write(f"{name}.parquet", self.dataset.to_store(table))
-            used = hours_of.rows_within_stay(episodes, with_los)
-            firsts.append(hours_of.first_events(used))
-            unknown = {"unknown_categories": hours_of.count_unknown_categories(episodes)}
+            used = hourly.rows_within_stay(episodes, with_los)
+            firsts.append(hourly.first_events(used))
+            unknown = {"unknown_categories": hourly.count_unknown_categories(episodes)}
             counts = ev.add_counts(counts, count_episodes(episodes, used) | unknown)
             self.progress.advance(1)
         writer.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from mimic_reg.clinical.schema import first_true
 from mimic_reg.errors import InputError
 from mimic_reg.parity.export import LISTFILES, StayFiles, check_exportable, stay_files, task_folders
 from mimic_reg.parity.files import ROOT, TASK_FOLDERS, Folders, find_folders
@@ -196,16 +197,12 @@ def _compare_listfiles(
                 missing = _row(f"{TASK_FOLDERS[task]}/{name}", "", None, "missing file")
                 differences.append(pl.DataFrame([missing], schema=DIFFERENCES))
                 continue
-            found_rows = read_listfile(path, task).drop("file", "line")
             if len(splits) == 1 and "/" not in name:
                 compared[TASK_FOLDERS[task]] += expected.height
-            differences.append(
-                compare_listfiles(expected, found_rows).select(
-                    pl.lit(TASK_FOLDERS[task]).alias("folder"),
-                    pl.lit(name).alias("file"),
-                    *list(DIFFERENCES)[2:],
-                )
-            )
+            theirs = read_listfile(path, task).drop("file", "line")
+            place = pl.lit(TASK_FOLDERS[task]).alias("folder"), pl.lit(name).alias("file")
+            differ = compare_listfiles(expected, theirs)
+            differences.append(differ.select(*place, *list(DIFFERENCES)[2:]))
     return dict(compared)
 
 
@@ -248,15 +245,8 @@ def _differences(
     keys = (*rows, "channel")
     here, there = pl.col("text"), pl.col("text there")
     same_number = here.cast(pl.Float64, strict=False) == there.cast(pl.Float64, strict=False)
-    kind = (
-        pl.when(there.is_null())
-        .then(pl.lit(f"missing {what}"))
-        .when(here.is_null())
-        .then(pl.lit(f"extra {what}"))
-        .when(same_number)
-        .then(pl.lit("spelling"))
-        .otherwise(pl.lit("value"))
-    )
+    kinds = {f"missing {what}": there.is_null(), f"extra {what}": here.is_null()}
+    kind = first_true(kinds | {"spelling": same_number}, "value")
     both = here.is_not_null() & there.is_not_null()
     return (
         cells(ours)

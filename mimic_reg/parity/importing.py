@@ -115,7 +115,9 @@ class _Import:
             )
         stays = stays.drop("timeseries").join(firsts, on="icustay_id", how="left")
         stays = _with_splits(stays, samples)
-        _stays_table(stays).write_parquet(folder / "stays.parquet")
+        unknown = [pl.lit(None).alias(name) for name in STAYS if name not in stays.columns]
+        table = stays.with_columns(unknown).select(STAYS.names()).cast(STAYS).sort("icustay_id")
+        table.write_parquet(folder / "stays.parquet")
         pl.DataFrame(schema=DIAGNOSES).write_parquet(folder / "diagnoses.parquet")
         (folder / "tasks").mkdir()
         for task, table in samples.items():
@@ -174,12 +176,6 @@ def _with_splits(stays: pl.DataFrame, samples: dict[str, pl.DataFrame]) -> pl.Da
         .with_columns(pl.coalesce("listed", "split").alias("split"))
         .drop("listed", "partition")
     )
-
-
-def _stays_table(stays: pl.DataFrame) -> pl.DataFrame:
-    """Return `schema.STAYS`, with null for missing facts."""
-    unknown = [pl.lit(None).alias(name) for name in STAYS if name not in stays.columns]
-    return stays.with_columns(unknown).select(STAYS.names()).cast(STAYS).sort("icustay_id")
 
 
 def _count_episodes(episodes: pl.DataFrame) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def main(arguments: list[str]) -> int:
 
                 dead_runs.end(POOL)
             os.execv(command[0], command)  # does not return
-        os.environ.update(_as_client_if_told())
+        if "MIMIC_REG_TRACKING_URI" in os.environ:  # with `docker run` alone there are no servers
+            os.environ.update(as_client())
     except MimicRegError as error:
         print(f"Error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
@@ -141,11 +142,6 @@ def as_client() -> dict[str, str]:
         "MLFLOW_TRACKING_USERNAME": WORKER,
         "MLFLOW_TRACKING_PASSWORD": access.secret("MIMIC_REG_WORKER_PASSWORD"),
     }
-
-
-def _as_client_if_told() -> dict[str, str]:
-    """Return that environment for a command if servers are set up; `docker run` alone has none."""
-    return as_client() if "MIMIC_REG_TRACKING_URI" in os.environ else {}
 
 
 def setup() -> int:

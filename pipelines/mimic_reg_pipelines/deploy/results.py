@@ -77,12 +77,8 @@ class Results:
         if not name:
             found = await self._sweeps(scope, experiment, "tags.kind = 'summary'")
             rows = [_row(run, str(experiment)) for run in found]
-            text = (
-                ""
-                if rows
-                else "There is no finished sweep yet. `mimic-reg sweep` adds one when it ends."
-            )
-            return 200, _list("Sweeps", text, rows), {}
+            none = "There is no finished sweep yet. `mimic-reg sweep` adds one when it ends."
+            return 200, _list("Sweeps", "" if rows else none, rows), {}
         try:
             check_name(name.rstrip("/"))
         except InputError:

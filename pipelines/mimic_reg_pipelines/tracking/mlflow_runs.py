@@ -48,9 +48,8 @@ _METRICS_AT_ONCE, _OTHERS_AT_ONCE = 1000, 100  # MLflow's limits of a batch
 _NAME_LENGTH = 200  # of a sweep: MLflow allows 250 signs in the name of a tag
 _DIGEST_LENGTH = 36  # MLflow's limit
 NOTE = "mlflow.note.content"
-_KIND = {
-    "mlflow.experimentKind": "custom_model_development"
-}  # and not MLflow's for language models
+# and not MLflow's kind for language models
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def log_trial(
@@ -82,7 +81,7 @@ def log_trial(
     with client.locked(folder / ".tracking.lock"):
         api = client.connect(uri)
         experiment = experiment_id(uri, run.trial.task)
-        there = _runs_of(api, experiment, run.id)
+        there = list(api.search_runs([experiment], f"tags.trial_id = '{run.id}'"))
         complete = next((r for r in there if r.info.status == "FINISHED"), None)
         for other in there:
             if other is not complete:
@@ -104,19 +103,13 @@ def experiment_id(uri: str, task: str) -> str:
 def experiments(uri: str) -> dict[str, str]:
     """Return name → id of our experiments, those of tasks first."""
     found = [e for e in client.connect(uri).search_experiments() if e.name.startswith(f"{PREFIX}-")]
-    return {
-        e.name: e.experiment_id for e in sorted(found, key=lambda e: (e.name == SWEEPS, e.name))
-    }
+    found = sorted(found, key=lambda e: (e.name == SWEEPS, e.name))
+    return {e.name: e.experiment_id for e in found}
 
 
 def sweep_filter(sweep: str) -> str:
     """Return MLflow's search for the runs of a sweep."""
     return f"{OF_A_SWEEP}{check_name(sweep)}` = 'yes'"
-
-
-def _runs_of(api: MlflowClient, experiment: str, trial_id: str) -> list[Run]:
-    found = api.search_runs([experiment], f"tags.trial_id = '{trial_id}'")
-    return list(found)
 
 
 def experiment_called(uri: str, name: str) -> str:
@@ -167,22 +160,14 @@ def _log(
     run_id = str(created.info.run_id)
     api.log_inputs(run_id, [_dataset(run)])
     points = _final_points(run, end)
-    points += [
-        Metric(
-            name,
-            value,
-            min(end, start + int(seconds * 1000)),
-            epoch,
-            dataset_name=trial.task,
-            dataset_digest=_digest(run),
-        )
-        for name, value, epoch, seconds in curves(run.history())
-    ]
+    data = {"dataset_name": trial.task, "dataset_digest": _digest(run)}
+    for name, value, epoch, seconds in curves(run.history()):
+        time = min(end, start + int(seconds * 1000))
+        points.append(Metric(name, value, time, epoch, **data))
     log_batches(api, run_id, points, params(trial, run.method), _undefined(run))
     _log_files(api, run_id, run)
     if error is not None:
-        tags = {"error": error_text(error)}
-        log_batches(api, run_id, tags=tags)
+        log_batches(api, run_id, tags={"error": error_text(error)})
     client.sync_artifacts(created.info.artifact_uri)
     # last: until here the run counts as cut off
     api.set_terminated(run_id, "FINISHED" if error is None else "FAILED", end_time=end)
