@@ -132,8 +132,7 @@ def with_versions(table: pl.DataFrame, name: str) -> pl.DataFrame:
     """
     number = pl.col("icd_version").cast(pl.Float64, strict=False)
     found = table.with_columns(icd_version=number.cast(pl.Int8, strict=False))
-    odd = found.filter(~pl.col("icd_version").is_in((9, 10)).fill_null(False)).height
-    if odd:
+    if odd := found.filter(~pl.col("icd_version").is_in((9, 10)).fill_null(False)).height:
         raise InputError(
             f"{name}: {odd:,} rows have an ICD_VERSION other than 9 and 10. "
             "Is it MIMIC-IV's own table?"
@@ -144,8 +143,7 @@ def with_versions(table: pl.DataFrame, name: str) -> pl.DataFrame:
 def add_icd9(diagnoses: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Return diagnoses with `icd9_code`, a row per part of a combination, and counts of ICD-10.
 
-    Args:
-        diagnoses: icd_code and icd_version, 9 or 10, and other columns.
+    diagnoses: icd_code and icd_version, 9 or 10, and other columns
 
     Returns:
         The table, and {"mapping": the package, "codes" and "rows": {outcome: number}}; the

@@ -77,16 +77,15 @@ def extract(
 ) -> Result:
     """Extract the benchmark's cohorts from raw MIMIC-III or MIMIC-IV into the store `out`.
 
-    Args:
-        source: folder with the tables, .csv, .csv.gz or .parquet, MIMIC-IV's in hosp/ and icu/;
-            or a DuckDB database.
-        out: the store; new, or one to update.
-        task_names: from `tasks.names()`; all by default.
-        mode: `benchmark` (the published cohorts) or `corrected` (`events.CORRECTIONS`).
-        memory: bytes that the extraction may use.
-        force: extract even if the store is up to date, and repeat finished stages.
-        allow_empty: event tables that may have no rows.
-        progress: reports stages, bytes and rows.
+    source:      folder with the tables, .csv, .csv.gz or .parquet, MIMIC-IV's in hosp/ and icu/; or
+                 a DuckDB database
+    out:         the store; new, or one to update
+    task_names:  from `tasks.names()`; all by default
+    mode:        `benchmark` (the published cohorts) or `corrected` (`events.CORRECTIONS`)
+    memory:      bytes that the extraction may use
+    force:       extract even if the store is up to date, and repeat finished stages
+    allow_empty: event tables that may have no rows
+    progress:    reports stages, bytes and rows
 
     Raises:
         InputError: an option is invalid, the source cannot be read, or a task has no sample. The

@@ -11,6 +11,7 @@ Shapes: N samples, C labels or classes.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
@@ -288,44 +289,30 @@ _AUROC = "AUROC: area under the ROC curve; 0.5 is chance."
 _AUPRC = "AUPRC: average precision; the share of positives is chance."
 _MACRO = "Macro: the mean over labels, without those of a single class."
 _MICRO = "Micro: all labels pooled."
+_HITS = "Accuracy: share of samples whose most probable class is the right one."
+_BRIER = "Brier score: mean squared error of the probabilities."
 _BINS = (
     f"Calibration error: mean distance of predicted from observed shares, over {NUM_BINS} bins of "
     "equal width. Few samples inflate it; its interval, corrected for that, may lie lower."
 )
+_DEVIATION = (
+    "Mean absolute deviation: of the prediction from the truth, in the label's unit "
+    "(length_of_stay: hours)."
+)
+_RANKED: dict[str, Any] = {"over_subjects": _mean_auroc, "ranks": True}
 _PROBABILITIES: tuple[Target, ...] = ("binary", "multilabel", "multiclass")
 
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
-        Metric(
-            "auroc", "AUROC", ("binary",), meaning=(_AUROC,), over_subjects=_mean_auroc, ranks=True
-        ),
+        Metric("auroc", "AUROC", ("binary",), meaning=(_AUROC,), **_RANKED),
         Metric("auprc", "AUPRC", ("binary",), meaning=(_AUPRC,)),
-        Metric(
-            "macro_auroc",
-            "macro AUROC",
-            ("multilabel",),
-            meaning=(_AUROC, _MACRO),
-            over_subjects=_mean_auroc,
-            ranks=True,
-        ),
+        Metric("macro_auroc", "macro AUROC", ("multilabel",), meaning=(_AUROC, _MACRO), **_RANKED),
         Metric("macro_auprc", "macro AUPRC", ("multilabel",), meaning=(_AUPRC,)),
         Metric("micro_auroc", "micro AUROC", ("multilabel",), meaning=(_AUROC, _MICRO)),
         Metric("micro_auprc", "micro AUPRC", ("multilabel",), meaning=(_AUPRC,)),
-        Metric(
-            "accuracy",
-            "accuracy",
-            ("multiclass",),
-            meaning=("Accuracy: share of samples whose most probable class is the right one.",),
-            over_subjects=_accuracy,
-        ),
-        Metric(
-            "brier",
-            "Brier score",
-            _PROBABILITIES,
-            lower_is_better=True,
-            meaning=("Brier score: mean squared error of the probabilities.",),
-        ),
+        Metric("accuracy", "accuracy", ("multiclass",), meaning=(_HITS,), over_subjects=_accuracy),
+        Metric("brier", "Brier score", _PROBABILITIES, lower_is_better=True, meaning=(_BRIER,)),
         Metric(
             "calibration_error",
             "calibration error",
@@ -339,10 +326,7 @@ METRICS: dict[str, Metric] = {
             "mean absolute deviation",
             ("regression",),
             lower_is_better=True,
-            meaning=(
-                "Mean absolute deviation: of the prediction from the truth, in the label's unit "
-                "(length_of_stay: hours).",
-            ),
+            meaning=(_DEVIATION,),
             over_subjects=_absolute_deviation,
             matters=1.0,
         ),

@@ -81,8 +81,7 @@ class Joint(Strategy):
                 if parameter.grad is not None:
                     parameter.grad.mul_(weight)
         for copies in zip(*map(trunk_of, engines), strict=True):
-            gradients = [p.grad for p in copies if p.grad is not None]
-            if gradients:
+            if gradients := [p.grad for p in copies if p.grad is not None]:
                 total = torch.stack(gradients).sum(0)
                 for parameter in copies:
                     parameter.grad = total.clone()

@@ -17,13 +17,8 @@ import polars as pl
 import xxhash
 
 from mimic_reg import __version__, tasks
+from mimic_reg.clinical import hourly
 from mimic_reg.clinical.events import add_counts
-from mimic_reg.clinical.hourly import (
-    build_hourly,
-    count_unknown_categories,
-    first_events,
-    rows_within_stay,
-)
 from mimic_reg.clinical.normalizers import write_normalizers
 from mimic_reg.clinical.schema import DIAGNOSES, STAYS, VARIABLES
 from mimic_reg.errors import InputError
@@ -140,9 +135,9 @@ class _Import:
             known = part.filter(pl.col("los_hours").is_not_null())
             writer.write("episodes.parquet", episodes)
             writer.write("episode_texts.parquet", texts)
-            writer.write("hourly.parquet", build_hourly(episodes, known))
+            writer.write("hourly.parquet", hourly.build_hourly(episodes, known))
             counts = add_counts(counts, _count_episodes(episodes))
-            firsts.append(first_events(rows_within_stay(episodes, known)))
+            firsts.append(hourly.first_events(hourly.rows_within_stay(episodes, known)))
             self.progress.advance(part.height)
         writer.close()
         return pl.concat(firsts), counts
@@ -183,7 +178,7 @@ def _count_episodes(episodes: pl.DataFrame) -> dict[str, Any]:
         "stays": episodes["icustay_id"].n_unique(),
         "rows": episodes.height,
         "cells": episodes.select(pl.col(VARIABLES).count()).row(0, named=True),
-        "unknown_categories": count_unknown_categories(episodes),
+        "unknown_categories": hourly.count_unknown_categories(episodes),
     }
 
 

@@ -110,10 +110,9 @@ def episode_facts(
 
     Height and weight are the first in the episode, even from before admission to the unit.
 
-    Args:
-        stays: `schema.STAYS`.
-        cells: the stays' episodes (`files.cell_texts`).
-        diagnoses: `schema.DIAGNOSES` of the stays' subjects.
+    stays:     `schema.STAYS`
+    cells:     the stays' episodes (`files.cell_texts`)
+    diagnoses: `schema.DIAGNOSES` of the stays' subjects
     """
     first = cells.group_by("icustay_id").agg(pl.col("Height", "Weight").first(ignore_nulls=True))
     described = (

@@ -141,8 +141,7 @@ def hash_store(store: Store, progress: Progress) -> pl.DataFrame:
 def hash_tables(cells: pl.DataFrame) -> pl.DataFrame:
     """Return icustay_id and the MD5 of each stay's table.
 
-    Args:
-        cells: icustay_id and the columns of `TIMESERIES`, as text; null is a missing cell.
+    cells: icustay_id and the columns of `TIMESERIES`, as text; null is a missing cell
     """
     texts = canonical_texts(cells)
     digests = [hashlib.md5(t.encode(), usedforsecurity=False).digest() for t in texts["text"]]

@@ -108,8 +108,7 @@ def resolve_options(
     for name in given:
         if name not in known:
             raise InputError(f"{what} has no option {name!r}. {suggest(name, known)}")
-    missing = [n for n, p in known.items() if p.default is p.empty and n not in given]
-    if missing:
+    if missing := [n for n, p in known.items() if p.default is p.empty and n not in given]:
         raise InputError(f"{what} needs the option {missing[0]!r}.")
     for name, value in given.items():
         kind = known[name].annotation

@@ -109,10 +109,9 @@ def mean_severity(traits: Floats, age: Floats, rng: np.random.Generator) -> Floa
 def simulate(mean: Floats, rng: np.random.Generator, start: Floats | None = None) -> pl.DataFrame:
     """Run every stay, hour by hour, until the patient leaves the hospital or dies.
 
-    Args:
-        mean: (N,) mean severity.
-        rng: draws everything random.
-        start: (N,) the deviation at admission; drawn if None.
+    mean:  (N,) mean severity
+    rng:   draws everything random
+    start: (N,) the deviation at admission; drawn if None
 
     Returns:
         N rows, with times in hours since admission to the unit: `mean`; `severity`, (H,) at full

@@ -255,8 +255,7 @@ def _check_header(table: Table) -> None:
     if table.dataset.is_benchmark and _OF_MIMIC_IV & set(header):
         advice = "It looks like MIMIC-IV, whose tables must be in two folders, hosp/ and icu/."
     required = [c for c in table.dataset.tables[name] if not c.startswith("[")]
-    lacking = [c.upper() for c in required if c not in header]
-    if lacking:  # without a header the first line is a patient's row, so it is not shown
+    if lacking := [c.upper() for c in required if c not in header]:
         raise InputError(
             f"{where}: {name} needs the column{'s' * (len(lacking) > 1)} "
             f"{', '.join(lacking)}, but {what} {'them' if len(lacking) > 1 else 'it'} "

@@ -188,11 +188,10 @@ def read_blocks(
 
     Columns have the extraction's names (`Dataset.names`).
 
-    Args:
-        table: from `find_tables`.
-        block_bytes: size of a block of text.
-        reading: receives the counts of each block, and the file's hash at the end.
-        advance: called after each block with its bytes in the file and its rows.
+    table:       from `find_tables`
+    block_bytes: size of a block of text
+    reading:     receives the counts of each block, and the file's hash at the end
+    advance:     called after each block with its bytes in the file and its rows
 
     Raises:
         InputError: the file is damaged, or a row malformed (with its line).

@@ -96,8 +96,7 @@ def _stays(store: Store) -> tuple[pl.DataFrame, list[str]]:
     known = known_stays(store).select(
         pl.col(spec.unit).alias("stay"), pl.col(spec.subject).alias("subject_id"), "split"
     )
-    several = known.group_by("subject_id").agg(pl.col("split").n_unique() > 1)["split"].sum()
-    if several:
+    if several := known.group_by("subject_id").agg(pl.col("split").n_unique() > 1)["split"].sum():
         raise InputError(
             f"{several:,} patients of {store.folder} are in several splits, as different tasks may "
             "have it. MEDS has one split per patient."

@@ -334,8 +334,7 @@ def _wide(
     aggregate: Callable[[pl.Expr], pl.Expr],
 ) -> pl.DataFrame:
     """A row per key and a column per name: numbers, or texts where most values are texts."""
-    reserved = {*_KEYS, settings.stay, *settings.labels} & {*names}
-    if reserved:
+    if reserved := {*_KEYS, settings.stay, *settings.labels} & {*names}:
         raise InputError(
             f"A column cannot be called {reserved.pop()!r}, a name that the store needs. List its "
             "code under 'codes' or 'static_codes' with another name."

@@ -198,8 +198,7 @@ def _metrics(result: SweepResult, results: Results) -> dict[str, float]:
     """Return numbers to compare sweeps by: how many trials, the best test mean of each table."""
     found = {"trials": float(len(result.trials)), "failed": float(len(result.failed))}
     for table in main_tables(results):
-        means = [cell.summary.mean for cell in table.cells.values() if cell.scores]
-        if means:
+        if means := [cell.summary.mean for cell in table.cells.values() if cell.scores]:
             best = min(means) if table.lower_is_better else max(means)
             name = f"{table.task}_{table.model}_{table.score}"
             found["best_test_mean/" + _UNNAMEABLE.sub("-", name)] = best
