@@ -75,15 +75,8 @@ class Plan:
         if trunk is not None:
             start = Start(trunk=trunk.origin, fingerprint=trunk.fingerprint)
             methods = [{"freeze_trunk": {"epochs": self.freeze}}] * (self.freeze > 0) + methods
-        trial = resolve(
-            {
-                **composed.model_dump(),
-                "model": model.entry(),
-                "regularisers": methods,
-                "num_samples": number,
-                "start": start.model_dump(),
-            }
-        )
+        content = {**composed.model_dump(), "model": model.entry(), "regularisers": methods}
+        trial = resolve({**content, "num_samples": number, "start": start.model_dump()})
         return change(trial, self.changes)
 
 
