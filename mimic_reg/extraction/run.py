@@ -37,7 +37,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.extraction import checks, existing
 from mimic_reg.extraction.audit import RowCounts, audit, count_episodes
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.sources.mimic3 import Table, find_tables
 from mimic_reg.sources.rows import Reading, check_ids, read_blocks, read_table
 from mimic_reg.store import Store, check_target, locked, read_json, write_json
@@ -73,7 +73,7 @@ def extract(
     memory: int = DEFAULT_MEMORY,
     force: bool = False,
     allow_empty: Collection[str] = (),
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Result:
     """Extract the benchmark's cohorts from raw MIMIC-III or MIMIC-IV into the store `out`.
 
@@ -102,7 +102,7 @@ def extract(
         existing.check_replaceable(out, tables, names, mode, force)
         if not force and (store := existing.up_to_date(out, tables, names, mode)):
             return Result("unchanged", store, read_json(store.path("audit.json")))
-        run = _Run(tables, out, names, mode, Plan.within(memory), progress or Silent())
+        run = _Run(tables, out, names, mode, Plan.within(memory), progress)
         if force:
             run.work.clear()
             run.work = Workspace(out, run.key)

@@ -116,9 +116,15 @@ class Fitting:
         x, y = features(train).astype(np.float64), train.label.cpu().numpy()
         mean, std = moments(x)
         check_classes("logistic_regression", task, y)
-        options = {"C": self.C, "penalty": self.penalty, "max_iterations": self.max_iterations}
-        seed = int(generator.integers(2**31))
-        found = coefficients((x - mean) / std, y, task, **options, seed=seed)
+        found = coefficients(
+            (x - mean) / std,
+            y,
+            task,
+            C=self.C,
+            penalty=self.penalty,
+            max_iterations=self.max_iterations,
+            seed=int(generator.integers(2**31)),
+        )
         return LinearPredictor(task.target, mean, std, *found), {}
 
 

@@ -15,7 +15,7 @@ from mimic_reg.parity.export import LISTFILES, StayFiles, check_exportable, stay
 from mimic_reg.parity.files import ROOT, TASK_FOLDERS, Folders, find_folders
 from mimic_reg.parity.listfiles import listfiles
 from mimic_reg.parity.reading import read_listfile, read_text
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.store import Store
 
 # Kinds of differences; "missing": only in the store, "extra": only in the folder.
@@ -70,7 +70,7 @@ class Report:
         )
 
 
-def compare(store: Store, folder: Path, progress: Progress | None = None) -> Report:
+def compare(store: Store, folder: Path, progress: Progress = SILENT) -> Report:
     """Compare the store with the output of the reference in `folder`.
 
     Files are compared as texts first, and cell by cell only if the texts differ.
@@ -79,7 +79,6 @@ def compare(store: Store, folder: Path, progress: Progress | None = None) -> Rep
         InputError: there is nothing to compare, a listfile cannot be read, or the store was
             imported.
     """
-    progress = progress or Silent()
     begin = time.perf_counter()
     check_exportable(store)
     found = find_folders(folder)

@@ -12,7 +12,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.parity import check_benchmark
 from mimic_reg.parity import files as layout
 from mimic_reg.parity.listfiles import FLAG_COLUMNS, csv_lines, episode_facts, listfiles
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.store import Store
 from mimic_reg.store.spec import SPLITS
 from mimic_reg.store.stages import whole_folder
@@ -46,7 +46,7 @@ class StayFiles:
     texts: dict[str, str]
 
 
-def export(store: Store, out: Path, progress: Progress | None = None) -> Export:
+def export(store: Store, out: Path, progress: Progress = SILENT) -> Export:
     """Write the reference's `root/`, task folders and listfiles into the new folder `out`.
 
     They are written beside `out` and renamed, so `out` is complete or absent.
@@ -55,7 +55,6 @@ def export(store: Store, out: Path, progress: Progress | None = None) -> Export:
         InputError: `out` is not empty, or the store cannot be exported.
         MimicRegError: the disk is full or cannot be written.
     """
-    progress = progress or Silent()
     begin = time.perf_counter()
     check_exportable(store)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -24,14 +24,14 @@ from mimic_reg.clinical.schema import DIAGNOSES, STAYS, VARIABLES
 from mimic_reg.errors import InputError
 from mimic_reg.parity import folders
 from mimic_reg.parity.files import KIND, MULTITASK, ROOT, TASK_FOLDERS, Folders, find_folders
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.sources.at_rest import Stamp, stamps, staying
 from mimic_reg.store import MANIFEST, Store, check_target, file_hash, locked, read_json, write_json
 from mimic_reg.store.stages import TableWriter, Workspace, publish, recover
 from mimic_reg.tasks.base import count_samples
 
 
-def import_benchmark(folder: Path, out: Path, progress: Progress | None = None) -> Store:
+def import_benchmark(folder: Path, out: Path, progress: Progress = SILENT) -> Store:
     """Build the store `out` from the reference's `root/` and task folders in `folder`.
 
     Raises:
@@ -51,7 +51,7 @@ def import_benchmark(folder: Path, out: Path, progress: Progress | None = None) 
     _check_replaceable(out)
     with locked(out):
         recover(out, progress)
-        return _Import(found, names, out, progress or Silent()).run()
+        return _Import(found, names, out, progress).run()
 
 
 def _check_replaceable(out: Path) -> None:

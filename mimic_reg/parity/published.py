@@ -16,7 +16,7 @@ from mimic_reg.clinical.schema import STAYS, first_true, resource
 from mimic_reg.errors import InputError
 from mimic_reg.parity import check_benchmark
 from mimic_reg.parity import files as layout
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.store import Store
 
 IN_HOSPITAL_MORTALITY = "in_hospital_mortality"
@@ -68,7 +68,7 @@ class PublishedReport:
         )
 
 
-def verify_published(store: Store, progress: Progress | None = None) -> PublishedReport:
+def verify_published(store: Store, progress: Progress = SILENT) -> PublishedReport:
     """Compare the store with the published hashes of the full MIMIC-III v1.4.
 
     Raises:
@@ -80,7 +80,6 @@ def verify_published(store: Store, progress: Progress | None = None) -> Publishe
             f"{store.folder} was extracted in {store.manifest['mode']} mode, but the published "
             "hashes are of the benchmark's cohorts. Extract with --mode benchmark to compare."
         )
-    progress = progress or Silent()
     begin = time.perf_counter()
     ours = hash_store(store, progress)
     joined = (

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.seeds import derive
 from mimic_reg.sources._image_formats import Dataset, Part, files, find, read
 from mimic_reg.sources.at_rest import stamps, staying
@@ -49,7 +49,7 @@ def import_images(
     validation: int | None = None,
     size: int | None = None,
     name: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Store:
     """Write the images in `folder` to the store `out`, unless it already holds them.
 
@@ -62,7 +62,6 @@ def import_images(
         MimicRegError: a file changed while it was read, the disk is full, or the store is locked or
             cannot be written.
     """
-    progress = progress or Silent()
     check_target(out)
     _check_replaceable(out)
     with staying(stamps(files(folder, name))):

@@ -18,7 +18,7 @@ from mimic_reg.cohorts.meds import layout
 from mimic_reg.cohorts.meds.codes import Code, read_codes
 from mimic_reg.cohorts.settings import RESERVED
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.samples.attributes import STAYS
 from mimic_reg.samples.unlabelled import known_stays
 from mimic_reg.store import Store
@@ -38,7 +38,7 @@ _HOURS_AT_ONCE = 500_000  # of a shard
 _LONGEST_NAME = 100
 
 
-def export_meds(store: Store, out: Path, progress: Progress | None = None) -> dict[str, int]:
+def export_meds(store: Store, out: Path, progress: Progress = SILENT) -> dict[str, int]:
     """Write a store into the new folder `out`; return the rows of events, codes, splits and labels.
 
     They are written beside `out` and renamed, so `out` is complete or absent. A measurement of an
@@ -50,7 +50,6 @@ def export_meds(store: Store, out: Path, progress: Progress | None = None) -> di
             has folds, and is not divided by `in_fold`.
         MimicRegError: the disk is full or cannot be written.
     """
-    progress = progress or Silent()
     spec = store.spec
     if not spec.is_hourly:
         raise InputError(

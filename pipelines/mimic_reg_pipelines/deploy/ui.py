@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.store import atomic
 from mimic_reg_pipelines.deploy import access
 from mimic_reg_pipelines.tracking import client
@@ -209,7 +209,7 @@ def serve_ui(
     *,
     allowed_hosts: Sequence[str] = (),
     authentication: Authentication | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> None:
     """Serve MLflow's pages until Ctrl-C, and print the links to the comparisons.
 
@@ -217,7 +217,6 @@ def serve_ui(
         InputError: see `running`.
         MimicRegError: it did not start, or ended by itself.
     """
-    progress = progress or Silent()
     with (
         _ending_on_sigterm(),
         running(
