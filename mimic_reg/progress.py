@@ -1,7 +1,6 @@
 """Progress of long-running functions: they report, whoever calls them shows it."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,8 @@ class Epoch:
     @property
     def soonest(self) -> int:
         """Return how many more epochs the fit takes at least."""
-        left = self.most - self.number
-        return (
-            0 if self.stopped else min(left, left if self.may_end_in is None else self.may_end_in)
-        )
+        left = 0 if self.stopped else self.most - self.number
+        return left if self.may_end_in is None else min(left, self.may_end_in)
 
     def __str__(self) -> str:
         """Return the epoch as a line."""
@@ -49,8 +46,11 @@ class Epoch:
         )
 
 
-class Progress(Protocol):
-    """The reports of a long-running function."""
+class Progress:
+    """The reports of a long-running function; this class shows none of them.
+
+    A subclass that shows notes shows epochs as notes.
+    """
 
     def stage(self, name: str, total: int | None, unit: str) -> None:
         """Begin a stage of `total` units of work; None: their number is unknown."""
@@ -60,6 +60,7 @@ class Progress(Protocol):
 
     def epoch(self, epoch: Epoch) -> None:
         """Report the end of an epoch of training."""
+        self.note(str(epoch))
 
     def done(self, seconds: float, resumed: bool = False) -> None:
         """End the stage; `resumed`: an earlier run had finished it."""
@@ -68,24 +69,8 @@ class Progress(Protocol):
         """Report a fact worth knowing that stops nothing."""
 
 
-class Silent:
-    """Show nothing. A subclass that shows notes shows epochs as notes."""
-
-    def stage(self, name: str, total: int | None, unit: str) -> None:
-        """Ignore."""
-
-    def advance(self, amount: int, rows: int = 0) -> None:
-        """Ignore."""
-
-    def epoch(self, epoch: Epoch) -> None:
-        """Note it."""
-        self.note(str(epoch))
-
-    def done(self, seconds: float, resumed: bool = False) -> None:
-        """Ignore."""
-
-    def note(self, text: str) -> None:
-        """Ignore."""
+SILENT = Progress()
+Silent = Progress  # as the base of a class that shows some
 
 
 def format_seconds(seconds: float) -> str:

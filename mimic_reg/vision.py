@@ -52,5 +52,4 @@ def _import() -> ModuleType:
     import torchvision.datasets
     import torchvision.models
 
-    package: ModuleType = torchvision
-    return package
+    return torchvision

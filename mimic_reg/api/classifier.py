@@ -161,14 +161,12 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyp
             found = predictor.predict(self._samples(values)).astype(np.float64)
         if found.shape[1] == 1:
             return np.hstack([1 - found, found])
-        normed: np.ndarray = found / found.sum(1, keepdims=True)
-        return normed
+        return found / found.sum(1, keepdims=True)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each sample, (N,)."""
         probabilities = self.predict_proba(X)
-        predicted: np.ndarray = self.classes_[probabilities.argmax(1)]
-        return predicted
+        return self.classes_[probabilities.argmax(1)]
 
     def _checked(self, X: Any, y: Any = None) -> tuple[np.ndarray, Any]:
         """Return X as (N, T, F), and y where it is given, as scikit-learn checks them.
@@ -236,8 +234,7 @@ def _lengths(values: np.ndarray) -> np.ndarray:
             "X has NaN within a sequence, or a sequence without an hour. Only the hours beyond a "
             "sequence's end may be NaN, and then in all features."
         )
-    found: np.ndarray = lengths
-    return found
+    return lengths
 
 
 def _spec(num_features: int, num_classes: int) -> CohortSpec:

@@ -23,23 +23,8 @@ from mimic_reg.learners.trials import check_model, resolve
 from mimic_reg.progress import Silent
 from mimic_reg.runs import HISTORY, read_history, record
 from mimic_reg.samples import load
-from mimic_reg.serving import (
-    External,
-    ServedModel,
-    load_run,
-    load_samples,
-    output_names,
-    validate,
-)
-from mimic_reg.settings import Component, Trial, acting, suggest
-from mimic_reg.settings.files import (
-    MethodFile,
-    check_training,
-    compose,
-    read_method,
-    read_model,
-    read_task,
-)
+from mimic_reg.serving import External, ServedModel, load_run, load_samples, output_names, validate
+from mimic_reg.settings import Component, Trial, acting, files, suggest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -163,8 +148,7 @@ class Run:
             samples = load(store, task, normalizer=normalizer)
         else:
             samples = load_samples(served, store, allow_missing=allow_missing)
-        found: np.ndarray = squeezed(served.learner.predict(samples[_SPLITS[split]]))
-        return found
+        return squeezed(served.learner.predict(samples[_SPLITS[split]]))
 
     def evaluate(
         self, store: "Store | PathLike", *, allow_missing: bool = False, device: str | None = None
@@ -321,17 +305,17 @@ def make_trial(
     Raises:
         InputError: an unknown name or setting, a value out of range.
     """
-    check_training(training)
-    found = read_model(model) if isinstance(model, str) else as_component(model, "model")
+    files.check_training(training)
+    found = files.read_model(model) if isinstance(model, str) else as_component(model, "model")
     check_model(found.name)
     parts = [_method(each, found.name) for each in _listed(methods)]
     chosen = tuple(component for part in parts for component in part.regularisers)
     own = {name: value for part in parts for name, value in part.training.items()}
     return resolve(
-        compose(
-            read_task(task),
+        files.compose(
+            files.read_task(task),
             found,
-            MethodFile(regularisers=chosen),
+            files.MethodFile(regularisers=chosen),
             training=own | plain("training", training),
             **others,
         )
@@ -346,7 +330,7 @@ def _listed(methods: MethodLike | Sequence[MethodLike]) -> Sequence[MethodLike]:
     return methods
 
 
-def _method(given: MethodLike, family: str) -> MethodFile:
+def _method(given: MethodLike, family: str) -> files.MethodFile:
     if isinstance(given, str):
-        return read_method(given, family)
-    return MethodFile(regularisers=(as_component(given, "method"),))
+        return files.read_method(given, family)
+    return files.MethodFile(regularisers=(as_component(given, "method"),))

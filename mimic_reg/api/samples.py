@@ -83,8 +83,7 @@ class SampleSet(Dataset[tuple[Tensor, Tensor]]):
     @property
     def lengths(self) -> np.ndarray:
         """(N,) hours that each sample may see; 1 for images."""
-        lengths: np.ndarray = self._samples.lengths.numpy().astype(np.int64)
-        return lengths
+        return self._samples.lengths.numpy().astype(np.int64)
 
     @property
     def groups(self) -> np.ndarray:

@@ -84,9 +84,7 @@ def _of_hours(
     yield duplicates.sequences(view)
 
 
-def check_run(
-    run: Path, *, store: Path | None = None, seed: int = 0, most_cells: int = MOST_CELLS
-) -> list[Outcome]:
+def check_run(run: Path, *, store: Path | None = None, seed: int = 0) -> list[Outcome]:
     """Return the outcomes of all checks of a trained run: of its store and task, and of its model.
 
     store: where the run's store is now, if it was moved
@@ -95,15 +93,9 @@ def check_run(
         InputError: this is not a run, it has no trained model, or its store is another one.
     """
     described = read_trial(run)
-    trial = described["trial"]
-    opened = open_store(run, described, store)
-    outcomes = check_store(
-        Store(opened.folder, opened.manifest),
-        [trial["task"]],
-        fold=opened.fold,
-        seed=seed,
-        most_cells=most_cells,
-    )
+    opened, tasks = open_store(run, described, store), [described["trial"]["task"]]
+    whole = Store(opened.folder, opened.manifest)
+    outcomes = check_store(whole, tasks, fold=opened.fold, seed=seed)
     return outcomes + check_predictions(run, store=store, seed=seed)
 
 

@@ -6,6 +6,7 @@ needs little memory on a large store. `View` says what was left out.
 Shapes: R rows (hours), F channels, N samples, C labels.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -97,11 +98,8 @@ class View:
     def units(self) -> pl.DataFrame:
         """Units with samples: unit, subject, part, split, seen (most hours), sorted by unit."""
         first = ("subject", "part", "split")
-        return (
-            self.table.group_by("unit")
-            .agg(pl.col("seen").max(), pl.col(first).first())
-            .sort("unit")
-        )
+        of_unit = self.table.group_by("unit")
+        return of_unit.agg(pl.col("seen").max(), pl.col(first).first()).sort("unit")
 
     @cached_property
     def num_rows(self) -> int:
@@ -196,6 +194,14 @@ class View:
         if self.task.target == "binary":
             return {self.task.name: y[:, 0] > 0}
         return {name: y[:, i] > 0 for i, name in enumerate(self.task.labels)}
+
+    def static_channels(self, first: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield channels that never change in a stay: name, value in each stay (first rows)."""
+        for at, channel in enumerate(self.spec.channels):
+            column = np.nan_to_num(self.hours[:, at], nan=-1e30)
+            low, high = np.minimum.reduceat(column, first), np.maximum.reduceat(column, first)
+            if (low == high).all():
+                yield channel.name, low
 
     def enough(self, label: np.ndarray, subject: np.ndarray) -> bool:
         """Return whether a label has enough patients on both sides to be judged."""

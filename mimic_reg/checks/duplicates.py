@@ -36,23 +36,16 @@ def sequences(view: View) -> Outcome:
         text = f"No stay has {_VARIED} different hours, so copies cannot be told from chance."
         return Outcome(_CHECK, "not checked", text, task=view.task.name)
     copies: dict[int, list[str | int]] = {}
-    for key, rows in {
-        "whole": varied,
-        "prefix": varied.filter(pl.col("seen") > PREFIX),
-    }.items():
+    for key, rows in {"whole": varied, "prefix": varied.filter(pl.col("seen") > PREFIX)}.items():
         groups = rows.group_by(key).agg("unit", pl.col("part").unique().sort().alias("parts"))
         for group in groups.filter(pl.col("parts").list.len() > 1).iter_rows(named=True):
             copies |= dict.fromkeys(group["unit"], group["parts"])
     copies |= _near(view, columns)
-    skipped = units.height - varied.height
-    left_out += f" Left out {counted(skipped, 'stays')} with too few different hours." * bool(
-        skipped
-    )
+    if skipped := units.height - varied.height:
+        left_out += f" Left out {counted(skipped, 'stays')} with too few different hours."
     if not copies:
-        text = (
-            f"No two of {varied.height:,} stays in different parts have the same hours.{left_out}"
-        )
-        return Outcome(_CHECK, "passed", text, task=view.task.name)
+        text = f"No two of {varied.height:,} stays in different parts have the same hours."
+        return Outcome(_CHECK, "passed", f"{text}{left_out}", task=view.task.name)
     text = f"{counted(len(copies), 'stays')} have the hours, or almost, of a stay in another part: "
     return Outcome(
         *(_CHECK, "found", f"{text}{named(copies.values())}.{left_out}", len(copies)),
@@ -124,9 +117,8 @@ def images(store: Store, task: Task) -> Outcome:
     """Return whether an image is the same, byte for byte, as one in another split."""
     table = store.read(f"tasks/{task.name}.parquet")
     pixels = read_pixels(store).numpy()
-    digests = [
-        xxhash.xxh3_128_hexdigest(pixels[i].tobytes()) for i in table[store.spec.unit].to_list()
-    ]
+    images = (pixels[i].tobytes() for i in table[store.spec.unit].to_list())
+    digests = [xxhash.xxh3_128_hexdigest(image) for image in images]
     found = (
         table.select("split")
         .with_columns(digest=pl.Series(digests))

@@ -44,8 +44,7 @@ def _gather(samples: object, index: np.ndarray) -> np.ndarray:
     import torch
 
     batch = samples.gather(torch.from_numpy(index))  # type: ignore[attr-defined]
-    values: np.ndarray = batch.x.flatten(1).numpy()
-    return values
+    return batch.x.flatten(1).numpy()
 
 
 def predictions(view: View, predictor: Predictor, constants: Constants) -> Outcome:
@@ -59,11 +58,8 @@ def predictions(view: View, predictor: Predictor, constants: Constants) -> Outco
     if rows is None:
         text = "Each sample sees all hours of its stay, so the store has no later hours."
         return Outcome(check, "passed", text, task=view.task.name)
-    longer = (
-        view.table.rename({"seen": "most"})
-        .join(rows, on="unit")
-        .filter(pl.col("most") > pl.col("seen"))
-    )
+    longer = view.table.rename({"seen": "most"}).join(rows, on="unit")
+    longer = longer.filter(pl.col("most") > pl.col("seen"))
     longer = longer.group_by("unit").agg(pl.col("most").max())
     pairs = rows.select("unit", "first", "seen").join(longer, on="unit").with_columns(seen="most")
     both = pl.concat([rows.select("unit", "first", "seen"), pairs.select("unit", "first", "seen")])
@@ -205,14 +201,10 @@ def length_told(view: View) -> Outcome:
         text = "Too few stays, or stays of too few lengths, to compare channels with."
         return Outcome(check, "not checked", text, task=view.task.name)
     told = []
-    for at, channel in enumerate(view.spec.channels):
-        column = np.nan_to_num(view.hours[:, at], nan=-1e30)
-        low, high = np.minimum.reduceat(column, first), np.maximum.reduceat(column, first)
-        if (low != high).any() or len(np.unique(low)) < 5:
-            continue
-        correlation = abs(spearmanr(low, held).statistic)
+    for name, value in view.static_channels(first):
+        correlation = abs(spearmanr(value, held).statistic) if len(np.unique(value)) >= 5 else 0
         if correlation >= _TOLD:
-            told.append(f"{channel.name} ({correlation:.2f})")
+            told.append(f"{name} ({correlation:.2f})")
     if not told:
         text = f"No channel that is constant in a stay follows the stay's length.{view.stays_read}"
         return Outcome(check, "passed", text, task=view.task.name)

@@ -40,13 +40,11 @@ def key_told(view: View) -> Outcome:
     first = chosen["first"].to_numpy()
     keys = {name: rankdata(chosen[name].to_numpy()) for name in ("unit", "subject")}
     told = []
-    for at, channel in enumerate(view.spec.channels):
-        column = np.nan_to_num(view.hours[:, at], nan=-1e30)
-        low, high = np.minimum.reduceat(column, first), np.maximum.reduceat(column, first)
-        if (low != high).any() or len(np.unique(low)) < chosen.height // 4:
+    for name, value in view.static_channels(first):
+        if len(np.unique(value)) < chosen.height // 4:
             continue
-        if any(abs(np.corrcoef(rankdata(low), key)[0, 1]) >= _KEY for key in keys.values()):
-            told.append(channel.name)
+        if any(abs(np.corrcoef(rankdata(value), key)[0, 1]) >= _KEY for key in keys.values()):
+            told.append(name)
     if not told:
         text = f"No channel has the order of the numbers of stays or patients.{view.stays_read}"
         return Outcome(check, "passed", text, task=view.task.name)
@@ -145,14 +143,8 @@ def _follows(table: np.ndarray, names: list[str], view: View) -> Outcome:
         text = f"The highest rank correlation with {label} is that of {best}.{view.samples_read}"
         return Outcome(check, "passed", text, task=view.task.name)
     text = f"{label} follows {counted(len(told), 'channels')} almost perfectly, best {best}."
-    return Outcome(
-        check,
-        "found",
-        f"{text}{view.samples_read}",
-        len(told),
-        _ADVICE.format(noun="channel"),
-        view.task.name,
-    )
+    text, advice = f"{text}{view.samples_read}", _ADVICE.format(noun="channel")
+    return Outcome(check, "found", text, len(told), advice, view.task.name)
 
 
 _ADVICE = (
@@ -186,9 +178,8 @@ def from_lengths(view: View) -> Outcome:
     for name, y in view.labels.items():
         if all(view.enough(y[part], subject[part]) for part in (train, ~train)):
             p = _tree(x, y[train], train)
-            scored = score(
-                "binary", y[~train, None], p[:, None], subject[~train], num_replicates=300
-            )
+            test = (y[~train, None], p[:, None], subject[~train])
+            scored = score("binary", *test, num_replicates=300)
             found[name] = (scored["auroc"], _control(x, y, train, view.seed))
     if not found:
         text = (
@@ -227,16 +218,14 @@ def _padding(view: View) -> np.ndarray:
     last_new = np.maximum.accumulate(np.where(same, 0, at))
     first, seen = (view.samples[n].to_numpy() for n in ("first", "seen"))
     end = first + seen - 1
-    repeated: np.ndarray = end - last_new[end]
-    return repeated
+    return end - last_new[end]
 
 
 def _tree(x: np.ndarray, train_y: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Return the probabilities of a tree outside of training."""
     leaf = max(5, int(train.sum()) // 50)
     tree = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=leaf, random_state=0)
-    p: np.ndarray = tree.fit(x[train], train_y).predict_proba(x[~train])[:, -1]
-    return p
+    return tree.fit(x[train], train_y).predict_proba(x[~train])[:, -1]
 
 
 def _control(x: np.ndarray, y: np.ndarray, train: np.ndarray, seed: int) -> float:

@@ -86,8 +86,7 @@ def print_samples(audit: dict[str, Any]) -> None:
         "no_diagnosis": "without a diagnosis",
         "no_event_within_the_stay": "without a measurement in the stay",
     }
-    found = [f"{left_out[r]:,} {text}" for r, text in reasons.items() if left_out.get(r)]
-    if found:
+    if found := [f"{left_out[r]:,} {text}" for r, text in reasons.items() if left_out.get(r)]:
         say(f"Stays that no task uses: {', '.join(found)}.")
 
 
@@ -105,8 +104,7 @@ def _print_values(audit: dict[str, Any]) -> None:
         say(f"{shown:,} values are VALUENUMs, since VALUE is hidden (___).")
     if clipped:
         say(f"{clipped:,} values were clipped to their plausible range.")
-    stray = audit["events"]["total"].get("bytes_not_utf8", 0)
-    if stray:
+    if stray := audit["events"]["total"].get("bytes_not_utf8", 0):
         say(f"{stray:,} bytes were not UTF-8 and were read as \ufffd.")
     for name, count in audit["episodes"]["unknown_categories"].items():
         say(f"{name}: {count:,} texts have no channel and count as missing.")

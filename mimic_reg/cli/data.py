@@ -145,8 +145,7 @@ def verify(
 
     _check_details(details, published, against)
     opened = Store.open(store)
-    changed = opened.changed_files()
-    if changed:
+    if changed := opened.changed_files():
         raise MimicRegError(
             f"{store}: {', '.join(changed)} changed since it was written. Extract it again."
         )

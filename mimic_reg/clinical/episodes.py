@@ -76,8 +76,7 @@ def build_episodes(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return `schema.EPISODES` and `schema.EPISODE_TEXTS` of `stays`, sorted by stay and hours.
 
-    Args:
-        measurements: all measurements of the stays' subjects (`events.MEASUREMENTS`).
-        stays: subject_id, icustay_id, intime, outtime.
+    measurements: all measurements of the stays' subjects (`events.MEASUREMENTS`)
+    stays:        subject_id, icustay_id, intime, outtime
     """
     return split_texts(assign_stays(merge_times(measurements), measurements, stays))

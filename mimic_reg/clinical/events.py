@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from mimic_reg.clinical.schema import ID, MISSING_TEXTS, TIME, VARIABLES, resource, variables
+from mimic_reg.clinical import schema
 from mimic_reg.clinical.stays import parse_time
 
 Mode = Literal["benchmark", "corrected"]
@@ -30,7 +30,7 @@ CORRECTIONS = {
 # Variables whose text the reference leaves unchanged. Of several values at one time it uses the
 # largest text, so "9" is used rather than "12". The published cohorts depend on that.
 UNTOUCHED = frozenset(
-    {v.name for v in variables() if v.is_text}
+    {v.name for v in schema.variables() if v.is_text}
     | {"Heart Rate", "Respiratory rate", "Mean blood pressure"}
 )
 # MIMIC-IV's VALUE of a laboratory row that has a comment; its number is in VALUENUM alone.
@@ -40,7 +40,7 @@ _PLAIN_NUMBER = r"^(\d+(\.\d*)?|\.\d+)$"
 # One cleaned measurement; `text` for the untouched variables, `number` for the others.
 MEASUREMENTS = pl.Schema(
     {
-        **{"subject_id": ID, "icustay_id": ID, "time": TIME},
+        **{"subject_id": schema.ID, "icustay_id": schema.ID, "time": schema.TIME},
         "variable": pl.UInt8,  # position in schema.VARIABLES
         **{"number": pl.Float64, "text": pl.String},
     }
@@ -55,13 +55,13 @@ def items(mode: Mode, *, carevue: bool = True) -> pl.DataFrame:
 
     carevue: also the items of CareVue, which MIMIC-IV does not have
     """
-    table = pl.read_csv(resource("items.csv").read_bytes())
+    table = pl.read_csv(schema.resource("items.csv").read_bytes())
     if not carevue:
         charted = pl.col("table") == "chartevents"
         table = table.filter(~charted | (pl.col("itemid") >= METAVISION))
     if mode == "corrected":
         table = table.filter(pl.col("fluid").fill_null("blood") == "blood")
-    codes = pl.Enum(VARIABLES)
+    codes = pl.Enum(schema.VARIABLES)
     variable = pl.col("variable").cast(codes).to_physical().cast(pl.UInt8)
     return table.select("itemid", variable, "label")
 
@@ -82,22 +82,16 @@ def count_fates(groups: pl.DataFrame, stays: pl.DataFrame) -> dict[str, int]:
     kept = stays.select("subject_id", "hadm_id", stay_id="icustay_id")
     subjects = stays.select("subject_id").unique().with_columns(known=pl.lit(True))
     stay, given = pl.col("stay_id"), pl.col("icustay_id")
-    fate = (
-        pl.when(pl.col("known").is_null())
-        .then(pl.lit("subject_not_kept"))
-        .when(pl.col("hadm_id").is_null())
-        .then(pl.lit("empty_hadm"))
-        .when(stay.is_null())
-        .then(pl.lit("no_hadm_in_stay"))
-        .when(given.is_null())
-        .then(pl.lit("kept_recovered"))
-        .when(given != stay)
-        .then(pl.lit("icustay_missing_in_stays"))
-        .otherwise(pl.lit("kept"))
-    )
+    fates = {
+        "subject_not_kept": pl.col("known").is_null(),
+        "empty_hadm": pl.col("hadm_id").is_null(),
+        "no_hadm_in_stay": stay.is_null(),
+        "kept_recovered": given.is_null(),
+        "icustay_missing_in_stays": given != stay,
+    }
     joined = groups.join(subjects, on="subject_id", how="left")
     joined = joined.join(kept, on=["subject_id", "hadm_id"], how="left")
-    counted = joined.group_by(fate=fate).agg(pl.col("rows").sum())
+    counted = joined.group_by(fate=schema.first_true(fates, "kept")).agg(pl.col("rows").sum())
     return dict(sorted(counted.iter_rows()))
 
 
@@ -139,10 +133,6 @@ def _python_float(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _plain_number(text: pl.Series) -> pl.Series:
-    return to_number(text.set(~text.str.contains(_PLAIN_NUMBER), None))
 
 
 def _where(condition: pl.Series, then: np.ndarray, otherwise: pl.Series) -> pl.Series:
@@ -190,13 +180,13 @@ def inspired_oxygen_corrected(text: pl.Series, unit: pl.Series, label: pl.Series
 
 def oxygen_saturation(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
     """Return plain numbers; convert fractions (up to 1) to percentages."""
-    number = _plain_number(text)
+    number = plain_number(text, unit, label)
     return _where(number <= 1.0, number.to_numpy() * 100.0, number)
 
 
 def plain_number(text: pl.Series, unit: pl.Series, label: pl.Series) -> pl.Series:
     """Return plain decimal numbers; "NEG", ">500", "-3" and "1e3" become null."""
-    return _plain_number(text)
+    return to_number(text.set(~text.str.contains(_PLAIN_NUMBER), None))
 
 
 def _celsius(number: pl.Series) -> np.ndarray:
@@ -254,10 +244,9 @@ CORRECTED_CLEANERS = CLEANERS | {
 def clean(events: pl.DataFrame, mode: Mode) -> tuple[pl.DataFrame, dict[str, dict[str, int]]]:
     """Return the measurements (`MEASUREMENTS`) of valid rows, and counts of rows by variable.
 
-    Args:
-        events: valid rows of mapped items: subject_id, icustay_id, itemid, charttime, value,
-            valueuom; of MIMIC-IV's LABEVENTS also valuenum.
-        mode: `benchmark`, or `corrected` (see `CORRECTIONS`).
+    events: valid rows of mapped items: subject_id, icustay_id, itemid, charttime, value, valueuom;
+            of MIMIC-IV's LABEVENTS also valuenum
+    mode:   `benchmark`, or `corrected` (see `CORRECTIONS`)
 
     Returns:
         The measurements, and {variable: {mapped, empty, unreadable, no_time, ...: rows}}.
@@ -278,7 +267,7 @@ def clean_named(events: pl.DataFrame, mode: Mode) -> tuple[pl.DataFrame, dict[st
     )
     parts, counts = [], {}
     for (code,), rows in events.partition_by("variable", as_dict=True).items():
-        name = VARIABLES[code]
+        name = schema.VARIABLES[code]
         part, counts[name] = _clean_variable(rows, name, mode)
         parts.append(part)
     return pl.concat([pl.DataFrame(schema=MEASUREMENTS), *parts]), counts
@@ -287,7 +276,7 @@ def clean_named(events: pl.DataFrame, mode: Mode) -> tuple[pl.DataFrame, dict[st
 def _clean_variable(
     rows: pl.DataFrame, name: str, mode: Mode
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    present = rows.filter(~pl.col("value").is_in(MISSING_TEXTS))
+    present = rows.filter(~pl.col("value").is_in(schema.MISSING_TEXTS))
     count = {"mapped": rows.height, "empty": rows.height - present.height}
     if "hidden" in rows.columns:
         count["from_valuenum"] = int(rows["hidden"].sum())
@@ -310,7 +299,7 @@ def _clean_variable(
 
 def _plausible(rows: pl.DataFrame, name: str) -> tuple[pl.DataFrame, dict[str, int]]:
     """Drop values outside the outlier range, clip the rest to the valid range, and count both."""
-    variable = next(v for v in variables() if v.name == name)
+    variable = next(v for v in schema.variables() if v.name == name)
     if variable.outlier is None or variable.valid is None:
         return rows, {}
     number = rows["number"] if name not in UNTOUCHED else to_number(rows["text"])

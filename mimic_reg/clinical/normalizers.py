@@ -29,8 +29,7 @@ def published(task: str) -> dict[str, list[float]]:
 
 def is_constant(means: np.ndarray, stds: np.ndarray) -> np.ndarray:
     """Return for each channel whether it is constant, in the shape of `means`."""
-    constant: np.ndarray = stds <= CONSTANT * np.maximum(1.0, np.abs(means))
-    return constant
+    return stds <= CONSTANT * np.maximum(1.0, np.abs(means))
 
 
 @dataclass

@@ -4,6 +4,7 @@ A *variable* is one of the 17 clinical variables. A *channel* is one of the 76 c
 array: 59 value columns, then 17 `observed` columns, one per variable.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -27,6 +28,12 @@ NO_ID = -1
 def resource(name: str) -> Any:
     """Return the path of a file in `clinical/resources`."""
     return files("mimic_reg.clinical") / "resources" / name
+
+
+def first_true(conditions: Mapping[str, pl.Expr], otherwise: str) -> pl.Expr:
+    """Return the name of the first condition that is true, else `otherwise`."""
+    names = (pl.when(holds).then(pl.lit(name)) for name, holds in conditions.items())
+    return pl.coalesce(*names, pl.lit(otherwise))
 
 
 @dataclass(frozen=True)
@@ -78,10 +85,7 @@ CONTINUOUS_CHANNELS = tuple(c for c in VALUE_CHANNELS if "->" not in c)
 @cache
 def phenotypes() -> dict[str, dict[str, Any]]:
     """Return the 25 phenotypes in label order: kind, published prevalence, ICD-9-CM codes."""
-    loaded: dict[str, dict[str, Any]] = yaml.safe_load(
-        resource("phenotypes.yaml").read_text("utf-8")
-    )
-    return loaded
+    return yaml.safe_load(resource("phenotypes.yaml").read_text("utf-8"))
 
 
 PHENOTYPES = tuple(phenotypes())

@@ -79,9 +79,8 @@ def select_stays(
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """Return the kept stays (`schema.STAYS` without the columns from events) and the cohort flow.
 
-    Args:
-        icustays, admissions, patients: the source's tables, with all columns except ids as text.
-        split: the benchmark's lists of subjects, or `hash_split`.
+    icustays, admissions, patients: the source's tables, with all columns except ids as text
+    split: the benchmark's lists of subjects, or `hash_split`
 
     Raises:
         InputError: an id is missing or not unique, or a time is unreadable.
@@ -123,9 +122,8 @@ def select_current(
     outtime is null while the patient is in the unit, and a patient counts as transferred once the
     stay has another last unit than its first one.
 
-    Args:
-        icustays, patients: the source's tables, with all columns except ids as text.
-        now: what the tables say of later times is not used; None: they say nothing.
+    icustays, patients: the source's tables, with all columns except ids as text
+    now: what the tables say of later times is not used; None: they say nothing
 
     Raises:
         InputError: an id is missing or not unique, or a time is unreadable.
@@ -172,8 +170,7 @@ def _checked(table: pl.DataFrame, name: str, key: str) -> pl.DataFrame:
             f"{' or '.join(c.upper() for c in ids)}. Each must be a whole number, such as 145834 "
             "(not 145834.0). Is it MIMIC's own table?"
         )
-    twice = table.height - table[key].n_unique()
-    if twice:
+    if twice := table.height - table[key].n_unique():
         raise InputError(
             f"{name}: {twice:,} rows repeat an earlier {key.upper()}. "
             "Was the table written or loaded twice? Each must be unique."
@@ -184,8 +181,7 @@ def _checked(table: pl.DataFrame, name: str, key: str) -> pl.DataFrame:
 def _times(table: pl.DataFrame, name: str, *columns: str) -> pl.DataFrame:
     parsed = table.with_columns(parse_time(_present(table[c])) for c in columns)
     for column in columns:
-        bad = parsed[column].null_count() - _present(table[column]).null_count()
-        if bad:
+        if bad := parsed[column].null_count() - _present(table[column]).null_count():
             raise InputError(
                 f"{name}: {bad:,} rows have a {column.upper()} that is not a time like "
                 "2130-02-04 04:00:00. Is it MIMIC's own table?"
@@ -288,9 +284,8 @@ def _code_of(table: pl.DataFrame) -> list[str]:
 def count_repeated(diagnoses: pl.DataFrame, dictionary: pl.DataFrame) -> dict[str, int]:
     """Return the number of rows that repeat an earlier one, by table.
 
-    Args:
-        diagnoses: DIAGNOSES_ICD; a repeated row equals an earlier one in every column.
-        dictionary: D_ICD_DIAGNOSES; a repeated row has an earlier code.
+    diagnoses:  DIAGNOSES_ICD; a repeated row equals an earlier one in every column
+    dictionary: D_ICD_DIAGNOSES; a repeated row has an earlier code
     """
     code = _code_of(dictionary)
     tables = {"DIAGNOSES_ICD": diagnoses, "D_ICD_DIAGNOSES": dictionary.select(code)}

@@ -12,7 +12,7 @@ from typing import IO
 import polars as pl
 
 from mimic_reg.errors import InputError
-from mimic_reg.sources.packed import MAX_LINE, guarded, readable, unpacked
+from mimic_reg.sources.packed import MAX_LINE, complete_lines, guarded, readable, unpacked
 
 _MARK = "\x01"
 _END = "end of the row"
@@ -35,7 +35,7 @@ def read_blocks(path: Path, block: int = _BLOCK) -> Iterator[pl.DataFrame]:
         names = _header(path, header)
         yield pl.DataFrame(schema=dict.fromkeys(names, pl.String))
         line = 2
-        while text := _lines(path, file, block):
+        while text := complete_lines(path, file, block):
             text = text.replace(b"\r\n", b"\n")
             yield _parse(path, text, names, line)
             line += text.count(b"\n")
@@ -51,17 +51,6 @@ def _header(path: Path, line: bytes) -> list[str]:
     if not names:
         raise InputError(f"{path} is empty. Its first line must name the columns.")
     return names
-
-
-def _lines(path: Path, file: IO[bytes], block: int) -> bytes:
-    """Return about `block` bytes of complete lines, each with its newline."""
-    text = guarded(path, lambda: file.read(block))
-    if not text or text.endswith(b"\n"):
-        return text
-    rest = guarded(path, lambda: file.readline(MAX_LINE))
-    if len(rest) == MAX_LINE:
-        raise InputError(f"{path} has a line longer than 1 MB. Is it a CSV file?")
-    return text + rest if (text + rest).endswith(b"\n") else text + rest + b"\n"
 
 
 def _check_text(path: Path, text: bytes, first: int) -> None:
@@ -86,13 +75,9 @@ def _check_text(path: Path, text: bytes, first: int) -> None:
 def _parse(path: Path, text: bytes, names: list[str], first: int) -> pl.DataFrame:
     _check_text(path, text, first)
     marked = text.replace(b"\n", _ROW_END)
+    types = dict.fromkeys([*names, _END], pl.String)
     try:
-        frame = pl.read_csv(
-            marked,
-            has_header=False,
-            schema=dict.fromkeys([*names, _END], pl.String),
-            quote_char='"',
-        )
+        frame = pl.read_csv(marked, has_header=False, schema=types)
     except pl.exceptions.PolarsError:
         frame = pl.DataFrame(schema={_END: pl.String})
     if frame.height == text.count(b"\n") and frame[_END].eq_missing(_MARK).all():

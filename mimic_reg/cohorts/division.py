@@ -9,13 +9,8 @@ from mimic_reg.seeds import derive
 from mimic_reg.store.spec import FOLD, SPLIT, SPLITS, Task, fold_column
 
 SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "validation": "val",
-    "val": "val",
-    "test": "test",
-    "tuning": "val",  # MEDS
-    "held_out": "test",
+    **{"train": "train", "training": "train", "validation": "val", "val": "val", "test": "test"},
+    **{"tuning": "val", "held_out": "test"},  # MEDS
 }
 
 

@@ -308,24 +308,14 @@ def indicators_of(dynamic: Encoded, settings: ImportSettings) -> list[tuple[Chan
     """Return a channel per variable that says whether it was measured in the hour; expressions."""
     if settings.indicators == "none":
         return []
-    of = {variable: _first_channel(dynamic, variable) for variable in dynamic.variables}
-    found = []
-    for variable, name in of.items():
-        if name is None:
-            continue
-        missing = settings.indicators == "missing"
-        channel = Channel(
-            name=f"{settings.indicators}->{variable}",
-            kind="missing" if missing else "observed",
-            variable=variable,
-        )
-        test = pl.col(name).is_null() if missing else pl.col(name).is_not_null()
+    kind, found = settings.indicators, []
+    first = {c.variable: c.name for c in reversed(dynamic.channels)}
+    for variable in (v for v in dynamic.variables if v in first):
+        channel = Channel(name=f"{kind}->{variable}", kind=kind, variable=variable)
+        value = pl.col(first[variable])
+        test = value.is_null() if kind == "missing" else value.is_not_null()
         found.append((channel, test.alias(channel.name)))
     return found
-
-
-def _first_channel(dynamic: Encoded, variable: str) -> str | None:
-    return next((c.name for c in dynamic.channels if c.variable == variable), None)
 
 
 def _check_names(

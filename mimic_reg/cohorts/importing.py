@@ -58,10 +58,8 @@ def import_cohort(
     check_replaceable(out, name, force)
     with scratch_beside(out) as scratch:
         tables = read_tables(folder, settings, scratch)
-        source = {
-            "kind": KIND,
-            "files": {stem: file_hash(path) for stem, path in tables.files.items()},
-        }
+        files = {stem: file_hash(path) for stem, path in tables.files.items()}
+        source = {"kind": KIND, "files": files}
         task = settings.task or slug(folder)
         return build_store(tables, out, settings, name, task, source, memory, scratch)
 
@@ -226,15 +224,13 @@ def _samples(
     samples = outcome.join(lengths, on=stay)
     if tables.hourly_labels:
         samples = samples.with_columns((pl.col(HOUR) + 1).alias(END))
-        late = int((samples[END] > samples["hours"]).sum())
-        if late:
+        if late := int((samples[END] > samples["hours"]).sum()):
             notes.append(f"Left out {late:,} labels after hour {settings.hours}.")
         samples = samples.filter(pl.col(END) <= pl.col("hours"))
         if samples.is_empty():
             raise InputError(f"All labels lie after hour {settings.hours}. Set 'hours' higher.")
         measured = tables.dyn.group_by(stay).agg((pl.col(HOUR).max() + 1).alias("measured"))
-        after = samples.join(measured, on=stay).filter(pl.col(END) > pl.col("measured")).height
-        if after:
+        if after := samples.join(measured, on=stay).filter(pl.col(END) > pl.col("measured")).height:
             notes.append(
                 f"{after:,} labels lie after the last measurement of their stay; they see values "
                 "carried forward."
@@ -242,17 +238,12 @@ def _samples(
     else:
         samples = samples.with_columns(pl.col("hours").alias(END))
     patient = pl.col(settings.subject or stay).alias(SUBJECT)
-    return samples.select(stay, END, *settings.labels).join(
-        tables.sta.select(stay, patient), on=stay
-    )
+    samples = samples.select(stay, END, *settings.labels)
+    return samples.join(tables.sta.select(stay, patient), on=stay)
 
 
 def _with_splits(
-    tables: Tables,
-    samples: pl.DataFrame,
-    task: Task,
-    settings: ImportSettings,
-    notes: list[str],
+    tables: Tables, samples: pl.DataFrame, task: Task, settings: ImportSettings, notes: list[str]
 ) -> pl.DataFrame:
     stay, column = settings.stay, settings.splits.column
     if column is not None:
@@ -293,10 +284,10 @@ def _with_splits(
 
 def _described(settings: ImportSettings, task: Task) -> str:
     splits = settings.splits
+    what = f"{splits.folds} folds " if splits.folds else ""
     if splits.files:
-        return f"{f'{splits.folds} folds ' if splits.folds else ''}by files that list them"
+        return f"{what}by files that list them"
     if splits.column:
-        what = f"{splits.folds} folds " if splits.folds else ""
         return f"{what}by the column {splits.column} of the static table"
     patients = settings.subject or f"{settings.stay} (each stay is taken as a patient)"
     shares = f"{splits.train:.0%} / {splits.validation:.0%} / {splits.test:.0%}"

@@ -91,7 +91,8 @@ def _opened(
     frames = {stem: _read(path) for stem, path in files.items() if stem != "dyn"}
     measurements = Measurements.open(files["dyn"], scratch)
     columns = {"dyn": measurements.columns} | {s: tuple(f.columns) for s, f in frames.items()}
-    frames["dyn"] = _keys(measurements, settings)
+    keys = [n for n in (settings.stay, settings.time) if n in measurements.columns]
+    frames["dyn"] = pl.DataFrame([measurements.column(n) for n in keys]).with_row_index(ROW)
     notes: list[str] = []
     for stem, path in files.items():
         timed = stem != "sta"
@@ -162,12 +163,6 @@ def _read(path: Path) -> pl.DataFrame:
     if frame.is_empty():
         raise InputError(f"{path} has no rows.")
     return frame.with_columns(plain(column) for column in frame)
-
-
-def _keys(measurements: Measurements, settings: ImportSettings) -> pl.DataFrame:
-    """Stays and times of the measurements, and the row of each in the table."""
-    names = [n for n in (settings.stay, settings.time) if n in measurements.columns]
-    return pl.DataFrame([measurements.column(name) for name in names]).with_row_index(ROW)
 
 
 def _check_keys(

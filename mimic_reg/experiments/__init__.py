@@ -17,7 +17,6 @@ each of the values. Unknown names are refused; the error suggests the nearest kn
 
 from mimic_reg.experiments.costs import (
     KNOWN_SIZES,
-    Estimate,
     Past,
     estimate,
     past,
@@ -25,39 +24,6 @@ from mimic_reg.experiments.costs import (
     step_cost,
     total_seconds,
 )
-from mimic_reg.experiments.grid import IMAGE_TASK, SINGLE, Experiment, Grid
-from mimic_reg.experiments.planning import (
-    Combination,
-    Planned,
-    combinations,
-    left_out,
-    plan,
-)
-from mimic_reg.experiments.reading import FOLDER, check_data, for_store, load, names, parse, within
-
-__all__ = [
-    "FOLDER",
-    "IMAGE_TASK",
-    "KNOWN_SIZES",
-    "SINGLE",
-    "Combination",
-    "Estimate",
-    "Experiment",
-    "Grid",
-    "Past",
-    "Planned",
-    "check_data",
-    "combinations",
-    "estimate",
-    "for_store",
-    "left_out",
-    "load",
-    "names",
-    "parse",
-    "past",
-    "plan",
-    "sizes",
-    "step_cost",
-    "total_seconds",
-    "within",
-]
+from mimic_reg.experiments.grid import IMAGE_TASK, Experiment
+from mimic_reg.experiments.planning import Combination, Planned, combinations, left_out, plan
+from mimic_reg.experiments.reading import check_data, for_store, load, names, parse, within

@@ -81,8 +81,7 @@ Past = Mapping[_Key, Rate]  # task, model, methods and batches → the slowest r
 def step_costs() -> Mapping[str, Mapping[str, float]]:
     """Return method → model → cost of a step relative to one without it."""
     path = files("mimic_reg.experiments") / "resources" / "step_costs.json"
-    found: Mapping[str, Mapping[str, float]] = json.loads(path.read_text("utf-8"))
-    return found
+    return json.loads(path.read_text("utf-8"))
 
 
 def step_cost(name: str, model: str) -> float | None:

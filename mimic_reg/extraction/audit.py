@@ -37,8 +37,7 @@ class RowCounts:
 
 def published_sizes() -> dict[str, Any]:
     """Return the sizes of the full MIMIC-III v1.4 and of the published cohorts."""
-    sizes: dict[str, Any] = json.loads(resource("published_sizes.json").read_text("utf-8"))
-    return sizes
+    return json.loads(resource("published_sizes.json").read_text("utf-8"))
 
 
 def count_episodes(episodes: pl.DataFrame, used: pl.DataFrame) -> dict[str, Any]:

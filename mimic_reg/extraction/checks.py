@@ -29,14 +29,12 @@ def check_rows(tables: Mapping[str, Table], allow_empty: Collection[str] = ()) -
     Raises:
         InputError: a table is empty (all are named), or `allow_empty` names another table.
     """
-    needed = sorted(set(allow_empty) - set(EVENT_TABLES))
-    if needed:
+    if needed := sorted(set(allow_empty) - set(EVENT_TABLES)):
         raise InputError(
             f"--allow-empty {', '.join(needed)}: only {', '.join(EVENT_TABLES)} may be empty; "
             "if another table is empty, no task has a sample."
         )
-    empty = [t for t in tables.values() if t.empty and t.name not in allow_empty]
-    if empty:
+    if empty := [t for t in tables.values() if t.empty and t.name not in allow_empty]:
         events = [t.name for t in empty if t.name in EVENT_TABLES]
         wanted = f", or add --allow-empty {','.join(events)} to accept that" if events else ""
         raise InputError(

@@ -8,16 +8,16 @@ from typing import Any
 import polars as pl
 
 from mimic_reg.clinical import events as ev
-from mimic_reg.clinical.datasets import DATASETS, MIMIC_III
+from mimic_reg.clinical.datasets import DATASETS, EVENT_TABLES, MIMIC_III
 from mimic_reg.clinical.episodes import build_episodes
 from mimic_reg.clinical.hourly import build_hourly, first_events, rows_within_stay
 from mimic_reg.clinical.schema import EPSILON, HOURLY, ID, VARIABLES
 from mimic_reg.clinical.stays import MAX_DAYS, hours_between, select_current
 from mimic_reg.extraction.checks import check_reading
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.sources.current import QUIET_HOURS, Current
-from mimic_reg.sources.mimic3 import EVENT_TABLES, Table, find_tables
+from mimic_reg.sources.mimic3 import Table, find_tables
 from mimic_reg.sources.rows import Reading, read_blocks, read_table
 
 STAY = "icustay_id"
@@ -30,7 +30,7 @@ def read_current(
     *,
     now: datetime | None = None,
     memory: int = DEFAULT_MEMORY,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Current:
     """Return the hours of current stays from raw tables, by the rules of `extract`.
 
@@ -42,7 +42,6 @@ def read_current(
         InputError: the source cannot be read.
         MimicRegError: it changed while it was read.
     """
-    progress = progress or Silent()
     plan = Plan.within(memory)
     tables = find_tables(source, outcomes=False)
     icustays, patients = (read_table(tables[n], Reading()) for n in ("ICUSTAYS", "PATIENTS"))

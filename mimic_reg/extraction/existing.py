@@ -24,8 +24,7 @@ def checked_names(names: Sequence[str] | None) -> tuple[str, ...]:
         InputError: a name is unknown.
     """
     valid = tasks.names()
-    wrong = [n for n in names or () if n not in valid]
-    if wrong:
+    if wrong := [n for n in names or () if n not in valid]:
         raise InputError(f"Unknown task {', '.join(wrong)}. Choose from: {', '.join(valid)}.")
     return tuple(sorted(set(names))) if names else valid
 

@@ -21,14 +21,9 @@ import xxhash
 
 from mimic_reg import __version__, tasks
 from mimic_reg.clinical import events as ev
-from mimic_reg.clinical import icd
+from mimic_reg.clinical import hourly, icd
+from mimic_reg.clinical.datasets import EVENT_TABLES
 from mimic_reg.clinical.episodes import build_episodes
-from mimic_reg.clinical.hourly import (
-    build_hourly,
-    count_unknown_categories,
-    first_events,
-    rows_within_stay,
-)
 from mimic_reg.clinical.normalizers import write_normalizers
 from mimic_reg.clinical.schema import ID, STAYS
 from mimic_reg.clinical.stays import (
@@ -39,25 +34,11 @@ from mimic_reg.clinical.stays import (
     select_stays,
 )
 from mimic_reg.errors import InputError
+from mimic_reg.extraction import checks, existing
 from mimic_reg.extraction.audit import RowCounts, audit, count_episodes
-from mimic_reg.extraction.checks import (
-    check_diagnoses,
-    check_lengths,
-    check_reading,
-    check_rows,
-    check_samples,
-)
-from mimic_reg.extraction.existing import (
-    best_possible,
-    check_replaceable,
-    checked_names,
-    is_simulated,
-    record,
-    up_to_date,
-)
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
-from mimic_reg.progress import Progress, Silent
-from mimic_reg.sources.mimic3 import EVENT_TABLES, Table, find_tables
+from mimic_reg.progress import SILENT, Progress
+from mimic_reg.sources.mimic3 import Table, find_tables
 from mimic_reg.sources.rows import Reading, check_ids, read_blocks, read_table
 from mimic_reg.store import Store, check_target, locked, read_json, write_json
 from mimic_reg.store.spec import SCHEMA_VERSION
@@ -92,20 +73,19 @@ def extract(
     memory: int = DEFAULT_MEMORY,
     force: bool = False,
     allow_empty: Collection[str] = (),
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Result:
     """Extract the benchmark's cohorts from raw MIMIC-III or MIMIC-IV into the store `out`.
 
-    Args:
-        source: folder with the tables, .csv, .csv.gz or .parquet, MIMIC-IV's in hosp/ and icu/;
-            or a DuckDB database.
-        out: the store; new, or one to update.
-        task_names: from `tasks.names()`; all by default.
-        mode: `benchmark` (the published cohorts) or `corrected` (`events.CORRECTIONS`).
-        memory: bytes that the extraction may use.
-        force: extract even if the store is up to date, and repeat finished stages.
-        allow_empty: event tables that may have no rows.
-        progress: reports stages, bytes and rows.
+    source:      folder with the tables, .csv, .csv.gz or .parquet, MIMIC-IV's in hosp/ and icu/; or
+                 a DuckDB database
+    out:         the store; new, or one to update
+    task_names:  from `tasks.names()`; all by default
+    mode:        `benchmark` (the published cohorts) or `corrected` (`events.CORRECTIONS`)
+    memory:      bytes that the extraction may use
+    force:       extract even if the store is up to date, and repeat finished stages
+    allow_empty: event tables that may have no rows
+    progress:    reports stages, bytes and rows
 
     Raises:
         InputError: an option is invalid, the source cannot be read, or a task has no sample. The
@@ -113,16 +93,16 @@ def extract(
         MimicRegError: the source changed while it was read, the disk is full, or the store is
             locked or cannot be written.
     """
-    names = checked_names(task_names)
+    names = existing.checked_names(task_names)
     tables = find_tables(source)
-    check_rows(tables, allow_empty)
+    checks.check_rows(tables, allow_empty)
     check_target(out)
     with locked(out):
         recover(out, progress)
-        check_replaceable(out, tables, names, mode, force)
-        if not force and (store := up_to_date(out, tables, names, mode)):
+        existing.check_replaceable(out, tables, names, mode, force)
+        if not force and (store := existing.up_to_date(out, tables, names, mode)):
             return Result("unchanged", store, read_json(store.path("audit.json")))
-        run = _Run(tables, out, names, mode, Plan.within(memory), progress or Silent())
+        run = _Run(tables, out, names, mode, Plan.within(memory), progress)
         if force:
             run.work.clear()
             run.work = Workspace(out, run.key)
@@ -173,11 +153,7 @@ class _Run:
         return folder, facts
 
     def _check_at_rest(self) -> None:
-        """Refuse a source whose tables changed since they were found.
-
-        Raises:
-            MimicRegError: names the file.
-        """
+        """Raise MimicRegError if a table changed since it was found."""
         for table in self.tables.values():
             table.check_at_rest()
 
@@ -190,16 +166,12 @@ class _Run:
             scan = partial(self._scan, name=name, stays=stays)
             _, scans[name] = self._stage(name.lower(), scan, size, "bytes")
         buckets = cohort["buckets"]
-        made, episodes = self._stage(
-            "episodes", lambda f: self._episodes(f, stays), buckets, "buckets"
-        )
+        build = partial(self._episodes, stays=stays)
+        made, episodes = self._stage("episodes", build, buckets, "buckets")
         self._forget_other_tasks()
-        done, facts = self._stage(
-            "tasks",
-            lambda f: self._tasks(f, folder, made, cohort, scans, episodes),
-            len(self.names),
-            "tasks",
-        )
+        inputs = {"cohort_folder": folder, "made": made, "cohort": cohort, "scans": scans}
+        build = partial(self._tasks, **inputs, episodes=episodes)
+        done, facts = self._stage("tasks", build, len(self.names), "tasks")
         files = {p.name: p for p in made.glob("*.parquet") if p.name != "first_events.parquet"}
         files["diagnoses.parquet"] = folder / "diagnoses.parquet"
         files |= self.work.files(done)
@@ -217,7 +189,7 @@ class _Run:
             "cohort": tasks.cohort(
                 facts["tasks"],
                 corrected=self.mode == "corrected",
-                simulated=is_simulated(self.tables),
+                simulated=existing.is_simulated(self.tables),
                 dataset=self.dataset,
             ).model_dump(mode="json"),
             "mode": self.mode,
@@ -226,9 +198,9 @@ class _Run:
             "fingerprint": self._key_of(content),
             "source": {
                 "fingerprint": _hash(content),
-                "simulated": is_simulated(self.tables),
-                "best_possible": best_possible(self.tables),
-                "tables": record(self.tables, read),
+                "simulated": existing.is_simulated(self.tables),
+                "best_possible": existing.best_possible(self.tables),
+                "tables": existing.record(self.tables, read),
             },
         }
 
@@ -240,10 +212,10 @@ class _Run:
             if "icd_version" in frames[name].columns:
                 frames[name] = icd.with_versions(frames[name], name)
             if name == "DIAGNOSES_ICD":  # in the other tables a single odd id is refused
-                check_reading(self.tables[name], reading, {}, self.progress)
+                checks.check_reading(self.tables[name], reading, {}, self.progress)
             read[name] = {"rows": reading.rows, "xxh3": reading.digest}
             self.progress.advance(1, reading.rows)
-        check_lengths(self.tables["ICUSTAYS"], frames["ICUSTAYS"])
+        checks.check_lengths(self.tables["ICUSTAYS"], frames["ICUSTAYS"])
         stays, flow = select_stays(
             frames["ICUSTAYS"],
             frames["ADMISSIONS"],
@@ -257,7 +229,7 @@ class _Run:
                 "Is --source the right folder?"
             )
         diagnoses = select_diagnoses(frames["DIAGNOSES_ICD"], frames["D_ICD_DIAGNOSES"], stays)
-        check_diagnoses(self.dataset, stays, diagnoses)
+        checks.check_diagnoses(self.dataset, stays, diagnoses)
         facts: dict[str, Any] = {}
         if not self.dataset.is_benchmark:
             diagnoses, facts["icd10"] = icd.add_icd9(diagnoses)
@@ -314,7 +286,7 @@ class _Run:
                 flush()
         if mapped:
             flush()
-        check_reading(self.tables[name], reading, variables, self.progress)
+        checks.check_reading(self.tables[name], reading, variables, self.progress)
         return {
             "read": {"rows": reading.rows, "xxh3": reading.digest},
             "not_utf8": reading.not_utf8,
@@ -332,13 +304,13 @@ class _Run:
             chosen = stays.filter(pl.col("icustay_id").is_in(own["icustay_id"].implode()))
             episodes, texts = build_episodes(self._measurements(bucket), chosen)
             with_los = chosen.filter(pl.col("los_hours").is_not_null())
-            hourly = build_hourly(episodes, with_los)
-            made = {"episodes": episodes, "episode_texts": texts, "hourly": hourly}
+            array = hourly.build_hourly(episodes, with_los)
+            made = {"episodes": episodes, "episode_texts": texts, "hourly": array}
             for name, table in made.items():
                 writer.write(f"{name}.parquet", self.dataset.to_store(table))
-            used = rows_within_stay(episodes, with_los)
-            firsts.append(first_events(used))
-            unknown = {"unknown_categories": count_unknown_categories(episodes)}
+            used = hourly.rows_within_stay(episodes, with_los)
+            firsts.append(hourly.first_events(used))
+            unknown = {"unknown_categories": hourly.count_unknown_categories(episodes)}
             counts = ev.add_counts(counts, count_episodes(episodes, used) | unknown)
             self.progress.advance(1)
         writer.close()
@@ -384,7 +356,7 @@ class _Run:
             written[name] = self.dataset.to_store(samples[name])
             written[name].write_parquet(folder / "tasks" / f"{name}.parquet")
             self.progress.advance(1, samples[name].height)
-        check_samples([name for name in self.names if samples[name].is_empty()], stays)
+        checks.check_samples([name for name in self.names if samples[name].is_empty()], stays)
         write_normalizers(
             folder,
             made / "hourly.parquet",

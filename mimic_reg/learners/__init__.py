@@ -35,8 +35,7 @@ def create(
     """
     if models.is_known(trial.model.name):
         return deep.DeepLearner(trial, data, folder, progress, trunk)
-    learner: Learner = find_module(__name__, trial.model.name).LEARNER(trial, data, folder)
-    return learner
+    return find_module(__name__, trial.model.name).LEARNER(trial, data, folder)
 
 
 def restore(
@@ -45,5 +44,4 @@ def restore(
     """Return a trial's fitted model from the state in its `best.safetensors`."""
     if models.is_known(trial.model.name):
         return deep.restore(trial, spec, state, device)
-    predictor: Predictor = find_module(__name__, trial.model.name).restore(trial, spec, state)
-    return predictor
+    return find_module(__name__, trial.model.name).restore(trial, spec, state)

@@ -4,10 +4,8 @@ Shapes: N samples, C outputs.
 """
 
 import time
-from abc import abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +20,7 @@ from mimic_reg.metrics.scores import score
 from mimic_reg.runs import BEST, HISTORY
 from mimic_reg.samples import Samples
 from mimic_reg.seeds import derive
-from mimic_reg.settings import Trial
+from mimic_reg.settings import Trial, find_module
 from mimic_reg.store import reading
 from mimic_reg.store.spec import Target, Task
 
@@ -38,7 +36,10 @@ class Fitted(Predictor, Protocol):
 
 
 class AtOnce(Learner):
-    """Fit in one go.
+    """Fit in one go, by the module with the name of the trial's model.
+
+    Its `build(**options).fit(data, generator)` returns the fitted model, and facts for the history;
+    its `restore(trial, spec, state)` returns the fitted model.
 
     regression: whether it fits real-valued labels, too
     """
@@ -50,21 +51,15 @@ class AtOnce(Learner):
             what = "real-valued labels" if data.spec.is_hourly else "images"
             raise InputError(f"{trial.model.name} needs classes of an hourly cohort, got {what}.")
         self.trial, self.data, self.folder = trial, data, folder
-
-    @abstractmethod
-    def fitted(self, generator: np.random.Generator) -> tuple[Fitted, Mapping[str, Any]]:
-        """Return the fitted model, and facts about the fit for the history."""
-
-    @abstractmethod
-    def restored(self, state: Mapping[str, Any]) -> Predictor:
-        """Return the fitted model from the state that `fit` saved."""
+        self.module = find_module("mimic_reg.learners", trial.model.name)
 
     def fit(self) -> Status:
         """See the base class."""
         started, data = time.perf_counter(), self.data
         seed = derive(self.trial.model.name, data.task.name, self.trial.seed)
         generator = np.random.default_rng(seed)
-        model, facts = self.fitted(generator)
+        settings = self.module.build(**self.trial.model.options)
+        model, facts = settings.fit(data, generator)
         save_state(self.folder / BEST, {"model": model.state(), "method": {}})
         fitted = time.perf_counter()
         validation = score(
@@ -97,7 +92,7 @@ class AtOnce(Learner):
         """See the base class."""
         path = self.folder / BEST
         with reading(path, f"a model of the kind {self.trial.model.name}"):
-            return self.restored(load_state(path)), 0
+            return self.module.restore(self.trial, self.data.spec, load_state(path)), 0
 
 
 def mean_loss(target: Target, predicted: np.ndarray, label: Tensor) -> float:

@@ -26,7 +26,7 @@ import numpy as np
 
 from mimic_reg.errors import InputError
 from mimic_reg.learners import statistics
-from mimic_reg.learners._at_once import MOST, AtOnce, Fitted, check_classes, drawn
+from mimic_reg.learners._at_once import MOST, AtOnce, check_classes, drawn
 from mimic_reg.learners.data import TaskData
 from mimic_reg.learners.logistic_regression import (
     LinearPredictor,
@@ -62,8 +62,7 @@ class StatisticsPredictor(LinearPredictor):
 
 def standardised(found: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """Return features (N, D) standardised; one without a measurement is at the mean, 0."""
-    x: np.ndarray = np.nan_to_num((found - mean) / std, nan=0.0)
-    return x
+    return np.nan_to_num((found - mean) / std, nan=0.0)
 
 
 def filled_moments(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,14 +81,29 @@ def restore(trial: Trial, spec: CohortSpec, state: Mapping[str, Any]) -> Statist
     return StatisticsPredictor(spec.task(trial.task).target, layout, *arrays)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Path:
-    """The settings of a fit; see `build`."""
+    """The settings of a fit.
 
-    C: Sequence[float]
-    penalties: Sequence[str]
-    max_samples: int
-    max_iterations: int
+    C:         inverse strengths of the penalty to try
+    penalties: l2, l1 or both
+    max_samples: largest number of training samples; if there are more, so many are drawn
+    max_iterations: largest number of the solver's iterations
+
+    Raises:
+        InputError: a penalty is unknown, a list is empty, or a number is not above 0.
+    """
+
+    C: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    penalties: Sequence[str] = ("l2", "l1")
+    max_samples: int = 100_000
+    max_iterations: int = 1000
+
+    def __post_init__(self) -> None:
+        if not self.C or not self.penalties:
+            raise InputError(f"{_NAME}: C and penalties must name one value or more.")
+        counts = {"max_samples": self.max_samples, "max_iterations": self.max_iterations}
+        check_settings(_NAME, self.C, self.penalties, **counts)
 
     def fit(
         self, data: TaskData, generator: np.random.Generator
@@ -107,7 +121,7 @@ class Path:
         check_classes(_NAME, task, y)
         mean, std = filled_moments(x)
         x = standardised(x, mean, std)
-        seed = int(generator.integers(2**31))
+        solver = {"max_iterations": self.max_iterations, "seed": int(generator.integers(2**31))}
         choosing = drawn(data.validation, MOST, generator)
         validation = standardised(statistics.features(choosing, layout), mean, std)
         fits, tried = [], []
@@ -115,20 +129,12 @@ class Path:
             for penalty in dict.fromkeys(self.penalties):
                 options = {"C": C, "penalty": penalty}
                 try:
-                    weight, bias = coefficients(
-                        x,
-                        y,
-                        task,
-                        C=C,
-                        penalty=penalty,
-                        max_iterations=self.max_iterations,
-                        seed=seed,
-                    )
+                    found = coefficients(x, y, task, C=C, penalty=penalty, **solver)
                 except NotConvergedError as error:
                     tried.append({**options, "score": None, "reason": str(error)})
                     last = error
                     continue
-                model = StatisticsPredictor(task.target, layout, mean, std, weight, bias)
+                model = StatisticsPredictor(task.target, layout, mean, std, *found)
                 value = _score(task, choosing, model.probabilities(validation).numpy())
                 tried.append({**options, "score": value})
                 fits.append((value, model, options))
@@ -150,39 +156,4 @@ def _score(task: Task, samples: Samples, predicted: np.ndarray) -> float:
     return found.value
 
 
-def build(
-    *,
-    C: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
-    penalties: Sequence[str] = ("l2", "l1"),
-    max_samples: int = 100_000,
-    max_iterations: int = 1000,
-) -> Path:
-    """Return the settings of a fit.
-
-    C:         inverse strengths of the penalty to try
-    penalties: l2, l1 or both
-    max_samples: largest number of training samples; if there are more, so many are drawn
-    max_iterations: largest number of the solver's iterations
-
-    Raises:
-        InputError: a penalty is unknown, a list is empty, or a number is not above 0.
-    """
-    if not C or not penalties:
-        raise InputError(f"{_NAME}: C and penalties must name one value or more.")
-    check_settings(_NAME, C, penalties, max_samples=max_samples, max_iterations=max_iterations)
-    return Path(C, penalties, max_samples, max_iterations)
-
-
-class PathLearner(AtOnce):
-    """See the module."""
-
-    def fitted(self, generator: np.random.Generator) -> tuple[Fitted, Mapping[str, Any]]:
-        """See the base class."""
-        return build(**self.trial.model.options).fit(self.data, generator)
-
-    def restored(self, state: Mapping[str, Any]) -> StatisticsPredictor:
-        """See the base class."""
-        return restore(self.trial, self.data.spec, state)
-
-
-LEARNER = PathLearner
+build, LEARNER = Path, AtOnce

@@ -43,6 +43,8 @@ from mimic_reg.store.spec import CohortSpec, Target
 _LIBRARIES = ("lightgbm", "scikit_learn")
 INSTALLED = "lightgbm" if find_spec("lightgbm") else "scikit_learn"
 
+_COUNTS = ("max_rounds", "patience", "min_leaf_samples", "max_samples")
+_AT_LEAST = {"leaves": 2, "l2": 0} | dict.fromkeys(_COUNTS, 1)
 _LARGEST = 2**31 - 1  # of LightGBM's numbers
 
 _OBJECTIVES = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
@@ -75,19 +77,46 @@ def restore(trial: Trial, spec: CohortSpec, state: Mapping[str, Any]) -> ForestP
     return ForestPredictor(task.target, layout, forest)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Boosting:
-    """The settings of a fit; see `build`."""
+    """The settings of a fit.
 
-    learning_rate: float
-    max_rounds: int
-    patience: int
-    leaves: int
-    min_leaf_samples: int
-    l2: float
-    feature_share: float
-    max_samples: int
-    library: str
+    learning_rate: factor of each tree
+    max_rounds:    largest number of rounds
+    patience:      rounds without a smaller validation loss that end the fit
+    leaves:        largest number of leaves of a tree
+    min_leaf_samples: smallest number of training samples in a leaf
+    l2:            strength of the penalty on leaves
+    feature_share: share of the features to choose from
+    max_samples:   largest number of training samples; if there are more, so many are drawn
+    library:       lightgbm or scikit_learn; by default the one that is installed
+
+    Raises:
+        InputError: a number is out of its range, or the library is unknown.
+    """
+
+    learning_rate: float = 0.05
+    max_rounds: int = 1000
+    patience: int = 50
+    leaves: int = 31
+    min_leaf_samples: int = 20
+    l2: float = 0.0
+    feature_share: float = 1.0
+    max_samples: int = 100_000
+    library: str = INSTALLED
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if name in _AT_LEAST and not value >= _AT_LEAST[name]:
+                least = _AT_LEAST[name]
+                raise InputError(f"boosting: {name} must be at least {least}, got {value}.")
+            if name in _AT_LEAST and value > _LARGEST:
+                raise InputError(f"boosting: {name} must be at most {_LARGEST:,}, got {value:,}.")
+            if name in ("learning_rate", "feature_share") and not 0 < value <= 1:
+                raise InputError(f"boosting: {name} must be in (0, 1], got {value}.")
+        if self.library not in _LIBRARIES:
+            known = ", ".join(_LIBRARIES)
+            raise InputError(f"boosting: library must be one of {known}, got {self.library!r}.")
 
     def fit(
         self, data: TaskData, generator: np.random.Generator
@@ -181,10 +210,8 @@ def _with_scikit_learn(
 ) -> _forest.Forest:
     if (constant := _constant(target, train[1])) is not None:
         return constant
-    kind = (
-        HistGradientBoostingRegressor if target == "regression" else HistGradientBoostingClassifier
-    )
-    model = kind(
+    regression, classes = HistGradientBoostingRegressor, HistGradientBoostingClassifier
+    model = (regression if target == "regression" else classes)(
         learning_rate=settings.learning_rate,
         max_leaf_nodes=settings.leaves,
         min_samples_leaf=settings.min_leaf_samples,
@@ -234,73 +261,10 @@ def best_round(losses: list[float], patience: int) -> int | None:
     return None
 
 
-def build(
-    *,
-    learning_rate: float = 0.05,
-    max_rounds: int = 1000,
-    patience: int = 50,
-    leaves: int = 31,
-    min_leaf_samples: int = 20,
-    l2: float = 0.0,
-    feature_share: float = 1.0,
-    max_samples: int = 100_000,
-    library: str = INSTALLED,
-) -> Boosting:
-    """Return the settings of a fit.
-
-    learning_rate: factor of each tree
-    max_rounds:    largest number of rounds
-    patience:      rounds without a smaller validation loss that end the fit
-    leaves:        largest number of leaves of a tree
-    min_leaf_samples: smallest number of training samples in a leaf
-    l2:            strength of the penalty on leaves
-    feature_share: share of the features to choose from
-    max_samples:   largest number of training samples; if there are more, so many are drawn
-    library:       lightgbm or scikit_learn; by default the one that is installed
-
-    Raises:
-        InputError: a number is out of its range, or the library is unknown.
-    """
-    settings = Boosting(
-        learning_rate,
-        max_rounds,
-        patience,
-        leaves,
-        min_leaf_samples,
-        l2,
-        feature_share,
-        max_samples,
-        library,
-    )
-    least = {"leaves": 2, "l2": 0} | dict.fromkeys(
-        ("max_rounds", "patience", "min_leaf_samples", "max_samples"), 1
-    )
-    for name, value in asdict(settings).items():
-        if name in least and not value >= least[name]:
-            raise InputError(f"boosting: {name} must be at least {least[name]}, got {value}.")
-        if name in least and value > _LARGEST:
-            raise InputError(f"boosting: {name} must be at most {_LARGEST:,}, got {value:,}.")
-        if name in ("learning_rate", "feature_share") and not 0 < value <= 1:
-            raise InputError(f"boosting: {name} must be in (0, 1], got {value}.")
-    if library not in _LIBRARIES:
-        raise InputError(
-            f"boosting: library must be one of {', '.join(_LIBRARIES)}, got {library!r}."
-        )
-    return settings
-
-
 class BoostingLearner(AtOnce):
     """See the module."""
 
     regression = True
 
-    def fitted(self, generator: np.random.Generator) -> tuple[Fitted, Mapping[str, Any]]:
-        """See the base class."""
-        return build(**self.trial.model.options).fit(self.data, generator)
 
-    def restored(self, state: Mapping[str, Any]) -> ForestPredictor:
-        """See the base class."""
-        return restore(self.trial, self.data.spec, state)
-
-
-LEARNER = BoostingLearner
+build, LEARNER = Boosting, BoostingLearner

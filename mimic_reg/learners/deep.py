@@ -58,11 +58,7 @@ class DeepLearner(Learner):
 
 
 def make_trainer(
-    trial: Trial,
-    data: TaskData,
-    folder: Path,
-    progress: Progress,
-    trunk: Trunk | None = None,
+    trial: Trial, data: TaskData, folder: Path, progress: Progress, trunk: Trunk | None = None
 ) -> Trainer:
     """Return the trainer of a trial, at its first step.
 

@@ -8,6 +8,7 @@ Shapes: N samples, D features, C outputs.
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from mimic_reg.errors import InputError
 from mimic_reg.learners._at_once import AtOnce, Fitted, check_classes, drawn
+from mimic_reg.learners.data import TaskData
 from mimic_reg.learners.windows import features
 from mimic_reg.models.base import prediction
 from mimic_reg.samples import Samples
@@ -81,6 +83,7 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x.mean(0), std
 
 
+@dataclass(frozen=True, kw_only=True)
 class Fitting:
     """The settings of a fit.
 
@@ -88,29 +91,32 @@ class Fitting:
     penalty:     l2 or l1
     max_samples: largest number of training samples; if there are more, so many are drawn
     max_iterations: largest number of the solver's iterations
+
+    Raises:
+        InputError: the penalty is unknown, or a number is not above 0.
     """
 
-    def __init__(self, C: float, penalty: str, max_samples: int, max_iterations: int) -> None:
-        check_settings(
-            "logistic_regression",
-            [C],
-            [penalty],
-            max_samples=max_samples,
-            max_iterations=max_iterations,
-        )
-        self.C, self.penalty = C, penalty
-        self.max_samples, self.max_iterations = max_samples, max_iterations
+    C: float = 1.0
+    penalty: str = "l2"
+    max_samples: int = 100_000
+    max_iterations: int = 1000
 
-    def fit(self, task: Task, train: Samples, generator: np.random.Generator) -> LinearPredictor:
-        """Fit the training samples.
+    def __post_init__(self) -> None:
+        counts = {"max_samples": self.max_samples, "max_iterations": self.max_iterations}
+        check_settings("logistic_regression", [self.C], [self.penalty], **counts)
+
+    def fit(
+        self, data: TaskData, generator: np.random.Generator
+    ) -> tuple[LinearPredictor, dict[str, Any]]:
+        """Return the model of the training samples; there are no facts for the history.
 
         generator: draws the samples if there are too many, and seeds the solver of l1
         """
-        train = drawn(train, self.max_samples, generator)
+        task, train = data.task, drawn(data.train, self.max_samples, generator)
         x, y = features(train).astype(np.float64), train.label.cpu().numpy()
         mean, std = moments(x)
         check_classes("logistic_regression", task, y)
-        weight, bias = coefficients(
+        found = coefficients(
             (x - mean) / std,
             y,
             task,
@@ -119,7 +125,7 @@ class Fitting:
             max_iterations=self.max_iterations,
             seed=int(generator.integers(2**31)),
         )
-        return LinearPredictor(task.target, mean, std, weight, bias)
+        return LinearPredictor(task.target, mean, std, *found), {}
 
 
 def check_settings(
@@ -189,28 +195,4 @@ def coefficients(
     return weight, bias
 
 
-def build(
-    *, C: float = 1.0, penalty: str = "l2", max_samples: int = 100_000, max_iterations: int = 1000
-) -> Fitting:
-    """Return the settings of a fit.
-
-    Raises:
-        InputError: the penalty is unknown, or a number is not above 0.
-    """
-    return Fitting(C, penalty, max_samples, max_iterations)
-
-
-class LinearLearner(AtOnce):
-    """See the module."""
-
-    def fitted(self, generator: np.random.Generator) -> tuple[Fitted, Mapping[str, Any]]:
-        """See the base class."""
-        settings = build(**self.trial.model.options)
-        return settings.fit(self.data.task, self.data.train, generator), {}
-
-    def restored(self, state: Mapping[str, Any]) -> LinearPredictor:
-        """See the base class."""
-        return restore(self.trial, self.data.spec, state)
-
-
-LEARNER = LinearLearner
+build, LEARNER = Fitting, AtOnce

@@ -18,7 +18,6 @@ Shapes: N samples, B samples at once, T hours, F channels, V variables, S series
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch
@@ -107,8 +106,7 @@ def _numbers(variable: str, texts: Sequence[str]) -> list[float] | None:
 
 @cache
 def _known() -> dict[str, dict[str, float]]:
-    loaded: dict[str, Any] = yaml.safe_load(resource("category_numbers.yaml").read_text("utf-8"))
-    return loaded
+    return yaml.safe_load(resource("category_numbers.yaml").read_text("utf-8"))
 
 
 def features(samples: Samples, of: Layout) -> np.ndarray:

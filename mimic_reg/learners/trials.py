@@ -166,8 +166,7 @@ def takes_reals(key: str, model: str) -> bool:
 
 def _no_methods(trial: Trial) -> tuple[Component, ...]:
     """Return no methods, for a learner without methods; raise InputError if the trial has some."""
-    acting = [m.name for m in trial.regularisers if m.name not in (BASELINE, STOPPING)]
-    if acting:
+    if acting := [m.name for m in trial.regularisers if m.name not in (BASELINE, STOPPING)]:
         raise InputError(
             f"The method {acting[0]!r} acts on networks, and {trial.model.name} is not one. Use "
             "the method 'none'."

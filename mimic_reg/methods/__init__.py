@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING, Any
 from mimic_reg import probes
 from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Composite, Regulariser
-from mimic_reg.settings import (
-    Component,
-    find_module,
-    module_names,
-    resolve_options,
-    suggest,
-)
+from mimic_reg.settings import Component, find_module, module_names, resolve_options, suggest
 from mimic_reg.settings.callable import Call, find_callable, make_callable
 from mimic_reg.settings.plugins import is_plugin
 
@@ -31,8 +25,7 @@ def selects_by(name: str) -> str | None:
     """
     if name not in names() and not is_plugin(__name__, name):
         return None
-    option: str | None = getattr(find_module(__name__, name), "SELECTS_BY", None)
-    return option
+    return getattr(find_module(__name__, name), "SELECTS_BY", None)
 
 
 def check_together(chosen: Iterable[str]) -> None:

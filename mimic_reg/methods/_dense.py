@@ -16,11 +16,9 @@ def dense_pairs(model: Model, method: str) -> list[tuple[nn.Linear, nn.Linear]]:
     Raises:
         InputError: the model has none, or its head is not a dense layer.
     """
-    hidden = [
-        block[0]
-        for block in model.modules()
-        if isinstance(block, nn.Sequential) and _is_hidden(block)
-    ]
+    kinds = (nn.Linear, nn.ReLU, Site)
+    blocks = [m for m in model.modules() if isinstance(m, nn.Sequential) and len(m) == len(kinds)]
+    hidden = [block[0] for block in blocks if all(map(isinstance, block, kinds))]
     chain = [layer for layer in (*hidden, model.head) if isinstance(layer, nn.Linear)]
     pairs = list(pairwise(chain))
     fit = all(layer.out_features == following.in_features for layer, following in pairs)
@@ -30,8 +28,3 @@ def dense_pairs(model: Model, method: str) -> list[tuple[nn.Linear, nn.Linear]]:
             "with such layers: dnn, cnn, vgg16."
         )
     return pairs
-
-
-def _is_hidden(block: nn.Sequential) -> bool:
-    kinds = (nn.Linear, nn.ReLU, Site)
-    return len(block) == 3 and all(map(isinstance, block, kinds))

@@ -37,13 +37,12 @@ _SUBTRACTS = (
     "count negatively."
 )
 _USES_ALL = "it would train on samples of patients that were not drawn."
-EXCLUDES = dict.fromkeys(("distillation", "fgsm", "flooding"), _SUBTRACTS) | dict.fromkeys(
-    (
-        *("confidence_penalty", "data_gradient", "distance_covariance", "elr"),
-        *("implicit_gradient", "jacobian", "mgs", "mixup", "ps_kd"),
-    ),
-    _USES_ALL,
+_USERS = (
+    *("confidence_penalty", "data_gradient", "distance_covariance", "elr"),
+    *("implicit_gradient", "jacobian", "mgs", "mixup", "ps_kd"),
 )
+EXCLUDES = dict.fromkeys(("distillation", "fgsm", "flooding"), _SUBTRACTS)
+EXCLUDES |= dict.fromkeys(_USERS, _USES_ALL)
 
 
 def draw_counts(subject: np.ndarray, generator: torch.Generator) -> Tensor:

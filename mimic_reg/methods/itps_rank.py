@@ -81,11 +81,7 @@ class ITPSRank(ITPS):
     neutral = {"share": 1.0}
 
     def __init__(
-        self,
-        share: float = 0.01,
-        mode: Mode = "grad",
-        latch: bool = False,
-        track_ever: bool = True,
+        self, share: float = 0.01, mode: Mode = "grad", latch: bool = False, track_ever: bool = True
     ) -> None:
         require(0 < share <= 1, "itps_rank", "share must be above 0 and at most 1", share)
         super().__init__(mode=mode, latch=latch, track_ever=track_ever)

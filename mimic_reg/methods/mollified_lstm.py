@@ -41,11 +41,7 @@ def mollified_gates(
     i: Tensor, f: Tensor, o: Tensor, position: int, m: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gates after the sigmoid, mollified by m; position: of the hour, from 1."""
-    return (
-        m / position + (1 - m) * i,
-        m * (1 - 1 / position) + (1 - m) * f,
-        m + (1 - m) * o,
-    )
+    return (m / position + (1 - m) * i, m * (1 - 1 / position) + (1 - m) * f, m + (1 - m) * o)
 
 
 def mollified_states(lstm: nn.LSTM, x: Tensor, lengths: Tensor, m: float) -> Tensor:

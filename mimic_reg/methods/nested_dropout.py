@@ -67,8 +67,7 @@ def prefix_probabilities(n: int, mu: float, sigma: float) -> Tensor:
 
 def candidate_numbers(n: int, count: int) -> list[int]:
     """Return at most `count` numbers from 1 to n, evenly spaced on a log scale."""
-    found: list[int] = np.unique(np.geomspace(1, n, count).round().astype(int)).tolist()
-    return found
+    return np.unique(np.geomspace(1, n, count).round().astype(int)).tolist()
 
 
 class NestedUnits(nn.Module):

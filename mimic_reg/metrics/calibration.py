@@ -112,8 +112,7 @@ def net_benefit(
 
 def treat_all(prevalence: float, thresholds: np.ndarray) -> np.ndarray:
     """Return (T,) the net benefit of treating everyone; that of treating no one is 0."""
-    benefit: np.ndarray = prevalence - (1 - prevalence) * thresholds / (1 - thresholds)
-    return benefit
+    return prevalence - (1 - prevalence) * thresholds / (1 - thresholds)
 
 
 def _mean(values: np.ndarray, subject: np.ndarray, sizes: np.ndarray) -> Estimate:

@@ -93,16 +93,12 @@ def weighted(found: Sequence[Placements], weights: Sequence[float]) -> Placement
 
 def variance(found: Placements) -> float | None:
     """Return the variance of an AUROC, or of a weighted sum; None for fewer than two subjects."""
-    with_positive, with_negative = (
-        int((n > 0).sum()) for n in (found.num_positive, found.num_negative)
-    )
+    sizes = (found.num_positive, found.num_negative)
+    with_positive, with_negative = (int((n > 0).sum()) for n in sizes)
     if min(with_positive, with_negative) < LEAST:
         return None
-    auroc, positives, negatives = (
-        found.auroc,
-        int(found.num_positive.sum()),
-        int(found.num_negative.sum()),
-    )
+    auroc = found.auroc
+    positives, negatives = int(found.num_positive.sum()), int(found.num_negative.sum())
     a = (found.positive - auroc * found.num_positive) / positives
     b = (found.negative - auroc * found.num_negative) / negatives
     num_subjects = int(((found.num_positive + found.num_negative) > 0).sum())

@@ -18,20 +18,16 @@ def mean_of_logits(target: Target, p: np.ndarray) -> np.ndarray:
     For a regression it is the mean.
     """
     if target == "regression":
-        mean: np.ndarray = p.mean(axis=0)
-        return mean
+        return p.mean(axis=0)
     sure = np.clip(p.astype(np.float64), _SURE, 1 - _SURE)
     if target == "multiclass":  # logits are logarithms of probabilities up to a constant
-        shares: np.ndarray = softmax(np.log(sure).mean(axis=0), axis=1)
-        return shares
-    answers: np.ndarray = expit(logit(sure).mean(axis=0))
-    return answers
+        return softmax(np.log(sure).mean(axis=0), axis=1)
+    return expit(logit(sure).mean(axis=0))
 
 
 def mean_of_probabilities(p: np.ndarray) -> np.ndarray:
     """Return (N, C) the mean of the members' probabilities or values, from p (M, N, C)."""
-    mean: np.ndarray = p.astype(np.float64).mean(axis=0)
-    return mean
+    return p.astype(np.float64).mean(axis=0)
 
 
 def disagreement(p: np.ndarray) -> float:

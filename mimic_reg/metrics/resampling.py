@@ -113,8 +113,7 @@ class Resampled:
         keys = _pairs(method, baseline, level, seeds)
         if self.reason or not keys or not self.values.keys() >= set(chain(*keys)):
             return None
-        mean: np.ndarray = np.mean([self.values[a] - self.values[b] for a, b in keys], axis=0)
-        return mean
+        return np.mean([self.values[a] - self.values[b] for a, b in keys], axis=0)
 
 
 def _pairs(
@@ -162,7 +161,8 @@ def resample(
                 work = num_trials * (tested.y.size if found.ranks else num_units)
                 num_replicates = min(MOST_REPLICATES, int(most_work // work))
             if num_replicates < FEWEST_REPLICATES:
-                too_large = _too_large(len(tested.y), num_trials)
+                size = f"{len(tested.y):,} samples of {num_trials:,} trials"
+                too_large = f"{size} would take too long"
                 if score != "auroc":
                     return Resampled({}, reason=too_large)
             first[fold] = tested
@@ -187,10 +187,6 @@ def _place(tested: Tested) -> Placements | None:
 def _repeated(seed: Repeat) -> bool:
     """Return whether a run tests subjects that the folds of the first division tested before."""
     return isinstance(seed, Fold) and seed.number > seed.of
-
-
-def _too_large(num_samples: int, num_trials: int) -> str:
-    return f"{num_samples:,} samples of {num_trials:,} trials would take too long"
 
 
 def _same_samples(a: Tested, b: Tested) -> bool:

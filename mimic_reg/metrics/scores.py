@@ -11,21 +11,13 @@ Shapes: N samples, C labels or classes.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
 
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.metrics.bootstrap import (
-    Statistic,
-    basic_interval,
-    calibration_statistic,
-    draw_counts,
-    mean_statistic,
-    percentile_interval,
-    ranking_statistic,
-    replicate,
-)
+from mimic_reg.metrics import bootstrap
 from mimic_reg.store.spec import Target
 
 NUM_BINS = 15  # equal-width confidence bins of the calibration error
@@ -68,7 +60,7 @@ class Metric:
     lower_is_better: bool = False
     meaning: tuple[str, ...] = ()
     inflated: bool = False
-    over_subjects: Callable[[np.ndarray, np.ndarray, np.ndarray], Statistic] | None = None
+    over_subjects: Callable[[np.ndarray, np.ndarray, np.ndarray], bootstrap.Statistic] | None = None
     ranks: bool = False
     matters: float = 0.01
 
@@ -124,28 +116,28 @@ def score(
     families = _FAMILIES[target](exact, p.astype(np.float64), whom, names)
     if not num_replicates:
         return {name: s for scores, _ in families for name, s in scores.items()}
-    counts = draw_counts(int(whom.max()) + 1, num_replicates)
+    counts = bootstrap.draw_counts(int(whom.max()) + 1, num_replicates)
     return {
         name: s for scores, statistic in families for name, s in _bound(scores, statistic, counts)
     }
 
 
 # scores by name, and a function of the subjects' weights that returns them in the same order
-_Family = tuple[dict[str, Score], Statistic]
+_Family = tuple[dict[str, Score], bootstrap.Statistic]
 
 
 def _bound(
-    scores: dict[str, Score], statistic: Statistic, counts: np.ndarray
+    scores: dict[str, Score], statistic: bootstrap.Statistic, counts: np.ndarray
 ) -> list[tuple[str, Score]]:
-    values = replicate(statistic, counts).reshape(len(counts), -1)
+    values = bootstrap.replicate(statistic, counts).reshape(len(counts), -1)
     bounded = []
     for (name, score), column in zip(scores.items(), values.T, strict=True):
         if score.value is None:
             interval = None
         elif metric(name).inflated:
-            interval = basic_interval(score.value, column)
+            interval = bootstrap.basic_interval(score.value, column)
         else:
-            interval = percentile_interval(column)
+            interval = bootstrap.percentile_interval(column)
         if interval is not None:
             defined = int(np.isfinite(column).sum())
             score = replace(score, low=interval[0], high=interval[1], replicates=defined)
@@ -160,7 +152,7 @@ def _binary(
         "auroc": _defined(roc_auc_score, y[:, 0], p[:, 0], _one_class(y, labels)),
         "auprc": _defined(average_precision_score, y[:, 0], p[:, 0], _no_positive(y, labels)),
     }
-    statistic = ranking_statistic(y[:, 0], p[:, 0], subject)
+    statistic = bootstrap.ranking_statistic(y[:, 0], p[:, 0], subject)
     return [(ranked, statistic), *_probability_families(y, p, subject)]
 
 
@@ -173,12 +165,8 @@ def _multilabel(
         "micro_auroc": _defined(roc_auc_score, flat, flat_p, _one_class(*any_label)),
         "micro_auprc": _defined(average_precision_score, flat, flat_p, _no_positive(*any_label)),
     }
-    pooled = ranking_statistic(flat, flat_p, np.repeat(subject, y.shape[1]))
-    return [
-        _macro(y, p, subject, labels),
-        (micro, pooled),
-        *_probability_families(y, p, subject),
-    ]
+    pooled = bootstrap.ranking_statistic(flat, flat_p, np.repeat(subject, y.shape[1]))
+    return [_macro(y, p, subject, labels), (micro, pooled), *_probability_families(y, p, subject)]
 
 
 def _macro(y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str, ...]) -> _Family:
@@ -191,7 +179,7 @@ def _macro(y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str,
         undefined = Score(None, f"all {len(y)} samples have one class, in every label")
         scores = {"macro_auroc": undefined, "macro_auprc": undefined}
         return scores, lambda counts: np.full(2, np.nan)
-    each = [ranking_statistic(y[:, c], p[:, c], subject) for c in columns]
+    each = [bootstrap.ranking_statistic(y[:, c], p[:, c], subject) for c in columns]
     y, p = y[:, columns], p[:, columns]
     scores = {
         "macro_auroc": Score(float(np.mean(roc_auc_score(y, p, average=None))), reason),
@@ -207,7 +195,10 @@ def _multiclass(
     hit = (predicted == y).astype(np.float64)
     one_hot = np.eye(p.shape[1])[y]
     return [
-        ({"accuracy": Score(float(accuracy_score(y, predicted)))}, mean_statistic(hit, subject)),
+        (
+            {"accuracy": Score(float(accuracy_score(y, predicted)))},
+            bootstrap.mean_statistic(hit, subject),
+        ),
         _linear("brier", np.square(p - one_hot).sum(1), subject),
         _calibration(hit[:, None], p.max(1, keepdims=True), subject),
     ]
@@ -217,7 +208,7 @@ def _regression(
     y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str, ...]
 ) -> list[_Family]:
     error = (p - y).mean(1)
-    squared = mean_statistic(np.square(error), subject)
+    squared = bootstrap.mean_statistic(np.square(error), subject)
     return [
         _linear("mean_absolute_deviation", np.abs(error), subject),
         (
@@ -241,11 +232,11 @@ def _probability_families(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> 
 
 
 def _linear(name: str, values: np.ndarray, subject: np.ndarray) -> _Family:
-    return {name: Score(float(values.mean()))}, mean_statistic(values, subject)
+    return {name: Score(float(values.mean()))}, bootstrap.mean_statistic(values, subject)
 
 
 def _calibration(hit: np.ndarray, confidence: np.ndarray, subject: np.ndarray) -> _Family:
-    statistic = calibration_statistic(hit, confidence, subject, NUM_BINS)
+    statistic = bootstrap.calibration_statistic(hit, confidence, subject, NUM_BINS)
     everyone = np.ones(int(subject.max()) + 1, np.int32)
     return {"calibration_error": Score(float(statistic(everyone)))}, statistic
 
@@ -276,71 +267,52 @@ def _no_positive(y: np.ndarray, labels: tuple[str, ...]) -> str | None:
 # --- the registry ---------------------------------------------------------------------------------
 
 
-def _mean_auroc(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Statistic:
+def _mean_auroc(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> bootstrap.Statistic:
     """Return the mean area under the ROC curve over the labels that have both classes."""
     each = [
-        ranking_statistic(label, predicted, subject)
+        bootstrap.ranking_statistic(label, predicted, subject)
         for label, predicted in zip(y.T, p.T, strict=True)
         if 0 < (label > 0).sum() < len(label)
     ]
     return lambda counts: np.mean([s(counts)[0] for s in each] or [np.nan])
 
 
-def _accuracy(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Statistic:
-    return mean_statistic((p.argmax(1) == y[:, 0]).astype(np.float64), subject)
+def _accuracy(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> bootstrap.Statistic:
+    return bootstrap.mean_statistic((p.argmax(1) == y[:, 0]).astype(np.float64), subject)
 
 
-def _absolute_deviation(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Statistic:
-    return mean_statistic(np.abs((p.astype(np.float64) - y).mean(1)), subject)
+def _absolute_deviation(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> bootstrap.Statistic:
+    return bootstrap.mean_statistic(np.abs((p.astype(np.float64) - y).mean(1)), subject)
 
 
 _AUROC = "AUROC: area under the ROC curve; 0.5 is chance."
 _AUPRC = "AUPRC: average precision; the share of positives is chance."
 _MACRO = "Macro: the mean over labels, without those of a single class."
 _MICRO = "Micro: all labels pooled."
+_HITS = "Accuracy: share of samples whose most probable class is the right one."
+_BRIER = "Brier score: mean squared error of the probabilities."
 _BINS = (
     f"Calibration error: mean distance of predicted from observed shares, over {NUM_BINS} bins of "
     "equal width. Few samples inflate it; its interval, corrected for that, may lie lower."
 )
+_DEVIATION = (
+    "Mean absolute deviation: of the prediction from the truth, in the label's unit "
+    "(length_of_stay: hours)."
+)
+_RANKED: dict[str, Any] = {"over_subjects": _mean_auroc, "ranks": True}
 _PROBABILITIES: tuple[Target, ...] = ("binary", "multilabel", "multiclass")
 
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
-        Metric(
-            "auroc",
-            "AUROC",
-            ("binary",),
-            meaning=(_AUROC,),
-            over_subjects=_mean_auroc,
-            ranks=True,
-        ),
+        Metric("auroc", "AUROC", ("binary",), meaning=(_AUROC,), **_RANKED),
         Metric("auprc", "AUPRC", ("binary",), meaning=(_AUPRC,)),
-        Metric(
-            "macro_auroc",
-            "macro AUROC",
-            ("multilabel",),
-            meaning=(_AUROC, _MACRO),
-            over_subjects=_mean_auroc,
-            ranks=True,
-        ),
+        Metric("macro_auroc", "macro AUROC", ("multilabel",), meaning=(_AUROC, _MACRO), **_RANKED),
         Metric("macro_auprc", "macro AUPRC", ("multilabel",), meaning=(_AUPRC,)),
         Metric("micro_auroc", "micro AUROC", ("multilabel",), meaning=(_AUROC, _MICRO)),
         Metric("micro_auprc", "micro AUPRC", ("multilabel",), meaning=(_AUPRC,)),
-        Metric(
-            "accuracy",
-            "accuracy",
-            ("multiclass",),
-            meaning=("Accuracy: share of samples whose most probable class is the right one.",),
-            over_subjects=_accuracy,
-        ),
-        Metric(
-            "brier",
-            "Brier score",
-            _PROBABILITIES,
-            lower_is_better=True,
-            meaning=("Brier score: mean squared error of the probabilities.",),
-        ),
+        Metric("accuracy", "accuracy", ("multiclass",), meaning=(_HITS,), over_subjects=_accuracy),
+        Metric("brier", "Brier score", _PROBABILITIES, lower_is_better=True, meaning=(_BRIER,)),
         Metric(
             "calibration_error",
             "calibration error",
@@ -354,10 +326,7 @@ METRICS: dict[str, Metric] = {
             "mean absolute deviation",
             ("regression",),
             lower_is_better=True,
-            meaning=(
-                "Mean absolute deviation: of the prediction from the truth, in the label's unit "
-                "(length_of_stay: hours).",
-            ),
+            meaning=(_DEVIATION,),
             over_subjects=_absolute_deviation,
             matters=1.0,
         ),

@@ -55,8 +55,7 @@ class Input(nn.Module):
         if edges != (self.size, self.size):
             shrinks = max(edges) > self.size  # then all pixels count, as in Pillow
             x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=shrinks)
-        normalised: Tensor = (x.expand(-1, 3, -1, -1) - self.mean) / self.std
-        return normalised
+        return (x.expand(-1, 3, -1, -1) - self.mean) / self.std
 
 
 class ImageTrunk(nn.Module):

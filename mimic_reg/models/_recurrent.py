@@ -68,8 +68,7 @@ class RecurrentTrunk(nn.Module):
         check_hours(x, self.called, self.recurrence.input_size)
         # padding is at the end, so no state at a valid hour depends on it
         states, _ = self.recurrence(x)
-        features: Tensor = self.site(at_hours(states, lengths))
-        return features
+        return self.site(at_hours(states, lengths))
 
 
 def one_direction(

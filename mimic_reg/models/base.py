@@ -54,8 +54,7 @@ class Model(nn.Module):
 
     def features(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the features (B, D), the input of the head."""
-        features: Tensor = self.trunk(x, lengths)
-        return features
+        return self.trunk(x, lengths)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the logits (B, C).
@@ -64,8 +63,7 @@ class Model(nn.Module):
         lengths: (B,) int64, at least 1; on the CPU, where packing needs them, or on x's device. A
                  causal model also takes (B, 2), the row of x and the hours of each sample
         """
-        logits: Tensor = self.head(self.features(x, lengths))
-        return logits
+        return self.head(self.features(x, lengths))
 
     @property
     def sites(self) -> list[Site]:
@@ -220,10 +218,7 @@ def reverse(x: Tensor, lengths: Tensor) -> Tensor:
 
 
 def linear(
-    n_in: int,
-    n_out: int,
-    generator: torch.Generator,
-    fans: tuple[int, int] | None = None,
+    n_in: int, n_out: int, generator: torch.Generator, fans: tuple[int, int] | None = None
 ) -> nn.Linear:
     """Return a linear layer initialised as in Keras: Glorot-uniform weights, zero bias.
 

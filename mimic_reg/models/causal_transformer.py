@@ -14,14 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mimic_reg.models.base import (
-    Model,
-    at_hours,
-    check_hours,
-    hourly,
-    linear,
-    require_sizes,
-)
+from mimic_reg.models.base import Model, at_hours, check_hours, hourly, linear, require_sizes
 from mimic_reg.models.transformer import Attention, Block, TransformerTrunk, sines
 
 
@@ -32,8 +25,7 @@ class CausalAttention(Attention):
         """Return (S, T, F); padding is at the end, where no valid hour looks."""
         query, key, value = (self._split(f(x)) for f in (self.query, self.key, self.value))
         attended = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-        out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
-        return out
+        return self.out(attended.transpose(1, 2).flatten(2))
 
 
 class CausalTransformerTrunk(TransformerTrunk):
@@ -47,8 +39,7 @@ class CausalTransformerTrunk(TransformerTrunk):
         for block in self.blocks:
             x = block(x, None)
         means = at_hours(mean_until_now(x), lengths)
-        features: Tensor = self.site(self.dense(means).relu())
-        return features
+        return self.site(self.dense(means).relu())
 
 
 def mean_until_now(x: Tensor) -> Tensor:

@@ -28,15 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from mimic_reg.models._recurrent import Layer
-from mimic_reg.models.base import (
-    Model,
-    Site,
-    at_hours,
-    check_hours,
-    hourly,
-    linear,
-    require_sizes,
-)
+from mimic_reg.models.base import Model, Site, at_hours, check_hours, hourly, linear, require_sizes
 from mimic_reg.models.standard_lstm import require_even, stack
 from mimic_reg.samples.variables import variables
 from mimic_reg.store.spec import Channel
@@ -77,8 +69,7 @@ class ChannelWiseTrunk(nn.Module):
         z = self.concatenated(torch.cat(states, dim=2))
         for layer in self.together:
             z = layer(z, lengths)
-        features: Tensor = self.site(at_hours(z, lengths))
-        return features
+        return self.site(at_hours(z, lengths))
 
 
 def build(

@@ -36,8 +36,7 @@ class CNNTrunk(nn.Module):
                 f"The model cnn was made for images with {self.channels} channels; this batch has "
                 f"the shape {tuple(x.shape)}."
             )
-        features: Tensor = self.dense(self.convolutions(x).mean((2, 3)))
-        return features
+        return self.dense(self.convolutions(x).mean((2, 3)))
 
 
 def _block(n_in: int, n_out: int, generator: torch.Generator) -> nn.Sequential:

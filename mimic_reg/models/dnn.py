@@ -35,8 +35,7 @@ class DNNTrunk(nn.Module):
                 f"The model dnn was made for samples of {self.n_features} numbers, got "
                 f"{x.shape[1]}."
             )
-        features: Tensor = self.blocks(x)
-        return features
+        return self.blocks(x)
 
 
 def build(

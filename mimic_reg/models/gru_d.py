@@ -31,15 +31,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mimic_reg.models.base import (
-    Model,
-    Site,
-    at_hours,
-    check_hours,
-    hourly,
-    linear,
-    require_sizes,
-)
+from mimic_reg.models.base import Model, Site, at_hours, check_hours, hourly, linear, require_sizes
 from mimic_reg.samples.variables import Variable, measured, variables
 from mimic_reg.store.spec import Channel
 
@@ -80,8 +72,7 @@ class GRUDTrunk(nn.Module):
         filled = self.fill(x[..., self.values], m[..., self.owner], since[..., self.owner])
         fading = torch.exp(-self.state_decay(since).relu())
         inputs = self.read(torch.cat([filled, m.to(x.dtype)], dim=2))
-        features: Tensor = self.site(at_hours(self.recur(inputs, fading), lengths))
-        return features
+        return self.site(at_hours(self.recur(inputs, fading), lengths))
 
     def fill(self, x: Tensor, m: Tensor, since: Tensor) -> Tensor:
         """Return the values (S, T, K) with faded measurements where there was none."""

@@ -33,8 +33,7 @@ class LSTMTrunk(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the features (B, 2H)."""
         check_hours(x, "lstm", self.recurrence.lstm.input_size)
-        features: Tensor = self.site(self.recurrence(x, lengths))
-        return features
+        return self.site(self.recurrence(x, lengths))
 
 
 def initialise(layer: nn.RNNBase, generator: torch.Generator) -> None:

@@ -24,15 +24,7 @@ from torch import Tensor, nn
 
 from mimic_reg.errors import InputError
 from mimic_reg.models._recurrent import Layer
-from mimic_reg.models.base import (
-    Model,
-    Site,
-    at_hours,
-    check_hours,
-    hourly,
-    linear,
-    require_sizes,
-)
+from mimic_reg.models.base import Model, Site, at_hours, check_hours, hourly, linear, require_sizes
 
 
 class StackedTrunk(nn.Module):
@@ -54,8 +46,7 @@ class StackedTrunk(nn.Module):
         *before, last = self.layers
         for layer, site in zip(before, self.inner, strict=True):
             x = site(layer(x, lengths))
-        features: Tensor = self.site(at_hours(last(x, lengths), lengths))
-        return features
+        return self.site(at_hours(last(x, lengths), lengths))
 
 
 def stack(sizes: Sequence[int], generator: torch.Generator, *, bidirectional: bool) -> list[Layer]:

@@ -86,8 +86,7 @@ class TCNTrunk(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Return the features (B, D)."""
         check_hours(x, "tcn", self.n_features)
-        features: Tensor = self.site(at_hours(self.blocks(x), lengths))
-        return features
+        return self.site(at_hours(self.blocks(x), lengths))
 
 
 def build(

@@ -53,8 +53,7 @@ class Attention(nn.Module):
         mask = None if valid is None else valid[:, None, None, :]
         query, key, value = (self._split(f(x)) for f in (self.query, self.key, self.value))
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
-        return out
+        return self.out(attended.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         """Return (B, N, T, K) of (B, T, N x K)."""
@@ -94,8 +93,7 @@ class Block(nn.Module):
         return x + branch
 
     def _pointwise(self, x: Tensor) -> Tensor:
-        out: Tensor = self.expand(self.contract(x).relu())
-        return out
+        return self.expand(self.contract(x).relu())
 
 
 class TransformerTrunk(nn.Module):
@@ -120,8 +118,7 @@ class TransformerTrunk(nn.Module):
             x = x + sines(x)
         for block in self.blocks:
             x = block(x, valid)
-        features: Tensor = self.site(self.dense(mean_over_time(x, valid)).relu())
-        return features
+        return self.site(self.dense(mean_over_time(x, valid)).relu())
 
 
 def valid_hours(x: Tensor, lengths: Tensor) -> Tensor | None:

@@ -17,7 +17,7 @@ from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.learners.trials import compose_trial, resolve
 from mimic_reg.learners.trunk import Trunk, load_trunk
 from mimic_reg.multitask.changes import change
-from mimic_reg.progress import Epoch, Progress, Silent
+from mimic_reg.progress import SILENT, Epoch, Progress, Silent
 from mimic_reg.settings import Component, Start, Trial
 from mimic_reg.store import Store
 
@@ -75,15 +75,8 @@ class Plan:
         if trunk is not None:
             start = Start(trunk=trunk.origin, fingerprint=trunk.fingerprint)
             methods = [{"freeze_trunk": {"epochs": self.freeze}}] * (self.freeze > 0) + methods
-        trial = resolve(
-            {
-                **composed.model_dump(),
-                "model": model.entry(),
-                "regularisers": methods,
-                "num_samples": number,
-                "start": start.model_dump(),
-            }
-        )
+        content = {**composed.model_dump(), "model": model.entry(), "regularisers": methods}
+        trial = resolve({**content, "num_samples": number, "start": start.model_dump()})
         return change(trial, self.changes)
 
 
@@ -93,7 +86,7 @@ def finetune(
     store: Path,
     out: Path,
     *,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     device: str | None = None,
     threads: int | None = None,
 ) -> list[Path]:
@@ -106,7 +99,6 @@ def finetune(
         InputError: a source has no trunk; see `Plan.trials` and `fitting.train`.
         MimicRegError: Ctrl-C; the same call goes on later.
     """
-    progress = progress or Silent()
     trunks = [load_trunk(source) for source in sources]
     trials = plan.trials(trunks)
     task = trials[0][0].task

@@ -35,7 +35,7 @@ from mimic_reg.learners.deep import DeepLearner
 from mimic_reg.learners.trunk import save_trunk
 from mimic_reg.multitask.base import Strategy, trunk_of
 from mimic_reg.multitask.trials import resolve_multi
-from mimic_reg.progress import Epoch, Progress, Silent
+from mimic_reg.progress import SILENT, Epoch, Progress, Silent
 from mimic_reg.runs import CHECKPOINT, FIT, check_finished, finish, is_done
 from mimic_reg.runs.description import check_weights, describe
 from mimic_reg.runs.record import read_scores
@@ -49,7 +49,7 @@ def train(
     store: Path,
     out: Path,
     *,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     device: str | None = None,
     threads: int | None = None,
 ) -> Outcome:
@@ -63,7 +63,6 @@ def train(
         InputError: `out` has something else; the data does not fit one of the tasks.
         MimicRegError: the model diverged; another process writes to `out`.
     """
-    progress = progress or Silent()
     trial = resolve_multi(trial.model_dump())
     opened = Store.open(store).in_fold(trial.fold)
     data = str(opened.manifest["fingerprint"])
@@ -84,7 +83,7 @@ def train(
         learners = {}
         for name, part in parts.items():
             locks.enter_context(locked(out / name))
-            describe(out / name, part, part.id(data), opened, where, number, Silent())
+            describe(out / name, part, part.id(data), opened, where, number, SILENT)
             shown = _Named(progress, name)
             loaded = load_data(part, opened, where, shown)
             learners[name] = DeepLearner(part, loaded, out / name, shown)
@@ -120,14 +119,14 @@ class MultiTrainer:
         engines: Mapping[str, Trainer],
         folder: Path,
         *,
-        progress: Progress | None = None,
+        progress: Progress = SILENT,
         checkpoint_seconds: float = CHECKPOINT_SECONDS,
     ) -> None:
         assert trial.strategy is not None
         name, options = trial.strategy.name, trial.strategy.options
         self.strategy: Strategy = find_module("mimic_reg.multitask", name).build(**options)
         self.trial, self.engines, self.folder = trial, dict(engines), folder
-        self.progress = progress or Silent()
+        self.progress = progress
         self.checkpoint_seconds = checkpoint_seconds
         self.interrupted = False
         self.iteration = 0

@@ -28,9 +28,14 @@ IN_WORDS = "one trunk, every step on the sum of the tasks' losses"
 
 @final
 class Joint(Strategy):
-    """See the module."""
+    """See the module.
 
-    def __init__(self, epoch_iterations: int, weights: Sequence[float] | None) -> None:
+    weights: of the tasks' losses, in the order of the tasks; all 1 by default
+    """
+
+    def __init__(
+        self, epoch_iterations: int = 1000, weights: Sequence[float] | None = None
+    ) -> None:
         if epoch_iterations < 1:
             raise InputError(f"joint: epoch_iterations must be at least 1, got {epoch_iterations}.")
         if weights is not None and not all(weight > 0 for weight in weights):
@@ -81,8 +86,7 @@ class Joint(Strategy):
                 if parameter.grad is not None:
                     parameter.grad.mul_(weight)
         for copies in zip(*map(trunk_of, engines), strict=True):
-            gradients = [p.grad for p in copies if p.grad is not None]
-            if gradients:
+            if gradients := [p.grad for p in copies if p.grad is not None]:
                 total = torch.stack(gradients).sum(0)
                 for parameter in copies:
                     parameter.grad = total.clone()
@@ -103,9 +107,4 @@ def _made(loss: Tensor) -> Callable[[], Tensor]:
     return closure
 
 
-def build(epoch_iterations: int = 1000, weights: Sequence[float] | None = None) -> Joint:
-    """Return the strategy.
-
-    weights: of the tasks' losses, in the order of the tasks; all 1 by default
-    """
-    return Joint(epoch_iterations, weights)
+build = Joint

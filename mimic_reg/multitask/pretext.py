@@ -133,8 +133,7 @@ class Decoder(nn.Module):
     def forward(self, features: Tensor, hours: int) -> Tensor:
         """Return the values (B, T, V) of all hours."""
         place = sines(features.new_empty(1, hours, TIME_NUMBERS))
-        found: Tensor = self.out((self.features(features)[:, None] + self.time(place)).relu())
-        return found
+        return self.out((self.features(features)[:, None] + self.time(place)).relu())
 
 
 class Pretext(Model):
@@ -191,8 +190,7 @@ class Pretext(Model):
         features = self.features(hide(x, seen, hidden, self.cells), lengths)
         wanted = x[..., self.cells.value].clamp(-LARGEST, LARGEST)
         errors = (self.head(features, x.shape[1]) - wanted).square() * hidden
-        means: Tensor = errors.sum((1, 2)) / hidden.sum((1, 2)).clamp(min=1)
-        return means
+        return errors.sum((1, 2)) / hidden.sum((1, 2)).clamp(min=1)
 
     def _contrastive(self, x: Tensor, lengths: Tensor, generator: torch.Generator) -> Tensor:
         views = [self.head(self.features(*self._view(x, lengths, generator))) for _ in range(2)]

@@ -26,7 +26,7 @@ from mimic_reg.learners.trunk import write_trunk
 from mimic_reg.models.base import hourly
 from mimic_reg.multitask.changes import change_plain, check_known
 from mimic_reg.multitask.pretext import Objective, Pretext, find_cells
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.runs import check_finished, finish, is_done
 from mimic_reg.samples.unlabelled import load_unlabelled
 from mimic_reg.seeds import Streams
@@ -115,7 +115,7 @@ def pretrain(
     store: Path,
     out: Path,
     *,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     device: str | None = None,
     threads: int | None = None,
 ) -> Literal["finished", "interrupted", "skipped"]:
@@ -127,7 +127,6 @@ def pretrain(
         InputError: `out` has something else; the store has no stays; the model is for images.
         MimicRegError: the model diverged; another process writes to `out`.
     """
-    progress = progress or Silent()
     opened = Store.open(store)
     opened.spec.check_undivided("Self-supervised training")
     data = str(opened.manifest["fingerprint"])

@@ -51,16 +51,21 @@ def meta_update(start: Tensor, ends: Sequence[Tensor], gamma: float) -> Tensor:
 
 @final
 class Reptile(Strategy):
-    """See the module."""
+    """See the module.
+
+    gamma, head_gamma: how far trunk and heads move towards the result of the inner steps
+    beta1:             of the inner Adam
+    num_tasks:         number of tasks drawn in every iteration, with equal probability; null: all
+    """
 
     def __init__(
         self,
-        epoch_iterations: int,
-        inner_steps: int,
-        gamma: float,
-        head_gamma: float,
-        beta1: float,
-        num_tasks: int | None,
+        epoch_iterations: int = 100,
+        inner_steps: int = 10,
+        gamma: float = 0.15,
+        head_gamma: float = 1.0,
+        beta1: float = 0.0,
+        num_tasks: int | None = None,
     ) -> None:
         for name, value in (
             ("epoch_iterations", epoch_iterations),
@@ -135,18 +140,4 @@ class Reptile(Strategy):
                 parameter.copy_(meta_update(value, [parameter], self.head_gamma))
 
 
-def build(
-    epoch_iterations: int = 100,
-    inner_steps: int = 10,
-    gamma: float = 0.15,
-    head_gamma: float = 1.0,
-    beta1: float = 0.0,
-    num_tasks: int | None = None,
-) -> Reptile:
-    """Return the strategy.
-
-    gamma, head_gamma: how far trunk and heads move towards the result of the inner steps
-    beta1:             of the inner Adam
-    num_tasks:         number of tasks drawn in every iteration, with equal probability; null: all
-    """
-    return Reptile(epoch_iterations, inner_steps, gamma, head_gamma, beta1, num_tasks)
+build = Reptile

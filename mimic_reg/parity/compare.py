@@ -9,12 +9,13 @@ from pathlib import Path
 
 import polars as pl
 
+from mimic_reg.clinical.schema import first_true
 from mimic_reg.errors import InputError
 from mimic_reg.parity.export import LISTFILES, StayFiles, check_exportable, stay_files, task_folders
 from mimic_reg.parity.files import ROOT, TASK_FOLDERS, Folders, find_folders
 from mimic_reg.parity.listfiles import listfiles
 from mimic_reg.parity.reading import read_listfile, read_text
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.store import Store
 
 # Kinds of differences; "missing": only in the store, "extra": only in the folder.
@@ -69,7 +70,7 @@ class Report:
         )
 
 
-def compare(store: Store, folder: Path, progress: Progress | None = None) -> Report:
+def compare(store: Store, folder: Path, progress: Progress = SILENT) -> Report:
     """Compare the store with the output of the reference in `folder`.
 
     Files are compared as texts first, and cell by cell only if the texts differ.
@@ -78,7 +79,6 @@ def compare(store: Store, folder: Path, progress: Progress | None = None) -> Rep
         InputError: there is nothing to compare, a listfile cannot be read, or the store was
             imported.
     """
-    progress = progress or Silent()
     begin = time.perf_counter()
     check_exportable(store)
     found = find_folders(folder)
@@ -196,16 +196,12 @@ def _compare_listfiles(
                 missing = _row(f"{TASK_FOLDERS[task]}/{name}", "", None, "missing file")
                 differences.append(pl.DataFrame([missing], schema=DIFFERENCES))
                 continue
-            found_rows = read_listfile(path, task).drop("file", "line")
             if len(splits) == 1 and "/" not in name:
                 compared[TASK_FOLDERS[task]] += expected.height
-            differences.append(
-                compare_listfiles(expected, found_rows).select(
-                    pl.lit(TASK_FOLDERS[task]).alias("folder"),
-                    pl.lit(name).alias("file"),
-                    *list(DIFFERENCES)[2:],
-                )
-            )
+            theirs = read_listfile(path, task).drop("file", "line")
+            place = pl.lit(TASK_FOLDERS[task]).alias("folder"), pl.lit(name).alias("file")
+            differ = compare_listfiles(expected, theirs)
+            differences.append(differ.select(*place, *list(DIFFERENCES)[2:]))
     return dict(compared)
 
 
@@ -241,24 +237,15 @@ def _differences(
 
     def cells(table: pl.DataFrame) -> pl.DataFrame:
         keyed = table.select(
-            *(values or table.columns),
-            stay=stay,
-            first_hours=hours.cast(pl.Float64, strict=False),
+            *(values or table.columns), stay=stay, first_hours=hours.cast(pl.Float64, strict=False)
         ).with_columns(nth=pl.int_range(pl.len()).over("stay", "first_hours"))
         return keyed.unpivot(index=rows, variable_name="channel", value_name="text")
 
     keys = (*rows, "channel")
     here, there = pl.col("text"), pl.col("text there")
     same_number = here.cast(pl.Float64, strict=False) == there.cast(pl.Float64, strict=False)
-    kind = (
-        pl.when(there.is_null())
-        .then(pl.lit(f"missing {what}"))
-        .when(here.is_null())
-        .then(pl.lit(f"extra {what}"))
-        .when(same_number)
-        .then(pl.lit("spelling"))
-        .otherwise(pl.lit("value"))
-    )
+    kinds = {f"missing {what}": there.is_null(), f"extra {what}": here.is_null()}
+    kind = first_true(kinds | {"spelling": same_number}, "value")
     both = here.is_not_null() & there.is_not_null()
     return (
         cells(ours)

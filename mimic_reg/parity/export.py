@@ -10,24 +10,9 @@ import polars as pl
 
 from mimic_reg.errors import InputError
 from mimic_reg.parity import check_benchmark
-from mimic_reg.parity.files import (
-    EPISODE_FACTS,
-    KIND,
-    LISTFILE_COLUMNS,
-    MORTALITY_HOURS,
-    MULTITASK,
-    PARTITIONS,
-    ROOT,
-    TASK_FOLDERS,
-    batches,
-    mortality_stays,
-    partition,
-    rows_within,
-    timeseries_texts,
-    used_stays,
-)
+from mimic_reg.parity import files as layout
 from mimic_reg.parity.listfiles import FLAG_COLUMNS, csv_lines, episode_facts, listfiles
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.store import Store
 from mimic_reg.store.spec import SPLITS
 from mimic_reg.store.stages import whole_folder
@@ -61,7 +46,7 @@ class StayFiles:
     texts: dict[str, str]
 
 
-def export(store: Store, out: Path, progress: Progress | None = None) -> Export:
+def export(store: Store, out: Path, progress: Progress = SILENT) -> Export:
     """Write the reference's `root/`, task folders and listfiles into the new folder `out`.
 
     They are written beside `out` and renamed, so `out` is complete or absent.
@@ -70,7 +55,6 @@ def export(store: Store, out: Path, progress: Progress | None = None) -> Export:
         InputError: `out` is not empty, or the store cannot be exported.
         MimicRegError: the disk is full or cannot be written.
     """
-    progress = progress or Silent()
     begin = time.perf_counter()
     check_exportable(store)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -92,7 +76,7 @@ def check_exportable(store: Store) -> None:
         InputError: the store was imported, or holds another cohort.
     """
     check_benchmark(store)
-    if store.manifest.get("source", {}).get("kind") == KIND:
+    if store.manifest.get("source", {}).get("kind") == layout.KIND:
         raise InputError(
             f"{store.folder} was imported from files of mimic3-benchmarks, which lack the times "
             "and diagnoses that an export needs. Use a store made by `mimic-reg extract`."
@@ -102,7 +86,7 @@ def check_exportable(store: Store) -> None:
 def task_folders(store: Store) -> tuple[str, ...]:
     """Return the tasks, by our names, for which a store gives folders."""
     tasks = tuple(store.manifest["tasks"])
-    return (*tasks, MULTITASK) if "phenotyping" in tasks else tasks
+    return (*tasks, layout.MULTITASK) if "phenotyping" in tasks else tasks
 
 
 def stay_files(store: Store, tasks: Iterable[str], *, root: bool = True) -> Iterator[StayFiles]:
@@ -110,23 +94,29 @@ def stay_files(store: Store, tasks: Iterable[str], *, root: bool = True) -> Iter
     stays = store.read("stays.parquet")
     whole = [t for t in tasks if t != "in_hospital_mortality"]
     short = [t for t in tasks if t == "in_hospital_mortality"]
-    for part, cells in batches(store, stays):
+    for part, cells in layout.batches(store, stays):
         episodes = _episode_texts(store, part, cells) if root else {}
-        every = timeseries_texts(cells) if root else {}
-        long = timeseries_texts(rows_within(cells, used_stays(part), pl.col("los_hours")))
-        first = timeseries_texts(rows_within(cells, mortality_stays(part), pl.lit(MORTALITY_HOURS)))
-        keys = part.select("icustay_id", "subject_id", "episode", partition())
+        every = layout.timeseries_texts(cells) if root else {}
+        long = layout.timeseries_texts(
+            layout.rows_within(cells, layout.used_stays(part), pl.col("los_hours"))
+        )
+        first = layout.timeseries_texts(
+            layout.rows_within(cells, layout.mortality_stays(part), pl.lit(layout.MORTALITY_HOURS))
+        )
+        keys = part.select("icustay_id", "subject_id", "episode", layout.partition())
         for stay, subject, episode, where in keys.iter_rows():
             name = f"episode{episode}"
             texts = {}
             if stay in every:
-                folder = f"{ROOT}/{where}/{subject}"
+                folder = f"{layout.ROOT}/{where}/{subject}"
                 texts[f"{folder}/{name}.csv"] = episodes[stay]
                 texts[f"{folder}/{name}_timeseries.csv"] = every[stay]
             for made, names in ((long, whole), (first, short)):
                 if stay in made:
                     for task in names:
-                        path = f"{TASK_FOLDERS[task]}/{where}/{subject}_{name}_timeseries.csv"
+                        path = (
+                            f"{layout.TASK_FOLDERS[task]}/{where}/{subject}_{name}_timeseries.csv"
+                        )
                         texts[path] = made[stay]
             yield StayFiles(subject, episode, texts)
 
@@ -136,7 +126,7 @@ def _episode_texts(store: Store, stays: pl.DataFrame, cells: pl.DataFrame) -> di
     subjects = stays["subject_id"].unique().implode()
     diagnoses = store.scan("diagnoses.parquet").filter(pl.col("subject_id").is_in(subjects))
     facts = episode_facts(stays, cells, diagnoses.collect())
-    header = ",".join((*EPISODE_FACTS, *FLAG_COLUMNS))
+    header = ",".join((*layout.EPISODE_FACTS, *FLAG_COLUMNS))
     lines = dict(zip(facts["icustay_id"], csv_lines(facts.drop("icustay_id")), strict=True))
     return {
         stay: f"{header}\n{lines[stay]}\n" if stay in lines else f"{header}\n"
@@ -146,15 +136,17 @@ def _episode_texts(store: Store, stays: pl.DataFrame, cells: pl.DataFrame) -> di
 
 def _write_stays(store: Store, folder: Path, progress: Progress) -> dict[str, int]:
     tasks = task_folders(store)
-    for name, part in product((ROOT, *(TASK_FOLDERS[t] for t in tasks)), PARTITIONS):
+    for name, part in product(
+        (layout.ROOT, *(layout.TASK_FOLDERS[t] for t in tasks)), layout.PARTITIONS
+    ):
         (folder / name / part).mkdir(parents=True)
-    count = {ROOT: 0} | {TASK_FOLDERS[t]: 0 for t in tasks}
+    count = {layout.ROOT: 0} | {layout.TASK_FOLDERS[t]: 0 for t in tasks}
     progress.stage("stays", store.read("stays.parquet").height, "stays")
     for files in stay_files(store, tasks):
         for path, text in files.texts.items():
             top = path.partition("/")[0]
             count[top] += 1
-            if top == ROOT:
+            if top == layout.ROOT:
                 (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8", newline="\n")
         progress.advance(1)
@@ -165,11 +157,11 @@ def _write_listfiles(store: Store, folder: Path) -> dict[str, int]:
     """Write each task's listfiles; return the number of samples by task."""
     samples = {}
     for task, rows in listfiles(store, store.read("stays.parquet")):
-        target = folder / TASK_FOLDERS[task]
+        target = folder / layout.TASK_FOLDERS[task]
         for name, splits in LISTFILES.items():
             lines = pl.concat(csv_lines(rows.filter(split=s).drop("split")) for s in splits)
             with (target / name).open("wb") as file:
-                file.write((",".join(LISTFILE_COLUMNS[task]) + "\n").encode())
+                file.write((",".join(layout.LISTFILE_COLUMNS[task]) + "\n").encode())
                 lines.to_frame().write_csv(file, include_header=False, quote_style="never")
         samples[task] = rows.height
     return samples

@@ -172,9 +172,8 @@ def batches(store: Store, stays: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, p
 def cell_texts(episodes: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     """Return icustay_id, hours, and the columns of `TIMESERIES` in the reference's spelling.
 
-    Args:
-        episodes: `schema.EPISODES`.
-        texts: `schema.EPISODE_TEXTS` of the same stays.
+    episodes: `schema.EPISODES`
+    texts:    `schema.EPISODE_TEXTS` of the same stays
     """
     own = [name for name in NUMBER_VARIABLES if name in UNTOUCHED]
     cells = episodes.with_columns(

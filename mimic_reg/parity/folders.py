@@ -9,15 +9,7 @@ from mimic_reg.clinical.episodes import split_texts
 from mimic_reg.clinical.events import UNTOUCHED
 from mimic_reg.clinical.schema import ID, PHENOTYPES, VARIABLES, resource
 from mimic_reg.errors import InputError
-from mimic_reg.parity.files import (
-    EPISODE_FACTS,
-    MORTALITY_HOURS,
-    PARTITIONS,
-    TASK_FOLDERS,
-    TIMESERIES,
-    six_decimals,
-    timeseries_name,
-)
+from mimic_reg.parity import files as layout
 from mimic_reg.parity.listfiles import FLAG_COLUMNS
 from mimic_reg.parity.reading import numbers, read_listfile, read_tables, refuse_rows
 from mimic_reg.store.spec import SPLITS
@@ -47,7 +39,7 @@ def find_episodes(root: Path) -> list[Episode]:
         InputError: there are none, or a stay has only one of its two files.
     """
     found = []
-    for partition in PARTITIONS:
+    for partition in layout.PARTITIONS:
         for subject in sorted(p for p in (root / partition).iterdir() if p.name.isdigit()):
             for timeseries in sorted(subject.glob("episode*_timeseries.csv")):
                 name = timeseries.name.removesuffix("_timeseries.csv")
@@ -77,9 +69,11 @@ def read_stays(episodes: list[Episode]) -> tuple[pl.DataFrame, int]:
 
 def _read_facts(episodes: list[Episode]) -> pl.DataFrame:
     paths = [e.facts for e in episodes]
-    facts = read_tables(paths, (*EPISODE_FACTS, *FLAG_COLUMNS))
+    facts = read_tables(paths, (*layout.EPISODE_FACTS, *FLAG_COLUMNS))
     refuse_rows(facts.filter(pl.col("line") > 2), paths, "there is a second stay")
-    values = {n: numbers(facts, n, paths) for n in EPISODE_FACTS if n not in ("Height", "Weight")}
+    values = {
+        n: numbers(facts, n, paths) for n in layout.EPISODE_FACTS if n not in ("Height", "Weight")
+    }
     for name in ("Icustay", "Mortality"):
         refuse_rows(facts.filter(values[name].is_null()), paths, f"{name} is empty")
 
@@ -115,7 +109,7 @@ def read_episodes(stays: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         InputError: a file is malformed.
     """
     paths = [Path(p) for p in stays["timeseries"]]
-    table = read_tables(paths, TIMESERIES)
+    table = read_tables(paths, layout.TIMESERIES)
     hours = numbers(table, "Hours", paths)
     refuse_rows(table.filter(hours.is_null()), paths, "Hours is empty")
     cells = [table[n] if n in UNTOUCHED else numbers(table, n, paths) for n in VARIABLES]
@@ -129,10 +123,10 @@ def read_samples(base: Path, task: str, stays: pl.DataFrame) -> pl.DataFrame:
     Raises:
         InputError: a listfile is missing or malformed, or names a stay that `root/` lacks.
     """
-    folder = base / TASK_FOLDERS[task]
+    folder = base / layout.TASK_FOLDERS[task]
     files: dict[str, str | None] = {f"{split}_listfile.csv": split for split in SPLITS}
     if not all((folder / name).is_file() for name in files):
-        files = {f"{name}/listfile.csv": None for name in PARTITIONS}
+        files = {f"{name}/listfile.csv": None for name in layout.PARTITIONS}
     parts = []
     for name, split in files.items():
         if not (folder / name).is_file():
@@ -147,7 +141,7 @@ def read_samples(base: Path, task: str, stays: pl.DataFrame) -> pl.DataFrame:
 def _read_samples(path: Path, task: str, split: str | None, stays: pl.DataFrame) -> pl.DataFrame:
     table = read_listfile(path, task)
     known = stays.select(
-        "subject_id", "icustay_id", "los_hours", "partition", stay=timeseries_name()
+        "subject_id", "icustay_id", "los_hours", "partition", stay=layout.timeseries_name()
     )
     rows = table.join(known, on="stay", how="left", maintain_order="left")
     unknown = rows.filter(pl.col("icustay_id").is_null())
@@ -155,7 +149,7 @@ def _read_samples(path: Path, task: str, split: str | None, stays: pl.DataFrame)
     labels = PHENOTYPES if task == "phenotyping" else ("y_true",)
     values = {name: numbers(rows, name, [path]) for name in labels}
     if task == "in_hospital_mortality":
-        period = pl.Series([MORTALITY_HOURS] * rows.height, dtype=pl.Float64)
+        period = pl.Series([layout.MORTALITY_HOURS] * rows.height, dtype=pl.Float64)
     else:
         period = numbers(rows, "period_length", [path])
     if task == "phenotyping":
@@ -176,7 +170,7 @@ def _read_samples(path: Path, task: str, split: str | None, stays: pl.DataFrame)
 
 def _unrounded(text: pl.Series, listed: pl.Series, exact: pl.Series) -> pl.Series:
     """Return the exact value if it has the listfile's six decimals, else the listed value."""
-    return exact.zip_with((six_decimals(exact) == text).fill_null(False), listed)
+    return exact.zip_with((layout.six_decimals(exact) == text).fill_null(False), listed)
 
 
 def split_of(listed: str | None) -> pl.Expr:

@@ -17,34 +17,21 @@ import polars as pl
 import xxhash
 
 from mimic_reg import __version__, tasks
+from mimic_reg.clinical import hourly
 from mimic_reg.clinical.events import add_counts
-from mimic_reg.clinical.hourly import (
-    build_hourly,
-    count_unknown_categories,
-    first_events,
-    rows_within_stay,
-)
 from mimic_reg.clinical.normalizers import write_normalizers
 from mimic_reg.clinical.schema import DIAGNOSES, STAYS, VARIABLES
 from mimic_reg.errors import InputError
+from mimic_reg.parity import folders
 from mimic_reg.parity.files import KIND, MULTITASK, ROOT, TASK_FOLDERS, Folders, find_folders
-from mimic_reg.parity.folders import (
-    FILES_AT_ONCE,
-    Episode,
-    find_episodes,
-    read_episodes,
-    read_samples,
-    read_stays,
-    split_of,
-)
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.sources.at_rest import Stamp, stamps, staying
 from mimic_reg.store import MANIFEST, Store, check_target, file_hash, locked, read_json, write_json
 from mimic_reg.store.stages import TableWriter, Workspace, publish, recover
 from mimic_reg.tasks.base import count_samples
 
 
-def import_benchmark(folder: Path, out: Path, progress: Progress | None = None) -> Store:
+def import_benchmark(folder: Path, out: Path, progress: Progress = SILENT) -> Store:
     """Build the store `out` from the reference's `root/` and task folders in `folder`.
 
     Raises:
@@ -64,7 +51,7 @@ def import_benchmark(folder: Path, out: Path, progress: Progress | None = None) 
     _check_replaceable(out)
     with locked(out):
         recover(out, progress)
-        return _Import(found, names, out, progress or Silent()).run()
+        return _Import(found, names, out, progress).run()
 
 
 def _check_replaceable(out: Path) -> None:
@@ -84,7 +71,7 @@ class _Import:
     progress: Progress
 
     def __post_init__(self) -> None:
-        self.episodes = find_episodes(self.found.base / ROOT)
+        self.episodes = folders.find_episodes(self.found.base / ROOT)
 
     def run(self) -> Store:
         begin = time.perf_counter()
@@ -113,9 +100,9 @@ class _Import:
         return Store.open(self.out)
 
     def _build(self, folder: Path) -> dict[str, Any]:
-        stays, undiagnosed = read_stays(self.episodes)
+        stays, undiagnosed = folders.read_stays(self.episodes)
         firsts, counts = self._write_episodes(folder, stays)
-        samples = {task: read_samples(self.found.base, task, stays) for task in self.tasks}
+        samples = {task: folders.read_samples(self.found.base, task, stays) for task in self.tasks}
         if empty := [TASK_FOLDERS[task] for task, table in samples.items() if table.is_empty()]:
             raise InputError(
                 f"The listfiles in {self.found.base} name no stay for {', '.join(empty)}. Copy "
@@ -123,7 +110,9 @@ class _Import:
             )
         stays = stays.drop("timeseries").join(firsts, on="icustay_id", how="left")
         stays = _with_splits(stays, samples)
-        _stays_table(stays).write_parquet(folder / "stays.parquet")
+        unknown = [pl.lit(None).alias(name) for name in STAYS if name not in stays.columns]
+        table = stays.with_columns(unknown).select(STAYS.names()).cast(STAYS).sort("icustay_id")
+        table.write_parquet(folder / "stays.parquet")
         pl.DataFrame(schema=DIAGNOSES).write_parquet(folder / "diagnoses.parquet")
         (folder / "tasks").mkdir()
         for task, table in samples.items():
@@ -141,20 +130,20 @@ class _Import:
         firsts = []
         counts: dict[str, Any] = {}
         self.progress.stage("episodes", stays.height, "stays")
-        for part in stays.sort("icustay_id").iter_slices(FILES_AT_ONCE):
-            episodes, texts = read_episodes(part)
+        for part in stays.sort("icustay_id").iter_slices(folders.FILES_AT_ONCE):
+            episodes, texts = folders.read_episodes(part)
             known = part.filter(pl.col("los_hours").is_not_null())
             writer.write("episodes.parquet", episodes)
             writer.write("episode_texts.parquet", texts)
-            writer.write("hourly.parquet", build_hourly(episodes, known))
+            writer.write("hourly.parquet", hourly.build_hourly(episodes, known))
             counts = add_counts(counts, _count_episodes(episodes))
-            firsts.append(first_events(rows_within_stay(episodes, known)))
+            firsts.append(hourly.first_events(hourly.rows_within_stay(episodes, known)))
             self.progress.advance(part.height)
         writer.close()
         return pl.concat(firsts), counts
 
 
-def _stamps(found: Folders, episodes: list[Episode]) -> dict[Path, Stamp]:
+def _stamps(found: Folders, episodes: list[folders.Episode]) -> dict[Path, Stamp]:
     """Return the stamp of every file that is read."""
     paths = [path for e in episodes for path in (e.facts, e.timeseries)]
     for task in found.tasks:
@@ -177,17 +166,11 @@ def _with_splits(stays: pl.DataFrame, samples: dict[str, pl.DataFrame]) -> pl.Da
     if listed["subject_id"].n_unique() < listed.height:
         raise InputError("The listfiles have the same subject in two of train, val and test.")
     return (
-        stays.with_columns(split_of(None))
+        stays.with_columns(folders.split_of(None))
         .join(listed, on="subject_id", how="left")
         .with_columns(pl.coalesce("listed", "split").alias("split"))
         .drop("listed", "partition")
     )
-
-
-def _stays_table(stays: pl.DataFrame) -> pl.DataFrame:
-    """Return `schema.STAYS`, with null for missing facts."""
-    unknown = [pl.lit(None).alias(name) for name in STAYS if name not in stays.columns]
-    return stays.with_columns(unknown).select(STAYS.names()).cast(STAYS).sort("icustay_id")
 
 
 def _count_episodes(episodes: pl.DataFrame) -> dict[str, Any]:
@@ -195,7 +178,7 @@ def _count_episodes(episodes: pl.DataFrame) -> dict[str, Any]:
         "stays": episodes["icustay_id"].n_unique(),
         "rows": episodes.height,
         "cells": episodes.select(pl.col(VARIABLES).count()).row(0, named=True),
-        "unknown_categories": count_unknown_categories(episodes),
+        "unknown_categories": hourly.count_unknown_categories(episodes),
     }
 
 

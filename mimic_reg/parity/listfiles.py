@@ -9,20 +9,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from mimic_reg.clinical.schema import EPSILON, PHENOTYPES, resource
-from mimic_reg.parity.files import (
-    EPISODE_FACTS,
-    ETHNICITY_CODES,
-    GENDER_CODES,
-    GENDER_OTHER,
-    LISTFILE_COLUMNS,
-    MORTALITY_HOURS,
-    MULTITASK,
-    each_value,
-    python_text,
-    six_decimals,
-    timeseries_name,
-    used_stays,
-)
+from mimic_reg.parity import files as layout
 from mimic_reg.store import Store
 from mimic_reg.tasks.base import FIRST_HOURS
 from mimic_reg.tasks.decompensation import HORIZON_HOURS, hours_lived
@@ -46,21 +33,21 @@ def listfiles(store: Store, stays: pl.DataFrame) -> Iterator[tuple[str, pl.DataF
 
     A frame has the columns of `LISTFILE_COLUMNS`, as text, and `split`.
     """
-    keys = stays.select("icustay_id", "episode", stay=timeseries_name())
+    keys = stays.select("icustay_id", "episode", stay=layout.timeseries_name())
     for task in store.manifest["tasks"]:
         samples = store.read(f"tasks/{task}.parquet").join(keys, on="icustay_id")
         yield task, _listfile(task, samples.sort("subject_id", "episode", "period_length"))
     if "phenotyping" in store.manifest["tasks"]:
         labels = store.read("tasks/phenotyping.parquet").select("icustay_id", *PHENOTYPES)
-        yield MULTITASK, multitask_listfile(stays.sort("subject_id", "episode"), labels)
+        yield layout.MULTITASK, multitask_listfile(stays.sort("subject_id", "episode"), labels)
 
 
 def _listfile(task: str, samples: pl.DataFrame) -> pl.DataFrame:
     labels = PHENOTYPES if task == "phenotyping" else ("y",)
     hours = ("period_length", "y") if task == "length_of_stay" else ("period_length",)
-    texts = samples.with_columns(**{name: six_decimals(samples[name]) for name in hours})
+    texts = samples.with_columns(**{name: layout.six_decimals(samples[name]) for name in hours})
     texts = texts.with_columns(pl.col(labels).cast(pl.String)).rename({"y": "y_true"}, strict=False)
-    return texts.select(*LISTFILE_COLUMNS[task], "split")
+    return texts.select(*layout.LISTFILE_COLUMNS[task], "split")
 
 
 def multitask_listfile(stays: pl.DataFrame, phenotypes: pl.DataFrame) -> pl.DataFrame:
@@ -68,23 +55,23 @@ def multitask_listfile(stays: pl.DataFrame, phenotypes: pl.DataFrame) -> pl.Data
 
     Unlike decompensation's own listfile, it has the hours before the first prediction, with mask 0.
     """
-    stays = used_stays(stays).join(phenotypes, on="icustay_id", maintain_order="left")
+    stays = layout.used_stays(stays).join(phenotypes, on="icustay_id", maintain_order="left")
     stays = stays.with_columns(hours_lived(stays).fill_null(_FOREVER).alias("lived"))
     t, los, lived = pl.col("t"), pl.col("los_hours"), pl.col("lived")
-    predicted = (los >= MORTALITY_HOURS - EPSILON) & (
-        pl.col("first_event_hours") <= MORTALITY_HOURS + EPSILON
+    predicted = (los >= layout.MORTALITY_HOURS - EPSILON) & (
+        pl.col("first_event_hours") <= layout.MORTALITY_HOURS + EPSILON
     )
     stays = stays.with_columns(predicted.cast(pl.Int8).alias("predicted"))
     dies = (pl.col("mortality") == 1) & (lived - t < HORIZON_HOURS)
     columns: tuple[pl.Expr | pl.Series, ...] = (
-        timeseries_name(),
-        six_decimals(stays["los_hours"]),
+        layout.timeseries_name(),
+        layout.six_decimals(stays["los_hours"]),
         pl.format("{};{};{}", _MORTALITY_POSITION * pl.col("predicted"), "predicted", "mortality"),
         _masks_and_labels(stays, los, los - t),
         pl.concat_str(PHENOTYPES, separator=";"),
         _masks_and_labels(stays, pl.min_horizontal(los, lived), dies.cast(pl.Int8)),
     )
-    names = LISTFILE_COLUMNS[MULTITASK]
+    names = layout.LISTFILE_COLUMNS[layout.MULTITASK]
     return stays.select(
         *(column.alias(name) for name, column in zip(names, columns, strict=True)), "split"
     )
@@ -101,7 +88,7 @@ def _masks_and_labels(stays: pl.DataFrame, end: pl.Expr, label: pl.Expr) -> pl.S
     )
     label_text = hours["label"].cast(pl.String)
     if hours.schema["label"].is_float():
-        label_text = six_decimals(hours["label"])
+        label_text = layout.six_decimals(hours["label"])
     lists = (
         hours.with_columns(label_text.alias("label"))
         .group_by("icustay_id")
@@ -123,10 +110,9 @@ def episode_facts(
 
     Height and weight are the first in the episode, even from before admission to the unit.
 
-    Args:
-        stays: `schema.STAYS`.
-        cells: the stays' episodes (`files.cell_texts`).
-        diagnoses: `schema.DIAGNOSES` of the stays' subjects.
+    stays:     `schema.STAYS`
+    cells:     the stays' episodes (`files.cell_texts`)
+    diagnoses: `schema.DIAGNOSES` of the stays' subjects
     """
     first = cells.group_by("icustay_id").agg(pl.col("Height", "Weight").first(ignore_nulls=True))
     described = (
@@ -138,12 +124,14 @@ def episode_facts(
     group = group.str.split(" - ").list.first().str.split("/").list.first()
     gender = pl.col("gender").fill_null("")
     return described.with_columns(
-        group.replace_strict(ETHNICITY_CODES, default=0).cast(pl.String).alias("Ethnicity"),
-        gender.replace_strict(GENDER_CODES, default=GENDER_OTHER).cast(pl.String).alias("Gender"),
-        each_value(described["age"], _reread).alias("Age"),
-        python_text(_days(described["los_hours"])).alias("Length of Stay"),
+        group.replace_strict(layout.ETHNICITY_CODES, default=0).cast(pl.String).alias("Ethnicity"),
+        gender.replace_strict(layout.GENDER_CODES, default=layout.GENDER_OTHER)
+        .cast(pl.String)
+        .alias("Gender"),
+        layout.each_value(described["age"], _reread).alias("Age"),
+        layout.python_text(_days(described["los_hours"])).alias("Length of Stay"),
         pl.col("mortality").cast(pl.String).alias("Mortality"),
-    ).select("icustay_id", *EPISODE_FACTS, *FLAG_COLUMNS)
+    ).select("icustay_id", *layout.EPISODE_FACTS, *FLAG_COLUMNS)
 
 
 def _reread(number: float) -> str:

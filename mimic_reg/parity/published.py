@@ -12,20 +12,11 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from mimic_reg.clinical.schema import STAYS, resource
+from mimic_reg.clinical.schema import STAYS, first_true, resource
 from mimic_reg.errors import InputError
 from mimic_reg.parity import check_benchmark
-from mimic_reg.parity.files import (
-    MORTALITY_HOURS,
-    TIMESERIES,
-    batches,
-    each_value,
-    mortality_stays,
-    partition,
-    rows_within,
-    used_stays,
-)
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.parity import files as layout
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.store import Store
 
 IN_HOSPITAL_MORTALITY = "in_hospital_mortality"
@@ -77,7 +68,7 @@ class PublishedReport:
         )
 
 
-def verify_published(store: Store, progress: Progress | None = None) -> PublishedReport:
+def verify_published(store: Store, progress: Progress = SILENT) -> PublishedReport:
     """Compare the store with the published hashes of the full MIMIC-III v1.4.
 
     Raises:
@@ -89,7 +80,6 @@ def verify_published(store: Store, progress: Progress | None = None) -> Publishe
             f"{store.folder} was extracted in {store.manifest['mode']} mode, but the published "
             "hashes are of the benchmark's cohorts. Extract with --mode benchmark to compare."
         )
-    progress = progress or Silent()
     begin = time.perf_counter()
     ours = hash_store(store, progress)
     joined = (
@@ -100,16 +90,9 @@ def verify_published(store: Store, progress: Progress | None = None) -> Publishe
     same = (pl.col("md5") == pl.col("expected")) & (
         pl.col("partition") == pl.col("expected_partition")
     )
-    outcome = (
-        pl.when(pl.col("md5").is_null())
-        .then(pl.lit("absent"))
-        .when(pl.col("expected").is_null())
-        .then(pl.lit("unpublished"))
-        .when(same)
-        .then(pl.lit("matching"))
-        .otherwise(pl.lit("differing"))
-    )
-    stays = joined.select(*_KEYS, outcome.alias("outcome"))
+    absent, unpublished = (pl.col(c).is_null() for c in ("md5", "expected"))
+    outcomes = {"absent": absent, "unpublished": unpublished, "matching": same}
+    stays = joined.select(*_KEYS, outcome=first_true(outcomes, "differing"))
     took = time.perf_counter() - begin
     progress.done(took)
     kinds = {kind: _count(stays.filter(files=kind)) for kind in (IN_HOSPITAL_MORTALITY, WHOLE_STAY)}
@@ -134,19 +117,19 @@ def hash_store(store: Store, progress: Progress) -> pl.DataFrame:
     stays = store.read("stays.parquet")
     progress.stage("hashes", stays.height, "stays")
     parts = []
-    for part, cells in batches(store, stays):
+    for part, cells in layout.batches(store, stays):
         kinds = (
-            (IN_HOSPITAL_MORTALITY, mortality_stays(part), pl.lit(MORTALITY_HOURS)),
-            (WHOLE_STAY, used_stays(part), pl.col("los_hours")),
+            (IN_HOSPITAL_MORTALITY, layout.mortality_stays(part), pl.lit(layout.MORTALITY_HOURS)),
+            (WHOLE_STAY, layout.used_stays(part), pl.col("los_hours")),
         )
         for files, chosen, bound in kinds:
-            md5 = hash_tables(rows_within(cells, chosen, bound))
+            md5 = hash_tables(layout.rows_within(cells, chosen, bound))
             parts.append(
                 chosen.join(md5, on="icustay_id").select(
                     pl.lit(files).alias("files"),
                     "subject_id",
                     "episode",
-                    partition().alias("partition"),
+                    layout.partition().alias("partition"),
                     "md5",
                 )
             )
@@ -157,8 +140,7 @@ def hash_store(store: Store, progress: Progress) -> pl.DataFrame:
 def hash_tables(cells: pl.DataFrame) -> pl.DataFrame:
     """Return icustay_id and the MD5 of each stay's table.
 
-    Args:
-        cells: icustay_id and the columns of `TIMESERIES`, as text; null is a missing cell.
+    cells: icustay_id and the columns of `TIMESERIES`, as text; null is a missing cell
     """
     texts = canonical_texts(cells)
     digests = [hashlib.md5(t.encode(), usedforsecurity=False).digest() for t in texts["text"]]
@@ -171,31 +153,31 @@ def canonical_texts(cells: pl.DataFrame) -> pl.DataFrame:
     Numbers have one decimal. Rows are sorted as text by the first column with distinct values, and
     numbered again; a table without such a column keeps its order.
     """
-    named = cells.select("icustay_id", *(_canonical(cells[name]) for name in TIMESERIES))
+    named = cells.select("icustay_id", *(_canonical(cells[name]) for name in layout.TIMESERIES))
     per_stay = named.group_by("icustay_id", maintain_order=True).agg(
         pl.len().alias("rows"),
-        *((pl.col(n).n_unique() == pl.len()).alias(f"distinct {n}") for n in TIMESERIES),
-        *(_width(n).alias(f"width {n}") for n in TIMESERIES),
+        *((pl.col(n).n_unique() == pl.len()).alias(f"distinct {n}") for n in layout.TIMESERIES),
+        *(_width(n).alias(f"width {n}") for n in layout.TIMESERIES),
     )
     index_width = (pl.col("rows") - 1).cast(pl.String).str.len_chars()
     per_stay = per_stay.with_columns(index_width.alias("index width"))
-    key = pl.coalesce(pl.when(f"distinct {n}").then(n) for n in TIMESERIES)
+    key = pl.coalesce(pl.when(f"distinct {n}").then(n) for n in layout.TIMESERIES)
     index = pl.int_range(pl.len()).over("icustay_id").cast(pl.String)
     lines = (
         named.join(per_stay, on="icustay_id", maintain_order="left")
         .sort("icustay_id", key, maintain_order=True)
-        .select("icustay_id", _line(index, {n: pl.col(n) for n in TIMESERIES}).alias("line"))
+        .select("icustay_id", _line(index, {n: pl.col(n) for n in layout.TIMESERIES}).alias("line"))
         .group_by("icustay_id")
         .agg(pl.col("line").str.join("\n"))
     )
-    header = _line(pl.lit(""), {n: pl.lit(n) for n in TIMESERIES})
+    header = _line(pl.lit(""), {n: pl.lit(n) for n in layout.TIMESERIES})
     return per_stay.join(lines, on="icustay_id").select(
         "icustay_id", text=pl.concat_str(header, "line", separator="\n")
     )
 
 
 def _canonical(values: pl.Series) -> pl.Series:
-    return each_value(values, canonical_cell).fill_null("nan")
+    return layout.each_value(values, canonical_cell).fill_null("nan")
 
 
 def canonical_cell(text: str) -> str:

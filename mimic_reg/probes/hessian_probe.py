@@ -19,7 +19,7 @@ Paper: Hutchinson, "A stochastic estimator of the trace of the influence matrix 
 smoothing splines", Communications in Statistics 18 (1989).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -59,7 +59,7 @@ def hessian_trace(
     subset = train.keep(order[:num_samples].sort().values.numpy())
     order_of_batches = subset.evaluation_batches(batch_numbers, model.unit_numbers)
     batches = (subset.gather(index) for index in order_of_batches)
-    losses = ((_loss(model, train, batch), len(batch.index)) for batch in batches)
+    losses = ((partial(_loss, model, train, batch), len(batch.index)) for batch in batches)
     training = model.training
     model.eval()
     try:
@@ -75,11 +75,7 @@ def hessian_trace(
     return estimate(samples)
 
 
-def _loss(model: Model, train: Samples, batch: Batch) -> Callable[[], Tensor]:
-    return partial(_mean_loss, model, train, batch)
-
-
-def _mean_loss(model: Model, train: Samples, batch: Batch) -> Tensor:
+def _loss(model: Model, train: Samples, batch: Batch) -> Tensor:
     return loss_of(train.target, model(batch.x, batch.lengths), batch.y).mean()
 
 

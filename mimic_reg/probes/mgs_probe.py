@@ -64,8 +64,7 @@ def gradient_similarity(
 def _logits(model: Model, samples: Samples, i: int) -> Tensor:
     """Return the logits (C,) of a sample, in a batch of one: its gradient needs less memory."""
     batch = samples.gather(torch.tensor([i]))
-    logits: Tensor = model(batch.x, batch.lengths)[0]
-    return logits
+    return model(batch.x, batch.lengths)[0]
 
 
 class MgsProbe(Regulariser):

@@ -11,13 +11,7 @@ from statistics import fmean
 
 from mimic_reg.metrics.comparison import LEVEL, MIN_PAIRS, Comparison, corrected, paired
 from mimic_reg.metrics.folds import Repeat, in_order
-from mimic_reg.report.formats import (
-    format_difference,
-    format_interval,
-    format_level,
-    format_score,
-    format_score_name,
-)
+from mimic_reg.report import formats
 from mimic_reg.report.tables import ScoreTable
 from mimic_reg.report.verdicts import verdicts
 from mimic_reg.settings import BASELINE
@@ -42,7 +36,7 @@ def headline(table: ScoreTable, best_possible: float | None = None) -> Headline 
         return None
     sentences = [*_methods(table), *_more_data(table)]
     if best_possible is not None:
-        score = format_score(best_possible, table.score)
+        score = formats.format_score(best_possible, table.score)
         sentences.append(f"The true risk scores {score}: no model can be better on average.")
     return Headline(_question(table), tuple(sentences))
 
@@ -82,7 +76,7 @@ def _methods(table: ScoreTable) -> list[str]:
 
 def _list(methods: Sequence[str], found: Mapping[str, Comparison], table: ScoreTable) -> str:
     return "; ".join(
-        f"{m}, {_sized(found[m], table, format_score_name(table.score))}" for m in methods
+        f"{m}, {_sized(found[m], table, formats.format_score_name(table.score))}" for m in methods
     )
 
 
@@ -108,9 +102,11 @@ def _mean(scores: list[Mapping[Repeat, float]]) -> dict[Repeat, float]:
 
 def _sized(result: Comparison, table: ScoreTable, name: str = "") -> str:
     """Return a difference with its interval and, if given, the name of the score."""
-    text = f"{format_difference(result.difference, table.score)} {name}".rstrip()
+    text = f"{formats.format_difference(result.difference, table.score)} {name}".rstrip()
     bounds = result.interval
-    return f"{text} (95 % interval {format_interval(bounds, table.score)})" if bounds else text
+    return (
+        f"{text} (95 % interval {formats.format_interval(bounds, table.score)})" if bounds else text
+    )
 
 
 def _more_data(table: ScoreTable) -> list[str]:
@@ -125,7 +121,7 @@ def _more_data(table: ScoreTable) -> list[str]:
         return []
     who = NO_METHOD if method == BASELINE else method
     text = (
-        f"More data: from {format_level(low)} to {format_level(high)}, the "
-        f"{format_score_name(table.score)} of {who} changes by {_sized(result, table)}"
+        f"More data: from {formats.format_level(low)} to {formats.format_level(high)}, the "
+        f"{formats.format_score_name(table.score)} of {who} changes by {_sized(result, table)}"
     )
     return [f"{text}{'' if result.p < LEVEL else ', which may be chance'}."]

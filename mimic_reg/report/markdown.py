@@ -3,18 +3,11 @@
 import re
 from collections.abc import Callable, Sequence
 
+from mimic_reg.report import tables
 from mimic_reg.report.evidence import Evidence, Weighed
 from mimic_reg.report.formats import format_level
 from mimic_reg.report.headline import headline
 from mimic_reg.report.results import Results, mixed_threads
-from mimic_reg.report.tables import (
-    ScoreTable,
-    format_cell,
-    format_minus_paper,
-    format_paper,
-    format_title,
-    main_tables,
-)
 from mimic_reg.report.verdicts import comparison_columns, comparisons, format_comparison, verdicts
 
 
@@ -37,9 +30,9 @@ def to_markdown(results: Results, weighed: Sequence[Weighed] = ()) -> str:
     """
     parts = []
     concluded = {(w.table.task, w.table.model): w.focus for w in weighed}
-    for table in main_tables(results):
+    for table in tables.main_tables(results):
         found = headline(table)
-        parts.append(f"### {format_title(table)}")
+        parts.append(f"### {tables.format_title(table)}")
         parts += [f"Note: {escape(told)}" for told in [results.unequal().get(table.task)] if told]
         parts += [escape(" ".join(found.sentences))] if found else []
         parts.append(scores_markdown(table))
@@ -59,24 +52,26 @@ def to_markdown(results: Results, weighed: Sequence[Weighed] = ()) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _concluded(evidence: Evidence, table: ScoreTable) -> str:
+def _concluded(evidence: Evidence, table: tables.ScoreTable) -> str:
     level = f"{format_level(evidence.compared.supervision)}: " * (len(table.levels) > 1)
     return f"- {level}{escape(evidence.sentence)}"
 
 
-def scores_markdown(table: ScoreTable) -> str:
+def scores_markdown(table: tables.ScoreTable) -> str:
     """Return a table with methods as rows and supervision levels as columns."""
     rows = []
     for method in table.methods:
         cells = [table.cells.get((method, level)) for level in table.levels]
-        rows.append([method, *(format_cell(cell, table.score) for cell in cells)])
+        rows.append([method, *(tables.format_cell(cell, table.score) for cell in cells)])
         if table.has_paper:
-            rows.append(["(paper)", *(format_paper(cell, table.score) for cell in cells)])
-            rows.append(["(minus paper)", *(format_minus_paper(c, table.score) for c in cells)])
+            rows.append(["(paper)", *(tables.format_paper(cell, table.score) for cell in cells)])
+            rows.append(
+                ["(minus paper)", *(tables.format_minus_paper(c, table.score) for c in cells)]
+            )
     return table_markdown(["method", *map(format_level, table.levels)], rows)
 
 
-def comparisons_markdown(table: ScoreTable) -> str:
+def comparisons_markdown(table: tables.ScoreTable) -> str:
     """Return the comparisons of the methods in focus; of all methods without a focus."""
     rows = [
         [format_level(c.supervision), c.method, c.baseline, *format_comparison(c, table.score)]

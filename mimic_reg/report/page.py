@@ -153,8 +153,7 @@ def _cohorts(given: Given) -> str:
 
 
 def _source(given: Given) -> str:
-    datasets = sorted({t.cohort.name for t in given.trials if not t.cohort.is_hourly})
-    if datasets:
+    if datasets := sorted({t.cohort.name for t in given.trials if not t.cohort.is_hourly}):
         return ", ".join(datasets)
     modes = sorted({str(s.manifest["mode"]) for s in given.stores if "mode" in s.manifest})
     mode = f", extraction mode {', '.join(modes)}" if modes else ""
@@ -177,7 +176,6 @@ def _kind(given: Given) -> str:
     sizes = [read_json(path).get("published") for path in audits]
     if not sizes or None in sizes:
         return "patients, but not the full MIMIC-III"
-    differing = [size for found in sizes for size in found if not size["same"]]
-    if differing:
+    if differing := [size for found in sizes for size in found if not size["same"]]:
         return f"MIMIC-III with {count(len(differing), 'difference')} from the published sizes"
     return "the full MIMIC-III, with the published sizes"

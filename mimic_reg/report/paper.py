@@ -66,8 +66,7 @@ class Difference:
 def paper() -> dict[str, Any]:
     """Return the facts of the paper (`resources/paper.yaml`)."""
     resource = files("mimic_reg.report") / "resources" / "paper.yaml"
-    loaded: dict[str, Any] = yaml.safe_load(resource.read_text("utf-8"))
-    return loaded
+    return yaml.safe_load(resource.read_text("utf-8"))
 
 
 @cache

@@ -106,8 +106,7 @@ def merge_small(groups: np.ndarray, subject: np.ndarray) -> np.ndarray | None:
         small.append(large.pop(0))
     if len(large) + bool(small) < 2:
         return None
-    merged: np.ndarray = np.where(np.isin(groups, small), OTHERS, groups)
-    return merged
+    return np.where(np.isin(groups, small), OTHERS, groups)
 
 
 def _subjects(groups: np.ndarray, subject: np.ndarray, names: list[str]) -> int:

@@ -9,14 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mimic_reg.metrics.comparison import Comparison, compare, compare_best, winner
-from mimic_reg.report.formats import (
-    format_difference,
-    format_interval,
-    format_p,
-    format_score,
-    format_score_name,
-    format_supervision,
-)
+from mimic_reg.report import formats
 from mimic_reg.report.tables import ScoreTable
 from mimic_reg.settings import BASELINE, TrainingSize
 
@@ -107,11 +100,11 @@ def format_comparison(compared: Compared, score: str) -> list[str]:
         verdict = "no clear difference"
     return [
         verdict,
-        format_difference(result.difference, score) if result.n else "-",
-        format_interval(result.interval, score) if result.interval else "-",
+        formats.format_difference(result.difference, score) if result.n else "-",
+        formats.format_interval(result.interval, score) if result.interval else "-",
         str(result.n),
         "-" if result.effect is None else f"{result.effect:+.2f}",
-        "-" if result.p_holm is None else format_p(result.p_holm, sign=False),
+        "-" if result.p_holm is None else formats.format_p(result.p_holm, sign=False),
     ]
 
 
@@ -121,12 +114,12 @@ def verdicts(table: ScoreTable) -> list[Verdict]:
 
 
 def _verdict(table: ScoreTable, level: TrainingSize) -> Verdict:
-    at, name = f"At {format_supervision(level)}", format_score_name(table.score)
+    at, name = f"At {formats.format_supervision(level)}", formats.format_score_name(table.score)
     scores, best = table.by_seed(level), table.best(level)
     if best is None:
         return Verdict(level, None, None, f"{at}: {name} is undefined for all methods.")
     signed = {m: {s: table.sign * v for s, v in found.items()} for m, found in scores.items()}
-    mean = format_score(table.cells[best, level].summary.mean, table.score)
+    mean = formats.format_score(table.cells[best, level].summary.mean, table.score)
     text = f"{at}: {quoted(best)} has the best mean {name.removeprefix('mean ')}, {mean}"
     cell = table.cells[best, level]
     text += f" (n = {cell.summary.n}{' folds' if cell.folds else ''})"
@@ -143,7 +136,7 @@ def _verdict(table: ScoreTable, level: TrainingSize) -> Verdict:
     parts = []
     if better:
         p = max(p for m in better if (p := against[m].p_holm) is not None)
-        parts.append(f"significantly better than {_named(better, against)} ({format_p(p)})")
+        parts.append(f"significantly better than {_named(better, against)} ({formats.format_p(p)})")
     if unclear:
         parts.append(f"not significantly better than {_named(unclear, against)}")
     if untested:

@@ -5,18 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mimic_reg import runs
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import Score, metric
 from mimic_reg.metrics.trained import hardly_trained
-from mimic_reg.runs import (
-    HISTORY,
-    SCORES,
-    check_finished,
-    is_done,
-    read_history,
-    read_scored,
-    read_trial,
-)
 from mimic_reg.store import reading
 from mimic_reg.store.spec import CohortSpec, Task
 
@@ -70,7 +62,7 @@ class Run:
 
     def history(self) -> list[dict[str, Any]]:
         """Return the rows of the history; every call reads the file."""
-        return counted_from_1(read_history(self.folder / HISTORY))
+        return counted_from_1(runs.read_history(self.folder / runs.HISTORY))
 
     def epochs(self) -> list[dict[str, Any]]:
         """Return the rows of the history at the ends of epochs."""
@@ -88,18 +80,18 @@ def read_run(folder: Path) -> Run:
     Raises:
         InputError: the folder has no trial, or its files are damaged.
     """
-    described = read_trial(folder)
-    finished = is_done(folder, described["id"])
-    check_finished(folder)
-    scored = read_scored(folder) if finished else {}
+    described = runs.read_trial(folder)
+    finished = runs.is_done(folder, described["id"])
+    runs.check_finished(folder)
+    scored = runs.read_scored(folder) if finished else {}
     if scored.get("trial", described["id"]) != described["id"]:
         raise InputError(
-            f"{folder / SCORES} belongs to another trial. Make it again: "
+            f"{folder / runs.SCORES} belongs to another trial. Make it again: "
             f"`mimic-reg evaluate {folder} --overwrite`."
         )
     with reading(folder, "a run"):
         best = scored.get("best_epoch")
-        history = read_history(folder / HISTORY) if finished else []
+        history = runs.read_history(folder / runs.HISTORY) if finished else []
         return Run(
             folder=folder,
             id=described["id"],
@@ -125,8 +117,8 @@ def read_scores(folder: Path) -> dict[str, dict[str, Score]]:
     Raises:
         InputError: they are missing or damaged.
     """
-    content = read_scored(folder)["scores"]
-    with reading(folder / SCORES, "a run's scores"):
+    content = runs.read_scored(folder)["scores"]
+    with reading(folder / runs.SCORES, "a run's scores"):
         return _scores(content)
 
 

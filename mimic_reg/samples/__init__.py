@@ -15,20 +15,6 @@ from mimic_reg.samples.stays import constant_channels, from_rows
 from mimic_reg.store import Store, reading
 from mimic_reg.store.spec import Task
 
-__all__ = [
-    "Batch",
-    "Constants",
-    "Samples",
-    "Units",
-    "from_arrays",
-    "from_pixels",
-    "from_rows",
-    "load",
-    "load_any",
-    "notes",
-    "read_normalizer",
-]
-
 # Constants of a normaliser: mean and deviation (F,) of hours, scale and shift (C,) of images.
 Constants = tuple[np.ndarray, np.ndarray]
 

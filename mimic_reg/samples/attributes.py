@@ -45,11 +45,7 @@ def read_attributes(
             )
         samples = store.read(f"tasks/{task.name}.parquet").select(unit)[row]
         joined = samples.join(
-            stays.select(unit, *names),
-            on=unit,
-            how="left",
-            validate="m:1",
-            maintain_order="left",
+            stays.select(unit, *names), on=unit, how="left", validate="m:1", maintain_order="left"
         )
     if "age" in names:
         joined = joined.with_columns(pl.col("age").cast(pl.Float64).clip(upper_bound=OLDEST))

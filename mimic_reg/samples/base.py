@@ -83,8 +83,7 @@ class Samples:
     @property
     def subject(self) -> np.ndarray:
         """Return the subject's number (N,); intervals are resampled over subjects."""
-        subject: np.ndarray = self.units.subject[self.unit.cpu().numpy()]
-        return subject
+        return self.units.subject[self.unit.cpu().numpy()]
 
     def keep(self, positions: np.ndarray) -> "Samples":
         """Return the samples at `positions`, with the same units."""

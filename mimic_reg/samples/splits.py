@@ -109,8 +109,7 @@ def strata(y: np.ndarray, target: Target) -> np.ndarray:
         rarest_last = np.lexsort((np.arange(y.shape[1]), -prevalence))
         rank = np.empty(y.shape[1], np.int64)
         rank[rarest_last] = np.arange(1, y.shape[1] + 1)
-        rarest: np.ndarray = np.where(y > 0, rank, 0).max(1)
-        return rarest
+        return np.where(y > 0, rank, 0).max(1)
     if target == "regression":
         edges = np.quantile(y[:, 0], np.linspace(0, 1, _NUM_QUANTILES + 1)[1:-1])
         return np.searchsorted(edges, y[:, 0], side="right")
@@ -131,5 +130,4 @@ def _mix(x: np.ndarray) -> np.ndarray:
         x = x + np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: np.ndarray = x ^ (x >> np.uint64(31))
-    return mixed
+    return x ^ (x >> np.uint64(31))

@@ -139,8 +139,7 @@ def _read_columns(
     for start, frame in _slices(scan):
         unit, length, label = _compact(frame, task, stays, misfits, store.spec)
         subject_id[unit] = frame[store.spec.subject].to_numpy()
-        unknown = set(frame["split"].unique()) - set(SPLITS)
-        if unknown:
+        if unknown := set(frame["split"].unique()) - set(SPLITS):
             raise InputError(
                 f"The sample table of {task.name} has an unknown split {unknown.pop()!r}. Known: "
                 f"{', '.join(SPLITS)}. Extract the store again."

@@ -65,8 +65,7 @@ def parse_now(text: str | None) -> datetime | None:
     (time,) = parse_time(pl.Series([text.strip()]))
     if time is None:
         raise InputError(f"--now {text!r} is not a time such as '2130-05-01 14:00:00'.")
-    found: datetime = time
-    return found
+    return time
 
 
 @dataclass(frozen=True)
@@ -148,12 +147,8 @@ def predict_hours(model: ServedModel, current: Current, wanted: pl.DataFrame) ->
     wanted: stay and hour, which the stay has reached
     """
     unit, names = model.spec.unit, model.spec.channel_names
-    starts = (
-        current.hourly.select(unit)
-        .with_row_index("first")
-        .group_by(unit)
-        .agg(pl.col("first").min())
-    )
+    keys = current.hourly.select(unit).with_row_index("first")
+    starts = keys.group_by(unit).agg(pl.col("first").min())
     rows = wanted.join(starts, on=unit, how="left", maintain_order="left")
     values = current.hourly.select(names).to_numpy()
     found, spreads = [np.empty((0, len(model.outputs)), np.float32)], []
@@ -177,8 +172,7 @@ def predict_hours(model: ServedModel, current: Current, wanted: pl.DataFrame) ->
         deviations = np.concatenate(spreads)
         columns |= {f"{name}_sd": deviations[:, c] for c, name in enumerate(model.outputs)}
     table = wanted.with_columns(pl.Series(n, v, pl.Float32) for n, v in columns.items())
-    missing = _never_observed(current, unit, wanted)
-    return table.hstack([missing])
+    return table.hstack([_never_observed(current, unit, wanted)])
 
 
 def _never_observed(current: Current, unit: str, wanted: pl.DataFrame) -> pl.Series:
@@ -191,6 +185,5 @@ def _never_observed(current: Current, unit: str, wanted: pl.DataFrame) -> pl.Ser
     names = [pl.when(~pl.col(v)).then(pl.lit(v)) for v in variables]
     if not names:
         return pl.Series(MISSING, [""] * wanted.height, pl.String)
-    return seen.select(pl.concat_str(names, separator="; ", ignore_nulls=True).alias(MISSING))[
-        MISSING
-    ]
+    text = pl.concat_str(names, separator="; ", ignore_nulls=True)
+    return seen.select(text.alias(MISSING)).to_series()

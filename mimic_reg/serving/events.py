@@ -167,9 +167,8 @@ def _drop(
 def _within(events: pl.DataFrame, ignored: list[tuple[int, str]]) -> pl.DataFrame:
     """Return the events with a value and a readable time from admission to `at`."""
     value = pl.col("value")
-    events = _drop(
-        events, value.is_null() | value.is_in(schema.MISSING_TEXTS), pl.lit("no value"), ignored
-    )
+    empty = value.is_null() | value.is_in(schema.MISSING_TEXTS)
+    events = _drop(events, empty, pl.lit("no value"), ignored)
     hours = pl.col("hours")
     events = _drop(events, hours < -EPSILON, pl.lit("before admission"), ignored)
     events = _drop(events, hours > pl.col("at") + EPSILON, _AFTER, ignored)
@@ -187,9 +186,9 @@ def _extracted(
         {"variable": schema.VARIABLES, "code": range(len(schema.VARIABLES))},
         schema_overrides={"code": pl.UInt8},
     )
-    events = events.join(
-        items.rename({"variable": "of_item"}), on="item", how="left", maintain_order="left"
-    ).join(codes, on="variable", how="left", maintain_order="left")
+    items = items.rename({"variable": "of_item"})
+    events = events.join(items, on="item", how="left", maintain_order="left")
+    events = events.join(codes, on="variable", how="left", maintain_order="left")
     other = pl.col("of_item") != pl.col("code")
     events = _drop(events, other, pl.lit("item and variable disagree"), ignored)
     events = events.with_columns(pl.coalesce("of_item", "code").alias("code"))
@@ -220,12 +219,10 @@ def _extracted(
 
 def _unknown() -> pl.Expr:
     """Return why an event is not one of the model's."""
-    return (
-        pl.when(pl.col("item").is_not_null())
-        .then(pl.format("item {} is not one of the model's", "item"))
-        .when(pl.col("variable").is_not_null())
-        .then(pl.format("'{}' is not a variable of the model", "variable"))
-        .otherwise(pl.lit("neither an item nor a variable"))
+    return pl.coalesce(  # a null makes the text of a format null
+        pl.format("item {} is not one of the model's", "item"),
+        pl.format("'{}' is not a variable of the model", "variable"),
+        pl.lit("neither an item nor a variable"),
     )
 
 
@@ -234,11 +231,8 @@ def _note_unreadable(
 ) -> None:
     """Note the events whose value cannot be read, by variable."""
     keys = ["icustay_id", "variable"]
-    lost = (
-        named.group_by(keys)
-        .len("all")
-        .join(measurements.group_by(keys).len("kept"), on=keys, how="left")
-    )
+    kept_of = measurements.group_by(keys).len("kept")
+    lost = named.group_by(keys).len("all").join(kept_of, on=keys, how="left")
     for stay, code, every, kept in lost.iter_rows():
         reason = f"value of {schema.VARIABLES[code]} not readable"
         ignored += [(stay, reason)] * (every - (kept or 0))
@@ -258,28 +252,20 @@ def _imported(
     settings, channels = model.recipe.settings, model.spec.channels
     static = imported.static_variables(channels, settings)
     variables = dict.fromkeys(channel.variable for channel in channels)
-    events = _drop(
-        events, ~pl.col("variable").is_in(list(variables)).fill_null(False), _unknown(), ignored
-    )
-    timeless = pl.col("hours").is_null()
-    events = _drop(
-        events,
-        timeless & ~pl.col("variable").is_in(list(static)),
-        pl.lit("time not readable"),
-        ignored,
-    )
+    known = pl.col("variable").is_in(list(variables)).fill_null(False)
+    events = _drop(events, ~known, _unknown(), ignored)
+    timeless = pl.col("hours").is_null() & ~pl.col("variable").is_in(list(static))
+    events = _drop(events, timeless, pl.lit("time not readable"), ignored)
     hour = (pl.col("hours").fill_null(0.0) + EPSILON).floor().cast(pl.Int64).alias(HOUR)
     too_late = hour >= pl.col("at")
     events = _drop(events, too_late, _AFTER, ignored)
     events = events.sort("stay", "hours", nulls_last=False).with_columns(hour)
     columns = {v: _values(events, v, channels, ignored) for v in variables}
     stay = settings.stay
-    dyn = events.select(pl.col("stay").alias(stay), HOUR).hstack(
-        [columns[v] for v in variables if v not in static]
-    )
-    ends = events.group_by(pl.col("stay").alias(stay)).agg(
-        (pl.col("at").first().ceil() - 1).cast(pl.Int64).alias(HOUR)
-    )
+    keys, timed = events.select(pl.col("stay").alias(stay), HOUR), set(variables) - set(static)
+    dyn = keys.hstack([columns[v] for v in variables if v in timed])
+    end = (pl.col("at").first().ceil() - 1).cast(pl.Int64).alias(HOUR)
+    ends = events.group_by(pl.col("stay").alias(stay)).agg(end)
     dyn = pl.concat([dyn, ends.drop_nulls()], how="diagonal")
     sta = events.select(pl.col("stay").alias(stay)).hstack([columns[v] for v in static])
     sta = sta.group_by(stay).agg(pl.all().drop_nulls().last())

@@ -7,7 +7,7 @@ import polars as pl
 
 from mimic_reg.engine.devices import find_device
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.runs import TRIAL, read_trial
 from mimic_reg.serving.current import Hours, Predicted, predict_current
 from mimic_reg.serving.model import SETTINGS, ServedModel, load_run
@@ -26,7 +26,7 @@ def predict(
     allow_missing: bool = False,
     device: str | None = None,
     threads: int = DEFAULT_THREADS,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> int:
     """Predict every sample of the model's task in a store, into a Parquet file; return how many.
 
@@ -49,7 +49,6 @@ def predict(
         served = load_model(model, trained_on, str(find_device(device)))
         if trained_on:
             opened = opened.in_fold(read_trial(model)["trial"].get("fold"))
-        progress = progress or Silent()
         if not trained_on and (note := overlap_note(served, model, opened)):
             progress.note(note)
         table = predict_store(served, opened, progress, allow_missing=allow_missing)
@@ -68,7 +67,7 @@ def predict_source(
     store: Path | None = None,
     device: str | None = None,
     threads: int = DEFAULT_THREADS,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Predicted:
     """Predict current stays from raw tables, into a Parquet file; see `Predicted`.
 
@@ -84,7 +83,6 @@ def predict_source(
         InputError: there is no such model; the source cannot be used; `out` cannot be written.
     """
     _check_out(out, None)
-    progress = progress or Silent()
     with torch_threads(threads):
         served = load_model(model, store, str(find_device(device)))
         current = read_current(

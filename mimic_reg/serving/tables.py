@@ -60,8 +60,7 @@ def example(spec: CohortSpec, means: np.ndarray, num_hours: int = 2) -> pd.DataF
 def _check_columns(spec: CohortSpec, frame: pd.DataFrame) -> None:
     """Raise InputError if a channel is missing, and suggest the nearest column."""
     columns = [str(column) for column in frame.columns]
-    missing = [channel for channel in spec.channel_names if channel not in columns]
-    if missing:
+    if missing := [channel for channel in spec.channel_names if channel not in columns]:
         unknown = [c for c in columns if c not in (*spec.channel_names, STAY, HOUR)]
         close = difflib.get_close_matches(missing[0], unknown, n=1, cutoff=0.5)
         hint = f" Is it {close[0]!r}?" if close else ""

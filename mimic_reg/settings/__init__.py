@@ -14,33 +14,8 @@ from mimic_reg.settings.names import (
     is_real,
     module_names,
     resolve_options,
-    suggest,
 )
+from mimic_reg.settings.nearest import suggest
 from mimic_reg.settings.size import WHOLE, TrainingSize, training_size
-from mimic_reg.settings.trial import Component, Start, Together, Training, Trial
+from mimic_reg.settings.trial import Component, Start, Training, Trial
 from mimic_reg.settings.yaml import load_yaml, parse_yaml
-
-__all__ = [
-    "BASELINE",
-    "CONFIGS",
-    "STOPPING",
-    "WHOLE",
-    "Component",
-    "Settings",
-    "Start",
-    "Together",
-    "Training",
-    "TrainingSize",
-    "Trial",
-    "acting",
-    "checked",
-    "find_module",
-    "is_probe",
-    "is_real",
-    "load_yaml",
-    "module_names",
-    "parse_yaml",
-    "resolve_options",
-    "suggest",
-    "training_size",
-]

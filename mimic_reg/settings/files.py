@@ -341,8 +341,7 @@ def _named(kind: type[Kind], folder: Named, name: str) -> Kind:
             f"{suggest(name, known, f'mimic-reg list {folder}')}"
         )
     path = CONFIGS / folder / f"{name}.yaml"
-    found: Kind = _cached(kind, path, path.stat().st_mtime_ns)
-    return found
+    return _cached(kind, path, path.stat().st_mtime_ns)
 
 
 @cache

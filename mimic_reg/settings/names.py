@@ -19,18 +19,6 @@ from mimic_reg.errors import InputError
 from mimic_reg.settings.nearest import suggest
 from mimic_reg.settings.plugins import is_plugin, load_plugin, plugin_names
 
-__all__ = [
-    "BASELINE",
-    "STOPPING",
-    "acting",
-    "find_module",
-    "is_probe",
-    "is_real",
-    "module_names",
-    "resolve_options",
-    "suggest",
-]
-
 BASELINE = "none"  # the method that changes no fit
 _SINGULAR = {"analyses": "analysis", "multitask": "strategy"}  # of packages; others lose an s
 STOPPING = "early_stopping"  # the method that ends fits; the files of tasks add it
@@ -120,8 +108,7 @@ def resolve_options(
     for name in given:
         if name not in known:
             raise InputError(f"{what} has no option {name!r}. {suggest(name, known)}")
-    missing = [n for n, p in known.items() if p.default is p.empty and n not in given]
-    if missing:
+    if missing := [n for n, p in known.items() if p.default is p.empty and n not in given]:
         raise InputError(f"{what} needs the option {missing[0]!r}.")
     for name, value in given.items():
         kind = known[name].annotation

@@ -69,8 +69,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         counts = Counter(key for key in keys if isinstance(key, Hashable))
-        repeated = [key for key, count in counts.items() if count > 1]
-        if repeated:
+        if repeated := [key for key, count in counts.items() if count > 1]:
             line = node.start_mark.line + 1
             raise InputError(
                 f"The key {repeated[0]!r} is given twice in the mapping at line {line}."

@@ -15,8 +15,6 @@ from mimic_reg.clinical.events import METAVISION
 from mimic_reg.clinical.schema import resource as clinical_resource
 from mimic_reg.simulation.parameters import resource
 
-__all__ = ["ITEMS", "METAVISION", "Item", "d_items"]
-
 _TABLE = pl.read_csv(resource("items.csv").read_bytes())
 
 

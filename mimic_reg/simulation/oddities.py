@@ -5,8 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
+from mimic_reg.clinical.datasets import EVENT_TABLES
+from mimic_reg.clinical.events import METAVISION
 from mimic_reg.simulation.charting import RATES, Charting
-from mimic_reg.simulation.items import METAVISION
 
 UNKNOWN_HADM_ID = 99_999  # below MIMIC-III's range
 NO_NUMBERS = ("ERROR", "NotDone", ">500", "NEG", "TR")
@@ -15,7 +16,6 @@ NUM_CAREGIVERS = 300
 TEXTS_FOR_NUMBERS = ("saturation", "glucose", "ph")
 TWO_VALUES = ("heart_rate", "respiratory_rate", "systolic", "diastolic", "mean_pressure", "glucose")
 OUTLIERS = (*TWO_VALUES, "saturation", "temperature", "weight")
-EVENT_TABLES = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
 NOT_USED = ("other", "output")  # kinds outside the 17 variables
 
 Happens = Callable[[float], pl.Expr]  # a rate -> whether it happens, drawn for each row

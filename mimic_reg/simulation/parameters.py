@@ -21,5 +21,4 @@ def resource(name: str) -> Any:
 
 def parameters(name: str) -> dict[str, Any]:
     """Return the content of a YAML file in `simulation/resources`."""
-    loaded: dict[str, Any] = yaml.safe_load(resource(f"{name}.yaml").read_text("utf-8"))
-    return loaded
+    return yaml.safe_load(resource(f"{name}.yaml").read_text("utf-8"))

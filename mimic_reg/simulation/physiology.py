@@ -39,8 +39,7 @@ def weigh(traits: Floats, weights: Mapping[str, float]) -> Floats:
     """Return the (N,) weighted sum of traits."""
     vector = np.array([weights.get(trait, 0.0) for trait in TRAITS])
     # Not by BLAS, whose last bits depend on the number of threads.
-    result: Floats = np.einsum("nf,f->n", traits, vector)
-    return result
+    return np.einsum("nf,f->n", traits, vector)
 
 
 def draw_traits(age: Floats, subject: Ints, rng: np.random.Generator) -> Floats:
@@ -53,8 +52,7 @@ def draw_traits(age: Floats, subject: Ints, rng: np.random.Generator) -> Floats:
     shared = rng.normal(size=(int(subject.max()) + 1, len(TRAITS)))[subject]
     correlation = np.array([t.get("age", 0.0) for t in TRAITS.values()])
     free = np.sqrt(1 - correlation**2) * np.where(CHRONIC, shared, own)
-    traits: Floats = correlation * age[:, None] + free
-    return traits
+    return correlation * age[:, None] + free
 
 
 def phenotype_risk(traits: Floats) -> Floats:
@@ -105,17 +103,15 @@ def mean_severity(traits: Floats, age: Floats, rng: np.random.Generator) -> Floa
     weights = {name: trait.get("severity", 0.0) for name, trait in TRAITS.items()}
     others = _FACTS["severity"]
     own = others["own"] * rng.normal(size=len(age))
-    mean: Floats = weigh(traits, weights) + others["age"] * age + own
-    return mean
+    return weigh(traits, weights) + others["age"] * age + own
 
 
 def simulate(mean: Floats, rng: np.random.Generator, start: Floats | None = None) -> pl.DataFrame:
     """Run every stay, hour by hour, until the patient leaves the hospital or dies.
 
-    Args:
-        mean: (N,) mean severity.
-        rng: draws everything random.
-        start: (N,) the deviation at admission; drawn if None.
+    mean:  (N,) mean severity
+    rng:   draws everything random
+    start: (N,) the deviation at admission; drawn if None
 
     Returns:
         N rows, with times in hours since admission to the unit: `mean`; `severity`, (H,) at full

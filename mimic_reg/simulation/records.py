@@ -127,8 +127,7 @@ def _plan(patients: int, rng: np.random.Generator) -> pl.DataFrame:
 def _again(rate: float, num: int, rng: np.random.Generator) -> Ints:
     """Return (num,) repetitions: 0, 1 or 2."""
     first, second = rng.random((2, num)) < rate
-    times: Ints = first.astype(np.int64) + (first & second)
-    return times
+    return first.astype(np.int64) + (first & second)
 
 
 def _stays(planned: pl.DataFrame, subject_id: Ints, streams: Streams) -> pl.DataFrame:
@@ -189,8 +188,7 @@ def _luck(subject: Ints, patients: int, rng: np.random.Generator) -> Floats:
 
     def spread_evenly(num: int) -> Floats:  # one in each num-th of [0, 1): a steadier prevalence
         order = np.tile(np.arange(num)[:, None], len(PHENOTYPES))
-        draws: Floats = (rng.permuted(order, axis=0) + rng.random(order.shape)) / num
-        return draws
+        return (rng.permuted(order, axis=0) + rng.random(order.shape)) / num
 
     own, shared = spread_evenly(len(subject)), spread_evenly(patients)[subject]
     acute = np.array([phenotypes()[name]["kind"] == "acute" for name in PHENOTYPES])

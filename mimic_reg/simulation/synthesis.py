@@ -73,15 +73,14 @@ def synthesize(
 
     The same arguments give the same bytes.
 
-    Args:
-        out: a new or empty folder.
-        patients: number of subjects.
-        seed: decides everything random.
-        missing: share of the event rows to leave out at random, beyond the usual gaps.
-        compress: write .csv.gz instead of .csv.
-        overwrite: replace an earlier simulation in `out`.
-        form: whose tables to write, "mimic-iii" or "mimic-iv"; the patients are the same.
-        carevue: whether CareVue charts some patients of MIMIC-III; MIMIC-IV has MetaVision alone.
+    out:       a new or empty folder
+    patients:  number of subjects
+    seed:      decides everything random
+    missing:   share of the event rows to leave out at random, beyond the usual gaps
+    compress:  write .csv.gz instead of .csv
+    overwrite: replace an earlier simulation in `out`
+    form:      whose tables to write, "mimic-iii" or "mimic-iv"; the patients are the same
+    carevue:   whether CareVue charts some patients of MIMIC-III; MIMIC-IV has MetaVision alone
 
     Raises:
         InputError: an option is invalid, or `out` is not empty.

@@ -61,8 +61,7 @@ class TrueRisk:
     def _hour_before(self, staying: Floats, leaving: Floats, leaves: Floats) -> Floats:
         """Return the risk an hour earlier, from the risks of those who stay and who leave."""
         lives_on = leaves * (leaving @ self._next.T) + (1 - leaves) * (staying @ self._next.T)
-        risk: Floats = self._dies + (1 - self._dies) * lives_on
-        return risk
+        return self._dies + (1 - self._dies) * lives_on
 
     def in_hospital(self, mean: Floats, severity: Floats, hour: int) -> Floats:
         """Return the probability of death in hospital, for patients in the unit at full `hour`."""
@@ -92,8 +91,7 @@ class TrueRisk:
         table = RegularGridInterpolator(grid, logit(np.clip(risk, 1e-15, 1 - 1e-15)))
         deviation = np.clip(severity - mean, self._deviations[0], self._deviations[-1])
         mean = np.clip(mean, self._means[0], self._means[-1])
-        result: Floats = expit(table(np.column_stack([mean, deviation])))
-        return result
+        return expit(table(np.column_stack([mean, deviation])))
 
 
 def judge(

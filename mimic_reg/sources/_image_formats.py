@@ -272,8 +272,7 @@ def _image_folder(folder: Path, size: int | None) -> Dataset:
 
 
 def _pictures(folder: Path, classes: tuple[str, ...], size: int | None) -> Part:
-    unknown = {p.name for p in folder.iterdir() if p.is_dir()} - set(classes)
-    if unknown:
+    if unknown := {p.name for p in folder.iterdir() if p.is_dir()} - set(classes):
         raise InputError(f"{folder} has a class {min(unknown)!r} that train/ does not have.")
     paths = [(p, c) for c, name in enumerate(classes) for p in _files(folder / name)]
     if not paths:

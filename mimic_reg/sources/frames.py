@@ -92,7 +92,8 @@ def write_parts(
         folder, _, _ = work.stage("tables", lambda f: _write(f, parts, tables, spec, scratch))
         files = work.files(folder)
         hashes = [(name, file_hash(path)) for name, path in files.items()]
-        fingerprint = _hash([spec.model_dump_json(), hashes])
+        content = repr([spec.model_dump_json(), hashes])
+        fingerprint = xxhash.xxh3_128_hexdigest(content.encode())
         manifest = {
             "program": __version__,
             "cohort": spec.model_dump(mode="json"),
@@ -118,10 +119,6 @@ def _checked_measured(
     return measured.with_columns(
         pl.col(c).cast(pl.Float32) for c in measured.columns if c not in keys
     )
-
-
-def _hash(content: Any) -> str:
-    return xxhash.xxh3_128_hexdigest(repr(content).encode())
 
 
 def _write(
@@ -224,15 +221,9 @@ def _constants(moments: list[tuple[Any, Any]], spec: CohortSpec) -> dict[str, An
     means, stds = np.nan_to_num(means), np.nan_to_num(stds)
     constant = is_constant(means, stds)
     stds[constant] = 1.0
-    return {
-        "means": means.tolist(),
-        "stds": stds.tolist(),
-        "constant": [
-            channel.name
-            for channel, same in zip(spec.channels, constant, strict=True)
-            if same and channel.kind == "continuous"
-        ],
-    }
+    pairs = zip(spec.channels, constant, strict=True)
+    names = [channel.name for channel, same in pairs if same and channel.kind == "continuous"]
+    return {"means": means.tolist(), "stds": stds.tolist(), "constant": names}
 
 
 def _num_hours(spec: CohortSpec) -> pl.Expr:
@@ -288,11 +279,11 @@ def _checked_hours(hourly: pl.DataFrame, spec: CohortSpec) -> pl.DataFrame:
         finite = numbers.cast(pl.Float32, strict=False).is_finite()
         full = spec.imputed or channel.kind != "continuous"
         bad = (numbers.null_count() if full else 0) + int((~finite).sum())
-        _refuse(
-            bad,
-            f"cells of the channel {channel.name!r} are {'empty' if full else 'NaN'}, infinite or "
-            f"too large for 32 bits; {'impute them' if full else 'write null for an empty cell'}",
-        )
+        state, advice = "NaN", "write null for an empty cell"
+        if full:
+            state, advice = "empty", "impute them"
+        what = f"{state}, infinite or too large for 32 bits; {advice}"
+        _refuse(bad, f"cells of the channel {channel.name!r} are {what}")
         if channel.kind != "continuous":
             other = int((~numbers.is_in([0.0, 1.0])).sum())
             _refuse(other, f"cells of the {channel.kind} channel {channel.name!r} are not 0 or 1")
@@ -321,9 +312,8 @@ def _checked_samples(
     if not frame[end].dtype.is_numeric():
         raise InputError(f"{what}: {end!r} holds {frame[end].dtype}, not numbers of hours.")
     frame = _typed_division(frame, spec, what).with_columns(pl.col(end).cast(pl.Float64))
-    _refuse(
-        frame.height - int(frame[end].is_finite().sum()), f"{of} have no finite number in {end!r}"
-    )
+    infinite = frame.height - int(frame[end].is_finite().sum())
+    _refuse(infinite, f"{of} have no finite number in {end!r}")
     _refuse(int(frame.select(spec.keys).is_duplicated().sum()), f"{of} appear more than once")
     for column in spec.divisions:
         _check_division(frame, column, spec, task)
@@ -358,9 +348,8 @@ def _check_division(frame: pl.DataFrame, column: str, spec: CohortSpec, task: Ta
         if frame.filter(pl.col(column) == value).is_empty():
             raise InputError(f"There are no {of} in the {column} {value!r}.")
     shared = frame.group_by(spec.subject).agg(pl.col(column).n_unique() > 1)[column].sum()
-    _refuse(
-        int(shared), f"subjects of {task.name} are in several {column}s; keep each subject in one"
-    )
+    what = f"subjects of {task.name} are in several {column}s; keep each subject in one"
+    _refuse(int(shared), what)
 
 
 def _checked_label(label: pl.Series, task: Task) -> pl.Series:

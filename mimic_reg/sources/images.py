@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 
 from mimic_reg import __version__
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.seeds import derive
 from mimic_reg.sources._image_formats import Dataset, Part, files, find, read
 from mimic_reg.sources.at_rest import stamps, staying
@@ -49,7 +49,7 @@ def import_images(
     validation: int | None = None,
     size: int | None = None,
     name: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Store:
     """Write the images in `folder` to the store `out`, unless it already holds them.
 
@@ -62,7 +62,6 @@ def import_images(
         MimicRegError: a file changed while it was read, the disk is full, or the store is locked or
             cannot be written.
     """
-    progress = progress or Silent()
     check_target(out)
     _check_replaceable(out)
     with staying(stamps(files(folder, name))):
@@ -157,16 +156,11 @@ def _arrange(dataset: Dataset, validation: int | None) -> tuple[pl.DataFrame, to
 
 def _check(parts: dict[str, Part], dataset: Dataset) -> None:
     for name, part in parts.items():
+        what, last = f"{dataset.name}: the part {name!r} has", len(dataset.classes) - 1
         if len(part.pixels) != len(part.labels):
-            raise InputError(
-                f"{dataset.name}: the part {name!r} has {len(part.pixels):,} images but "
-                f"{len(part.labels):,} labels."
-            )
-        if part.labels.min() < 0 or part.labels.max() >= len(dataset.classes):
-            raise InputError(
-                f"{dataset.name}: the part {name!r} has a label outside 0 to "
-                f"{len(dataset.classes) - 1}."
-            )
+            raise InputError(f"{what} {len(part.pixels):,} images but {len(part.labels):,} labels.")
+        if part.labels.min() < 0 or part.labels.max() > last:
+            raise InputError(f"{what} a label outside 0 to {last}.")
     if len({part.pixels.shape[1:] for part in parts.values()}) > 1:
         raise InputError(f"{dataset.name}: the parts have images of different sizes. Give --size.")
 
@@ -211,11 +205,10 @@ def _write(
     folder, _, _ = work.stage("images", build)
     work.finish()
     names = (IMAGES, TABLE, "audit.json")
+    spec = cohort(dataset.name, tuple(pixels.shape[1:]), tuple(dataset.classes))
     manifest = {
         "program": __version__,
-        "cohort": cohort(dataset.name, tuple(pixels.shape[1:]), tuple(dataset.classes)).model_dump(
-            mode="json"
-        ),
+        "cohort": spec.model_dump(mode="json"),
         "fingerprint": fingerprint,
         "source": {"kind": KIND, "fingerprint": fingerprint},
     }
@@ -236,5 +229,4 @@ def _audit(dataset: Dataset, table: pl.DataFrame) -> dict[str, Any]:
 
 def read_counts(store: Store) -> dict[str, dict[str, Any]]:
     """Return {split: number of samples, and of images per class}."""
-    counts: dict[str, dict[str, Any]] = read_json(store.path("audit.json"))["samples"][TASK]
-    return counts
+    return read_json(store.path("audit.json"))["samples"][TASK]

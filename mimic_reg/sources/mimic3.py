@@ -14,13 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from mimic_reg.clinical.datasets import DATASETS, EVENT_TABLES, MIMIC_III, MIMIC_IV, Dataset
+from mimic_reg.clinical.datasets import DATASETS, MIMIC_III, MIMIC_IV, Dataset
 from mimic_reg.errors import InputError
 from mimic_reg.sources import typed
 from mimic_reg.sources.at_rest import Stamp, check_at_rest
 from mimic_reg.sources.packed import MAX_LINE, guarded, readable, unpacked
-
-__all__ = ["EVENT_TABLES", "ID_COLUMNS", "Table", "find_tables", "place_of"]
 
 ID_COLUMNS = ("subject_id", "hadm_id", "icustay_id", "stay_id", "itemid")
 
@@ -115,27 +113,20 @@ def find_tables(source: Path, *, outcomes: bool = True) -> dict[str, Table]:
     folders = {name: source / dataset.folders.get(name, "") for name in dataset.tables}
     files = {folder: _files_by_name(folder) for folder in set(folders.values())}
     paths = {name: _file_of(name, files[folder]) for name, folder in folders.items()}
-    missing = [dataset.where(name) for name, path in paths.items() if path is None]
-    if missing:
+    if missing := [dataset.where(name) for name, path in paths.items() if path is None]:
+        hint = ""
+        if source.resolve().name.lower() in _FOLDERS:
+            hint = " MIMIC-IV's source is the folder that holds hosp/ and icu/, not one of the two."
         raise InputError(
             f"{source} lacks {', '.join(missing)} (looked for NAME.csv, .csv.gz and .parquet). "
-            f"Download the missing tables of {dataset.title} into that folder.{_hint(source)}"
+            f"Download the missing tables of {dataset.title} into that folder.{hint}"
         )
-    return {
-        name: _open_table(dataset, name, path) for name, path in paths.items() if path is not None
-    }
+    return {name: _open_table(dataset, name, path) for name, path in paths.items() if path}
 
 
 def _needed(dataset: Dataset, outcomes: bool) -> Dataset:
     """Return the data set with the tables and columns to read; see `find_tables`."""
     return dataset if outcomes else dataset.during_stays()
-
-
-def _hint(source: Path) -> str:
-    """Return advice for the usual mistake with MIMIC-IV; "" if it was not made."""
-    if source.resolve().name.lower() not in _FOLDERS:
-        return ""
-    return " MIMIC-IV's source is the folder that holds hosp/ and icu/, not one of the two."
 
 
 def _dataset_in(source: Path) -> Dataset:
@@ -213,8 +204,7 @@ def _tables_of_database(path: Path, outcomes: bool) -> dict[str, Table]:
         )
     (dataset,) = there
     relations = places[dataset.name]
-    missing = [name.lower() for name in dataset.tables if name not in relations]
-    if missing:
+    if missing := [name.lower() for name in dataset.tables if name not in relations]:
         raise InputError(
             f"{path} lacks {', '.join(missing)}. Load the missing tables of {dataset.title}."
         )
@@ -265,8 +255,7 @@ def _check_header(table: Table) -> None:
     if table.dataset.is_benchmark and _OF_MIMIC_IV & set(header):
         advice = "It looks like MIMIC-IV, whose tables must be in two folders, hosp/ and icu/."
     required = [c for c in table.dataset.tables[name] if not c.startswith("[")]
-    lacking = [c.upper() for c in required if c not in header]
-    if lacking:  # without a header the first line is a patient's row, so it is not shown
+    if lacking := [c.upper() for c in required if c not in header]:
         raise InputError(
             f"{where}: {name} needs the column{'s' * (len(lacking) > 1)} "
             f"{', '.join(lacking)}, but {what} {'them' if len(lacking) > 1 else 'it'} "

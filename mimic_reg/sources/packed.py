@@ -46,3 +46,14 @@ def guarded(path: Path, read: Callable[[], bytes]) -> bytes:
             f"{path} is not a valid gzip file ({error}). "
             "Download it again and compare its SHA-256. A plain CSV file must be named .csv."
         ) from error
+
+
+def complete_lines(path: Path, file: Any, size: int) -> bytes:
+    """Return about `size` bytes of complete lines of an open file, each with its newline."""
+    text = guarded(path, lambda: file.read(size))
+    if not text or text.endswith(b"\n"):
+        return text
+    rest = guarded(path, lambda: file.readline(MAX_LINE))
+    if len(rest) == MAX_LINE:
+        raise InputError(f"{path} has a line longer than 1 MB. Is it a CSV file?")
+    return text + rest if rest.endswith(b"\n") else text + rest + b"\n"

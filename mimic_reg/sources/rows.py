@@ -29,7 +29,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.sources import typed
 from mimic_reg.sources.at_rest import staying
 from mimic_reg.sources.mimic3 import ID_COLUMNS, Table
-from mimic_reg.sources.packed import MAX_LINE, guarded, readable, unpacked
+from mimic_reg.sources.packed import MAX_LINE, complete_lines, guarded, readable, unpacked
 from mimic_reg.store import known_hash
 
 # If a column has at least this many ids, one of them must be a whole number.
@@ -135,7 +135,7 @@ class _Feed:
             header = guarded(path, lambda: file.readline(MAX_LINE))
             newline = b"\r\n" if header.endswith(b"\r\n") else b"\n"
             line = 2
-            while text := self._lines(file):
+            while text := complete_lines(path, file, self.block_bytes):
                 self.table.check_at_rest(raw)
                 _check_no_holes(path, text, line)
                 text = text.replace(newline, _ROW_END)
@@ -143,26 +143,9 @@ class _Feed:
                 line += lines
                 yield _Block(text, lines, hashed.position)
 
-    def _lines(self, file: Any) -> bytes:
-        """Return about `block_bytes` of complete lines, each with its newline."""
-        path = self.table.path
-        text = guarded(path, lambda: file.read(self.block_bytes))
-        if not text or text.endswith(b"\n"):
-            return text
-        rest = guarded(path, lambda: file.readline(MAX_LINE))
-        if len(rest) == MAX_LINE:
-            raise InputError(f"{path} has a line longer than 1 MB. Is it a CSV file?")
-        return text + rest if rest.endswith(b"\n") else text + rest + b"\n"
-
 
 def _check_no_holes(path: Path, text: bytes, first: int) -> None:
-    """Refuse zero bytes, which a failed disk or copy leaves in place of rows.
-
-    first: the number of the text's first line
-
-    Raises:
-        InputError: names the line.
-    """
+    """Refuse zero bytes, which a failed disk or copy leaves; `first`: number of the first line."""
     hole = text.find(b"\0")
     if hole >= 0:
         line = first + text.count(b"\n", 0, hole)
@@ -205,11 +188,10 @@ def read_blocks(
 
     Columns have the extraction's names (`Dataset.names`).
 
-    Args:
-        table: from `find_tables`.
-        block_bytes: size of a block of text.
-        reading: receives the counts of each block, and the file's hash at the end.
-        advance: called after each block with its bytes in the file and its rows.
+    table:       from `find_tables`
+    block_bytes: size of a block of text
+    reading:     receives the counts of each block, and the file's hash at the end
+    advance:     called after each block with its bytes in the file and its rows
 
     Raises:
         InputError: the file is damaged, or a row malformed (with its line).
@@ -231,8 +213,9 @@ def _text_blocks(
 ) -> Iterator[tuple[pl.DataFrame, int]]:
     """Yield the rows of a CSV file, each block with the bytes of the file read so far."""
     feed = _Feed(table, block_bytes)
+    dtypes = {c: _dtype(c) if c in table.columns else pl.String for c in table.header}
     for block in feed:
-        frame = _parse(table, block)
+        frame = _parse(table, block.text, block.lines, dtypes)
         if frame is None:
             frame = _parse_carefully(table, block.text, reading)
         yield frame, block.position
@@ -262,23 +245,15 @@ def _dtype(column: str) -> type[pl.DataType]:
     return pl.Int64 if column in ID_COLUMNS else pl.String
 
 
-def _scan(block: bytes, dtypes: dict[str, Any]) -> pl.LazyFrame:
-    schema = {**dtypes, _SENTINEL: pl.String}
-    return pl.scan_csv(block, has_header=False, schema=schema, quote_char='"')
-
-
-def _is_sound(frame: pl.DataFrame, lines: int) -> bool:
-    return frame.height == lines and frame.get_column(_SENTINEL).eq_missing(_MARK).all()
-
-
-def _parse(table: Table, block: _Block) -> pl.DataFrame | None:
-    """Return the rows of a regular block, parsed fast; None if it is irregular."""
-    dtypes = {c: _dtype(c) if c in table.columns else pl.String for c in table.header}
+def _parse(table: Table, text: bytes, lines: int, dtypes: dict[str, Any]) -> pl.DataFrame | None:
+    """Return the rows of regular text; None if a line is irregular, or does not fit the types."""
     try:
-        frame = _scan(block.text, dtypes).select(*table.columns, _SENTINEL).collect()
+        lazy = pl.scan_csv(text, has_header=False, schema={**dtypes, _SENTINEL: pl.String})
+        frame = lazy.select(*table.columns, _SENTINEL).collect()
     except pl.exceptions.PolarsError:
         return None
-    return frame.drop(_SENTINEL) if _is_sound(frame, block.lines) else None
+    sound = frame.height == lines and frame[_SENTINEL].eq_missing(_MARK).all()
+    return frame.drop(_SENTINEL) if sound else None
 
 
 def _parse_carefully(table: Table, text: bytes, reading: Reading) -> pl.DataFrame:
@@ -293,12 +268,8 @@ def _parse_carefully(table: Table, text: bytes, reading: Reading) -> pl.DataFram
     reading.blank_lines += blank
     if not text:
         return pl.DataFrame(schema={c: _dtype(c) for c in table.columns})
-    try:
-        lazy = _scan(text, dict.fromkeys(table.header, pl.String))
-        frame = lazy.select(*table.columns, _SENTINEL).collect()
-    except pl.exceptions.PolarsError:
-        frame = None
-    if frame is None or not _is_sound(frame, text.count(b"\n")):
+    frame = _parse(table, text, text.count(b"\n"), dict.fromkeys(table.header, pl.String))
+    if frame is None:
         frame = _parse_by_line(table, text, reading.rows + reading.blank_lines + 2)
     return frame.select(
         _lenient_id(pl.col(c)).alias(c) if c in ID_COLUMNS else pl.col(c) for c in table.columns

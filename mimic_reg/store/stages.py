@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.store import atomic
 from mimic_reg.store.spec import SCHEMA_VERSION
 from mimic_reg.store.store import (
@@ -283,7 +283,7 @@ def publish(store: Path, files: dict[str, Path], manifest: dict[str, Any]) -> No
     _finish(store, plan)
 
 
-def recover(store: Path, progress: Progress | None = None) -> None:
+def recover(store: Path, progress: Progress = SILENT) -> None:
     """Finish an interrupted publication, or drop it if its files are damaged.
 
     Call it under the lock. If the dropped publication had replaced some files already, the whole
@@ -297,7 +297,7 @@ def recover(store: Path, progress: Progress | None = None) -> None:
     if not damaged:
         _finish(store, plan)
         return
-    (progress or Silent()).note(
+    progress.note(
         f"{store}: a publication was interrupted, and some of its files are damaged "
         f"({', '.join(damaged)}). They are written again."
     )

@@ -28,14 +28,12 @@ def get(name: str) -> Task:
     """
     if name not in names():
         raise InputError(f"There is no task {name!r} in the benchmark. {suggest(name, names())}")
-    task: Task = import_module(f"{__name__}.{name}").TASK
-    return task
+    return import_module(f"{__name__}.{name}").TASK
 
 
 def samples_of(name: str) -> Samples:
     """Return the function that makes a task's samples: (stays, diagnoses) -> the sample table."""
-    make: Samples = import_module(f"{__name__}.{name}").samples
-    return make
+    return import_module(f"{__name__}.{name}").samples
 
 
 def cohort(

@@ -2,11 +2,10 @@
 
 import pytest
 
-from mimic_reg.clinical.datasets import MIMIC_III
+from mimic_reg.clinical.datasets import EVENT_TABLES, MIMIC_III
 from mimic_reg.clinical.stays import MAX_DAYS
 from mimic_reg.errors import InputError
 from mimic_reg.extraction import extract
-from mimic_reg.extraction.run import EVENT_TABLES
 from tests.raw import small_source
 
 EVENTS = [*EVENT_TABLES]

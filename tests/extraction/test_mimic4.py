@@ -199,7 +199,7 @@ def test_a_run_that_was_stopped_continues(raw, store, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("mimic_reg.extraction.run.build_hourly", stop)
+        patched.setattr("mimic_reg.clinical.hourly.build_hourly", stop)
         with pytest.raises(KeyboardInterrupt):
             extract(raw, tmp_path / "store")
     result = extract(raw, tmp_path / "store")

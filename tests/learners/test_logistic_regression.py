@@ -1,6 +1,7 @@
 """Logistic regression beside the networks: its own numbers, and every room behind a learner."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -41,6 +42,11 @@ def run(store, tmp_path_factory):
     return folder
 
 
+def _fitted(settings, task, train):
+    data = SimpleNamespace(task=task, train=train)
+    return settings.fit(data, np.random.default_rng(0))[0]
+
+
 def test_windows_by_hand():
     """Three hours of one channel: 1, 5, 3; the second half begins with the second hour."""
     spec_constants = (np.zeros(1), np.ones(1))
@@ -58,7 +64,7 @@ def test_predictions_are_scikit_learns(store):
     opened = Store.open(store)
     task = opened.spec.task("in_hospital_mortality")
     splits = load(opened, task, normalizer="fitted")
-    ours = build(C=0.5).fit(task, splits["train"], np.random.default_rng(0))
+    ours = _fitted(build(C=0.5), task, splits["train"])
     x = features(splits["train"]).astype(np.float64)
     mean, std = x.mean(0), x.std(0)
     std[std < 1e-6] = 1
@@ -75,7 +81,7 @@ def test_a_label_that_never_varies_gets_its_share(store):
     splits = load(opened, task, normalizer="fitted")
     train = replace(splits["train"], label=splits["train"].label.clone())
     train.label[:, 0] = 0
-    found = build().fit(task, train, np.random.default_rng(0)).predict(splits["test"])
+    found = _fitted(build(), task, train).predict(splits["test"])
     assert found.shape[1] == 25
     assert found[:, 0] == pytest.approx(0.5 / (len(splits["train"]) + 1))
 
@@ -127,8 +133,6 @@ def test_a_sparse_fit_has_fewer_features(store):
     opened = Store.open(store)
     task = opened.spec.task("in_hospital_mortality")
     samples = load(opened, task, normalizer="fitted")["train"]
-    dense, sparse = (
-        build(penalty=p, C=0.1).fit(task, samples, np.random.default_rng(0)) for p in ("l2", "l1")
-    )
+    dense, sparse = (_fitted(build(penalty=p, C=0.1), task, samples) for p in ("l2", "l1"))
     assert (sparse.weight == 0).mean() > 0.5 > (dense.weight == 0).mean()
     assert torch.equal(torch.from_numpy(sparse.mean), torch.from_numpy(dense.mean))

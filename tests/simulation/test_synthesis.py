@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from mimic_reg.clinical.datasets import EVENT_TABLES
 from mimic_reg.clinical.schema import PHENOTYPES, phenotypes, resource, variables
 from mimic_reg.clinical.stays import parse_time
 from mimic_reg.errors import InputError
@@ -16,7 +17,6 @@ from mimic_reg.extraction.run import extract
 from mimic_reg.seeds import derive
 from mimic_reg.simulation import oddities, physiology, records, synthesis, truth
 from mimic_reg.simulation.layouts import LAYOUTS
-from mimic_reg.simulation.oddities import EVENT_TABLES
 from mimic_reg.simulation.synthesis import GENERATOR_VERSION, TRUE_RISK, synthesize
 from mimic_reg.store import read_json
 

@@ -8,7 +8,7 @@ import polars as pl
 from mimic_reg.cohorts.meds import layout
 from mimic_reg.errors import InputError
 from mimic_reg.store import Store
-from mimic_reg.store.spec import Channel, CohortSpec
+from mimic_reg.store.spec import Channel
 
 UNKNOWN = "(unknown)"  # the text of a measured category that has no channel
 
@@ -78,7 +78,8 @@ def read_codes(store: Store) -> tuple[list[Code], list[str]]:
     """
     spec = store.spec
     hourly = store.scan("hourly.parquet")
-    codes = [code for variable in _variables(spec) for code in _of(variable, spec.channels)]
+    variables = dict.fromkeys(channel.variable for channel in spec.channels)
+    codes = [code for variable in variables for code in _of(variable, spec.channels)]
     names = [*layout.OWN, *(code.name for code in codes)]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise InputError(
@@ -105,29 +106,17 @@ def read_codes(store: Store) -> tuple[list[Code], list[str]]:
     return found, notes
 
 
-def _variables(spec: CohortSpec) -> list[str]:
-    return list(dict.fromkeys(channel.variable for channel in spec.channels))
-
-
 def _of(variable: str, channels: Sequence[Channel]) -> list[Code]:
     """The codes of a variable: one, or one per channel that is neither a mark nor a category."""
     own = [channel for channel in channels if channel.variable == variable]
-    marks = [
-        (channel.name, float(channel.kind == "observed"))
-        for channel in own
-        if channel.kind in ("observed", "missing")
-    ]
-    mark = marks[0] if marks else None
+    marks = (c for c in own if c.kind in ("observed", "missing"))
+    mark = next(((c.name, float(c.kind == "observed")) for c in marks), None)
     prefix = f"{variable}->"
-    categories = [
-        channel.name
-        for channel in own
-        if channel.kind == "indicator" and channel.name.startswith(prefix)
-    ]
+    categories = [c.name for c in own if c.kind == "indicator" and c.name.startswith(prefix)]
     codes = [
-        Code(channel.name, (channel.name,), (), channel.kind == "continuous", mark)
-        for channel in own
-        if channel.kind in ("continuous", "indicator") and channel.name not in categories
+        Code(c.name, (c.name,), (), c.kind == "continuous", mark)
+        for c in own
+        if c.kind in ("continuous", "indicator") and c.name not in categories
     ]
     if categories:
         texts = tuple(name.removeprefix(prefix) for name in categories)

@@ -18,7 +18,7 @@ from mimic_reg.cohorts.meds import layout
 from mimic_reg.cohorts.meds.codes import Code, read_codes
 from mimic_reg.cohorts.settings import RESERVED
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.samples.attributes import STAYS
 from mimic_reg.samples.unlabelled import known_stays
 from mimic_reg.store import Store
@@ -38,7 +38,7 @@ _HOURS_AT_ONCE = 500_000  # of a shard
 _LONGEST_NAME = 100
 
 
-def export_meds(store: Store, out: Path, progress: Progress | None = None) -> dict[str, int]:
+def export_meds(store: Store, out: Path, progress: Progress = SILENT) -> dict[str, int]:
     """Write a store into the new folder `out`; return the rows of events, codes, splits and labels.
 
     They are written beside `out` and renamed, so `out` is complete or absent. A measurement of an
@@ -50,7 +50,6 @@ def export_meds(store: Store, out: Path, progress: Progress | None = None) -> di
             has folds, and is not divided by `in_fold`.
         MimicRegError: the disk is full or cannot be written.
     """
-    progress = progress or Silent()
     spec = store.spec
     if not spec.is_hourly:
         raise InputError(
@@ -67,9 +66,7 @@ def export_meds(store: Store, out: Path, progress: Progress | None = None) -> di
         if never := [code.name for code in codes if code.name not in found]:
             notes.append(f"Never measured, so the settings leave them out: {', '.join(never)}.")
             codes = [code for code in codes if code.name in found]
-        splits = stays.select(
-            "subject_id", split=pl.col("split").replace_strict(layout.SPLIT_NAMES)
-        )
+        splits = stays.select("subject_id", pl.col("split").replace_strict(layout.SPLIT_NAMES))
         splits = splits.unique().sort("subject_id")
         _write(folder / layout.SPLITS, splits, layout.SPLIT_COLUMNS)
         labels = sum(_write_labels(store, task, stays, codes, folder) for task in spec.tasks)
@@ -98,8 +95,7 @@ def _stays(store: Store) -> tuple[pl.DataFrame, list[str]]:
     known = known_stays(store).select(
         pl.col(spec.unit).alias("stay"), pl.col(spec.subject).alias("subject_id"), "split"
     )
-    several = known.group_by("subject_id").agg(pl.col("split").n_unique() > 1)["split"].sum()
-    if several:
+    if several := known.group_by("subject_id").agg(pl.col("split").n_unique() > 1)["split"].sum():
         raise InputError(
             f"{several:,} patients of {store.folder} are in several splits, as different tasks may "
             "have it. MEDS has one split per patient."
@@ -123,9 +119,8 @@ def _stays(store: Store) -> tuple[pl.DataFrame, list[str]]:
         before = pl.col("hours").cast(pl.Int64) + 24
         before = before.cum_sum().shift(fill_value=0).over("subject_id", order_by="stay")
         start = pl.lit(ORIGIN) + pl.duration(hours=before)
-    stays = stays.with_columns(start.cast(pl.Datetime("us")).alias(_START)).sort(
-        "subject_id", _START
-    )
+    stays = stays.with_columns(start.cast(pl.Datetime("us")).alias(_START))
+    stays = stays.sort("subject_id", _START)
     following = pl.col(_START).shift(-1).over("subject_id")
     before = pl.max_horizontal(_START, following - pl.duration(microseconds=1))
     until = pl.when(following.is_not_null()).then(before).alias(_UNTIL)
@@ -222,26 +217,17 @@ def _left_out(code: Code, hours: pl.DataFrame, unit: str) -> int:
 
 def _frame_rows(stays: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """Yield the rows that say when stays begin and end, of static columns, and of deaths."""
-    marks = {layout.STAY_START: pl.col(_START), layout.STAY_END: _time(pl.col("hours"))}
-    for code, time in marks.items():
-        yield stays.select("stay", time.alias("time"), pl.lit(code).alias("code"))
-    for name in _STATIC:
-        if name in stays.columns:
-            column = pl.col(name)
-            numeric = stays[name].dtype.is_numeric()
-            value = (
-                column.cast(pl.Float32).alias(layout.NUMBER)
-                if numeric
-                else column.alias(layout.TEXT)
-            )
-            yield stays.drop_nulls(name).select(
-                "stay", pl.col(_START).alias("time"), pl.lit(name).alias("code"), value
-            )
+    yield stays.select("stay", time=_START, code=pl.lit(layout.STAY_START))
+    yield stays.select("stay", time=_time(pl.col("hours")), code=pl.lit(layout.STAY_END))
+    for name in (n for n in _STATIC if n in stays.columns):
+        if stays[name].dtype.is_numeric():
+            value = pl.col(name).cast(pl.Float32).alias(layout.NUMBER)
+        else:
+            value = pl.col(name).alias(layout.TEXT)
+        yield stays.drop_nulls(name).select("stay", value, time=_START, code=pl.lit(name))
     if "deathtime" in stays.columns:
         died = stays.drop_nulls("deathtime").unique("subject_id", keep="first", maintain_order=True)
-        yield died.select(
-            "stay", pl.col("deathtime").alias("time"), pl.lit(layout.DEATH).alias("code")
-        )
+        yield died.select("stay", time="deathtime", code=pl.lit(layout.DEATH))
 
 
 # --- labels and metadata --------------------------------------------------------------------------
@@ -265,9 +251,8 @@ def _write_labels(
         elif task.target != "regression":
             value = value == 1
         subject = pl.col(spec.subject).alias("subject_id")
-        table = samples.select(subject, time, value.alias(column)).sort(
-            "subject_id", "prediction_time"
-        )
+        table = samples.select(subject, time, value.alias(column))
+        table = table.sort("subject_id", "prediction_time")
         types = {key: layout.LABEL_COLUMNS[key] for key in table.columns}
         _write(folder / layout.TASKS / task.name / name / "labels.parquet", table, types)
     settings = _settings(store, task, codes, names)
@@ -298,12 +283,12 @@ def _settings(
         settings["classes"] = list(task.classes)
     if len(names) > 1:
         settings["labels"] = list(names)
-    for setting, columns, chosen in (
+    for setting, kind, chosen in (
         ("codes", "dynamic", dynamic),
         ("static_codes", "static", static),
     ):
         settings[setting] = {code.name: code.name for code in chosen}
-        settings[columns] = {
+        settings[kind] = {
             "continuous": [code.name for code in chosen if code.continuous],
             "categorical": [code.name for code in chosen if not code.continuous],
         }
@@ -314,10 +299,7 @@ def _settings(
 def _file_names(labels: tuple[str, ...]) -> tuple[str, ...]:
     """Names of folders for labels, all different."""
     plain = [re.sub(r"\W+", "_", label.lower())[:_LONGEST_NAME].strip("_") for label in labels]
-    return tuple(
-        name if plain.count(name) == 1 else f"{name}_{position}"
-        for position, name in enumerate(plain)
-    )
+    return tuple(n if plain.count(n) == 1 else f"{n}_{place}" for place, n in enumerate(plain))
 
 
 def _descriptions(codes: list[Code]) -> dict[str, str]:

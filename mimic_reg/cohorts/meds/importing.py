@@ -1,6 +1,6 @@
 """Build a store from a MEDS data set and a table of labels, as ACES writes it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -54,10 +54,8 @@ def import_meds(
     events = read_events(folder, settings.stay)
     notes: list[str] = []
     samples = _samples(table, events, settings, notes)
-    stays = samples.group_by("stay").agg(
-        pl.col("subject_id", "start").first(), last=pl.col(HOUR).max()
-    )
-    stays = stays.sort("stay")
+    of_stay = samples.group_by("stay")
+    stays = of_stay.agg(pl.col("subject_id", "start").first(), last=pl.col(HOUR).max()).sort("stay")
     if settings.window is not None:
         stays, samples = _with_events(stays, samples, events, settings, notes)
     dyn = _dynamic(stays, events, settings, notes)
@@ -139,11 +137,8 @@ def _starts(events: Events, settings: MedsSettings) -> pl.DataFrame:
     rows = rows.select("subject_id", "stay", start="time")
     if rows["stay"].null_count():
         rows = rows.unique(["subject_id", "start"]).sort("subject_id", "start")
-        return (
-            rows.drop("stay")
-            .with_row_index("stay", offset=1)
-            .with_columns(pl.col("stay").cast(pl.Int64))
-        )
+        rows = rows.drop("stay").with_row_index("stay", offset=1)
+        return rows.with_columns(pl.col("stay").cast(pl.Int64))
     if repeated := rows.height - rows["stay"].n_unique():
         raise InputError(
             f"{repeated:,} rows of {settings.start!r} begin a stay of {settings.stay!r} that has "
@@ -175,11 +170,7 @@ def _with_events(
 
 
 def _with_splits(
-    folder: Path,
-    samples: pl.DataFrame,
-    sta: pl.DataFrame,
-    settings: MedsSettings,
-    notes: list[str],
+    folder: Path, samples: pl.DataFrame, sta: pl.DataFrame, settings: MedsSettings, notes: list[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     splits = read_splits(folder).rename({"split": _SPLIT})
     sta = sta.join(splits, on="subject_id", how="left", maintain_order="left")
@@ -252,9 +243,8 @@ def _dynamic(
         )
     how = {"median": pl.Expr.median, "mean": pl.Expr.mean, "last": pl.Expr.last}
     frame = _wide(found, ["stay", HOUR], names, settings, notes, how[settings.aggregate])
-    silent = stays.join(frame, on="stay", how="anti").select(
-        "stay", pl.lit(0, pl.Int64).alias(HOUR)
-    )
+    silent = stays.join(frame, on="stay", how="anti")
+    silent = silent.select("stay", pl.lit(0, pl.Int64).alias(HOUR))
     return pl.concat([frame, silent], how="diagonal").sort("stay", HOUR)
 
 
@@ -344,19 +334,19 @@ def _wide(
     aggregate: Callable[[pl.Expr], pl.Expr],
 ) -> pl.DataFrame:
     """A row per key and a column per name: numbers, or texts where most values are texts."""
-    reserved = {*_KEYS, settings.stay, *settings.labels} & {*names}
-    if reserved:
+    if reserved := {*_KEYS, settings.stay, *settings.labels} & {*names}:
         raise InputError(
             f"A column cannot be called {reserved.pop()!r}, a name that the store needs. List its "
             "code under 'codes' or 'static_codes' with another name."
         )
     frame = rows.select(keys).unique().sort(keys)
-    for name, column in _by_name(rows, names):
+    parts = rows.partition_by("column", as_dict=True, maintain_order=True)
+    for name in names:
+        column = parts.get((name,), rows.clear())
         number, text = pl.col("number"), pl.col("text")
         numbers, texts = column["number"].count(), column["text"].count()
-        is_text = texts > numbers or (
-            not numbers and isinstance(settings.normal_values.get(name), str)
-        )
+        normal = settings.normal_values.get(name)
+        is_text = texts > numbers or (not numbers and isinstance(normal, str))
         value = (text if is_text else number).alias(name)
         held = column.filter((text if is_text else number).is_not_null())
         if other := column.height - held.height:
@@ -367,9 +357,3 @@ def _wide(
         wide = held.group_by(keys, maintain_order=True).agg(pick)
         frame = frame.join(wide, on=keys, how="left", maintain_order="left")
     return frame
-
-
-def _by_name(rows: pl.DataFrame, names: Sequence[str]) -> Iterator[tuple[str, pl.DataFrame]]:
-    parts = rows.partition_by("column", as_dict=True, maintain_order=True)
-    for name in names:
-        yield name, parts.get((name,), rows.clear())

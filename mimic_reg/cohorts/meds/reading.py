@@ -215,7 +215,6 @@ def read_splits(folder: Path) -> pl.DataFrame:
     if not {_ID, "split"} <= {*frame.columns} or not frame[_ID].dtype.is_integer():
         raise InputError(f"{path} must have the columns subject_id (whole numbers) and split.")
     frame = frame.select(pl.col(_ID).cast(pl.Int64), pl.col("split").cast(pl.String))
-    repeated = frame.unique().filter(pl.col(_ID).is_duplicated())[_ID].n_unique()
-    if repeated:
+    if repeated := frame.unique().filter(pl.col(_ID).is_duplicated())[_ID].n_unique():
         raise InputError(f"{path}: {repeated:,} subjects are in several splits. Keep one of each.")
     return frame.unique()

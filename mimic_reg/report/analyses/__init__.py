@@ -27,8 +27,7 @@ def analyse(name: str, results: Results) -> Analysis:
     Raises:
         InputError: an unknown name; the trials do not have what the analysis needs.
     """
-    analysis: Analysis = find_module(__name__, name).analyse(results)
-    return analysis
+    return find_module(__name__, name).analyse(results)
 
 
 def analyse_all(wanted: Iterable[str], results: Results) -> list[Analysis]:

@@ -54,8 +54,7 @@ def groups(results: Results, trials: Sequence[TrialResult]) -> Iterator[Group]:
     """Yield a group of these trials for each task and model."""
     look = styles(method_order(results.trials))
     for task, model in results.settings():
-        found = tuple(t for t in trials if (t.task, t.model) == (task, model))
-        if found:
+        if found := tuple(t for t in trials if (t.task, t.model) == (task, model)):
             where = f"{format_task(task)}, {model}"
             yield Group(found, where, f"{task}_{file_name(model)}", look)
 

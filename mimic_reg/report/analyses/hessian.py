@@ -12,12 +12,7 @@ from matplotlib.figure import Figure
 
 from mimic_reg import fitting
 from mimic_reg.errors import InputError
-from mimic_reg.probes.hessian_probe import (
-    BATCH_NUMBERS,
-    NUM_SAMPLES,
-    NUM_VECTORS,
-    hessian_trace,
-)
+from mimic_reg.probes import hessian_probe
 from mimic_reg.report.analyses.base import Group, by_level, epochs_of, level_groups
 from mimic_reg.report.figures.drawn import Analysis
 from mimic_reg.report.figures.measured import Series, trace_figure
@@ -82,9 +77,9 @@ def _is_precise(trial: TrialResult, num_vectors: int, num_samples: int) -> bool:
 def measure(
     trial: TrialResult,
     *,
-    num_vectors: int = NUM_VECTORS,
-    num_samples: int = NUM_SAMPLES,
-    batch_numbers: int = BATCH_NUMBERS,
+    num_vectors: int = hessian_probe.NUM_VECTORS,
+    num_samples: int = hessian_probe.NUM_SAMPLES,
+    batch_numbers: int = hessian_probe.BATCH_NUMBERS,
     store: Path | None = None,
     device: str | None = None,
 ) -> None:
@@ -94,7 +89,7 @@ def measure(
         InputError: the model or its store was removed.
     """
     model, train = fitting.trained(trial.folder, store=store, device=device)
-    found = hessian_trace(
+    found = hessian_probe.hessian_trace(
         model,
         train,
         num_vectors=num_vectors,

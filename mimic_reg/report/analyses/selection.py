@@ -64,8 +64,7 @@ def _draw(group: Group, of_tensors: Mapping[str, int]) -> list[Drawn]:
     caption = selection_caption(group.where)
     drawn = [Drawn(f"{group.name}_selected", "analysis", caption, figure)]
     by_method = {m: _by_level(found) for m, found in group.by_method().items()}
-    several = {m: levels for m, levels in by_method.items() if len(levels) > 1}
-    if several:
+    if several := {m: levels for m, levels in by_method.items() if len(levels) > 1}:
         of_levels = {
             m: {level: counts(found) for level, found in levels.items()}
             for m, levels in several.items()
@@ -103,8 +102,7 @@ def _shares(trials: Sequence[TrialResult], of_tensors: Mapping[str, int]) -> dic
     found = {}
     for name, size in of_tensors.items():
         ends = [last(trial, f"{EVER}/{name}") for trial in trials]
-        values = [end / size for end in ends if end is not None]
-        if values:
+        if values := [end / size for end in ends if end is not None]:
             found[name] = sum(values) / len(values)
     return found
 

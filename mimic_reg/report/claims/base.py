@@ -120,8 +120,7 @@ class Line:
 def claims() -> dict[str, dict[str, Any]]:
     """Return the claims of the paper (`resources/claims.yaml`)."""
     resource = files("mimic_reg.report") / "resources" / "claims.yaml"
-    loaded: dict[str, dict[str, Any]] = yaml.safe_load(resource.read_text("utf-8"))
-    return loaded
+    return yaml.safe_load(resource.read_text("utf-8"))
 
 
 # --- the runs that count --------------------------------------------------------------------------
@@ -344,8 +343,7 @@ def _shown(verdict: Verdict, comparisons: Sequence[Comparison]) -> Comparison | 
     """Return the weakest if the claim reproduces, the strongest against it, or the clearest."""
     if verdict == "reproduces":
         return max(comparisons, key=lambda c: c.p or 0.0, default=None)
-    against = [c for c in comparisons if c.outcome == "against"]
-    if against:
+    if against := [c for c in comparisons if c.outcome == "against"]:
         return min(against, key=lambda c: 1.0 if c.p_short is None else c.p_short)
     return min(comparisons, key=lambda c: 1.0 if c.p is None else c.p, default=None)
 

@@ -98,8 +98,7 @@ def _pairs(results: Results, tables: Sequence[str], pairs: Iterable[tuple[str, s
     for other, here in _by_data(found).items():
         of_data, missing, used = Found(), dict[str, None](), 0
         for column in here:
-            parts = list(_in_column(column, pairs))
-            if parts:
+            if parts := list(_in_column(column, pairs)):
                 used += 1
                 of_data.parts += parts
                 missing |= dict.fromkeys(_missing(column, pairs))

@@ -149,8 +149,7 @@ def _mean(histories: Sequence[list[dict[str, Any]]], value: Callable[..., Any]) 
     common = min(len(rows) for rows in histories)
     found = [[value(row) for row in rows[:common]] for rows in histories]
     numbers = [[math.nan if v is None else float(v) for v in values] for values in found]
-    mean: np.ndarray = np.mean(numbers, axis=0)
-    return mean
+    return np.mean(numbers, axis=0)
 
 
 def roc_points(y: np.ndarray, p: np.ndarray) -> np.ndarray | None:

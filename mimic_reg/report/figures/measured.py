@@ -47,8 +47,7 @@ def common(found: Sequence[Series]) -> tuple[np.ndarray, np.ndarray]:
 def moving_mean(y: np.ndarray, window: int) -> np.ndarray:
     """Return the mean of up to `window` values around each of y (N,); fewer at the ends."""
     kernel = np.ones(window)
-    mean: np.ndarray = np.convolve(y, kernel, "same") / np.convolve(np.ones(len(y)), kernel, "same")
-    return mean
+    return np.convolve(y, kernel, "same") / np.convolve(np.ones(len(y)), kernel, "same")
 
 
 def trace_figure(traces: Mapping[str, Sequence[Series]], bound: float | None, look: Look) -> Figure:

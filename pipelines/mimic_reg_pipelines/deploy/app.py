@@ -20,18 +20,8 @@ from mimic_reg_pipelines.deploy.mlflow_places import confine
 
 # first words after /api/2.0/mlflow/ and the like
 CLOSED = (
-    "assistant",
-    "demo",
-    "gateway",
-    "gateway-proxy",
-    "genai",
-    "jobs",
-    "mcp-servers",
-    "prompt-optimization",
-    "runs/create-promptlab-run",
-    "scorer",
-    "scorers",
-    "webhooks",
+    *("assistant", "demo", "gateway", "gateway-proxy", "genai", "jobs", "mcp-servers"),
+    *("prompt-optimization", "runs/create-promptlab-run", "scorer", "scorers", "webhooks"),
 )
 # Paths that need no password: Compose's health check has none, and the answer "OK" reveals nothing.
 OPEN = ("/health",)

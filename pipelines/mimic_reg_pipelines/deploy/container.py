@@ -46,7 +46,8 @@ def main(arguments: list[str]) -> int:
 
                 dead_runs.end(POOL)
             os.execv(command[0], command)  # does not return
-        os.environ.update(_as_client_if_told())
+        if "MIMIC_REG_TRACKING_URI" in os.environ:  # with `docker run` alone there are no servers
+            os.environ.update(as_client())
     except MimicRegError as error:
         print(f"Error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
@@ -143,11 +144,6 @@ def as_client() -> dict[str, str]:
     }
 
 
-def _as_client_if_told() -> dict[str, str]:
-    """Return that environment for a command if servers are set up; `docker run` alone has none."""
-    return as_client() if "MIMIC_REG_TRACKING_URI" in os.environ else {}
-
-
 def setup() -> int:
     """Create or renew the work pool, deployments, automations and the worker's user of MLflow.
 
@@ -186,10 +182,7 @@ def put_user(url: str, admin: tuple[str, str], name: str, password: str) -> None
 
 
 def _send(
-    url: str,
-    login: tuple[str, str],
-    method: str = "GET",
-    content: Mapping[str, str] | None = None,
+    url: str, login: tuple[str, str], method: str = "GET", content: Mapping[str, str] | None = None
 ) -> None:
     token = base64.b64encode(":".join(login).encode()).decode()
     headers = {"Authorization": f"Basic {token}", "Content-Type": "application/json"}

@@ -12,15 +12,7 @@ the pages for its runs returns up to `RUNS`.
 import json
 from typing import Any
 
-from mimic_reg_pipelines.deploy.asgi import (
-    Application,
-    Receive,
-    Scope,
-    Send,
-    answer,
-    body_of,
-    collect,
-)
+from mimic_reg_pipelines.deploy import asgi
 from mimic_reg_pipelines.deploy.results import Results
 from mimic_reg_pipelines.html import render
 from mimic_reg_pipelines.tracking.mlflow_runs import OF_A_SWEEP
@@ -35,11 +27,11 @@ _HEAD = b"<head>"
 class Front:
     """MLflow's application with our pages beside its own, and its start page changed."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: asgi.Application) -> None:
         self.application = application
         self.results = Results(application)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """ASGI."""
         path = scope.get("path", "")
         if scope["type"] != "http":
@@ -47,7 +39,7 @@ class Front:
         elif self.results.owns(path):
             await self.results(scope, receive, send)
         elif not path.strip("/") and path != "/":  # MLflow answers with its unchanged page
-            await answer(send, 308, b"", {b"location": b"/"})
+            await asgi.answer(send, 308, b"", {b"location": b"/"})
         elif path == "/" and scope["method"] == "GET":
             await self._start_page(scope, send)
         elif path in _SEARCHES and scope["method"] == "POST":
@@ -55,18 +47,20 @@ class Front:
         else:
             await self.application(scope, receive, send)
 
-    async def _start_page(self, scope: Scope, send: Send) -> None:
+    async def _start_page(self, scope: asgi.Scope, send: asgi.Send) -> None:
         # never from a browser's cache: another MLflow may have answered at this address before
-        status, headers, body = await collect(self.application, scope, keep_only=None)
+        status, headers, body = await asgi.collect(self.application, scope, keep_only=None)
         if status == 200 and _HEAD in body:
             body = body.replace(_HEAD, _HEAD + render("training.html").encode(), 1)
         headers = {k: v for k, v in headers.items() if k not in (b"etag", b"last-modified")}
-        await answer(send, status, body, headers | {b"cache-control": b"no-store"})
+        await asgi.answer(send, status, body, headers | {b"cache-control": b"no-store"})
 
-    async def _search(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = await body_of(receive, _LONGEST)
+    async def _search(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+        body = await asgi.body_of(receive, _LONGEST)
         if body is None:
-            await answer(send, 413, b"This search is too long.", {b"content-type": b"text/plain"})
+            await asgi.answer(
+                send, 413, b"This search is too long.", {b"content-type": b"text/plain"}
+            )
             return
         scope, body = with_all_runs(scope, body)
 
@@ -76,7 +70,7 @@ class Front:
         await self.application(scope, received, send)
 
 
-def with_all_runs(scope: Scope, body: bytes) -> tuple[Scope, bytes]:
+def with_all_runs(scope: asgi.Scope, body: bytes) -> tuple[asgi.Scope, bytes]:
     """Return a search for the runs of a sweep that asks for `RUNS` instead of MLflow's 100."""
     try:
         search = json.loads(body)

@@ -11,15 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from mimic_reg.errors import InputError
-from mimic_reg_pipelines.deploy.asgi import (
-    Answer,
-    Application,
-    Receive,
-    Scope,
-    Send,
-    answer,
-    collect,
-)
+from mimic_reg_pipelines.deploy import asgi
 from mimic_reg_pipelines.html import render
 from mimic_reg_pipelines.tracking.comparison import PAGES, run_url
 from mimic_reg_pipelines.tracking.mlflow_runs import SWEEPS, check_name
@@ -47,7 +39,7 @@ _HEADERS = {
 class Refused(Exception):  # noqa: N818 (an answer, and no fault)
     """Holds MLflow's own answer, to pass it on."""
 
-    def __init__(self, given: Answer) -> None:
+    def __init__(self, given: asgi.Answer) -> None:
         super().__init__(given[0])
         self.answer = given
 
@@ -55,27 +47,27 @@ class Refused(Exception):  # noqa: N818 (an answer, and no fault)
 class Results:
     """The pages, for MLflow's application."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: asgi.Application) -> None:
         self.application = application
 
     def owns(self, path: str) -> bool:
         """Return whether a path is one of these pages."""
         return path.startswith(ROOT) or path == ROOT.rstrip("/")
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """ASGI."""
         try:
             status, body, more = await self._page(scope)
         except Refused as refused:
             status, headers, body = refused.answer
             kept = {k: v for k, v in headers.items() if k in (b"content-type", b"www-authenticate")}
-            await answer(send, status, body, kept)
+            await asgi.answer(send, status, body, kept)
             return
         if scope["method"] == "HEAD":
             body = b""
-        await answer(send, status, body, _HEADERS | more)
+        await asgi.answer(send, status, body, _HEADERS | more)
 
-    async def _page(self, scope: Scope) -> tuple[int, bytes, dict[bytes, bytes]]:
+    async def _page(self, scope: asgi.Scope) -> tuple[int, bytes, dict[bytes, bytes]]:
         experiment = await self._experiment(scope)  # first, as it checks the user's permission
         name = scope["path"].removeprefix(ROOT)
         if scope["method"] not in ("GET", "HEAD"):
@@ -85,12 +77,8 @@ class Results:
         if not name:
             found = await self._sweeps(scope, experiment, "tags.kind = 'summary'")
             rows = [_row(run, str(experiment)) for run in found]
-            text = (
-                ""
-                if rows
-                else "There is no finished sweep yet. `mimic-reg sweep` adds one when it ends."
-            )
-            return 200, _list("Sweeps", text, rows), {}
+            none = "There is no finished sweep yet. `mimic-reg sweep` adds one when it ends."
+            return 200, _list("Sweeps", "" if rows else none, rows), {}
         try:
             check_name(name.rstrip("/"))
         except InputError:
@@ -106,7 +94,7 @@ class Results:
                     return 200, body, {}
         return 404, _without_files(name) if found else _missing(name), {}
 
-    async def _experiment(self, scope: Scope) -> str | None:
+    async def _experiment(self, scope: asgi.Scope) -> str | None:
         query = urlencode({"experiment_name": SWEEPS})
         given = await self._ask(scope, f"{_API}/experiments/get-by-name", query)
         if given[0] == 404:
@@ -116,7 +104,7 @@ class Results:
         return str(json.loads(given[2])["experiment"]["experiment_id"])
 
     async def _sweeps(
-        self, scope: Scope, experiment: str | None, wanted: str
+        self, scope: asgi.Scope, experiment: str | None, wanted: str
     ) -> list[dict[str, Any]]:
         """Return the summary runs that MLflow finds, the latest first."""
         if experiment is None:
@@ -133,7 +121,9 @@ class Results:
         runs = json.loads(given[2]).get("runs", [])
         return [run for run in runs if run["info"]["status"] == "FINISHED"]
 
-    async def _ask(self, scope: Scope, path: str, query: str = "", body: bytes = b"") -> Answer:
+    async def _ask(
+        self, scope: asgi.Scope, path: str, query: str = "", body: bytes = b""
+    ) -> asgi.Answer:
         asked = {
             **scope,
             "method": "POST" if body else "GET",
@@ -141,7 +131,7 @@ class Results:
             "raw_path": path.encode(),
             "query_string": query.encode(),
         }
-        return await collect(self.application, asked, keep_only=_IDENTITY, body=body)
+        return await asgi.collect(self.application, asked, keep_only=_IDENTITY, body=body)
 
 
 def _row(run: dict[str, Any], experiment: str) -> dict[str, Any]:

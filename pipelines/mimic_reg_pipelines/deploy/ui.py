@@ -23,18 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.store import atomic
 from mimic_reg_pipelines.deploy import access
-from mimic_reg_pipelines.tracking.client import (
-    ARTIFACTS,
-    answering,
-    check,
-    connect,
-    prepare,
-    redacted,
-    sqlite_path,
-)
+from mimic_reg_pipelines.tracking import client
 from mimic_reg_pipelines.tracking.comparison import PAGES, comparison_url, sweeps
 from mimic_reg_pipelines.tracking.mlflow_runs import SWEEPS, experiments
 
@@ -72,14 +64,14 @@ def command(
     Raises:
         InputError: the host is not loopback, and authentication or names are missing.
     """
-    check(uri)
+    client.check(uri)
     if uri.startswith("http"):
-        raise InputError(f"{redacted(uri)} is a server already: open it in a browser.")
+        raise InputError(f"{client.redacted(uri)} is a server already: open it in a browser.")
     _check_host(host, allowed_hosts, authentication)
     names = [f"{name}:{port}" for name in ("localhost", "127.0.0.1", "[::1]")]
     origins = [f"http://{name}" for name in names]
     origins += [f"{scheme}://{name}" for name in allowed_hosts for scheme in ("http", "https")]
-    path = sqlite_path(uri)
+    path = client.sqlite_path(uri)
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--app-name", "mimic-reg-passwords" if authentication else "mimic-reg"),
@@ -88,7 +80,7 @@ def command(
         *("--cors-allowed-origins", ",".join(origins)),
         *("--x-frame-options", "DENY"),
         *("--uvicorn-opts", "--log-level warning"),  # not a line a request
-        *(("--artifacts-destination", str(path.parent / ARTIFACTS)) if path else ()),
+        *(("--artifacts-destination", str(path.parent / client.ARTIFACTS)) if path else ()),
     ]
 
 
@@ -150,11 +142,11 @@ def passwords(uri: str, file: Path | None) -> Iterator[Authentication | None]:
     if file is None:
         yield access.from_environment()
         return
-    path = sqlite_path(uri)
+    path = client.sqlite_path(uri)
     if path is None:
         raise InputError(
-            f"--password-file keeps its users beside the runs in a work folder. For {redacted(uri)}"
-            f", set {access.CONFIGURATION} and {access.SECRET_KEY}."
+            "--password-file keeps its users beside the runs in a work folder. For "
+            f"{client.redacted(uri)}, set {access.CONFIGURATION} and {access.SECRET_KEY}."
         )
     password = access.from_file(file)
     users = path.with_name(USERS)
@@ -193,7 +185,7 @@ def running(
         MimicRegError: it did not start.
     """
     full = command(uri, host, port, allowed_hosts=allowed_hosts, authentication=authentication)
-    prepare(uri)
+    client.prepare(uri)
     _check_free(host, port)
     process = subprocess.Popen(
         full,
@@ -217,7 +209,7 @@ def serve_ui(
     *,
     allowed_hosts: Sequence[str] = (),
     authentication: Authentication | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> None:
     """Serve MLflow's pages until Ctrl-C, and print the links to the comparisons.
 
@@ -225,7 +217,6 @@ def serve_ui(
         InputError: see `running`.
         MimicRegError: it did not start, or ended by itself.
     """
-    progress = progress or Silent()
     with (
         _ending_on_sigterm(),
         running(
@@ -233,7 +224,7 @@ def serve_ui(
         ) as server,
     ):
         progress.note(f"MLflow answers at {server.url} until Ctrl-C.")
-        with answering(uri):
+        with client.answering(uri):
             for name, link in links(uri, server.url).items():
                 progress.note(f"{name}: {link}")
         with contextlib.suppress(KeyboardInterrupt):
@@ -259,7 +250,7 @@ def links(uri: str, base: str) -> dict[str, str]:
 
     The link to all runs has no view, so it works even if MLflow does not understand the view.
     """
-    api, found = connect(uri), {}
+    api, found = client.connect(uri), {}
     for name, number in experiments(uri).items():
         if name == SWEEPS:
             found["results of all sweeps"] = f"{base.rstrip('/')}/{PAGES}"

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from mimic_reg.errors import MimicRegError
 from mimic_reg.experiments import Experiment
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress
 from mimic_reg_pipelines.flows.report import Concluded, as_json, conclude, publish
 from mimic_reg_pipelines.flows.result import SweepResult
@@ -63,7 +63,7 @@ def compare(
     running: Running | None = None,
     tracking_uri: str | None = None,
     commands: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     run: Callable[..., SweepResult] = sweep,
 ) -> Compared:
     """Search, train the winners with all seeds, report.
@@ -76,7 +76,6 @@ def compare(
         InputError: the methods are too few, or have different numbers of tries; see also `sweep`.
         MimicRegError: no method has a result.
     """
-    progress = progress or Silent()
     check_fair(experiment)
     for note in notes(experiment):
         progress.note(note)

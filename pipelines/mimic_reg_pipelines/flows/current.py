@@ -15,12 +15,11 @@ from typing import Any
 import polars as pl
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field
 
 from mimic_reg.engine.devices import find_device
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.serving.current import HOUR, Hours, predict_current
 from mimic_reg.serving.drift import shown, summarise
 from mimic_reg.serving.model import ServedModel
@@ -31,7 +30,7 @@ from mimic_reg.store.atomic import PRIVATE, write_text, writing
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
 from mimic_reg_pipelines.flows.extract import may_help
-from mimic_reg_pipelines.flows.settings import TAGS
+from mimic_reg_pipelines.flows.settings import TWICE_MORE
 from mimic_reg_pipelines.html import render
 from mimic_reg_pipelines.runners.settings import Parameters, Threads
 from mimic_reg_pipelines.tracking import client, drift, serving
@@ -76,7 +75,7 @@ class CurrentParameters(Parameters):
         return Hours(at=self.at) if self.at else Hours(every=self.every)
 
 
-def predict_now(given: CurrentParameters, progress: Progress | None = None) -> dict[str, Any]:
+def predict_now(given: CurrentParameters, progress: Progress = SILENT) -> dict[str, Any]:
     """Predict the hours that no file holds yet; write them and the drift; return counts as JSON.
 
     Counts below 10 are not returned.
@@ -85,7 +84,6 @@ def predict_now(given: CurrentParameters, progress: Progress | None = None) -> d
         InputError: the model or the source cannot be used.
         MimicRegError: another run writes to the folder; the disk is full; MLflow does not answer.
     """
-    progress = progress or Silent()
     with serving.located(given.model, given.uri) as place, torch_threads(given.threads):
         model = load_model(place, given.store, str(find_device(given.device)))
         folder = given.work / "current" / _name(model)
@@ -175,12 +173,8 @@ def _publish(folder: Path, content: dict[str, Any], uri: str) -> None:
 @task(
     name="predict current stays",
     task_run_name="predict {parameters.model}",
-    tags=TAGS,
-    retries=2,
-    retry_delay_seconds=[30, 300],
     retry_condition_fn=may_help,
-    cache_policy=NO_CACHE,  # the files of predictions are the truth
-    persist_result=False,
+    **TWICE_MORE,
 )
 def predict_task(parameters: CurrentParameters) -> dict[str, Any]:
     """Predict the hours that are missing."""

@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from pydantic import field_validator
 
@@ -15,7 +14,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.extraction.memory import parse_memory
 from mimic_reg.sources.images import import_images
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
-from mimic_reg_pipelines.flows.settings import TAGS
+from mimic_reg_pipelines.flows.settings import TASK, TWICE_MORE
 from mimic_reg_pipelines.runners.settings import Parameters
 
 
@@ -51,12 +50,8 @@ def may_help(task: Any, run: Any, state: State[Any]) -> bool:
 @task(
     name="extract",
     task_run_name="extract {parameters.store}",
-    tags=TAGS,
-    retries=2,
-    retry_delay_seconds=[30, 300],
     retry_condition_fn=may_help,
-    cache_policy=NO_CACHE,  # the store's manifest is the truth
-    persist_result=False,
+    **TWICE_MORE,
 )
 def extract(parameters: ExtractParameters) -> dict[str, Any]:
     """Extract, continuing after the finished stages; return the result as JSON."""
@@ -81,13 +76,7 @@ def extract(parameters: ExtractParameters) -> dict[str, Any]:
     }
 
 
-@task(
-    name="import images",
-    task_run_name="images {store}",
-    tags=TAGS,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(name="import images", task_run_name="images {store}", **TASK)
 def images_task(source: str, store: str, name: str) -> None:
     """Make a store of images, unless there is one."""
     import_images(Path(source), Path(store), name=name, progress=PrefectProgress("images"))

@@ -4,16 +4,15 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field, JsonValue, field_validator
 
 from mimic_reg.experiments import Experiment
 from mimic_reg.multitask.trials import strategies
-from mimic_reg.progress import Progress
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.runs import read_scored
 from mimic_reg.settings import suggest
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
-from mimic_reg_pipelines.flows.settings import TAGS
+from mimic_reg_pipelines.flows.settings import ONCE_MORE
 from mimic_reg_pipelines.flows.train import OneTrial, may_help
 from mimic_reg_pipelines.tracking import registry, trunks
 
@@ -50,7 +49,7 @@ class MultitaskParameters(OneTrial):
 
 
 def train_multitask(
-    parameters: MultitaskParameters, *, progress: Progress | None = None
+    parameters: MultitaskParameters, *, progress: Progress = SILENT
 ) -> dict[str, Any]:
     """Train a fit of several tasks in the work folder, log it, register it; return the result.
 
@@ -88,12 +87,8 @@ def as_experiment(parameters: MultitaskParameters) -> Experiment:
 @task(
     name="train_together",
     task_run_name="{parameters.name}",
-    tags=TAGS,
-    retries=1,  # it continues from its checkpoint
-    retry_delay_seconds=10,
-    retry_condition_fn=may_help,
-    cache_policy=NO_CACHE,
-    persist_result=False,
+    retry_condition_fn=may_help,  # it continues from its checkpoint
+    **ONCE_MORE,
 )
 def train_together(parameters: MultitaskParameters) -> dict[str, Any]:
     """Train one fit of several tasks."""

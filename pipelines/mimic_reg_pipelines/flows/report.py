@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 from prefect import flow, tags, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
 from mimic_reg.checks import Outcome, findings
@@ -30,7 +29,7 @@ from mimic_reg.store import Store, atomic, disk_errors
 from mimic_reg_pipelines.flows import leakage, views
 from mimic_reg_pipelines.flows.artifacts import artifact_key
 from mimic_reg_pipelines.flows.result import SweepResult
-from mimic_reg_pipelines.flows.settings import TAGS, Work
+from mimic_reg_pipelines.flows.settings import ONCE_MORE, TAGS, Work
 from mimic_reg_pipelines.runners.settings import Parameters
 from mimic_reg_pipelines.tracking import client, registry, trunks
 from mimic_reg_pipelines.tracking.cards import RULE
@@ -198,8 +197,7 @@ def _metrics(result: SweepResult, results: Results) -> dict[str, float]:
     """Return numbers to compare sweeps by: how many trials, the best test mean of each table."""
     found = {"trials": float(len(result.trials)), "failed": float(len(result.failed))}
     for table in main_tables(results):
-        means = [cell.summary.mean for cell in table.cells.values() if cell.scores]
-        if means:
+        if means := [cell.summary.mean for cell in table.cells.values() if cell.scores]:
             best = min(means) if table.lower_is_better else max(means)
             name = f"{table.task}_{table.model}_{table.score}"
             found["best_test_mean/" + _UNNAMEABLE.sub("-", name)] = best
@@ -221,15 +219,8 @@ class ReportParameters(Parameters):
     tracking_uri: str | None = None
 
 
-@task(
-    name="conclude",
-    task_run_name="conclude {sweep}",
-    tags=TAGS,
-    retries=1,  # MLflow's server may have been away; finished parts are not repeated
-    retry_delay_seconds=10,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+# Once more: MLflow's server may have been away; finished parts are not repeated.
+@task(name="conclude", task_run_name="conclude {sweep}", **ONCE_MORE)
 def conclude_task(work: str, sweep: str, tracking_uri: str | None) -> dict[str, Any]:
     """Register, report and log the summary."""
     concluded = conclude(SweepResult.read(Path(work), sweep), tracking_uri=tracking_uri)

@@ -16,7 +16,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.experiments import Experiment
 from mimic_reg.extraction import extract
 from mimic_reg.extraction.memory import parse_memory
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.simulation.synthesis import TRUE_RISK
 from mimic_reg.sources.images import import_images
 from mimic_reg_pipelines.flows.extract import ExtractParameters, extract_flow, images_task
@@ -56,7 +56,7 @@ def run(
     running: Running | None = None,
     tracking_uri: str | None = None,
     command: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> RunResult:
     """Extract, train and report; finished parts are skipped, so the same call continues a job.
 
@@ -67,7 +67,6 @@ def run(
     Raises:
         InputError: wrong options; a source or a store that cannot be used.
     """
-    progress = progress or Silent()
     place, source = _places(experiment, work, source, store)
     uri = tracking_uri or client.database(work)
     client.check_usable(uri)
@@ -149,7 +148,7 @@ def run_flow(parameters: RunParameters) -> State[Any]:
                 images_task(str(source), str(place), experiment.images)
         else:
             extract_flow(ExtractParameters(source=source, store=place, memory=given.memory))
-    state: State[Any] = sweep_flow(
+    return sweep_flow(
         SweepParameters(
             experiment=given.experiment,
             work=given.work,
@@ -161,4 +160,3 @@ def run_flow(parameters: RunParameters) -> State[Any]:
         ),
         return_state=True,
     )
-    return state

@@ -94,8 +94,7 @@ def search(
 
 
 def _refuse_repeated(option: str, given: Sequence[str]) -> None:
-    repeated = [name for name, count in Counter(given).items() if count > 1]
-    if repeated:
+    if repeated := [name for name, count in Counter(given).items() if count > 1]:
         raise InputError(f"{option} names {repeated[0]!r} twice.")
 
 

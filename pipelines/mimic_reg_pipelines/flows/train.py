@@ -5,17 +5,16 @@ from typing import Any, Literal
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from pydantic import Field, JsonValue
 
 from mimic_reg.experiments import Experiment, parse
-from mimic_reg.progress import Progress
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.runs import read_scored
 from mimic_reg.threads import DEFAULT_THREADS
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
 from mimic_reg_pipelines.flows.result import SweepResult, TrialStatus
-from mimic_reg_pipelines.flows.settings import TAGS
+from mimic_reg_pipelines.flows.settings import ONCE_MORE
 from mimic_reg_pipelines.flows.sweep import TrialFailedError, sweep
 from mimic_reg_pipelines.runners import Ended
 from mimic_reg_pipelines.runners.settings import Parameters, Running, Threads
@@ -62,9 +61,7 @@ class OneTrial(Parameters):
         }
         return parse({"name": name, "title": title, "grids": [{**grid, **own}], "set": self.set})
 
-    def train(
-        self, experiment: Experiment, progress: Progress | None
-    ) -> tuple[SweepResult, TrialStatus]:
+    def train(self, experiment: Experiment, progress: Progress) -> tuple[SweepResult, TrialStatus]:
         """Train the one trial of an experiment, unless it was trained in the work folder before.
 
         Raises:
@@ -96,7 +93,7 @@ class TrainParameters(OneTrial):
         return f"{self.task}-{self.model}-{self.method}-{100 * self.supervision:g}-seed{self.seed}"
 
 
-def train_model(parameters: TrainParameters, *, progress: Progress | None = None) -> dict[str, Any]:
+def train_model(parameters: TrainParameters, *, progress: Progress = SILENT) -> dict[str, Any]:
     """Train one trial in the work folder, log it, register it; return the result as JSON.
 
     Raises:
@@ -129,12 +126,8 @@ def may_help(task: Any, run: Any, state: State[Any]) -> bool:
 @task(
     name="train",
     task_run_name="{parameters.name}",
-    tags=TAGS,
-    retries=1,  # it continues from its checkpoint
-    retry_delay_seconds=10,
-    retry_condition_fn=may_help,
-    cache_policy=NO_CACHE,
-    persist_result=False,
+    retry_condition_fn=may_help,  # it continues from its checkpoint
+    **ONCE_MORE,
 )
 def train(parameters: TrainParameters) -> dict[str, Any]:
     """Train one trial."""

@@ -19,10 +19,7 @@ def best_of(runs: Iterable[TrackedRun]) -> list[tuple[Runs, int]]:
     for run in runs:
         family = (run.cohort.name, run.trial.task, run.trial.model.name)
         families.setdefault(family, {}).setdefault(_but_fold(run), []).append(run)
-    return [
-        _best([_by_fold(trial) for trial in trials.values()])
-        for _, trials in sorted(families.items())
-    ]
+    return [_best(list(map(_by_fold, trials.values()))) for _, trials in sorted(families.items())]
 
 
 def _but_fold(run: TrackedRun) -> str:

@@ -8,23 +8,9 @@ from typing import Any
 
 from mlflow.entities import Metric
 
-from mimic_reg_pipelines.tracking.client import (
-    alone,
-    answering,
-    connect,
-    prepare,
-    settle,
-    sync_artifacts,
-)
-from mimic_reg_pipelines.tracking.mlflow_runs import (
-    NOTE,
-    PREFIX,
-    experiment_called,
-    log_batches,
-    now,
-)
+from mimic_reg_pipelines.tracking import client, mlflow_runs
 
-EXPERIMENT = f"{PREFIX}-drift"
+EXPERIMENT = f"{mlflow_runs.PREFIX}-drift"
 _NOTE = (
     "Current stays beside the training data; `drift.html` has the tables. No number is that of "
     "fewer than 10 stays."
@@ -40,31 +26,24 @@ def log(summary: Mapping[str, Any], page: Path, uri: str) -> str:
     Raises:
         MimicRegError: MLflow does not answer.
     """
-    prepare(uri)
-    with answering(uri):
-        api = connect(uri)
-        experiment = experiment_called(uri, EXPERIMENT)
-        with alone(uri):
+    client.prepare(uri)
+    with client.answering(uri):
+        api = client.connect(uri)
+        experiment = mlflow_runs.experiment_called(uri, EXPERIMENT)
+        with client.alone(uri):
             found = api.search_runs([experiment], f"tags.trial_id = '{summary['trial_id']}'")
-            run = (
-                found[0]
-                if found
-                else api.create_run(
-                    experiment,
-                    run_name=f"{summary['task']} {summary['trial_id'][:8]}",
-                    tags={
-                        "kind": "drift",
-                        NOTE: _NOTE,
-                        **{name: str(summary[name]) for name in ("trial_id", "task", "cohort")},
-                    },
-                )
-            )
-        run_id, time, step = str(run.info.run_id), now(), _step(summary["now"])
-        log_batches(api, run_id, [Metric(n, v, time, step) for n, v in _metrics(summary)])
+            name = f"{summary['task']} {summary['trial_id'][:8]}"
+            tags = {n: str(summary[n]) for n in ("trial_id", "task", "cohort")}
+            tags |= {"kind": "drift", mlflow_runs.NOTE: _NOTE}
+            run = found[0] if found else api.create_run(experiment, run_name=name, tags=tags)
+        run_id, time, step = str(run.info.run_id), mlflow_runs.now(), _step(summary["now"])
+        mlflow_runs.log_batches(
+            api, run_id, [Metric(n, v, time, step) for n, v in _metrics(summary)]
+        )
         api.log_artifact(run_id, str(page))
-        sync_artifacts(run.info.artifact_uri)
+        client.sync_artifacts(run.info.artifact_uri)
         api.set_terminated(run_id, "FINISHED")
-    settle(uri)
+    client.settle(uri)
     return run_id
 
 

@@ -18,16 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from mlflow.entities import (
-    Dataset,
-    DatasetInput,
-    Experiment,
-    InputTag,
-    Metric,
-    Param,
-    Run,
-    RunTag,
-)
+from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -36,16 +27,7 @@ from mimic_reg.report.formats import format_level, format_repeat
 from mimic_reg.runs import DONE, HISTORY, SCORES, TRIAL, read_trial
 from mimic_reg.settings import BASELINE, TrainingSize
 from mimic_reg.store import write_json
-from mimic_reg_pipelines.tracking.client import (
-    ARTIFACTS,
-    ERROR_LENGTH,
-    connect,
-    locked,
-    prepare,
-    settle,
-    sqlite_path,
-    sync_artifacts,
-)
+from mimic_reg_pipelines.tracking import client
 from mimic_reg_pipelines.tracking.tracked_run import (
     TrackedRun,
     curves,
@@ -66,9 +48,8 @@ _METRICS_AT_ONCE, _OTHERS_AT_ONCE = 1000, 100  # MLflow's limits of a batch
 _NAME_LENGTH = 200  # of a sweep: MLflow allows 250 signs in the name of a tag
 _DIGEST_LENGTH = 36  # MLflow's limit
 NOTE = "mlflow.note.content"
-_KIND = {
-    "mlflow.experimentKind": "custom_model_development"
-}  # and not MLflow's for language models
+# and not MLflow's kind for language models
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def log_trial(
@@ -96,11 +77,11 @@ def log_trial(
         check_name(sweep)
     if error is None and not run.finished:
         raise InputError(f"The trial in {folder} is not finished: start it again to go on with it.")
-    prepare(uri)
-    with locked(folder / ".tracking.lock"):
-        api = connect(uri)
+    client.prepare(uri)
+    with client.locked(folder / ".tracking.lock"):
+        api = client.connect(uri)
         experiment = experiment_id(uri, run.trial.task)
-        there = _runs_of(api, experiment, run.id)
+        there = list(api.search_runs([experiment], f"tags.trial_id = '{run.id}'"))
         complete = next((r for r in there if r.info.status == "FINISHED"), None)
         for other in there:
             if other is not complete:
@@ -110,7 +91,7 @@ def log_trial(
             _add_sweep(api, complete, sweep)
             return str(complete.info.run_id)
         run_id = _log(api, experiment, run, sweep, error)
-    settle(uri)
+    client.settle(uri)
     return run_id
 
 
@@ -121,20 +102,14 @@ def experiment_id(uri: str, task: str) -> str:
 
 def experiments(uri: str) -> dict[str, str]:
     """Return name → id of our experiments, those of tasks first."""
-    found = [e for e in connect(uri).search_experiments() if e.name.startswith(f"{PREFIX}-")]
-    return {
-        e.name: e.experiment_id for e in sorted(found, key=lambda e: (e.name == SWEEPS, e.name))
-    }
+    found = [e for e in client.connect(uri).search_experiments() if e.name.startswith(f"{PREFIX}-")]
+    found = sorted(found, key=lambda e: (e.name == SWEEPS, e.name))
+    return {e.name: e.experiment_id for e in found}
 
 
 def sweep_filter(sweep: str) -> str:
     """Return MLflow's search for the runs of a sweep."""
     return f"{OF_A_SWEEP}{check_name(sweep)}` = 'yes'"
-
-
-def _runs_of(api: MlflowClient, experiment: str, trial_id: str) -> list[Run]:
-    found = api.search_runs([experiment], f"tags.trial_id = '{trial_id}'")
-    return list(found)
 
 
 def experiment_called(uri: str, name: str) -> str:
@@ -143,11 +118,11 @@ def experiment_called(uri: str, name: str) -> str:
     Raises:
         MimicRegError: the experiment was deleted in MLflow.
     """
-    api = connect(uri)
+    api = client.connect(uri)
     found: Experiment | None = api.get_experiment_by_name(name)
     if found is None:
-        path = sqlite_path(uri)
-        place = str(path.parent / ARTIFACTS / name) if path else None
+        path = client.sqlite_path(uri)
+        place = str(path.parent / client.ARTIFACTS / name) if path else None
         try:
             return str(api.create_experiment(name, artifact_location=place, tags=_KIND))
         except MlflowException:
@@ -185,23 +160,15 @@ def _log(
     run_id = str(created.info.run_id)
     api.log_inputs(run_id, [_dataset(run)])
     points = _final_points(run, end)
-    points += [
-        Metric(
-            name,
-            value,
-            min(end, start + int(seconds * 1000)),
-            epoch,
-            dataset_name=trial.task,
-            dataset_digest=_digest(run),
-        )
-        for name, value, epoch, seconds in curves(run.history())
-    ]
+    data = {"dataset_name": trial.task, "dataset_digest": _digest(run)}
+    for name, value, epoch, seconds in curves(run.history()):
+        time = min(end, start + int(seconds * 1000))
+        points.append(Metric(name, value, time, epoch, **data))
     log_batches(api, run_id, points, params(trial, run.method), _undefined(run))
     _log_files(api, run_id, run)
     if error is not None:
-        tags = {"error": error_text(error)}
-        log_batches(api, run_id, tags=tags)
-    sync_artifacts(created.info.artifact_uri)
+        log_batches(api, run_id, tags={"error": error_text(error)})
+    client.sync_artifacts(created.info.artifact_uri)
     # last: until here the run counts as cut off
     api.set_terminated(run_id, "FINISHED" if error is None else "FAILED", end_time=end)
     return run_id
@@ -224,7 +191,7 @@ def _renew(api: MlflowClient, logged: Run, run: TrackedRun) -> None:
 def error_text(error: BaseException) -> str:
     """Return an error's text; of other programs' errors, which may quote patients, the type."""
     own = f": {error}" if isinstance(error, MimicRegError) else ""
-    return f"{type(error).__name__}{own}"[:ERROR_LENGTH]
+    return f"{type(error).__name__}{own}"[: client.ERROR_LENGTH]
 
 
 def _tags(run: TrackedRun, sweep: str | None) -> dict[str, str]:

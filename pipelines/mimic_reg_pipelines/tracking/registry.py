@@ -24,31 +24,11 @@ from mimic_reg import __version__
 from mimic_reg.errors import InputError
 from mimic_reg.report import card
 from mimic_reg.store.spec import BENCHMARK
-from mimic_reg_pipelines.tracking.cards import (
-    CHAMPION,
-    RULE,
-    WHY,
-    WHY_NOT,
-    describe,
-    folds_of,
-    format_score,
-    mean_test_score,
-    model_card,
-    no_longer,
-    validation_score,
-    with_reason,
-)
+from mimic_reg_pipelines.tracking import cards, mlflow_runs
 from mimic_reg_pipelines.tracking.champions import SCORED_ON, find_champion, promote
 from mimic_reg_pipelines.tracking.choosing import best_of
 from mimic_reg_pipelines.tracking.client import alone, connect, default, sync_artifacts
 from mimic_reg_pipelines.tracking.comparison import plain
-from mimic_reg_pipelines.tracking.mlflow_runs import (
-    FINAL,
-    PREFIX,
-    experiment_id,
-    fold_tags,
-    log_trial,
-)
 from mimic_reg_pipelines.tracking.serving import save_mlflow_model
 from mimic_reg_pipelines.tracking.tracked_run import TrackedRun, final_metrics, read_tracked
 
@@ -82,7 +62,7 @@ def model_name(task: str, model: str, cohort: str = BENCHMARK) -> str:
     Each cohort has its own models: scores from different patients are never compared.
     """
     what = task if cohort == BENCHMARK else f"{cohort}-{task}"
-    return f"{PREFIX}-{what}-{plain_name(model)}"
+    return f"{mlflow_runs.PREFIX}-{what}-{plain_name(model)}"
 
 
 def plain_name(model: str) -> str:
@@ -92,7 +72,7 @@ def plain_name(model: str) -> str:
 
 def champion_uri(task: str, model: str, cohort: str = BENCHMARK) -> str:
     """Return the name of the best model of a task and family for `mimic-reg predict`."""
-    return f"models:/{model_name(task, model, cohort)}@{CHAMPION}"
+    return f"models:/{model_name(task, model, cohort)}@{cards.CHAMPION}"
 
 
 def register_best(
@@ -154,8 +134,8 @@ def register(
         InputError: the folder holds no finished trial.
     """
     runs = [read_tracked(each, method) for each in (folder, *other_folds)]
-    run, (score, value) = runs[0], validation_score(runs)
-    trial, over = run.trial, f", a mean over {folds_of(runs)}," if other_folds else ""
+    run, (score, value) = runs[0], cards.validation_score(runs)
+    trial, over = run.trial, f", a mean over {cards.folds_of(runs)}," if other_folds else ""
 
     document = card.build(folder, store)
 
@@ -168,13 +148,13 @@ def register(
         about=_about(run),
         labels={"task": trial.task, "model": trial.model.name, "cohort": run.cohort.name},
         trial_id=run.id,
-        run_id=log_trial(folder, uri=uri, sweep=sweep, method=method),
+        run_id=mlflow_runs.log_trial(folder, uri=uri, sweep=sweep, method=method),
         task=trial.task,
         kind=trial.model.name,
         called=f"{plain_name(trial.model.name)}-{run.id}",
         tags=version_tags(runs),
-        description=describe(runs),
-        card=model_card(runs, document),
+        description=cards.describe(runs),
+        card=cards.model_card(runs, document),
         selected=selected(f"validation {score} {value:.4f}{over}", among, "trials", sweep),
         metrics=final_metrics(run),
         write=write,
@@ -240,11 +220,11 @@ def _describe(
 ) -> None:
     """Write a version's page, with why it is champion or not; renew that of the champion before."""
     same = before is not None and before.version == version.version
-    heading, page = WHY if champion else WHY_NOT, version.description or ""
+    heading, page = cards.WHY if champion else cards.WHY_NOT, version.description or ""
     about = f"{candidate.description}\n\n{plain(candidate.selected)}".strip()
     head, found, rest = page.partition(f"\n\n{heading}")
     if not found:
-        page = with_reason(about, candidate.card, heading, why)
+        page = cards.with_reason(about, candidate.card, heading, why)
     elif candidate.selected and head.startswith(candidate.description):
         page = f"{about}{found}{rest}"  # with its first reason
     if page != version.description:
@@ -254,9 +234,9 @@ def _describe(
     shown = api.get_registered_model(candidate.name).description or ""
     if shown.startswith(candidate.about):  # nobody wrote another text
         line = f"Champion: version {version.version}. {candidate.description}"
-        api.update_registered_model(candidate.name, f"{candidate.about}\n\n{line}\n\n{RULE}")
+        api.update_registered_model(candidate.name, f"{candidate.about}\n\n{line}\n\n{cards.RULE}")
     if before is not None and not same:
-        text = no_longer(before.description or "", str(version.version), why)
+        text = cards.no_longer(before.description or "", str(version.version), why)
         api.update_model_version(candidate.name, before.version, text)
 
 
@@ -265,7 +245,7 @@ def _about(run: TrackedRun) -> str:
     what = "raw hourly features" if run.cohort.is_hourly else "images"
     return (
         f"{trial.model.name} for {trial.task}: {what} in, predictions out. The alias "
-        f"`{CHAMPION}` is on the version with the best validation {run.selected_by}."
+        f"`{cards.CHAMPION}` is on the version with the best validation {run.selected_by}."
     )
 
 
@@ -299,7 +279,7 @@ def _find(api: MlflowClient, candidate: Candidate) -> ModelVersion | None:
 
 def _add(api: MlflowClient, candidate: Candidate, uri: str) -> ModelVersion:
     logged = api.create_logged_model(
-        experiment_id(uri, candidate.task),
+        mlflow_runs.experiment_id(uri, candidate.task),
         name=candidate.called,
         source_run_id=candidate.run_id,
         tags=dict(candidate.tags),
@@ -314,7 +294,7 @@ def _add(api: MlflowClient, candidate: Candidate, uri: str) -> ModelVersion:
     if candidate.metrics:
         end = api.get_run(candidate.run_id).info.end_time
         points = [
-            Metric(metric, value, end, FINAL, model_id=logged.model_id)
+            Metric(metric, value, end, mlflow_runs.FINAL, model_id=logged.model_id)
             for metric, value in candidate.metrics.items()
         ]
         api.log_batch(candidate.run_id, metrics=points)
@@ -330,7 +310,7 @@ def _add(api: MlflowClient, candidate: Candidate, uri: str) -> ModelVersion:
 
 def version_tags(runs: Sequence[TrackedRun]) -> dict[str, str]:
     """Return the tags of a version: its origin and its scores."""
-    run, (name, value) = runs[0], validation_score(runs)
+    run, (name, value) = runs[0], cards.validation_score(runs)
     trial = run.trial
     tags = {
         "trial_id": run.id,
@@ -338,15 +318,15 @@ def version_tags(runs: Sequence[TrackedRun]) -> dict[str, str]:
         "method": run.method,
         **trial.size.tags(),
         "seed": str(trial.seed),
-        **fold_tags(run),
-        **({SCORED_ON: folds_of(runs)} if trial.fold else {}),
+        **mlflow_runs.fold_tags(run),
+        **({SCORED_ON: cards.folds_of(runs)} if trial.fold else {}),
         "selected_by": name,
         f"validation_{name}": repr(value),
-        "code_version": run.versions["code"] or f"{PREFIX} {__version__}",
+        "code_version": run.versions["code"] or f"{mlflow_runs.PREFIX} {__version__}",
         "data_fingerprint": run.fingerprint,
     }
-    score = mean_test_score(runs)
-    tags[f"test_{name}"] = format_score(score)
+    score = cards.mean_test_score(runs)
+    tags[f"test_{name}"] = cards.format_score(score)
     if score.low is not None:
         tags[f"test_{name}_interval"] = f"{score.low:.4f} to {score.high:.4f}"
     if run.hardly_trained:

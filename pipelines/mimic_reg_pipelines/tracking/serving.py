@@ -17,7 +17,7 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Progress
+from mimic_reg.progress import SILENT, Progress
 from mimic_reg.runs import read_trial
 from mimic_reg.serving import SETTINGS, WEIGHTS, ServedModel, events, export, predicting
 from mimic_reg.serving.current import MISSING
@@ -134,7 +134,7 @@ def predict(
     uri: str | None = None,
     device: str | None = None,
     threads: int = DEFAULT_THREADS,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> int:
     """Do what `mimic_reg.serving.predicting.predict` does, also with a model in MLflow.
 

@@ -13,18 +13,10 @@ from mimic_reg.errors import InputError
 from mimic_reg.learners.trunk import Trunk, load_trunk
 from mimic_reg.runs import DONE, FIT, TRUNK, TRUNK_SETTINGS, read_trial
 from mimic_reg.store.spec import BENCHMARK
+from mimic_reg_pipelines.tracking import registry
 from mimic_reg_pipelines.tracking.cards import CHAMPION
 from mimic_reg_pipelines.tracking.champions import MEAN
 from mimic_reg_pipelines.tracking.mlflow_runs import log_trial
-from mimic_reg_pipelines.tracking.registry import (
-    Candidate,
-    Registered,
-    enter,
-    model_name,
-    plain_name,
-    selected,
-    version_tags,
-)
 from mimic_reg_pipelines.tracking.tracked_run import read_tracked
 
 _OF_THE_FIT = ("method", "supervision", "num_samples", "seed", "code_version", "data_fingerprint")
@@ -32,7 +24,7 @@ _OF_THE_FIT = ("method", "supervision", "num_samples", "seed", "code_version", "
 
 def trunk_name(tasks: Iterable[str], model: str, cohort: str = BENCHMARK) -> str:
     """Return the name of the registered trunk of a set of tasks and a family."""
-    return model_name("-".join(["trunk", *tasks]), model, cohort)
+    return registry.model_name("-".join(["trunk", *tasks]), model, cohort)
 
 
 def _trunk_name(trunk: Trunk, folder: Path) -> str:
@@ -46,7 +38,7 @@ def register_best_trunks(
     uri: str,
     sweep: str | None = None,
     methods: Mapping[Path, str] | None = None,
-) -> list[Registered]:
+) -> list[registry.Registered]:
     """Register the trunk with the best mean validation score of every set of tasks and family.
 
     folders: of fits of several tasks; unfinished ones are left out, and those of a fold: a trunk is
@@ -75,13 +67,8 @@ def register_best_trunks(
 
 
 def register_trunk(
-    folder: Path,
-    *,
-    uri: str,
-    sweep: str | None = None,
-    method: str | None = None,
-    among: int = 1,
-) -> Registered:
+    folder: Path, *, uri: str, sweep: str | None = None, method: str | None = None, among: int = 1
+) -> registry.Registered:
     """Register the shared trunk of a finished fit, once, and make it champion if it is the best.
 
     among: the number of fits whose best mean validation score it has
@@ -103,7 +90,7 @@ def register_trunk(
         for file in (TRUNK, TRUNK_SETTINGS):
             shutil.copy(folder / file, target)
 
-    candidate = Candidate(
+    candidate = registry.Candidate(
         name=_trunk_name(trunk, folder),
         about=(
             f"The trunk that {' + '.join(trunk.tasks)} share, to fine-tune from. The alias "
@@ -114,15 +101,17 @@ def register_trunk(
         run_id=run_ids[0],
         task=first.trial.task,
         kind=f"trunk of {family}",
-        called=f"trunk-{plain_name(family)}-{fit_id}",
+        called=f"trunk-{registry.plain_name(family)}-{fit_id}",
         tags={
-            **{n: t for n, t in version_tags([first]).items() if n in _OF_THE_FIT},
+            **{n: t for n, t in registry.version_tags([first]).items() if n in _OF_THE_FIT},
             **{"trial_id": fit_id, "tasks": tasks, "selected_by": MEAN},
             f"validation_{MEAN}": repr(trunk.score),
         },
         description=f"{first.method}, {tasks}, seed {first.trial.seed}.",
-        selected=selected(f"mean validation score {trunk.score:.4f}", among, "fits", sweep),
+        selected=registry.selected(
+            f"mean validation score {trunk.score:.4f}", among, "fits", sweep
+        ),
         metrics={},
         write=write,
     )
-    return enter(candidate, uri)
+    return registry.enter(candidate, uri)
