@@ -16,11 +16,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import xxhash
 
@@ -34,7 +33,7 @@ from mimic_reg.store import known_hash
 
 # If a column has at least this many ids, one of them must be a whole number.
 _ENOUGH_IDS = 100
-_NEWLINE = ord("\n")
+_PIECE = 1 << 19  # bytes that are read, hashed and marked at once, while the cache holds them
 _SENTINEL = "sentinel of the row's end"  # the name of its column
 _MARK = "\x01"
 _ROW_END = f",{_MARK}\n".encode()
@@ -134,25 +133,45 @@ class _Feed:
             file: Any = unpacked(hashed) if self.table.packed else hashed
             header = guarded(path, lambda: file.readline(MAX_LINE))
             newline = b"\r\n" if header.endswith(b"\r\n") else b"\n"
-            line = 2
+            marked, line, lines = BytesIO(), 2, 0  # fresh memory for each piece would be slow
             while text := self._lines(file):
                 self.table.check_at_rest(raw)
-                _check_no_holes(path, text, line)
-                text = text.replace(newline, _ROW_END)
-                lines = int(np.count_nonzero(np.frombuffer(text, np.uint8) == _NEWLINE))
-                line += lines
-                yield _Block(text, lines, hashed.position)
+                _check_no_holes(path, text, line + lines)
+                lines += _mark(text, newline, marked)
+                if marked.tell() >= self.block_bytes:
+                    yield _Block(_taken(marked), lines, hashed.position)
+                    line, lines = line + lines, 0
+            if lines:
+                yield _Block(_taken(marked), lines, hashed.position)
 
     def _lines(self, file: Any) -> bytes:
-        """Return about `block_bytes` of complete lines, each with its newline."""
+        """Return complete lines, each with its newline: a piece, or a block if that is less."""
         path = self.table.path
-        text = guarded(path, lambda: file.read(self.block_bytes))
+        text = guarded(path, lambda: file.read(min(self.block_bytes, _PIECE)))
         if not text or text.endswith(b"\n"):
             return text
         rest = guarded(path, lambda: file.readline(MAX_LINE))
         if len(rest) == MAX_LINE:
             raise InputError(f"{path} has a line longer than 1 MB. Is it a CSV file?")
         return text + rest if rest.endswith(b"\n") else text + rest + b"\n"
+
+
+def _mark(text: bytes, newline: bytes, out: BytesIO) -> int:
+    """Write lines to `out`, with the sentinel at their ends; return their number."""
+    marked = text.replace(newline, _ROW_END)
+    out.write(marked)
+    if newline == b"\n":  # then the growth tells the number, and counting is slow
+        return (len(marked) - len(text)) // (len(_ROW_END) - len(newline))
+    return marked.count(b"\n")
+
+
+def _taken(marked: BytesIO) -> bytes:
+    """Return what was written; what is written next overwrites it."""
+    size = marked.tell()
+    marked.seek(0)
+    text = marked.read(size)
+    marked.seek(0)
+    return text
 
 
 def _check_no_holes(path: Path, text: bytes, first: int) -> None:
