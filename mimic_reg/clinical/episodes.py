@@ -21,7 +21,10 @@ def number_text(number: pl.Expr) -> pl.Expr:
 
 
 def merge_times(measurements: pl.DataFrame) -> pl.DataFrame:
-    """Return one row per (subject, time): the largest value of each variable, text if untouched."""
+    """Return one row per (subject, time): the largest value of each variable, text if untouched.
+
+    `named` lists the stays that the measurements at this time name.
+    """
     winners = [
         pl.when(pl.col("variable") == code)
         .then("text" if name in UNTOUCHED else "number")
@@ -29,28 +32,32 @@ def merge_times(measurements: pl.DataFrame) -> pl.DataFrame:
         .alias(name)
         for code, name in enumerate(VARIABLES)
     ]
-    return measurements.group_by("subject_id", "time").agg(winners)
+    times = measurements.lazy().group_by("subject_id", "time")
+    merged = times.agg(*winners, named=pl.col("icustay_id").unique())
+    return merged.collect(engine="streaming")  # half the time of the default engine
 
 
-def assign_stays(
-    merged: pl.DataFrame, measurements: pl.DataFrame, stays: pl.DataFrame
-) -> pl.DataFrame:
+def assign_stays(merged: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     """Return the rows of each stay, by hours since admission to the unit.
 
     A row belongs to a stay if a measurement at that time has the stay's id, or if the time is
     within the stay. So some rows are before `intime` or after `outtime`. If measurements at one
     time name two stays, both stays have the row.
+
+    merged: from `merge_times`
     """
-    named = measurements.select("subject_id", "time", named="icustay_id").unique()
     own = pl.col("named") == pl.col("icustay_id")
     inside = pl.col("time").is_between("intime", "outtime").fill_null(False)
-    rows = (
-        named.join(stays.select("subject_id", "icustay_id", "intime", "outtime"), on="subject_id")
+    places = (
+        merged.select("subject_id", "time", "named")
+        .with_row_index("row")
+        .explode("named")
+        .join(stays.select("subject_id", "icustay_id", "intime", "outtime"), on="subject_id")
         .filter(own | inside)
-        .join(merged, on=["subject_id", "time"])
     )
-    hours = hours_between(rows["time"], rows["intime"])
-    return rows.with_columns(hours.alias("hours")).sort("icustay_id", "hours")
+    hours = hours_between(places["time"], places["intime"]).alias("hours")
+    places = places.select("row", "icustay_id", hours).sort("icustay_id", "hours")
+    return places.drop("row").hstack(merged.select(VARIABLES)[places["row"]])
 
 
 def split_texts(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -79,4 +86,4 @@ def build_episodes(
     measurements: all measurements of the stays' subjects (`events.MEASUREMENTS`)
     stays:        subject_id, icustay_id, intime, outtime
     """
-    return split_texts(assign_stays(merge_times(measurements), measurements, stays))
+    return split_texts(assign_stays(merge_times(measurements), stays))

@@ -68,7 +68,13 @@ def items(mode: Mode, *, carevue: bool = True) -> pl.DataFrame:
 
 def count_rows(events: pl.DataFrame) -> pl.DataFrame:
     """Return the number of rows per (subject, admission, stay), which validation counts."""
-    return events.group_by("subject_id", "hadm_id", "icustay_id").agg(pl.len().alias("rows"))
+    # Neighbours mostly have the same ids, and finding runs of equal rows is faster than grouping.
+    keys = ("subject_id", "hadm_id", "icustay_id")
+    index = pl.col("index")
+    begins = pl.any_horizontal(pl.col(key).ne_missing(pl.col(key).shift()) for key in keys)
+    runs = events.select(keys).with_row_index().filter(begins | (index == 0))
+    lengths = runs.with_columns(rows=index.shift(-1, fill_value=events.height) - index)
+    return lengths.group_by(keys).agg(pl.col("rows").sum())
 
 
 def count_fates(groups: pl.DataFrame, stays: pl.DataFrame) -> dict[str, int]:
@@ -97,19 +103,18 @@ def count_fates(groups: pl.DataFrame, stays: pl.DataFrame) -> dict[str, int]:
 
 def keep_valid(events: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
     """Return the rows that pass validation, with the stay of their admission as ICUSTAY_ID."""
-    # An admission has one stay, so join by admission and then filter by subject: this is faster.
+    # An admission has one stay, so join by admission and then filter by subject: this is faster. A
+    # left join copies no columns.
     kept = stays.select("hadm_id", stay_id="icustay_id", stay_subject="subject_id")
     given = pl.col("icustay_id")
     return (
-        events.lazy()
-        .join(kept.lazy(), on="hadm_id")
+        events.join(kept, on="hadm_id", how="left")
         .filter(
             pl.col("subject_id") == pl.col("stay_subject"),
             given.is_null() | (given == pl.col("stay_id")),
         )
         .with_columns(icustay_id="stay_id")
         .drop("stay_id", "stay_subject")
-        .collect()
     )
 
 
@@ -255,16 +260,14 @@ def clean(events: pl.DataFrame, mode: Mode) -> tuple[pl.DataFrame, dict[str, dic
         hidden = (pl.col("value") == HIDDEN) & pl.col("valuenum").is_not_null()
         shown = pl.when("hidden").then("valuenum").otherwise("value")
         events = events.with_columns(hidden=hidden).with_columns(value=shown)
-    return clean_named(events.join(items(mode), on="itemid"), mode)
+    named = events.join(items(mode), on="itemid", how="left")  # copies no columns
+    return clean_named(named.filter(pl.col("variable").is_not_null()), mode)
 
 
 def clean_named(events: pl.DataFrame, mode: Mode) -> tuple[pl.DataFrame, dict[str, dict[str, int]]]:
     """Do what `clean` does with rows that name their variable (its position) and label."""
-    events = events.with_columns(
-        pl.col("label").str.to_lowercase(),
-        pl.col("valueuom").fill_null("").str.to_lowercase(),
-        parse_time(events["charttime"]).alias("time"),
-    )
+    times = parse_time(events["charttime"]).alias("time")
+    events = events.drop("hadm_id", "itemid", "charttime", strict=False).with_columns(times)
     parts, counts = [], {}
     for (code,), rows in events.partition_by("variable", as_dict=True).items():
         name = schema.VARIABLES[code]
@@ -284,7 +287,8 @@ def _clean_variable(
         number, text = pl.Series([None] * present.height, dtype=pl.Float64), present["value"]
     else:
         cleaner = (CORRECTED_CLEANERS if mode == "corrected" else CLEANERS)[name]
-        number = cleaner(present["value"], present["valueuom"], present["label"])
+        unit = present["valueuom"].fill_null("").str.to_lowercase()
+        number = cleaner(present["value"], unit, present["label"].str.to_lowercase())
         text = pl.Series([None] * present.height, dtype=pl.String)
         count["unreadable"] = number.null_count()
     cleaned = present.with_columns(number.alias("number"), text.alias("text"))

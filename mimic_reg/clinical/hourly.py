@@ -82,12 +82,11 @@ def build_hourly(episodes: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
         for v in variables()
     ]
     return (
-        stays.lazy()
-        .join(measured.lazy().select("icustay_id").unique(), on="icustay_id", how="semi")
+        stays.join(measured.select("icustay_id").unique(), on="icustay_id", how="semi")
         .sort("icustay_id")
         .select("icustay_id", hour=pl.int_ranges(0, num_hours(pl.col("los_hours")), dtype=pl.Int32))
         .explode("hour")
-        .join(measured.lazy(), on=["icustay_id", "hour"], how="left", maintain_order="left")
+        .join(measured, on=["icustay_id", "hour"], how="left", maintain_order="left")
         .with_columns(observed)
         .with_columns(imputed)
         .select(
@@ -96,7 +95,6 @@ def build_hourly(episodes: pl.DataFrame, stays: pl.DataFrame) -> pl.DataFrame:
             *(e for v in variables() for e in _channels(v)),
             *(f"mask->{v}" for v in VARIABLES),
         )
-        .collect()
     )
 
 

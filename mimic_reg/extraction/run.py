@@ -270,7 +270,7 @@ class _Run:
             mapped = []
             measurements, counted = ev.clean(valid, self.mode)
             variables = ev.add_counts(variables, counted)
-            routed = measurements.join(route, on="subject_id")
+            routed = measurements.join(route, on="subject_id", how="left")
             for (bucket,), part in routed.partition_by("bucket", as_dict=True).items():
                 part.drop("bucket").write_ipc(folder / f"{bucket}-{flushes}.arrow")
             flushes += 1

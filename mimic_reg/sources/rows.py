@@ -16,11 +16,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import xxhash
 
@@ -34,9 +33,9 @@ from mimic_reg.store import known_hash
 
 # If a column has at least this many ids, one of them must be a whole number.
 _ENOUGH_IDS = 100
-_NEWLINE = ord("\n")
+_PIECE = 1 << 19  # bytes that are read, hashed and marked at once, while the cache holds them
 _SENTINEL = "sentinel of the row's end"  # the name of its column
-_MARK = "\x01"
+_MARK = -31_243  # a number, since Polars reads numbers faster than texts
 _ROW_END = f",{_MARK}\n".encode()
 _BLANK_LINE = re.compile(b"(?m)^" + _ROW_END)
 
@@ -134,14 +133,34 @@ class _Feed:
             file: Any = unpacked(hashed) if self.table.packed else hashed
             header = guarded(path, lambda: file.readline(MAX_LINE))
             newline = b"\r\n" if header.endswith(b"\r\n") else b"\n"
-            line = 2
-            while text := complete_lines(path, file, self.block_bytes):
+            marked, line, lines = BytesIO(), 2, 0  # fresh memory for each piece would be slow
+            while text := complete_lines(path, file, min(self.block_bytes, _PIECE)):
                 self.table.check_at_rest(raw)
-                _check_no_holes(path, text, line)
-                text = text.replace(newline, _ROW_END)
-                lines = int(np.count_nonzero(np.frombuffer(text, np.uint8) == _NEWLINE))
-                line += lines
-                yield _Block(text, lines, hashed.position)
+                _check_no_holes(path, text, line + lines)
+                lines += _mark(text, newline, marked)
+                if marked.tell() >= self.block_bytes:
+                    yield _Block(_taken(marked), lines, hashed.position)
+                    line, lines = line + lines, 0
+            if lines:
+                yield _Block(_taken(marked), lines, hashed.position)
+
+
+def _mark(text: bytes, newline: bytes, out: BytesIO) -> int:
+    """Write lines to `out`, with the sentinel at their ends; return their number."""
+    marked = text.replace(newline, _ROW_END)
+    out.write(marked)
+    if newline == b"\n":  # then the growth tells the number, and counting is slow
+        return (len(marked) - len(text)) // (len(_ROW_END) - len(newline))
+    return marked.count(b"\n")
+
+
+def _taken(marked: BytesIO) -> bytes:
+    """Return what was written; what is written next overwrites it."""
+    size = marked.tell()
+    marked.seek(0)
+    text = marked.read(size)
+    marked.seek(0)
+    return text
 
 
 def _check_no_holes(path: Path, text: bytes, first: int) -> None:
@@ -248,7 +267,7 @@ def _dtype(column: str) -> type[pl.DataType]:
 def _parse(table: Table, text: bytes, lines: int, dtypes: dict[str, Any]) -> pl.DataFrame | None:
     """Return the rows of regular text; None if a line is irregular, or does not fit the types."""
     try:
-        lazy = pl.scan_csv(text, has_header=False, schema={**dtypes, _SENTINEL: pl.String})
+        lazy = pl.scan_csv(text, has_header=False, schema={**dtypes, _SENTINEL: pl.Int32})
         frame = lazy.select(*table.columns, _SENTINEL).collect()
     except pl.exceptions.PolarsError:
         return None
