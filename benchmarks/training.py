@@ -1,9 +1,7 @@
 """What the engine, the input pipeline and ITPS cost: ratios measured in one run.
 
-    python benchmarks/training.py [--device cuda] [--rounds 100] [--compile] [--out x.json]
+    python benchmarks/training.py [--device cuda] [--rounds 100] [--out x.json]
     python benchmarks/training.py --busy [--out benchmarks/results/training.json]
-
---compile also measures compiled models, which takes minutes to compile.
 
 Each round runs every variant of a model once, in turn, so that a busy machine slows all of them; a
 ratio is the median over rounds of the ratio within a round, on the CPU of processor time. The
@@ -212,7 +210,7 @@ def peak_bytes(made: Trainer, device: torch.device) -> int | None:
 
 
 def benchmark(
-    name: str, samples: Samples, rounds: int, steps: int, folder: Path, compiled: bool
+    name: str, samples: Samples, rounds: int, steps: int, folder: Path
 ) -> dict[str, float | None]:
     """All figures of one model."""
     device = samples.units.values.device
@@ -222,9 +220,6 @@ def benchmark(
         "itps tracked": ([{"itps": {"tau": ITPS[name]}}], {}),
         "bfloat16": ([], {"precision": "bfloat16"}),
     }
-    if compiled:
-        fits["compiled"] = [], {"compile": True}
-        fits["compiled bfloat16"] = [], {"compile": True, "precision": "bfloat16"}
     engines = {}
     for fit, (entries, training) in fits.items():
         (folder / fit).mkdir(parents=True)
@@ -246,11 +241,7 @@ def benchmark(
         "milliseconds_per_step": 1000 * statistics.median(seconds["plain"]),
         "itps_over_plain": ratio(seconds, "itps", "plain"),
         "itps_tracked_over_plain": ratio(seconds, "itps tracked", "plain"),
-        **{
-            f"{name.replace(' ', '_')}_over_plain": ratio(seconds, name, "plain")
-            for name in ("bfloat16", "compiled", "compiled bfloat16")
-            if name in seconds
-        },
+        "bfloat16_over_plain": ratio(seconds, "bfloat16", "plain"),
         "engine_over_bare": ratio(seconds, "plain", "bare"),
         "input_over_step": ratio(seconds, "input", "plain"),
         "itps_state_in_parameters": (kept["itps"] - kept["plain"]) / parameters,
@@ -396,7 +387,6 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument("--compile", action="store_true", help="compiled models as well")
     parser.add_argument("--busy", action="store_true", help="a fit on a busy machine, alone")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -413,7 +403,7 @@ def main() -> None:
             ("dnn", images, 25),
         ):
             results[name] = benchmark(
-                name, make(device), arguments.rounds, steps, Path(folder) / name, arguments.compile
+                name, make(device), arguments.rounds, steps, Path(folder) / name
             )
     print(f"{'':28}" + "".join(f"{name:>12}" for name in results) + "   aim")
     for figure in results["lstm"]:

@@ -120,8 +120,7 @@ def _key(trial: Mapping[str, Any]) -> _Key:
     training = trial["training"]
     model = json.dumps(trial["model"], sort_keys=True)
     batches = training["batch_size"], training["by_length"], training.get("by_stay", False)
-    kernels = training.get("precision"), training.get("compile")
-    return trial["task"], model, names, *batches, kernels
+    return trial["task"], model, names, *batches, training.get("precision")
 
 
 def sizes(store: Store | None = None, images: str | None = None) -> dict[tuple[str, str], int]:
@@ -178,7 +177,7 @@ def estimate(
     steps = training.max_epochs * epoch_steps
     if rate := (known or {}).get(_key(trial.model_dump(mode="json"))):
         return Estimate(steps, steps * rate.step + training.max_epochs * rate.validation)
-    other = training.by_stay or training.compile or training.precision != "float32"
+    other = training.by_stay or training.precision != "float32"
     step = None if other else _STEP_SECONDS.get((trial.task, model))
     factors = [step_cost(r.name, model) for r in trial.regularisers]
     outputs = _OUTPUTS.get(trial.task, 1)

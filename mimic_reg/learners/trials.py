@@ -53,8 +53,6 @@ def resolve(settings: Mapping[str, Any]) -> Trial:
     for name, method in named.items():
         if "causal" in method.needs:
             _check_causal(model, name, "Leave out this method")
-    if trial.training.compile:
-        _check_compile(named)
     _check_recipe(trial.training, named)
     methods.check_together(method.name for method in chosen)
     sources = _sources(model.name, [method.name for method in chosen], trial.sources)
@@ -82,17 +80,6 @@ def _check_by_stay(chosen: Iterable[Regulariser]) -> None:
         raise InputError(
             f"training.by_stay: {', '.join(refused)} cannot act on samples that share the hours of "
             "their stay. Set training.by_stay=false, or leave out this method."
-        )
-
-
-def _check_compile(chosen: Mapping[str, Regulariser]) -> None:
-    """Refuse methods with derivatives that a compiled model does not have."""
-    own = {"input_grad", "double_backward"}
-    if refused := [name for name, method in chosen.items() if own & method.needs]:
-        raise InputError(
-            f"training.compile: {', '.join(refused)} needs derivatives of its own, and a compiled "
-            "model has those of the loss alone. Set training.compile=false, or leave out this "
-            "method."
         )
 
 

@@ -35,6 +35,8 @@ Notes:
 - Memory: J, one number for each parameter; with `track_ever` one byte more; in the modes "freeze"
   and "update" a copy of the parameters during a step; on a GPU a copy of J and of the gradients of
   small parameters. No mask is stored, since it follows from J.
+- Time: two passes over J and the gradients in each step. They show in models with few products for
+  their parameters, as the DNN; a single pass would still show (benchmarks/results/itps_step.md).
 
 What we found: the defaults follow the paper's text. On a quarter of Fashion-MNIST their accuracy is
 1.3 points below no method, on all of it 1.9 (benchmarks/results/fashion_mnist.md). On simulated

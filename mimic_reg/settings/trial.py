@@ -78,8 +78,6 @@ class Training(Settings):
                  all methods of a seed; validation and test keep their labels
     precision:   of the forward pass of a training step: float32, or bfloat16 (torch's autocast).
                  Weights, losses, penalties, the optimiser and predictions stay float32
-    compile:     compile the forward pass of a training step with torch.compile, which needs a C++
-                 compiler on the CPU. The first steps then take up to a minute
     schedule:    of the learning rate: constant; cosine, which falls from step to step, to nearly 0
                  at the end of max_epochs; or plateau, which multiplies it by plateau_factor after
                  plateau_patience epochs without a better validation score
@@ -104,7 +102,6 @@ class Training(Settings):
     output_bias: Literal["zero", "prevalence"] = "zero"
     corrupted_labels: float = Field(default=0.0, ge=0, le=1)
     precision: Literal["float32", "bfloat16"] = "float32"
-    compile: bool = False
     schedule: Literal["constant", "cosine", "plateau"] = "constant"
     warmup_epochs: int = Field(default=0, ge=0)
     plateau_factor: float = Field(default=0.5, gt=0, lt=1)
@@ -145,7 +142,7 @@ class Training(Settings):
 
 _OF_PLATEAU = ("plateau_factor", "plateau_patience")
 _OF_STEPS = ("schedule", "warmup_epochs", "weight_decay", "clip_norm")
-RECIPE = ("class_weights", "precision", "compile", *_OF_STEPS)
+RECIPE = ("class_weights", "precision", *_OF_STEPS)
 _NEWER = ("corrupted_labels", "by_stay", *RECIPE)
 
 

@@ -1,10 +1,9 @@
-"""The forward pass of a training step: its precision, and whether it is compiled."""
+"""The forward pass of a training step, in its precision."""
 
 import pytest
 import torch
 
 from mimic_reg.engine.forward import training_forward
-from mimic_reg.errors import InputError
 from mimic_reg.learners.trials import resolve
 from mimic_reg.methods.base import trainable
 from mimic_reg.seeds import Streams
@@ -20,12 +19,12 @@ def model(name="transformer"):
     return create(name, 2, generator=Streams(0, "test").init(), **settings)
 
 
-def trial(training, *methods, network="lstm"):
+def trial(training):
     return resolve(
         {
             "task": "in_hospital_mortality",
-            "model": network,
-            "regularisers": methods,
+            "model": "lstm",
+            "regularisers": [],
             "training": training,
         }
     )
@@ -65,51 +64,8 @@ def test_bfloat16_gives_float32_logits_and_gradients_near_those_of_float32(name,
     assert not torch.is_autocast_enabled("cpu")
 
 
-class CompilerError(RuntimeError):
-    """As torch's error where there is no compiler."""
-
-    __module__ = "torch._inductor.exc"
-
-
-def test_compiled_it_is_what_torch_compiles_of_the_model(x, monkeypatch):
-    """Compiling takes seconds to minutes: test_gpu.py does it."""
-
-    def compile_(compiled, *, dynamic):
-        assert dynamic
-        return lambda *batch: 2 * compiled(*batch)
-
-    monkeypatch.setattr(torch, "compile", compile_)
-    network = model()
-    forward = training_forward(network, Training(compile=True), CPU)
-    assert torch.equal(forward(x, HOURS), 2 * network(x, HOURS))
-
-
-def test_a_machine_without_a_compiler_is_told(x, monkeypatch):
-    def compile_(compiled, *, dynamic):
-        def fails(*batch):
-            raise error
-
-        return fails
-
-    monkeypatch.setattr(torch, "compile", compile_)
-    forward = training_forward(model(), Training(compile=True), CPU)
-    error = CompilerError("No working C++ compiler found\nmore")
-    with pytest.raises(InputError, match=r"found\)\. Install a C\+\+ compiler"):
-        forward(x, HOURS)
-    error = torch.OutOfMemoryError("out of memory")
-    with pytest.raises(torch.OutOfMemoryError):
-        forward(x, HOURS)
-
-
-@pytest.mark.parametrize("method", [{"jacobian": {"weight": 0.01}}, {"fgsm": {"epsilon": 0.01}}])
-def test_methods_with_derivatives_of_their_own_cannot_be_compiled(method):
-    with pytest.raises(InputError, match=r"(jacobian|fgsm) needs derivatives of its own"):
-        trial({"compile": True}, method)
-    assert trial({"compile": True}, "dropout").training.compile
-
-
 def test_trials_with_the_defaults_keep_their_identity():
     plain = trial({})
-    assert {"precision", "compile"}.isdisjoint(plain.model_dump()["training"])
-    assert trial({"precision": "float32", "compile": False}) == plain
+    assert "precision" not in plain.model_dump()["training"]
+    assert trial({"precision": "float32"}) == plain
     assert trial({"precision": "bfloat16"}).model_dump()["training"]["precision"] == "bfloat16"
