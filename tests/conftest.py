@@ -6,7 +6,13 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 # Their tests share what takes seconds to make, so one process runs them all.
-TOGETHER = {"tests/cohorts", "tests/faults", "tests/report/analyses", "tests/serving"}
+TOGETHER = {
+    "tests/cohorts",
+    "tests/faults",
+    "tests/pipelines/deploy",
+    "tests/report/analyses",
+    "tests/serving",
+}
 
 
 class Scheduler(LoadFileScheduling):
