@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: help dev demo test stack lint pages tutorials docs format requirements wheelhouse clean
+.PHONY: help dev demo test tests stack lint pages tutorials docs format requirements wheelhouse clean
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -35,8 +35,12 @@ demo: $(READY)  ## simulate patients, extract, train, compare: a report in minut
 	$(BIN)/mimic-reg synthesize --out demo/raw --patients 3000 --overwrite
 	$(BIN)/mimic-reg run --source demo/raw --out demo/work --config demo
 
-test: $(READY) lint  ## lint, types and all tests
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+test: $(READY)  ## lint, types and all tests
+	$(MAKE) --jobs 2 lint tests
+
+# tests/conftest.py says which files are begun first. The processes of the tests share bytecode.
+tests: $(READY)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 stack: $(READY)  ## docker/ in real containers: root, Podman and debootstrap; 20 GB, 29 minutes once its base images and wheels are there
 	MIMIC_REG_STACK=$${MIMIC_REG_STACK:-once} $(BIN)/python -m pytest -x tests/stack

@@ -1,11 +1,11 @@
 """A store, a training, and what it comes to when nothing goes wrong."""
 
-import resource
-import subprocess
+from functools import partial
 
 import pytest
 
-from tests.faults.kills import COMMAND, Training, environment
+from tests import forked
+from tests.faults.kills import Training
 from tests.stores import write_store
 
 
@@ -26,7 +26,13 @@ def training(target):
 
 
 @pytest.fixture(scope="package")
-def undisturbed(training, tmp_path_factory):
+def run(tmp_path_factory):
+    """A finished command of mimic-reg in a process of its own: `forked.run`."""
+    return partial(forked.run, folder=tmp_path_factory.mktemp("output"))
+
+
+@pytest.fixture(scope="package")
+def undisturbed(run, training, tmp_path_factory):
     """A run that had room and time."""
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
     assert run(*training, "--out", folder).returncode == 0
@@ -60,27 +66,9 @@ def sweep(store, tmp_path_factory):
 
 
 @pytest.fixture(scope="package")
-def swept(sweep, tmp_path_factory):
+def swept(run, sweep, tmp_path_factory):
     """The work folder of an undisturbed sweep of all methods."""
     work = tmp_path_factory.mktemp("swept") / "work"
     done = run(*sweep("all", *METHODS), work)
     assert done.returncode == 0, done.stderr
     return work
-
-
-def run(*arguments, largest_file=None):
-    """A command of mimic-reg; `largest_file`: bytes from which on writing fails (EFBIG)."""
-
-    def limit():
-        if largest_file:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        env=environment(),
-        preexec_fn=limit,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )

@@ -2,8 +2,9 @@
 
 import pytest
 
-from tests.faults.conftest import METHODS, run
-from tests.faults.kills import log_of, of_run, sqlite_rows, start, tracked
+from tests import forked
+from tests.faults.conftest import METHODS
+from tests.faults.kills import log_of, of_run, sqlite_rows, tracked
 
 pytestmark = pytest.mark.slow
 CHAMPION = (
@@ -12,14 +13,14 @@ CHAMPION = (
 )
 
 
-def test_both_end_with_all_that_one_alone_would_have(sweep, swept, tmp_path):
+def test_both_end_with_all_that_one_alone_would_have(run, sweep, swept, tmp_path):
     """One trial is in both: trained once, logged once, part of both."""
     none, *others = METHODS
     both = tmp_path / "both"
     commands = {f"with{i}": sweep(f"with{i}", none, m) for i, m in enumerate(others)}
     for name in commands:
         (tmp_path / name).mkdir()
-    processes = [start(*c, both, cwd=tmp_path / name) for name, c in commands.items()]
+    processes = [forked.start(*c, both, cwd=tmp_path / name) for name, c in commands.items()]
     codes = [process.wait(300) for process in processes]
     for name, code in zip(commands, codes, strict=True):
         text = log_of(tmp_path / name)

@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-import sys
 
 import pytest
 
-from tests.faults.conftest import METHODS, run
-from tests.faults.kills import environment, of_run, of_sweep, sqlite_rows
+from mimic_reg_pipelines.tracking import client
+from tests.faults.conftest import METHODS
+from tests.faults.kills import of_run, of_sweep, sqlite_rows
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +40,7 @@ def assert_said(done):
     assert "Traceback" not in done.stderr
 
 
-def test_training_keeps_its_run_and_goes_on(training, undisturbed, disk):
+def test_training_keeps_its_run_and_goes_on(run, training, undisturbed, disk):
     place, resize = disk
     for size in (100, 180):  # at the first checkpoint, and later
         resize(size)
@@ -52,13 +52,13 @@ def test_training_keeps_its_run_and_goes_on(training, undisturbed, disk):
     assert of_run(place / "run") == of_run(undisturbed)
 
 
-def test_training_stops_at_a_file_that_is_too_large(training, undisturbed, tmp_path):
+def test_training_stops_at_a_file_that_is_too_large(run, training, undisturbed, tmp_path):
     assert_said(run(*training, "--out", tmp_path / "run", largest_file=20_000))
     assert run(*training, "--out", tmp_path / "run").returncode == 0
     assert of_run(tmp_path / "run") == of_run(undisturbed)
 
 
-def test_a_report_is_the_old_one_or_the_new_one(undisturbed, tmp_path):
+def test_a_report_is_the_old_one_or_the_new_one(run, undisturbed, tmp_path):
     page = tmp_path / "pages" / "report.html"
     page.parent.mkdir()
     page.write_text("the old one")
@@ -75,7 +75,7 @@ def used(place):
     return (found.f_blocks - found.f_bfree) * found.f_frsize // 1024
 
 
-def test_a_sweep_whose_disk_is_full_loses_nothing(sweep, swept, disk):
+def test_a_sweep_whose_disk_is_full_loses_nothing(run, sweep, swept, disk):
     """MLflow's database and artifacts are on that disk, too."""
     place, resize = disk
     command = (*sweep("all", *METHODS), place / "work")
@@ -83,11 +83,8 @@ def test_a_sweep_whose_disk_is_full_loses_nothing(sweep, swept, disk):
     assert done.returncode == 1
     assert "full" in done.stderr
     resize(5_000)
-    prepare = (
-        "import sys; from mimic_reg_pipelines.tracking import client as c; c.prepare(sys.argv[1])"
-    )
-    uri = f"sqlite:///{place / 'work' / 'mlflow.db'}"
-    subprocess.run([sys.executable, "-c", prepare, uri], env=environment(), check=True)
+    uri = client.database(place / "work")
+    assert run(uri, function=client.prepare).returncode == 0
     resize(used(place) + 150)
     done = run(*command)
     assert done.returncode == 1, done.stdout + done.stderr

@@ -4,15 +4,12 @@
 """
 
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from mimic_reg.extraction import extract
 from mimic_reg.store import Store, atomic
-from tests.faults.conftest import run
-from tests.faults.kills import environment, of_run, of_tree
+from tests.faults.kills import of_run, of_tree
 from tests.faults.power import UnavailableError, Volume
 from tests.raw import small_source
 
@@ -58,7 +55,7 @@ def test_a_store(volume, tmp_path):
     assert result.store.manifest == Store.open(store).manifest
 
 
-def test_a_run_and_its_report(volume, training, undisturbed):
+def test_a_run_and_its_report(run, volume, training, undisturbed):
     place = volume.place / "runs" / "one"
     assert run(*training, "--out", place).returncode == 0
     before, after = cut(volume)
@@ -71,22 +68,18 @@ def test_a_run_and_its_report(volume, training, undisturbed):
     assert after == before
 
 
-REGISTER = """
-import sys
-from pathlib import Path
-from mimic_reg_pipelines.tracking import client
-from mimic_reg_pipelines.tracking.registry import register
-work = Path(sys.argv[1])
-register(work / "runs" / "one", uri=client.database(work))
-"""
+def _register(work):
+    from mimic_reg_pipelines.tracking import client, registry
+
+    registry.register(work / "runs" / "one", uri=client.database(work))
 
 
-def test_what_mlflow_keeps(volume, undisturbed):
+def test_what_mlflow_keeps(run, volume, undisturbed):
     """A logged run and a registered model: database and artifacts."""
     work = volume.place / "work"
     shutil.copytree(undisturbed, work / "runs" / "one")
     atomic.sync_tree(work)
-    subprocess.run([sys.executable, "-c", REGISTER, work], env=environment(), check=True)
+    assert run(work, function=_register).returncode == 0
     before, after = cut(volume)
     assert {"scores.json", "history.jsonl", "MLmodel"} <= {n.split("/")[-1] for n in before}
     assert after == before

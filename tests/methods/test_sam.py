@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from pytorch_optimizer import SAM as OTHER
 
 from mimic_reg import methods
 from mimic_reg.errors import InputError
@@ -33,6 +32,8 @@ def test_the_gradient_is_that_of_a_worse_place():
 
 
 def test_another_implementation_takes_the_same_steps():
+    from pytorch_optimizer import SAM as OTHER  # half a second
+
     nets = [torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))]
     nets.append(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)))
     nets[1].load_state_dict(nets[0].state_dict())

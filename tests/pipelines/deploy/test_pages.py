@@ -5,84 +5,20 @@ import contextlib
 import http.client
 import json
 import re
-import subprocess
-import sys
 import urllib.error
 import urllib.request
-from types import SimpleNamespace
+from urllib.parse import quote
 
 import pytest
 
 from mimic_reg.settings import TrainingSize
-from mimic_reg_pipelines.deploy import container, front, results
+from mimic_reg_pipelines.deploy import container, front, results, ui
 from mimic_reg_pipelines.flows import views
-from mimic_reg_pipelines.flows.report import conclude
-from mimic_reg_pipelines.flows.sweep import sweep
-from mimic_reg_pipelines.runners.settings import Running
 from mimic_reg_pipelines.tracking import client, comparison, mlflow_runs
-from tests.pipelines.conftest import copy_of
 from tests.pipelines.deploy.browser import browser, text, wait
-from tests.pipelines.flows.experiments import experiment
-from tests.postgresql import free_port
+from tests.pipelines.deploy.conftest import PASSWORD, TITLE, swept
 
-PASSWORD = "a-long-password"
-TITLE = "<img src=x onerror=document.title=1> *a* & [b](http://x)"
-METHODS = ["none", {"dropout": {"rate": 0.2}}, {"itps": {"tau": 1e-4}}]
 pytestmark = pytest.mark.slow
-
-
-def swept(work, store, name, **changes):
-    settings = experiment(name=name, **changes).model_copy(update={"title": TITLE})
-    result = sweep(settings, work, store=store, running=Running(runner="in_process"))
-    return conclude(result), result
-
-
-@pytest.fixture(scope="module")
-def work(empty, store, tmp_path_factory):
-    """A work folder with two sweeps, the second of them in one task with the first."""
-    folder = tmp_path_factory.mktemp("pages") / "work"
-    folder.mkdir()
-    copy_of(empty, folder)
-    swept(folder, store, "other.sweep_2-x", methods=["none"], seeds=1)
-    swept(folder, store, "methods", methods=METHODS, supervision=[0.5, 1.0])
-    return folder
-
-
-@contextlib.contextmanager
-def serving(work, *options):
-    """`mimic-reg ui`, and the links that it prints, by their names."""
-    port = free_port()
-    command = [sys.executable, "-m", "mimic_reg", "ui", "--work", str(work), "--port", str(port)]
-    with subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        links = {}
-        try:
-            for line in process.stdout:
-                if found := re.search(r"([\w ,-]+): (http://\S+)", line):
-                    links[found[1].removeprefix("Note: ").strip()] = found[2]
-                if "all sweeps" in line:
-                    break
-            yield SimpleNamespace(url=f"http://127.0.0.1:{port}", links=links)
-        finally:
-            process.terminate()
-            process.stdout.read()
-
-
-@pytest.fixture(scope="module")
-def server(work):
-    with serving(work) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def guarded(work, tmp_path_factory):
-    """The same with passwords."""
-    file = tmp_path_factory.mktemp("password") / "admin"
-    file.touch(mode=0o600)
-    file.write_text(PASSWORD)
-    with serving(work, "--password-file", str(file)) as started:
-        yield started
 
 
 def get(url, method="GET", login=None, **headers):
@@ -151,9 +87,11 @@ def see_results(opened, server):
     assert "Does a regulariser help, and with how much data?" in text(opened)
 
 
-def test_the_printed_link_opens_the_comparison(server):
+def test_the_printed_link_opens_the_comparison(work, server):
+    link = server.links["mimic-reg-in_hospital_mortality"]
+    assert link == ui.links(client.database(work), server.url)["mimic-reg-in_hospital_mortality"]
     with browser() as opened:
-        see_comparison(opened, server.links["mimic-reg-in_hospital_mortality"])
+        see_comparison(opened, link)
         check_quiet(opened)
         see_results(opened, server)
         model = "mimic-reg-in_hospital_mortality-lstm"
@@ -181,7 +119,7 @@ def test_the_printed_link_opens_the_comparison(server):
 
 def test_the_same_with_a_password(guarded):
     with browser() as opened:
-        login = f"http://admin:{PASSWORD}@"
+        login = f"http://admin:{quote(PASSWORD, safe='')}@"
         opened.get(guarded.url.replace("http://", login) + "/mimic-reg/")
         see_comparison(opened, guarded.links["mimic-reg-in_hospital_mortality"])
         check_quiet(opened)

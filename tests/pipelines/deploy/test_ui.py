@@ -4,7 +4,6 @@ import base64
 import http.client
 import json
 import re
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -15,14 +14,18 @@ import mlflow
 import numpy as np
 import pytest
 
+from mimic_reg import cli
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.serving.tables import example
 from mimic_reg.store import Store
+from mimic_reg_pipelines.commands import add_to
 from mimic_reg_pipelines.deploy import app, container, ui
 from mimic_reg_pipelines.tracking import client, mlflow_runs, registry, serving
+from tests.cli.called import mimic_reg, words
+from tests.pipelines.deploy.conftest import PASSWORD
 
+pytestmark = pytest.mark.slow
 URI = "sqlite:////data/mlflow.db"
-PASSWORD = "p%:ä/ rather long"
 ASKING = {"MLFLOW_AUTH_CONFIG_PATH": "x", "MLFLOW_FLASK_SERVER_SECRET_KEY": "x"}
 
 
@@ -97,18 +100,15 @@ def test_artifacts_go_to_a_folder(place, monkeypatch):
         app.open_to_all()
 
 
-def test_the_command_line_refuses_to_open_to_everybody(tmp_path):
+def test_the_command_line_refuses_to_open_to_everybody(tmp_path, monkeypatch):
     """As a user would meet it."""
     (tmp_path / "mlflow.db").touch()
-    command = [sys.executable, "-c", "from mimic_reg.cli import main; main()", "ui"]
-    done = subprocess.run(
-        [*command, "--work", str(tmp_path), "--host", "0.0.0.0"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    monkeypatch.setattr(cli.app, "registered_commands", [*cli.app.registered_commands])
+    add_to(cli.app)
+    done = mimic_reg("ui", "--work", tmp_path, "--host", "0.0.0.0")
     assert done.returncode == 2
-    assert "Without authentication MLflow only answers this machine, not on 0.0.0.0" in done.stderr
+    told = "Without authentication MLflow only answers this machine, not on 0.0.0.0"
+    assert told in words(done.stderr)
 
 
 @pytest.mark.parametrize(
@@ -166,42 +166,18 @@ def get(url, body=None, **headers):
             return error.code, error.read().decode()
 
 
-SERVE = """
-import sys
-from mimic_reg.progress import Silent
-from mimic_reg_pipelines.deploy import ui
-
-class Shown(Silent):
-    def note(self, text):
-        print(text, flush=True)
-
-ui.serve_ui(sys.argv[1], port=int(sys.argv[2]), progress=Shown())
-"""
-
-
-def test_a_server_answers_keeps_runs_and_ends_with_its_parent(run, store, uri, free_port, tmp_path):
-    mlflow_runs.log_trial(run, uri=uri)
-    url = f"http://127.0.0.1:{free_port}"
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVE, uri, str(free_port)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout.readline() == f"MLflow answers at {url} until Ctrl-C.\n"
-            name, _, link = process.stdout.readline().strip().partition(": ")
-            assert name == "mimic-reg-in_hospital_mortality"
-            assert link == ui.links(uri, url)[name]
-            code, page = get(link)
-            assert code == 200
-            assert "<title>MLflow</title>" in page
-            assert get(url, Host="evil.example")[0] == 403
-            with pytest.raises(InputError, match="cannot be used"), ui.running(uri, port=free_port):
-                pass
-            use_as_several_machines_would(url, run, store, tmp_path)
-        finally:
-            process.terminate()
-        assert process.wait(30) == 0
-    with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(url, timeout=5)
+def test_a_server_answers_and_keeps_runs(server, work, trained, store, tmp_path):
+    uri, url = client.database(work), server.url
+    assert f"MLflow answers at {url} until Ctrl-C." in words(server.printed)
+    code, page = get(url)
+    assert code == 200
+    assert "<title>MLflow</title>" in page
+    assert get(url, Host="evil.example")[0] == 403
+    port = int(url.rpartition(":")[2])
+    with pytest.raises(InputError, match="cannot be used"), ui.running(uri, port=port):
+        pass
+    run = trained("decompensation", "itps", normalizer="fitted")
+    use_as_several_machines_would(url, run, store, tmp_path)
 
 
 def use_as_several_machines_would(url, run, store, folder):
@@ -230,36 +206,29 @@ def test_a_server_that_does_not_start_is_reported(uri, free_port, monkeypatch):
         pass
 
 
-def test_a_password_is_asked_for(uri, free_port, tmp_path):
+def test_a_password_is_asked_for(guarded, work, tmp_path):
     """With the options of `mimic-reg ui`, on loopback."""
-    file = tmp_path / "password"
-    file.touch(mode=0o600)
-    file.write_text(f"{PASSWORD}\n")
-    users = client.sqlite_path(uri).with_name(ui.USERS)
-    with (
-        ui.passwords(uri, file) as authentication,
-        ui.running(uri, port=free_port, authentication=authentication) as server,
-    ):
-        url = f"{server.url}/api/2.0/mlflow/experiments/search?max_results=1"
-        assert get(url)[0] == 401
-        assert get(url, Authorization=basic("admin:wrong"))[0] == 401
-        login = basic(f"admin:{PASSWORD}")
-        assert get(url, Authorization=login)[0] == 200
-        assert get(f"{server.url}/api/3.0/mlflow/server-info", Authorization=login)[0] == 200
-        assert get(f"{server.url}/version", Authorization=login)[0] == 200
-        assert get(f"{server.url}/", Authorization=login)[0] == 200
-        assert what_answers_anybody(server.url) == set(app.OPEN) == {"/health"}
-        for wrong in ("Bearer x", "Basic", "Basic !", "Basic eA==", basic(":"), basic("admin:")):
-            assert get(f"{server.url}/version", Authorization=wrong)[0] == 401, wrong
-        container.put_user(server.url, ("admin", PASSWORD), "worker", "a-long-password")
-        create = f"{server.url}/api/2.0/mlflow/experiments/create"
-        for given in (login, basic("worker:a-long-password")):
-            body = json.dumps({"name": "e", "artifact_location": str(tmp_path / "outside")})
-            code, text = get(create, body.encode(), Authorization=given)
-            assert code == 403
-            assert "lies outside the folder" in text
-        assistant = f"{server.url}/ajax-api/3.0/mlflow/assistant/config"
-        assert get(assistant, Authorization=login)[0] == 404
+    users = work / ui.USERS
+    url = f"{guarded.url}/api/2.0/mlflow/experiments/search?max_results=1"
+    assert get(url)[0] == 401
+    assert get(url, Authorization=basic("admin:wrong"))[0] == 401
+    login = basic(f"admin:{PASSWORD}")
+    assert get(url, Authorization=login)[0] == 200
+    assert get(f"{guarded.url}/api/3.0/mlflow/server-info", Authorization=login)[0] == 200
+    assert get(f"{guarded.url}/version", Authorization=login)[0] == 200
+    assert get(f"{guarded.url}/", Authorization=login)[0] == 200
+    assert what_answers_anybody(guarded.url) == set(app.OPEN) == {"/health"}
+    for wrong in ("Bearer x", "Basic", "Basic !", "Basic eA==", basic(":"), basic("admin:")):
+        assert get(f"{guarded.url}/version", Authorization=wrong)[0] == 401, wrong
+    container.put_user(guarded.url, ("admin", PASSWORD), "worker", "a-long-password")
+    create = f"{guarded.url}/api/2.0/mlflow/experiments/create"
+    for given in (login, basic("worker:a-long-password")):
+        body = json.dumps({"name": "e", "artifact_location": str(tmp_path / "outside")})
+        code, text = get(create, body.encode(), Authorization=given)
+        assert code == 403
+        assert "lies outside the folder" in text
+    assistant = f"{guarded.url}/ajax-api/3.0/mlflow/assistant/config"
+    assert get(assistant, Authorization=login)[0] == 404
     assert users.stat().st_mode & 0o077 == 0
 
 

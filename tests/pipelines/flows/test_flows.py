@@ -8,7 +8,6 @@ import pytest
 import yaml
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.testing.utilities import prefect_test_harness
 
 from mimic_reg.errors import InputError
 from mimic_reg.simulation.synthesis import synthesize
@@ -39,6 +38,8 @@ pytestmark = pytest.mark.slow  # the server takes ten seconds
 @pytest.fixture(scope="session")
 def server():
     """One server for all tests of the session."""
+    from prefect.testing.utilities import prefect_test_harness  # imports the server: seconds
+
     with prefect_test_harness(server_startup_timeout=120):
         yield
 
@@ -179,7 +180,8 @@ def test_a_sweep_fails_with_a_list_and_everything_else_is_there(work, store, wri
     name = champion_uri("in_hospital_mortality", "lstm").removeprefix("models:/")
     assert api.get_model_version_by_alias(*name.split("@"))
 
-    again = sweep_flow(parameters, return_state=True)
+    here = parameters.model_copy(update={"running": HERE})
+    again = sweep_flow(here, return_state=True)
     assert again.is_failed()
     tried = [run.name for run in task_runs(again)]
     assert sorted(tried) == [

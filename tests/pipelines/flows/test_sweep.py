@@ -302,15 +302,15 @@ if __name__ == "__main__":  # the new processes import this file, but need nothi
     from mimic_reg_pipelines.runners.settings import Running
     from mimic_reg_pipelines.flows.sweep import sweep
 
-    experiment, work, store = map(Path, sys.argv[1:])
-    running = Running(runner="pool", workers=2)
+    experiment, work, store = map(Path, sys.argv[1:4])
+    running = Running(runner="pool", workers=int(sys.argv[4]))
     sweep(experiments.load(experiment), work, store=store, running=running)
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_stopped_sweep_redoes_only_what_is_unfinished(swept, store, work, tmp_path, number):
+@pytest.mark.parametrize(("number", "workers"), [(signal.SIGKILL, 1), (signal.SIGINT, 2)])
+def test_a_stopped_sweep_redoes_only_what_is_unfinished(store, work, tmp_path, number, workers):
     """In a pool, so that the processes must notice that their parent is gone."""
     script, file = tmp_path / "script.py", tmp_path / "small.yaml"
     script.write_text(SCRIPT)
@@ -318,7 +318,7 @@ def test_a_stopped_sweep_redoes_only_what_is_unfinished(swept, store, work, tmp_
         mode="json", exclude_defaults=True
     )
     file.write_text(yaml.safe_dump(settings))
-    command = [sys.executable, str(script), str(file), str(work), str(store)]
+    command = [sys.executable, *map(str, (script, file, work, store, workers))]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT}/pipelines"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     runs = Work(work).runs

@@ -11,13 +11,18 @@ from mimic_reg.report.results import collect
 from mimic_reg.runs import TRIAL
 from mimic_reg.settings import Component
 from mimic_reg_pipelines.flows.sweep import sweep
+from mimic_reg_pipelines.runners.settings import Running
+from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import MODEL, experiment
+
+HERE = Running(runner="in_process")
 
 
 @pytest.fixture(scope="module")
-def work(store, tmp_path_factory):
+def work(store, empty, tmp_path_factory):
     """A work folder with a trunk."""
     folder = tmp_path_factory.mktemp("work")
+    copy_of(empty, folder)
     settings = compose(
         "in_hospital_mortality", "lstm", training={"max_epochs": 1, "normalizer": "fitted"}
     ).model_copy(update={"model": Component.model_validate(MODEL)})
@@ -37,13 +42,13 @@ def two_grids(fingerprint, trunk="trunks/masked"):
 
 def test_a_grid_takes_a_trunk_and_compares_it_with_scratch(work, store):
     fingerprint = load_trunk(work / "trunks" / "masked").fingerprint
-    swept = sweep(two_grids(fingerprint), work, store=store)
+    swept = sweep(two_grids(fingerprint), work, store=store, running=HERE)
     assert [t.status for t in swept.trials] == ["finished"] * 2
     found = collect([swept.run_folder(t) for t in swept.trials])
     assert {t.method for t in found.trials} == {"scratch", "trunk of trunks/masked"}
     starts = [json.loads((swept.run_folder(t) / TRIAL).read_text())["trial"] for t in swept.trials]
     assert {s["start"]["fingerprint"] for s in starts} == {fingerprint, None}
-    again = sweep(two_grids(fingerprint), work, store=store)
+    again = sweep(two_grids(fingerprint), work, store=store, running=HERE)
     assert [t.done for t in again.trials] == [True, True]
 
 
