@@ -1,5 +1,6 @@
 """The cohort store on disk. `stages` writes it; `spec` describes what it holds."""
 
+from mimic_reg.store.hashes import file_hash, forget_hashes, known_hash
 from mimic_reg.store.store import (
     MANIFEST,
     Store,
@@ -10,12 +11,10 @@ from mimic_reg.store.store import (
     check_target,
     describe_files,
     disk_errors,
-    file_hash,
-    forget_hashes,
-    known_hash,
     locked,
     make_folder,
     normalizer_name,
+    origin,
     read_json,
     reading,
     write_json,
@@ -37,6 +36,7 @@ __all__ = [
     "locked",
     "make_folder",
     "normalizer_name",
+    "origin",
     "read_json",
     "reading",
     "write_json",

@@ -29,7 +29,7 @@ from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import TRIAL, read_scored
 from mimic_reg.settings import STOPPING, Start, Trial
-from mimic_reg.store import Store, locked
+from mimic_reg.store import Store, locked, origin
 from mimic_reg_pipelines.flows import views
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
 from mimic_reg_pipelines.flows.ordering import longest_first
@@ -120,6 +120,7 @@ class Prepared:
         return Order(
             trial=settings.model_dump(mode="json"),
             store=str(self.result.store),
+            url=origin(self.result.store),
             data=self.result.data,
             code=code_of(settings),
             folder=str(self.result.run_folder(trial).resolve()),

@@ -26,6 +26,7 @@ from mimic_reg_pipelines.runners.settings import Running, processors
 
 _CONNECT_SECONDS = 10.0  # to the port of an address
 _CHECK_SECONDS = 300.0  # a machine loads torch meanwhile
+_COPY_SECONDS = 6 * 3600.0  # for a store that it copies first
 _ATTEMPTS = 4  # of a trial whose machine or process is lost
 _SHARED_SECONDS = 120.0  # until a lock or a file of another machine is seen here
 _OBJECT_STORE = 100 * 2**20  # bytes; only text is in it
@@ -144,13 +145,14 @@ class Ray(Runner):
             asked[node] = remote.remote(order.model_dump_json(), str(self._token))
         here, names = on_node.versions(), {n["NodeID"]: _name(n) for n in self._ray.nodes()}
         problems, instructions = [], set()
-        deadline = time.monotonic() + _CHECK_SECONDS
+        seconds = _CHECK_SECONDS + (_COPY_SECONDS if order.url else 0)
+        deadline = time.monotonic() + seconds
         for node, reference in asked.items():
             try:
                 left = max(0.0, deadline - time.monotonic())
                 found = json.loads(self._ray.get(reference, timeout=left))
             except self._ray.exceptions.GetTimeoutError:
-                found = {"problem": f"it did not answer within {_CHECK_SECONDS:.0f} seconds."}
+                found = {"problem": f"it did not answer within {seconds:.0f} seconds."}
             except self._ray.exceptions.RayError as error:
                 found = {"problem": f"it cannot run mimic-reg: {_first_line(error)}"}
             problem = found.get("problem") or _difference(here, found["versions"])
