@@ -19,10 +19,9 @@ def as_url(path: str | os.PathLike[str]) -> str | None:
 
 
 def masked(url: str) -> str:
-    """Return a URL for messages, without what may be secret: user, password, values of a query."""
-    place, mark, query = url.partition("?")
-    place = re.sub(r"^([\w+.-]+:/+).*@", r"\1…@", place)  # a password may have slashes
-    return place + mark + re.sub(r"=[^&]*", "=…", query)
+    """Return a URL for messages, without what may be secret: user, password, query."""
+    place, mark, _ = url.partition("?")
+    return re.sub(r"^([\w+.-]+:/+).*@", r"\1…@", place) + (mark and "?…")  # they may have slashes
 
 
 def refuse_url(path: str | os.PathLike[str], what: str = "") -> None:

@@ -129,7 +129,8 @@ class _Remote:
         try:
             if origin(store) == self.url and not _wrong(store, files):
                 return store
-            make_folder(store)
+            for folder in (store.parent.parent, store.parent, store):
+                make_folder(folder)
             with disk_errors(store), _alone(store.parent, progress):
                 missing = _wrong(store, files)
                 if missing or origin(store) != self.url:
@@ -205,8 +206,8 @@ class _Remote:
         if self._read_manifest() != manifest:
             return self._replaced()
         return InputError(
-            f"{self.url}/{name} is missing, damaged, or still being uploaded: it does not match "
-            f"{MANIFEST}. Upload the store again, the manifest last."
+            f"{name} of the store {self.url} is missing, damaged, or still being uploaded: it does "
+            f"not match {MANIFEST}. Upload the store again, the manifest last."
         )
 
     def _replaced(self) -> MimicRegError:
@@ -243,6 +244,8 @@ class _Remote:
         """
         try:
             yield
+        except MimicRegError:
+            raise
         except (ValueError, NotImplementedError) as error:  # those of pyarrow
             raise InputError(f"{self.url} cannot be used: {_first_line(error)}") from error
         except OSError as error:
@@ -268,11 +271,11 @@ def _check_url(url: str) -> None:
             "logs would keep them. Give credentials in the environment, such as "
             f"AWS_ACCESS_KEY_ID or AWS_PROFILE. Options that a URL may have: {', '.join(_QUERY)}."
         )
-    if parts.scheme not in _SCHEMES or parts.fragment:
+    if parts.scheme not in _SCHEMES or parts.fragment or not parts.netloc + parts.path:
         allowed = ", ".join(f"{scheme}://" for scheme in _SCHEMES)
         raise InputError(
-            f"A store cannot be read from {masked(url)}. URLs of stores begin with {allowed}, and "
-            "have no #. Or copy the store to this machine."
+            f"A store cannot be read from {masked(url)}. The URL of a store begins with {allowed}, "
+            "names its folder, and has no #. Or copy the store to this machine."
         )
 
 
@@ -302,5 +305,4 @@ def _wrong(store: Path, files: dict[str, Any]) -> list[str]:
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-    return f"{masked(text) if '://' in text else text}."
+    return (str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__) + "."

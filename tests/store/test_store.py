@@ -110,7 +110,7 @@ def test_a_file_in_place_of_a_folder_is_an_input_error(tmp_path, name):
 
 def test_an_object_store_is_refused_as_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="s3:/bucket/work looks like a URL; it must be a folder"):
+    with pytest.raises(InputError, match="s3://bucket/work is a URL, but a path on"):
         make_folder(Path("s3://bucket/work"))
     make_folder(Path("c:d/e"))
     assert [p.name for p in tmp_path.iterdir()] == ["c:d"]

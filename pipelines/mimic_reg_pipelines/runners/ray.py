@@ -44,7 +44,7 @@ class Ray(Runner):
         self._token: Path | None = None
         self._references: set[Any] = set()
         self._stopped = threading.Event()
-        if running.address is None:  # before Ray is imported
+        if running.address is None:
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # listens on loopback alone
             # else Ray makes a token itself, and writes it into the home folder
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -57,6 +57,8 @@ class Ray(Runner):
             ) from error
         if self._ray.is_initialized():
             raise InputError("This process uses Ray already. Call ray.shutdown() first.")
+        if running.address is None:  # Ray read the variable when it was imported: before, perhaps
+            self._ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
         # of a lost machine Ray prints logs to stdout; the sweep itself says which trials were lost
         self._ray._private.worker.print_to_stdstream = lambda *given, **more: None
         try:
