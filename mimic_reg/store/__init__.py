@@ -1,5 +1,7 @@
 """The cohort store on disk. `stages` writes it; `spec` describes what it holds."""
 
+import signal
+
 from mimic_reg.store.hashes import file_hash, forget_hashes, known_hash
 from mimic_reg.store.store import (
     MANIFEST,
@@ -19,6 +21,10 @@ from mimic_reg.store.store import (
     reading,
     write_json,
 )
+
+# Importing Polars makes SIGINT restart system calls: Ctrl-C would not end a wait for a lock, a
+# thread or a process.
+signal.siginterrupt(signal.SIGINT, True)
 
 __all__ = [
     "MANIFEST",

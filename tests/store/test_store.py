@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,3 +116,16 @@ def test_an_object_store_is_refused_as_a_folder(tmp_path, monkeypatch):
         make_folder(Path("s3://bucket/work"))
     make_folder(Path("c:d/e"))
     assert [p.name for p in tmp_path.iterdir()] == ["c:d"]
+
+
+def test_ctrl_c_ends_a_wait():
+    """Polars alone would have the wait go on."""
+    code = (
+        "import os, signal, threading\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import mimic_reg.store\n"
+        "threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "threading.Event().wait(60)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "KeyboardInterrupt" in ended.stderr

@@ -5,10 +5,10 @@ its number of threads before.
 """
 
 import os
-import signal
 import threading
 import time
 import traceback
+from _thread import interrupt_main
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -148,7 +148,7 @@ class _Interruptible(Silent):
     def stage(self, name: str, total: int | None, unit: str) -> None:
         """Begin training: from here on `fitting.train` handles Ctrl-C."""
         if _interrupted.is_set():
-            os.kill(os.getpid(), signal.SIGINT)
+            interrupt_main()  # Ray blocks the signal itself in its processes
 
 
 def remember_interruption(number: int, frame: FrameType | None) -> None:

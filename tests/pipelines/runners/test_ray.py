@@ -24,7 +24,7 @@ from mimic_reg.store import Store, locked
 from mimic_reg_pipelines.flows.result import SweepResult
 from mimic_reg_pipelines.flows.settings import Work
 from mimic_reg_pipelines.flows.sweep import sweep
-from mimic_reg_pipelines.runners import Ended, Order, on_node, open_runner
+from mimic_reg_pipelines.runners import Ended, Order, execute, on_node, open_runner
 from mimic_reg_pipelines.runners import ray as runner
 from mimic_reg_pipelines.runners.settings import Running
 from tests.pipelines.conftest import copy_of
@@ -401,6 +401,21 @@ def test_each_machine_copies_a_store_at_a_url(store, empty, tmp_path, monkeypatc
     assert list(tmp_path.glob("second/*/store/manifest.json"))
     monkeypatch.setenv("MIMIC_REG_CACHE", str(token))
     assert "is a file" in json.loads(on_node.look(order.model_dump_json(), str(token)))["problem"]
+
+
+def test_ctrl_c_that_came_while_data_were_loaded_is_passed_on(monkeypatch):
+    """Ray blocks the signal in its processes, so sending it has no effect."""
+    seen, event = [], threading.Event()
+    monkeypatch.setattr(execute, "_interrupted", event)
+    event.set()
+    before = signal.signal(signal.SIGINT, lambda *given: seen.append(given))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        execute._Interruptible().stage("train", 1, "steps")
+        assert seen
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_machine_that_differs_is_named(store, tmp_path):
