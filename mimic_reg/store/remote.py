@@ -1,8 +1,8 @@
 """Stores in an object store: each is copied once to this machine and verified.
 
-    <cache>/<hash>/store/       the copy; its manifest is written last
-    <cache>/<hash>/origin.json  its URL: written when the copy is complete
-    <cache>/<hash>/.lock        held by the process that copies
+    <cache>/<hash>/store/         the copy; its manifest is written last
+    <cache>/<hash>/.copy-of.json  its URL: written when the copy is complete
+    <cache>/<hash>/.lock          held by the process that copies
 
 The hash is of the URL and of the manifest. So a store that is replaced at its URL gets another
 copy, and what uses the old one is not disturbed. Credentials are the business of `pyarrow.fs`,
@@ -127,22 +127,27 @@ class _Remote:
         name = xxhash.xxh3_128_hexdigest(f"{self.url}\n".encode() + manifest)
         store = cache_folder() / name / "store"
         try:
-            if origin(store) == self.url and not _wrong(store, files):
+            if self._is_complete(store) and not _wrong(store, files):
                 return store
             for folder in (store.parent.parent, store.parent, store):
                 make_folder(folder)
             with disk_errors(store), _alone(store.parent, progress):
                 missing = _wrong(store, files)
-                if missing or origin(store) != self.url:
+                if missing or not self._is_complete(store):
                     self._copy_files(store, {n: files[n] for n in missing}, manifest, progress)
-        except InputError:
-            raise
         except MimicRegError as error:
+            if str(cache_folder()) not in str(error) or isinstance(error, InputError):
+                raise  # of the URL
             raise MimicRegError(
                 f"{error} (The store {self.url} is copied there; the variable {CACHE} names "
                 "another folder for copies.)"
             ) from error
         return store
+
+    def _is_complete(self, store: Path) -> bool:
+        with suppress(InputError):  # a damaged record is written again
+            return origin(store) == self.url
+        return False
 
     def _copy_files(
         self, store: Path, files: dict[str, Any], manifest: bytes, progress: Progress

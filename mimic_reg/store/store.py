@@ -34,7 +34,7 @@ MANIFEST = "manifest.json"
 WORK = ".work"
 JOURNAL = ".publish.json"
 SHARED = ".shared"  # arrays that processes share; see `samples.shared`
-ORIGIN = "origin.json"  # beside a copy of a store; see `remote`
+ORIGIN = ".copy-of.json"  # beside a copy of a store; see `remote`
 _LOCK = ".lock"
 
 

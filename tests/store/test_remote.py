@@ -85,6 +85,7 @@ def test_a_damaged_copy_is_healed(there):
     with pytest.raises(InputError, match=r"hourly.parquet is damaged.* give the store as file:///"):
         Store.open(copy).path("hourly.parquet")
     (copy / "tasks" / "phenotyping.parquet").unlink()
+    copy.with_name(".copy-of.json").write_text("{")
     forget_hashes()
     assert locate(there.as_uri()) == copy
     assert content(copy) == content(there)
@@ -213,7 +214,7 @@ def test_a_damaged_source_gives_no_store(there, tmp_path, damage):
     harm(there)
     with pytest.raises(InputError, match=message):
         locate(there.as_uri())
-    assert not list((tmp_path / "cache").glob("*/origin.json"))
+    assert not list((tmp_path / "cache").glob("*/.copy-of.json"))
     assert not list((tmp_path / "cache").glob("*/store/manifest.json"))
 
 

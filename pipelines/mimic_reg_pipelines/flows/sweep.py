@@ -105,7 +105,10 @@ class Prepared:
                 f"{self.result.title}: {num} trials to run{before}, {describe(running, runner)}. "
                 + at_most(self._seconds, may_stop=may_stop)
             )
-            for note in runner.check(self.order(self.pending[0], running)):
+            first = self.order(self.pending[0], running)
+            if first.url and running.runner == "ray":
+                self.progress.note(f"Each machine that lacks {first.url} copies it first.")
+            for note in runner.check(first):
                 self.progress.note(note)
             self.progress.stage("trials", num, "trials")
 
