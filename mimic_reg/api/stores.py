@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from mimic_reg import store as cohort_store
 from mimic_reg.errors import InputError
 from mimic_reg.store.spec import CohortSpec
+from mimic_reg.urls import as_url, refuse_url
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,14 +76,21 @@ def open_store(path: PathLike) -> Store:
     """Open a cohort store.
 
     Args:
-        path: the folder that `mimic-reg extract`, `mimic-reg import-images` or `write_store` wrote.
+        path: the folder that `mimic-reg extract`, `mimic-reg import-images` or `write_store` wrote;
+            or its URL in an object store, such as "s3://bucket/store", which is copied once to this
+            machine.
 
     Returns:
         The store; its files are checked against their hashes when they are read.
 
     Raises:
         InputError: the folder holds no store, or one that is damaged or of another version.
+        MimicRegError: a URL cannot be read, or the disk is full.
     """
+    if isinstance(path, str | os.PathLike) and as_url(path):
+        from mimic_reg.store.remote import locate
+
+        path = locate(path)
     return Store.open(as_path(path, "store"))
 
 
@@ -90,10 +98,11 @@ def as_path(path: object, what: str) -> Path:
     """Return a path.
 
     Raises:
-        InputError: it is no text and no path.
+        InputError: it is no text and no path; it is a URL.
     """
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"The path of a {what} is needed, got {path!r}.")
+    refuse_url(path, what)
     return Path(path)
 
 

@@ -28,6 +28,7 @@ def add_to(app: typer.Typer) -> None:
 def check(
     place: Annotated[
         Path,
+        command.MAY_BE_URL,
         typer.Argument(help="A store, or a run folder.", metavar="STORE|RUN", show_default=False),
     ],
     tasks: Annotated[

@@ -7,13 +7,18 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.models import ArgumentInfo, ParameterInfo
 
-from mimic_reg.console import out, verbosity
+from mimic_reg.console import err, out, progress, verbosity
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.urls import as_url, refuse_url
+
+MAY_BE_URL = "a store that is read"  # annotation of an option or argument
 
 _SECTIONS = {
     "Data": "synthesize extract verify check cohort import-cohort import-meds import-benchmark "
@@ -107,7 +112,7 @@ def _with_options(function: Callable[..., Any], as_json: bool) -> Callable[..., 
             raise InputError("--quiet and --verbose exclude each other. Give one of them.")
         verbosity.quiet, verbosity.verbose, out.quiet = quiet, verbose, json_
         try:
-            result = function(**given)
+            result = function(**_on_this_machine(given, signature))
         finally:
             out.quiet = False
         code = 0
@@ -130,6 +135,42 @@ def _with_options(function: Callable[..., Any], as_json: bool) -> Callable[..., 
     )
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     return command
+
+
+def _on_this_machine(given: dict[str, Any], signature: inspect.Signature) -> dict[str, Any]:
+    """Return the options with the copy of a store in place of its URL; refuse other URLs.
+
+    Raises:
+        InputError: a URL where a path is needed, before anything is created.
+        MimicRegError: a store that cannot be copied.
+    """
+    urls = {}
+    for name, value in given.items():
+        metadata = get_args(signature.parameters[name].annotation)
+        for path in value if isinstance(value, list) else [value]:
+            if not isinstance(path, Path) or as_url(path) is None:
+                continue
+            if MAY_BE_URL not in metadata:
+                refuse_url(path, _shown(name, metadata))
+            urls[name] = path
+    if urls:
+        from mimic_reg.store.remote import locate
+
+        with progress(err) as shown:
+            given = given | {name: locate(path, shown) for name, path in urls.items()}
+    return given
+
+
+def _shown(name: str, metadata: tuple[Any, ...]) -> str:
+    """Return an option or an argument as `--help` shows it."""
+    for kind in metadata:
+        if isinstance(kind, ParameterInfo):
+            if isinstance(kind, ArgumentInfo):
+                return str(kind.metavar)
+            names = (kind.default, *(kind.param_decls or ()))  # typer has the first as default
+            given = (str(n) for n in names if str(n).startswith("--"))
+            return next(given, f"--{name.replace('_', '-')}")
+    return name
 
 
 def plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ app = typer.Typer(no_args_is_help=True, help="List tasks, models, methods or exp
 def tasks(
     store: Annotated[
         Path | None,
+        command.MAY_BE_URL,
         typer.Option(help="List the tasks of this store, with its samples.", metavar="STORE"),
     ] = None,
 ) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mimic_reg.cli.command import MAY_BE_URL
 from mimic_reg.errors import InputError
 from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
 
@@ -31,11 +32,18 @@ RunsArgument = Annotated[
     list[Path], typer.Argument(help="Run folders, or folders that contain them.", metavar="RUN")
 ]
 StoreArgument = Annotated[
-    Path, typer.Argument(help="A store, made by `mimic-reg extract`.", metavar="STORE")
+    Path,
+    MAY_BE_URL,
+    typer.Argument(help="A store, made by `mimic-reg extract`, or its URL.", metavar="STORE"),
 ]
-StoreOption = Annotated[Path, typer.Option("--store", help="The store.", metavar="STORE")]
+StoreOption = Annotated[
+    Path,
+    MAY_BE_URL,
+    typer.Option("--store", help="The store, or its URL (s3://…).", metavar="STORE"),
+]
 MovedStoreOption = Annotated[
     Path | None,
+    MAY_BE_URL,
     typer.Option("--store", help="Where the run's store is now, if it was moved.", metavar="STORE"),
 ]
 AllowMissingOption = Annotated[

@@ -20,6 +20,7 @@ from mimic_reg.runs import FIT, HISTORY, TRIAL, read_trial
 from mimic_reg.settings import Trial
 from mimic_reg.settings.files import name_of_method
 from mimic_reg.store import Store, atomic, file_hash, write_json
+from mimic_reg.store.remote import find_recorded, recorded
 from mimic_reg.threads import DEFAULT_THREADS
 from mimic_reg.vision import torchvision_version
 
@@ -62,7 +63,7 @@ def describe(
             "id": trial_id,
             "trial": settings,
             "store": {
-                "path": str(store.folder.resolve()),
+                "path": recorded(store.folder),
                 "fingerprint": store.manifest["fingerprint"],
             },
             "cohort": store.spec.only(trial.tasks).model_dump(mode="json"),
@@ -197,8 +198,9 @@ def open_store(run: Path, described: Mapping[str, Any], store: Path | None) -> S
     Raises:
         InputError: this is another store.
     """
-    opened = Store.open(store or Path(described["store"]["path"]))
-    if opened.manifest["fingerprint"] != described["store"]["fingerprint"]:
+    place, fingerprint = described["store"]["path"], described["store"]["fingerprint"]
+    opened = Store.open(store or find_recorded(place, fingerprint))
+    if opened.manifest["fingerprint"] != fingerprint:
         raise InputError(
             f"{opened.folder} is not the store that {run} was trained on: their fingerprints "
             "differ. Give the right one with --store."

@@ -10,6 +10,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import Score, metric
 from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.store import reading
+from mimic_reg.store.remote import find_recorded
 from mimic_reg.store.spec import CohortSpec, Task
 
 
@@ -97,7 +98,7 @@ def read_run(folder: Path) -> Run:
             id=described["id"],
             settings=described["trial"],
             fingerprint=described["store"]["fingerprint"],
-            store=Path(described["store"]["path"]),
+            store=find_recorded(described["store"]["path"], described["store"]["fingerprint"]),
             cohort=CohortSpec.read(described["cohort"]),
             device=described["device"],
             threads=described.get("threads"),

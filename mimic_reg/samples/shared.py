@@ -23,7 +23,7 @@ import xxhash
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.store import Store, make_folder, read_json, write_json
-from mimic_reg.store.atomic import PRIVATE, open_lock, refuse_link, writing
+from mimic_reg.store.atomic import PRIVATE, TEMPORARY, open_lock, refuse_link, writing
 from mimic_reg.store.store import SHARED
 
 Note = Callable[[str], None]
@@ -119,6 +119,14 @@ class _File:
             found = self._map(place)
         return make() if found is None else found
 
+    def _remove_folders(self, place: Path) -> None:
+        """Remove what no file can take the place of, under names that only this array has."""
+        for kind in (_ARRAY, _RECORD, _LOCK, _ARRAY + TEMPORARY, _RECORD + TEMPORARY):
+            path = place / (self.name + kind)
+            if path.is_dir() and not path.is_symlink():
+                self.told(f"A shared array is damaged: {path} was a folder. It is removed.")
+                shutil.rmtree(path, ignore_errors=True)
+
     def tell_alone(self, why: str) -> None:
         """Tell that each process has its own copy."""
         self.told(f"The hours are not shared; each process has its own copy: {why}")
@@ -160,6 +168,7 @@ class _File:
         try:
             refuse_link(place)
             make_folder(place)
+            self._remove_folders(place)
             lock = open_lock(place / (self.name + _LOCK))
         except (OSError, MimicRegError) as error:
             raise _NotSharedError(str(error)) from error

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from mimic_reg.errors import InputError
+from mimic_reg.urls import refuse_url
 
 # what PyYAML raises for a text that is not YAML
 _NOT_YAML = (
@@ -102,6 +103,7 @@ def load_yaml(path: Path) -> Any:
     Raises:
         InputError: it is missing, or not YAML.
     """
+    refuse_url(path)
     try:
         with path.open(encoding="utf-8") as file:
             return parse_yaml(file.read(_MOST_CHARACTERS + 1))

@@ -10,6 +10,7 @@ Links are refused within a store, a run or a work folder. The folder that the us
 import ctypes
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -77,9 +78,9 @@ def append(path: Path) -> FileIO:
     """Open a file to append to it, unbuffered; create it if it is missing.
 
     Raises:
-        InputError: it is a symbolic link.
+        InputError: it is a symbolic link, or no file.
     """
-    with _no_link(path):
+    with _only_file(path):
         return open(path, "ab", buffering=0, opener=_opener(0o666))
 
 
@@ -87,9 +88,9 @@ def open_lock(path: Path) -> IO[str]:
     """Open a file to lock it, without changing its content.
 
     Raises:
-        InputError: it is a symbolic link.
+        InputError: it is a symbolic link, or no file.
     """
-    with _no_link(path):
+    with _only_file(path):
         return open(path, "a", encoding="utf-8", opener=_opener(0o666))
 
 
@@ -97,23 +98,33 @@ def read_text(path: Path) -> str:
     """Read a text file within a store, run or work folder.
 
     Raises:
-        InputError: it is a symbolic link.
+        InputError: it is a symbolic link, or no file.
     """
-    with _no_link(path), open(path, encoding="utf-8", opener=_opener(0)) as file:
+    with _only_file(path), open(path, encoding="utf-8", opener=_opener(0)) as file:
         return file.read()
 
 
 def _opener(mode: int) -> Callable[[str, int], int]:
-    return lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, mode)
+    def opened(path: str, flags: int) -> int:
+        # a pipe would wait for its other end
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), path)
+        return descriptor
+
+    return opened
 
 
 @contextmanager
-def _no_link(path: Path) -> Iterator[None]:
+def _only_file(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno == errno.ELOOP and path.is_symlink():
             raise _is_link(path) from error
+        if error.errno in (errno.ENXIO, errno.ENODEV, errno.EISDIR) and path.exists():
+            raise _is_no_file(path) from error
         raise
 
 
@@ -200,7 +211,7 @@ def make_folders(folder: Path, mode: int = 0o777) -> None:
 
 
 def refuse_links(folder: Path) -> None:
-    """Refuse a folder that contains a symbolic link; the folder itself may be one.
+    """Refuse a folder that contains a symbolic link or a pipe; the folder itself may be a link.
 
     Raises:
         InputError: it contains one.
@@ -221,7 +232,11 @@ def refuse_link(*paths: Path) -> None:
 
 
 def _entries(folder: Path) -> Iterable["os.DirEntry[str]"]:
-    """Yield everything in a folder, recursively; entries that vanish meanwhile are left out."""
+    """Yield all files and folders in a folder; entries that vanish meanwhile are left out.
+
+    Raises:
+        InputError: something is neither, such as a symbolic link or a pipe.
+    """
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_symlink():
@@ -229,6 +244,15 @@ def _entries(folder: Path) -> Iterable["os.DirEntry[str]"]:
             yield entry
             if entry.is_dir(follow_symlinks=False):
                 yield from _entries(Path(entry.path))
+            elif not entry.is_file(follow_symlinks=False) and Path(entry.path).exists():
+                raise _is_no_file(Path(entry.path))
+
+
+def _is_no_file(path: Path) -> InputError:
+    return InputError(
+        f"{path} is not a file: a folder, a pipe, a socket or a device is in its place. Remove it, "
+        "then run the same command again."
+    )
 
 
 def _is_link(path: Path) -> InputError:

@@ -6,11 +6,9 @@
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,12 +16,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 import polars as pl
-import xxhash
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.store import atomic
+from mimic_reg.store.hashes import file_hash, known_hash
 from mimic_reg.store.seals import sealed, unsealed
 from mimic_reg.store.spec import IMAGES, SCHEMA_VERSION, CohortSpec, split_in_fold
+from mimic_reg.urls import refuse_url
 
 # The errors that interpreting a malformed file may raise.
 MALFORMED = (
@@ -35,8 +34,8 @@ MANIFEST = "manifest.json"
 WORK = ".work"
 JOURNAL = ".publish.json"
 SHARED = ".shared"  # arrays that processes share; see `samples.shared`
+ORIGIN = ".copy-of.json"  # beside a copy of a store; see `remote`
 _LOCK = ".lock"
-_URL = re.compile(r"[a-zA-Z][\w+.-]+:/")  # a path of one has a slash less
 
 
 def write_json(path: Path, content: Any, *, sync: bool = True) -> None:
@@ -89,33 +88,6 @@ def reading(path: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-def file_hash(path: Path) -> str:
-    """Return the XXH3-128 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
-
-
-_SETTLED = 2_000_000_000  # ns; within a tick of the clock a file can change and keep its times
-_known: dict[tuple[int, ...], str] = {}
-
-
-def known_hash(path: Path) -> str:
-    """Return `file_hash`, computed once per process for an unchanged file."""
-    found = path.stat()
-    key = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    if key in _known:
-        return _known[key]
-    digest = file_hash(path)
-    if time.time_ns() - max(found.st_ctime_ns, found.st_mtime_ns) > _SETTLED:
-        _known[key] = digest
-    return digest
-
-
-def forget_hashes() -> None:
-    """Forget the hashes that `known_hash` remembers."""
-    _known.clear()
-
-
 @contextlib.contextmanager
 def locked(store: Path) -> Iterator[None]:
     """Hold a folder's lock while the block runs, without waiting for it.
@@ -145,12 +117,7 @@ def make_folder(folder: Path) -> None:
         InputError: the folder or one of its parents is a file; it is a URL.
         MimicRegError: the disk is full, or permissions are missing.
     """
-    if _URL.match(str(folder)):
-        raise InputError(
-            f"{folder} looks like a URL; it must be a folder. What is written here needs locks and "
-            "renames, which object stores do not have. Mount a shared file system and name its "
-            "folder, or copy the results to the object store afterwards."
-        )
+    refuse_url(folder)
     with disk_errors(folder):
         try:
             atomic.make_folders(folder, 0o700)
@@ -232,7 +199,13 @@ def check_cohort(store: "Store") -> None:
 
 
 def check_target(store: Path) -> None:
-    """Refuse a folder that holds something other than a store."""
+    """Refuse a folder that holds something other than a store, or a copy of one at a URL."""
+    refuse_url(store)
+    if url := origin(store):
+        raise InputError(
+            f"{store} is the copy of the store at {url}; a new one cannot be written there. Give a "
+            "folder of your own."
+        )
     if store.exists() and not store.is_dir():
         raise InputError(f"{store} is a file. Give a folder for --out.")
     if store.is_dir() and not (store / MANIFEST).exists() and not (store / WORK).exists():
@@ -264,6 +237,19 @@ def check_inside(name: str) -> str:
     return name
 
 
+def origin(store: Path) -> str | None:
+    """Return the URL of which a folder is a complete copy; None: it is not a copy.
+
+    Raises:
+        InputError: its record is damaged.
+    """
+    path = store.parent / ORIGIN
+    if store.name != "store" or not path.is_file():
+        return None
+    with reading(path, "the record of a copy"):
+        return str(read_json(path)["url"])
+
+
 _NORMALIZERS = "normalizers/"
 
 
@@ -293,6 +279,7 @@ class Store:
         """
         if not isinstance(folder, str | os.PathLike):
             raise InputError(f"The folder of a store is needed, got {folder!r}.")
+        refuse_url(folder)
         folder = Path(folder)
         if (folder / JOURNAL).exists():
             raise InputError(
@@ -366,6 +353,8 @@ class Store:
         return path
 
     def _again(self) -> str:
+        if url := origin(self.folder):
+            return f"It is a copy: give the store as {url}, and the file is copied again."
         if IMAGES in self.manifest["files"]:
             return "Run the same `mimic-reg import-images` again to rewrite the store."
         return "Extract the store again with --force."

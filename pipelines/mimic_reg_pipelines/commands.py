@@ -143,6 +143,7 @@ def predict(
     ],
     store: Annotated[
         Path | None,
+        command.MAY_BE_URL,
         typer.Option(
             help="Predict every sample of this store. With --source: where the store of a run is "
             "now, if it was moved.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mimic_reg.cli.command import MAY_BE_URL
 from mimic_reg.cli.options import SET_EXAMPLE, DeviceOption, ThreadsOption, complete
 from mimic_reg.errors import InputError, install_advice
 from mimic_reg.threads import DEFAULT_THREADS
@@ -45,7 +46,12 @@ WorkOption = Annotated[
 ]
 StoreOption = Annotated[
     Path | None,
-    typer.Option("--store", help="The store; by default that of the work folder.", metavar="STORE"),
+    MAY_BE_URL,
+    typer.Option(
+        "--store",
+        help="The store, or its URL (s3://…); by default that of the work folder.",
+        metavar="STORE",
+    ),
 ]
 
 

@@ -129,11 +129,12 @@ def tune(
 
 def _train(choice: "Choice", store: Path, changed: Mapping[str, Any]) -> str:
     """Return the command that trains with the best values of a search."""
+    from mimic_reg.store.remote import recorded
     from mimic_reg_pipelines.flows.run import program
 
     size = choice.size
     share = ["--supervision", f"{size.supervision:g}"] if size.supervision not in (None, 1) else []
-    words = [program(), "train", "--store", str(store), *choice.options, *share]
+    words = [program(), "train", "--store", recorded(store), *choice.options, *share]
     for name, value in changed.items():
         words += ["--set", f"{name}={json.dumps(value)}"]
     return shlex.join([*words, "--out", "RUN"])

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import typer
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg_pipelines.commands import add_to
 from mimic_reg_pipelines.flows.run import ui_command
-from mimic_reg_pipelines.flows.settings import Work
+from mimic_reg_pipelines.flows.settings import OfExperiment, Work
 from mimic_reg_pipelines.tracking import client
 
 SEARCH = ["--task", "phenotyping", "--model", "lstm", "--method", "itps"]
@@ -126,6 +127,16 @@ def test_a_file_is_no_work_folder_in_a_dry_run_either(command, tmp_path):
     (tmp_path / "work").touch()
     with pytest.raises(InputError, match="is a file; --out names a folder"):
         command("run", "--config", "demo", "--dry-run")
+
+
+def test_an_object_store_is_no_work_folder(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("run", "sweep"):
+        with pytest.raises(InputError, match=r"^--out: s3://bucket/x is a URL, but a path on this"):
+            command(name, "--config", "demo", "--dry-run", "--out", "s3://bucket/x")
+    with pytest.raises(ValidationError, match="s3://bucket/x is a URL"):  # of a Prefect deployment
+        OfExperiment(experiment="demo", work="s3://bucket/x", store="s3://bucket/y")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_work_folder_that_cannot_be_written_is_said(tmp_path, monkeypatch):

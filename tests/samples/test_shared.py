@@ -77,6 +77,12 @@ def flip(array, record):
     array.write_bytes(content)
 
 
+def in_the_place_of(path):
+    """Put a folder with something in it where a file was."""
+    path.unlink()
+    (path / "deep").mkdir(parents=True)
+
+
 DAMAGES: dict[str, Callable[..., object]] = {
     "a flipped bit": flip,
     "half of it": lambda array, record: array.write_bytes(array.read_bytes()[: 1 << 12]),
@@ -84,6 +90,11 @@ DAMAGES: dict[str, Callable[..., object]] = {
     "no array": lambda array, record: array.unlink(),
     "a folder": lambda array, record: (array.unlink(), array.mkdir()),
     "a pipe": lambda array, record: (array.unlink(), os.mkfifo(array)),
+    "a folder as its record": lambda array, record: in_the_place_of(record),
+    "a folder as its lock": lambda array, record: (
+        array.write_bytes(b""),
+        in_the_place_of(record.with_suffix(".lock")),
+    ),
     "a link": lambda array, record: (array.rename(array.with_suffix(".x")), array.symlink_to("x")),
     "a changed record": lambda array, record: record.write_text(
         record.read_text().replace('"hash": "', '"hash": "0')
@@ -98,6 +109,9 @@ def test_a_damaged_array_is_not_used_and_the_user_is_told(store, damage):
     DAMAGES[damage](only(store.folder), only(store.folder, ".json"))
     assert hours(store, told.append).tobytes() == right
     assert "damaged" in told[0]
+    told.clear()
+    assert hours(store, told.append).tobytes() == right
+    assert not told  # it is healed
 
 
 def test_without_its_record_an_array_was_never_finished(store):

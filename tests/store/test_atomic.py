@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.store import atomic
+from mimic_reg.store import atomic, locked
 
 
 def test_a_file_is_replaced_as_a_whole(tmp_path):
@@ -88,6 +88,24 @@ def test_links_are_not_followed(tmp_path):
     assert victim.read_text() == "keep me"
     assert (folder / "a").read_text() == "x"
     assert not (folder / "a").is_symlink()
+
+
+@pytest.mark.parametrize("use", [atomic.append, atomic.open_lock, atomic.read_text])
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_pipes_and_folders_are_no_files(tmp_path, use, make):
+    """A pipe would wait for its other end, and a record would vanish in it."""
+    make(path := tmp_path / "a")
+    with pytest.raises(InputError, match="a is not a file: a folder, a pipe"):
+        use(path)
+
+
+def test_a_pipe_in_a_run_folder_is_refused(tmp_path):
+    for path in (tmp_path / ".lock", tmp_path / "deep" / "history.jsonl"):
+        path.parent.mkdir(exist_ok=True)
+        os.mkfifo(path)
+        with pytest.raises(InputError, match=f"{path.name} is not a file"), locked(tmp_path):
+            pass
+        path.unlink()
 
 
 def test_the_folder_that_the_user_names_may_be_a_link(tmp_path):

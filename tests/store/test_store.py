@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,7 +112,20 @@ def test_a_file_in_place_of_a_folder_is_an_input_error(tmp_path, name):
 
 def test_an_object_store_is_refused_as_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="s3:/bucket/work looks like a URL; it must be a folder"):
+    with pytest.raises(InputError, match="s3://bucket/work is a URL, but a path on"):
         make_folder(Path("s3://bucket/work"))
     make_folder(Path("c:d/e"))
     assert [p.name for p in tmp_path.iterdir()] == ["c:d"]
+
+
+def test_ctrl_c_ends_a_wait():
+    """Polars alone would have the wait go on."""
+    code = (
+        "import os, signal, threading\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import mimic_reg.store\n"
+        "threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "threading.Event().wait(60)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "KeyboardInterrupt" in ended.stderr

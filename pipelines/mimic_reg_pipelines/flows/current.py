@@ -27,6 +27,7 @@ from mimic_reg.serving.predicting import load_model
 from mimic_reg.serving.raw import read_current
 from mimic_reg.store import disk_errors, locked, read_json, reading, write_json
 from mimic_reg.store.atomic import PRIVATE, write_text, writing
+from mimic_reg.store.remote import locate
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
 from mimic_reg_pipelines.flows.extract import may_help
@@ -84,8 +85,9 @@ def predict_now(given: CurrentParameters, progress: Progress = SILENT) -> dict[s
         InputError: the model or the source cannot be used.
         MimicRegError: another run writes to the folder; the disk is full; MLflow does not answer.
     """
+    store = locate(given.store, progress) if given.store else None
     with serving.located(given.model, given.uri) as place, torch_threads(given.threads):
-        model = load_model(place, given.store, str(find_device(given.device)))
+        model = load_model(place, store, str(find_device(given.device)))
         folder = given.work / "current" / _name(model)
         with locked(folder):
             earlier = _read(folder, model)

@@ -12,6 +12,7 @@ from mimic_reg.runs import check_finished, is_done
 from mimic_reg.settings import TrainingSize
 from mimic_reg.store import read_json, reading, write_json
 from mimic_reg.store.atomic import refuse_links
+from mimic_reg.store.remote import find_recorded, recorded
 from mimic_reg_pipelines.flows.settings import Work
 
 STATUS = "status.json"
@@ -110,7 +111,7 @@ class SweepResult:
             self.folder / STATUS,
             {
                 "title": self.title,
-                "store": str(self.store),
+                "store": recorded(self.store),
                 "data": self.data,
                 "simulated": self.simulated,
                 "configuration": self.configuration,
@@ -136,7 +137,7 @@ class SweepResult:
         with reading(path, "the status of a sweep"):
             content.pop("code", None)  # written until the code became part of a trial's identity
             trials = tuple(map(_read_trial, content.pop("trials")))
-            store = Path(content.pop("store"))
+            store = find_recorded(content.pop("store"), content["data"])
             return cls(name=name, work=work, store=store, trials=trials, **content)
 
 

@@ -15,6 +15,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.experiments import Experiment
 from mimic_reg.store import make_folder
 from mimic_reg.store.atomic import refuse_link
+from mimic_reg.store.remote import locate
 from mimic_reg_pipelines.runners.settings import Parameters, Running
 
 TAGS = ["mimic-reg"]
@@ -114,10 +115,11 @@ class Work:
 def find_store(experiment: Experiment, work: Work, store: Path | None) -> Path:
     """Return where the store is: as given, as the experiment says, or in the work folder.
 
-    In the work folder a cohort is in `store`, and a set of images in a folder of its name.
+    In the work folder a cohort is in `store`, and a set of images in a folder of its name. A store
+    at a URL is copied to this machine.
     """
     if store is not None:
-        return store
+        return locate(store)
     if experiment.store:
         return experiments.within(work.folder, experiment.store)
     return work.folder / experiment.data if experiment.data else work.store

@@ -29,7 +29,7 @@ from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.progress import Progress, Silent
 from mimic_reg.runs import TRIAL, read_scored
 from mimic_reg.settings import STOPPING, Start, Trial
-from mimic_reg.store import Store, locked
+from mimic_reg.store import Store, locked, origin
 from mimic_reg_pipelines.flows import views
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
 from mimic_reg_pipelines.flows.ordering import longest_first
@@ -105,7 +105,10 @@ class Prepared:
                 f"{self.result.title}: {num} trials to run{before}, {describe(running, runner)}. "
                 + at_most(self._seconds, may_stop=may_stop)
             )
-            for note in runner.check(self.order(self.pending[0], running)):
+            first = self.order(self.pending[0], running)
+            if first.url and running.runner == "ray":
+                self.progress.note(f"Each machine that lacks {first.url} copies it first.")
+            for note in runner.check(first):
                 self.progress.note(note)
             self.progress.stage("trials", num, "trials")
 
@@ -120,6 +123,7 @@ class Prepared:
         return Order(
             trial=settings.model_dump(mode="json"),
             store=str(self.result.store),
+            url=origin(self.result.store),
             data=self.result.data,
             code=code_of(settings),
             folder=str(self.result.run_folder(trial).resolve()),

@@ -12,6 +12,7 @@ from mimic_reg_pipelines.runners.settings import Parameters
 class Order(Parameters):
     """A trial to run: its settings, the store, its run folder; paths are absolute.
 
+    url:   of which `store` is a copy; another machine makes its own
     data:  the store's fingerprint when the sweep began
     code:  the hash of the code that decides the result, when the sweep began
     trunk: the folder of the trunk that the trial starts from, if it does
@@ -20,6 +21,7 @@ class Order(Parameters):
 
     trial: dict[str, JsonValue]
     store: str
+    url: str | None = None
     data: str
     folder: str
     code: str | None = None

@@ -5,10 +5,10 @@ its number of threads before.
 """
 
 import os
-import signal
 import threading
 import time
 import traceback
+from _thread import interrupt_main
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -32,6 +32,7 @@ def _execute(order: Order) -> Ended:
     try:
         if _interrupted.is_set():
             return Ended(status="interrupted")
+        order = with_store(order)
         check_order(order)
         status, note = _train(order)
         return Ended(status=status, seconds=time.perf_counter() - started, note=note)
@@ -44,6 +45,20 @@ def _execute(order: Order) -> Ended:
         short = _lacks_memory(error)
         text = _sentence(error) + _place(error)
         return Ended(status="failed", seconds=seconds, error=text, again=short, out_of_memory=short)
+
+
+def with_store(order: Order) -> Order:
+    """Return an order with the store of this machine: a copy is made if it has none yet.
+
+    Raises:
+        InputError, MimicRegError: see `locate`.
+    """
+    from mimic_reg.store import origin
+    from mimic_reg.store.remote import locate
+
+    if order.url is None or origin(Path(order.store)) == order.url:
+        return order
+    return order.model_copy(update={"store": str(locate(order.url))})
 
 
 def check_order(order: Order) -> None:
@@ -133,7 +148,7 @@ class _Interruptible(Silent):
     def stage(self, name: str, total: int | None, unit: str) -> None:
         """Begin training: from here on `fitting.train` handles Ctrl-C."""
         if _interrupted.is_set():
-            os.kill(os.getpid(), signal.SIGINT)
+            interrupt_main()  # Ray blocks the signal itself in its processes
 
 
 def remember_interruption(number: int, frame: FrameType | None) -> None:

@@ -61,7 +61,7 @@ def _unshared(token: str) -> str | None:
 def _unusable(order: Order) -> str | None:
     """Return a sentence if the store or the folder of the runs cannot be used here."""
     try:
-        running.check_order(order)
+        running.check_order(running.with_store(order))
     except (MimicRegError, OSError) as error:
         return str(error)
     runs = Path(order.folder).parent

@@ -26,6 +26,7 @@ from mimic_reg_pipelines.runners.settings import Running, processors
 
 _CONNECT_SECONDS = 10.0  # to the port of an address
 _CHECK_SECONDS = 300.0  # a machine loads torch meanwhile
+_COPY_SECONDS = 6 * 3600.0  # for a store that it copies first
 _ATTEMPTS = 4  # of a trial whose machine or process is lost
 _SHARED_SECONDS = 120.0  # until a lock or a file of another machine is seen here
 _OBJECT_STORE = 100 * 2**20  # bytes; only text is in it
@@ -43,7 +44,7 @@ class Ray(Runner):
         self._token: Path | None = None
         self._references: set[Any] = set()
         self._stopped = threading.Event()
-        if running.address is None:  # before Ray is imported
+        if running.address is None:
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # listens on loopback alone
             # else Ray makes a token itself, and writes it into the home folder
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -56,6 +57,8 @@ class Ray(Runner):
             ) from error
         if self._ray.is_initialized():
             raise InputError("This process uses Ray already. Call ray.shutdown() first.")
+        if running.address is None:  # Ray read the variable when it was imported: before, perhaps
+            self._ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
         # of a lost machine Ray prints logs to stdout; the sweep itself says which trials were lost
         self._ray._private.worker.print_to_stdstream = lambda *given, **more: None
         try:
@@ -144,13 +147,14 @@ class Ray(Runner):
             asked[node] = remote.remote(order.model_dump_json(), str(self._token))
         here, names = on_node.versions(), {n["NodeID"]: _name(n) for n in self._ray.nodes()}
         problems, instructions = [], set()
-        deadline = time.monotonic() + _CHECK_SECONDS
+        seconds = _CHECK_SECONDS + (_COPY_SECONDS if order.url else 0)
+        deadline = time.monotonic() + seconds
         for node, reference in asked.items():
             try:
                 left = max(0.0, deadline - time.monotonic())
                 found = json.loads(self._ray.get(reference, timeout=left))
             except self._ray.exceptions.GetTimeoutError:
-                found = {"problem": f"it did not answer within {_CHECK_SECONDS:.0f} seconds."}
+                found = {"problem": f"it did not answer within {seconds:.0f} seconds."}
             except self._ray.exceptions.RayError as error:
                 found = {"problem": f"it cannot run mimic-reg: {_first_line(error)}"}
             problem = found.get("problem") or _difference(here, found["versions"])

@@ -1,11 +1,21 @@
 """Settings of runners: how trials are run."""
 
 import os
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from mimic_reg.errors import InputError
 from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
+from mimic_reg.urls import refuse_url
 
 Threads = Annotated[int, Field(ge=1, le=MAX_THREADS)]
 
@@ -14,6 +24,16 @@ class Parameters(BaseModel):
     """Typed parameters; unknown ones, and values out of range, are refused at submission."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*")
+    @classmethod
+    def _is_path(cls, value: Any, field: ValidationInfo) -> Any:
+        if isinstance(value, Path) and field.field_name != "store":
+            try:
+                refuse_url(value)
+            except InputError as error:
+                raise ValueError(str(error)) from error
+        return value
 
 
 class Running(Parameters):

@@ -19,12 +19,12 @@ import pytest
 from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.progress import Silent
-from mimic_reg.runs import CHECKPOINT, DONE, HISTORY
+from mimic_reg.runs import CHECKPOINT, DONE, HISTORY, read_trial
 from mimic_reg.store import Store, locked
 from mimic_reg_pipelines.flows.result import SweepResult
 from mimic_reg_pipelines.flows.settings import Work
 from mimic_reg_pipelines.flows.sweep import sweep
-from mimic_reg_pipelines.runners import Ended, Order, on_node, open_runner
+from mimic_reg_pipelines.runners import Ended, Order, execute, on_node, open_runner
 from mimic_reg_pipelines.runners import ray as runner
 from mimic_reg_pipelines.runners.settings import Running
 from tests.pipelines.conftest import copy_of
@@ -263,7 +263,9 @@ def pretended(monkeypatch):
         init=lambda **given: ray.started.append(given),
         shutdown=lambda: None,
         is_initialized=lambda: False,
-        _private=SimpleNamespace(worker=SimpleNamespace()),
+        _private=SimpleNamespace(
+            worker=SimpleNamespace(), ray_constants=SimpleNamespace(ENABLE_RAY_CLUSTER=True)
+        ),
         nodes=lambda: nodes,
         get=get,
         remote=lambda **given: (
@@ -285,6 +287,7 @@ def test_without_an_address_ray_is_private_and_leaves_nothing(pretended):
         folder = Path(given["_temp_dir"])
         assert folder.stat().st_mode & 0o777 == 0o700
     assert not folder.exists()
+    assert not pretended._private.ray_constants.ENABLE_RAY_CLUSTER  # read before, by its import
     assert (given["address"], given["include_dashboard"]) == ("local", False)
     expected = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     expected |= {"RAY_AUTH_TOKEN": "as the user set it"}
@@ -377,6 +380,42 @@ def test_a_machine_without_the_shared_folder_trains_nothing(store, tmp_path):
     ended = Ended.model_validate_json(on_node.execute(order.model_dump_json(), token))
     assert problem in ended.error
     assert not list(tmp_path.iterdir())
+
+
+def test_each_machine_copies_a_store_at_a_url(store, empty, tmp_path, monkeypatch):
+    monkeypatch.setenv("MIMIC_REG_CACHE", str(tmp_path / "first"))
+    wanted = experiment(methods=["none"], seeds=[0], training={"max_epochs": 1})
+    work, url = tmp_path / "work", store.as_uri()
+    copy_of(empty, work)
+    result = sweep(wanted, work, store=Path(url), running=Running(runner="in_process"))
+    assert [t.status for t in result.trials] == ["finished"]
+    assert result.store.is_relative_to(tmp_path / "first")
+    assert read_trial(result.run_folder(result.trials[0]))["store"]["path"] == url
+    assert SweepResult.read(work, "small").store == result.store
+
+    token = tmp_path / "token"
+    token.touch()
+    order = order_in(tmp_path / "run", store).model_copy(update={"store": "/nowhere", "url": url})
+    monkeypatch.setenv("MIMIC_REG_CACHE", str(tmp_path / "second"))
+    assert "problem" not in json.loads(on_node.look(order.model_dump_json(), str(token)))
+    assert list(tmp_path.glob("second/*/store/manifest.json"))
+    monkeypatch.setenv("MIMIC_REG_CACHE", str(token))
+    assert "is a file" in json.loads(on_node.look(order.model_dump_json(), str(token)))["problem"]
+
+
+def test_ctrl_c_that_came_while_data_were_loaded_is_passed_on(monkeypatch):
+    """Ray blocks the signal in its processes, so sending it has no effect."""
+    seen, event = [], threading.Event()
+    monkeypatch.setattr(execute, "_interrupted", event)
+    event.set()
+    before = signal.signal(signal.SIGINT, lambda *given: seen.append(given))
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        execute._Interruptible().stage("train", 1, "steps")
+        assert seen
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_machine_that_differs_is_named(store, tmp_path):
