@@ -87,7 +87,8 @@ def tune(
 ) -> Any:
     """Search values of a method's or model's options, judged on validation.
 
-    The best are written as a YAML file for `mimic-reg train`. For example:
+    The best are written as a YAML file for `mimic-reg train`; of a cohort with folds, a file for
+    each fold, chosen on its own validation part. For example:
 
     \b
       mimic-reg tune --task in_hospital_mortality --model lstm --out work \\
@@ -106,7 +107,6 @@ def tune(
     if dry_run:
         return print_dry_run(planning.of_sweep(experiment, store, work=work))
     need_pipelines()
-    from mimic_reg.report.formats import format_level
     from mimic_reg_pipelines.flows import tune as tuning
     from mimic_reg_pipelines.flows.points import format_values
 
@@ -118,8 +118,7 @@ def tune(
             for p in choice.points
             if not p.missing
         ]
-        title = f"{choice.task}, {choice.model}, {choice.method}, {format_level(choice.size)}"
-        out.print(table(title, ["", f"validation {choice.best.score}", "seeds"], rows))
+        out.print(table(choice.title, ["", f"validation {choice.best.score}", "seeds"], rows))
         say(choice.sentence)
         say(f"Its values are in {choice.file}. To use them:")
         say(_train(choice, tuned.result.store, experiment.set))
@@ -149,6 +148,7 @@ def _plain(choice: "Choice") -> dict[str, Any]:
         "model": choice.model,
         "method": choice.method,
         "size": choice.size,
+        **({} if choice.fold is None else {"fold": choice.fold}),
         "score": choice.best.score,
         "best": choice.best.values,
         "mean": choice.best.mean,
