@@ -184,7 +184,9 @@ def other_settings(trial: TrialResult, data: str) -> tuple[Difference, ...]:
         ),
     ]
     fields = Training.model_fields
-    newer = [n for n in ours["training"] if n in fields and n not in reference.training.model_dump()]
+    newer = [
+        n for n in ours["training"] if n in fields and n not in reference.training.model_dump()
+    ]
     pairs += [(f"training.{n}", ours["training"][n], fields[n].default) for n in newer]
     if trial.strategy == "reptile":
         together = ours["together"]

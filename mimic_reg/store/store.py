@@ -22,8 +22,8 @@ import xxhash
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.store import atomic
-from mimic_reg.store.seals import sealed, unsealed
 from mimic_reg.store.indicators import STORED, with_indicators
+from mimic_reg.store.seals import sealed, unsealed
 from mimic_reg.store.spec import IMAGES, SCHEMA_VERSION, CohortSpec, split_in_fold
 
 # The errors that interpreting a malformed file may raise.
@@ -194,15 +194,6 @@ def _disk_full(store: Path) -> MimicRegError:
         f"The disk is full: could not write to {store}. What was finished there before is "
         "unchanged. Free some space, then run the same command again to continue."
     )
-
-
-def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return {name: size and hash} of every file in a folder, recursively."""
-    return {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "xxh3": file_hash(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def changed_files(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:

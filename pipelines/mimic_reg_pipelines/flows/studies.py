@@ -2,9 +2,10 @@
 
 Optuna's sampler (TPE) proposes the points of a task, model, method and level, one after the other,
 from the validation scores of those before. In a cross-validation each fold has a sampler of its
-own, which is told the validation scores of this fold alone. All of them propose in rounds, and the trials of a round
-run together. Nothing of Optuna is kept on disk: with its seed the sampler proposes the same points
-again, whose trials are finished. So a search continues where it was stopped, whatever stopped it.
+own, which is told the validation scores of this fold alone. All of them propose in rounds, and the
+trials of a round run together. Nothing of Optuna is kept on disk: with its seed the sampler
+proposes the same points again, whose trials are finished. So a search continues where it was
+stopped, whatever stopped it.
 """
 
 import math

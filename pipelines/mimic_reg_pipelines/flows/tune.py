@@ -4,8 +4,8 @@ An experiment with `search: {dropout.rate: [...]}` in its grids is a sweep like 
 `points: 20` takes so many points of the space of each model and method (`studies`). Test scores are
 not read: the best mean validation score over seeds wins; of equal ones, the first in the order of
 the search. In a cross-validation each fold has a winner of its own, by its own validation part:
-that of another fold is among its test patients. The winner is written as YAML files that `mimic-reg train` takes: with --method, and
-with --model if options of the model were searched.
+that of another fold may be its test patients. The winner is written as YAML files that `mimic-reg
+train` takes: with --method, and with --model if options of the model were searched.
 """
 
 import json
@@ -73,8 +73,8 @@ class Choice:
         equal = sum(not beats(self.best, point) for point in whole)
         best = f"the first of {equal} equally good ones" if equal > 1 else "the best"
         return (
-            f"{self.title}: of {len(self.points)} points, {format_values(self.best.values)} is {best}, with "
-            f"validation {self.best.score} {self.best.mean:.4f}."
+            f"{self.title}: of {len(self.points)} points, {format_values(self.best.values)} is "
+            f"{best}, with validation {self.best.score} {self.best.mean:.4f}."
         )
 
     @property

@@ -10,9 +10,7 @@ from mimic_reg_pipelines.tracking.tracked_run import TrackedRun
 Runs = tuple[TrackedRun, ...]  # of one trial: a run for each fold, or a single one without folds
 
 
-def best_of(
-    runs: Iterable[TrackedRun], *, fold_by_fold: bool = False
-) -> list[tuple[Runs, int]]:
+def best_of(runs: Iterable[TrackedRun], *, fold_by_fold: bool = False) -> list[tuple[Runs, int]]:
     """Return the best trial of each cohort, task and model family, and among how many.
 
     In a cross-validation only trials with the same folds are compared: those with the most.
