@@ -29,6 +29,7 @@ from mimic_reg.store.store import (
     check_files,
     check_inside,
     disk_errors,
+    file_hash,
     locked,
     read_json,
     reading,
