@@ -127,6 +127,8 @@ def test_the_board_has_one_row_for_a_method_whose_folds_chose(compared):
         ("none", 3, (1, 2, 3)),
     ]
     assert {str(r.budget) for r in rows} == {"2 points, 1 run each"}
+    # no `train` command: the folds differ in their values
+    assert all(r.command.startswith("mimic-reg compare --config folds.yaml") for r in rows)
 
 
 def test_patients_that_test_a_fold_have_no_part_in_its_choice(store, empty, tmp_path):
