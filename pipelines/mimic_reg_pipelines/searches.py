@@ -239,7 +239,8 @@ def compare(
     """Compare methods fairly: tune each on validation, train the best, report.
 
     Each method tries the values under `search` in its file, or --points of its space, as many as
-    every other method, with seed 0. The best values are trained with all seeds. The same command
+    every other method, with seed 0. The best values are trained with all seeds. In a cohort with
+    folds, each fold chooses for itself. The same command
     continues where it was stopped.
     """
     from mimic_reg_pipelines.flows import search as searching

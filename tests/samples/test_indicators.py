@@ -9,6 +9,7 @@ import mimic_reg as mr
 from mimic_reg.errors import InputError
 from mimic_reg.fitting import train
 from mimic_reg.learners.trials import resolve
+from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.multitask.pretrain import compose
 from mimic_reg.runs import PREDICTIONS
 from mimic_reg.samples import load, load_any, read_normalizer
@@ -72,6 +73,8 @@ def test_serving_turns_them_as_training_did(store, tmp_path):
     )
     assert np.allclose(by_hours[:, 0], scored["p0"].to_numpy(), atol=1e-6)
     assert np.allclose(mr.open_run(run).predict(), scored["p0"].to_numpy(), atol=1e-6)
+    with pytest.raises(InputError, match="a trunk needs 'stored'"):
+        load_trunk(run)
 
 
 def test_what_was_measured_is_the_same_with_either_sign(store, tmp_path):
