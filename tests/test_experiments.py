@@ -266,6 +266,8 @@ def code(tmp_path, monkeypatch):
         trials[model] = plan(grid(models=[model], methods=["none"]))[0].trial
     together = grid(tasks=["in_hospital_mortality", "phenotyping"], strategy="reptile")
     trials["reptile"] = plan(together)[0].trial
+    turned = grid(methods=["none"], training={"indicators": "missing"})
+    trials["turned"] = plan(turned)[0].trial
 
     def codes():
         identity._hash.cache_clear()
@@ -294,13 +296,16 @@ def test_edits_that_do_not_change_results_retrain_nothing(code):
 
     assert code("methods/sam.py", add("x = 1")) == set()
     assert code("report/page.py", add("x = 1")) == set()
-    assert code("methods/jacobian.py", add("x = 1")) == set()
     assert code("models/cnn.py", add("x = 1")) == set()
     assert code("errors.py", add("x = 1")) == set()
     assert code("settings/trial.py", add("x = 1")) == set()
     assert code("learners/trials.py", add("x = 1")) == set()
     assert code("multitask/trials.py", add("x = 1")) == set()
     assert code("tasks/phenotyping.py", add("x = 1")) == set()
+    assert code("store/indicators.py", add("x = 1")) == {"turned"}
+    assert code("samples/__init__.py", lambda was: was.replace("turn(read", "turn(1, read")) == {
+        "turned"
+    }
     assert code("engine/trainer.py", add("# why")) == set()
     assert code("engine/trainer.py", lambda was: was.replace('"""', '"""Other words. ', 1)) == set()
 
@@ -309,7 +314,7 @@ def test_an_edit_retrains_the_trials_whose_results_it_can_change(code):
     def edit(was):
         return f"{was}\nx = 1\n"
 
-    every = {"none", "itps", "dropout", "transformer", "logistic_regression", "reptile"}
+    every = {"none", "itps", "dropout", "transformer", "logistic_regression", "reptile", "turned"}
     assert code("engine/trainer.py", edit) == every
     assert code("samples/stays.py", edit) == every
     assert code("store/spec.py", edit) == every

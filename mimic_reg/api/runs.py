@@ -24,7 +24,7 @@ from mimic_reg.progress import Silent
 from mimic_reg.runs import HISTORY, read_history, record
 from mimic_reg.samples import load
 from mimic_reg.serving import External, ServedModel, load_run, load_samples, output_names, validate
-from mimic_reg.settings import Component, Trial, acting, files, suggest
+from mimic_reg.settings import Component, Training, Trial, acting, files, suggest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,9 +143,9 @@ class Run:
                     f"The samples are those of fold {store.fold}, but the run was trained to be "
                     f"tested on fold {self.fold}: it has seen some of them in training."
                 )
-            store = store.in_fold(self.fold)
-            task, normalizer = store.spec.task(self.task), self.settings["training"]["normalizer"]
-            samples = load(store, task, normalizer=normalizer)
+            training = Training.model_validate(self.settings["training"])
+            store = store.in_fold(self.fold).with_indicators(training.indicators)
+            samples = load(store, store.spec.task(self.task), normalizer=training.normalizer)
         else:
             samples = load_samples(served, store, allow_missing=allow_missing)
         return squeezed(served.learner.predict(samples[_SPLITS[split]]))

@@ -3,7 +3,8 @@
 This is the code of the engine and of the modules that the trial names (model, methods, probes,
 strategy), and of their imports. The definition of a task is a part of the data. The hash is of
 syntax trees without docstrings and comments, so a new module, another method, a reworded docstring
-or a change of the report does not change it.
+or a change of the report does not change it. Nor does a new setting, in trials that do not use it:
+what an `if` on the setting adds (`_OPTIONAL`) is left out there.
 """
 
 import ast
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from mimic_reg.settings import Trial
+from mimic_reg.settings import Training, Trial
 from mimic_reg.settings.plugins import is_plugin, room
 from mimic_reg.settings.sources import imported, imports_of, plain_text
 
@@ -24,10 +25,12 @@ _DECIDING = (
     *("seeds", "store.spec", "samples", "models", "methods", "probes", "engine"),
     *("fitting", "learners", "multitask", "clinical.normalizers"),
     *("metrics.scores", "metrics.bootstrap", "metrics.curvature", "metrics.similarity"),
-    "metrics.trained",
+    *("metrics.trained", "store.indicators"),
 )
 # Modules in these rooms that only make settings. Settings are a part of the identity themselves.
 _SETTINGS = ("learners.trials", "multitask.trials")
+# newer settings of training → the module that carries them out
+_OPTIONAL = {"indicators": "store.indicators"}
 _ENGINE = ("fitting", "engine.trainer", "samples", "samples.splits", "metrics.scores")
 
 
@@ -52,6 +55,9 @@ def _named(trial: Trial) -> Iterator[str]:
             yield from _used(package, method.name)
         else:
             yield f"{package.removeprefix(f'{_PACKAGE}.')}.{method.name}"
+    for setting, module in _OPTIONAL.items():
+        if getattr(trial.training, setting) != Training.model_fields[setting].default:
+            yield module
     if trial.strategy:
         yield from ("multitask.fit", f"multitask.{trial.strategy.name}")
 
@@ -65,12 +71,13 @@ def _used(package: str, plugin: str) -> Iterator[str]:
 
 @cache
 def _hash(roots: frozenset[str]) -> str:
+    unused = frozenset(name for name, module in _OPTIONAL.items() if module not in roots)
     found: dict[str, str] = {}
     waiting = [f"{_PACKAGE}.{root}" for root in roots]
     while waiting:
         name = waiting.pop()
         if name not in found:
-            found[name], imports = _read(name)
+            found[name], imports = _read(name, unused)
             waiting += imports
     digest = hashlib.sha256()
     for name, text in sorted(found.items()):
@@ -79,9 +86,12 @@ def _hash(roots: frozenset[str]) -> str:
 
 
 @cache
-def _read(module: str) -> tuple[str, tuple[str, ...]]:
-    """Return a module's code without docstrings and comments, and its imports in these rooms."""
-    tree = ast.parse(_file(module).read_text("utf-8"))
+def _read(module: str, unused: frozenset[str] = frozenset()) -> tuple[str, tuple[str, ...]]:
+    """Return a module's code without docstrings and comments, and its imports in these rooms.
+
+    unused: settings; what the module does only with them is left out
+    """
+    tree = _Without(unused).visit(ast.parse(_file(module).read_text("utf-8")))
     names = {
         name
         for node in ast.walk(tree)
@@ -89,6 +99,19 @@ def _read(module: str) -> tuple[str, tuple[str, ...]]:
         if name != module and _decides(name) and _is_module(name)
     }
     return plain_text(tree), tuple(sorted(names))
+
+
+class _Without(ast.NodeTransformer):
+    """Takes out what stands in an `if` on unused settings."""
+
+    def __init__(self, unused: frozenset[str]) -> None:
+        self.unused = unused
+
+    def visit_If(self, node: ast.If) -> ast.If | list[ast.stmt]:
+        """Return the statement, or what is in its `else`."""
+        self.generic_visit(node)
+        read = {n.attr for n in ast.walk(node.test) if isinstance(n, ast.Attribute)}
+        return node.orelse if read & self.unused else node
 
 
 def _decides(module: str) -> bool:

@@ -92,7 +92,7 @@ def _groups(grid: Grid, model: Model, method: MethodFile) -> set[str]:
 
     name = name_of(model)
     if not takes_methods(name):
-        return {name, "training.normalizer", "training.corrupted_labels"}
+        return {name, *(f"training.{n}" for n in ("normalizer", "indicators", "corrupted_labels"))}
     stops = {STOPPING} if grid.stopping else set()
     return {name, "training", *(c.name for c in method.regularisers)} | stops
 

@@ -41,7 +41,14 @@ def create(
 def restore(
     trial: Trial, spec: CohortSpec, state: Mapping[str, Any], device: torch.device
 ) -> Predictor:
-    """Return a trial's fitted model from the state in its `best.safetensors`."""
+    """Return a trial's fitted model from the state in its `best.safetensors`.
+
+    spec: of the cohort, as its store has it
+    """
+    if trial.training.indicators != "stored":
+        from mimic_reg.store.indicators import with_indicators
+
+        spec = with_indicators(spec, trial.training.indicators)
     if models.is_known(trial.model.name):
         return deep.restore(trial, spec, state, device)
     return find_module(__name__, trial.model.name).restore(trial, spec, state)

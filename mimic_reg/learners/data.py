@@ -45,6 +45,8 @@ def load_data(trial: Trial, store: Store, device: torch.device, progress: Progre
     Raises:
         InputError: the store does not have the task, or its labels do not allow to train or select.
     """
+    if trial.training.indicators != "stored":
+        store = store.with_indicators(trial.training.indicators)
     task = store.spec.task(trial.task)
     _check_score(task)
     splits = load(

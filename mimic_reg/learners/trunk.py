@@ -114,6 +114,11 @@ def load_trunk(place: Path) -> Trunk:
     if (place / TRIAL).is_file() and (place / BEST).is_file():
         check_finished(place)
         trial = resolve(read_trial(place)["trial"])
+        if trial.training.indicators != "stored":
+            raise InputError(
+                f"{place} was trained with training.indicators={trial.training.indicators}, and "
+                "a trunk needs 'stored'. Name another run."
+            )
         tasks = trial.together.tasks if trial.together else (trial.task,)
         return Trunk(trial.model, _origin(trial.method, tasks), tasks, _trunk_weights(place / BEST))
     raise InputError(

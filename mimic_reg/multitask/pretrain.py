@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mimic_reg import methods, models
 from mimic_reg.engine.devices import find_device
@@ -60,6 +60,12 @@ class Pretraining(Settings):
     patience: int = Field(default=5, ge=1)
     seed: int = Field(default=0, ge=0)
     training: Training = Training(max_epochs=30, batch_size=64)
+
+    @model_validator(mode="after")
+    def _indicators_are_stored(self) -> "Pretraining":
+        if self.training.indicators != "stored":
+            raise ValueError("a trunk is trained with training.indicators: stored only")
+        return self
 
     def id(self, data: str) -> str:
         """Return the identity of the fit on the data with this fingerprint."""

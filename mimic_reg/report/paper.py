@@ -16,7 +16,16 @@ import yaml
 from mimic_reg.learners.trials import compose_trial
 from mimic_reg.report.labels import format_option
 from mimic_reg.report.results import TrialResult
-from mimic_reg.settings import BASELINE, STOPPING, WHOLE, TrainingSize, Trial, acting, is_probe
+from mimic_reg.settings import (
+    BASELINE,
+    STOPPING,
+    WHOLE,
+    Training,
+    TrainingSize,
+    Trial,
+    acting,
+    is_probe,
+)
 from mimic_reg.settings.files import method_called
 
 
@@ -173,8 +182,11 @@ def other_settings(trial: TrialResult, data: str) -> tuple[Difference, ...]:
             {"training": ours["training"]}, {"training": reference.training.model_dump(mode="json")}
         ),
     ]
-    corrupted = ours["training"].get("corrupted_labels", 0.0)
-    pairs.append(("training.corrupted_labels", corrupted, 0.0))
+    fields = Training.model_fields
+    newer = [
+        n for n in ours["training"] if n in fields and n not in reference.training.model_dump()
+    ]
+    pairs += [(f"training.{n}", ours["training"][n], fields[n].default) for n in newer]
     if trial.strategy == "reptile":
         together = ours["together"]
         facts = paper()["together"]

@@ -5,6 +5,7 @@ modules: "spectral_dropout + dropout". If several tasks were trained together, t
 first: "reptile: dropout". If a task was fine-tuned, what it started from comes first. Probes are
 left out, and early stopping if all trials of a task have it. Options are shown only if two methods
 or two models would otherwise have the same name: "dropout (rate=0.2)" and "dropout (rate=0.5)".
+They are not shown if each fold of a cross-validation chose its own.
 
 The method in focus is compared with all others. The caller names it. Without a name, it is the
 trained trunk that was fine-tuned; without such a trunk, each table takes its best method.
@@ -21,7 +22,7 @@ from mimic_reg.report.labels import Named, distinguish
 from mimic_reg.runs import DONE, FIT, HISTORY, TRIAL, read_history, read_trial
 from mimic_reg.runs.record import Run, read_run
 from mimic_reg.settings import BASELINE, STOPPING, TrainingSize, acting, is_probe, training_size
-from mimic_reg.settings.budget import Budget, unequal
+from mimic_reg.settings.budget import Budget, chosen_in_folds, unequal
 from mimic_reg.settings.files import name_of_method
 from mimic_reg.store import Store
 
@@ -114,6 +115,7 @@ def collect(
     focus: str | None = None,
     *,
     budgets: Iterable[Budget] = (),
+    fold_by_fold: bool = False,
 ) -> Results:
     """Read run folders. List unfinished and failed runs with the reason.
 
@@ -123,6 +125,7 @@ def collect(
             methods that contain it
     budgets: of the searches before these trials. Sizes of a model that were searched do not make
              another model of it
+    fold_by_fold: whether each fold chose values of its own, as budgets may say, too
 
     Raises:
         InputError: a path is not a folder and has no entry in `errors`; there is no run at all; the
@@ -151,7 +154,8 @@ def collect(
     places: dict[Any, TrialResult] = {}
     budgets = tuple(budgets)
     searched = {key for b in budgets for key in b.space}
-    labels = _label(list(found.values()), searched)
+    fold_by_fold = fold_by_fold or chosen_in_folds(budgets)
+    labels = _label(list(found.values()), searched, fold_by_fold)
     labelled = [replace(t, in_focus=_in_focus(t, focus)) for t in labels]
     for trial in sorted(labelled, key=_place):
         first = places.setdefault(_place(trial), trial)
@@ -303,12 +307,19 @@ def _place(trial: TrialResult) -> tuple[Any, ...]:
 # --- labels ---------------------------------------------------------------------------------------
 
 
-def _label(trials: list[TrialResult], searched: Collection[str] = ()) -> list[TrialResult]:
+def _label(
+    trials: list[TrialResult], searched: Collection[str], fold_by_fold: bool
+) -> list[TrialResult]:
     """Return the trials with labels: models first, then methods within task and model.
 
-    searched: component.option of a search: no label of a model has them
+    searched:     component.option of a search: no label of a model has them
+    fold_by_fold: whether trials of different folds may have the same name with different options
     """
-    models = distinguish([_named_model(t, searched) for t in trials])
+
+    def fold(trial: TrialResult) -> int | None:
+        return trial.fold if fold_by_fold else None
+
+    models = distinguish([_named_model(t, searched, fold(t)) for t in trials])
     trials = [replace(t, model=label) for t, label in zip(trials, models, strict=True)]
     not_stopped = {(t.task, t.model) for t in trials if STOPPING not in t.regularisers}
     shown = [
@@ -316,14 +327,14 @@ def _label(trials: list[TrialResult], searched: Collection[str] = ()) -> list[Tr
         for t in trials
         for silent in [() if (t.task, t.model) in not_stopped else (STOPPING,)]
     ]
-    methods = distinguish([_named_method(t) for t in shown])
+    methods = distinguish([_named_method(t, fold(t)) for t in shown])
     return [replace(t, method=label) for t, label in zip(shown, methods, strict=True)]
 
 
-def _named_model(trial: TrialResult, searched: Collection[str]) -> Named:
+def _named_model(trial: TrialResult, searched: Collection[str], fold: int | None) -> Named:
     ((name, given),) = trial.settings["model"].items()
     options = {k: v for k, v in given.items() if f"{name}.{k}" not in searched}
-    return Named(name, trial.task, trial.task, {**options, **_source(trial, name)})
+    return Named(name, trial.task, (trial.task, fold), {**options, **_source(trial, name)})
 
 
 def _source(trial: TrialResult, name: str) -> dict[str, str]:
@@ -332,7 +343,7 @@ def _source(trial: TrialResult, name: str) -> dict[str, str]:
     return {} if found is None else {f"{name}.source": found}
 
 
-def _named_method(trial: TrialResult) -> Named:
+def _named_method(trial: TrialResult, fold: int | None) -> Named:
     options = {
         f"{name}.{option}": value
         for entry in trial.settings["regularisers"]
@@ -357,4 +368,4 @@ def _named_method(trial: TrialResult) -> Named:
         options |= {f"{trial.strategy}.{option}": value for option, value in of_strategy.items()}
         options["tasks"] = together["tasks"]
     scope = trial.task, trial.model
-    return Named(name, scope, trial.supervision, options)
+    return Named(name, scope, (trial.supervision, fold), options)

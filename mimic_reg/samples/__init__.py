@@ -92,6 +92,11 @@ def read_normalizer(store: Store, task: Task, which: str) -> Constants:
     Raises:
         InputError: the cohort has no such normaliser, or it is damaged.
     """
+    if store.indicators:
+        from mimic_reg.store.indicators import turn
+
+        stored = store.with_indicators("stored")
+        return turn(read_normalizer(stored, task, which), stored.spec, store.spec)
     spec = store.spec
     spec.check_fold(store.fold)
     if which not in spec.normalizers:

@@ -77,7 +77,8 @@ def _read_run(
     trial = resolve(described["trial"])
     spec = CohortSpec.read(described["cohort"]).only((trial.task,))
     opened = open_store(run, described, store)
-    constants = samples.read_normalizer(opened, spec.task(trial.task), trial.training.normalizer)
+    view = opened.with_indicators(trial.training.indicators)
+    constants = samples.read_normalizer(view, spec.task(trial.task), trial.training.normalizer)
     return described, trial, spec, constants, opened
 
 

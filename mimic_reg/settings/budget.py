@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from pydantic import Field
+
 from mimic_reg.settings.base import Settings
 from mimic_reg.settings.size import TrainingSize
 from mimic_reg.settings.space import Range, Values
@@ -17,7 +19,9 @@ class Budget(Settings):
     different: of them, points with different values
     complete:  of these, points with all their results
     seeds:     trials of each point, by seed
-    folds:     by fold, for each seed; None without folds
+    folds:     by fold, for each seed, where all folds chose together; such searches are of earlier
+               versions
+    chosen:    fold → the values that it chose by itself, in words; empty without folds
     space:     component.option → its values, in words
     way:       how points are chosen
     """
@@ -32,6 +36,7 @@ class Budget(Settings):
     complete: int
     seeds: tuple[int, ...]
     folds: int | None = None
+    chosen: dict[str, str] = Field(default_factory=dict)
     space: dict[str, str]
     way: str
 
@@ -46,6 +51,11 @@ def in_words(values: Values) -> str:
     if isinstance(values, Range):
         return f"{values.low:g} to {values.high:g}{' (log)' if values.log else ''}"
     return ", ".join(map(str, values))
+
+
+def chosen_in_folds(budgets: Iterable[Budget]) -> bool:
+    """Return whether each fold of a cross-validation chose values of its own."""
+    return any(budget.chosen for budget in budgets)
 
 
 def unequal(budgets: Iterable[Budget]) -> dict[str, str]:

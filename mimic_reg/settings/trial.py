@@ -67,6 +67,8 @@ class Training(Settings):
     normalizer:  for stays: published (the benchmark's means and deviations, for its cohort only) or
                  fitted (to this cohort); for images: unit (pixels in [0, 1]), fitted, or raw (0 to
                  255)
+    indicators:  of the channels that say what was measured: stored (as the store has them),
+                 observed (1 where it was measured), or missing (1 where it was not)
     by_length:   make batches of similar lengths; the paper pads within random batches
     by_stay:     of a causal model: one pass over a stay gives the losses of its samples. A batch
                  then has few stays for its size, so choose a larger batch_size
@@ -97,6 +99,7 @@ class Training(Settings):
     max_epochs: int = Field(default=100, ge=1)
     epoch_steps: int | None = Field(default=None, ge=1)
     normalizer: Literal["published", "fitted", "unit", "raw"] = "published"
+    indicators: Literal["stored", "observed", "missing"] = "stored"
     by_length: bool = False
     by_stay: bool = False
     output_bias: Literal["zero", "prevalence"] = "zero"
@@ -143,7 +146,7 @@ class Training(Settings):
 _OF_PLATEAU = ("plateau_factor", "plateau_patience")
 _OF_STEPS = ("schedule", "warmup_epochs", "weight_decay", "clip_norm")
 RECIPE = ("class_weights", "precision", *_OF_STEPS)
-_NEWER = ("corrupted_labels", "by_stay", *RECIPE)
+_NEWER = ("corrupted_labels", "by_stay", "indicators", *RECIPE)
 
 
 class Together(Settings):
@@ -231,6 +234,15 @@ class Trial(Settings):
             raise ValueError("it has both num_samples and a supervision level; give one of them")
         if self.num_samples is not None and self.supervision_unit != "sample":
             raise ValueError("num_samples counts samples, so supervision_unit must be 'sample'")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_no_turned_indicators(self) -> "Trial":
+        if self.training.indicators != "stored" and (self.strategy or self.together or self.start):
+            raise ValueError(
+                f"training.indicators is {self.training.indicators!r}, but a trunk that tasks "
+                "share, or that a trial starts from, reads them as the store has them: 'stored'"
+            )
         return self
 
     @model_validator(mode="after")

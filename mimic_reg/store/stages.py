@@ -28,8 +28,8 @@ from mimic_reg.store.store import (
     changed_files,
     check_files,
     check_inside,
-    describe_files,
     disk_errors,
+    file_hash,
     locked,
     read_json,
     reading,
@@ -92,7 +92,7 @@ class Workspace:
         temporary.mkdir()
         try:
             facts = build(temporary)
-            done = {"key": self.key, "facts": facts, "files": describe_files(temporary)}
+            done = {"key": self.key, "facts": facts, "files": _describe_files(temporary)}
         except BaseException:
             wait(self._syncs)  # after a failure nothing may be written here
             raise
@@ -371,3 +371,12 @@ def _published_files(store: Path) -> list[str]:
         return []
     with reading(path, "the manifest of a cohort store"):
         return [check_inside(name) for name in read_json(path)["files"]]
+
+
+def _describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return {name: size and hash} of every file in a folder, recursively."""
+    return {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "xxh3": file_hash(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -20,6 +20,7 @@ import polars as pl
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.store import atomic
 from mimic_reg.store.hashes import file_hash, known_hash
+from mimic_reg.store.indicators import STORED, with_indicators
 from mimic_reg.store.seals import sealed, unsealed
 from mimic_reg.store.spec import IMAGES, SCHEMA_VERSION, CohortSpec, split_in_fold
 from mimic_reg.urls import refuse_url
@@ -162,15 +163,6 @@ def _disk_full(store: Path) -> MimicRegError:
     )
 
 
-def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return {name: size and hash} of every file in a folder, recursively."""
-    return {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "xxh3": file_hash(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 def changed_files(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
     """Return the names of the files whose length or hash is not as described."""
 
@@ -263,11 +255,13 @@ class Store:
     """An open cohort store. Reading a file checks it against the manifest.
 
     fold: the fold to test on, of a store with folds: its sample tables then have a `split`
+    indicators: the kind of the channels that say what was measured; None: that of the files
     """
 
     folder: Path
     manifest: dict[str, Any]
     fold: int | None = None
+    indicators: str | None = None
 
     @classmethod
     def open(cls, folder: Path | str) -> Self:
@@ -314,7 +308,8 @@ class Store:
         Raises:
             InputError: the manifest has no valid specification.
         """
-        return CohortSpec.read(self.manifest.get("cohort"))
+        spec = CohortSpec.read(self.manifest.get("cohort"))
+        return with_indicators(spec, self.indicators) if self.indicators else spec
 
     def in_fold(self, fold: int | None) -> Self:
         """Return the same store, divided to test on a fold; None for a store without folds.
@@ -324,6 +319,10 @@ class Store:
         """
         self.spec.check_fold(fold)
         return replace(self, fold=fold)
+
+    def with_indicators(self, kind: str) -> Self:
+        """Return the same store as a trial with this `training.indicators` reads it."""
+        return replace(self, indicators=None if kind == STORED else kind)
 
     def path(self, name: str) -> Path:
         """Return the path of the file `name`, after checking it against the manifest.
@@ -380,7 +379,8 @@ class Store:
         """Return a value that changes with the store or any of its files, as a key for caches."""
         stats = [path.stat() for n in self.manifest["files"] if (path := self.folder / n).exists()]
         times = [(s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats]
-        return (str(self.folder.resolve()), self.manifest["fingerprint"], self.fold, *times)
+        view = self.fold, self.indicators
+        return (str(self.folder.resolve()), self.manifest["fingerprint"], *view, *times)
 
     def changed_files(self) -> list[str]:
         """Return the names of the files whose length or hash is not the manifest's."""

@@ -87,7 +87,8 @@ def tune(
 ) -> Any:
     """Search values of a method's or model's options, judged on validation.
 
-    The best are written as a YAML file for `mimic-reg train`. For example:
+    The best are written as a YAML file for `mimic-reg train`; of a cohort with folds, a file for
+    each fold, chosen on its own validation part. For example:
 
     \b
       mimic-reg tune --task in_hospital_mortality --model lstm --out work \\
@@ -106,7 +107,6 @@ def tune(
     if dry_run:
         return print_dry_run(planning.of_sweep(experiment, store, work=work))
     need_pipelines()
-    from mimic_reg.report.formats import format_level
     from mimic_reg_pipelines.flows import tune as tuning
     from mimic_reg_pipelines.flows.points import format_values
 
@@ -118,8 +118,7 @@ def tune(
             for p in choice.points
             if not p.missing
         ]
-        title = f"{choice.task}, {choice.model}, {choice.method}, {format_level(choice.size)}"
-        out.print(table(title, ["", f"validation {choice.best.score}", "seeds"], rows))
+        out.print(table(choice.title, ["", f"validation {choice.best.score}", "seeds"], rows))
         say(choice.sentence)
         say(f"Its values are in {choice.file}. To use them:")
         say(_train(choice, tuned.result.store, experiment.set))
@@ -150,6 +149,7 @@ def _plain(choice: "Choice") -> dict[str, Any]:
         "model": choice.model,
         "method": choice.method,
         "size": choice.size,
+        **({} if choice.fold is None else {"fold": choice.fold}),
         "score": choice.best.score,
         "best": choice.best.values,
         "mean": choice.best.mean,
@@ -240,7 +240,8 @@ def compare(
     """Compare methods fairly: tune each on validation, train the best, report.
 
     Each method tries the values under `search` in its file, or --points of its space, as many as
-    every other method, with seed 0. The best values are trained with all seeds. The same command
+    every other method, with seed 0. The best values are trained with all seeds. In a cohort with
+    folds, each fold chooses for itself. The same command
     continues where it was stopped.
     """
     from mimic_reg_pipelines.flows import search as searching

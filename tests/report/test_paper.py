@@ -81,14 +81,15 @@ def test_a_score_on_other_data_is_shown_without_the_papers(tmp_path, files, chan
 def test_other_settings_on_the_same_patients_are_listed(tmp_path):
     options = {"tau": 0.05, "beta": 0.1, "latch": True}
     changed = {"model": {"lstm": {"units": 64}}}
-    changed["training"] = {**TRAINING, "corrupted_labels": 0.3}
+    changed["training"] = {**TRAINING, "corrupted_labels": 0.3, "class_weights": "balanced"}
     write_seeds(tmp_path, ({"itps": options},), [0.8], files=MIMIC, **changed)
     table = only_table(tmp_path)
     assert table.cells["itps", WHOLE].paper.value == 0.8513
     notes = " ".join(table.paper_notes())
     corrupted = "training.corrupted_labels 0.3, paper 0"
     of_method = ("itps.tau 0.05, paper 0.15", "itps.latch True, paper False")
-    for told in (*of_method, "lstm.units 64", corrupted):
+    weights = "training.class_weights balanced, paper none"
+    for told in (*of_method, "lstm.units 64", corrupted, weights):
         assert told in notes
 
 

@@ -20,8 +20,11 @@ def train_command(trials: Sequence[TrialResult]) -> str:
     """Return the command of runs that differ in seed and fold only; "" if there is not one.
 
     Of several seeds it is a loop of a shell. Fits of several tasks, from a trunk, on a number of
-    samples or with plugins have no such command.
+    samples or with plugins have no such command; nor have runs whose folds chose different values.
     """
+    alike = [{**trial.settings, "seed": 0, "fold": 0} for trial in trials]
+    if any(settings != alike[0] for settings in alike):
+        return ""
     try:
         first = resolve(trials[0].settings)
         words = _words(first)

@@ -110,7 +110,7 @@ def collect_board(works: Sequence[Path]) -> Board:
     rows: list[Row] = []
     unfinished: list[Unfinished] = []
     for folders in by_data.values():
-        results = collect(folders)
+        results = collect(folders, fold_by_fold=searches.in_folds)
         unfinished += results.unfinished
         groups: dict[tuple[str, str, str, TrainingSize], list[TrialResult]] = {}
         for trial in results.trials:

@@ -1,8 +1,8 @@
 """What was searched before the runs of a work folder: its budgets, and runs of points that lost.
 
-The folder of a sweep records its trials. If those of one task, model, method and level differ in
-searched values, they are a search: the point with the best mean validation score is the method, and
-its other points are only its budget. A comparison also records budgets in its settings.
+The folder of a sweep records its trials. If those of one task, model, method, level and fold differ
+in searched values, they are a search: the point with the best mean validation score is the method,
+and its other points are only its budget. A comparison also records budgets in its settings.
 """
 
 import json
@@ -21,7 +21,8 @@ from mimic_reg.store import read_json
 STATUS = "sweeps/*/status.json"
 NOT_TUNED = "not tuned"
 
-Key = tuple[str, str, str, float | None, int | None]  # task, model, method, share, number
+# task, model, method, share, number, fold
+Key = tuple[str, str, str, float | None, int | None, int | None]
 
 
 @dataclass(frozen=True, order=True)
@@ -45,12 +46,14 @@ class Searches:
     budgets:  run folder → the budget of its method, if it was tuned
     sweeps:   run folder → the name of the last sweep that it belongs to
     lost:     run folders of points that were not chosen
+    in_folds: whether there is a search within a fold
     problems: what could not be read
     """
 
     budgets: dict[Path, Budget] = field(default_factory=dict)
     sweeps: dict[Path, str] = field(default_factory=dict)
     lost: set[Path] = field(default_factory=set)
+    in_folds: bool = False
     problems: list[str] = field(default_factory=list)
 
 
@@ -84,8 +87,9 @@ def _read(work: Path, found: Searches) -> None:
                     searched.setdefault(key, {}).setdefault(values, []).extend(folders)
             else:
                 ((values, folders),) = points.items()
-                single.append((key, values, folders, tuned.get(key)))
-    for points in searched.values():
+                single.append((key, values, folders, tuned.get((*key[:5], None))))
+    for key, points in searched.items():
+        found.in_folds |= key[5] is not None
         best, budget = _best(points), _counted(points)
         found.budgets |= {f: budget for folders in points.values() for f in folders}
         found.lost |= {f for values, each in points.items() if values != best for f in each}
@@ -102,7 +106,7 @@ def _counted(points: Mapping[str, list[Path]]) -> Budget:
 
 
 def _points(work: Path, trials: Iterable[Mapping[str, Any]]) -> dict[Key, dict[str, list[Path]]]:
-    """Return task, model, method and level → searched values → resolved run folders."""
+    """Return task, model, method, level and fold → searched values → resolved run folders."""
     found: dict[Key, dict[str, list[Path]]] = {}
     for trial in trials:
         folder = (work / "runs" / trial["folder"]).resolve()
@@ -114,7 +118,7 @@ def _points(work: Path, trials: Iterable[Mapping[str, Any]]) -> dict[Key, dict[s
 
 def _key(entry: Mapping[str, Any]) -> Key:
     size = entry.get("supervision"), entry.get("num_samples")
-    return entry["task"], entry["model"], entry["method"], *size
+    return entry["task"], entry["model"], entry["method"], *size, entry.get("fold")
 
 
 def _recorded(entry: Mapping[str, Any]) -> tuple[Key, Budget]:

@@ -6,6 +6,7 @@ from mimic_reg.report.sections.given import Given
 
 HEADER = ["model", "method", "task", "level", "points", "different", "complete", "runs a point"]
 HEADER += ["chosen by", "space"]
+CHOSEN = ["model", "method", "task", "level", "fold", "values"]
 
 
 def budget_section(given: Given) -> Section | None:
@@ -29,4 +30,10 @@ def budget_section(given: Given) -> Section | None:
         rows=rows,
         warnings=list(given.results.unequal().values()),
         seeds=sorted({b.seeds for b in budgets}),
+        chosen_header=CHOSEN,
+        chosen=[
+            [b.model, b.method, format_task(b.task), format_level(b.size), fold, values]
+            for b in budgets
+            for fold, values in b.chosen.items()
+        ],
     )

@@ -2,7 +2,7 @@
 
 The search is that of `tune`: each method tries the values that its file in `configs/methods` has
 under `search`, or so many points of its space, as many as every other method. The best validation
-score wins. Then a sweep
+score wins, in a cross-validation within each fold. Then a sweep
 trains the winners with all seeds, and the report compares them. Both use the run folders of the
 work folder, so no trial is trained twice, and the same call continues after a stop. Only the report
 reads test scores.
@@ -87,9 +87,9 @@ def compare(
     }
     whole, search = explore(experiment, work, run=run, **options)
     choices, problems = _choose(search)
-    best = {(c.task, c.model, c.method, c.size): c.best.values for c in choices}
+    best = {choice.key: choice.best.values for choice in choices}
     chosen = winners(whole, best, seeds)
-    tuned = budgets(whole, search)
+    tuned = budgets(whole, search, best)
     result = run(chosen.model_copy(update={"tuned": tuned}), work, **options)
     concluded = None
     if any(trial.done for trial in result.trials):

@@ -24,10 +24,11 @@ def longest_first(
         for trial in trials
     ]
     found.sort(key=lambda each: math.inf if each[1] is None else each[1], reverse=True)
-    of_data: dict[tuple[str, str, int | None], list[tuple[TrialStatus, float | None]]] = {}
+    of_data: dict[tuple[str, str, str, int | None], list[tuple[TrialStatus, float | None]]] = {}
     for trial, seconds in found:
         settings = planned[trial.identity].trial
-        data = (settings.task, settings.training.normalizer, settings.fold)
+        read = settings.training.normalizer, settings.training.indicators
+        data = (settings.task, *read, settings.fold)
         of_data.setdefault(data, []).append((trial, seconds))
     found = [each for group in of_data.values() for each in group]
     return [trial for trial, _ in found], [seconds for _, seconds in found]

@@ -7,7 +7,6 @@ from typing import Any
 
 from mimic_reg.metrics.scores import improves
 from mimic_reg.metrics.trained import hardly_trained
-from mimic_reg.report.formats import format_repeat
 from mimic_reg.runs import HISTORY, read_history, read_scored
 from mimic_reg_pipelines.flows.result import SweepResult, TrialStatus
 
@@ -17,7 +16,7 @@ class Point:
     """A point of a search: its values, and the validation scores of its seeds.
 
     score:   the name of the score
-    scores:  seed → score; with folds, the names of seed and fold together
+    scores:  seed → score
     missing: seeds without a result; a point that lacks one cannot win
     hardly_trained: seeds whose score is about that of the initial model; a point with one wins only
              where all have
@@ -25,7 +24,7 @@ class Point:
 
     values: Mapping[str, Any]
     score: str
-    scores: Mapping[int | str, float]
+    scores: Mapping[int, float]
     missing: tuple[int, ...]
     hardly_trained: tuple[int, ...] = ()
 
@@ -39,11 +38,6 @@ class Point:
         """Return what to say of a mean that includes seeds which hardly trained; else ""."""
         num, total = len(self.hardly_trained), len(self.scores)
         return f", {num} of {total} hardly trained" if num else ""
-
-    @property
-    def repeats(self) -> str:
-        """Return what the scores are of: seeds, or runs of several folds."""
-        return "seeds" if all(isinstance(key, int) for key in self.scores) else "runs"
 
 
 def format_values(values: Mapping[str, Any]) -> str:
@@ -59,8 +53,8 @@ def beats(point: Point, other: Point) -> bool:
 
 
 def point_of(result: SweepResult, trials: Sequence[TrialStatus]) -> Point:
-    """Return a point from its trials, which differ in seed and fold only."""
-    scores: dict[int | str, float] = {}
+    """Return a point from its trials, which differ in seed only."""
+    scores: dict[int, float] = {}
     name, hardly = "", []
     for trial in trials:
         if trial.done:
@@ -69,7 +63,6 @@ def point_of(result: SweepResult, trials: Sequence[TrialStatus]) -> Point:
             if hardly_trained(read_history(folder / HISTORY), scored["best_epoch"]):
                 hardly.append(trial.seed)
             name = scored["selected_by"]
-            key = trial.seed if trial.fold is None else format_repeat(trial.seed, trial.fold)
-            scores[key] = scored["scores"]["validation"][name]["value"]
+            scores[trial.seed] = scored["scores"]["validation"][name]["value"]
     missing = tuple(t.seed for t in trials if not t.done)
     return Point(dict(trials[0].searched), name, scores, missing, tuple(hardly))

@@ -24,7 +24,7 @@ from mimic_reg.report.page import REPORT, write_report
 from mimic_reg.report.results import Results, collect
 from mimic_reg.report.tables import main_tables, score_tables
 from mimic_reg.settings import checked
-from mimic_reg.settings.budget import Budget
+from mimic_reg.settings.budget import Budget, chosen_in_folds
 from mimic_reg.store import Store, atomic, disk_errors
 from mimic_reg_pipelines.flows import leakage, views
 from mimic_reg_pipelines.flows.artifacts import artifact_key
@@ -89,6 +89,7 @@ def _conclude(result: SweepResult, uri: str, commands: Sequence[str]) -> Conclud
         store=result.store,
         sweep=result.name,
         methods={folder: t.label for t in done for folder in result.run_folders(t)},
+        fold_by_fold=chosen_in_folds(_budgets(result)),
     )
     registered += trunks.register_best_trunks(
         [result.run_folder(t) for t in done if t.tasks],
@@ -130,8 +131,8 @@ def _write(
         for folder in result.run_folders(t)
     }
     folders = [f for t in result.trials for f in result.run_folders(t)]
-    budgets = [checked(Budget, given) for given in result.configuration.get("tuned", ())]
-    results = collect(folders, errors, result.configuration.get("focus"), budgets=budgets)
+    focus = result.configuration.get("focus")
+    results = collect(folders, errors, focus, budgets=_budgets(result))
     stores = [Store.open(result.store)]
     analyses = analyse_all(result.configuration.get("analyses", ()), results)
     drawn, weighed = draw(results, stores), weigh(results, stores)
@@ -159,6 +160,11 @@ def _write(
     with suppress(InputError):  # a damaged store; the report says so
         tables.append(write_cohort(stores[0], out / TABLES))
     return report, results, tables, figures, markdown, leaks
+
+
+def _budgets(result: SweepResult) -> list[Budget]:
+    """Return what the values of the sweep's methods were chosen from."""
+    return [checked(Budget, given) for given in result.configuration.get("tuned", ())]
 
 
 def _write_tables(

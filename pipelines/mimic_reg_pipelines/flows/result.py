@@ -25,7 +25,8 @@ class TrialStatus:
     """A trial of a sweep, and its status.
 
     task:    its task; of a fit of several, all of them, which `tasks` names each
-    method:  what the experiment calls its method; label: with the values of a search
+    method:  what the experiment calls its method
+    label:   with the values of a search, unless each fold chose its own
     folder:  of its run, in the work folder's runs/; a fit of several tasks has a run folder for
              each in there
     status:  "skipped": it was finished before
@@ -148,8 +149,14 @@ def _read_trial(content: Mapping[str, Any]) -> TrialStatus:
     return TrialStatus(**{**content, "tasks": tuple(content.get("tasks", ()))})
 
 
-def trial_status(identity: str, planned: Planned, data: str, work: Work) -> TrialStatus:
-    """Return a trial with the status of its run folder: finished before, or not."""
+def trial_status(
+    identity: str, planned: Planned, data: str, work: Work, *, chosen: bool = False
+) -> TrialStatus:
+    """Return a trial with the status of its run folder: finished before, or not.
+
+    chosen: whether its values are the best of a search. Of a fold they are its own, and in the same
+            row of a table as those of the other folds
+    """
     trial = planned.trial
     folder = planned.folder_name(data)
     tasks = trial.tasks if trial.strategy else ()
@@ -160,7 +167,7 @@ def trial_status(identity: str, planned: Planned, data: str, work: Work) -> Tria
         task=trial.task,
         model=trial.model.name,
         method=planned.method,
-        label=planned.label,
+        label=planned.method if chosen and trial.fold else planned.label,
         searched=dict(planned.searched),
         tasks=tasks,
         **asdict(trial.size),

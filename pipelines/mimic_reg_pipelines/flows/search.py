@@ -28,7 +28,7 @@ from mimic_reg_pipelines.flows import dry_run
 from mimic_reg_pipelines.flows.dry_run import DryRun
 from mimic_reg_pipelines.flows.settings import Work
 
-Key = tuple[str, str, str, TrainingSize]  # task, model, method
+Key = tuple[str, str, str, TrainingSize, int | None]  # task, model, method, level, fold
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _check_spaces(experiment: Experiment) -> None:
     """
     grids: dict[Key, Grid] = {}
     for combination in combinations(experiment):
-        key = key_of(combination)
+        key = (*key_of(combination)[:4], None)  # the same in all folds
         if combination.grid.undecided and key not in grids:
             grid = grid_of(combination, seeds=(0,), folds=())
             grids[key] = grid.model_copy(update={"tried": tuple(corners(grid.space))})
@@ -202,9 +202,9 @@ def check_fair(experiment: Experiment) -> None:
     check(experiment)
     tries: dict[tuple[str, str, TrainingSize], dict[str, int]] = {}
     every = combinations(experiment)
-    points = {(*key_of(c), str(c.searched)): c for c in every}
+    points = {(*key_of(c)[:4], str(c.searched)): c for c in every}
     for combination in points.values():
-        task, model, method, level = key_of(combination)
+        task, model, method, level, _ = key_of(combination)
         of_place = tries.setdefault((task, model, level), {})
         more = of_place.get(method, 0) + bool(combination.searched)
         of_place[method] = combination.grid.points or more
@@ -240,18 +240,27 @@ def notes(experiment: Experiment) -> list[str]:
 
 
 def key_of(combination: Combination) -> Key:
-    """Return the search that a combination belongs to."""
-    size = TrainingSize(**combination.size)
-    return " + ".join(combination.tasks), name_of(combination.model), combination.name, size
+    """Return the search that a combination belongs to: in a cross-validation that of its fold.
+
+    The validation part of one fold tests another, so values that all folds choose together have
+    seen test patients of each.
+    """
+    what = " + ".join(combination.tasks), name_of(combination.model), combination.name
+    return *what, TrainingSize(**combination.size), combination.fold
 
 
 def grid_of(combination: Combination, **changes: Any) -> Grid:
-    """Return the grid of a combination with its task, model, method, level and space alone."""
+    """Return the grid of a combination with its own task, model, method, level and space alone.
+
+    In a cross-validation whose folds are known, with its fold alone, too.
+    """
     grid, model, method = combination.grid, combination.model, combination.method
+    folds = grid.folds if combination.fold is None else (combination.fold,)
     own = {
         "tasks": combination.tasks,
         "models": (model,),
         "methods": (method,),
+        "folds": folds,
         **dict.fromkeys(("supervision", "num_samples"), ()),
         **{name: (size,) for name, size in combination.size.items()},
         "space": space_of(grid, model, method) if grid.points else {},

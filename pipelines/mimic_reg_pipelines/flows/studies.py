@@ -1,25 +1,29 @@
 """Searches at equal budget: each model and method tries as many points of its own space.
 
 Optuna's sampler (TPE) proposes the points of a task, model, method and level, one after the other,
-from the validation scores of those before. All of them propose in rounds, and the trials of a round
-run together. Nothing of Optuna is kept on disk: with its seed the sampler proposes the same points
-again, whose trials are finished. So a search continues where it was stopped, whatever stopped it.
+from the validation scores of those before. In a cross-validation each fold has a sampler of its
+own, which is told the validation scores of this fold alone. All of them propose in rounds, and the
+trials of a round run together. Nothing of Optuna is kept on disk: with its seed the sampler
+proposes the same points again, whose trials are finished. So a search continues where it was
+stopped, whatever stopped it.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mimic_reg.experiments import Combination, Experiment, combinations
+from mimic_reg.experiments import Combination, Experiment, combinations, for_store
 from mimic_reg.experiments.planning import space_of
 from mimic_reg.metrics.scores import metric
 from mimic_reg.seeds import derive
 from mimic_reg.settings.budget import FIXED, Budget, in_words
 from mimic_reg.settings.space import Range, Space, Values
-from mimic_reg_pipelines.flows.points import Point, point_of
+from mimic_reg.store import Store
+from mimic_reg_pipelines.flows.points import Point, format_values, point_of
 from mimic_reg_pipelines.flows.result import SweepResult, TrialStatus
 from mimic_reg_pipelines.flows.search import Key, grid_of, key_of
+from mimic_reg_pipelines.flows.settings import Work, find_store
 
 if TYPE_CHECKING:
     import optuna
@@ -28,7 +32,7 @@ _SEEDS = 2**32  # NumPy's, which Optuna uses
 
 
 class Study:
-    """The search of a task, model, method and level.
+    """The search of a task, model, method and level, in a fold if there are folds.
 
     grid:  with what it is about alone
     tried: its points so far
@@ -37,7 +41,9 @@ class Study:
     def __init__(self, combination: Combination) -> None:
         self.key, self.grid = key_of(combination), grid_of(combination)
         self.space = space_of(self.grid, combination.model, combination.method)
-        seed = derive("search", self.grid.search_seed, *map(str, self.key)) % _SEEDS
+        *what, fold = self.key
+        named = map(str, what if fold is None else self.key)
+        seed = derive("search", self.grid.search_seed, *named) % _SEEDS
         self._study = _create(seed)
         self._distributions = {key: _distribution(values) for key, values in self.space.items()}
         self.tried: list[dict[str, Any]] = []
@@ -89,14 +95,16 @@ def _value(values: Values, drawn: Any) -> Any:
 def explore(
     experiment: Experiment, work: Path, *, run: Callable[..., SweepResult], **options: Any
 ) -> tuple[Experiment, SweepResult]:
-    """Run a search; return it with all its points, and its result.
+    """Run a search; return it with all its points and folds, and its result.
 
     run:     how a sweep is run
-    options: of `run`
+    options: of `run`; its `store` decides the folds
 
     Raises:
         InputError, MimicRegError: see `sweep`.
     """
+    place = find_store(experiment, Work(work), options.get("store"))
+    experiment = for_store(experiment, Store.open(place))
     found: dict[Key, Study] = {}
     for combination in combinations(experiment):
         if combination.grid.undecided and (key := key_of(combination)) not in found:
@@ -120,40 +128,58 @@ def explore(
 
 
 def _trials(result: SweepResult, key: Key) -> list[TrialStatus]:
-    return [t for t in result.trials if (t.task, t.model, t.method, t.size) == key]
+    return [t for t in result.trials if (t.task, t.model, t.method, t.size, t.fold) == key]
 
 
-def budgets(experiment: Experiment, result: SweepResult) -> tuple[Budget, ...]:
+def budgets(
+    experiment: Experiment, result: SweepResult, best: Mapping[Key, Mapping[str, Any]]
+) -> tuple[Budget, ...]:
     """Return what the values of each task, model, method and level could be chosen from.
 
-    experiment: a search with all its points
+    In a cross-validation the numbers of points are those of each fold; of folds that differ, the
+    smallest.
+
+    experiment: a search with all its points and folds
     result:     of its trials
+    best:       the best values of each search
     """
-    groups: dict[Key, list[Combination]] = {}
+    groups: dict[tuple[Any, ...], dict[Key, list[Combination]]] = {}
     for combination in combinations(experiment):
-        groups.setdefault(key_of(combination), []).append(combination)
+        key = key_of(combination)
+        groups.setdefault(key[:4], {}).setdefault(key, []).append(combination)
     found = []
-    for key, of_key in groups.items():
-        first, trials = of_key[0], _trials(result, key)
-        points = {str(t.searched): [u for u in trials if u.searched == t.searched] for t in trials}
-        folds = {t.fold for t in trials} - {None}
+    for (task, model, method, size), by_fold in groups.items():
+        of_key = next(iter(by_fold.values()))
+        trials = [_trials(result, key) for key in by_fold]
+        points = [_by_point(of_fold) for of_fold in trials]
         found.append(
             Budget(
-                task=key[0],
-                model=key[1],
-                method=key[2],
-                supervision=key[3].supervision,
-                num_samples=key[3].num_samples,
-                points=len(first.grid.tried) or len(points),
-                different=len(points),
-                complete=sum(all(t.done for t in of_point) for of_point in points.values()),
-                seeds=tuple(sorted({t.seed for t in trials})),
-                folds=len(folds) or None,
-                space=_space_in_words(first, of_key),
-                way=_way(first),
+                task=task,
+                model=model,
+                method=method,
+                supervision=size.supervision,
+                num_samples=size.num_samples,
+                points=len(of_key[0].grid.tried) or len(points[0]),
+                different=min(map(len, points)),
+                complete=min(sum(all(t.done for t in p) for p in each) for each in points),
+                seeds=tuple(sorted({t.seed for of_fold in trials for t in of_fold})),
+                chosen={
+                    str(key[4]): format_values(best[key])
+                    for key in by_fold
+                    if key[4] is not None and key in best
+                },
+                space=_space_in_words(of_key[0], of_key),
+                way=_way(of_key[0]),
             )
         )
     return tuple(found)
+
+
+def _by_point(trials: Sequence[TrialStatus]) -> list[list[TrialStatus]]:
+    points: dict[str, list[TrialStatus]] = {}
+    for trial in trials:
+        points.setdefault(str(trial.searched), []).append(trial)
+    return list(points.values())
 
 
 def _space_in_words(first: Combination, every: Sequence[Combination]) -> dict[str, str]:

@@ -213,7 +213,10 @@ def _prepare(
     data = str(opened.manifest["fingerprint"])
     with locked(folders.sweep(experiment.name)):
         by_identity = {p.identity(data): p for p in planned}
-        trials = tuple(trial_status(i, p, data, folders) for i, p in by_identity.items())
+        chosen = bool(experiment.tuned)
+        trials = tuple(
+            trial_status(i, p, data, folders, chosen=chosen) for i, p in by_identity.items()
+        )
         result = SweepResult(
             name=experiment.name,
             title=experiment.title,

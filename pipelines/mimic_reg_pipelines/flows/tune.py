@@ -3,8 +3,9 @@
 An experiment with `search: {dropout.rate: [...]}` in its grids is a sweep like any other; one with
 `points: 20` takes so many points of the space of each model and method (`studies`). Test scores are
 not read: the best mean validation score over seeds wins; of equal ones, the first in the order of
-the search. The winner is written as YAML files that `mimic-reg train` takes: with --method, and
-with --model if options of the model were searched.
+the search. In a cross-validation each fold has a winner of its own, by its own validation part:
+that of another fold may be its test patients. The winner is written as YAML files that `mimic-reg
+train` takes: with --method, and with --model if options of the model were searched.
 """
 
 import json
@@ -28,7 +29,7 @@ from mimic_reg.store import atomic, make_folder
 from mimic_reg_pipelines.flows.artifacts import artifact_key
 from mimic_reg_pipelines.flows.points import Point, beats, format_values, point_of
 from mimic_reg_pipelines.flows.result import SweepResult, TrialStatus
-from mimic_reg_pipelines.flows.search import check
+from mimic_reg_pipelines.flows.search import Key, check
 from mimic_reg_pipelines.flows.settings import OfExperiment, Work
 from mimic_reg_pipelines.flows.studies import explore
 from mimic_reg_pipelines.flows.sweep import final_state, sweep, sweep_as_tasks
@@ -39,6 +40,7 @@ from mimic_reg_pipelines.runners.settings import Running
 class Choice:
     """The best point of a task, model, method and level, and the files that have it.
 
+    fold:       in which it was chosen; None without folds
     file:       of the method; of the model, if nothing else was searched
     model_file: of the model, if its options were searched
     """
@@ -51,6 +53,18 @@ class Choice:
     points: tuple[Point, ...]
     file: Path
     model_file: Path | None = None
+    fold: int | None = None
+
+    @property
+    def key(self) -> Key:
+        """Return the search that it is the result of."""
+        return self.task, self.model, self.method, self.size, self.fold
+
+    @property
+    def title(self) -> str:
+        """Return what it is of: task, model, method, level and fold."""
+        fold = "" if self.fold is None else f", fold {self.fold}"
+        return f"{self.task}, {self.model}, {self.method}, {format_level(self.size)}{fold}"
 
     @property
     def sentence(self) -> str:
@@ -59,9 +73,8 @@ class Choice:
         equal = sum(not beats(self.best, point) for point in whole)
         best = f"the first of {equal} equally good ones" if equal > 1 else "the best"
         return (
-            f"{self.task}, {self.model}, {self.method}, {format_level(self.size)}: of "
-            f"{len(self.points)} points, {format_values(self.best.values)} is {best}, with "
-            f"validation {self.best.score} {self.best.mean:.4f}."
+            f"{self.title}: of {len(self.points)} points, {format_values(self.best.values)} is "
+            f"{best}, with validation {self.best.score} {self.best.mean:.4f}."
         )
 
     @property
@@ -70,6 +83,7 @@ class Choice:
         method = self.method if self.file == self.model_file else self.file
         words = ["--task", self.task, "--model", str(self.model_file or self.model)]
         words += ["--method", str(method)]
+        words += [] if self.fold is None else ["--fold", str(self.fold)]
         for key, value in self.best.values.items():
             if key.startswith(f"{STOPPING}."):  # in no file of a model or method
                 words += ["--set", f"{key}={json.dumps(value)}"]
@@ -118,7 +132,7 @@ def tune(
 
 
 def choose(result: SweepResult) -> list[Choice]:
-    """Write the best point of each task, model, method and level that was searched; return them.
+    """Write the best point of each search; return them.
 
     Raises:
         MimicRegError: of one of them no point has all its results.
@@ -127,11 +141,11 @@ def choose(result: SweepResult) -> list[Choice]:
 
 
 def searches(result: SweepResult) -> list[list[TrialStatus]]:
-    """Return the trials of every task, model, method and level that was searched."""
-    groups: dict[tuple[str, str, str, TrainingSize], list[TrialStatus]] = {}
+    """Return the trials of every task, model, method, level and fold that was searched."""
+    groups: dict[Key, list[TrialStatus]] = {}
     for trial in result.trials:
         if trial.searched:
-            key = (trial.task, trial.model, trial.method, trial.size)
+            key = (trial.task, trial.model, trial.method, trial.size, trial.fold)
             groups.setdefault(key, []).append(trial)
     return list(groups.values())
 
@@ -139,7 +153,7 @@ def searches(result: SweepResult) -> list[list[TrialStatus]]:
 def choose_point(result: SweepResult, trials: Sequence[TrialStatus]) -> Choice:
     """Return the best point of one search; written as YAML.
 
-    trials: those of one task, model, method and level
+    trials: those of one task, model, method, level and fold
 
     Raises:
         MimicRegError: no point has all its results.
@@ -160,7 +174,8 @@ def choose_point(result: SweepResult, trials: Sequence[TrialStatus]) -> Choice:
         )
     chosen, winner = best
     files = _write(result, winner, chosen, points)
-    return Choice(winner.task, winner.model, winner.method, winner.size, chosen, points, *files)
+    what = winner.task, winner.model, winner.method, winner.size
+    return Choice(*what, chosen, points, *files, fold=winner.fold)
 
 
 def _write(
@@ -176,10 +191,11 @@ def _write(
     searched = {group for group, _, _ in groups}
     task, model, method = winner.task, winner.model, winner.method
     tried = [format_values(p.values) for p in points]
+    fold = "" if winner.fold is None else f" in fold {winner.fold}"
     lines = [
-        f"# {method} for {model}, {task} at {format_supervision(winner.size)}: found by the search "
-        f"{result.name!r}.",
-        f"# Mean validation {best.score} over {len(best.scores)} {best.repeats}: {best.mean:.4f}; "
+        f"# {method} for {model}, {task} at {format_supervision(winner.size)}{fold}: found by the "
+        f"search {result.name!r}.",
+        f"# Mean validation {best.score} over {len(best.scores)} seeds: {best.mean:.4f}; "
         f"{len(points)} points:",
         *(
             f"#   {values}: {'no result' if p.missing else f'{p.mean:.4f}'}{p.mark}"
@@ -188,6 +204,7 @@ def _write(
         f"# Data {result.data}.",
     ]
     name = f"{task}-{model}-{method.replace(' ', '')}-{winner.size.name}"
+    name += "" if winner.fold is None else f"-fold{winner.fold}"
 
     def write(name: str, content: Any) -> Path:
         place = Work(result.work).tuned / f"{name}.yaml"
@@ -235,7 +252,8 @@ def tune_flow(parameters: TuneParameters) -> State[Any]:
 
 def show_choice(choice: Choice) -> None:
     """Show the points of a search, and the file of the best, in Prefect."""
-    key = artifact_key("tuned", choice.task, choice.model, choice.method)
+    fold = () if choice.fold is None else (f"fold{choice.fold}",)
+    key = artifact_key("tuned", choice.task, choice.model, choice.method, *fold)
     create_table_artifact(key=key, table=rows(choice), description=str(choice.file))
     create_markdown_artifact(
         key=f"{key}-yaml", markdown=f"```yaml\n{choice.file.read_text('utf-8')}\n```"
@@ -248,7 +266,7 @@ def rows(choice: Choice) -> list[dict[str, Any]]:
         {
             **point.values,
             f"validation {choice.best.score}": None if point.missing else round(point.mean, 4),
-            point.repeats: len(point.scores),
+            "seeds": len(point.scores),
             "hardly trained": len(point.hardly_trained),
             "best": "*" if point is choice.best else "",
         }

@@ -10,15 +10,19 @@ from mimic_reg_pipelines.tracking.tracked_run import TrackedRun
 Runs = tuple[TrackedRun, ...]  # of one trial: a run for each fold, or a single one without folds
 
 
-def best_of(runs: Iterable[TrackedRun]) -> list[tuple[Runs, int]]:
+def best_of(runs: Iterable[TrackedRun], *, fold_by_fold: bool = False) -> list[tuple[Runs, int]]:
     """Return the best trial of each cohort, task and model family, and among how many.
 
     In a cross-validation only trials with the same folds are compared: those with the most.
+
+    fold_by_fold: whether each fold chose values of its own. The runs of a trial then have method,
+                  training size and seed in common, and nothing more
     """
+    key = _but_values if fold_by_fold else _but_fold
     families: dict[tuple[str, str, str], dict[str, list[TrackedRun]]] = {}
     for run in runs:
         family = (run.cohort.name, run.trial.task, run.trial.model.name)
-        families.setdefault(family, {}).setdefault(_but_fold(run), []).append(run)
+        families.setdefault(family, {}).setdefault(key(run), []).append(run)
     return [_best(list(map(_by_fold, trials.values()))) for _, trials in sorted(families.items())]
 
 
@@ -30,6 +34,10 @@ def _but_fold(run: TrackedRun) -> str:
     if run.trial.fold is None:
         return run.id
     return json.dumps([run.method, run.fingerprint, same], sort_keys=True)
+
+
+def _but_values(run: TrackedRun) -> str:
+    return json.dumps([run.method, run.fingerprint, run.trial.size.name, run.trial.seed])
 
 
 def _by_fold(runs: Iterable[TrackedRun]) -> Runs:

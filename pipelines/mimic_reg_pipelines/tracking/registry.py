@@ -82,6 +82,7 @@ def register_best(
     store: Path | None = None,
     sweep: str | None = None,
     methods: Mapping[Path, str] | None = None,
+    fold_by_fold: bool = False,
 ) -> list[Registered]:
     """Register the trial with the best validation score of every cohort, task and model family.
 
@@ -91,12 +92,13 @@ def register_best(
              that is hardly trained only if all are
     store, sweep: as in `register`
     methods: run folder → the name of its methods together, if it is not made of their modules'
+    fold_by_fold: whether each fold chose values of its own; see `best_of`
 
     Raises:
         InputError: a folder holds no trial; no trial is finished.
     """
     read = [read_tracked(folder, (methods or {}).get(folder)) for folder in folders]
-    chosen = best_of([run for run in read if run.finished])
+    chosen = best_of([run for run in read if run.finished], fold_by_fold=fold_by_fold)
     if not chosen:
         raise InputError("There is no finished trial to register.")
     return [

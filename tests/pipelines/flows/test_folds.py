@@ -1,6 +1,7 @@
 """Cross-validation from a store with folds to the report and the registry."""
 
 import json
+from urllib.parse import unquote
 
 import polars as pl
 import pytest
@@ -9,14 +10,16 @@ from typer.testing import CliRunner
 from mimic_reg import experiments
 from mimic_reg.cli import app
 from mimic_reg.errors import InputError
+from mimic_reg.report.board import collect_board
 from mimic_reg.report.results import collect
 from mimic_reg.report.tables import main_tables
-from mimic_reg.runs import read_scored
+from mimic_reg.runs import read_scored, read_trial
 from mimic_reg.serving.predicting import predict
 from mimic_reg.store import Store
 from mimic_reg_pipelines.flows import dry_run
-from mimic_reg_pipelines.flows.report import conclude
-from mimic_reg_pipelines.flows.sweep import sweep
+from mimic_reg_pipelines.flows.compare import compare
+from mimic_reg_pipelines.flows.search import of_compare
+from mimic_reg_pipelines.flows.tune import tune
 from mimic_reg_pipelines.runners.settings import Running
 from mimic_reg_pipelines.tracking import client, mlflow_runs, registry
 from tests.cohorts.tables import imported, tables
@@ -42,13 +45,22 @@ def store(tmp_path_factory):
     return imported(tmp_path_factory.mktemp("folds"), tables(), splits={"folds": 3}).store
 
 
+RATES = {"training.learning_rate": [0.1, 0.5]}
+
+
 @pytest.fixture(scope="module")
-def swept(store, empty, tmp_path_factory):
-    """A finished cross-validation, and what was concluded from it."""
-    work = tmp_path_factory.mktemp("swept")
+def compared(store, empty, tmp_path_factory):
+    """A finished comparison in a cross-validation, whose folds choose learning rates."""
+    work = tmp_path_factory.mktemp("compared")
     copy_of(empty, work)
-    result = sweep(experiment(), work, store=store.folder, running=HERE)
-    return result, conclude(result)
+    searched = experiment(search=RATES)
+    return compare(searched, work, seeds=[0], store=store.folder, running=HERE)
+
+
+@pytest.fixture(scope="module")
+def swept(compared):
+    """The cross-validation with the chosen values, and what was concluded from it."""
+    return compared.result, compared.concluded
 
 
 def command(*arguments):
@@ -58,13 +70,15 @@ def command(*arguments):
 
 def test_every_fold_is_trained_and_the_report_collects_them(swept, store):
     result, concluded = swept
-    assert [t.status for t in result.trials] == ["finished"] * 6
+    assert all(t.done for t in result.trials)
+    assert len(result.trials) == 6
     assert {(t.seed, t.fold) for t in result.trials} == {(0, 1), (0, 2), (0, 3)}
     rows = [len(store.in_fold(f).read("tasks/in.parquet").filter(split="test")) for f in (1, 2, 3)]
     for trial in result.trials:
         assert "-fold" in trial.folder
         assert read_scored(result.run_folder(trial))["num_samples"]["test"] == rows[trial.fold - 1]
-    (table,) = main_tables(collect([result.folder.parent.parent / "runs"]))
+    folders = [result.run_folder(trial) for trial in result.trials]
+    (table,) = main_tables(collect(folders, fold_by_fold=True))
     ((_, cell), _) = table.cells.items()
     assert (table.folds, cell.summary.n, len(cell.scores)) == (3, 3, 3)
     assert "(n = 3 of 3 folds" in concluded.markdown
@@ -74,6 +88,68 @@ def test_every_fold_is_trained_and_the_report_collects_them(swept, store):
     assert "3 runs each over 3 folds" in page
     assert "No intervals over subjects" not in page
     assert "draws of 30 test patients" in page
+
+
+def chosen_in(choices):
+    return {(c.method, c.fold): c.best.values["training.learning_rate"] for c in choices}
+
+
+def test_each_fold_chooses_its_own_values(compared, swept):
+    best: dict[tuple[str, int], tuple[float, float]] = {}
+    for trial in compared.search.trials:
+        scored = read_scored(compared.search.run_folder(trial))["scores"]["validation"]
+        found = scored["auroc"]["value"], trial.searched["training.learning_rate"]
+        key = trial.method, trial.fold
+        if key not in best or found[0] > best[key][0]:  # of equal ones the first
+            best[key] = found
+    chosen = chosen_in(compared.choices)
+    assert chosen == {key: rate for key, (_, rate) in best.items()}
+    assert len(chosen) == 6
+    assert len({rate for (method, _), rate in chosen.items() if method == "none"}) > 1
+    result, concluded = swept
+    for trial in result.trials:
+        rate = read_trial(result.run_folder(trial))["trial"]["training"]["learning_rate"]
+        assert rate == chosen[trial.method, trial.fold]
+        assert trial.label == trial.method
+    page = unquote(concluded.report.read_text("utf-8"))
+    assert "had no part in its choice" in page
+    for (method, fold), rate in chosen.items():
+        assert f"lstm,{method},In,100 %,{fold},training.learning_rate={rate}\n" in page
+    choice = compared.choices[0]
+    assert choice.file.name == "in-lstm-none-100-fold1.yaml"
+    assert choice.options[-2:] == ["--fold", "1"]
+
+
+def test_the_board_has_one_row_for_a_method_whose_folds_chose(compared):
+    rows = collect_board([compared.result.work]).rows
+    assert sorted((r.method, r.n, r.folds) for r in rows) == [
+        ("dropout", 3, (1, 2, 3)),
+        ("none", 3, (1, 2, 3)),
+    ]
+    assert {str(r.budget) for r in rows} == {"2 points, 1 run each"}
+    # no `train` command: the folds differ in their values
+    assert all(r.command.startswith("mimic-reg compare --config folds.yaml") for r in rows)
+
+
+def test_patients_that_test_a_fold_have_no_part_in_its_choice(store, empty, tmp_path):
+    """Other values of these patients: the fold's points and scores stay; the next fold's do not."""
+    dyn, sta, outc = tables()
+    tested = store.in_fold(1).read("tasks/in.parquet").filter(split="test")["stay_id"].to_numpy()
+    dyn = dyn.assign(hr=dyn["hr"].mask(dyn["stay_id"].isin(tested), 300 - dyn["hr"]))
+    other = imported(tmp_path, (dyn, sta, outc), splits={"folds": 3}).store
+    space = {"training.learning_rate": {"low": 1e-3, "high": 0.1, "log": True}}
+    searched = experiment(methods=["none"], folds=[1, 3], points=2, space=space)
+    found = {}
+    for name, place in (("as they are", store), ("changed", other)):
+        copy_of(empty, tmp_path / name)
+        tuned = tune(searched, tmp_path / name, store=place.folder, running=HERE)
+        found[name] = {choice.fold: choice for choice in tuned.choices}
+    before, after = found.values()
+    assert before.keys() == {1, 3}
+    assert after[1].points == before[1].points
+    assert after[1].best == before[1].best
+    assert before[1].points[0].values != before[3].points[0].values  # each has its own sampler
+    assert [p.scores for p in after[3].points] != [p.scores for p in before[3].points]
 
 
 def test_the_registry_compares_means_over_the_same_folds(swept, tmp_path, empty):
@@ -98,7 +174,7 @@ def test_the_registry_compares_means_over_the_same_folds(swept, tmp_path, empty)
     logged = client.connect(uri).search_runs(
         [mlflow_runs.experiment_id(uri, "in")], "tags.fold = '2'"
     )
-    assert len(logged) == 2
+    assert len(logged) == 2 * 2  # methods, points
     assert all("seed" in r.info.run_name and "fold 2" in r.info.run_name for r in logged)
 
 
@@ -124,6 +200,8 @@ def test_folds_of_a_grid(store, tmp_path):
     assert dry_run.of_sweep(experiment(), store.folder).num_trials == 6
     assert dry_run.of_sweep(experiment(folds="all"), store.folder).num_trials == 6
     assert dry_run.of_sweep(experiment(folds=[3, 1]), store.folder).num_trials == 4
+    plan = of_compare(experiment(search=RATES), tmp_path, seeds=range(2), store=store.folder)
+    assert plan.num_trials == 2 * 3 * (2 + 1)
     with pytest.raises(InputError, match="1 to 3, not 4"):
         dry_run.of_sweep(experiment(folds=[1, 4]), store.folder)
     with pytest.raises(InputError, match="a fold is named twice"):
