@@ -44,7 +44,7 @@ def test_a_search_of_many_points_is_costed_by_some_of_them():
     assert found.num_trials == 20_000
     each = of_sweep(experiment(methods=["none"], seeds=1)).lines[0]
     assert (found.lines[0].steps, found.lines[0].each) == (20_000 * each.steps, each.each)
-    few = {"lstm.units": [1, 2, 3]}
+    few = {"lstm.units": [1, 2, 3], "training.learning_rate": [0.1]}
     assert of_sweep(experiment(methods=["none"], points=500, space=few, seeds=1)).num_trials == 3
 
 
