@@ -26,7 +26,7 @@ from mimic_reg.cli.options import (
     numbers,
     typed,
 )
-from mimic_reg.cli.scores import print_external, print_scores, show_score
+from mimic_reg.cli.scores import print_external, print_scores
 from mimic_reg.console import err, out, progress, say, verbosity
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.threads import DEFAULT_THREADS
@@ -164,6 +164,7 @@ def _header(trial: Any) -> str:
 
 def print_score_line(run: Path, task: str) -> None:
     """Print the score that selected the epoch, and whether the model is hardly trained."""
+    from mimic_reg.report.formats import format_scored
     from mimic_reg.runs.record import read_run
 
     found = read_run(run)
@@ -173,7 +174,9 @@ def print_score_line(run: Path, task: str) -> None:
             f"{task}: the model is hardly trained: at the best epoch {found.hardly_trained}. Its "
             "scores may be those of the initial model. Train for more steps, or weaken the method."
         )
-    values = (f"{split} {name} {show_score(found.scores[split][name])}" for split in found.scores)
+    values = (
+        f"{split} {name} {format_scored(of[name], name)}" for split, of in found.scores.items()
+    )
     epochs = max(len(found.epochs()), 1)
     best = found.best_epoch
     out.print(
