@@ -57,13 +57,18 @@ def key_told(view: View) -> Outcome:
     )
 
 
-def readable(view: View) -> Outcome:
-    """Return whether one channel alone separates a label almost perfectly."""
+def as_features(view: View) -> tuple[np.ndarray, list[str]]:
+    """Return statistics of each channel over all hours of the samples (N, F), and their names."""
     num = len(view.spec.channels)
     zero, one = np.zeros(num), np.ones(num)
     samples = view.as_samples(view.samples, view.hours, (zero, one))
-    table = features(samples)[:, : _WINDOW * num]  # of all hours
     names = [f"{c.name} ({what})" for what in STATISTICS for c in view.spec.channels]
+    return features(samples)[:, : _WINDOW * num], names
+
+
+def readable(view: View) -> Outcome:
+    """Return whether one channel alone separates a label almost perfectly."""
+    table, names = as_features(view)
     subject = view.samples["subject"].to_numpy()
     if view.task.target == "regression":
         return _follows(table, names, view)
@@ -104,10 +109,7 @@ def _readable(
     told: dict[str, str] = {}  # channel → the label that it tells best
     best = (0.5, "")
     for label, y in labels.items():
-        positives = int(y.sum())
-        u = ranks[y].sum(0) - positives * (positives + 1) / 2
-        auroc = u / (positives * (len(y) - positives))
-        either = np.maximum(auroc, 1 - auroc)
+        either = aurocs(ranks, y)
         best = max(best, (float(either.max()), names[int(either.argmax())]))
         for at in np.flatnonzero(either >= tells):
             name = names[at].rpartition(" (")[0] if noun == "channel" else names[at]
@@ -123,9 +125,21 @@ def _readable(
         f"almost perfectly: {'; '.join([*told.values()][:3])}{'; …' * (len(told) > 3)}."
         f"{coverage}",
         len(told),
-        _ADVICE.format(noun=noun),
+        ADVICE.format(noun=noun),
         task.name,
     )
+
+
+def aurocs(ranks: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the AUROC of each feature alone (F,), in either direction.
+
+    ranks: (N, F) of the features among the samples
+    """
+    positives = int(y.sum())
+    u = ranks[y].sum(0) - positives * (positives + 1) / 2
+    auroc = u / (positives * (len(y) - positives))
+    either: np.ndarray = np.maximum(auroc, 1 - auroc)
+    return either
 
 
 def _follows(table: np.ndarray, names: list[str], view: View) -> Outcome:
@@ -150,12 +164,12 @@ def _follows(table: np.ndarray, names: list[str], view: View) -> Outcome:
         "found",
         f"{text}{view.samples_read}",
         len(told),
-        _ADVICE.format(noun="channel"),
+        ADVICE.format(noun="channel"),
         view.task.name,
     )
 
 
-_ADVICE = (
+ADVICE = (
     "Find out when this {noun} is known. If it is recorded with or after the outcome, or computed "
     "from it, leave it out. If the label is defined by it, move the prediction time."
 )

@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 
 from mimic_reg.cli import command
+from mimic_reg.cli.checks import print_findings
 from mimic_reg.cli.options import (
     SET_EXAMPLE,
     AllowMissingOption,
@@ -332,6 +333,7 @@ def finetune(
     from mimic_reg.report import results
     from mimic_reg.report.evidence import weigh
     from mimic_reg.report.formats import format_task
+    from mimic_reg.report.leakage import check_results
     from mimic_reg.report.markdown import to_markdown
     from mimic_reg.settings import STOPPING
     from mimic_reg.store import Store
@@ -359,15 +361,17 @@ def finetune(
         )
     found = results.collect(runs)
     stores = results.find_stores(found)
-    weighed = weigh(found, stores)
+    weighed, leaks = weigh(found, stores), check_results(found, stores)
     written = reporting.write_report(
         found,
         folder,
         stores=stores,
         weighed=weighed,
+        leakage=leaks,
         title=f"Fine-tuning on few samples: {format_task(found.trials[0].task)}",
         commands=[typed()],
     )
     say(to_markdown(found, weighed))
+    print_findings(leaks)
     out.print(f"Report: [bold]{escape(str(written))}[/]", soft_wrap=True)
     return {"report": written, "runs": runs}

@@ -34,8 +34,13 @@ def to_csv(board: Board) -> str:
     stream = StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_cells(row) for row in board.rows)
+    writer.writerows(cells(board))
     return stream.getvalue()
+
+
+def cells(board: Board) -> list[list[object]]:
+    """Return the cells of each row, in the order of `COLUMNS`."""
+    return [_cells(row) for row in board.rows]
 
 
 def _cells(row: Row) -> list[object]:
