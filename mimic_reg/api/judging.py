@@ -1,5 +1,6 @@
 """Check for leakage, write a model card, list results on a board: as the commands do."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +87,7 @@ def board(works: PathLike | Sequence[PathLike], out: PathLike | None = None) -> 
     """
     import pandas as pd
 
-    given = [works] if isinstance(works, str | Path) else list(works)
+    given = [works] if isinstance(works, str | os.PathLike) else list(works)
     found = boards.collect_board([as_path(work, "work") for work in given])
     if out is not None:
         boards.write_board(found, as_path(out, "board"))

@@ -154,6 +154,7 @@ def test_tables_over_runs_are_those_of_the_report(run, store, tmp_path):
     assert means["mean"][0] == run.scores["validation"]["auprc"].value
     page = mr.write_report([run, *others], tmp_path / "page.html")
     assert "tests.api.own:Mean" in page.read_text("utf-8")
+    assert "Is there leakage?" in page.read_text("utf-8")
     (tmp_path / "1" / "done.json").unlink()
     with pytest.warns(UserWarning, match="1 run folders are left out: 1 .not finished: 2 of at"):
         mr.mean_scores([run, tmp_path])
