@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mimic_reg.api.classifier import Classifier
     from mimic_reg.api.components import component
+    from mimic_reg.api.judging import board, card, check
     from mimic_reg.api.runs import Run, fit, open_run
     from mimic_reg.api.samples import SampleSet, Splits
     from mimic_reg.api.stores import Store, extract, open_store, synthesize, write_store
@@ -49,6 +50,9 @@ __all__ = [
     "Step",
     "Store",
     "Task",
+    "board",
+    "card",
+    "check",
     "compare",
     "component",
     "extract",
@@ -64,6 +68,7 @@ __all__ = [
 _ROOMS = {
     "api.classifier": ("Classifier",),
     "api.components": ("component",),
+    "api.judging": ("board", "card", "check"),
     "api.runs": ("Run", "fit", "open_run"),
     "api.samples": ("SampleSet", "Splits"),
     "api.stores": ("Store", "extract", "open_store", "synthesize", "write_store"),

@@ -12,7 +12,8 @@ from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report import frames
 from mimic_reg.report import page as reporting
-from mimic_reg.report.results import Results, collect
+from mimic_reg.report.leakage import check_results
+from mimic_reg.report.results import Results, collect, find_stores
 from mimic_reg.report.tables import ScoreTable, main_tables, score_table
 from mimic_reg.settings import suggest
 
@@ -84,7 +85,7 @@ def write_report(
     title: str = "Regularisers compared",
     focus: MethodLike | None = None,
 ) -> Path:
-    """Write the report of some runs: one page with tables, intervals, tests and curves.
+    """Write the report of some runs: one page with tables, intervals, tests, leakage and curves.
 
     Args:
         runs: as in `compare`.
@@ -99,7 +100,10 @@ def write_report(
         InputError: as `compare`.
     """
     page = as_path(path, "report")
-    return reporting.write_report(_collect(runs, focus), page, title=title)
+    found = _collect(runs, focus)
+    stores = find_stores(found)
+    leaks = check_results(found, stores)
+    return reporting.write_report(found, page, title=title, stores=stores, leakage=leaks)
 
 
 def _collect(runs: Sequence[RunLike], given: MethodLike | None) -> Results:

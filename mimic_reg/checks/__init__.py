@@ -7,20 +7,52 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mimic_reg.checks import division, duplicates, future, normalizer, shortcuts
+from mimic_reg.checks import division, duplicates, future, normalizer, pairs, shortcuts
 from mimic_reg.checks.base import MOST_CELLS, Outcome, View
-from mimic_reg.runs import read_trial
+from mimic_reg.errors import InputError
+from mimic_reg.runs import FIT, TRIAL, read_trial
 from mimic_reg.runs.description import open_store
 from mimic_reg.serving.model import load_run
 from mimic_reg.store import Store, reading
 from mimic_reg.store.spec import Task
 
-__all__ = ["MOST_CELLS", "Outcome", "check_predictions", "check_run", "check_store", "findings"]
+__all__ = [
+    "MOST_CELLS",
+    "Outcome",
+    "check",
+    "check_predictions",
+    "check_run",
+    "check_store",
+    "findings",
+]
 
 
 def findings(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Return the outcomes that found something."""
     return [outcome for outcome in outcomes if outcome.status == "found"]
+
+
+def check(
+    place: Path, tasks: Sequence[str] = (), *, store: Path | None = None, seed: int = 0
+) -> list[Outcome]:
+    """Return the outcomes of all checks of a store, of a run, or of a fit of several tasks.
+
+    tasks: of a store, those to check; by default all
+    store: of a run, where its store is now, if it was moved
+
+    Raises:
+        InputError: this is neither; `tasks` of a run, or `store` of a store; see also `check_store`
+            and `check_run`.
+    """
+    if not ((place / TRIAL).is_file() or (place / FIT).is_file()):
+        if store is not None:
+            raise InputError(f"The place of a run's store was given, but {place} is not a run.")
+        return check_store(Store.open(place), tasks, seed=seed)
+    if tasks:
+        raise InputError(f"Tasks are chosen of a store, but {place} is a run, which has one task.")
+    runs = [p.parent for p in sorted(place.glob(f"*/{TRIAL}"))] or [place]  # of several tasks
+    found = [each for run in runs for each in check_run(run, store=store, seed=seed)]
+    return list(dict.fromkeys(found))
 
 
 def check_store(
@@ -80,6 +112,7 @@ def _of_hours(
     yield future.length_told(view)
     yield shortcuts.key_told(view)
     yield shortcuts.readable(view)
+    yield pairs.readable(view)
     yield shortcuts.from_lengths(view)
     yield duplicates.sequences(view)
 

@@ -51,6 +51,14 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun.removesuffix('s') if number == 1 else noun}"
 
 
+def about(number: int) -> str:
+    """Return roughly how many were looked at: in tens, so that no difference tells a few patients.
+
+    Outcomes are in reports and in MLflow, beside counts of the same stays.
+    """
+    return f"fewer than {FEWEST}" if number < FEWEST else f"about {number // 10 * 10:,}"
+
+
 def split_name(part: str | int) -> str:
     """Return what people call a part of the division."""
     if isinstance(part, int):
@@ -161,8 +169,8 @@ class View:
         if self.chosen.height == self.units.height:
             return ""
         return (
-            f" Read {self.chosen.height:,} of {self.units.height:,} stays, chosen by the seed "
-            f"{self.seed}."
+            f" Read {about(self.chosen.height)} of {about(self.units.height)} stays, chosen by the "
+            f"seed {self.seed}."
         )
 
     @property
@@ -171,8 +179,8 @@ class View:
         if self.samples.height == self.table.height:
             return ""
         return (
-            f" Read {self.samples.height:,} of {self.table.height:,} samples, of "
-            f"{self.chosen.height:,} of {self.units.height:,} stays, chosen by the seed "
+            f" Read {about(self.samples.height)} of {about(self.table.height)} samples, of "
+            f"{about(self.chosen.height)} of {about(self.units.height)} stays, chosen by the seed "
             f"{self.seed}."
         )
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
-from mimic_reg.checks.base import Outcome, counted, split_name
+from mimic_reg.checks.base import Outcome, about, counted, split_name
 from mimic_reg.samples.attributes import STAYS
 from mimic_reg.store import Store
 
@@ -40,13 +40,13 @@ def _outcome(store: Store, tasks: Sequence[str], column: str, noun: str) -> Outc
     check = f"{noun} in one part only"
     between = "folds" if spec.folds else "of training, validation and test"
     if not several:
-        text = f"No {noun.removesuffix('s')} is in two {between} ({len(found):,} {noun})."
+        text = f"No {noun.removesuffix('s')} is in two {between} ({about(len(found))} {noun})."
         return Outcome(check, "passed", text)
     return Outcome(
         check,
         "found",
-        f"{counted(len(several), noun)} of {len(found):,} {_are(len(several))} in more than one "
-        f"{between}: {named(several)}.",
+        f"{counted(len(several), noun)} of {about(len(found))} {_are(len(several))} in more than "
+        f"one {between}: {named(several)}.",
         len(several),
         f"Divide the cohort by {spec.subjects}, so that all samples of one stay together. For an "
         "imported cohort, name the column of patients as `subject`, or check the given splits.",

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import xxhash
 
-from mimic_reg.checks.base import Outcome, View, chosen_channels, counted
+from mimic_reg.checks.base import Outcome, View, about, chosen_channels, counted
 from mimic_reg.checks.division import named
 from mimic_reg.samples.images import read_pixels
 from mimic_reg.store import Store
@@ -41,10 +41,10 @@ def sequences(view: View) -> Outcome:
         for group in groups.filter(pl.col("parts").list.len() > 1).iter_rows(named=True):
             copies |= dict.fromkeys(group["unit"], group["parts"])
     copies |= _near(view, columns)
-    if skipped := units.height - varied.height:
-        left_out += f" Left out {counted(skipped, 'stays')} with too few different hours."
+    skipped = units.height - varied.height
+    left_out += f" Left out {about(skipped)} stays with too few different hours." * bool(skipped)
     if not copies:
-        text = f"No two of {varied.height:,} stays in different parts have the same hours."
+        text = f"No two of {about(varied.height)} stays in different parts have the same hours."
         return Outcome(_CHECK, "passed", f"{text}{left_out}", task=view.task.name)
     text = f"{counted(len(copies), 'stays')} have the hours, or almost, of a stay in another part: "
     return Outcome(

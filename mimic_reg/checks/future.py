@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import spearmanr
 
-from mimic_reg.checks.base import Outcome, View, counted
+from mimic_reg.checks.base import Outcome, View, about, counted
 from mimic_reg.learners.base import Predictor
 from mimic_reg.samples import Constants
 
@@ -100,10 +100,10 @@ def _moved(before: np.ndarray, after: np.ndarray, most: float = 0.0) -> int:
 
 
 def _outcome(check: str, what: str, moved: int, number: int, view: View) -> Outcome:
+    start, samples = f"With other numbers in all later hours, {what} of", f"{about(number)} samples"
     if not moved:
-        text = f"With other numbers in all later hours, {what} of {number:,} samples are the same."
-        return Outcome(check, "passed", text, task=view.task.name)
-    text = f"With other numbers in all later hours, {what} of {moved:,} of {number:,} samples move."
+        return Outcome(check, "passed", f"{start} {samples} are the same.", task=view.task.name)
+    text = f"{start} {moved:,} of {samples} move."
     return Outcome(check, "found", text, moved, _ADVICE, view.task.name)
 
 
@@ -130,7 +130,7 @@ def imputed(view: View) -> Outcome:
     if not stays:
         text = (
             f"No empty hour of {counted(len(marked), 'channels')} has the value of a later "
-            f"measurement ({view.chosen.height:,} stays).{view.stays_read}"
+            f"measurement ({about(view.chosen.height)} stays).{view.stays_read}"
         )
         return Outcome(check, "passed", text, task=view.task.name)
     return Outcome(

@@ -55,13 +55,18 @@ def key_told(view: View) -> Outcome:
     )
 
 
-def readable(view: View) -> Outcome:
-    """Return whether one channel alone separates a label almost perfectly."""
+def as_features(view: View) -> tuple[np.ndarray, list[str]]:
+    """Return statistics of each channel over all hours of the samples (N, F), and their names."""
     num = len(view.spec.channels)
     zero, one = np.zeros(num), np.ones(num)
     samples = view.as_samples(view.samples, view.hours, (zero, one))
-    table = features(samples)[:, : _WINDOW * num]  # of all hours
     names = [f"{c.name} ({what})" for what in STATISTICS for c in view.spec.channels]
+    return features(samples)[:, : _WINDOW * num], names
+
+
+def readable(view: View) -> Outcome:
+    """Return whether one channel alone separates a label almost perfectly."""
+    table, names = as_features(view)
     subject = view.samples["subject"].to_numpy()
     if view.task.target == "regression":
         return _follows(table, names, view)
@@ -102,10 +107,7 @@ def _readable(
     told: dict[str, str] = {}  # channel → the label that it tells best
     best = (0.5, "")
     for label, y in labels.items():
-        positives = int(y.sum())
-        u = ranks[y].sum(0) - positives * (positives + 1) / 2
-        auroc = u / (positives * (len(y) - positives))
-        either = np.maximum(auroc, 1 - auroc)
+        either = aurocs(ranks, y)
         best = max(best, (float(either.max()), names[int(either.argmax())]))
         for at in np.flatnonzero(either >= tells):
             name = names[at].rpartition(" (")[0] if noun == "channel" else names[at]
@@ -121,9 +123,21 @@ def _readable(
         f"almost perfectly: {'; '.join([*told.values()][:3])}{'; …' * (len(told) > 3)}."
         f"{coverage}",
         len(told),
-        _ADVICE.format(noun=noun),
+        ADVICE.format(noun=noun),
         task.name,
     )
+
+
+def aurocs(ranks: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the AUROC of each feature alone (F,), in either direction.
+
+    ranks: (N, F) of the features among the samples
+    """
+    positives = int(y.sum())
+    u = ranks[y].sum(0) - positives * (positives + 1) / 2
+    auroc = u / (positives * (len(y) - positives))
+    either: np.ndarray = np.maximum(auroc, 1 - auroc)
+    return either
 
 
 def _follows(table: np.ndarray, names: list[str], view: View) -> Outcome:
@@ -143,11 +157,11 @@ def _follows(table: np.ndarray, names: list[str], view: View) -> Outcome:
         text = f"The highest rank correlation with {label} is that of {best}.{view.samples_read}"
         return Outcome(check, "passed", text, task=view.task.name)
     text = f"{label} follows {counted(len(told), 'channels')} almost perfectly, best {best}."
-    text, advice = f"{text}{view.samples_read}", _ADVICE.format(noun="channel")
+    text, advice = f"{text}{view.samples_read}", ADVICE.format(noun="channel")
     return Outcome(check, "found", text, len(told), advice, view.task.name)
 
 
-_ADVICE = (
+ADVICE = (
     "Find out when this {noun} is known. If it is recorded with or after the outcome, or computed "
     "from it, leave it out. If the label is defined by it, move the prediction time."
 )

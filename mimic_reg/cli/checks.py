@@ -10,7 +10,6 @@ from mimic_reg.cli import command
 from mimic_reg.cli.command import Result
 from mimic_reg.cli.options import MovedStoreOption, StoreArgument, listed
 from mimic_reg.console import err, out, say, table
-from mimic_reg.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,19 +52,8 @@ def check(
     in part, which the sentences say.
     """
     from mimic_reg import checks
-    from mimic_reg.runs import FIT, TRIAL
-    from mimic_reg.store import Store
 
-    if (place / TRIAL).is_file() or (place / FIT).is_file():
-        if tasks:
-            raise InputError(f"--tasks is for stores; {place} is a run, which has one task.")
-        runs = [p.parent for p in sorted(place.glob(f"*/{TRIAL}"))] or [place]  # of several tasks
-        found = [each for run in runs for each in checks.check_run(run, store=store, seed=seed)]
-        outcomes = list(dict.fromkeys(found))
-    else:
-        if store is not None:
-            raise InputError(f"--store says where a run's store is; {place} is not a run folder.")
-        outcomes = checks.check_store(Store.open(place), listed(tasks), seed=seed)
+    outcomes = checks.check(place, listed(tasks), store=store, seed=seed)
     print_outcomes(outcomes)
     number = len(checks.findings(outcomes))
     content = {"place": place, "findings": number, "checks": outcomes}
@@ -89,6 +77,13 @@ def print_outcomes(outcomes: "Sequence[Outcome]", to: "Console" = out) -> None:
         + f" {left:,} could not be made; the reasons stand above." * bool(left),
         to,
     )
+
+
+def print_findings(outcomes: "Sequence[Outcome]") -> None:
+    """Print the findings among outcomes of leakage checks."""
+    for each in outcomes:
+        if each.status == "found":
+            print_outcome(each)
 
 
 def print_outcome(outcome: "Outcome", to: "Console" = err) -> None:

@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 
 from mimic_reg.cli import command
+from mimic_reg.cli.checks import print_findings
 from mimic_reg.cli.options import (
     SET_EXAMPLE,
     AllowMissingOption,
@@ -26,7 +27,7 @@ from mimic_reg.cli.options import (
     numbers,
     typed,
 )
-from mimic_reg.cli.scores import print_external, print_scores, show_score
+from mimic_reg.cli.scores import print_external, print_scores
 from mimic_reg.console import err, out, progress, say, verbosity
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.threads import DEFAULT_THREADS
@@ -164,6 +165,7 @@ def _header(trial: Any) -> str:
 
 def print_score_line(run: Path, task: str) -> None:
     """Print the score that selected the epoch, and whether the model is hardly trained."""
+    from mimic_reg.report.formats import format_scored
     from mimic_reg.runs.record import read_run
 
     found = read_run(run)
@@ -173,7 +175,9 @@ def print_score_line(run: Path, task: str) -> None:
             f"{task}: the model is hardly trained: at the best epoch {found.hardly_trained}. Its "
             "scores may be those of the initial model. Train for more steps, or weaken the method."
         )
-    values = (f"{split} {name} {show_score(found.scores[split][name])}" for split in found.scores)
+    values = (
+        f"{split} {name} {format_scored(of[name], name)}" for split, of in found.scores.items()
+    )
     epochs = max(len(found.epochs()), 1)
     best = found.best_epoch
     out.print(
@@ -329,6 +333,7 @@ def finetune(
     from mimic_reg.report import results
     from mimic_reg.report.evidence import weigh
     from mimic_reg.report.formats import format_task
+    from mimic_reg.report.leakage import check_results
     from mimic_reg.report.markdown import to_markdown
     from mimic_reg.settings import STOPPING
     from mimic_reg.store import Store
@@ -356,15 +361,17 @@ def finetune(
         )
     found = results.collect(runs)
     stores = results.find_stores(found)
-    weighed = weigh(found, stores)
+    weighed, leaks = weigh(found, stores), check_results(found, stores)
     written = reporting.write_report(
         found,
         folder,
         stores=stores,
         weighed=weighed,
+        leakage=leaks,
         title=f"Fine-tuning on few samples: {format_task(found.trials[0].task)}",
         commands=[typed()],
     )
     say(to_markdown(found, weighed))
+    print_findings(leaks)
     out.print(f"Report: [bold]{escape(str(written))}[/]", soft_wrap=True)
     return {"report": written, "runs": runs}

@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 
 from mimic_reg.cli import command
+from mimic_reg.cli.checks import print_findings
 from mimic_reg.cli.options import MovedStoreOption, RunArgument, RunsArgument, listed
 from mimic_reg.console import err, out, say
 from mimic_reg.errors import InputError
@@ -57,6 +58,7 @@ def report(
     from mimic_reg.report import page as reporting
     from mimic_reg.report.evidence import weigh
     from mimic_reg.report.frames import evidence_frame, scores_frame
+    from mimic_reg.report.leakage import check_results
     from mimic_reg.report.markdown import to_markdown
     from mimic_reg.report.tables import main_tables
     from mimic_reg.settings import suggest
@@ -68,10 +70,17 @@ def report(
     stores = results.find_stores(found)
     weighed = weigh(found, stores, delta)
     added = analyses.analyse_all(listed(analyse), found)
+    leaks = check_results(found, stores)
     with disk_errors(page.parent):
         written = reporting.write_report(
-            found, page, title=title, stores=stores, analyses=added, weighed=weighed
+            *(found, page),
+            title=title,
+            stores=stores,
+            analyses=added,
+            weighed=weighed,
+            leakage=leaks,
         )
+    print_findings(leaks)
     say(to_markdown(found, weighed))
     for analysis in added:
         if not analysis.drawn:

@@ -12,9 +12,13 @@ if TYPE_CHECKING:
 
 def print_external(external: "External", cohort: "CohortSpec") -> None:
     """Print the scores on another cohort, and what a reader must know."""
+    from mimic_reg.report.cohort.published import suppressed_together
+
+    counted = (external.num_samples, external.num_subjects)
+    shown = [suppressed_together([*numbers.values()]) for numbers in counted]
     counts = ", ".join(
-        f"{name}: {count:,} samples of {external.num_subjects[name]:,} {cohort.subjects}"
-        for name, count in external.num_samples.items()
+        f"{name}: {samples} samples of {subjects} {cohort.subjects}"
+        for name, samples, subjects in zip(external.num_samples, *shown, strict=True)
     )
     print_scores(external.scores, cohort, f"{external.name}, {external.task}. ")
     say(f"Trained on {external.trained_on}. {counts}.")
@@ -26,20 +30,12 @@ def print_scores(
     scores: Mapping[str, Mapping[str, Any]], cohort: "CohortSpec", what: str = ""
 ) -> None:
     """Print the scores of each split."""
+    from mimic_reg.report.formats import format_scored
+
     names = sorted({name for of_split in scores.values() for name in of_split})
     rows = [
-        [name, *(show_score(of_split.get(name)) for of_split in scores.values())] for name in names
+        [name, *(format_scored(of_split.get(name), name) for of_split in scores.values())]
+        for name in names
     ]
     title = f"{what}Scores, with 95 % intervals over {cohort.subjects}"
     out.print(table(title, ["", *scores], rows))
-
-
-def show_score(score: Any) -> str:
-    """Return a score with its interval, or why it is undefined."""
-    if score is None:
-        return ""
-    if score.value is None:
-        return f"undefined: {score.reason}"
-    if score.low is None:
-        return f"{score.value:.4f}"
-    return f"{score.value:.4f} ({score.low:.4f} to {score.high:.4f})"

@@ -33,6 +33,7 @@ class Combination:
     size:     supervision or num_samples
     fold:     None for a cohort without folds, and for a grid whose folds are not known yet
     searched: component.option → value
+    share:    of the points of a plan: how many points that are left out it stands for, and itself
     """
 
     grid: Grid
@@ -44,18 +45,21 @@ class Combination:
     seed: int
     searched: Mapping[str, Any]
     fold: int | None = None
+    share: float = 1.0
 
 
-def combinations(experiment: Experiment) -> list[Combination]:
+def combinations(experiment: Experiment, most_points: int | None = None) -> list[Combination]:
     """Return all fits of an experiment, in the order of their grids.
+
+    most_points: of each search whose points are not found yet; None: all
 
     Raises:
         InputError: a method has no values for a model; no method or model has a searched option.
     """
-    return [c for grid in experiment.grids for c in _combinations(grid)]
+    return [c for grid in experiment.grids for c in _combinations(grid, most_points)]
 
 
-def _combinations(grid: Grid) -> Iterator[Combination]:
+def _combinations(grid: Grid, most_points: int | None) -> Iterator[Combination]:
     tasks = [grid.tasks] if grid.together else [(name,) for name in grid.tasks]
     prefix = f"{grid.strategy.name}: " if grid.together else ""
     unused, known = {*grid.search, *grid.space}, set[str]()
@@ -66,9 +70,13 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
             known |= present
             keys = [key for key in grid.search if _acts(key, present)]
             unused -= {key for key in unused if _acts(key, present)}
-            name = prefix + _name(method)
-            if grid.points:
-                points = list(grid.tried) or _random(grid, task, model, method)
+            name, share = prefix + _name(method), 1.0
+            if grid.undecided:
+                every = _random(grid, task, model, method)
+                points = every[:most_points]
+                share = len(every) / len(points)
+            elif grid.points:
+                points = list(grid.tried)
             else:
                 search = found.search if grid.own_search else {k: grid.search[k] for k in keys}
                 values = itertools.product(*search.values())
@@ -76,7 +84,9 @@ def _combinations(grid: Grid) -> Iterator[Combination]:
             for searched in points:
                 folds = (None,) if grid.folds == "all" else grid.folds or (None,)
                 for size, fold, seed in itertools.product(grid.sizes, folds, grid.seeds):
-                    yield Combination(grid, task, model, method, name, size, seed, searched, fold)
+                    yield Combination(
+                        *(grid, task, model, method, name, size, seed, searched, fold, share)
+                    )
     if unused:
         key = sorted(unused)[0]
         near = suggest(key.partition(".")[0], known)
@@ -102,13 +112,14 @@ def _acts(key: str, present: Collection[str]) -> bool:
 
 
 def _random(grid: Grid, task: Sequence[str], model: Model, method: Method) -> list[dict[str, Any]]:
-    """Return random points in place of those that a search has not found yet, for a plan."""
+    """Return different random points in place of those that a search has not found yet."""
     from mimic_reg.seeds import derive  # loads torch
 
     space = space_of(grid, model, method)
     seed = derive("plan of a search", *task, name_of(model), _name(method), grid.search_seed)
     rng = np.random.default_rng(seed)
-    return [draw(space, rng) for _ in range(grid.points or 0)]
+    drawn = [draw(space, rng) for _ in range(grid.points or 0)]
+    return list({str(point): point for point in drawn}.values())
 
 
 def space_of(grid: Grid, model: Model, method: Method) -> Space:
@@ -201,11 +212,13 @@ class Planned:
     """A trial of an experiment, and the name of its method there.
 
     searched: component.option → value of a search
+    share:    see `Combination`
     """
 
     trial: Trial
     method: str
     searched: Mapping[str, Any]
+    share: float = 1.0
 
     @property
     def label(self) -> str:
@@ -230,8 +243,10 @@ class Planned:
         return f"{called.replace(':', '.')}-{self.identity(data)}"
 
 
-def plan(experiment: Experiment) -> list[Planned]:
+def plan(experiment: Experiment, most_points: int | None = None) -> list[Planned]:
     """Return the trials of an experiment without duplicates.
+
+    most_points: see `combinations`
 
     Raises:
         InputError: a setting that a module refuses; a change of a setting that no trial has, or
@@ -241,7 +256,7 @@ def plan(experiment: Experiment) -> list[Planned]:
 
     found: dict[str, Planned] = {}
     known: set[str] = set()
-    for combination in combinations(experiment):
+    for combination in combinations(experiment, most_points):
         try:
             planned = _resolve(combination, experiment)
         except InputError as error:
@@ -279,7 +294,7 @@ def _resolve(combination: Combination, experiment: Experiment) -> Planned:
 
         trial = resolve_multi({"strategy": combination.grid.strategy, "trials": trials})
     searched = {} if combination.grid.undecided else combination.searched
-    return Planned(trial, combination.name, searched)
+    return Planned(trial, combination.name, searched, combination.share)
 
 
 def _trial(task: str, combination: Combination, experiment: Experiment) -> Trial:

@@ -71,7 +71,7 @@ def parse(settings: Mapping[str, Any]) -> Experiment:
         _check_names(grid)
         for given in (experiment.training, grid.training, *grid.training_of.values()):
             _check_training(given, grid)
-    _check_focus(experiment.focus, plan(experiment))
+    _check_focus(experiment.focus, plan(experiment, most_points=1))
     return experiment
 
 

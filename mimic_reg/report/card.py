@@ -14,7 +14,8 @@ import yaml
 
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import metric
-from mimic_reg.report.card_parts import evaluation_parts, on_data, samples_by_split, scored
+from mimic_reg.report.card_parts import evaluation_parts, on_data
+from mimic_reg.report.cohort.published import samples_by_split, scored_samples, store_of
 from mimic_reg.report.document import Document, Grid, Part, to_html, to_markdown
 from mimic_reg.report.formats import (
     HIDDEN,
@@ -25,7 +26,7 @@ from mimic_reg.report.formats import (
     format_task,
 )
 from mimic_reg.report.labels import format_option
-from mimic_reg.report.results import TrialResult, collect, find_stores
+from mimic_reg.report.results import TrialResult, collect
 from mimic_reg.runs import TRIAL, read_trial
 from mimic_reg.store import Store, atomic, make_folder
 
@@ -65,7 +66,7 @@ def build(folder: Path, store: Path | None = None, intended_use: str = "") -> Do
     hardly = [f"Hardly trained: {trial.hardly_trained}."] if trial.hardly_trained else []
     return Document(
         title=f"Model card: {format_task(trial.task)}, {trial.model}, {trial.method}",
-        lead=_lead(trial, scored(trial, "test", sizes)),
+        lead=_lead(trial, scored_samples(trial, sizes)["test"]),
         parts=there,
         warnings=[*_simulated(opened), *hardly],
     )
@@ -97,7 +98,7 @@ def _read(folder: Path) -> TrialResult:
 
 def _store(trial: TrialResult, store: Path | None) -> Store | None:
     if store is None:
-        return next(iter(find_stores(collect([trial.folder]))), None)
+        return store_of(trial)
     opened = Store.open(store)
     if opened.manifest["fingerprint"] != trial.fingerprint:
         raise InputError(f"{store} is not the store that {trial.folder} was trained on.")

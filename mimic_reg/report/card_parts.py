@@ -19,14 +19,15 @@ from mimic_reg.metrics.calibration import (
     net_benefit,
     treat_all,
 )
-from mimic_reg.metrics.scores import METRICS, Score, metric, score
-from mimic_reg.report.cohort import flow, patients
+from mimic_reg.metrics.scores import METRICS, metric, score
+from mimic_reg.report.cohort import flow
+from mimic_reg.report.cohort.published import FEW, in_tens, scored_samples
 from mimic_reg.report.document import Grid, Part
 from mimic_reg.report.figures.curves import calibration_figure, calibration_points
 from mimic_reg.report.figures.decision import decision_figure
 from mimic_reg.report.figures.drawing import styles
 from mimic_reg.report.figures.drawn import Drawn
-from mimic_reg.report.formats import HIDDEN, count, format_score, format_task
+from mimic_reg.report.formats import HIDDEN, count, format_scored, format_task
 from mimic_reg.report.predictions import Predictions, has_curves, read_joined
 from mimic_reg.report.results import TrialResult
 from mimic_reg.report.subgroups import ATTRIBUTES, FEWEST, in_order, read_groups
@@ -37,7 +38,6 @@ REPLICATES = 200  # of the scores of subgroups that have no formula for their in
 MOST_VALUES = 2_000_000  # samples x labels of a subgroup that is drawn so often
 THRESHOLDS = np.round(np.arange(0.02, 0.501, 0.02), 2)
 _SHOWN_THRESHOLDS = (0.04, 0.1, 0.2, 0.3, 0.5)
-_FEW = f"fewer than {FEWEST}"
 
 
 @dataclass(frozen=True)
@@ -105,35 +105,11 @@ def evaluation_parts(
         _calibration(trial, found),
         _decisions(trial, found),
         _labels(trial, found),
-        _subgroups(trial, store, found, scored(trial, "test", sizes)),
+        _subgroups(trial, store, found),
     ]
 
 
 # --- data -----------------------------------------------------------------------------------------
-
-
-def suppressed(number: Any) -> str:
-    """Return a count as text; one of 1 to 9 is not shown."""
-    if not isinstance(number, int | float) or isinstance(number, bool):
-        return "-"
-    return _FEW if 0 < number < FEWEST else f"{int(number):,}"
-
-
-def samples_by_split(trial: TrialResult, store: Store | None) -> list[tuple[str, ...]]:
-    """Return split, samples, stays, patients and share of events, as the cohort page shows them.
-
-    Patients are missing where each is one stay.
-    """
-    if store is None or not store.spec.is_hourly:
-        return []
-    rows = patients.samples(store, patients.read_keys(store), FEWEST)
-    return [row for task, *row in rows if task == trial.task]  # type: ignore[misc]
-
-
-def scored(trial: TrialResult, split: str, sizes: Sequence[Sequence[str]]) -> str:
-    """Return how many samples of a split were scored; a number that tells few is not shown."""
-    hidden = any(row[0] == split and row[1] == HIDDEN for row in sizes)
-    return HIDDEN if hidden else suppressed(trial.num_samples[split])
 
 
 def _data(trial: TrialResult, store: Store | None, sizes: Sequence[Sequence[str]]) -> Part:
@@ -147,10 +123,8 @@ def _data(trial: TrialResult, store: Store | None, sizes: Sequence[Sequence[str]
     facts = {"cohort": cohort.name, "input": what, "splits": cohort.splits}
     if trial.fold:
         facts["fold"] = f"tested on fold {trial.fold} of {cohort.folds}"
-    facts |= {
-        f"{split} samples that were scored": scored(trial, split, sizes)
-        for split in trial.num_samples
-    }
+    scored = scored_samples(trial, sizes)
+    facts |= {f"{split} samples that were scored": text for split, text in scored.items()}
     audit = {}
     if store is not None and "audit.json" in store.manifest["files"]:
         audit = read_json(store.path("audit.json"))
@@ -192,7 +166,10 @@ def _samples(trial: TrialResult, sizes: Sequence[Sequence[str]]) -> Grid:
 def _scores(trial: TrialResult, found: Evaluated | None) -> Part:
     names = [trial.selected_by, *(n for n in trial.scores["test"] if n != trial.selected_by)]
     rows = [
-        [METRICS[name].title, *(_score(trial.scores.get(s, {}).get(name), name) for s in _SPLITS)]
+        [
+            METRICS[name].title,
+            *(format_scored(trial.scores.get(s, {}).get(name), name) for s in _SPLITS),
+        ]
         for name in names
     ]
     sentences, whom = [], trial.cohort.subjects
@@ -214,17 +191,6 @@ def _scores(trial: TrialResult, found: Evaluated | None) -> Part:
 _SPLITS = ("test", "validation")
 
 
-def _score(found: Score | None, name: str) -> str:
-    if found is None:
-        return "-"
-    if found.value is None:
-        return f"undefined: {found.reason}"
-    text = format_score(found.value, name)
-    if found.low is None or found.high is None:
-        return text
-    return f"{text} ({format_score(found.low, name)} to {format_score(found.high, name)})"
-
-
 def _interval(found: Estimate | None, digits: int = 2) -> str:
     if found is None:
         return "-"
@@ -240,7 +206,7 @@ def _calibration(trial: TrialResult, found: Evaluated | None) -> Part | None:
     heading, whom, num_labels = "Are its risks right?", trial.cohort.subjects, found.y.shape[1]
     y, p, subject = found.y.ravel(), found.p.ravel(), np.repeat(found.subject, num_labels)
     if _too_few(y, subject):
-        why = f"Not shown: the test samples have {_FEW} {whom} of a class."
+        why = f"Not shown: the test samples have {FEW} {whom} of a class."
         return Part("calibration", heading, [why], brief=True)
     pooled = " All labels are pooled." * (num_labels > 1)
     whole = calibrate(y, p, subject)
@@ -332,7 +298,7 @@ _BINARY = ("AUROC (DeLong)", "calibration intercept", "calibration slope")
 def _binary_cells(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> list[str]:
     """Return AUROC, intercept and slope of samples with enough subjects of both classes."""
     if _too_few(y, subject):
-        return [f"{_FEW} of a class", "-", "-"]
+        return [f"{FEW} of a class", "-", "-"]
     placed = delong.placements(y, p, subject)
     assert placed is not None, "both classes are there"
     bounds = delong.interval(placed)
@@ -341,19 +307,16 @@ def _binary_cells(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> list[str
     return [area, _interval(found.intercept), _interval(found.slope)]
 
 
-def _subgroups(
-    trial: TrialResult, store: Store | None, found: Evaluated | None, total: str
-) -> Part | None:
-    """Return the groups; without their sizes where `total`, which is their sum, is not shown."""
+def _subgroups(trial: TrialResult, store: Store | None, found: Evaluated | None) -> Part | None:
     if found is None or store is None or not trial.cohort.is_hourly:
         return None
     groups, absent = read_groups(store, trial.target, found.row, found.subject)
-    grids = [_grid(title, of_samples, trial, found, total) for title, of_samples in groups.items()]
+    grids = [_grid(title, of_samples, trial, found) for title, of_samples in groups.items()]
     notes = [
-        f"n: {trial.cohort.subjects} and samples. Groups of fewer than {FEWEST} are put together, "
-        "also with the next larger one if they would still be too few. A score needs "
-        f"{FEWEST} {trial.cohort.subjects} of each class. These intervals are not corrected for "
-        "their number: among many groups, some differ by chance."
+        f"Numbers of {trial.cohort.subjects} and samples are rounded down to tens. Groups of fewer "
+        f"than {FEWEST} are put together, also with the next larger one if they would still be too "
+        f"few. A score needs {FEWEST} {trial.cohort.subjects} of each class. These intervals are "
+        "not corrected for their number: among many groups, some differ by chance."
     ]
     sentences = []
     if absent:
@@ -365,15 +328,14 @@ def _subgroups(
     )
 
 
-def _grid(title: str, groups: np.ndarray, trial: TrialResult, found: Evaluated, total: str) -> Grid:
+def _grid(title: str, groups: np.ndarray, trial: TrialResult, found: Evaluated) -> Grid:
     names = in_order(dict.fromkeys(groups, 0))
     binary = trial.target.target == "binary"
     rows = []
     for name in names:
         which = groups == name
         y, p, subject = found.y[which], found.p[which], found.subject[which]
-        sizes = [f"{_subjects(subject):,}", f"{len(y):,}"]
-        sizes = [HIDDEN] * 2 if total == HIDDEN else sizes
+        sizes = [in_tens(_subjects(subject)), in_tens(len(y))]
         cells = (
             _binary_cells(y[:, 0], p[:, 0], subject)
             if binary
@@ -396,4 +358,4 @@ def _group_score(trial: TrialResult, y: np.ndarray, p: np.ndarray, subject: np.n
         num_replicates=REPLICATES if y.size <= MOST_VALUES else 0,
     )
     kept = found[trial.selected_by]
-    return "undefined: one class" if kept.value is None else _score(kept, trial.selected_by)
+    return "undefined: one class" if kept.value is None else format_scored(kept, trial.selected_by)

@@ -72,11 +72,18 @@ def is_open(compared: Compared, both: Combined | None, delta: float) -> bool:
 
 
 def needed(
-    compared: Compared, error: float | None, num_subjects: int, unit: str, delta: float
+    compared: Compared,
+    error: float | None,
+    num_subjects: int,
+    unit: str,
+    delta: float,
+    *,
+    tell: bool = True,
 ) -> str:
     """Return how many seeds and test subjects find a difference of delta; "" if unknown.
 
     error: standard error over test subjects
+    tell:  whether the number of test subjects may be shown
     """
     result, parts = compared.result, []
     if result.effect:
@@ -86,7 +93,8 @@ def needed(
         )
     if error:
         wanted = subjects_needed(delta, error, num_subjects)
-        parts.append(_of(wanted, num_subjects, f"test {unit}"))
+        noun = f"test {unit}"
+        parts.append(_of(wanted, num_subjects, noun) if tell else count(wanted, noun))
     if not parts:
         return ""
     finding = f"To find a difference of {delta:g} with {POWER:.0%} power".replace("%", " %")

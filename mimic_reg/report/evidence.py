@@ -13,9 +13,10 @@ from mimic_reg.metrics.folds import Repeat, in_order
 from mimic_reg.metrics.resampling import Resampled
 from mimic_reg.metrics.scores import metric
 from mimic_reg.metrics.uncertainty import Combined, combined
+from mimic_reg.report.cohort.published import samples_by_split, test_subjects
 from mimic_reg.report.conclusions import conclude, is_open, needed
 from mimic_reg.report.resampling import resample
-from mimic_reg.report.results import Results
+from mimic_reg.report.results import Results, TrialResult
 from mimic_reg.report.tables import ScoreTable, main_tables
 from mimic_reg.report.verdicts import Compared, comparisons, num_tests
 from mimic_reg.settings import TrainingSize
@@ -42,11 +43,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Weighed:
-    """The comparisons of a table, in the order of `verdicts.comparisons`."""
+    """The comparisons of a table, in the order of `verdicts.comparisons`.
+
+    num_units: how many test subjects there are, as it may be shown
+    """
 
     table: ScoreTable
     resampled: Resampled
     evidence: tuple[Evidence, ...]
+    num_units: str
 
     @property
     def focus(self) -> list[Evidence]:
@@ -69,14 +74,18 @@ def weigh(
     if delta is not None and not 0 < delta < float("inf"):
         raise InputError(f"The smallest difference that matters is {delta}: give one above 0.")
     return tuple(
-        _weigh(table, resample(table, results.of(table.task, table.model), stores), delta)
+        _weigh(table, results.of(table.task, table.model), stores, delta)
         for table in main_tables(results)
         if comparisons(table)
     )
 
 
-def _weigh(table: ScoreTable, resampled: Resampled, delta: float | None) -> Weighed:
-    found = comparisons(table)
+def _weigh(
+    table: ScoreTable, trials: Sequence[TrialResult], stores: Sequence[Store], delta: float | None
+) -> Weighed:
+    found, resampled = comparisons(table), resample(table, trials, stores)
+    own = (s for s in stores if s.manifest["fingerprint"] == trials[0].fingerprint)
+    num_units = test_subjects(resampled.num_units, samples_by_split(trials[0], next(own, None)))
     p = [_delong(c, table, resampled) for c in found]
     groups: dict[tuple[str, TrainingSize], list[int]] = {}
     for i, c in enumerate(found):
@@ -89,8 +98,10 @@ def _weigh(table: ScoreTable, resampled: Resampled, delta: float | None) -> Weig
         table,
         resampled,
         tuple(
-            _evidence(c, table, resampled, p[i], corrected[i], delta) for i, c in enumerate(found)
+            _evidence(c, table, resampled, p[i], corrected[i], delta, num_units)
+            for i, c in enumerate(found)
         ),
+        num_units,
     )
 
 
@@ -106,6 +117,7 @@ def _evidence(
     p: float | None,
     p_holm: float | None,
     delta: float | None,
+    num_units: str,
 ) -> Evidence:
     seeds = _seeds(compared, table)
     subjects = resampled.interval(*_key(compared), seeds)
@@ -118,7 +130,8 @@ def _evidence(
     wanted = metric(table.score).matters if delta is None else delta
     unit, sentence = resampled.unit, conclude(compared, table, both, resampled.unit, wanted)
     if not table.folds and is_open(compared, both, wanted):
-        more = needed(compared, error, resampled.num_units, unit, wanted)
+        tell = num_units == f"{resampled.num_units:,}"
+        more = needed(compared, error, resampled.num_units, unit, wanted, tell=tell)
         sentence = f"{sentence} {more}".strip()
     return Evidence(compared, subjects, both, p, p_holm, sentence)
 

@@ -1,6 +1,6 @@
 """Names and numbers of results as text."""
 
-from mimic_reg.metrics.scores import metric
+from mimic_reg.metrics.scores import Score, metric
 from mimic_reg.settings import TrainingSize
 
 HIDDEN = "\u2013"  # instead of a number that is not shown
@@ -41,6 +41,23 @@ def format_p(p: float, *, sign: bool = True) -> str:
 def format_score(value: float, score: str) -> str:
     """Return a score with the decimals of tables."""
     return f"{value:.{_decimals(score)}f}"
+
+
+def format_estimate(value: float, low: float | None, high: float | None, score: str) -> str:
+    """Return a score with its interval, if it has one."""
+    text = format_score(value, score)
+    if low is None or high is None:
+        return text
+    return f"{text} ({format_score(low, score)} to {format_score(high, score)})"
+
+
+def format_scored(found: Score | None, score: str) -> str:
+    """Return a score with its interval, why it is undefined, or "-" if it is not known."""
+    if found is None:
+        return "-"
+    if found.value is None:
+        return f"undefined: {found.reason}"
+    return format_estimate(found.value, found.low, found.high, score)
 
 
 def format_difference(value: float, score: str) -> str:

@@ -195,7 +195,13 @@ Named = Literal["tasks", "models", "methods"]
 
 def names(kind: Named) -> list[str]:
     """Return the names of the files of a kind in `configs`."""
-    return sorted(path.stem for path in (CONFIGS / kind).glob("*.yaml"))
+    folder = CONFIGS / kind
+    return list(_names(folder, folder.stat().st_mtime_ns))
+
+
+@cache  # an experiment asks thousands of times
+def _names(folder: Path, mtime_ns: int) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
 
 
 def families() -> set[str]:

@@ -34,7 +34,7 @@ def print_dry_run(plan: "DryRun") -> dict[str, Any]:
                 line.method,
                 format_level(line.size),
                 line.epochs if models.is_known(line.model) else "",  # without gradients: none
-                len(line.seeds),
+                line.trials,
                 line.finished,
                 *("unknown" if s is None else format_seconds(s) for s in (line.each, line.seconds)),
             ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mimic_reg.cli.checks import print_findings
 from mimic_reg.cli.command import Result
 from mimic_reg.cli.options import DryRunOption, SetOption, listed, typed
 from mimic_reg.console import err, out, progress, say, table
@@ -107,6 +108,9 @@ def tune(
     if dry_run:
         return print_dry_run(planning.of_sweep(experiment, store, work=work))
     need_pipelines()
+    from mimic_reg.checks import check_store
+    from mimic_reg.report.leakage import is_cheap
+    from mimic_reg.store import Store
     from mimic_reg_pipelines.flows import tune as tuning
     from mimic_reg_pipelines.flows.points import format_values
 
@@ -122,6 +126,9 @@ def tune(
         say(choice.sentence)
         say(f"Its values are in {choice.file}. To use them:")
         say(_train(choice, tuned.result.store, experiment.set))
+    opened = Store.open(tuned.result.store)
+    if is_cheap(opened):
+        print_findings(check_store(opened, sorted({choice.task for choice in tuned.choices})))
     print_failed(tuned.result)
     return Result([_plain(choice) for choice in tuned.choices], tuned.exit_code)
 

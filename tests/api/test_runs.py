@@ -154,9 +154,31 @@ def test_tables_over_runs_are_those_of_the_report(run, store, tmp_path):
     assert means["mean"][0] == run.scores["validation"]["auprc"].value
     page = mr.write_report([run, *others], tmp_path / "page.html")
     assert "tests.api.own:Mean" in page.read_text("utf-8")
+    assert "Is there leakage?" in page.read_text("utf-8")
     (tmp_path / "1" / "done.json").unlink()
     with pytest.warns(UserWarning, match="1 run folders are left out: 1 .not finished: 2 of at"):
         mr.mean_scores([run, tmp_path])
+
+
+def test_check_card_and_board_are_those_of_the_commands(run, store, tmp_path):
+    found = mr.check(store, tasks=[run.task])
+    assert {"check", "status", "text", "count", "advice", "task"} == {*found.columns}
+    assert [*mr.check(run)["check"]][: len(found)] == [*found["check"]]
+    text = mr.card(run, tmp_path / "card", intended_use="Research on wards.")
+    assert (tmp_path / "card/card.md").read_text("utf-8") == text
+    assert "Research on wards." in text
+    table = mr.board(run.folder, tmp_path / "board")
+    assert table["model"].to_list() == [run.model]
+    assert table["command"][0] in (tmp_path / "board/board.md").read_text("utf-8")
+    for call, message in (
+        (lambda: mr.check(run, tasks=[run.task]), "which has one task"),
+        (lambda: mr.check(store, store=store), "is not a run"),
+        (lambda: mr.check(store, tasks="death"), "a list of names"),
+        (lambda: mr.card(5), "path of a run"),
+        (lambda: mr.board([]), "There is no run"),
+    ):
+        with pytest.raises(mr.InputError, match=message):
+            call()
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,9 @@ def test_from_tasks_together_to_a_fine_tuned_one(store, tmp_path, command):
     assert "trunk of joint: none on in_hospital_mortality + phenotyping" in told
     assert "| 20 samples" in told
     assert "fewer than 3 pairs" in told
-    assert "Fine-tuning on few samples" in (tmp_path / "tuned" / "report.html").read_text("utf-8")
+    page = (tmp_path / "tuned" / "report.html").read_text("utf-8")
+    assert "Fine-tuning on few samples" in page
+    assert "Is there leakage?" in page
 
 
 @pytest.mark.parametrize("samples", ["fifty", "50,1", "", "50;100"])

@@ -1,5 +1,7 @@
 """The board: rows from run folders, budgets from sweeps, commands that make the same settings."""
 
+import re
+
 import polars as pl
 import pytest
 
@@ -107,10 +109,12 @@ def test_without_sweeps_every_setting_is_a_row_and_a_search_alone_has_its_best(w
 
 def test_the_command_makes_the_same_settings(work):
     dropout, none = collect_board([work]).rows
-    assert none.command == (
+    start, _, place = none.command.partition(" --out ")
+    assert start == (
         "for seed in 0 1; do mimic-reg train --task in_hospital_mortality --model lstm --method "
-        "none --store STORE --seed $seed --out runs/in_hospital_mortality-lstm-none-$seed; done"
+        "none --store STORE --seed $seed"
     )
+    assert re.fullmatch(r"runs/in_hospital_mortality-lstm-none-[0-9a-f]{8}-\$seed; done", place)
     assert "--set dropout.rate=0.3 " in dropout.command
     changed = trial("itps", 7, ["model.units=8", "training.learning_rate=0.01", "itps.tau=[-1, 1]"])
     run(work, "x", changed, 0.6)
@@ -118,9 +122,28 @@ def test_the_command_makes_the_same_settings(work):
     status(work, "demo", [("few", "none", 0, {})])
     found = {(r.method, r.size.is_share): r for r in collect_board([work]).rows}
     assert "--seed 7 --out" in found["itps", True].command
+    assert found["itps", True].command.endswith("-7")
     for text in ("model.units=8", "training.learning_rate=0.01", "'itps.tau=[-1, 1]'"):
         assert f"--set {text}" in found["itps", True].command
     assert found["none", False].command == "mimic-reg sweep --config demo --store STORE --out WORK"
+
+
+def test_commands_of_different_rows_never_share_a_folder(tmp_path):
+    for rate in (0.2, 0.3):
+        run(tmp_path, f"d{rate}", trial("dropout", changes=[f"dropout.rate={rate}"]), 0.7)
+    run(tmp_path, "half", trial("dropout", supervision=0.5), 0.7)
+    run(tmp_path, "other", trial("dropout"), 0.7, fingerprint="e" * 64)
+    cohort = COHORT.model_copy(update={"folds": 3})
+    for seed, fold in ((0, 1), (0, 2), (1, 3)):  # not every seed with every fold
+        folder = f"f{seed}{fold}"
+        run(tmp_path, folder, trial(seed=seed, fold=fold), 0.7, cohort=cohort, fingerprint="f" * 64)
+    commands = [r.command for r in collect_board([tmp_path]).rows]
+    *_, folds = sorted(commands, key=len)
+    places = re.findall(r" --out ([^ ;]+)", " ".join(commands))
+    assert len(places) == len(set(places)) == 4 + 2
+    assert folds.count("mimic-reg train") == 2
+    assert "for fold in 1 2; do" in folds
+    assert "--seed 1 --fold 3 --out" in folds
 
 
 def test_files_and_what_cannot_be_used(work, tmp_path):

@@ -1,13 +1,18 @@
 """A card says what a run shows, hides small groups, and takes hostile texts as texts."""
 
+import shutil
+
 import numpy as np
 import polars as pl
 import pytest
 
 from mimic_reg.errors import InputError
 from mimic_reg.report import card, card_parts
-from mimic_reg.report.card_parts import suppressed
+from mimic_reg.report.cohort import samples_table
+from mimic_reg.report.cohort.published import suppressed
 from mimic_reg.report.document import Document, Grid, Part, to_html, to_markdown
+from mimic_reg.report.page import write_report
+from mimic_reg.report.results import collect
 from mimic_reg.report.subgroups import ATTRIBUTES, OTHERS, UNKNOWN, in_order, merge_small
 from mimic_reg.store import Store, read_json, write_json
 from tests.report.runs import history, settings, write_predictions, write_run
@@ -35,6 +40,23 @@ def store(tmp_path_factory):
     write_json(folder / "audit.json", {"cohort_flow": flow})
     write_manifest(folder)
     return Store.open(folder)
+
+
+def test_shares_of_events_that_differ_little_from_table_one_are_hidden(store, tmp_path):
+    folder = tmp_path / "store"
+    shutil.copytree(store.folder, folder)
+    ids = pl.read_parquet(folder / "tasks/in_hospital_mortality.parquet").sort("icustay_id")
+    train, label = pl.col("split") == "train", pl.Series(ids["y"].cast(pl.Int64))
+    for extra in (9, 10):  # deaths in training that are no events of the task
+        more = ((train & (label == 0)).cast(pl.Int64).cum_sum() <= extra) & train
+        died = ids.select(pl.when(more).then(1).otherwise(label).alias("mortality"))
+        died.with_columns(ids["subject_id", "icustay_id", "split"]).write_parquet(
+            folder / "stays.parquet"
+        )
+        write_manifest(folder)
+        rows = {row[:2]: row[-1] for row in samples_table(Store.open(folder))[1]}
+        share = rows["In-hospital mortality", "train"]
+        assert (share == "\N{EN DASH}") == (extra < 10)
 
 
 def sizes(store, task="in_hospital_mortality"):
@@ -83,13 +105,17 @@ def test_the_card_of_a_run(run, store):
     assert not [i for i in ids if f" {i} " in shown]
 
 
-def test_a_total_that_would_tell_few_is_nowhere(run, store, monkeypatch):
+def test_a_total_that_would_tell_few_is_nowhere(run, store, tmp_path, monkeypatch):
     total = sizes(store)[1]
-    monkeypatch.setattr(card_parts, "FEWEST", total + 5)
+    page = write_report(collect([run]), tmp_path / "shown.html", title="Shown").read_text("utf-8")
+    assert f"By supervision level; {total} test samples" in page
+    monkeypatch.setattr("mimic_reg.report.cohort.published.LEAST", total + 5)
     text = to_markdown(card.build(run)).partition("## What did training")[0]
     assert "test samples that were scored: \N{EN DASH}" in text
     assert f"{total} samples" not in text
-    assert "| female | \N{EN DASH} | \N{EN DASH} |" in " ".join(text.split())
+    page = write_report(collect([run]), tmp_path / "hidden.html", title="Hidden").read_text("utf-8")
+    assert "By supervision level; 1 seed." in page
+    assert f"{total} test" not in page
 
 
 def test_what_is_missing_is_said(run, store, tmp_path):

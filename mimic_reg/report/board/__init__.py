@@ -5,7 +5,7 @@ makes it. Only rows on the same data, task and training size are compared. They 
 all of them were tuned with equal budgets; if not, the page says so.
 """
 
-from mimic_reg.report.board.page import document, write_board
+from mimic_reg.report.board.page import COLUMNS, cells, document, write_board
 from mimic_reg.report.board.rows import Board, Row, collect_board
 
-__all__ = ["Board", "Row", "collect_board", "document", "write_board"]
+__all__ = ["COLUMNS", "Board", "Row", "cells", "collect_board", "document", "write_board"]

@@ -3,6 +3,7 @@
 import json
 import shlex
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from typing import Any
 
 from mimic_reg.errors import InputError
@@ -19,8 +20,10 @@ _FROM_OPTIONS = ("compare-", "tune-")
 def train_command(trials: Sequence[TrialResult]) -> str:
     """Return the command of runs that differ in seed and fold only; "" if there is not one.
 
-    Of several seeds it is a loop of a shell. Fits of several tasks, from a trunk, on a number of
-    samples or with plugins have no such command; nor have runs whose folds chose different values.
+    Of several seeds it is a loop of a shell. Its run folders have a hash of settings and data in
+    their names, so commands of different rows never share one. Fits of several tasks, from a trunk,
+    on a number of samples or with plugins have no such command; nor have runs whose folds chose
+    different values.
     """
     alike = [{**trial.settings, "seed": 0, "fold": 0} for trial in trials]
     if any(settings != alike[0] for settings in alike):
@@ -34,15 +37,18 @@ def train_command(trials: Sequence[TrialResult]) -> str:
         return ""
     seeds = sorted({t.seed for t in trials})
     folds = sorted({t.fold for t in trials if t.fold is not None})
-    name = "-".join(_name(word) for word in words[3:8:2])
-    loops, place = "", f"runs/{name}"
+    if len(seeds) > 1 and len(trials) != len(seeds) * max(1, len(folds)):  # seeds have other folds
+        return "; ".join(train_command([t for t in trials if t.seed == seed]) for seed in seeds)
+    digest = sha256(shlex.join([*words, trials[0].fingerprint]).encode()).hexdigest()[:8]
+    place = f"runs/{'-'.join(_name(word) for word in words[3:8:2])}-{digest}"
+    loops = ""
     for option, values in (("seed", seeds), ("fold", folds)):
         if len(values) > 1:
-            words += [f"--{option}", f"${option}"]
-            place += f"-${option}"
             loops += f"for {option} in {' '.join(map(str, values))}; do "
-        elif values and (option, values[0]) != ("seed", 0):
-            words += [f"--{option}", str(values[0])]
+        if values:
+            value = f"${option}" if len(values) > 1 else str(values[0])
+            words += [f"--{option}", value] * ((option, value) != ("seed", "0"))
+            place += f"-{value}"
     quoted = " ".join(w if w.startswith("$") else shlex.quote(w) for w in [*words, "--out"])
     return f"{loops}{quoted} {place}{'; done' * loops.count('for ')}"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report.board.rows import Board, Row
 from mimic_reg.report.document import Document, Grid, Part, to_html, to_markdown
-from mimic_reg.report.formats import count, file_name, format_level, format_score, format_task
+from mimic_reg.report.formats import count, file_name, format_estimate, format_level, format_task
 from mimic_reg.store import atomic, make_folder
 
 CSV, PAGE, MARKDOWN = "board.csv", "board.html", "board.md"
@@ -34,8 +34,13 @@ def to_csv(board: Board) -> str:
     stream = StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_cells(row) for row in board.rows)
+    writer.writerows(cells(board))
     return stream.getvalue()
+
+
+def cells(board: Board) -> list[list[object]]:
+    """Return the cells of each row, in the order of `COLUMNS`."""
+    return [_cells(row) for row in board.rows]
 
 
 def _cells(row: Row) -> list[object]:
@@ -123,10 +128,7 @@ def _short(code: str) -> str:
 def _score(row: Row) -> str:
     if row.mean is None:
         return "undefined"
-    text = format_score(row.mean, row.score)
-    if row.low is None or row.high is None:
-        return text
-    return f"{text} ({format_score(row.low, row.score)} to {format_score(row.high, row.score)})"
+    return format_estimate(row.mean, row.low, row.high, row.score)
 
 
 def _how() -> Part:

@@ -25,19 +25,27 @@ def describe(store: Store, least: int = LEAST) -> dict[str, Any]:
             return _of_images(store, least)
         stays = patients.read_stays(store)
         rows, left = channels.measured(store, audit, least)
-        with_patients = ["patients"] if store.spec.subject != store.spec.unit else []
+        header, samples = samples_table(store, least)
         return {
             "name": store.spec.name,
             "least": least,
             "splits": store.spec.splits,
             "boxes": flow.boxes(audit.get("cohort_flow", []), least),
             "table_one": patients.table_one(stays, store.spec, least),
-            "samples": [(format_task(r[0]), *r[1:]) for r in patients.samples(store, stays, least)],
-            "samples_header": ["task", "split", "samples", "stays", *with_patients, "positive"],
+            "samples": samples,
+            "samples_header": header,
             "channels": rows,
             "channels_csv": (_COLUMNS, [_plain(row) for row in rows]),
             "channels_left": left,
         }
+
+
+def samples_table(store: Store, least: int = LEAST) -> tuple[list[str], list[tuple[str, ...]]]:
+    """Return header and rows of the samples of each task and split; small counts are hidden."""
+    with_patients = ["patients"] if store.spec.subject != store.spec.unit else []
+    header = ["task", "split", "samples", "stays", *with_patients, "positive"]
+    rows = patients.samples(store, patients.read_keys(store), least)
+    return header, [(format_task(row[0]), *row[1:]) for row in rows]
 
 
 _COLUMNS = ("variable", "stays", "hours", "values", "5 % to 95 %", "out of range", "left out")

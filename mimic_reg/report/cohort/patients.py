@@ -3,7 +3,7 @@
 Every row counts stays. A cell is small if its stays, or their patients, are few.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -287,6 +287,7 @@ def samples(store: Store, stays: Stays, least: int = LEAST) -> list[tuple[str, .
             rows_of = table if part == ALL else table.filter(pl.col("split") == part)
             found[task.name, part] = rows_of.select(*columns).collect()
     hide: dict[tuple[str, str, str], bool] = {}
+    told = _sides_told(store, found, parts, least)
     for part in parts:
         for key, column in (("unit", spec.unit), ("subject", spec.subject)):
             numbers = [sizes[part][key].n_unique()]
@@ -305,10 +306,42 @@ def samples(store: Store, stays: Stays, least: int = LEAST) -> list[tuple[str, .
             texts += [HIDDEN if hide[task.name, part, key] else f"{n:,}" for key, n in num.items()]
             if spec.subject == spec.unit:
                 texts.pop()
-            positives = _positives(here, task, spec, least)
+            positives = HIDDEN
+            if (task.name, part) not in told:
+                positives = _positives(here, task, spec, least)
             name = "validation" if part == "val" else part
             rows.append((task.name, name, *texts, positives))
     return rows
+
+
+def _sides_told(
+    store: Store, found: Mapping[tuple[str, str], pl.DataFrame], parts: Sequence[str], least: int
+) -> set[tuple[str, str]]:
+    """Return (task, part) whose share of positives would tell a small count by a difference.
+
+    Stays with the event, or without it, may lie within those of another task, or within the deaths
+    or survivors of table one.
+
+    found: (task, part) → stay and labels of its samples
+    """
+    spec, told = store.spec, set[tuple[str, str]]()
+    died = None
+    if STAYS in store.manifest["files"]:
+        stays = store.read(STAYS)
+        died = stays.select("split", "mortality") if "mortality" in stays.columns else None
+    for part in parts:
+        tables = {
+            task.name: found[task.name, part][task.labels[0]]
+            for task in spec.tasks
+            if task.target == "binary"
+            and found[task.name, part].height == found[task.name, part][spec.unit].n_unique()
+        }
+        for side in (0, 1):
+            of_all = [] if died is None else [died.filter(pl.col("split") == part)["mortality"]]
+            numbers = [int((column == side).sum()) for column in (*of_all, *tables.values())]
+            hide = apart(numbers, least)[len(of_all) :]
+            told |= {(name, part) for name, small in zip(tables, hide, strict=True) if small}
+    return told
 
 
 def _positives(table: pl.DataFrame, task: Task, spec: CohortSpec, least: int) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mimic_reg.metrics.scores import METRICS
 from mimic_reg.report.formats import (
+    HIDDEN,
     count,
     format_level,
     format_score,
@@ -98,11 +99,12 @@ def _definitions(tables: Sequence[ScoreTable]) -> str:
 
 
 def _caption(table: ScoreTable, given: Given, n: int | None) -> str:
-    sizes = sorted({t.num_samples[SPLIT] for t in given.results.of(table.task, table.model)})
-    samples = " or ".join(count(size, f"{SPLIT} sample") for size in sizes)
+    trials = given.results.of(table.task, table.model)
+    sizes = dict.fromkeys(given.num_samples(trial) for trial in trials)
+    samples = f"{' or '.join(sizes)} {SPLIT} sample{'s' * (list(sizes) != ['1'])}"
     parts = [
         "By supervision level" if table.levels[-1].is_share else "By training samples",
-        samples,
+        *([samples] if HIDDEN not in sizes else []),
     ]
     if n:
         parts.append(

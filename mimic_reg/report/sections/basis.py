@@ -5,8 +5,7 @@ from typing import Any
 
 import yaml
 
-from mimic_reg.metrics.scores import Score
-from mimic_reg.report.formats import format_level, format_score, format_score_name, format_task
+from mimic_reg.report.formats import format_level, format_score_name, format_scored, format_task
 from mimic_reg.report.html import Section, section
 from mimic_reg.report.labels import format_option
 from mimic_reg.report.results import SIZE_AND_SEED, TrialResult, mixed_threads
@@ -75,7 +74,7 @@ def _trial_grid(trials: Sequence[TrialResult], table: ScoreTable) -> dict[str, A
             *(t.method, format_level(t.supervision), str(t.seed)),
             *(str(t.fold) for _ in fold),
             str(t.best_epoch),
-            *(_score_text(t.scores.get(s, {}).get(table.score), table.score) for s in _SPLITS),
+            *(format_scored(t.scores.get(s, {}).get(table.score), table.score) for s in _SPLITS),
             t.name,
         ]
         for t in trials
@@ -85,17 +84,6 @@ def _trial_grid(trials: Sequence[TrialResult], table: ScoreTable) -> dict[str, A
 
 
 _SPLITS = ("validation", "test")
-
-
-def _score_text(score: Score | None, name: str) -> str:
-    if score is None:
-        return "-"
-    if score.value is None:
-        return f"undefined: {score.reason}"
-    text = format_score(score.value, name)
-    if score.low is None or score.high is None:
-        return text
-    return f"{text} [{format_score(score.low, name)}, {format_score(score.high, name)}]"
 
 
 def _configuration(given: Given) -> str:

@@ -2,6 +2,7 @@
 
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import Score
+from mimic_reg.report.cohort.published import suppressed
 from mimic_reg.report.formats import format_level, format_score, format_task
 from mimic_reg.report.html import Section, section
 from mimic_reg.report.results import TrialResult
@@ -52,8 +53,8 @@ def _rows(trial: TrialResult) -> list[tuple[str, tuple[str, ...], tuple[str, ...
             cells = (
                 *(name, _value(trial.scores["test"].get(name), name), _value(there, name)),
                 _interval(there, name),
-                f"{content['num_samples'][ALL]:,}",
-                f"{content['num_subjects'][ALL]:,}",
+                suppressed(content["num_samples"][ALL]),
+                suppressed(content["num_subjects"][ALL]),
             )
             cohort = content["name"].removeprefix("external: ")
             notes = tuple(f"{cohort}: {note}" for note in content["notes"])

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mimic_reg.checks.base import Outcome
+from mimic_reg.report.cohort.published import samples_by_split, scored_samples
 from mimic_reg.report.evidence import Weighed
 from mimic_reg.report.figures.drawn import Analysis, Drawn
 from mimic_reg.report.results import Results, TrialResult
-from mimic_reg.report.tables import ScoreTable
+from mimic_reg.report.tables import SPLIT, ScoreTable
 from mimic_reg.store import Store
 
 
@@ -32,6 +33,11 @@ class Given:
     figures: Sequence[Drawn]
     weighed: Sequence[Weighed]
     leakage: Sequence[Outcome] = ()
+
+    def num_samples(self, trial: TrialResult) -> str:
+        """Return how many test samples a trial was scored on, as it may be shown."""
+        stores = (s for s in self.stores if s.manifest["fingerprint"] == trial.fingerprint)
+        return scored_samples(trial, samples_by_split(trial, next(stores, None)))[SPLIT]
 
     @property
     def trials(self) -> tuple[TrialResult, ...]:

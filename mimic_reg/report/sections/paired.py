@@ -6,9 +6,9 @@ Tests are over seeds. Beside them are intervals over test subjects (`resampling`
 from collections.abc import Sequence
 from typing import Any
 
-from mimic_reg.metrics.resampling import MOST_REPLICATES, Resampled
+from mimic_reg.metrics.resampling import MOST_REPLICATES
 from mimic_reg.report.evidence import Evidence, Weighed
-from mimic_reg.report.formats import count, format_interval, format_level, format_p
+from mimic_reg.report.formats import HIDDEN, count, format_interval, format_level, format_p
 from mimic_reg.report.frames import evidence_frame
 from mimic_reg.report.html import Section, section
 from mimic_reg.report.sections.given import Given
@@ -54,7 +54,7 @@ def _tested(weighed: Weighed, given: Given) -> dict[str, Any]:
         "title": format_title(table),
         "header": _header(weighed),
         "pairs": "folds" if table.folds else "seeds",
-        "drawn": _drawn(weighed.resampled) if given.stores else "",
+        "drawn": _drawn(weighed) if given.stores else "",
         "sentences": sentences[:_MOST_SENTENCES],
         "more": sentences[_MOST_SENTENCES:],
         "focus": [_row(e, weighed) for e in focus],
@@ -111,14 +111,16 @@ def _num_families(tables: Sequence[ScoreTable]) -> int:
     )
 
 
-def _drawn(resampled: Resampled) -> str:
+def _drawn(weighed: Weighed) -> str:
     """Return what the intervals over subjects were made from, or why there are none."""
+    resampled = weighed.resampled
     if resampled.reason:
         text = f"No intervals over subjects: {resampled.reason}."
         return f"{text} DeLong's variance takes their place." if resampled.placements else text
     draws = count(resampled.num_replicates, "draw")
-    units = count(resampled.num_units, f"test {resampled.unit}")
-    text = f"Intervals over subjects: {draws} of {units}"
+    units = "" if weighed.num_units == HIDDEN else f"{weighed.num_units} "
+    plural = "s" * (resampled.num_units != 1)
+    text = f"Intervals over subjects: {draws} of {units}test {resampled.unit}{plural}"
     if resampled.num_replicates < MOST_REPLICATES:
         text += f" instead of {MOST_REPLICATES:,}, because there are many samples and trials"
     if resampled.num_missing:

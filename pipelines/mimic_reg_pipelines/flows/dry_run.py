@@ -22,14 +22,16 @@ from mimic_reg_pipelines.flows.result import trial_status
 from mimic_reg_pipelines.flows.settings import Work, find_source, find_store
 
 _Key = tuple[str, str, str, TrainingSize, int]  # task, model, method, size, epochs
+_MOST_POINTS = 100  # of a search, to estimate its time: the points are not found yet
 _Counts = Mapping[tuple[str, str], int]
 _Tables = dict[str, Table]
 
 
 @dataclass(frozen=True)
 class Line:
-    """Trials of a dry run that differ in their seeds and folds only.
+    """Trials of a dry run that differ in their seeds, folds and points of a search only.
 
+    trials:   how many
     epochs:   of each at most; None, as steps and each: not known
     finished: how many are
     steps:    of all of them at most
@@ -40,7 +42,7 @@ class Line:
     model: str
     method: str
     size: TrainingSize
-    seeds: tuple[int, ...]  # one for each trial
+    trials: int
     epochs: int
     finished: int
     steps: int | None = None
@@ -49,7 +51,7 @@ class Line:
     @property
     def to_run(self) -> int:
         """Return how many trials are not finished."""
-        return len(self.seeds) - self.finished
+        return self.trials - self.finished
 
     @property
     def seconds(self) -> float | None:
@@ -77,7 +79,7 @@ class DryRun:
     @property
     def num_trials(self) -> int:
         """Return how many trials there are."""
-        return sum(len(line.seeds) for line in self.lines)
+        return sum(line.trials for line in self.lines)
 
     @property
     def num_finished(self) -> int:
@@ -173,7 +175,7 @@ def _plan(
         experiment = experiments.for_store(experiment, store)
     counts, counted = _count(experiment, store, tables or {})
     groups: dict[_Key, list[Planned]] = {}
-    planned = experiments.plan(experiment)
+    planned = experiments.plan(experiment, _MOST_POINTS)
     for p in planned:
         trial = p.trial
         key = (trial.task, trial.model.name, p.label, trial.size, trial.training.max_epochs)
@@ -217,14 +219,15 @@ def _line(
 ) -> Line:
     task, model, method, size, epochs = key
     finished = sum(_is_finished(p, store, work) for p in members)
-    seeds = tuple(p.trial.seed for p in members)
-    line = Line(task, model, method, size, seeds, epochs, finished)
+    trials = round(math.fsum(p.share for p in members))
+    line = Line(task, model, method, size, trials, epochs, finished)
     if counts is None:
         return line
     estimates = [experiments.estimate(p.trial, counts, known) for p in members]
     seconds = [e.seconds for e in estimates if e.seconds is not None]
     each = max(seconds) if len(seconds) == len(members) else None
-    return replace(line, steps=sum(e.steps for e in estimates), each=each)
+    steps = math.fsum(p.share * e.steps for p, e in zip(members, estimates, strict=True))
+    return replace(line, steps=round(steps), each=each)
 
 
 def _is_finished(planned: Planned, store: Store | None, work: Path | None) -> bool:

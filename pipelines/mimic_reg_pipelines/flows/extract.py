@@ -9,10 +9,13 @@ from prefect.client.schemas.objects import State
 from pydantic import field_validator
 
 from mimic_reg import extraction
-from mimic_reg.cli.audit import SPLIT_NAMES
 from mimic_reg.errors import InputError
 from mimic_reg.extraction.memory import parse_memory
+from mimic_reg.report.cohort import samples_table
+from mimic_reg.report.cohort.flow import boxes
+from mimic_reg.report.cohort.suppression import LEAST
 from mimic_reg.sources.images import import_images
+from mimic_reg.store import Store
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
 from mimic_reg_pipelines.flows.settings import TASK, TWICE_MORE
 from mimic_reg_pipelines.runners.settings import Parameters
@@ -88,21 +91,13 @@ def extract_flow(parameters: ExtractParameters) -> dict[str, Any]:
     done = extract(parameters)
     create_table_artifact(
         key=artifact_key("cohort-flow"),
-        table=done["cohort_flow"],
+        table=[{"step": box.step, **box.left} for box in boxes(done["cohort_flow"], LEAST)],
         description=f"Cohort of {done['store']} ({done['status']})",
     )
+    header, rows = samples_table(Store.open(done["store"]))
     create_table_artifact(
         key=artifact_key("samples"),
-        table=[
-            {"task": task, "split": SPLIT_NAMES.get(split, split), **_flat(counts)}
-            for task, of_split in done["samples"].items()
-            for split, counts in of_split.items()
-        ],
+        table=[dict(zip(header, row, strict=True)) for row in rows],
         description=f"Samples of {done['store']}",
     )
     return {name: done[name] for name in ("status", "store", "fingerprint", "seconds")}
-
-
-def _flat(counts: dict[str, Any]) -> dict[str, Any]:
-    """Return the counts of a split, with those of several labels added."""
-    return {k: sum(v.values()) if isinstance(v, dict) else v for k, v in counts.items()}

@@ -19,6 +19,7 @@ from mimic_reg.report.cohort import write_cohort
 from mimic_reg.report.evidence import Weighed, weigh
 from mimic_reg.report.figures.drawn import draw
 from mimic_reg.report.frames import evidence_frame, scores_frame
+from mimic_reg.report.leakage import check_trials
 from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.page import REPORT, write_report
 from mimic_reg.report.results import Results, collect
@@ -136,7 +137,7 @@ def _write(
     stores = [Store.open(result.store)]
     analyses = analyse_all(result.configuration.get("analyses", ()), results)
     drawn, weighed = draw(results, stores), weigh(results, stores)
-    leaks = leakage.check_sweep(result.store, results)
+    leaks = check_trials(result.store, results.trials)
     report = write_report(
         results,
         out / REPORT,

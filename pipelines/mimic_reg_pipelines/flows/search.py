@@ -220,7 +220,7 @@ def check_fair(experiment: Experiment) -> None:
                 f"The methods have different numbers of tries on {task} with {model}: {told}. "
                 "Give their files in configs/methods as many values under 'search' each."
             )
-    trials = plan(experiment)
+    trials = plan(experiment, most_points=1)
     if len(trials) < len(every) and not any(grid.points for grid in experiment.grids):
         raise InputError(
             f"{experiment.title} has {len(every)} trials, but only {len(trials)} different ones: "

@@ -23,8 +23,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.report.cohort.published import samples_by_split, scored_samples, store_of
 from mimic_reg.report.formats import format_level, format_repeat
-from mimic_reg.runs import DONE, HISTORY, SCORES, TRIAL, read_trial
+from mimic_reg.runs import DONE, HISTORY, SCORES, TRIAL, read_scored, read_trial
 from mimic_reg.settings import BASELINE, TrainingSize
 from mimic_reg.store import write_json
 from mimic_reg_pipelines.tracking import client
@@ -305,12 +306,13 @@ def _digest(run: TrackedRun) -> str:
 
 
 def _dataset(run: TrackedRun) -> DatasetInput:
+    shown = scored_samples(run, samples_by_split(run, store_of(run)))
     dataset = Dataset(
         name=run.trial.task,
         digest=_digest(run),
         source_type="cohort store",
         source=json.dumps({"fingerprint": run.fingerprint}),
-        profile=json.dumps({f"num_{split}": count for split, count in run.num_samples.items()}),
+        profile=json.dumps({f"num_{split}": text for split, text in shown.items()}),
     )
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
@@ -321,11 +323,14 @@ def _log_files(api: MlflowClient, run_id: str, run: TrackedRun) -> None:
         description = read_trial(run.folder)
         description["store"].pop("path", None)
         write_json(Path(folder) / TRIAL, description)
+        if (run.folder / SCORES).is_file():
+            scored = read_scored(run.folder)
+            del scored["num_samples"]  # exact, so they may tell few patients
+            write_json(Path(folder) / SCORES, scored)
         (Path(folder) / "trial.yaml").write_text(run.trial.to_yaml(), "utf-8")
         api.log_artifacts(run_id, folder)
-    for name in (SCORES, HISTORY):
-        if (run.folder / name).is_file():
-            api.log_artifact(run_id, str(run.folder / name))
+    if (run.folder / HISTORY).is_file():
+        api.log_artifact(run_id, str(run.folder / HISTORY))
 
 
 def log_batches(

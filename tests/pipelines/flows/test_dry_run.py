@@ -16,7 +16,7 @@ from tests.pipelines.flows.experiments import experiment
 
 def test_a_dry_run_lists_the_trials_and_their_time():
     found = of_sweep(experiments.load("table_09"))
-    assert found.num_trials == 200 == sum(len(line.seeds) for line in found.lines)
+    assert found.num_trials == 200 == sum(line.trials for line in found.lines)
     assert len(found.lines) == 40
     assert found.seconds == pytest.approx(sum(line.seconds for line in found.lines))
     assert "200 trials. At most about" in found.summary
@@ -35,6 +35,19 @@ def test_a_dry_run_of_several_tasks_names_them_all():
     assert line.steps == 5 * 3 * 100 * 1000  # seeds, tasks, epochs, steps
 
 
+def test_a_search_of_many_points_is_costed_by_some_of_them():
+    space = {"lstm.units": {"low": 1, "high": 10_000_000}}
+    many = experiment(methods=["none"], points=10_000, space=space, seeds=2)
+    some = experiments.plan(many, most_points=5)
+    assert (len(some), sum(p.share for p in some)) == (10, 20_000)
+    found = of_sweep(many)
+    assert found.num_trials == 20_000
+    each = of_sweep(experiment(methods=["none"], seeds=1)).lines[0]
+    assert (found.lines[0].steps, found.lines[0].each) == (20_000 * each.steps, each.each)
+    few = {"lstm.units": [1, 2, 3], "training.learning_rate": [0.1]}
+    assert of_sweep(experiment(methods=["none"], points=500, space=few, seeds=1)).num_trials == 3
+
+
 def listing(folder):
     return {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
 
@@ -45,7 +58,7 @@ def test_finished_trials_are_not_counted_again(store, empty, tmp_path):
     before = listing(tmp_path)
     found = of_sweep(experiment(seeds=3), store, work=tmp_path)
     assert listing(tmp_path) == before
-    assert [(len(line.seeds), line.finished) for line in found.lines] == [(3, 1), (3, 1)]
+    assert [(line.trials, line.finished) for line in found.lines] == [(3, 1), (3, 1)]
     assert "6 trials. 2 are finished, 4 are to run." in found.summary
     half = of_sweep(experiment(seeds=2), store, work=tmp_path)  # both go by what the two took
     assert found.seconds == pytest.approx(2 * half.seconds)

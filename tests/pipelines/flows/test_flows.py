@@ -92,7 +92,7 @@ def test_extraction_shows_the_cohort_flow(server, tmp_path):
     assert done["status"] == "written"
     assert done["fingerprint"] == Store.open(tmp_path / "store").manifest["fingerprint"]
     assert artifact("cohort-flow")[0]["step"] == "all ICU stays"
-    assert {row["task"] for row in artifact("samples")} >= {"phenotyping", "decompensation"}
+    assert {row["task"] for row in artifact("samples")} >= {"Phenotyping", "Decompensation"}
     assert flow_run(state).name == f"extract {tmp_path / 'store'}"
     assert [run.tags for run in task_runs(state)] == [["mimic-reg"]]
     assert extract_flow(parameters)["status"] == "unchanged"

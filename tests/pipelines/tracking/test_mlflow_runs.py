@@ -184,11 +184,18 @@ def test_curves_are_means_within_epochs():
     ]
 
 
-def test_a_run_names_its_data_and_files(logged, run, shared_uri):
+def test_a_run_names_its_data_and_files(logged, run, shared_uri, tmp_path, monkeypatch):
     (found,) = logged.inputs.dataset_inputs
     fingerprint = read_json(run / "trial.json")["store"]["fingerprint"]
     assert found.dataset.digest == fingerprint[:36]
     assert fingerprint in found.dataset.source
+    assert "num_test" in found.dataset.profile
+    monkeypatch.setattr("mimic_reg.report.cohort.published.LEAST", 10**6)
+    profile = mlflow_runs._dataset(tracked_run.read_tracked(run)).dataset.profile
+    assert {*json.loads(profile).values()} <= {"\N{EN DASH}", "fewer than 10"}
+    api = client.connect(shared_uri)
+    copy = api.download_artifacts(logged.info.run_id, "scores.json", str(tmp_path))
+    assert "num_samples" not in read_json(Path(copy))
     names = artifacts(shared_uri, logged.info.run_id)
     assert names == {"trial.json", "trial.yaml", "scores.json", "history.jsonl"}
 

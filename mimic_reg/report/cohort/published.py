@@ -1,0 +1,87 @@
+"""Which numbers of samples and patients may be shown: the same on pages, cards and in MLflow.
+
+A number is hidden if it is small, or if the cohort page hides it because a difference would tell a
+small one.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mimic_reg.errors import InputError
+from mimic_reg.report.cohort import patients
+from mimic_reg.report.cohort.suppression import LEAST, apart, is_small
+from mimic_reg.report.formats import HIDDEN
+from mimic_reg.runs.record import Run
+from mimic_reg.store import Store
+
+FEW = f"fewer than {LEAST}"
+
+
+def suppressed(number: Any) -> str:
+    """Return a count as text; one of 1 to 9 is not shown."""
+    if not isinstance(number, int | float) or isinstance(number, bool):
+        return "-"
+    return FEW if is_small(int(number), LEAST) else f"{int(number):,}"
+
+
+def suppressed_together(numbers: Sequence[int]) -> list[str]:
+    """Return counts of groups that may lie within each other as texts, by `suppression.apart`."""
+    hide = apart(list(numbers))
+    return [
+        HIDDEN if hidden and not is_small(n, LEAST) else suppressed(n)
+        for n, hidden in zip(numbers, hide, strict=True)
+    ]
+
+
+def in_tens(number: int) -> str:
+    """Return a count rounded down to tens, from which no difference tells a small count."""
+    return FEW if number < LEAST else f"{number // 10 * 10:,}"
+
+
+def store_of(run: Run) -> Store | None:
+    """Return the store that a run was trained on, if it is still in the same place."""
+    try:
+        store = Store.open(run.store)
+    except InputError:
+        return None
+    return store if store.manifest["fingerprint"] == run.fingerprint else None
+
+
+def samples_by_split(run: Run, store: Store | None) -> list[tuple[str, ...]]:
+    """Return split, samples, stays, patients and share of events, as the cohort page shows them.
+
+    Patients are missing where each is one stay. Without a store, or of images, there is no row.
+    """
+    if store is None or not store.spec.is_hourly:
+        return []
+    rows = _rows(store.folder.resolve(), store.manifest["fingerprint"], LEAST)
+    return [row for task, *row in rows if task == run.task]  # type: ignore[misc]
+
+
+@lru_cache(maxsize=4)  # a sweep asks for every trial
+def _rows(folder: Path, fingerprint: str, least: int) -> list[tuple[str, ...]]:
+    store = Store.open(folder)
+    return patients.samples(store, patients.read_keys(store), least)
+
+
+def scored_samples(run: Run, sizes: Sequence[Sequence[str]]) -> dict[str, str]:
+    """Return split → how many samples of a run were scored, as text.
+
+    sizes: the rows of `samples_by_split`
+    """
+    hidden = {row[0] for row in sizes if row[1] == HIDDEN}
+    return {
+        split: HIDDEN if split in hidden else suppressed(number)
+        for split, number in run.num_samples.items()
+    }
+
+
+def test_subjects(number: int, sizes: Sequence[Sequence[str]]) -> str:
+    """Return a number of test subjects as text.
+
+    sizes: the rows of `samples_by_split`
+    """
+    hidden = any(row[0] == "test" and HIDDEN in row[1:-1] for row in sizes)
+    return HIDDEN if hidden else suppressed(number)
