@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from mimic_reg.errors import InputError
 from mimic_reg.progress import SILENT, Progress
 from mimic_reg.store import atomic
+from mimic_reg.store.hashes import file_hash
 from mimic_reg.store.spec import SCHEMA_VERSION
 from mimic_reg.store.store import (
     JOURNAL,
@@ -29,7 +30,6 @@ from mimic_reg.store.store import (
     check_files,
     check_inside,
     disk_errors,
-    file_hash,
     locked,
     read_json,
     reading,
