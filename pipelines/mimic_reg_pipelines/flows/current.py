@@ -31,7 +31,7 @@ from mimic_reg.store.remote import locate
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
 from mimic_reg_pipelines.flows.extract import may_help
-from mimic_reg_pipelines.flows.settings import TWICE_MORE
+from mimic_reg_pipelines.flows.tasks import TWICE_MORE
 from mimic_reg_pipelines.html import render
 from mimic_reg_pipelines.runners.settings import Parameters, Threads
 from mimic_reg_pipelines.tracking import client, drift, serving

@@ -17,7 +17,7 @@ from mimic_reg.report.cohort.suppression import LEAST
 from mimic_reg.sources.images import import_images
 from mimic_reg.store import Store
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
-from mimic_reg_pipelines.flows.settings import TASK, TWICE_MORE
+from mimic_reg_pipelines.flows.tasks import TASK, TWICE_MORE
 from mimic_reg_pipelines.runners.settings import Parameters
 
 

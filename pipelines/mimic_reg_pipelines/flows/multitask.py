@@ -12,7 +12,7 @@ from mimic_reg.progress import SILENT, Progress
 from mimic_reg.runs import read_scored
 from mimic_reg.settings import suggest
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
-from mimic_reg_pipelines.flows.settings import ONCE_MORE
+from mimic_reg_pipelines.flows.tasks import ONCE_MORE
 from mimic_reg_pipelines.flows.train import OneTrial, may_help
 from mimic_reg_pipelines.tracking import registry, trunks
 

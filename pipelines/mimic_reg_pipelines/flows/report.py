@@ -30,7 +30,8 @@ from mimic_reg.store import Store, atomic, disk_errors
 from mimic_reg_pipelines.flows import leakage, views
 from mimic_reg_pipelines.flows.artifacts import artifact_key
 from mimic_reg_pipelines.flows.result import SweepResult
-from mimic_reg_pipelines.flows.settings import ONCE_MORE, TAGS, Work
+from mimic_reg_pipelines.flows.settings import TAGS, Work
+from mimic_reg_pipelines.flows.tasks import ONCE_MORE
 from mimic_reg_pipelines.runners.settings import Parameters
 from mimic_reg_pipelines.tracking import client, registry, trunks
 from mimic_reg_pipelines.tracking.cards import RULE

@@ -4,9 +4,7 @@ Those of Prefect and MLflow are in the package itself, since they come before an
 """
 
 from pathlib import Path
-from typing import Any
 
-from prefect.cache_policies import NO_CACHE
 from pydantic import Field, JsonValue
 
 from mimic_reg import experiments
@@ -19,11 +17,6 @@ from mimic_reg.store.remote import locate
 from mimic_reg_pipelines.runners.settings import Parameters, Running
 
 TAGS = ["mimic-reg"]
-
-# Options of tasks. What they write to disk is the truth, not Prefect's cache or results.
-TASK: dict[str, Any] = {"tags": TAGS, "cache_policy": NO_CACHE, "persist_result": False}
-ONCE_MORE = TASK | {"retries": 1, "retry_delay_seconds": 10}
-TWICE_MORE = TASK | {"retries": 2, "retry_delay_seconds": [30, 300]}
 
 
 class OfExperiment(Parameters):

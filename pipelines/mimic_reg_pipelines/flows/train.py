@@ -14,8 +14,8 @@ from mimic_reg.runs import read_scored
 from mimic_reg.threads import DEFAULT_THREADS
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
 from mimic_reg_pipelines.flows.result import SweepResult, TrialStatus
-from mimic_reg_pipelines.flows.settings import ONCE_MORE
 from mimic_reg_pipelines.flows.sweep import TrialFailedError, sweep
+from mimic_reg_pipelines.flows.tasks import ONCE_MORE
 from mimic_reg_pipelines.runners import Ended
 from mimic_reg_pipelines.runners.settings import Parameters, Running, Threads
 from mimic_reg_pipelines.tracking import client, registry
