@@ -1,6 +1,7 @@
 """Cross-validation from a store with folds to the report and the registry."""
 
 import json
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import polars as pl
@@ -16,8 +17,9 @@ from mimic_reg.report.tables import main_tables
 from mimic_reg.runs import read_scored, read_trial
 from mimic_reg.serving.predicting import predict
 from mimic_reg.store import Store
-from mimic_reg_pipelines.flows import dry_run
+from mimic_reg_pipelines.flows import dry_run, studies
 from mimic_reg_pipelines.flows.compare import compare
+from mimic_reg_pipelines.flows.points import Point
 from mimic_reg_pipelines.flows.search import of_compare
 from mimic_reg_pipelines.flows.tune import tune
 from mimic_reg_pipelines.runners.settings import Running
@@ -150,6 +152,41 @@ def test_patients_that_test_a_fold_have_no_part_in_its_choice(store, empty, tmp_
     assert after[1].best == before[1].best
     assert before[1].points[0].values != before[3].points[0].values  # each has its own sampler
     assert [p.scores for p in after[3].points] != [p.scores for p in before[3].points]
+
+
+def test_the_sampler_of_a_fold_learns_from_its_scores_alone(store, tmp_path, monkeypatch):
+    """After ten random points the sampler goes by scores; nothing is trained here."""
+    space = {"training.learning_rate": {"low": 1e-3, "high": 0.1, "log": True}}
+    searched = experiment(methods=["none"], folds=[1, 3], points=14, space=space)
+
+    def run(asked, work, **options):
+        return SimpleNamespace(
+            trials=[
+                SimpleNamespace(
+                    **{n: getattr(p.trial, n) for n in ("task", "size", "fold", "seed")},
+                    **{"model": p.trial.model.name, "method": p.method, "searched": p.searched},
+                )
+                for p in experiments.plan(asked)
+            ]
+        )
+
+    def explored(sign):
+        def point_of(result, trials):
+            rate = trials[0].searched["training.learning_rate"]
+            scores = [-rate if trial.fold == 1 else sign * rate for trial in trials]
+            return Point(trials[0].searched, "auroc", dict(enumerate(scores)), ())
+
+        monkeypatch.setattr(studies, "point_of", point_of)
+        whole, _ = studies.explore(searched, tmp_path, run=run, store=store.folder)
+        return {
+            grid.folds: [point["training.learning_rate"] for point in grid.tried]
+            for grid in whole.grids
+        }
+
+    up, down = explored(1), explored(-1)
+    assert up[1,] == down[1,]
+    assert up[3,][:10] == down[3,][:10]
+    assert up[3,][10:] != down[3,][10:]
 
 
 def test_the_registry_compares_means_over_the_same_folds(swept, tmp_path, empty):
