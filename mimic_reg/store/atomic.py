@@ -108,7 +108,8 @@ def _opener(mode: int) -> Callable[[str, int], int]:
     def opened(path: str, flags: int) -> int:
         # a pipe would wait for its other end
         descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        kind = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):  # `open` itself refuses folders
             os.close(descriptor)
             raise OSError(errno.ENXIO, os.strerror(errno.ENXIO), path)
         return descriptor
@@ -123,7 +124,7 @@ def _only_file(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ELOOP and path.is_symlink():
             raise _is_link(path) from error
-        if error.errno in (errno.ENXIO, errno.ENODEV, errno.EISDIR) and path.exists():
+        if error.errno in (errno.ENXIO, errno.ENODEV) and path.exists():
             raise _is_no_file(path) from error
         raise
 
@@ -250,8 +251,8 @@ def _entries(folder: Path) -> Iterable["os.DirEntry[str]"]:
 
 def _is_no_file(path: Path) -> InputError:
     return InputError(
-        f"{path} is not a file: a folder, a pipe, a socket or a device is in its place. Remove it, "
-        "then run the same command again."
+        f"{path} is not a file: a pipe, a socket or a device is in its place. Remove it, then run "
+        "the same command again."
     )
 
 

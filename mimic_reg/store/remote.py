@@ -136,9 +136,9 @@ class _Remote:
                 if missing or not self._is_complete(store):
                     self._copy_files(store, {n: files[n] for n in missing}, manifest, progress)
         except MimicRegError as error:
-            if str(cache_folder()) not in str(error) or isinstance(error, InputError):
+            if str(cache_folder()) not in str(error):
                 raise  # of the URL
-            raise MimicRegError(
+            raise type(error)(
                 f"{error} (The store {self.url} is copied there; the variable {CACHE} names "
                 "another folder for copies.)"
             ) from error
