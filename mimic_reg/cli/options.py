@@ -24,19 +24,45 @@ def complete(kind: str) -> Callable[[str], list[str]]:
     return names
 
 
+def there(value: Path | list[Path] | None) -> Path | list[Path] | None:
+    """Return the value of an option, if its folders exist.
+
+    The commands check more, but only after they loaded torch and others, which takes seconds.
+
+    Raises:
+        InputError: names the first path at which nothing is.
+    """
+    for path in [value] if isinstance(value, Path) else value or []:
+        if not path.exists():
+            raise InputError(f"There is no folder {path}. Check its name, or make it first.")
+    return value
+
+
 RunArgument = Annotated[
-    Path, typer.Argument(help="A run folder, made by `mimic-reg train`.", metavar="RUN")
+    Path,
+    typer.Argument(help="A run folder, made by `mimic-reg train`.", metavar="RUN", callback=there),
 ]
 RunsArgument = Annotated[
-    list[Path], typer.Argument(help="Run folders, or folders that contain them.", metavar="RUN")
+    list[Path],
+    typer.Argument(
+        help="Run folders, or folders that contain them.", metavar="RUN", callback=there
+    ),
 ]
 StoreArgument = Annotated[
-    Path, typer.Argument(help="A store, made by `mimic-reg extract`.", metavar="STORE")
+    Path,
+    typer.Argument(help="A store, made by `mimic-reg extract`.", metavar="STORE", callback=there),
 ]
-StoreOption = Annotated[Path, typer.Option("--store", help="The store.", metavar="STORE")]
+StoreOption = Annotated[
+    Path, typer.Option("--store", help="The store.", metavar="STORE", callback=there)
+]
 MovedStoreOption = Annotated[
     Path | None,
-    typer.Option("--store", help="Where the run's store is now, if it was moved.", metavar="STORE"),
+    typer.Option(
+        "--store",
+        help="Where the run's store is now, if it was moved.",
+        metavar="STORE",
+        callback=there,
+    ),
 ]
 AllowMissingOption = Annotated[
     bool,

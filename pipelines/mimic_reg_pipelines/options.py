@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mimic_reg.cli.options import SET_EXAMPLE, DeviceOption, ThreadsOption, complete
+from mimic_reg.cli.options import SET_EXAMPLE, DeviceOption, ThreadsOption, complete, there
 from mimic_reg.errors import InputError, install_advice
 from mimic_reg.threads import DEFAULT_THREADS
 
@@ -45,7 +45,12 @@ WorkOption = Annotated[
 ]
 StoreOption = Annotated[
     Path | None,
-    typer.Option("--store", help="The store; by default that of the work folder.", metavar="STORE"),
+    typer.Option(
+        "--store",
+        help="The store; by default that of the work folder.",
+        metavar="STORE",
+        callback=there,
+    ),
 ]
 
 

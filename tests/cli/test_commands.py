@@ -80,11 +80,14 @@ def test_commands_start_fast_without_what_they_do_not_need(tmp_path):
         (["list", "methods"], "polars"),
         (["list", "models"], "polars"),
         (["runs", tmp_path], "polars"),
+        (["report", tmp_path / "missing"], ""),  # wrong names are refused as fast
+        (["sweep", "--store", tmp_path / "missing", "--config", "table_09", "--out", "work"], ""),
     ):
         told = subprocess.run(
             [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
         )
         assert told.stdout.splitlines()[-1] == loaded, arguments
+        assert ("There is no folder" in told.stderr) == (tmp_path / "missing" in arguments)
 
 
 def test_help_loads_nothing_heavy():
