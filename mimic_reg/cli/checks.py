@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from mimic_reg.cli import command
 from mimic_reg.cli.command import Result
-from mimic_reg.cli.options import MovedStoreOption, StoreArgument, listed
+from mimic_reg.cli.options import MovedStoreOption, StoreArgument, listed, there
 from mimic_reg.console import err, out, say, table
 
 if TYPE_CHECKING:
@@ -28,7 +28,12 @@ def check(
     place: Annotated[
         Path,
         command.MAY_BE_URL,
-        typer.Argument(help="A store, or a run folder.", metavar="STORE|RUN", show_default=False),
+        typer.Argument(
+            help="A store, or a run folder.",
+            metavar="STORE|RUN",
+            show_default=False,
+            callback=there,
+        ),
     ],
     tasks: Annotated[
         list[str] | None,

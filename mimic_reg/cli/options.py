@@ -11,6 +11,7 @@ import typer
 from mimic_reg.cli.command import MAY_BE_URL
 from mimic_reg.errors import InputError
 from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
+from mimic_reg.urls import as_url
 
 
 def complete(kind: str) -> Callable[[str], list[str]]:
@@ -25,26 +26,53 @@ def complete(kind: str) -> Callable[[str], list[str]]:
     return names
 
 
+def there(value: Path | list[Path] | None) -> Path | list[Path] | None:
+    """Return the value of an option, if its folders exist; URLs are for the commands.
+
+    The commands check more, but only after they loaded torch and others, which takes seconds.
+
+    Raises:
+        InputError: names the first path at which nothing is.
+    """
+    for path in [value] if isinstance(value, Path) else value or []:
+        if as_url(path) is None and not path.exists():
+            raise InputError(f"There is no folder {path}. Check its name, or make it first.")
+    return value
+
+
 RunArgument = Annotated[
-    Path, typer.Argument(help="A run folder, made by `mimic-reg train`.", metavar="RUN")
+    Path,
+    typer.Argument(help="A run folder, made by `mimic-reg train`.", metavar="RUN", callback=there),
 ]
 RunsArgument = Annotated[
-    list[Path], typer.Argument(help="Run folders, or folders that contain them.", metavar="RUN")
+    list[Path],
+    typer.Argument(
+        help="Run folders, or folders that contain them.", metavar="RUN", callback=there
+    ),
 ]
 StoreArgument = Annotated[
     Path,
     MAY_BE_URL,
-    typer.Argument(help="A store, made by `mimic-reg extract`, or its URL.", metavar="STORE"),
+    typer.Argument(
+        help="A store, made by `mimic-reg extract`, or its URL.", metavar="STORE", callback=there
+    ),
 ]
 StoreOption = Annotated[
     Path,
     MAY_BE_URL,
-    typer.Option("--store", help="The store, or its URL (s3://…).", metavar="STORE"),
+    typer.Option(
+        "--store", help="The store, or its URL (s3://…).", metavar="STORE", callback=there
+    ),
 ]
 MovedStoreOption = Annotated[
     Path | None,
     MAY_BE_URL,
-    typer.Option("--store", help="Where the run's store is now, if it was moved.", metavar="STORE"),
+    typer.Option(
+        "--store",
+        help="Where the run's store is now, if it was moved.",
+        metavar="STORE",
+        callback=there,
+    ),
 ]
 AllowMissingOption = Annotated[
     bool,

@@ -18,7 +18,6 @@ from typing import Any
 from mimic_reg import probes
 from mimic_reg.errors import InputError
 from mimic_reg.experiments.grid import IMAGE_TASK
-from mimic_reg.extraction.audit import published_sizes
 from mimic_reg.runs import DONE, HISTORY, read_history, read_trial
 from mimic_reg.settings import BASELINE, STOPPING, Trial, is_probe
 from mimic_reg.store import Store
@@ -140,6 +139,8 @@ def sizes(store: Store | None = None, images: str | None = None) -> dict[tuple[s
             .collect()
             .iter_rows()
         }
+    from mimic_reg.extraction.audit import published_sizes  # `list methods` does not need it
+
     published = {
         (task, split): count
         for task, of_split in published_sizes()["samples"].items()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mimic_reg.cli.command import MAY_BE_URL
-from mimic_reg.cli.options import SET_EXAMPLE, DeviceOption, ThreadsOption, complete
+from mimic_reg.cli.options import SET_EXAMPLE, DeviceOption, ThreadsOption, complete, there
 from mimic_reg.errors import InputError, install_advice
 from mimic_reg.threads import DEFAULT_THREADS
 
@@ -51,6 +51,7 @@ StoreOption = Annotated[
         "--store",
         help="The store, or its URL (s3://…); by default that of the work folder.",
         metavar="STORE",
+        callback=there,
     ),
 ]
 

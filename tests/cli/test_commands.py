@@ -80,11 +80,14 @@ def test_commands_start_fast_without_what_they_do_not_need(tmp_path):
         (["list", "methods"], "polars"),
         (["list", "models"], "polars"),
         (["runs", tmp_path], "polars"),
+        (["report", tmp_path / "missing"], ""),  # wrong names are refused as fast
+        (["sweep", "--store", tmp_path / "missing", "--config", "table_09", "--out", "work"], ""),
     ):
         told = subprocess.run(
             [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
         )
         assert told.stdout.splitlines()[-1] == loaded, arguments
+        assert ("There is no folder" in told.stderr) == (tmp_path / "missing" in arguments)
 
 
 def test_help_loads_nothing_heavy():
@@ -176,7 +179,7 @@ def test_ctrl_c_is_exit_code_1_and_says_that_one_can_go_on(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("mimic_reg.store.Store.open", interrupted)
-    monkeypatch.setattr("sys.argv", ["mimic-reg", "verify", "store"])
+    monkeypatch.setattr("sys.argv", ["mimic-reg", "verify", "."])
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
@@ -195,7 +198,7 @@ def test_a_folder_in_a_files_place_is_told_without_a_traceback(monkeypatch, caps
 
 
 def test_several_tasks_without_a_strategy_are_told_what_they_need(monkeypatch, capsys, tmp_path):
-    options = ["--store", "store", "--model", "lstm", "--out", str(tmp_path / "run")]
+    options = ["--store", ".", "--model", "lstm", "--out", str(tmp_path / "run")]
     monkeypatch.setattr("sys.argv", ["mimic-reg", "train", "--task", "phenotyping,x", *options])
     with pytest.raises(SystemExit) as ended:
         cli.main()
