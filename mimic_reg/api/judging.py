@@ -1,6 +1,5 @@
 """Check for leakage, write a model card, list results on a board: as the commands do."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +42,8 @@ def check(
 
     if isinstance(tasks, str):
         raise InputError(f"tasks is a list of names, got {tasks!r}.")
+    if type(seed) is not int or seed < 0:
+        raise InputError(f"seed is {seed!r}; it must be a whole number from 0 on.")
     moved = None if store is None else _folder(store)
     outcomes = checks.check(_folder(place), list(tasks), store=moved, seed=seed)
     return pd.DataFrame([vars(outcome) for outcome in outcomes])
@@ -72,7 +73,9 @@ def card(
     return to_markdown(document)
 
 
-def board(works: PathLike | Sequence[PathLike], out: PathLike | None = None) -> "pd.DataFrame":
+def board(
+    works: PathLike | list[PathLike] | tuple[PathLike, ...], out: PathLike | None = None
+) -> "pd.DataFrame":
     """Return all models, methods and tasks by score, as `mimic-reg board` does.
 
     Args:
@@ -87,7 +90,7 @@ def board(works: PathLike | Sequence[PathLike], out: PathLike | None = None) -> 
     """
     import pandas as pd
 
-    given = [works] if isinstance(works, str | os.PathLike) else list(works)
+    given = works if isinstance(works, list | tuple) else [works]
     found = boards.collect_board([as_path(work, "work") for work in given])
     if out is not None:
         boards.write_board(found, as_path(out, "board"))

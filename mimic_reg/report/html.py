@@ -51,9 +51,7 @@ def _environment() -> Environment:
         "counted": count,
         "data_uri": lambda text: f"data:text/csv;charset=utf-8,{quote(text)}",
         "distinct": lambda texts: list(dict.fromkeys(texts)),
-        "join_count": lambda item: (
-            f"{HIDDEN if item[1] is None else format(item[1], ',')} {item[0]}"
-        ),
+        "join_count": _join_count,
         "minus_paper": format_minus_paper,
         "paper": format_paper,
         "score": format_score,

@@ -175,7 +175,9 @@ def test_check_card_and_board_are_those_of_the_commands(run, store, tmp_path):
         (lambda: mr.check(store, store=store), "is not a run"),
         (lambda: mr.check(store, tasks="death"), "a list of names"),
         (lambda: mr.card(5), "path of a run"),
+        (lambda: mr.check(store, seed="x"), "seed is 'x'"),
         (lambda: mr.board([]), "There is no run"),
+        (lambda: mr.board(5), "path of a work"),
     ):
         with pytest.raises(mr.InputError, match=message):
             call()

@@ -9,7 +9,7 @@ import pytest
 from mimic_reg.errors import InputError
 from mimic_reg.report import card, card_parts
 from mimic_reg.report.cohort import samples_table
-from mimic_reg.report.cohort.published import suppressed
+from mimic_reg.report.cohort.published import samples_by_split, scored_samples, suppressed
 from mimic_reg.report.document import Document, Grid, Part, to_html, to_markdown
 from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect
@@ -115,6 +115,12 @@ def test_a_total_that_would_tell_few_is_nowhere(run, store, tmp_path, monkeypatc
     assert f"{total} samples" not in text
     page = write_report(collect([run]), tmp_path / "hidden.html", title="Hidden").read_text("utf-8")
     assert "By supervision level; 1 seed." in page
+    broken = tmp_path / "store"
+    shutil.copytree(store.folder, broken)
+    (broken / "tasks/in_hospital_mortality.parquet").write_bytes(b"PAR1")
+    trial = collect([run]).trials[0]
+    rows = samples_by_split(trial, Store.open(broken))
+    assert {*scored_samples(trial, rows).values()} == {"\N{EN DASH}"}
     assert f"{total} test" not in page
 
 

@@ -9,12 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mimic_reg.errors import InputError
+from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.report.cohort import patients
 from mimic_reg.report.cohort.suppression import LEAST, apart, is_small
 from mimic_reg.report.formats import HIDDEN
 from mimic_reg.runs.record import Run
-from mimic_reg.store import Store
+from mimic_reg.store import Store, reading
 
 FEW = f"fewer than {LEAST}"
 
@@ -52,18 +52,23 @@ def store_of(run: Run) -> Store | None:
 def samples_by_split(run: Run, store: Store | None) -> list[tuple[str, ...]]:
     """Return split, samples, stays, patients and share of events, as the cohort page shows them.
 
-    Patients are missing where each is one stay. Without a store, or of images, there is no row.
+    Patients are missing where each is one stay. Without a store, or of images, there is no row. Of
+    a damaged store nothing is shown, so that a report of its runs can still be made.
     """
     if store is None or not store.spec.is_hourly:
         return []
-    rows = _rows(store.folder.resolve(), store.manifest["fingerprint"], LEAST)
+    try:
+        rows = _rows(store.folder.resolve(), store.manifest["fingerprint"], LEAST)
+    except MimicRegError:
+        return [(split, *[HIDDEN] * 3) for split in run.num_samples]
     return [row for task, *row in rows if task == run.task]  # type: ignore[misc]
 
 
 @lru_cache(maxsize=4)  # a sweep asks for every trial
 def _rows(folder: Path, fingerprint: str, least: int) -> list[tuple[str, ...]]:
-    store = Store.open(folder)
-    return patients.samples(store, patients.read_keys(store), least)
+    with reading(folder, "a cohort store"):
+        store = Store.open(folder)
+        return patients.samples(store, patients.read_keys(store), least)
 
 
 def scored_samples(run: Run, sizes: Sequence[Sequence[str]]) -> dict[str, str]:

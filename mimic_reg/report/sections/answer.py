@@ -101,7 +101,7 @@ def _definitions(tables: Sequence[ScoreTable]) -> str:
 def _caption(table: ScoreTable, given: Given, n: int | None) -> str:
     trials = given.results.of(table.task, table.model)
     sizes = dict.fromkeys(given.num_samples(trial) for trial in trials)
-    samples = f"{' or '.join(sizes)} {SPLIT} sample{'s' * (list(sizes) != ['1'])}"
+    samples = f"{' or '.join(sizes)} {SPLIT} samples"
     parts = [
         "By supervision level" if table.levels[-1].is_share else "By training samples",
         *([samples] if HIDDEN not in sizes else []),
