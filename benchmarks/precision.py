@@ -2,8 +2,11 @@
 
     mimic-reg synthesize --out raw --patients 2000 && mimic-reg extract --source raw --out store
     mimic-reg import-images /usr/share/datasets/fashion-mnist --out fashion
-    python benchmarks/precision.py --store store --models lstm transformer --work work
-    python benchmarks/precision.py --store fashion --models dnn cnn --epochs 4 --work work
+    python benchmarks/precision.py --store store --work work
+    python benchmarks/precision.py --store store --work work --models transformer --methods none \\
+        --seeds 4 --epochs 5
+    python benchmarks/precision.py --store fashion --work work --models dnn --methods none \\
+        --seeds 6 --epochs 4  # and cnn, --seeds 4
 
 Each pair has the same initial weights and batches, one fit in float32 and one in bfloat16. It can
 be interrupted and continued. The difference is of the test score (AUROC of in-hospital mortality,
