@@ -61,6 +61,11 @@ def _environment() -> Environment:
     return environment
 
 
+def _join_count(item: tuple[str, int | None]) -> str:
+    """Return a unit and its number in words; the number may be hidden."""
+    return f"{HIDDEN if item[1] is None else format(item[1], ',')} {item[0]}"
+
+
 def _to_csv(table: tuple[Sequence[str], Iterable[Sequence[str]]]) -> str:
     """Return (header, rows) as CSV."""
     stream = StringIO()
