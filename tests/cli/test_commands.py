@@ -192,9 +192,12 @@ def test_a_folder_in_a_files_place_is_told_without_a_traceback(monkeypatch, caps
     monkeypatch.setattr("sys.argv", ["mimic-reg", "extract", *options])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert ended.value.code == 2
+    assert ended.value.code == 1
     told = words(capsys.readouterr().err)
-    assert "manifest.json is not a file: a folder, a pipe, a socket or a device is in its" in told
+    assert (
+        "manifest.json: Is a directory. Check free space, permissions and what is in its place"
+        in told
+    )
 
 
 def test_several_tasks_without_a_strategy_are_told_what_they_need(monkeypatch, capsys, tmp_path):
