@@ -251,9 +251,9 @@ def test_its_neutral_setting_is_the_baseline(name, samples, fits):
 
 @each_method
 def test_resumed_is_uninterrupted(name, samples, fits):
-    """In the first of two epochs of five steps and in the second; the engine's test kills at 9."""
+    """In each of the two epochs, of five steps."""
     interrupted = reference(contract(name), samples, name)
-    for at in (4, 6):
+    for at in (4, 9):
         interrupted.run(until=at)
         resumed = reference(contract(name), samples, name)
         resumed.load(interrupted.save())

@@ -32,6 +32,7 @@ def _methods(tmp_path, monkeypatch):
     shutil.copytree(files.CONFIGS, configs)
     for name, text in FILES.items():
         (configs / "methods" / f"{name}.yaml").write_text(text)
+    files._files_by_modules()  # kept for the process: without these files, whichever test is first
     monkeypatch.setattr(files, "CONFIGS", configs)
 
 
