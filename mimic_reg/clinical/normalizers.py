@@ -83,7 +83,8 @@ def _sum(rows: np.ndarray, around: np.ndarray | None = None) -> np.ndarray:
             added -= around
             np.square(added, out=added)
         part[0] = part[: len(chosen) + 1].sum(0)
-    return part[0].copy()
+    total: np.ndarray = part[0].copy()
+    return total
 
 
 def normalizers(
