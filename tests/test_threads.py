@@ -56,7 +56,7 @@ sys.meta_path.insert(0, Spy())
 """
 WAITING = ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")
 COMMAND = str(Path(sys.executable).parent / "mimic-reg")
-TRAIN = ["--task", "in_hospital_mortality", "--model", "lstm", "--store", "no", "--out", "run"]
+TRAIN = ["--task", "in_hospital_mortality", "--model", "lstm", "--store", ".", "--out", "run"]
 NO_STORE = """
 from mimic_reg_pipelines.runners import Order, Pool
 order = Order(trial={}, store="no", data="", folder="run", threads=1)
@@ -67,13 +67,13 @@ if __name__ == "__main__":
 ENTRIES = {
     "train": [COMMAND, "train", *TRAIN],
     "python -m": [sys.executable, "-m", "mimic_reg", "train", *TRAIN],
-    "evaluate": [COMMAND, "evaluate", "no"],
+    "evaluate": [COMMAND, "evaluate", "."],
     "finetune": [
-        *(COMMAND, "finetune", "--from", "no", "--store", "no", "--task", "length_of_stay"),
+        *(COMMAND, "finetune", "--from", ".", "--store", ".", "--task", "length_of_stay"),
         *("--out", "run"),
     ],
-    "analyse": [COMMAND, "analyse", "hessian", "no", "--out", "figures"],
-    "predict": [COMMAND, "predict", "--model", "no", "--store", "no", "--out", "p.parquet"],
+    "analyse": [COMMAND, "analyse", "hessian", ".", "--out", "figures"],
+    "predict": [COMMAND, "predict", "--model", "no", "--store", ".", "--out", "p.parquet"],
     "sweep": [COMMAND, "sweep", "--config", "demo", "--out", "work"],
     "a process of the pool": [sys.executable, "pool.py"],
     "a Prefect flow": [sys.executable, "-c", "import mimic_reg_pipelines.flows.train"],

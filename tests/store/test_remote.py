@@ -250,7 +250,7 @@ def test_urls_that_are_not_read_are_refused_without_their_secrets(there, url, me
         "extract --source o --out {}",
         "train --store {file} --task in_hospital_mortality --model lstm --method none --out {}",
         "evaluate {}",
-        "report o {} --out o",
+        "report . {} --out o",
         "prune {}",
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 
 from mimic_reg.errors import InputError
 from mimic_reg_pipelines.deploy import access, container, ui
+from mimic_reg_pipelines.tracking import client
 
 LONG = "a-long-password"
 
@@ -159,8 +160,8 @@ def test_postgresqls_passwords_are_quoted(tmp_path):
 
 
 def test_a_password_in_a_uri_is_not_shown():
-    assert ui.redacted("postgresql://a:geheim@h/db") == "postgresql://a:…@h/db"
-    assert ui.redacted("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    assert client.redacted("postgresql://a:geheim@h/db") == "postgresql://a:…@h/db"
+    assert client.redacted("sqlite:////a/b.db") == "sqlite:////a/b.db"
     with (
         pytest.raises(InputError, match="in a work folder") as error,
         ui.passwords("postgresql://a:geheim@h/db", "file"),
