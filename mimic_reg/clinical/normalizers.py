@@ -1,6 +1,7 @@
 """Normalisers: the mean and standard deviation of every channel, published or fitted."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,10 @@ def _sum(rows: np.ndarray, around: np.ndarray | None = None) -> np.ndarray:
 
 
 def normalizers(
-    hourly: Path, samples: dict[str, pl.DataFrame], unit: str = "icustay_id", benchmark: bool = True
+    hourly: Path,
+    samples: Mapping[str, pl.DataFrame | pl.LazyFrame],
+    unit: str = "icustay_id",
+    benchmark: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """Return {task: {channels, published, fitted}} for each sample table.
 
@@ -124,7 +128,7 @@ def normalizers(
 def write_normalizers(
     folder: Path,
     hourly: Path,
-    samples: dict[str, pl.DataFrame],
+    samples: Mapping[str, pl.DataFrame | pl.LazyFrame],
     progress: Progress,
     *,
     unit: str = "icustay_id",
@@ -138,6 +142,7 @@ def write_normalizers(
             progress.note(f"Constant in the training samples of {name}: {', '.join(constant)}.")
 
 
-def _hours_seen(samples: pl.DataFrame, unit: str) -> pl.DataFrame:
-    train = samples.filter(pl.col("split") == "train")
-    return train.group_by(unit).agg(num_hours(pl.col("period_length")).max().alias("hours"))
+def _hours_seen(samples: pl.DataFrame | pl.LazyFrame, unit: str) -> pl.DataFrame:
+    train = samples.lazy().filter(pl.col("split") == "train")
+    seen = train.group_by(unit).agg(num_hours(pl.col("period_length")).max().alias("hours"))
+    return seen.collect()

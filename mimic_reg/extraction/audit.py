@@ -5,11 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from mimic_reg import tasks
 from mimic_reg.clinical.datasets import Dataset
 from mimic_reg.clinical.events import Mode, add_counts
 from mimic_reg.clinical.schema import EPSILON, VARIABLES, resource
-from mimic_reg.tasks.base import count_samples
 from mimic_reg.tasks.in_hospital_mortality import HOURS
 
 # Counts by (subject, admission, stay) are added up after this many blocks.
@@ -55,12 +53,12 @@ def audit(
     dataset: Dataset,
     mode: Mode,
     stays: pl.DataFrame,
-    samples: dict[str, pl.DataFrame],
+    samples: dict[str, Any],
     cohort: Any,
     scans: Any,
     episodes: Any,
 ) -> dict[str, Any]:
-    """Return the content of audit.json."""
+    """Return the content of audit.json; `samples`: from `count_samples`, by task."""
     variables: dict[str, Any] = {}
     for scan in scans.values():
         variables = add_counts(variables, scan["variables"])
@@ -75,7 +73,7 @@ def audit(
         "variables": {name: variables[name] for name in VARIABLES if name in variables},
         "episodes": episodes,
         "stays_left_out_of_the_tasks": left_out(stays),
-        "samples": {name: count_samples(tasks.get(name), table) for name, table in samples.items()},
+        "samples": samples,
     }
     if cohort["flags_that_differ"] is not None:
         result["stays_whose_hospital_expire_flag_differs"] = cohort["flags_that_differ"]

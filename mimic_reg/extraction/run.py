@@ -11,6 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,7 @@ from mimic_reg.sources.rows import Reading, check_ids, read_blocks, read_table
 from mimic_reg.store import Store, check_target, locked, read_json, write_json
 from mimic_reg.store.spec import SCHEMA_VERSION
 from mimic_reg.store.stages import TableWriter, Workspace, publish, recover
+from mimic_reg.tasks.base import count_samples
 
 # Samples are built for this many stays at once; for all stays they would take over 1 GB.
 _STAYS_AT_ONCE = 4_000
@@ -261,31 +263,38 @@ class _Run:
         reading, counts = Reading(), RowCounts()
         variables: dict[str, Any] = {}
         mapped: list[pl.DataFrame] = []
-        flushes = 0
 
-        def flush() -> None:
-            nonlocal mapped, flushes, variables
-            check_ids(self.tables[name], reading)
-            valid = ev.keep_valid(pl.concat(mapped), stays)
-            mapped = []
-            measurements, counted = ev.clean(valid, self.mode)
+        def write(rows: pl.DataFrame, number: int) -> int:
+            nonlocal variables
+            measurements, counted = ev.clean(ev.keep_valid(rows, stays), self.mode)
             variables = ev.add_counts(variables, counted)
             routed = measurements.join(route, on="subject_id", how="left")
             for (bucket,), part in routed.partition_by("bucket", as_dict=True).items():
-                part.drop("bucket").write_ipc(folder / f"{bucket}-{flushes}.arrow")
-            flushes += 1
+                part.drop("bucket").write_ipc(folder / f"{bucket}-{number}.arrow")
+            return number + 1
 
-        for block in read_blocks(
-            self.tables[name], self.plan.block_bytes, reading, self.progress.advance
-        ):
-            if "icustay_id" not in block.columns:  # LABEVENTS
-                block = block.with_columns(pl.lit(None, ID).alias("icustay_id"))
-            counts.add(ev.count_rows(block))
-            mapped.append(block.filter(pl.col("itemid").is_in(wanted)))
-            if sum(m.height for m in mapped) >= self.plan.flush_rows:
+        with ThreadPoolExecutor(1) as pool:  # writes while the next rows are read
+            written = pool.submit(int)
+
+            def flush() -> None:
+                nonlocal mapped, written
+                check_ids(self.tables[name], reading)
+                number = written.result()  # memory has room for one piece that waits
+                written = pool.submit(write, pl.concat(mapped), number)
+                mapped = []
+
+            for block in read_blocks(
+                self.tables[name], self.plan.block_bytes, reading, self.progress.advance
+            ):
+                if "icustay_id" not in block.columns:  # LABEVENTS
+                    block = block.with_columns(pl.lit(None, ID).alias("icustay_id"))
+                counts.add(ev.count_rows(block))
+                mapped.append(block.filter(pl.col("itemid").is_in(wanted)))
+                if sum(m.height for m in mapped) >= self.plan.flush_rows:
+                    flush()
+            if mapped:
                 flush()
-        if mapped:
-            flush()
+            written.result()
         checks.check_reading(self.tables[name], reading, variables, self.progress)
         return {
             "read": {"rows": reading.rows, "xxh3": reading.digest},
@@ -348,15 +357,18 @@ class _Run:
         )
         self.dataset.to_store(stays).write_parquet(folder / "stays.parquet")
         (folder / "tasks").mkdir()
-        samples, written = {}, {}
-        for name in self.names:
-            build = tasks.samples_of(name)
+        counts, written, empty = {}, {}, []
+        for name in self.names:  # memory has one table of samples at a time
+            build, path = tasks.samples_of(name), folder / "tasks" / f"{name}.parquet"
             parts = stays.iter_slices(_STAYS_AT_ONCE)
-            samples[name] = pl.concat(build(part, diagnoses) for part in parts)
-            written[name] = self.dataset.to_store(samples[name])
-            written[name].write_parquet(folder / "tasks" / f"{name}.parquet")
-            self.progress.advance(1, samples[name].height)
-        checks.check_samples([name for name in self.names if samples[name].is_empty()], stays)
+            samples = pl.concat(build(part, diagnoses) for part in parts)
+            self.dataset.to_store(samples).write_parquet(path)
+            counts[name] = count_samples(tasks.get(name), samples)
+            written[name] = pl.scan_parquet(path)
+            empty += [name] * samples.is_empty()
+            self.progress.advance(1, samples.height)
+            del samples
+        checks.check_samples(empty, stays)
         write_normalizers(
             folder,
             made / "hourly.parquet",
@@ -365,6 +377,6 @@ class _Run:
             unit=self.dataset.unit,
             benchmark=self.dataset.is_benchmark,
         )
-        content = audit(self.dataset, self.mode, stays, samples, cohort, scans, episodes)
+        content = audit(self.dataset, self.mode, stays, counts, cohort, scans, episodes)
         write_json(folder / "audit.json", content, sync=False)
         return {"tasks": self.names}
