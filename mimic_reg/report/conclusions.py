@@ -94,7 +94,9 @@ def needed(
     if error:
         wanted = subjects_needed(delta, error, num_subjects)
         noun = f"test {unit}"
-        parts.append(_of(wanted, num_subjects, noun) if tell else count(wanted, noun))
+        # a hidden number would follow from the number needed and the interval
+        untold = f"{'more' if wanted > num_subjects else 'no more'} {noun}s than there are"
+        parts.append(_of(wanted, num_subjects, noun) if tell else untold)
     if not parts:
         return ""
     finding = f"To find a difference of {delta:g} with {POWER:.0%} power".replace("%", " %")

@@ -126,6 +126,8 @@ def tune(
         say(choice.sentence)
         say(f"Its values are in {choice.file}. To use them:")
         say(_train(choice, tuned.result.store, experiment.set))
+    for problem in tuned.problems:
+        say(problem, err)
     opened = Store.open(tuned.result.store)
     if is_cheap(opened):
         print_findings(check_store(opened, sorted({choice.task for choice in tuned.choices})))
@@ -148,7 +150,10 @@ def _train(choice: "Choice", store: Path, changed: Mapping[str, Any]) -> str:
 
 def _plain(choice: "Choice") -> dict[str, Any]:
     points = [
-        {"values": p.values, "mean": p.mean, "scores": p.scores, "missing": p.missing}
+        {
+            **{"values": p.values, "mean": p.mean, "scores": p.scores, "missing": p.missing},
+            "hardly_trained": p.hardly_trained,
+        }
         for p in choice.points
     ]
     return {

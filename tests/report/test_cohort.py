@@ -108,6 +108,15 @@ def test_an_imported_cohort(store):
     assert len(hr.bars) == 24
 
 
+def test_samples_do_not_tell_a_part_that_table_one_hides(tmp_path):
+    tables = clean(num=96)  # 60, 28 and 8 stays: 8 would be 96 - 60 - 28
+    split = pl.Series("split", ["train"] * 60 + ["val"] * 28 + ["test"] * 8)
+    tables.samples = tables.samples.with_columns(split)
+    found = describe(write(tmp_path / "store", tables))
+    shown = [row[2:-1] for row in found["samples"]]
+    assert (shown[0][0], {*shown[1], *shown[2]}) == ("60", {HIDDEN})
+
+
 def test_the_page(store, tmp_path):
     path = write_cohort(store, tmp_path / "out")
     text = checked(path.read_text("utf-8"))

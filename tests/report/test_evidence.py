@@ -57,6 +57,9 @@ def test_what_is_needed_by_hand():
     assert "3 seeds (there are 3) and 2 test images (there are 100)." in needed(
         found, 0.01, 100, "image", 1.0
     )
+    assert "10 seeds (7 more) and more test subjects than there are." in needed(
+        found, 0.01, 100, "subject", 0.01, tell=False
+    )
     assert "more than 10,000 seeds" in needed(found, None, 0, "subject", 1e-5)
     assert needed(compared((0.1,), None), None, 0, "subject", 0.01) == ""
 

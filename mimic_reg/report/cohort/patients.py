@@ -210,6 +210,16 @@ def _totals_hidden(numbers: np.ndarray, small: np.ndarray) -> np.ndarray:
     return hide
 
 
+def _closed(totals: Sequence[int], whole: int, least: int) -> list[bool]:
+    """Return which parts have a size that table one hides.
+
+    whole: the size of all parts together
+    """
+    numbers = np.array([*totals, *([whole] if len(totals) > 1 else [])])
+    small = np.array([is_small(int(n), least) for n in numbers])
+    return [bool(h) for h in _totals_hidden(numbers, small)[: len(totals)]]
+
+
 def _categories(
     frames: Sequence[pl.DataFrame], name: str, shown: Sequence[bool], least: int
 ) -> list[tuple[str, bool, tuple[str, ...]]]:
@@ -288,12 +298,15 @@ def samples(store: Store, stays: Stays, least: int = LEAST) -> list[tuple[str, .
             found[task.name, part] = rows_of.select(*columns).collect()
     hide: dict[tuple[str, str, str], bool] = {}
     told = _sides_told(store, found, parts, least)
-    for part in parts:
-        for key, column in (("unit", spec.unit), ("subject", spec.subject)):
-            numbers = [sizes[part][key].n_unique()]
-            numbers += [found[task, part][column].n_unique() for task in spec.task_names]
-            for name, is_hidden in zip(("", *spec.task_names), apart(numbers, least), strict=True):
-                hide[name, part, key] = is_hidden
+    for key, column in (("unit", spec.unit), ("subject", spec.subject)):
+        totals = [sizes[part][key].n_unique() for part in parts]
+        closed = _closed(totals, stays.table[key].n_unique(), least)
+        for part, total, is_closed in zip(parts, totals, closed, strict=True):
+            numbers = [total, *(found[t, part][column].n_unique() for t in spec.task_names)]
+            for name, number, near in zip(
+                ("", *spec.task_names), numbers, apart(numbers, least), strict=True
+            ):  # of a part that table one hides, no task may tell the size
+                hide[name, part, key] = near or (is_closed and total - number < least)
     for task in spec.tasks:
         for part in parts:
             here = found[task.name, part]

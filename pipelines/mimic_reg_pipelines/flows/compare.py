@@ -18,7 +18,6 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 from pydantic import Field
 
-from mimic_reg.errors import MimicRegError
 from mimic_reg.experiments import Experiment
 from mimic_reg.progress import SILENT, Progress
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress
@@ -28,7 +27,7 @@ from mimic_reg_pipelines.flows.search import check_fair, notes, winners
 from mimic_reg_pipelines.flows.settings import OfExperiment, Work, find_store
 from mimic_reg_pipelines.flows.studies import budgets, explore
 from mimic_reg_pipelines.flows.sweep import final_state, sweep, sweep_as_tasks
-from mimic_reg_pipelines.flows.tune import Choice, choose_point, searches, show_choice
+from mimic_reg_pipelines.flows.tune import Choice, choose, show_choice
 from mimic_reg_pipelines.runners.settings import Running
 
 
@@ -86,7 +85,7 @@ def compare(
         "progress": progress,
     }
     whole, search = explore(experiment, work, run=run, **options)
-    choices, problems = _choose(search)
+    choices, problems = choose(search)
     best = {choice.key: choice.best.values for choice in choices}
     chosen = winners(whole, best, seeds)
     tuned = budgets(whole, search, best)
@@ -95,23 +94,6 @@ def compare(
     if any(trial.done for trial in result.trials):
         concluded = conclude(result, tracking_uri=tracking_uri, commands=commands)
     return Compared(tuple(choices), tuple(problems), search, result, concluded)
-
-
-def _choose(search: SweepResult) -> tuple[list[Choice], list[str]]:
-    """Return the best point of each search, and why others have none.
-
-    Raises:
-        MimicRegError: none has one.
-    """
-    choices, problems = [], []
-    for trials in searches(search):
-        try:
-            choices.append(choose_point(search, trials))
-        except MimicRegError as error:
-            problems.append(str(error))
-    if problems and not choices:
-        raise MimicRegError(problems[0])
-    return choices, problems
 
 
 # --- Prefect --------------------------------------------------------------------------------------

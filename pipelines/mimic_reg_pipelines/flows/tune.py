@@ -72,6 +72,8 @@ class Choice:
         whole = [point for point in self.points if not point.missing]
         equal = sum(not beats(self.best, point) for point in whole)
         best = f"the first of {equal} equally good ones" if equal > 1 else "the best"
+        if any(bool(p.hardly_trained) != bool(self.best.hardly_trained) for p in whole):
+            best += " without a run that hardly trained"
         return (
             f"{self.title}: of {len(self.points)} points, {format_values(self.best.values)} is "
             f"{best}, with validation {self.best.score} {self.best.mean:.4f}."
@@ -92,10 +94,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Tuned:
-    """Result of a search."""
+    """Result of a search.
+
+    problems: of each task, model, method, level and fold without a best point, why
+    """
 
     result: SweepResult
     choices: tuple[Choice, ...]
+    problems: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
@@ -128,16 +134,25 @@ def tune(
         tracking_uri=tracking_uri,
         progress=progress,
     )
-    return Tuned(result, tuple(choose(result)))
+    choices, problems = choose(result)
+    return Tuned(result, tuple(choices), tuple(problems))
 
 
-def choose(result: SweepResult) -> list[Choice]:
-    """Write the best point of each search; return them.
+def choose(result: SweepResult) -> tuple[list[Choice], list[str]]:
+    """Write the best point of each search; return them, and why other searches have none.
 
     Raises:
-        MimicRegError: of one of them no point has all its results.
+        MimicRegError: no search has a point with all its results.
     """
-    return [choose_point(result, trials) for trials in searches(result)]
+    choices, problems = [], []
+    for trials in searches(result):
+        try:
+            choices.append(choose_point(result, trials))
+        except MimicRegError as error:
+            problems.append(str(error))
+    if problems and not choices:
+        raise MimicRegError(problems[0])
+    return choices, problems
 
 
 def searches(result: SweepResult) -> list[list[TrialStatus]]:
@@ -167,10 +182,12 @@ def choose_point(result: SweepResult, trials: Sequence[TrialStatus]) -> Choice:
         if not point.missing and (best is None or beats(point, best[0])):
             best = point, first
     if best is None:
-        first = trials[0]
+        first = next((t for t in trials if not t.done), trials[0])
+        fold = "" if first.fold is None else f" in fold {first.fold}"
         raise MimicRegError(
-            f"No point of {first.method} for {first.task} with {first.model} has all its results: "
-            f"{first.error or first.status}. What is there is kept; start it again."
+            f"No point of {first.method} for {first.task} with {first.model}{fold} has all its "
+            f"results: {(first.error or first.status).rstrip('.')}. What is there is kept; start "
+            "it again."
         )
     chosen, winner = best
     files = _write(result, winner, chosen, points)
@@ -245,7 +262,7 @@ def tune_flow(parameters: TuneParameters) -> State[Any]:
         running=parameters.running,
         tracking_uri=parameters.tracking_uri,
     )
-    for choice in choose(result):
+    for choice in choose(result)[0]:
         show_choice(choice)
     return final_state(result)
 

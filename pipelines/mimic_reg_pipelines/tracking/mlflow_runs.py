@@ -326,6 +326,8 @@ def _log_files(api: MlflowClient, run_id: str, run: TrackedRun) -> None:
         if (run.folder / SCORES).is_file():
             scored = read_scored(run.folder)
             del scored["num_samples"]  # exact, so they may tell few patients
+            for score in (s for of_split in scored["scores"].values() for s in of_split.values()):
+                score.pop("replicates", None)  # their share tells the number of few positives
             write_json(Path(folder) / SCORES, scored)
         (Path(folder) / "trial.yaml").write_text(run.trial.to_yaml(), "utf-8")
         api.log_artifacts(run_id, folder)

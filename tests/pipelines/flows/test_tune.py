@@ -1,6 +1,7 @@
 """Searches: judged on validation only, over seeds; resumable; the winner is a usable file."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -68,7 +69,7 @@ def test_the_best_mean_of_validation_wins_whatever_the_test_says(tmp_path):
             ((0.3,), 1): (0.75, 0.99),
         },
     )
-    (choice,) = choose(result)
+    ((choice,), _) = choose(result)
     assert choice.best.values == {"itps.tau": 0.2}
     assert choice.best.mean == pytest.approx(0.76)
     assert len(choice.points) == 3
@@ -82,7 +83,7 @@ def test_the_best_mean_of_validation_wins_whatever_the_test_says(tmp_path):
 
 def test_the_first_of_equals_wins(tmp_path):
     result = made(tmp_path, {((0.3,), 0): (0.7, 0.1), ((0.2,), 0): (0.7, 0.9)})
-    (choice,) = choose(result)
+    ((choice,), _) = choose(result)
     assert choice.best.values == {"itps.tau": 0.3}
     assert "of 2 points, itps.tau=0.3 is the first of 2 equally good ones, with" in choice.sentence
 
@@ -93,12 +94,13 @@ def test_what_never_trained_wins_only_where_all_is_so(tmp_path):
     for number, explained in enumerate((-0.1, 0.2)):
         history = tmp_path / "runs" / str(number) / "history.jsonl"
         history.write_text(json.dumps({**row, "explained": explained}) + "\n")
-    (choice,) = choose(result)
+    ((choice,), _) = choose(result)
     assert choice.best.values == {"itps.tau": 0.2}
+    assert "0.2 is the best without a run that hardly trained, with" in choice.sentence
     assert "itps.tau=0.1: 0.9000, 1 of 1 hardly trained\n" in choice.file.read_text("utf-8")
     assert [row["hardly trained"] for row in rows(choice)] == [1, 0]
     history.write_text(json.dumps({**row, "explained": -1.0}) + "\n")
-    assert choose(result)[0].best.values == {"itps.tau": 0.1}
+    assert choose(result)[0][0].best.values == {"itps.tau": 0.1}
 
 
 def test_a_point_without_all_its_results_cannot_win(tmp_path):
@@ -111,12 +113,19 @@ def test_a_point_without_all_its_results_cannot_win(tmp_path):
             ((0.2,), 1): (0.61, 0.5),
         },
     )
-    (choice,) = choose(result)
+    ((choice,), _) = choose(result)
     assert choice.best.values == {"itps.tau": 0.2}
     assert "itps.tau=0.1: no result" in choice.file.read_text("utf-8")
     nothing = made(tmp_path / "other", {((0.1,), 0): None})
     with pytest.raises(MimicRegError, match="it diverged"):
         choose(nothing)
+    first, *_, last = result.trials
+    folds = replace(first, fold=1), replace(last, fold=2, status="failed", error="it diverged.")
+    (choice,), problems = choose(replace(result, trials=folds))
+    assert choice.fold == 1  # a fold without a result takes nothing from the others
+    assert [p.partition(": it diverged. What")[0] for p in problems] == [
+        "No point of itps for in_hospital_mortality with lstm in fold 2 has all its results"
+    ]
 
 
 def test_a_search_is_a_sweep_and_its_winner_can_be_trained(store, empty, tmp_path):
