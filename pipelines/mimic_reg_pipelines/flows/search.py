@@ -212,7 +212,8 @@ def check_fair(experiment: Experiment) -> None:
         if len(counts) < 2:
             raise InputError(
                 f"A comparison needs two methods or more, but {task} with {model} has "
-                f"{', '.join(counts)} only."
+                f"{', '.join(counts)} only. Models are not compared with each other: to tune each "
+                "at the same number of points, use `mimic-reg tune`."
             )
         if len({count for count in counts.values() if count}) > 1:
             told = ", ".join(f"{name} {count}" for name, count in counts.items() if count)

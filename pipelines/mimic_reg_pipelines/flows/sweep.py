@@ -178,10 +178,15 @@ class Prepared:
 
     def _show(self, trial: TrialStatus) -> None:
         """Write the sweep's views when a method has its first result in a task."""
-        new = {(task, trial.label) for task in trial.tasks or (trial.task,)} - self._shown
-        if trial.done and new:
+        if trial.done and _named(trial) - self._shown:
             views.publish(self.result, self.uri)
-            self._shown |= new
+            # They have every trial that is done: a search of many points goes on with them all.
+            self._shown |= {name for t in self.result.trials if t.done for name in _named(t)}
+
+
+def _named(trial: TrialStatus) -> set[tuple[str, str]]:
+    """Return the tasks of a trial, each with its method."""
+    return {(task, trial.label) for task in trial.tasks or (trial.task,)}
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def test_a_dry_run_counts_search_and_winners_and_writes_nothing(store, tmp_path)
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
-        (["taus"], "two methods or more, but in_hospital_mortality with lstm has taus only"),
+        (["taus"], "two methods or more, but in_hospital_mortality with lstm has taus only.*tune`"),
         (["none", "fixed"], "^$"),
         (["taus", "three"], "different numbers of tries.* taus 2, three 3. Give their files"),
         (["taus", "same"], "4 trials, but only 3 different ones"),

@@ -47,11 +47,18 @@ def statuses(result):
 def test_the_views_are_renewed_with_the_first_result_of_a_method(monkeypatch):
     renewed = []
     monkeypatch.setattr(sweeps.views, "publish", lambda result, uri: renewed.append(trial.label))
-    prepared = SimpleNamespace(_shown=set(), result=None, uri="")
-    for label, done in (("none", False), ("none", True), ("none", True), ("itps", True)):
-        trial = SimpleNamespace(task="a", tasks=(), label=label, done=done)
+    labels = (("none", False), ("none", True), ("none", True), ("itps", True))
+    trials = [SimpleNamespace(task="a", tasks=(), label=label, done=d) for label, d in labels]
+    result = SimpleNamespace(trials=[])
+    prepared = SimpleNamespace(_shown=set(), result=result, uri="")
+    for trial in trials:
+        result.trials.append(trial)
         sweeps.Prepared._show(prepared, trial)
     assert renewed == ["none", "itps"]
+    prepared._shown, renewed[:] = set(), []  # all were finished before: once is enough
+    for trial in trials:
+        sweeps.Prepared._show(prepared, trial)
+    assert renewed == ["none"]
 
 
 @pytest.fixture
