@@ -57,7 +57,7 @@ def cache_folder() -> Path:
     try:
         if given:
             refuse_url(given, CACHE)
-            return Path(given).expanduser().absolute()  # not every place of a variable expands ~
+            return Path(given).expanduser().absolute()  # shells expand ~, others do not
         above = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError as error:
         raise InputError(

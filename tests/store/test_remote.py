@@ -101,18 +101,14 @@ def test_a_cache_that_cannot_be_used_is_said_with_its_variable(there, monkeypatc
     copy = locate(there.as_uri())
     (copy / "hourly.parquet").unlink()
     (copy / "hourly.parquet").mkdir()
-    with pytest.raises(
-        MimicRegError, match=r"Cannot use .*hourly.parquet.*: Is a directory.* MIMIC_REG_CACHE to"
-    ):
+    with pytest.raises(MimicRegError, match=r"hourly.parquet.*: Is a directory.*MIMIC_REG_CACHE"):
         locate(there.as_uri())
 
     def of_another(store):
         raise PermissionError(errno.EACCES, "Permission denied", str(store))
 
     monkeypatch.setattr(remote, "origin", of_another)
-    with pytest.raises(
-        MimicRegError, match=r"denied\. A copy is for one user: set MIMIC_REG_CACHE"
-    ):
+    with pytest.raises(MimicRegError, match=r"A copy is for one user: set MIMIC_REG_CACHE"):
         locate(there.as_uri())
     monkeypatch.setenv("HOME", str(there))
     monkeypatch.setenv("MIMIC_REG_CACHE", "~/copies")
