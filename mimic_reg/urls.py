@@ -20,8 +20,9 @@ def as_url(path: str | os.PathLike[str]) -> str | None:
 
 def masked(url: str) -> str:
     """Return a URL for messages, without what may be secret: user, password, query."""
-    place, mark, _ = url.partition("?")
-    return re.sub(r"^([\w+.-]+:/+).*@", r"\1…@", place) + (mark and "?…")  # they may have slashes
+    shown = re.sub(r"^([\w+.-]+:/+).*@", r"\1…@", url, flags=re.DOTALL)  # they may have / and ?
+    place, mark, _ = shown.partition("?")
+    return place + (mark and "?…")
 
 
 def refuse_url(path: str | os.PathLike[str], what: str = "") -> None:
@@ -33,6 +34,11 @@ def refuse_url(path: str | os.PathLike[str], what: str = "") -> None:
         InputError: it is a URL.
     """
     url = as_url(path)
+    if url is not None and url.startswith(("models:", "runs:")):
+        raise InputError(
+            f"{what and what + ': '}{os.fspath(path)} names a model in MLflow, but a folder on "
+            "this machine is needed. Only `mimic-reg predict --model` takes such a name."
+        )
     if url is not None:
         raise InputError(
             f"{what and what + ': '}{masked(url)} is a URL, but a path on this machine is needed. "

@@ -32,10 +32,17 @@ def there(value: Path | list[Path] | None) -> Path | list[Path] | None:
     The commands check more, but only after they loaded torch and others, which takes seconds.
 
     Raises:
-        InputError: names the first path at which nothing is.
+        InputError: names the first path at which nothing is, or that cannot be read.
     """
     for path in [value] if isinstance(value, Path) else value or []:
-        if as_url(path) is None and not path.exists():
+        try:
+            found = as_url(path) is not None or path.exists()
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read: {error.strerror}. Check its name, and the permissions of "
+                "the folders above it."
+            ) from error
+        if not found:
             raise InputError(f"There is no folder {path}. Check its name, or make it first.")
     return value
 

@@ -5,6 +5,7 @@
 
 import os
 import platform
+import shlex
 import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from mimic_reg.settings.files import name_of_method
 from mimic_reg.store import Store, atomic, file_hash, write_json
 from mimic_reg.store.remote import find_recorded, recorded
 from mimic_reg.threads import DEFAULT_THREADS
+from mimic_reg.urls import as_url
 from mimic_reg.vision import torchvision_version
 
 
@@ -196,10 +198,17 @@ def open_store(run: Path, described: Mapping[str, Any], store: Path | None) -> S
     store:     the new place of the store, if it was moved
 
     Raises:
-        InputError: this is another store.
+        InputError: this is another store; it was at a URL, and this machine has no copy.
     """
     place, fingerprint = described["store"]["path"], described["store"]["fingerprint"]
-    opened = Store.open(store or find_recorded(place, fingerprint))
+    folder = store or find_recorded(place, fingerprint)
+    if store is None and as_url(folder):
+        raise InputError(
+            f"{run} was trained on the store at {place}, and this machine has no copy of it. "
+            f"Make one with `mimic-reg verify {shlex.quote(place)}`, or name the store's folder "
+            "with --store. If the store there was replaced, the one of the run is needed."
+        )
+    opened = Store.open(folder)
     if opened.manifest["fingerprint"] != fingerprint:
         raise InputError(
             f"{opened.folder} is not the store that {run} was trained on: their fingerprints "

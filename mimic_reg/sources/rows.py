@@ -283,13 +283,14 @@ def _parse_carefully(table: Table, text: bytes, reading: Reading) -> pl.DataFram
         replaced = text.decode("utf-8", errors="replace")
         reading.not_utf8 += replaced.count("\ufffd")
         text = replaced.encode("utf-8")
-    text, blank = _BLANK_LINE.subn(b"", text)
+    every, first = text, reading.rows + reading.blank_lines + 2
+    text, blank = _BLANK_LINE.subn(b"", every)
     reading.blank_lines += blank
     if not text:
         return pl.DataFrame(schema={c: _dtype(c) for c in table.columns})
     frame = _parse(table, text, text.count(b"\n"), dict.fromkeys(table.header, pl.String))
     if frame is None:
-        frame = _parse_by_line(table, text, reading.rows + reading.blank_lines + 2)
+        frame = _parse_by_line(table, every, first)
     return frame.select(
         _lenient_id(pl.col(c)).alias(c) if c in ID_COLUMNS else pl.col(c) for c in table.columns
     )
@@ -303,6 +304,8 @@ def _parse_by_line(table: Table, text: bytes, first: int) -> pl.DataFrame:
     """
     rows = []
     for number, line in enumerate(text.decode("utf-8").split("\n")[:-1], start=first):
+        if line == f",{_MARK}":
+            continue  # a blank line
         try:
             row = next(csv.reader([line.removesuffix(f",{_MARK}")], strict=True), [])
             problem = f"it has {len(row)} fields, but the header has {len(table.header)}"
@@ -319,5 +322,5 @@ def _parse_by_line(table: Table, text: bytes, first: int) -> pl.DataFrame:
 
 
 def _lenient_id(text: pl.Expr) -> pl.Expr:
-    number = text.cast(pl.Int64, strict=False)
+    number = text.str.strip_chars(" \t").cast(pl.Int64, strict=False)  # as `_parse` reads it
     return pl.when(~text.is_in(MISSING_TEXTS)).then(number.fill_null(NO_ID))

@@ -54,10 +54,10 @@ def cache_folder() -> Path:
         InputError: the variable has a URL, or there is no home folder.
     """
     given = os.environ.get(CACHE)
-    if given:
-        refuse_url(given, CACHE)
-        return Path(given).absolute()
     try:
+        if given:
+            refuse_url(given, CACHE)
+            return Path(given).expanduser().absolute()  # shells expand ~, others do not
         above = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     except RuntimeError as error:
         raise InputError(
@@ -127,13 +127,13 @@ class _Remote:
         name = xxhash.xxh3_128_hexdigest(f"{self.url}\n".encode() + manifest)
         store = cache_folder() / name / "store"
         try:
-            if self._is_complete(store) and not _wrong(store, files):
+            if self._is_complete(store, manifest) and not _wrong(store, files):
                 return store
             for folder in (store.parent.parent, store.parent, store):
                 make_folder(folder)
             with disk_errors(store), _alone(store.parent, progress):
                 missing = _wrong(store, files)
-                if missing or not self._is_complete(store):
+                if missing or not self._is_complete(store, manifest):
                     self._copy_files(store, {n: files[n] for n in missing}, manifest, progress)
         except MimicRegError as error:
             if str(cache_folder()) not in str(error):
@@ -142,11 +142,17 @@ class _Remote:
                 f"{error} (The store {self.url} is copied there; the variable {CACHE} names "
                 "another folder for copies.)"
             ) from error
+        except OSError as error:
+            raise MimicRegError(
+                f"Cannot use {error.filename or store}: {error.strerror or error}. A copy is for "
+                f"one user: set {CACHE} to a folder of your own. If this is your own, remove "
+                f"{store.parent}: it is made again."
+            ) from error
         return store
 
-    def _is_complete(self, store: Path) -> bool:
-        with suppress(InputError):  # a damaged record is written again
-            return origin(store) == self.url
+    def _is_complete(self, store: Path, manifest: bytes) -> bool:
+        with suppress(InputError, FileNotFoundError):  # what is damaged is written again
+            return origin(store) == self.url and (store / MANIFEST).read_bytes() == manifest
         return False
 
     def _copy_files(
@@ -266,7 +272,10 @@ def _check_url(url: str) -> None:
     Raises:
         InputError: see above; the text does not repeat credentials.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:  # such as a [ without its ]
+        raise InputError(f"{masked(url)} cannot be used: {error}.") from error
     query = parse_qsl(parts.query, keep_blank_values=True)
     # a bucket has no port; a user is allowed where it is a container or "anonymous"
     has_password = ":" in parts.netloc or ("@" in parts.netloc and parts.scheme == "s3")

@@ -147,6 +147,8 @@ def test_extract_tells_what_it_did_and_then_that_nothing_is_left_to_do(tmp_path,
         (["extract", "--source", "RAW", "--out", "x", "--mode", "best"], "benchmark"),
         (["extract", "--source", "RAW", "--out", "x", "--allow-empty", "ICUSTAYS"], "only CHARTEV"),
         (["extrct"], "No such command 'extrct'"),
+        (["verify", "a" * 300], "cannot be read: File name too long. Check its name"),
+        (["show", "models:/m@champion"], "RUN: models:/m@champion names a model in MLflow"),
     ],
 )
 def test_bad_usage_is_exit_code_2_without_a_traceback(tmp_path, raw, arguments, text):

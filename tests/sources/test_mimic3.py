@@ -86,6 +86,13 @@ def test_an_id_that_is_not_a_number_is_unmatched_not_missing(tmp_path):
     assert [r["hadm_id"] for r in rows] == [107, NO_ID, None, None]
 
 
+@pytest.mark.parametrize("block_bytes", [1, 1 << 20])
+def test_spaces_around_an_id_mean_the_same_in_every_block(tmp_path, block_bytes):
+    odd = ROW.replace("107", " 107") + ROW.replace("107", "107 ") + ROW.replace("107", "x")
+    rows, _ = read(tmp_path, HEADER + odd, block_bytes=block_bytes)
+    assert [r["hadm_id"] for r in rows] == [107, 107, NO_ID]
+
+
 MALFORMED = {
     "too few fields": (ROW.replace(",mg/dL", ""), "it has 6 fields, but the header has 7"),
     "one field too many at the end": (
@@ -105,7 +112,8 @@ MALFORMED = {
 @pytest.mark.parametrize("block_bytes", [60, 1 << 20])
 def test_a_malformed_row_is_refused_with_its_line(tmp_path, case, after, block_bytes):
     bad, problem = MALFORMED[case]
-    content = HEADER + ROW * 7 + bad + (ROW * after if bad.endswith("\n") else "")
+    rest = ROW * after + "\n" if bad.endswith("\n") else ""
+    content = HEADER + ROW * 6 + "\n" + bad + rest  # blank lines count as lines
     with pytest.raises(InputError) as error:
         read(tmp_path, content, block_bytes=block_bytes)
     assert f"LABEVENTS.csv, line 9: {problem}." in str(error.value)

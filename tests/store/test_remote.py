@@ -14,6 +14,7 @@ import pytest
 import mimic_reg as mr
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.progress import Silent
+from mimic_reg.runs.description import open_store
 from mimic_reg.settings import load_yaml
 from mimic_reg.store import (
     Store,
@@ -89,6 +90,35 @@ def test_a_damaged_copy_is_healed(there):
     forget_hashes()
     assert locate(there.as_uri()) == copy
     assert content(copy) == content(there)
+
+    (copy / "manifest.json").write_text("{")  # it alone
+    assert content(locate(there.as_uri())) == content(there)
+    (copy / "manifest.json").unlink()
+    assert content(locate(there.as_uri())) == content(there)
+
+
+def test_a_cache_that_cannot_be_used_is_said_with_its_variable(there, monkeypatch):
+    copy = locate(there.as_uri())
+    (copy / "hourly.parquet").unlink()
+    (copy / "hourly.parquet").mkdir()
+    with pytest.raises(MimicRegError, match=r"hourly.parquet.*: Is a directory.*MIMIC_REG_CACHE"):
+        locate(there.as_uri())
+
+    def of_another(store):
+        raise PermissionError(errno.EACCES, "Permission denied", str(store))
+
+    monkeypatch.setattr(remote, "origin", of_another)
+    with pytest.raises(MimicRegError, match=r"A copy is for one user: set MIMIC_REG_CACHE"):
+        locate(there.as_uri())
+    monkeypatch.setenv("HOME", str(there))
+    monkeypatch.setenv("MIMIC_REG_CACHE", "~/copies")
+    assert remote.cache_folder() == there / "copies"
+
+
+def test_a_run_whose_store_has_no_copy_here_is_said(there):
+    run = {"store": {"path": there.as_uri(), "fingerprint": "x"}, "trial": {}}
+    with pytest.raises(InputError, match=r"r was trained on the store at file:///.* has no copy"):
+        open_store(Path("r"), run, None)
 
 
 def test_a_replaced_store_has_another_copy_and_the_old_one_stays(there, monkeypatch):
@@ -233,6 +263,8 @@ SECRET = "p1anted/secret"
         ("ftp://bucket/x", "begins with s3://, gs://"),
         ("s3://", "begins with s3://, gs://"),
         ("s3://bucket/x#y", "has no #"),
+        (f"s3://p1anted:{SECRET}?x@bucket/x", "has a user, a password or an option"),
+        ("s3://[bucket/x", "cannot be used: Invalid IPv6 URL"),
         ("s3://a bucket/x", "cannot be used: Cannot parse URI"),
     ],
 )
