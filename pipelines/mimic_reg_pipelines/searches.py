@@ -237,7 +237,11 @@ def compare(
     model: ModelOption = None,
     methods: Annotated[
         str | None,
-        typer.Option(help="Names of methods (`mimic-reg list methods`), or all.", metavar="A,B"),
+        typer.Option(
+            help="Names of methods (`mimic-reg list methods`), or all. FAMILY/NAME takes the "
+            "values of another family of models.",
+            metavar="A,B",
+        ),
     ] = None,
     points: PointsOption = None,
     search_seed: SearchSeedOption = None,

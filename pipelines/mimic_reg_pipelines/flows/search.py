@@ -21,7 +21,7 @@ from mimic_reg.experiments import (
 from mimic_reg.experiments.grid import Grid, name_of
 from mimic_reg.experiments.planning import space_of
 from mimic_reg.settings import BASELINE, TrainingSize
-from mimic_reg.settings.files import names
+from mimic_reg.settings.files import is_file, names
 from mimic_reg.settings.space import corners
 from mimic_reg.store import Store
 from mimic_reg_pipelines.flows import dry_run
@@ -65,7 +65,7 @@ def search(
         InputError: see `experiments.parse`.
     """
     models = [model] if isinstance(model, str) else list(model)
-    methods = [method] if isinstance(method, str) else list(method)
+    methods, families = _families([method] if isinstance(method, str) else method, models)
     _refuse_repeated("--model", models)
     _refuse_repeated("--method", methods)
     tried: dict[str, Any] = {}
@@ -85,6 +85,7 @@ def search(
                     "supervision": [supervision],
                     "seeds": seeds,
                     "data": _cohort(task, store, work),
+                    **families,
                     **tried,
                 }
             ],
@@ -96,6 +97,23 @@ def search(
 def _refuse_repeated(option: str, given: Sequence[str]) -> None:
     if repeated := [name for name, count in Counter(given).items() if count > 1]:
         raise InputError(f"{option} names {repeated[0]!r} twice.")
+
+
+def _families(methods: Sequence[str], models: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Return the names of methods given as NAME or FAMILY/NAME, and the grid's families.
+
+    Raises:
+        InputError: more than one family.
+    """
+    parts = [("", "", m) if is_file(m) else m.rpartition("/") for m in methods]
+    families = sorted({family for family, _, _ in parts if family})
+    if len(families) > 1:
+        raise InputError(
+            f"Methods of one family at a time, not of {' and '.join(families)}: give one, or write "
+            "an experiment with a grid for each."
+        )
+    chosen = {"families": dict.fromkeys(models, families[0])} if families else {}
+    return [name for _, _, name in parts], chosen
 
 
 def check(experiment: Experiment) -> None:
@@ -152,7 +170,7 @@ def comparison(
     """Return the search of a comparison, from the options of a command.
 
     model:   one, or several
-    methods: names in configs/methods; `all` alone: every one that serves the model
+    methods: names in configs/methods, or FAMILY/NAME; `all` alone: every one that serves the model
     points:  of each model's and method's space; None: the values of `search` in its file
     store, work: where the store is, which says what cohort it holds
 
@@ -161,11 +179,13 @@ def comparison(
     """
     models = [model] if isinstance(model, str) else list(model)
     _refuse_repeated("--model", models)
-    _refuse_repeated("--methods", methods)
+    chosen, families = _families(methods, models)
+    _refuse_repeated("--methods", chosen)
     grid = {
         "tasks": [task],
         "models": models,
-        "methods": "all" if list(methods) == ["all"] else list(methods),
+        "methods": "all" if chosen == ["all"] else chosen,
+        **families,
         "supervision": [supervision],
         "data": _cohort(task, store, work),
         **(points.of_grid() if points else {"own_search": True}),

@@ -127,6 +127,13 @@ def test_what_is_not_fair_is_refused_before_anything_starts(methods, message, tm
     assert not (tmp_path / "work").exists()
 
 
+def test_methods_may_take_the_values_of_another_family():
+    (grid,) = comparison("phenotyping", "gru", ["none", "lstm/dropout"]).grids
+    assert (grid.methods, grid.families) == (("none", "dropout"), {"gru": "lstm"})
+    with pytest.raises(InputError, match="one family at a time, not of cnn and lstm"):
+        comparison("phenotyping", "gru", ["lstm/dropout", "cnn/l2"])
+
+
 def test_comparisons_as_the_command_line_names_them(store):
     found = comparison("phenotyping", "lstm", ["none", "taus"], supervision=0.25)
     assert found.name == "compare-phenotyping-lstm-25"
