@@ -48,6 +48,7 @@ def test_what_looks_alike_is_left_alone(tmp_path):
     path = tmp_path / "a.log"
     path.write_text(
         "2026-11-21 10:00:00.731123 pid 7311 731-456 port 50731 "
-        "0.731000123 86.1731266271 7310001234 2026-01-01"
+        "0.731000123 86.1731266271 7310001234 2026-01-01 "
+        '{"memory": 731455488}'
     )
     assert not in_file(path)
