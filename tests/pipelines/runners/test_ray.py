@@ -163,7 +163,9 @@ def test_a_sweep_that_is_interrupted_and_loses_a_machine_ends_the_same(
 
 
 def first_epoch(history):
-    return [line for line in map(json.loads, history.splitlines()) if line["epoch"] == 0]
+    """Return the line of the first epoch's end; none if it is not written yet."""
+    lines = map(json.loads, history.splitlines())
+    return [line for line in lines if (line["event"], line["epoch"]) == ("epoch", 0)]
 
 
 def begun(runs):
@@ -204,7 +206,8 @@ def stopped_in_a_trial(raylet, runs):
         if folder in begun(runs):
             os.kill(pid, signal.SIGSTOP)
             wait_for(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][1] == "T")  # noqa: B023
-            if working_in(pid, runs) == folder and not (folder / DONE).exists():
+            written = first_epoch((folder / HISTORY).read_text())  # later than the checkpoint
+            if written and working_in(pid, runs) == folder and not (folder / DONE).exists():
                 return pid, folder
             os.kill(pid, signal.SIGCONT)
     return None
