@@ -17,7 +17,7 @@ from mimic_reg.settings import STOPPING, TrainingSize
 from mimic_reg.sources.images import check_images
 from mimic_reg.sources.mimic3 import Table, find_tables
 from mimic_reg.sources.rows import Reading, read_table
-from mimic_reg.store import MANIFEST, Store, check_target
+from mimic_reg.store import MANIFEST, Store, check_target, origin
 from mimic_reg_pipelines.flows.result import trial_status
 from mimic_reg_pipelines.flows.settings import Work, find_source, find_store
 
@@ -197,7 +197,7 @@ def _count(
 ) -> tuple[_Counts | None, str]:
     """Return the numbers of samples, and whose they are; None and "": they are not known."""
     if store:
-        return experiments.sizes(store), str(store.folder)
+        return experiments.sizes(store), origin(store.folder) or str(store.folder)
     if experiment.data is not None and experiment.data not in experiments.KNOWN_SIZES:
         return None, ""
     counts = experiments.sizes(None, experiment.data)
