@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from mimic_reg.clinical.hourly import num_hours
 from mimic_reg.clinical.schema import CHANNELS, CONTINUOUS_CHANNELS, resource
+from mimic_reg.parallel import in_order
 from mimic_reg.progress import Progress
 from mimic_reg.store import write_json
 
@@ -42,14 +43,19 @@ class _Moments:
     mean: np.ndarray = field(default_factory=lambda: np.zeros(len(CHANNELS)))
     squares: np.ndarray = field(default_factory=lambda: np.zeros(len(CHANNELS)))
 
-    def add(self, rows: np.ndarray) -> None:
+    @classmethod
+    def of(cls, rows: np.ndarray) -> "_Moments":
         if not len(rows):
-            return
+            return cls()
         mean = _sum(rows) / len(rows)
-        delta, total = mean - self.mean, self.count + len(rows)
-        between = delta**2 * self.count * len(rows) / total
-        self.squares += _sum(rows, around=mean) + between
-        self.mean += delta * len(rows) / total
+        return cls(len(rows), mean, _sum(rows, around=mean))
+
+    def add(self, part: "_Moments") -> None:
+        if not part.count:
+            return
+        delta, total = part.mean - self.mean, self.count + part.count
+        self.squares += part.squares + delta**2 * self.count * part.count / total
+        self.mean += delta * part.count / total
         self.count = total
 
     def fitted(self) -> dict[str, Any]:
@@ -105,16 +111,25 @@ def normalizers(
     """
     seen = {name: _hours_seen(table, unit) for name, table in samples.items()}
     moments = {name: _Moments() for name in samples}
-    file = pq.ParquetFile(hourly)
-    for group in range(file.num_row_groups):
-        frame = pl.DataFrame(file.read_row_group(group))
+
+    def of_group(frame: pl.DataFrame) -> dict[str, _Moments]:
         array = frame.select(CHANNELS).to_numpy()
-        for name, limits in seen.items():
-            rows = frame.select(unit, "hour").join(
+        hours = {
+            name: frame.select(unit, "hour").join(
                 limits, on=unit, how="left", maintain_order="left"
             )
-            used = (rows["hour"] < rows["hours"]).fill_null(False).to_numpy()
-            moments[name].add(array[used])
+            for name, limits in seen.items()
+        }
+        return {
+            name: _Moments.of(array[(rows["hour"] < rows["hours"]).fill_null(False).to_numpy()])
+            for name, rows in hours.items()
+        }
+
+    file = pq.ParquetFile(hourly)
+    groups = (pl.DataFrame(file.read_row_group(g)) for g in range(file.num_row_groups))
+    for parts in in_order(groups, of_group):
+        for name, part in parts.items():
+            moments[name].add(part)
     return {
         name: {
             "channels": list(CHANNELS),

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 import xxhash
@@ -40,6 +40,7 @@ from mimic_reg.extraction.audit import RowCounts, audit, count_episodes
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
 from mimic_reg.progress import SILENT, Progress
 from mimic_reg.sources.mimic3 import Table, find_tables
+from mimic_reg.parallel import in_order
 from mimic_reg.sources.rows import Reading, check_ids, read_blocks, read_table
 from mimic_reg.store import Store, check_target, locked, read_json, write_json
 from mimic_reg.store.spec import SCHEMA_VERSION
@@ -116,6 +117,16 @@ def extract(
 
 def _hash(content: Any) -> str:
     return xxhash.xxh3_128_hexdigest(json.dumps(content, sort_keys=True).encode())
+
+
+class _Bucket(NamedTuple):
+    """What the measurements of a range of stays become."""
+
+    episodes: pl.DataFrame
+    episode_texts: pl.DataFrame
+    hourly: pl.DataFrame
+    first_events: pl.DataFrame
+    counts: dict[str, Any]
 
 
 @dataclass
@@ -308,19 +319,26 @@ class _Run:
         writer = TableWriter(folder)
         counts: dict[str, Any] = {}
         firsts = []
-        for (_,), own in self._buckets().partition_by("bucket", as_dict=True).items():
-            bucket = own["bucket"][0]
+
+        def build(own: pl.DataFrame) -> _Bucket:
             chosen = stays.filter(pl.col("icustay_id").is_in(own["icustay_id"].implode()))
-            episodes, texts = build_episodes(self._measurements(bucket), chosen)
+            episodes, texts = build_episodes(self._measurements(own["bucket"][0]), chosen)
             with_los = chosen.filter(pl.col("los_hours").is_not_null())
-            array = hourly.build_hourly(episodes, with_los)
-            made = {"episodes": episodes, "episode_texts": texts, "hourly": array}
-            for name, table in made.items():
-                writer.write(f"{name}.parquet", self.dataset.to_store(table))
             used = hourly.rows_within_stay(episodes, with_los)
-            firsts.append(hourly.first_events(used))
             unknown = {"unknown_categories": hourly.count_unknown_categories(episodes)}
-            counts = ev.add_counts(counts, count_episodes(episodes, used) | unknown)
+            return _Bucket(
+                episodes,
+                texts,
+                hourly.build_hourly(episodes, with_los),
+                hourly.first_events(used),
+                count_episodes(episodes, used) | unknown,
+            )
+
+        for made in in_order(iter(self._buckets().partition_by("bucket")), build, workers=2):
+            for name in ("episodes", "episode_texts", "hourly"):
+                writer.write(f"{name}.parquet", self.dataset.to_store(getattr(made, name)))
+            firsts.append(made.first_events)
+            counts = ev.add_counts(counts, made.counts)
             self.progress.advance(1)
         writer.close()
         pl.concat(firsts).write_parquet(folder / "first_events.parquet")

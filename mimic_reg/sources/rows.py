@@ -1,27 +1,26 @@
 """Read the rows of MIMIC's tables, block by block.
 
-One thread reads, unpacks, hashes and counts lines while Polars parses. A table is never completely
-in memory.
+One thread reads, unpacks and hashes; others parse. A table is never completely in memory.
 
-Malformed rows are always detected. Polars fills up rows with too few fields and ignores extra
-fields after the last column it needs, and a stray quote may swallow lines. So each line gets one
-more field, a sentinel that no table contains. A block is sound if it has as many rows as lines, and
-every row ends with the sentinel.
+Malformed rows are always detected. Arrow refuses rows with too few or too many fields. A stray
+quote may swallow line ends, so a block must have as many rows as lines.
 """
 
 import csv
-import queue
 import re
-import threading
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from io import BufferedReader, BytesIO
+from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
 import xxhash
+from pyarrow import csv as arrow_csv
 
 from mimic_reg.clinical.schema import MISSING_TEXTS, NO_ID
 from mimic_reg.errors import InputError
@@ -29,15 +28,12 @@ from mimic_reg.sources import typed
 from mimic_reg.sources.at_rest import staying
 from mimic_reg.sources.mimic3 import ID_COLUMNS, Table
 from mimic_reg.sources.packed import MAX_LINE, complete_lines, guarded, readable, unpacked
+from mimic_reg.parallel import in_order
 from mimic_reg.store import known_hash
 
 # If a column has at least this many ids, one of them must be a whole number.
 _ENOUGH_IDS = 100
-_PIECE = 1 << 19  # bytes that are read, hashed and marked at once, while the cache holds them
-_SENTINEL = "sentinel of the row's end"  # the name of its column
-_MARK = -31_243  # a number, since Polars reads numbers faster than texts
-_ROW_END = f",{_MARK}\n".encode()
-_BLANK_LINE = re.compile(b"(?m)^" + _ROW_END)
+_BLANK_LINE = re.compile(rb"(?m)^\r?\n")
 
 
 @dataclass
@@ -73,94 +69,27 @@ def check_ids(table: Table, reading: Reading) -> None:
             )
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Complete lines of a table, each with the sentinel field at its end."""
+class _Block(NamedTuple):
+    """Complete lines of a table.
+
+    position: bytes of the file read so far
+    """
 
     text: bytes
-    lines: int
-    position: int  # bytes of the file read so far
+    position: int
 
 
-@dataclass
-class _Feed:
-    """Prepares blocks in a thread while earlier ones are parsed."""
-
-    table: Table
-    block_bytes: int
-    digest: Any = field(default_factory=xxhash.xxh3_128)
-
-    def __iter__(self) -> Iterator[_Block]:
-        blocks: queue.Queue[_Block | BaseException | None] = queue.Queue(2)
-        stop = threading.Event()
-        thread = threading.Thread(target=self._fill, args=(blocks, stop), daemon=True)
-        thread.start()
-        try:
-            while (item := blocks.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            stop.set()
-            while not blocks.empty():
-                blocks.get_nowait()
-            thread.join()
-
-    def _fill(self, blocks: "queue.Queue[Any]", stop: threading.Event) -> None:
-        def put(item: Any) -> None:
-            while not stop.is_set():
-                try:
-                    blocks.put(item, timeout=0.2)
-                    return
-                except queue.Full:
-                    continue
-
-        try:
-            with readable(self.table.path):
-                for block in self._blocks():
-                    put(block)
-                    if stop.is_set():
-                        return
-            put(None)
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, which raises it
-            put(error)
-
-    def _blocks(self) -> Iterator[_Block]:
-        path = self.table.path
-        with path.open("rb") as raw:
-            self.table.check_at_rest(raw)
-            hashed = _HashedReader(raw, self.digest)
-            file: Any = unpacked(hashed) if self.table.packed else hashed
-            header = guarded(path, lambda: file.readline(MAX_LINE))
-            newline = b"\r\n" if header.endswith(b"\r\n") else b"\n"
-            marked, line, lines = BytesIO(), 2, 0  # fresh memory for each piece would be slow
-            while text := complete_lines(path, file, min(self.block_bytes, _PIECE)):
-                self.table.check_at_rest(raw)
-                _check_no_holes(path, text, line + lines)
-                lines += _mark(text, newline, marked)
-                if marked.tell() >= self.block_bytes:
-                    yield _Block(_taken(marked), lines, hashed.position)
-                    line, lines = line + lines, 0
-            if lines:
-                yield _Block(_taken(marked), lines, hashed.position)
-
-
-def _mark(text: bytes, newline: bytes, out: BytesIO) -> int:
-    """Write lines to `out`, with the sentinel at their ends; return their number."""
-    marked = text.replace(newline, _ROW_END)
-    out.write(marked)
-    if newline == b"\n":  # then the growth tells the number, and counting is slow
-        return (len(marked) - len(text)) // (len(_ROW_END) - len(newline))
-    return marked.count(b"\n")
-
-
-def _taken(marked: BytesIO) -> bytes:
-    """Return what was written; what is written next overwrites it."""
-    size = marked.tell()
-    marked.seek(0)
-    text = marked.read(size)
-    marked.seek(0)
-    return text
+def _blocks(table: Table, block_bytes: int, digest: Any) -> Iterator[_Block]:
+    """Yield the lines of a CSV file behind its header, and hash the file."""
+    path = table.path
+    with readable(path), path.open("rb") as raw:
+        table.check_at_rest(raw)
+        hashed = _HashedReader(raw, digest)
+        file: Any = unpacked(hashed) if table.packed else hashed
+        guarded(path, lambda: file.readline(MAX_LINE))
+        while text := complete_lines(path, file, block_bytes):
+            table.check_at_rest(raw)
+            yield _Block(text, hashed.position)
 
 
 def _check_no_holes(path: Path, text: bytes, first: int) -> None:
@@ -231,14 +160,17 @@ def _text_blocks(
     table: Table, block_bytes: int, reading: Reading
 ) -> Iterator[tuple[pl.DataFrame, int]]:
     """Yield the rows of a CSV file, each block with the bytes of the file read so far."""
-    feed = _Feed(table, block_bytes)
-    dtypes = {c: _dtype(c) if c in table.columns else pl.String for c in table.header}
-    for block in feed:
-        frame = _parse(table, block.text, block.lines, dtypes)
-        if frame is None:
+    digest = xxhash.xxh3_128()
+    types = {column: _type(column) for column in table.columns}
+
+    def parsed(block: _Block) -> tuple[pl.DataFrame | None, _Block]:
+        return _parse(table, block.text, types), block
+
+    for frame, block in in_order(_blocks(table, block_bytes, digest), parsed):
+        if frame is None:  # one after the other, since line numbers need the rows before
             frame = _parse_carefully(table, block.text, reading)
         yield frame, block.position
-    reading.digest = feed.digest.hexdigest()
+    reading.digest = digest.hexdigest()
 
 
 def _typed_blocks(
@@ -264,54 +196,86 @@ def _dtype(column: str) -> type[pl.DataType]:
     return pl.Int64 if column in ID_COLUMNS else pl.String
 
 
-def _parse(table: Table, text: bytes, lines: int, dtypes: dict[str, Any]) -> pl.DataFrame | None:
+def _type(column: str) -> pa.DataType:
+    return pa.int64() if column in ID_COLUMNS else pa.string()
+
+
+def _parse(table: Table, text: bytes, types: dict[str, pa.DataType]) -> pl.DataFrame | None:
     """Return the rows of regular text; None if a line is irregular, or does not fit the types."""
-    try:
-        lazy = pl.scan_csv(text, has_header=False, schema={**dtypes, _SENTINEL: pl.Int32})
-        frame = lazy.select(*table.columns, _SENTINEL).collect()
-    except pl.exceptions.PolarsError:
+    if b"\0" in text or text.startswith(BOM_UTF8):
         return None
-    sound = frame.height == lines and frame[_SENTINEL].eq_missing(_MARK).all()
-    return frame.drop(_SENTINEL) if sound else None
+    try:
+        rows = arrow_csv.read_csv(
+            pa.BufferReader(text),
+            read_options=arrow_csv.ReadOptions(
+                use_threads=False, block_size=len(text) + 1, column_names=table.header
+            ),
+            convert_options=arrow_csv.ConvertOptions(
+                include_columns=table.columns,
+                column_types=types,
+                null_values=[""],
+                strings_can_be_null=True,
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    lines = np.count_nonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+    last = text[text.rfind(b"\n", 0, -1) + 1 : -1].decode(errors="replace")
+    if rows.num_rows != lines or _fields(last) is None:
+        return None
+    return cast(pl.DataFrame, pl.from_arrow(rows))
+
+
+def _fields(line: str) -> list[str] | None:
+    """Return the fields of a line as Python reads them; None if it does not end with its row."""
+    try:
+        row, *rest = csv.reader([line, ""])
+    except csv.Error:  # a carriage return, or a field of over 131,072 characters
+        return None
+    return row if rest else None
 
 
 def _parse_carefully(table: Table, text: bytes, reading: Reading) -> pl.DataFrame:
     """Return the rows of a block with stray bytes, blank lines or ids that are not numbers."""
+    first = reading.rows + reading.blank_lines + 2
+    _check_no_holes(table.path, text, first)
     try:
         text.decode("utf-8")
     except UnicodeDecodeError:
         replaced = text.decode("utf-8", errors="replace")
         reading.not_utf8 += replaced.count("\ufffd")
         text = replaced.encode("utf-8")
-    every, first = text, reading.rows + reading.blank_lines + 2
-    text, blank = _BLANK_LINE.subn(b"", every)
+    filled, blank = _BLANK_LINE.subn(b"", text)
     reading.blank_lines += blank
-    if not text:
+    if not filled:
         return pl.DataFrame(schema={c: _dtype(c) for c in table.columns})
-    frame = _parse(table, text, text.count(b"\n"), dict.fromkeys(table.header, pl.String))
+    frame = _parse(table, filled, dict.fromkeys(table.columns, pa.string()))
     if frame is None:
-        frame = _parse_by_line(table, every, first)
+        frame = _parse_by_line(table, text, first)
     return frame.select(
         _lenient_id(pl.col(c)).alias(c) if c in ID_COLUMNS else pl.col(c) for c in table.columns
     )
 
 
 def _parse_by_line(table: Table, text: bytes, first: int) -> pl.DataFrame:
-    """Return the rows, parsed by Python's csv module, which allows quotes in unquoted fields.
+    """Return the rows, parsed by Python's csv module.
 
     Raises:
         InputError: names the first line that is not a row of this table, without its content.
     """
     rows = []
-    for number, line in enumerate(text.decode("utf-8").split("\n")[:-1], start=first):
-        if line == f",{_MARK}":
-            continue  # a blank line
-        try:
-            row = next(csv.reader([line.removesuffix(f",{_MARK}")], strict=True), [])
+    for number, ended in enumerate(text.decode("utf-8").split("\n")[:-1], start=first):
+        line = ended.removesuffix("\r")
+        if not line:
+            continue
+        row = _fields(line)
+        if row is not None:
             problem = f"it has {len(row)} fields, but the header has {len(table.header)}"
-        except csv.Error:
-            row, problem = [], "its quotes do not match"
-        if len(row) != len(table.header):
+        elif '"' in line:
+            problem = "its quotes do not match"
+        else:
+            problem = "it has a carriage return or a very long field"
+        if row is None or len(row) != len(table.header):
             raise InputError(
                 f"{table.path}, line {number:,}: {problem}. The file is damaged or was edited: "
                 "download it again and compare its SHA-256, or correct that line. No field may "
