@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 # With more threads, most would wait for the one that reads.
-WORKERS = min(4, len(os.sched_getaffinity(0)))
+WORKERS = min(4, os.cpu_count() or 1)
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")

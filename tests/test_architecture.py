@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A row may import itself and the rows above it.
 ROWS = [
-    ("errors", "progress", "threads", "urls", "vision"),
+    ("errors", "parallel", "progress", "threads", "urls", "vision"),
     ("settings", "seeds"),
     ("store",),
     ("clinical",),

@@ -38,9 +38,9 @@ from mimic_reg.errors import InputError
 from mimic_reg.extraction import checks, existing
 from mimic_reg.extraction.audit import RowCounts, audit, count_episodes
 from mimic_reg.extraction.memory import DEFAULT_MEMORY, Plan
+from mimic_reg.parallel import in_order
 from mimic_reg.progress import SILENT, Progress
 from mimic_reg.sources.mimic3 import Table, find_tables
-from mimic_reg.parallel import in_order
 from mimic_reg.sources.rows import Reading, check_ids, read_blocks, read_table
 from mimic_reg.store import Store, check_target, locked, read_json, write_json
 from mimic_reg.store.spec import SCHEMA_VERSION

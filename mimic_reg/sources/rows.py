@@ -24,11 +24,11 @@ from pyarrow import csv as arrow_csv
 
 from mimic_reg.clinical.schema import MISSING_TEXTS, NO_ID
 from mimic_reg.errors import InputError
+from mimic_reg.parallel import in_order
 from mimic_reg.sources import typed
 from mimic_reg.sources.at_rest import staying
 from mimic_reg.sources.mimic3 import ID_COLUMNS, Table
 from mimic_reg.sources.packed import MAX_LINE, complete_lines, guarded, readable, unpacked
-from mimic_reg.parallel import in_order
 from mimic_reg.store import known_hash
 
 # If a column has at least this many ids, one of them must be a whole number.
