@@ -4,11 +4,15 @@ No stream depends on how much another was used. So a method that draws masks can
 batches, and two trials that differ only in their method start from the same weights.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # importing torch takes a second; most of the program needs only `derive`
+    import torch
 
 
 def derive(*purpose: str | int | float) -> int:
@@ -19,6 +23,8 @@ def derive(*purpose: str | int | float) -> int:
 
 def generator(*purpose: str | int | float, device: torch.device | None = None) -> torch.Generator:
     """Return a new generator seeded by `derive`."""
+    import torch
+
     return torch.Generator(device or torch.device("cpu")).manual_seed(derive(*purpose))
 
 
