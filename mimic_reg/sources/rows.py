@@ -271,17 +271,17 @@ def _parse_by_line(table: Table, text: bytes, first: int) -> pl.DataFrame:
         row = _fields(line)
         if row is not None:
             problem = f"it has {len(row)} fields, but the header has {len(table.header)}"
-        elif '"' in line:
-            problem = "its quotes do not match"
-        else:
+        elif "\r" in line or '"' not in line:
             problem = "it has a carriage return or a very long field"
+        else:
+            problem = "its quotes do not match"
         if row is None or len(row) != len(table.header):
             raise InputError(
                 f"{table.path}, line {number:,}: {problem}. The file is damaged or was edited: "
                 "download it again and compare its SHA-256, or correct that line. No field may "
                 "contain a line break."
             )
-        rows.append(row)
+        rows.append([field or None for field in row])
     return pl.DataFrame(rows, schema=dict.fromkeys(table.header, pl.String), orient="row")
 
 

@@ -64,7 +64,7 @@ def test_quotes_commas_line_ends_and_blank_lines(tmp_path):
     rows, _ = read(tmp_path, (HEADER + ROW + quoted + "\n" + ROW + "\n\n").replace("\n", "\r\n"))
     assert [r["value"] for r in rows] == ["120", 'say "so", twice', "120"]
     assert rows[1]["hadm_id"] is None
-    assert rows[1]["valueuom"] in (None, "")
+    assert rows[1]["valueuom"] is None
 
 
 def test_a_quote_within_an_unquoted_field_is_kept(tmp_path):
@@ -85,6 +85,18 @@ def test_an_id_that_is_not_a_number_is_unmatched_not_missing(tmp_path):
     odd = ROW.replace("107", "107.0") + ROW.replace("107", "NA") + ROW.replace("107", "")
     rows, _ = read(tmp_path, HEADER + ROW + odd)
     assert [r["hadm_id"] for r in rows] == [107, NO_ID, None, None]
+
+
+def test_a_byte_order_mark_before_an_id_means_the_same_in_every_block(tmp_path):
+    for rows in (ROW + "\ufeff" + ROW, "\ufeff" + ROW + ROW):
+        found, _ = read(tmp_path, HEADER + rows)
+        assert sorted(r["subject_id"] for r in found) == [NO_ID, 7]
+
+
+def test_an_empty_field_is_missing_however_it_is_written(tmp_path):
+    rows, _ = read(tmp_path, HEADER + ROW.replace("120", '""') + ROW.replace("120", ""))
+    rows += read(tmp_path, HEADER + "\ufeff" + ROW.replace("120", '""'))[0]
+    assert [r["value"] for r in rows] == [None] * 3
 
 
 @pytest.mark.parametrize("block_bytes", [1, 1 << 20])
