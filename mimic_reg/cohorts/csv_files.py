@@ -1,8 +1,4 @@
-"""Read CSV tables block by block as text, and name the line of a malformed row.
-
-Polars fills up rows with too few cells. So each line gets one more cell, a mark that no table
-contains: a block is sound if it has a row for each line, and every row ends with the mark.
-"""
+"""Read CSV tables block by block as text, and name the line of a malformed row."""
 
 import csv
 from collections.abc import Iterator
@@ -10,13 +6,12 @@ from pathlib import Path
 from typing import IO
 
 import polars as pl
+import pyarrow as pa
 
 from mimic_reg.errors import InputError
+from mimic_reg.sources.csv_text import parse, parse_by_line
 from mimic_reg.sources.packed import MAX_LINE, complete_lines, guarded, readable, unpacked
 
-_MARK = "\x01"
-_END = "end of the row"
-_ROW_END = f",{_MARK}\n".encode()
 _BLOCK = 8 << 20  # bytes of text parsed at once
 
 
@@ -36,7 +31,6 @@ def read_blocks(path: Path, block: int = _BLOCK) -> Iterator[pl.DataFrame]:
         yield pl.DataFrame(schema=dict.fromkeys(names, pl.String))
         line = 2
         while text := complete_lines(path, file, block):
-            text = text.replace(b"\r\n", b"\n")
             yield _parse(path, text, names, line)
             line += text.count(b"\n")
 
@@ -74,36 +68,5 @@ def _check_text(path: Path, text: bytes, first: int) -> None:
 
 def _parse(path: Path, text: bytes, names: list[str], first: int) -> pl.DataFrame:
     _check_text(path, text, first)
-    marked = text.replace(b"\n", _ROW_END)
-    types = dict.fromkeys([*names, _END], pl.String)
-    try:
-        frame = pl.read_csv(marked, has_header=False, schema=types)
-    except pl.exceptions.PolarsError:
-        frame = pl.DataFrame(schema={_END: pl.String})
-    if frame.height == text.count(b"\n") and frame[_END].eq_missing(_MARK).all():
-        return frame.drop(_END)
-    return _by_line(path, text, names, first)
-
-
-def _by_line(path: Path, text: bytes, names: list[str], first: int) -> pl.DataFrame:
-    """Return the rows, parsed one by one, without blank lines.
-
-    Raises:
-        InputError: names the first line that is not a row of this table.
-    """
-    rows = []
-    for number, line in enumerate(text.decode("utf-8").split("\n")[:-1], start=first):
-        if not line.strip():
-            continue
-        try:
-            row = next(csv.reader([line], strict=True), [])
-            problem = f"it has {len(row):,} cells, but the header names {len(names):,} columns"
-        except csv.Error:
-            row, problem = [], "its quotes do not match; no cell may contain a line break"
-        if len(row) != len(names):
-            raise InputError(
-                f"{path}, line {number:,}: {problem}. The file is cut off, damaged or was edited: "
-                "write it again, or correct that line."
-            )
-        rows.append([cell or None for cell in row])
-    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+    frame = parse(text, names, dict.fromkeys(names, pa.string()))
+    return parse_by_line(path, text, names, first, "write it again") if frame is None else frame

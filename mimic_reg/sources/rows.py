@@ -2,31 +2,27 @@
 
 One thread reads, unpacks and hashes; others parse. A table is never completely in memory.
 
-Malformed rows are always detected. Arrow refuses rows with too few or too many fields. A stray
-quote may swallow line ends, so a block must have as many rows as lines.
+Malformed rows are always detected (`csv_text`).
 """
 
-import csv
 import re
-from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import xxhash
-from pyarrow import csv as arrow_csv
 
 from mimic_reg.clinical.schema import MISSING_TEXTS, NO_ID
 from mimic_reg.errors import InputError
 from mimic_reg.parallel import in_order
 from mimic_reg.sources import typed
 from mimic_reg.sources.at_rest import staying
+from mimic_reg.sources.csv_text import parse, parse_by_line
 from mimic_reg.sources.mimic3 import ID_COLUMNS, Table
 from mimic_reg.sources.packed import MAX_LINE, complete_lines, guarded, readable, unpacked
 from mimic_reg.store import known_hash
@@ -164,7 +160,7 @@ def _text_blocks(
     types = {column: _type(column) for column in table.columns}
 
     def parsed(block: _Block) -> tuple[pl.DataFrame | None, _Block]:
-        return _parse(table, block.text, types), block
+        return parse(block.text, table.header, types), block
 
     for frame, block in in_order(_blocks(table, block_bytes, digest), parsed):
         if frame is None:  # one after the other, since line numbers need the rows before
@@ -200,41 +196,6 @@ def _type(column: str) -> pa.DataType:
     return pa.int64() if column in ID_COLUMNS else pa.string()
 
 
-def _parse(table: Table, text: bytes, types: dict[str, pa.DataType]) -> pl.DataFrame | None:
-    """Return the rows of regular text; None if a line is irregular, or does not fit the types."""
-    if b"\0" in text or text.startswith(BOM_UTF8):
-        return None
-    try:
-        rows = arrow_csv.read_csv(
-            pa.BufferReader(text),
-            read_options=arrow_csv.ReadOptions(
-                use_threads=False, block_size=len(text) + 1, column_names=table.header
-            ),
-            convert_options=arrow_csv.ConvertOptions(
-                include_columns=table.columns,
-                column_types=types,
-                null_values=[""],
-                strings_can_be_null=True,
-            ),
-        )
-    except pa.ArrowInvalid:
-        return None
-    lines = np.count_nonzero(np.frombuffer(text, np.uint8) == ord("\n"))
-    last = text[text.rfind(b"\n", 0, -1) + 1 : -1].decode(errors="replace")
-    if rows.num_rows != lines or _fields(last) is None:
-        return None
-    return cast(pl.DataFrame, pl.from_arrow(rows))
-
-
-def _fields(line: str) -> list[str] | None:
-    """Return the fields of a line as Python reads them; None if it does not end with its row."""
-    try:
-        row, *rest = csv.reader([line, ""])
-    except csv.Error:  # a carriage return, or a field of over 131,072 characters
-        return None
-    return row if rest else None
-
-
 def _parse_carefully(table: Table, text: bytes, reading: Reading) -> pl.DataFrame:
     """Return the rows of a block with stray bytes, blank lines or ids that are not numbers."""
     first = reading.rows + reading.blank_lines + 2
@@ -249,40 +210,13 @@ def _parse_carefully(table: Table, text: bytes, reading: Reading) -> pl.DataFram
     reading.blank_lines += blank
     if not filled:
         return pl.DataFrame(schema={c: _dtype(c) for c in table.columns})
-    frame = _parse(table, filled, dict.fromkeys(table.columns, pa.string()))
+    frame = parse(filled, table.header, dict.fromkeys(table.columns, pa.string()))
     if frame is None:
-        frame = _parse_by_line(table, text, first)
+        advice = "download it again and compare its SHA-256"
+        frame = parse_by_line(table.path, text, table.header, first, advice)
     return frame.select(
         _lenient_id(pl.col(c)).alias(c) if c in ID_COLUMNS else pl.col(c) for c in table.columns
     )
-
-
-def _parse_by_line(table: Table, text: bytes, first: int) -> pl.DataFrame:
-    """Return the rows, parsed by Python's csv module.
-
-    Raises:
-        InputError: names the first line that is not a row of this table, without its content.
-    """
-    rows = []
-    for number, ended in enumerate(text.decode("utf-8").split("\n")[:-1], start=first):
-        line = ended.removesuffix("\r")
-        if not line:
-            continue
-        row = _fields(line)
-        if row is not None:
-            problem = f"it has {len(row)} fields, but the header has {len(table.header)}"
-        elif "\r" in line or '"' not in line:
-            problem = "it has a carriage return or a very long field"
-        else:
-            problem = "its quotes do not match"
-        if row is None or len(row) != len(table.header):
-            raise InputError(
-                f"{table.path}, line {number:,}: {problem}. The file is damaged or was edited: "
-                "download it again and compare its SHA-256, or correct that line. No field may "
-                "contain a line break."
-            )
-        rows.append([field or None for field in row])
-    return pl.DataFrame(rows, schema=dict.fromkeys(table.header, pl.String), orient="row")
 
 
 def _lenient_id(text: pl.Expr) -> pl.Expr:

@@ -159,13 +159,13 @@ def test_what_cannot_be_right_is_refused_with_a_count(tmp_path, case, text):
     ("change", "text"),
     [
         (lambda text: gzip.compress(text.encode()).decode("latin-1"), "dyn.csv, line 1: "),
-        (lambda text: text[:-1].rpartition(",")[0], r"line 560: it has 4 cells, but .* names 5"),
+        (lambda text: text[:-1].rpartition(",")[0], r"line 560: it has 4 fields, but .* has 5"),
         (lambda text: text.replace("1000013,", "\0\0", 1), r"line \d+: zero bytes"),
         (lambda text: text.replace("1000013,", '1000013,"', 1), r"line \d+: its quotes do not"),
         (lambda text: text.replace(",", ";"), "separates columns by ';'"),
         (lambda text: text.replace("temp", "hr"), "has the column 'hr' twice"),
         (lambda text: text.replace("temp", "Größe"), "line 1: bytes that are not UTF-8"),
-        (lambda text: text + "1,2,3,4,5,6\n", "line 561: it has 6 cells, but the header names 5"),
+        (lambda text: text + "1,2,3,4,5,6\n", "line 561: it has 6 fields, but the header has 5"),
     ],
 )
 def test_csv_of_another_form_is_refused(tmp_path, change, text):
