@@ -5,6 +5,7 @@ must have as many rows as lines. Quotes mean what they mean to Python's csv modu
 """
 
 import csv
+import re
 from codecs import BOM_UTF8
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ def parse(text: bytes, header: Sequence[str], types: dict[str, pa.DataType]) -> 
     text: complete lines, the last one with its newline
     """
     if b"\0" in text or text.startswith(BOM_UTF8):  # Arrow would drop the mark
+        return None
+    if b"\r" in text and _LONE_RETURN.search(text):
         return None
     reading = arrow_csv.ReadOptions(
         use_threads=False, block_size=len(text) + 1, column_names=header
@@ -82,6 +85,6 @@ def _fields(line: str) -> list[str] | None:
     """Return the fields of a line as Python reads them; None if it does not end with its row."""
     try:
         row, *rest = csv.reader([line, ""])
-    except csv.Error:  # a carriage return, or a field of over 131,072 characters
+    except csv.Error:  # a field of over 131,072 characters
         return None
-    return row if rest else None
+    return row if rest and "\r" not in line else None

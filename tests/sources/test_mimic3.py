@@ -106,6 +106,7 @@ def test_spaces_around_an_id_mean_the_same_in_every_block(tmp_path, block_bytes)
     assert [r["hadm_id"] for r in rows] == [107, 107, NO_ID]
 
 
+RETURN = "it has a carriage return or a very long field"
 MALFORMED = {
     "too few fields": (ROW.replace(",mg/dL", ""), "it has 6 fields, but the header has 7"),
     "one field too many at the end": (
@@ -114,10 +115,9 @@ MALFORMED = {
     ),
     "too many fields": (ROW.replace("120", "1,20"), "it has 8 fields, but the header has 7"),
     "an open quote": (ROW.replace("120", '"120'), "its quotes do not match"),
-    "a carriage return": (
-        ROW.replace("120", "1\r20"),
-        "it has a carriage return or a very long field",
-    ),
+    "a carriage return": (ROW.replace("120", "1\r20"), RETURN),
+    "a carriage return in quotes": (ROW.replace("120", '"1\r20"'), RETURN),
+    "two carriage returns at the end": (ROW.strip() + "\r\r\n", RETURN),
     "an open quote at the end": (ROW.strip() + '"x\n', "its quotes do not match"),
     "cut in the middle": (ROW[:20], "it has 4 fields, but the header has 7"),
 }
