@@ -1,6 +1,7 @@
 """Compare a store with output folders of mimic3-benchmarks, stay by stay and channel by channel."""
 
 import csv
+import io
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -171,8 +172,8 @@ def compare_tables(ours: str, theirs: str) -> list[tuple[str | None, str, int, f
 
     Rows of time series are matched by their hours, and rows with the same hours in their order.
     """
-    header, *own = csv.reader(ours.splitlines())
-    columns, *rows = csv.reader(theirs.splitlines() or [""])
+    header, *own = csv.reader(io.StringIO(ours, newline=""))
+    columns, *rows = csv.reader(io.StringIO(theirs or "\n", newline=""))
     if set(columns) != set(header) or any(len(row) != len(columns) for row in rows):
         return [(None, "unreadable file", 1, None)]
     hours = pl.col("Hours") if header[0] == "Hours" else pl.lit(None, pl.String)

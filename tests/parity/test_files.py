@@ -296,6 +296,13 @@ def test_rows_with_the_same_time_are_compared_in_order():
     assert compare_tables(ours, "a,Hours\nx,1.0\ny,1.0\n") == []
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\u2028"])
+def test_line_breaks_within_a_cell_are_compared(end):
+    ours = f'Hours,a\n1.0,"x{end}y"\n'
+    assert compare_tables(ours, ours.replace("\n1.0", "\r\n1.0")) == []
+    assert compare_tables(ours, "Hours,a\n1.0,xy\n") == [("a", "value", 1, 1.0)]
+
+
 def test_compare_names_absent_folders(store, copy):
     shutil.rmtree(copy / "multitask")
     shutil.rmtree(copy / "root")
@@ -351,6 +358,10 @@ MALFORMED = {
     "a longer line": (
         lambda d: edit(d / TIMESERIES, 4, lambda s: s + ",1"),
         r"8/episode1_timeseries.csv, line 4: it does not have 18 fields",
+    ),
+    "a line break in a field": (
+        lambda d: edit(d / TIMESERIES, 3, column("Heart Rate", '"8\n6"')),
+        r"8/episode1_timeseries.csv, line 3: its quotes do not match, or a field has a line br",
     ),
     "no number": (
         lambda d: edit(d / TIMESERIES, 3, column("Weight", "heavy")),
