@@ -143,9 +143,10 @@ class _Import:
         return pl.concat(firsts), counts
 
 
-def _stamps(found: Folders, episodes: list[folders.Episode]) -> dict[Path, Stamp]:
+def _stamps(found: Folders, episodes: pl.DataFrame) -> dict[Path, Stamp]:
     """Return the stamp of every file that is read."""
-    paths = [path for e in episodes for path in (e.facts, e.timeseries)]
+    pairs = episodes.select("facts", "timeseries").iter_rows()
+    paths = [Path(path) for pair in pairs for path in pair]
     for task in found.tasks:
         paths += sorted((found.base / TASK_FOLDERS[task]).glob("*listfile.csv"))
         paths += sorted((found.base / TASK_FOLDERS[task]).glob("*/listfile.csv"))

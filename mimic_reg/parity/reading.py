@@ -67,11 +67,9 @@ def read_tables(paths: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame:
             bodies.append(f"{number},{rows},{_END}\n")
     names = ("file", *columns, "end")
     content = io.BytesIO("".join(bodies).encode())
-    if not bodies:
-        empty = pl.DataFrame(schema=_texts(("file", "line", *columns)))
-        return empty.cast({"file": pl.Int64, "line": pl.Int64})
+    texts = dict.fromkeys(names, pl.String)
     try:
-        table = pl.read_csv(content, has_header=False, schema=_texts(names))
+        table = pl.read_csv(content, has_header=False, schema=texts, raise_if_empty=False)
     except pl.exceptions.ComputeError:
         _find_malformed(paths, len(columns))
         raise
@@ -79,10 +77,6 @@ def read_tables(paths: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame:
         _find_malformed(paths, len(columns))
     line = pl.int_range(2, pl.len() + 2).over("file")
     return table.select(pl.col("file").cast(pl.Int64), line.alias("line"), *columns)
-
-
-def _texts(names: Sequence[str]) -> dict[str, pl.DataType]:
-    return dict.fromkeys(names, pl.String())
 
 
 def _find_malformed(paths: Sequence[Path], num_fields: int) -> None:
