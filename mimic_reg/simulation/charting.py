@@ -4,6 +4,7 @@ Nurses chart vital signs every hour and the coma scale every four hours. Laborat
 at four in the morning.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,18 @@ TRACHEOSTOMY = 1.7  # patients with a higher tracheal trait breathe through a tu
 _POUND, _OUNCE, _INCH = 0.453592, 0.453592 / 16, 2.54  # kg, kg, cm
 
 
-# Moments at which something may be charted: `stay` (0, 1, ...) and `seconds` since 1970.
-Times = np.recarray[Any, Any]
+@dataclass(frozen=True)
+class Times:
+    """Moments at which something may be charted: the stay (0, 1, ...) and seconds since 1970."""
 
+    stay: Ints
+    seconds: Ints
 
-def _times(stay: Ints, seconds: Ints) -> Times:
-    return np.rec.fromarrays([stay, seconds], names="stay,seconds")
+    def __len__(self) -> int:
+        return len(self.stay)
+
+    def __getitem__(self, chosen: Bools) -> "Times":
+        return Times(self.stay[chosen], self.seconds[chosen])
 
 
 class Charting:
@@ -81,7 +88,7 @@ class Charting:
         shifted, part = self.rng.random((2, most))[:, : len(stay)]
         minutes = np.where(shifted < RATES["minutes"], (part * 60).astype(np.int64), 0)
         seconds = (first[stay] + position) * HOUR + minutes * MINUTE
-        return _times(stay, seconds)[seconds <= end[stay]]
+        return Times(stay, seconds)[seconds <= end[stay]]
 
     def _some(self, at: Times, share: ArrayLike) -> Times:
         return at[self.rng.random(len(at)) < np.asarray(share)]
@@ -213,7 +220,7 @@ class Charting:
         weight, height, carevue = (self.stays[c] for c in ("weight", "height", "carevue"))
         soon = np.minimum(self.stays["outtime"] - self.stays["intime"], 3 * HOUR)
         since = (self.rng.random(self.num) * soon).astype(np.int64)
-        first = _times(np.arange(self.num), self.stays["intime"] + since)
+        first = Times(np.arange(self.num), self.stays["intime"] + since)
         style = self.rng.random(self.num) / RATES["weight in another unit"]
         some, tall = self._flag(0.5), self._flag(RATES["height"])
         self._chart("weight kg", first, weight, (style >= 0.6) & some)

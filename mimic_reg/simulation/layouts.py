@@ -25,10 +25,7 @@ _FIRST_IDS = {
     "ICUSTAY_ID": 30_000_000,
     "neighbour_id": 30_000_000,
 }
-_NAMES = {
-    **{"icustay_id": "stay_id", "ethnicity": "race", "cgid": "caregiver_id"},
-    "icd9_code": "icd_code",
-}
+_NAMES = {"cgid": "caregiver_id", "icd9_code": "icd_code"}  # besides `Dataset.names`
 _UNITS = {
     "MICU": "Medical Intensive Care Unit (MICU)",
     "CCU": "Coronary Care Unit (CCU)",
@@ -139,8 +136,7 @@ def _in_icd10(
 
 def _converted(name: str, table: pl.DataFrame) -> pl.DataFrame:
     """Return MIMIC-IV's table of rows of MIMIC-III's."""
-    table = table.rename(str.lower)
-    table = table.rename({old: new for old, new in _NAMES.items() if old in table.columns})
+    table = MIMIC_IV.to_store(table.rename(str.lower)).rename(_NAMES, strict=False)
     if name == "PATIENTS":
         return table.with_columns(
             anchor_year_group=pl.lit("2014 - 2016"), dod=pl.col("dod").str.head(10)
