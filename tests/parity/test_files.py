@@ -26,7 +26,7 @@ from mimic_reg.parity.importing import KIND, import_benchmark
 from mimic_reg.parity.listfiles import FLAG_COLUMNS, _reread, csv_lines
 from mimic_reg.parity.published import verify_published
 from mimic_reg.progress import Silent
-from mimic_reg.store import Store
+from mimic_reg.store import Store, write_json
 from tests.raw import at, small_source
 
 HEART_RATE, GLUCOSE, VERBAL, WEIGHT, HEIGHT = 211, 50931, 723, 763, 226730
@@ -437,10 +437,13 @@ def test_import_refuses_malformed_files_with_their_line(copy, tmp_path, name):
     assert not (tmp_path / "store" / "manifest.json").exists()
 
 
-def test_import_does_not_replace_an_extracted_store(store, exported):
-    with pytest.raises(InputError, match="is a store made by"):
+def test_import_does_not_replace_an_extracted_store(store, exported, tmp_path):
+    with pytest.raises(InputError, match="holds more than the files of mimic3-benchmarks"):
         import_benchmark(exported, store.folder)
     assert store.changed_files() == []
+    write_json(tmp_path / "manifest.json", {"source": None})
+    with pytest.raises(InputError, match=r"manifest\.json is damaged, or is not the manifest of a"):
+        import_benchmark(exported, tmp_path)
 
 
 def test_an_imported_store_cannot_be_exported(exported, tmp_path):
