@@ -128,7 +128,10 @@ def _compare_files(
                 for differing in compare_tables(ours, theirs):
                     yield _row(path, stay, *differing)
         progress.advance(1)
-    for path in _present(found, tasks):
+    patterns = [f"{TASK_FOLDERS[t]}/*/*{_TIMESERIES}" for t in tasks]
+    patterns += [f"{ROOT}/*/*/episode*.csv"] * found.root
+    for file in (file for pattern in patterns for file in found.base.glob(pattern)):
+        path = file.relative_to(found.base).as_posix()
         if path not in expected:
             yield _row(path, _stay_of(path), None, "extra file")
 
@@ -145,16 +148,6 @@ def _stay_of(path: str) -> str:
     *folders, name = path.split("/")
     stay = name.removesuffix(_TIMESERIES).removesuffix(".csv")
     return f"{folders[-1]}_{stay}" if folders[0] == ROOT else stay
-
-
-def _present(found: Folders, tasks: tuple[str, ...]) -> Iterator[str]:
-    """Yield the paths of the existing episode and time-series files."""
-    patterns = [f"{TASK_FOLDERS[t]}/*/*{_TIMESERIES}" for t in tasks]
-    if found.root:
-        patterns.append(f"{ROOT}/*/*/episode*.csv")
-    for pattern in patterns:
-        for path in found.base.glob(pattern):
-            yield path.relative_to(found.base).as_posix()
 
 
 def compare_tables(ours: str, theirs: str) -> list[tuple[str | None, str, int, float | None]]:
