@@ -53,7 +53,6 @@ class Report:
     samples: dict[str, int]
     absent: tuple[str, ...]
     unknown: tuple[str, ...]
-    seconds: float
     differences: pl.DataFrame = field(repr=False)
 
     @property
@@ -91,15 +90,13 @@ def compare(store: Store, folder: Path, progress: Progress = SILENT) -> Report:
     files = Counter({TASK_FOLDERS[t]: 0 for t in tasks} | ({ROOT: 0} if found.root else {}))
     differences = [_frame(_compare_files(store, found, tasks, files, progress))]
     samples = _compare_listfiles(store, found, tasks, differences)
-    took = time.perf_counter() - begin
-    progress.done(took)
+    progress.done(time.perf_counter() - begin)
     absent = tuple(TASK_FOLDERS[t] for t in ours if t not in tasks)
     return Report(
         dict(files),
         samples,
         absent if found.root else (ROOT, *absent),
         tuple(TASK_FOLDERS[t] for t in found.tasks if t not in ours),
-        took,
         pl.concat(differences).sort("folder", "file"),
     )
 

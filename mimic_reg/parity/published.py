@@ -52,7 +52,6 @@ class PublishedReport:
     """
 
     kinds: dict[str, Comparison]
-    seconds: float
     stays: pl.DataFrame = field(repr=False)
 
     @property
@@ -78,22 +77,17 @@ def verify_published(store: Store, progress: Progress = SILENT) -> PublishedRepo
         )
     begin = time.perf_counter()
     ours = hash_store(store, progress)
-    joined = (
-        published_hashes()
-        .rename({"md5": "expected", "partition": "expected_partition"})
-        .join(ours, on=_KEYS, how="full", coalesce=True, maintain_order="left_right")
+    joined = published_hashes().join(
+        ours, _KEYS, how="full", suffix=" here", coalesce=True, maintain_order="left_right"
     )
-    same = (pl.col("md5") == pl.col("expected")) & (
-        pl.col("partition") == pl.col("expected_partition")
-    )
-    absent, unpublished = (pl.col(c).is_null() for c in ("md5", "expected"))
-    outcomes = {"absent": absent, "unpublished": unpublished, "matching": same}
+    expected, here = pl.col("md5"), pl.col("md5 here")
+    same = (here == expected) & (pl.col("partition here") == pl.col("partition"))
+    outcomes = {"absent": here.is_null(), "unpublished": expected.is_null(), "matching": same}
     stays = joined.select(*_KEYS, outcome=first_true(outcomes, "differing"))
-    took = time.perf_counter() - begin
-    progress.done(took)
+    progress.done(time.perf_counter() - begin)
     kinds = (layout.IN_HOSPITAL_MORTALITY, layout.WHOLE_STAY)
     counts = {kind: _count(stays.filter(files=kind)) for kind in kinds}
-    return PublishedReport(counts, took, stays.filter(pl.col("outcome") != "matching"))
+    return PublishedReport(counts, stays.filter(pl.col("outcome") != "matching"))
 
 
 def published_hashes() -> pl.DataFrame:
