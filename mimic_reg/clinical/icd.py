@@ -109,16 +109,15 @@ def to_icd9(codes: pl.Series) -> pl.DataFrame:
     known = equivalents()
     asked = codes.unique().drop_nulls().sort().to_frame("icd_code")
     asked = asked.with_columns(found=plain(pl.col("icd_code")))
-    found = [asked.join(known, left_on="found", right_on="icd_code")]
-    rest = asked.join(known, left_on="found", right_on="icd_code", how="anti")
-    shorter = rest
-    while not shorter.is_empty():
-        shorter = shorter.with_columns(pl.col("found").str.head(-1))
-        shorter = shorter.filter(pl.col("found").str.len_chars() >= _SHORTEST)
-        found.append(shorter.join(known, left_on="found", right_on="icd_code"))
-        shorter = shorter.join(known, left_on="found", right_on="icd_code", how="anti")
+    found: list[pl.DataFrame] = []
+    rest = asked
+    while not found or not rest.is_empty():
+        found.append(rest.join(known, left_on="found", right_on="icd_code"))
+        rest = rest.join(known, left_on="found", right_on="icd_code", how="anti")
+        rest = rest.with_columns(pl.col("found").str.head(-1))
+        rest = rest.filter(pl.col("found").str.len_chars() >= _SHORTEST)
     mapped = pl.concat(found).with_columns(shortened=plain(pl.col("icd_code")) != pl.col("found"))
-    unknown = rest.join(mapped, on="icd_code", how="anti").with_columns(
+    unknown = asked.join(mapped, on="icd_code", how="anti").with_columns(
         icd9_code=pl.lit(None, pl.String), outcome=pl.lit("unknown"), shortened=pl.lit(False)
     )
     return pl.concat([mapped, unknown]).drop("found").sort("icd_code", "icd9_code")

@@ -94,52 +94,6 @@ def _sum(rows: np.ndarray, around: np.ndarray | None = None) -> np.ndarray:
     return total
 
 
-def normalizers(
-    hourly: Path,
-    samples: Mapping[str, pl.DataFrame | pl.LazyFrame],
-    unit: str = "icustay_id",
-    benchmark: bool = True,
-) -> dict[str, dict[str, Any]]:
-    """Return {task: {channels, published, fitted}} for each sample table.
-
-    unit:      the column of stays, in the hourly table and in the samples
-    benchmark: whether the published normaliser is for these data, and so among the result
-
-    `fitted` uses every hour that a training sample of the task sees, once, with ddof 1. (For
-    decompensation and length of stay the reference draws random samples instead.) `constant` names
-    the continuous channels that are constant in these hours.
-    """
-    seen = {name: _hours_seen(table, unit) for name, table in samples.items()}
-    moments = {name: _Moments() for name in samples}
-
-    def of_group(frame: pl.DataFrame) -> dict[str, _Moments]:
-        array = frame.select(CHANNELS).to_numpy()
-        hours = {
-            name: frame.select(unit, "hour").join(
-                limits, on=unit, how="left", maintain_order="left"
-            )
-            for name, limits in seen.items()
-        }
-        return {
-            name: _Moments.of(array[(rows["hour"] < rows["hours"]).fill_null(False).to_numpy()])
-            for name, rows in hours.items()
-        }
-
-    file = pq.ParquetFile(hourly)
-    groups = (pl.DataFrame(file.read_row_group(g)) for g in range(file.num_row_groups))
-    for parts in in_order(groups, of_group):
-        for name, part in parts.items():
-            moments[name].add(part)
-    return {
-        name: {
-            "channels": list(CHANNELS),
-            **({"published": published(name)} if benchmark else {}),
-            "fitted": found.fitted(),
-        }
-        for name, found in moments.items()
-    }
-
-
 def write_normalizers(
     folder: Path,
     hourly: Path,
@@ -149,11 +103,41 @@ def write_normalizers(
     unit: str = "icustay_id",
     benchmark: bool = True,
 ) -> None:
-    """Write `normalizers` into `folder`/normalizers/, a file per task, and note constants."""
+    """Write `folder`/normalizers/TASK.json for each sample table: channels, published, fitted.
+
+    `fitted` uses every hour that a training sample of the task sees, once, with ddof 1. (For
+    decompensation and length of stay the reference draws random samples instead.) `constant` names
+    the continuous channels that are constant in these hours; `progress` is told of them.
+
+    unit:      the column of stays, in the hourly table and in the samples
+    benchmark: whether the published normaliser is for these data, and so among the content
+    """
+    seen = {name: _hours_seen(table, unit) for name, table in samples.items()}
+    moments = {name: _Moments() for name in samples}
+
+    def of_group(frame: pl.DataFrame) -> dict[str, _Moments]:
+        array, parts = frame.select(CHANNELS).to_numpy(), {}
+        for name, limits in seen.items():
+            rows = frame.select(unit, "hour").join(
+                limits, on=unit, how="left", maintain_order="left"
+            )
+            used = (rows["hour"] < rows["hours"]).fill_null(False).to_numpy()
+            parts[name] = _Moments.of(array[used])
+        return parts
+
+    file = pq.ParquetFile(hourly)
+    groups = (pl.DataFrame(file.read_row_group(g)) for g in range(file.num_row_groups))
+    for parts in in_order(groups, of_group):
+        for name, part in parts.items():
+            moments[name].add(part)
     (folder / "normalizers").mkdir()
-    for name, normalizer in normalizers(hourly, samples, unit, benchmark).items():
-        write_json(folder / "normalizers" / f"{name}.json", normalizer, sync=False)
-        if constant := normalizer["fitted"]["constant"]:
+    for name, found in moments.items():
+        content: dict[str, Any] = {"channels": list(CHANNELS)}
+        if benchmark:
+            content["published"] = published(name)
+        content["fitted"] = found.fitted()
+        write_json(folder / "normalizers" / f"{name}.json", content, sync=False)
+        if constant := content["fitted"]["constant"]:
             progress.note(f"Constant in the training samples of {name}: {', '.join(constant)}.")
 
 

@@ -85,14 +85,10 @@ def select_stays(
     Raises:
         InputError: an id is missing or not unique, or a time is unreadable.
     """
-    icustays = _times(_checked(icustays, "ICUSTAYS", "icustay_id"), "ICUSTAYS", "intime", "outtime")
-    admissions = _times(
-        _checked(admissions, "ADMISSIONS", "hadm_id"),
-        *("ADMISSIONS", "admittime", "dischtime", "deathtime"),
-    )
-    patients = _checked(patients, "PATIENTS", "subject_id")
-    patients = _times(patients, "PATIENTS", *(c for c in ("dob", "dod") if c in patients.columns))
-    patients = _anchors(patients)
+    icustays = _checked(icustays, "ICUSTAYS", "icustay_id", "intime", "outtime")
+    admitted = ("admittime", "dischtime", "deathtime")
+    admissions = _checked(admissions, "ADMISSIONS", "hadm_id", *admitted)
+    patients = _anchors(_checked(patients, "PATIENTS", "subject_id", "dob", "dod"))
 
     flow = [{"step": "all ICU stays", **attrition(icustays)}]
     places = [pair for pair in _PLACES if pair[0] in icustays.columns]
@@ -130,10 +126,8 @@ def select_current(
     """
     absent = [c for c in ("outtime", *chain(*_PLACES)) if c not in icustays.columns]
     icustays = icustays.with_columns(pl.lit(None, pl.String).alias(c) for c in absent)
-    icustays = _times(_checked(icustays, "ICUSTAYS", "icustay_id"), "ICUSTAYS", "intime", "outtime")
-    patients = _checked(patients, "PATIENTS", "subject_id")
-    patients = _times(patients, "PATIENTS", *(c for c in ("dob",) if c in patients.columns))
-    patients = _anchors(patients, required=False)
+    icustays = _checked(icustays, "ICUSTAYS", "icustay_id", "intime", "outtime")
+    patients = _anchors(_checked(patients, "PATIENTS", "subject_id", "dob"), required=False)
     excluded: dict[str, int] = {}
 
     def keep(stays: pl.DataFrame, condition: pl.Expr, reason: str) -> pl.DataFrame:
@@ -161,7 +155,8 @@ def select_current(
     return stays.select("subject_id", "hadm_id", "icustay_id", "intime", "outtime"), excluded
 
 
-def _checked(table: pl.DataFrame, name: str, key: str) -> pl.DataFrame:
+def _checked(table: pl.DataFrame, name: str, key: str, *times: str) -> pl.DataFrame:
+    """Return a table with whole ids, of which `key` is unique; parse those of `times` it has."""
     ids = [c for c in ("subject_id", "hadm_id", "icustay_id") if c in table.columns]
     bad = table.filter(pl.any_horizontal(pl.col(ids).is_null() | (pl.col(ids) == NO_ID))).height
     if bad:
@@ -175,10 +170,7 @@ def _checked(table: pl.DataFrame, name: str, key: str) -> pl.DataFrame:
             f"{name}: {twice:,} rows repeat an earlier {key.upper()}. "
             "Was the table written or loaded twice? Each must be unique."
         )
-    return table
-
-
-def _times(table: pl.DataFrame, name: str, *columns: str) -> pl.DataFrame:
+    columns = [c for c in times if c in table.columns]
     parsed = table.with_columns(parse_time(_present(table[c])) for c in columns)
     for column in columns:
         if bad := parsed[column].null_count() - _present(table[column]).null_count():

@@ -1,6 +1,7 @@
 """The audit: counts of what was kept and left out, and why."""
 
 import json
+from functools import reduce
 from typing import Any
 
 import polars as pl
@@ -59,9 +60,7 @@ def audit(
     episodes: Any,
 ) -> dict[str, Any]:
     """Return the content of audit.json; `samples`: from `count_samples`, by task."""
-    variables: dict[str, Any] = {}
-    for scan in scans.values():
-        variables = add_counts(variables, scan["variables"])
+    variables = reduce(add_counts, [scan["variables"] for scan in scans.values()])
     result = {
         **({} if dataset.is_benchmark else {"dataset": dataset.name}),
         "mode": mode,
@@ -89,9 +88,7 @@ def _events(scans: Any) -> dict[str, Any]:
         }
         for name, scan in scans.items()
     }
-    total: dict[str, int] = {}
-    for counts in by_table.values():
-        total = add_counts(total, counts)
+    total = reduce(add_counts, by_table.values())
     total["of_kept_subjects"] = sum(total[fate] for fate in FATES)
     return {"total": total, **by_table}
 

@@ -43,11 +43,12 @@ def check_replaceable(
     with reading(path, "the manifest of a store"):
         manifest = read_json(path)
         holds_images = IMAGES in manifest.get("files", ())
+        lost = "" if force else _lost(manifest, tables, names, mode)
     if holds_images:
         raise InputError(
             f"{out} is a store of images; a cohort would replace it. Choose another --out."
         )
-    if not force and (lost := _lost(manifest, tables, names, mode)):
+    if lost:
         raise InputError(
             f"{out} holds {lost}, which would be lost. Choose another --out, or add --force."
         )

@@ -1,9 +1,10 @@
 """Compare a store with output folders of mimic3-benchmarks, stay by stay and channel by channel."""
 
 import csv
+import io
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import polars as pl
 
 from mimic_reg.clinical.schema import first_true
 from mimic_reg.errors import InputError
-from mimic_reg.parity.export import LISTFILES, StayFiles, check_exportable, stay_files, task_folders
+from mimic_reg.parity.export import LISTFILES, check_exportable, stay_files, task_folders
 from mimic_reg.parity.files import ROOT, TASK_FOLDERS, Folders, find_folders
 from mimic_reg.parity.listfiles import listfiles
 from mimic_reg.parity.reading import read_listfile, read_text
@@ -35,7 +36,6 @@ DIFFERENCES = pl.Schema(
     }
 )
 _TIMESERIES = "_timeseries.csv"
-_ROWS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ class Report:
     samples: dict[str, int]
     absent: tuple[str, ...]
     unknown: tuple[str, ...]
-    seconds: float
     differences: pl.DataFrame = field(repr=False)
 
     @property
@@ -88,53 +87,57 @@ def compare(store: Store, folder: Path, progress: Progress = SILENT) -> Report:
         raise InputError(f"{found.base} has none of the store's tasks ({', '.join(ours)}).")
     if store.manifest["mode"] != "benchmark":
         progress.note("This store is in corrected mode: its values differ from the benchmark's.")
-    differences: list[pl.DataFrame] = []
-    files = _compare_files(store, found, tasks, differences, progress)
+    files = Counter({TASK_FOLDERS[t]: 0 for t in tasks} | ({ROOT: 0} if found.root else {}))
+    differences = [_frame(_compare_files(store, found, tasks, files, progress))]
     samples = _compare_listfiles(store, found, tasks, differences)
-    took = time.perf_counter() - begin
-    progress.done(took)
+    progress.done(time.perf_counter() - begin)
     absent = tuple(TASK_FOLDERS[t] for t in ours if t not in tasks)
     return Report(
-        files,
+        dict(files),
         samples,
         absent if found.root else (ROOT, *absent),
         tuple(TASK_FOLDERS[t] for t in found.tasks if t not in ours),
-        took,
-        pl.concat([pl.DataFrame(schema=DIFFERENCES), *differences]).sort("folder", "file"),
+        pl.concat(differences).sort("folder", "file"),
     )
+
+
+def _frame(rows: Iterable[tuple[object, ...]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=DIFFERENCES, orient="row")
 
 
 def _compare_files(
     store: Store,
     found: Folders,
     tasks: tuple[str, ...],
-    differences: list[pl.DataFrame],
+    count: Counter[str],
     progress: Progress,
-) -> dict[str, int]:
-    count = Counter({TASK_FOLDERS[t]: 0 for t in tasks} | ({ROOT: 0} if found.root else {}))
+) -> Iterator[tuple[object, ...]]:
+    """Yield rows of `DIFFERENCES`, and count the files by folder."""
     expected: set[str] = set()
-    rows: list[dict[str, object]] = []
     progress.stage("compare", store.read("stays.parquet").height, "stays")
-    for files in stay_files(store, tasks, root=found.root):
-        expected.update(files.texts)
-        count.update(path.partition("/")[0] for path in files.texts)
-        rows += _compare_stay(files, found.base)
-        if len(rows) > _ROWS_AT_ONCE:
-            differences.append(pl.DataFrame(rows, schema=DIFFERENCES))
-            rows = []
+    for stay, texts in stay_files(store, tasks, root=found.root):
+        expected.update(texts)
+        count.update(path.partition("/")[0] for path in texts)
+        for path, ours in texts.items():
+            if not (found.base / path).is_file():
+                yield _row(path, stay, None, "missing file")
+            elif (theirs := read_text(found.base / path)) != ours:
+                for differing in compare_tables(ours, theirs):
+                    yield _row(path, stay, *differing)
         progress.advance(1)
-    for path in _present(found, tasks):
+    patterns = [f"{TASK_FOLDERS[t]}/*/*{_TIMESERIES}" for t in tasks]
+    patterns += [f"{ROOT}/*/*/episode*.csv"] * found.root
+    for file in (file for pattern in patterns for file in found.base.glob(pattern)):
+        path = file.relative_to(found.base).as_posix()
         if path not in expected:
-            rows.append(_row(path, _stay_of(path), None, "extra file"))
-    differences.append(pl.DataFrame(rows, schema=DIFFERENCES))
-    return dict(count)
+            yield _row(path, _stay_of(path), None, "extra file")
 
 
 def _row(
     path: str, stay: str, channel: str | None, kind: str, count: int = 1, hours: float | None = None
-) -> dict[str, object]:
+) -> tuple[object, ...]:
     folder, _, file = path.partition("/")
-    return dict(zip(DIFFERENCES, (folder, file, stay, channel, kind, count, hours), strict=True))
+    return folder, file, stay, channel, kind, count, hours
 
 
 def _stay_of(path: str) -> str:
@@ -144,35 +147,13 @@ def _stay_of(path: str) -> str:
     return f"{folders[-1]}_{stay}" if folders[0] == ROOT else stay
 
 
-def _present(found: Folders, tasks: tuple[str, ...]) -> Iterator[str]:
-    """Yield the paths of the existing episode and time-series files."""
-    patterns = [f"{TASK_FOLDERS[t]}/*/*{_TIMESERIES}" for t in tasks]
-    if found.root:
-        patterns.append(f"{ROOT}/*/*/episode*.csv")
-    for pattern in patterns:
-        for path in found.base.glob(pattern):
-            yield path.relative_to(found.base).as_posix()
-
-
-def _compare_stay(files: StayFiles, base: Path) -> Iterator[dict[str, object]]:
-    stay = f"{files.subject_id}_episode{files.episode}"
-    for path, ours in files.texts.items():
-        if not (base / path).is_file():
-            yield _row(path, stay, None, "missing file")
-            continue
-        theirs = read_text(base / path)
-        if theirs != ours:
-            for channel, kind, count, hours in compare_tables(ours, theirs):
-                yield _row(path, stay, channel, kind, count, hours)
-
-
 def compare_tables(ours: str, theirs: str) -> list[tuple[str | None, str, int, float | None]]:
     """Return (channel, kind, count, first hours) of all differences between two CSV texts.
 
     Rows of time series are matched by their hours, and rows with the same hours in their order.
     """
-    header, *own = csv.reader(ours.splitlines())
-    columns, *rows = csv.reader(theirs.splitlines() or [""])
+    header, *own = csv.reader(io.StringIO(ours, newline=""))
+    columns, *rows = csv.reader(io.StringIO(theirs or "\n", newline=""))
     if set(columns) != set(header) or any(len(row) != len(columns) for row in rows):
         return [(None, "unreadable file", 1, None)]
     hours = pl.col("Hours") if header[0] == "Hours" else pl.lit(None, pl.String)
@@ -189,19 +170,19 @@ def _compare_listfiles(
     for task, ours in listfiles(store, store.read("stays.parquet")):
         if task not in tasks:
             continue
+        folder = TASK_FOLDERS[task]
         for name, splits in LISTFILES.items():
-            path = found.base / TASK_FOLDERS[task] / name
+            path = found.base / folder / name
             expected = ours.filter(pl.col("split").is_in(splits)).drop("split")
             if not path.is_file():
-                missing = _row(f"{TASK_FOLDERS[task]}/{name}", "", None, "missing file")
-                differences.append(pl.DataFrame([missing], schema=DIFFERENCES))
+                differences.append(_frame([_row(f"{folder}/{name}", "", None, "missing file")]))
                 continue
             if len(splits) == 1 and "/" not in name:
-                compared[TASK_FOLDERS[task]] += expected.height
+                compared[folder] += expected.height
             theirs = read_listfile(path, task).drop("file", "line")
-            place = pl.lit(TASK_FOLDERS[task]).alias("folder"), pl.lit(name).alias("file")
             differ = compare_listfiles(expected, theirs)
-            differences.append(differ.select(*place, *list(DIFFERENCES)[2:]))
+            differ = differ.with_columns(folder=pl.lit(folder), file=pl.lit(name))
+            differences.append(differ.select(DIFFERENCES.names()))
     return dict(compared)
 
 

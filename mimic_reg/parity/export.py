@@ -34,18 +34,6 @@ class Export:
     seconds: float
 
 
-@dataclass(frozen=True)
-class StayFiles:
-    """The files of one stay.
-
-    texts: path within the reference's output -> content
-    """
-
-    subject_id: int
-    episode: int
-    texts: dict[str, str]
-
-
 def export(store: Store, out: Path, progress: Progress = SILENT) -> Export:
     """Write the reference's `root/`, task folders and listfiles into the new folder `out`.
 
@@ -89,36 +77,31 @@ def task_folders(store: Store) -> tuple[str, ...]:
     return (*tasks, layout.MULTITASK) if "phenotyping" in tasks else tasks
 
 
-def stay_files(store: Store, tasks: Iterable[str], *, root: bool = True) -> Iterator[StayFiles]:
-    """Yield every stay's files in `root/` and in the folders of `tasks`, by ranges of stays."""
-    stays = store.read("stays.parquet")
-    whole = [t for t in tasks if t != "in_hospital_mortality"]
-    short = [t for t in tasks if t == "in_hospital_mortality"]
-    for part, cells in layout.batches(store, stays):
+def stay_files(
+    store: Store, tasks: Iterable[str], *, root: bool = True
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield every stay, as 7_episode1, and its files in `root/` and in the folders of `tasks`.
+
+    The files are {path within the reference's output: content}.
+    """
+    for part, cells in layout.batches(store, store.read("stays.parquet")):
         episodes = _episode_texts(store, part, cells) if root else {}
         every = layout.timeseries_texts(cells) if root else {}
-        long = layout.timeseries_texts(
-            layout.rows_within(cells, layout.used_stays(part), pl.col("los_hours"))
-        )
-        first = layout.timeseries_texts(
-            layout.rows_within(cells, layout.mortality_stays(part), pl.lit(layout.MORTALITY_HOURS))
-        )
+        kinds = layout.task_rows(cells, part).items()
+        made = {kind: layout.timeseries_texts(rows) for kind, (_, rows) in kinds}
         keys = part.select("icustay_id", "subject_id", "episode", layout.partition())
         for stay, subject, episode, where in keys.iter_rows():
-            name = f"episode{episode}"
-            texts = {}
+            name, texts = f"{subject}_episode{episode}", {}
             if stay in every:
-                folder = f"{layout.ROOT}/{where}/{subject}"
-                texts[f"{folder}/{name}.csv"] = episodes[stay]
-                texts[f"{folder}/{name}_timeseries.csv"] = every[stay]
-            for made, names in ((long, whole), (first, short)):
-                if stay in made:
-                    for task in names:
-                        path = (
-                            f"{layout.TASK_FOLDERS[task]}/{where}/{subject}_{name}_timeseries.csv"
-                        )
-                        texts[path] = made[stay]
-            yield StayFiles(subject, episode, texts)
+                path = f"{layout.ROOT}/{where}/{subject}/episode{episode}"
+                texts[f"{path}.csv"] = episodes[stay]
+                texts[f"{path}_timeseries.csv"] = every[stay]
+            for task in tasks:
+                own = made.get(task, made[layout.WHOLE_STAY])
+                if stay in own:
+                    path = f"{layout.TASK_FOLDERS[task]}/{where}/{name}_timeseries.csv"
+                    texts[path] = own[stay]
+            yield name, texts
 
 
 def _episode_texts(store: Store, stays: pl.DataFrame, cells: pl.DataFrame) -> dict[int, str]:
@@ -142,8 +125,8 @@ def _write_stays(store: Store, folder: Path, progress: Progress) -> dict[str, in
         (folder / name / part).mkdir(parents=True)
     count = {layout.ROOT: 0} | {layout.TASK_FOLDERS[t]: 0 for t in tasks}
     progress.stage("stays", store.read("stays.parquet").height, "stays")
-    for files in stay_files(store, tasks):
-        for path, text in files.texts.items():
+    for _, texts in stay_files(store, tasks):
+        for path, text in texts.items():
             top = path.partition("/")[0]
             count[top] += 1
             if top == layout.ROOT:

@@ -33,6 +33,8 @@ TASK_FOLDERS = {
 PARTITIONS = ("train", "test")  # folders; train/ includes validation
 
 MORTALITY_HOURS = 48.0  # the first hours of a stay, which in-hospital mortality uses
+# Kinds of time series: decompensation, phenotyping and length of stay have the same files.
+IN_HOSPITAL_MORTALITY, WHOLE_STAY = "in_hospital_mortality", "whole_stay"
 TIMESERIES = ("Hours", *VARIABLES)
 TIMESERIES_HEADER = ",".join(TIMESERIES)
 EPISODE_FACTS = (
@@ -139,14 +141,6 @@ def used_stays(stays: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def mortality_stays(stays: pl.DataFrame) -> pl.DataFrame:
-    """Return the stays with a file in the folder of in-hospital mortality."""
-    return used_stays(stays).filter(
-        pl.col("los_hours") >= MORTALITY_HOURS - EPSILON,
-        pl.col("first_event_hours") < MORTALITY_HOURS + EPSILON,
-    )
-
-
 def partition() -> pl.Expr:
     """Return the folder of a stay; train/ includes validation subjects."""
     return pl.when(pl.col("split") == "test").then(pl.lit("test")).otherwise(pl.lit("train"))
@@ -193,11 +187,26 @@ def cell_texts(episodes: pl.DataFrame, texts: pl.DataFrame) -> pl.DataFrame:
     return cells.select("icustay_id", "hours", *TIMESERIES)
 
 
-def rows_within(cells: pl.DataFrame, stays: pl.DataFrame, bound: pl.Expr) -> pl.DataFrame:
-    """Return the rows of `cells` that a task uses: from admission to `bound` hours, of `stays`."""
-    return cells.join(
-        stays.select("icustay_id", bound.alias("bound")), on="icustay_id", maintain_order="left"
-    ).filter(within_stay(pl.col("hours"), pl.col("bound")))
+def task_rows(
+    cells: pl.DataFrame, stays: pl.DataFrame
+) -> dict[str, tuple[pl.DataFrame, pl.DataFrame]]:
+    """Return, by kind, the stays with a time series, and its rows of `cells`, from admission on."""
+    used = used_stays(stays)
+    first_hours = used.filter(
+        pl.col("los_hours") >= MORTALITY_HOURS - EPSILON,
+        pl.col("first_event_hours") < MORTALITY_HOURS + EPSILON,
+    )
+    kinds = {
+        IN_HOSPITAL_MORTALITY: first_hours.with_columns(bound=MORTALITY_HOURS),
+        WHOLE_STAY: used.with_columns(bound="los_hours"),
+    }
+
+    def rows(chosen: pl.DataFrame) -> pl.DataFrame:
+        bounds = chosen.select("icustay_id", "bound")
+        joined = cells.join(bounds, on="icustay_id", maintain_order="left")
+        return joined.filter(within_stay(pl.col("hours"), pl.col("bound")))
+
+    return {kind: (chosen, rows(chosen)) for kind, chosen in kinds.items()}
 
 
 def timeseries_texts(cells: pl.DataFrame) -> dict[int, str]:

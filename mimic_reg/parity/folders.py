@@ -1,6 +1,5 @@
 """Read the reference's `root/` and listfiles into tables of our schema."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
@@ -21,19 +20,10 @@ _GENDERS = {1: "F", 2: "M", 3: "OTHER"}
 _ETHNICITIES = {0: "OTHER", 1: "ASIAN", 2: "BLACK", 3: "HISPANIC", 4: "WHITE"}
 
 
-@dataclass(frozen=True)
-class Episode:
-    """One stay's two files in `root/`."""
+def find_episodes(root: Path) -> pl.DataFrame:
+    """Return all stays of `root/{train,test}/{subject}/`, with the paths of their two files.
 
-    subject_id: int
-    episode: int
-    partition: str
-    facts: Path
-    timeseries: Path
-
-
-def find_episodes(root: Path) -> list[Episode]:
-    """Return all stays of `root/{train,test}/{subject}/`.
+    The columns are subject_id, episode, partition, facts and timeseries.
 
     Raises:
         InputError: there are none, or a stay has only one of its two files.
@@ -47,28 +37,29 @@ def find_episodes(root: Path) -> list[Episode]:
                 facts = subject / f"{name}.csv"
                 if not number.isdigit() or not facts.is_file():
                     raise InputError(f"{timeseries} has no {name}.csv in the same folder.")
-                found.append(Episode(int(subject.name), int(number), partition, facts, timeseries))
+                paths = str(facts), str(timeseries)
+                found.append((int(subject.name), int(number), partition, *paths))
     if not found:
         raise InputError(f"{root} has no files {{train,test}}/*/episode*_timeseries.csv.")
-    return found
+    columns = ["subject_id", "episode", "partition", "facts", "timeseries"]
+    return pl.DataFrame(found, columns, orient="row")
 
 
-def read_stays(episodes: list[Episode]) -> tuple[pl.DataFrame, int]:
+def read_stays(episodes: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     """Return the stays with a diagnosis, with `timeseries` (path), and the number of the others.
 
     Raises:
         InputError: a file is malformed, or two files hold the same stay.
     """
-    starts = range(0, len(episodes), FILES_AT_ONCE)
-    stays = pl.concat(_read_facts(episodes[start : start + FILES_AT_ONCE]) for start in starts)
+    stays = pl.concat(map(_read_facts, episodes.iter_slices(FILES_AT_ONCE)))
     if stays["icustay_id"].n_unique() < stays.height:
         twice = stays.filter(pl.col("icustay_id").is_duplicated())["timeseries"]
         raise InputError(f"{twice[0]} and {twice[1]} have the same Icustay.")
-    return stays, len(episodes) - stays.height
+    return stays, episodes.height - stays.height
 
 
-def _read_facts(episodes: list[Episode]) -> pl.DataFrame:
-    paths = [e.facts for e in episodes]
+def _read_facts(episodes: pl.DataFrame) -> pl.DataFrame:
+    paths = [Path(p) for p in episodes["facts"]]
     facts = read_tables(paths, (*layout.EPISODE_FACTS, *FLAG_COLUMNS))
     refuse_rows(facts.filter(pl.col("line") > 2), paths, "there is a second stay")
     values = {
@@ -81,15 +72,6 @@ def _read_facts(episodes: list[Episode]) -> pl.DataFrame:
         codes = values[name].cast(pl.Int64)
         return codes.replace_strict(texts, default=None, return_dtype=pl.String)
 
-    files = pl.DataFrame(
-        {
-            "file": range(len(episodes)),
-            "subject_id": [e.subject_id for e in episodes],
-            "episode": [e.episode for e in episodes],
-            "partition": [e.partition for e in episodes],
-            "timeseries": [str(e.timeseries) for e in episodes],
-        }
-    )
     stays = facts.select(
         "file",
         icustay_id=values["Icustay"].cast(ID),
@@ -99,6 +81,7 @@ def _read_facts(episodes: list[Episode]) -> pl.DataFrame:
         gender=decoded("Gender", _GENDERS),
         ethnicity=decoded("Ethnicity", _ETHNICITIES),
     )
+    files = episodes.drop("facts").with_columns(file=pl.int_range(pl.len()))
     return stays.join(files, on="file").drop("file")
 
 

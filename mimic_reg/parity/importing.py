@@ -26,7 +26,7 @@ from mimic_reg.parity import folders
 from mimic_reg.parity.files import KIND, MULTITASK, ROOT, TASK_FOLDERS, Folders, find_folders
 from mimic_reg.progress import SILENT, Progress
 from mimic_reg.sources.at_rest import Stamp, stamps, staying
-from mimic_reg.store import MANIFEST, Store, check_target, file_hash, locked, read_json, write_json
+from mimic_reg.store import Store, check_target, file_hash, kind_at, locked, write_json
 from mimic_reg.store.stages import TableWriter, Workspace, publish, recover
 from mimic_reg.tasks.base import count_samples
 
@@ -48,19 +48,14 @@ def import_benchmark(folder: Path, out: Path, progress: Progress = SILENT) -> St
             f"{found.base} lacks {needed}. An import needs root/ and the tasks' listfiles."
         )
     check_target(out)
-    _check_replaceable(out)
+    if kind_at(out) not in (None, KIND):
+        raise InputError(
+            f"{out} holds more than the files of mimic3-benchmarks: an import would replace it. "
+            "Choose another --out."
+        )
     with locked(out):
         recover(out, progress)
         return _Import(found, names, out, progress).run()
-
-
-def _check_replaceable(out: Path) -> None:
-    path = out / MANIFEST
-    if path.exists() and read_json(path).get("source", {}).get("kind") != KIND:
-        raise InputError(
-            f"{out} is a store made by `mimic-reg extract`; an import, which holds less, would "
-            "replace it. Choose another --out."
-        )
 
 
 @dataclass
@@ -143,9 +138,10 @@ class _Import:
         return pl.concat(firsts), counts
 
 
-def _stamps(found: Folders, episodes: list[folders.Episode]) -> dict[Path, Stamp]:
+def _stamps(found: Folders, episodes: pl.DataFrame) -> dict[Path, Stamp]:
     """Return the stamp of every file that is read."""
-    paths = [path for e in episodes for path in (e.facts, e.timeseries)]
+    pairs = episodes.select("facts", "timeseries").iter_rows()
+    paths = [Path(path) for pair in pairs for path in pair]
     for task in found.tasks:
         paths += sorted((found.base / TASK_FOLDERS[task]).glob("*listfile.csv"))
         paths += sorted((found.base / TASK_FOLDERS[task]).glob("*/listfile.csv"))

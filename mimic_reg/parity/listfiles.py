@@ -86,20 +86,14 @@ def _masks_and_labels(stays: pl.DataFrame, end: pl.Expr, label: pl.Expr) -> pl.S
         .explode("t", empty_as_null=False)
         .select("icustay_id", mask=mask.cast(pl.Int8).cast(pl.String), label=label)
     )
-    label_text = hours["label"].cast(pl.String)
-    if hours.schema["label"].is_float():
-        label_text = layout.six_decimals(hours["label"])
+    labels = hours["label"]
+    text = layout.six_decimals(labels) if labels.dtype.is_float() else labels.cast(pl.String)
     lists = (
-        hours.with_columns(label_text.alias("label"))
+        hours.with_columns(label=text)
         .group_by("icustay_id")
-        .agg(pl.format("{};{}", pl.col("mask").str.join(";"), pl.col("label").str.join(";")))
+        .agg(lists=pl.format("{};{}", pl.col("mask").str.join(";"), pl.col("label").str.join(";")))
     )
-    joined = stays.select("icustay_id").join(
-        lists.rename({lists.columns[-1]: "lists"}),
-        on="icustay_id",
-        how="left",
-        maintain_order="left",
-    )
+    joined = stays.join(lists, on="icustay_id", how="left", maintain_order="left")
     return joined["lists"].fill_null(";")
 
 

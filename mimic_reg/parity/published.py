@@ -19,10 +19,6 @@ from mimic_reg.parity import files as layout
 from mimic_reg.progress import SILENT, Progress
 from mimic_reg.store import Store
 
-IN_HOSPITAL_MORTALITY = "in_hospital_mortality"
-# Decompensation, phenotyping and length of stay have the same files.
-WHOLE_STAY = "whole_stay"
-
 _KEYS = ("files", "subject_id", "episode")
 
 
@@ -56,7 +52,6 @@ class PublishedReport:
     """
 
     kinds: dict[str, Comparison]
-    seconds: float
     stays: pl.DataFrame = field(repr=False)
 
     @property
@@ -82,21 +77,17 @@ def verify_published(store: Store, progress: Progress = SILENT) -> PublishedRepo
         )
     begin = time.perf_counter()
     ours = hash_store(store, progress)
-    joined = (
-        published_hashes()
-        .rename({"md5": "expected", "partition": "expected_partition"})
-        .join(ours, on=_KEYS, how="full", coalesce=True, maintain_order="left_right")
+    joined = published_hashes().join(
+        ours, _KEYS, how="full", suffix=" here", coalesce=True, maintain_order="left_right"
     )
-    same = (pl.col("md5") == pl.col("expected")) & (
-        pl.col("partition") == pl.col("expected_partition")
-    )
-    absent, unpublished = (pl.col(c).is_null() for c in ("md5", "expected"))
-    outcomes = {"absent": absent, "unpublished": unpublished, "matching": same}
+    expected, here = pl.col("md5"), pl.col("md5 here")
+    same = (here == expected) & (pl.col("partition here") == pl.col("partition"))
+    outcomes = {"absent": here.is_null(), "unpublished": expected.is_null(), "matching": same}
     stays = joined.select(*_KEYS, outcome=first_true(outcomes, "differing"))
-    took = time.perf_counter() - begin
-    progress.done(took)
-    kinds = {kind: _count(stays.filter(files=kind)) for kind in (IN_HOSPITAL_MORTALITY, WHOLE_STAY)}
-    return PublishedReport(kinds, took, stays.filter(pl.col("outcome") != "matching"))
+    progress.done(time.perf_counter() - begin)
+    kinds = (layout.IN_HOSPITAL_MORTALITY, layout.WHOLE_STAY)
+    counts = {kind: _count(stays.filter(files=kind)) for kind in kinds}
+    return PublishedReport(counts, stays.filter(pl.col("outcome") != "matching"))
 
 
 def published_hashes() -> pl.DataFrame:
@@ -118,21 +109,10 @@ def hash_store(store: Store, progress: Progress) -> pl.DataFrame:
     progress.stage("hashes", stays.height, "stays")
     parts = []
     for part, cells in layout.batches(store, stays):
-        kinds = (
-            (IN_HOSPITAL_MORTALITY, layout.mortality_stays(part), pl.lit(layout.MORTALITY_HOURS)),
-            (WHOLE_STAY, layout.used_stays(part), pl.col("los_hours")),
-        )
-        for files, chosen, bound in kinds:
-            md5 = hash_tables(layout.rows_within(cells, chosen, bound))
-            parts.append(
-                chosen.join(md5, on="icustay_id").select(
-                    pl.lit(files).alias("files"),
-                    "subject_id",
-                    "episode",
-                    layout.partition().alias("partition"),
-                    "md5",
-                )
-            )
+        for files, (chosen, rows) in layout.task_rows(cells, part).items():
+            hashed = chosen.join(hash_tables(rows), on="icustay_id")
+            keys = hashed.with_columns(files=pl.lit(files), partition=layout.partition())
+            parts.append(keys.select(*_KEYS, "partition", "md5"))
         progress.advance(part.height)
     return pl.concat(parts)
 

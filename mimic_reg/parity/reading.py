@@ -16,17 +16,21 @@ _END = "$"
 
 
 def read_text(path: Path) -> str:
-    """Return a file's text, with line ends as newlines.
+    """Return a file's text, with its line ends.
 
     Raises:
         InputError: it cannot be read, or is not UTF-8.
     """
     try:
-        return path.read_text("utf-8")
+        return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}).") from error
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
+
+
+def _lines(path: Path) -> str:
+    return read_text(path).replace("\r\n", "\n")
 
 
 def malformed(path: Path, line: int, problem: str) -> NoReturn:
@@ -47,41 +51,40 @@ def read_tables(paths: Sequence[Path], columns: Sequence[str]) -> pl.DataFrame:
         `file` (position in `paths`), `line` (in the file), and the columns as text.
 
     Raises:
-        InputError: a file has another header, or a line with too few or too many fields.
+        InputError: a file has another header, a line with too few or too many fields, or a field
+            with a line break.
     """
     header = ",".join(columns)
-    bodies = []
+    bodies, lines = [], 0
     for number, path in enumerate(paths):
-        first, _, body = read_text(path).partition("\n")
+        first, _, body = _lines(path).partition("\n")
         if first != header:
             malformed(path, 1, f"the columns are not {columns[0]}, ..., {columns[-1]}")
         if body:
-            rows = body.removesuffix("\n").replace("\n", f",{_END}\n{number},")
+            body = body.removesuffix("\n")
+            lines += body.count("\n") + 1
+            rows = body.replace("\n", f",{_END}\n{number},")
             bodies.append(f"{number},{rows},{_END}\n")
     names = ("file", *columns, "end")
     content = io.BytesIO("".join(bodies).encode())
-    if not bodies:
-        empty = pl.DataFrame(schema=_texts(("file", "line", *columns)))
-        return empty.cast({"file": pl.Int64, "line": pl.Int64})
+    texts = dict.fromkeys(names, pl.String)
     try:
-        table = pl.read_csv(content, has_header=False, schema=_texts(names))
+        table = pl.read_csv(content, has_header=False, schema=texts, raise_if_empty=False)
     except pl.exceptions.ComputeError:
         _find_malformed(paths, len(columns))
         raise
-    if not (table["end"] == _END).all() or table["end"].null_count():
+    if table.height != lines or not table["end"].eq_missing(_END).all():
         _find_malformed(paths, len(columns))
     line = pl.int_range(2, pl.len() + 2).over("file")
     return table.select(pl.col("file").cast(pl.Int64), line.alias("line"), *columns)
 
 
-def _texts(names: Sequence[str]) -> dict[str, pl.DataType]:
-    return dict.fromkeys(names, pl.String())
-
-
 def _find_malformed(paths: Sequence[Path], num_fields: int) -> None:
-    """Refuse the first line whose number of fields is wrong."""
+    """Refuse the first line whose quotes or number of fields are wrong."""
     for path in paths:
-        for number, line in enumerate(read_text(path).splitlines(), 1):
+        for number, line in enumerate(_lines(path).removesuffix("\n").split("\n"), 1):
+            if line.count('"') % 2:
+                malformed(path, number, "its quotes do not match, or a field has a line break")
             # Commas in quotes do not count: of a line split at quotes, every other part is quoted.
             if sum(part.count(",") for part in line.split('"')[::2]) != num_fields - 1:
                 malformed(path, number, f"it does not have {num_fields} fields")

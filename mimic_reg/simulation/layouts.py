@@ -25,10 +25,7 @@ _FIRST_IDS = {
     "ICUSTAY_ID": 30_000_000,
     "neighbour_id": 30_000_000,
 }
-_NAMES = {
-    **{"icustay_id": "stay_id", "ethnicity": "race", "cgid": "caregiver_id"},
-    "icd9_code": "icd_code",
-}
+_NAMES = {"cgid": "caregiver_id", "icd9_code": "icd_code"}  # besides `Dataset.names`
 _UNITS = {
     "MICU": "Medical Intensive Care Unit (MICU)",
     "CCU": "Coronary Care Unit (CCU)",
@@ -114,7 +111,7 @@ def _in_icd10(
     """Return both tables with ICD_VERSION; admissions with even ids have codes of ICD-10."""
     known = icd.equivalents()
     whole = known.filter(pl.len().over("icd_code") == 1)  # no parts of combinations
-    new = whole.group_by("icd9_code", maintain_order=True).agg(pl.col("icd_code").first())
+    new = whole.unique("icd9_code", keep="first", maintain_order=True)
     new = new.select(ICD9_CODE="icd9_code", icd10="icd_code")
     version = pl.when(pl.col("icd10").is_null()).then(9).otherwise(10)
     code = pl.coalesce("icd10", "ICD9_CODE")
@@ -130,17 +127,15 @@ def _in_icd10(
         ICD9_CODE=pl.lit(_NO_EQUIVALENT), icd_version=10, SEQ_NUM=pl.col("SEQ_NUM") + 1
     )
     entries = dictionary.join(new, on="ICD9_CODE").with_columns(ICD9_CODE="icd10", icd_version=10)
+    entries = entries.drop("icd10")
     extra = entries.head(1).with_columns(ICD9_CODE=pl.lit(_NO_EQUIVALENT))
     old = dictionary.with_columns(icd_version=9)
-    return pl.concat([replaced, added]), pl.concat(
-        [old, entries.select(old.columns), extra.select(old.columns)]
-    )
+    return pl.concat([replaced, added]), pl.concat([old, entries, extra])
 
 
 def _converted(name: str, table: pl.DataFrame) -> pl.DataFrame:
     """Return MIMIC-IV's table of rows of MIMIC-III's."""
-    table = table.rename(str.lower)
-    table = table.rename({old: new for old, new in _NAMES.items() if old in table.columns})
+    table = MIMIC_IV.to_store(table.rename(str.lower)).rename(_NAMES, strict=False)
     if name == "PATIENTS":
         return table.with_columns(
             anchor_year_group=pl.lit("2014 - 2016"), dod=pl.col("dod").str.head(10)

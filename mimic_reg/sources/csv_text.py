@@ -18,6 +18,8 @@ from pyarrow import csv as arrow_csv
 
 from mimic_reg.errors import InputError
 
+_LONE_RETURN = re.compile(rb"\r(?!\n)")
+
 
 def parse(text: bytes, header: Sequence[str], types: dict[str, pa.DataType]) -> pl.DataFrame | None:
     """Return the columns in `types` of regular text; None if a line is irregular, or fits no type.

@@ -136,11 +136,12 @@ def _write(
             measured.write(_MEASURED, _checked_measured(checked, fit, spec))
     hours.close()
     measured.close()
-    fitted = _Fitted(folder / _HOURS, scratch / _MEASURED if measured.writers else None, spec)
+    places = folder / _HOURS, scratch / _MEASURED if measured.writers else None
     (folder / "tasks").mkdir()
     for name, table in tables.items():
         table.write_parquet(folder / "tasks" / f"{name}.parquet")
-        for fold, found in fitted.to(divisions(table, spec.folds, spec.repeats)).items():
+        divided = divisions(table, spec.folds, spec.repeats)
+        for fold, found in _fitted(*places, spec, divided).items():
             path = folder / normalizer_name(f"{name}.json", fold)
             path.parent.mkdir(exist_ok=True)
             content = {"channels": list(spec.channel_names), "fitted": found}
@@ -157,63 +158,53 @@ def divisions(
     return {f: samples.with_columns(split_in_fold(f, folds)) for f in range(1, folds * repeats + 1)}
 
 
-class _Fitted:
-    """Normalisers fitted to an hourly table on disk, a column at a time.
+def _fitted(
+    hourly: Path,
+    measured: Path | None,
+    spec: CohortSpec,
+    divided: Mapping[int | None, pl.DataFrame],
+) -> dict[int | None, dict[str, Any]]:
+    """Return means and deviations (ddof 1) of the hours that training samples see, each once.
 
-    hourly:   the hours
-    measured: some of their channels, empty where nothing was measured; None: all are as in `hourly`
+    Empty cells do not count. A channel without a value has mean 0 and deviation 1. "unseen" names
+    the continuous ones of these and, in a cohort with folds, the indicators that are 0 in all these
+    hours: a model cannot know what they mean, so its samples have 0 there.
+
+    measured: some channels of the hours, empty where nothing was measured
+    divided:  fold → the samples with their split
     """
-
-    def __init__(self, hourly: Path, measured: Path | None, spec: CohortSpec) -> None:
-        self.spec, self.hourly = spec, hourly
-        found = pq.read_schema(measured).names if measured else []
-        self.places = {
-            n: measured if measured and n in found else hourly for n in spec.channel_names
+    hours = pl.read_parquet(hourly, columns=[spec.unit, str(spec.time)], glob=False)
+    used = {fold: _used(hours, samples, spec) for fold, samples in divided.items()}
+    moments: dict[int | None, list[tuple[Any, Any]]] = {fold: [] for fold in used}
+    unseen: dict[int | None, list[str]] = {fold: [] for fold in used}
+    names = pq.read_schema(measured).names if measured else ()
+    for channel in spec.channels:
+        place = measured if measured and channel.name in names else hourly
+        whole = pl.read_parquet(place, columns=[channel.name], glob=False)[channel.name]
+        whole = whole.rechunk()  # a sum depends on the chunks
+        for fold, mask in used.items():
+            column = whole.filter(mask).cast(pl.Float64)
+            moments[fold].append((column.mean(), column.std()))
+            empty = 0 < len(column) == column.null_count() and channel.kind == "continuous"
+            zero = spec.folds and channel.kind == "indicator" and not (column > 0).any()
+            if empty or zero:
+                unseen[fold].append(channel.name)
+    return {
+        fold: {
+            **({"unseen": unseen[fold]} if spec.folds or unseen[fold] else {}),
+            "hours": int(mask.sum()),
+            **_constants(moments[fold], spec),
         }
+        for fold, mask in used.items()
+    }
 
-    def to(self, divided: Mapping[int | None, pl.DataFrame]) -> dict[int | None, dict[str, Any]]:
-        """Return means and deviations (ddof 1) of the hours that training samples see, each once.
 
-        Empty cells do not count. A channel without a value has mean 0 and deviation 1. "unseen"
-        names the continuous ones of these and, in a cohort with folds, the indicators that are 0
-        in all these hours: a model cannot know what they mean, so its samples have 0 there.
-
-        divided: fold → the samples with their split
-        """
-        spec, keys = self.spec, [self.spec.unit, str(self.spec.time)]
-        hours = pl.read_parquet(self.hourly, columns=keys, glob=False)
-        used = {fold: self._used(hours, samples) for fold, samples in divided.items()}
-        moments: dict[int | None, list[tuple[Any, Any]]] = {fold: [] for fold in used}
-        unseen: dict[int | None, list[str]] = {fold: [] for fold in used}
-        for channel in spec.channels:
-            place = self.places[channel.name]
-            whole = pl.read_parquet(place, columns=[channel.name], glob=False)[channel.name]
-            whole = whole.rechunk()  # a sum depends on the chunks
-            for fold, mask in used.items():
-                column = whole.filter(mask).cast(pl.Float64)
-                moments[fold].append((column.mean(), column.std()))
-                empty = 0 < len(column) == column.null_count() and channel.kind == "continuous"
-                zero = spec.folds and channel.kind == "indicator" and not (column > 0).any()
-                if empty or zero:
-                    unseen[fold].append(channel.name)
-        return {
-            fold: {
-                **({"unseen": unseen[fold]} if spec.folds or unseen[fold] else {}),
-                "hours": int(mask.sum()),
-                **_constants(moments[fold], spec),
-            }
-            for fold, mask in used.items()
-        }
-
-    def _used(self, hours: pl.DataFrame, samples: pl.DataFrame) -> pl.Series:
-        """Return which hours some training sample sees."""
-        seen = (
-            samples.filter(pl.col(SPLIT) == "train")
-            .group_by(self.spec.unit)
-            .agg(_num_hours(self.spec).max().alias("seen"))
-        )
-        joined = hours.join(seen, on=self.spec.unit, how="left", maintain_order="left")
-        return (joined[str(self.spec.time)] < joined["seen"]).fill_null(False)
+def _used(hours: pl.DataFrame, samples: pl.DataFrame, spec: CohortSpec) -> pl.Series:
+    """Return which hours some training sample sees."""
+    train = samples.filter(pl.col(SPLIT) == "train")
+    seen = train.group_by(spec.unit).agg(seen=_num_hours(spec).max())
+    joined = hours.join(seen, on=spec.unit, how="left", maintain_order="left")
+    return (joined[str(spec.time)] < joined["seen"]).fill_null(False)
 
 
 def _constants(moments: list[tuple[Any, Any]], spec: CohortSpec) -> dict[str, Any]:

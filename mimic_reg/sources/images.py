@@ -28,7 +28,7 @@ from mimic_reg.progress import SILENT, Progress
 from mimic_reg.seeds import derive
 from mimic_reg.sources._image_formats import Dataset, Part, files, find, read
 from mimic_reg.sources.at_rest import stamps, staying
-from mimic_reg.store import MANIFEST, Store, check_target, locked, read_json, write_json
+from mimic_reg.store import MANIFEST, Store, check_target, kind_at, locked, read_json, write_json
 from mimic_reg.store.spec import IMAGES, SPLITS, CohortSpec, Task
 from mimic_reg.store.stages import Workspace, publish, recover
 
@@ -63,7 +63,8 @@ def import_images(
             cannot be written.
     """
     check_target(out)
-    _check_replaceable(out)
+    if kind_at(out) not in (None, KIND):
+        raise InputError(f"{out} is a cohort store; images would replace it. Choose another --out.")
     with staying(stamps(files(folder, name))):
         dataset = read(folder, size, name)
     progress.note(f"{folder}: {dataset.name}, {len(dataset.classes)} classes.")
@@ -121,15 +122,10 @@ def download(name: str, folder: Path) -> None:
         ) from error
 
 
-def _check_replaceable(out: Path) -> None:
-    path = out / MANIFEST
-    if path.exists() and read_json(path).get("source", {}).get("kind") != KIND:
-        raise InputError(f"{out} is a cohort store; images would replace it. Choose another --out.")
-
-
 def _same(out: Path, fingerprint: str) -> Store | None:
     """Return the store, if it holds exactly these images."""
-    if not (out / MANIFEST).exists() or read_json(out / MANIFEST)["fingerprint"] != fingerprint:
+    path = out / MANIFEST
+    if not path.exists() or read_json(path).get("fingerprint") != fingerprint:
         return None
     store = Store.open(out)
     return None if store.changed_files() else store

@@ -184,12 +184,12 @@ def _tables_of_database(path: Path, outcomes: bool) -> dict[str, Table]:
     found = typed.tables_of(path)
     datasets = [_needed(dataset, outcomes) for dataset in DATASETS.values()]
     places = {
-        dataset.name: {
-            name: relation
+        dataset.name: [
+            (name, relation)
             for name in dataset.tables
             for schema in dataset.schemas[dataset.folders.get(name, "")]
             if (relation := found.get(schema, {}).get(name.lower()))
-        }
+        ]
         for dataset in datasets
     }
     there = [dataset for dataset in datasets if places[dataset.name]]
@@ -203,7 +203,13 @@ def _tables_of_database(path: Path, outcomes: bool) -> dict[str, Table]:
             f"read ({schemas}). Give a database with one of them."
         )
     (dataset,) = there
-    relations = places[dataset.name]
+    relations = dict(places[dataset.name])
+    for name, relation in places[dataset.name]:
+        if relation != relations[name]:
+            raise InputError(
+                f"{path} holds {name} more than once: {relation} and {relations[name]}. Remove all "
+                "but one, so that it is certain which one is read."
+            )
     if missing := [name.lower() for name in dataset.tables if name not in relations]:
         raise InputError(
             f"{path} lacks {', '.join(missing)}. Load the missing tables of {dataset.title}."

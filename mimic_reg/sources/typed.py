@@ -13,16 +13,18 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyarrow.types as at
 
 from mimic_reg.clinical.schema import MISSING_TEXTS, NO_ID
 from mimic_reg.errors import InputError
-from mimic_reg.store.store import MALFORMED
 
 # Names of files that are databases of DuckDB.
 DATABASES = (".duckdb", ".db", ".ddb")
 # Columns that must be text; VALUE of OUTPUTEVENTS is a number in databases, and is not used.
 _TEXTS = ("value", "icd9_code", "icd_code")
 _DATES = ("dob", "dod")  # days alone; other times have hours
+_LAST_DAY = 2_932_896  # 9999-12-31, in days since 1970; years have four digits
+_TICKS = {"ms": 10**3, "us": 10**6, "ns": 10**9}  # of a second
 _ROW_BYTES = 80  # of a row's text, about: gives batches the size of a block
 _MEMORY = "400MB"
 
@@ -66,7 +68,8 @@ def database(path: Path) -> Iterator[Any]:
     except duckdb.Error as error:
         raise InputError(
             f"{path} cannot be read as a DuckDB database ({type(error).__name__}). Is it complete, "
-            "closed by other programs, and made by a version of DuckDB that this one can read?"
+            "closed by other programs, and made by a version of DuckDB that this one can read? "
+            "Views of other files are not read: make tables of them."
         ) from error
 
 
@@ -119,34 +122,32 @@ def check_types(path: Path, name: str, types: dict[str, Any], ids: tuple[str, ..
         InputError: names the column and its type.
     """
     for column, arrow_type in types.items():
-        dtype, wanted = _polars_type(arrow_type), ""
-        if column in _TEXTS and name != "OUTPUTEVENTS" and not _is_text(dtype):
-            wanted = "text, as in the CSV file, since the rules compare texts (86 is not 86.0)"
-        elif column in ids and not (_is_text(dtype) or dtype.is_numeric()):
-            wanted = "a whole number"
-        elif dtype == pl.Date and column not in _DATES:
-            wanted = "a time, with its hour"
-        elif isinstance(dtype, pl.Datetime) and dtype.time_zone not in (None, "UTC", "Etc/UTC"):
-            wanted = "a time without time zone"
-        elif not (_is_text(dtype) or dtype.is_numeric() or dtype in (pl.Datetime, pl.Date)):
-            wanted = "text, a number or a time"
-        if wanted and dtype != pl.Null:
+        wanted = "" if at.is_null(arrow_type) else _wanted(column, name, arrow_type, column in ids)
+        if wanted:
             raise InputError(
                 f"{path}: {column.upper()} of {name} is {arrow_type}; it must be {wanted}. "
                 "Write the table again with that type."
             )
 
 
-def _polars_type(arrow_type: Any) -> pl.DataType:
-    """Return Polars' type; Binary for a type that it does not have."""
-    try:
-        return pl.Series(pa.array([], arrow_type)).dtype
-    except (pa.ArrowException, *MALFORMED):
-        return pl.Binary()
-
-
-def _is_text(dtype: pl.DataType) -> bool:
-    return dtype in (pl.String, pl.Categorical, pl.Enum)
+def _wanted(column: str, table: str, given: Any, is_id: bool) -> str:
+    """Return what the column must be, if its type cannot be read; else ""."""
+    if at.is_dictionary(given):
+        given = given.value_type
+    text = at.is_string(given) or at.is_large_string(given) or at.is_string_view(given)
+    number = at.is_integer(given) or at.is_floating(given) or at.is_decimal128(given)
+    if column in _TEXTS and table != "OUTPUTEVENTS" and not text:
+        return "text, as in the CSV file, since the rules compare texts (86 is not 86.0)"
+    if is_id and not (text or number):
+        return "a whole number"
+    if at.is_float16(given) or (is_id and at.is_float32(given)):
+        return "a number of 64 bits, since shorter ones are rounded"
+    if at.is_date(given) and column not in _DATES:
+        return "a time, with its hour"
+    if at.is_timestamp(given) and given.tz not in (None, "UTC", "Etc/UTC", "+00:00"):
+        return "a time without time zone"
+    known = text or number or at.is_timestamp(given) or at.is_date(given)
+    return "" if known else "text, a number or a time"
 
 
 def batches(
@@ -194,15 +195,31 @@ def _id(series: pl.Series) -> pl.Series:
     else:
         text = series.cast(pl.String)
         present = text.set(text.is_in(MISSING_TEXTS), None)
-        number = present.cast(pl.Int64, strict=False)
+        number = present.str.strip_chars(" \t").cast(pl.Int64, strict=False)  # as in the CSV file
     return number.set(number.is_null() & present.is_not_null(), NO_ID)
 
 
 def _text(series: pl.Series) -> pl.Series:
-    if isinstance(series.dtype, pl.Datetime):
-        fraction = "%.f" if (series.dt.microsecond() != 0).any() else ""
-        return series.dt.strftime(f"%Y-%m-%d %H:%M:%S{fraction}")
+    if isinstance(series.dtype, pl.Datetime | pl.Date):
+        return _time(series)
     if series.dtype.is_float():
         return series.fill_nan(None).cast(pl.String)
     text = series.cast(pl.String)
     return text.set(text == "", None)
+
+
+def _time(series: pl.Series) -> pl.Series:
+    """Return times as the CSV file has them; "infinity", as DuckDB writes it, beyond the calendar.
+
+    So it is not missing, but no time, for the rules that follow.
+    """
+    form, ticks = "%Y-%m-%d", 1
+    if isinstance(series.dtype, pl.Datetime):
+        ticks = 86_400 * _TICKS[series.dtype.time_unit]
+    most = min(_LAST_DAY * ticks, 2**63 - 2)  # DuckDB's infinity is the last number
+    beyond = ~series.to_physical().is_between(-most, most)
+    times = series.set(beyond, None)
+    if ticks > 1:
+        form += " %H:%M:%S" + "%.f" * bool((times.dt.microsecond() != 0).any())
+    text = times.dt.strftime(form)
+    return text.set(beyond, "infinity")

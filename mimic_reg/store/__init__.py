@@ -11,6 +11,7 @@ from mimic_reg.store.store import (
     check_inside,
     check_target,
     disk_errors,
+    kind_at,
     locked,
     make_folder,
     normalizer_name,

@@ -209,6 +209,19 @@ def check_target(store: Path) -> None:
             )
 
 
+def kind_at(store: Path) -> str | None:
+    """Return what kind of source the store at a path has, "" for MIMIC's tables; None without one.
+
+    Raises:
+        InputError: its manifest is damaged.
+    """
+    path = store / MANIFEST
+    if not path.exists():
+        return None
+    with reading(path, "the manifest of a store"):
+        return str(read_json(path).get("source", {}).get("kind", ""))
+
+
 def check_files(files: dict[str, Any]) -> None:
     """Raise an error for `reading`, unless these are sizes and hashes of files by name."""
     for name, entry in files.items():

@@ -4,8 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from mimic_reg.clinical.normalizers import normalizers
+from mimic_reg.clinical.normalizers import write_normalizers
 from mimic_reg.clinical.schema import CHANNELS, HOURLY
+from mimic_reg.progress import Silent
+from mimic_reg.store import read_json
 from tests.stores import write_store
 
 
@@ -21,9 +23,12 @@ def test_a_constant_channel_keeps_deviation_one_and_is_named(tmp_path):
     )
     frame = frame.with_columns(pl.lit(1.0, pl.Float32).alias("mask->pH"))
     frame.cast(dict(HOURLY)).write_parquet(folder / "hourly.parquet", row_group_size=100)
-    fitted = normalizers(folder / "hourly.parquet", {"phenotyping": samples})["phenotyping"][
-        "fitted"
-    ]
+    made, told = tmp_path / "made", Silent()
+    made.mkdir()
+    told.note = (notes := []).append
+    write_normalizers(made, folder / "hourly.parquet", {"phenotyping": samples}, told)
+    fitted = read_json(made / "normalizers" / "phenotyping.json")["fitted"]
+    assert notes == ["Constant in the training samples of phenotyping: Glucose, Height."]
     assert sorted(fitted["constant"]) == ["Glucose", "Height"]  # no indicator: it is left as it is
     stds = dict(zip(CHANNELS, fitted["stds"], strict=True))
     assert stds["Glucose"] == stds["Height"] == stds["mask->pH"] == 1.0

@@ -153,6 +153,15 @@ def test_a_store_of_images_is_not_replaced(tmp_path, source):
         extract(source, store)
 
 
+@pytest.mark.parametrize(
+    "content", [[], {"source": 3}, {"tasks": 3}, {"mode": "benchmark", "dataset": "mimic-v"}]
+)
+def test_a_damaged_manifest_is_refused(tmp_path, source, content):
+    write_json(tmp_path / "manifest.json", content)
+    with pytest.raises(InputError, match=r"manifest\.json is damaged, or is not the manifest of a"):
+        extract(source, tmp_path)
+
+
 def test_small_blocks_and_buckets_give_the_same_rows(tmp_path, source, undisturbed, monkeypatch):
     tiny = Plan(block_bytes=1000, flush_rows=100, stays_per_bucket=2)
     monkeypatch.setattr(run.Plan, "within", lambda memory: tiny)

@@ -26,7 +26,7 @@ from mimic_reg.parity.importing import KIND, import_benchmark
 from mimic_reg.parity.listfiles import FLAG_COLUMNS, _reread, csv_lines
 from mimic_reg.parity.published import verify_published
 from mimic_reg.progress import Silent
-from mimic_reg.store import Store
+from mimic_reg.store import Store, write_json
 from tests.raw import at, small_source
 
 HEART_RATE, GLUCOSE, VERBAL, WEIGHT, HEIGHT = 211, 50931, 723, 763, 226730
@@ -296,6 +296,13 @@ def test_rows_with_the_same_time_are_compared_in_order():
     assert compare_tables(ours, "a,Hours\nx,1.0\ny,1.0\n") == []
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\u2028"])
+def test_line_breaks_within_a_cell_are_compared(end):
+    ours = f'Hours,a\n1.0,"x{end}y"\n'
+    assert compare_tables(ours, ours.replace("\n1.0", "\r\n1.0")) == []
+    assert compare_tables(ours, "Hours,a\n1.0,xy\n") == [("a", "value", 1, 1.0)]
+
+
 def test_compare_names_absent_folders(store, copy):
     shutil.rmtree(copy / "multitask")
     shutil.rmtree(copy / "root")
@@ -351,6 +358,10 @@ MALFORMED = {
     "a longer line": (
         lambda d: edit(d / TIMESERIES, 4, lambda s: s + ",1"),
         r"8/episode1_timeseries.csv, line 4: it does not have 18 fields",
+    ),
+    "a line break in a field": (
+        lambda d: edit(d / TIMESERIES, 3, column("Heart Rate", '"8\n6"')),
+        r"8/episode1_timeseries.csv, line 3: its quotes do not match, or a field has a line br",
     ),
     "no number": (
         lambda d: edit(d / TIMESERIES, 3, column("Weight", "heavy")),
@@ -426,10 +437,13 @@ def test_import_refuses_malformed_files_with_their_line(copy, tmp_path, name):
     assert not (tmp_path / "store" / "manifest.json").exists()
 
 
-def test_import_does_not_replace_an_extracted_store(store, exported):
-    with pytest.raises(InputError, match="is a store made by"):
+def test_import_does_not_replace_an_extracted_store(store, exported, tmp_path):
+    with pytest.raises(InputError, match="holds more than the files of mimic3-benchmarks"):
         import_benchmark(exported, store.folder)
     assert store.changed_files() == []
+    write_json(tmp_path / "manifest.json", {"source": None})
+    with pytest.raises(InputError, match=r"manifest\.json is damaged, or is not the manifest of a"):
+        import_benchmark(exported, tmp_path)
 
 
 def test_an_imported_store_cannot_be_exported(exported, tmp_path):

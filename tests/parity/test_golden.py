@@ -11,11 +11,15 @@ from polars.testing import assert_frame_equal
 from mimic_reg.extraction import extract
 from mimic_reg.parity.compare import compare
 from mimic_reg.parity.export import export
-from mimic_reg.parity.files import LISTFILE_COLUMNS, PARTITIONS, TASK_FOLDERS
+from mimic_reg.parity.files import (
+    IN_HOSPITAL_MORTALITY,
+    LISTFILE_COLUMNS,
+    PARTITIONS,
+    TASK_FOLDERS,
+    WHOLE_STAY,
+)
 from mimic_reg.parity.importing import import_benchmark
 from mimic_reg.parity.published import (
-    IN_HOSPITAL_MORTALITY,
-    WHOLE_STAY,
     hash_store,
     verify_published,
 )

@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 
 from mimic_reg.clinical.schema import TEXT_VARIABLES
 from mimic_reg.extraction import extract
-from mimic_reg.parity.files import TIMESERIES
+from mimic_reg.parity.files import IN_HOSPITAL_MORTALITY, TIMESERIES, WHOLE_STAY
 from mimic_reg.parity.published import (
-    IN_HOSPITAL_MORTALITY,
-    WHOLE_STAY,
     canonical_cell,
     canonical_texts,
     hash_store,

@@ -317,6 +317,10 @@ def test_a_cohort_store_is_not_replaced(source, tmp_path):
     folder = write_store(tmp_path / "cohort", num_subjects=10)
     with pytest.raises(InputError, match="is a cohort store; images would replace it"):
         import_images(source, folder, validation=20)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "manifest.json").write_text("[]")
+    with pytest.raises(InputError, match=r"manifest\.json is damaged, or is not the manifest of a"):
+        import_images(source, tmp_path / "damaged", validation=20)
 
 
 def test_labels_that_do_not_match_the_images_are_refused(tmp_path):

@@ -174,6 +174,27 @@ def test_a_damaged_gz_and_a_plain_file_named_gz(tmp_path):
         read(tmp_path, HEADER + ROW, "LABEVENTS.csv.gz")
 
 
+@pytest.mark.parametrize("block_bytes", [60, 1 << 20])
+def test_a_gz_of_several_members(tmp_path, block_bytes):
+    first, rest = gzip.compress((HEADER + ROW[:9]).encode()), (ROW[9:] + ROW * 2).encode()
+    packed = first + gzip.compress(b"") + gzip.compress(rest)
+    rows, _ = read(tmp_path, packed, "LABEVENTS.csv.gz", block_bytes)
+    assert [r["value"] for r in rows] == ["120"] * 3
+    for damaged in (packed[:-3], packed + b"rest of another file"):
+        with pytest.raises(InputError, match=r"LABEVENTS\.csv\.gz .*(truncated|valid gzip)"):
+            read(tmp_path, damaged, "LABEVENTS.csv.gz", block_bytes)
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_the_header_may_be_quoted_and_begin_with_a_byte_order_mark(raw, mark):
+    expected = read_table(find_tables(raw)["LABEVENTS"], Reading())
+    path = raw / "LABEVENTS.csv"
+    header, rest = path.read_text().split("\n", 1)
+    quoted = ",".join(f'"{name.lower()}"' for name in header.split(","))
+    path.write_text(f"{mark}{quoted}\n{rest}")
+    assert read_table(find_tables(raw)["LABEVENTS"], Reading()).equals(expected)
+
+
 @pytest.mark.parametrize("second", ["labevents.csv.gz", "LABEVENTS.parquet", "labevents.CSV"])
 def test_a_table_in_two_files_is_refused(raw, second):
     (raw / second).write_bytes((raw / "LABEVENTS.csv").read_bytes())

@@ -135,6 +135,11 @@ REFUSED = {
         lambda t: t.with_columns(HADM_ID=pl.col("CHARTTIME")),
         r"HADM_ID of LABEVENTS is timestamp.*; it must be a whole number",
     ),
+    "rounded ids": (
+        "LABEVENTS",
+        lambda t: t.with_columns(pl.col("HADM_ID").cast(pl.Float32)),
+        r"HADM_ID of LABEVENTS is float; it must be a number of 64 bits, since shorter ones",
+    ),
     "lists": (
         "PATIENTS",
         lambda t: t.with_columns(GENDER=pl.concat_list("GENDER")),
@@ -197,6 +202,17 @@ def test_types_that_are_not_read_do_not_matter(tables, tmp_path):
     assert extract(tables, tmp_path / "store").audit["rows"]["CHARTEVENTS"] == table.num_rows
 
 
+def test_types_that_polars_does_not_have_are_refused(tables, tmp_path, capfd):
+    path = tables / "ICUSTAYS.parquet"
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("LOS")
+    wide = table["LOS"].cast(pa.decimal256(50, 4), safe=False)
+    pq.write_table(table.set_column(place, "LOS", wide), path)
+    with pytest.raises(InputError, match=r"LOS of ICUSTAYS is decimal256.*; it must be text, a nu"):
+        extract(tables, tmp_path / "store")
+    assert capfd.readouterr().err == ""  # Polars would print a panic
+
+
 def test_a_parquet_file_that_changes_is_refused(tables, tmp_path):
     found = find_tables(tables)["LABEVENTS"]
     blocks = read_blocks(found, 1, Reading())
@@ -209,7 +225,7 @@ def test_a_parquet_file_that_changes_is_refused(tables, tmp_path):
 def test_ids_of_any_type_are_whole_numbers():
     ids = {
         "subject_id": pl.Series([7.0, None, float("nan"), 7.5]),
-        "hadm_id": pl.Series(["107", "", "NA", "107.0"]),
+        "hadm_id": pl.Series([" 107 ", "", "NA", "107.0"]),
         "itemid": pl.Series([None] * 4),
     }
     read = typed.as_csv(pl.DataFrame(ids), ID_COLUMNS)
@@ -217,6 +233,17 @@ def test_ids_of_any_type_are_whole_numbers():
     assert read["hadm_id"].to_list() == [107, None, None, NO_ID]
     assert read["itemid"].to_list() == [None] * 4
     assert set(read.dtypes) == {pl.Int64}
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_times_beyond_the_calendar_are_no_times(unit):
+    """DuckDB's infinity is the last number of the type; Polars stops at it."""
+    numbers = pl.Series("outtime", [2**63 - 1, -(2**63) + 1, 0, None])
+    days = pl.Series("dod", [2**31 - 1, -(2**31) + 1, 0, None], pl.Int32)
+    read = typed.as_csv(pl.DataFrame([numbers.cast(pl.Datetime(unit)), days.cast(pl.Date)]), ())
+    beyond = ["infinity"] * 2
+    assert read["outtime"].to_list() == [*beyond, "1970-01-01 00:00:00", None]
+    assert read["dod"].to_list() == [*beyond, "1970-01-01", None]
 
 
 @pytest.fixture
@@ -242,6 +269,9 @@ def test_databases_that_are_refused(connect, tables, tmp_path):
     some = make(connect, tmp_path / "some.db", both[0])
     with pytest.raises(InputError, match=r"some\.db lacks admissions, icustays, .*MIMIC-III v1\.4"):
         find_tables(some)
+    schemas = [both[0], "CREATE SCHEMA mimiciii", "CREATE TABLE mimiciii.patients (subject_id INT)"]
+    with pytest.raises(InputError, match=r"holds PATIENTS more than once: .*iii.* and \"main\""):
+        find_tables(make(connect, tmp_path / "schemas.duckdb", *schemas))
     (tmp_path / "some.db.wal").touch()
     with pytest.raises(InputError, match=r"has changes in some\.db\.wal .*CHECKPOINT"):
         find_tables(some)
