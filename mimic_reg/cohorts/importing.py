@@ -14,7 +14,7 @@ from mimic_reg.cohorts.settings import ImportSettings
 from mimic_reg.errors import InputError
 from mimic_reg.extraction.memory import DEFAULT_MEMORY
 from mimic_reg.sources.frames import divisions, write_parts
-from mimic_reg.store import MANIFEST, Store, file_hash, read_json
+from mimic_reg.store import MANIFEST, Store, file_hash, read_json, reading
 from mimic_reg.store.spec import SPLIT, SPLITS, CohortSpec, Task
 from mimic_reg.store.stages import scratch_beside
 
@@ -164,7 +164,8 @@ def check_replaceable(out: Path, name: str, force: bool) -> None:
     """Raise InputError if a store holds another cohort, unless `force`."""
     if force or not (out / MANIFEST).is_file():
         return
-    held = read_json(out / MANIFEST).get("cohort", {}).get("name")
+    with reading(out / MANIFEST, "the manifest of a store"):
+        held = read_json(out / MANIFEST).get("cohort", {}).get("name")
     if held != name:
         raise InputError(
             f"{out} holds the cohort {held!r}, which {name!r} would replace. Choose another --out, "

@@ -176,6 +176,15 @@ def test_csv_of_another_form_is_refused(tmp_path, change, text):
         import_cohort(folder, tmp_path / "out", settings())
 
 
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_store_at_out_is_refused(tmp_path, content):
+    folder = write(tmp_path / "in", *tables(), ".csv")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        import_cohort(folder, tmp_path / "out", settings())
+
+
 def test_a_damaged_archive_is_refused(tmp_path):
     folder = write(tmp_path / "in", *tables(), ".csv.gz")
     path = folder / "dyn.csv.gz"
