@@ -37,7 +37,7 @@ from mimic_reg.store.store import (
     reading,
     write_json,
 )
-from mimic_reg.urls import as_url, masked, refuse_url
+from mimic_reg.urls import as_url, if_folder, masked, refuse_url
 
 CACHE = "MIMIC_REG_CACHE"  # variable: the folder of the copies
 _SCHEMES = ("s3", "gs", "abfs", "abfss", "file")
@@ -81,8 +81,11 @@ def locate(store: str | os.PathLike[str], progress: Progress | None = None) -> P
 
 
 def recorded(folder: Path) -> str:
-    """Return a store's place as records of runs name it: its URL, or its absolute folder."""
-    return origin(folder) or str(folder.resolve())
+    """Return a store's place as records of runs name it: its URL, or its absolute folder.
+
+    folder: may be a URL, whose copy is not on this machine
+    """
+    return as_url(folder) or origin(folder) or str(folder.resolve())
 
 
 def find_recorded(place: str, fingerprint: str) -> Path:
@@ -289,7 +292,7 @@ def _check_url(url: str) -> None:
         allowed = ", ".join(f"{scheme}://" for scheme in _SCHEMES)
         raise InputError(
             f"A store cannot be read from {masked(url)}. The URL of a store begins with {allowed}, "
-            "names its folder, and has no #. Or copy the store to this machine."
+            f"names its folder, and has no #. Or copy the store to this machine.{if_folder(url)}"
         )
 
 
