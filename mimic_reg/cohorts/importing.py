@@ -131,7 +131,6 @@ def build_store(
 
 
 _BASE, _PER_ROW = 300 << 20, 64  # bytes of the program, and of the keys and a column for each row
-_SORTING = 800  # bytes for each row while keys are sorted and compared, before there are parts
 _COPIES = 12  # of a part's hours, while they are computed
 _FEWEST = 2_000  # hours of a part
 
@@ -145,7 +144,6 @@ def rows_within(memory: int, num_channels: int, num_rows: int) -> int:
         InputError: these alone need more.
     """
     needed = _BASE + _PER_ROW * num_rows + _FEWEST * num_channels * 4 * _COPIES
-    needed = max(needed, _SORTING * num_rows)
     if memory < needed:
         raise InputError(
             f"{num_rows:,} rows need at least {needed / 1e9:.1f} GB of memory, but --memory allows "
