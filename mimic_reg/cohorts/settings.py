@@ -67,36 +67,22 @@ class Splits(Settings):
         return {"val" if name == "validation" else name: f for name, f in self.files.items()}
 
     @model_validator(mode="after")
-    def _has_complete_files(self) -> "Splits":
-        if not self.files:
-            return self
-        if self.column:
+    def _fits_together(self) -> "Splits":
+        if self.files and self.column:
             raise ValueError("give either a column or files")
-        wanted = list(range(1, self.folds + 1)) if self.folds else list(SPLITS)
-        if sorted(self.lists, key=str) != sorted(wanted, key=str):
+        wanted = range(1, self.folds + 1) if self.folds else SPLITS
+        if self.files and {*self.lists} != {*wanted}:
             raise ValueError(
                 f"files must name {self.folds} tables, one for each fold"
                 if self.folds
                 else "files must name three tables: train, validation and test"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _has_shares_or_folds(self) -> "Splits":
         if self.folds and (given := self.model_fields_set & {"train", "validation", "test"}):
             raise ValueError(
                 f"folds have equal shares, so {min(given)!r} has no meaning beside 'folds'"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _repeats_what_is_drawn(self) -> "Splits":
         if self.repeats > 1 and (not self.folds or self.column or self.files):
             raise ValueError("repeats are of folds that are drawn: give folds, no column or files")
-        return self
-
-    @model_validator(mode="after")
-    def _sums_to_one(self) -> "Splits":
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
             raise ValueError(f"train, validation and test sum to {total:g}; they must sum to 1")

@@ -74,7 +74,7 @@ def _page(entry: Entry, measured: Mapping[str, Any] | None) -> str:
         "File": _file(entry),
         "Cost of a step": _cost(entry),
         "Paper": "\n".join(f"- {_escaped(work)}." for work in entry.sources),
-        "What we measured": _measured(entry, measured),
+        "What we measured": _measured(measured),
     }
     body = "".join(f"\n## {title}\n\n{text}\n" for title, text in sections.items() if text)
     what = "" if entry.name in entry.modules else f"{_escaped(entry.summary)}. "
@@ -131,8 +131,8 @@ def meanings_of(build: Any) -> dict[str, str]:
 def _annotation(annotation: Any) -> str:
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     name = re.sub(r"\b(?:typing|collections\.abc)\.", "", name)
-    name = re.sub(r"Literal\[(.*)\]", lambda found: found[1].replace("'", ""), name)
-    name = re.sub(r"Sequence\[(\w+)\]", r"list of \1", name)
+    name = re.sub(r"Literal\[([^]]*)\]", lambda found: found[1].replace("'", ""), name)
+    name = re.sub(r"Sequence\[([^]]*)\]", r"list of \1", name)
     return name.replace(" | ", " or ").replace("None", "null")
 
 
@@ -165,7 +165,7 @@ def _cost(entry: Entry) -> str:
     return "\n".join([head, "", "| model | step |", "|-|-|", *rows])
 
 
-def _measured(entry: Entry, line: Mapping[str, Any] | None) -> str:
+def _measured(line: Mapping[str, Any] | None) -> str:
     if line is None:
         return "It is not in the comparison of all methods yet."
     values = ", ".join(f"{key} = {value}" for key, value in line["values"].items())

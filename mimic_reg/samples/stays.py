@@ -15,12 +15,10 @@ import torch
 from mimic_reg.clinical.normalizers import is_constant
 from mimic_reg.clinical.schema import EPSILON
 from mimic_reg.errors import InputError
-from mimic_reg.samples.base import CPU, Samples, Units, make_samples
+from mimic_reg.samples.base import CPU, Constants, Samples, Units, make_samples
 from mimic_reg.samples.shared import Note, shared_array
 from mimic_reg.store import Store, read_json, reading
 from mimic_reg.store.spec import SPLITS, CohortSpec, Task
-
-Constants = tuple[np.ndarray, np.ndarray]
 
 _ROWS_AT_ONCE = 1 << 16  # rows of a sample table decoded together
 
