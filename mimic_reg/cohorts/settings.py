@@ -140,7 +140,7 @@ class ImportSettings(Settings):
     splits: Splits = Splits()
 
     @model_validator(mode="after")
-    def _names_each_column_once(self) -> "ImportSettings":
+    def _fits_together(self) -> "ImportSettings":
         columns = [self.stay, self.time, *self.labels]
         columns += [name for name in (self.subject, self.splits.column) if name]
         if repeated := [name for name in columns if columns.count(name) > 1]:
@@ -151,10 +151,6 @@ class ImportSettings(Settings):
         for name in (self.stay, *self.labels, self.subject):
             if name in RESERVED and not (name == self.subject == "subject"):
                 raise ValueError(f"stores use the name {name!r} themselves; rename this column")
-        return self
-
-    @model_validator(mode="after")
-    def _has_classes_for_multiclass(self) -> "ImportSettings":
         if self.classes and self.target not in (None, "multiclass"):
             raise ValueError(f"classes belong to multiclass labels, not to {self.target}")
         return self
