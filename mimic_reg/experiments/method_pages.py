@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg import methods
-from mimic_reg.experiments.catalogue import Entry, entries, measured_costs
+from mimic_reg.experiments.catalogue import Entry, measured_costs
 from mimic_reg.settings import CONFIGS, find_module
 from mimic_reg.settings.files import method_called
 from mimic_reg.store import atomic
@@ -175,10 +175,3 @@ def _measured(line: Mapping[str, Any] | None) -> str:
         f"seeds: test accuracy {line['test']} %{less}. See "
         "[the comparison](../../benchmarks/results/methods_fashion_mnist.md)."
     )
-
-
-def stale(folder: Path, results: Path) -> list[str]:
-    """Return the names of pages that differ from what `write` would write."""
-    wanted = pages(entries(), results)
-    there = {path.name: path.read_text("utf-8") for path in folder.glob("*.md")}
-    return sorted(n for n in wanted.keys() | there.keys() if wanted.get(n) != there.get(n))
