@@ -202,7 +202,7 @@ def test_the_library_is_a_part_of_the_trial(store, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"library": "xgboost"}, "one of lightgbm, scikit_learn, got 'xgboost'"),
+        ({"library": "xgboost"}, "one of 'lightgbm', 'scikit_learn', got 'xgboost'"),
         ({"learning_rate": 0.0}, r"learning_rate must be in \(0, 1\], got 0.0"),
         ({"leaves": 1}, "leaves must be at least 2, got 1"),
         ({"patience": 0}, "patience must be at least 1, got 0"),
