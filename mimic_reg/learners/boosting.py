@@ -44,7 +44,7 @@ Library = Literal["lightgbm", "scikit_learn"]
 INSTALLED: Library = "lightgbm" if find_spec("lightgbm") else "scikit_learn"
 
 _COUNTS = ("max_rounds", "patience", "min_leaf_samples", "max_samples")
-_AT_LEAST = {"leaves": 2, "l2": 0} | dict.fromkeys(_COUNTS, 1)
+_LEAST = {"leaves": 2, "l2": 0} | dict.fromkeys(_COUNTS, 1)
 _LARGEST = 2**31 - 1  # of LightGBM's numbers
 
 
@@ -105,11 +105,9 @@ class Boosting:
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if name in _AT_LEAST and not value >= _AT_LEAST[name]:
-                least = _AT_LEAST[name]
-                raise InputError(f"boosting: {name} must be at least {least}, got {value}.")
-            if name in _AT_LEAST and value > _LARGEST:
-                raise InputError(f"boosting: {name} must be at most {_LARGEST:,}, got {value:,}.")
+            if name in _LEAST and not _LEAST[name] <= value <= _LARGEST:
+                allowed = f"at least {_LEAST[name]} and at most {_LARGEST:,}"
+                raise InputError(f"boosting: {name} must be {allowed}, got {value:,}.")
             if name in ("learning_rate", "feature_share") and not 0 < value <= 1:
                 raise InputError(f"boosting: {name} must be in (0, 1], got {value}.")
 
