@@ -330,7 +330,7 @@ def test_a_folder_whose_name_looks_like_a_url_is_named_by_its_whole_path(tmp_pat
         Store.open(Path(f"exp://KEY:{SECRET}@bucket/x"))
     assert SECRET not in str(told.value)
     for path in ("C:/work", "d:\\work"):
-        with pytest.raises(InputError, match="names a drive of Windows.*/mnt/c.*give its whole"):
+        with pytest.raises(InputError, match=r"names a drive of Windows.*/mnt/c.*give its whole"):
             mr.synthesize(path)
     for options in (("runs", "C:/work"), ("synthesize", "--out", "C:/work")):
         ended = mimic_reg(*options)
