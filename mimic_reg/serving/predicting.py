@@ -45,7 +45,8 @@ def predict(
     opened = Store.open(store)
     _check_out(out, opened)
     with torch_threads(threads):
-        trained_on = None if is_other_store(model, store) else store
+        is_run = (model / TRIAL).is_file()
+        trained_on = store if is_run and not is_other_store(model, store) else None
         served = load_model(model, trained_on, str(find_device(device)))
         if trained_on:
             opened = opened.in_fold(read_trial(model)["trial"].get("fold"))
