@@ -166,27 +166,28 @@ def _compare(
     stored: dict[str, dict[str, Score]], now: dict[str, dict[str, Score]], run: Path
 ) -> None:
     """Raise MimicRegError if scores differ from the stored ones."""
+    before, after = _values(stored), _values(now)
     differing = [
-        f"{split} {name}: stored {before.get(name)}, now {after.get(name)}"
-        for split in stored.keys() | now.keys()
-        for before, after in [(_values(stored.get(split, {})), _values(now.get(split, {})))]
+        f"{name}: stored {before.get(name)}, now {after.get(name)}"
         for name in sorted(before.keys() | after.keys())
         if not _same(before.get(name), after.get(name))
     ]
     if differing:
         raise MimicRegError(
             f"The scores of {run} differ from the stored ones, which are kept: "
-            f"{'; '.join(sorted(differing))}. The reason may be another device, number of threads "
+            f"{'; '.join(differing)}. The reason may be another device, number of threads "
             "or version: try those of the training. To replace the scores, add --overwrite."
         )
 
 
-def _values(scores: dict[str, Score]) -> dict[str, float | None]:
-    """Return scores and the ends of their intervals, by name; None: undefined."""
+def _values(scores: dict[str, dict[str, Score]]) -> dict[str, float | None]:
+    """Return scores and the ends of their intervals, by split and name; None: undefined."""
+    parts = {"value": "", "low": ", low end", "high": ", high end"}
     return {
-        name if part == "value" else f"{name}, {part} end": getattr(score, part)
-        for name, score in scores.items()
-        for part in ("value", "low", "high")
+        f"{split} {name}{called}": getattr(score, part)
+        for split, of_split in scores.items()
+        for name, score in of_split.items()
+        for part, called in parts.items()
     }
 
 

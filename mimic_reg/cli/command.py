@@ -141,18 +141,20 @@ def _on_this_machine(given: dict[str, Any], signature: inspect.Signature) -> dic
     """Return the options with the copy of a store in place of its URL; refuse other URLs.
 
     Raises:
-        InputError: a URL where a path is needed, before anything is created.
+        InputError: a URL or a path of Windows where a path is needed, before anything is created.
         MimicRegError: a store that cannot be copied.
     """
     urls = {}
     for name, value in given.items():
         metadata = get_args(signature.parameters[name].annotation)
         for path in value if isinstance(value, list) else [value]:
-            if not isinstance(path, Path) or as_url(path) is None:
+            if not isinstance(path, Path):
                 continue
-            if MAY_BE_URL not in metadata:
+            is_url = as_url(path) is not None
+            if not (is_url and MAY_BE_URL in metadata):
                 refuse_url(path, _shown(name, metadata))
-            urls[name] = path
+            if is_url:
+                urls[name] = path
     if urls:
         from mimic_reg.store.remote import locate
 

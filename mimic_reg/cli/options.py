@@ -11,7 +11,7 @@ import typer
 from mimic_reg.cli.command import MAY_BE_URL
 from mimic_reg.errors import InputError
 from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
-from mimic_reg.urls import as_url
+from mimic_reg.urls import as_url, refuse_url
 
 
 def complete(kind: str) -> Callable[[str], list[str]]:
@@ -43,6 +43,7 @@ def there(value: Path | list[Path] | None) -> Path | list[Path] | None:
                 "the folders above it."
             ) from error
         if not found:
+            refuse_url(path)
             raise InputError(f"There is no folder {path}. Check its name, or make it first.")
     return value
 

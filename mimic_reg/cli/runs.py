@@ -86,6 +86,7 @@ def show(run: RunArgument) -> Any:
     from mimic_reg.cli.scores import print_scores
     from mimic_reg.runs import FIT, TRIAL
     from mimic_reg.runs.record import read_run
+    from mimic_reg.store.remote import recorded
 
     parts = sorted(path.parent for path in run.glob(f"*/{TRIAL}")) if (run / FIT).is_file() else []
     shown = []
@@ -97,7 +98,7 @@ def show(run: RunArgument) -> Any:
         facts = {
             "data": f"{found.cohort.name}, fingerprint {found.fingerprint}",
             **_fold(found),
-            "store": str(found.store),
+            "store": recorded(found.store),
             "device": f"{found.device}, threads: {found.threads or 'not recorded'}",
             "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
         }
@@ -111,7 +112,7 @@ def show(run: RunArgument) -> Any:
                 **row,
                 "settings": found.settings,
                 "fingerprint": found.fingerprint,
-                "store": found.store,
+                "store": recorded(found.store),
                 "device": found.device,
                 "threads": found.threads,
                 "versions": versions,

@@ -205,16 +205,7 @@ def _encoded(
                     f"Values of {name!r} in {path.name} that no training stay has: {new:,}. "
                     "Their channels are 0."
                 )
-    _refuse_repeated(channels)
     return Encoded(tuple(channels), tuple(expressions), types, tuple(notes))
-
-
-def _refuse_repeated(channels: Iterable[Channel]) -> None:
-    names = [channel.name for channel in channels]
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise InputError(
-            f"Two columns or categories make the channel {repeated[0]!r}. Rename one of them."
-        )
 
 
 def _channels(
@@ -329,7 +320,12 @@ def _check_names(
             f"The column {both[0]!r} is in both dyn and sta. List it under static.leave_out or "
             "dynamic.leave_out."
         )
-    _refuse_repeated((*dynamic.channels, *static.channels, *(channel for channel, _ in indicators)))
+    channels = (*dynamic.channels, *static.channels, *(channel for channel, _ in indicators))
+    names = [channel.name for channel in channels]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise InputError(
+            f"Two columns or categories make the channel {repeated[0]!r}. Rename one of them."
+        )
     for name, value in settings.normal_values.items():
         if name not in dynamic.variables:
             raise InputError(

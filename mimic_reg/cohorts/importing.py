@@ -130,8 +130,7 @@ def build_store(
     return Imported(store, _counts(samples, task, spec), tuple(notes))
 
 
-_BASE, _PER_ROW = 300 << 20, 64  # bytes of the program, and of the keys and a column for each row
-_SORTING = 800  # bytes for each row while keys are sorted and compared, before there are parts
+_BASE, _PER_ROW = 450 << 20, 96  # bytes of the program, and of the keys and a column for each row
 _COPIES = 12  # of a part's hours, while they are computed
 _FEWEST = 2_000  # hours of a part
 
@@ -142,10 +141,9 @@ def rows_within(memory: int, num_channels: int, num_rows: int) -> int:
     Keys are sorted and compared in memory as a whole, whatever the setting.
 
     Raises:
-        InputError: these alone need more.
+        InputError: the keys alone need more.
     """
     needed = _BASE + _PER_ROW * num_rows + _FEWEST * num_channels * 4 * _COPIES
-    needed = max(needed, _SORTING * num_rows)
     if memory < needed:
         raise InputError(
             f"{num_rows:,} rows need at least {needed / 1e9:.1f} GB of memory, but --memory allows "

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import polars as pl
 
@@ -189,11 +190,10 @@ def _typed(
         return frame
     time = _hours(frame[settings.time], settings, path)
     exact = frame.with_columns(time.alias(settings.time))
-    _refuse_repeated(exact, [settings.stay, settings.time], path)
-    hour = (pl.col(settings.time) + EPSILON).floor().cast(pl.Int64)
     # the last of several measurements of an hour is the last by time, not by row
-    exact = exact.sort(settings.stay, settings.time)
-    frame = exact.with_columns(hour).rename({settings.time: HOUR})
+    order = _refuse_repeated(exact, [settings.stay, settings.time], path)
+    hour = (pl.col(settings.time) + EPSILON).floor().cast(pl.Int64)
+    frame = exact[order].with_columns(hour).rename({settings.time: HOUR})
     early = int((frame[HOUR] < 0).sum())
     if early and settings.before_admission == "refuse":
         raise InputError(
@@ -250,12 +250,24 @@ def _hours(column: pl.Series, settings: ImportSettings, path: Path) -> pl.Series
     return hours
 
 
-def _refuse_repeated(frame: pl.DataFrame, keys: list[str], path: Path) -> None:
-    if repeated := int(frame.select(keys).is_duplicated().sum()):
+def _refuse_repeated(frame: pl.DataFrame, keys: list[str], path: Path) -> np.ndarray:
+    """Return the order of the rows by their keys, which are numbers; NumPy sorts in little memory.
+
+    Raises:
+        InputError: two rows have the same keys.
+    """
+    columns = [frame[key].to_numpy() for key in keys]
+    order = np.lexsort(columns[::-1])
+    same = np.ones(max(frame.height - 1, 0), bool)  # as the row before, in this order
+    for column in columns:
+        ordered = column[order]
+        same &= ordered[1:] == ordered[:-1]
+    if repeated := int((np.append(same, False) | np.append(False, same)).sum()):
         raise InputError(
             f"{repeated:,} rows of {path} share their {' and '.join(keys)} with another row. Keep "
             "one row of each."
         )
+    return order
 
 
 def _no_column(path: Path, name: str, columns: Iterable[str], option: str) -> InputError:

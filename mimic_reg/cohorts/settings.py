@@ -67,36 +67,22 @@ class Splits(Settings):
         return {"val" if name == "validation" else name: f for name, f in self.files.items()}
 
     @model_validator(mode="after")
-    def _has_complete_files(self) -> "Splits":
-        if not self.files:
-            return self
-        if self.column:
+    def _fits_together(self) -> "Splits":
+        if self.files and self.column:
             raise ValueError("give either a column or files")
-        wanted = list(range(1, self.folds + 1)) if self.folds else list(SPLITS)
-        if sorted(self.lists, key=str) != sorted(wanted, key=str):
+        wanted = range(1, self.folds + 1) if self.folds else SPLITS
+        if self.files and {*self.lists} != {*wanted}:
             raise ValueError(
                 f"files must name {self.folds} tables, one for each fold"
                 if self.folds
                 else "files must name three tables: train, validation and test"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _has_shares_or_folds(self) -> "Splits":
         if self.folds and (given := self.model_fields_set & {"train", "validation", "test"}):
             raise ValueError(
                 f"folds have equal shares, so {min(given)!r} has no meaning beside 'folds'"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _repeats_what_is_drawn(self) -> "Splits":
         if self.repeats > 1 and (not self.folds or self.column or self.files):
             raise ValueError("repeats are of folds that are drawn: give folds, no column or files")
-        return self
-
-    @model_validator(mode="after")
-    def _sums_to_one(self) -> "Splits":
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
             raise ValueError(f"train, validation and test sum to {total:g}; they must sum to 1")
@@ -154,7 +140,7 @@ class ImportSettings(Settings):
     splits: Splits = Splits()
 
     @model_validator(mode="after")
-    def _names_each_column_once(self) -> "ImportSettings":
+    def _fits_together(self) -> "ImportSettings":
         columns = [self.stay, self.time, *self.labels]
         columns += [name for name in (self.subject, self.splits.column) if name]
         if repeated := [name for name in columns if columns.count(name) > 1]:
@@ -165,10 +151,6 @@ class ImportSettings(Settings):
         for name in (self.stay, *self.labels, self.subject):
             if name in RESERVED and not (name == self.subject == "subject"):
                 raise ValueError(f"stores use the name {name!r} themselves; rename this column")
-        return self
-
-    @model_validator(mode="after")
-    def _has_classes_for_multiclass(self) -> "ImportSettings":
         if self.classes and self.target not in (None, "multiclass"):
             raise ValueError(f"classes belong to multiclass labels, not to {self.target}")
         return self

@@ -22,7 +22,6 @@ from mimic_reg.experiments.costs import (
     past,
     sizes,
     step_cost,
-    total_seconds,
 )
 from mimic_reg.experiments.grid import IMAGE_TASK, Experiment
 from mimic_reg.experiments.planning import Combination, Planned, combinations, left_out, plan

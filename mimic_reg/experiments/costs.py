@@ -199,13 +199,6 @@ def estimate(
     return Estimate(steps, train + others * step / 32)
 
 
-def total_seconds(
-    trials: Iterable[Trial], counts: Mapping[tuple[str, str], int], known: Past | None = None
-) -> float | None:
-    """Return the time of trials one after the other on one thread; None if one is unknown."""
-    return _sum(estimate(trial, counts, known).seconds for trial in trials)
-
-
 def _sum(seconds: Iterable[float | None]) -> float | None:
     found = list(seconds)
     return None if None in found else math.fsum(s for s in found if s is not None)

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mimic_reg.settings import Component, Settings, Start
 from mimic_reg.settings.budget import Budget
-from mimic_reg.settings.space import Values, as_search, check_search, check_space
+from mimic_reg.settings.space import Values, as_search, check_space
 
 IMAGE_TASK = "image_classification"
 IMAGE_SETS = ("cifar10", "fashion_mnist", "stl10", "images")  # images: any set
@@ -131,12 +131,6 @@ class Grid(Settings):
         return levels
 
     @model_validator(mode="after")
-    def _one_kind_of_size(self) -> "Grid":
-        if self.num_samples and "supervision" in self.model_fields_set:
-            raise ValueError("it has both 'supervision' and 'num_samples'; give one of them")
-        return self
-
-    @model_validator(mode="after")
     def _start_is_known(self) -> "Grid":
         if self.start is None:
             return self
@@ -148,8 +142,10 @@ class Grid(Settings):
         return self
 
     @model_validator(mode="after")
-    def _search_is_used(self) -> "Grid":
-        check_search(self.search)
+    def _fits_together(self) -> "Grid":
+        if self.num_samples and "supervision" in self.model_fields_set:
+            raise ValueError("it has both 'supervision' and 'num_samples'; give one of them")
+        check_space(self.search, what="search")
         if self.search and self.own_search:
             raise ValueError("it has both 'search' and 'own_search'; give one of them")
         check_space(self.space)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg import methods
-from mimic_reg.experiments.catalogue import Entry, entries, measured_costs
+from mimic_reg.experiments.catalogue import Entry, measured_costs
 from mimic_reg.settings import CONFIGS, find_module
 from mimic_reg.settings.files import method_called
 from mimic_reg.store import atomic
@@ -74,7 +74,7 @@ def _page(entry: Entry, measured: Mapping[str, Any] | None) -> str:
         "File": _file(entry),
         "Cost of a step": _cost(entry),
         "Paper": "\n".join(f"- {_escaped(work)}." for work in entry.sources),
-        "What we measured": _measured(entry, measured),
+        "What we measured": _measured(measured),
     }
     body = "".join(f"\n## {title}\n\n{text}\n" for title, text in sections.items() if text)
     what = "" if entry.name in entry.modules else f"{_escaped(entry.summary)}. "
@@ -131,8 +131,8 @@ def meanings_of(build: Any) -> dict[str, str]:
 def _annotation(annotation: Any) -> str:
     name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
     name = re.sub(r"\b(?:typing|collections\.abc)\.", "", name)
-    name = re.sub(r"Literal\[(.*)\]", lambda found: found[1].replace("'", ""), name)
-    name = re.sub(r"Sequence\[(\w+)\]", r"list of \1", name)
+    name = re.sub(r"Literal\[([^]]*)\]", lambda found: found[1].replace("'", ""), name)
+    name = re.sub(r"Sequence\[([^]]*)\]", r"list of \1", name)
     return name.replace(" | ", " or ").replace("None", "null")
 
 
@@ -165,7 +165,7 @@ def _cost(entry: Entry) -> str:
     return "\n".join([head, "", "| model | step |", "|-|-|", *rows])
 
 
-def _measured(entry: Entry, line: Mapping[str, Any] | None) -> str:
+def _measured(line: Mapping[str, Any] | None) -> str:
     if line is None:
         return "It is not in the comparison of all methods yet."
     values = ", ".join(f"{key} = {value}" for key, value in line["values"].items())
@@ -175,10 +175,3 @@ def _measured(entry: Entry, line: Mapping[str, Any] | None) -> str:
         f"seeds: test accuracy {line['test']} %{less}. See "
         "[the comparison](../../benchmarks/results/methods_fashion_mnist.md)."
     )
-
-
-def stale(folder: Path, results: Path) -> list[str]:
-    """Return the names of pages that differ from what `write` would write."""
-    wanted = pages(entries(), results)
-    there = {path.name: path.read_text("utf-8") for path in folder.glob("*.md")}
-    return sorted(n for n in wanted.keys() | there.keys() if wanted.get(n) != there.get(n))

@@ -31,6 +31,7 @@ from mimic_reg.learners.data import TaskData
 from mimic_reg.learners.logistic_regression import (
     LinearPredictor,
     NotConvergedError,
+    Penalty,
     arrays_of,
     check_settings,
     coefficients,
@@ -91,11 +92,11 @@ class Path:
     max_iterations: largest number of the solver's iterations
 
     Raises:
-        InputError: a penalty is unknown, a list is empty, or a number is not above 0.
+        InputError: a list is empty, or a number is not above 0.
     """
 
     C: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-    penalties: Sequence[str] = ("l2", "l1")
+    penalties: Sequence[Penalty] = ("l2", "l1")
     max_samples: int = 100_000
     max_iterations: int = 1000
 
@@ -103,7 +104,7 @@ class Path:
         if not self.C or not self.penalties:
             raise InputError(f"{_NAME}: C and penalties must name one value or more.")
         counts = {"max_samples": self.max_samples, "max_iterations": self.max_iterations}
-        check_settings(_NAME, self.C, self.penalties, **counts)
+        check_settings(_NAME, self.C, **counts)
 
     def fit(
         self, data: TaskData, generator: np.random.Generator

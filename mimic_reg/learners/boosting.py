@@ -22,7 +22,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import sklearn
@@ -40,14 +40,12 @@ from mimic_reg.samples import Samples
 from mimic_reg.settings import Trial
 from mimic_reg.store.spec import CohortSpec, Target
 
-_LIBRARIES = ("lightgbm", "scikit_learn")
-INSTALLED = "lightgbm" if find_spec("lightgbm") else "scikit_learn"
+Library = Literal["lightgbm", "scikit_learn"]
+INSTALLED: Library = "lightgbm" if find_spec("lightgbm") else "scikit_learn"
 
 _COUNTS = ("max_rounds", "patience", "min_leaf_samples", "max_samples")
-_AT_LEAST = {"leaves": 2, "l2": 0} | dict.fromkeys(_COUNTS, 1)
+_LEAST = {"leaves": 2, "l2": 0} | dict.fromkeys(_COUNTS, 1)
 _LARGEST = 2**31 - 1  # of LightGBM's numbers
-
-_OBJECTIVES = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
 
 
 class ForestPredictor(Fitted):
@@ -92,7 +90,7 @@ class Boosting:
     library:       lightgbm or scikit_learn; by default the one that is installed
 
     Raises:
-        InputError: a number is out of its range, or the library is unknown.
+        InputError: a number is out of its range.
     """
 
     learning_rate: float = 0.05
@@ -103,20 +101,15 @@ class Boosting:
     l2: float = 0.0
     feature_share: float = 1.0
     max_samples: int = 100_000
-    library: str = INSTALLED
+    library: Library = INSTALLED
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if name in _AT_LEAST and not value >= _AT_LEAST[name]:
-                least = _AT_LEAST[name]
-                raise InputError(f"boosting: {name} must be at least {least}, got {value}.")
-            if name in _AT_LEAST and value > _LARGEST:
-                raise InputError(f"boosting: {name} must be at most {_LARGEST:,}, got {value:,}.")
+            if name in _LEAST and not _LEAST[name] <= value <= _LARGEST:
+                allowed = f"at least {_LEAST[name]} and at most {_LARGEST:,}"
+                raise InputError(f"boosting: {name} must be {allowed}, got {value:,}.")
             if name in ("learning_rate", "feature_share") and not 0 < value <= 1:
                 raise InputError(f"boosting: {name} must be in (0, 1], got {value}.")
-        if self.library not in _LIBRARIES:
-            known = ", ".join(_LIBRARIES)
-            raise InputError(f"boosting: library must be one of {known}, got {self.library!r}.")
 
     def fit(
         self, data: TaskData, generator: np.random.Generator
@@ -179,7 +172,7 @@ def _with_lightgbm(
     if (constant := _constant(target, train[1])) is not None:
         return constant
     options = {
-        "objective": _OBJECTIVES[target],
+        "objective": target,
         "num_class": num_outputs,
         "learning_rate": settings.learning_rate,
         "num_leaves": settings.leaves,

@@ -68,23 +68,12 @@ def _supervised(trial: Trial, store: Store, task: Task, train: Samples) -> Sampl
     columns = {*keys, subject, *task.labels}
     table = store.scan(f"tasks/{task.name}.parquet").filter(pl.col("split") == "train")
     samples = table.select(columns).collect()
+    of = samples, task.labels, task.target
     if trial.num_samples is not None:
-        count, seed = trial.num_samples, trial.seed
-        return train.keep(
-            select_count(samples, task.labels, task.target, count=count, seed=seed, keys=keys)
-        )
-    return train.keep(
-        select(
-            samples,
-            task.labels,
-            task.target,
-            level=trial.supervision,
-            seed=trial.seed,
-            unit=trial.supervision_unit,
-            keys=keys,
-            subject=subject,
-        )
-    )
+        return train.keep(select_count(*of, count=trial.num_samples, seed=trial.seed, keys=keys))
+    level, unit = trial.supervision, trial.supervision_unit
+    kept = select(*of, level=level, seed=trial.seed, unit=unit, keys=keys, subject=subject)
+    return train.keep(kept)
 
 
 def _corrupted(trial: Trial, task: Task, train: Samples) -> Samples:
@@ -108,27 +97,19 @@ def _check_score(task: Task) -> None:
 
 def _check_labels(task: Task, samples: dict[str, Samples]) -> None:
     """Raise InputError if labels do not allow to train or to select an epoch."""
-    for split in ("train", "val"):
-        label = samples[split].label.cpu().numpy()
-        if task.target == "regression":
-            continue
-        if split == "train":
-            one_class = (
-                len(np.unique(label)) == 1
-                if task.target == "multiclass"
-                else ((label == label[0]).all(0)).all()
-            )
-            if one_class:
-                raise InputError(
-                    f"All {len(label)} training samples of {task.name} have the same label, so "
-                    "nothing can be learned. Use a larger cohort or supervision level."
-                )
-            continue
-        shape = (len(label), task.num_outputs)
-        found = score(task.target, label, np.full(shape, 1 / shape[1]), labels=task.labels)
-        if found[task.score].value is None:
-            raise InputError(
-                f"The validation score {task.score} of {task.name} is undefined: "
-                f"{found[task.score].reason}. Without it no epoch can be selected: use a larger "
-                "cohort."
-            )
+    if task.target == "regression":
+        return
+    label = samples["train"].label.cpu().numpy()
+    if (label == label[0]).all():
+        raise InputError(
+            f"All {len(label)} training samples of {task.name} have the same label, so nothing can "
+            "be learned. Use a larger cohort or supervision level."
+        )
+    label = samples["val"].label.cpu().numpy()
+    shape = (len(label), task.num_outputs)
+    found = score(task.target, label, np.full(shape, 1 / shape[1]), labels=task.labels)
+    if found[task.score].value is None:
+        raise InputError(
+            f"The validation score {task.score} of {task.name} is undefined: "
+            f"{found[task.score].reason}. Without it no epoch can be selected: use a larger cohort."
+        )

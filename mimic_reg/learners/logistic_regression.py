@@ -9,7 +9,7 @@ Shapes: N samples, D features, C outputs.
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from mimic_reg.models.base import prediction
 from mimic_reg.samples import Samples
 from mimic_reg.settings import Trial
 from mimic_reg.store.spec import CohortSpec, Target, Task
+
+Penalty = Literal["l2", "l1"]
 
 _LEAST = 1e-6  # a feature with a smaller deviation is constant
 
@@ -93,17 +95,17 @@ class Fitting:
     max_iterations: largest number of the solver's iterations
 
     Raises:
-        InputError: the penalty is unknown, or a number is not above 0.
+        InputError: a number is not above 0.
     """
 
     C: float = 1.0
-    penalty: str = "l2"
+    penalty: Penalty = "l2"
     max_samples: int = 100_000
     max_iterations: int = 1000
 
     def __post_init__(self) -> None:
         counts = {"max_samples": self.max_samples, "max_iterations": self.max_iterations}
-        check_settings("logistic_regression", [self.C], [self.penalty], **counts)
+        check_settings("logistic_regression", [self.C], **counts)
 
     def fit(
         self, data: TaskData, generator: np.random.Generator
@@ -128,17 +130,12 @@ class Fitting:
         return LinearPredictor(task.target, mean, std, *found), {}
 
 
-def check_settings(
-    name: str, strengths: Sequence[float], penalties: Sequence[str], **counts: int
-) -> None:
-    """Refuse settings of a logistic regression.
+def check_settings(name: str, strengths: Sequence[float], **counts: int) -> None:
+    """Refuse settings of a logistic regression that are not above 0.
 
     Raises:
-        InputError: a penalty is unknown, or a number is not above 0.
+        InputError: see above.
     """
-    for penalty in penalties:
-        if penalty not in ("l1", "l2"):
-            raise InputError(f"{name}: penalty must be 'l1' or 'l2', got {penalty!r}.")
     for setting, number in (*(("C", C) for C in strengths), *counts.items()):
         if not number > 0:
             raise InputError(f"{name}: {setting} must be above 0, got {number}.")
@@ -150,7 +147,7 @@ def coefficients(
     task: Task,
     *,
     C: float,
-    penalty: str,
+    penalty: Penalty,
     max_iterations: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:

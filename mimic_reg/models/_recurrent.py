@@ -3,6 +3,8 @@
 Shapes: S rows, B samples, T hours, F channels, H units.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from mimic_reg.models.base import (
     linear,
     require_sizes,
     reverse,
+    uninitialised,
 )
 from mimic_reg.models.lstm import initialise
 
@@ -23,8 +26,7 @@ def recurrence(
     kind: type[nn.LSTM] | type[nn.GRU], n_in: int, units: int, generator: torch.Generator
 ) -> nn.RNNBase:
     """Return a layer of one direction, batch first, initialised as in Keras."""
-    # on "meta", so that torch's initialisation draws nothing from the global generator
-    layer = kind(n_in, units, batch_first=True, device="meta").to_empty(device="cpu")
+    layer = uninitialised(kind, n_in, units, batch_first=True)
     initialise(layer, generator)
     return layer
 
@@ -71,20 +73,23 @@ class RecurrentTrunk(nn.Module):
         return self.site(at_hours(states, lengths))
 
 
-def one_direction(
-    name: str,
-    kind: type[nn.LSTM] | type[nn.GRU],
-    n_outputs: int,
-    shape: tuple[int, ...],
-    generator: torch.Generator,
-    units: int,
-) -> Model:
-    """Return the model of one recurrent layer of one direction.
+def one_direction(name: str, kind: type[nn.LSTM] | type[nn.GRU]) -> Callable[..., Model]:
+    """Return the `build` of a model of one recurrent layer of one direction."""
 
-    Raises:
-        InputError: a size below 1; the shape is of images.
-    """
-    n_features = hourly(name, shape)
-    require_sizes(name, units=units)
-    trunk = RecurrentTrunk(name, recurrence(kind, n_features, units, generator))
-    return Model(trunk, linear(units, n_outputs, generator), causal=True)
+    def build(
+        *, n_outputs: int, shape: tuple[int, ...], generator: torch.Generator, units: int = 256
+    ) -> Model:
+        """Return the model.
+
+        shape: (F,) of an hour
+        units: number H of units
+
+        Raises:
+            InputError: a size below 1.
+        """
+        n_features = hourly(name, shape)
+        require_sizes(name, units=units)
+        trunk = RecurrentTrunk(name, recurrence(kind, n_features, units, generator))
+        return Model(trunk, linear(units, n_outputs, generator), causal=True)
+
+    return build

@@ -5,6 +5,7 @@ Shapes: B samples, T hours, F channels, D features, C outputs.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from torch.nn import functional as F
 
 from mimic_reg.errors import InputError
 from mimic_reg.store.spec import Target
+
+Layer = TypeVar("Layer", bound=nn.Module)
+Convolution = TypeVar("Convolution", nn.Conv1d, nn.Conv2d)
 
 LSTM_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # torch's names, in its order
 
@@ -224,11 +228,35 @@ def linear(
 
     fans: (fan_in, fan_out) if they are not (n_in, n_out)
     """
-    # on "meta", so that torch's initialisation draws nothing from the global generator
-    layer = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
+    layer = uninitialised(nn.Linear, n_in, n_out)
     glorot_uniform_(layer.weight, fans or (n_in, n_out), generator)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def convolution(
+    kind: type[Convolution],
+    n_in: int,
+    n_out: int,
+    kernel: int,
+    generator: torch.Generator,
+    **options: int,
+) -> Convolution:
+    """Return a convolution initialised as in Keras: Glorot-uniform weights, zero bias.
+
+    kernel: its size along each axis
+    """
+    layer = uninitialised(kind, n_in, n_out, kernel, **options)
+    size = layer.weight[0, 0].numel()
+    glorot_uniform_(layer.weight, (n_in * size, n_out * size), generator)
+    assert layer.bias is not None
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def uninitialised(kind: type[Layer], *sizes: int, **options: Any) -> Layer:
+    """Return a layer without initial weights: torch's would draw from the global generator."""
+    return kind(*sizes, **options, device="meta").to_empty(device="cpu")
 
 
 def glorot_uniform_(weight: Tensor, fans: tuple[int, int], generator: torch.Generator) -> None:

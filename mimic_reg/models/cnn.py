@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mimic_reg.errors import InputError
-from mimic_reg.models.base import Model, Site, glorot_uniform_, images, linear, require_sizes
+from mimic_reg.models.base import Model, Site, convolution, images, linear, require_sizes
 
 KERNEL = 3
 
@@ -40,17 +40,11 @@ class CNNTrunk(nn.Module):
 
 
 def _block(n_in: int, n_out: int, generator: torch.Generator) -> nn.Sequential:
-    first, second = _convolution(n_in, n_out, generator), _convolution(n_out, n_out, generator)
+    first, second = (
+        convolution(nn.Conv2d, channels, n_out, KERNEL, generator, padding=1)
+        for channels in (n_in, n_out)
+    )
     return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.MaxPool2d(2, ceil_mode=True))
-
-
-def _convolution(n_in: int, n_out: int, generator: torch.Generator) -> nn.Conv2d:
-    """Return a layer initialised as in Keras, without the global generator."""
-    layer = nn.Conv2d(n_in, n_out, KERNEL, padding=1, device="meta").to_empty(device="cpu")
-    glorot_uniform_(layer.weight, (n_in * KERNEL**2, n_out * KERNEL**2), generator)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 def build(

@@ -53,13 +53,11 @@ def build(
     init:   glorot (uniform, zero bias, as in Keras), he (uniform, zero bias), or torch (its own)
 
     Raises:
-        InputError: an unknown init, a size below 1, no hidden layer.
+        InputError: a size below 1, no hidden layer.
     """
     images("dnn", shape)
     n_features = math.prod(shape)
     require_sizes("dnn", hidden=hidden)
-    if init not in ("glorot", "he", "torch"):
-        raise InputError(f"dnn: init must be glorot, he or torch, got {init!r}.")
     layers = [linear(*sizes, generator) for sizes in pairwise((n_features, *hidden, n_outputs))]
     if init != "glorot":
         for layer in layers:

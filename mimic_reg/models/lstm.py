@@ -19,6 +19,7 @@ from mimic_reg.models.base import (
     hourly,
     linear,
     require_sizes,
+    uninitialised,
 )
 
 
@@ -71,8 +72,6 @@ def build(
     """
     n_features = hourly("lstm", shape)
     require_sizes("lstm", units=units)
-    # on "meta", so that torch's initialisation draws nothing from the global generator
-    lstm = nn.LSTM(n_features, units, batch_first=True, bidirectional=True, device="meta")
-    lstm = lstm.to_empty(device="cpu")
+    lstm = uninitialised(nn.LSTM, n_features, units, batch_first=True, bidirectional=True)
     initialise(lstm, generator)
     return Model(LSTMTrunk(lstm), linear(2 * units, n_outputs, generator))

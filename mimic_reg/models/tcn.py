@@ -24,7 +24,7 @@ from mimic_reg.models.base import (
     Site,
     at_hours,
     check_hours,
-    glorot_uniform_,
+    convolution,
     hourly,
     linear,
     require_sizes,
@@ -47,8 +47,10 @@ class Block(nn.Module):
         self, n_in: int, n_out: int, kernel: int, dilation: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.first = _convolution(n_in, n_out, kernel, dilation, generator)
-        self.second = _convolution(n_out, n_out, kernel, dilation, generator)
+        self.first, self.second = (
+            convolution(CausalConvolution, channels, n_out, kernel, generator, dilation=dilation)
+            for channels in (n_in, n_out)
+        )
         self.site = Site(n_out)
         self.skip = linear(n_in, n_out, generator) if n_in != n_out else nn.Identity()
 
@@ -57,18 +59,6 @@ class Block(nn.Module):
         out = self.second(self.first(x.transpose(1, 2)).relu()).relu()
         summed: Tensor = self.site(out.transpose(1, 2)) + self.skip(x)
         return summed.relu()
-
-
-def _convolution(
-    n_in: int, n_out: int, kernel: int, dilation: int, generator: torch.Generator
-) -> CausalConvolution:
-    # on "meta", so that torch's initialisation draws nothing from the global generator
-    layer = CausalConvolution(n_in, n_out, kernel, dilation=dilation, device="meta")
-    layer = layer.to_empty(device="cpu")
-    glorot_uniform_(layer.weight, (n_in * kernel, n_out * kernel), generator)
-    assert layer.bias is not None
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 class TCNTrunk(nn.Module):

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mimic_reg.errors import InputError
 from mimic_reg.models.base import Model, Site, check_hours, hourly, linear, require_sizes
 
 Norm = Literal["pre", "post_branch"]
@@ -161,13 +160,11 @@ def build(
     """Return the model, by default the paper's; shape: (F,) of an hour.
 
     Raises:
-        InputError: an unknown norm, a size below 1.
+        InputError: a size below 1.
     """
     n_features = hourly("transformer", shape)
     sizes = {"blocks": blocks, "heads": heads, "key_size": key_size, "filters": filters}
     require_sizes("transformer", **sizes, dense=dense)
-    if norm not in ("pre", "post_branch"):
-        raise InputError(f"transformer: norm must be 'pre' or 'post_branch', got {norm!r}.")
     stack = [Block(n_features, heads, key_size, filters, norm, generator) for _ in range(blocks)]
     trunk = TransformerTrunk(stack, linear(n_features, dense, generator), positional_encoding)
     return Model(trunk, linear(dense, n_outputs, generator))

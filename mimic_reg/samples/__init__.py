@@ -3,20 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
 from mimic_reg.errors import InputError
 from mimic_reg.samples import images, stays
-from mimic_reg.samples.base import CPU, Batch, Samples, Units, from_arrays
+from mimic_reg.samples.base import CPU, Batch, Constants, Samples, Units, from_arrays
 from mimic_reg.samples.images import from_pixels
 from mimic_reg.samples.shared import Note
 from mimic_reg.samples.stays import constant_channels, from_rows
 from mimic_reg.store import Store, reading
 from mimic_reg.store.spec import Task
-
-# Constants of a normaliser: mean and deviation (F,) of hours, scale and shift (C,) of images.
-Constants = tuple[np.ndarray, np.ndarray]
 
 
 def load(

@@ -18,6 +18,9 @@ from mimic_reg.store.spec import Target
 
 CPU = torch.device("cpu")
 
+# Constants of a normaliser: mean and deviation (F,) of hours, scale and shift (C,) of images.
+Constants = tuple[np.ndarray, np.ndarray]
+
 _BUCKET = 64  # batches that are sorted by length together
 
 

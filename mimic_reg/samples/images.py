@@ -10,11 +10,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from mimic_reg.errors import InputError
-from mimic_reg.samples.base import CPU, Samples, Units, make_samples
+from mimic_reg.samples.base import CPU, Constants, Samples, Units, make_samples
 from mimic_reg.store import Store
 from mimic_reg.store.spec import IMAGES, SPLITS, Task
-
-Constants = tuple[np.ndarray, np.ndarray]
 
 _AT_ONCE = 1024  # images summed together
 

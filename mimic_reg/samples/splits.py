@@ -36,14 +36,7 @@ def select(
     level:   share to keep, in (0, 1]
     unit:    what is kept or left out as a whole: single samples, or all samples of a subject
     keys:    columns that identify a sample; subject: column of a sample's subject
-
-    Raises:
-        InputError: the level is outside (0, 1].
     """
-    if not 0 < level <= 1:
-        raise InputError(f"The supervision level must be in (0, 1], got {level}.")
-    if level == 1:
-        return np.arange(samples.height)
     stratum = strata(samples.select(labels).to_numpy(), target)
     if unit == "sample":
         identity = tuple(samples[key].to_numpy() for key in keys)
@@ -70,7 +63,7 @@ def select_count(
     Raises:
         InputError: there are fewer.
     """
-    if not 1 <= count <= samples.height:
+    if count > samples.height:
         raise InputError(f"{count:,} training samples are asked for; there are {samples.height:,}.")
     stratum = strata(samples.select(labels).to_numpy(), target)
     order, rank, size = _ranks(tuple(samples[key].to_numpy() for key in keys), stratum, seed)

@@ -15,12 +15,10 @@ import torch
 from mimic_reg.clinical.normalizers import is_constant
 from mimic_reg.clinical.schema import EPSILON
 from mimic_reg.errors import InputError
-from mimic_reg.samples.base import CPU, Samples, Units, make_samples
+from mimic_reg.samples.base import CPU, Constants, Samples, Units, make_samples
 from mimic_reg.samples.shared import Note, shared_array
 from mimic_reg.store import Store, read_json, reading
 from mimic_reg.store.spec import SPLITS, CohortSpec, Task
-
-Constants = tuple[np.ndarray, np.ndarray]
 
 _ROWS_AT_ONCE = 1 << 16  # rows of a sample table decoded together
 
@@ -135,7 +133,7 @@ def _read_columns(
     subject_id = np.full(len(stays.id), -1)
     num_samples = scan.select(pl.len()).collect().item()
     columns: list[np.ndarray] = []  # unit, length, label and number of the split
-    misfits = _Misfits()
+    misfits: list[tuple[float, ...]] = []
     for start, frame in _slices(scan):
         unit, length, label = _compact(frame, task, stays, misfits, store.spec)
         subject_id[unit] = frame[store.spec.subject].to_numpy()
@@ -149,74 +147,64 @@ def _read_columns(
         columns = columns or [np.empty((num_samples, *c.shape[1:]), c.dtype) for c in read]
         for column, part in zip(columns, read, strict=True):
             column[start : start + len(part)] = part
-    misfits.check(store, task)
+    of = f"of {num_samples:,} samples of {task.name} in {store.folder}"
+    _check_misfits(np.array(misfits), of, task)
     subject = np.unique(subject_id, return_inverse=True)[1].astype(np.int32)
     *kept, splits = columns
     rows = {s: np.flatnonzero(splits == i).astype(np.int32) for i, s in enumerate(SPLITS)}
     return {s: (*(column[rows[s]] for column in kept), rows[s]) for s in SPLITS}, subject
 
 
-@dataclass
-class _Misfits:
-    """Counts of samples whose hours do not fit the task or `hourly.parquet`.
+def _misfits(
+    task: Task, period: np.ndarray, known: np.ndarray, length: np.ndarray, held: np.ndarray
+) -> tuple[float, ...]:
+    """Return how many samples do not fit the task or `hourly.parquet`.
 
-    unknown:  samples of stays without a row
-    too_long: samples longer than their stay, or without an hour
-    other:    samples of another length than the task's, from `shortest` to `longest` hours
+    These are samples of stays without a row; samples longer than their stay, or without an hour;
+    samples of another length than the task's; and the shortest and the longest of the last.
+
+    period, known, length, held: of samples: hours, whether the stay is known, rows needed and there
     """
+    too_long = known & ~((length >= 1) & (length <= held))
+    same = True if task.hours is None else np.abs(period - task.hours) <= EPSILON
+    other = period[~np.broadcast_to(same, period.shape)]
+    ends = other.min(initial=np.inf), other.max(initial=-np.inf)
+    return (~known).sum(), too_long.sum(), len(other), *ends
 
-    samples: int = 0
-    unknown: int = 0
-    too_long: int = 0
-    other: int = 0
-    shortest: float = np.inf
-    longest: float = -np.inf
 
-    def count(
-        self,
-        task: Task,
-        period: np.ndarray,
-        known: np.ndarray,
-        length: np.ndarray,
-        held: np.ndarray,
-    ) -> None:
-        """Count a piece: hours, whether the stay is known, rows needed and rows present."""
-        self.samples += len(period)
-        self.unknown += int((~known).sum())
-        self.too_long += int((known & ~((length >= 1) & (length <= held))).sum())
-        if task.hours is None:
-            return
-        other = period[~(np.abs(period - task.hours) <= EPSILON)]
-        if len(other):
-            self.other += len(other)
-            self.shortest = min(self.shortest, float(other.min()))
-            self.longest = max(self.longest, float(other.max()))
+def _check_misfits(found: np.ndarray, of: str, task: Task) -> None:
+    """Raise InputError if there is a misfit.
 
-    def check(self, store: Store, task: Task) -> None:
-        """Raise InputError if there is one."""
-        of = f"of {self.samples:,} samples of {task.name} in {store.folder}"
-        if self.unknown or self.too_long:
-            raise InputError(
-                f"{self.unknown + self.too_long:,} {of} need hours that hourly.parquet does not "
-                f"have: {self.unknown:,} are of stays without a row there, {self.too_long:,} have "
-                "a period_length beyond their stay's rows. Extract the store again."
-            )
-        if self.other:
-            raise InputError(
-                f"{task.name} uses the first {task.hours:g} hours, but {self.other:,} {of} "
-                f"have a period_length of {self.shortest:g} to {self.longest:g} hours. "
-                "Extract the store again."
-            )
+    found: `_misfits` of all pieces
+    """
+    unknown, too_long, other = found[:, :3].sum(0).astype(int)
+    if unknown or too_long:
+        raise InputError(
+            f"{unknown + too_long:,} {of} need hours that hourly.parquet does not "
+            f"have: {unknown:,} are of stays without a row there, {too_long:,} have "
+            "a period_length beyond their stay's rows. Extract the store again."
+        )
+    if other:
+        raise InputError(
+            f"{task.name} uses the first {task.hours:g} hours, but {other:,} {of} have a "
+            f"period_length of {found[:, 3].min():g} to {found[:, 4].max():g} hours. Extract the "
+            "store again."
+        )
 
 
 def _compact(
-    frame: pl.DataFrame, task: Task, stays: _Stays, misfits: _Misfits, spec: CohortSpec
+    frame: pl.DataFrame,
+    task: Task,
+    stays: _Stays,
+    misfits: list[tuple[float, ...]],
+    spec: CohortSpec,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return unit, length and labels of the samples in `frame`; count misfits."""
     stay, period = frame[spec.unit].to_numpy(), frame[str(spec.end)].to_numpy()
     unit = np.minimum(np.searchsorted(stays.id, stay), len(stays.id) - 1).astype(np.int32)
     length = np.floor(np.nan_to_num(period, nan=-1) + 1 - EPSILON).astype(np.int32)
-    misfits.count(task, period, stays.id[unit] == stay, length, stays.count[unit])
+    known = stays.id[unit] == stay
+    misfits.append(_misfits(task, period, known, length, stays.count[unit]))
     labels = frame.select(task.labels)
     if any(column.null_count() for column in labels):
         raise InputError(

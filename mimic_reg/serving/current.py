@@ -167,10 +167,7 @@ def predict_hours(model: ServedModel, current: Current, wanted: pl.DataFrame) ->
         if spread is not None:
             spreads.append(spread)
     outputs = np.concatenate(found)
-    columns = {name: outputs[:, c] for c, name in enumerate(model.outputs)}
-    if spreads:
-        deviations = np.concatenate(spreads)
-        columns |= {f"{name}_sd": deviations[:, c] for c, name in enumerate(model.outputs)}
+    columns = model.columns(outputs, np.concatenate(spreads) if spreads else None)
     table = wanted.with_columns(pl.Series(n, v, pl.Float32) for n, v in columns.items())
     return table.hstack([_never_observed(current, unit, wanted)])
 

@@ -73,9 +73,9 @@ def answer_events(model: ServedModel, frame: pd.DataFrame) -> pd.DataFrame:
     ignored: list[tuple[int, str]] = []
     events = _within(events, ignored)
     if recipe.kind == "ricu":
-        current = _imported(model, events, len(stays), ignored)
+        current = _imported(model, events, ignored)
     else:
-        current = keyed(_extracted(events, len(stays), recipe.mode, ignored), model.spec)
+        current = keyed(_extracted(events, recipe.mode, ignored), model.spec)
     unit = model.spec.unit
     hours = current.hourly.group_by(unit).agg(pl.len().cast(pl.Int64).alias(HOUR)).sort(unit)
     hours = hours.join(current.stays.select(unit), on=unit, how="semi").sort(unit)
@@ -176,9 +176,7 @@ def _within(events: pl.DataFrame, ignored: list[tuple[int, str]]) -> pl.DataFram
     return _drop(events, hours > _LATEST, beyond, ignored)
 
 
-def _extracted(
-    events: pl.DataFrame, num_stays: int, mode: ev.Mode, ignored: list[tuple[int, str]]
-) -> Current:
+def _extracted(events: pl.DataFrame, mode: ev.Mode, ignored: list[tuple[int, str]]) -> Current:
     """Return the hours of stays from events of MIMIC's items, or of the benchmark's variables."""
     events = _drop(events, pl.col("hours").is_null(), pl.lit("time not readable"), ignored)
     items = ev.items(mode).with_columns(item=pl.col("itemid").cast(pl.String)).drop("itemid")
@@ -245,9 +243,7 @@ def _note_unreadable(
         ignored += [(stay, f"value of {variable.name} not readable") for stay in odd["icustay_id"]]
 
 
-def _imported(
-    model: ServedModel, events: pl.DataFrame, num_stays: int, ignored: list[tuple[int, str]]
-) -> Current:
+def _imported(model: ServedModel, events: pl.DataFrame, ignored: list[tuple[int, str]]) -> Current:
     """Return the hours of stays from events of an imported cohort's variables."""
     settings, channels = model.recipe.settings, model.spec.channels
     static = imported.static_variables(channels, settings)

@@ -18,7 +18,12 @@ from mimic_reg.runs import EXTERNAL, TRIAL, read_trial
 from mimic_reg.samples import Samples
 from mimic_reg.serving.model import ServedModel
 from mimic_reg.serving.predicting import load_model
-from mimic_reg.serving.stores import load_samples, missing_channels, overlap_note
+from mimic_reg.serving.stores import (
+    is_other_store,
+    load_samples,
+    missing_channels,
+    overlap_note,
+)
 from mimic_reg.store import Store, make_folder, write_json
 from mimic_reg.store.spec import Task
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
@@ -52,20 +57,6 @@ class External:
     def as_json(self) -> dict[str, Any]:
         """Return the content as JSON holds it."""
         return asdict(self)
-
-
-def is_other_store(model: Path, store: Path) -> bool:
-    """Return whether a store is not the one that a run was trained on.
-
-    model: a run folder, or an exported model, whose store is always another one
-
-    Raises:
-        InputError: the store or the run cannot be read.
-    """
-    opened = Store.open(store)
-    if not (model / TRIAL).is_file() and model.is_dir():
-        return True
-    return bool(read_trial(model)["store"]["fingerprint"] != opened.manifest["fingerprint"])
 
 
 def validate(

@@ -156,6 +156,17 @@ class ServedModel:
         """Return the names of its outputs, the columns of predictions."""
         return output_names(self.task)
 
+    def columns(
+        self, predictions: np.ndarray, spread: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return predictions (N, C) and their deviations by the names of columns: NAME, NAME_sd."""
+        parts = {"": predictions} | ({} if spread is None else {"_sd": spread})
+        return {
+            f"{name}{end}": part[:, c]
+            for end, part in parts.items()
+            for c, name in enumerate(self.outputs)
+        }
+
     @property
     def recipe(self) -> Recipe:
         """Return the recipe from raw tables to hours.

@@ -12,7 +12,7 @@ from mimic_reg.runs import TRIAL, read_trial
 from mimic_reg.serving.current import Hours, Predicted, predict_current
 from mimic_reg.serving.model import SETTINGS, ServedModel, load_run
 from mimic_reg.serving.raw import read_current
-from mimic_reg.serving.stores import overlap_note, predict_store
+from mimic_reg.serving.stores import is_other_store, overlap_note, predict_store
 from mimic_reg.store import Store, disk_errors, make_folder
 from mimic_reg.store.atomic import PRIVATE, refuse_links, writing
 from mimic_reg.threads import DEFAULT_THREADS, torch_threads
@@ -45,7 +45,8 @@ def predict(
     opened = Store.open(store)
     _check_out(out, opened)
     with torch_threads(threads):
-        trained_on = _trained_on(store, model)
+        is_run = (model / TRIAL).is_file()
+        trained_on = store if is_run and not is_other_store(model, store) else None
         served = load_model(model, trained_on, str(find_device(device)))
         if trained_on:
             opened = opened.in_fold(read_trial(model)["trial"].get("fold"))
@@ -145,11 +146,3 @@ def find_exported(folder: Path) -> Path:
         f"{folder} holds no model: neither a run ({TRIAL}) nor an exported one ({SETTINGS}). "
         "Name a run folder, or a registered model as models:/NAME@champion."
     )
-
-
-def _trained_on(store: Path, run: Path) -> Path | None:
-    """Return the store if the run was trained on it; None: the one that the run names."""
-    if not (run / TRIAL).is_file():
-        return None
-    fingerprint = read_trial(run)["store"]["fingerprint"]
-    return store if Store.open(store).manifest["fingerprint"] == fingerprint else None

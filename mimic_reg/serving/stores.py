@@ -45,10 +45,21 @@ def predict_store(
             if of_part is not None:
                 spread[part.row] = of_part
             progress.advance(len(part))
-    named = {name: found[:, c] for c, name in enumerate(model.outputs)}
-    if not np.isnan(spread).all():
-        named |= {f"{name}_sd": spread[:, c] for c, name in enumerate(model.outputs)}
-    return table.with_columns(**named)
+    return table.with_columns(**model.columns(found, None if np.isnan(spread).all() else spread))
+
+
+def is_other_store(model: Path, store: Path) -> bool:
+    """Return whether a store is not the one that a run was trained on.
+
+    model: a run folder, or an exported model, whose store is always another one
+
+    Raises:
+        InputError: the store or the run cannot be read.
+    """
+    opened = Store.open(store)
+    if not (model / TRIAL).is_file() and model.is_dir():
+        return True
+    return bool(read_trial(model)["store"]["fingerprint"] != opened.manifest["fingerprint"])
 
 
 def load_samples(

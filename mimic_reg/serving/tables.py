@@ -43,17 +43,19 @@ def answer(model: ServedModel, frame: pd.DataFrame) -> pd.DataFrame:
     predictions = model.predict_rows(values[order], first, length)
     found: dict[str, Any] = {STAY: stays} if STAY in frame else {}
     found["hours"] = length
-    found |= {name: predictions[:, c] for c, name in enumerate(model.outputs)}
-    return pd.DataFrame(found)
+    return pd.DataFrame(found | model.columns(predictions))
 
 
 def example(spec: CohortSpec, means: np.ndarray, num_hours: int = 2) -> pd.DataFrame:
     """Return an example of a request: hours without measurements, at the means of the training set.
 
-    means: (F,) of the normaliser; 0 for channels that are not normalised
+    means: (F,) of the normaliser; those of continuous channels are used
     """
     keys = {STAY: "a", HOUR: np.arange(float(num_hours))}
-    channels = dict(zip(spec.channel_names, means.tolist(), strict=True))
+    channels = {
+        channel.name: mean if channel.kind == "continuous" else float(channel.kind == "missing")
+        for channel, mean in zip(spec.channels, means.tolist(), strict=True)
+    }
     return pd.DataFrame({**keys, **channels})
 
 

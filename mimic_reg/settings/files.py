@@ -25,7 +25,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.settings.base import Settings, checked
 from mimic_reg.settings.names import BASELINE, STOPPING, is_probe, suggest
 from mimic_reg.settings.plugins import is_plugin, room
-from mimic_reg.settings.space import Space, Values, as_search, check_search, check_space
+from mimic_reg.settings.space import Space, Values, as_search, check_space
 from mimic_reg.settings.trial import Component, Training, Trial
 from mimic_reg.settings.yaml import load_yaml
 
@@ -110,8 +110,8 @@ class MethodFile(_File):
         return as_search(given)
 
     @model_validator(mode="after")
-    def _search_fits(self) -> "MethodFile":
-        check_search(self.search)
+    def _fits_together(self) -> "MethodFile":
+        check_space(self.search, what="search")
         names = [component.name for component in self.regularisers]
         check_space(self.space, {*names, STOPPING, "training"})
         for key in self.search:
@@ -121,11 +121,6 @@ class MethodFile(_File):
                     f"search has {key!r}, but the regularisers have {name!r} {names.count(name)} "
                     f"times. {suggest(name, names)}"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _families_fit(self) -> "MethodFile":
-        names = [component.name for component in self.regularisers]
         for family, values in self.families.items():
             for name in values:
                 if name not in (*names, "training"):

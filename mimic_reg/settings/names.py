@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from mimic_reg.errors import InputError
 from mimic_reg.settings.nearest import suggest
@@ -131,6 +131,8 @@ def _is_of(value: Any, kind: Any) -> bool:
     """Return whether a value fits an annotation; True for one that YAML has no type for."""
     if isinstance(kind, UnionType):
         return any(_is_of(value, one) for one in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
     if get_origin(kind) in _LISTS:
         inner = get_args(kind)[0]
         return isinstance(value, list | tuple) and all(_is_of(each, inner) for each in value)
@@ -153,6 +155,8 @@ def is_real(kind: Any) -> bool:
 def _kind_name(kind: Any) -> str:
     if isinstance(kind, UnionType):
         return " or ".join(map(_kind_name, get_args(kind)))
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(repr, get_args(kind)))}"
     if get_origin(kind) in _LISTS:
         return f"a list, each {_kind_name(get_args(kind)[0])}"
     return _KINDS[kind]

@@ -89,33 +89,24 @@ def as_search(given: Any) -> Any:
     return {k: tuple(values) if isinstance(values, list) else values for k, values in given.items()}
 
 
-def check_search(search: Mapping[str, tuple[Any, ...]]) -> None:
-    """Raise ValueError if a search names no option of a component, or has no values for it."""
-    for key, values in search.items():
-        name, dot, option = key.partition(".")
-        if not (name and dot and option):
-            raise ValueError(f"search has {key!r}; write component.option, such as dropout.rate")
-        if not values:
-            raise ValueError(f"search has no values for {key!r}")
-
-
-def check_space(space: Space, known: Collection[str] | None = None) -> None:
+def check_space(space: Space, known: Collection[str] | None = None, what: str = "space") -> None:
     """Raise ValueError if a space names no option, no setting of training, or has no values.
 
     known: names of components that may have options in it; None: any
+    what:  the setting, for messages
     """
     for key, values in space.items():
         group, dot, option = key.partition(".")
         if not (group and dot and option):
-            raise ValueError(f"space has {key!r}; write component.option, such as lstm.units")
+            raise ValueError(f"{what} has {key!r}; write component.option, such as lstm.units")
         if group == "training" and option not in Training.model_fields:
             raise ValueError(
-                f"space has {key!r}, which is no setting. {suggest(option, Training.model_fields)}"
+                f"{what} has {key!r}, which is no setting. {suggest(option, Training.model_fields)}"
             )
         if not isinstance(values, Range) and not values:
-            raise ValueError(f"space has no values for {key!r}")
+            raise ValueError(f"{what} has no values for {key!r}")
         if known is not None and group not in known:
-            raise ValueError(f"space has {key!r}. {suggest(group, known)}")
+            raise ValueError(f"{what} has {key!r}. {suggest(group, known)}")
 
 
 def corners(space: Space) -> list[dict[str, Any]]:

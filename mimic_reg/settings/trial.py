@@ -229,15 +229,11 @@ class Trial(Settings):
         return {**shared, **given}
 
     @model_validator(mode="after")
-    def _keeps_a_share_or_a_number(self) -> "Trial":
+    def _fits_together(self) -> "Trial":
         if self.num_samples is not None and self.supervision != 1:
             raise ValueError("it has both num_samples and a supervision level; give one of them")
         if self.num_samples is not None and self.supervision_unit != "sample":
             raise ValueError("num_samples counts samples, so supervision_unit must be 'sample'")
-        return self
-
-    @model_validator(mode="after")
-    def _shares_no_turned_indicators(self) -> "Trial":
         if self.training.indicators != "stored" and (self.strategy or self.together or self.start):
             raise ValueError(
                 f"training.indicators is {self.training.indicators!r}, but a trunk that tasks "

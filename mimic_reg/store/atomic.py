@@ -69,9 +69,9 @@ def write_bytes(path: Path, content: bytes, *, mode: int = 0o666) -> None:
         file.write(content)
 
 
-def write_text(path: Path, text: str, *, mode: int = 0o666) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a text as UTF-8, as `writing` does."""
-    write_bytes(path, text.encode(), mode=mode)
+    write_bytes(path, text.encode())
 
 
 def append(path: Path) -> FileIO:

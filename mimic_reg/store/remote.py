@@ -30,6 +30,7 @@ from mimic_reg.store.store import (
     MANIFEST,
     ORIGIN,
     Store,
+    changed_files,
     check_files,
     disk_errors,
     make_folder,
@@ -37,7 +38,7 @@ from mimic_reg.store.store import (
     reading,
     write_json,
 )
-from mimic_reg.urls import as_url, masked, refuse_url
+from mimic_reg.urls import as_url, if_folder, masked, refuse_url
 
 CACHE = "MIMIC_REG_CACHE"  # variable: the folder of the copies
 _SCHEMES = ("s3", "gs", "abfs", "abfss", "file")
@@ -81,8 +82,11 @@ def locate(store: str | os.PathLike[str], progress: Progress | None = None) -> P
 
 
 def recorded(folder: Path) -> str:
-    """Return a store's place as records of runs name it: its URL, or its absolute folder."""
-    return origin(folder) or str(folder.resolve())
+    """Return a store's place as records of runs name it: its URL, or its absolute folder.
+
+    folder: may be a URL, whose copy is not on this machine
+    """
+    return as_url(folder) or origin(folder) or str(folder.resolve())
 
 
 def find_recorded(place: str, fingerprint: str) -> Path:
@@ -127,12 +131,12 @@ class _Remote:
         name = xxhash.xxh3_128_hexdigest(f"{self.url}\n".encode() + manifest)
         store = cache_folder() / name / "store"
         try:
-            if self._is_complete(store, manifest) and not _wrong(store, files):
+            if self._is_complete(store, manifest) and not changed_files(store, files, known_hash):
                 return store
             for folder in (store.parent.parent, store.parent, store):
                 make_folder(folder)
             with disk_errors(store), _alone(store.parent, progress):
-                missing = _wrong(store, files)
+                missing = changed_files(store, files, known_hash)
                 if missing or not self._is_complete(store, manifest):
                     self._copy_files(store, {n: files[n] for n in missing}, manifest, progress)
         except MimicRegError as error:
@@ -289,7 +293,7 @@ def _check_url(url: str) -> None:
         allowed = ", ".join(f"{scheme}://" for scheme in _SCHEMES)
         raise InputError(
             f"A store cannot be read from {masked(url)}. The URL of a store begins with {allowed}, "
-            "names its folder, and has no #. Or copy the store to this machine."
+            f"names its folder, and has no #. Or copy the store to this machine.{if_folder(url)}"
         )
 
 
@@ -304,18 +308,6 @@ def _alone(folder: Path, progress: Progress) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX)
         atomic.refuse_links(folder)
         yield
-
-
-def _wrong(store: Path, files: dict[str, Any]) -> list[str]:
-    """Return the files of a copy that are missing, or not as the manifest says."""
-
-    def is_right(name: str) -> bool:
-        path = store / name
-        if not path.is_file() or path.stat().st_size != files[name]["bytes"]:
-            return False
-        return known_hash(path) == str(files[name]["xxh3"])
-
-    return [name for name in files if not is_right(name)]
 
 
 def _first_line(error: Exception) -> str:

@@ -213,15 +213,9 @@ def whole_folder(out: Path) -> Iterator[Path]:
         MimicRegError: the disk is full or cannot be written, or another run writes there.
     """
     out = out.resolve()
-    beside = out.with_name(f".{out.name}.partial")
-    atomic.refuse_link(beside)
-    with disk_errors(out), locked(beside):
-        for old in beside.iterdir():
-            if old.is_dir():
-                shutil.rmtree(old)
-        new, replaced = beside / "files", beside / "replaced"
+    with _beside(out, "partial") as new:
+        replaced = new.with_name("replaced")
         try:
-            new.mkdir()
             yield new
             atomic.sync_tree(new)
             if out.exists():
@@ -230,10 +224,8 @@ def whole_folder(out: Path) -> Iterator[Path]:
         except BaseException:
             if replaced.exists():
                 replaced.rename(out)
-            shutil.rmtree(beside)
             raise
         atomic.sync_folder(out.parent)
-        shutil.rmtree(beside)
 
 
 @contextmanager
@@ -246,8 +238,14 @@ def scratch_beside(out: Path) -> Iterator[Path]:
         InputError: the folder beside `out` is a symbolic link.
         MimicRegError: the disk is full or cannot be written, or another run uses it.
     """
-    out = out.resolve()
-    beside = out.with_name(f".{out.name}.scratch")
+    with _beside(out.resolve(), "scratch") as folder:
+        yield folder
+
+
+@contextmanager
+def _beside(out: Path, what: str) -> Iterator[Path]:
+    """Yield an empty folder in a locked one beside `out`, which is removed in the end."""
+    beside = out.with_name(f".{out.name}.{what}")
     atomic.refuse_link(beside)
     with disk_errors(out), locked(beside):
         try:

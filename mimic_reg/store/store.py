@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -163,15 +163,17 @@ def _disk_full(store: Path) -> MimicRegError:
     )
 
 
-def changed_files(folder: Path, files: dict[str, dict[str, Any]]) -> list[str]:
-    """Return the names of the files whose length or hash is not as described."""
+def changed_files(
+    folder: Path, files: dict[str, dict[str, Any]], hash_of: Callable[[Path], str] = file_hash
+) -> list[str]:
+    """Return the names of the files that are missing, or whose length or hash is another."""
 
     def same(name: str) -> bool:
         path = folder / name
         return (
             path.is_file()
             and path.stat().st_size == files[name]["bytes"]
-            and file_hash(path) == files[name]["xxh3"]
+            and hash_of(path) == files[name]["xxh3"]
         )
 
     return [name for name in files if not same(name)]

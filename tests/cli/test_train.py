@@ -15,6 +15,7 @@ from mimic_reg import console
 from mimic_reg.cli import app
 from mimic_reg.fitting import Outcome
 from mimic_reg.progress import Epoch, format_seconds
+from mimic_reg.store import read_json, write_json
 from tests.cli.called import mimic_reg, words
 from tests.stores import write_store
 
@@ -90,6 +91,11 @@ def test_runs_and_show_read_the_run_folders(trained, tmp_path):
     assert "tau: 0.001" in shown.stdout
     assert "versions: mimic_reg" in shown.stdout
     assert shown.stdout.splitlines()[-1].startswith(f"{TASK}: validation auroc ")
+    described = read_json(work / "run" / "trial.json")
+    described["store"]["path"] = url = "s3://bucket/store"
+    (tmp_path / "at_url").mkdir()
+    write_json(tmp_path / "at_url" / "trial.json", described)
+    assert f"store: {url}\n" in mimic_reg("show", tmp_path / "at_url").stdout
     found = json.loads(mimic_reg("show", work / "run", "--json").stdout)
     assert found["settings"]["model"] == {"lstm": {"units": 4}}
     assert found["scores"]["test"]["auroc"]["value"] == row["test"]

@@ -117,7 +117,7 @@ def test_the_store_does_not_depend_on_memory_or_the_order_of_rows(tmp_path, monk
     dyn, sta, outc = tables()
     wanted = imported(tmp_path / "a", (dyn, sta, outc)).store.manifest["fingerprint"]
     with pytest.raises(
-        InputError, match=r"100 rows need at least 0.3 GB .* --memory allows 0.0 GB"
+        InputError, match=r"100 rows need at least 0.5 GB .* --memory allows 0.0 GB"
     ):
         importing.rows_within(1 << 20, 10, 100)
     monkeypatch.setattr(importing, "rows_within", lambda *_: 50)  # of a part

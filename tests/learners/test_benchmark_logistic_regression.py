@@ -104,7 +104,7 @@ def test_what_does_not_converge_is_left_out(store, tmp_path):
     [
         ({"C": []}, "must name one value or more"),
         ({"C": [0.1, -1.0]}, "C must be above 0, got -1.0"),
-        ({"penalties": ["l3"]}, "'l1' or 'l2', got 'l3'"),
+        ({"penalties": ["l3"]}, r"each one of 'l2', 'l1', got \['l3'\]"),
         ({"max_samples": 0}, "max_samples must be above 0, got 0"),
     ],
 )

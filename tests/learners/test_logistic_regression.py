@@ -115,7 +115,7 @@ def test_it_is_served_from_two_files(run, store, tmp_path):
         ({"regularisers": [{"dropout": {"rate": 0.5}}]}, "'dropout' acts on networks"),
         ({"model": {"logistic_regression": {"c": 1.0}}}, "no option 'c'. Did you mean 'C'|Allowed"),
         ({"model": {"logistic_regression": {"C": 0.0}}}, "must be above 0"),
-        ({"model": {"logistic_regression": {"penalty": "l3"}}}, "'l1' or 'l2'"),
+        ({"model": {"logistic_regression": {"penalty": "l3"}}}, "one of 'l2', 'l1', got 'l3'"),
         ({"model": "windows"}, "Unknown model 'windows'"),
     ],
 )

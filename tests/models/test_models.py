@@ -175,7 +175,7 @@ def test_no_gradient_reaches_the_padding(name):
     [
         (lambda: create("lsmt"), "Did you mean 'lstm'"),
         (lambda: create("lstm", unit=3), "Did you mean 'units'"),
-        (lambda: create("transformer", norm="post"), "'pre' or 'post_branch', got 'post'"),
+        (lambda: create("transformer", norm="post"), "'pre', 'post_branch', got 'post'"),
         (lambda: create("base"), "Unknown model 'base'"),
         (lambda: create("lstm", units="8"), "units must be a whole number, got '8'"),
         (lambda: create("lstm", units=0), "lstm: units must be at least 1, got 0"),

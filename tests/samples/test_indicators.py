@@ -15,6 +15,7 @@ from mimic_reg.runs import PREDICTIONS
 from mimic_reg.samples import load, load_any, read_normalizer
 from mimic_reg.serving import ServedModel, export, load_run
 from mimic_reg.serving.stores import predict_store
+from mimic_reg.serving.tables import example
 from mimic_reg.store import Store
 from tests.cohorts.tables import imported, tables
 
@@ -73,6 +74,9 @@ def test_serving_turns_them_as_training_did(store, tmp_path):
     )
     assert np.allclose(by_hours[:, 0], scored["p0"].to_numpy(), atol=1e-6)
     assert np.allclose(mr.open_run(run).predict(), scored["p0"].to_numpy(), atol=1e-6)
+    shown = example(served.spec, served.constants[0]).iloc[0]  # of a request: nothing is measured
+    flags = [c for c in served.spec.channels if c.kind != "continuous"]
+    assert [shown[c.name] for c in flags] == [float(c.kind == "missing") for c in flags]
     with pytest.raises(InputError, match="a trunk needs 'stored'"):
         load_trunk(run)
 

@@ -111,11 +111,6 @@ def test_strata():
     assert np.bincount(strata(np.arange(100.0)[:, None], "regression")).tolist() == [10] * 10
 
 
-def test_level_is_checked():
-    with pytest.raises(InputError, match=r"supervision level must be in .*got 0"):
-        select(table(0, 5), ("y0",), "binary", keys=KEYS, level=0, seed=0)
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     data=st.integers(0, 10_000),

@@ -2,6 +2,16 @@
 
 from mimic_reg.fitting import train
 from mimic_reg.learners.trials import resolve
+from mimic_reg.progress import Silent
+
+
+class Notes(Silent):
+    """Progress that keeps what it is told."""
+
+    text = ""
+
+    def note(self, text):
+        self.text += text
 
 
 def fit(store, task, out, fold=None, **training):

@@ -12,7 +12,7 @@ from mimic_reg.serving.predicting import predict, predict_source
 from mimic_reg.simulation.synthesis import synthesize
 from tests.cohorts.tables import hourly_labels, imported, tables, write
 from tests.raw import INTIME, Source, at, small_source
-from tests.serving.fits import fit
+from tests.serving.fits import Notes, fit
 
 EVENTS = ("CHARTEVENTS", "LABEVENTS", "OUTPUTEVENTS")
 OUTCOMES = ("outtime", "los", "last_careunit", "last_wardid", "dod", "dischtime", "deathtime")
@@ -164,6 +164,11 @@ def test_dyn_and_sta_without_outc(tmp_path, indicators, fold):
     full = pl.read_parquet(tmp_path / "full.parquet").with_columns(
         pl.col("hours_seen").cast(pl.Int64).alias("hour"), expected="probability"
     )
+    if fold:
+        choices = {"name": "other", "indicators": indicators, "splits": {"folds": 4}}
+        other, told = imported(tmp_path / "other", parts, **choices).store, Notes()
+        predict(run, other.folder, tmp_path / "o.parquet", device="cpu", progress=told)
+        assert "subject ids are also those of training patients" in told.text
     early = dyn[dyn["time"].dt.total_seconds() < 5 * 3600]
     sta = sta.drop(columns="patient")
     raw = write(tmp_path / "now", early, sta, sta.head(1), suffix=".csv")

@@ -11,14 +11,13 @@ import mimic_reg as mr
 from mimic_reg import tasks
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import score
-from mimic_reg.progress import Silent
 from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect
 from mimic_reg.serving import export
 from mimic_reg.serving.predicting import predict
 from mimic_reg.store import Store, read_json, write_json
 from tests.cli.called import mimic_reg, words
-from tests.serving.fits import fit
+from tests.serving.fits import Notes, fit
 from tests.stores import write_manifest, write_store
 
 TASK = "in_hospital_mortality"
@@ -46,13 +45,6 @@ def other(tmp_path):
         return folder
 
     return make
-
-
-class Notes(Silent):
-    text = ""
-
-    def note(self, text):
-        self.text += text
 
 
 def test_scores_on_another_cohort_are_named_external(run, other):

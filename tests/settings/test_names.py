@@ -44,6 +44,7 @@ def test_options_are_the_signature():
         ("tau", "0.1", "a number or a list, each a number"),
         ("tau", [0.1, "x"], "a number or a list, each a number"),
         ("limit", "5", "a whole number or null"),
+        ("mode", "c", "one of 'a', 'b'"),
     ],
 )
 def test_options_are_of_the_kind_that_the_signature_says(option, value, kind):
@@ -59,7 +60,7 @@ def test_options_are_of_the_kind_that_the_signature_says(option, value, kind):
     ):
         pass
 
-    allowed = {"rate": 1, "sizes": [1, 2], "tau": (0, 1.5), "limit": None, "mode": "c"}
+    allowed = {"rate": 1, "sizes": [1, 2], "tau": (0, 1.5), "limit": None, "mode": "b"}
     assert resolve_options(build, allowed, "X")["tau"] == [0, 1.5]
     with pytest.raises(InputError) as error:
         resolve_options(build, {option: value}, "X")

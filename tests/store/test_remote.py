@@ -20,6 +20,7 @@ from mimic_reg.store import (
     Store,
     check_target,
     forget_hashes,
+    make_folder,
     origin,
     read_json,
     remote,
@@ -74,6 +75,7 @@ def test_a_store_is_copied_once_and_its_records_have_the_url(there):
     assert find_recorded(url, fingerprint) == copy
     assert as_url(find_recorded(url, "another")) == url
     assert (origin(there), recorded(there)) == (None, str(there))
+    assert recorded(Path("s3://bucket/store")) == "s3://bucket/store"  # without a copy
     with pytest.raises(InputError, match="is the copy of the store at file:"):
         check_target(copy)
 
@@ -311,6 +313,32 @@ def test_python_refuses_urls_where_a_path_is_needed(tmp_path, monkeypatch):
         with pytest.raises(InputError, match="is a URL, but a path on this machine is needed"):
             call()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_whose_name_looks_like_a_url_is_named_by_its_whole_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    whole = f"give its whole path: {tmp_path}"
+    with pytest.raises(InputError, match=f"exp://run is a URL, but a path.*{whole}/exp:/run$"):
+        Store.open(Path("exp:/run"))
+    with pytest.raises(InputError, match=r"Only a store.*in Python\.$"):
+        Store.open(Path("s3:"))
+    (tmp_path / "s3:").mkdir()
+    for read in (Store.open, lambda path: locate(path)):
+        with pytest.raises(InputError, match=f"{whole}/s3:/$"):
+            read(Path("s3:"))
+    with pytest.raises(InputError, match="whole path") as told:
+        Store.open(Path(f"exp://KEY:{SECRET}@bucket/x"))
+    assert SECRET not in str(told.value)
+    for path in ("C:/work", "d:\\work"):
+        with pytest.raises(InputError, match=r"names a drive of Windows.*/mnt/c.*give its whole"):
+            mr.synthesize(path)
+    for options in (("runs", "C:/work"), ("synthesize", "--out", "C:/work")):
+        ended = mimic_reg(*options)
+        assert ended.returncode == 2
+        assert "C:/work names a drive of Windows" in words(ended.stderr)
+    assert [p.name for p in tmp_path.iterdir()] == ["s3:"]
+    make_folder(tmp_path / "C:" / "work")
+    make_folder(Path("exp:name"))
 
 
 def test_commands_read_a_store_at_a_url(there):
