@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from mimic_reg.clinical.schema import EPSILON
+from mimic_reg.metrics.small_counts import about
 from mimic_reg.samples import Samples, from_rows
 from mimic_reg.samples.splits import priority
 from mimic_reg.store import Store
@@ -22,7 +23,6 @@ from mimic_reg.store.spec import SPLIT, Task, split_in_fold
 
 MOST_CELLS = 20_000_000  # of the hourly table in memory, 32 bits each
 MOST_PER_STAY = 2  # samples of a stay and label, where a stay has many
-FEWEST = 10  # patients of each kind, below which labels are not judged
 
 Status = Literal["passed", "found", "not checked"]
 
@@ -49,14 +49,6 @@ class Outcome:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, in the singular or plural."""
     return f"{number:,} {noun.removesuffix('s') if number == 1 else noun}"
-
-
-def about(number: int) -> str:
-    """Return roughly how many were looked at: in tens, so that no difference tells a few patients.
-
-    Outcomes are in reports and in MLflow, beside counts of the same stays.
-    """
-    return f"fewer than {FEWEST}" if number < FEWEST else f"about {number // 10 * 10:,}"
 
 
 def split_name(part: str | int) -> str:
@@ -210,10 +202,6 @@ class View:
             low, high = np.minimum.reduceat(column, first), np.maximum.reduceat(column, first)
             if (low == high).all():
                 yield channel.name, low
-
-    def enough(self, label: np.ndarray, subject: np.ndarray) -> bool:
-        """Return whether a label has enough patients on both sides to be judged."""
-        return all(len(np.unique(subject[label == side])) >= FEWEST for side in (True, False))
 
 
 def chosen_channels(view: View, names: list[str]) -> tuple[list[str], str]:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
-from mimic_reg.checks.base import Outcome, about, counted, split_name
+from mimic_reg.checks.base import Outcome, counted, split_name
+from mimic_reg.metrics.small_counts import about
 from mimic_reg.samples.attributes import STAYS
 from mimic_reg.store import Store
 

@@ -7,8 +7,9 @@ import numpy as np
 import polars as pl
 import xxhash
 
-from mimic_reg.checks.base import Outcome, View, about, chosen_channels, counted
+from mimic_reg.checks.base import Outcome, View, chosen_channels, counted
 from mimic_reg.checks.division import named
+from mimic_reg.metrics.small_counts import about
 from mimic_reg.samples.images import read_pixels
 from mimic_reg.store import Store
 from mimic_reg.store.spec import Task

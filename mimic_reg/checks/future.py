@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 from scipy.stats import spearmanr
 
-from mimic_reg.checks.base import Outcome, View, about, counted
+from mimic_reg.checks.base import Outcome, View, counted
 from mimic_reg.learners.base import Predictor
+from mimic_reg.metrics.small_counts import about
 from mimic_reg.samples import Constants
 
 _SAMPLES = 64  # whose future is changed

@@ -12,6 +12,7 @@ from mimic_reg.checks.base import Outcome, View
 from mimic_reg.checks.shortcuts import ADVICE, TELLS, as_features, aurocs
 from mimic_reg.learners.windows import STATISTICS
 from mimic_reg.metrics.scores import score
+from mimic_reg.metrics.small_counts import enough_of_each
 
 CANDIDATES = 10  # pairs that are tried on other patients, of each label
 _SURE = 0.9  # the lower end of the interval
@@ -31,7 +32,7 @@ def readable(view: View) -> Outcome:
     judged = {
         name: y
         for name, y in view.labels.items()
-        if all(view.enough(y[part], subject[part]) for part in (train, ~train))
+        if all(enough_of_each(y[part], subject[part]) for part in (train, ~train))
     }
     if not judged:
         text = "No label has 10 patients or more of both kinds, in training and outside it."

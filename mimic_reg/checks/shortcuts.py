@@ -11,9 +11,10 @@ from scipy.stats import mannwhitneyu, rankdata
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
-from mimic_reg.checks.base import FEWEST, Outcome, View, counted
+from mimic_reg.checks.base import Outcome, View, counted
 from mimic_reg.learners.windows import STATISTICS, features
 from mimic_reg.metrics.scores import Score, score
+from mimic_reg.metrics.small_counts import LEAST, enough_of_each
 from mimic_reg.samples.images import read_pixels
 from mimic_reg.store import Store
 from mimic_reg.store.spec import Task
@@ -35,7 +36,7 @@ def key_told(view: View) -> Outcome:
     """
     check = "no channel is the number of a stay or patient"
     chosen = view.chosen.filter(pl.col("held") > 0)
-    if chosen.height < 2 * FEWEST:
+    if chosen.height < 2 * LEAST:
         return Outcome(check, "not checked", "Too few stays to compare.", task=view.task.name)
     first = chosen["first"].to_numpy()
     keys = {name: rankdata(chosen[name].to_numpy()) for name in ("unit", "subject")}
@@ -70,7 +71,7 @@ def readable(view: View) -> Outcome:
     subject = view.samples["subject"].to_numpy()
     if view.task.target == "regression":
         return _follows(table, names, view)
-    judged = {n: y for n, y in view.labels.items() if view.enough(y, subject)}
+    judged = {n: y for n, y in view.labels.items() if enough_of_each(y, subject)}
     return _readable(table, names, judged, TELLS, view.task, "channel", view.samples_read)
 
 
@@ -84,7 +85,7 @@ def readable_images(store: Store, task: Task, seed: int) -> Outcome:
     label = table[task.labels[0]].to_numpy()
     names = [str(tuple(map(int, np.unravel_index(i, store.spec.shape)))) for i in at]
     labels = {name: label == i for i, name in enumerate(task.classes)}
-    judged = {n: y for n, y in labels.items() if min(y.sum(), (~y).sum()) >= FEWEST}
+    judged = {n: y for n, y in labels.items() if min(y.sum(), (~y).sum()) >= LEAST}
     read = f" Read {len(label):,} images (seed {seed})." * (len(label) == _IMAGES)
     return _readable(pixels[:, at], names, judged, TELLS_IMAGE, task, "pixel", read)
 
@@ -100,7 +101,7 @@ def _readable(
 ) -> Outcome:
     check = f"no single {noun} tells the label"
     if not labels:
-        text = f"No label has {FEWEST} patients or more of both kinds, which this check needs."
+        text = f"No label has {LEAST} patients or more of both kinds, which this check needs."
         return Outcome(check, "not checked", text, task=task.name)
     ranks = rankdata(table, axis=0)
     num_tests = len(labels) * table.shape[1]
@@ -144,8 +145,8 @@ def _follows(table: np.ndarray, names: list[str], view: View) -> Outcome:
     """Return whether a real-valued label follows one channel almost perfectly."""
     check, label = "no single channel tells the label", view.task.labels[0]
     y = rankdata(view.samples["label 0"].to_numpy())
-    if len(np.unique(view.samples["subject"])) < 2 * FEWEST or np.ptp(y) == 0:
-        text = f"Fewer than {2 * FEWEST} patients, or all have the same {label}."
+    if len(np.unique(view.samples["subject"])) < 2 * LEAST or np.ptp(y) == 0:
+        text = f"Fewer than {2 * LEAST} patients, or all have the same {label}."
         return Outcome(check, "not checked", text, task=view.task.name)
     varied = np.ptp(table, axis=0) > 0
     ranks = rankdata(table[:, varied], axis=0)
@@ -190,14 +191,14 @@ def from_lengths(view: View) -> Outcome:
     subject = table["subject"].to_numpy()
     found = {}
     for name, y in view.labels.items():
-        if all(view.enough(y[part], subject[part]) for part in (train, ~train)):
+        if all(enough_of_each(y[part], subject[part]) for part in (train, ~train)):
             p = _tree(x, y[train], train)
             test = (y[~train, None], p[:, None], subject[~train])
             scored = score("binary", *test, num_replicates=300)
             found[name] = (scored["auroc"], _control(x, y, train, view.seed))
     if not found:
         text = (
-            f"No label has {FEWEST} patients or more of both kinds, in training and outside it, "
+            f"No label has {LEAST} patients or more of both kinds, in training and outside it, "
             "which this check needs."
         )
         return Outcome(check, "not checked", text, task=view.task.name)

@@ -176,7 +176,7 @@ def _macro(y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str,
     reason = f"without labels of one class: {', '.join(left_out)}" if left_out else None
     columns = np.flatnonzero(defined)
     if not len(columns):
-        undefined = Score(None, f"all {len(y)} samples have one class, in every label")
+        undefined = Score(None, "all samples have one class, in every label")
         scores = {"macro_auroc": undefined, "macro_auprc": undefined}
         return scores, lambda counts: np.full(2, np.nan)
     each = [bootstrap.ranking_statistic(y[:, c], p[:, c], subject) for c in columns]
@@ -252,7 +252,7 @@ def _one_class(y: np.ndarray, labels: tuple[str, ...]) -> str | None:
     positives = y.sum(0)
     for count, label in zip(positives, labels, strict=True):
         if count in (0, len(y)):
-            return f"all {len(y)} samples have label {label!r} = {int(count > 0)}"
+            return f"all samples have label {label!r} = {int(count > 0)}"
     return None
 
 
@@ -260,7 +260,7 @@ def _no_positive(y: np.ndarray, labels: tuple[str, ...]) -> str | None:
     """Return why average precision is undefined, if it is."""
     for count, label in zip(y.sum(0), labels, strict=True):
         if not count:
-            return f"all {len(y)} samples have label {label!r} = 0"
+            return f"all samples have label {label!r} = 0"
     return None
 
 

@@ -1,6 +1,7 @@
 """A card says what a run shows, hides small groups, and takes hostile texts as texts."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -122,6 +123,16 @@ def test_a_total_that_would_tell_few_is_nowhere(run, store, tmp_path, monkeypatc
     rows = samples_by_split(trial, Store.open(broken))
     assert {*scored_samples(trial, rows).values()} == {"\N{EN DASH}"}
     assert f"{total} test" not in page
+
+
+def test_sizes_that_no_page_shows_are_rounded(run, store):
+    trial = replace(collect([run]).trials[0], num_samples={"validation": 9, "test": 417})
+    moved = scored_samples(trial, samples_by_split(trial, None))
+    assert moved == {"validation": "fewer than 10", "test": "about 410"}
+    in_folds = [("all", "1,234", "1,234", "50.0 %")]  # no row of this fold
+    assert scored_samples(trial, in_folds) == moved
+    of_splits = [("validation", "-", "-", "-"), ("test", "417", "417", "50.0 %")]
+    assert scored_samples(trial, of_splits)["test"] == "417"
 
 
 def test_what_is_missing_is_said(run, store, tmp_path):

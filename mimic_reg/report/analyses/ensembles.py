@@ -17,7 +17,7 @@ from mimic_reg.report.analyses.base import level_groups, mean_sd
 from mimic_reg.report.figures.drawn import Analysis, Drawn
 from mimic_reg.report.figures.measured import ensemble_figure
 from mimic_reg.report.formats import format_score_name
-from mimic_reg.report.predictions import read_joined
+from mimic_reg.report.predictions import read_predictions
 from mimic_reg.report.results import Results, TrialResult, find_stores
 from mimic_reg.store import Store
 
@@ -102,16 +102,13 @@ def combine(trials: Sequence[TrialResult], stores: dict[str, Store]) -> Ensemble
             f"The store of {first.name}, which has the labels, is no longer in {first.store}. "
             "Move it back and run the command again."
         )
-    columns = list(dict.fromkeys([*first.target.labels, first.cohort.subject]))
-    read = [read_joined(trial, store, columns) for trial in trials]
-    table, predictions = read[0][0], np.stack([p for _, p in read])
-    y = table.select(first.target.labels).to_numpy()
-    y = y[:, 0] if target == "multiclass" else y
-    subject = table[first.cohort.subject].to_numpy()
+    read = [read_predictions(trial, store) for trial in trials]
+    predictions = np.stack([found.p for found in read])
+    y = read[0].y[:, 0] if target == "multiclass" else read[0].y
 
     def measured(p: np.ndarray, num_replicates: int = 0) -> Score:
         scores = score(
-            target, y, p, subject, labels=first.target.labels, num_replicates=num_replicates
+            target, y, p, read[0].subject, labels=first.target.labels, num_replicates=num_replicates
         )
         return scores[first.selected_by]
 

@@ -6,8 +6,8 @@ from typing import Any
 import polars as pl
 
 from mimic_reg.errors import InputError
+from mimic_reg.metrics.small_counts import LEAST, is_small
 from mimic_reg.report.cohort import channels, flow, patients
-from mimic_reg.report.cohort.suppression import LEAST, is_small
 from mimic_reg.report.formats import format_task
 from mimic_reg.report.html import render
 from mimic_reg.store import Store, atomic, make_folder, read_json, reading

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 
 from mimic_reg.clinical.schema import variables
+from mimic_reg.metrics.small_counts import LEAST, is_small
 from mimic_reg.report.cohort.patients import number, read_keys
-from mimic_reg.report.cohort.suppression import LEAST, is_small
 from mimic_reg.report.formats import HIDDEN
 from mimic_reg.store import Store
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mimic_reg.report.cohort.suppression import is_small
+from mimic_reg.metrics.small_counts import is_small
 
 UNITS = ("stays", "admissions", "subjects")
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from mimic_reg.report.cohort.suppression import LEAST, apart, hidden, is_small
+from mimic_reg.metrics.small_counts import LEAST, is_small
+from mimic_reg.report.cohort.suppression import apart, hidden
 from mimic_reg.report.formats import HIDDEN
 from mimic_reg.samples.attributes import OLDEST, STAYS
 from mimic_reg.store import Store
