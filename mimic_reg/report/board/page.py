@@ -141,7 +141,8 @@ def _how() -> Part:
             "patients, or both. Intervals that overlap do not show that two rows are equal, since "
             "rows are tested on the same patients: compare two of them with mimic-reg report.",
             "Budget: how many points of a search the validation score chose from, and the runs of "
-            "each. Rows are ranked only if all budgets of their table are equal.",
+            "each. Rows are ranked only if all budgets of their table are equal. All the same fit: "
+            "the model chooses its values within the fit, so a search has nothing to vary.",
             "Command: it trains the runs of the row, on a store with the fingerprint above. It was "
             "checked that it makes exactly their settings. For fits of several tasks, from a trunk "
             "or on a number of samples it is that of their sweep.",

@@ -27,16 +27,21 @@ Key = tuple[str, str, str, float | None, int | None, int | None]
 
 @dataclass(frozen=True, order=True)
 class Budget:
-    """What the values of a method were chosen from: points, and runs of each."""
+    """What the values of a method were chosen from: points, and runs of each.
+
+    one_fit: whether all points are the same, of a model that chooses its values within the fit
+    """
 
     points: int = 1
     runs: int = 0
+    one_fit: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         """Return it in words."""
         if self.points < 2:
             return NOT_TUNED
-        return f"{self.points} points, {self.runs} run{'' if self.runs == 1 else 's'} each"
+        same = " (all the same fit)" * self.one_fit
+        return f"{self.points} points{same}, {self.runs} run{'' if self.runs == 1 else 's'} each"
 
 
 @dataclass
@@ -124,7 +129,9 @@ def _key(entry: Mapping[str, Any]) -> Key:
 def _recorded(entry: Mapping[str, Any]) -> tuple[Key, Budget]:
     runs = len(entry["seeds"]) * int(entry.get("folds") or 1)
     points = int(entry["points"])
-    return _key(entry), Budget(points, runs) if points > 1 else Budget()
+    if points < 2:
+        return _key(entry), Budget()
+    return _key(entry), Budget(points, runs, entry.get("different") == 1)
 
 
 def _best(points: Mapping[str, list[Path]]) -> str | None:
