@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from mimic_reg.report import tables
 from mimic_reg.report.evidence import Evidence, Weighed
-from mimic_reg.report.formats import format_level
+from mimic_reg.report.formats import format_level, format_task
 from mimic_reg.report.headline import headline
 from mimic_reg.report.results import Results, mixed_threads
 from mimic_reg.report.verdicts import comparison_columns, comparisons, format_comparison, verdicts
@@ -45,6 +45,9 @@ def to_markdown(results: Results, weighed: Sequence[Weighed] = ()) -> str:
             parts += ["Paired tests", comparisons_markdown(table)]
             lines = [_concluded(e, table) for e in concluded.get((table.task, table.model), ())]
             parts += ["What may be concluded", "\n".join(lines)] if lines else []
+    for table in tables.model_tables(results):
+        parts.append(f"### {format_task(table.task)}: which model is best?")
+        parts.append("\n".join(f"- {escape(verdict.sentence)}" for verdict in verdicts(table)))
     parts += [f"Note: {escape(sentence)}" for sentence in mixed_threads(results)]
     if results.unfinished:
         lines = [f"- {escape(u.name)}: {escape(u.why)}" for u in results.unfinished]

@@ -26,6 +26,7 @@ from mimic_reg.report.sections.external import external_section
 from mimic_reg.report.sections.given import Given
 from mimic_reg.report.sections.leakage import leakage_section
 from mimic_reg.report.sections.missing import missing_section
+from mimic_reg.report.sections.models import models_section
 from mimic_reg.report.sections.paired import paired_section
 from mimic_reg.report.sections.together import together_section
 from mimic_reg.report.tables import main_tables
@@ -96,6 +97,7 @@ def write_report(
 
 _SECTIONS: tuple[Callable[[Given], Section | None], ...] = (
     answer_section,
+    models_section,
     together_section,
     paired_section,
     budget_section,
@@ -108,7 +110,7 @@ _SECTIONS: tuple[Callable[[Given], Section | None], ...] = (
     missing_section,
     basis_section,
 )
-_UNFOLDED = ("answer", "together", "tests")  # the answer and its certainty; the rest is folded
+_UNFOLDED = ("answer", "models", "together", "tests")  # answers; the rest is folded
 
 
 def _is_simulated(stores: Sequence[Store], given: bool | None) -> bool | None:

@@ -12,12 +12,14 @@ trained trunk that was fine-tuned; without such a trunk, each table takes its be
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.folds import Repeat, repeat
+from mimic_reg.metrics.scores import Score
+from mimic_reg.metrics.small_counts import FEW, LEAST
 from mimic_reg.report.labels import Named, distinguish
 from mimic_reg.runs import DONE, FIT, HISTORY, TRIAL, read_history, read_trial
 from mimic_reg.runs.record import Run, read_run
@@ -99,6 +101,10 @@ class Results:
     def of(self, task: str, model: str) -> tuple[TrialResult, ...]:
         """Return the trials of one task and model."""
         return tuple(t for t in self.trials if (t.task, t.model) == (task, model))
+
+    def models(self, task: str) -> list[str]:
+        """Return the models of a task."""
+        return [model for name, model in self.settings() if name == task]
 
     def unequal(self) -> dict[str, str]:
         """Return task → a sentence, where methods or models were tuned at unequal budgets."""
@@ -266,7 +272,7 @@ def _trial(name: str, run: Run) -> TrialResult:
     settings = run.settings
     (model,) = settings["model"]
     return TrialResult(
-        **{field.name: getattr(run, field.name) for field in fields(Run)},
+        **{**vars(run), "scores": _told(run)},
         name=name,
         model=model,
         method="",  # `_label` sets it
@@ -276,6 +282,16 @@ def _trial(name: str, run: Run) -> TrialResult:
         seed=int(settings["seed"]),
         fold=settings.get("fold"),
     )
+
+
+def _told(run: Run) -> dict[str, dict[str, Score]]:
+    """Return the scores of the splits with ten samples or more; others tell of single patients."""
+    too_few = Score(None, f"{FEW} samples, so not shown")
+    untold = {split for split, number in run.num_samples.items() if number < LEAST}
+    return {
+        split: dict.fromkeys(scores, too_few) if split in untold else dict(scores)
+        for split, scores in run.scores.items()
+    }
 
 
 def _strategy(settings: Mapping[str, Any]) -> str:

@@ -216,6 +216,26 @@ def main_tables(results: Results, split: str = SPLIT) -> list[ScoreTable]:
     ]
 
 
+def model_tables(results: Results) -> list[ScoreTable]:
+    """Return a table of models for each task that has several, in the place of methods.
+
+    At each level a model has its method with the best mean validation score: its label is "lstm
+    with dropout".
+    """
+    chosen = {
+        (table.task, table.model, level): table.best(level)
+        for table in main_tables(results, "validation")
+        for level in table.levels
+    }
+    trials = tuple(
+        replace(t, model="", method=f"{t.model} with {t.method}", in_focus=False)
+        for t in results.trials
+        if chosen.get((t.task, t.model, t.supervision)) == t.method
+    )
+    several = {t.task for t in results.trials if len(results.models(t.task)) > 1}
+    return [t for t in main_tables(Results(trials)) if t.task in several and len(t.methods) > 1]
+
+
 def best_possible(results: Results, stores: Sequence[Store], table: ScoreTable) -> float | None:
     """Return the score of the true risk on a table's samples; None if the data is not simulated."""
     fingerprints = {t.fingerprint for t in results.of(table.task, table.model)}
