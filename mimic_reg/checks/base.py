@@ -6,7 +6,8 @@ needs little memory on a large store. `View` says what was left out.
 Shapes: R rows (hours), F channels, N samples, C labels.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -16,7 +17,7 @@ import polars as pl
 
 from mimic_reg.clinical.schema import EPSILON
 from mimic_reg.metrics.small_counts import about
-from mimic_reg.samples import Samples, from_rows
+from mimic_reg.samples import Constants, Samples, from_rows
 from mimic_reg.samples.splits import priority
 from mimic_reg.store import Store
 from mimic_reg.store.spec import SPLIT, Task, split_in_fold
@@ -49,6 +50,12 @@ class Outcome:
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, in the singular or plural."""
     return f"{number:,} {noun.removesuffix('s') if number == 1 else noun}"
+
+
+def some(names: Iterable[str], between: str = ", ") -> str:
+    """Return the first three of several names."""
+    first = list(itertools.islice(names, 4))
+    return between.join([*first[:3], *["…"] * (len(first) > 3)])
 
 
 def split_name(part: str | int) -> str:
@@ -177,9 +184,14 @@ class View:
         )
 
     def as_samples(
-        self, rows: pl.DataFrame, hours: np.ndarray, constants: tuple[np.ndarray, np.ndarray]
+        self, rows: pl.DataFrame, hours: np.ndarray, constants: Constants | None = None
     ) -> Samples:
-        """Return rows of `samples` as a learner sees them, from these hours (R, F)."""
+        """Return rows of `samples` as a learner sees them, from these hours (R, F).
+
+        constants: means and deviations; None: as they are
+        """
+        num = len(self.spec.channels)
+        constants = constants or (np.zeros(num), np.ones(num))
         first, seen = rows["first"].to_numpy(), rows["seen"].to_numpy()
         return from_rows(self.task, hours, first, seen, constants=constants)
 

@@ -48,10 +48,8 @@ def sequences(view: View) -> Outcome:
         text = f"No two of {about(varied.height)} stays in different parts have the same hours."
         return Outcome(_CHECK, "passed", f"{text}{left_out}", task=view.task.name)
     text = f"{counted(len(copies), 'stays')} have the hours, or almost, of a stay in another part: "
-    return Outcome(
-        *(_CHECK, "found", f"{text}{named(copies.values())}.{left_out}", len(copies)),
-        *(_ADVICE, view.task.name),
-    )
+    text += f"{named(copies.values())}.{left_out}"
+    return Outcome(_CHECK, "found", text, len(copies), _ADVICE, view.task.name)
 
 
 def _near(view: View, columns: list[str]) -> dict[int, list[str | int]]:
@@ -102,15 +100,11 @@ def _hashed(view: View, columns: list[str]) -> Iterator[pl.DataFrame]:
         frame = frame.filter(pl.col(hour) < pl.col("seen"))
         row = frame.select(columns).hash_rows(view.seed)
         keyed = pl.DataFrame({"hour": frame[hour], "row": row}).hash_rows(view.seed) // (1 << 20)
-        yield (
-            frame.select(pl.col(unit).alias("unit"), pl.col(hour).alias("hour"))
-            .with_columns(row=row, keyed=keyed)
-            .group_by("unit")
-            .agg(
-                pl.col("keyed").sum().alias("whole"),
-                pl.col("keyed").filter(pl.col("hour") < PREFIX).sum().alias("prefix"),
-                pl.col("row").unique().head(_VARIED).alias("rows"),
-            )
+        keys = frame.select(unit=unit, hour=hour).with_columns(row=row, keyed=keyed)
+        yield keys.group_by("unit").agg(
+            pl.col("keyed").sum().alias("whole"),
+            pl.col("keyed").filter(pl.col("hour") < PREFIX).sum().alias("prefix"),
+            pl.col("row").unique().head(_VARIED).alias("rows"),
         )
 
 
@@ -120,19 +114,14 @@ def images(store: Store, task: Task) -> Outcome:
     pixels = read_pixels(store).numpy()
     images = (pixels[i].tobytes() for i in table[store.spec.unit].to_list())
     digests = [xxhash.xxh3_128_hexdigest(image) for image in images]
-    found = (
-        table.select("split")
-        .with_columns(digest=pl.Series(digests))
-        .group_by("digest")
-        .agg(pl.len(), pl.col("split").unique().sort().alias("parts"))
-        .filter(pl.col("parts").list.len() > 1)
-    )
+    groups = table.select("split", digest=pl.Series(digests)).group_by("digest")
+    found = groups.agg(pl.len(), pl.col("split").unique().sort().alias("parts"))
+    found = found.filter(pl.col("parts").list.len() > 1)
     number = int(found["len"].sum())
     if not number:
         text = f"No two of {len(digests):,} images in different splits are the same."
         return Outcome(_CHECK, "passed", text, task=task.name)
     text = f"{counted(found.height, 'images')} are in more than one split ({number:,} copies): "
-    return Outcome(
-        *(_CHECK, "found", f"{text}{named(found['parts'].to_list())}.", found.height),
-        *("Remove the copies from all splits but one, and import the images again.", task.name),
-    )
+    text += f"{named(found['parts'].to_list())}."
+    advice = "Remove the copies from all splits but one, and import the images again."
+    return Outcome(_CHECK, "found", text, found.height, advice, task.name)

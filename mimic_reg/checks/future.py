@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
+import torch
 from scipy.stats import spearmanr
 
-from mimic_reg.checks.base import Outcome, View, counted
+from mimic_reg.checks.base import Outcome, View, counted, some
 from mimic_reg.learners.base import Predictor
 from mimic_reg.metrics.small_counts import about
 from mimic_reg.samples import Constants
@@ -17,6 +18,7 @@ from mimic_reg.samples import Constants
 _SAMPLES = 64  # whose future is changed
 _TOLD = 0.95  # rank correlation of a channel with the length of the whole stay
 _SAME = 1e-6  # predictions; padding to another length may change the last digits
+_NO_FUTURE = "Each sample sees all hours of its stay, so the store has no later hours."
 _ADVICE = "Compute every feature from the hours up to the prediction time alone."
 
 
@@ -30,22 +32,13 @@ def inputs(view: View) -> Outcome:
         return Outcome(check, "found", text, late, _ADVICE, view.task.name)
     rows = _with_future(view)
     if rows is None:
-        text = "Each sample sees all hours of its stay, so the store has no later hours."
-        return Outcome(check, "passed", text, task=view.task.name)
-    features = len(view.spec.channels)
-    constants = (np.zeros(features), np.ones(features))
-    before = view.as_samples(rows, view.hours, constants)
-    after = view.as_samples(rows, _changed(view, rows), constants)
-    index = np.arange(rows.height)
-    moved = _moved(_gather(before, index), _gather(after, index))
+        return Outcome(check, "passed", _NO_FUTURE, task=view.task.name)
+    before, after = (
+        view.as_samples(rows, hours).gather(torch.arange(rows.height))
+        for hours in (view.hours, _changed(view, rows))
+    )
+    moved = _moved(before.x.flatten(1).numpy(), after.x.flatten(1).numpy())
     return _outcome(check, "the inputs", moved, rows.height, view)
-
-
-def _gather(samples: object, index: np.ndarray) -> np.ndarray:
-    import torch
-
-    batch = samples.gather(torch.from_numpy(index))  # type: ignore[attr-defined]
-    return batch.x.flatten(1).numpy()
 
 
 def predictions(view: View, predictor: Predictor, constants: Constants) -> Outcome:
@@ -57,8 +50,7 @@ def predictions(view: View, predictor: Predictor, constants: Constants) -> Outco
     check = "predictions do not change with the future"
     rows = _with_future(view)
     if rows is None:
-        text = "Each sample sees all hours of its stay, so the store has no later hours."
-        return Outcome(check, "passed", text, task=view.task.name)
+        return Outcome(check, "passed", _NO_FUTURE, task=view.task.name)
     longer = view.table.rename({"seen": "most"}).join(rows, on="unit")
     longer = longer.filter(pl.col("most") > pl.col("seen"))
     longer = longer.group_by("unit").agg(pl.col("most").max())
@@ -75,9 +67,8 @@ def predictions(view: View, predictor: Predictor, constants: Constants) -> Outco
 
 def _with_future(view: View) -> pl.DataFrame | None:
     """Return samples, one a stay, after which their stay goes on; None if there are none."""
-    rows = view.samples.filter(pl.col("seen") < pl.col("held")).group_by(
-        "unit", maintain_order=True
-    ).first()  # fmt: skip
+    rows = view.samples.filter(pl.col("seen") < pl.col("held"))
+    rows = rows.group_by("unit", maintain_order=True).first()
     if rows.is_empty():
         return None
     return rows.sample(min(_SAMPLES, rows.height), seed=view.seed).sort("unit")
@@ -134,16 +125,12 @@ def imputed(view: View) -> Outcome:
             f"measurement ({about(view.chosen.height)} stays).{view.stays_read}"
         )
         return Outcome(check, "passed", text, task=view.task.name)
-    return Outcome(
-        check,
-        "found",
+    text = (
         f"In {counted(len(stays), 'stays')} empty hours are filled from later measurements, in "
-        f"{counted(len(names), 'channels')}: {', '.join(names[:3])}{', …' * (len(names) > 3)}."
-        f"{view.stays_read}",
-        len(stays),
-        "Carry values forward only; do not fill backward or interpolate between measurements.",
-        view.task.name,
+        f"{counted(len(names), 'channels')}: {some(names)}.{view.stays_read}"
     )
+    advice = "Carry values forward only; do not fill backward or interpolate between measurements."
+    return Outcome(check, "found", text, len(stays), advice, view.task.name)
 
 
 def _marked(view: View) -> Iterator[tuple[str, int, np.ndarray]]:
@@ -177,9 +164,8 @@ def _from_later(
         since=pl.col("at").forward_fill().over("stay"),
         until=pl.col("at").backward_fill().over("stay"),
     )
-    default = (
-        frame.filter(pl.Series(begins) & ~pl.col("measured"))["value"].drop_nulls().mode().to_list()
-    )
+    first = frame.filter(pl.Series(begins) & ~pl.col("measured"))["value"]
+    default = first.drop_nulls().mode().to_list()
     share = (pl.col("row") - pl.col("since")) / (pl.col("until") - pl.col("since"))
     line = pl.col("past") + (pl.col("future") - pl.col("past")) * share
     width = (pl.col("future") - pl.col("past")).abs()
@@ -209,12 +195,9 @@ def length_told(view: View) -> Outcome:
     if not told:
         text = f"No channel that is constant in a stay follows the stay's length.{view.stays_read}"
         return Outcome(check, "passed", text, task=view.task.name)
-    return Outcome(
-        check,
-        "found",
+    text = (
         f"{counted(len(told), 'channels')} {'gives' if len(told) == 1 else 'give'} away the length "
-        f"of the whole stay, by rank correlation: {', '.join(told[:3])}.{view.stays_read}",
-        len(told),
-        "Leave these columns out: they are known only when the stay has ended.",
-        view.task.name,
+        f"of the whole stay, by rank correlation: {some(told)}.{view.stays_read}"
     )
+    advice = "Leave these columns out: they are known only when the stay has ended."
+    return Outcome(check, "found", text, len(told), advice, view.task.name)

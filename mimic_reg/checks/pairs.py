@@ -8,10 +8,9 @@ from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
-from mimic_reg.checks.base import Outcome, View
-from mimic_reg.checks.shortcuts import ADVICE, TELLS, as_features, aurocs
+from mimic_reg.checks.base import Outcome, View, some
+from mimic_reg.checks.shortcuts import ADVICE, TELLS, as_features, auroc_over, aurocs, low
 from mimic_reg.learners.windows import STATISTICS
-from mimic_reg.metrics.scores import score
 from mimic_reg.metrics.small_counts import enough_of_each
 
 CANDIDATES = 10  # pairs that are tried on other patients, of each label
@@ -45,7 +44,7 @@ def readable(view: View) -> Outcome:
             p = _predicted(table[:, [i, j]], y, train)
             auroc, both = float(roc_auc_score(y[~train], p)), f"{names[i]} and {names[j]}"
             best = max(best, (auroc, both))
-            if auroc >= TELLS and _lowest(y[~train], p, subject[~train]) >= _SURE:
+            if auroc >= TELLS and low(auroc_over(y[~train], p, subject[~train])) >= _SURE:
                 told.append(f"{both} tell {label} (AUROC {auroc:.3f})")
                 break
     if not told:
@@ -54,15 +53,9 @@ def readable(view: View) -> Outcome:
             f"{best[1]}.{view.samples_read}"
         )
         return Outcome(_CHECK, "passed", text, task=view.task.name)
-    return Outcome(
-        _CHECK,
-        "found",
-        f"Two channels together separate a label almost perfectly: {'; '.join(told[:3])}"
-        f"{'; …' * (len(told) > 3)}.{view.samples_read}",
-        len(told),
-        ADVICE.format(noun="channel"),
-        view.task.name,
-    )
+    text = f"Two channels together separate a label almost perfectly: {some(told, '; ')}."
+    text += view.samples_read
+    return Outcome(_CHECK, "found", text, len(told), ADVICE.format(noun="channel"), view.task.name)
 
 
 def _halved(table: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -105,9 +98,3 @@ def _predicted(x: np.ndarray, y: np.ndarray, train: np.ndarray) -> np.ndarray:
     tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=3, random_state=0)
     p: np.ndarray = tree.fit(x[train], y[train]).predict_proba(x[~train])[:, -1]
     return p
-
-
-def _lowest(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> float:
-    """Return the lower end of the 95 % interval of an AUROC over patients."""
-    low = score("binary", y[:, None], p[:, None], subject, num_replicates=300)["auroc"].low
-    return 0.0 if low is None else low

@@ -11,7 +11,7 @@ from scipy.stats import mannwhitneyu, rankdata
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
-from mimic_reg.checks.base import Outcome, View, counted
+from mimic_reg.checks.base import Outcome, View, counted, some
 from mimic_reg.learners.windows import STATISTICS, features
 from mimic_reg.metrics.scores import Score, score
 from mimic_reg.metrics.small_counts import LEAST, enough_of_each
@@ -26,7 +26,6 @@ _CHANCE = 1e-3  # such an AUROC by chance, after Bonferroni's correction
 BEYOND = 0.6  # AUROC of lengths, above which a finding begins: chance is 0.5
 _SHUFFLES = 20
 _IMAGES, _PIXELS = 2_000, 4_096
-_WINDOW = len(STATISTICS)
 
 
 def key_told(view: View) -> Outcome:
@@ -49,20 +48,18 @@ def key_told(view: View) -> Outcome:
     if not told:
         text = f"No channel has the order of the numbers of stays or patients.{view.stays_read}"
         return Outcome(check, "passed", text, task=view.task.name)
-    text = f"{counted(len(told), 'channels')} in the order of the numbers of stays or patients: "
-    return Outcome(
-        *(check, "found", f"{text}{', '.join(told[:3])}.{view.stays_read}", len(told)),
-        *("Leave these columns out: a model can remember patients by them.", view.task.name),
+    text = (
+        f"{counted(len(told), 'channels')} in the order of the numbers of stays or patients: "
+        f"{some(told)}.{view.stays_read}"
     )
+    advice = "Leave these columns out: a model can remember patients by them."
+    return Outcome(check, "found", text, len(told), advice, view.task.name)
 
 
 def as_features(view: View) -> tuple[np.ndarray, list[str]]:
     """Return statistics of each channel over all hours of the samples (N, F), and their names."""
-    num = len(view.spec.channels)
-    zero, one = np.zeros(num), np.ones(num)
-    samples = view.as_samples(view.samples, view.hours, (zero, one))
     names = [f"{c.name} ({what})" for what in STATISTICS for c in view.spec.channels]
-    return features(samples)[:, : _WINDOW * num], names
+    return features(view.as_samples(view.samples, view.hours))[:, : len(names)], names
 
 
 def readable(view: View) -> Outcome:
@@ -117,16 +114,11 @@ def _readable(
     if not told:
         text = f"The best single {noun}, {best[1]}, reaches AUROC {best[0]:.3f}.{coverage}"
         return Outcome(check, "passed", text, task=task.name)
-    return Outcome(
-        check,
-        "found",
+    text = (
         f"{counted(len(told), f'{noun}s')} {'separates' if len(told) == 1 else 'separate'} a label "
-        f"almost perfectly: {'; '.join([*told.values()][:3])}{'; …' * (len(told) > 3)}."
-        f"{coverage}",
-        len(told),
-        ADVICE.format(noun=noun),
-        task.name,
+        f"almost perfectly: {some(told.values(), '; ')}.{coverage}"
     )
+    return Outcome(check, "found", text, len(told), ADVICE.format(noun=noun), task.name)
 
 
 def aurocs(ranks: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -193,9 +185,8 @@ def from_lengths(view: View) -> Outcome:
     for name, y in view.labels.items():
         if all(enough_of_each(y[part], subject[part]) for part in (train, ~train)):
             p = _tree(x, y[train], train)
-            test = (y[~train, None], p[:, None], subject[~train])
-            scored = score("binary", *test, num_replicates=300)
-            found[name] = (scored["auroc"], _control(x, y, train, view.seed))
+            auroc = auroc_over(y[~train], p, subject[~train])
+            found[name] = (auroc, _control(x, y, train, view.seed))
     if not found:
         text = (
             f"No label has {LEAST} patients or more of both kinds, in training and outside it, "
@@ -204,17 +195,17 @@ def from_lengths(view: View) -> Outcome:
         return Outcome(check, "not checked", text, task=view.task.name)
     by_design = "mode" in view.store.manifest or not view.per_stay
     least = TELLS if by_design else BEYOND
-    told = [n for n, (real, control) in found.items() if _low(real) > max(least, control)]
-    name = max(found, key=lambda n: _low(found[n][0]))
+    told = [n for n, (real, control) in found.items() if low(real) > max(least, control)]
+    name = max(found, key=lambda n: low(found[n][0]))
     real, control = found[name]
     text = (
         f"A tree on lengths and padding alone predicts {name} with AUROC {real.value:.2f} "
-        f"({_low(real):.2f} to {real.high or 1:.2f}); trained on shuffled labels, {control:.2f}."
+        f"({low(real):.2f} to {real.high or 1:.2f}); trained on shuffled labels, {control:.2f}."
         f"{view.samples_read}"
     )
     if not told:
         above = " The task shows the hours since admission by design." * by_design
-        known = " Report it beside the models." if _low(real) > 0.5 else ""
+        known = " Report it beside the models." if low(real) > 0.5 else ""
         text = f"{text}{above * bool(known)}{known}"
         return Outcome(check, "passed", text, task=view.task.name)
     advice = (
@@ -250,5 +241,11 @@ def _control(x: np.ndarray, y: np.ndarray, train: np.ndarray, seed: int) -> floa
     return float(np.mean([roc_auc_score(y[~train], p) for p in trees]))
 
 
-def _low(score: Score) -> float:
+def auroc_over(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Score:
+    """Return the AUROC of labels and probabilities (N,), with its interval over patients."""
+    return score("binary", y[:, None], p[:, None], subject, num_replicates=300)["auroc"]
+
+
+def low(score: Score) -> float:
+    """Return the lower end of the 95 % interval of an AUROC over patients."""
     return 0.0 if score.low is None else score.low
