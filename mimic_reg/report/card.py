@@ -16,7 +16,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report.card_parts import evaluation_parts, on_data
 from mimic_reg.report.cohort.published import samples_by_split, scored_samples, store_of
-from mimic_reg.report.document import Document, Grid, Part, to_html, to_markdown
+from mimic_reg.report.document import Document, Grid, Part, to_html, to_markdown, write_texts
 from mimic_reg.report.formats import (
     HIDDEN,
     count,
@@ -28,7 +28,7 @@ from mimic_reg.report.formats import (
 from mimic_reg.report.labels import format_option
 from mimic_reg.report.results import TrialResult, collect
 from mimic_reg.runs import TRIAL, read_trial
-from mimic_reg.store import Store, atomic, make_folder
+from mimic_reg.store import Store
 
 MARKDOWN, PAGE = "card.md", "card.html"
 _USE = (
@@ -74,11 +74,7 @@ def build(folder: Path, store: Path | None = None, intended_use: str = "") -> Do
 
 def write(document: Document, folder: Path) -> list[Path]:
     """Write the card into a folder, as Markdown and as a page; return the files."""
-    make_folder(folder)
-    texts = {MARKDOWN: to_markdown(document), PAGE: str(to_html(document))}
-    for name, text in texts.items():
-        atomic.write_text(folder / name, text)
-    return [folder / name for name in texts]
+    return write_texts(folder, {MARKDOWN: to_markdown(document), PAGE: str(to_html(document))})
 
 
 def _read(folder: Path) -> TrialResult:

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from markupsafe import Markup
 
 from mimic_reg.report.figures.drawn import Drawn
 from mimic_reg.report.html import render
 from mimic_reg.report.markdown import literal, table_markdown
+from mimic_reg.store import atomic, make_folder
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,14 @@ class Document:
     lead: str
     parts: Sequence[Part]
     warnings: Sequence[str] = ()
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write files, name → text, into a folder and return their paths."""
+    make_folder(folder)
+    for name, text in texts.items():
+        atomic.write_text(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def to_html(document: Document) -> Markup:

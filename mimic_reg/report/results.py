@@ -221,14 +221,19 @@ _NO_RUN = f"it holds no run (no {TRIAL})"
 _LOGGED = "mlflow-artifacts"  # holds copies of files of runs
 
 
+def folders_below(path: Path) -> list[Path]:
+    """Return the run folders in a folder, at any depth, in the order of their paths."""
+    found = sorted(path.rglob(TRIAL))
+    return [p.parent for p in found if _LOGGED not in p.relative_to(path).parts]
+
+
 def _run_folders(paths: Iterable[Path], known: Mapping[Path, str]) -> list[tuple[Path, str]]:
     """Return (folder, name) of each run folder, without duplicates."""
     folders: dict[Path, tuple[Path, str]] = {}
     for path in paths:
         if not path.is_dir() and path.resolve() not in known:
             raise InputError(f"There is no folder {path}.")
-        inside = [p.parent for p in sorted(path.rglob(TRIAL)) if p.parent != path]
-        inside = [folder for folder in inside if _LOGGED not in folder.relative_to(path).parts]
+        inside = [folder for folder in folders_below(path) if folder != path]
         own = [] if inside and not (path / TRIAL).exists() else [path]
         for folder in own + inside:
             name = path.name if folder == path else str(folder.relative_to(path))

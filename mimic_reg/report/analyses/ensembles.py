@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.ensembles import disagreement, mean_of_logits, mean_of_probabilities
 from mimic_reg.metrics.scores import Score, score
-from mimic_reg.report.analyses.base import level_groups, mean_sd
-from mimic_reg.report.figures.drawn import Analysis, Drawn
+from mimic_reg.report.analyses.base import Group, by_level, level_groups, mean_sd
+from mimic_reg.report.figures.drawn import Analysis
 from mimic_reg.report.figures.measured import ensemble_figure
 from mimic_reg.report.formats import format_score_name
 from mimic_reg.report.predictions import read_predictions
@@ -50,38 +51,33 @@ def analyse(results: Results) -> Analysis:
             removed; a score is undefined.
     """
     stores = {store.manifest["fingerprint"]: store for store in find_stores(results)}
-    drawn: list[Drawn] = []
-    tables: dict[str, list[tuple[str, ...]]] = {}
-    for group in level_groups(results, results.trials):
-        several = {m: trials for m, trials in group.by_method().items() if len(trials) > 1}
-        found = {m: combine(trials, stores) for m, trials in several.items()}
-        if not found:
-            continue
-        name = format_score_name(group.trials[0].selected_by)
-        figure = ensemble_figure(
-            {m: e.growing for m, e in found.items()},
-            {m: e.alone for m, e in found.items()},
-            name,
-            group.look,
-        )
-        caption = (
-            f"{group.at}: test {name} of the first members together, by their mean logits, in the "
-            "order of their seeds. Points at 1: each member alone."
-        )
-        drawn.append(Drawn(f"{group.name}_ensembles", "analysis", caption, figure))
-        rows = tables.setdefault(group.where, [])
-        rows += [(m, group.level, *_row(ensemble)) for m, ensemble in found.items()]
-    if not drawn:
+    found = by_level(
+        "ensembles",
+        TITLE,
+        level_groups(results, results.trials),
+        lambda trials: combine(trials, stores) if len(trials) > 1 else None,
+        _draw,
+        _row,
+        ("members", "one member", "mean logits", "mean prob.", "apart"),
+        "Test scores. Intervals: 95 %, over subjects. Apart: standard deviation of the predictions "
+        "over members, a mean over samples. ±: standard deviation over members.",
+    )
+    if not found.drawn:
         raise InputError(
             "An ensemble needs at least two runs that differ only in their seed. Train the same "
             "trial with other seeds: `mimic-reg train --seed 1`."
         )
-    note = (
-        "Test scores. Intervals: 95 %, over subjects. Apart: standard deviation of the predictions "
-        "over members, a mean over samples. ±: standard deviation over members."
+    return found
+
+
+def _draw(group: Group, found: dict[str, Ensemble]) -> tuple[Figure, str]:
+    name = format_score_name(group.trials[0].selected_by)
+    curves, members = ({m: getattr(e, of) for m, e in found.items()} for of in ("growing", "alone"))
+    caption = (
+        f"test {name} of the first members together, by their mean logits, in the order of their "
+        "seeds. Points at 1: each member alone."
     )
-    columns = ("method", "level", "members", "one member", "mean logits", "mean prob.", "apart")
-    return Analysis("ensembles", TITLE, tuple(drawn), columns, tables, note)
+    return ensemble_figure(curves, members, name, group.look), caption
 
 
 def combine(trials: Sequence[TrialResult], stores: dict[str, Store]) -> Ensemble:

@@ -1,15 +1,13 @@
 """The board as CSV, page and Markdown."""
 
-import csv
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report.board.rows import Board, Row
-from mimic_reg.report.document import Document, Grid, Part, to_html, to_markdown
+from mimic_reg.report.document import Document, Grid, Part, to_html, to_markdown, write_texts
 from mimic_reg.report.formats import count, file_name, format_estimate, format_level, format_task
-from mimic_reg.store import atomic, make_folder
+from mimic_reg.report.html import to_csv
 
 CSV, PAGE, MARKDOWN = "board.csv", "board.html", "board.md"
 COLUMNS = (
@@ -22,20 +20,9 @@ COLUMNS = (
 def write_board(board: Board, folder: Path) -> list[Path]:
     """Write the board into a folder and return its files."""
     found = document(board)
-    texts = {CSV: to_csv(board), PAGE: str(to_html(found)), MARKDOWN: to_markdown(found)}
-    make_folder(folder)
-    for name, text in texts.items():
-        atomic.write_text(folder / name, text)
-    return [folder / name for name in texts]
-
-
-def to_csv(board: Board) -> str:
-    """Return a line for each row, with all columns."""
-    stream = StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(cells(board))
-    return stream.getvalue()
+    table = to_csv((COLUMNS, cells(board)))
+    texts = {CSV: table, PAGE: str(to_html(found)), MARKDOWN: to_markdown(found)}
+    return write_texts(folder, texts)
 
 
 def cells(board: Board) -> list[list[object]]:
