@@ -35,6 +35,7 @@ _USE = (
     "Nobody has stated an intended use (option --intended-use). Without one, the model "
     "is for research on its own data only."
 )
+_SIMULATED = "The patients are simulated: these numbers say nothing about real patients."
 _NOT_A_DEVICE = (
     "It is not a medical device, and nobody has tested it on patients other than those below. Do "
     "not use it to decide about a patient."
@@ -63,12 +64,16 @@ def build(folder: Path, store: Path | None = None, intended_use: str = "") -> Do
     ]
     there = [part for part in parts if part is not None]
     there.append(_checklist(_answered(there, intended_use)))
-    hardly = [f"Hardly trained: {trial.hardly_trained}."] if trial.hardly_trained else []
+    warnings = []
+    if opened is not None and opened.manifest.get("source", {}).get("simulated"):
+        warnings.append(_SIMULATED)
+    if trial.hardly_trained:
+        warnings.append(f"Hardly trained: {trial.hardly_trained}.")
     return Document(
         title=f"Model card: {format_task(trial.task)}, {trial.model}, {trial.method}",
         lead=_lead(trial, scored_samples(trial, sizes)["test"]),
         parts=there,
-        warnings=[*_simulated(opened), *hardly],
+        warnings=warnings,
     )
 
 
@@ -114,13 +119,6 @@ def _lead(trial: TrialResult, size: str) -> str:
     return f"Test {name} {format_score(score.value, trial.selected_by)}{interval}{on}."
 
 
-def _simulated(store: Store | None) -> list[str]:
-    simulated = store is not None and store.manifest.get("source", {}).get("simulated")
-    return ["The patients are simulated: these numbers say nothing about real patients."] * bool(
-        simulated
-    )
-
-
 def _model(trial: TrialResult) -> Part:
     training = trial.settings["training"]
     ((model, options),) = trial.settings["model"].items()
@@ -164,19 +162,20 @@ def _options(options: Mapping[str, Any]) -> str:
 def _cost(trial: TrialResult) -> Part:
     """Return the seconds of training: of the processor that the run used."""
     costs = [row.get("cost") or {} for row in trial.epochs()]
-    spent = {
-        name: sum(float(cost.get(f"{name}_seconds") or 0.0) for cost in costs)
+    training, validation = (
+        sum(float(cost.get(f"{name}_seconds") or 0.0) for cost in costs)
         for name in ("training", "validation")
-    }
+    )
+    spent = training + validation
     memory = [int(cost["peak_memory_bytes"]) for cost in costs if cost.get("peak_memory_bytes")]
     kind = "CPU" if trial.device == "cpu" else "GPU"
     threads = trial.threads or 1
-    seconds = sum(spent.values()) * (threads if kind == "CPU" else 1)
+    seconds = spent * (threads if kind == "CPU" else 1)
     at_most = "at most " * (kind == "CPU" and threads > 1)
-    known = f"{at_most}{seconds:,.1f}" if any(spent.values()) else "not recorded"
+    known = f"{at_most}{seconds:,.1f}" if spent else "not recorded"
     facts = {
         f"{kind} seconds": known,
-        "of which validation": f"{spent['validation']:,.1f} s of {sum(spent.values()):,.1f} s",
+        "of which validation": f"{validation:,.1f} s of {spent:,.1f} s",
         "device": f"{trial.device}, {count(threads, 'thread')}",
         "epochs": str(len(costs)),
     }
@@ -255,11 +254,7 @@ def _checklist(there: Collection[str]) -> Part:
         f"{numbers['partly']} in part, and leaves {numbers['you']} to you."
     )
     rows = [(item.item, item.what, _BY[item.by], item.where or "-") for item in items]
-    grid = Grid(
-        "TRIPOD+AI (Collins et al., BMJ 2024; 385: e078378), shortened.",
-        ("item", "what to report", "in this card", "where"),
-        rows,
-        left=(2,),
-        wrap=(1, 3),
-    )
+    source = "TRIPOD+AI (Collins et al., BMJ 2024; 385: e078378), shortened."
+    header = ("item", "what to report", "in this card", "where")
+    grid = Grid(source, header, rows, left=(2,), wrap=(1, 3))
     return Part("tripod", "Which items of TRIPOD+AI does it answer?", [text], grids=[grid])

@@ -11,13 +11,7 @@ import numpy as np
 
 from mimic_reg.errors import InputError
 from mimic_reg.metrics import delong
-from mimic_reg.metrics.calibration import (
-    Calibration,
-    Estimate,
-    calibrate,
-    net_benefit,
-    treat_all,
-)
+from mimic_reg.metrics.calibration import Estimate, calibrate, net_benefit, treat_all
 from mimic_reg.metrics.scores import METRICS, metric, score
 from mimic_reg.metrics.small_counts import FEW, LEAST, enough_of_each, in_tens
 from mimic_reg.report.cohort import flow
@@ -156,21 +150,22 @@ def _scores(trial: TrialResult, found: Predictions | None) -> Part:
     ]
     sentences, whom = [], trial.cohort.subjects
     if found is not None and trial.target.target == "binary":
-        placed = delong.placements(found.y[:, 0], found.p[:, 0], found.subject)
-        bounds = delong.interval(placed) if placed else None
-        if placed and bounds:
-            shown = f"{placed.auroc:.4f} (95 % {bounds[0]:.4f} to {bounds[1]:.4f})"
+        area = _delong(found.y[:, 0], found.p[:, 0], found.subject)
+        if area:
+            shown = f"{area.value:.4f} (95 % {area.low:.4f} to {area.high:.4f})"
             sentences.append(f"Test AUROC with DeLong's interval over {whom}: {shown}.")
-    grid = Grid(
-        f"Scores, with 95 % bootstrap intervals over {whom}.",
-        ("score", *_SPLITS),
-        rows,
-    )
+    grid = Grid(f"Scores, with 95 % bootstrap intervals over {whom}.", ("score", *_SPLITS), rows)
     meaning = dict.fromkeys(text for name in names for text in METRICS[name].meaning)
     return Part("scores", "How good is it?", sentences, grids=[grid], notes=[" ".join(meaning)])
 
 
 _SPLITS = ("test", "validation")
+
+
+def _delong(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Estimate | None:
+    placed = delong.placements(y, p, subject)
+    bounds = delong.interval(placed) if placed else None
+    return Estimate(placed.auroc, *bounds) if placed and bounds else None
 
 
 def _interval(found: Estimate | None, digits: int = 2) -> str:
@@ -275,11 +270,8 @@ def _binary_cells(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> list[str
     """Return AUROC, intercept and slope of samples with enough subjects of both classes."""
     if not enough_of_each(y, subject):
         return [f"{FEW} of a class", "-", "-"]
-    placed = delong.placements(y, p, subject)
-    assert placed is not None, "both classes are there"
-    bounds = delong.interval(placed)
-    area = _interval(Estimate(placed.auroc, *bounds) if bounds else None, 3)
-    found: Calibration = calibrate(y, p, subject)
+    found = calibrate(y, p, subject)
+    area = _interval(_delong(y, p, subject), 3)
     return [area, _interval(found.intercept), _interval(found.slope)]
 
 
@@ -311,13 +303,12 @@ def _grid(title: str, groups: np.ndarray, trial: TrialResult, found: Predictions
     for name in names:
         which = groups == name
         y, p, subject = found.y[which], found.p[which], found.subject[which]
-        sizes = [in_tens(_subjects(subject)), in_tens(len(y))]
-        cells = (
-            _binary_cells(y[:, 0], p[:, 0], subject)
-            if binary
-            else [_group_score(trial, y, p, subject)]
-        )
-        rows.append([name, *sizes, *cells])
+        cells = [in_tens(_subjects(subject)), in_tens(len(y))]
+        if binary:
+            cells += _binary_cells(y[:, 0], p[:, 0], subject)
+        else:
+            cells.append(_group_score(trial, y, p, subject))
+        rows.append([name, *cells])
     columns = _BINARY if binary else (metric(trial.selected_by).title,)
     header = (title, trial.cohort.subjects, "samples", *columns)
     return Grid(f"By {title}, with 95 % intervals.", header, rows)
@@ -325,13 +316,7 @@ def _grid(title: str, groups: np.ndarray, trial: TrialResult, found: Predictions
 
 def _group_score(trial: TrialResult, y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> str:
     classes = y[:, 0] if trial.target.target == "multiclass" else y
-    found = score(
-        trial.target.target,
-        classes,
-        p,
-        subject,
-        labels=trial.target.labels,
-        num_replicates=REPLICATES if y.size <= MOST_VALUES else 0,
-    )
-    kept = found[trial.selected_by]
+    draws, target = REPLICATES if y.size <= MOST_VALUES else 0, trial.target
+    scores = score(target.target, classes, p, subject, labels=target.labels, num_replicates=draws)
+    kept = scores[trial.selected_by]
     return "undefined: one class" if kept.value is None else format_scored(kept, trial.selected_by)

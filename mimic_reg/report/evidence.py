@@ -4,6 +4,7 @@ Each comparison gets one plain sentence: what may be concluded, and how many mor
 subjects a difference that matters would need. `delta` is the smallest such difference.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,31 +84,24 @@ def weigh(
 def _weigh(
     table: ScoreTable, trials: Sequence[TrialResult], stores: Sequence[Store], delta: float | None
 ) -> Weighed:
-    found, resampled = comparisons(table), resample(table, trials, stores)
+    resampled = resample(table, trials, stores)
     own = (s for s in stores if s.manifest["fingerprint"] == trials[0].fingerprint)
     num_units = test_subjects(resampled.num_units, samples_by_split(trials[0], next(own, None)))
-    p = [_delong(c, table, resampled) for c in found]
-    groups: dict[tuple[str, TrainingSize], list[int]] = {}
-    for i, c in enumerate(found):
-        groups.setdefault((c.method, c.supervision), []).append(i)
-    corrected: dict[int, float | None] = {}
-    for (method, level), members in groups.items():
-        adjusted = holm_defined([p[i] for i in members], num_tests(table, method, level))
-        corrected |= dict(zip(members, adjusted, strict=True))
-    return Weighed(
-        table,
-        resampled,
-        tuple(
-            _evidence(c, table, resampled, p[i], corrected[i], delta, num_units)
-            for i, c in enumerate(found)
-        ),
-        num_units,
-    )
+    found: list[Evidence] = []
+    for (method, level), group in itertools.groupby(comparisons(table), _family):
+        members = list(group)
+        tested = [resampled.delong(*_key(c), _seeds(c, table)) for c in members]
+        p = [each.p if each else None for each in tested]
+        adjusted = holm_defined(p, num_tests(table, method, level))
+        found += [
+            _evidence(c, table, resampled, plain, holm, delta, num_units)
+            for c, plain, holm in zip(members, p, adjusted, strict=True)
+        ]
+    return Weighed(table, resampled, tuple(found), num_units)
 
 
-def _delong(compared: Compared, table: ScoreTable, resampled: Resampled) -> float | None:
-    tested = resampled.delong(*_key(compared), _seeds(compared, table))
-    return tested.p if tested else None
+def _family(compared: Compared) -> tuple[str, TrainingSize]:
+    return compared.method, compared.supervision
 
 
 def _evidence(

@@ -64,13 +64,8 @@ def scores_markdown(table: tables.ScoreTable) -> str:
     """Return a table with methods as rows and supervision levels as columns."""
     rows = []
     for method in table.methods:
-        cells = [table.cells.get((method, level)) for level in table.levels]
-        rows.append([method, *(tables.format_cell(cell, table.score) for cell in cells)])
-        if table.has_paper:
-            rows.append(["(paper)", *(tables.format_paper(cell, table.score) for cell in cells)])
-            rows.append(
-                ["(minus paper)", *(tables.format_minus_paper(c, table.score) for c in cells)]
-            )
+        cells = [(table.cells.get((method, level)), table.score) for level in table.levels]
+        rows += tables.method_rows(method, cells, table.has_paper)
     return table_markdown(["method", *map(format_level, table.levels)], rows)
 
 
@@ -81,9 +76,8 @@ def comparisons_markdown(table: tables.ScoreTable) -> str:
         for c in comparisons(table)
         if c.method in table.focus or not table.focus
     ]
-    return table_markdown(
-        ["level", "method", "against", *comparison_columns(table)], rows, num_left=4
-    )
+    header = ["level", "method", "against", *comparison_columns(table)]
+    return table_markdown(header, rows, num_left=4)
 
 
 def table_markdown(

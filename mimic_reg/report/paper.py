@@ -188,11 +188,9 @@ def other_settings(trial: TrialResult, data: str) -> tuple[Difference, ...]:
     ]
     pairs += [(f"training.{n}", ours["training"][n], fields[n].default) for n in newer]
     if trial.strategy == "reptile":
-        together = ours["together"]
-        facts = paper()["together"]
-        pairs.append(
-            ("reptile.gamma", together["strategy"]["reptile"].get("gamma"), facts["gamma"])
-        )
+        together, facts = ours["together"], paper()["together"]
+        gamma = together["strategy"]["reptile"].get("gamma")
+        pairs.append(("reptile.gamma", gamma, facts["gamma"]))
         pairs.append(("tasks", sorted(together["tasks"]), sorted(facts["tasks"])))
     if trial.supervision != WHOLE:
         pairs.append(("supervision_unit", ours["supervision_unit"], "sample"))

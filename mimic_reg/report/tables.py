@@ -307,6 +307,17 @@ def format_paper(cell: Cell | None, score: str) -> str:
     return f"{format_score(cell.paper.value, score)} ± {format_score(cell.paper.sd, score)}"
 
 
+def method_rows(
+    method: str, cells: Sequence[tuple[Cell | None, str]], with_paper: bool
+) -> list[list[str]]:
+    """Return the texts of a method's cells, each with its score, and those of the paper below."""
+    rows = [[method, *(format_cell(*cell) for cell in cells)]]
+    if with_paper:
+        rows.append(["(paper)", *(format_paper(*cell) for cell in cells)])
+        rows.append(["(minus paper)", *(format_minus_paper(*cell) for cell in cells)])
+    return rows
+
+
 def format_minus_paper(cell: Cell | None, score: str) -> str:
     """Return our mean minus the paper's, with its interval over our seeds; "-" without either."""
     if cell is None or (found := cell.minus_paper) is None:
