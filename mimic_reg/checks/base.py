@@ -47,6 +47,15 @@ class Outcome:
     task: str = ""
 
 
+def outcome(
+    check: str, number: int, passed: str, found: str, advice: str, task: str = ""
+) -> Outcome:
+    """Return a finding if there are some, `number`; else that the check passed."""
+    if not number:
+        return Outcome(check, "passed", passed, task=task)
+    return Outcome(check, "found", found, number, advice, task)
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, in the singular or plural."""
     return f"{number:,} {noun.removesuffix('s') if number == 1 else noun}"

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import xxhash
 
-from mimic_reg.checks.base import Outcome, View, chosen_channels, counted
+from mimic_reg.checks.base import Outcome, View, chosen_channels, counted, outcome
 from mimic_reg.checks.division import named
 from mimic_reg.metrics.small_counts import about
 from mimic_reg.samples.images import read_pixels
@@ -44,12 +44,10 @@ def sequences(view: View) -> Outcome:
     copies |= _near(view, columns)
     skipped = units.height - varied.height
     left_out += f" Left out {about(skipped)} stays with too few different hours." * bool(skipped)
-    if not copies:
-        text = f"No two of {about(varied.height)} stays in different parts have the same hours."
-        return Outcome(_CHECK, "passed", f"{text}{left_out}", task=view.task.name)
+    passed = f"No two of {about(varied.height)} stays in different parts have the same hours."
     text = f"{counted(len(copies), 'stays')} have the hours, or almost, of a stay in another part: "
-    text += f"{named(copies.values())}.{left_out}"
-    return Outcome(_CHECK, "found", text, len(copies), _ADVICE, view.task.name)
+    texts = passed + left_out, f"{text}{named(copies.values())}.{left_out}"
+    return outcome(_CHECK, len(copies), *texts, _ADVICE, view.task.name)
 
 
 def _near(view: View, columns: list[str]) -> dict[int, list[str | int]]:
@@ -118,10 +116,8 @@ def images(store: Store, task: Task) -> Outcome:
     found = groups.agg(pl.len(), pl.col("split").unique().sort().alias("parts"))
     found = found.filter(pl.col("parts").list.len() > 1)
     number = int(found["len"].sum())
-    if not number:
-        text = f"No two of {len(digests):,} images in different splits are the same."
-        return Outcome(_CHECK, "passed", text, task=task.name)
+    passed = f"No two of {len(digests):,} images in different splits are the same."
     text = f"{counted(found.height, 'images')} are in more than one split ({number:,} copies): "
     text += f"{named(found['parts'].to_list())}."
     advice = "Remove the copies from all splits but one, and import the images again."
-    return Outcome(_CHECK, "found", text, found.height, advice, task.name)
+    return outcome(_CHECK, found.height, passed, text, advice, task.name)

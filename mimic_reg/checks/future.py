@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from scipy.stats import spearmanr
 
-from mimic_reg.checks.base import Outcome, View, counted, some
+from mimic_reg.checks.base import Outcome, View, counted, outcome, some
 from mimic_reg.learners.base import Predictor
 from mimic_reg.metrics.small_counts import about
 from mimic_reg.samples import Constants
@@ -93,10 +93,8 @@ def _moved(before: np.ndarray, after: np.ndarray, most: float = 0.0) -> int:
 
 def _outcome(check: str, what: str, moved: int, number: int, view: View) -> Outcome:
     start, samples = f"With other numbers in all later hours, {what} of", f"{about(number)} samples"
-    if not moved:
-        return Outcome(check, "passed", f"{start} {samples} are the same.", task=view.task.name)
-    text = f"{start} {moved:,} of {samples} move."
-    return Outcome(check, "found", text, moved, _ADVICE, view.task.name)
+    texts = f"{start} {samples} are the same.", f"{start} {moved:,} of {samples} move."
+    return outcome(check, moved, *texts, _ADVICE, view.task.name)
 
 
 def imputed(view: View) -> Outcome:
@@ -119,18 +117,16 @@ def imputed(view: View) -> Outcome:
         if cells.any():
             names.append(name)
             stays |= set(np.unique(stay[cells]).tolist())
-    if not stays:
-        text = (
-            f"No empty hour of {counted(len(marked), 'channels')} has the value of a later "
-            f"measurement ({about(view.chosen.height)} stays).{view.stays_read}"
-        )
-        return Outcome(check, "passed", text, task=view.task.name)
+    passed = (
+        f"No empty hour of {counted(len(marked), 'channels')} has the value of a later "
+        f"measurement ({about(view.chosen.height)} stays).{view.stays_read}"
+    )
     text = (
         f"In {counted(len(stays), 'stays')} empty hours are filled from later measurements, in "
         f"{counted(len(names), 'channels')}: {some(names)}.{view.stays_read}"
     )
     advice = "Carry values forward only; do not fill backward or interpolate between measurements."
-    return Outcome(check, "found", text, len(stays), advice, view.task.name)
+    return outcome(check, len(stays), passed, text, advice, view.task.name)
 
 
 def _marked(view: View) -> Iterator[tuple[str, int, np.ndarray]]:
@@ -192,12 +188,10 @@ def length_told(view: View) -> Outcome:
         correlation = abs(spearmanr(value, held).statistic) if len(np.unique(value)) >= 5 else 0
         if correlation >= _TOLD:
             told.append(f"{name} ({correlation:.2f})")
-    if not told:
-        text = f"No channel that is constant in a stay follows the stay's length.{view.stays_read}"
-        return Outcome(check, "passed", text, task=view.task.name)
+    passed = f"No channel that is constant in a stay follows the stay's length.{view.stays_read}"
     text = (
         f"{counted(len(told), 'channels')} {'gives' if len(told) == 1 else 'give'} away the length "
         f"of the whole stay, by rank correlation: {some(told)}.{view.stays_read}"
     )
     advice = "Leave these columns out: they are known only when the stay has ended."
-    return Outcome(check, "found", text, len(told), advice, view.task.name)
+    return outcome(check, len(told), passed, text, advice, view.task.name)

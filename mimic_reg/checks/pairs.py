@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
-from mimic_reg.checks.base import Outcome, View, some
+from mimic_reg.checks.base import Outcome, View, outcome, some
 from mimic_reg.checks.shortcuts import ADVICE, TELLS, as_features, auroc_over, aurocs, low
 from mimic_reg.learners.windows import STATISTICS
 from mimic_reg.metrics.small_counts import enough_of_each
@@ -47,15 +47,13 @@ def readable(view: View) -> Outcome:
             if auroc >= TELLS and low(auroc_over(y[~train], p, subject[~train])) >= _SURE:
                 told.append(f"{both} tell {label} (AUROC {auroc:.3f})")
                 break
-    if not told:
-        text = (
-            f"A tree on two channels reaches AUROC {best[0]:.3f} outside of training, with "
-            f"{best[1]}.{view.samples_read}"
-        )
-        return Outcome(_CHECK, "passed", text, task=view.task.name)
+    passed = (
+        f"A tree on two channels reaches AUROC {best[0]:.3f} outside of training, with "
+        f"{best[1]}.{view.samples_read}"
+    )
     text = f"Two channels together separate a label almost perfectly: {some(told, '; ')}."
     text += view.samples_read
-    return Outcome(_CHECK, "found", text, len(told), ADVICE.format(noun="channel"), view.task.name)
+    return outcome(_CHECK, len(told), passed, text, ADVICE.format(noun="channel"), view.task.name)
 
 
 def _halved(table: np.ndarray, train: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from scipy.stats import mannwhitneyu, rankdata
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
-from mimic_reg.checks.base import Outcome, View, counted, some
+from mimic_reg.checks.base import Outcome, View, counted, outcome, some
 from mimic_reg.learners.windows import STATISTICS, features
 from mimic_reg.metrics.scores import Score, score
 from mimic_reg.metrics.small_counts import LEAST, enough_of_each
@@ -45,15 +45,13 @@ def key_told(view: View) -> Outcome:
             continue
         if any(abs(np.corrcoef(rankdata(value), key)[0, 1]) >= _KEY for key in keys.values()):
             told.append(name)
-    if not told:
-        text = f"No channel has the order of the numbers of stays or patients.{view.stays_read}"
-        return Outcome(check, "passed", text, task=view.task.name)
+    passed = f"No channel has the order of the numbers of stays or patients.{view.stays_read}"
     text = (
         f"{counted(len(told), 'channels')} in the order of the numbers of stays or patients: "
         f"{some(told)}.{view.stays_read}"
     )
     advice = "Leave these columns out: a model can remember patients by them."
-    return Outcome(check, "found", text, len(told), advice, view.task.name)
+    return outcome(check, len(told), passed, text, advice, view.task.name)
 
 
 def as_features(view: View) -> tuple[np.ndarray, list[str]]:
@@ -111,14 +109,12 @@ def _readable(
             name = names[at].rpartition(" (")[0] if noun == "channel" else names[at]
             if name not in told and _is_no_chance(table[:, at], y, num_tests):
                 told[name] = f"{name} tells {label} (AUROC {either[at]:.3f})"
-    if not told:
-        text = f"The best single {noun}, {best[1]}, reaches AUROC {best[0]:.3f}.{coverage}"
-        return Outcome(check, "passed", text, task=task.name)
+    passed = f"The best single {noun}, {best[1]}, reaches AUROC {best[0]:.3f}.{coverage}"
     text = (
         f"{counted(len(told), f'{noun}s')} {'separates' if len(told) == 1 else 'separate'} a label "
         f"almost perfectly: {some(told.values(), '; ')}.{coverage}"
     )
-    return Outcome(check, "found", text, len(told), ADVICE.format(noun=noun), task.name)
+    return outcome(check, len(told), passed, text, ADVICE.format(noun=noun), task.name)
 
 
 def aurocs(ranks: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -146,12 +142,10 @@ def _follows(table: np.ndarray, names: list[str], view: View) -> Outcome:
     names = [name for name, so in zip(names, varied, strict=True) if so]
     best = f"{names[int(correlation.argmax())]} ({correlation.max():.3f})"
     told = {names[i].rpartition(" (")[0] for i in np.flatnonzero(correlation >= FOLLOWS)}
-    if not told:
-        text = f"The highest rank correlation with {label} is that of {best}.{view.samples_read}"
-        return Outcome(check, "passed", text, task=view.task.name)
+    passed = f"The highest rank correlation with {label} is that of {best}."
     text = f"{label} follows {counted(len(told), 'channels')} almost perfectly, best {best}."
-    text, advice = f"{text}{view.samples_read}", ADVICE.format(noun="channel")
-    return Outcome(check, "found", text, len(told), advice, view.task.name)
+    texts = (f"{each}{view.samples_read}" for each in (passed, text))
+    return outcome(check, len(told), *texts, ADVICE.format(noun="channel"), view.task.name)
 
 
 ADVICE = (
@@ -203,16 +197,13 @@ def from_lengths(view: View) -> Outcome:
         f"({low(real):.2f} to {real.high or 1:.2f}); trained on shuffled labels, {control:.2f}."
         f"{view.samples_read}"
     )
-    if not told:
-        above = " The task shows the hours since admission by design." * by_design
-        known = " Report it beside the models." if low(real) > 0.5 else ""
-        text = f"{text}{above * bool(known)}{known}"
-        return Outcome(check, "passed", text, task=view.task.name)
+    above = " The task shows the hours since admission by design." * by_design
+    known = f"{above} Report it beside the models." if low(real) > 0.5 else ""
     advice = (
         "Let all samples see the same number of hours (for an imported cohort: `hours`), and drop "
         "stays that end before, or show this score beside the models' and explain it."
     )
-    return Outcome(check, "found", text, len(told), advice, view.task.name)
+    return outcome(check, len(told), text + known, text, advice, view.task.name)
 
 
 def _padding(view: View) -> np.ndarray:
