@@ -14,7 +14,7 @@ from mimic_reg.metrics import delong
 from mimic_reg.metrics.calibration import Estimate, calibrate, net_benefit, treat_all
 from mimic_reg.metrics.scores import METRICS, metric, score
 from mimic_reg.metrics.small_counts import FEW, LEAST, enough_of_each, in_tens
-from mimic_reg.report.cohort import flow
+from mimic_reg.report.cohort import flow, read_audit
 from mimic_reg.report.cohort.published import scored_samples
 from mimic_reg.report.document import Grid, Part
 from mimic_reg.report.figures.curves import calibration_figure, calibration_points
@@ -26,7 +26,7 @@ from mimic_reg.report.predictions import Predictions, has_curves, read_predictio
 from mimic_reg.report.results import TrialResult
 from mimic_reg.report.subgroups import ATTRIBUTES, in_order, read_groups
 from mimic_reg.runs import PREDICTIONS
-from mimic_reg.store import Store, read_json
+from mimic_reg.store import Store
 
 REPLICATES = 200  # of the scores of subgroups that have no formula for their interval
 MOST_VALUES = 2_000_000  # samples x labels of a subgroup that is drawn so often
@@ -101,9 +101,7 @@ def _data(trial: TrialResult, store: Store | None, sizes: Sequence[Sequence[str]
         facts["fold"] = f"tested on fold {trial.fold} of {cohort.folds}"
     scored = scored_samples(trial, sizes)
     facts |= {f"{split} samples that were scored": text for split, text in scored.items()}
-    audit = {}
-    if store is not None and "audit.json" in store.manifest["files"]:
-        audit = read_json(store.path("audit.json"))
+    audit = {} if store is None else read_audit(store)
     return Part(
         "data",
         "On which data?",

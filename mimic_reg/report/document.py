@@ -84,12 +84,7 @@ def part_markdown(part: Part, level: int = 2) -> list[str]:
         f"{'#' * level} {literal(part.heading)}",
         *map(_paragraph, part.sentences),
         "\n".join(facts),
-        *(
-            text
-            for grid in part.grids
-            for text in (_paragraph(grid.caption), _grid_markdown(grid))
-            if text
-        ),
+        *(text for grid in part.grids for text in (_paragraph(grid.caption), _grid(grid))),
         *map(_paragraph, part.notes),
     ]
 
@@ -103,7 +98,7 @@ def _escaped(found: re.Match[str]) -> str:
     return f"{found[0]}\u200b" if found[0].isdigit() else f"\\{found[0]}"
 
 
-def _grid_markdown(grid: Grid) -> str:
+def _grid(grid: Grid) -> str:
     num_left = 1
     while num_left in (*grid.left, *grid.wrap):
         num_left += 1

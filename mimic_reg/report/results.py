@@ -102,10 +102,6 @@ class Results:
         """Return the trials of one task and model."""
         return tuple(t for t in self.trials if (t.task, t.model) == (task, model))
 
-    def models(self, task: str) -> list[str]:
-        """Return the models of a task."""
-        return [model for name, model in self.settings() if name == task]
-
     def unequal(self) -> dict[str, str]:
         """Return task → a sentence, where methods or models were tuned at unequal budgets."""
         return unequal(self.budgets)

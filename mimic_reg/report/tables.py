@@ -4,6 +4,7 @@ A cell is the mean over seeds ± the standard deviation (ddof 1), with n. In a c
 the mean over folds of each fold's mean over seeds, and n counts folds.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -232,8 +233,8 @@ def model_tables(results: Results) -> list[ScoreTable]:
         for t in results.trials
         if chosen.get((t.task, t.model, t.supervision)) == t.method
     )
-    several = {t.task for t in results.trials if len(results.models(t.task)) > 1}
-    return [t for t in main_tables(Results(trials)) if t.task in several and len(t.methods) > 1]
+    models = Counter(task for task, _ in results.settings())
+    return [t for t in main_tables(Results(trials)) if models[t.task] > 1 and len(t.methods) > 1]
 
 
 def best_possible(results: Results, stores: Sequence[Store], table: ScoreTable) -> float | None:

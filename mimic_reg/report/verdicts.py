@@ -126,10 +126,8 @@ def _verdict(table: ScoreTable, level: TrainingSize) -> Verdict:
     if len(scores) == 1:
         return Verdict(level, best, None, f"{text}. No other method has a defined score.")
     wins = winner(signed) == best
-    against = compare_best(best, signed)
-    if wins:
-        others = {m: found for m, found in signed.items() if m != best}
-        against = compare(signed[best], others)
+    others = {m: found for m, found in signed.items() if m != best}
+    against = compare(signed[best], others) if wins else compare_best(best, signed)
     better = [m for m, c in against.items() if c.significant and c.difference > 0]
     untested = [m for m, c in against.items() if c.p_holm is None]
     unclear = [m for m in against if m not in (*better, *untested)]

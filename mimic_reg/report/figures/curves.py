@@ -25,7 +25,6 @@ from mimic_reg.report.figures.drawing import (
     INK,
     Look,
     integer_epochs,
-    legend,
     levels_label,
     num_lines,
     panels_below,
@@ -65,7 +64,6 @@ def supervision_figure(
         ax.set_xticks([level.value for level in table.levels])
         ax.set_xlabel(levels_label(table.levels))
         ax.set_ylabel(f"{SPLIT} {format_score_name(table.score)}")
-        legend(figure, ax)
     return figure
 
 
@@ -104,7 +102,6 @@ def _dots(table: ScoreTable, look: Look, best_possible: float | None) -> Figure:
             ax.plot(scores, [row] * len(scores), style.marker, color=style.color, alpha=0.55)
         if best_possible is not None:
             ax.axvline(best_possible, color=INK, linewidth=1, linestyle=DASHES[2], label=TRUE_RISK)
-            legend(figure, ax)
         ax.set_yticks(range(len(table.methods)), [wrap(m) for m in table.methods])
         ax.set_ylim(len(table.methods) - 0.5, -0.5)
         ax.grid(visible=False, axis="y")
@@ -137,7 +134,6 @@ def training_figure(trials: Sequence[TrialResult], supervision: TrainingSize, lo
         losses.set_ylabel("training loss")
         scores.set_ylabel(f"validation {format_score_name(by)}")
         integer_epochs([scores])
-        legend(figure, scores)
     return figure
 
 
@@ -226,7 +222,6 @@ def roc_figure(predictions: Mapping[str, Sequence[Predictions]], look: Look) -> 
         ax.set_ylim(0, 1.005)
         ax.set_xlabel("false positive rate (1 − specificity)")  # noqa: RUF001
         ax.set_ylabel("true positive rate (sensitivity)")
-        legend(figure, ax)
     return figure
 
 
@@ -247,7 +242,6 @@ def calibration_figure(
             ax.plot(points[:, 0], points[:, 1], markersize=5, label=method, **look[method].points)
         ax.set_xlabel("predicted probability (mean of a bin)")
         ax.set_ylabel("observed share of positives")
-        legend(figure, ax)
     return figure
 
 
