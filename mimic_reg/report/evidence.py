@@ -90,7 +90,7 @@ def _weigh(
     found: list[Evidence] = []
     for (method, level), group in itertools.groupby(comparisons(table), _family):
         members = list(group)
-        tested = [resampled.delong(*_key(c), _seeds(c, table)) for c in members]
+        tested = [resampled.delong(*_asked(c, table)) for c in members]
         p = [each.p if each else None for each in tested]
         adjusted = holm_defined(p, num_tests(table, method, level))
         found += [
@@ -113,13 +113,13 @@ def _evidence(
     delta: float | None,
     num_units: str,
 ) -> Evidence:
-    seeds = _seeds(compared, table)
-    subjects = resampled.interval(*_key(compared), seeds)
-    error = None if table.folds else resampled.error(*_key(compared), seeds)
+    asked = _asked(compared, table)
+    subjects = resampled.interval(*asked)
+    error = None if table.folds else resampled.error(*asked)
     both = None
     if error is not None:
         scores = table.by_seed(compared.supervision)
-        differences = [scores[compared.method][s] - scores[compared.baseline][s] for s in seeds]
+        differences = [scores[compared.method][s] - scores[compared.baseline][s] for s in asked[-1]]
         both = combined(differences, error, resampled.num_units)
     wanted = metric(table.score).matters if delta is None else delta
     unit, sentence = resampled.unit, conclude(compared, table, both, resampled.unit, wanted)
@@ -130,10 +130,8 @@ def _evidence(
     return Evidence(compared, subjects, both, p, p_holm, sentence)
 
 
-def _key(compared: Compared) -> tuple[str, str, TrainingSize]:
-    return compared.method, compared.baseline, compared.supervision
-
-
-def _seeds(compared: Compared, table: ScoreTable) -> list[Repeat]:
-    scores = table.by_seed(compared.supervision)
-    return in_order(scores[compared.method].keys() & scores[compared.baseline].keys())
+def _asked(compared: Compared, table: ScoreTable) -> tuple[str, str, TrainingSize, list[Repeat]]:
+    """Return method, baseline, level, and the seeds that both have."""
+    method, baseline, level = compared.method, compared.baseline, compared.supervision
+    scores = table.by_seed(level)
+    return method, baseline, level, in_order(scores[method].keys() & scores[baseline].keys())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg.errors import InputError
-from mimic_reg.metrics.scores import improves
+from mimic_reg.metrics.scores import metric
 from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.runs import HISTORY, read_history, read_scored
 from mimic_reg.store import read_json
@@ -139,20 +139,16 @@ def _best(points: Mapping[str, list[Path]]) -> str | None:
 
     A point that is hardly trained wins only where all are.
     """
-    best: tuple[str, bool, str, float] | None = None
+    found: list[tuple[bool, float, str]] = []
     for values, folders in points.items():
         scored = [_validated(folder) for folder in dict.fromkeys(folders)]
         known = [entry for entry in scored if entry is not None]
-        if not known or len(known) < len(scored):
-            continue
-        name, hardly = known[0][0], any(entry[2] for entry in known)
-        mean = math.fsum(entry[1] for entry in known) / len(known)
-        better = best is None or (
-            not hardly if hardly != best[1] else improves(name, mean, best[3])
-        )
-        if better:
-            best = values, hardly, name, mean
-    return best[0] if best else None
+        if known and len(known) == len(scored):
+            sign = 1 if metric(known[0][0]).lower_is_better else -1
+            mean = math.fsum(entry[1] for entry in known) / len(known)
+            found.append((any(entry[2] for entry in known), sign * mean, values))
+    best = min(found, key=lambda point: point[:2], default=None)
+    return best[2] if best else None
 
 
 def _validated(folder: Path) -> tuple[str, float, bool] | None:
