@@ -28,7 +28,7 @@ from mimic_reg.report.paper import (
     paper_scores,
 )
 from mimic_reg.report.results import Results, TrialResult, method_order
-from mimic_reg.settings import TrainingSize
+from mimic_reg.settings import BASELINE, TrainingSize
 from mimic_reg.store import Store
 
 SPLIT = "test"  # of all tables
@@ -221,7 +221,7 @@ def model_tables(results: Results) -> list[ScoreTable]:
     """Return a table of models for each task that has several, in the place of methods.
 
     At each level a model has its method with the best mean validation score: its label is "lstm
-    with dropout".
+    with dropout", or "lstm" without a method.
     """
     chosen = {
         (table.task, table.model, level): table.best(level)
@@ -229,12 +229,16 @@ def model_tables(results: Results) -> list[ScoreTable]:
         for level in table.levels
     }
     trials = tuple(
-        replace(t, model="", method=f"{t.model} with {t.method}", in_focus=False)
+        replace(t, model="", method=_with_method(t), in_focus=False)
         for t in results.trials
         if chosen.get((t.task, t.model, t.supervision)) == t.method
     )
     models = Counter(task for task, _ in results.settings())
     return [t for t in main_tables(Results(trials)) if models[t.task] > 1 and len(t.methods) > 1]
+
+
+def _with_method(trial: TrialResult) -> str:
+    return trial.model if trial.method == BASELINE else f"{trial.model} with {trial.method}"
 
 
 def best_possible(results: Results, stores: Sequence[Store], table: ScoreTable) -> float | None:
