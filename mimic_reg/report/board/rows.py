@@ -209,8 +209,7 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
     for place in sorted(groups, key=lambda p: (p[2], p[0], p[1], p[3], p[4])):
         sign = 1 if metric(place[4]).lower_is_better else -1
         order = sorted(
-            groups[place],
-            key=lambda r: (r.mean is None, sign * (r.mean or 0.0), r.model, r.method),
+            groups[place], key=lambda r: (r.mean is None, sign * (r.mean or 0.0), r.model, r.method)
         )
         equal = len({row.budget for row in order}) == 1
         for number, row in enumerate(order, 1):
