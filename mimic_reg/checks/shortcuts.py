@@ -142,10 +142,10 @@ def _follows(table: np.ndarray, names: list[str], view: View) -> Outcome:
     names = [name for name, so in zip(names, varied, strict=True) if so]
     best = f"{names[int(correlation.argmax())]} ({correlation.max():.3f})"
     told = {names[i].rpartition(" (")[0] for i in np.flatnonzero(correlation >= FOLLOWS)}
-    passed = f"The highest rank correlation with {label} is that of {best}."
+    passed = f"The highest rank correlation with {label} is that of {best}.{view.samples_read}"
     text = f"{label} follows {counted(len(told), 'channels')} almost perfectly, best {best}."
-    texts = (f"{each}{view.samples_read}" for each in (passed, text))
-    return outcome(check, len(told), *texts, ADVICE.format(noun="channel"), view.task.name)
+    text, advice = f"{text}{view.samples_read}", ADVICE.format(noun="channel")
+    return outcome(check, len(told), passed, text, advice, view.task.name)
 
 
 ADVICE = (

@@ -175,7 +175,7 @@ def _source(given: Given) -> str:
 
 def _kind(given: Given) -> str:
     """Return whether the patients are those of MIMIC-III, from the published sizes."""
-    sizes = [audit.get("published") for audit in map(read_audit, given.stores) if audit]
+    sizes: list[Any] = [audit.get("published") for audit in map(read_audit, given.stores) if audit]
     if not sizes or None in sizes:
         return "patients, but not the full MIMIC-III"
     if differing := [size for found in sizes for size in found if not size["same"]]:

@@ -222,8 +222,8 @@ def _first_trace(trial: TrialResult) -> float | None:
 
 def _late_trace(trial: TrialResult) -> float | None:
     series = recorded(trial, TRACE)
-    late = [] if series is None else series.y[series.x >= SETTLED_AT]
-    return float(np.mean(late)) if len(late) else None
+    late = None if series is None else series.y[series.x >= SETTLED_AT]
+    return float(np.mean(late)) if late is not None and len(late) else None
 
 
 def _raw_fall(trial: TrialResult) -> float | None:
