@@ -37,7 +37,8 @@ def fitted(view: View) -> Outcome:
             f"The means or deviations of {counted(len(wrong), 'channels')} are those of "
             f"{', '.join(where)}: {some(wrong)}.{left_out}"
         )
-        advice = "Fit the normaliser to the training hours: import or extract the store again."
+        again = "import or extract the store again."
+        advice = f"Fit the normaliser to the training hours alone: {again}"
         return Outcome(_CHECK, "found", text, len(wrong), advice, task.name)
     if unknown:
         text = (
