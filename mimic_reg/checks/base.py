@@ -36,7 +36,7 @@ class Outcome:
     text:   the result in one sentence or two
     count:  how many there are of what was found
     advice: what to do about a finding
-    task:   the task; "" if it is about the whole store
+    task:   the task, which the caller of the check sets; "" if it is about the whole store
     """
 
     check: str
@@ -47,13 +47,11 @@ class Outcome:
     task: str = ""
 
 
-def outcome(
-    check: str, number: int, passed: str, found: str, advice: str, task: str = ""
-) -> Outcome:
+def outcome(check: str, number: int, passed: str, found: str, advice: str) -> Outcome:
     """Return a finding if there are some, `number`; else that the check passed."""
     if not number:
-        return Outcome(check, "passed", passed, task=task)
-    return Outcome(check, "found", found, number, advice, task)
+        return Outcome(check, "passed", passed)
+    return Outcome(check, "found", found, number, advice)
 
 
 def counted(number: int, noun: str) -> str:

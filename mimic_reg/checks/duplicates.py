@@ -35,7 +35,7 @@ def sequences(view: View) -> Outcome:
     varied = units.filter(pl.col("varied") >= _VARIED)
     if varied.is_empty():
         text = f"No stay has {_VARIED} different hours, so copies cannot be told from chance."
-        return Outcome(_CHECK, "not checked", text, task=view.task.name)
+        return Outcome(_CHECK, "not checked", text)
     copies: dict[int, list[str | int]] = {}
     for key, rows in {"whole": varied, "prefix": varied.filter(pl.col("seen") > PREFIX)}.items():
         groups = rows.group_by(key).agg("unit", pl.col("part").unique().sort().alias("parts"))
@@ -46,8 +46,8 @@ def sequences(view: View) -> Outcome:
     left_out += f" Left out {about(skipped)} stays with too few different hours." * bool(skipped)
     passed = f"No two of {about(varied.height)} stays in different parts have the same hours."
     text = f"{counted(len(copies), 'stays')} have the hours, or almost, of a stay in another part: "
-    texts = passed + left_out, f"{text}{named(copies.values())}.{left_out}"
-    return outcome(_CHECK, len(copies), *texts, _ADVICE, view.task.name)
+    text += f"{named(copies.values())}.{left_out}"
+    return outcome(_CHECK, len(copies), passed + left_out, text, _ADVICE)
 
 
 def _near(view: View, columns: list[str]) -> dict[int, list[str | int]]:
@@ -120,4 +120,4 @@ def images(store: Store, task: Task) -> Outcome:
     text = f"{counted(found.height, 'images')} are in more than one split ({number:,} copies): "
     text += f"{named(found['parts'].to_list())}."
     advice = "Remove the copies from all splits but one, and import the images again."
-    return outcome(_CHECK, found.height, passed, text, advice, task.name)
+    return outcome(_CHECK, found.height, passed, text, advice)

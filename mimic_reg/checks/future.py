@@ -29,10 +29,10 @@ def inputs(view: View) -> Outcome:
     late = 0 if hours is None else int((view.table["seen"] > np.ceil(hours)).sum())
     if late:
         text = f"{counted(late, 'samples')} see more than the first {hours:g} hours of their task."
-        return Outcome(check, "found", text, late, _ADVICE, view.task.name)
+        return Outcome(check, "found", text, late, _ADVICE)
     rows = _with_future(view)
     if rows is None:
-        return Outcome(check, "passed", _NO_FUTURE, task=view.task.name)
+        return Outcome(check, "passed", _NO_FUTURE)
     before, after = (
         view.as_samples(rows, hours).gather(torch.arange(rows.height))
         for hours in (view.hours, _changed(view, rows))
@@ -50,7 +50,7 @@ def predictions(view: View, predictor: Predictor, constants: Constants) -> Outco
     check = "predictions do not change with the future"
     rows = _with_future(view)
     if rows is None:
-        return Outcome(check, "passed", _NO_FUTURE, task=view.task.name)
+        return Outcome(check, "passed", _NO_FUTURE)
     longer = view.table.rename({"seen": "most"}).join(rows, on="unit")
     longer = longer.filter(pl.col("most") > pl.col("seen"))
     longer = longer.group_by("unit").agg(pl.col("most").max())
@@ -94,7 +94,7 @@ def _moved(before: np.ndarray, after: np.ndarray, most: float = 0.0) -> int:
 def _outcome(check: str, what: str, moved: int, number: int, view: View) -> Outcome:
     start, samples = f"With other numbers in all later hours, {what} of", f"{about(number)} samples"
     texts = f"{start} {samples} are the same.", f"{start} {moved:,} of {samples} move."
-    return outcome(check, moved, *texts, _ADVICE, view.task.name)
+    return outcome(check, moved, *texts, _ADVICE)
 
 
 def imputed(view: View) -> Outcome:
@@ -107,7 +107,7 @@ def imputed(view: View) -> Outcome:
     marked = list(_marked(view))
     if not marked:
         text = "No channel says which hours have a measurement, so filled hours cannot be told."
-        return Outcome(check, "not checked", text, task=view.task.name)
+        return Outcome(check, "not checked", text)
     stay = np.repeat(np.arange(view.chosen.height), view.chosen["held"].to_numpy())
     begins = np.append(True, stay[1:] != stay[:-1])
     stays: set[int] = set()
@@ -126,7 +126,7 @@ def imputed(view: View) -> Outcome:
         f"{counted(len(names), 'channels')}: {some(names)}.{view.stays_read}"
     )
     advice = "Carry values forward only; do not fill backward or interpolate between measurements."
-    return outcome(check, len(stays), passed, text, advice, view.task.name)
+    return outcome(check, len(stays), passed, text, advice)
 
 
 def _marked(view: View) -> Iterator[tuple[str, int, np.ndarray]]:
@@ -182,7 +182,7 @@ def length_told(view: View) -> Outcome:
     held, first = chosen["held"].to_numpy(), chosen["first"].to_numpy()
     if len(np.unique(held)) < 5 or len(held) < 20:
         text = "Too few stays, or stays of too few lengths, to compare channels with."
-        return Outcome(check, "not checked", text, task=view.task.name)
+        return Outcome(check, "not checked", text)
     told = []
     for name, value in view.static_channels(first):
         correlation = abs(spearmanr(value, held).statistic) if len(np.unique(value)) >= 5 else 0
@@ -194,4 +194,4 @@ def length_told(view: View) -> Outcome:
         f"of the whole stay, by rank correlation: {some(told)}.{view.stays_read}"
     )
     advice = "Leave these columns out: they are known only when the stay has ended."
-    return outcome(check, len(told), passed, text, advice, view.task.name)
+    return outcome(check, len(told), passed, text, advice)

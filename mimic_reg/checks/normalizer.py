@@ -19,7 +19,7 @@ def fitted(view: View) -> Outcome:
     spec, task = view.spec, view.task
     if "fitted" not in spec.normalizers:
         text = f"The cohort has no fitted normaliser, but: {', '.join(spec.normalizers)}."
-        return Outcome(_CHECK, "not checked", text, task=task.name)
+        return Outcome(_CHECK, "not checked", text)
     stored = training_moments(view.store, task)
     both = zip(stored["means"], stored["stds"], strict=True)
     moments = dict(zip(spec.channel_names, both, strict=True))
@@ -39,18 +39,18 @@ def fitted(view: View) -> Outcome:
         )
         again = "import or extract the store again."
         advice = f"Fit the normaliser to the training hours alone: {again}"
-        return Outcome(_CHECK, "found", text, len(wrong), advice, task.name)
+        return Outcome(_CHECK, "found", text, len(wrong), advice)
     if unknown:
         text = (
             f"The means of {counted(len(unknown), 'channels')} are not those of the hourly table; "
             "what was measured is not in the store, so they cannot be computed again."
         )
-        return Outcome(_CHECK, "not checked", text, task=task.name)
+        return Outcome(_CHECK, "not checked", text)
     text = (
         f"Means and deviations of {counted(len(columns), 'channels')} are those of the "
         f"{hours.num_train:,} training hours.{left_out}"
     )
-    return Outcome(_CHECK, "passed", text, task=task.name)
+    return Outcome(_CHECK, "passed", text)
 
 
 class _Hours:

@@ -35,7 +35,7 @@ def readable(view: View) -> Outcome:
     }
     if not judged:
         text = "No label has 10 patients or more of both kinds, in training and outside it."
-        return Outcome(_CHECK, "not checked", text, task=view.task.name)
+        return Outcome(_CHECK, "not checked", text)
     high, ranks = _halved(table, train), rankdata(table, axis=0)
     best, told = (0.0, ""), []
     for label, y in judged.items():
@@ -53,7 +53,7 @@ def readable(view: View) -> Outcome:
     )
     text = f"Two channels together separate a label almost perfectly: {some(told, '; ')}."
     text += view.samples_read
-    return outcome(_CHECK, len(told), passed, text, ADVICE.format(noun="channel"), view.task.name)
+    return outcome(_CHECK, len(told), passed, text, ADVICE.format(noun="channel"))
 
 
 def _halved(table: np.ndarray, train: np.ndarray) -> np.ndarray:

@@ -36,7 +36,7 @@ def key_told(view: View) -> Outcome:
     check = "no channel is the number of a stay or patient"
     chosen = view.chosen.filter(pl.col("held") > 0)
     if chosen.height < 2 * LEAST:
-        return Outcome(check, "not checked", "Too few stays to compare.", task=view.task.name)
+        return Outcome(check, "not checked", "Too few stays to compare.")
     first = chosen["first"].to_numpy()
     keys = {name: rankdata(chosen[name].to_numpy()) for name in ("unit", "subject")}
     told = []
@@ -51,7 +51,7 @@ def key_told(view: View) -> Outcome:
         f"{some(told)}.{view.stays_read}"
     )
     advice = "Leave these columns out: a model can remember patients by them."
-    return outcome(check, len(told), passed, text, advice, view.task.name)
+    return outcome(check, len(told), passed, text, advice)
 
 
 def as_features(view: View) -> tuple[np.ndarray, list[str]]:
@@ -67,7 +67,7 @@ def readable(view: View) -> Outcome:
     if view.task.target == "regression":
         return _follows(table, names, view)
     judged = {n: y for n, y in view.labels.items() if enough_of_each(y, subject)}
-    return _readable(table, names, judged, TELLS, view.task, "channel", view.samples_read)
+    return _readable(table, names, judged, TELLS, "channel", view.samples_read)
 
 
 def readable_images(store: Store, task: Task, seed: int) -> Outcome:
@@ -82,7 +82,7 @@ def readable_images(store: Store, task: Task, seed: int) -> Outcome:
     labels = {name: label == i for i, name in enumerate(task.classes)}
     judged = {n: y for n, y in labels.items() if min(y.sum(), (~y).sum()) >= LEAST}
     read = f" Read {len(label):,} images (seed {seed})." * (len(label) == _IMAGES)
-    return _readable(pixels[:, at], names, judged, TELLS_IMAGE, task, "pixel", read)
+    return _readable(pixels[:, at], names, judged, TELLS_IMAGE, "pixel", read)
 
 
 def _readable(
@@ -90,14 +90,13 @@ def _readable(
     names: list[str],
     labels: Mapping[str, np.ndarray],
     tells: float,
-    task: Task,
     noun: str,
     coverage: str,
 ) -> Outcome:
     check = f"no single {noun} tells the label"
     if not labels:
         text = f"No label has {LEAST} patients or more of both kinds, which this check needs."
-        return Outcome(check, "not checked", text, task=task.name)
+        return Outcome(check, "not checked", text)
     ranks = rankdata(table, axis=0)
     num_tests = len(labels) * table.shape[1]
     told: dict[str, str] = {}  # channel → the label that it tells best
@@ -114,7 +113,7 @@ def _readable(
         f"{counted(len(told), f'{noun}s')} {'separates' if len(told) == 1 else 'separate'} a label "
         f"almost perfectly: {some(told.values(), '; ')}.{coverage}"
     )
-    return outcome(check, len(told), passed, text, ADVICE.format(noun=noun), task.name)
+    return outcome(check, len(told), passed, text, ADVICE.format(noun=noun))
 
 
 def aurocs(ranks: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -135,7 +134,7 @@ def _follows(table: np.ndarray, names: list[str], view: View) -> Outcome:
     y = rankdata(view.samples["label 0"].to_numpy())
     if len(np.unique(view.samples["subject"])) < 2 * LEAST or np.ptp(y) == 0:
         text = f"Fewer than {2 * LEAST} patients, or all have the same {label}."
-        return Outcome(check, "not checked", text, task=view.task.name)
+        return Outcome(check, "not checked", text)
     varied = np.ptp(table, axis=0) > 0
     ranks = rankdata(table[:, varied], axis=0)
     correlation = np.abs(np.corrcoef(y, ranks, rowvar=False)[0, 1:])
@@ -144,8 +143,8 @@ def _follows(table: np.ndarray, names: list[str], view: View) -> Outcome:
     told = {names[i].rpartition(" (")[0] for i in np.flatnonzero(correlation >= FOLLOWS)}
     passed = f"The highest rank correlation with {label} is that of {best}.{view.samples_read}"
     text = f"{label} follows {counted(len(told), 'channels')} almost perfectly, best {best}."
-    text, advice = f"{text}{view.samples_read}", ADVICE.format(noun="channel")
-    return outcome(check, len(told), passed, text, advice, view.task.name)
+    text += view.samples_read
+    return outcome(check, len(told), passed, text, ADVICE.format(noun="channel"))
 
 
 ADVICE = (
@@ -172,7 +171,7 @@ def from_lengths(view: View) -> Outcome:
     x = np.stack([table["seen"].to_numpy(), _padding(view)], axis=1)
     if (x == x[0]).all():
         text = f"All samples see {counted(int(x[0, 0]), 'hours')}, with the same padding."
-        return Outcome(check, "passed", text, task=view.task.name)
+        return Outcome(check, "passed", text)
     train = (table["split"] == "train").to_numpy()
     subject = table["subject"].to_numpy()
     found = {}
@@ -186,7 +185,7 @@ def from_lengths(view: View) -> Outcome:
             f"No label has {LEAST} patients or more of both kinds, in training and outside it, "
             "which this check needs."
         )
-        return Outcome(check, "not checked", text, task=view.task.name)
+        return Outcome(check, "not checked", text)
     by_design = "mode" in view.store.manifest or not view.per_stay
     least = TELLS if by_design else BEYOND
     told = [n for n, (real, control) in found.items() if low(real) > max(least, control)]
@@ -203,7 +202,7 @@ def from_lengths(view: View) -> Outcome:
         "Let all samples see the same number of hours (for an imported cohort: `hours`), and drop "
         "stays that end before, or show this score beside the models' and explain it."
     )
-    return outcome(check, len(told), text + known, text, advice, view.task.name)
+    return outcome(check, len(told), text + known, text, advice)
 
 
 def _padding(view: View) -> np.ndarray:
