@@ -16,6 +16,7 @@ from mimic_reg.metrics.scores import metric
 from mimic_reg.metrics.uncertainty import Combined, combined
 from mimic_reg.report.cohort.published import samples_by_split, test_subjects
 from mimic_reg.report.conclusions import conclude, is_open, needed
+from mimic_reg.report.formats import format_level
 from mimic_reg.report.resampling import resample
 from mimic_reg.report.results import Results, TrialResult
 from mimic_reg.report.tables import ScoreTable, main_tables
@@ -59,6 +60,13 @@ class Weighed:
         """Return those of the methods in focus; all, if there are none."""
         found = [e for e in self.evidence if e.compared.method in self.table.focus]
         return found or list(self.evidence)
+
+    @property
+    def sentences(self) -> list[str]:
+        """Return what may be concluded on those in focus, after the level if there are several."""
+        levels = [f"{format_level(e.compared.supervision)}: " for e in self.focus]
+        several = len(self.table.levels) > 1
+        return [at * several + e.sentence for at, e in zip(levels, self.focus, strict=True)]
 
 
 def weigh(

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from mimic_reg.report import tables
-from mimic_reg.report.evidence import Evidence, Weighed
+from mimic_reg.report.evidence import Weighed
 from mimic_reg.report.formats import format_level, format_task
 from mimic_reg.report.headline import headline
 from mimic_reg.report.results import Results, mixed_threads
@@ -29,7 +29,7 @@ def to_markdown(results: Results, weighed: Sequence[Weighed] = ()) -> str:
     weighed: the comparisons with what may be concluded, to add that
     """
     parts = []
-    concluded = {(w.table.task, w.table.model): w.focus for w in weighed}
+    concluded = {(w.table.task, w.table.model): w.sentences for w in weighed}
     for table in tables.main_tables(results):
         found = headline(table)
         parts.append(f"### {tables.format_title(table)}")
@@ -43,7 +43,8 @@ def to_markdown(results: Results, weighed: Sequence[Weighed] = ()) -> str:
         parts += [f"Note: {escape(note)}" for note in (*table.marks(), *table.paper_notes())]
         if table.focus and comparisons(table):
             parts += ["Paired tests", comparisons_markdown(table)]
-            lines = [_concluded(e, table) for e in concluded.get((table.task, table.model), ())]
+            sentences = concluded.get((table.task, table.model), ())
+            lines = [f"- {escape(sentence)}" for sentence in sentences]
             parts += ["What may be concluded", "\n".join(lines)] if lines else []
     for table in tables.model_tables(results):
         parts.append(f"### {format_task(table.task)}: which model is best?")
@@ -53,11 +54,6 @@ def to_markdown(results: Results, weighed: Sequence[Weighed] = ()) -> str:
         lines = [f"- {escape(u.name)}: {escape(u.why)}" for u in results.unfinished]
         parts += ["### Runs without a result", "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
-
-
-def _concluded(evidence: Evidence, table: tables.ScoreTable) -> str:
-    level = f"{format_level(evidence.compared.supervision)}: " * (len(table.levels) > 1)
-    return f"- {level}{escape(evidence.sentence)}"
 
 
 def scores_markdown(table: tables.ScoreTable) -> str:

@@ -104,7 +104,7 @@ def format_comparison(compared: Compared, score: str) -> list[str]:
         formats.format_interval(result.interval, score) if result.interval else "-",
         str(result.n),
         "-" if result.effect is None else f"{result.effect:+.2f}",
-        "-" if result.p_holm is None else formats.format_p(result.p_holm, sign=False),
+        formats.format_p(result.p_holm, sign=False),
     ]
 
 
