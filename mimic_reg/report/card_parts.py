@@ -148,7 +148,8 @@ def _scores(trial: TrialResult, found: Predictions | None) -> Part:
     ]
     sentences, whom = [], trial.cohort.subjects
     if found is not None and trial.target.target == "binary":
-        area = _delong(found.y[:, 0], found.p[:, 0], found.subject)
+        y, p, subject = found.y[:, 0], found.p[:, 0], found.subject
+        area = _delong(y, p, subject) if enough_of_each(y, subject) else None
         if area:
             shown = f"{area.value:.4f} (95 % {area.low:.4f} to {area.high:.4f})"
             sentences.append(f"Test AUROC with DeLong's interval over {whom}: {shown}.")

@@ -125,6 +125,16 @@ def test_a_total_that_would_tell_few_is_nowhere(run, store, tmp_path, monkeypatc
     assert f"{total} test" not in page
 
 
+@pytest.mark.parametrize(("positives", "num_sentences"), [(9, 0), (10, 1)])
+def test_the_interval_of_delong_needs_ten_patients_of_each_class(run, positives, num_sentences):
+    (trial,) = collect([run]).trials
+    y, whom = (np.arange(30) < positives).astype(int)[:, None], np.arange(30)
+    p = np.random.default_rng(0).random((30, 1))
+    found = card_parts.Predictions(y, p, whom, whom)
+    scores = next(p for p in card_parts.evaluation_parts(trial, None, found) if p.name == "scores")
+    assert len(scores.sentences) == num_sentences
+
+
 def test_sizes_that_no_page_shows_are_rounded(run, store):
     trial = replace(collect([run]).trials[0], num_samples={"validation": 9, "test": 417})
     moved = scored_samples(trial, samples_by_split(trial, None))

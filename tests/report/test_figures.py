@@ -1,5 +1,5 @@
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -226,6 +226,12 @@ def test_few_patients_have_no_curve():
         assert fg.roc_figure(found, LOOK) is None
         assert fg.calibration_figure(found, LOOK) is None
     assert fg.roc_figure({"none": [predicted(y, p)]}, LOOK) is not None
+
+
+def test_few_validation_samples_have_no_training_curve(results):
+    few = [replace(t, num_samples={"validation": 9, "test": 100}) for t in results.trials]
+    drawn = [{d.section for d in draw(r)} for r in (results, replace(results, trials=tuple(few)))]
+    assert drawn[0] - drawn[1] == {"training"}
 
 
 def predicted(y, p, subjects=None):

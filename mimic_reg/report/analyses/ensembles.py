@@ -92,6 +92,9 @@ def combine(trials: Sequence[TrialResult], stores: dict[str, Store]) -> Ensemble
             "An ensemble needs runs that are tested on the same patients, but these are of several "
             "folds. Name the runs of one fold."
         )
+    told = first.scores["test"][first.selected_by]
+    if told.value is None:
+        raise InputError(f"The test {first.selected_by} is undefined: {told.reason}.")
     store = stores.get(first.fingerprint)
     if store is None:
         raise InputError(
@@ -109,10 +112,9 @@ def combine(trials: Sequence[TrialResult], stores: dict[str, Store]) -> Ensemble
         return scores[first.selected_by]
 
     def value(p: np.ndarray) -> float:
-        found = measured(p)
-        if found.value is None:
-            raise InputError(f"The test {first.selected_by} is undefined: {found.reason}.")
-        return found.value
+        found = measured(p).value
+        assert found is not None, "it is defined for each member alone"
+        return found
 
     counts = range(1, len(trials) + 1)
     together = mean_of_logits(target, predictions)
