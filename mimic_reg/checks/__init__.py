@@ -80,15 +80,14 @@ def check_store(
         spec.check_fold(1 if fold is None else fold)
     with reading(store.folder, "a cohort store"):
         outcomes = division.shared(store, [task.name for task in chosen])
+        folds = [*range(1, (spec.folds or 0) + 1)] or [None] if fold is None else [fold]
         for task in chosen:
-            if not spec.is_hourly:
-                outcomes += [
-                    duplicates.images(store, task),
-                    shortcuts.readable_images(store, task, seed),
-                ]
-                continue
-            folds = range(1, (spec.folds or 0) + 1) if fold is None else [fold]
-            outcomes += _of_hours(store, task, list(folds) or [None], seed, most_cells)
+            found = (
+                _of_hours(store, task, folds, seed, most_cells)
+                if spec.is_hourly
+                else (duplicates.images(store, task), shortcuts.readable_images(store, task, seed))
+            )
+            outcomes += (replace(each, task=task.name) for each in found)
     return outcomes
 
 
@@ -146,4 +145,5 @@ def check_predictions(run: Path, *, store: Path | None = None, seed: int = 0) ->
         return []
     model = load_run(run, store=store)
     view = View(opened, opened.spec.task(model.task.name), seed=seed, most_cells=MOST_CELLS // 10)
-    return [future.predictions(view, model.learner, model.constants)]
+    found = future.predictions(view, model.learner, model.constants)
+    return [replace(found, task=model.task.name)]

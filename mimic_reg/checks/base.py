@@ -6,7 +6,8 @@ needs little memory on a large store. `View` says what was left out.
 Shapes: R rows (hours), F channels, N samples, C labels.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -15,14 +16,14 @@ import numpy as np
 import polars as pl
 
 from mimic_reg.clinical.schema import EPSILON
-from mimic_reg.samples import Samples, from_rows
+from mimic_reg.metrics.small_counts import about
+from mimic_reg.samples import Constants, Samples, from_rows
 from mimic_reg.samples.splits import priority
 from mimic_reg.store import Store
 from mimic_reg.store.spec import SPLIT, Task, split_in_fold
 
 MOST_CELLS = 20_000_000  # of the hourly table in memory, 32 bits each
 MOST_PER_STAY = 2  # samples of a stay and label, where a stay has many
-FEWEST = 10  # patients of each kind, below which labels are not judged
 
 Status = Literal["passed", "found", "not checked"]
 
@@ -35,7 +36,7 @@ class Outcome:
     text:   the result in one sentence or two
     count:  how many there are of what was found
     advice: what to do about a finding
-    task:   the task; "" if it is about the whole store
+    task:   the task, which the caller of the check sets; "" if it is about the whole store
     """
 
     check: str
@@ -46,17 +47,22 @@ class Outcome:
     task: str = ""
 
 
+def outcome(check: str, number: int, passed: str, found: str, advice: str) -> Outcome:
+    """Return a finding if there are some, `number`; else that the check passed."""
+    if not number:
+        return Outcome(check, "passed", passed)
+    return Outcome(check, "found", found, number, advice)
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun, in the singular or plural."""
     return f"{number:,} {noun.removesuffix('s') if number == 1 else noun}"
 
 
-def about(number: int) -> str:
-    """Return roughly how many were looked at: in tens, so that no difference tells a few patients.
-
-    Outcomes are in reports and in MLflow, beside counts of the same stays.
-    """
-    return f"fewer than {FEWEST}" if number < FEWEST else f"about {number // 10 * 10:,}"
+def some(names: Iterable[str], between: str = ", ") -> str:
+    """Return the first three of several names."""
+    first = list(itertools.islice(names, 4))
+    return between.join([*first[:3], *["…"] * (len(first) > 3)])
 
 
 def split_name(part: str | int) -> str:
@@ -185,9 +191,14 @@ class View:
         )
 
     def as_samples(
-        self, rows: pl.DataFrame, hours: np.ndarray, constants: tuple[np.ndarray, np.ndarray]
+        self, rows: pl.DataFrame, hours: np.ndarray, constants: Constants | None = None
     ) -> Samples:
-        """Return rows of `samples` as a learner sees them, from these hours (R, F)."""
+        """Return rows of `samples` as a learner sees them, from these hours (R, F).
+
+        constants: means and deviations; None: as they are
+        """
+        num = len(self.spec.channels)
+        constants = constants or (np.zeros(num), np.ones(num))
         first, seen = rows["first"].to_numpy(), rows["seen"].to_numpy()
         return from_rows(self.task, hours, first, seen, constants=constants)
 
@@ -210,10 +221,6 @@ class View:
             low, high = np.minimum.reduceat(column, first), np.maximum.reduceat(column, first)
             if (low == high).all():
                 yield channel.name, low
-
-    def enough(self, label: np.ndarray, subject: np.ndarray) -> bool:
-        """Return whether a label has enough patients on both sides to be judged."""
-        return all(len(np.unique(subject[label == side])) >= FEWEST for side in (True, False))
 
 
 def chosen_channels(view: View, names: list[str]) -> tuple[list[str], str]:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import polars as pl
 
-from mimic_reg.checks.base import Outcome, about, counted, split_name
+from mimic_reg.checks.base import Outcome, counted, outcome, split_name
+from mimic_reg.metrics.small_counts import about
 from mimic_reg.samples.attributes import STAYS
 from mimic_reg.store import Store
 
@@ -33,28 +34,21 @@ def _outcome(store: Store, tasks: Sequence[str], column: str, noun: str) -> Outc
         pl.scan_parquet(store.path(name), glob=False).select(column, spec.division).unique()
         for name in names
     )
-    found = (
-        parts.unique().group_by(column).agg(pl.col(spec.division).sort().alias("parts"))
-    ).collect()
+    groups = parts.unique().group_by(column)
+    found = groups.agg(pl.col(spec.division).sort().alias("parts")).collect()
     several = found.filter(pl.col("parts").list.len() > 1)["parts"].to_list()
-    check = f"{noun} in one part only"
     between = "folds" if spec.folds else "of training, validation and test"
-    if not several:
-        text = f"No {noun.removesuffix('s')} is in two {between} ({about(len(found))} {noun})."
-        return Outcome(check, "passed", text)
-    return Outcome(
-        check,
-        "found",
-        f"{counted(len(several), noun)} of {about(len(found))} {_are(len(several))} in more than "
-        f"one {between}: {named(several)}.",
-        len(several),
-        f"Divide the cohort by {spec.subjects}, so that all samples of one stay together. For an "
-        "imported cohort, name the column of patients as `subject`, or check the given splits.",
+    passed = f"No {noun.removesuffix('s')} is in two {between} ({about(len(found))} {noun})."
+    are = "is" if len(several) == 1 else "are"
+    text = (
+        f"{counted(len(several), noun)} of {about(len(found))} {are} in more than one {between}: "
+        f"{named(several)}."
     )
-
-
-def _are(number: int) -> str:
-    return "is" if number == 1 else "are"
+    advice = (
+        f"Divide the cohort by {spec.subjects}, so that all samples of one stay together. For an "
+        "imported cohort, name the column of patients as `subject`, or check the given splits."
+    )
+    return outcome(f"{noun} in one part only", len(several), passed, text, advice)
 
 
 def named(parts: Iterable[Sequence[str | int]]) -> str:

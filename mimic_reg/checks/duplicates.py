@@ -7,8 +7,9 @@ import numpy as np
 import polars as pl
 import xxhash
 
-from mimic_reg.checks.base import Outcome, View, about, chosen_channels, counted
+from mimic_reg.checks.base import Outcome, View, chosen_channels, counted, outcome
 from mimic_reg.checks.division import named
+from mimic_reg.metrics.small_counts import about
 from mimic_reg.samples.images import read_pixels
 from mimic_reg.store import Store
 from mimic_reg.store.spec import Task
@@ -34,7 +35,7 @@ def sequences(view: View) -> Outcome:
     varied = units.filter(pl.col("varied") >= _VARIED)
     if varied.is_empty():
         text = f"No stay has {_VARIED} different hours, so copies cannot be told from chance."
-        return Outcome(_CHECK, "not checked", text, task=view.task.name)
+        return Outcome(_CHECK, "not checked", text)
     copies: dict[int, list[str | int]] = {}
     for key, rows in {"whole": varied, "prefix": varied.filter(pl.col("seen") > PREFIX)}.items():
         groups = rows.group_by(key).agg("unit", pl.col("part").unique().sort().alias("parts"))
@@ -43,14 +44,10 @@ def sequences(view: View) -> Outcome:
     copies |= _near(view, columns)
     skipped = units.height - varied.height
     left_out += f" Left out {about(skipped)} stays with too few different hours." * bool(skipped)
-    if not copies:
-        text = f"No two of {about(varied.height)} stays in different parts have the same hours."
-        return Outcome(_CHECK, "passed", f"{text}{left_out}", task=view.task.name)
+    passed = f"No two of {about(varied.height)} stays in different parts have the same hours."
     text = f"{counted(len(copies), 'stays')} have the hours, or almost, of a stay in another part: "
-    return Outcome(
-        *(_CHECK, "found", f"{text}{named(copies.values())}.{left_out}", len(copies)),
-        *(_ADVICE, view.task.name),
-    )
+    text += f"{named(copies.values())}.{left_out}"
+    return outcome(_CHECK, len(copies), passed + left_out, text, _ADVICE)
 
 
 def _near(view: View, columns: list[str]) -> dict[int, list[str | int]]:
@@ -101,15 +98,11 @@ def _hashed(view: View, columns: list[str]) -> Iterator[pl.DataFrame]:
         frame = frame.filter(pl.col(hour) < pl.col("seen"))
         row = frame.select(columns).hash_rows(view.seed)
         keyed = pl.DataFrame({"hour": frame[hour], "row": row}).hash_rows(view.seed) // (1 << 20)
-        yield (
-            frame.select(pl.col(unit).alias("unit"), pl.col(hour).alias("hour"))
-            .with_columns(row=row, keyed=keyed)
-            .group_by("unit")
-            .agg(
-                pl.col("keyed").sum().alias("whole"),
-                pl.col("keyed").filter(pl.col("hour") < PREFIX).sum().alias("prefix"),
-                pl.col("row").unique().head(_VARIED).alias("rows"),
-            )
+        keys = frame.select(unit=unit, hour=hour).with_columns(row=row, keyed=keyed)
+        yield keys.group_by("unit").agg(
+            pl.col("keyed").sum().alias("whole"),
+            pl.col("keyed").filter(pl.col("hour") < PREFIX).sum().alias("prefix"),
+            pl.col("row").unique().head(_VARIED).alias("rows"),
         )
 
 
@@ -119,19 +112,12 @@ def images(store: Store, task: Task) -> Outcome:
     pixels = read_pixels(store).numpy()
     images = (pixels[i].tobytes() for i in table[store.spec.unit].to_list())
     digests = [xxhash.xxh3_128_hexdigest(image) for image in images]
-    found = (
-        table.select("split")
-        .with_columns(digest=pl.Series(digests))
-        .group_by("digest")
-        .agg(pl.len(), pl.col("split").unique().sort().alias("parts"))
-        .filter(pl.col("parts").list.len() > 1)
-    )
+    groups = table.select("split", digest=pl.Series(digests)).group_by("digest")
+    found = groups.agg(pl.len(), pl.col("split").unique().sort().alias("parts"))
+    found = found.filter(pl.col("parts").list.len() > 1)
     number = int(found["len"].sum())
-    if not number:
-        text = f"No two of {len(digests):,} images in different splits are the same."
-        return Outcome(_CHECK, "passed", text, task=task.name)
+    passed = f"No two of {len(digests):,} images in different splits are the same."
     text = f"{counted(found.height, 'images')} are in more than one split ({number:,} copies): "
-    return Outcome(
-        *(_CHECK, "found", f"{text}{named(found['parts'].to_list())}.", found.height),
-        *("Remove the copies from all splits but one, and import the images again.", task.name),
-    )
+    text += f"{named(found['parts'].to_list())}."
+    advice = "Remove the copies from all splits but one, and import the images again."
+    return outcome(_CHECK, found.height, passed, text, advice)

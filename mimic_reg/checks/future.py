@@ -7,15 +7,18 @@ from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
+import torch
 from scipy.stats import spearmanr
 
-from mimic_reg.checks.base import Outcome, View, about, counted
+from mimic_reg.checks.base import Outcome, View, counted, outcome, some
 from mimic_reg.learners.base import Predictor
+from mimic_reg.metrics.small_counts import about
 from mimic_reg.samples import Constants
 
 _SAMPLES = 64  # whose future is changed
 _TOLD = 0.95  # rank correlation of a channel with the length of the whole stay
 _SAME = 1e-6  # predictions; padding to another length may change the last digits
+_NO_FUTURE = "Each sample sees all hours of its stay, so the store has no later hours."
 _ADVICE = "Compute every feature from the hours up to the prediction time alone."
 
 
@@ -26,25 +29,16 @@ def inputs(view: View) -> Outcome:
     late = 0 if hours is None else int((view.table["seen"] > np.ceil(hours)).sum())
     if late:
         text = f"{counted(late, 'samples')} see more than the first {hours:g} hours of their task."
-        return Outcome(check, "found", text, late, _ADVICE, view.task.name)
+        return Outcome(check, "found", text, late, _ADVICE)
     rows = _with_future(view)
     if rows is None:
-        text = "Each sample sees all hours of its stay, so the store has no later hours."
-        return Outcome(check, "passed", text, task=view.task.name)
-    features = len(view.spec.channels)
-    constants = (np.zeros(features), np.ones(features))
-    before = view.as_samples(rows, view.hours, constants)
-    after = view.as_samples(rows, _changed(view, rows), constants)
-    index = np.arange(rows.height)
-    moved = _moved(_gather(before, index), _gather(after, index))
+        return Outcome(check, "passed", _NO_FUTURE)
+    before, after = (
+        view.as_samples(rows, hours).gather(torch.arange(rows.height))
+        for hours in (view.hours, _changed(view, rows))
+    )
+    moved = _moved(before.x.flatten(1).numpy(), after.x.flatten(1).numpy())
     return _outcome(check, "the inputs", moved, rows.height, view)
-
-
-def _gather(samples: object, index: np.ndarray) -> np.ndarray:
-    import torch
-
-    batch = samples.gather(torch.from_numpy(index))  # type: ignore[attr-defined]
-    return batch.x.flatten(1).numpy()
 
 
 def predictions(view: View, predictor: Predictor, constants: Constants) -> Outcome:
@@ -56,8 +50,7 @@ def predictions(view: View, predictor: Predictor, constants: Constants) -> Outco
     check = "predictions do not change with the future"
     rows = _with_future(view)
     if rows is None:
-        text = "Each sample sees all hours of its stay, so the store has no later hours."
-        return Outcome(check, "passed", text, task=view.task.name)
+        return Outcome(check, "passed", _NO_FUTURE)
     longer = view.table.rename({"seen": "most"}).join(rows, on="unit")
     longer = longer.filter(pl.col("most") > pl.col("seen"))
     longer = longer.group_by("unit").agg(pl.col("most").max())
@@ -74,9 +67,8 @@ def predictions(view: View, predictor: Predictor, constants: Constants) -> Outco
 
 def _with_future(view: View) -> pl.DataFrame | None:
     """Return samples, one a stay, after which their stay goes on; None if there are none."""
-    rows = view.samples.filter(pl.col("seen") < pl.col("held")).group_by(
-        "unit", maintain_order=True
-    ).first()  # fmt: skip
+    rows = view.samples.filter(pl.col("seen") < pl.col("held"))
+    rows = rows.group_by("unit", maintain_order=True).first()
     if rows.is_empty():
         return None
     return rows.sample(min(_SAMPLES, rows.height), seed=view.seed).sort("unit")
@@ -101,10 +93,8 @@ def _moved(before: np.ndarray, after: np.ndarray, most: float = 0.0) -> int:
 
 def _outcome(check: str, what: str, moved: int, number: int, view: View) -> Outcome:
     start, samples = f"With other numbers in all later hours, {what} of", f"{about(number)} samples"
-    if not moved:
-        return Outcome(check, "passed", f"{start} {samples} are the same.", task=view.task.name)
-    text = f"{start} {moved:,} of {samples} move."
-    return Outcome(check, "found", text, moved, _ADVICE, view.task.name)
+    texts = f"{start} {samples} are the same.", f"{start} {moved:,} of {samples} move."
+    return outcome(check, moved, *texts, _ADVICE)
 
 
 def imputed(view: View) -> Outcome:
@@ -117,7 +107,7 @@ def imputed(view: View) -> Outcome:
     marked = list(_marked(view))
     if not marked:
         text = "No channel says which hours have a measurement, so filled hours cannot be told."
-        return Outcome(check, "not checked", text, task=view.task.name)
+        return Outcome(check, "not checked", text)
     stay = np.repeat(np.arange(view.chosen.height), view.chosen["held"].to_numpy())
     begins = np.append(True, stay[1:] != stay[:-1])
     stays: set[int] = set()
@@ -127,22 +117,16 @@ def imputed(view: View) -> Outcome:
         if cells.any():
             names.append(name)
             stays |= set(np.unique(stay[cells]).tolist())
-    if not stays:
-        text = (
-            f"No empty hour of {counted(len(marked), 'channels')} has the value of a later "
-            f"measurement ({about(view.chosen.height)} stays).{view.stays_read}"
-        )
-        return Outcome(check, "passed", text, task=view.task.name)
-    return Outcome(
-        check,
-        "found",
-        f"In {counted(len(stays), 'stays')} empty hours are filled from later measurements, in "
-        f"{counted(len(names), 'channels')}: {', '.join(names[:3])}{', …' * (len(names) > 3)}."
-        f"{view.stays_read}",
-        len(stays),
-        "Carry values forward only; do not fill backward or interpolate between measurements.",
-        view.task.name,
+    passed = (
+        f"No empty hour of {counted(len(marked), 'channels')} has the value of a later "
+        f"measurement ({about(view.chosen.height)} stays).{view.stays_read}"
     )
+    text = (
+        f"In {counted(len(stays), 'stays')} empty hours are filled from later measurements, in "
+        f"{counted(len(names), 'channels')}: {some(names)}.{view.stays_read}"
+    )
+    advice = "Carry values forward only; do not fill backward or interpolate between measurements."
+    return outcome(check, len(stays), passed, text, advice)
 
 
 def _marked(view: View) -> Iterator[tuple[str, int, np.ndarray]]:
@@ -176,9 +160,8 @@ def _from_later(
         since=pl.col("at").forward_fill().over("stay"),
         until=pl.col("at").backward_fill().over("stay"),
     )
-    default = (
-        frame.filter(pl.Series(begins) & ~pl.col("measured"))["value"].drop_nulls().mode().to_list()
-    )
+    first = frame.filter(pl.Series(begins) & ~pl.col("measured"))["value"]
+    default = first.drop_nulls().mode().to_list()
     share = (pl.col("row") - pl.col("since")) / (pl.col("until") - pl.col("since"))
     line = pl.col("past") + (pl.col("future") - pl.col("past")) * share
     width = (pl.col("future") - pl.col("past")).abs()
@@ -199,21 +182,16 @@ def length_told(view: View) -> Outcome:
     held, first = chosen["held"].to_numpy(), chosen["first"].to_numpy()
     if len(np.unique(held)) < 5 or len(held) < 20:
         text = "Too few stays, or stays of too few lengths, to compare channels with."
-        return Outcome(check, "not checked", text, task=view.task.name)
+        return Outcome(check, "not checked", text)
     told = []
     for name, value in view.static_channels(first):
         correlation = abs(spearmanr(value, held).statistic) if len(np.unique(value)) >= 5 else 0
         if correlation >= _TOLD:
             told.append(f"{name} ({correlation:.2f})")
-    if not told:
-        text = f"No channel that is constant in a stay follows the stay's length.{view.stays_read}"
-        return Outcome(check, "passed", text, task=view.task.name)
-    return Outcome(
-        check,
-        "found",
+    passed = f"No channel that is constant in a stay follows the stay's length.{view.stays_read}"
+    text = (
         f"{counted(len(told), 'channels')} {'gives' if len(told) == 1 else 'give'} away the length "
-        f"of the whole stay, by rank correlation: {', '.join(told[:3])}.{view.stays_read}",
-        len(told),
-        "Leave these columns out: they are known only when the stay has ended.",
-        view.task.name,
+        f"of the whole stay, by rank correlation: {some(told)}.{view.stays_read}"
     )
+    advice = "Leave these columns out: they are known only when the stay has ended."
+    return outcome(check, len(told), passed, text, advice)

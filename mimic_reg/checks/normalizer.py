@@ -1,11 +1,9 @@
 """Whether a fitted normaliser is that of the training hours, and of nothing else."""
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 
-from mimic_reg.checks.base import Outcome, View, chosen_channels, counted
+from mimic_reg.checks.base import Outcome, View, chosen_channels, counted, some
 from mimic_reg.clinical.normalizers import is_constant
 from mimic_reg.samples.stays import training_moments
 from mimic_reg.sources.frames import KIND
@@ -21,48 +19,38 @@ def fitted(view: View) -> Outcome:
     spec, task = view.spec, view.task
     if "fitted" not in spec.normalizers:
         text = f"The cohort has no fitted normaliser, but: {', '.join(spec.normalizers)}."
-        return Outcome(_CHECK, "not checked", text, task=task.name)
+        return Outcome(_CHECK, "not checked", text)
     stored = training_moments(view.store, task)
+    both = zip(stored["means"], stored["stds"], strict=True)
+    moments = dict(zip(spec.channel_names, both, strict=True))
     names = [c.name for c in spec.channels if c.kind == "continuous"]
     columns, left_out = chosen_channels(view, names)
     hours = _Hours(view)
-    fits = {name: hours.fits(name, _stored(stored, view, name)) for name in columns}
+    fits = {name: hours.fits(name, moments[name]) for name in columns}
     elsewhere = {name: where for name, where in fits.items() if where not in ("train", None)}
     unknown = [name for name, where in fits.items() if where is None]
     may_be_other = view.store.manifest.get("source", {}).get("kind") == KIND and not spec.imputed
     if elsewhere or (unknown and not may_be_other):
-        where = sorted(set(elsewhere.values())) or [
-            "other hours than those of the training samples"
-        ]
-        return Outcome(
-            _CHECK,
-            "found",
-            f"The means or deviations of {counted(len(elsewhere) + len(unknown), 'channels')} are "
-            f"those of {', '.join(where)}: {_some([*elsewhere, *unknown])}.{left_out}",
-            len(elsewhere) + len(unknown),
-            "Fit the normaliser to the training hours alone: import or extract the store again.",
-            task.name,
+        others = "other hours than those of the training samples"
+        where, wrong = sorted(set(elsewhere.values())) or [others], [*elsewhere, *unknown]
+        text = (
+            f"The means or deviations of {counted(len(wrong), 'channels')} are those of "
+            f"{', '.join(where)}: {some(wrong)}.{left_out}"
         )
+        again = "import or extract the store again."
+        advice = f"Fit the normaliser to the training hours alone: {again}"
+        return Outcome(_CHECK, "found", text, len(wrong), advice)
     if unknown:
         text = (
             f"The means of {counted(len(unknown), 'channels')} are not those of the hourly table; "
             "what was measured is not in the store, so they cannot be computed again."
         )
-        return Outcome(_CHECK, "not checked", text, task=task.name)
+        return Outcome(_CHECK, "not checked", text)
     text = (
         f"Means and deviations of {counted(len(columns), 'channels')} are those of the "
         f"{hours.num_train:,} training hours.{left_out}"
     )
-    return Outcome(_CHECK, "passed", text, task=task.name)
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
-
-
-def _stored(stored: dict[str, Any], view: View, name: str) -> Moments:
-    at = view.spec.channel_names.index(name)
-    return float(stored["means"][at]), float(stored["stds"][at])
+    return Outcome(_CHECK, "passed", text)
 
 
 class _Hours:
@@ -101,17 +89,12 @@ class _Hours:
 
         The hours may be those with a measurement, all, or the first one (static channels).
         """
-        values = self._read(name)
-        ways = [values, values.filter(self.hour == 0)]
-        masks = [None, self.hour == 0]
-        if (measured := self._measured(name)) is not None:
-            ways.append(values.filter(measured))
-            masks.append(measured)
+        values, measured = self._read(name), self._measured(name)
+        ways = [pl.repeat(True, len(values), eager=True), self.hour == 0]
+        ways += [] if measured is None else [measured]
         for where, mask in self.masks.items():
-            for way, chosen in zip(ways, masks, strict=True):
-                column = way.filter(mask if chosen is None else mask.filter(chosen))
-                if _same(column, stored):
-                    return where
+            if any(_same(values.filter(mask & way), stored) for way in ways):
+                return where
         return None
 
     def _read(self, name: str) -> pl.Series:

@@ -8,10 +8,10 @@ from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
-from mimic_reg.checks.base import Outcome, View
-from mimic_reg.checks.shortcuts import ADVICE, TELLS, as_features, aurocs
+from mimic_reg.checks.base import Outcome, View, outcome, some
+from mimic_reg.checks.shortcuts import ADVICE, TELLS, as_features, auroc_over, aurocs, low
 from mimic_reg.learners.windows import STATISTICS
-from mimic_reg.metrics.scores import score
+from mimic_reg.metrics.small_counts import enough_of_each
 
 CANDIDATES = 10  # pairs that are tried on other patients, of each label
 _SURE = 0.9  # the lower end of the interval
@@ -31,11 +31,11 @@ def readable(view: View) -> Outcome:
     judged = {
         name: y
         for name, y in view.labels.items()
-        if all(view.enough(y[part], subject[part]) for part in (train, ~train))
+        if all(enough_of_each(y[part], subject[part]) for part in (train, ~train))
     }
     if not judged:
         text = "No label has 10 patients or more of both kinds, in training and outside it."
-        return Outcome(_CHECK, "not checked", text, task=view.task.name)
+        return Outcome(_CHECK, "not checked", text)
     high, ranks = _halved(table, train), rankdata(table, axis=0)
     best, told = (0.0, ""), []
     for label, y in judged.items():
@@ -44,24 +44,16 @@ def readable(view: View) -> Outcome:
             p = _predicted(table[:, [i, j]], y, train)
             auroc, both = float(roc_auc_score(y[~train], p)), f"{names[i]} and {names[j]}"
             best = max(best, (auroc, both))
-            if auroc >= TELLS and _lowest(y[~train], p, subject[~train]) >= _SURE:
+            if auroc >= TELLS and low(auroc_over(y[~train], p, subject[~train])) >= _SURE:
                 told.append(f"{both} tell {label} (AUROC {auroc:.3f})")
                 break
-    if not told:
-        text = (
-            f"A tree on two channels reaches AUROC {best[0]:.3f} outside of training, with "
-            f"{best[1]}.{view.samples_read}"
-        )
-        return Outcome(_CHECK, "passed", text, task=view.task.name)
-    return Outcome(
-        _CHECK,
-        "found",
-        f"Two channels together separate a label almost perfectly: {'; '.join(told[:3])}"
-        f"{'; …' * (len(told) > 3)}.{view.samples_read}",
-        len(told),
-        ADVICE.format(noun="channel"),
-        view.task.name,
+    passed = (
+        f"A tree on two channels reaches AUROC {best[0]:.3f} outside of training, with "
+        f"{best[1]}.{view.samples_read}"
     )
+    text = f"Two channels together separate a label almost perfectly: {some(told, '; ')}."
+    text += view.samples_read
+    return outcome(_CHECK, len(told), passed, text, ADVICE.format(noun="channel"))
 
 
 def _halved(table: np.ndarray, train: np.ndarray) -> np.ndarray:
@@ -104,9 +96,3 @@ def _predicted(x: np.ndarray, y: np.ndarray, train: np.ndarray) -> np.ndarray:
     tree = DecisionTreeClassifier(max_depth=4, min_samples_leaf=3, random_state=0)
     p: np.ndarray = tree.fit(x[train], y[train]).predict_proba(x[~train])[:, -1]
     return p
-
-
-def _lowest(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> float:
-    """Return the lower end of the 95 % interval of an AUROC over patients."""
-    low = score("binary", y[:, None], p[:, None], subject, num_replicates=300)["auroc"].low
-    return 0.0 if low is None else low

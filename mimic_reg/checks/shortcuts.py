@@ -11,9 +11,10 @@ from scipy.stats import mannwhitneyu, rankdata
 from sklearn.metrics import roc_auc_score
 from sklearn.tree import DecisionTreeClassifier
 
-from mimic_reg.checks.base import FEWEST, Outcome, View, counted
+from mimic_reg.checks.base import Outcome, View, counted, outcome, some
 from mimic_reg.learners.windows import STATISTICS, features
 from mimic_reg.metrics.scores import Score, score
+from mimic_reg.metrics.small_counts import LEAST, enough_of_each
 from mimic_reg.samples.images import read_pixels
 from mimic_reg.store import Store
 from mimic_reg.store.spec import Task
@@ -25,7 +26,6 @@ _CHANCE = 1e-3  # such an AUROC by chance, after Bonferroni's correction
 BEYOND = 0.6  # AUROC of lengths, above which a finding begins: chance is 0.5
 _SHUFFLES = 20
 _IMAGES, _PIXELS = 2_000, 4_096
-_WINDOW = len(STATISTICS)
 
 
 def key_told(view: View) -> Outcome:
@@ -35,8 +35,8 @@ def key_told(view: View) -> Outcome:
     """
     check = "no channel is the number of a stay or patient"
     chosen = view.chosen.filter(pl.col("held") > 0)
-    if chosen.height < 2 * FEWEST:
-        return Outcome(check, "not checked", "Too few stays to compare.", task=view.task.name)
+    if chosen.height < 2 * LEAST:
+        return Outcome(check, "not checked", "Too few stays to compare.")
     first = chosen["first"].to_numpy()
     keys = {name: rankdata(chosen[name].to_numpy()) for name in ("unit", "subject")}
     told = []
@@ -45,23 +45,19 @@ def key_told(view: View) -> Outcome:
             continue
         if any(abs(np.corrcoef(rankdata(value), key)[0, 1]) >= _KEY for key in keys.values()):
             told.append(name)
-    if not told:
-        text = f"No channel has the order of the numbers of stays or patients.{view.stays_read}"
-        return Outcome(check, "passed", text, task=view.task.name)
-    text = f"{counted(len(told), 'channels')} in the order of the numbers of stays or patients: "
-    return Outcome(
-        *(check, "found", f"{text}{', '.join(told[:3])}.{view.stays_read}", len(told)),
-        *("Leave these columns out: a model can remember patients by them.", view.task.name),
+    passed = f"No channel has the order of the numbers of stays or patients.{view.stays_read}"
+    text = (
+        f"{counted(len(told), 'channels')} in the order of the numbers of stays or patients: "
+        f"{some(told)}.{view.stays_read}"
     )
+    advice = "Leave these columns out: a model can remember patients by them."
+    return outcome(check, len(told), passed, text, advice)
 
 
 def as_features(view: View) -> tuple[np.ndarray, list[str]]:
     """Return statistics of each channel over all hours of the samples (N, F), and their names."""
-    num = len(view.spec.channels)
-    zero, one = np.zeros(num), np.ones(num)
-    samples = view.as_samples(view.samples, view.hours, (zero, one))
     names = [f"{c.name} ({what})" for what in STATISTICS for c in view.spec.channels]
-    return features(samples)[:, : _WINDOW * num], names
+    return features(view.as_samples(view.samples, view.hours))[:, : len(names)], names
 
 
 def readable(view: View) -> Outcome:
@@ -70,8 +66,8 @@ def readable(view: View) -> Outcome:
     subject = view.samples["subject"].to_numpy()
     if view.task.target == "regression":
         return _follows(table, names, view)
-    judged = {n: y for n, y in view.labels.items() if view.enough(y, subject)}
-    return _readable(table, names, judged, TELLS, view.task, "channel", view.samples_read)
+    judged = {n: y for n, y in view.labels.items() if enough_of_each(y, subject)}
+    return _readable(table, names, judged, TELLS, "channel", view.samples_read)
 
 
 def readable_images(store: Store, task: Task, seed: int) -> Outcome:
@@ -84,9 +80,9 @@ def readable_images(store: Store, task: Task, seed: int) -> Outcome:
     label = table[task.labels[0]].to_numpy()
     names = [str(tuple(map(int, np.unravel_index(i, store.spec.shape)))) for i in at]
     labels = {name: label == i for i, name in enumerate(task.classes)}
-    judged = {n: y for n, y in labels.items() if min(y.sum(), (~y).sum()) >= FEWEST}
+    judged = {n: y for n, y in labels.items() if min(y.sum(), (~y).sum()) >= LEAST}
     read = f" Read {len(label):,} images (seed {seed})." * (len(label) == _IMAGES)
-    return _readable(pixels[:, at], names, judged, TELLS_IMAGE, task, "pixel", read)
+    return _readable(pixels[:, at], names, judged, TELLS_IMAGE, "pixel", read)
 
 
 def _readable(
@@ -94,14 +90,13 @@ def _readable(
     names: list[str],
     labels: Mapping[str, np.ndarray],
     tells: float,
-    task: Task,
     noun: str,
     coverage: str,
 ) -> Outcome:
     check = f"no single {noun} tells the label"
     if not labels:
-        text = f"No label has {FEWEST} patients or more of both kinds, which this check needs."
-        return Outcome(check, "not checked", text, task=task.name)
+        text = f"No label has {LEAST} patients or more of both kinds, which this check needs."
+        return Outcome(check, "not checked", text)
     ranks = rankdata(table, axis=0)
     num_tests = len(labels) * table.shape[1]
     told: dict[str, str] = {}  # channel → the label that it tells best
@@ -113,19 +108,12 @@ def _readable(
             name = names[at].rpartition(" (")[0] if noun == "channel" else names[at]
             if name not in told and _is_no_chance(table[:, at], y, num_tests):
                 told[name] = f"{name} tells {label} (AUROC {either[at]:.3f})"
-    if not told:
-        text = f"The best single {noun}, {best[1]}, reaches AUROC {best[0]:.3f}.{coverage}"
-        return Outcome(check, "passed", text, task=task.name)
-    return Outcome(
-        check,
-        "found",
+    passed = f"The best single {noun}, {best[1]}, reaches AUROC {best[0]:.3f}.{coverage}"
+    text = (
         f"{counted(len(told), f'{noun}s')} {'separates' if len(told) == 1 else 'separate'} a label "
-        f"almost perfectly: {'; '.join([*told.values()][:3])}{'; …' * (len(told) > 3)}."
-        f"{coverage}",
-        len(told),
-        ADVICE.format(noun=noun),
-        task.name,
+        f"almost perfectly: {some(told.values(), '; ')}.{coverage}"
     )
+    return outcome(check, len(told), passed, text, ADVICE.format(noun=noun))
 
 
 def aurocs(ranks: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -144,21 +132,19 @@ def _follows(table: np.ndarray, names: list[str], view: View) -> Outcome:
     """Return whether a real-valued label follows one channel almost perfectly."""
     check, label = "no single channel tells the label", view.task.labels[0]
     y = rankdata(view.samples["label 0"].to_numpy())
-    if len(np.unique(view.samples["subject"])) < 2 * FEWEST or np.ptp(y) == 0:
-        text = f"Fewer than {2 * FEWEST} patients, or all have the same {label}."
-        return Outcome(check, "not checked", text, task=view.task.name)
+    if len(np.unique(view.samples["subject"])) < 2 * LEAST or np.ptp(y) == 0:
+        text = f"Fewer than {2 * LEAST} patients, or all have the same {label}."
+        return Outcome(check, "not checked", text)
     varied = np.ptp(table, axis=0) > 0
     ranks = rankdata(table[:, varied], axis=0)
     correlation = np.abs(np.corrcoef(y, ranks, rowvar=False)[0, 1:])
     names = [name for name, so in zip(names, varied, strict=True) if so]
     best = f"{names[int(correlation.argmax())]} ({correlation.max():.3f})"
     told = {names[i].rpartition(" (")[0] for i in np.flatnonzero(correlation >= FOLLOWS)}
-    if not told:
-        text = f"The highest rank correlation with {label} is that of {best}.{view.samples_read}"
-        return Outcome(check, "passed", text, task=view.task.name)
+    passed = f"The highest rank correlation with {label} is that of {best}.{view.samples_read}"
     text = f"{label} follows {counted(len(told), 'channels')} almost perfectly, best {best}."
-    text, advice = f"{text}{view.samples_read}", ADVICE.format(noun="channel")
-    return Outcome(check, "found", text, len(told), advice, view.task.name)
+    text += view.samples_read
+    return outcome(check, len(told), passed, text, ADVICE.format(noun="channel"))
 
 
 ADVICE = (
@@ -185,42 +171,38 @@ def from_lengths(view: View) -> Outcome:
     x = np.stack([table["seen"].to_numpy(), _padding(view)], axis=1)
     if (x == x[0]).all():
         text = f"All samples see {counted(int(x[0, 0]), 'hours')}, with the same padding."
-        return Outcome(check, "passed", text, task=view.task.name)
+        return Outcome(check, "passed", text)
     train = (table["split"] == "train").to_numpy()
     subject = table["subject"].to_numpy()
     found = {}
     for name, y in view.labels.items():
-        if all(view.enough(y[part], subject[part]) for part in (train, ~train)):
+        if all(enough_of_each(y[part], subject[part]) for part in (train, ~train)):
             p = _tree(x, y[train], train)
-            test = (y[~train, None], p[:, None], subject[~train])
-            scored = score("binary", *test, num_replicates=300)
-            found[name] = (scored["auroc"], _control(x, y, train, view.seed))
+            auroc = auroc_over(y[~train], p, subject[~train])
+            found[name] = (auroc, _control(x, y, train, view.seed))
     if not found:
         text = (
-            f"No label has {FEWEST} patients or more of both kinds, in training and outside it, "
+            f"No label has {LEAST} patients or more of both kinds, in training and outside it, "
             "which this check needs."
         )
-        return Outcome(check, "not checked", text, task=view.task.name)
+        return Outcome(check, "not checked", text)
     by_design = "mode" in view.store.manifest or not view.per_stay
     least = TELLS if by_design else BEYOND
-    told = [n for n, (real, control) in found.items() if _low(real) > max(least, control)]
-    name = max(found, key=lambda n: _low(found[n][0]))
+    told = [n for n, (real, control) in found.items() if low(real) > max(least, control)]
+    name = max(found, key=lambda n: low(found[n][0]))
     real, control = found[name]
     text = (
         f"A tree on lengths and padding alone predicts {name} with AUROC {real.value:.2f} "
-        f"({_low(real):.2f} to {real.high or 1:.2f}); trained on shuffled labels, {control:.2f}."
+        f"({low(real):.2f} to {real.high or 1:.2f}); trained on shuffled labels, {control:.2f}."
         f"{view.samples_read}"
     )
-    if not told:
-        above = " The task shows the hours since admission by design." * by_design
-        known = " Report it beside the models." if _low(real) > 0.5 else ""
-        text = f"{text}{above * bool(known)}{known}"
-        return Outcome(check, "passed", text, task=view.task.name)
+    above = " The task shows the hours since admission by design." * by_design
+    known = f"{above} Report it beside the models." if low(real) > 0.5 else ""
     advice = (
         "Let all samples see the same number of hours (for an imported cohort: `hours`), and drop "
         "stays that end before, or show this score beside the models' and explain it."
     )
-    return Outcome(check, "found", text, len(told), advice, view.task.name)
+    return outcome(check, len(told), text + known, text, advice)
 
 
 def _padding(view: View) -> np.ndarray:
@@ -249,5 +231,11 @@ def _control(x: np.ndarray, y: np.ndarray, train: np.ndarray, seed: int) -> floa
     return float(np.mean([roc_auc_score(y[~train], p) for p in trees]))
 
 
-def _low(score: Score) -> float:
+def auroc_over(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Score:
+    """Return the AUROC of labels and probabilities (N,), with its interval over patients."""
+    return score("binary", y[:, None], p[:, None], subject, num_replicates=300)["auroc"]
+
+
+def low(score: Score) -> float:
+    """Return the lower end of the 95 % interval of an AUROC over patients."""
     return 0.0 if score.low is None else score.low

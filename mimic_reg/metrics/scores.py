@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import accuracy_score, average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.metrics import bootstrap
@@ -148,25 +148,29 @@ def _bound(
 def _binary(
     y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str, ...]
 ) -> list[_Family]:
-    ranked = {
-        "auroc": _defined(roc_auc_score, y[:, 0], p[:, 0], _one_class(y, labels)),
-        "auprc": _defined(average_precision_score, y[:, 0], p[:, 0], _no_positive(y, labels)),
-    }
-    statistic = bootstrap.ranking_statistic(y[:, 0], p[:, 0], subject)
-    return [(ranked, statistic), *_probability_families(y, p, subject)]
+    ranked = _ranked(("auroc", "auprc"), y[:, 0], p[:, 0], subject, labels[0])
+    return [ranked, *_probability_families(y, p, subject)]
 
 
 def _multilabel(
     y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str, ...]
 ) -> list[_Family]:
-    flat, flat_p = y.ravel(), p.ravel()
-    any_label = flat[:, None], ("any",)
-    micro = {
-        "micro_auroc": _defined(roc_auc_score, flat, flat_p, _one_class(*any_label)),
-        "micro_auprc": _defined(average_precision_score, flat, flat_p, _no_positive(*any_label)),
-    }
-    pooled = bootstrap.ranking_statistic(flat, flat_p, np.repeat(subject, y.shape[1]))
-    return [_macro(y, p, subject, labels), (micro, pooled), *_probability_families(y, p, subject)]
+    pooled = y.ravel(), p.ravel(), np.repeat(subject, y.shape[1])
+    micro = _ranked(("micro_auroc", "micro_auprc"), *pooled, "any")
+    return [_macro(y, p, subject, labels), micro, *_probability_families(y, p, subject)]
+
+
+def _ranked(
+    names: tuple[str, str], y: np.ndarray, p: np.ndarray, subject: np.ndarray, label: str
+) -> _Family:
+    """Return the area under the ROC curve and average precision of one label (N,)."""
+    auroc = auprc = None
+    if not 0 < y.sum() < len(y):
+        auroc = f"all samples have label {label!r} = {int(y.any())}"
+        auprc = None if y.any() else auroc
+    functions = ((roc_auc_score, auroc), (average_precision_score, auprc))
+    found = [Score(None, why) if why else Score(float(of(y, p))) for of, why in functions]
+    return dict(zip(names, found, strict=True)), bootstrap.ranking_statistic(y, p, subject)
 
 
 def _macro(y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str, ...]) -> _Family:
@@ -176,7 +180,7 @@ def _macro(y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str,
     reason = f"without labels of one class: {', '.join(left_out)}" if left_out else None
     columns = np.flatnonzero(defined)
     if not len(columns):
-        undefined = Score(None, f"all {len(y)} samples have one class, in every label")
+        undefined = Score(None, "all samples have one class, in every label")
         scores = {"macro_auroc": undefined, "macro_auprc": undefined}
         return scores, lambda counts: np.full(2, np.nan)
     each = [bootstrap.ranking_statistic(y[:, c], p[:, c], subject) for c in columns]
@@ -191,14 +195,10 @@ def _macro(y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str,
 def _multiclass(
     y: np.ndarray, p: np.ndarray, subject: np.ndarray, labels: tuple[str, ...]
 ) -> list[_Family]:
-    predicted = p.argmax(1)
-    hit = (predicted == y).astype(np.float64)
+    hit = (p.argmax(1) == y).astype(np.float64)
     one_hot = np.eye(p.shape[1])[y]
     return [
-        (
-            {"accuracy": Score(float(accuracy_score(y, predicted)))},
-            bootstrap.mean_statistic(hit, subject),
-        ),
+        _linear("accuracy", hit, subject),
         _linear("brier", np.square(p - one_hot).sum(1), subject),
         _calibration(hit[:, None], p.max(1, keepdims=True), subject),
     ]
@@ -209,12 +209,10 @@ def _regression(
 ) -> list[_Family]:
     error = (p - y).mean(1)
     squared = bootstrap.mean_statistic(np.square(error), subject)
+    root = {"root_mean_squared_error": Score(float(np.sqrt(np.square(error).mean())))}
     return [
         _linear("mean_absolute_deviation", np.abs(error), subject),
-        (
-            {"root_mean_squared_error": Score(float(np.sqrt(np.square(error).mean())))},
-            lambda counts: np.sqrt(squared(counts)),
-        ),
+        (root, lambda counts: np.sqrt(squared(counts))),
     ]
 
 
@@ -239,29 +237,6 @@ def _calibration(hit: np.ndarray, confidence: np.ndarray, subject: np.ndarray) -
     statistic = bootstrap.calibration_statistic(hit, confidence, subject, NUM_BINS)
     everyone = np.ones(int(subject.max()) + 1, np.int32)
     return {"calibration_error": Score(float(statistic(everyone)))}, statistic
-
-
-def _defined(
-    function: Callable[..., float], y: np.ndarray, p: np.ndarray, reason: str | None
-) -> Score:
-    return Score(None, reason) if reason else Score(float(function(y, p)))
-
-
-def _one_class(y: np.ndarray, labels: tuple[str, ...]) -> str | None:
-    """Return why the area under the ROC curve is undefined, if it is."""
-    positives = y.sum(0)
-    for count, label in zip(positives, labels, strict=True):
-        if count in (0, len(y)):
-            return f"all {len(y)} samples have label {label!r} = {int(count > 0)}"
-    return None
-
-
-def _no_positive(y: np.ndarray, labels: tuple[str, ...]) -> str | None:
-    """Return why average precision is undefined, if it is."""
-    for count, label in zip(y.sum(0), labels, strict=True):
-        if not count:
-            return f"all {len(y)} samples have label {label!r} = 0"
-    return None
 
 
 # --- the registry ---------------------------------------------------------------------------------
@@ -300,6 +275,7 @@ _DEVIATION = (
     "(length_of_stay: hours)."
 )
 _RANKED: dict[str, Any] = {"over_subjects": _mean_auroc, "ranks": True}
+_HOURS: dict[str, Any] = {"lower_is_better": True, "matters": 1.0}
 _PROBABILITIES: tuple[Target, ...] = ("binary", "multilabel", "multiclass")
 
 METRICS: dict[str, Metric] = {
@@ -325,17 +301,10 @@ METRICS: dict[str, Metric] = {
             "mean_absolute_deviation",
             "mean absolute deviation",
             ("regression",),
-            lower_is_better=True,
             meaning=(_DEVIATION,),
             over_subjects=_absolute_deviation,
-            matters=1.0,
+            **_HOURS,
         ),
-        Metric(
-            "root_mean_squared_error",
-            "root mean squared error",
-            ("regression",),
-            lower_is_better=True,
-            matters=1.0,
-        ),
+        Metric("root_mean_squared_error", "root mean squared error", ("regression",), **_HOURS),
     )
 }

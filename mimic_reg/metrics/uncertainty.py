@@ -13,6 +13,7 @@ on a subject, which makes it slightly too wide rather than too narrow.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -64,38 +65,32 @@ def combined(values: Sequence[float], error: float, num_subjects: int) -> Combin
     return Combined(mean - half, mean + half, math.sqrt(of_seeds), error, freedom)
 
 
-def power(delta: float, sd: float, n: int, level: float = LEVEL) -> float:
+def power(delta: float, sd: float, n: int) -> float:
     """Return how often a two-sided paired t-test of n seeds finds a true difference of delta.
 
     sd: standard deviation of the differences over seeds
     """
-    shift, bound = abs(delta) / sd * math.sqrt(n), float(stats.t.ppf(1 - level / 2, n - 1))
+    shift, bound = abs(delta) / sd * math.sqrt(n), float(stats.t.ppf(1 - LEVEL / 2, n - 1))
     found = stats.nct.sf(bound, n - 1, shift) + stats.nct.cdf(-bound, n - 1, shift)
     return float(found) if math.isfinite(found) else 1.0
 
 
-def seeds_needed(delta: float, sd: float, wanted: float = POWER) -> int | None:
-    """Return the fewest seeds with which a paired t-test has this power; None above `MOST_SEEDS`.
+def seeds_needed(delta: float, sd: float) -> int | None:
+    """Return the fewest seeds with which a paired t-test has `POWER`; None above `MOST_SEEDS`.
 
     As many as `comparison.MIN_PAIRS` are needed at least.
     """
-    low, high = 2, 3
     if not sd:
-        return high
-    while power(delta, sd, high) < wanted:
-        low, high = high, 2 * high
-        if low > MOST_SEEDS:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if power(delta, sd, middle) >= wanted else (middle, high)
-    return high if high <= MOST_SEEDS else None
+        return 3
+    numbers = range(3, MOST_SEEDS + 1)
+    place = bisect_left(numbers, POWER, key=lambda n: power(delta, sd, n))
+    return numbers[place] if place < len(numbers) else None
 
 
-def subjects_needed(delta: float, error: float, num_subjects: int, wanted: float = POWER) -> int:
-    """Return with how many test subjects a difference of delta is found with this power.
+def subjects_needed(delta: float, error: float, num_subjects: int) -> int:
+    """Return with how many test subjects a difference of delta is found with `POWER`.
 
     error: standard error with `num_subjects`; it shrinks with the square root of their number
     """
-    wide = float(stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(wanted))
+    wide = float(stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(POWER))
     return max(2, math.ceil(num_subjects * (wide * error / delta) ** 2))

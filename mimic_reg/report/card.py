@@ -16,7 +16,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report.card_parts import evaluation_parts, on_data
 from mimic_reg.report.cohort.published import samples_by_split, scored_samples, store_of
-from mimic_reg.report.document import Document, Grid, Part, to_html, to_markdown
+from mimic_reg.report.document import Document, Grid, Part, to_html, to_markdown, write_texts
 from mimic_reg.report.formats import (
     HIDDEN,
     count,
@@ -28,13 +28,14 @@ from mimic_reg.report.formats import (
 from mimic_reg.report.labels import format_option
 from mimic_reg.report.results import TrialResult, collect
 from mimic_reg.runs import TRIAL, read_trial
-from mimic_reg.store import Store, atomic, make_folder
+from mimic_reg.store import Store
 
 MARKDOWN, PAGE = "card.md", "card.html"
 _USE = (
     "Nobody has stated an intended use (option --intended-use). Without one, the model "
     "is for research on its own data only."
 )
+_SIMULATED = "The patients are simulated: these numbers say nothing about real patients."
 _NOT_A_DEVICE = (
     "It is not a medical device, and nobody has tested it on patients other than those below. Do "
     "not use it to decide about a patient."
@@ -63,22 +64,22 @@ def build(folder: Path, store: Path | None = None, intended_use: str = "") -> Do
     ]
     there = [part for part in parts if part is not None]
     there.append(_checklist(_answered(there, intended_use)))
-    hardly = [f"Hardly trained: {trial.hardly_trained}."] if trial.hardly_trained else []
+    warnings = []
+    if opened is not None and opened.manifest.get("source", {}).get("simulated"):
+        warnings.append(_SIMULATED)
+    if trial.hardly_trained:
+        warnings.append(f"Hardly trained: {trial.hardly_trained}.")
     return Document(
         title=f"Model card: {format_task(trial.task)}, {trial.model}, {trial.method}",
         lead=_lead(trial, scored_samples(trial, sizes)["test"]),
         parts=there,
-        warnings=[*_simulated(opened), *hardly],
+        warnings=warnings,
     )
 
 
 def write(document: Document, folder: Path) -> list[Path]:
     """Write the card into a folder, as Markdown and as a page; return the files."""
-    make_folder(folder)
-    texts = {MARKDOWN: to_markdown(document), PAGE: str(to_html(document))}
-    for name, text in texts.items():
-        atomic.write_text(folder / name, text)
-    return [folder / name for name in texts]
+    return write_texts(folder, {MARKDOWN: to_markdown(document), PAGE: str(to_html(document))})
 
 
 def _read(folder: Path) -> TrialResult:
@@ -116,13 +117,6 @@ def _lead(trial: TrialResult, size: str) -> str:
         interval = f" (95 % {low} to {high}, over {trial.cohort.subjects})"
     on = f" on {size} samples" * (size != HIDDEN)
     return f"Test {name} {format_score(score.value, trial.selected_by)}{interval}{on}."
-
-
-def _simulated(store: Store | None) -> list[str]:
-    simulated = store is not None and store.manifest.get("source", {}).get("simulated")
-    return ["The patients are simulated: these numbers say nothing about real patients."] * bool(
-        simulated
-    )
 
 
 def _model(trial: TrialResult) -> Part:
@@ -168,19 +162,20 @@ def _options(options: Mapping[str, Any]) -> str:
 def _cost(trial: TrialResult) -> Part:
     """Return the seconds of training: of the processor that the run used."""
     costs = [row.get("cost") or {} for row in trial.epochs()]
-    spent = {
-        name: sum(float(cost.get(f"{name}_seconds") or 0.0) for cost in costs)
+    training, validation = (
+        sum(float(cost.get(f"{name}_seconds") or 0.0) for cost in costs)
         for name in ("training", "validation")
-    }
+    )
+    spent = training + validation
     memory = [int(cost["peak_memory_bytes"]) for cost in costs if cost.get("peak_memory_bytes")]
     kind = "CPU" if trial.device == "cpu" else "GPU"
     threads = trial.threads or 1
-    seconds = sum(spent.values()) * (threads if kind == "CPU" else 1)
+    seconds = spent * (threads if kind == "CPU" else 1)
     at_most = "at most " * (kind == "CPU" and threads > 1)
-    known = f"{at_most}{seconds:,.1f}" if any(spent.values()) else "not recorded"
+    known = f"{at_most}{seconds:,.1f}" if spent else "not recorded"
     facts = {
         f"{kind} seconds": known,
-        "of which validation": f"{spent['validation']:,.1f} s of {sum(spent.values()):,.1f} s",
+        "of which validation": f"{validation:,.1f} s of {spent:,.1f} s",
         "device": f"{trial.device}, {count(threads, 'thread')}",
         "epochs": str(len(costs)),
     }
@@ -259,11 +254,7 @@ def _checklist(there: Collection[str]) -> Part:
         f"{numbers['partly']} in part, and leaves {numbers['you']} to you."
     )
     rows = [(item.item, item.what, _BY[item.by], item.where or "-") for item in items]
-    grid = Grid(
-        "TRIPOD+AI (Collins et al., BMJ 2024; 385: e078378), shortened.",
-        ("item", "what to report", "in this card", "where"),
-        rows,
-        left=(2,),
-        wrap=(1, 3),
-    )
+    source = "TRIPOD+AI (Collins et al., BMJ 2024; 385: e078378), shortened."
+    header = ("item", "what to report", "in this card", "where")
+    grid = Grid(source, header, rows, left=(2,), wrap=(1, 3))
     return Part("tripod", "Which items of TRIPOD+AI does it answer?", [text], grids=[grid])

@@ -4,35 +4,29 @@ Shapes: N samples, C labels.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from mimic_reg.errors import InputError
 from mimic_reg.metrics import delong
-from mimic_reg.metrics.calibration import (
-    Calibration,
-    Estimate,
-    calibrate,
-    net_benefit,
-    treat_all,
-)
+from mimic_reg.metrics.calibration import Estimate, calibrate, net_benefit, treat_all
 from mimic_reg.metrics.scores import METRICS, metric, score
-from mimic_reg.report.cohort import flow
-from mimic_reg.report.cohort.published import FEW, in_tens, scored_samples
+from mimic_reg.metrics.small_counts import FEW, LEAST, enough_of_each, in_tens
+from mimic_reg.report.cohort import flow, read_audit
+from mimic_reg.report.cohort.published import scored_samples
 from mimic_reg.report.document import Grid, Part
 from mimic_reg.report.figures.curves import calibration_figure, calibration_points
 from mimic_reg.report.figures.decision import decision_figure
 from mimic_reg.report.figures.drawing import styles
 from mimic_reg.report.figures.drawn import Drawn
 from mimic_reg.report.formats import HIDDEN, count, format_scored, format_task
-from mimic_reg.report.predictions import Predictions, has_curves, read_joined
+from mimic_reg.report.predictions import Predictions, has_curves, read_predictions
 from mimic_reg.report.results import TrialResult
-from mimic_reg.report.subgroups import ATTRIBUTES, FEWEST, in_order, read_groups
+from mimic_reg.report.subgroups import ATTRIBUTES, in_order, read_groups
 from mimic_reg.runs import PREDICTIONS
-from mimic_reg.store import Store, read_json
+from mimic_reg.store import Store
 
 REPLICATES = 200  # of the scores of subgroups that have no formula for their interval
 MOST_VALUES = 2_000_000  # samples x labels of a subgroup that is drawn so often
@@ -40,22 +34,7 @@ THRESHOLDS = np.round(np.arange(0.02, 0.501, 0.02), 2)
 _SHOWN_THRESHOLDS = (0.04, 0.1, 0.2, 0.3, 0.5)
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """The test samples of a run.
-
-    y, p:    (N, C) labels and predictions; (N, 1) classes of a multiclass task
-    subject: (N,) numbers from 0 on, not ids
-    row:     (N,) in the task's sample table
-    """
-
-    y: np.ndarray
-    p: np.ndarray
-    subject: np.ndarray
-    row: np.ndarray
-
-
-def on_data(trial: TrialResult, store: Store | None) -> Evaluated | None:
+def on_data(trial: TrialResult, store: Store | None) -> Predictions | None:
     """Return the test samples of a run; None without its store or its predictions.
 
     Raises:
@@ -64,15 +43,12 @@ def on_data(trial: TrialResult, store: Store | None) -> Evaluated | None:
     path = trial.folder / PREDICTIONS["test"]
     if store is None or not path.is_file():
         return None
-    task, key = trial.target, trial.cohort.subject
-    table, p = read_joined(trial, store, list(dict.fromkeys([*task.labels, key])))
-    if wrong := _wrong(p, trial):
+    found = read_predictions(trial, store)
+    if wrong := _wrong(found.p, trial):
         raise InputError(
             f"{path} {wrong}. `mimic-reg evaluate {trial.folder} --overwrite` makes it again."
         )
-    row = pl.read_parquet(path, columns=["row"])["row"].to_numpy()
-    subject = np.unique(table[key].to_numpy(), return_inverse=True)[1]
-    return Evaluated(table.select(task.labels).to_numpy(), p.astype(np.float64), subject, row)
+    return replace(found, p=found.p.astype(np.float64))
 
 
 def _wrong(p: np.ndarray, trial: TrialResult) -> str:
@@ -92,7 +68,7 @@ def _wrong(p: np.ndarray, trial: TrialResult) -> str:
 def evaluation_parts(
     trial: TrialResult,
     store: Store | None,
-    found: Evaluated | None,
+    found: Predictions | None,
     sizes: Sequence[Sequence[str]] = (),
 ) -> list[Part | None]:
     """Return the parts on data, scores, calibration, net benefit and subgroups.
@@ -125,23 +101,21 @@ def _data(trial: TrialResult, store: Store | None, sizes: Sequence[Sequence[str]
         facts["fold"] = f"tested on fold {trial.fold} of {cohort.folds}"
     scored = scored_samples(trial, sizes)
     facts |= {f"{split} samples that were scored": text for split, text in scored.items()}
-    audit = {}
-    if store is not None and "audit.json" in store.manifest["files"]:
-        audit = read_json(store.path("audit.json"))
+    audit = {} if store is None else read_audit(store)
     return Part(
         "data",
         "On which data?",
         facts=facts,
         grids=[grid for grid in (_flow(audit), _samples(trial, sizes)) if grid.rows],
         notes=[
-            f"Counts of 1 to {FEWEST - 1} are not shown, nor numbers whose difference would tell "
+            f"Counts of 1 to {LEAST - 1} are not shown, nor numbers whose difference would tell "
             "one; steps that leave out so few are told with their neighbour."
         ],
     )
 
 
 def _flow(audit: Mapping[str, Any]) -> Grid:
-    boxes = flow.boxes(audit.get("cohort_flow", []), FEWEST)
+    boxes = flow.boxes(audit.get("cohort_flow", []), LEAST)
     units = tuple(boxes[0].left) if boxes else ()
     rows = [
         [
@@ -163,7 +137,7 @@ def _samples(trial: TrialResult, sizes: Sequence[Sequence[str]]) -> Grid:
 # --- scores ---------------------------------------------------------------------------------------
 
 
-def _scores(trial: TrialResult, found: Evaluated | None) -> Part:
+def _scores(trial: TrialResult, found: Predictions | None) -> Part:
     names = [trial.selected_by, *(n for n in trial.scores["test"] if n != trial.selected_by)]
     rows = [
         [
@@ -174,21 +148,23 @@ def _scores(trial: TrialResult, found: Evaluated | None) -> Part:
     ]
     sentences, whom = [], trial.cohort.subjects
     if found is not None and trial.target.target == "binary":
-        placed = delong.placements(found.y[:, 0], found.p[:, 0], found.subject)
-        bounds = delong.interval(placed) if placed else None
-        if placed and bounds:
-            shown = f"{placed.auroc:.4f} (95 % {bounds[0]:.4f} to {bounds[1]:.4f})"
+        y, p, subject = found.y[:, 0], found.p[:, 0], found.subject
+        area = _delong(y, p, subject) if enough_of_each(y, subject) else None
+        if area:
+            shown = f"{area.value:.4f} (95 % {area.low:.4f} to {area.high:.4f})"
             sentences.append(f"Test AUROC with DeLong's interval over {whom}: {shown}.")
-    grid = Grid(
-        f"Scores, with 95 % bootstrap intervals over {whom}.",
-        ("score", *_SPLITS),
-        rows,
-    )
+    grid = Grid(f"Scores, with 95 % bootstrap intervals over {whom}.", ("score", *_SPLITS), rows)
     meaning = dict.fromkeys(text for name in names for text in METRICS[name].meaning)
     return Part("scores", "How good is it?", sentences, grids=[grid], notes=[" ".join(meaning)])
 
 
 _SPLITS = ("test", "validation")
+
+
+def _delong(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> Estimate | None:
+    placed = delong.placements(y, p, subject)
+    bounds = delong.interval(placed) if placed else None
+    return Estimate(placed.auroc, *bounds) if placed and bounds else None
 
 
 def _interval(found: Estimate | None, digits: int = 2) -> str:
@@ -200,12 +176,12 @@ def _interval(found: Estimate | None, digits: int = 2) -> str:
 # --- calibration and decisions --------------------------------------------------------------------
 
 
-def _calibration(trial: TrialResult, found: Evaluated | None) -> Part | None:
+def _calibration(trial: TrialResult, found: Predictions | None) -> Part | None:
     if found is None or not has_curves(trial):
         return None
     heading, whom, num_labels = "Are its risks right?", trial.cohort.subjects, found.y.shape[1]
     y, p, subject = found.y.ravel(), found.p.ravel(), np.repeat(found.subject, num_labels)
-    if _too_few(y, subject):
+    if not enough_of_each(y, subject):
         why = f"Not shown: the test samples have {FEW} {whom} of a class."
         return Part("calibration", heading, [why], brief=True)
     pooled = " All labels are pooled." * (num_labels > 1)
@@ -219,12 +195,11 @@ def _calibration(trial: TrialResult, found: Evaluated | None) -> Part | None:
     points = calibration_points(y, p)
     rows = [] if points is None else [[f"{at:.3f}", f"{share:.2f}"] for at, share, _ in points]
     grid = Grid(
-        f"Bins of predictions in order; each has {FEWEST} of a class or more, or none.{pooled}",
+        f"Bins of predictions in order; each has {LEAST} of a class or more, or none.{pooled}",
         ("mean prediction", "observed share"),
         rows,
     )
-    predictions = {trial.method: [Predictions(found.y, found.p)]}
-    figure = calibration_figure(predictions, styles([trial.method]))
+    figure = calibration_figure({trial.method: [found]}, styles([trial.method]))
     caption = "Calibration on the test samples; dotted: perfect."
     drawn = [Drawn("calibration", "curves", caption + pooled, figure)] if figure else []
     return Part(
@@ -243,13 +218,13 @@ def _calibration(trial: TrialResult, found: Evaluated | None) -> Part | None:
     )
 
 
-def _decisions(trial: TrialResult, found: Evaluated | None) -> Part | None:
+def _decisions(trial: TrialResult, found: Predictions | None) -> Part | None:
     """Return the decision curve of one label, where at least ten subjects would be treated."""
     if found is None or trial.target.target != "binary":
         return None
     y, p = found.y[:, 0], found.p[:, 0]
-    shown = np.array([t for t in THRESHOLDS if _subjects(found.subject[p >= t]) >= FEWEST])
-    if len(shown) < 2 or _too_few(y, found.subject):
+    shown = np.array([t for t in THRESHOLDS if _subjects(found.subject[p >= t]) >= LEAST])
+    if len(shown) < 2 or not enough_of_each(y, found.subject):
         return None
     model, everyone = net_benefit(y, p, found.subject, shown), treat_all(float(y.mean()), shown)
     rows = [
@@ -263,14 +238,9 @@ def _decisions(trial: TrialResult, found: Evaluated | None) -> Part | None:
     note = (
         "Net benefit: true positives minus false positives, these weighted with the odds of the "
         "threshold, per sample. A model helps where its curve is above both others. The curve ends "
-        f"where fewer than {FEWEST} {trial.cohort.subjects} would be treated."
+        f"where fewer than {LEAST} {trial.cohort.subjects} would be treated."
     )
     return Part("decisions", "Does acting on it help?", grids=[grid], figures=[drawn], notes=[note])
-
-
-def _too_few(y: np.ndarray, subject: np.ndarray) -> bool:
-    """Return whether fewer than ten subjects have samples of a class."""
-    return min(_subjects(subject[y > 0]), _subjects(subject[~(y > 0)])) < FEWEST
 
 
 def _subjects(subject: np.ndarray) -> int:
@@ -280,7 +250,7 @@ def _subjects(subject: np.ndarray) -> int:
 # --- labels and subgroups -------------------------------------------------------------------------
 
 
-def _labels(trial: TrialResult, found: Evaluated | None) -> Part | None:
+def _labels(trial: TrialResult, found: Predictions | None) -> Part | None:
     """Return AUROC and calibration of each label of a multilabel task."""
     if found is None or trial.target.target != "multilabel":
         return None
@@ -297,25 +267,22 @@ _BINARY = ("AUROC (DeLong)", "calibration intercept", "calibration slope")
 
 def _binary_cells(y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> list[str]:
     """Return AUROC, intercept and slope of samples with enough subjects of both classes."""
-    if _too_few(y, subject):
+    if not enough_of_each(y, subject):
         return [f"{FEW} of a class", "-", "-"]
-    placed = delong.placements(y, p, subject)
-    assert placed is not None, "both classes are there"
-    bounds = delong.interval(placed)
-    area = _interval(Estimate(placed.auroc, *bounds) if bounds else None, 3)
-    found: Calibration = calibrate(y, p, subject)
+    found = calibrate(y, p, subject)
+    area = _interval(_delong(y, p, subject), 3)
     return [area, _interval(found.intercept), _interval(found.slope)]
 
 
-def _subgroups(trial: TrialResult, store: Store | None, found: Evaluated | None) -> Part | None:
+def _subgroups(trial: TrialResult, store: Store | None, found: Predictions | None) -> Part | None:
     if found is None or store is None or not trial.cohort.is_hourly:
         return None
     groups, absent = read_groups(store, trial.target, found.row, found.subject)
     grids = [_grid(title, of_samples, trial, found) for title, of_samples in groups.items()]
     notes = [
         f"Numbers of {trial.cohort.subjects} and samples are rounded down to tens. Groups of fewer "
-        f"than {FEWEST} are put together, also with the next larger one if they would still be too "
-        f"few. A score needs {FEWEST} {trial.cohort.subjects} of each class. These intervals are "
+        f"than {LEAST} are put together, also with the next larger one if they would still be too "
+        f"few. A score needs {LEAST} {trial.cohort.subjects} of each class. These intervals are "
         "not corrected for their number: among many groups, some differ by chance."
     ]
     sentences = []
@@ -328,20 +295,19 @@ def _subgroups(trial: TrialResult, store: Store | None, found: Evaluated | None)
     )
 
 
-def _grid(title: str, groups: np.ndarray, trial: TrialResult, found: Evaluated) -> Grid:
+def _grid(title: str, groups: np.ndarray, trial: TrialResult, found: Predictions) -> Grid:
     names = in_order(dict.fromkeys(groups, 0))
     binary = trial.target.target == "binary"
     rows = []
     for name in names:
         which = groups == name
         y, p, subject = found.y[which], found.p[which], found.subject[which]
-        sizes = [in_tens(_subjects(subject)), in_tens(len(y))]
-        cells = (
-            _binary_cells(y[:, 0], p[:, 0], subject)
-            if binary
-            else [_group_score(trial, y, p, subject)]
-        )
-        rows.append([name, *sizes, *cells])
+        cells = [in_tens(_subjects(subject)), in_tens(len(y))]
+        if binary:
+            cells += _binary_cells(y[:, 0], p[:, 0], subject)
+        else:
+            cells.append(_group_score(trial, y, p, subject))
+        rows.append([name, *cells])
     columns = _BINARY if binary else (metric(trial.selected_by).title,)
     header = (title, trial.cohort.subjects, "samples", *columns)
     return Grid(f"By {title}, with 95 % intervals.", header, rows)
@@ -349,13 +315,7 @@ def _grid(title: str, groups: np.ndarray, trial: TrialResult, found: Evaluated) 
 
 def _group_score(trial: TrialResult, y: np.ndarray, p: np.ndarray, subject: np.ndarray) -> str:
     classes = y[:, 0] if trial.target.target == "multiclass" else y
-    found = score(
-        trial.target.target,
-        classes,
-        p,
-        subject,
-        labels=trial.target.labels,
-        num_replicates=REPLICATES if y.size <= MOST_VALUES else 0,
-    )
-    kept = found[trial.selected_by]
+    draws, target = REPLICATES if y.size <= MOST_VALUES else 0, trial.target
+    scores = score(target.target, classes, p, subject, labels=target.labels, num_replicates=draws)
+    kept = scores[trial.selected_by]
     return "undefined: one class" if kept.value is None else format_scored(kept, trial.selected_by)

@@ -1,13 +1,7 @@
 """What a comparison allows to conclude, in a plain sentence, and what more runs would show."""
 
 from mimic_reg.metrics.comparison import MIN_PAIRS
-from mimic_reg.metrics.uncertainty import (
-    MOST_SEEDS,
-    POWER,
-    Combined,
-    seeds_needed,
-    subjects_needed,
-)
+from mimic_reg.metrics.uncertainty import MOST_SEEDS, POWER, Combined, seeds_needed, subjects_needed
 from mimic_reg.report.formats import count, format_difference, format_interval
 from mimic_reg.report.tables import ScoreTable
 from mimic_reg.report.verdicts import Compared, quoted

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from markupsafe import Markup
 
 from mimic_reg.report.figures.drawn import Drawn
 from mimic_reg.report.html import render
 from mimic_reg.report.markdown import literal, table_markdown
+from mimic_reg.store import atomic, make_folder
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,14 @@ class Document:
     warnings: Sequence[str] = ()
 
 
+def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write files, name → text, into a folder and return their paths."""
+    make_folder(folder)
+    for name, text in texts.items():
+        atomic.write_text(folder / name, text)
+    return [folder / name for name in texts]
+
+
 def to_html(document: Document) -> Markup:
     """Return a page that needs no network and no script."""
     return render("document.html", document=document)
@@ -74,12 +84,7 @@ def part_markdown(part: Part, level: int = 2) -> list[str]:
         f"{'#' * level} {literal(part.heading)}",
         *map(_paragraph, part.sentences),
         "\n".join(facts),
-        *(
-            text
-            for grid in part.grids
-            for text in (_paragraph(grid.caption), _grid_markdown(grid))
-            if text
-        ),
+        *(text for grid in part.grids for text in (_paragraph(grid.caption), _grid(grid))),
         *map(_paragraph, part.notes),
     ]
 
@@ -93,7 +98,7 @@ def _escaped(found: re.Match[str]) -> str:
     return f"{found[0]}\u200b" if found[0].isdigit() else f"\\{found[0]}"
 
 
-def _grid_markdown(grid: Grid) -> str:
+def _grid(grid: Grid) -> str:
     num_left = 1
     while num_left in (*grid.left, *grid.wrap):
         num_left += 1

@@ -4,6 +4,7 @@ Each comparison gets one plain sentence: what may be concluded, and how many mor
 subjects a difference that matters would need. `delta` is the smallest such difference.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from mimic_reg.metrics.scores import metric
 from mimic_reg.metrics.uncertainty import Combined, combined
 from mimic_reg.report.cohort.published import samples_by_split, test_subjects
 from mimic_reg.report.conclusions import conclude, is_open, needed
+from mimic_reg.report.formats import format_level
 from mimic_reg.report.resampling import resample
 from mimic_reg.report.results import Results, TrialResult
 from mimic_reg.report.tables import ScoreTable, main_tables
@@ -59,6 +61,13 @@ class Weighed:
         found = [e for e in self.evidence if e.compared.method in self.table.focus]
         return found or list(self.evidence)
 
+    @property
+    def sentences(self) -> list[str]:
+        """Return what may be concluded on those in focus, after the level if there are several."""
+        levels = [f"{format_level(e.compared.supervision)}: " for e in self.focus]
+        several = len(self.table.levels) > 1
+        return [at * several + e.sentence for at, e in zip(levels, self.focus, strict=True)]
+
 
 def weigh(
     results: Results, stores: Sequence[Store], delta: float | None = None
@@ -83,31 +92,24 @@ def weigh(
 def _weigh(
     table: ScoreTable, trials: Sequence[TrialResult], stores: Sequence[Store], delta: float | None
 ) -> Weighed:
-    found, resampled = comparisons(table), resample(table, trials, stores)
+    resampled = resample(table, trials, stores)
     own = (s for s in stores if s.manifest["fingerprint"] == trials[0].fingerprint)
     num_units = test_subjects(resampled.num_units, samples_by_split(trials[0], next(own, None)))
-    p = [_delong(c, table, resampled) for c in found]
-    groups: dict[tuple[str, TrainingSize], list[int]] = {}
-    for i, c in enumerate(found):
-        groups.setdefault((c.method, c.supervision), []).append(i)
-    corrected: dict[int, float | None] = {}
-    for (method, level), members in groups.items():
-        adjusted = holm_defined([p[i] for i in members], num_tests(table, method, level))
-        corrected |= dict(zip(members, adjusted, strict=True))
-    return Weighed(
-        table,
-        resampled,
-        tuple(
-            _evidence(c, table, resampled, p[i], corrected[i], delta, num_units)
-            for i, c in enumerate(found)
-        ),
-        num_units,
-    )
+    found: list[Evidence] = []
+    for (method, level), group in itertools.groupby(comparisons(table), _family):
+        members = list(group)
+        tested = [resampled.delong(*_asked(c, table)) for c in members]
+        p = [each.p if each else None for each in tested]
+        adjusted = holm_defined(p, num_tests(table, method, level))
+        found += [
+            _evidence(c, table, resampled, plain, holm, delta, num_units)
+            for c, plain, holm in zip(members, p, adjusted, strict=True)
+        ]
+    return Weighed(table, resampled, tuple(found), num_units)
 
 
-def _delong(compared: Compared, table: ScoreTable, resampled: Resampled) -> float | None:
-    tested = resampled.delong(*_key(compared), _seeds(compared, table))
-    return tested.p if tested else None
+def _family(compared: Compared) -> tuple[str, TrainingSize]:
+    return compared.method, compared.supervision
 
 
 def _evidence(
@@ -119,13 +121,13 @@ def _evidence(
     delta: float | None,
     num_units: str,
 ) -> Evidence:
-    seeds = _seeds(compared, table)
-    subjects = resampled.interval(*_key(compared), seeds)
-    error = None if table.folds else resampled.error(*_key(compared), seeds)
+    asked = _asked(compared, table)
+    subjects = resampled.interval(*asked)
+    error = None if table.folds else resampled.error(*asked)
     both = None
     if error is not None:
         scores = table.by_seed(compared.supervision)
-        differences = [scores[compared.method][s] - scores[compared.baseline][s] for s in seeds]
+        differences = [scores[compared.method][s] - scores[compared.baseline][s] for s in asked[-1]]
         both = combined(differences, error, resampled.num_units)
     wanted = metric(table.score).matters if delta is None else delta
     unit, sentence = resampled.unit, conclude(compared, table, both, resampled.unit, wanted)
@@ -136,10 +138,8 @@ def _evidence(
     return Evidence(compared, subjects, both, p, p_holm, sentence)
 
 
-def _key(compared: Compared) -> tuple[str, str, TrainingSize]:
-    return compared.method, compared.baseline, compared.supervision
-
-
-def _seeds(compared: Compared, table: ScoreTable) -> list[Repeat]:
-    scores = table.by_seed(compared.supervision)
-    return in_order(scores[compared.method].keys() & scores[compared.baseline].keys())
+def _asked(compared: Compared, table: ScoreTable) -> tuple[str, str, TrainingSize, list[Repeat]]:
+    """Return method, baseline, level, and the seeds that both have."""
+    method, baseline, level = compared.method, compared.baseline, compared.supervision
+    scores = table.by_seed(level)
+    return method, baseline, level, in_order(scores[method].keys() & scores[baseline].keys())

@@ -32,8 +32,10 @@ def format_supervision(level: TrainingSize) -> str:
     return format_level(level) + " supervision" * level.is_share
 
 
-def format_p(p: float, *, sign: bool = True) -> str:
-    """Return a p value, such as "p = 0.012"; without `sign`, "0.012"."""
+def format_p(p: float | None, *, sign: bool = True) -> str:
+    """Return a p value, such as "p = 0.012"; without `sign`, "0.012"; "-" if there is none."""
+    if p is None:
+        return "-"
     text = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
     return text if sign else text.removeprefix("p ").removeprefix("= ")
 

@@ -7,32 +7,21 @@ from typing import Any
 import polars as pl
 
 from mimic_reg.report.evidence import Weighed
-from mimic_reg.report.tables import ScoreTable
+from mimic_reg.report.tables import Cell, ScoreTable
 from mimic_reg.report.verdicts import Compared, comparisons
 
 _TEXT = ("task", "model", "score", "split", "method", "baseline", "reason", "conclusion")
 _COUNT = ("num_samples", "n", "undefined")
 _YES_NO = ("better", "significant")
-_KEYS = ("task", "model", "score")
+_KEYS = ("task", "model", "score", "split")
+_SIZE = ("supervision", "num_samples")
+_TESTS = ("effect", "t", "p", "p_holm", "wilcoxon", "wilcoxon_holm")
 _SCORES = (
-    *(
-        *_KEYS,
-        "split",
-        "method",
-        "supervision",
-        "num_samples",
-        "n",
-        "mean",
-        "sd",
-        "undefined",
-        "reason",
-    ),
+    *(*_KEYS, "method", *_SIZE, "n", "mean", "sd", "undefined", "reason"),
     *("paper", "paper_sd", "minus_paper", "minus_paper_low", "minus_paper_high"),
 )
 _COMPARISONS = (
-    *(*_KEYS, "split", "supervision", "num_samples", "method", "baseline", "n", "difference"),
-    *("low", "high"),
-    *("effect", "t", "p", "p_holm", "wilcoxon", "wilcoxon_holm"),
+    *(*_KEYS, *_SIZE, "method", "baseline", "n", "difference", "low", "high", *_TESTS),
     *("better", "significant", "reason"),
 )
 _OVER_SUBJECTS = ("subjects_low", "subjects_high", "both_low", "both_high", "delong", "delong_holm")
@@ -43,32 +32,31 @@ def scores_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
 
     sd is null for n = 1, mean if every score is undefined; `undefined` counts undefined scores.
     """
-    rows = []
-    for table in tables:
-        for method in table.methods:
-            for level in table.levels:
-                if cell := table.cells.get((method, level)):
-                    difference, bounds = cell.minus_paper or (None, None)
-                    low, high = bounds or (None, None)
-                    rows.append(
-                        {
-                            **{key: getattr(table, key) for key in _KEYS},
-                            "split": table.split,
-                            "method": method,
-                            **asdict(level),
-                            "n": cell.summary.n,
-                            "mean": cell.summary.mean if cell.scores else None,
-                            "sd": cell.summary.sd,
-                            "undefined": len(cell.undefined),
-                            "reason": "; ".join(dict.fromkeys(cell.undefined.values())) or None,
-                            "paper": cell.paper.value if cell.paper else None,
-                            "paper_sd": cell.paper.sd if cell.paper else None,
-                            "minus_paper": difference,
-                            "minus_paper_low": low,
-                            "minus_paper_high": high,
-                        }
-                    )
+    rows = [
+        {**_keys(table), "method": method, **asdict(level), **_scores(cell)}
+        for table in tables
+        for method in table.methods
+        for level in table.levels
+        if (cell := table.cells.get((method, level)))
+    ]
     return _frame(rows, _SCORES)
+
+
+def _scores(cell: Cell) -> dict[str, Any]:
+    difference, bounds = cell.minus_paper or (None, None)
+    low, high = bounds or (None, None)
+    return {
+        "n": cell.summary.n,
+        "mean": cell.summary.mean if cell.scores else None,
+        "sd": cell.summary.sd,
+        "undefined": len(cell.undefined),
+        "reason": "; ".join(dict.fromkeys(cell.undefined.values())) or None,
+        "paper": cell.paper.value if cell.paper else None,
+        "paper_sd": cell.paper.sd if cell.paper else None,
+        "minus_paper": difference,
+        "minus_paper_low": low,
+        "minus_paper_high": high,
+    }
 
 
 def comparisons_frame(tables: Iterable[ScoreTable]) -> pl.DataFrame:
@@ -91,12 +79,14 @@ def evidence_frame(weighed: Iterable[Weighed]) -> pl.DataFrame:
     return _frame(rows, (*_COMPARISONS, *_OVER_SUBJECTS, "conclusion"))
 
 
+def _keys(table: ScoreTable) -> dict[str, str]:
+    return {key: getattr(table, key) for key in _KEYS}
+
+
 def _comparison(table: ScoreTable, c: Compared) -> dict[str, Any]:
     low, high = c.result.interval or (None, None)
-    tests = ("effect", "t", "p", "p_holm", "wilcoxon", "wilcoxon_holm")
     return {
-        **{key: getattr(table, key) for key in _KEYS},
-        "split": table.split,
+        **_keys(table),
         **asdict(c.supervision),
         "method": c.method,
         "baseline": c.baseline,
@@ -104,7 +94,7 @@ def _comparison(table: ScoreTable, c: Compared) -> dict[str, Any]:
         "difference": c.result.difference if c.result.n else None,
         "low": low,
         "high": high,
-        **{name: getattr(c.result, name) for name in tests},
+        **{name: getattr(c.result, name) for name in _TESTS},
         "better": c.better,
         "significant": c.result.significant,
         "reason": c.result.reason,

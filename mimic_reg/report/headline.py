@@ -103,10 +103,9 @@ def _mean(scores: list[Mapping[Repeat, float]]) -> dict[Repeat, float]:
 def _sized(result: Comparison, table: ScoreTable, name: str = "") -> str:
     """Return a difference with its interval and, if given, the name of the score."""
     text = f"{formats.format_difference(result.difference, table.score)} {name}".rstrip()
-    bounds = result.interval
-    return (
-        f"{text} (95 % interval {formats.format_interval(bounds, table.score)})" if bounds else text
-    )
+    if result.interval is None:
+        return text
+    return f"{text} (95 % interval {formats.format_interval(result.interval, table.score)})"
 
 
 def _more_data(table: ScoreTable) -> list[str]:

@@ -56,7 +56,7 @@ def _environment() -> Environment:
         "paper": format_paper,
         "score": format_score,
         "slug": lambda text: file_name(text)[:60].lower(),
-        "to_csv": _to_csv,
+        "to_csv": to_csv,
     }
     return environment
 
@@ -66,7 +66,7 @@ def _join_count(item: tuple[str, int | None]) -> str:
     return f"{HIDDEN if item[1] is None else format(item[1], ',')} {item[0]}"
 
 
-def _to_csv(table: tuple[Sequence[str], Iterable[Sequence[str]]]) -> str:
+def to_csv(table: tuple[Sequence[str], Iterable[Sequence[object]]]) -> str:
     """Return (header, rows) as CSV."""
     stream = StringIO()
     csv.writer(stream, lineterminator="\n").writerows([table[0], *table[1]])

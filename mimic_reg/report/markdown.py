@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from mimic_reg.report import tables
-from mimic_reg.report.evidence import Evidence, Weighed
-from mimic_reg.report.formats import format_level
+from mimic_reg.report.evidence import Weighed
+from mimic_reg.report.formats import format_level, format_task
 from mimic_reg.report.headline import headline
 from mimic_reg.report.results import Results, mixed_threads
 from mimic_reg.report.verdicts import comparison_columns, comparisons, format_comparison, verdicts
@@ -29,7 +29,7 @@ def to_markdown(results: Results, weighed: Sequence[Weighed] = ()) -> str:
     weighed: the comparisons with what may be concluded, to add that
     """
     parts = []
-    concluded = {(w.table.task, w.table.model): w.focus for w in weighed}
+    concluded = {(w.table.task, w.table.model): w.sentences for w in weighed}
     for table in tables.main_tables(results):
         found = headline(table)
         parts.append(f"### {tables.format_title(table)}")
@@ -43,8 +43,12 @@ def to_markdown(results: Results, weighed: Sequence[Weighed] = ()) -> str:
         parts += [f"Note: {escape(note)}" for note in (*table.marks(), *table.paper_notes())]
         if table.focus and comparisons(table):
             parts += ["Paired tests", comparisons_markdown(table)]
-            lines = [_concluded(e, table) for e in concluded.get((table.task, table.model), ())]
+            sentences = concluded.get((table.task, table.model), ())
+            lines = [f"- {escape(sentence)}" for sentence in sentences]
             parts += ["What may be concluded", "\n".join(lines)] if lines else []
+    for table in tables.model_tables(results):
+        parts.append(f"### {format_task(table.task)}: which model is best?")
+        parts.append("\n".join(f"- {escape(verdict.sentence)}" for verdict in verdicts(table)))
     parts += [f"Note: {escape(sentence)}" for sentence in mixed_threads(results)]
     if results.unfinished:
         lines = [f"- {escape(u.name)}: {escape(u.why)}" for u in results.unfinished]
@@ -52,22 +56,12 @@ def to_markdown(results: Results, weighed: Sequence[Weighed] = ()) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _concluded(evidence: Evidence, table: tables.ScoreTable) -> str:
-    level = f"{format_level(evidence.compared.supervision)}: " * (len(table.levels) > 1)
-    return f"- {level}{escape(evidence.sentence)}"
-
-
 def scores_markdown(table: tables.ScoreTable) -> str:
     """Return a table with methods as rows and supervision levels as columns."""
     rows = []
     for method in table.methods:
-        cells = [table.cells.get((method, level)) for level in table.levels]
-        rows.append([method, *(tables.format_cell(cell, table.score) for cell in cells)])
-        if table.has_paper:
-            rows.append(["(paper)", *(tables.format_paper(cell, table.score) for cell in cells)])
-            rows.append(
-                ["(minus paper)", *(tables.format_minus_paper(c, table.score) for c in cells)]
-            )
+        cells = [(table.cells.get((method, level)), table.score) for level in table.levels]
+        rows += tables.method_rows(method, cells, table.has_paper)
     return table_markdown(["method", *map(format_level, table.levels)], rows)
 
 
@@ -78,9 +72,8 @@ def comparisons_markdown(table: tables.ScoreTable) -> str:
         for c in comparisons(table)
         if c.method in table.focus or not table.focus
     ]
-    return table_markdown(
-        ["level", "method", "against", *comparison_columns(table)], rows, num_left=4
-    )
+    header = ["level", "method", "against", *comparison_columns(table)]
+    return table_markdown(header, rows, num_left=4)
 
 
 def table_markdown(

@@ -11,6 +11,7 @@ from typing import Any
 from mimic_reg.checks.base import Outcome
 from mimic_reg.clinical.datasets import MIMIC_IV
 from mimic_reg.errors import InputError
+from mimic_reg.report.cohort import read_audit
 from mimic_reg.report.evidence import Weighed, weigh
 from mimic_reg.report.figures.drawn import Analysis, Drawn, draw
 from mimic_reg.report.formats import count, format_level, format_task
@@ -26,10 +27,11 @@ from mimic_reg.report.sections.external import external_section
 from mimic_reg.report.sections.given import Given
 from mimic_reg.report.sections.leakage import leakage_section
 from mimic_reg.report.sections.missing import missing_section
+from mimic_reg.report.sections.models import models_section
 from mimic_reg.report.sections.paired import paired_section
 from mimic_reg.report.sections.together import together_section
 from mimic_reg.report.tables import main_tables
-from mimic_reg.store import Store, atomic, make_folder, read_json
+from mimic_reg.store import Store, atomic, make_folder
 
 REPORT = "report.html"
 
@@ -96,6 +98,7 @@ def write_report(
 
 _SECTIONS: tuple[Callable[[Given], Section | None], ...] = (
     answer_section,
+    models_section,
     together_section,
     paired_section,
     budget_section,
@@ -108,7 +111,7 @@ _SECTIONS: tuple[Callable[[Given], Section | None], ...] = (
     missing_section,
     basis_section,
 )
-_UNFOLDED = ("answer", "together", "tests")  # the answer and its certainty; the rest is folded
+_UNFOLDED = ("answer", "models", "together", "tests")  # answers; the rest is folded
 
 
 def _is_simulated(stores: Sequence[Store], given: bool | None) -> bool | None:
@@ -172,8 +175,7 @@ def _source(given: Given) -> str:
 
 def _kind(given: Given) -> str:
     """Return whether the patients are those of MIMIC-III, from the published sizes."""
-    audits = [s.path("audit.json") for s in given.stores if "audit.json" in s.manifest["files"]]
-    sizes = [read_json(path).get("published") for path in audits]
+    sizes: list[Any] = [audit.get("published") for audit in map(read_audit, given.stores) if audit]
     if not sizes or None in sizes:
         return "patients, but not the full MIMIC-III"
     if differing := [size for found in sizes for size in found if not size["same"]]:

@@ -173,26 +173,20 @@ def other_settings(trial: TrialResult, data: str) -> tuple[Difference, ...]:
     ours = trial.settings
     (model,) = ours["model"]
     reference = _reference(trial.task, model, row_of(trial) or BASELINE, data)
+    # what the paper's settings leave out, because it is newer, has its default there
+    training = {name: field.default for name, field in Training.model_fields.items()}
+    training |= reference.training.model_dump(mode="json")
     pairs = [
         *_options(dict(ours["model"]), reference.model.entry()),
         *_options(
             _methods(ours["regularisers"]), _methods(r.entry() for r in reference.regularisers)
         ),
-        *_options(
-            {"training": ours["training"]}, {"training": reference.training.model_dump(mode="json")}
-        ),
+        *_options({"training": ours["training"]}, {"training": training}),
     ]
-    fields = Training.model_fields
-    newer = [
-        n for n in ours["training"] if n in fields and n not in reference.training.model_dump()
-    ]
-    pairs += [(f"training.{n}", ours["training"][n], fields[n].default) for n in newer]
     if trial.strategy == "reptile":
-        together = ours["together"]
-        facts = paper()["together"]
-        pairs.append(
-            ("reptile.gamma", together["strategy"]["reptile"].get("gamma"), facts["gamma"])
-        )
+        together, facts = ours["together"], paper()["together"]
+        gamma = together["strategy"]["reptile"].get("gamma")
+        pairs.append(("reptile.gamma", gamma, facts["gamma"]))
         pairs.append(("tasks", sorted(together["tasks"]), sorted(facts["tasks"])))
     if trial.supervision != WHOLE:
         pairs.append(("supervision_unit", ours["supervision_unit"], "sample"))

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from mimic_reg.errors import InputError
 from mimic_reg.metrics import resampling
 from mimic_reg.metrics.resampling import MOST_WORK, Resampled, Tested
-from mimic_reg.report.predictions import read_joined
+from mimic_reg.report.predictions import read_predictions
 from mimic_reg.report.results import TrialResult
 from mimic_reg.report.tables import ScoreTable
 from mimic_reg.store import Store
@@ -36,10 +34,8 @@ def resample(
 def _read(trial: TrialResult, store: Store | None) -> Tested | None:
     if store is None:
         return None
-    task, key = trial.target, trial.cohort.subject
     try:
-        table, p = read_joined(trial, store, [*task.labels, key])
+        found = read_predictions(trial, store)
     except InputError:  # predictions were removed: the report has no interval of this trial
         return None
-    subject = np.unique(table[key].to_numpy(), return_inverse=True)[1]
-    return Tested(table.select(task.labels).to_numpy(), p, subject) if len(p) else None
+    return found if len(found.p) else None

@@ -12,12 +12,14 @@ trained trunk that was fine-tuned; without such a trunk, each table takes its be
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.folds import Repeat, repeat
+from mimic_reg.metrics.scores import Score
+from mimic_reg.metrics.small_counts import FEW, LEAST
 from mimic_reg.report.labels import Named, distinguish
 from mimic_reg.runs import DONE, FIT, HISTORY, TRIAL, read_history, read_trial
 from mimic_reg.runs.record import Run, read_run
@@ -215,14 +217,19 @@ _NO_RUN = f"it holds no run (no {TRIAL})"
 _LOGGED = "mlflow-artifacts"  # holds copies of files of runs
 
 
+def folders_below(path: Path) -> list[Path]:
+    """Return the run folders in a folder, at any depth, in the order of their paths."""
+    found = sorted(path.rglob(TRIAL))
+    return [p.parent for p in found if _LOGGED not in p.relative_to(path).parts]
+
+
 def _run_folders(paths: Iterable[Path], known: Mapping[Path, str]) -> list[tuple[Path, str]]:
     """Return (folder, name) of each run folder, without duplicates."""
     folders: dict[Path, tuple[Path, str]] = {}
     for path in paths:
         if not path.is_dir() and path.resolve() not in known:
             raise InputError(f"There is no folder {path}.")
-        inside = [p.parent for p in sorted(path.rglob(TRIAL)) if p.parent != path]
-        inside = [folder for folder in inside if _LOGGED not in folder.relative_to(path).parts]
+        inside = [folder for folder in folders_below(path) if folder != path]
         own = [] if inside and not (path / TRIAL).exists() else [path]
         for folder in own + inside:
             name = path.name if folder == path else str(folder.relative_to(path))
@@ -266,7 +273,7 @@ def _trial(name: str, run: Run) -> TrialResult:
     settings = run.settings
     (model,) = settings["model"]
     return TrialResult(
-        **{field.name: getattr(run, field.name) for field in fields(Run)},
+        **{**vars(run), "scores": _told(run)},
         name=name,
         model=model,
         method="",  # `_label` sets it
@@ -276,6 +283,16 @@ def _trial(name: str, run: Run) -> TrialResult:
         seed=int(settings["seed"]),
         fold=settings.get("fold"),
     )
+
+
+def _told(run: Run) -> dict[str, dict[str, Score]]:
+    """Return the scores of the splits with ten samples or more; others tell of single patients."""
+    too_few = Score(None, f"{FEW} samples, so not shown")
+    untold = {split for split, number in run.num_samples.items() if number < LEAST}
+    return {
+        split: dict.fromkeys(scores, too_few) if split in untold else dict(scores)
+        for split, scores in run.scores.items()
+    }
 
 
 def _strategy(settings: Mapping[str, Any]) -> str:

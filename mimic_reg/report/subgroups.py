@@ -14,11 +14,11 @@ import numpy as np
 import polars as pl
 
 from mimic_reg.errors import InputError
+from mimic_reg.metrics.small_counts import LEAST
 from mimic_reg.samples.attributes import STAYS, read_attributes
 from mimic_reg.store import Store
 from mimic_reg.store.spec import Task
 
-FEWEST = 10  # subjects of a group that is shown
 OTHERS = "all smaller groups"
 UNKNOWN = "unknown"
 
@@ -98,11 +98,11 @@ def read_groups(
 
 
 def merge_small(groups: np.ndarray, subject: np.ndarray) -> np.ndarray | None:
-    """Return (N,) groups of at least `FEWEST` subjects; None if fewer than two are left."""
+    """Return (N,) groups of at least `LEAST` subjects; None if fewer than two are left."""
     sizes = {g: len(np.unique(subject[groups == g])) for g in sorted(set(groups))}
-    small = [g for g, size in sizes.items() if size < FEWEST]
+    small = [g for g, size in sizes.items() if size < LEAST]
     large = sorted((g for g in sizes if g not in small), key=lambda g: (sizes[g], g))
-    while small and large and _subjects(groups, subject, small) < FEWEST:
+    while small and large and _subjects(groups, subject, small) < LEAST:
         small.append(large.pop(0))
     if len(large) + bool(small) < 2:
         return None

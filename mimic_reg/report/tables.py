@@ -4,6 +4,7 @@ A cell is the mean over seeds ± the standard deviation (ddof 1), with n. In a c
 the mean over folds of each fold's mean over seeds, and n counts folds.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,7 +28,7 @@ from mimic_reg.report.paper import (
     paper_scores,
 )
 from mimic_reg.report.results import Results, TrialResult, method_order
-from mimic_reg.settings import TrainingSize
+from mimic_reg.settings import BASELINE, TrainingSize
 from mimic_reg.store import Store
 
 SPLIT = "test"  # of all tables
@@ -216,6 +217,30 @@ def main_tables(results: Results, split: str = SPLIT) -> list[ScoreTable]:
     ]
 
 
+def model_tables(results: Results) -> list[ScoreTable]:
+    """Return a table of models for each task that has several, in the place of methods.
+
+    At each level a model has its method with the best mean validation score: its label is "lstm
+    with dropout", or "lstm" without a method.
+    """
+    chosen = {
+        (table.task, table.model, level): table.best(level)
+        for table in main_tables(results, "validation")
+        for level in table.levels
+    }
+    trials = tuple(
+        replace(t, model="", method=_with_method(t), in_focus=False)
+        for t in results.trials
+        if chosen.get((t.task, t.model, t.supervision)) == t.method
+    )
+    models = Counter(task for task, _ in results.settings())
+    return [t for t in main_tables(Results(trials)) if models[t.task] > 1 and len(t.methods) > 1]
+
+
+def _with_method(trial: TrialResult) -> str:
+    return trial.model if trial.method == BASELINE else f"{trial.model} with {trial.method}"
+
+
 def best_possible(results: Results, stores: Sequence[Store], table: ScoreTable) -> float | None:
     """Return the score of the true risk on a table's samples; None if the data is not simulated."""
     fingerprints = {t.fingerprint for t in results.of(table.task, table.model)}
@@ -285,6 +310,17 @@ def format_paper(cell: Cell | None, score: str) -> str:
     if cell is None or cell.paper is None:
         return "-"
     return f"{format_score(cell.paper.value, score)} ± {format_score(cell.paper.sd, score)}"
+
+
+def method_rows(
+    method: str, cells: Sequence[tuple[Cell | None, str]], with_paper: bool
+) -> list[list[str]]:
+    """Return the texts of a method's cells, each with its score, and those of the paper below."""
+    rows = [[method, *(format_cell(*cell) for cell in cells)]]
+    if with_paper:
+        rows.append(["(paper)", *(format_paper(*cell) for cell in cells)])
+        rows.append(["(minus paper)", *(format_minus_paper(*cell) for cell in cells)])
+    return rows
 
 
 def format_minus_paper(cell: Cell | None, score: str) -> str:

@@ -104,7 +104,7 @@ def format_comparison(compared: Compared, score: str) -> list[str]:
         formats.format_interval(result.interval, score) if result.interval else "-",
         str(result.n),
         "-" if result.effect is None else f"{result.effect:+.2f}",
-        "-" if result.p_holm is None else formats.format_p(result.p_holm, sign=False),
+        formats.format_p(result.p_holm, sign=False),
     ]
 
 
@@ -126,10 +126,8 @@ def _verdict(table: ScoreTable, level: TrainingSize) -> Verdict:
     if len(scores) == 1:
         return Verdict(level, best, None, f"{text}. No other method has a defined score.")
     wins = winner(signed) == best
-    against = compare_best(best, signed)
-    if wins:
-        others = {m: found for m, found in signed.items() if m != best}
-        against = compare(signed[best], others)
+    others = {m: found for m, found in signed.items() if m != best}
+    against = compare(signed[best], others) if wins else compare_best(best, signed)
     better = [m for m, c in against.items() if c.significant and c.difference > 0]
     untested = [m for m, c in against.items() if c.p_holm is None]
     unclear = [m for m in against if m not in (*better, *untested)]

@@ -31,7 +31,7 @@ PointsOption = Annotated[
     typer.Option(
         "--points",
         help="Points that each model with each method takes from its own `space` (see its file): "
-        "the same number for all.",
+        "the same number for all. The first ten are random; Optuna's TPE chooses the others.",
         min=1,
         metavar="N",
     ),

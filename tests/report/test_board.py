@@ -128,6 +128,20 @@ def test_the_command_makes_the_same_settings(work):
     assert found["none", False].command == "mimic-reg sweep --config demo --store STORE --out WORK"
 
 
+def test_no_methods_have_the_command_of_none_and_equal_points_are_said(tmp_path):
+    settings = trial()
+    settings["regularisers"] = [r for r in settings["regularisers"] if "none" not in r]
+    run(tmp_path, "python", settings, 0.7)
+    record = {"task": TASK, "model": "lstm", "method": "none", "supervision": 1.0}
+    tuned = {**record, "num_samples": None, "points": 8, "different": 1, "seeds": [0]}
+    status(tmp_path, "chosen", [("python", "none", 0, {})], tuned=[tuned])
+    (row,) = collect_board([tmp_path]).rows
+    assert "mimic-reg train --task in_hospital_mortality --model lstm --method none " in row.command
+    assert "--set" not in row.command
+    assert str(row.budget) == "8 points (all the same fit), 1 run each"
+    assert row.budget == Budget(8, 1)  # ranked beside others with eight points
+
+
 def test_commands_of_different_rows_never_share_a_folder(tmp_path):
     for rate in (0.2, 0.3):
         run(tmp_path, f"d{rate}", trial("dropout", changes=[f"dropout.rate={rate}"]), 0.7)

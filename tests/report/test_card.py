@@ -1,6 +1,7 @@
 """A card says what a run shows, hides small groups, and takes hostile texts as texts."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -122,6 +123,26 @@ def test_a_total_that_would_tell_few_is_nowhere(run, store, tmp_path, monkeypatc
     rows = samples_by_split(trial, Store.open(broken))
     assert {*scored_samples(trial, rows).values()} == {"\N{EN DASH}"}
     assert f"{total} test" not in page
+
+
+@pytest.mark.parametrize(("positives", "num_sentences"), [(9, 0), (10, 1)])
+def test_the_interval_of_delong_needs_ten_patients_of_each_class(run, positives, num_sentences):
+    (trial,) = collect([run]).trials
+    y, whom = (np.arange(30) < positives).astype(int)[:, None], np.arange(30)
+    p = np.random.default_rng(0).random((30, 1))
+    found = card_parts.Predictions(y, p, whom, whom)
+    scores = next(p for p in card_parts.evaluation_parts(trial, None, found) if p.name == "scores")
+    assert len(scores.sentences) == num_sentences
+
+
+def test_sizes_that_no_page_shows_are_rounded(run, store):
+    trial = replace(collect([run]).trials[0], num_samples={"validation": 9, "test": 417})
+    moved = scored_samples(trial, samples_by_split(trial, None))
+    assert moved == {"validation": "fewer than 10", "test": "about 410"}
+    in_folds = [("all", "1,234", "1,234", "50.0 %")]  # no row of this fold
+    assert scored_samples(trial, in_folds) == moved
+    of_splits = [("validation", "-", "-", "-"), ("test", "417", "417", "50.0 %")]
+    assert scored_samples(trial, of_splits)["test"] == "417"
 
 
 def test_what_is_missing_is_said(run, store, tmp_path):

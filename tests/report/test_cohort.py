@@ -103,9 +103,9 @@ def test_an_imported_cohort(store):
     assert set(rows["yes"]) <= {"< 10", HIDDEN}  # ventilated: 2, 1 and 1 stays
     assert found["samples"][0][:5] == ("Death", "train", "80", "80", "40")
     (hr, lactate, *_) = found["channels"]
-    assert (lactate.stays_text, lactate.quartiles) == ("< 10 patients", HIDDEN)  # in 12 stays
-    assert (hr.name, hr.stays_text) == ("hr", "100.0 %")
-    assert len(hr.bars) == 24
+    assert (lactate["stays_text"], lactate["quartiles"]) == ("< 10 patients", HIDDEN)  # in 12 stays
+    assert (hr["name"], hr["stays_text"]) == ("hr", "100.0 %")
+    assert len(hr["bars"]) == 24
 
 
 def test_samples_do_not_tell_a_part_that_table_one_hides(tmp_path):

@@ -1,5 +1,5 @@
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from xml.etree import ElementTree
 
 import matplotlib as mpl
@@ -197,6 +197,7 @@ def test_predictions_of_another_store_are_refused(results, store, tmp_path):
 
 
 def some(n=400, share=0.3, seed=0):
+    """Labels and predictions (n, 1)."""
     rng = np.random.default_rng(seed)
     y = (rng.random((n, 1)) < share).astype(int)
     return y, 1 / (1 + np.exp(-(2 * y - 1.5 + rng.normal(size=y.shape))))
@@ -217,12 +218,25 @@ def test_few_patients_have_no_curve():
     y, p = some(40)
     few = y.copy()
     few[np.flatnonzero(y)[9:]] = 0
-    assert fg.roc_points(few, p) is None
-    assert fg.roc_points(1 - few, p) is None
     assert fg.calibration_points(y[:39], p[:39]) is None
-    predictions = {"none": [Predictions(few[:30], p[:30])], "itps": []}
-    assert fg.roc_figure(predictions, LOOK) is None
-    assert fg.calibration_figure(predictions, LOOK) is None
+    y, p = some(400)
+    one_patient_each = np.where(y.ravel() > 0, np.arange(400), 0)  # one has all negative samples
+    for labels, subjects in ((few, None), (1 - few, None), (y, one_patient_each)):
+        found = {"none": [predicted(labels, p[: len(labels)], subjects)], "itps": []}
+        assert fg.roc_figure(found, LOOK) is None
+        assert fg.calibration_figure(found, LOOK) is None
+    assert fg.roc_figure({"none": [predicted(y, p)]}, LOOK) is not None
+
+
+def test_few_validation_samples_have_no_training_curve(results):
+    few = [replace(t, num_samples={"validation": 9, "test": 100}) for t in results.trials]
+    drawn = [{d.section for d in draw(r)} for r in (results, replace(results, trials=tuple(few)))]
+    assert drawn[0] - drawn[1] == {"training"}
+
+
+def predicted(y, p, subjects=None):
+    own = np.arange(len(y))
+    return Predictions(y, p, own if subjects is None else subjects, own)
 
 
 @pytest.mark.parametrize("n", [40, 57, 99, 100, 101, 400, 4003])
@@ -252,7 +266,7 @@ def test_equal_predictions_share_a_bin():
 
 
 def test_trials_are_pooled_with_ten_samples_of_each():
-    predictions = {"none": [Predictions(*some(100)), Predictions(*some(100))]}
+    predictions = {"none": [predicted(*some(100)), predicted(*some(100))]}
     (ax,) = fg.calibration_figure(predictions, LOOK).axes
     y, p = (np.concatenate([getattr(each, n) for each in predictions["none"]]) for n in "yp")
     assert (ax.lines[1].get_xdata() == fg.calibration_points(y, p, 20)[:, 0]).all()

@@ -12,6 +12,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import Score
 from mimic_reg.report.figures.drawn import Analysis, Drawn, draw
 from mimic_reg.report.html import render
+from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.page import write_report
 from mimic_reg.report.resampling import resample
 from mimic_reg.report.results import collect
@@ -103,7 +104,7 @@ def runs(store, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     methods = ("none", "dropout", "itps", "both")
     write_sweep(root, store=store, methods=methods, seeds=range(3), predictions=True)
-    undefined = Score(None, "all 12 samples have label 'y' = 0")
+    undefined = Score(None, "all samples have label 'y' = 0")
     scores = {"validation": {"auroc": 0.7}, "test": {"auroc": undefined}}
     write_run(root / "undefined", settings(("jacobian",)), scores, store=store)
     write_run(root / "half", settings(seed=9), {}, store=store, done=False)
@@ -118,6 +119,26 @@ def page(runs, tmp_path_factory):
     path = write_report(collect([runs]), out, title=title, simulated=True, commands=commands)
     assert path == out / "report.html"
     return path.read_text("utf-8")
+
+
+def test_models_are_compared_each_with_its_method_of_validation(tmp_path):
+    for seed in range(4):
+        for model, method, validation, test in (
+            ("lstm", ("none",), 0.7, 0.9),
+            ("lstm", ({"dropout": {"rate": 0.5}},), 0.8, 0.81),
+            ("gru", ("none",), 0.75, 0.74),
+        ):
+            shift = 0.003 * seed * (model == "lstm")
+            scores = {"validation": {"auroc": validation}, "test": {"auroc": test + shift}}
+            trial = settings(method, seed=seed, model={model: {"units": 8}})
+            write_run(tmp_path / f"{model}-{len(method[0])}-{seed}", trial, scores)
+    found = collect([tmp_path])
+    text = checked(write_report(found, tmp_path / "x.html", title="x").read_text("utf-8"))
+    asked = text.partition("Which model is best?")[2].partition("Each model has the method")[0]
+    assert "lstm with dropout has the best mean AUROC, 0.8145 (n = 4); significantly" in asked
+    assert "better than gru (p" in asked
+    assert "0.9000" not in asked  # of lstm without a method: the worse one on validation
+    assert "which model is best?" in to_markdown(found)
 
 
 def test_the_page_is_valid_and_self_contained(page):
@@ -226,7 +247,7 @@ def test_cohort_versions_and_fingerprint_are_there(page, store):
 
 def test_undefined_scores_and_missing_runs_are_shown(page):
     text = checked(page)
-    assert "undefined: all 12 samples have label 'y' = 0" in text
+    assert "undefined: all samples have label 'y' = 0" in text
     assert "1 run without a result" in text
     assert "half not finished: 0 of at most 60 epochs" in text
 

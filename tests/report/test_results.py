@@ -173,9 +173,18 @@ def test_trials_with_the_same_settings_count_once(tmp_path):
 
 
 def test_undefined_scores_keep_their_reason(tmp_path):
-    undefined = Score(None, "all 3 samples have label 'y' = 0")
+    undefined = Score(None, "all samples have label 'y' = 0")
     write_run(tmp_path / "1", settings(), {"validation": {}, "test": {"auroc": undefined}})
     assert collect([tmp_path]).trials[0].scores["test"]["auroc"] == undefined
+
+
+def test_scores_of_fewer_than_ten_samples_are_not_shown(tmp_path):
+    write_run(tmp_path / "1", settings(), SCORES, num_samples=(10, 9))
+    (trial,) = collect([tmp_path]).trials
+    assert trial.scores["validation"]["auroc"].value == 0.8
+    found = trial.scores["test"]["auroc"]
+    assert (found.value, found.low, found.high) == (None, None, None)
+    assert found.reason == "fewer than 10 samples, so not shown"
 
 
 def test_trials_on_different_data_are_refused(tmp_path):

@@ -72,7 +72,7 @@ def by_level(
     name: str,
     title: str,
     found: Iterator[Group],
-    measure: Callable[[list[TrialResult]], T],
+    measure: Callable[[list[TrialResult]], T | None],
     draw: Callable[[Group, dict[str, T]], tuple[Figure, str]],
     row: Callable[[T], tuple[str, ...]],
     columns: tuple[str, ...],
@@ -80,14 +80,17 @@ def by_level(
 ) -> Analysis:
     """Return an analysis with a figure for each group, and a row for each method of a group.
 
-    measure: the trials of a method → what is measured
+    measure: the trials of a method → what is measured; None: nothing, so that it is left out
     draw:    a group and what is measured, by method → the figure and the end of its caption
     row:     what is measured → cells of `columns`, after those of method and level
     """
     drawn: list[Drawn] = []
     tables: dict[str, list[tuple[str, ...]]] = {}
     for group in found:
-        measured = {method: measure(trials) for method, trials in group.by_method().items()}
+        every = {method: measure(trials) for method, trials in group.by_method().items()}
+        measured = {method: value for method, value in every.items() if value is not None}
+        if not measured:
+            continue
         figure, caption = draw(group, measured)
         drawn.append(Drawn(f"{group.name}_{name}", "analysis", f"{group.at}: {caption}", figure))
         rows = tables.setdefault(group.where, [])

@@ -14,7 +14,7 @@ from mimic_reg.metrics.deviations import Deviations, deviations
 from mimic_reg.report.analyses.base import Group, by_level, level_groups, mean_sd, start_and_best
 from mimic_reg.report.figures.drawn import Analysis
 from mimic_reg.report.figures.measured import deviation_figure
-from mimic_reg.report.results import Results, TrialResult
+from mimic_reg.report.results import Results
 
 TITLE = "Deviations of parameters"
 
@@ -34,16 +34,12 @@ def analyse(results: Results) -> Analysis:
         "deviations",
         TITLE,
         level_groups(results, networks),
-        _measure,
+        lambda trials: [deviations(*start_and_best(trial)) for trial in trials],
         _draw,
         _row,
         ("seeds", "moved", "of", "median distance", "largest"),
         "Parameters that a method adds to the model are left out. ±: standard deviation.",
     )
-
-
-def _measure(trials: Sequence[TrialResult]) -> list[Deviations]:
-    return [deviations(*start_and_best(trial)) for trial in trials]
 
 
 def _draw(group: Group, found: dict[str, list[Deviations]]) -> tuple[Figure, str]:

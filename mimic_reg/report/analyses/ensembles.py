@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.ensembles import disagreement, mean_of_logits, mean_of_probabilities
 from mimic_reg.metrics.scores import Score, score
-from mimic_reg.report.analyses.base import level_groups, mean_sd
-from mimic_reg.report.figures.drawn import Analysis, Drawn
+from mimic_reg.report.analyses.base import Group, by_level, level_groups, mean_sd
+from mimic_reg.report.figures.drawn import Analysis
 from mimic_reg.report.figures.measured import ensemble_figure
 from mimic_reg.report.formats import format_score_name
-from mimic_reg.report.predictions import read_joined
+from mimic_reg.report.predictions import read_predictions
 from mimic_reg.report.results import Results, TrialResult, find_stores
 from mimic_reg.store import Store
 
@@ -50,38 +51,33 @@ def analyse(results: Results) -> Analysis:
             removed; a score is undefined.
     """
     stores = {store.manifest["fingerprint"]: store for store in find_stores(results)}
-    drawn: list[Drawn] = []
-    tables: dict[str, list[tuple[str, ...]]] = {}
-    for group in level_groups(results, results.trials):
-        several = {m: trials for m, trials in group.by_method().items() if len(trials) > 1}
-        found = {m: combine(trials, stores) for m, trials in several.items()}
-        if not found:
-            continue
-        name = format_score_name(group.trials[0].selected_by)
-        figure = ensemble_figure(
-            {m: e.growing for m, e in found.items()},
-            {m: e.alone for m, e in found.items()},
-            name,
-            group.look,
-        )
-        caption = (
-            f"{group.at}: test {name} of the first members together, by their mean logits, in the "
-            "order of their seeds. Points at 1: each member alone."
-        )
-        drawn.append(Drawn(f"{group.name}_ensembles", "analysis", caption, figure))
-        rows = tables.setdefault(group.where, [])
-        rows += [(m, group.level, *_row(ensemble)) for m, ensemble in found.items()]
-    if not drawn:
+    found = by_level(
+        "ensembles",
+        TITLE,
+        level_groups(results, results.trials),
+        lambda trials: combine(trials, stores) if len(trials) > 1 else None,
+        _draw,
+        _row,
+        ("members", "one member", "mean logits", "mean prob.", "apart"),
+        "Test scores. Intervals: 95 %, over subjects. Apart: standard deviation of the predictions "
+        "over members, a mean over samples. ±: standard deviation over members.",
+    )
+    if not found.drawn:
         raise InputError(
             "An ensemble needs at least two runs that differ only in their seed. Train the same "
             "trial with other seeds: `mimic-reg train --seed 1`."
         )
-    note = (
-        "Test scores. Intervals: 95 %, over subjects. Apart: standard deviation of the predictions "
-        "over members, a mean over samples. ±: standard deviation over members."
+    return found
+
+
+def _draw(group: Group, found: dict[str, Ensemble]) -> tuple[Figure, str]:
+    name = format_score_name(group.trials[0].selected_by)
+    curves, members = ({m: getattr(e, of) for m, e in found.items()} for of in ("growing", "alone"))
+    caption = (
+        f"test {name} of the first members together, by their mean logits, in the order of their "
+        "seeds. Points at 1: each member alone."
     )
-    columns = ("method", "level", "members", "one member", "mean logits", "mean prob.", "apart")
-    return Analysis("ensembles", TITLE, tuple(drawn), columns, tables, note)
+    return ensemble_figure(curves, members, name, group.look), caption
 
 
 def combine(trials: Sequence[TrialResult], stores: dict[str, Store]) -> Ensemble:
@@ -96,30 +92,29 @@ def combine(trials: Sequence[TrialResult], stores: dict[str, Store]) -> Ensemble
             "An ensemble needs runs that are tested on the same patients, but these are of several "
             "folds. Name the runs of one fold."
         )
+    told = first.scores["test"][first.selected_by]
+    if told.value is None:
+        raise InputError(f"The test {first.selected_by} is undefined: {told.reason}.")
     store = stores.get(first.fingerprint)
     if store is None:
         raise InputError(
             f"The store of {first.name}, which has the labels, is no longer in {first.store}. "
             "Move it back and run the command again."
         )
-    columns = list(dict.fromkeys([*first.target.labels, first.cohort.subject]))
-    read = [read_joined(trial, store, columns) for trial in trials]
-    table, predictions = read[0][0], np.stack([p for _, p in read])
-    y = table.select(first.target.labels).to_numpy()
-    y = y[:, 0] if target == "multiclass" else y
-    subject = table[first.cohort.subject].to_numpy()
+    read = [read_predictions(trial, store) for trial in trials]
+    predictions = np.stack([found.p for found in read])
+    y = read[0].y[:, 0] if target == "multiclass" else read[0].y
 
     def measured(p: np.ndarray, num_replicates: int = 0) -> Score:
         scores = score(
-            target, y, p, subject, labels=first.target.labels, num_replicates=num_replicates
+            target, y, p, read[0].subject, labels=first.target.labels, num_replicates=num_replicates
         )
         return scores[first.selected_by]
 
     def value(p: np.ndarray) -> float:
-        found = measured(p)
-        if found.value is None:
-            raise InputError(f"The test {first.selected_by} is undefined: {found.reason}.")
-        return found.value
+        found = measured(p).value
+        assert found is not None, "it is defined for each member alone"
+        return found
 
     counts = range(1, len(trials) + 1)
     together = mean_of_logits(target, predictions)

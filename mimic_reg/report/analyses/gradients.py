@@ -51,10 +51,8 @@ def read(trial: TrialResult) -> Norms | None:
     if not rows:
         return None
     steps = np.array([row["step"] for row in rows])
-    raw, applied = (
-        Series(steps, np.array([float(row[name]) for row in rows])) for name in (_RAW, _APPLIED)
-    )
-    return Norms(raw, applied)
+    columns = ([float(row[name]) for row in rows] for name in (_RAW, _APPLIED))
+    return Norms(*(Series(steps, np.array(column)) for column in columns))
 
 
 def _row(norms: Sequence[Norms]) -> tuple[str, ...]:

@@ -90,11 +90,7 @@ def measure(
     """
     model, train = fitting.trained(trial.folder, store=store, device=device)
     found = hessian_probe.hessian_trace(
-        model,
-        train,
-        num_vectors=num_vectors,
-        num_samples=num_samples,
-        batch_numbers=batch_numbers,
+        model, train, num_vectors=num_vectors, num_samples=num_samples, batch_numbers=batch_numbers
     )
     write_json(
         trial.folder / FILE,

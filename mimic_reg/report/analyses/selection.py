@@ -1,6 +1,6 @@
 """Which parameters a method selects: by epoch (figure 4b), supervision (figure 6) and tensor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mimic_reg.errors import InputError
 from mimic_reg.report.analyses.base import Group, epochs_of, groups, mean_sd, sizes
@@ -52,43 +52,42 @@ def last(trial: TrialResult, name: str) -> float | None:
     return None if series is None else float(series.y[-1])
 
 
-def counts(trials: Sequence[TrialResult]) -> Counts:
-    """Return what the trials have selected at their ends."""
-    now, ever = ([last(t, name) for t in trials] for name in (NOW, EVER))
-    return Counts([n for n in now if n is not None], [n for n in ever if n is not None])
+def at_best(trial: TrialResult, name: str) -> float | None:
+    """Return the number of parameters selected at the end of the best epoch."""
+    series = recorded(trial, name)
+    return None if series is None else float(series.y[series.x == trial.best_epoch].item())
+
+
+def counts(
+    trials: Sequence[TrialResult], at: Callable[[TrialResult, str], float | None] = last
+) -> Counts:
+    """Return what the trials have selected, `at` their last or best epochs."""
+    found = ([at(t, name) for t in trials] for name in (NOW, EVER))
+    return Counts(*([n for n in numbers if n is not None] for numbers in found))
 
 
 def _draw(group: Group, of_tensors: Mapping[str, int]) -> list[Drawn]:
     figure = selection_figure(group.trials)
     assert figure is not None, "every trial of the group has a selection"
     caption = selection_caption(group.where)
-    drawn = [Drawn(f"{group.name}_selected", "analysis", caption, figure)]
+    name, where = f"{group.name}_selected", group.where
+    drawn = [Drawn(name, "analysis", caption, figure)]
     by_method = {m: _by_level(found) for m, found in group.by_method().items()}
-    if several := {m: levels for m, levels in by_method.items() if len(levels) > 1}:
-        of_levels = {
-            m: {level: counts(found) for level, found in levels.items()}
-            for m, levels in several.items()
-        }
-        drawn.append(
-            Drawn(
-                f"{group.name}_selected_by_supervision",
-                "analysis",
-                f"{group.where}: selected parameters at the end of the last epoch.",
-                supervision_selection_figure(of_levels),
-            )
-        )
+    several = {
+        m: {level: counts(found) for level, found in levels.items()}
+        for m, levels in by_method.items()
+        if len(levels) > 1
+    }
+    if several:
+        caption = f"{where}: selected parameters at the end of the last epoch."
+        figure = supervision_selection_figure(several)
+        drawn.append(Drawn(f"{name}_by_supervision", "analysis", caption, figure))
     shares = {m: _shares(levels[max(levels)], of_tensors) for m, levels in by_method.items()}
     if any(shares.values()):
         top = format_supervision(max(t.supervision for t in group.trials))
-        drawn.append(
-            Drawn(
-                f"{group.name}_selected_by_tensor",
-                "analysis",
-                f"{group.where}: share of each tensor that was selected, means over seeds, at "
-                f"{top}.",
-                tensor_figure(shares, group.look),
-            )
-        )
+        caption = f"{where}: share of each tensor that was selected, means over seeds, at {top}."
+        figure = tensor_figure(shares, group.look)
+        drawn.append(Drawn(f"{name}_by_tensor", "analysis", caption, figure))
     return drawn
 
 
@@ -113,15 +112,12 @@ def _rows(group: Group, total: int) -> list[tuple[str, ...]]:
         for level, found in _by_level(trials).items():
             selection = counts(found)
             share = [count / total for count in selection.ever]
-            rows.append(
-                (
-                    method,
-                    format_level(level),
-                    str(len(found)),
-                    epochs_of([len(t.epochs()) for t in found]),
-                    mean_sd(selection.now, ",.0f"),
-                    mean_sd(selection.ever, ",.0f") if selection.ever else "not tracked",
-                    f"{100 * sum(share) / len(share):.2f} %" if share else "-",
-                )
+            cells = (
+                *(method, format_level(level), str(len(found))),
+                epochs_of([len(t.epochs()) for t in found]),
+                mean_sd(selection.now, ",.0f"),
+                mean_sd(selection.ever, ",.0f") if selection.ever else "not tracked",
+                f"{100 * sum(share) / len(share):.2f} %" if share else "-",
             )
+            rows.append(cells)
     return rows

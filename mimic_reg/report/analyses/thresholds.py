@@ -11,15 +11,9 @@ from typing import Any
 from mimic_reg import methods
 from mimic_reg.errors import InputError
 from mimic_reg.report.analyses.base import Group, groups, mean_sd
+from mimic_reg.report.analyses.selection import at_best, counts
 from mimic_reg.report.figures.drawn import Analysis, Drawn
-from mimic_reg.report.figures.selection import (
-    EVER,
-    NOW,
-    Counts,
-    Threshold,
-    recorded,
-    threshold_figure,
-)
+from mimic_reg.report.figures.selection import Threshold, threshold_figure
 from mimic_reg.report.formats import file_name, format_level, format_score_name
 from mimic_reg.report.labels import format_option
 from mimic_reg.report.results import SIZE_AND_SEED, Results, TrialResult
@@ -138,14 +132,8 @@ def _points(trials: Sequence[TrialResult]) -> dict[TrainingSize, list[Threshold]
 
 def _point(label: str, trials: Sequence[TrialResult]) -> Threshold:
     scores = [trial.scores[_SPLIT][trial.selected_by].value for trial in trials]
-    now, ever = ([_at_best(t, name) for t in trials] for name in (NOW, EVER))
-    counts = Counts([n for n in now if n is not None], [n for n in ever if n is not None])
-    return Threshold(label, [s for s in scores if s is not None], counts, len(trials))
-
-
-def _at_best(trial: TrialResult, name: str) -> float | None:
-    series = recorded(trial, name)
-    return None if series is None else float(series.y[series.x == trial.best_epoch].item())
+    selected = counts(trials, at_best)
+    return Threshold(label, [s for s in scores if s is not None], selected, len(trials))
 
 
 def _draw(

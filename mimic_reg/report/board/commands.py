@@ -10,7 +10,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.learners.trials import compose_trial, resolve
 from mimic_reg.multitask.changes import change
 from mimic_reg.report.results import TrialResult
-from mimic_reg.settings import Training, Trial
+from mimic_reg.settings import BASELINE, Training, Trial
 from mimic_reg.settings.files import CONFIGS, name_of_method
 
 CHOSEN = "-chosen"  # ends the name of a comparison's sweep
@@ -86,8 +86,8 @@ def _words(trial: Trial) -> list[str]:
         seed=trial.seed,
         fold=trial.fold,
     )
-    changes = dict(_changes(plain, trial))
-    if (change(plain, changes) if changes else plain) != trial:
+    changes = dict(_changes(_acting(plain), _acting(trial)))
+    if _acting(change(plain, changes) if changes else plain) != _acting(trial):
         return []
     words = ["mimic-reg", "train", "--task", trial.task, "--model", model, "--method", method]
     if trial.supervision != 1:
@@ -97,6 +97,12 @@ def _words(trial: Trial) -> list[str]:
     for name, value in changes.items():
         words += ["--set", f"{name}={json.dumps(value)}"]
     return [*words, "--store", "STORE"]
+
+
+def _acting(trial: Trial) -> Trial:
+    """Return the trial without `none`, which changes nothing: no methods are the same fit."""
+    kept = tuple(r for r in trial.regularisers if r.name != BASELINE)
+    return trial.model_copy(update={"regularisers": kept})
 
 
 def _changes(plain: Trial, wanted: Trial) -> Iterator[tuple[str, Any]]:

@@ -1,15 +1,13 @@
 """The board as CSV, page and Markdown."""
 
-import csv
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 
 from mimic_reg.metrics.scores import metric
 from mimic_reg.report.board.rows import Board, Row
-from mimic_reg.report.document import Document, Grid, Part, to_html, to_markdown
+from mimic_reg.report.document import Document, Grid, Part, to_html, to_markdown, write_texts
 from mimic_reg.report.formats import count, file_name, format_estimate, format_level, format_task
-from mimic_reg.store import atomic, make_folder
+from mimic_reg.report.html import to_csv
 
 CSV, PAGE, MARKDOWN = "board.csv", "board.html", "board.md"
 COLUMNS = (
@@ -22,20 +20,9 @@ COLUMNS = (
 def write_board(board: Board, folder: Path) -> list[Path]:
     """Write the board into a folder and return its files."""
     found = document(board)
-    texts = {CSV: to_csv(board), PAGE: str(to_html(found)), MARKDOWN: to_markdown(found)}
-    make_folder(folder)
-    for name, text in texts.items():
-        atomic.write_text(folder / name, text)
-    return [folder / name for name in texts]
-
-
-def to_csv(board: Board) -> str:
-    """Return a line for each row, with all columns."""
-    stream = StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(cells(board))
-    return stream.getvalue()
+    table = to_csv((COLUMNS, cells(board)))
+    texts = {CSV: table, PAGE: str(to_html(found)), MARKDOWN: to_markdown(found)}
+    return write_texts(folder, texts)
 
 
 def cells(board: Board) -> list[list[object]]:
@@ -141,7 +128,8 @@ def _how() -> Part:
             "patients, or both. Intervals that overlap do not show that two rows are equal, since "
             "rows are tested on the same patients: compare two of them with mimic-reg report.",
             "Budget: how many points of a search the validation score chose from, and the runs of "
-            "each. Rows are ranked only if all budgets of their table are equal.",
+            "each. Rows are ranked only if all budgets of their table are equal. All the same fit: "
+            "the model chooses its values within the fit, so a search has nothing to vary.",
             "Command: it trains the runs of the row, on a store with the fingerprint above. It was "
             "checked that it makes exactly their settings. For fits of several tasks, from a trunk "
             "or on a number of samples it is that of their sweep.",

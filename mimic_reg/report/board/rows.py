@@ -1,10 +1,9 @@
 """The rows of the board, from run folders and the searches before them."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from scipy import stats
 
@@ -15,12 +14,10 @@ from mimic_reg.metrics.scores import metric
 from mimic_reg.metrics.uncertainty import combined
 from mimic_reg.report.board.commands import sweep_command, train_command
 from mimic_reg.report.board.searches import Budget, Searches, read_searches
-from mimic_reg.report.results import TrialResult, Unfinished, collect
+from mimic_reg.report.results import TrialResult, Unfinished, collect, folders_below
 from mimic_reg.report.tables import SPLIT
-from mimic_reg.runs import TRIAL, read_trial
+from mimic_reg.runs import read_trial
 from mimic_reg.settings import TrainingSize
-
-LOGGED = "mlflow-artifacts"  # holds copies of files of runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +96,7 @@ def collect_board(works: Sequence[Path]) -> Board:
             raise InputError(f"There is no folder {work}. Name a work folder, or one with runs.")
     searches = read_searches(works)
     by_data: dict[str, list[Path]] = {}
-    for folder in _run_folders(works):
+    for folder in dict.fromkeys(f.resolve() for work in works for f in folders_below(work)):
         if folder not in searches.lost:
             by_data.setdefault(_fingerprint(folder), []).append(folder)
     if not by_data:
@@ -120,15 +117,6 @@ def collect_board(works: Sequence[Path]) -> Board:
     return Board(
         tuple(_ranked(rows)), len(searches.lost), tuple(unfinished), tuple(searches.problems)
     )
-
-
-def _run_folders(works: Iterable[Path]) -> list[Path]:
-    found: dict[Path, None] = {}
-    for work in works:
-        for path in sorted(work.rglob(TRIAL)):
-            if LOGGED not in path.relative_to(work).parts:
-                found[path.parent.resolve()] = None
-    return list(found)
 
 
 def _fingerprint(folder: Path) -> str:
@@ -217,14 +205,11 @@ def _seconds(trial: TrialResult) -> float | None:
 def _ranked(rows: Sequence[Row]) -> list[Row]:
     """Return the rows by place, the best first, with ranks where the budgets are equal."""
     ranked: list[Row] = []
-    groups: dict[Any, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.place, []).append(row)
+    groups = Board(tuple(rows)).places()
     for place in sorted(groups, key=lambda p: (p[2], p[0], p[1], p[3], p[4])):
         sign = 1 if metric(place[4]).lower_is_better else -1
         order = sorted(
-            groups[place],
-            key=lambda r: (r.mean is None, sign * (r.mean or 0.0), r.model, r.method),
+            groups[place], key=lambda r: (r.mean is None, sign * (r.mean or 0.0), r.model, r.method)
         )
         equal = len({row.budget for row in order}) == 1
         for number, row in enumerate(order, 1):

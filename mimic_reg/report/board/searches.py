@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg.errors import InputError
-from mimic_reg.metrics.scores import improves
+from mimic_reg.metrics.scores import metric
 from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.runs import HISTORY, read_history, read_scored
 from mimic_reg.store import read_json
@@ -27,16 +27,21 @@ Key = tuple[str, str, str, float | None, int | None, int | None]
 
 @dataclass(frozen=True, order=True)
 class Budget:
-    """What the values of a method were chosen from: points, and runs of each."""
+    """What the values of a method were chosen from: points, and runs of each.
+
+    one_fit: whether all points are the same, of a model that chooses its values within the fit
+    """
 
     points: int = 1
     runs: int = 0
+    one_fit: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         """Return it in words."""
         if self.points < 2:
             return NOT_TUNED
-        return f"{self.points} points, {self.runs} run{'' if self.runs == 1 else 's'} each"
+        same = " (all the same fit)" * self.one_fit
+        return f"{self.points} points{same}, {self.runs} run{'' if self.runs == 1 else 's'} each"
 
 
 @dataclass
@@ -124,7 +129,9 @@ def _key(entry: Mapping[str, Any]) -> Key:
 def _recorded(entry: Mapping[str, Any]) -> tuple[Key, Budget]:
     runs = len(entry["seeds"]) * int(entry.get("folds") or 1)
     points = int(entry["points"])
-    return _key(entry), Budget(points, runs) if points > 1 else Budget()
+    if points < 2:
+        return _key(entry), Budget()
+    return _key(entry), Budget(points, runs, entry.get("different") == 1)
 
 
 def _best(points: Mapping[str, list[Path]]) -> str | None:
@@ -132,20 +139,16 @@ def _best(points: Mapping[str, list[Path]]) -> str | None:
 
     A point that is hardly trained wins only where all are.
     """
-    best: tuple[str, bool, str, float] | None = None
+    found: list[tuple[bool, float, str]] = []
     for values, folders in points.items():
         scored = [_validated(folder) for folder in dict.fromkeys(folders)]
         known = [entry for entry in scored if entry is not None]
-        if not known or len(known) < len(scored):
-            continue
-        name, hardly = known[0][0], any(entry[2] for entry in known)
-        mean = math.fsum(entry[1] for entry in known) / len(known)
-        better = best is None or (
-            not hardly if hardly != best[1] else improves(name, mean, best[3])
-        )
-        if better:
-            best = values, hardly, name, mean
-    return best[0] if best else None
+        if known and len(known) == len(scored):
+            sign = 1 if metric(known[0][0]).lower_is_better else -1
+            mean = math.fsum(entry[1] for entry in known) / len(known)
+            found.append((any(entry[2] for entry in known), sign * mean, values))
+    best = min(found, key=lambda point: point[:2], default=None)
+    return best[2] if best else None
 
 
 def _validated(folder: Path) -> tuple[str, float, bool] | None:

@@ -64,7 +64,7 @@ def as_rows(lines: Sequence[Line]) -> list[list[str]]:
 def _numbers(shown: Comparison | None) -> list[str]:
     if shown is None:
         return ["-"] * 5
-    p = "-" if shown.p is None else format_p(shown.p, sign=False)
+    p = format_p(shown.p, sign=False)
     if shown.outcome == "against" and shown.p_short is not None:
         short = format_p(shown.p_short, sign=False)
         p += f"; below the paper's {_signed(shown.margin)}: {short}" * (shown.margin > 0)

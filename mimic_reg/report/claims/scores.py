@@ -1,13 +1,12 @@
 """Claims about test scores: rows of the paper's tables compared with each other (1 to 6)."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from mimic_reg.metrics.folds import Repeat
 from mimic_reg.report.claims.base import Column, Found, Measured, columns, names
 from mimic_reg.report.paper import published
 from mimic_reg.report.results import Results
-from mimic_reg.settings import TrainingSize
 
 BOTH = "itps_spectral_dropout"
 INPUT_PENALTIES = ("data_gradient", "jacobian", "l2")
@@ -51,16 +50,16 @@ def gain_at_low_data(results: Results) -> _Found:
     found, left_out = columns(results, FEWER_SAMPLES_TABLES)
     by_data: dict[str, Found] = {}
     for other, here in _by_data(found).items():
-        of_data = by_data.setdefault(other, Found())
+        parts = []
         for table in FEWER_SAMPLES_TABLES:
-            levels = _levels(table)
+            levels = sorted({p.level for p in published() if p.table == table})
             ends = {c.level: c for c in here if c.table == table}
             if {levels[0], levels[-1]} <= ends.keys():
-                part = _gain(ends[levels[0]], ends[levels[-1]])
-                if part is not None:
-                    of_data.parts.append(part)
-        of_data.covered = f"{len(of_data.parts)} of {len(FEWER_SAMPLES_TABLES)} tables"
-    return {other: f for other, f in by_data.items() if f.parts}, left_out
+                parts.append(_gain(ends[levels[0]], ends[levels[-1]]))
+        if known := [part for part in parts if part is not None]:
+            covered = f"{len(known)} of {len(FEWER_SAMPLES_TABLES)} tables"
+            by_data[other] = Found(known, covered=covered)
+    return by_data, left_out
 
 
 def _gain(few: Column, many: Column) -> Measured | None:
@@ -98,10 +97,11 @@ def _pairs(results: Results, tables: Sequence[str], pairs: Iterable[tuple[str, s
     for other, here in _by_data(found).items():
         of_data, missing, used = Found(), dict[str, None](), 0
         for column in here:
-            if parts := list(_in_column(column, pairs)):
+            if there := [pair for pair in pairs if {*pair} <= column.by_row.keys()]:
                 used += 1
-                of_data.parts += parts
-                missing |= dict.fromkeys(_missing(column, pairs))
+                of_data.parts += [column.compare(*pair) for pair in there]
+                needed = (row for pair in pairs for row in pair if row in column.paper)
+                missing |= {row: None for row in needed if row not in column.by_row}
         if missing:
             of_data.missing.append(f"missing in a column: {', '.join(missing)}")
         total = len({(p.table, p.task, p.model, p.level) for p in published() if p.table in tables})
@@ -111,23 +111,8 @@ def _pairs(results: Results, tables: Sequence[str], pairs: Iterable[tuple[str, s
     return by_data, left_out
 
 
-def _in_column(column: Column, pairs: Iterable[tuple[str, str]]) -> Iterator[Measured]:
-    for row, baseline in pairs:
-        if row in column.by_row and baseline in column.by_row:
-            yield column.compare(row, baseline)
-
-
-def _missing(column: Column, pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Return rows of the table that a claim needs and that have no run."""
-    return [r for pair in pairs for r in pair if r in column.paper and r not in column.by_row]
-
-
 def _by_data(found: Iterable[Column]) -> dict[str, list[Column]]:
     by_data: dict[str, list[Column]] = {}
     for column in found:
         by_data.setdefault(column.other, []).append(column)
     return by_data
-
-
-def _levels(table: str) -> list[TrainingSize]:
-    return sorted({p.level for p in published() if p.table == table})

@@ -5,9 +5,10 @@ from typing import Any
 
 import polars as pl
 
+from mimic_reg.checks.base import split_name
 from mimic_reg.errors import InputError
+from mimic_reg.metrics.small_counts import LEAST, is_small
 from mimic_reg.report.cohort import channels, flow, patients
-from mimic_reg.report.cohort.suppression import LEAST, is_small
 from mimic_reg.report.formats import format_task
 from mimic_reg.report.html import render
 from mimic_reg.store import Store, atomic, make_folder, read_json, reading
@@ -18,9 +19,7 @@ PAGE = "cohort.html"
 def describe(store: Store, least: int = LEAST) -> dict[str, Any]:
     """Return what the templates of a cohort show; counts below `least` are hidden."""
     with reading(store.folder, "a cohort store"):
-        audit = (
-            read_json(store.path("audit.json")) if "audit.json" in store.manifest["files"] else {}
-        )
+        audit = read_audit(store)
         if not store.spec.is_hourly:
             return _of_images(store, least)
         stays = patients.read_stays(store)
@@ -35,9 +34,15 @@ def describe(store: Store, least: int = LEAST) -> dict[str, Any]:
             "samples": samples,
             "samples_header": header,
             "channels": rows,
-            "channels_csv": (_COLUMNS, [_plain(row) for row in rows]),
+            "channels_csv": (_COLUMNS, [[row[key] for key in _CELLS] for row in rows]),
             "channels_left": left,
         }
+
+
+def read_audit(store: Store) -> dict[str, Any]:
+    """Return the audit of a store; empty if it has none."""
+    there = "audit.json" in store.manifest["files"]
+    return read_json(store.path("audit.json")) if there else {}
 
 
 def samples_table(store: Store, least: int = LEAST) -> tuple[list[str], list[tuple[str, ...]]]:
@@ -49,13 +54,7 @@ def samples_table(store: Store, least: int = LEAST) -> tuple[list[str], list[tup
 
 
 _COLUMNS = ("variable", "stays", "hours", "values", "5 % to 95 %", "out of range", "left out")
-
-
-def _plain(row: channels.Measured) -> tuple[str, ...]:
-    return (
-        *(row.name, row.stays_text, row.hours, row.quartiles),
-        *(row.wide, row.outside, row.dropped),
-    )
+_CELLS = ("name", "stays_text", "hours", "quartiles", "wide", "outside", "dropped")
 
 
 def _of_images(store: Store, least: int) -> dict[str, Any]:
@@ -68,14 +67,7 @@ def _of_images(store: Store, least: int) -> dict[str, Any]:
         each = f"{min(sizes):,} to {max(sizes):,}"
         if any(is_small(n, least) for n in sizes):
             each = f"< {least} in some"
-        rows.append(
-            (
-                format_task(task.name),
-                "validation" if split == "val" else split,
-                f"{here.height:,}",
-                each,
-            )
-        )
+        rows.append((format_task(task.name), split_name(split), f"{here.height:,}", each))
     return {
         **{"name": store.spec.name, "least": least, "splits": store.spec.splits, "boxes": []},
         **{"table_one": None, "samples": rows, "channels": [], "channels_left": ""},

@@ -1,14 +1,13 @@
 """What was measured: how often, and with which values."""
 
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from mimic_reg.clinical.schema import variables
+from mimic_reg.metrics.small_counts import LEAST, is_small
 from mimic_reg.report.cohort.patients import number, read_keys
-from mimic_reg.report.cohort.suppression import LEAST, is_small
 from mimic_reg.report.formats import HIDDEN
 from mimic_reg.store import Store
 
@@ -18,33 +17,15 @@ _BINS = 24
 _ENOUGH = 200  # stays, for the 5 % and 95 % quantiles
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A variable's availability and distribution, as texts; shares are numbers for bars.
-
-    stays:    share of stays with a measurement; None: hidden
-    outside:  share of measured hours out of the plausible range
-    dropped:  share of the rows that extraction left out
-    bars:     heights of a histogram of the measured hours, from 0 to 1
-    """
-
-    name: str
-    stays: float | None
-    stays_text: str
-    hours: str
-    quartiles: str
-    wide: str
-    outside: str
-    dropped: str
-    bars: tuple[float, ...]
-
-
 def measured(
     store: Store, audit: dict[str, Any], least: int = LEAST, seed: int = 0
-) -> tuple[list[Measured], str]:
+) -> tuple[list[dict[str, Any]], str]:
     """Return a row for each variable, and a sentence on what was left out.
 
-    A variable's hours are those in which it was measured, if a channel says so; else all.
+    A variable's hours are those in which it was measured, if a channel says so; else all. A row has
+    texts and, for drawings, numbers: the share of `stays` with a measurement (None: hidden), and
+    the heights of a histogram (`bars`, from 0 to 1). `outside` is the share of measured hours out
+    of the plausible range, `dropped` that of the rows that extraction left out.
     """
     spec = store.spec
     names = list(dict.fromkeys(c.variable for c in spec.channels))[:_MOST]
@@ -60,13 +41,8 @@ def measured(
 
 
 def _variable(
-    store: Store,
-    keys: pl.DataFrame,
-    name: str,
-    chosen: pl.Expr,
-    audit: dict[str, Any],
-    least: int,
-) -> Measured:
+    store: Store, keys: pl.DataFrame, name: str, chosen: pl.Expr, audit: dict[str, Any], least: int
+) -> dict[str, Any]:
     """Return the row of a variable. Few patients are hidden, whatever their stays.
 
     keys: each stay with its subject
@@ -97,30 +73,28 @@ def _variable(
     rows = audit.get("variables", {}).get(name, {})
     categories = len(of) - len(marks)
     kind = f"{categories} categories" if categories > 1 else "yes or no"
-    known = Measured(
-        name=name,
-        stays=None if few else share,
-        stays_text=text,
-        hours=HIDDEN if few or not num_hours else f"{100 * table.height / num_hours:.1f} %",
-        quartiles=HIDDEN if few or values else kind,
-        wide="",
-        outside=HIDDEN,
-        dropped=HIDDEN if few else _dropped(rows, least),
-        bars=(),
-    )
+    row: dict[str, Any] = {
+        "name": name,
+        "stays": None if few else share,
+        "stays_text": text,
+        "hours": HIDDEN if few or not num_hours else f"{100 * table.height / num_hours:.1f} %",
+        "quartiles": HIDDEN if few or values else kind,
+        "wide": "",
+        "outside": HIDDEN,
+        "dropped": HIDDEN if few else _dropped(rows, least),
+        "bars": (),
+    }
     if few or not there or not values:
-        return known
-    column = table[values[0].name].cast(pl.Float64)
+        return row
+    channel = values[0].name
+    column = table[channel].cast(pl.Float64)
     q = [column.quantile(level, "linear") for level in (0.05, 0.25, 0.5, 0.75, 0.95)]
-    return replace(
-        known,
-        quartiles=f"{number(q[2])} [{number(q[1])}, {number(q[3])}]",
-        wide=f"{number(q[0])} to {number(q[4])}" if there >= _ENOUGH else "",
-        outside=_outside(table, spec.subjects, values[0].name, name, least)
-        if "mode" in store.manifest
-        else HIDDEN,
-        bars=_bars(table, values[0].name, q[0], q[4], least),
-    )
+    row["quartiles"] = f"{number(q[2])} [{number(q[1])}, {number(q[3])}]"
+    row["wide"] = f"{number(q[0])} to {number(q[4])}" if there >= _ENOUGH else ""
+    row["bars"] = _bars(table, channel, q[0], q[4], least)
+    if "mode" in store.manifest:
+        row["outside"] = _outside(table, spec.subjects, channel, name, least)
+    return row
 
 
 def _outside(table: pl.DataFrame, subjects: str, channel: str, name: str, least: int) -> str:
@@ -146,11 +120,7 @@ def _dropped(rows: dict[str, int], least: int) -> str:
 
 
 def _bars(
-    table: pl.DataFrame,
-    channel: str,
-    low: float | None,
-    high: float | None,
-    least: int,
+    table: pl.DataFrame, channel: str, low: float | None, high: float | None, least: int
 ) -> tuple[float, ...]:
     """Return the heights of a histogram between two quantiles; bins of few patients are empty."""
     if low is None or high is None or not high > low:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mimic_reg.report.cohort.suppression import is_small
+from mimic_reg.metrics.small_counts import is_small
 
 UNITS = ("stays", "admissions", "subjects")
 
@@ -42,12 +42,11 @@ def boxes(steps: Sequence[Mapping[str, Any]], least: int) -> list[Box]:
     while len(groups) > 1 and _few(kept, groups[-1], units, least):
         last = groups.pop()
         groups[-1] += last
-    first: dict[str, int | None] = {unit: kept[0][unit] for unit in units}
-    if groups and _few(kept, groups[0], units, least):  # of all steps together: few
-        for unit in units:
-            if is_small(kept[0][unit] - kept[-1][unit], least):
-                first[unit] = None
-    first = {u: None if n is not None and is_small(n, least) else n for u, n in first.items()}
+    left_out = {u: kept[0][u] - kept[-1][u] for u in units}  # by all steps together
+    first = {
+        u: None if is_small(kept[0][u], least) or is_small(left_out[u], least) else kept[0][u]
+        for u in units
+    }
     found = [Box(str(steps[0]["step"]), first)]
     for group in groups:
         before, after = kept[group[0] - 1], kept[group[-1]]

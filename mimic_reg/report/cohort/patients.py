@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from mimic_reg.report.cohort.suppression import LEAST, apart, hidden, is_small
+from mimic_reg.checks.base import split_name
+from mimic_reg.metrics.small_counts import LEAST, is_small
+from mimic_reg.report.cohort.suppression import apart, hidden
 from mimic_reg.report.formats import HIDDEN
 from mimic_reg.samples.attributes import OLDEST, STAYS
 from mimic_reg.store import Store
@@ -116,13 +118,8 @@ def _static(store: Store) -> pl.DataFrame:
         if channel.variable in marked or channel.kind in ("observed", "missing"):
             continue
         column = pl.col(channel.name)
-        read = (
-            store.scan("hourly.parquet")
-            .group_by(unit)
-            .agg(column.first().alias("value"), (column.n_unique() == 1).alias("same"))
-            .sort("unit")
-            .collect()
-        )
+        groups = store.scan("hourly.parquet").group_by(unit)
+        read = groups.agg(value=column.first(), same=column.n_unique() == 1).sort("unit").collect()
         units = read["unit"]
         if read["same"].all():
             found[channel.name] = read["value"]
@@ -164,7 +161,7 @@ def table_one(stays: Stays, spec: CohortSpec, least: int = LEAST) -> TableOne:
     """Return table one, with small counts hidden."""
     groups = {part: stays.table.filter(pl.col("part") == part) for part in stays.parts}
     groups[ALL] = stays.table
-    names = tuple("validation" if name == "val" else name for name in groups)
+    names = tuple(map(split_name, groups))
     frames = list(groups.values())
     rows: list[tuple[str, bool, tuple[str, ...]]] = []
     shown = [True] * len(frames)
@@ -175,20 +172,14 @@ def table_one(stays: Stays, spec: CohortSpec, least: int = LEAST) -> TableOne:
         small = np.vectorize(lambda n: is_small(n, least))(numbers)
         hide = _totals_hidden(numbers[0], small[0])
         shown = [was and not now for was, now in zip(shown, hide, strict=True)]
-        rows.append(
-            (
-                noun,
-                False,
-                tuple(HIDDEN if h else f"{n:,}" for h, n in zip(hide, numbers[0], strict=True)),
-            )
-        )
+        cells = (HIDDEN if h else f"{n:,}" for h, n in zip(hide, numbers[0], strict=True))
+        rows.append((noun, False, tuple(cells)))
     for name in stays.attributes:
         column = stays.table[name]
         title = _TITLES.get(name, name)
         if column.dtype.is_numeric():
-            rows.append(
-                (f"{title}, median [quartiles]", False, _quartiles(frames, name, shown, least))
-            )
+            quartiles = _quartiles(frames, name, shown, least)
+            rows.append((f"{title}, median [quartiles]", False, quartiles))
             empty = pl.when(pl.col(name).is_null()).then(pl.lit(_EMPTY)).otherwise(pl.lit("there"))
             if column.null_count():
                 with_gap = [frame.with_columns(empty.alias(name)) for frame in frames]
@@ -239,26 +230,17 @@ def _categories(
     small = (people > 0) & (people < least)
     hide, named = hidden(counts, small, np.array(shown), least)
     totals = counts.sum(0)
-    return [
-        (
-            value,
-            True,
-            tuple(
-                _cell(counts[k, s], totals[s], hide[k, s], f"< {least}" if named[k, s] else HIDDEN)
-                for s in range(len(frames))
-            ),
-        )
-        for k, value in enumerate(values)
-    ]
+
+    def cell(k: int, s: int) -> str:
+        if hide[k, s]:
+            return f"< {least}" if named[k, s] else HIDDEN
+        return f"{counts[k, s]:,} ({100 * counts[k, s] / totals[s]:.1f} %)" if totals[s] else "0"
+
+    columns = range(len(frames))
+    return [(v, True, tuple(cell(k, s) for s in columns)) for k, v in enumerate(values)]
 
 
 _OTHER = "others"
-
-
-def _cell(number: int, total: int, hide: bool, instead: str) -> str:
-    if hide:
-        return instead
-    return f"{number:,} ({100 * number / total:.1f} %)" if total else "0"
 
 
 def _quartiles(
@@ -298,7 +280,8 @@ def samples(store: Store, stays: Stays, least: int = LEAST) -> list[tuple[str, .
             found[task.name, part] = rows_of.select(*columns).collect()
     hide: dict[tuple[str, str, str], bool] = {}
     told = _sides_told(store, found, parts, least)
-    for key, column in (("unit", spec.unit), ("subject", spec.subject)):
+    keys = {"unit": spec.unit, "subject": spec.subject}
+    for key, column in keys.items():
         totals = [sizes[part][key].n_unique() for part in parts]
         closed = _closed(totals, stays.table[key].n_unique(), least)
         for part, total, is_closed in zip(parts, totals, closed, strict=True):
@@ -310,20 +293,16 @@ def samples(store: Store, stays: Stays, least: int = LEAST) -> list[tuple[str, .
     for task in spec.tasks:
         for part in parts:
             here = found[task.name, part]
-            num = {
-                k: here[c].n_unique() for k, c in (("unit", spec.unit), ("subject", spec.subject))
-            }
+            num = {key: here[column].n_unique() for key, column in keys.items()}
             few = any(hide[task.name, part, key] for key in num)
             one_each = here.height == num["unit"]
             texts = [HIDDEN if few and one_each else f"{here.height:,}"]
             texts += [HIDDEN if hide[task.name, part, key] else f"{n:,}" for key, n in num.items()]
             if spec.subject == spec.unit:
                 texts.pop()
-            positives = HIDDEN
-            if (task.name, part) not in told:
-                positives = _positives(here, task, spec, least)
-            name = "validation" if part == "val" else part
-            rows.append((task.name, name, *texts, positives))
+            is_told = (task.name, part) in told
+            positives = HIDDEN if is_told else _positives(here, task, spec, least)
+            rows.append((task.name, split_name(part), *texts, positives))
     return rows
 
 

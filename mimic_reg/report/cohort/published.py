@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.metrics.small_counts import FEW, LEAST, about, is_small
 from mimic_reg.report.cohort import patients
-from mimic_reg.report.cohort.suppression import LEAST, apart, is_small
+from mimic_reg.report.cohort.suppression import apart
 from mimic_reg.report.formats import HIDDEN
 from mimic_reg.runs.record import Run
 from mimic_reg.store import Store, reading
-
-FEW = f"fewer than {LEAST}"
 
 
 def suppressed(number: Any) -> str:
@@ -33,11 +32,6 @@ def suppressed_together(numbers: Sequence[int]) -> list[str]:
         HIDDEN if hidden and not is_small(n, LEAST) else suppressed(n)
         for n, hidden in zip(numbers, hide, strict=True)
     ]
-
-
-def in_tens(number: int) -> str:
-    """Return a count rounded down to tens, from which no difference tells a small count."""
-    return FEW if number < LEAST else f"{number // 10 * 10:,}"
 
 
 def store_of(run: Run) -> Store | None:
@@ -74,11 +68,19 @@ def _rows(folder: Path, fingerprint: str, least: int) -> list[tuple[str, ...]]:
 def scored_samples(run: Run, sizes: Sequence[Sequence[str]]) -> dict[str, str]:
     """Return split → how many samples of a run were scored, as text.
 
+    It is exact if the cohort page shows it. Without the store, and of a fold, nobody knows whether
+    a difference tells a small count, so it is rounded.
+
     sizes: the rows of `samples_by_split`
     """
-    hidden = {row[0] for row in sizes if row[1] == HIDDEN}
+    rows = {row[0]: row[1] for row in sizes}
+    exact = rows.keys() if run.cohort.is_hourly else run.num_samples.keys()
     return {
-        split: HIDDEN if split in hidden else suppressed(number)
+        split: HIDDEN
+        if rows.get(split) == HIDDEN
+        else suppressed(number)
+        if split in exact
+        else about(number)
         for split, number in run.num_samples.items()
     }
 

@@ -6,12 +6,7 @@ Shapes: K categories, S columns.
 import numpy as np
 from scipy.optimize import linprog
 
-LEAST = 10  # counts from 1 up to, but not including, this number are small
-
-
-def is_small(number: int, least: int = LEAST) -> bool:
-    """Return whether a count must not be shown."""
-    return 0 < number < least
+from mimic_reg.metrics.small_counts import LEAST, is_small
 
 
 def hidden(

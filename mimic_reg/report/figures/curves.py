@@ -1,7 +1,7 @@
 """Figures of scores, training and predictions; each function returns a matplotlib Figure.
 
-No single patient can be read from them: ROC curves have a grid of 101 points and need ten samples
-of each class, and calibration bins have ten of a class or more, or none.
+No single patient can be read from them: the curves need ten patients with samples of each class.
+ROC curves have a grid of 101 points; calibration bins have ten samples of a class or more, or none.
 
 look: the style of each method. Shapes: N samples, C labels.
 """
@@ -18,13 +18,13 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import roc_curve
 
 from mimic_reg.errors import InputError
+from mimic_reg.metrics.small_counts import LEAST, enough_of_each
 from mimic_reg.report.figures.drawing import (
     DASHES,
     GRID,
     INK,
     Look,
     integer_epochs,
-    legend,
     levels_label,
     num_lines,
     panels_below,
@@ -36,7 +36,6 @@ from mimic_reg.report.results import TrialResult, method_order
 from mimic_reg.report.tables import SPLIT, ScoreTable
 from mimic_reg.settings import TrainingSize
 
-MIN_COUNT = 10  # samples of a class or bin, so that a curve does not show single patients
 ROC_POINTS = 101
 NUM_BINS = 10
 MIN_BINS = 4
@@ -65,7 +64,6 @@ def supervision_figure(
         ax.set_xticks([level.value for level in table.levels])
         ax.set_xlabel(levels_label(table.levels))
         ax.set_ylabel(f"{SPLIT} {format_score_name(table.score)}")
-        legend(figure, ax)
     return figure
 
 
@@ -104,7 +102,6 @@ def _dots(table: ScoreTable, look: Look, best_possible: float | None) -> Figure:
             ax.plot(scores, [row] * len(scores), style.marker, color=style.color, alpha=0.55)
         if best_possible is not None:
             ax.axvline(best_possible, color=INK, linewidth=1, linestyle=DASHES[2], label=TRUE_RISK)
-            legend(figure, ax)
         ax.set_yticks(range(len(table.methods)), [wrap(m) for m in table.methods])
         ax.set_ylim(len(table.methods) - 0.5, -0.5)
         ax.grid(visible=False, axis="y")
@@ -137,7 +134,6 @@ def training_figure(trials: Sequence[TrialResult], supervision: TrainingSize, lo
         losses.set_ylabel("training loss")
         scores.set_ylabel(f"validation {format_score_name(by)}")
         integer_epochs([scores])
-        legend(figure, scores)
     return figure
 
 
@@ -152,19 +148,15 @@ def _mean(histories: Sequence[list[dict[str, Any]]], value: Callable[..., Any]) 
     return np.mean(numbers, axis=0)
 
 
-def roc_points(y: np.ndarray, p: np.ndarray) -> np.ndarray | None:
-    """Return (101,) true positive rates on even false positive rates; None for small classes."""
-    y, p = y.ravel(), p.ravel()
-    positives = int((y > 0).sum())
-    if min(positives, len(y) - positives) < MIN_COUNT:
-        return None
-    false_rate, true_rate, _ = roc_curve(y, p)
+def roc_points(y: np.ndarray, p: np.ndarray) -> np.ndarray:
+    """Return (101,) true positive rates on even false positive rates."""
+    false_rate, true_rate, _ = roc_curve(y.ravel(), p.ravel())
     points: np.ndarray = np.interp(np.linspace(0, 1, ROC_POINTS), false_rate, true_rate)
     points[0] = 0.0
     return points
 
 
-def calibration_points(y: np.ndarray, p: np.ndarray, least: int = MIN_COUNT) -> np.ndarray | None:
+def calibration_points(y: np.ndarray, p: np.ndarray, least: int = LEAST) -> np.ndarray | None:
     """Return (bins, 3): mean prediction, share of positives and count of bins of equal counts.
 
     There are up to ten bins. Equal predictions stay in one bin, and no bin has fewer than `least`.
@@ -205,13 +197,18 @@ def _joined(y: np.ndarray, edges: Sequence[int], least: int) -> list[int]:
     return kept if kept[-1] == edges[-1] else [*kept, edges[-1]]
 
 
+def _enough(each: Predictions) -> bool:
+    """Return whether curves of these predictions are over ten patients of each class or more."""
+    return enough_of_each(each.y.ravel(), np.repeat(each.subject, each.y.shape[1]))
+
+
 def roc_figure(predictions: Mapping[str, Sequence[Predictions]], look: Look) -> Figure | None:
     """Draw the mean ROC curve of each method over its trials; None if classes are too small.
 
     Labels of a multilabel task are pooled.
     """
     curves = {
-        method: [c for each in found if (c := roc_points(each.y, each.p)) is not None]
+        method: [roc_points(each.y, each.p) for each in found if _enough(each)]
         for method, found in predictions.items()
     }
     if not any(curves.values()):
@@ -225,7 +222,6 @@ def roc_figure(predictions: Mapping[str, Sequence[Predictions]], look: Look) -> 
         ax.set_ylim(0, 1.005)
         ax.set_xlabel("false positive rate (1 − specificity)")  # noqa: RUF001
         ax.set_ylabel("true positive rate (sensitivity)")
-        legend(figure, ax)
     return figure
 
 
@@ -246,7 +242,6 @@ def calibration_figure(
             ax.plot(points[:, 0], points[:, 1], markersize=5, label=method, **look[method].points)
         ax.set_xlabel("predicted probability (mean of a bin)")
         ax.set_ylabel("observed share of positives")
-        legend(figure, ax)
     return figure
 
 
@@ -260,8 +255,8 @@ def _square(ax: Axes, most: float) -> None:
 
 def _pooled_calibration(found: Sequence[Predictions]) -> np.ndarray | None:
     """Return bins over all trials of a method, which predict the same samples."""
-    if not found:
+    if not found or not all(map(_enough, found)):
         return None
     y = np.concatenate([each.y.ravel() for each in found])
     p = np.concatenate([each.p.ravel() for each in found])
-    return calibration_points(y, p, MIN_COUNT * len(found))
+    return calibration_points(y, p, LEAST * len(found))

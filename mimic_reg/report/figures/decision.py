@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mimic_reg.metrics.calibration import Estimate
-from mimic_reg.report.figures.drawing import DASHES, INK, PALETTE, PLAIN, legend, panels_below
+from mimic_reg.report.figures.drawing import DASHES, INK, PALETTE, PLAIN, panels_below
 
 
 def decision_figure(thresholds: np.ndarray, model: list[Estimate], treat_all: np.ndarray) -> Figure:
@@ -23,5 +23,4 @@ def decision_figure(thresholds: np.ndarray, model: list[Estimate], treat_all: np
         ax.set_ylim(-0.25 * most, 1.1 * most)
         ax.set_xlabel("threshold of treatment (predicted risk)")
         ax.set_ylabel("net benefit")
-        legend(figure, ax)
     return figure

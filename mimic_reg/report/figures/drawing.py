@@ -100,18 +100,26 @@ Look = Mapping[str, Style]  # method → style, the same in all figures of a rep
 
 @contextmanager
 def panels_below(
-    rows: int, height: float, *, sharex: bool = False
+    rows: int,
+    height: float,
+    *,
+    sharex: bool = False,
+    labelled: int = -1,
+    columns: int | None = None,
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """Yield a figure with panels below each other, and apply the style while it is drawn.
+    """Yield a figure with panels below each other; apply the style, and add the legend at the end.
 
-    height: of each panel, in inches
+    height:   of each panel, in inches
+    labelled: the panel whose lines the legend names, in so many columns
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, rows * height), layout="constrained")
-        yield figure, list(figure.subplots(rows, 1, squeeze=False, sharex=sharex)[:, 0])
+        panels = list(figure.subplots(rows, 1, squeeze=False, sharex=sharex)[:, 0])
+        yield figure, panels
+        _add_legend(figure, panels[labelled], columns)
 
 
-def legend(figure: Figure, ax: Axes, columns: int | None = None) -> None:
+def _add_legend(figure: Figure, ax: Axes, columns: int | None) -> None:
     """Add a legend below the panels. The figure grows by its rows; the panels do not shrink."""
     handles, labels = ax.get_legend_handles_labels()
     if not handles:

@@ -7,6 +7,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from mimic_reg.errors import InputError
+from mimic_reg.metrics.small_counts import LEAST
 from mimic_reg.report.figures import curves as fg
 from mimic_reg.report.figures.drawing import Look, inline_svg, styles
 from mimic_reg.report.figures.selection import selection_caption, selection_figure
@@ -120,6 +121,10 @@ def _draw_level(
     predictions = _predictions(trials, level, stores)
     pooled = " All labels pooled."
     pooled *= any(p.y.shape[1] > 1 for found in predictions.values() for p in found)
+    # learners without epochs have one row; few validation samples tell of single patients
+    told = [t for t in trials if t.num_samples.get("validation", LEAST) >= LEAST]
+    several = any(len(t.epochs()) > 1 for t in told if t.supervision == level)
+    curves = fg.training_figure(told, level, look) if several else None
     training = "means over seeds, up to the epoch that every seed reached."
     roc = f"ROC curves on the test samples, averaged over seeds.{pooled}"
     calibration = (
@@ -127,7 +132,7 @@ def _draw_level(
         f"seeds pooled.{pooled}"
     )
     figures = (
-        ("training", "training", training, _training(trials, level, look)),
+        ("training", "training", training, curves),
         ("roc", "curves", roc, fg.roc_figure(predictions, look)),
         ("calibration", "curves", calibration, fg.calibration_figure(predictions, look)),
     )
@@ -137,12 +142,6 @@ def _draw_level(
         for kind, section, text, figure in figures
         if figure
     ]
-
-
-def _training(trials: Sequence[TrialResult], level: TrainingSize, look: Look) -> Figure | None:
-    """Return training curves; None for learners without epochs, whose history is one row."""
-    several = any(len(t.epochs()) > 1 for t in trials if t.supervision == level)
-    return fg.training_figure(trials, level, look) if several else None
 
 
 def _predictions(

@@ -20,7 +20,6 @@ from mimic_reg.report.figures.drawing import (
     Look,
     Style,
     integer_epochs,
-    legend,
     logarithmic,
     panels_below,
 )
@@ -69,7 +68,6 @@ def trace_figure(traces: Mapping[str, Sequence[Series]], bound: float | None, lo
         logarithmic(ax.yaxis)
         ax.set_ylabel("trace of the Hessian")
         integer_epochs([ax])
-        legend(figure, ax)
     return figure
 
 
@@ -113,7 +111,6 @@ def similarity_figure(panels: Mapping[str, Mapping[str, Sequence[Series]]], look
             axes[0].set_yscale("log")
             logarithmic(axes[0].yaxis)
         integer_epochs(axes[-1:])
-        legend(figure, axes[-1])
     return figure
 
 
@@ -137,7 +134,6 @@ def gradient_figure(norms: Mapping[str, Sequence[Norms]], look: Look) -> Figure:
             ax.set_ylim(bottom=0)
         axes[-1].set_xlabel("step")
         axes[-1].xaxis.set_major_formatter("{x:,.0f}")
-        legend(figure, axes[-1])
     return figure
 
 
@@ -153,7 +149,7 @@ def deviation_figure(found: Mapping[str, Sequence[Deviations]], look: Look) -> F
 
     The legend has the share that did not move at all, which a logarithmic axis cannot show.
     """
-    with panels_below(1, 3.4) as (figure, (ax,)):
+    with panels_below(1, 3.4, columns=1) as (figure, (ax,)):
         for method, seeds in found.items():
             counts = np.mean([d.counts for d in seeds], axis=0)
             still = format_share(float(np.mean([1 - d.moved / d.total for d in seeds])))
@@ -169,7 +165,6 @@ def deviation_figure(found: Mapping[str, Sequence[Deviations]], look: Look) -> F
         logarithmic(ax.yaxis)
         ax.set_xlabel("distance from the start, |θ − θ₀|")  # noqa: RUF001
         ax.set_ylabel("parameters in a bin")
-        legend(figure, ax, 1)
     return figure
 
 
@@ -203,5 +198,4 @@ def ensemble_figure(
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("members")
         ax.set_ylabel(f"test {score}")
-        legend(figure, ax)
     return figure

@@ -18,7 +18,6 @@ from mimic_reg.report.figures.drawing import (
     PALETTE,
     Look,
     integer_epochs,
-    legend,
     levels_label,
     logarithmic,
     panels_below,
@@ -54,7 +53,10 @@ def selection_figure(trials: Sequence[TrialResult]) -> Figure | None:
     methods = method_order(selecting)
     levels = sorted({t.supervision for t in selecting})
     colors = {level: PALETTE[i % len(PALETTE)] for i, level in enumerate(levels)}
-    with panels_below(len(methods), 2.5 + 0.4 / len(methods)) as (figure, panels):
+    with panels_below(len(methods), 2.5 + 0.4 / len(methods), labelled=0, columns=2) as (
+        figure,
+        panels,
+    ):
         for ax, method in zip(panels, methods, strict=True):
             for trial in (t for t in selecting if t.method == method):
                 for name, _, dashes, _ in _DRAWN:
@@ -67,7 +69,6 @@ def selection_figure(trials: Sequence[TrialResult]) -> Figure | None:
             for level in levels:
                 label = f"{text}, {format_level(level)}"
                 panels[0].plot([], [], color=colors[level], linestyle=dashes, label=label)
-        legend(figure, panels[0], 2)
     return figure
 
 
@@ -96,14 +97,13 @@ class Counts:
 
 def supervision_selection_figure(counts: Mapping[str, Mapping[TrainingSize, Counts]]) -> Figure:
     """Draw selected parameters at the end against supervision levels, a panel for each method."""
-    with panels_below(len(counts), 2.7) as (figure, panels):
+    with panels_below(len(counts), 2.7, labelled=0) as (figure, panels):
         for ax, (method, by_level) in zip(panels, counts.items(), strict=True):
             positions = [level.value for level in by_level]
             _draw_counts(ax, positions, list(by_level.values()), PALETTE[0])
             ax.set_xticks(positions)
             _label(ax, method)
         panels[-1].set_xlabel(levels_label([level for found in counts.values() for level in found]))
-        legend(figure, panels[0])
     return figure
 
 
@@ -155,7 +155,6 @@ def tensor_figure(shares: Mapping[str, Mapping[str, float]], look: Look) -> Figu
         ax.set_ylim(len(names) - 0.5, -0.5)
         ax.set_xlim(left=0)
         ax.set_xlabel("ever selected (%)")
-        legend(figure, ax)
     return figure
 
 
@@ -181,7 +180,7 @@ def threshold_figure(by_level: Mapping[TrainingSize, Sequence[Threshold]], score
     Thresholds have equal distances on the axis. All levels have the same thresholds.
     """
     labels = [threshold.label for threshold in next(iter(by_level.values()))]
-    with panels_below(2, 2.6, sharex=True) as (figure, (scores, counts)):
+    with panels_below(2, 2.6, sharex=True, columns=2) as (figure, (scores, counts)):
         for number, (level, found) in enumerate(by_level.items()):
             shift = 0.08 * (number - (len(by_level) - 1) / 2)  # keeps intervals apart
             at = [position + shift for position in range(len(labels))]
@@ -202,5 +201,4 @@ def threshold_figure(by_level: Mapping[TrainingSize, Sequence[Threshold]], score
             scores.set_ylim(top=1)  # an interval can reach beyond the range of the score
         counts.set_xticks(range(len(labels)), labels)
         counts.set_xlabel("threshold τ")
-        legend(figure, counts, 2)
     return figure

@@ -90,13 +90,11 @@ def _configuration(given: Given) -> str:
     """Return the configuration; without one, the settings of each method and model."""
     if isinstance(given.configuration, str):
         return given.configuration
-    found = (
-        [given.configuration]
-        if given.configuration is not None
-        else [
-            {k: v for k, v in trial.settings.items() if k not in SIZE_AND_SEED}
-            for trial in given.trials
-        ]
-    )
-    texts = (yaml.safe_dump(dict(s), sort_keys=False, allow_unicode=True) for s in found)
+    found = [
+        {k: v for k, v in trial.settings.items() if k not in SIZE_AND_SEED}
+        for trial in given.trials
+    ]
+    if given.configuration is not None:
+        found = [dict(given.configuration)]
+    texts = (yaml.safe_dump(s, sort_keys=False, allow_unicode=True) for s in found)
     return "---\n".join(dict.fromkeys(texts))

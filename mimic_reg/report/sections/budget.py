@@ -30,6 +30,7 @@ def budget_section(given: Given) -> Section | None:
         rows=rows,
         warnings=list(given.results.unequal().values()),
         seeds=sorted({b.seeds for b in budgets}),
+        sampled=any("TPE" in b.way for b in budgets),
         chosen_header=CHOSEN,
         chosen=[
             [b.model, b.method, format_task(b.task), format_level(b.size), fold, values]

@@ -1,6 +1,6 @@
 """Curves of training and predictions, and the analyses."""
 
-from mimic_reg.report.figures.curves import MIN_COUNT
+from mimic_reg.metrics.small_counts import LEAST
 from mimic_reg.report.html import Section, section
 from mimic_reg.report.predictions import has_curves
 from mimic_reg.report.sections.given import Given
@@ -18,7 +18,7 @@ def curves_section(given: Given) -> Section | None:
         training=given.drawn("training"),
         curves=given.drawn("curves"),
         too_few=too_few,
-        min_count=MIN_COUNT,
+        min_count=LEAST,
     )
 
 

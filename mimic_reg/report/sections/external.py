@@ -2,6 +2,7 @@
 
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import Score
+from mimic_reg.metrics.small_counts import is_small
 from mimic_reg.report.cohort.published import suppressed
 from mimic_reg.report.formats import format_level, format_score, format_task
 from mimic_reg.report.html import Section, section
@@ -50,6 +51,8 @@ def _rows(trial: TrialResult) -> list[tuple[str, tuple[str, ...], tuple[str, ...
                 continue  # of a model that was trained again since
             name = str(trial.selected_by)
             there = Score(**content["scores"][ALL][name])
+            if is_small(content["num_subjects"][ALL]):
+                there = Score(None)
             cells = (
                 *(name, _value(trial.scores["test"].get(name), name), _value(there, name)),
                 _interval(there, name),

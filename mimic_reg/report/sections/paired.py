@@ -44,12 +44,7 @@ def _tested(weighed: Weighed, given: Given) -> dict[str, Any]:
     """Return the comparisons of a table: those of the methods in focus, and the others."""
     table, focus = weighed.table, weighed.focus
     others = [e for e in weighed.evidence if e not in focus]
-    sentences = [
-        f"{format_level(e.compared.supervision)}: {e.sentence}"
-        if len(table.levels) > 1
-        else e.sentence
-        for e in focus
-    ]
+    sentences = weighed.sentences
     return {
         "title": format_title(table),
         "header": _header(weighed),
@@ -83,24 +78,17 @@ def _has_delong(weighed: Weighed) -> bool:
 def _row(evidence: Evidence, weighed: Weighed) -> list[str]:
     """Return the texts of a row, in the order of the header."""
     compared, score = evidence.compared, weighed.table.score
-    over = [
-        evidence.subjects
-        if isinstance(evidence.subjects, str)
-        else format_interval(evidence.subjects, score)
-    ]
+    subjects = evidence.subjects
+    over = [subjects if isinstance(subjects, str) else format_interval(subjects, score)]
     if _has_both(weighed):
         over.append(format_interval(evidence.both.bounds, score) if evidence.both else "-")
     tests = []
     if not weighed.table.folds:
-        tests = [_p(compared.result.wilcoxon_holm)]
-        tests += [_p(evidence.delong_holm)] * _has_delong(weighed)
+        tests = [format_p(compared.result.wilcoxon_holm, sign=False)]
+        tests += [format_p(evidence.delong_holm, sign=False)] * _has_delong(weighed)
     texts = format_comparison(compared, score)
     names = [compared.method, compared.baseline, format_level(compared.supervision)]
     return [*names, *texts[:_SEEDS], *over, *texts[_SEEDS:], *tests]
-
-
-def _p(value: float | None) -> str:
-    return "-" if value is None else format_p(value, sign=False)
 
 
 def _num_families(tables: Sequence[ScoreTable]) -> int:

@@ -5,9 +5,9 @@ from typing import Any
 from mimic_reg.multitask.trials import strategies
 from mimic_reg.report.formats import format_score_name, format_supervision, format_task
 from mimic_reg.report.html import Section, section
-from mimic_reg.report.results import TrialResult, method_order
+from mimic_reg.report.results import method_order
 from mimic_reg.report.sections.given import Given
-from mimic_reg.report.tables import format_cell, format_minus_paper, format_paper
+from mimic_reg.report.tables import method_rows
 from mimic_reg.settings import TrainingSize, find_module
 
 
@@ -28,31 +28,20 @@ def together_section(given: Given) -> Section | None:
 
 def _in_words(way: str) -> str:
     """Return how several tasks were trained together, from the strategy's module."""
-    if not way:
-        return "a model for each task alone"
-    known = way in strategies()
-    return str(find_module("mimic_reg.multitask", way).IN_WORDS) if known else way
+    if way in strategies():
+        return str(find_module("mimic_reg.multitask", way).IN_WORDS)
+    return way or "a model for each task alone"
 
 
 def _grid(given: Given, model: str, level: TrainingSize) -> dict[str, Any]:
     shared = {t.task for t in given.trials if t.settings.get("together") and t.model == model}
-    tables = [
-        table
-        for table in given.tables
-        if table.model == model and level in table.levels and table.task in shared
-    ]
+    tables = [t for t in given.tables if t.model == model and level in t.levels]
+    tables = [t for t in tables if t.task in shared]
     rows = []
-    for method in method_order([t for t in given.trials if _is_shown(t, model, level)]):
+    alike = [t for t in given.trials if (t.model, t.supervision) == (model, level)]
+    for method in method_order([t for t in alike if t.settings.get("start") is None]):
         cells = [(table.cells.get((method, level)), table.score) for table in tables]
-        rows.append([method, *(format_cell(*cell) for cell in cells)])
-        if any(cell and cell.paper for cell, _ in cells):
-            rows.append(["(paper)", *(format_paper(*cell) for cell in cells)])
-            rows.append(["(minus paper)", *(format_minus_paper(*cell) for cell in cells)])
+        rows += method_rows(method, cells, any(cell and cell.paper for cell, _ in cells))
     columns = [f"{format_task(table.task)}: {format_score_name(table.score)}" for table in tables]
     caption = f"{model} at {format_supervision(level)}: test scores, mean ± standard deviation."
     return {"caption": caption, "header": ["method", *columns], "rows": rows}
-
-
-def _is_shown(trial: TrialResult, model: str, level: TrainingSize) -> bool:
-    fine_tuned = trial.settings.get("start") is not None
-    return trial.model == model and trial.supervision == level and not fine_tuned

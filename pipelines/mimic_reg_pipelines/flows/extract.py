@@ -11,9 +11,9 @@ from pydantic import field_validator
 from mimic_reg import extraction
 from mimic_reg.errors import InputError
 from mimic_reg.extraction.memory import parse_memory
+from mimic_reg.metrics.small_counts import LEAST
 from mimic_reg.report.cohort import samples_table
 from mimic_reg.report.cohort.flow import boxes
-from mimic_reg.report.cohort.suppression import LEAST
 from mimic_reg.sources.images import import_images
 from mimic_reg.store import Store
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key

@@ -107,6 +107,7 @@ def test_the_report_states_the_budget_and_compares_all_sizes(compared):
     assert "How were the values chosen?" in page
     assert "were tuned at the same budget" in page
     assert "TPE, seed 0" in page
+    assert "the first ten are random" in page
     assert "training.learning_rate: 0.001 to 0.1 (log)" in page
     assert {row["model"] for row in found.concluded.scores} == {"lstm"}
     assert "Tuned unequally" not in found.concluded.markdown

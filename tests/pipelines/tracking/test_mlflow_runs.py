@@ -265,7 +265,7 @@ def test_errors_of_other_programs_are_not_quoted():
 def test_an_undefined_score_is_logged_with_its_reason(variant, uri):
     folder = variant(1)
     scores = read_json(folder / "scores.json")
-    empty = {"value": None, "reason": "all 4 samples have label 'y' = 0", "low": None, "high": None}
+    empty = {"value": None, "reason": "all samples have label 'y' = 0", "low": None, "high": None}
     scores["scores"]["test"]["auroc"] = empty
     write_json(folder / "scores.json", scores)
     mlflow_runs.log_trial(folder, uri=uri)

@@ -15,6 +15,7 @@ from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError
 from mimic_reg.learners.trials import resolve
+from mimic_reg.metrics.scores import Score
 from mimic_reg.report import analyses
 from mimic_reg.report.analyses import base, ensembles, hessian
 from mimic_reg.report.analyses.base import start_and_best
@@ -411,6 +412,13 @@ def test_an_ensemble_is_scored_as_its_averaged_predictions(results, store):
     expected = roc_auc_score(read[0].y[:, 0], p[:, 0])
     assert found.by_probability.value == pytest.approx(expected)
     assert found.by_logits.low <= found.by_logits.value <= found.by_logits.high
+
+
+def test_a_score_that_is_not_shown_has_no_ensemble(results, store):
+    hidden = {"test": {"auroc": Score(None, "fewer than 10 samples, so not shown")}}
+    trials = [replace(t, scores=hidden) for t in results.trials[:2]]
+    with pytest.raises(InputError, match="is undefined: fewer than 10 samples"):
+        ensembles.combine(trials, {t.fingerprint: Store.open(store) for t in trials})
 
 
 def test_one_seed_is_not_an_ensemble(results):

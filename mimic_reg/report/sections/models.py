@@ -1,0 +1,30 @@
+"""Which model is best, each with the method that its own validation scores choose."""
+
+from typing import Any
+
+from mimic_reg.report.formats import format_level, format_score_name, format_task
+from mimic_reg.report.html import Section, section
+from mimic_reg.report.sections.given import Given
+from mimic_reg.report.tables import ScoreTable, format_cell, model_tables
+from mimic_reg.report.verdicts import verdicts
+
+
+def models_section(given: Given) -> Section | None:
+    """Return verdicts and scores of the models of each task; None if no task has several."""
+    tables = model_tables(given.results)
+    if not tables:
+        return None
+    return section("models", "Which model is best?", tables=list(map(_shown, tables)))
+
+
+def _shown(table: ScoreTable) -> dict[str, Any]:
+    rows = []
+    for model in table.methods:
+        cells = [table.cells.get((model, level)) for level in table.levels]
+        rows.append([model, *(format_cell(cell, table.score) for cell in cells)])
+    return {
+        "verdicts": verdicts(table),
+        "caption": f"{format_task(table.task)}: test {format_score_name(table.score)}.",
+        "header": ["model", *map(format_level, table.levels)],
+        "rows": rows,
+    }
