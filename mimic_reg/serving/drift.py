@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from mimic_reg.metrics.small_counts import FEW, LEAST, is_small
 from mimic_reg.serving.current import HOUR
 from mimic_reg.serving.model import ServedModel
-from mimic_reg.serving.reference import FEWEST, shares
+from mimic_reg.serving.reference import shares
 from mimic_reg.sources.current import Current
-
-FEW = f"fewer than {FEWEST}"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Drift:
 
 def shown(count: int) -> int | str:
     """Return a count, or `FEW` for a small one."""
-    return count if count == 0 or count >= FEWEST else FEW
+    return FEW if is_small(count) else count
 
 
 def summarise(
@@ -62,7 +61,7 @@ def summarise(
             note="The model holds no summary of its training data: an earlier version of mimic-reg "
             "exported it. Export or register its run again.",
         )
-    if stays < FEWEST:
+    if stays < LEAST:
         return Drift(**known, note=f"There are {FEW} stays, so nothing is shown.")
     unit = model.spec.unit
     ends = current.stays.select(unit, "reached")
@@ -73,7 +72,7 @@ def summarise(
     )
     variables = [c for c in current.observed.columns if c not in (unit, HOUR)]
     with_any = {v: observed.filter(pl.col(v))[unit].n_unique() for v in variables}
-    few = {v for v, count in with_any.items() if 0 < count < FEWEST}
+    few = {v for v, count in with_any.items() if is_small(count)}
     of = {channel.name: channel.variable for channel in model.spec.channels}
     return Drift(
         **known,
@@ -109,7 +108,7 @@ def _predictions(model: ServedModel, table: pl.DataFrame) -> list[dict[str, Any]
     for position, name in enumerate(model.outputs):
         values = table[name].to_numpy()
         reference = references[position] if position < len(references) else None
-        enough = len(values) >= FEWEST
+        enough = len(values) >= LEAST
         found.append(
             {
                 "output": name,

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from mimic_reg.metrics.small_counts import LEAST
 from mimic_reg.runs import PREDICTIONS
 from mimic_reg.samples.stays import training_moments
 from mimic_reg.store import Store, reading
 from mimic_reg.store.spec import CohortSpec
 
-FEWEST = 10  # counts below this are not shown
 _BINS = 10
 
 
@@ -44,13 +44,13 @@ def reference_of(store: Store, spec: CohortSpec, run: Path) -> dict[str, Any] | 
 
 
 def _predictions(path: Path) -> list[dict[str, Any]]:
-    """Return mean, edges and shares of each output's predictions, with at least FEWEST a bin."""
+    """Return mean, edges and shares of each output's predictions, with at least LEAST a bin."""
     if not path.is_file():
         return []
     with reading(path, "a run's predictions"):
         frame = pl.read_parquet(path)
         outputs = [frame[name].to_numpy() for name in frame.columns if name.startswith("p")]
-    bins = min(_BINS, frame.height // FEWEST)
+    bins = min(_BINS, frame.height // LEAST)
     if bins < 2:
         return []
     return [_bins(values, bins) for values in outputs]
