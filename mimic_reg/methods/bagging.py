@@ -14,7 +14,9 @@ Notes:
 - The batches stay those of all other methods; patients that were not drawn get the factor 0.
 - A term that another method computes from single samples does not know the factors. Methods whose
   terms would train on patients that were not drawn are refused beside bagging.
-- The share of the loss by which early stopping decides is that of all patients.
+- What is computed from all training samples is that of all patients: the normaliser, class weights,
+  the prevalence (`training.output_bias`), statistics of batch norm, and the share of the loss by
+  which early stopping decides.
 
 No neutral setting: a bootstrap sample differs from the training samples.
 
