@@ -41,7 +41,7 @@ _SUBTRACTS = (
 _USES_ALL = "it would train on samples of patients that were not drawn."
 _USERS = (
     *("confidence_penalty", "data_gradient", "distance_covariance", "elr"),
-    *("implicit_gradient", "jacobian", "mgs", "mixup", "ps_kd"),
+    *("implicit_gradient", "jacobian", "mgs", "mixup"),
 )
 EXCLUDES = dict.fromkeys(("distillation", "fgsm", "flooding"), _SUBTRACTS)
 EXCLUDES |= dict.fromkeys(_USERS, _USES_ALL)

@@ -219,7 +219,7 @@ def ordered(pair):
     [
         (
             "bagging",
-            "distillation fgsm flooding mixup ps_kd elr mgs implicit_gradient distance_covariance "
+            "distillation fgsm flooding mixup elr mgs implicit_gradient distance_covariance "
             "confidence_penalty data_gradient jacobian",
         ),
         ("distillation", "snapshot_ensemble mollified_lstm nested_dropout"),
