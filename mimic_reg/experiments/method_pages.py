@@ -17,7 +17,14 @@ from mimic_reg.settings.files import method_called
 from mimic_reg.store import atomic
 
 MEASURED = "methods_fashion_mnist.json"
-_COSTED = ("lstm", "transformer", "dnn", "cnn")
+_COMPARED = "dnn"  # the model of that comparison
+_COSTED = ("lstm", "transformer", "dnn", "cnn", "causal_lstm")
+# kind → why none of its methods is in that comparison
+_APART = {
+    "probe": "It only measures a fit, so there is nothing to compare.",
+    "stopping": "All fits of the comparison of methods have it.",
+    "transfer": "It needs a trained trunk, and no fit of the comparison of methods has one.",
+}
 
 
 def write(found: Iterable[Entry], folder: Path, results: Path) -> list[Path]:
@@ -167,13 +174,23 @@ def _cost(entry: Entry) -> str:
 
 def _measured(entry: Entry, line: Mapping[str, Any] | None) -> str:
     if line is None:
-        return "It is not in the comparison of all methods yet."
+        return why_not_compared(entry) or "It is not in the comparison of all methods yet."
     values = ", ".join(f"{key} = {value}" for key, value in line["values"].items())
     less = f", {line['difference']} against no method" if line["difference"] else ""
     return (
         f"DNN on a quarter of Fashion-MNIST{f', {values}' if values else ''}, {line['seeds']} "
         f"seeds: test accuracy {line['test']} %{less}. See "
         "[the comparison](../../benchmarks/results/methods_fashion_mnist.md)."
+    )
+
+
+def why_not_compared(entry: Entry) -> str | None:
+    """Return why a method cannot be in the comparison of all methods; None: it can."""
+    if not entry.models or _COMPARED in entry.models:
+        return _APART.get(entry.kind)
+    return (
+        f"It is for other models ({_models(entry)}), and the comparison of all methods is on the "
+        f"{_COMPARED}."
     )
 
 

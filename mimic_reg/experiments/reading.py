@@ -8,7 +8,7 @@ from mimic_reg import probes
 from mimic_reg.errors import InputError
 from mimic_reg.experiments.costs import sizes
 from mimic_reg.experiments.grid import SINGLE, Experiment, Grid, name_of
-from mimic_reg.experiments.planning import Planned, plan
+from mimic_reg.experiments.planning import Planned, fitting, plan
 from mimic_reg.settings import (
     CONFIGS,
     acting,
@@ -146,7 +146,7 @@ def for_store(experiment: Experiment, store: Store) -> Experiment:
     """Return an experiment with the folds of a store: those of its grids, or all.
 
     Raises:
-        InputError: see `check_data`; the store does not have the folds.
+        InputError: see `check_data` and `fitting`; the store does not have the folds.
     """
     check_data(experiment, store)
     spec = store.spec
@@ -157,8 +157,9 @@ def for_store(experiment: Experiment, store: Store) -> Experiment:
         if every and grid.start is not None and grid.start.trunk is not None:
             spec.check_undivided("A trained trunk")
     grids = tuple(
-        grid.model_copy(update={"folds": every if grid.folds in ("all", ()) else grid.folds})
+        fitted.model_copy(update={"folds": every if grid.folds in ("all", ()) else grid.folds})
         for grid in experiment.grids
+        for fitted in fitting(grid, [spec.task(name) for name in grid.tasks])
     )
     return experiment.model_copy(update={"grids": grids})
 
