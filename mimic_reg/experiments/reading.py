@@ -146,9 +146,9 @@ def for_store(experiment: Experiment, store: Store) -> Experiment:
     """Return an experiment with the folds of a store: those of its grids, or all.
 
     Raises:
-        InputError: see `check_data` and `fitting`; the store does not have the folds.
+        InputError: see `for_tasks`; the store does not have the folds.
     """
-    check_data(experiment, store)
+    experiment = for_tasks(experiment, store)
     spec = store.spec
     every = tuple(range(1, spec.num_folds + 1))
     for grid in experiment.grids:
@@ -157,9 +157,23 @@ def for_store(experiment: Experiment, store: Store) -> Experiment:
         if every and grid.start is not None and grid.start.trunk is not None:
             spec.check_undivided("A trained trunk")
     grids = tuple(
-        fitted.model_copy(update={"folds": every if grid.folds in ("all", ()) else grid.folds})
+        grid.model_copy(update={"folds": every if grid.folds in ("all", ()) else grid.folds})
         for grid in experiment.grids
-        for fitted in fitting(grid, [spec.task(name) for name in grid.tasks])
+    )
+    return experiment.model_copy(update={"grids": grids})
+
+
+def for_tasks(experiment: Experiment, store: Store) -> Experiment:
+    """Return an experiment whose methods may act on a store's tasks; `all` leaves others out.
+
+    Raises:
+        InputError: see `check_data` and `fitting`.
+    """
+    check_data(experiment, store)
+    grids = tuple(
+        fitted
+        for grid in experiment.grids
+        for fitted in fitting(grid, [store.spec.task(name) for name in grid.tasks])
     )
     return experiment.model_copy(update={"grids": grids})
 
