@@ -163,12 +163,16 @@ def _file(entry: Entry) -> str:
 def _cost(entry: Entry) -> str:
     """Return the cost of a step relative to a plain one, as `benchmarks/methods.py` measured it."""
     costs = measured_costs(entry, _COSTED)
-    if entry.kind == "probe":
-        return "A step costs nothing more. The description says what it costs between epochs."
+    if entry.kind in _APART:
+        between = "The description says what it costs between epochs."
+        return f"A step costs nothing more. {between if entry.kind == 'probe' else ''}".rstrip()
     if not costs:
         return "Not measured."
     rows = [f"| {model} | {cost:.2f} |" for model, cost in costs.items()]
-    head = "Time of a training step, relative to a step without the method:"
+    head = (
+        "Time of a training step, relative to a step without the method, in the first or the last "
+        "epoch, whichever takes longer:"
+    )
     return "\n".join([head, "", "| model | step |", "|-|-|", *rows])
 
 
