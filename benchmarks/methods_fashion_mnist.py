@@ -21,6 +21,8 @@ import matplotlib.pyplot as plt
 from fashion_mnist import interval, spread
 
 from mimic_reg.errors import InputError
+from mimic_reg.experiments.catalogue import entries
+from mimic_reg.experiments.method_pages import why_not_compared
 from mimic_reg.metrics.trained import hardly_trained
 from mimic_reg.runs import HISTORY, read_history, read_scored, read_trial
 from mimic_reg_pipelines.flows.result import SweepResult, TrialStatus
@@ -166,6 +168,30 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(found)
 
 
+def idle(rows: list[dict[str, Any]]) -> str:
+    """A sentence about methods that changed nothing: in each seed they score as no method."""
+    scores: dict[str, dict[int, tuple[float, ...]]] = {}
+    for found in rows:
+        if found["stage"] == "chosen":
+            of_method = scores.setdefault(found["method"], {})
+            of_method[found["seed"]] = found["validation"], found["test"], found["best_epoch"]
+    plain = scores.pop("none", {})
+    same = [name for name, of_method in scores.items() if of_method.items() <= plain.items()]
+    if not same:
+        return ""
+    return f" Equal to none in every seed, so without any effect here: {', '.join(same)}."
+
+
+def missing(lines: list[dict[str, Any]]) -> str:
+    """A list in Markdown: methods without a line, and why."""
+    there = {line["method"] for line in lines}
+    return "\n".join(
+        f"- {entry.name}: {why_not_compared(entry) or 'It has not been run.'}"
+        for entry in entries()
+        if entry.name not in there
+    )
+
+
 def figure(rows: list[dict[str, Any]], lines: list[dict[str, Any]], path: Path) -> None:
     """Test accuracy of every seed and its mean, the best method on top."""
     drawn, ax = plt.subplots(figsize=(6, 1 + 0.24 * len(lines)), layout="constrained")
@@ -204,7 +230,14 @@ early stopping with patience 10; the epoch that validates best is tested once.
 Test accuracy: mean ± standard deviation over seeds. Differences are paired over seeds, with their t
 interval, not corrected for the number of methods. Values of a strength were tried with one seed, so
 differences of a few tenths of a percent between them are within chance. A method without values has the
-one setting of its file.
+one setting of its file.{idle}
+
+The row of bagging is of single members. Averaging three fits gains more than any method here, with bagging
+or without a method: [ensembles of seeds](ensembles_fashion_mnist.md).
+
+Not in the table:
+
+{missing}
 
 ![Test accuracy by method](methods_fashion_mnist.png)
 
@@ -233,7 +266,14 @@ def main() -> None:
         )
         code = f"{code} {arguments.note}".strip()
         out.with_suffix(".md").write_text(
-            TEXT.format(finding=finding(lines), table=table(lines), code=code), "utf-8"
+            TEXT.format(
+                finding=finding(lines),
+                table=table(lines),
+                idle=idle(rows),
+                missing=missing(lines),
+                code=code,
+            ),
+            "utf-8",
         )
 
 

@@ -49,6 +49,8 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "lstm": (76,),
     "transformer": (76,),
     "dnn": (1, 28, 28),
+    "cnn": (3, 32, 32),
+    "causal_lstm": (76,),
 }
 HOURS = 48
 BUSY = 4  # processes
@@ -70,10 +72,10 @@ def stays(device: torch.device, num: int = 1024) -> Samples:
     )
 
 
-def images(device: torch.device, num: int = 4096) -> Samples:
+def images(device: torch.device, num: int = 4096, model: str = "dnn") -> Samples:
     """Random images of ten classes."""
     rng = np.random.default_rng(0)
-    values = rng.normal(size=(num, 784)).astype(np.float32)
+    values = rng.normal(size=(num, *SHAPES[model])).astype(np.float32)
     return from_arrays(values, rng.integers(0, 10, num), "multiclass", device=device)
 
 
@@ -104,6 +106,7 @@ def trainer(
         training=Training(max_epochs=max_epochs, **training),
         streams=streams,
         folder=folder,
+        attributes=lambda columns: dict.fromkeys(columns, np.arange(len(samples)) % 3),
     )
     made.recorder.open()
     made.model.train()

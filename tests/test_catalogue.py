@@ -96,6 +96,26 @@ def test_a_page_has_all_sections_and_measurements(tmp_path):
     assert "Kind: " not in text.replace("Kind: penalty.", "", 1)
 
 
+def test_a_page_says_why_a_method_cannot_be_compared_with_all(tmp_path):
+    why = {name: method_pages.why_not_compared(entry) for name, entry in ENTRIES.items()}
+    assert why["dropout"] is why["mgs"] is None
+    assert why["variational_lstm"].startswith("It is for other models (lstm), and the comparison")
+    assert {n for n, e in ENTRIES.items() if not e.file} <= {
+        n for n, reason in why.items() if reason
+    }
+    texts = method_pages.pages(entries(), tmp_path)
+    assert why["early_stopping"] in texts["early_stopping.md"]
+    assert "not in the comparison of all methods yet" in texts["dropout.md"]
+    page = (ROOT / "benchmarks" / "results" / "methods_fashion_mnist.md").read_text("utf-8")
+    assert all(f"- {name}: {reason}" in page for name, reason in why.items() if reason)
+
+
+def test_costs_are_those_of_a_method_at_work():
+    """Distillation's teacher begins late, and the mollified LSTM becomes a plain one."""
+    assert ENTRIES["distillation"].costs("dnn") > 1.2
+    assert ENTRIES["mollified_lstm"].costs("lstm") > 1.2
+
+
 def test_the_command_lists_and_filters(tmp_path):
     told = " ".join(mimic_reg("list", "methods").stdout.split())
     assert "(early_stopping)" in told

@@ -515,6 +515,21 @@ def measured(monkeypatch):
     monkeypatch.setattr("mimic_reg.experiments.costs.step_costs", lambda: costs)
 
 
+def test_methods_that_need_classes_are_refused_for_a_regression_and_all_leaves_them_out(tmp_path):
+    store = Store.open(write_store(tmp_path / "store", num_subjects=20, hours=(6, 10)))
+    stays = {"tasks": ["length_of_stay"], "models": ["lstm", "transformer"]}
+    with pytest.raises(InputError, match="elr acts on probabilities of classes, and length_of_sta"):
+        experiments.for_store(grid(**stays, methods=["none", "elr"]), store)
+    fitted = experiments.for_store(grid(**stays, methods="all"), store)
+    found = [{c.name for c in combinations(fitted) if c.model == m} for m in stays["models"]]
+    assert [names & {"variational_lstm", "elr", "none"} for names in found] == [
+        {"variational_lstm", "none"},
+        {"none"},
+    ]
+    same = grid(methods="all")
+    assert experiments.for_store(same, store) == same
+
+
 def test_a_cost_is_measured_taken_from_other_models_or_unknown(measured):
     assert step_cost("jacobian", "dnn") == 2.0
     assert step_cost("jacobian", "cnn") == 6.0  # the dearest

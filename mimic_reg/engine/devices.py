@@ -9,18 +9,13 @@ import torch
 from mimic_reg.errors import InputError
 
 
-def default_device() -> str:
-    """Return the name of the GPU if there is one, else of the CPU."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def find_device(name: str | None) -> torch.device:
     """Return the device of that name; by default the GPU if there is one.
 
     Raises:
         InputError: there is no such device.
     """
-    name = name or default_device()
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()

@@ -18,9 +18,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.runs import read_history
 from mimic_reg.store import atomic
 
-__all__ = ["Recorder", "Value", "read_history"]
-
-Value = float | Tensor
+__all__ = ["Recorder", "read_history"]
 
 
 class Recorder:
@@ -35,12 +33,12 @@ class Recorder:
         self._file: FileIO | None = None
         self._digest = xxhash.xxh3_128()
 
-    def check(self, state: dict[str, Any]) -> None:
-        """Raise InputError if the history is shorter than in a checkpoint's `state`, or differs."""
-        self._read(state)
+    def check(self, state: dict[str, Any]) -> xxhash.xxh3_128:
+        """Return the digest of the history up to a checkpoint's `state`.
 
-    def _read(self, state: dict[str, Any]) -> xxhash.xxh3_128:
-        """Return the digest of the history up to the checkpoint."""
+        Raises:
+            InputError: the history is shorter than at the checkpoint, or has other rows.
+        """
         position = state["position"]
         content = b""
         if self.path.is_file():
@@ -63,16 +61,16 @@ class Recorder:
         """Begin an empty history, or cut the existing one back to a checkpoint's `state`.
 
         Raises:
-            InputError: the history is shorter than at the checkpoint, or has other rows.
+            InputError: see `check`.
         """
         state = state or {"position": 0, "pending": {}}
-        self._digest = self._read(state)
+        self._digest = self.check(state)
         file = atomic.append(self.path)
         file.truncate(state["position"])
         self.pending = dict(state["pending"])
         self._file = file
 
-    def record(self, name: str, value: Value) -> None:
+    def record(self, name: str, value: float | Tensor) -> None:
         """Keep a value for the next row; the last value of a name counts."""
         self.pending[name] = value.detach().clone() if isinstance(value, Tensor) else value
 

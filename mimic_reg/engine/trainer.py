@@ -305,7 +305,8 @@ class Trainer:
             loss=losses.objective if losses else None,
             data_loss=losses.data if losses else None,
             explained=losses.explained if losses else None,
-            parameters=self._num_parameters(),
+            # also those that methods added
+            parameters=sum(p.numel() for g in self.optimizer.param_groups for p in g["params"]),
             validation={name: s.value for name, s in scores.items()},
             best_epoch=self.best.epoch if self.best else None,
             stop_reason=fit.stop_reason,
@@ -328,10 +329,6 @@ class Trainer:
             )
         )
         fit.epoch += 1
-
-    def _num_parameters(self) -> int:
-        """Return the number of the optimiser's parameters, with those that methods add."""
-        return sum(p.numel() for group in self.optimizer.param_groups for p in group["params"])
 
     def predict(self, samples: Samples) -> np.ndarray:
         """Return predictions (N, C) of all samples, as the method evaluates the model."""

@@ -25,4 +25,12 @@ from mimic_reg.experiments.costs import (
 )
 from mimic_reg.experiments.grid import IMAGE_TASK, Experiment
 from mimic_reg.experiments.planning import Combination, Planned, combinations, left_out, plan
-from mimic_reg.experiments.reading import check_data, for_store, load, names, parse, within
+from mimic_reg.experiments.reading import (
+    check_data,
+    for_store,
+    for_tasks,
+    load,
+    names,
+    parse,
+    within,
+)

@@ -17,7 +17,14 @@ from mimic_reg.settings.files import method_called
 from mimic_reg.store import atomic
 
 MEASURED = "methods_fashion_mnist.json"
-_COSTED = ("lstm", "transformer", "dnn", "cnn")
+_COMPARED = "dnn"  # the model of that comparison
+_COSTED = ("lstm", "transformer", "dnn", "cnn", "causal_lstm")
+# kind → why none of its methods is in that comparison
+_APART = {
+    "probe": "It only measures a fit, so there is nothing to compare.",
+    "stopping": "All fits of the comparison of methods have it.",
+    "transfer": "It needs a trained trunk, and no fit of the comparison of methods has one.",
+}
 
 
 def write(found: Iterable[Entry], folder: Path, results: Path) -> list[Path]:
@@ -74,7 +81,7 @@ def _page(entry: Entry, measured: Mapping[str, Any] | None) -> str:
         "File": _file(entry),
         "Cost of a step": _cost(entry),
         "Paper": "\n".join(f"- {_escaped(work)}." for work in entry.sources),
-        "What we measured": _measured(measured),
+        "What we measured": _measured(entry, measured),
     }
     body = "".join(f"\n## {title}\n\n{text}\n" for title, text in sections.items() if text)
     what = "" if entry.name in entry.modules else f"{_escaped(entry.summary)}. "
@@ -156,22 +163,36 @@ def _file(entry: Entry) -> str:
 def _cost(entry: Entry) -> str:
     """Return the cost of a step relative to a plain one, as `benchmarks/methods.py` measured it."""
     costs = measured_costs(entry, _COSTED)
-    if entry.kind == "probe":
-        return "A step costs nothing more. The description says what it costs between epochs."
+    if entry.kind in _APART:
+        between = "The description says what it costs between epochs."
+        return f"A step costs nothing more. {between if entry.kind == 'probe' else ''}".rstrip()
     if not costs:
         return "Not measured."
     rows = [f"| {model} | {cost:.2f} |" for model, cost in costs.items()]
-    head = "Time of a training step, relative to a step without the method:"
+    head = (
+        "Time of a training step, relative to a step without the method, in the first or the last "
+        "epoch, whichever takes longer:"
+    )
     return "\n".join([head, "", "| model | step |", "|-|-|", *rows])
 
 
-def _measured(line: Mapping[str, Any] | None) -> str:
+def _measured(entry: Entry, line: Mapping[str, Any] | None) -> str:
     if line is None:
-        return "It is not in the comparison of all methods yet."
+        return why_not_compared(entry) or "It is not in the comparison of all methods yet."
     values = ", ".join(f"{key} = {value}" for key, value in line["values"].items())
     less = f", {line['difference']} against no method" if line["difference"] else ""
     return (
         f"DNN on a quarter of Fashion-MNIST{f', {values}' if values else ''}, {line['seeds']} "
         f"seeds: test accuracy {line['test']} %{less}. See "
         "[the comparison](../../benchmarks/results/methods_fashion_mnist.md)."
+    )
+
+
+def why_not_compared(entry: Entry) -> str | None:
+    """Return why a method cannot be in the comparison of all methods; None: it can."""
+    if not entry.models or _COMPARED in entry.models:
+        return _APART.get(entry.kind)
+    return (
+        f"It is for other models ({_models(entry)}), and the comparison of all methods is on the "
+        f"{_COMPARED}."
     )

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from mimic_reg.settings.files import (
     task_called,
 )
 from mimic_reg.settings.space import Range, Space, Values, draw
+from mimic_reg.store.spec import Task
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,38 @@ def _methods_of(grid: Grid, model: Model) -> tuple[list[Method], list[Method]]:
     if not plain or takes_methods(name_of(model)):
         return list(asked), []
     return plain, [m for m in asked if m not in plain]
+
+
+def fitting(grid: Grid, tasks: Sequence[Task]) -> tuple[Grid, ...]:
+    """Return a grid whose methods may act on its tasks; `all` leaves the others out.
+
+    Raises:
+        InputError: a method that is named needs classes, and a task is a regression.
+    """
+    if all(task.target != "regression" for task in tasks):
+        return (grid,)
+    from mimic_reg.methods import check_target  # loads torch
+
+    def check(method: Method) -> None:
+        for task in tasks:
+            check_target(_components(method), task)
+
+    def fits(method: Method) -> bool:
+        with suppress(InputError):
+            check(method)
+            return True
+        return False
+
+    if grid.methods != "all":
+        for method in grid.methods:
+            check(method)
+        return (grid,)
+    return tuple(
+        grid.model_copy(
+            update={"models": (model,), "methods": tuple(filter(fits, methods_of(grid, model)))}
+        )
+        for model in grid.models
+    )
 
 
 def left_out(experiment: Experiment) -> list[str]:

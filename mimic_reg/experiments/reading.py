@@ -8,7 +8,7 @@ from mimic_reg import probes
 from mimic_reg.errors import InputError
 from mimic_reg.experiments.costs import sizes
 from mimic_reg.experiments.grid import SINGLE, Experiment, Grid, name_of
-from mimic_reg.experiments.planning import Planned, plan
+from mimic_reg.experiments.planning import Planned, fitting, plan
 from mimic_reg.settings import (
     CONFIGS,
     acting,
@@ -146,9 +146,9 @@ def for_store(experiment: Experiment, store: Store) -> Experiment:
     """Return an experiment with the folds of a store: those of its grids, or all.
 
     Raises:
-        InputError: see `check_data`; the store does not have the folds.
+        InputError: see `for_tasks`; the store does not have the folds.
     """
-    check_data(experiment, store)
+    experiment = for_tasks(experiment, store)
     spec = store.spec
     every = tuple(range(1, spec.num_folds + 1))
     for grid in experiment.grids:
@@ -159,6 +159,21 @@ def for_store(experiment: Experiment, store: Store) -> Experiment:
     grids = tuple(
         grid.model_copy(update={"folds": every if grid.folds in ("all", ()) else grid.folds})
         for grid in experiment.grids
+    )
+    return experiment.model_copy(update={"grids": grids})
+
+
+def for_tasks(experiment: Experiment, store: Store) -> Experiment:
+    """Return an experiment whose methods may act on a store's tasks; `all` leaves others out.
+
+    Raises:
+        InputError: see `check_data` and `fitting`.
+    """
+    check_data(experiment, store)
+    grids = tuple(
+        fitted
+        for grid in experiment.grids
+        for fitted in fitting(grid, [store.spec.task(name) for name in grid.tasks])
     )
     return experiment.model_copy(update={"grids": grids})
 

@@ -65,8 +65,9 @@ def make_trainer(
     trunk: trained trunk to start from, if the trial has one
 
     Raises:
-        InputError: the model does not fit the data or the trunk.
+        InputError: model or methods do not fit the data or the trunk.
     """
+    methods.check_target((method.name for method in trial.regularisers), data.task)
     model = _initial_model(trial, data.spec)
     if model.normalizer not in (None, trial.training.normalizer):
         raise InputError(

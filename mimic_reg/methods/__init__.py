@@ -9,6 +9,7 @@ from mimic_reg.methods.base import Composite, Regulariser
 from mimic_reg.settings import Component, find_module, module_names, resolve_options, suggest
 from mimic_reg.settings.callable import Call, find_callable, make_callable
 from mimic_reg.settings.plugins import is_plugin
+from mimic_reg.store.spec import Task
 
 BASE = Regulariser  # what a class from outside of the package derives from
 
@@ -48,6 +49,22 @@ def check_together(chosen: Iterable[str]) -> None:
         for other in present[place:]:
             if other in first:
                 raise InputError(f"List {name} after {other}, not before: {first[other]}")
+
+
+def check_target(chosen: Iterable[str], task: Task) -> None:
+    """Check that methods may act on the labels of a task.
+
+    A module with `CLASSES_ONLY = True` acts on probabilities of classes.
+
+    Raises:
+        InputError: a method needs classes, and the task is a regression.
+    """
+    for name in chosen if task.target == "regression" else ():
+        if getattr(find_module(package_of(name), name), "CLASSES_ONLY", False):
+            raise InputError(
+                f"{name} acts on probabilities of classes, and {task.name} is a regression. Leave "
+                "the method out, or choose a task with classes."
+            )
 
 
 def package_of(name: str) -> str:

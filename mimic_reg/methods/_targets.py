@@ -7,17 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Batch, Fit
-
-
-def refuse_regression(method: str, fit: Fit) -> None:
-    """Raise InputError for a target without classes."""
-    if fit.target == "regression":
-        raise InputError(
-            f"{method} acts on probabilities of classes, and this task is a regression. Leave the "
-            "method out, or choose a task with classes."
-        )
 
 
 def soft(batch: Batch, fit: Fit) -> Tensor:

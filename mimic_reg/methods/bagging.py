@@ -14,7 +14,9 @@ Notes:
 - The batches stay those of all other methods; patients that were not drawn get the factor 0.
 - A term that another method computes from single samples does not know the factors. Methods whose
   terms would train on patients that were not drawn are refused beside bagging.
-- The share of the loss by which early stopping decides is that of all patients.
+- What is computed from all training samples is that of all patients: the normaliser, class weights,
+  the prevalence (`training.output_bias`), statistics of batch norm, and the share of the loss by
+  which early stopping decides.
 
 No neutral setting: a bootstrap sample differs from the training samples.
 
@@ -39,7 +41,7 @@ _SUBTRACTS = (
 _USES_ALL = "it would train on samples of patients that were not drawn."
 _USERS = (
     *("confidence_penalty", "data_gradient", "distance_covariance", "elr"),
-    *("implicit_gradient", "jacobian", "mgs", "mixup", "ps_kd"),
+    *("implicit_gradient", "jacobian", "mgs", "mixup"),
 )
 EXCLUDES = dict.fromkeys(("distillation", "fgsm", "flooding"), _SUBTRACTS)
 EXCLUDES |= dict.fromkeys(_USERS, _USES_ALL)

@@ -30,7 +30,6 @@ Shapes: B samples, T hours, F channels, C outputs.
 """
 
 import inspect
-from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -214,6 +213,8 @@ class Regulariser:
     def _copied(self, saved: Any) -> Any:
         if isinstance(saved, Mapping):
             return {name: self._copied(value) for name, value in saved.items()}
+        if isinstance(saved, list):
+            return list(map(self._copied, saved))
         return saved.to(self.device, copy=True) if isinstance(saved, Tensor) else saved
 
 
@@ -284,9 +285,9 @@ class OptimizerWrapper(Optimizer):
             )
         self.base = base
 
-    @abstractmethod
     def update(self) -> None:
-        """Edit the gradients, then call `self.base.step()`; runs under no_grad."""
+        """Edit the gradients, then call `self.base.step()`, as here; runs under no_grad."""
+        self.base.step()
 
     def own_state(self) -> dict[str, Any]:
         """Return the state of the wrapper itself; here there is none."""

@@ -21,10 +21,10 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from mimic_reg.methods._penalty import Penalty
-from mimic_reg.methods._targets import refuse_regression
 from mimic_reg.methods.base import Fit, Step
-from mimic_reg.models.base import Model
 from mimic_reg.store.spec import Target
+
+CLASSES_ONLY = True
 
 
 def entropy(target: Target, logits: Tensor) -> Tensor:
@@ -44,10 +44,6 @@ class ConfidencePenalty(Penalty):
 
     def __init__(self, weight: float = 0.1) -> None:
         super().__init__(weight)
-
-    def prepare(self, model: Model, fit: Fit) -> Model:
-        refuse_regression("confidence_penalty", fit)
-        return model
 
     def penalty(self, step: Step, fit: Fit) -> Tensor:
         return -entropy(fit.target, step.logits).mean()

@@ -22,9 +22,8 @@ Paper: Morerio et al., "Curriculum dropout", ICCV 2017, arXiv 1703.06229.
 
 import math
 
-from mimic_reg.methods._noise import InTraining
-from mimic_reg.methods.base import Event, Fit, Regulariser, draw_keep, require
-from mimic_reg.models.base import Model
+from mimic_reg.methods.base import Event, Fit, require
+from mimic_reg.methods.dropout import Dropout
 
 
 def rate_at(progress: float, rate: float, speed: float, anti: bool) -> float:
@@ -33,7 +32,7 @@ def rate_at(progress: float, rate: float, speed: float, anti: bool) -> float:
     return rate * decay if anti else rate * (1 - decay)
 
 
-class CurriculumDropout(Regulariser):
+class CurriculumDropout(Dropout):
     """Drop units at a rate that changes after each step.
 
     rate:  final probability of dropping a unit
@@ -41,7 +40,6 @@ class CurriculumDropout(Regulariser):
     anti:  start at `rate` and go down to 0
     """
 
-    neutral = {"rate": 0.0}
     remembered = ("rate",)
 
     def __init__(self, rate: float = 0.5, speed: float = 10.0, anti: bool = False) -> None:
@@ -49,12 +47,6 @@ class CurriculumDropout(Regulariser):
         require(speed > 0, "curriculum_dropout", "speed must be above 0", speed)
         self.final, self.speed, self.anti = rate, speed, anti
         self.rate = rate_at(0, rate, speed, anti)  # of the next step
-
-    def prepare(self, model: Model, fit: Fit) -> Model:
-        model.fill_sites(
-            lambda dim: InTraining(lambda x: x * draw_keep(x, self.rate, fit.generator))
-        )
-        return model
 
     def tick(self, event: Event, fit: Fit) -> None:
         """Set the rate of the next step; record it at the end of an epoch."""

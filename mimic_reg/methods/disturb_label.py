@@ -21,9 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mimic_reg.methods._targets import refuse_regression, soft
+from mimic_reg.methods._targets import soft
 from mimic_reg.methods.base import Batch, Fit, Regulariser, require
-from mimic_reg.models.base import Model
+
+CLASSES_ONLY = True
 
 
 def disturbed_classes(y: Tensor, num_classes: int, alpha: float, rng: torch.Generator) -> Tensor:
@@ -51,10 +52,6 @@ class DisturbLabel(Regulariser):
     def __init__(self, alpha: float = 0.1) -> None:
         require(0 <= alpha < 1, "disturb_label", "alpha must be in [0, 1)", alpha)
         self.alpha = alpha
-
-    def prepare(self, model: Model, fit: Fit) -> Model:
-        refuse_regression("disturb_label", fit)
-        return model
 
     def batch(self, batch: Batch, fit: Fit) -> Batch:
         return replace(batch, y=self._disturbed(batch, fit)) if self.alpha else batch

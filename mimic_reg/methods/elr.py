@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 from mimic_reg.methods._penalty import Penalty
-from mimic_reg.methods._targets import refuse_regression
 from mimic_reg.methods.base import Batch, Event, Fit, Step, require
 from mimic_reg.models.base import Model
 from mimic_reg.store.spec import Target
 
+CLASSES_ONLY = True
 EXCLUDES = {"mixup": "the memory would hold predictions for mixtures."}
 
 SMALLEST = 1e-4
@@ -74,7 +74,6 @@ class ELR(Penalty):
         self._new: tuple[Tensor, Tensor] | None = None
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        refuse_regression("elr", fit)
         shape = (fit.num_train, fit.num_outputs, *([] if fit.target == "multiclass" else [2]))
         self.targets = torch.zeros(shape, device=fit.generator.device)
         return super().prepare(model, fit)

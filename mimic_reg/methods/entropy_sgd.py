@@ -58,7 +58,7 @@ class EntropyOptimizer(OptimizerWrapper):
         if self.options.inner_steps:
             with held_buffers(self.model):
                 self._explore(closure)
-        self.update()
+        self.base.step()
         self.taken += 1
         return loss
 
@@ -90,10 +90,6 @@ class EntropyOptimizer(OptimizerWrapper):
             random = torch.empty_like(v).normal_(generator=self.generator)
             change += noise / math.sqrt(rate / 2) * random
         v.sub_(rate * change)
-
-    @torch.no_grad()
-    def update(self) -> None:
-        self.base.step()
 
     def own_state(self) -> dict[str, Any]:
         """Return the number of steps, on which gamma depends."""

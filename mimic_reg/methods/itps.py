@@ -71,10 +71,11 @@ Interval = tuple[float, float]
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)  # of J, in the history
 
 
-def check(beta: float, mode: str) -> None:
+def check(beta: float, mode: str, latch: bool, track_ever: bool) -> None:
     """Raise InputError if one of the other options is out of range."""
     require(0 < beta < math.inf, "itps", "beta must be a positive number", beta)
     require(mode in MODES, "itps", f"mode must be one of {MODES}", mode)
+    require(track_ever or not latch, "itps", "latch needs track_ever=True", track_ever)
 
 
 def interval(tau: float | Sequence[float]) -> Interval:
@@ -136,8 +137,7 @@ class ITPSOptimizer(OptimizerWrapper):
         track_ever: bool = True,
     ) -> None:
         super().__init__(base_optimizer)
-        check(beta, mode)
-        require(track_ever or not latch, "itps", "latch needs track_ever=True", track_ever)
+        check(beta, mode, latch, track_ever)
         self.beta, self.mode, self.latch, self.track_ever = beta, mode, latch, track_ever
         self.low, self.high = interval(tau)
         self._J: dict[Tensor, Tensor] = {}
@@ -309,8 +309,7 @@ class ITPS(Regulariser):
         self.options: dict[str, Any] = {"beta": beta, "tau": tau, "mode": mode, "latch": latch}
         self.options["track_ever"] = self.track_ever = track_ever
         self.started = False
-        check(beta, mode)  # refuse a bad option now, not when the fit starts
-        require(track_ever or not latch, "itps", "latch needs track_ever=True", track_ever)
+        check(beta, mode, latch, track_ever)  # now, not when the fit starts
         interval(tau)
 
     def optimizer(self, optimizer: Optimizer, fit: Fit) -> Optimizer:

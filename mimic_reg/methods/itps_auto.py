@@ -88,7 +88,6 @@ class ITPSAuto(ITPS):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self.wins, self.plays = list(self.wins), list(self.plays)
         self._use_arm()
 
 

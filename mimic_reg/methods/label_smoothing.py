@@ -23,9 +23,11 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from mimic_reg.methods._targets import num_classes, refuse_regression, soft
+from mimic_reg.methods._targets import num_classes, soft
 from mimic_reg.methods.base import Batch, Fit, Regulariser, require
 from mimic_reg.models.base import Model
+
+CLASSES_ONLY = True
 
 
 def smoothed(y: Tensor, rho: float, classes: int) -> Tensor:
@@ -50,9 +52,8 @@ class LabelSmoothing(Regulariser):
         """Check rho.
 
         Raises:
-            InputError: the true class would not be the most probable one; a regression.
+            InputError: the true class would not be the most probable one.
         """
-        refuse_regression("label_smoothing", fit)
         most = 1 - 1 / num_classes(fit)
         rule = f"rho must be below {most:g} with {num_classes(fit)} classes"
         require(self.rho < most, "label_smoothing", rule, self.rho)

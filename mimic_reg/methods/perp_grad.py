@@ -13,7 +13,7 @@ Notes:
 - Only weight matrices and kernels change. A bias or a learned strength may be a single number,
   whose gradient is all along itself, so it would never move. A tensor of zeros keeps its gradient.
 - `rescale` gives the rest the length of the gradient, as the authors' code does, unlike the paper's
-  formula.
+  formula. A rest that is only rounding becomes zero.
 - List it after `itps`, which then selects from what is left; the other order is refused.
 
 Kind: optimiser
@@ -22,6 +22,7 @@ Paper: Prieto, Barsbey, Mediano, Birdal, "Grokking at the edge of numerical stab
 arXiv 2501.04697.
 """
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -33,6 +34,7 @@ AFTER = dict.fromkeys(
 )
 
 SMALLEST = 1e-30  # a smaller squared norm counts as 0
+ROUNDING = 16  # rounding errors of the part along the weights, at most
 
 
 def perpendicular(gradient: Tensor, weight: Tensor, strength: float, rescale: bool) -> Tensor:
@@ -40,7 +42,10 @@ def perpendicular(gradient: Tensor, weight: Tensor, strength: float, rescale: bo
     along = (weight * gradient).sum() / weight.square().sum().clamp(min=SMALLEST)
     rest = gradient - strength * along * weight
     if rescale:
-        rest = rest * (gradient.norm() / rest.norm().clamp(min=SMALLEST))
+        left, whole = rest.norm(), gradient.norm()
+        # of a gradient along the weights only rounding is left: no direction to give its length to
+        rounding = ROUNDING * torch.finfo(rest.dtype).eps * whole
+        rest = rest * torch.where(left > rounding, whole / left.clamp(min=SMALLEST), 0.0)
     return rest
 
 

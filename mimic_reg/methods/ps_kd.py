@@ -27,10 +27,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from mimic_reg.methods._targets import refuse_regression, soft
+from mimic_reg.methods._targets import soft
 from mimic_reg.methods.base import Batch, Event, Fit, Regulariser, Step, require
 from mimic_reg.models.base import Model, prediction
 
+CLASSES_ONLY = True
 EXCLUDES = {"mixup": "the memory would hold predictions for mixtures."}
 
 UNSEEN = -1.0
@@ -58,7 +59,6 @@ class PSKD(Regulariser):
         self._seen: tuple[Tensor, Tensor] | None = None
 
     def prepare(self, model: Model, fit: Fit) -> Model:
-        refuse_regression("ps_kd", fit)
         shape = fit.num_train, fit.num_outputs
         self.past = torch.full(shape, UNSEEN, device=fit.generator.device)
         return super().prepare(model, fit)

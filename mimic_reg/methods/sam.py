@@ -73,9 +73,6 @@ class SAMOptimizer(OptimizerWrapper):
             parameter.add_(gradient * scale)
         return before
 
-    def update(self) -> None:
-        self.base.step()
-
 
 class SAM(Regulariser):
     """Step with the gradient at w + e.

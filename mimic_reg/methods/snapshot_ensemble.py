@@ -27,9 +27,6 @@ Paper: Huang et al., "Snapshot ensembles: train 1, get M for free", ICLR 2017.
 Shapes: M members, B samples, C outputs.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -59,6 +56,7 @@ class SnapshotEnsemble(Regulariser):
 
     by_stay = True
     own_schedule = True
+    remembered = ("snapshots",)  # the learning rate is saved with the optimiser
 
     def __init__(self, cycles: int = 5, members: int = 5) -> None:
         name = "snapshot_ensemble"
@@ -66,7 +64,7 @@ class SnapshotEnsemble(Regulariser):
         rule = f"members must be from 1 to the number of cycles, {cycles}"
         require(1 <= members <= cycles, name, rule, members)
         self.cycles, self.members = cycles, members
-        self.snapshots: list[dict[str, Tensor]] = []
+        self.snapshots: dict[str, dict[str, Tensor]] = {}  # "0", "1", …
 
     def prepare(self, model: Model, fit: Fit) -> Model:
         self.target = fit.target
@@ -88,7 +86,8 @@ class SnapshotEnsemble(Regulariser):
             require(self.cycles <= steps, "snapshot_ensemble", rule, self.cycles)
         elif event == "step":
             if cycle_of(fit.step - 1, self.cycles, steps)[1] == fit.step:
-                self.snapshots = [*self.snapshots, copy_of(self.model)][-self.members :]
+                last = [*self.snapshots.values(), copy_of(self.model)][-self.members :]
+                self.snapshots = {str(i): state for i, state in enumerate(last)}
             begin, end = cycle_of(fit.step, self.cycles, steps)
             for group, first in zip(self.base.param_groups, self.first_rates, strict=True):
                 group["lr"] = cosine_rate(first, fit.step - begin, end - begin)
@@ -98,20 +97,12 @@ class SnapshotEnsemble(Regulariser):
     def predictor(self, predict: Predict, model: Model) -> Predict:
         if not self.snapshots:
             return predict
-        each = [predicting_with(state, predict, model) for state in self.snapshots]
+        each = [predicting_with(state, predict, model) for state in self.snapshots.values()]
 
         def predict_mean(x: Tensor, lengths: Tensor) -> Tensor:
             return mean_probability(self.target, torch.stack([p(x, lengths) for p in each]))
 
         return predict_mean
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the snapshots; the learning rate is saved with the optimiser."""
-        return {"snapshots": {str(i): state for i, state in enumerate(self.snapshots)}}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        given = self._copied(state["snapshots"])
-        self.snapshots = [given[str(i)] for i in range(len(given))]
 
 
 build = SnapshotEnsemble

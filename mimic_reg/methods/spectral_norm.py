@@ -16,9 +16,6 @@ Paper: Yoshida & Miyato, "Spectral norm regularization for improving the general
 learning", 2017, arXiv 1705.10941.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -50,28 +47,30 @@ class SpectralNorm(Penalty):
     weight: weight of the penalty
     """
 
+    remembered = ("vectors",)
+
     def __init__(self, weight: float = 0.01) -> None:
         super().__init__(weight)
-        self.vectors: list[Tensor] = []
+        self.vectors: dict[str, Tensor] = {}  # by the number of the weight
 
     def optimizer(self, optimizer: Optimizer, fit: Fit) -> Optimizer:
         """Draw the vectors and iterate, now that all methods have changed the model."""
         if self.weight > 0:
             self.matrices = weights(self.model)  # also those that are frozen later
-            self.vectors = [
-                normalize(W.new_empty(len(W)).normal_(generator=fit.generator), dim=0)
-                for W in self.matrices
-            ]
+            self.vectors = {
+                str(i): normalize(W.new_empty(len(W)).normal_(generator=fit.generator), dim=0)
+                for i, W in enumerate(self.matrices)
+            }
             for _ in range(WARM_UP):
                 self._iterate()
         return optimizer
 
     def _iterate(self) -> None:
-        pairs = zip(self.matrices, self.vectors, strict=True)
-        self.vectors = [iterate(W, u) for W, u in pairs]
+        pairs = zip(self.matrices, self.vectors.items(), strict=True)
+        self.vectors = {number: iterate(W, u) for W, (number, u) in pairs}
 
     def _norms(self) -> Tensor:
-        pairs = zip(self.matrices, self.vectors, strict=True)
+        pairs = zip(self.matrices, self.vectors.values(), strict=True)
         return torch.stack([spectral_norm(W, u) for W, u in pairs])
 
     def penalty(self, step: Step, fit: Fit) -> Tensor:
@@ -84,14 +83,6 @@ class SpectralNorm(Penalty):
         elif self.weight and event == "epoch_end":
             with torch.no_grad():
                 fit.record("largest", self._norms().max())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the vectors, in the order of the weights."""
-        return {"vectors": dict(zip(map(str, range(len(self.vectors))), self.vectors, strict=True))}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        given = state["vectors"]
-        self.vectors = [given[str(i)].to(u.device) for i, u in enumerate(self.vectors)]
 
 
 build = SpectralNorm

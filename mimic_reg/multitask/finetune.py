@@ -17,7 +17,8 @@ from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.learners.trials import compose_trial, resolve
 from mimic_reg.learners.trunk import Trunk, load_trunk
 from mimic_reg.multitask.changes import change
-from mimic_reg.progress import SILENT, Epoch, Progress, Silent
+from mimic_reg.multitask.fit import Named
+from mimic_reg.progress import SILENT, Epoch, Progress
 from mimic_reg.settings import Component, Start, Trial
 from mimic_reg.store import Store
 
@@ -115,11 +116,13 @@ def finetune(
     folders = []
     for trial, trunk in trials:
         folder = out / folder_name(trial, data)
+        start = trunk.origin if trunk else SCRATCH
+        name = f"{trial.num_samples} samples, seed {trial.seed}, from {start}"
         outcome = fitting.train(
             trial,
             store,
             folder,
-            progress=_Quiet(progress, trial),
+            progress=_WithoutEpochs(progress, name),
             device=device,
             threads=threads,
             trunk=trunk,
@@ -146,18 +149,8 @@ def _check_apart(trunks: Sequence[Trunk]) -> None:
         seen[trunk.fingerprint] = trunk
 
 
-class _Quiet(Silent):
-    """Passes on the notes of many short fits, except those of each epoch."""
-
-    def __init__(self, progress: Progress, trial: Trial) -> None:
-        assert trial.start is not None, "fine-tuning says how a trial starts"
-        self._progress = progress
-        start = trial.start.trunk or SCRATCH
-        self._name = f"{trial.num_samples} samples, seed {trial.seed}, from {start}"
-
-    def note(self, text: str) -> None:
-        """Say whose it is."""
-        self._progress.note(f"{self._name}: {text}")
+class _WithoutEpochs(Named):
+    """For many short fits."""
 
     def epoch(self, epoch: Epoch) -> None:
         """Ignore."""

@@ -84,7 +84,7 @@ def train(
         for name, part in parts.items():
             locks.enter_context(locked(out / name))
             describe(out / name, part, part.id(data), opened, where, number, SILENT)
-            shown = _Named(progress, name)
+            shown = Named(progress, name)
             loaded = load_data(part, opened, where, shown)
             learners[name] = DeepLearner(part, loaded, out / name, shown)
         engines = {name: learner.trainer for name, learner in learners.items()}
@@ -235,16 +235,16 @@ def _check_trunks(engines: list[Trainer]) -> None:
         )
 
 
-class _Named(Silent):
-    """Passes on the notes of an engine, with the task's name."""
+class Named(Silent):
+    """Passes on notes and epochs, with the name of what they are about."""
 
     def __init__(self, progress: Progress, name: str) -> None:
         self._progress, self._name = progress, name
 
     def epoch(self, epoch: Epoch) -> None:
-        """Say whose it is."""
+        """Say what it is of."""
         self._progress.epoch(replace(epoch, task=self._name))
 
     def note(self, text: str) -> None:
-        """Pass on a note with the task's name."""
-        self._progress.note(f"{self._name}, {text}")
+        """Say what it is about."""
+        self._progress.note(f"{self._name}: {text}")

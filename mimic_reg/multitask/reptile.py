@@ -29,7 +29,7 @@ from torch import Tensor
 
 from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError
-from mimic_reg.methods.base import trainable
+from mimic_reg.methods.base import require, trainable
 from mimic_reg.multitask.base import Strategy, copy_trunk, trunk_of
 from mimic_reg.seeds import generator
 
@@ -72,13 +72,10 @@ class Reptile(Strategy):
             ("inner_steps", inner_steps),
             ("num_tasks", 1 if num_tasks is None else num_tasks),
         ):
-            if value < 1:
-                raise InputError(f"reptile: {name} must be at least 1, got {value}.")
+            require(value >= 1, "reptile", f"{name} must be at least 1", value)
         for name, rate in (("gamma", gamma), ("head_gamma", head_gamma)):
-            if not 0 < rate <= 1:
-                raise InputError(f"reptile: {name} must be above 0 and at most 1, got {rate}.")
-        if not 0 <= beta1 < 1:
-            raise InputError(f"reptile: beta1 must be at least 0 and below 1, got {beta1}.")
+            require(0 < rate <= 1, "reptile", f"{name} must be above 0 and at most 1", rate)
+        require(0 <= beta1 < 1, "reptile", "beta1 must be at least 0 and below 1", beta1)
         self.epoch_iterations, self.inner_steps = epoch_iterations, inner_steps
         self.gamma, self.head_gamma, self.beta1 = gamma, head_gamma, beta1
         self.num_tasks = num_tasks

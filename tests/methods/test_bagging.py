@@ -53,7 +53,10 @@ LABELS = np.random.default_rng(0).integers(0, 2, (NUM, 2)).astype(np.int8)
 
 
 def gradients(name, values):
-    """The gradients of a step with a method beside bagging, and the factors of the patients."""
+    """The gradients of a second step with a method beside bagging; the factors of the patients.
+
+    In the second step, what a method remembers of the first one counts, too.
+    """
     contract = importlib.import_module(f"tests.methods.test_{name}").CONTRACT
     method = methods.compose([{name: contract}, "bagging"])
     fit = make_fit(
@@ -68,7 +71,11 @@ def gradients(name, values):
     )
     model = method.prepare(model, fit)
     method.optimizer(torch.optim.Adam(trainable(model)), fit)
-    objective(method, model, method.batch(everything(fit.train), fit), fit).backward()
+    for fit.epoch in range(2):
+        model.zero_grad()
+        objective(method, model, method.batch(everything(fit.train), fit), fit).backward()
+        fit.step += 1
+        method.tick("step", fit)
     return [p.grad for p in trainable(model)], method.members[1].factors
 
 

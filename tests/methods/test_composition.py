@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from mimic_reg import methods
+from mimic_reg import methods, tasks
 from mimic_reg.engine.recorder import Recorder
 from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError
@@ -214,12 +214,22 @@ def ordered(pair):
     return sorted(pair, key=lambda entry: next(iter(entry)) in last)
 
 
+def test_methods_of_classes_are_refused_for_a_regression():
+    of_classes = {"confidence_penalty", "disturb_label", "elr", "label_smoothing", "ps_kd"}
+    regression = tasks.get("length_of_stay")
+    methods.check_target(methods.names(), tasks.get("phenotyping"))
+    methods.check_target({*methods.names()} - of_classes, regression)
+    for name in of_classes:
+        with pytest.raises(InputError, match=f"{name} acts on probabilities of classes, and leng"):
+            methods.check_target([name], regression)
+
+
 @pytest.mark.parametrize(
     ("name", "others"),
     [
         (
             "bagging",
-            "distillation fgsm flooding mixup ps_kd elr mgs implicit_gradient distance_covariance "
+            "distillation fgsm flooding mixup elr mgs implicit_gradient distance_covariance "
             "confidence_penalty data_gradient jacobian",
         ),
         ("distillation", "snapshot_ensemble mollified_lstm nested_dropout"),

@@ -39,5 +39,3 @@ def test_it_is_subtracted():
 def test_impossible_values_are_refused():
     with pytest.raises(InputError, match="weight must be at least 0, got -1"):
         methods.create("confidence_penalty", weight=-1)
-    with pytest.raises(InputError, match="this task is a regression"):
-        methods.create("confidence_penalty").prepare(None, make_fit(target="regression"))

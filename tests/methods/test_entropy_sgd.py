@@ -1,4 +1,4 @@
-"""Entropy-SGD by hand, on a quadratic."""
+"""Entropy-SGD by hand and against the authors' loop, on a quadratic."""
 
 import pytest
 import torch
@@ -59,12 +59,22 @@ def test_the_scope_grows_and_its_count_is_resumed():
     assert not torch.equal(fresh, w)
 
 
-def test_noise_has_its_size():
-    w = torch.zeros(100_000, requires_grad=True)
-    options = {"inner_steps": 1, "inner_rate": 0.5, "scope": 0.0, "average": 0.0}
-    stepping(w, **options, noise=0.2)[0]()
-    # .5 * .2 / sqrt(.25)
-    assert w.std().item() == pytest.approx(0.2, rel=0.02)
+def test_steps_are_those_of_the_authors_code():
+    """Its loop, written out for w² / 2 without momentum: growing scope, noise and running mean."""
+    w = torch.tensor([2.0, -1.0], requires_grad=True)
+    options = {"inner_steps": 3, "inner_rate": 0.1, "scope": 0.3, "growth": 0.5, "noise": 0.2}
+    step, _ = stepping(w, **options, average=0.75)
+    rng, expected = make_fit().generator, w.detach().clone()
+    for number in range(4):
+        step()
+        v = mean = expected
+        for _ in range(3):
+            eta = torch.empty(2).normal_(generator=rng)
+            dv = v - 0.3 * 1.5**number * (expected - v) + 0.2 / (0.5 * 0.1) ** 0.5 * eta
+            v = v - 0.1 * dv
+            mean = 0.75 * mean + 0.25 * v
+        expected = expected - 1.0 * (expected - mean)
+        assert w.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,6 @@ def test_answers_have_two_classes():
     [
         ({"num_outputs": 3}, 0.5, "below 0.5 with 2 classes"),
         ({"target": "multiclass", "num_outputs": 10}, 0.95, "below 0.9 with 10 classes"),
-        ({"target": "regression"}, 0.1, "this task is a regression"),
     ],
 )
 def test_a_rho_that_reverses_labels_is_refused(content, rho, rule):

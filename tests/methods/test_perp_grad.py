@@ -27,6 +27,29 @@ def test_nothing_along_the_weights_is_left():
     assert torch.equal(perpendicular(g, torch.zeros(1, 2), 1.0, rescale=False), g)
 
 
+def test_another_implementation_takes_the_same_steps():
+    from pytorch_optimizer import OrthoGrad  # half a second
+
+    generator = torch.Generator().manual_seed(0)
+    start = [torch.randn(shape, generator=generator) for shape in ((4, 3), (2, 3, 3, 3))]
+    ours, theirs = ([torch.nn.Parameter(p.clone()) for p in start] for _ in range(2))
+    method = methods.create("perp_grad", rescale=True)
+    optimizers = method.optimizer(SGD(ours, lr=0.1), make_fit()), OrthoGrad(SGD(theirs, lr=0.1))
+    for _ in range(5):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            other.grad = one.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_rounding_is_not_blown_up_to_the_length_of_a_gradient_along_the_weights():
+    w = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+    assert perpendicular(0.37 * w, w, 1.0, rescale=True).norm() == 0
+
+
 def test_a_step_changes_matrices_only():
     weight = torch.nn.Parameter(torch.tensor([[3.0, 4.0]]))
     bias = torch.nn.Parameter(torch.tensor([2.0]))

@@ -55,12 +55,6 @@ def test_the_memory_changes_once_a_step_and_at_its_first_forward_pass():
     assert method.past[2:].eq(-1).all()
 
 
-@pytest.mark.parametrize("name", ["ps_kd", "elr"])
-def test_a_regression_is_refused(name):
-    with pytest.raises(InputError, match=f"{name} acts on probabilities of classes"):
-        methods.create(name).prepare(linear_model([[1.0]]), make_fit(target="regression"))
-
-
 def test_impossible_options_are_refused():
     with pytest.raises(InputError, match="alpha"):
         methods.create("ps_kd", alpha=1.5)

@@ -121,10 +121,19 @@ def of_sweep(
     Raises:
         InputError: `store` is no store; a store with other data.
     """
+    return _plan(experiment, present_store(experiment, store, work), work)
+
+
+def present_store(experiment: Experiment, store: Path | None, work: Path | None) -> Store | None:
+    """Return the store, or that of the work folder if it is there.
+
+    Raises:
+        InputError: `store` is no store.
+    """
     if store is None and work is not None:
         place = find_store(experiment, Work(work), None)
         store = place if (place / MANIFEST).is_file() else None
-    return _plan(experiment, Store.open(store) if store else None, work)
+    return Store.open(store) if store else None
 
 
 def of_run(

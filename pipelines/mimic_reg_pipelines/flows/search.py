@@ -15,6 +15,7 @@ from mimic_reg.experiments import (
     Combination,
     Experiment,
     combinations,
+    for_tasks,
     parse,
     plan,
 )
@@ -325,6 +326,8 @@ def of_compare(
     Raises:
         InputError: as `compare`, before anything starts.
     """
+    if opened := dry_run.present_store(experiment, store, work):
+        experiment = for_tasks(experiment, opened)
     check_fair(experiment)
     first: dict[Key, Mapping[str, Any]] = {}
     for combination in combinations(experiment):

@@ -7,6 +7,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.extraction import extract
 from mimic_reg.simulation import synthesis
 from mimic_reg_pipelines.flows.dry_run import of_run, of_sweep
+from mimic_reg_pipelines.flows.search import comparison, of_compare
 from mimic_reg_pipelines.flows.settings import Work
 from mimic_reg_pipelines.flows.sweep import sweep
 from mimic_reg_pipelines.runners.settings import Running
@@ -33,6 +34,15 @@ def test_a_dry_run_of_several_tasks_names_them_all():
     line = next(line for line in found.lines if line.method == "reptile: itps")
     assert line.task == "in_hospital_mortality + decompensation + phenotyping"
     assert line.steps == 5 * 3 * 100 * 1000  # seeds, tasks, epochs, steps
+
+
+def test_all_methods_of_a_comparison_are_those_that_the_task_can_have(store, tmp_path):
+    found = of_compare(
+        comparison("length_of_stay", "gru", ["all"]), tmp_path, seeds=[0], store=store
+    )
+    methods = {line.method.partition(" ")[0] for line in found.lines}
+    assert {"none", "itps", "target_replication"} & methods == {"none", "target_replication"}
+    assert not {"elr", "ps_kd"} & methods
 
 
 def test_a_search_of_many_points_is_costed_by_some_of_them():
