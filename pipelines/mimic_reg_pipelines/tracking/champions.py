@@ -44,7 +44,8 @@ def promote(api: MlflowClient, name: str, version: ModelVersion) -> tuple[bool, 
     )
     if bool(hardly) != ("hardly_trained" in champion.tags):
         better = not hardly
-        why += "" if hardly else f" Version {champion.version} is hardly trained."
+        trained = " So it cannot replace a model that is trained."
+        why += trained if hardly else f" Version {champion.version} is hardly trained."
     if better:
         api.set_registered_model_alias(name, CHAMPION, version.version)
     return better, why
