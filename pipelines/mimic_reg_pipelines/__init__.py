@@ -19,3 +19,5 @@ os.environ.update(
 )
 # a server that starts again is back by then; MLflow's own patience is four minutes a request
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "5")
+# dead runs are found by their heartbeats (docker/automations.yaml); Prefect's own 180 are too many
+os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "60")  # seconds
