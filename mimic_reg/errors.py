@@ -14,6 +14,10 @@ class MimicRegError(Exception):
     exit_code = 1
 
 
+class BusyError(MimicRegError):
+    """Another process writes to the folder; the same request may succeed when that one ends."""
+
+
 class InputError(MimicRegError, ValueError):
     """The request or its input is wrong: a bad option, a broken file (exit code 2)."""
 

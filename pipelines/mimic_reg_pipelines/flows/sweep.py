@@ -80,7 +80,7 @@ class Prepared:
     ) -> None:
         self.result, self.uri, self.progress = result, uri, progress
         self._planned = planned
-        self._shown: set[tuple[str, str]] = set()  # tasks and methods that the views know
+        self._shown: set[tuple[str, str, str]] = set()  # see `_named`: what the views know
         self.pending, self._seconds = longest_first(
             [t for t in result.trials if not t.done], planned, result
         )
@@ -111,6 +111,7 @@ class Prepared:
             for note in runner.check(first):
                 self.progress.note(note)
             self.progress.stage("trials", num, "trials")
+            runner.tell = self.progress.note
 
             def run(trial: TrialStatus) -> Ended:
                 return attempt(trial.name, self.order(trial, running), runner)
@@ -177,16 +178,16 @@ class Prepared:
             self.progress.note(f"Not logged in MLflow: {trial.name}: {text}")
 
     def _show(self, trial: TrialStatus) -> None:
-        """Write the sweep's views when a method has its first result in a task."""
+        """Write the sweep's views when a model and method have their first result in a task."""
         if trial.done and _named(trial) - self._shown:
             views.publish(self.result, self.uri)
             # They have every trial that is done: a search of many points goes on with them all.
             self._shown |= {name for t in self.result.trials if t.done for name in _named(t)}
 
 
-def _named(trial: TrialStatus) -> set[tuple[str, str]]:
-    """Return the tasks of a trial, each with its method."""
-    return {(task, trial.label) for task in trial.tasks or (trial.task,)}
+def _named(trial: TrialStatus) -> set[tuple[str, str, str]]:
+    """Return the tasks of a trial, each with its model and method."""
+    return {(task, trial.model, trial.label) for task in trial.tasks or (trial.task,)}
 
 
 @contextmanager

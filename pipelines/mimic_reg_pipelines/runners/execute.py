@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from mimic_reg.errors import MimicRegError
+from mimic_reg.errors import BusyError, MimicRegError
 from mimic_reg.progress import Silent
 from mimic_reg_pipelines.runners.base import Ended, Order
 
@@ -36,6 +36,8 @@ def _execute(order: Order) -> Ended:
         check_order(order)
         status, note = _train(order)
         return Ended(status=status, seconds=time.perf_counter() - started, note=note)
+    except BusyError:
+        return Ended(status="busy", error=f"Another run is writing to {order.folder}.")
     except (MimicRegError, OSError) as error:
         seconds = time.perf_counter() - started
         again = isinstance(error, OSError)

@@ -36,6 +36,7 @@ class Pool(Runner):
         share: float | None = None,
         room: Room | None = None,
     ) -> None:
+        super().__init__()
         self.workers, self._share, self._room = workers, share, room
         of_slots = [gpus[slot % len(gpus)] if gpus else None for slot in range(workers)]
         self._children = [_Child(gpu, threads) for gpu in of_slots]
@@ -43,7 +44,7 @@ class Pool(Runner):
         self._running: dict[_Child, Measured] = {}
         self._changed = threading.Condition()
 
-    def run(self, order: Order) -> Ended:
+    def _run(self, order: Order) -> Ended:
         """Run a trial in the next idle process that may have one."""
         with self._changed:
             while (child := self._next()) is None:
@@ -60,7 +61,8 @@ class Pool(Runner):
                 self._idle.append(child)
                 measured = self._running.pop(child)
                 self._changed.notify_all()
-                if self._room is not None and ended is not None:
+                trained = ended is not None and ended.status not in ("busy", "skipped")
+                if self._room is not None and trained:
                     self._room.ended(measured, out_of_memory=ended.out_of_memory)
 
     def _next(self) -> "_Child | None":
@@ -72,6 +74,7 @@ class Pool(Runner):
 
     def interrupt(self) -> None:
         """Send Ctrl-C to every process."""
+        super().interrupt()
         for child in self._children:
             child.interrupt()
 

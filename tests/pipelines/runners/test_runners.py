@@ -1,9 +1,11 @@
 """Runners for themselves; `test_sweep.py` compares what they come to."""
 
+import contextlib
 import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +13,9 @@ import torch
 from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.runs import HISTORY
-from mimic_reg.store import Store
+from mimic_reg.store import Store, locked
 from mimic_reg_pipelines import options
-from mimic_reg_pipelines.runners import Order, Pool, devices, open_runner, room
+from mimic_reg_pipelines.runners import InProcess, Order, Pool, base, devices, open_runner, room
 from mimic_reg_pipelines.runners.devices import find_gpus
 from mimic_reg_pipelines.runners.settings import Running
 from tests.pipelines.flows.experiments import experiment
@@ -25,15 +27,36 @@ def test_without_ray_the_runner_says_what_to_do(monkeypatch):
         open_runner(Running(runner="ray"), 2)
 
 
-def test_a_process_that_dies_takes_no_other_trial_with_it(store, tmp_path):
+@pytest.fixture
+def order(store, tmp_path):
     (planned,) = experiments.plan(experiment(methods=["none"], seeds=[0]))
-    order = Order(
+    return Order(
         trial=planned.trial.model_dump(mode="json"),
         store=str(store),
         data=Store.open(store).manifest["fingerprint"],
         folder=str(tmp_path / "run"),
         threads=1,
     )
+
+
+def test_a_trial_that_another_process_runs_is_waited_for(order, monkeypatch):
+    monkeypatch.setattr(base, "_BUSY_SECONDS", 0)
+    for stop, status in ((True, "interrupted"), (False, "finished")):
+        runner, told = InProcess(), []
+        with contextlib.ExitStack() as other:
+            other.enter_context(locked(Path(order.folder)))
+
+            def tell(text):
+                told.append(text)  # noqa: B023
+                runner.interrupt() if stop else other.close()  # noqa: B023
+
+            runner.tell = tell
+            ended = runner.run(order)
+        assert ended.status == status, ended
+        assert told == [f"Another run is writing to {order.folder}. This sweep waits for it."]
+
+
+def test_a_process_that_dies_takes_no_other_trial_with_it(order):
     with Pool(1, 1) as pool:
         child = pool._children[0]
         child._start(None).submit(os.kill, child.process, signal.SIGKILL)
