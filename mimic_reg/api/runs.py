@@ -17,7 +17,7 @@ from mimic_reg.api.samples import SampleSet, Split, squeezed
 from mimic_reg.api.stores import PathLike, Store, as_path, as_store
 from mimic_reg.console import err
 from mimic_reg.console import progress as shown
-from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.errors import InputError, InterruptionError
 from mimic_reg.experiments.planning import Planned
 from mimic_reg.learners.trials import check_model, resolve
 from mimic_reg.progress import Silent
@@ -254,7 +254,8 @@ def fit(
 
     Raises:
         InputError: an unknown name or setting, data that cannot serve, a folder of another trial.
-        MimicRegError: the model diverged; Ctrl-C: the same call goes on.
+        MimicRegError: the model diverged.
+        InterruptionError: Ctrl-C; the same call goes on.
 
     Example:
         >>> import mimic_reg as mr
@@ -286,7 +287,7 @@ def fit(
             trial, opened.folder, folder, progress=progress, device=device, threads=threads
         )
     if outcome.status == "interrupted":
-        raise MimicRegError(
+        raise InterruptionError(
             f"Interrupted. The checkpoint is in {folder}; the same call goes on from there."
         )
     return Run(folder, store=opened)

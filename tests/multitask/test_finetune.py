@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from mimic_reg import cli, fitting
+from mimic_reg.cli import application
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.errors import InputError
 from mimic_reg.learners.trials import resolve
@@ -149,7 +150,7 @@ def command(capsys, monkeypatch):
     def run(*arguments):
         words = ["mimic-reg", *map(str, arguments)]
         monkeypatch.setattr(sys, "argv", words)
-        code = cli._run(lambda: cli.app(words[1:], standalone_mode=False))
+        code = application.run(lambda: cli.app(words[1:], standalone_mode=False))
         told = capsys.readouterr()
         return code, " ".join((told.out + told.err).split())
 
