@@ -42,7 +42,7 @@ from mimic_reg.urls import as_url, masked, refuse_url
 CACHE = "MIMIC_REG_CACHE"  # variable: the folder of the copies
 _SCHEMES = ("s3", "gs", "abfs", "abfss", "file")
 # what a query may say; pyarrow knows more, of which some are secret
-_QUERY = ("region", "scheme", "endpoint_override", "location", "project_id", "enable_tls")
+OPTIONS = ("region", "scheme", "endpoint_override", "location", "project_id", "enable_tls")
 _CHUNK = 8 << 20
 _MOST_MANIFEST = 1 << 30  # bytes; a manifest has a line for each file
 
@@ -112,7 +112,7 @@ class _Remote:
     """
 
     def __init__(self, url: str) -> None:
-        _check_url(url)
+        check_url(url)
         self.url = url
         from pyarrow import fs  # slow
 
@@ -266,7 +266,7 @@ class _Remote:
             ) from error
 
 
-def _check_url(url: str) -> None:
+def check_url(url: str) -> None:
     """Refuse a URL with credentials, or of a kind that is not read.
 
     Raises:
@@ -279,11 +279,11 @@ def _check_url(url: str) -> None:
     query = parse_qsl(parts.query, keep_blank_values=True)
     # a bucket has no port; a user is allowed where it is a container or "anonymous"
     has_password = ":" in parts.netloc or ("@" in parts.netloc and parts.scheme == "s3")
-    if has_password or any(name not in _QUERY or "@" in value for name, value in query):
+    if has_password or any(name not in OPTIONS or "@" in value for name, value in query):
         raise InputError(
             f"{masked(url)} has a user, a password or an option that is not allowed: records and "
             "logs would keep them. Give credentials in the environment, such as "
-            f"AWS_ACCESS_KEY_ID or AWS_PROFILE. Options that a URL may have: {', '.join(_QUERY)}."
+            f"AWS_ACCESS_KEY_ID or AWS_PROFILE. Options that a URL may have: {', '.join(OPTIONS)}."
         )
     if parts.scheme not in _SCHEMES or parts.fragment or not parts.netloc + parts.path:
         allowed = ", ".join(f"{scheme}://" for scheme in _SCHEMES)

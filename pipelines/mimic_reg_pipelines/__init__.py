@@ -13,6 +13,7 @@ os.environ.update(
     MLFLOW_DISABLE_TELEMETRY="true",
     MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false",
     MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false",
+    MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT="true",  # with the login, and into the output of --json
     PREFECT_RESULTS_DEFAULT_SERIALIZER="json",  # Prefect's own choice would be pickle
     PREFECT_SERVER_ANALYTICS_ENABLED="false",
     RAY_USAGE_STATS_ENABLED="0",

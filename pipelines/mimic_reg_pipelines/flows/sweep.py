@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlflow.exceptions import MlflowException
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -173,9 +172,8 @@ class Prepared:
                 folder, uri=self.uri, sweep=self.result.name, method=trial.label, error=error
             )
             self._show(trial)
-        except (MlflowException, MimicRegError, OSError) as problem:
-            text = str(problem).partition("\n")[0]
-            self.progress.note(f"Not logged in MLflow: {trial.name}: {text}")
+        except (*client.ERRORS, MimicRegError, OSError) as problem:
+            self.progress.note(f"Not logged in MLflow: {trial.name}: {client.said(problem)}")
 
     def _show(self, trial: TrialStatus) -> None:
         """Write the sweep's views when a model and method have their first result in a task."""

@@ -24,7 +24,7 @@ from mimic_reg.serving.current import MISSING
 from mimic_reg.serving.events import answer_events, is_events
 from mimic_reg.serving.tables import HOUR, STAY, answer, example
 from mimic_reg.threads import DEFAULT_THREADS
-from mimic_reg_pipelines.tracking.client import check_usable, default, quiet
+from mimic_reg_pipelines.tracking.client import check_usable, default, quiet, said
 
 _CODE = '''"""The model of mimic-reg that this folder holds; needs the package of the same name."""
 
@@ -176,7 +176,7 @@ def _download(model: str, folder: Path, uri: str | None) -> Path:
                 artifact_uri=model, dst_path=str(folder), tracking_uri=uri
             )
     except MlflowException as error:
-        raise InputError(f"MLflow has no model {model}: {error.message}") from error
+        raise InputError(f"MLflow has no model {model}: {said(error)}") from error
     if not any(p.is_file() for p in Path(path).rglob("*") if p.name != "MLmodel"):
         raise InputError(
             f"MLflow knows {model}, but its files are not in the artifact folder. Bring the folder "
