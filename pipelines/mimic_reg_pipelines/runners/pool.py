@@ -121,7 +121,13 @@ class _Child:
                 initializer=_start_child,
                 initargs=(os.getpid(), self.threads, self.gpu, share),
             )
-            self.process = self._executor.submit(os.getpid).result()
+            # a Ctrl-C in the terminal waits until `_start_child` has a handler for it
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                started = self._executor.submit(os.getpid)  # this thread starts the process
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            self.process = started.result()
         return self._executor
 
     def interrupt(self) -> None:
@@ -144,6 +150,7 @@ def _start_child(parent: int, threads: int, gpu: str | None, share: float | None
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         os.environ[GPU_SHARE] = str(share or 1)
     signal.signal(signal.SIGINT, remember_interruption)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
