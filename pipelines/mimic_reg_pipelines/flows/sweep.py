@@ -15,7 +15,6 @@ from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
@@ -34,10 +33,16 @@ from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
 from mimic_reg_pipelines.flows.ordering import longest_first
 from mimic_reg_pipelines.flows.report import conclude_task, publish
 from mimic_reg_pipelines.flows.result import SweepResult, TrialStatus, rows, trial_status
-from mimic_reg_pipelines.flows.settings import TAGS, OfExperiment, Work, find_store
+from mimic_reg_pipelines.flows.settings import OfExperiment, Work, find_store
+from mimic_reg_pipelines.flows.tasks import TASK
 from mimic_reg_pipelines.runners import Ended, Order, Runner, describe, open_runner
 from mimic_reg_pipelines.runners.settings import Running
 from mimic_reg_pipelines.tracking import client, mlflow_runs
+
+
+def _twice_if_it_may_help(name: str, order: Order, runner: Runner) -> Ended:
+    ended = runner.run(order)
+    return runner.run(order) if ended.again else ended
 
 
 def sweep(
@@ -49,12 +54,14 @@ def sweep(
     tracking_uri: str | None = None,
     simulated: bool | None = None,
     progress: Progress | None = None,
+    attempt: Callable[[str, Order, Runner], Ended] = _twice_if_it_may_help,
 ) -> SweepResult:
     """Run the trials of an experiment that are not finished yet; return the result of all.
 
     work:         the work folder: runs, status and, by default, store and MLflow's database
     store:        the cohort store; None: the experiment's, or that of the work folder
     tracking_uri: MLflow's store; None: the database in the work folder
+    attempt:      runs a trial, given its name
 
     Raises:
         InputError: an unusable store, tracking URI or runner.
@@ -62,13 +69,8 @@ def sweep(
         KeyboardInterrupt: Ctrl-C; what ran wrote a checkpoint, and the same call goes on from it.
     """
     with _prepare(experiment, work, store, tracking_uri, simulated, progress) as prepared:
-        prepared.run(running or Running(), _twice_if_it_may_help)
+        prepared.run(running or Running(), attempt)
         return prepared.result
-
-
-def _twice_if_it_may_help(name: str, order: Order, runner: Runner) -> Ended:
-    ended = runner.run(order)
-    return runner.run(order) if ended.again else ended
 
 
 class Prepared:
@@ -324,12 +326,10 @@ def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
 @task(
     name="train_trial",
     task_run_name="{label}",
-    tags=TAGS,
     retries=2,
     retry_delay_seconds=5,
     retry_condition_fn=_may_help,
-    cache_policy=NO_CACHE,  # done.json in the run folder is the truth
-    persist_result=False,
+    **TASK,
 )
 def train_trial(label: str, order: dict[str, Any], runner: Runner) -> dict[str, Any]:
     """Run one trial of a sweep with a runner."""
@@ -343,12 +343,7 @@ def train_trial(label: str, order: dict[str, Any], runner: Runner) -> dict[str, 
 def sweep_flow(parameters: SweepParameters) -> State[Any]:
     """Run all trials of an experiment, then register the best and write the report."""
     result = sweep_as_tasks(
-        parameters.load(),
-        parameters.work,
-        store=parameters.store,
-        running=parameters.running,
-        tracking_uri=parameters.tracking_uri,
-        simulated=parameters.simulated,
+        parameters.load(), parameters.work, simulated=parameters.simulated, **parameters.how
     )
     if parameters.conclude and any(t.done for t in result.trials):
         publish(
@@ -359,21 +354,15 @@ def sweep_flow(parameters: SweepParameters) -> State[Any]:
 
 
 def sweep_as_tasks(
-    experiment: Experiment,
-    work: Path,
-    *,
-    store: Path | None = None,
-    running: Running | None = None,
-    tracking_uri: str | None = None,
-    simulated: bool | None = None,
-    progress: Progress | None = None,
+    experiment: Experiment, work: Path, *, progress: Progress | None = None, **options: Any
 ) -> SweepResult:
-    """Do what `sweep` does, within a flow: a task for each trial, a table of them."""
+    """Do what `sweep` does, within a flow: a task for each trial, a table of them.
+
+    options: of `sweep`
+    """
     key = artifact_key("sweep", experiment.name)
     progress = progress or PrefectProgress(key)
-    with _prepare(experiment, work, store, tracking_uri, simulated, progress) as prepared:
-        prepared.run(running or Running(), _as_prefect_task)
-        result = prepared.result
+    result = sweep(experiment, work, progress=progress, attempt=_as_prefect_task, **options)
     create_table_artifact(key=key, table=rows(result), description=result.title)
     return result
 

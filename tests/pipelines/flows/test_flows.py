@@ -19,14 +19,14 @@ from mimic_reg_pipelines.flows.extract import ExtractParameters, extract_flow
 from mimic_reg_pipelines.flows.multitask import MultitaskParameters, train_multitask_flow
 from mimic_reg_pipelines.flows.report import ReportParameters, report_flow
 from mimic_reg_pipelines.flows.result import SweepResult
-from mimic_reg_pipelines.flows.run import RunParameters, run, run_flow, ui_command
+from mimic_reg_pipelines.flows.run import RunParameters, run, run_flow
 from mimic_reg_pipelines.flows.settings import Work
 from mimic_reg_pipelines.flows.sweep import SweepParameters, sweep_flow
 from mimic_reg_pipelines.flows.train import TrainParameters, train_flow
 from mimic_reg_pipelines.flows.tune import TuneParameters, tune_flow
 from mimic_reg_pipelines.runners.settings import Running
 from mimic_reg_pipelines.tracking import client
-from mimic_reg_pipelines.tracking.registry import champion_uri
+from mimic_reg_pipelines.tracking.registry import model_name
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import DIVERGING, TRAINING, experiment
 from tests.serving.conftest import mimic  # noqa: F401  # a fixture
@@ -177,7 +177,7 @@ def test_a_sweep_fails_with_a_list_and_everything_else_is_there(work, store, wri
     assert {row["method"] for row in artifact("scores-small")} == {"none", "itps"}
     assert (Work(work).sweep("small") / "report.html").is_file()
     api = client.connect(client.database(work))
-    name = champion_uri("in_hospital_mortality", "lstm").removeprefix("models:/")
+    name = f"{model_name('in_hospital_mortality', 'lstm')}@champion"
     assert api.get_model_version_by_alias(*name.split("@"))
 
     here = parameters.model_copy(update={"running": HERE})
@@ -225,7 +225,6 @@ def test_the_main_job_is_the_same_with_and_without_prefect(server, empty, tmp_pa
         copy_of(empty, copy)
     done = run(small, tmp_path / "plain", source=tmp_path / "raw", running=HERE)
     assert done.exit_code == 0
-    assert done.ui == ui_command(tmp_path / "plain", None)
     assert "The patients are simulated" in done.concluded.report.read_text("utf-8")
     results.append(done.result)
     state = run_flow(
