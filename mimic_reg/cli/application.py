@@ -9,14 +9,24 @@ import typer
 from rich.markup import escape
 
 from mimic_reg import __version__
-from mimic_reg.cli import analyse, checks, cohorts, data, fits, listing, prune, reports, runs
-from mimic_reg.cli.command import Commands
+from mimic_reg.cli import (
+    analyse,
+    checks,
+    cohorts,
+    command,
+    data,
+    fits,
+    listing,
+    prune,
+    reports,
+    runs,
+)
 from mimic_reg.console import err, say, verbosity
 from mimic_reg.errors import InputError, InterruptionError, MimicRegError
 
 app = typer.Typer(
     name="mimic-reg",
-    cls=Commands,
+    cls=command.Commands,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,  # it would print local variables: patient data
@@ -42,8 +52,32 @@ app = typer.Typer(
 )
 
 
-for room in (data, checks, cohorts, prune, fits, reports, runs):
-    room.add_to(app)
+command.add(
+    app,
+    data.extract,
+    data.verify,
+    data.export_benchmark,
+    data.import_benchmark,
+    data.import_images,
+    data.synthesize,
+    checks.check,
+    checks.cohort,
+    cohorts.import_cohort,
+    cohorts.import_meds,
+    cohorts.export_cohort,
+    cohorts.export_meds,
+    prune.prune,
+    fits.train,
+    fits.evaluate,
+    fits.pretrain,
+    fits.finetune,
+    reports.report,
+    reports.claims,
+    reports.card,
+    reports.board,
+    runs.runs,
+    runs.show,
+)
 app.add_typer(analyse.app, name="analyse")
 app.add_typer(listing.app, name="list")
 

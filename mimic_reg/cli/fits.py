@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from mimic_reg.cli import command
 from mimic_reg.cli.checks import print_findings
 from mimic_reg.cli.options import (
     SET_EXAMPLE,
@@ -31,11 +30,6 @@ from mimic_reg.cli.scores import print_external, print_scores
 from mimic_reg.console import err, out, progress, say, verbosity
 from mimic_reg.errors import InputError, InterruptionError
 from mimic_reg.threads import DEFAULT_THREADS
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    command.add(app, train, evaluate, pretrain, finetune)
 
 
 def train(
