@@ -57,6 +57,8 @@ def search(
     methods, families = _families([method] if isinstance(method, str) else method, models)
     _refuse_repeated("--model", models)
     _refuse_repeated("--method", methods)
+    searched = {key: list(each) for key, each in (values or {}).items()}
+    tried: Mapping[str, Any] = points or {"search": searched}
     grid = {
         "tasks": [task],
         "models": models,
@@ -65,7 +67,7 @@ def search(
         "seeds": seeds,
         "data": _cohort(task, store, work),
         **families,
-        **(points or {"search": {key: list(v) for key, v in (values or {}).items()}}),
+        **tried,
     }
     name = f"tune-{task}-{'-'.join(models + methods)}-{100 * supervision:g}"
     title = f"Search: {', '.join(methods)}, {', '.join(models)}, {task}"

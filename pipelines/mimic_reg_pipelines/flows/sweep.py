@@ -137,6 +137,7 @@ class Prepared:
 
     def ended(self, trial: TrialStatus, ended: Ended) -> None:
         """Record the result of a trial, here and in MLflow."""
+        assert ended.status != "busy", "a runner waits for it"
         now = replace(trial, status=ended.status, seconds=ended.seconds, error=ended.error)
         trials = tuple(now if t.identity == now.identity else t for t in self.result.trials)
         self.result = replace(self.result, trials=trials)

@@ -61,8 +61,7 @@ class Pool(Runner):
                 self._idle.append(child)
                 measured = self._running.pop(child)
                 self._changed.notify_all()
-                trained = ended is not None and ended.status not in ("busy", "skipped")
-                if self._room is not None and trained:
+                if self._room is not None and ended and ended.status not in ("busy", "skipped"):
                     self._room.ended(measured, out_of_memory=ended.out_of_memory)
 
     def _next(self) -> "_Child | None":
