@@ -335,7 +335,7 @@ def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
 def train_trial(label: str, order: dict[str, Any], runner: Runner) -> dict[str, Any]:
     """Run one trial of a sweep with a runner."""
     ended = runner.run(Order.model_validate(order))
-    if ended.status == "failed":
+    if ended.status not in ("finished", "skipped"):
         raise TrialFailedError(ended)
     return ended.model_dump(mode="json")
 
