@@ -8,6 +8,7 @@ import pytest
 import yaml
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.exceptions import PrefectHTTPStatusError
 
 from mimic_reg.errors import InputError
 from mimic_reg.simulation.synthesis import synthesize
@@ -262,6 +263,13 @@ def test_the_main_job_is_the_same_with_and_without_prefect(server, empty, tmp_pa
 def test_wrong_parameters_are_refused_at_submission(kind, given):
     with pytest.raises(ValueError, match=r"validation error|memory"):
         kind.model_validate(given)
+
+
+def test_a_secret_in_the_parameters_of_a_run_is_refused_before_it_is_kept(server):
+    deployed = sweep_flow.to_deployment("secret").apply()
+    given = {"experiment": "x", "work": "w", "tracking_uri": "postgresql://u:SECRET@h/db"}
+    with get_client(sync_client=True) as api, pytest.raises(PrefectHTTPStatusError, match="409"):
+        api.create_flow_run_from_deployment(deployed, parameters={"parameters": given})
 
 
 def test_settings_are_made_before_prefect_and_mlflow_read_theirs():
