@@ -20,7 +20,7 @@ from mimic_reg.console import progress as shown
 from mimic_reg.errors import InputError, InterruptionError
 from mimic_reg.experiments.planning import Planned
 from mimic_reg.learners.trials import check_model, resolve
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.runs import HISTORY, read_history, record
 from mimic_reg.samples import load
 from mimic_reg.serving import External, ServedModel, load_run, load_samples, output_names, validate
@@ -282,7 +282,7 @@ def fit(
         folder = RUNS / name
     else:
         folder = as_path(out, "run")
-    with shown(err) if verbose else nullcontext(Silent()) as progress:
+    with shown(err) if verbose else nullcontext(Progress()) as progress:
         outcome = fitting.train(
             trial, opened.folder, folder, progress=progress, device=device, threads=threads
         )

@@ -17,7 +17,7 @@ from mimic_reg.errors import InputError, InterruptionError
 from mimic_reg.learners.trials import compose_trial, resolve
 from mimic_reg.learners.trunk import Trunk, load_trunk
 from mimic_reg.multitask.changes import change
-from mimic_reg.progress import SILENT, Epoch, Progress, Silent
+from mimic_reg.progress import SILENT, Epoch, Progress
 from mimic_reg.settings import Component, Start, Trial
 from mimic_reg.store import Store
 
@@ -146,7 +146,7 @@ def _check_apart(trunks: Sequence[Trunk]) -> None:
         seen[trunk.fingerprint] = trunk
 
 
-class _Quiet(Silent):
+class _Quiet(Progress):
     """Passes on the notes of many short fits, except those of each epoch."""
 
     def __init__(self, progress: Progress, trial: Trial) -> None:

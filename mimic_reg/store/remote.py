@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 import xxhash
 
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import Progress
 from mimic_reg.store import atomic
 from mimic_reg.store.hashes import known_hash
 from mimic_reg.store.store import (
@@ -77,7 +77,7 @@ def locate(store: str | os.PathLike[str], progress: Progress | None = None) -> P
         MimicRegError: the URL cannot be read; its store was replaced meanwhile; the disk is full.
     """
     url = as_url(store)
-    return Path(store) if url is None else _Remote(url).copy(progress or Silent())
+    return Path(store) if url is None else _Remote(url).copy(progress or Progress())
 
 
 def recorded(folder: Path) -> str:

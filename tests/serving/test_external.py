@@ -11,7 +11,7 @@ import mimic_reg as mr
 from mimic_reg import tasks
 from mimic_reg.errors import InputError
 from mimic_reg.metrics.scores import score
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect
 from mimic_reg.serving import export
@@ -48,7 +48,7 @@ def other(tmp_path):
     return make
 
 
-class Notes(Silent):
+class Notes(Progress):
     text = ""
 
     def note(self, text):

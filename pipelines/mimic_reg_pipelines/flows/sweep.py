@@ -24,7 +24,7 @@ from mimic_reg.experiments import Experiment, Planned
 from mimic_reg.experiments.estimates import at_most
 from mimic_reg.experiments.identity import code_of
 from mimic_reg.learners.trunk import load_trunk
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import Progress
 from mimic_reg.runs import TRIAL, read_scored
 from mimic_reg.settings import STOPPING, Start, Trial
 from mimic_reg.store import Store, locked, origin
@@ -235,7 +235,7 @@ def _prepare(
             simulated=simulated,
         )
         result.write()
-        prepared = Prepared(result, by_identity, uri, progress or Silent())
+        prepared = Prepared(result, by_identity, uri, progress or Progress())
         for sentence in experiments.left_out(experiment):
             prepared.progress.note(sentence)
         for trial in trials:

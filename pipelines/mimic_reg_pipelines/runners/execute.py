@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from mimic_reg.errors import BusyError, MimicRegError
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg_pipelines.runners.base import Ended, Order
 
 GPU_SHARE = "MIMIC_REG_GPU_SHARE"  # variable of a process: its share of its GPU's memory
@@ -144,7 +144,7 @@ def _place(error: Exception) -> str:
     return f" ({os.path.basename(frame.filename)}, line {frame.lineno})"
 
 
-class _Interruptible(Silent):
+class _Interruptible(Progress):
     """Passes on a Ctrl-C that came while the data were loaded."""
 
     def stage(self, name: str, total: int | None, unit: str) -> None:

@@ -15,7 +15,7 @@ import yaml
 from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import planning
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.store import locked, read_json
 from mimic_reg_pipelines.flows import sweep as sweeps
 from mimic_reg_pipelines.flows.report import conclude
@@ -32,7 +32,7 @@ HERE = Running(runner="in_process")
 ROOT = Path(__file__).resolve().parents[3]
 
 
-class Notes(Silent):
+class Notes(Progress):
     def __init__(self):
         self.notes = []
 

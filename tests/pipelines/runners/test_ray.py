@@ -18,7 +18,7 @@ import pytest
 
 from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.runs import CHECKPOINT, DONE, HISTORY, read_trial
 from mimic_reg.store import Store, locked
 from mimic_reg_pipelines.flows.result import SweepResult
@@ -89,7 +89,7 @@ def order_in(folder, store):
     )
 
 
-class Notes(Silent):
+class Notes(Progress):
     def __init__(self):
         self.notes = []
 
