@@ -19,7 +19,7 @@ from mimic_reg.engine.trainer import Trainer
 from mimic_reg.learners.data import load_data
 from mimic_reg.learners.deep import make_trainer
 from mimic_reg.multitask.fit import MultiTrainer
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.settings import Trial
 from mimic_reg.store import Store
 
@@ -33,8 +33,8 @@ def engines_of(trial: Trial, store: Store, folder: Path) -> dict[str, Trainer]:
     for part in trial.parts():
         place = folder / part.task
         place.mkdir(parents=True)
-        data = load_data(part, store, torch.device("cpu"), Silent())
-        found[part.task] = make_trainer(part, data, place, Silent())
+        data = load_data(part, store, torch.device("cpu"), Progress())
+        found[part.task] = make_trainer(part, data, place, Progress())
     return found
 
 

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 from mimic_reg import models
 from mimic_reg.learners.trunk import load_into, load_trunk
 from mimic_reg.multitask import finetune, pretrain
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.results import collect
 from mimic_reg.samples import load
@@ -57,7 +57,7 @@ def linear_probe(model: Component, trunk: Path | None, store: Store, normalizer:
     return float(roc_auc_score(y, fitted.decision_function((x - mean) / std)))
 
 
-class Notes(Silent):
+class Notes(Progress):
     """Print what is said."""
 
     def note(self, text: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from mimic_reg.progress import Epoch, Progress, Silent, format_seconds
+from mimic_reg.progress import Epoch, Progress, format_seconds
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -42,7 +42,7 @@ class Verbosity:
 verbosity = Verbosity()
 
 
-class ConsoleProgress(Silent):
+class ConsoleProgress(Progress):
     """Draw bars on a terminal, else print a line when a stage ends or takes long."""
 
     def __init__(self, console: Console, bars: "Bars | None") -> None:
@@ -126,7 +126,7 @@ class ConsoleProgress(Silent):
 def progress(console: Console) -> Iterator[Progress]:
     """Show progress on `console` while the context lasts; nothing with --quiet."""
     if verbosity.quiet:
-        yield Silent()
+        yield Progress()
         return
     if not console.is_terminal:
         yield ConsoleProgress(console, None)

@@ -14,6 +14,16 @@ class MimicRegError(Exception):
     exit_code = 1
 
 
+class BusyError(MimicRegError):
+    """Another process writes to the folder; the same request may succeed when that one ends."""
+
+
+class InterruptionError(MimicRegError):
+    """Ctrl-C ended it; the text says what is kept (exit code 130, as in shells)."""
+
+    exit_code = 130
+
+
 class InputError(MimicRegError, ValueError):
     """The request or its input is wrong: a bad option, a broken file (exit code 2)."""
 

@@ -28,7 +28,7 @@ from mimic_reg.learners.trials import resolve
 from mimic_reg.learners.trunk import Trunk
 from mimic_reg.metrics.scores import Score, score
 from mimic_reg.models.base import Model
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import Progress
 from mimic_reg.runs import (
     BEST,
     CHECKPOINT,
@@ -91,7 +91,7 @@ def train(
         InputError: `out` has another trial; the data do not fit this one.
         MimicRegError: the model diverged; another process writes to `out`.
     """
-    progress = progress or Silent()
+    progress = progress or Progress()
     trial = resolve(trial.model_dump())
     opened = Store.open(store).in_fold(trial.fold)
     _check_start(trial, trunk)
@@ -137,7 +137,7 @@ def evaluate(
             run is damaged.
         MimicRegError: the scores differ from the stored ones, which are kept.
     """
-    progress = progress or Silent()
+    progress = progress or Progress()
     trial, opened = _reopen(run, store, but=SCORED if overwrite else ())
     recorded = read_trial(run).get("threads")
     if threads is not None and recorded is not None and threads != recorded:
@@ -215,8 +215,8 @@ def trained(
     """
     trial, opened = _reopen(run, store)
     with locked(run):
-        data = load_data(trial, opened, find_device(device), Silent())
-        learner = learners.create(trial, data, run, Silent())
+        data = load_data(trial, opened, find_device(device), Progress())
+        learner = learners.create(trial, data, run, Progress())
         if not isinstance(learner, DeepLearner):
             raise InputError(f"{run} must have a network, got a {trial.model.name}.")
         learner.best()

@@ -70,7 +70,6 @@ class Progress:
 
 
 SILENT = Progress()
-Silent = Progress  # as the base of a class that shows some
 
 
 def format_seconds(seconds: float) -> str:

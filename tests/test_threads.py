@@ -16,7 +16,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.learners import deep
 from mimic_reg.learners.trials import resolve
 from mimic_reg.multitask import fit as multitask
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect
@@ -128,7 +128,7 @@ def test_gnu_openmp_does_not_spin_then():
 # --- how many there are ---------------------------------------------------------------------------
 
 
-class Notes(Silent):
+class Notes(Progress):
     """Keeps what is told, and presses Ctrl-C after the first epoch if asked to."""
 
     def __init__(self, stop=False):

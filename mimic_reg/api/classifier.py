@@ -30,7 +30,7 @@ from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.errors import InputError
 from mimic_reg.learners.data import TaskData
 from mimic_reg.learners.trials import resolve
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.runs import BEST
 from mimic_reg.samples import Samples, from_rows
 from mimic_reg.samples.base import CPU
@@ -144,7 +144,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyp
         data = TaskData(self.spec_, self.spec_.tasks[0], train, validation, validation, CPU)
         with tempfile.TemporaryDirectory(prefix="mimic_reg_") as name:
             folder = Path(name)
-            learner = learners.create(self.trial_, data, folder, Silent())
+            learner = learners.create(self.trial_, data, folder, Progress())
             with torch_threads(DEFAULT_THREADS):
                 if learner.fit() == "interrupted":
                     raise KeyboardInterrupt

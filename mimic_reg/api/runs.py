@@ -17,10 +17,10 @@ from mimic_reg.api.samples import SampleSet, Split, squeezed
 from mimic_reg.api.stores import PathLike, Store, as_path, as_store
 from mimic_reg.console import err
 from mimic_reg.console import progress as shown
-from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.errors import InputError, InterruptionError
 from mimic_reg.experiments.planning import Planned
 from mimic_reg.learners.trials import check_model, resolve
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.runs import HISTORY, read_history, record
 from mimic_reg.samples import load
 from mimic_reg.serving import External, ServedModel, load_run, load_samples, output_names, validate
@@ -254,7 +254,8 @@ def fit(
 
     Raises:
         InputError: an unknown name or setting, data that cannot serve, a folder of another trial.
-        MimicRegError: the model diverged; Ctrl-C: the same call goes on.
+        MimicRegError: the model diverged.
+        InterruptionError: Ctrl-C; the same call goes on.
 
     Example:
         >>> import mimic_reg as mr
@@ -281,12 +282,12 @@ def fit(
         folder = RUNS / name
     else:
         folder = as_path(out, "run")
-    with shown(err) if verbose else nullcontext(Silent()) as progress:
+    with shown(err) if verbose else nullcontext(Progress()) as progress:
         outcome = fitting.train(
             trial, opened.folder, folder, progress=progress, device=device, threads=threads
         )
     if outcome.status == "interrupted":
-        raise MimicRegError(
+        raise InterruptionError(
             f"Interrupted. The checkpoint is in {folder}; the same call goes on from there."
         )
     return Run(folder, store=opened)

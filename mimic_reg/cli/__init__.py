@@ -1,117 +1,33 @@
-"""The command `mimic-reg`: its commands, and how it ends."""
+"""The command `mimic-reg`: how it starts. `application` has its commands."""
 
 import os
+import signal
 import sys
-import traceback
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, entry_points, version
-from typing import Annotated, Any
-
-import typer
-from rich.markup import escape
-
-from mimic_reg import __version__
-from mimic_reg.cli import analyse, checks, cohorts, data, fits, listing, prune, reports, runs
-from mimic_reg.cli.command import Commands
-from mimic_reg.console import err, say, verbosity
-from mimic_reg.errors import InputError, MimicRegError
-
-app = typer.Typer(
-    name="mimic-reg",
-    cls=Commands,
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,  # it would print local variables: patient data
-    rich_markup_mode=None,  # plain help needs half the time, and reads well at 80 columns
-    help=(
-        "Reproducible deep learning on intensive-care time series (MIMIC-III).\n\n"
-        "A first try with simulated patients:\n\n"
-        "\b\n"
-        "  mimic-reg synthesize --out raw --patients 1500\n"
-        "  mimic-reg extract --source raw --out store\n"
-        "  mimic-reg train --store store --task in_hospital_mortality \\\n"
-        "    --model lstm --method itps --out runs/itps\n\n"
-        "With MIMIC-III, give the folder of its tables as --source. Then check that your cohorts "
-        "are the published ones: `mimic-reg verify store --published`."
-    ),
-    epilog=(
-        "`mimic-reg COMMAND --help` explains a command. "
-        "`mimic-reg --install-completion` makes the Tab key complete commands and options in "
-        "bash, zsh, fish and PowerShell. "
-        "The exit code is 0 for success, 1 for a failure, 2 for wrong usage or input."
-    ),
-)
-
-
-for room in (data, checks, cohorts, prune, fits, reports, runs):
-    room.add_to(app)
-app.add_typer(analyse.app, name="analyse")
-app.add_typer(listing.app, name="list")
-
-
-def _print_version(show: bool) -> None:
-    if not show:
-        return
-    from mimic_reg.store.spec import SCHEMA_VERSION
-
-    typer.echo(f"mimic-reg {__version__}")
-    typer.echo(f"store format {SCHEMA_VERSION}")
-    for name in ("torch", "polars", "mlflow", "prefect"):
-        typer.echo(f"{name} {_version(name)}")
-    raise typer.Exit
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            callback=_print_version,
-            is_eager=True,
-            help="Print the versions of mimic-reg, of its store format and of its libraries.",
-        ),
-    ] = False,
-) -> None:
-    """Options of the command itself."""
+from typing import Any
 
 
 def main() -> None:
-    """Run the command: exit code 0, 1 (failed) or 2 (bad usage or input)."""
+    """Run the command: exit code 0, 1 (failed), 2 (bad usage or input) or 130 (Ctrl-C)."""
     os.umask(0o077)  # files about patients are for their owner only
-    for plugin in entry_points(group="mimic_reg.commands"):
-        plugin.load()(app)
-    sys.exit(_run(lambda: app(prog_name="mimic-reg")))
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)  # while a library is imported it may lose an exception
+    from mimic_reg.cli import application
+
+    application.add_plugins()
+    signal.signal(signal.SIGINT, before)
+    sys.exit(application.run(lambda: application.app(prog_name="mimic-reg")))
 
 
-def _run(command: Callable[[], Any]) -> int:
-    try:
-        command()
-    except InputError as error:
-        return _tell("Error", str(error), InputError.exit_code)
-    except MimicRegError as error:
-        return _tell("Failed", str(error), MimicRegError.exit_code)
-    except OSError as error:  # those that no command expects: rights, a folder in a file's place
-        where = error.filename2 or error.filename
-        said = f"{where}: {error.strerror}" if where and error.strerror else str(error)
-        advice = (
-            "Check free space, permissions and what is in its place; then run the command again."
-        )
-        return _tell("Failed", f"{said}. {advice}", MimicRegError.exit_code)
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 1
-    return 0
+def _leave(number: int, frame: Any) -> None:
+    os.write(2, b"Interrupted. Nothing was done.\n")
+    os._exit(128 + number)
 
 
-def _tell(what: str, text: str, code: int) -> int:
-    if verbosity.verbose:
-        say(traceback.format_exc(), err)
-    err.print(f"[bold red]{what}:[/] {escape(text)}", soft_wrap=True)
-    return code
+def __getattr__(name: str) -> Any:
+    """Return the commands, loaded when they are first used: they take most of the start."""
+    if name == "app":
+        from mimic_reg.cli.application import app
+
+        return app
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from mimic_reg.checks import Outcome
 
 
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    command.add(app, check, cohort)
-
-
 def check(
     place: Annotated[
         Path,

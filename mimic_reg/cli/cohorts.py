@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mimic_reg.cli import command
 from mimic_reg.cli.audit import SPLIT_NAMES
 from mimic_reg.cli.options import FoldOption, MemoryOption, StoreArgument, StoreOut
 from mimic_reg.console import err, out, progress, say, table
@@ -15,11 +14,6 @@ if TYPE_CHECKING:
     from mimic_reg.cohorts import Imported
 
 _FOLDS = 5  # of an example
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    command.add(app, import_cohort, import_meds, export_cohort, export_meds)
 
 
 def import_cohort(

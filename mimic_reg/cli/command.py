@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.models import ArgumentInfo, ParameterInfo
 
 from mimic_reg.console import err, out, progress, verbosity
-from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.errors import InputError, InterruptionError
 from mimic_reg.urls import as_url, refuse_url
 
 MAY_BE_URL = "a store that is read"  # annotation of an option or argument
@@ -38,7 +38,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            raise MimicRegError(
+            raise InterruptionError(
                 "Interrupted. Finished work is kept: run the same command again to continue."
             ) from error
 

@@ -7,18 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from mimic_reg.cli import command
 from mimic_reg.cli.audit import SPLIT_NAMES, print_audit, print_samples
 from mimic_reg.cli.cohorts import synthesize_ricu
 from mimic_reg.cli.command import Result
 from mimic_reg.cli.options import MemoryOption, SourceOption, StoreArgument, StoreOut, listed
 from mimic_reg.console import err, out, progress, say, table
 from mimic_reg.errors import InputError, MimicRegError
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    command.add(app, extract, verify, export_benchmark, import_benchmark, import_images, synthesize)
 
 
 class Form(StrEnum):

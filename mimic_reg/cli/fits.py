@@ -1,12 +1,11 @@
 """The commands that train one model: parse, call, print."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from mimic_reg.cli import command
 from mimic_reg.cli.checks import print_findings
 from mimic_reg.cli.options import (
     SET_EXAMPLE,
@@ -29,16 +28,8 @@ from mimic_reg.cli.options import (
 )
 from mimic_reg.cli.scores import print_external, print_scores
 from mimic_reg.console import err, out, progress, say, verbosity
-from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.errors import InputError, InterruptionError
 from mimic_reg.threads import DEFAULT_THREADS
-
-if TYPE_CHECKING:
-    pass
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    command.add(app, train, evaluate, pretrain, finetune)
 
 
 def train(
@@ -140,8 +131,8 @@ def train(
     }
 
 
-def _interrupted(folder: Path) -> MimicRegError:
-    return MimicRegError(
+def _interrupted(folder: Path) -> InterruptionError:
+    return InterruptionError(
         f"Interrupted. The checkpoint is in {folder}; the same command goes on from there."
     )
 

@@ -5,13 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mimic_reg.cli import command
 from mimic_reg.console import say
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command."""
-    command.add(app, prune)
 
 
 def prune(

@@ -6,16 +6,10 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from mimic_reg.cli import command
 from mimic_reg.cli.checks import print_findings
 from mimic_reg.cli.options import MovedStoreOption, RunArgument, RunsArgument, listed
 from mimic_reg.console import err, out, say
 from mimic_reg.errors import InputError
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    command.add(app, report, claims, card, board)
 
 
 def report(

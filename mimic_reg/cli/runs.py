@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from mimic_reg.cli import command
 from mimic_reg.cli.options import RunArgument, listed
 from mimic_reg.console import out, say, table
 from mimic_reg.errors import InputError
@@ -17,11 +16,6 @@ COLUMNS = (
     *("score", "validation", "test", "best", "epochs", "written"),
 )
 _LONGEST = 24  # characters of a run's name in a table
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands."""
-    command.add(app, runs, show)
 
 
 def runs(

@@ -29,7 +29,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.methods.base import Attributes, Fit, Regulariser, Step, differentiation, trainable
 from mimic_reg.metrics.scores import metric, score
 from mimic_reg.models.base import Model, balanced_weights, constant_logits, loss_of
-from mimic_reg.progress import Epoch, Progress, Silent
+from mimic_reg.progress import Epoch, Progress
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY
 from mimic_reg.samples import Samples
 from mimic_reg.seeds import Streams, restore
@@ -71,7 +71,7 @@ class Trainer:
         self.device = train.units.values.device
         self.method, self.train, self.validation = method, train, validation
         self.selected_by, self.training, self.streams = selected_by, training, streams
-        self.folder, self.progress = folder, progress or Silent()
+        self.folder, self.progress = folder, progress or Progress()
         self.checkpoint_seconds = checkpoint_seconds
         self.interrupted = False
         self.best: Best | None = None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg import fitting
-from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.errors import InputError, InterruptionError
 from mimic_reg.learners.trials import compose_trial, resolve
 from mimic_reg.learners.trunk import Trunk, load_trunk
 from mimic_reg.multitask.changes import change
@@ -98,7 +98,7 @@ def finetune(
 
     Raises:
         InputError: a source has no trunk; see `Plan.trials` and `fitting.train`.
-        MimicRegError: Ctrl-C; the same call goes on later.
+        InterruptionError: Ctrl-C; the same call goes on later.
     """
     trunks = [load_trunk(source) for source in sources]
     trials = plan.trials(trunks)
@@ -128,7 +128,7 @@ def finetune(
             trunk=trunk,
         )
         if outcome.status == "interrupted":
-            raise MimicRegError("Interrupted. Run the same command again to go on.")
+            raise InterruptionError("Interrupted. Run the same command again to go on.")
         folders.append(folder)
         progress.advance(1)
     return folders

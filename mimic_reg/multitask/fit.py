@@ -35,7 +35,7 @@ from mimic_reg.learners.deep import DeepLearner
 from mimic_reg.learners.trunk import save_trunk
 from mimic_reg.multitask.base import Strategy, trunk_of
 from mimic_reg.multitask.trials import resolve_multi
-from mimic_reg.progress import SILENT, Epoch, Progress, Silent
+from mimic_reg.progress import SILENT, Epoch, Progress
 from mimic_reg.runs import CHECKPOINT, FIT, check_finished, finish, is_done
 from mimic_reg.runs.description import check_weights, describe
 from mimic_reg.runs.record import read_scores
@@ -235,7 +235,7 @@ def _check_trunks(engines: list[Trainer]) -> None:
         )
 
 
-class Named(Silent):
+class Named(Progress):
     """Passes on notes and epochs, with the name of what they are about."""
 
     def __init__(self, progress: Progress, name: str) -> None:

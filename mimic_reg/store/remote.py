@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, urlsplit
 import xxhash
 
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import Progress
 from mimic_reg.store import atomic
 from mimic_reg.store.hashes import known_hash
 from mimic_reg.store.store import (
@@ -43,7 +43,7 @@ from mimic_reg.urls import as_url, if_folder, masked, refuse_url
 CACHE = "MIMIC_REG_CACHE"  # variable: the folder of the copies
 _SCHEMES = ("s3", "gs", "abfs", "abfss", "file")
 # what a query may say; pyarrow knows more, of which some are secret
-_QUERY = ("region", "scheme", "endpoint_override", "location", "project_id", "enable_tls")
+OPTIONS = ("region", "scheme", "endpoint_override", "location", "project_id", "enable_tls")
 _CHUNK = 8 << 20
 _MOST_MANIFEST = 1 << 30  # bytes; a manifest has a line for each file
 
@@ -78,7 +78,7 @@ def locate(store: str | os.PathLike[str], progress: Progress | None = None) -> P
         MimicRegError: the URL cannot be read; its store was replaced meanwhile; the disk is full.
     """
     url = as_url(store)
-    return Path(store) if url is None else _Remote(url).copy(progress or Silent())
+    return Path(store) if url is None else _Remote(url).copy(progress or Progress())
 
 
 def recorded(folder: Path) -> str:
@@ -116,7 +116,7 @@ class _Remote:
     """
 
     def __init__(self, url: str) -> None:
-        _check_url(url)
+        check_url(url)
         self.url = url
         from pyarrow import fs  # slow
 
@@ -270,7 +270,7 @@ class _Remote:
             ) from error
 
 
-def _check_url(url: str) -> None:
+def check_url(url: str) -> None:
     """Refuse a URL with credentials, or of a kind that is not read.
 
     Raises:
@@ -283,11 +283,11 @@ def _check_url(url: str) -> None:
     query = parse_qsl(parts.query, keep_blank_values=True)
     # a bucket has no port; a user is allowed where it is a container or "anonymous"
     has_password = ":" in parts.netloc or ("@" in parts.netloc and parts.scheme == "s3")
-    if has_password or any(name not in _QUERY or "@" in value for name, value in query):
+    if has_password or any(name not in OPTIONS or "@" in value for name, value in query):
         raise InputError(
             f"{masked(url)} has a user, a password or an option that is not allowed: records and "
             "logs would keep them. Give credentials in the environment, such as "
-            f"AWS_ACCESS_KEY_ID or AWS_PROFILE. Options that a URL may have: {', '.join(_QUERY)}."
+            f"AWS_ACCESS_KEY_ID or AWS_PROFILE. Options that a URL may have: {', '.join(OPTIONS)}."
         )
     if parts.scheme not in _SCHEMES or parts.fragment or not parts.netloc + parts.path:
         allowed = ", ".join(f"{scheme}://" for scheme in _SCHEMES)

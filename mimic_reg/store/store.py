@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import polars as pl
 
-from mimic_reg.errors import InputError, MimicRegError
+from mimic_reg.errors import BusyError, InputError, MimicRegError
 from mimic_reg.store import atomic
 from mimic_reg.store.hashes import file_hash, known_hash
 from mimic_reg.store.indicators import STORED, with_indicators
@@ -95,7 +95,8 @@ def locked(store: Path) -> Iterator[None]:
 
     Raises:
         InputError: the folder contains a symbolic link.
-        MimicRegError: another process holds the lock; the disk is full.
+        BusyError: another process holds the lock.
+        MimicRegError: the disk is full.
     """
     make_folder(store)
     atomic.refuse_links(store)
@@ -105,7 +106,7 @@ def locked(store: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            raise MimicRegError(
+            raise BusyError(
                 f"Another run is writing to {store}. Wait until it ends, or choose another --out."
             ) from error
         yield

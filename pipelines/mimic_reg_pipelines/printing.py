@@ -88,7 +88,7 @@ def print_comparison(work: Path) -> None:
     uri = client.database(work)
     if not uri.startswith("http"):
         out.print(
-            f"Compare the runs in MLflow: [bold]{escape(ui_command(work, None))}[/]", soft_wrap=True
+            f"Compare the runs in MLflow: [bold]{escape(ui_command(work))}[/]", soft_wrap=True
         )
         return
     with client.answering(uri):

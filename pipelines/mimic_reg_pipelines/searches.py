@@ -18,7 +18,6 @@ from mimic_reg_pipelines.printing import print_concluded, print_dry_run, print_f
 
 if TYPE_CHECKING:
     from mimic_reg.experiments import Experiment
-    from mimic_reg_pipelines.flows.search import Points
     from mimic_reg_pipelines.flows.tune import Choice
 
 TaskOption = Annotated[str | None, typer.Option("--task", help="A task's name.", metavar="TASK")]
@@ -99,12 +98,39 @@ def tune(
       mimic-reg tune --task in_hospital_mortality --model lstm,gru --out work \\
         --method none,dropout --points 20
     """
+    from mimic_reg.multitask.changes import parse_pairs
     from mimic_reg_pipelines.flows import dry_run as planning
-    from mimic_reg_pipelines.flows.search import check
+    from mimic_reg_pipelines.flows import search as searching
 
-    given = (task, model, method, search, points, search_seed, supervision, seeds)
-    experiment = _search(config, given, changes(set_), store, work)
-    check(experiment)
+    options = {
+        **{"--task": task, "--model": model, "--method": method, "--search": search},
+        **{"--points": points, "--search-seed": search_seed},
+        **{"--supervision": supervision, "--seeds": seeds},
+    }
+    if config is not None:
+        experiment = _of_file(config, options, set_)
+    elif task and model and method and (search or points):
+        tried = _points(points, search_seed)
+        if search and tried:
+            raise InputError("--search names values, --points takes them from spaces: give one.")
+        experiment = searching.search(
+            task,
+            listed([model]) if tried else model,
+            listed([method]) if tried else method,
+            parse_pairs(search or (), "--search", "dropout.rate=0.2,0.5", several=True),
+            points=tried,
+            supervision=1.0 if supervision is None else supervision,
+            seeds=3 if seeds is None else seeds,
+            changes=changes(set_),
+            store=store,
+            work=work,
+        )
+    else:
+        raise InputError(
+            "Say what to search: give --task, --model, --method and --search or --points, or else "
+            "--config."
+        )
+    searching.check(experiment)
     if dry_run:
         return print_dry_run(planning.of_sweep(experiment, store, work=work))
     need_pipelines()
@@ -170,56 +196,25 @@ def _plain(choice: "Choice") -> dict[str, Any]:
     }
 
 
-def _search(
-    config: str | None,
-    given: tuple[Any, ...],
-    changed: dict[str, Any],
-    store: Path | None,
-    work: Path,
-) -> "Experiment":
-    """Return the experiment of a search: that of a file, or the one that the options describe."""
+def _of_file(config: str, others: Mapping[str, Any], set_: list[str] | None) -> "Experiment":
+    """Return the experiment of a file; refuse the other options that describe one."""
     from mimic_reg import experiments
-    from mimic_reg.multitask.changes import parse_pairs
-    from mimic_reg_pipelines.flows import search as searching
 
-    task, model, method, search, points, search_seed, supervision, seeds = given
-    if config is not None:
-        if any(value is not None for value in given):
-            raise InputError(
-                "--config describes the whole search: leave out --task, --model, --method, "
-                "--search, --points, --search-seed, --supervision and --seeds."
-            )
-        return experiments.load(config, changed)
-    if not (task and model and method and (search or points)):
+    if any(value is not None for value in others.values()):
+        *first, last = others
         raise InputError(
-            "Say what to search: give --task, --model, --method and --search or --points, or else "
-            "--config."
+            f"--config describes the whole search: leave out {', '.join(first)} and {last}."
         )
-    number = _points(points, search_seed)
-    if search and number:
-        raise InputError("--search names values, --points takes them from spaces: give one.")
-    return searching.search(
-        task,
-        listed([model]) if number else model,
-        listed([method]) if number else method,
-        number or parse_pairs(search or (), "--search", "dropout.rate=0.2,0.5", several=True),
-        supervision=1.0 if supervision is None else supervision,
-        seeds=3 if seeds is None else seeds,
-        changes=changed,
-        store=store,
-        work=work,
-    )
+    return experiments.load(config, changes(set_))
 
 
-def _points(number: int | None, seed: int | None) -> "Points | None":
+def _points(number: int | None, seed: int | None) -> dict[str, int] | None:
     """Return how many points a search takes, and its seed; None without --points."""
-    from mimic_reg_pipelines.flows.search import Points
-
     if number is None:
         if seed is not None:
             raise InputError("--search-seed is the seed of --points: give both, or neither.")
         return None
-    return Points(number, seed or 0)
+    return {"points": number, "search_seed": seed or 0}
 
 
 def compare(
@@ -262,13 +257,28 @@ def compare(
     """
     from mimic_reg_pipelines.flows import search as searching
 
-    experiment = _comparison(
-        config,
-        (task, model, methods, points, search_seed, supervision),
-        changes(set_),
-        store,
-        work,
-    )
+    options = {
+        **{"--task": task, "--model": model, "--methods": methods, "--points": points},
+        **{"--search-seed": search_seed, "--supervision": supervision},
+    }
+    if config is not None:
+        experiment = _of_file(config, options, set_)
+    elif task and model and methods:
+        experiment = searching.comparison(
+            task,
+            listed([model]),
+            listed([methods]),
+            points=_points(points, search_seed),
+            supervision=1.0 if supervision is None else supervision,
+            changes=changes(set_),
+            store=store,
+            work=work,
+        )
+    else:
+        raise InputError(
+            "Say what to compare: give --task, --model and --methods, such as --methods "
+            "none,dropout,l2, or else --config."
+        )
     if dry_run:
         plan = searching.of_compare(experiment, work, seeds=range(seeds), store=store)
         found = print_dry_run(plan)
@@ -302,39 +312,3 @@ def compare(
         "scores": compared.concluded.scores if compared.concluded else [],
     }
     return Result(content, compared.exit_code)
-
-
-def _comparison(
-    config: str | None,
-    given: tuple[Any, ...],
-    changed: dict[str, Any],
-    store: Path | None,
-    work: Path,
-) -> "Experiment":
-    """Return the experiment of a comparison: of a file, or as the options describe it."""
-    from mimic_reg import experiments
-    from mimic_reg_pipelines.flows import search as searching
-
-    task, model, methods, points, search_seed, supervision = given
-    if config is not None:
-        if any(value is not None for value in given):
-            raise InputError(
-                "--config says what to compare: leave out --task, --model, --methods, --points, "
-                "--search-seed and --supervision."
-            )
-        return experiments.load(config, changed)
-    if not (task and model and methods):
-        raise InputError(
-            "Say what to compare: give --task, --model and --methods, such as --methods "
-            "none,dropout,l2, or else --config."
-        )
-    return searching.comparison(
-        task,
-        listed([model]),
-        listed([methods]),
-        points=_points(points, search_seed),
-        supervision=1.0 if supervision is None else supervision,
-        changes=changed,
-        store=store,
-        work=work,
-    )

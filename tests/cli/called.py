@@ -5,11 +5,12 @@ from contextlib import redirect_stderr, redirect_stdout
 from types import SimpleNamespace
 
 from mimic_reg import cli
+from mimic_reg.cli import application
 
 
 def mimic_reg(*arguments):
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-        code = cli._run(lambda: cli.app([*map(str, arguments)], prog_name="mimic-reg"))
+        code = application.run(lambda: cli.app([*map(str, arguments)], prog_name="mimic-reg"))
     return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=err.getvalue())
 
 

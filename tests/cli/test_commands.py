@@ -45,10 +45,9 @@ def commands(app, path=()):
 
 def test_every_command_has_the_same_options_and_a_help_of_80_columns():
     app = typer.Typer(cls=cli.app.info.cls, rich_markup_mode=None)
-    for room in (cli.data, cli.fits, cli.reports, cli.runs, mimic_reg_pipelines.commands):
-        room.add_to(app)
-    app.add_typer(cli.analyse.app, name="analyse")
-    app.add_typer(cli.listing.app, name="list")
+    app.registered_commands += cli.app.registered_commands
+    app.registered_groups += cli.app.registered_groups
+    mimic_reg_pipelines.commands.add_to(app)
     helps = {}
     for path, command in commands(app):
         told = typer.testing.CliRunner().invoke(app, [*path, "--help"]).stdout
@@ -70,9 +69,10 @@ def test_commands_start_fast_without_what_they_do_not_need(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "trial.json").write_text("{")
     script = (
-        "import sys; from mimic_reg import cli; from mimic_reg_pipelines import commands;"
+        "import sys; from mimic_reg import cli; from mimic_reg.cli import application;"
+        "from mimic_reg_pipelines import commands;"
         "commands.add_to(cli.app);"
-        "cli._run(lambda: cli.app(sys.argv[1:], prog_name='mimic-reg'));"
+        "application.run(lambda: cli.app(sys.argv[1:], prog_name='mimic-reg'));"
         f"print(*sorted({HEAVY} & sys.modules.keys()))"
     )
     for arguments, loaded in (
@@ -176,7 +176,7 @@ def test_a_failure_is_exit_code_1(tmp_path, raw):
     assert "Failed: Another run is writing to" in result.stderr
 
 
-def test_ctrl_c_is_exit_code_1_and_says_that_one_can_go_on(monkeypatch, capsys):
+def test_ctrl_c_is_exit_code_130_and_says_that_one_can_go_on(monkeypatch, capsys):
     def interrupted(folder):
         raise KeyboardInterrupt
 
@@ -184,8 +184,24 @@ def test_ctrl_c_is_exit_code_1_and_says_that_one_can_go_on(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["mimic-reg", "verify", "."])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    assert ended.value.code == 1
+    assert ended.value.code == 130
     assert "run the same command again to continue" in words(capsys.readouterr().err)
+
+
+def test_ctrl_c_while_the_command_starts_is_a_sentence():
+    """Sent by the first import of a library, whatever that library does with an exception."""
+    script = (
+        "import os, signal, sys; from mimic_reg.cli import main\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *given):\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "try: main()\n"
+        "except BaseException: print('lost')"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (told.returncode, told.stdout) == (130, "")
+    assert told.stderr == "Interrupted. Nothing was done.\n"
 
 
 def test_a_folder_in_a_files_place_is_told_without_a_traceback(monkeypatch, capsys, tmp_path, raw):

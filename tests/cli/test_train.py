@@ -189,9 +189,9 @@ def test_ctrl_c_says_once_where_it_goes_on(options, monkeypatch):
     interrupted = Outcome("interrupted", "id", {})
     monkeypatch.setattr("mimic_reg.fitting.train", lambda *_, **__: interrupted)
     told = mimic_reg("train", *options, "--out", "run")
-    assert told.returncode == 1
+    assert told.returncode == 130
     _, sentence = told.stderr.splitlines()
-    text = "Failed: Interrupted. The checkpoint is in run; the same command goes on from there."
+    text = "Interrupted. The checkpoint is in run; the same command goes on from there."
     assert sentence == text
 
 

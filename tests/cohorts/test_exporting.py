@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from mimic_reg.cli import app
 from mimic_reg.cohorts import export_cohort
 from mimic_reg.errors import InputError
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.serving import ServedModel, export, predict_store
 from mimic_reg.serving.tables import answer
 from mimic_reg.store import Store
@@ -57,7 +57,7 @@ def test_an_example_goes_from_simulation_to_predictions(tmp_path):
     opened = Store.open(store)
     export(fitted, tmp_path)
     model = ServedModel.load(tmp_path)
-    predicted = predict_store(model, opened, Silent())
+    predicted = predict_store(model, opened, Progress())
     assert predicted.height == opened.read("tasks/in_hospital_mortality.parquet").height
     stay = predicted["stay_id"][0]
     hours = opened.read("hourly.parquet").filter(stay_id=stay).drop("stay_id").to_pandas()

@@ -10,7 +10,7 @@ from mimic_reg import tasks
 from mimic_reg.engine.recorder import read_history
 from mimic_reg.fitting import evaluate, train
 from mimic_reg.learners.trials import resolve
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.runs import HISTORY
 from mimic_reg.runs.record import read_scores
 from mimic_reg.samples import load
@@ -76,7 +76,7 @@ def test_bfloat16_trains_nearly_the_same(store, tmp_path, model):
 
 
 def test_a_run_moves_between_devices(store, tmp_path):
-    class Interrupting(Silent):
+    class Interrupting(Progress):
         def note(self, text):
             if text.startswith("epoch 1 "):
                 os.kill(os.getpid(), signal.SIGINT)

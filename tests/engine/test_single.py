@@ -16,7 +16,7 @@ from mimic_reg.engine.recorder import read_history
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.fitting import evaluate, train
 from mimic_reg.learners.trials import resolve
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.report.results import collect
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY, SCORES, TRIAL, finish
 from mimic_reg.runs.record import read_scores
@@ -32,7 +32,7 @@ SETTINGS = {
 }
 
 
-class Notes(Silent):
+class Notes(Progress):
     def __init__(self):
         self.notes = []
 
@@ -210,10 +210,10 @@ import os, signal, sys
 from pathlib import Path
 from mimic_reg.learners.trials import resolve
 from mimic_reg.settings import load_yaml
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.fitting import train
 
-class Killing(Silent):
+class Killing(Progress):
     def note(self, text):  # the history has the epoch, the checkpoint not yet
         if text.startswith("epoch 4 "):
             os.kill(os.getpid(), signal.SIGKILL)

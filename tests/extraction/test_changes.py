@@ -10,7 +10,7 @@ import pytest
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.extraction import extract, run, seems_up_to_date
 from mimic_reg.extraction.memory import Plan
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.sources.mimic3 import find_tables
 from mimic_reg.sources.rows import Reading, read_table
 from mimic_reg.store import file_hash
@@ -59,7 +59,7 @@ def test_a_changed_table_with_the_same_length_and_time_is_detected(tmp_path, raw
     assert changes.content(extract(raw, tmp_path / "store")) != changes.content(first)
 
 
-class Advancing(Silent):
+class Advancing(Progress):
     """Runs `change` after the first block of a stage, and counts the later blocks."""
 
     def __init__(self, stage, change):

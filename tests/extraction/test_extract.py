@@ -17,7 +17,7 @@ import pytest
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.extraction import extract, run
 from mimic_reg.extraction.memory import GIB, Plan, parse_memory
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.store import Store, write_json
 from tests.raw import Source, at, small_source
 
@@ -114,7 +114,7 @@ def test_events_whose_ids_all_have_decimals_are_refused(tmp_path, source, column
         extract(raw, tmp_path / "store")
 
 
-class Notes(Silent):
+class Notes(Progress):
     def __init__(self):
         self.texts = []
 

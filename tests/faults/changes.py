@@ -11,7 +11,7 @@ import threading
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.extraction import extract
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 
 STAGES = ("cohort", "chartevents", "labevents", "outputevents", "episodes", "tasks")
 # Reversing a column keeps a table's length and makes it another one.
@@ -95,7 +95,7 @@ def touch(path):
 CHANGES = {f.__name__: f for f in (replace, restore, overwrite, append, touch)}
 
 
-class Disturbed(Silent):
+class Disturbed(Progress):
     """Changes a table some seconds after a stage began (0: there and then)."""
 
     def __init__(self, stage, seconds, change):
@@ -116,7 +116,7 @@ class Killed(BaseException):
     """Stands for a kill when a stage begins."""
 
 
-class Dying(Silent):
+class Dying(Progress):
     """Ends the extraction when a stage begins."""
 
     def __init__(self, stage):

@@ -23,7 +23,7 @@ from mimic_reg.fitting import evaluate, train
 from mimic_reg.learners.trials import resolve
 from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.multitask import fit as multitask
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.report.results import collect
 from mimic_reg.samples import load
 from mimic_reg.serving import ServedModel, export
@@ -88,7 +88,7 @@ class Kind:
             self.path.write_bytes(sound)
 
 
-class _Stop(Silent):
+class _Stop(Progress):
     """Ends a fit in its third epoch, as a kill would."""
 
     def note(self, text: str) -> None:

@@ -25,9 +25,7 @@ def test_both_end_with_all_that_one_alone_would_have(run, sweep, swept, tmp_path
     for name, code in zip(commands, codes, strict=True):
         text = log_of(tmp_path / name)
         assert "Traceback" not in text, text
-        if code:  # it met the shared trial while the other one trained it
-            assert "Another run is writing to" in text
-            assert run(*commands[name], both).returncode == 0
+        assert code == 0, text  # the one that met the shared trial waited for the other
     runs = [
         {p.parent.name: of_run(p.parent) for p in sorted(work.glob("runs/*/done.json"))}
         for work in (both, swept)
@@ -37,7 +35,6 @@ def test_both_end_with_all_that_one_alone_would_have(run, sweep, swept, tmp_path
     rows = [sqlite_rows(work / "mlflow.db") for work in (both, swept)]
     assert tracked(rows[0])[:2] == tracked(rows[1])[:2]
     assert rows[0](CHAMPION) == rows[1](CHAMPION)  # of equals the first is: the score is the same
-    # a run that recorded a sweep's meeting the other's lock has made way: deleted, with its tags
     tags = (
         "select count(*) from tags t join runs r on r.run_uuid = t.run_uuid "
         "where r.lifecycle_stage = 'active' and t.key in ('sweep.with0', 'sweep.with1')"

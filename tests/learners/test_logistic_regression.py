@@ -15,7 +15,7 @@ from mimic_reg.fitting import evaluate, train
 from mimic_reg.learners.logistic_regression import build
 from mimic_reg.learners.trials import resolve
 from mimic_reg.learners.windows import STATISTICS, WINDOWS, features
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.report.results import collect
 from mimic_reg.runs.record import read_scores
 from mimic_reg.samples import from_rows, load
@@ -104,7 +104,7 @@ def test_the_same_seed_gives_the_same_bits(run, store, tmp_path):
 def test_it_is_served_from_two_files(run, store, tmp_path):
     export(run, tmp_path)
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors", ".yaml"}
-    found = predict_store(ServedModel.load(tmp_path), Store.open(store), Silent())
+    found = predict_store(ServedModel.load(tmp_path), Store.open(store), Progress())
     engine = pl.read_parquet(run / "predictions_test.parquet").join(found, on="row")
     assert (engine["probability"] - engine["p0"]).abs().max() < 1e-6
 

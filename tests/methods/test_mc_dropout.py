@@ -10,7 +10,7 @@ from mimic_reg.errors import InputError
 from mimic_reg.fitting import evaluate, train
 from mimic_reg.learners.trials import resolve
 from mimic_reg.methods.mc_dropout import fixed_keep
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.report.predictions import read_predictions
 from mimic_reg.report.results import collect
 from mimic_reg.runs.record import read_scores
@@ -107,7 +107,7 @@ def test_files_have_deviations_and_reports_leave_them_out(tmp_path):
     assert np.array_equal(read.p, table.select(pl.col(r"^p\d+$")).to_numpy())
     export(run, tmp_path)
     served = ServedModel.load(tmp_path)
-    found = table.join(predict_store(served, Store.open(store), Silent()), on="row")
+    found = table.join(predict_store(served, Store.open(store), Progress()), on="row")
     for c, name in zip(outputs, served.outputs, strict=True):
         assert (found[name] - found[f"p{c}"]).abs().max() < 1e-6
         assert (found[f"{name}_sd"] - found[f"sd{c}"]).abs().max() < 1e-6

@@ -5,13 +5,14 @@ import sys
 import pytest
 
 from mimic_reg import cli, fitting
+from mimic_reg.cli import application
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.errors import InputError
 from mimic_reg.learners.trials import resolve
 from mimic_reg.learners.trunk import load_trunk
 from mimic_reg.multitask import fit as multitask
 from mimic_reg.multitask.finetune import Plan, finetune
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect
@@ -132,7 +133,7 @@ def test_parameters_that_a_method_added_to_the_trunk_are_left_out(store, tmp_pat
 
 
 def test_a_task_that_the_trunk_was_trained_on_is_noted(fit, store, tmp_path):
-    notes, progress = [], Silent()
+    notes, progress = [], Progress()
     progress.note = notes.append
     plan = Plan(**{**vars(PLAN), "task": "phenotyping", "samples": (12,), "seeds": 1})
     finetune(plan, [fit], store, tmp_path, progress=progress)
@@ -149,7 +150,7 @@ def command(capsys, monkeypatch):
     def run(*arguments):
         words = ["mimic-reg", *map(str, arguments)]
         monkeypatch.setattr(sys, "argv", words)
-        code = cli._run(lambda: cli.app(words[1:], standalone_mode=False))
+        code = application.run(lambda: cli.app(words[1:], standalone_mode=False))
         told = capsys.readouterr()
         return code, " ".join((told.out + told.err).split())
 

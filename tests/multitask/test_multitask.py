@@ -16,7 +16,7 @@ from mimic_reg.fitting import evaluate
 from mimic_reg.learners.trials import resolve
 from mimic_reg.multitask import fit as multitask
 from mimic_reg.multitask.trials import resolve_multi
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.runs import BEST, CHECKPOINT, HISTORY, SCORES, TRIAL
 from mimic_reg.runs.record import read_scores
 from mimic_reg.settings import load_yaml
@@ -30,7 +30,7 @@ ITPS = [{"spectral_dropout": {"eta": 0.1}}, {"itps": {"tau": 1e-3}}]
 STRATEGIES = ["reptile", "joint"]
 
 
-class Notes(Silent):
+class Notes(Progress):
     def __init__(self, act=lambda text: None):
         self.notes, self.act = [], act
 
@@ -161,7 +161,7 @@ def test_a_fit_killed_after_any_iteration_ends_like_an_uninterrupted_one(
             raise Killed
 
     kill.count = 0
-    progress = Silent()
+    progress = Progress()
     progress.advance = kill
     monkeypatch.setattr(
         multitask.MultiTrainer.__init__,
@@ -183,10 +183,10 @@ import os, signal, sys
 from pathlib import Path
 from mimic_reg.multitask.trials import resolve_multi
 from mimic_reg.settings import load_yaml
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.multitask.fit import train
 
-class Killing(Silent):
+class Killing(Progress):
     def note(self, text):  # two histories have the epoch, the checkpoint and the third not yet
         if text.startswith("decompensation, epoch 2 "):
             os.kill(os.getpid(), signal.SIGKILL)

@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from mimic_reg import cli
+from mimic_reg.cli import application
 from mimic_reg.engine.checkpoint import load_state
 from mimic_reg.engine.trainer import Trainer
 from mimic_reg.errors import InputError
@@ -185,7 +186,7 @@ def test_from_a_trunk_without_labels_to_a_fine_tuned_task(store, tmp_path, capsy
         words += ["--set", "training.max_epochs=1"]
         words = list(map(str, words))
         monkeypatch.setattr(sys, "argv", words)
-        code = cli._run(lambda words=words: cli.app(words[1:], standalone_mode=False))
+        code = application.run(lambda words=words: cli.app(words[1:], standalone_mode=False))
         told = capsys.readouterr()
         assert code == 0, told.err
         assert "training stays without labels" in " ".join(told.err.split())

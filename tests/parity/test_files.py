@@ -25,7 +25,7 @@ from mimic_reg.parity.files import (
 from mimic_reg.parity.importing import KIND, import_benchmark
 from mimic_reg.parity.listfiles import FLAG_COLUMNS, _reread, csv_lines
 from mimic_reg.parity.published import verify_published
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.store import Store, write_json
 from tests.raw import at, small_source
 
@@ -460,7 +460,7 @@ def test_a_corrected_store_is_not_the_published_one(tmp_path):
     with pytest.raises(InputError, match="corrected mode"):
         verify_published(store)
     told = []
-    progress = Silent()
+    progress = Progress()
     progress.note = told.append
     compare(store, export(store, tmp_path / "csv").folder, progress)
     assert told == ["This store is in corrected mode: its values differ from the benchmark's."]
@@ -481,7 +481,7 @@ def test_listfiles_without_a_stay(tmp_path, exported):
         import_benchmark(copy, tmp_path / "store")
 
 
-class Changing(Silent):
+class Changing(Progress):
     """Changes a file when the first stage starts."""
 
     def __init__(self, path):

@@ -23,7 +23,7 @@ from mimic_reg.parity.published import (
     hash_store,
     verify_published,
 )
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from tests.shared import shared
 from tests.sources.pandas_canonical import canonical_text
 
@@ -107,7 +107,7 @@ def test_published_hashes(store):
 
 
 def test_hashes_equal_those_from_pandas(store, exported):
-    ours = hash_store(store, Silent()).filter(files=IN_HOSPITAL_MORTALITY)
+    ours = hash_store(store, Progress()).filter(files=IN_HOSPITAL_MORTALITY)
     for subject, episode, partition, md5 in ours.drop("files").iter_rows():
         name = f"{subject}_episode{episode}_timeseries.csv"
         path = exported / "in-hospital-mortality" / partition / name

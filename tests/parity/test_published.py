@@ -18,7 +18,7 @@ from mimic_reg.parity.published import (
     hash_tables,
     verify_published,
 )
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from tests.raw import small_source
 from tests.sources.pandas_canonical import canonical_text
 
@@ -73,14 +73,14 @@ def test_cells(text, canonical):
 
 def test_hashes_of_a_store_do_not_depend_on_the_batches(tmp_path, monkeypatch):
     store = extract(small_source().write(tmp_path / "raw"), tmp_path / "store").store
-    whole = hash_store(store, Silent()).sort("files", "subject_id")
+    whole = hash_store(store, Progress()).sort("files", "subject_id")
     monkeypatch.setattr("mimic_reg.parity.files._STAYS_AT_ONCE", 3)
-    assert hash_store(store, Silent()).sort("files", "subject_id").equals(whole)
+    assert hash_store(store, Progress()).sort("files", "subject_id").equals(whole)
 
 
 def test_the_report_counts_every_outcome(tmp_path, monkeypatch):
     store = extract(small_source().write(tmp_path / "raw"), tmp_path / "store").store
-    ours = hash_store(store, Silent())
+    ours = hash_store(store, Progress())
     long = ours.filter(files=WHOLE_STAY)
     other = hashlib.md5(b"other").digest()
     moved = pl.when(pl.col("partition") == "test").then(pl.lit("train")).otherwise(pl.lit("test"))

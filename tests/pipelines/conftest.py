@@ -13,10 +13,11 @@ import torch
 with warnings.catch_warnings():
     # mlflow annotates classes of its own with Any and warns of that when it is imported
     warnings.simplefilter("ignore", UserWarning)
-    import mimic_reg_pipelines.tracking.serving  # noqa: F401
+    from mimic_reg_pipelines.tracking import serving
 
 from mimic_reg.fitting import train
 from mimic_reg.learners.trials import resolve
+from mimic_reg.serving import predicting
 from mimic_reg.store import read_json, write_json
 from mimic_reg_pipelines.tracking import client
 from tests.stores import write_manifest, write_store
@@ -144,6 +145,12 @@ def copy_of(database, folder: Path):
     folder.mkdir(exist_ok=True)
     shutil.copy(database, folder)
     return client.database(folder)
+
+
+def predict(model, store, out, *, uri=None, **how):
+    """What `mimic-reg predict` does, also with a model in MLflow."""
+    with serving.located(model, uri) as folder:
+        return predicting.predict(folder, store, out, **how)
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ def test_a_comparison_is_told_before_it_starts(command, tmp_path, store, monkeyp
         ([], "Say what to compare: give --task, --model and --methods"),
         ([*COMPARED, "none,ipts"], "Did you mean 'itps'"),
         ([*COMPARED, "dropout"], "needs two methods or more"),
-        ([*COMPARED, "none,dropout", "--config", "demo"], "--config says what to compare"),
+        ([*COMPARED, "none,dropout", "--config", "demo"], "--config describes the whole search"),
         (["--config", "demo"], "has nothing to search"),
     ],
 )
@@ -156,11 +156,11 @@ def test_the_printed_command_can_be_typed(monkeypatch, tmp_path):
     """Where the shell does not know mimic-reg, as after `make demo`, its path stands there."""
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("sys.executable", str(tmp_path / "bin" / "python"))
-    assert ui_command(Path("work"), None) == "mimic-reg ui --work work"
+    assert ui_command(Path("work")) == "mimic-reg ui --work work"
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "mimic-reg").touch()
-    assert ui_command(Path("work"), None) == f"{tmp_path}/bin/mimic-reg ui --work work"
+    assert ui_command(Path("work")) == f"{tmp_path}/bin/mimic-reg ui --work work"
     monkeypatch.chdir(tmp_path)
-    assert ui_command(Path("work"), None) == "bin/mimic-reg ui --work work"
+    assert ui_command(Path("work")) == "bin/mimic-reg ui --work work"
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/mimic-reg")
-    assert ui_command(Path("work"), None) == "mimic-reg ui --work work"
+    assert ui_command(Path("work")) == "mimic-reg ui --work work"

@@ -7,7 +7,7 @@ import torch
 from mimic_reg.errors import InputError
 from mimic_reg.learners.data import load_data
 from mimic_reg.learners.trials import compose_trial
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.samples import from_arrays
 from mimic_reg.samples.corruption import corrupt
 from mimic_reg.store import Store
@@ -56,7 +56,7 @@ def test_a_trial_corrupts_its_training_labels_only_whatever_its_method(tmp_path)
 
     def data(method, seed=0, **training):
         trial = compose_trial("phenotyping", "lstm", method, seed=seed, training=training)
-        return trial, load_data(trial, store, torch.device("cpu"), Silent())
+        return trial, load_data(trial, store, torch.device("cpu"), Progress())
 
     given = {"normalizer": "fitted"}
     clean_trial, clean = data("none", **given)

@@ -63,7 +63,7 @@ def test_serving_turns_them_as_training_did(store, tmp_path):
     export(run, tmp_path / "served")
     for served in (load_run(run), ServedModel.load(tmp_path / "served")):
         assert served.spec.channels == store.spec.channels  # what it is fed
-        found = predict_store(served, store, mr.progress.Silent())
+        found = predict_store(served, store, mr.progress.Progress())
         found = found.filter(pl.col("split") == "test")
         assert np.array_equal(found["probability"].to_numpy(), scored["p0"].to_numpy())
     samples = load_any(store, served.task, constants=served.constants)["test"]

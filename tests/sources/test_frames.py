@@ -9,7 +9,7 @@ from mimic_reg import experiments
 from mimic_reg.errors import InputError
 from mimic_reg.fitting import evaluate, train
 from mimic_reg.learners.trials import compose_trial
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.report.page import write_report
 from mimic_reg.report.results import collect
 from mimic_reg.samples import load, read_normalizer
@@ -147,7 +147,7 @@ def test_served_predictions_equal_the_engines(runs, name, store, tmp_path):
     export(run, tmp_path)
     model = ServedModel.load(tmp_path)
     assert model.spec.name == "other-hospital"
-    found = predict_store(model, store, Silent())
+    found = predict_store(model, store, Progress())
     engine = pl.read_parquet(run / "predictions_test.parquet").join(found, on="row")
     assert found.columns[:4] == ["row", "stay", "until", "split"]
     for column, output in enumerate(model.outputs):
@@ -159,7 +159,7 @@ def test_a_request_needs_every_channel(runs, store, tmp_path):
     model = ServedModel.load(tmp_path)
     hours = tables()[0].filter(pl.col("stay") == 1000, pl.col("h") < HOURS).rename({"h": "hour"})
     request = hours.to_pandas()
-    found = predict_store(model, store, Silent()).filter(pl.col("stay") == 1000)
+    found = predict_store(model, store, Progress()).filter(pl.col("stay") == 1000)
     (probability,) = answer(model, request)["probability"]
     assert probability == pytest.approx(found["probability"][0], abs=1e-6)
     with pytest.raises(InputError, match="A channel is missing: 'value 7'"):

@@ -13,7 +13,7 @@ import pytest
 
 import mimic_reg as mr
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.runs.description import open_store
 from mimic_reg.settings import load_yaml
 from mimic_reg.store import (
@@ -44,7 +44,7 @@ def there(built, tmp_path, monkeypatch):
     return shutil.copytree(built, tmp_path / "there")
 
 
-class Notes(Silent):
+class Notes(Progress):
     def __init__(self):
         self.notes, self.copied = [], 0
 

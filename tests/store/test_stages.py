@@ -3,13 +3,13 @@ import os
 import pytest
 
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.store import MANIFEST, Store, disk_errors, stages, write_json
 from mimic_reg.store.stages import Workspace, recover
 from tests.stores import published
 
 
-class Noting(Silent):
+class Noting(Progress):
     """Keeps the notes."""
 
     def __init__(self):

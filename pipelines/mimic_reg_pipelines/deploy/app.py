@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mimic_reg.errors import InputError
-from mimic_reg_pipelines.deploy.asgi import Application, Receive, Scope, Send
+from mimic_reg_pipelines.deploy.asgi import Application, Receive, Scope, Send, answer
 from mimic_reg_pipelines.deploy.front import Front
 from mimic_reg_pipelines.deploy.mlflow_places import confine
 
@@ -66,11 +66,10 @@ class Door:
         elif scope["type"] == "http" and (refusal := await self._refusal(scope)):
             status, text = refusal
             kind = b"text/plain" if status != 200 else b"application/json"
-            headers = [(b"content-type", kind)]
+            headers = {b"content-type": kind}
             if status == 401:
-                headers.append((b"www-authenticate", b'Basic realm="mlflow"'))
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": text.encode()})
+                headers[b"www-authenticate"] = b'Basic realm="mlflow"'
+            await answer(send, status, text.encode(), headers)
         else:
             await self.application(scope, receive, send)
 

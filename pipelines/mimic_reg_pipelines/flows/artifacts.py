@@ -4,7 +4,7 @@ from typing import Any
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 
 
 def artifact_key(*parts: str) -> str:
@@ -13,7 +13,7 @@ def artifact_key(*parts: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "-" for c in text)
 
 
-class PrefectProgress(Silent):
+class PrefectProgress(Progress):
     """Shows progress as an artifact, and notes in the flow run's log."""
 
     def __init__(self, key: str) -> None:

@@ -115,9 +115,7 @@ def compare_flow(parameters: CompareParameters) -> State[Any]:
         parameters.load(),
         parameters.work,
         seeds=range(parameters.seeds),
-        store=parameters.store,
-        running=parameters.running,
-        tracking_uri=parameters.tracking_uri,
+        **parameters.how,
         progress=PrefectProgress("compare"),
         run=sweep_as_tasks,
     )

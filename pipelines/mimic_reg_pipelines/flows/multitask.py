@@ -14,7 +14,7 @@ from mimic_reg.settings import suggest
 from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
 from mimic_reg_pipelines.flows.tasks import ONCE_MORE
 from mimic_reg_pipelines.flows.train import OneTrial, may_help
-from mimic_reg_pipelines.tracking import registry, trunks
+from mimic_reg_pipelines.tracking import client, registry, trunks
 
 
 class MultitaskParameters(OneTrial):
@@ -61,8 +61,9 @@ def train_multitask(
     registered = []
     if parameters.register_it:
         named: dict[str, Any] = {"uri": parameters.uri, "sweep": result.name, "method": trial.label}
-        registered = [registry.register(f, store=result.store, **named) for f in folders]
-        registered.append(trunks.register_trunk(result.run_folder(trial), **named))
+        with client.answering(parameters.uri):
+            registered = [registry.register(f, store=result.store, **named) for f in folders]
+            registered.append(trunks.register_trunk(result.run_folder(trial), **named))
     return {
         "fit": str(result.run_folder(trial)),
         "status": trial.status,

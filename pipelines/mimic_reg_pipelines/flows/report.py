@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import yaml
 from prefect import flow, tags, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
@@ -27,7 +28,7 @@ from mimic_reg.report.tables import main_tables, score_tables
 from mimic_reg.settings import checked
 from mimic_reg.settings.budget import Budget, chosen_in_folds
 from mimic_reg.store import Store, atomic, disk_errors
-from mimic_reg_pipelines.flows import leakage, views
+from mimic_reg_pipelines.flows import views
 from mimic_reg_pipelines.flows.artifacts import artifact_key
 from mimic_reg_pipelines.flows.result import SweepResult
 from mimic_reg_pipelines.flows.settings import TAGS, Work
@@ -157,8 +158,7 @@ def _write(
     analysed = [d for analysis in analyses for d in analysis.drawn]
     figures = save({d.name: d for d in (*drawn, *analysed)}.values(), out / FIGURES)
     markdown = to_markdown(results, weighed)
-    tables = _write_tables(results, weighed, markdown, out / TABLES)
-    tables.append(leakage.write(leaks, out / TABLES))
+    tables = _write_tables(results, weighed, leaks, markdown, out / TABLES)
     with suppress(InputError):  # a damaged store; the report says so
         tables.append(write_cohort(stores[0], out / TABLES))
     return report, results, tables, figures, markdown, leaks
@@ -170,15 +170,22 @@ def _budgets(result: SweepResult) -> list[Budget]:
 
 
 def _write_tables(
-    results: Results, weighed: Sequence[Weighed], markdown: str, folder: Path
+    results: Results,
+    weighed: Sequence[Weighed],
+    leaks: Sequence[Outcome],
+    markdown: str,
+    folder: Path,
 ) -> list[Path]:
     atomic.make_folders(folder)
-    scores, tests = folder / "scores.csv", folder / "paired_tests.csv"
-    text = folder / "tables.md"
-    atomic.write_text(scores, scores_frame(score_tables(results)).write_csv())
-    atomic.write_text(tests, evidence_frame(weighed).write_csv())
-    atomic.write_text(text, markdown)
-    return [scores, tests, text]
+    texts = {
+        "scores.csv": scores_frame(score_tables(results)).write_csv(),
+        "paired_tests.csv": evidence_frame(weighed).write_csv(),
+        "tables.md": markdown,
+        "leakage.csv": pl.DataFrame([vars(each) for each in leaks]).write_csv(),
+    }
+    for name, text in texts.items():
+        atomic.write_text(folder / name, text)
+    return [folder / name for name in texts]
 
 
 def _warning(leaks: Sequence[Outcome]) -> str:

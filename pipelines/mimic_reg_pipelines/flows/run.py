@@ -33,12 +33,10 @@ class RunResult:
     """Result of the main job.
 
     concluded: None where no trial has a result
-    ui:        the command that opens MLflow's pages
     """
 
     result: SweepResult
     concluded: Concluded | None
-    ui: str
 
     @property
     def exit_code(self) -> int:
@@ -88,7 +86,7 @@ def run(
     if any(t.done for t in result.trials):
         commands = [command] if command else []
         concluded = conclude(result, tracking_uri=uri, commands=commands)
-    return RunResult(result, concluded, ui_command(work, tracking_uri))
+    return RunResult(result, concluded)
 
 
 def _places(
@@ -111,10 +109,9 @@ def _is_simulated(source: Path | None) -> bool | None:
     return (source / TRUE_RISK).is_file() if source else None
 
 
-def ui_command(work: Path, tracking_uri: str | None) -> str:
+def ui_command(work: Path) -> str:
     """Return the command that opens MLflow's pages on the runs of a work folder."""
-    option, value = ("--tracking", tracking_uri) if tracking_uri else ("--work", str(work))
-    return shlex.join([program(), "ui", option, value])
+    return shlex.join([program(), "ui", "--work", str(work)])
 
 
 def program() -> str:
@@ -148,15 +145,6 @@ def run_flow(parameters: RunParameters) -> State[Any]:
                 images_task(str(source), str(place), experiment.images)
         else:
             extract_flow(ExtractParameters(source=source, store=place, memory=given.memory))
-    return sweep_flow(
-        SweepParameters(
-            experiment=given.experiment,
-            work=given.work,
-            store=place,
-            tracking_uri=given.tracking_uri,
-            running=given.running,
-            set=given.set,
-            simulated=_is_simulated(source),
-        ),
-        return_state=True,
-    )
+    same = dict(given) | {"store": place, "simulated": _is_simulated(source)}
+    same = {name: same[name] for name in same.keys() - {"source", "memory"}}
+    return sweep_flow(SweepParameters(**same), return_state=True)

@@ -5,7 +5,6 @@ No module of Prefect or MLflow is loaded here.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +31,13 @@ from mimic_reg_pipelines.flows.settings import Work
 Key = tuple[str, str, str, TrainingSize, int | None]  # task, model, method, level, fold
 
 
-@dataclass(frozen=True)
-class Points:
-    """How many points a search takes from each space, and its seed."""
-
-    number: int
-    seed: int = 0
-
-    def of_grid(self) -> dict[str, Any]:
-        """Return it as settings of a grid."""
-        return {"points": self.number, "search_seed": self.seed}
-
-
 def search(
     task: str,
     model: str | Sequence[str],
     method: str | Sequence[str],
-    values: Mapping[str, Sequence[Any]] | Points,
+    values: Mapping[str, Sequence[Any]] | None = None,
     *,
+    points: Mapping[str, int] | None = None,
     supervision: float = 1.0,
     seeds: int = 1,
     changes: Mapping[str, Any] | None = None,
@@ -59,7 +47,8 @@ def search(
     """Return the experiment of a search, from the options of a command.
 
     model, method: one, or several
-    values: component.option → values to try; or points of the space of each model and method
+    values: component.option → values to try
+    points: or `points` and `search_seed` of a grid: the space of each model and method
     store, work: where the store is, for a task that is not the benchmark's
 
     Raises:
@@ -69,30 +58,21 @@ def search(
     methods, families = _families([method] if isinstance(method, str) else method, models)
     _refuse_repeated("--model", models)
     _refuse_repeated("--method", methods)
-    tried: dict[str, Any] = {}
-    if isinstance(values, Points):
-        tried = values.of_grid()
-    else:
-        tried = {"search": {key: list(v) for key, v in values.items()}}
-    return parse(
-        {
-            "name": f"tune-{task}-{'-'.join(models + methods)}-{100 * supervision:g}",
-            "title": f"Search: {', '.join(methods)}, {', '.join(models)}, {task}",
-            "grids": [
-                {
-                    "tasks": [task],
-                    "models": models,
-                    "methods": methods,
-                    "supervision": [supervision],
-                    "seeds": seeds,
-                    "data": _cohort(task, store, work),
-                    **families,
-                    **tried,
-                }
-            ],
-            "set": dict(changes or {}),
-        }
-    )
+    searched = {key: list(each) for key, each in (values or {}).items()}
+    tried: Mapping[str, Any] = points or {"search": searched}
+    grid = {
+        "tasks": [task],
+        "models": models,
+        "methods": methods,
+        "supervision": [supervision],
+        "seeds": seeds,
+        "data": _cohort(task, store, work),
+        **families,
+        **tried,
+    }
+    name = f"tune-{task}-{'-'.join(models + methods)}-{100 * supervision:g}"
+    title = f"Search: {', '.join(methods)}, {', '.join(models)}, {task}"
+    return parse({"name": name, "title": title, "grids": [grid], "set": dict(changes or {})})
 
 
 def _refuse_repeated(option: str, given: Sequence[str]) -> None:
@@ -162,7 +142,7 @@ def comparison(
     model: str | Sequence[str],
     methods: Sequence[str],
     *,
-    points: Points | None = None,
+    points: Mapping[str, int] | None = None,
     supervision: float = 1.0,
     changes: Mapping[str, Any] | None = None,
     store: Path | None = None,
@@ -172,7 +152,7 @@ def comparison(
 
     model:   one, or several
     methods: names in configs/methods, or FAMILY/NAME; `all` alone: every one that serves the model
-    points:  of each model's and method's space; None: the values of `search` in its file
+    points:  as for `search`; None: the values of `search` in each method's file
     store, work: where the store is, which says what cohort it holds
 
     Raises:
@@ -189,17 +169,11 @@ def comparison(
         **families,
         "supervision": [supervision],
         "data": _cohort(task, store, work),
-        **(points.of_grid() if points else {"own_search": True}),
+        **(points or {"own_search": True}),
     }
-    title = f"{task}, {', '.join(models)}"
-    return parse(
-        {
-            "name": f"compare-{task}-{'-'.join(models)}-{100 * supervision:g}",
-            "title": f"Comparison of methods: {title}",
-            "grids": [grid],
-            "set": dict(changes or {}),
-        }
-    )
+    name = f"compare-{task}-{'-'.join(models)}-{100 * supervision:g}"
+    title = f"Comparison of methods: {task}, {', '.join(models)}"
+    return parse({"name": name, "title": title, "grids": [grid], "set": dict(changes or {})})
 
 
 def _cohort(task: str, store: Path | None, work: Path | None) -> str | None:

@@ -4,6 +4,7 @@ Those of Prefect and MLflow are in the package itself, since they come before an
 """
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, JsonValue
 
@@ -40,6 +41,11 @@ class OfExperiment(Parameters):
     def name(self) -> str:
         """Return the name of the experiment."""
         return Path(self.experiment).stem
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """Return where and how to run it: options of `sweep`, `tune` and `compare`."""
+        return {name: getattr(self, name) for name in ("store", "running", "tracking_uri")}
 
     def load(self) -> Experiment:
         """Return the experiment.

@@ -13,10 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlflow.exceptions import MlflowException
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
@@ -26,7 +24,7 @@ from mimic_reg.experiments import Experiment, Planned
 from mimic_reg.experiments.estimates import at_most
 from mimic_reg.experiments.identity import code_of
 from mimic_reg.learners.trunk import load_trunk
-from mimic_reg.progress import Progress, Silent
+from mimic_reg.progress import Progress
 from mimic_reg.runs import TRIAL, read_scored
 from mimic_reg.settings import STOPPING, Start, Trial
 from mimic_reg.store import Store, locked, origin
@@ -35,10 +33,16 @@ from mimic_reg_pipelines.flows.artifacts import PrefectProgress, artifact_key
 from mimic_reg_pipelines.flows.ordering import longest_first
 from mimic_reg_pipelines.flows.report import conclude_task, publish
 from mimic_reg_pipelines.flows.result import SweepResult, TrialStatus, rows, trial_status
-from mimic_reg_pipelines.flows.settings import TAGS, OfExperiment, Work, find_store
+from mimic_reg_pipelines.flows.settings import OfExperiment, Work, find_store
+from mimic_reg_pipelines.flows.tasks import TASK
 from mimic_reg_pipelines.runners import Ended, Order, Runner, describe, open_runner
 from mimic_reg_pipelines.runners.settings import Running
 from mimic_reg_pipelines.tracking import client, mlflow_runs
+
+
+def _twice_if_it_may_help(name: str, order: Order, runner: Runner) -> Ended:
+    ended = runner.run(order)
+    return runner.run(order) if ended.again else ended
 
 
 def sweep(
@@ -50,12 +54,14 @@ def sweep(
     tracking_uri: str | None = None,
     simulated: bool | None = None,
     progress: Progress | None = None,
+    attempt: Callable[[str, Order, Runner], Ended] = _twice_if_it_may_help,
 ) -> SweepResult:
     """Run the trials of an experiment that are not finished yet; return the result of all.
 
     work:         the work folder: runs, status and, by default, store and MLflow's database
     store:        the cohort store; None: the experiment's, or that of the work folder
     tracking_uri: MLflow's store; None: the database in the work folder
+    attempt:      runs a trial, given its name
 
     Raises:
         InputError: an unusable store, tracking URI or runner.
@@ -63,13 +69,8 @@ def sweep(
         KeyboardInterrupt: Ctrl-C; what ran wrote a checkpoint, and the same call goes on from it.
     """
     with _prepare(experiment, work, store, tracking_uri, simulated, progress) as prepared:
-        prepared.run(running or Running(), _twice_if_it_may_help)
+        prepared.run(running or Running(), attempt)
         return prepared.result
-
-
-def _twice_if_it_may_help(name: str, order: Order, runner: Runner) -> Ended:
-    ended = runner.run(order)
-    return runner.run(order) if ended.again else ended
 
 
 class Prepared:
@@ -80,7 +81,7 @@ class Prepared:
     ) -> None:
         self.result, self.uri, self.progress = result, uri, progress
         self._planned = planned
-        self._shown: set[tuple[str, str]] = set()  # tasks and methods that the views know
+        self._shown: set[tuple[str, str, str]] = set()  # see `_named`: what the views know
         self.pending, self._seconds = longest_first(
             [t for t in result.trials if not t.done], planned, result
         )
@@ -111,6 +112,7 @@ class Prepared:
             for note in runner.check(first):
                 self.progress.note(note)
             self.progress.stage("trials", num, "trials")
+            runner.tell = self.progress.note
 
             def run(trial: TrialStatus) -> Ended:
                 return attempt(trial.name, self.order(trial, running), runner)
@@ -135,6 +137,7 @@ class Prepared:
 
     def ended(self, trial: TrialStatus, ended: Ended) -> None:
         """Record the result of a trial, here and in MLflow."""
+        assert ended.status != "busy", "a runner waits for it"
         now = replace(trial, status=ended.status, seconds=ended.seconds, error=ended.error)
         trials = tuple(now if t.identity == now.identity else t for t in self.result.trials)
         self.result = replace(self.result, trials=trials)
@@ -172,21 +175,20 @@ class Prepared:
                 folder, uri=self.uri, sweep=self.result.name, method=trial.label, error=error
             )
             self._show(trial)
-        except (MlflowException, MimicRegError, OSError) as problem:
-            text = str(problem).partition("\n")[0]
-            self.progress.note(f"Not logged in MLflow: {trial.name}: {text}")
+        except (*client.ERRORS, MimicRegError, OSError) as problem:
+            self.progress.note(f"Not logged in MLflow: {trial.name}: {client.said(problem)}")
 
     def _show(self, trial: TrialStatus) -> None:
-        """Write the sweep's views when a method has its first result in a task."""
+        """Write the sweep's views when a model and method have their first result in a task."""
         if trial.done and _named(trial) - self._shown:
             views.publish(self.result, self.uri)
             # They have every trial that is done: a search of many points goes on with them all.
             self._shown |= {name for t in self.result.trials if t.done for name in _named(t)}
 
 
-def _named(trial: TrialStatus) -> set[tuple[str, str]]:
-    """Return the tasks of a trial, each with its method."""
-    return {(task, trial.label) for task in trial.tasks or (trial.task,)}
+def _named(trial: TrialStatus) -> set[tuple[str, str, str]]:
+    """Return the tasks of a trial, each with its model and method."""
+    return {(task, trial.model, trial.label) for task in trial.tasks or (trial.task,)}
 
 
 @contextmanager
@@ -233,7 +235,7 @@ def _prepare(
             simulated=simulated,
         )
         result.write()
-        prepared = Prepared(result, by_identity, uri, progress or Silent())
+        prepared = Prepared(result, by_identity, uri, progress or Progress())
         for sentence in experiments.left_out(experiment):
             prepared.progress.note(sentence)
         for trial in trials:
@@ -325,17 +327,15 @@ def _may_help(task: Any, run: Any, state: State[Any]) -> bool:
 @task(
     name="train_trial",
     task_run_name="{label}",
-    tags=TAGS,
     retries=2,
     retry_delay_seconds=5,
     retry_condition_fn=_may_help,
-    cache_policy=NO_CACHE,  # done.json in the run folder is the truth
-    persist_result=False,
+    **TASK,
 )
 def train_trial(label: str, order: dict[str, Any], runner: Runner) -> dict[str, Any]:
     """Run one trial of a sweep with a runner."""
     ended = runner.run(Order.model_validate(order))
-    if ended.status == "failed":
+    if ended.status not in ("finished", "skipped"):
         raise TrialFailedError(ended)
     return ended.model_dump(mode="json")
 
@@ -344,12 +344,7 @@ def train_trial(label: str, order: dict[str, Any], runner: Runner) -> dict[str, 
 def sweep_flow(parameters: SweepParameters) -> State[Any]:
     """Run all trials of an experiment, then register the best and write the report."""
     result = sweep_as_tasks(
-        parameters.load(),
-        parameters.work,
-        store=parameters.store,
-        running=parameters.running,
-        tracking_uri=parameters.tracking_uri,
-        simulated=parameters.simulated,
+        parameters.load(), parameters.work, simulated=parameters.simulated, **parameters.how
     )
     if parameters.conclude and any(t.done for t in result.trials):
         publish(
@@ -360,21 +355,15 @@ def sweep_flow(parameters: SweepParameters) -> State[Any]:
 
 
 def sweep_as_tasks(
-    experiment: Experiment,
-    work: Path,
-    *,
-    store: Path | None = None,
-    running: Running | None = None,
-    tracking_uri: str | None = None,
-    simulated: bool | None = None,
-    progress: Progress | None = None,
+    experiment: Experiment, work: Path, *, progress: Progress | None = None, **options: Any
 ) -> SweepResult:
-    """Do what `sweep` does, within a flow: a task for each trial, a table of them."""
+    """Do what `sweep` does, within a flow: a task for each trial, a table of them.
+
+    options: of `sweep`
+    """
     key = artifact_key("sweep", experiment.name)
     progress = progress or PrefectProgress(key)
-    with _prepare(experiment, work, store, tracking_uri, simulated, progress) as prepared:
-        prepared.run(running or Running(), _as_prefect_task)
-        result = prepared.result
+    result = sweep(experiment, work, progress=progress, attempt=_as_prefect_task, **options)
     create_table_artifact(key=key, table=rows(result), description=result.title)
     return result
 

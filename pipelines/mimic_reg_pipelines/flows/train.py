@@ -106,9 +106,10 @@ def train_model(parameters: TrainParameters, *, progress: Progress = SILENT) -> 
     folder = result.run_folder(trial)
     registered = None
     if given.register_it:
-        registered = registry.register(
-            folder, uri=given.uri, store=result.store, sweep=result.name, method=trial.label
-        )
+        with client.answering(given.uri):
+            registered = registry.register(
+                folder, uri=given.uri, store=result.store, sweep=result.name, method=trial.label
+            )
     return {
         "run": str(folder),
         "status": trial.status,

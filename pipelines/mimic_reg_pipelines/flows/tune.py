@@ -21,7 +21,6 @@ from prefect.client.schemas.objects import State
 
 from mimic_reg.errors import MimicRegError
 from mimic_reg.experiments import Experiment
-from mimic_reg.progress import Progress
 from mimic_reg.report.formats import format_level, format_supervision
 from mimic_reg.runs import read_trial
 from mimic_reg.settings import STOPPING, TrainingSize, is_probe
@@ -33,7 +32,6 @@ from mimic_reg_pipelines.flows.search import Key, check
 from mimic_reg_pipelines.flows.settings import OfExperiment, Work
 from mimic_reg_pipelines.flows.studies import explore
 from mimic_reg_pipelines.flows.sweep import final_state, sweep, sweep_as_tasks
-from mimic_reg_pipelines.runners.settings import Running
 
 
 @dataclass(frozen=True)
@@ -109,31 +107,17 @@ class Tuned:
         return self.result.exit_code
 
 
-def tune(
-    experiment: Experiment,
-    work: Path,
-    *,
-    store: Path | None = None,
-    running: Running | None = None,
-    tracking_uri: str | None = None,
-    progress: Progress | None = None,
-) -> Tuned:
+def tune(experiment: Experiment, work: Path, **options: Any) -> Tuned:
     """Run a search, as `sweep` does, and write the best points.
+
+    options: of `sweep`
 
     Raises:
         InputError: the experiment has no search; see also `sweep`.
         MimicRegError: no point has all its results.
     """
     check(experiment)
-    _, result = explore(
-        experiment,
-        work,
-        run=sweep,
-        store=store,
-        running=running,
-        tracking_uri=tracking_uri,
-        progress=progress,
-    )
+    _, result = explore(experiment, work, run=sweep, **options)
     choices, problems = choose(result)
     return Tuned(result, tuple(choices), tuple(problems))
 
@@ -254,14 +238,7 @@ def tune_flow(parameters: TuneParameters) -> State[Any]:
     """Run a search, and write the best point as YAML."""
     experiment = parameters.load()
     check(experiment)
-    _, result = explore(
-        experiment,
-        parameters.work,
-        run=sweep_as_tasks,
-        store=parameters.store,
-        running=parameters.running,
-        tracking_uri=parameters.tracking_uri,
-    )
+    _, result = explore(experiment, parameters.work, run=sweep_as_tasks, **parameters.how)
     for choice in choose(result)[0]:
         show_choice(choice)
     return final_state(result)

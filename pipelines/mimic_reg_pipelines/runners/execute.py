@@ -13,8 +13,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from mimic_reg.errors import MimicRegError
-from mimic_reg.progress import Silent
+from mimic_reg.errors import BusyError, MimicRegError
+from mimic_reg.progress import Progress
 from mimic_reg_pipelines.runners.base import Ended, Order
 
 GPU_SHARE = "MIMIC_REG_GPU_SHARE"  # variable of a process: its share of its GPU's memory
@@ -36,6 +36,8 @@ def _execute(order: Order) -> Ended:
         check_order(order)
         status, note = _train(order)
         return Ended(status=status, seconds=time.perf_counter() - started, note=note)
+    except BusyError:
+        return Ended(status="busy", error=f"Another run is writing to {order.folder}.")
     except (MimicRegError, OSError) as error:
         seconds = time.perf_counter() - started
         again = isinstance(error, OSError)
@@ -142,7 +144,7 @@ def _place(error: Exception) -> str:
     return f" ({os.path.basename(frame.filename)}, line {frame.lineno})"
 
 
-class _Interruptible(Silent):
+class _Interruptible(Progress):
     """Passes on a Ctrl-C that came while the data were loaded."""
 
     def stage(self, name: str, total: int | None, unit: str) -> None:

@@ -7,6 +7,5 @@ from mimic_reg_pipelines.runners.execute import execute
 class InProcess(Runner):
     """Runs trials one by one, in this process."""
 
-    def run(self, order: Order) -> Ended:
-        """Run a trial here."""
+    def _run(self, order: Order) -> Ended:
         return Ended.model_validate_json(execute(order.model_dump_json()))

@@ -36,6 +36,7 @@ class Pool(Runner):
         share: float | None = None,
         room: Room | None = None,
     ) -> None:
+        super().__init__()
         self.workers, self._share, self._room = workers, share, room
         of_slots = [gpus[slot % len(gpus)] if gpus else None for slot in range(workers)]
         self._children = [_Child(gpu, threads) for gpu in of_slots]
@@ -43,7 +44,7 @@ class Pool(Runner):
         self._running: dict[_Child, Measured] = {}
         self._changed = threading.Condition()
 
-    def run(self, order: Order) -> Ended:
+    def _run(self, order: Order) -> Ended:
         """Run a trial in the next idle process that may have one."""
         with self._changed:
             while (child := self._next()) is None:
@@ -60,7 +61,7 @@ class Pool(Runner):
                 self._idle.append(child)
                 measured = self._running.pop(child)
                 self._changed.notify_all()
-                if self._room is not None and ended is not None:
+                if self._room is not None and ended and ended.status not in ("busy", "skipped"):
                     self._room.ended(measured, out_of_memory=ended.out_of_memory)
 
     def _next(self) -> "_Child | None":
@@ -72,6 +73,7 @@ class Pool(Runner):
 
     def interrupt(self) -> None:
         """Send Ctrl-C to every process."""
+        super().interrupt()
         for child in self._children:
             child.interrupt()
 
@@ -118,7 +120,13 @@ class _Child:
                 initializer=_start_child,
                 initargs=(os.getpid(), self.threads, self.gpu, share),
             )
-            self.process = self._executor.submit(os.getpid).result()
+            # a Ctrl-C in the terminal waits until `_start_child` has a handler for it
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                started = self._executor.submit(os.getpid)  # this thread starts the process
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            self.process = started.result()
         return self._executor
 
     def interrupt(self) -> None:
@@ -141,6 +149,7 @@ def _start_child(parent: int, threads: int, gpu: str | None, share: float | None
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         os.environ[GPU_SHARE] = str(share or 1)
     signal.signal(signal.SIGINT, remember_interruption)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 

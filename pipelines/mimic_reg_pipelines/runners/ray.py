@@ -39,11 +39,11 @@ class Ray(Runner):
     """
 
     def __init__(self, running: Running) -> None:
+        super().__init__()
         self._running = running
         self._temporary: Path | None = None  # Ray's logs and sockets
         self._token: Path | None = None
         self._references: set[Any] = set()
-        self._stopped = threading.Event()
         if running.address is None:
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # listens on loopback alone
             # else Ray makes a token itself, and writes it into the home folder
@@ -174,7 +174,7 @@ class Ray(Runner):
             ]
         return []
 
-    def run(self, order: Order) -> Ended:
+    def _run(self, order: Order) -> Ended:
         """Run a trial where there is room; again if its machine or process is lost."""
         started = time.perf_counter()
         lost: list[str] = []
@@ -227,7 +227,7 @@ class Ray(Runner):
 
     def interrupt(self) -> None:
         """Send Ctrl-C to every running trial."""
-        self._stopped.set()
+        super().interrupt()
         for reference in list(self._references):
             self._ray.cancel(reference, force=False)
 

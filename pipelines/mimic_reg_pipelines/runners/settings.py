@@ -1,6 +1,7 @@
 """Settings of runners: how trials are run."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,25 +15,53 @@ from pydantic import (
 )
 
 from mimic_reg.errors import InputError
+from mimic_reg.store.remote import OPTIONS, check_url
 from mimic_reg.threads import DEFAULT_THREADS, MAX_THREADS
-from mimic_reg.urls import refuse_url
+from mimic_reg.urls import as_url, refuse_url
 
 Threads = Annotated[int, Field(ge=1, le=MAX_THREADS)]
+
+
+# Prefect keeps the parameters of a run before a flow checks them, so its server refuses those that
+# may hold a secret by these patterns. A user's name without a password is none.
+_PATH = (
+    r"^([./].*|([^@?]*|(gs|abfss?)://[^:@?]*@[^@?]*)"
+    rf"(\?(({'|'.join(OPTIONS)})=[^&@]*&?)*)?)$"
+)
+_TRACKING = r"^([^@?]*|sqlite:///.*|(postgresql|mysql|mssql)(\+\w+)?://[^/:@?]*@[^@?]*)$"
+
+
+def _with_patterns(schema: dict[str, Any]) -> None:
+    for name, field in schema.get("properties", {}).items():
+        for kind in field.get("anyOf", [field]):
+            if kind.get("format") == "path":
+                kind["pattern"] = _PATH
+            elif name == "tracking_uri" and kind.get("type") == "string":
+                kind["pattern"] = _TRACKING
 
 
 class Parameters(BaseModel):
     """Typed parameters; unknown ones, and values out of range, are refused at submission."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, json_schema_extra=_with_patterns
+    )
 
     @field_validator("*")
     @classmethod
-    def _is_path(cls, value: Any, field: ValidationInfo) -> Any:
-        if isinstance(value, Path) and field.field_name != "store":
-            try:
+    def _is_allowed(cls, value: Any, field: ValidationInfo) -> Any:
+        try:
+            if isinstance(value, Path) and field.field_name != "store":
                 refuse_url(value)
-            except InputError as error:
-                raise ValueError(str(error)) from error
+            elif isinstance(value, Path) and (url := as_url(value)):
+                check_url(url)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        if field.field_name == "tracking_uri" and value and not re.match(_TRACKING, value):
+            raise ValueError(
+                "the tracking URI has a login or options, which Prefect would keep: set it as "
+                "MIMIC_REG_TRACKING_URI in the environment of the worker"
+            )
         return value
 
 

@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import SQLAlchemyError
 
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.store import atomic, disk_errors, make_folder
@@ -26,6 +27,7 @@ SERVER = "MIMIC_REG_TRACKING_URI"  # the variable that names an MLflow server fo
 
 _SQLITE = "sqlite:///"
 _SERVERS = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
+ERRORS = (MlflowException, SQLAlchemyError, sqlite3.Error)  # of MLflow's server or database
 _LEVELS = 4  # of folders that MLflow makes: of experiment and run, or model
 ERROR_LENGTH = 2000  # of a text quoted from MLflow, or kept there
 
@@ -217,9 +219,9 @@ def check(uri: str) -> None:
         return
     folder = uri.removeprefix("file:").removeprefix("//") or "."
     raise InputError(
-        f"The tracking URI is {uri!r}; MLflow no longer keeps runs in folders of files. Give a "
-        f"database, as {_SQLITE}{Path(folder).absolute() / DATABASE}, or a server, as "
-        "http://127.0.0.1:5000."
+        f"The tracking URI is {redacted(uri)!r}; MLflow no longer keeps runs in folders of files. "
+        f"Give a database, as {_SQLITE}{Path(redacted(folder)).absolute() / DATABASE}, or a "
+        "server, as http://127.0.0.1:5000."
     )
 
 
@@ -242,17 +244,22 @@ def answering(uri: str) -> Iterator[None]:
     """
     try:
         yield
-    except (MlflowException, sqlite3.Error) as error:
-        text = str(error).partition("\n")[0][:ERROR_LENGTH]
+    except ERRORS as error:
         raise MimicRegError(
-            f"MLflow at {redacted(uri)} failed: {text}. What was trained is in the run folders: "
-            "run the same command again once that is mended."
+            f"MLflow at {redacted(uri)} failed: {said(error)}. What was trained is in the run "
+            "folders: run the same command again once that is mended."
         ) from error
 
 
-def redacted(uri: str) -> str:
-    """Return a URI without the password in it."""
-    return re.sub(r"(://[^/@:]*):[^/]*@", r"\1:…@", uri)
+def said(error: BaseException) -> str:
+    """Return the first line of an error's text, without what may be secret in it."""
+    return redacted(str(error).partition("\n")[0][:ERROR_LENGTH])
+
+
+def redacted(text: str) -> str:
+    """Return a text whose URLs have no name, password and query: all that may be secret."""
+    text = re.sub(r"(\w://)[^\s'\"]*@", r"\1…@", text)
+    return re.sub(r"(\w://[^\s'\"?]*\?)[^\s'\",)]+", r"\1…", text)
 
 
 def without_login(uri: str) -> str:

@@ -70,11 +70,6 @@ def plain_name(model: str) -> str:
     return re.sub("[:.]", "-", model)
 
 
-def champion_uri(task: str, model: str, cohort: str = BENCHMARK) -> str:
-    """Return the name of the best model of a task and family for `mimic-reg predict`."""
-    return f"models:/{model_name(task, model, cohort)}@{cards.CHAMPION}"
-
-
 def register_best(
     folders: Iterable[Path],
     *,

@@ -17,14 +17,12 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 from mlflow.types.schema import AnyType
 
 from mimic_reg.errors import InputError
-from mimic_reg.progress import SILENT, Progress
 from mimic_reg.runs import read_trial
 from mimic_reg.serving import SETTINGS, WEIGHTS, ServedModel, events, export, predicting
 from mimic_reg.serving.current import MISSING
 from mimic_reg.serving.events import answer_events, is_events
 from mimic_reg.serving.tables import HOUR, STAY, answer, example
-from mimic_reg.threads import DEFAULT_THREADS
-from mimic_reg_pipelines.tracking.client import check_usable, default, quiet
+from mimic_reg_pipelines.tracking.client import answering, check_usable, default, quiet, said
 
 _CODE = '''"""The model of mimic-reg that this folder holds; needs the package of the same name."""
 
@@ -126,29 +124,6 @@ def save_mlflow_model(
         )
 
 
-def predict(
-    model: str,
-    store: Path,
-    out: Path,
-    *,
-    uri: str | None = None,
-    device: str | None = None,
-    threads: int = DEFAULT_THREADS,
-    progress: Progress = SILENT,
-) -> int:
-    """Do what `mimic_reg.serving.predicting.predict` does, also with a model in MLflow.
-
-    model, uri: as in `located`
-
-    Raises:
-        InputError: there is no such model; the store does not hold its task.
-    """
-    with located(model, uri) as folder:
-        return predicting.predict(
-            folder, store, out, device=device, threads=threads, progress=progress
-        )
-
-
 @contextmanager
 def located(model: str, uri: str | None) -> Iterator[Path]:
     """Yield the folder of a run or an exported model; one of MLflow is downloaded.
@@ -170,13 +145,13 @@ def _download(model: str, folder: Path, uri: str | None) -> Path:
     if uri is None:
         raise InputError(f"Where is {model} registered? Name its work folder with --work.")
     check_usable(uri)
-    try:
-        with default(uri):
+    with answering(uri), default(uri):
+        try:
             path = mlflow.artifacts.download_artifacts(
                 artifact_uri=model, dst_path=str(folder), tracking_uri=uri
             )
-    except MlflowException as error:
-        raise InputError(f"MLflow has no model {model}: {error.message}") from error
+        except MlflowException as error:
+            raise InputError(f"MLflow has no model {model}: {said(error)}") from error
     if not any(p.is_file() for p in Path(path).rglob("*") if p.name != "MLmodel"):
         raise InputError(
             f"MLflow knows {model}, but its files are not in the artifact folder. Bring the folder "

@@ -12,7 +12,6 @@ from pathlib import Path
 from mimic_reg.errors import InputError
 from mimic_reg.learners.trunk import Trunk, load_trunk
 from mimic_reg.runs import DONE, FIT, TRUNK, TRUNK_SETTINGS, read_trial
-from mimic_reg.store.spec import BENCHMARK
 from mimic_reg_pipelines.tracking import registry
 from mimic_reg_pipelines.tracking.cards import CHAMPION
 from mimic_reg_pipelines.tracking.champions import MEAN
@@ -22,14 +21,9 @@ from mimic_reg_pipelines.tracking.tracked_run import read_tracked
 _OF_THE_FIT = ("method", "supervision", "num_samples", "seed", "code_version", "data_fingerprint")
 
 
-def trunk_name(tasks: Iterable[str], model: str, cohort: str = BENCHMARK) -> str:
-    """Return the name of the registered trunk of a set of tasks and a family."""
-    return registry.model_name("-".join(["trunk", *tasks]), model, cohort)
-
-
 def _trunk_name(trunk: Trunk, folder: Path) -> str:
     cohort = read_trial(folder, FIT)["cohort"]["name"]
-    return trunk_name(trunk.tasks, trunk.model.name, cohort)
+    return registry.model_name("-".join(["trunk", *trunk.tasks]), trunk.model.name, cohort)
 
 
 def register_best_trunks(

@@ -1,14 +1,16 @@
 """The roles of the containers, as far as they need no server."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
+from mlflow.exceptions import MlflowException
 
-from mimic_reg.errors import InputError
+from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg_pipelines.deploy import access, container, ui
 from mimic_reg_pipelines.tracking import client
 
@@ -160,8 +162,16 @@ def test_postgresqls_passwords_are_quoted(tmp_path):
 
 
 def test_a_password_in_a_uri_is_not_shown():
-    assert client.redacted("postgresql://a:geheim@h/db") == "postgresql://a:…@h/db"
     assert client.redacted("sqlite:////a/b.db") == "sqlite:////a/b.db"
+    for uri in ("postgresql://a:SEC/R@ET@h/db", "http://SECRET@h", "mysql://h/db?password=SECRET"):
+        with (
+            pytest.raises(MimicRegError, match="failed: no answer from ") as failed,
+            client.answering(uri),
+        ):
+            raise MlflowException(f"no answer from {uri}")
+        with pytest.raises(InputError) as refused:
+            client.check(f"x{uri}")
+        assert not re.search("SEC|ET@", f"{failed.value} {refused.value}")
     with (
         pytest.raises(InputError, match="in a work folder") as error,
         ui.passwords("postgresql://a:geheim@h/db", "file"),

@@ -20,8 +20,9 @@ from mimic_reg.serving.tables import example
 from mimic_reg.store import Store
 from mimic_reg_pipelines.commands import add_to
 from mimic_reg_pipelines.deploy import app, container, ui
-from mimic_reg_pipelines.tracking import client, mlflow_runs, registry, serving
+from mimic_reg_pipelines.tracking import client, mlflow_runs, registry
 from tests.cli.called import mimic_reg, words
+from tests.pipelines.conftest import predict
 from tests.pipelines.deploy.conftest import PASSWORD
 
 pytestmark = pytest.mark.slow
@@ -186,7 +187,7 @@ def use_as_several_machines_would(url, run, store, folder):
     found = registry.register(run, uri=url)
     assert found.champion
     assert registry.register(run, uri=url).version == found.version
-    serving.predict(found.uri, store, folder / "p.parquet", uri=url, device="cpu")
+    predict(found.uri, store, folder / "p.parquet", uri=url, device="cpu")
     with client.default(url):
         answer = mlflow.pyfunc.load_model(found.uri).predict(
             example(Store.open(store).spec, np.zeros(76))

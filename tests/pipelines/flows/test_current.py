@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.serving.current import Hours
 from mimic_reg.serving.drift import stability
 from mimic_reg.serving.predicting import predict_source
@@ -55,7 +55,7 @@ def written(folder):
 
 def test_every_stay_and_hour_is_predicted_once(given, tmp_path, monkeypatch, capfd):
     told = []
-    monkeypatch.setattr(Silent, "note", lambda _, text: told.append(text))
+    monkeypatch.setattr(Progress, "note", lambda _, text: told.append(text))
     done = predict_now(given(6))
     monkeypatch.undo()
     assert any(re.fullmatch(r"Left out [\d,]+ measurements after .*", text) for text in told)

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.exceptions import PrefectHTTPStatusError
 
 from mimic_reg.errors import InputError
 from mimic_reg.simulation.synthesis import synthesize
@@ -19,14 +20,14 @@ from mimic_reg_pipelines.flows.extract import ExtractParameters, extract_flow
 from mimic_reg_pipelines.flows.multitask import MultitaskParameters, train_multitask_flow
 from mimic_reg_pipelines.flows.report import ReportParameters, report_flow
 from mimic_reg_pipelines.flows.result import SweepResult
-from mimic_reg_pipelines.flows.run import RunParameters, run, run_flow, ui_command
+from mimic_reg_pipelines.flows.run import RunParameters, run, run_flow
 from mimic_reg_pipelines.flows.settings import Work
 from mimic_reg_pipelines.flows.sweep import SweepParameters, sweep_flow
 from mimic_reg_pipelines.flows.train import TrainParameters, train_flow
 from mimic_reg_pipelines.flows.tune import TuneParameters, tune_flow
 from mimic_reg_pipelines.runners.settings import Running
 from mimic_reg_pipelines.tracking import client
-from mimic_reg_pipelines.tracking.registry import champion_uri
+from mimic_reg_pipelines.tracking.registry import model_name
 from tests.pipelines.conftest import copy_of
 from tests.pipelines.flows.experiments import DIVERGING, TRAINING, experiment
 from tests.serving.conftest import mimic  # noqa: F401  # a fixture
@@ -177,7 +178,7 @@ def test_a_sweep_fails_with_a_list_and_everything_else_is_there(work, store, wri
     assert {row["method"] for row in artifact("scores-small")} == {"none", "itps"}
     assert (Work(work).sweep("small") / "report.html").is_file()
     api = client.connect(client.database(work))
-    name = champion_uri("in_hospital_mortality", "lstm").removeprefix("models:/")
+    name = f"{model_name('in_hospital_mortality', 'lstm')}@champion"
     assert api.get_model_version_by_alias(*name.split("@"))
 
     here = parameters.model_copy(update={"running": HERE})
@@ -225,7 +226,6 @@ def test_the_main_job_is_the_same_with_and_without_prefect(server, empty, tmp_pa
         copy_of(empty, copy)
     done = run(small, tmp_path / "plain", source=tmp_path / "raw", running=HERE)
     assert done.exit_code == 0
-    assert done.ui == ui_command(tmp_path / "plain", None)
     assert "The patients are simulated" in done.concluded.report.read_text("utf-8")
     results.append(done.result)
     state = run_flow(
@@ -263,6 +263,13 @@ def test_the_main_job_is_the_same_with_and_without_prefect(server, empty, tmp_pa
 def test_wrong_parameters_are_refused_at_submission(kind, given):
     with pytest.raises(ValueError, match=r"validation error|memory"):
         kind.model_validate(given)
+
+
+def test_a_secret_in_the_parameters_of_a_run_is_refused_before_it_is_kept(server):
+    deployed = sweep_flow.to_deployment("secret").apply()
+    given = {"experiment": "x", "work": "w", "tracking_uri": "postgresql://u:SECRET@h/db"}
+    with get_client(sync_client=True) as api, pytest.raises(PrefectHTTPStatusError, match="409"):
+        api.create_flow_run_from_deployment(deployed, parameters={"parameters": given})
 
 
 def test_settings_are_made_before_prefect_and_mlflow_read_theirs():

@@ -15,7 +15,8 @@ from mimic_reg.store import Store
 from mimic_reg_pipelines.flows import run as whole
 from mimic_reg_pipelines.flows.settings import Work
 from mimic_reg_pipelines.runners.settings import Running
-from mimic_reg_pipelines.tracking import client, serving
+from mimic_reg_pipelines.tracking import client
+from tests.pipelines.conftest import predict
 from tests.sources.images import write_pictures
 
 GRID = {
@@ -61,7 +62,7 @@ def test_a_second_run_does_nothing(done, tmp_path):
 def test_the_champion_predicts_as_the_engine(done, store, tmp_path):
     (champion,) = done.concluded.registered
     uri = client.database(done.result.work)
-    count = serving.predict(champion.uri, store.folder, tmp_path / "p.parquet", uri=uri)
+    count = predict(champion.uri, store.folder, tmp_path / "p.parquet", uri=uri)
     predicted = pl.read_parquet(tmp_path / "p.parquet")
     assert count == predicted.height == 48
     assert predicted.columns == ["row", "image", "split", "cat", "dog"]
@@ -97,7 +98,7 @@ def test_images_for_a_model_of_stays_and_the_other_way_round(done, store, tmp_pa
     cohort = write_store(tmp_path / "cohort", num_subjects=10)
     run = done.result.run_folder(done.result.trials[0])
     with pytest.raises(InputError, match="features differ from those of 'images'"):
-        serving.predict(str(run), cohort, tmp_path / "p.parquet")
+        predict(str(run), cohort, tmp_path / "p.parquet")
     experiment = experiments.parse(
         {"name": "x", "title": "x", "grids": [GRID | {"data": "cifar10"}]}
     )

@@ -7,8 +7,8 @@ import pytest
 from mimic_reg.runs import read_trial
 from mimic_reg_pipelines.flows import run as whole
 from mimic_reg_pipelines.runners.settings import Running
-from mimic_reg_pipelines.tracking import client, serving
-from tests.pipelines.conftest import copy_of
+from mimic_reg_pipelines.tracking import client
+from tests.pipelines.conftest import copy_of, predict
 from tests.pipelines.flows.experiments import MODEL, experiment
 
 NAME = "mimic-reg-in_hospital_mortality-"
@@ -36,7 +36,7 @@ def test_each_has_its_champion_and_its_place_in_the_report(done):
 def test_the_champion_predicts_as_its_run(done, store, tmp_path, name):
     (champion,) = (r for r in done.concluded.registered if r.champion and r.name == NAME + name)
     out, uri = tmp_path / "p.parquet", client.database(done.result.work)
-    serving.predict(champion.uri, store, out, uri=uri)
+    predict(champion.uri, store, out, uri=uri)
     folders = [done.result.run_folder(t) for t in done.result.trials]
     (run,) = (f for f in folders if read_trial(f)["id"] == champion.trial_id)
     engine = pl.read_parquet(run / "predictions_test.parquet")

@@ -18,8 +18,8 @@ from mimic_reg_pipelines.flows.result import SweepResult
 from mimic_reg_pipelines.flows.sweep import sweep
 from mimic_reg_pipelines.flows.tune import check
 from mimic_reg_pipelines.runners.settings import Running
-from mimic_reg_pipelines.tracking import client, mlflow_runs, serving, trunks
-from tests.pipelines.conftest import copy_of
+from mimic_reg_pipelines.tracking import client, mlflow_runs, trunks
+from tests.pipelines.conftest import copy_of, predict
 from tests.pipelines.flows.experiments import DIVERGING, experiment
 
 HERE = Running(runner="in_process")
@@ -132,7 +132,7 @@ def test_the_registered_trunk_is_the_better_one_and_can_be_fine_tuned(
         f"trunk of {best.origin}",
     }
     with pytest.raises(InputError, match="holds no model"):
-        serving.predict(registered.uri, store, tmp_path / "p.parquet", uri=uri)
+        predict(registered.uri, store, tmp_path / "p.parquet", uri=uri)
 
 
 def test_registering_again_changes_nothing(concluded, swept, uri):
@@ -146,7 +146,7 @@ def test_registering_again_changes_nothing(concluded, swept, uri):
 
 def test_a_task_of_a_fit_predicts_like_any_run(swept, store, tmp_path):
     folder = swept.run_folders(swept.trials[0])[1]
-    count = serving.predict(str(folder), store, tmp_path / "p.parquet")
+    count = predict(str(folder), store, tmp_path / "p.parquet")
     table = pl.read_parquet(tmp_path / "p.parquet")
     kept = pl.read_parquet(folder / "predictions_test.parquet")
     served = table.filter(pl.col("split") == "test").sort("row")

@@ -15,7 +15,7 @@ import yaml
 from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.experiments import planning
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.store import locked, read_json
 from mimic_reg_pipelines.flows import sweep as sweeps
 from mimic_reg_pipelines.flows.report import conclude
@@ -32,7 +32,7 @@ HERE = Running(runner="in_process")
 ROOT = Path(__file__).resolve().parents[3]
 
 
-class Notes(Silent):
+class Notes(Progress):
     def __init__(self):
         self.notes = []
 
@@ -44,21 +44,25 @@ def statuses(result):
     return [t.status for t in result.trials]
 
 
-def test_the_views_are_renewed_with_the_first_result_of_a_method(monkeypatch):
+def test_the_views_are_renewed_with_the_first_result_of_a_model_and_method(monkeypatch):
     renewed = []
-    monkeypatch.setattr(sweeps.views, "publish", lambda result, uri: renewed.append(trial.label))
-    labels = (("none", False), ("none", True), ("none", True), ("itps", True))
-    trials = [SimpleNamespace(task="a", tasks=(), label=label, done=d) for label, d in labels]
+    monkeypatch.setattr(sweeps.views, "publish", lambda result, uri: renewed.append(trial.name))
+    of = (("none", "x", False), ("none", "x", True), ("none", "x", True))
+    of += (("itps", "x", True), ("none", "y", True))
+    trials = [
+        SimpleNamespace(task="a", tasks=(), label=label, model=model, done=d, name=label + model)
+        for label, model, d in of
+    ]
     result = SimpleNamespace(trials=[])
     prepared = SimpleNamespace(_shown=set(), result=result, uri="")
     for trial in trials:
         result.trials.append(trial)
         sweeps.Prepared._show(prepared, trial)
-    assert renewed == ["none", "itps"]
+    assert renewed == ["nonex", "itpsx", "noney"]
     prepared._shown, renewed[:] = set(), []  # all were finished before: once is enough
     for trial in trials:
         sweeps.Prepared._show(prepared, trial)
-    assert renewed == ["none"]
+    assert renewed == ["nonex"]
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ import pytest
 
 from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.runs import CHECKPOINT, DONE, HISTORY, read_trial
 from mimic_reg.store import Store, locked
 from mimic_reg_pipelines.flows.result import SweepResult
 from mimic_reg_pipelines.flows.settings import Work
 from mimic_reg_pipelines.flows.sweep import sweep
-from mimic_reg_pipelines.runners import Ended, Order, execute, on_node, open_runner
+from mimic_reg_pipelines.runners import Ended, Order, base, execute, on_node, open_runner
 from mimic_reg_pipelines.runners import ray as runner
 from mimic_reg_pipelines.runners.settings import Running
 from tests.pipelines.conftest import copy_of
@@ -89,7 +89,7 @@ def order_in(folder, store):
     )
 
 
-class Notes(Silent):
+class Notes(Progress):
     def __init__(self):
         self.notes = []
 
@@ -350,6 +350,14 @@ def test_lost_trials_are_run_again_but_not_for_ever(pretended, tmp_path):
         assert len(pretended.answers) == 5
         pretended.answers = [pretended.exceptions.TaskCancelledError()]
         assert opened.run(order).status == "interrupted"
+
+
+def test_a_trial_of_another_sweep_is_waited_for_and_not_failed(pretended, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "_BUSY_SECONDS", 0)
+    (tmp_path / DONE).touch()
+    with open_runner(Running(runner="ray"), 2) as opened:
+        pretended.answers = [Ended(status="busy"), Ended(status="busy"), Ended(status="skipped")]
+        assert opened.run(Order(**ORDER, folder=str(tmp_path))).status == "skipped"
 
 
 def test_a_result_that_is_not_seen_here_is_no_result(pretended, tmp_path):

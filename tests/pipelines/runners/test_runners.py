@@ -1,9 +1,12 @@
 """Runners for themselves; `test_sweep.py` compares what they come to."""
 
+import contextlib
 import json
 import os
+import re
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +14,11 @@ import torch
 from mimic_reg import experiments
 from mimic_reg.errors import InputError, MimicRegError
 from mimic_reg.runs import HISTORY
-from mimic_reg.store import Store
+from mimic_reg.store import Store, locked
 from mimic_reg_pipelines import options
-from mimic_reg_pipelines.runners import Order, Pool, devices, open_runner, room
+from mimic_reg_pipelines.flows.sweep import SweepParameters
+from mimic_reg_pipelines.runners import InProcess, Order, Pool, base, devices, open_runner, room
+from mimic_reg_pipelines.runners import pool as pools
 from mimic_reg_pipelines.runners.devices import find_gpus
 from mimic_reg_pipelines.runners.settings import Running
 from tests.pipelines.flows.experiments import experiment
@@ -25,15 +30,52 @@ def test_without_ray_the_runner_says_what_to_do(monkeypatch):
         open_runner(Running(runner="ray"), 2)
 
 
-def test_a_process_that_dies_takes_no_other_trial_with_it(store, tmp_path):
+@pytest.fixture
+def order(store, tmp_path):
     (planned,) = experiments.plan(experiment(methods=["none"], seeds=[0]))
-    order = Order(
+    return Order(
         trial=planned.trial.model_dump(mode="json"),
         store=str(store),
         data=Store.open(store).manifest["fingerprint"],
         folder=str(tmp_path / "run"),
         threads=1,
     )
+
+
+def test_a_trial_that_another_process_runs_is_waited_for(order, monkeypatch):
+    monkeypatch.setattr(base, "_BUSY_SECONDS", 0)
+    for stop, status in ((True, "interrupted"), (False, "finished")):
+        runner, told = InProcess(), []
+        with contextlib.ExitStack() as other:
+            other.enter_context(locked(Path(order.folder)))
+
+            def tell(text):
+                told.append(text)  # noqa: B023
+                runner.interrupt() if stop else other.close()  # noqa: B023
+
+            runner.tell = tell
+            ended = runner.run(order)
+        assert ended.status == status, ended
+        assert told == [f"Another run is writing to {order.folder}. This sweep waits for it."]
+
+
+start_child = pools._start_child
+
+
+def interrupted_start(*given):
+    os.kill(os.getpid(), signal.SIGINT)
+    start_child(*given)
+
+
+def test_ctrl_c_while_a_process_starts_is_kept_for_its_trial(order, monkeypatch):
+    """The terminal sends it to all processes, also to one that still imports."""
+    monkeypatch.setattr(pools, "_start_child", interrupted_start)
+    with Pool(1, 1) as pool:
+        assert pool.run(order).status == "interrupted"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+def test_a_process_that_dies_takes_no_other_trial_with_it(order):
     with Pool(1, 1) as pool:
         child = pool._children[0]
         child._start(None).submit(os.kill, child.process, signal.SIGKILL)
@@ -64,6 +106,36 @@ def test_a_process_that_dies_takes_no_other_trial_with_it(store, tmp_path):
 def test_wrong_settings_of_runners_are_refused(wrong):
     with pytest.raises(ValueError, match=r"validation error"):
         Running(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        *(("tracking_uri", uri, True) for uri in ("sqlite:////a/b@c.db", "http://127.0.0.1:5000")),
+        ("tracking_uri", "postgresql://user@h:5432/db", True),
+        ("tracking_uri", "postgresql://user:SE/CRET@h/db", False),
+        ("tracking_uri", "http://SECRET@h", False),
+        ("tracking_uri", "postgresql://h/db?password=SECRET", False),
+        ("store", "/a/b@c?d", True),
+        ("store", "s3://bucket/store?region=eu-1", True),
+        ("store", "abfs://container@account/store", True),
+        ("store", "s3://KEY:SECRET@bucket/store", False),
+        ("store", "s3://bucket/store?token=SECRET", False),
+        ("work", "s3://KEY:SECRET@bucket/store", False),
+    ],
+)
+def test_parameters_hold_no_secret(name, value, allowed):
+    """Prefect keeps them before a flow starts: its server refuses them by the schema's patterns."""
+    given = {"experiment": "x", "work": "w"} | {name: value}
+    field = SweepParameters.model_json_schema()["properties"][name]
+    pattern = field.get("anyOf", [field])[0]["pattern"]
+    assert bool(re.fullmatch(pattern, value)) == allowed
+    if allowed:
+        SweepParameters(**given)
+        return
+    with pytest.raises(ValueError, match="validation error") as told:
+        SweepParameters(**given)
+    assert "SECRET" not in str(told.value)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "x", "1.5", "", "1001"])

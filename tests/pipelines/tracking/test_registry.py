@@ -34,7 +34,7 @@ def test_a_version_has_its_origin_and_scores(run, uri):
     found = registry.register(run, uri=uri, sweep="s")
     described, scores = read_json(run / "trial.json"), read_json(run / "scores.json")["scores"]
     assert (found.name, found.version, found.champion) == (NAME, "1", True)
-    assert registry.champion_uri("in_hospital_mortality", "lstm") == f"models:/{NAME}@champion"
+    assert registry.model_name("in_hospital_mortality", "lstm") == NAME
     version = champion(uri)
     test = scores["test"]["auroc"]
     assert version.tags == {

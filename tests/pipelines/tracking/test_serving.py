@@ -37,6 +37,7 @@ from mimic_reg.settings import find_module
 from mimic_reg.store import Store, read_json, write_json
 from mimic_reg_pipelines.tracking import client, registry, serving
 from tests.networks import create
+from tests.pipelines.conftest import predict
 from tests.stores import write_manifest, write_store
 
 
@@ -87,12 +88,12 @@ def test_a_work_folder_may_be_moved(run, store, uri, tmp_path):
     shutil.move(old, moved)
     for folder in (copied, moved):
         there = client.database(folder)
-        serving.predict(found.uri, store, folder / "p.parquet", uri=there, device="cpu")
+        predict(found.uri, store, folder / "p.parquet", uri=there, device="cpu")
         assert str(old) not in "".join(_dump(folder / client.DATABASE))
     assert not old.exists()
     shutil.rmtree(moved / client.ARTIFACTS)
     with pytest.raises(InputError, match="its files are not in the artifact folder"):
-        serving.predict(found.uri, store, tmp_path / "p.parquet", uri=client.database(moved))
+        predict(found.uri, store, tmp_path / "p.parquet", uri=client.database(moved))
 
 
 def test_artifacts_that_are_still_elsewhere_are_not_lost(run, store, uri, tmp_path):
@@ -100,7 +101,7 @@ def test_artifacts_that_are_still_elsewhere_are_not_lost(run, store, uri, tmp_pa
     found = registry.register(run, uri=uri)
     shutil.copy(client.sqlite_path(uri), tmp_path / client.DATABASE)
     alone = client.database(tmp_path)
-    assert serving.predict(found.uri, store, tmp_path / "p.parquet", uri=alone, device="cpu")
+    assert predict(found.uri, store, tmp_path / "p.parquet", uri=alone, device="cpu")
 
 
 def _dump(path):
@@ -281,7 +282,7 @@ def test_every_method_predicts_as_it_was_trained_to(name, store, tmp_path):
 def test_predict_writes_what_the_engine_predicts(trained, store, tmp_path, task):
     run = trained(task, max_epochs=1, epoch_steps=3, normalizer="fitted")
     out = tmp_path / "new" / "predictions.parquet"
-    count = serving.predict(str(run), store, out, device="cpu")
+    count = predict(str(run), store, out, device="cpu")
     found = pl.read_parquet(out)
     table = pl.read_parquet(store / "tasks" / f"{task}.parquet").with_row_index("row")
     keys = ["row", "icustay_id", "period_length", "split"]
@@ -308,13 +309,13 @@ def test_predict_takes_what_is_registered_and_keeps_its_normaliser(
     write_json(path, content)
     write_manifest(other)
     export(run, tmp_path)
-    champion = registry.champion_uri("in_hospital_mortality", "lstm")
+    champion = f"models:/{registry.model_name('in_hospital_mortality', 'lstm')}@champion"
     frames = []
     for model in (champion, registered.uri, str(run), str(tmp_path)):
-        serving.predict(model, other, tmp_path / "p.parquet", uri=shared_uri, device="cpu")
+        predict(model, other, tmp_path / "p.parquet", uri=shared_uri, device="cpu")
         frames.append(pl.read_parquet(tmp_path / "p.parquet"))
     assert all(frame.equals(frames[0]) for frame in frames[1:])
-    serving.predict(champion, store, tmp_path / "p.parquet", uri=shared_uri, device="cpu")
+    predict(champion, store, tmp_path / "p.parquet", uri=shared_uri, device="cpu")
     engine = pl.read_parquet(run / "predictions_test.parquet")
     both = pl.read_parquet(tmp_path / "p.parquet").join(engine, on="row")
     assert (both["probability"] - both["p0"]).abs().max() < 1e-6
@@ -330,9 +331,9 @@ def test_predict_takes_what_is_registered_and_keeps_its_normaliser(
 )
 def test_a_missing_model_is_reported(model, message, store, shared_uri, registered, tmp_path):
     with pytest.raises(InputError, match=message):
-        serving.predict(model, store, tmp_path / "p.parquet", uri=shared_uri)
+        predict(model, store, tmp_path / "p.parquet", uri=shared_uri)
     with pytest.raises(InputError, match="Where is models:/a/1 registered"):
-        serving.predict("models:/a/1", store, tmp_path / "p.parquet")
+        predict("models:/a/1", store, tmp_path / "p.parquet")
 
 
 def post(url, body):
@@ -424,6 +425,6 @@ def test_predictions_are_not_written_into_a_store_or_over_a_folder(
 ):
     shutil.copytree(store, tmp_path / "store")
     with pytest.raises(InputError, match=message):
-        serving.predict(str(run), tmp_path / "store", tmp_path / out)
+        predict(str(run), tmp_path / "store", tmp_path / out)
     assert not Store.open(tmp_path / "store").changed_files()
     assert not list(tmp_path.rglob("*.tmp"))
