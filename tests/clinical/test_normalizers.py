@@ -6,7 +6,7 @@ import pytest
 
 from mimic_reg.clinical.normalizers import write_normalizers
 from mimic_reg.clinical.schema import CHANNELS, HOURLY
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 from mimic_reg.store import read_json
 from tests.stores import write_store
 
@@ -23,7 +23,7 @@ def test_a_constant_channel_keeps_deviation_one_and_is_named(tmp_path):
     )
     frame = frame.with_columns(pl.lit(1.0, pl.Float32).alias("mask->pH"))
     frame.cast(dict(HOURLY)).write_parquet(folder / "hourly.parquet", row_group_size=100)
-    made, told = tmp_path / "made", Silent()
+    made, told = tmp_path / "made", Progress()
     made.mkdir()
     told.note = (notes := []).append
     write_normalizers(made, folder / "hourly.parquet", {"phenotyping": samples}, told)

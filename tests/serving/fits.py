@@ -2,10 +2,10 @@
 
 from mimic_reg.fitting import train
 from mimic_reg.learners.trials import resolve
-from mimic_reg.progress import Silent
+from mimic_reg.progress import Progress
 
 
-class Notes(Silent):
+class Notes(Progress):
     """Progress that keeps what it is told."""
 
     text = ""
