@@ -185,17 +185,19 @@ def interrupt(runs):
 def lose(cluster, runs):
     """Lose the second machine while a trial runs on it; return its folder and history.
 
-    The process of the trial is stopped, and ends later than Ray on that machine: as if the network
-    had been cut. Until then it holds the lock of its run folder.
+    The lock of its run folder is held for a while, as if the trial went on there behind a network
+    that was cut. (The process itself cannot do it: Linux ends stopped ones whose parent ends.)
     """
     (raylet,) = cluster.second.all_processes["raylet"]
     pid, folder = wait_for(lambda: stopped_in_a_trial(raylet.process.pid, runs))
     written = (folder / HISTORY).read_text()
-    cluster.remove_node(cluster.second, allow_graceful=False)
-    assert is_locked(folder)
-    time.sleep(1)
-    assert (folder / HISTORY).read_text() == written
+    os.kill(raylet.process.pid, signal.SIGSTOP)  # so that Ray does not begin the trial again yet
     os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not is_locked(folder))
+    with locked(folder):
+        cluster.remove_node(cluster.second, allow_graceful=False)
+        time.sleep(1)
+        assert (folder / HISTORY).read_text() == written
     return folder, written
 
 
