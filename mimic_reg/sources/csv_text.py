@@ -43,8 +43,8 @@ def parse(text: bytes, header: Sequence[str], types: dict[str, pa.DataType]) -> 
     except pa.ArrowInvalid:
         return None
     lines = np.count_nonzero(np.frombuffer(text, np.uint8) == ord("\n"))
-    last = text[text.rfind(b"\n", 0, -1) + 1 : -1].decode(errors="replace")
-    if rows.num_rows != lines or _fields(last) is None:
+    last = text[text.rfind(b"\n", 0, -1) + 1 : -1].removesuffix(b"\r")
+    if rows.num_rows != lines or _fields(last.decode(errors="replace")) is None:
         return None
     return cast(pl.DataFrame, pl.from_arrow(rows))
 

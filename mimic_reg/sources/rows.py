@@ -220,5 +220,5 @@ def _parse_carefully(table: Table, text: bytes, reading: Reading) -> pl.DataFram
 
 
 def _lenient_id(text: pl.Expr) -> pl.Expr:
-    number = text.str.strip_chars(" \t").cast(pl.Int64, strict=False)  # as `_parse` reads it
+    number = text.str.strip_chars(" \t").cast(pl.Int64, strict=False)  # as `parse` reads it
     return pl.when(~text.is_in(MISSING_TEXTS)).then(number.fill_null(NO_ID))
