@@ -37,7 +37,13 @@ def read_blocks(path: Path, block: int = _BLOCK) -> Iterator[pl.DataFrame]:
 
 def _header(path: Path, line: bytes) -> list[str]:
     _check_text(path, line, 1)
-    (names,) = list(csv.reader([line.decode("utf-8-sig")])) or [[]]
+    try:
+        (names,) = list(csv.reader([line.decode("utf-8-sig")])) or [[]]
+    except csv.Error as error:
+        raise InputError(
+            f"{path}, line 1: it has a carriage return or a very long name. Write the table again, "
+            "with newlines at the ends of lines."
+        ) from error
     if len(names) < 2 and (found := next((s for s in ";\t|" if s in "".join(names)), None)):
         raise InputError(f"{path} separates columns by {found!r}. Write it with commas.")
     if repeated := [name for name in names if names.count(name) > 1]:

@@ -165,6 +165,7 @@ def test_what_cannot_be_right_is_refused_with_a_count(tmp_path, case, text):
         (lambda text: text.replace(",", ";"), "separates columns by ';'"),
         (lambda text: text.replace("temp", "hr"), "has the column 'hr' twice"),
         (lambda text: text.replace("temp", "Größe"), "line 1: bytes that are not UTF-8"),
+        (lambda text: text.replace("\n", "\r"), "line 1: it has a carriage return"),
         (lambda text: text + "1,2,3,4,5,6\n", "line 561: it has 6 fields, but the header has 5"),
     ],
 )
