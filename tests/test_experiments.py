@@ -526,6 +526,11 @@ def test_methods_that_need_classes_are_refused_for_a_regression_and_all_leaves_t
         {"variational_lstm", "none"},
         {"none"},
     ]
+    both = grid(tasks=["length_of_stay", "phenotyping"], models=["lstm"], methods="all")
+    with_elr = {
+        c.tasks for c in combinations(experiments.for_store(both, store)) if c.name == "elr"
+    }
+    assert with_elr == {("phenotyping",)}
     same = grid(methods="all")
     assert experiments.for_store(same, store) == same
 

@@ -169,13 +169,21 @@ def _methods_of(grid: Grid, model: Model) -> tuple[list[Method], list[Method]]:
 
 
 def fitting(grid: Grid, tasks: Sequence[Task]) -> tuple[Grid, ...]:
-    """Return a grid whose methods may act on its tasks; `all` leaves the others out.
+    """Return a grid whose methods may act on its tasks; `all` leaves out others for a regression.
 
     Raises:
         InputError: a method that is named needs classes, and a task is a regression.
     """
-    if all(task.target != "regression" for task in tasks):
+    regressions = [task for task in tasks if task.target == "regression"]
+    if not regressions:
         return (grid,)
+    if grid.methods == "all" and not grid.together and len(regressions) < len(tasks):
+        names = [task.name for task in regressions]
+        classes = tuple(name for name in grid.tasks if name not in names)
+        return (
+            grid.model_copy(update={"tasks": classes}),
+            *fitting(grid.model_copy(update={"tasks": tuple(names)}), regressions),
+        )
     from mimic_reg.methods import check_target  # loads torch
 
     def check(method: Method) -> None:
