@@ -18,8 +18,8 @@ def in_order(
 ) -> Iterator[_Result]:
     """Yield `work(item)` of each item, in the order of the items; neither may be None.
 
-    One thread takes the items, `workers` threads work on them. So at most `workers` + 1 items are
-    in memory.
+    One thread takes the items, `workers` threads work on them. Beside the result that was yielded
+    last, at most `workers` + 1 items or results are in memory.
 
     Raises:
         What taking or working on an item raised, after the results of those before it.

@@ -31,9 +31,9 @@ def parse_memory(text: str) -> int:
 class Plan:
     """Sizes that keep the extraction within its memory; measured, see benchmarks/extraction.py.
 
-    block_bytes:       size of the text parsed at once
+    block_bytes:       size of the text that a thread parses at once
     flush_rows:        rows of mapped items collected before they are cleaned and written
-    stays_per_bucket:  stays whose episodes and hourly arrays are built at once
+    stays_per_bucket:  stays whose episodes and hourly arrays a thread builds at once
     """
 
     block_bytes: int
