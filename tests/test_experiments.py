@@ -526,6 +526,9 @@ def test_methods_that_need_classes_are_refused_for_a_regression_and_all_leaves_t
         {"variational_lstm", "none"},
         {"none"},
     ]
+    search = {"lstm.units": [16, 32], "elr.beta": [0.5, 0.7]}
+    searched = experiments.for_store(grid(**stays, methods="all", search=search), store)
+    assert {c.searched.get("lstm.units") for c in combinations(searched)} == {16, 32, None}
     both = grid(tasks=["length_of_stay", "phenotyping"], models=["lstm"], methods="all")
     with_elr = {
         c.tasks for c in combinations(experiments.for_store(both, store)) if c.name == "elr"

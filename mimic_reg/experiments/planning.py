@@ -201,11 +201,19 @@ def fitting(grid: Grid, tasks: Sequence[Task]) -> tuple[Grid, ...]:
             check(method)
         return (grid,)
     return tuple(
-        grid.model_copy(
-            update={"models": (model,), "methods": tuple(filter(fits, methods_of(grid, model)))}
-        )
-        for model in grid.models
+        _part(grid, model, tuple(filter(fits, methods_of(grid, model)))) for model in grid.models
     )
+
+
+def _part(grid: Grid, model: Model, methods: tuple[Method, ...]) -> Grid:
+    """Return a grid for one of its models and some methods, with the searched options they have."""
+    groups = (_groups(grid, model, _method(grid, model, method)) for method in methods)
+    present = set[str]().union(*groups)
+    found = {
+        name: {key: values for key, values in getattr(grid, name).items() if _acts(key, present)}
+        for name in ("search", "space")
+    }
+    return grid.model_copy(update={"models": (model,), "methods": methods, **found})
 
 
 def left_out(experiment: Experiment) -> list[str]:
