@@ -14,14 +14,16 @@ def models_section(given: Given) -> Section | None:
     tables = model_tables(given.results)
     if not tables:
         return None
-    return section("models", "Which model is best?", tables=list(map(_shown, tables)))
+    shown, folds = list(map(_shown, tables)), any(table.folds for table in tables)
+    return section("models", "Which model is best?", tables=shown, cross_validated=folds)
 
 
 def _shown(table: ScoreTable) -> dict[str, Any]:
     rows = []
     for model in table.methods:
         cells = [table.cells.get((model, level)) for level in table.levels]
-        rows.append([model, *(format_cell(cell, table.score) for cell in cells)])
+        # "-": at that level the model has another method, in another row, or was not run
+        rows.append([model, *(format_cell(cell, table.score) if cell else "-" for cell in cells)])
     return {
         "verdicts": verdicts(table),
         "caption": f"{format_task(table.task)}: test {format_score_name(table.score)}.",
