@@ -19,6 +19,7 @@ from mimic_reg.cli.options import (
     MemoryOption,
     SetOption,
     ThreadsOption,
+    there,
     typed,
 )
 from mimic_reg.console import err, progress, say
@@ -148,6 +149,7 @@ def predict(
             help="Predict every sample of this store. With --source: where the store of a run is "
             "now, if it was moved.",
             metavar="STORE",
+            callback=there,
         ),
     ] = None,
     source: Annotated[
@@ -156,6 +158,7 @@ def predict(
             help="Predict current stays, from raw tables without outcomes: those of MIMIC, or dyn "
             "and sta.",
             metavar="DIR",
+            callback=there,
         ),
     ] = None,
     at: Annotated[
@@ -184,7 +187,9 @@ def predict(
     allow_missing: AllowMissingOption = False,
     work: Annotated[
         Path | None,
-        typer.Option(help="The work folder whose registry has the model.", metavar="WORK"),
+        typer.Option(
+            help="The work folder whose registry has the model.", metavar="WORK", callback=there
+        ),
     ] = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
@@ -237,7 +242,8 @@ def _model_folder(model: str, work: Path | None) -> Iterator[Path]:
 
 def ui(
     work: Annotated[
-        Path | None, typer.Option(help="A work folder with MLflow's database.", metavar="WORK")
+        Path | None,
+        typer.Option(help="A work folder with MLflow's database.", metavar="WORK", callback=there),
     ] = None,
     tracking: Annotated[
         str | None, typer.Option(help="MLflow's store, if it is elsewhere.", metavar="URI")
@@ -264,14 +270,14 @@ def ui(
     ] = None,
 ) -> None:
     """Open MLflow's pages on this machine, to compare runs; Ctrl-C ends them."""
+    if (work is None) == (tracking is None):
+        raise InputError("Say where the runs are: either --work WORK or --tracking URI.")
+    if work is not None and not work.is_dir():
+        raise InputError(f"{work} is not a folder. Name a work folder; `mimic-reg run` makes one.")
     need_pipelines()
     from mimic_reg_pipelines.deploy import ui as pages
     from mimic_reg_pipelines.tracking import client
 
-    if (work is None) == (tracking is None):
-        raise InputError("Say where the runs are: either --work WORK or --tracking URI.")
-    if work is not None and not work.is_dir():
-        raise InputError(f"There is no work folder {work}. Make one with `mimic-reg run`.")
     uri = tracking or client.database_there(work or Path())
     with progress(err) as shown, pages.passwords(uri, password_file) as authentication:
         pages.serve_ui(
