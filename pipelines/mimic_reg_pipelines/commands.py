@@ -4,6 +4,7 @@
 and MLflow are loaded within the commands that use them.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,7 @@ def run(
             help="Folder with MIMIC-III's tables, or images; without it the store is used as it "
             "is.",
             metavar="DIR",
+            callback=there,
         ),
     ] = None,
     store: StoreOption = None,
@@ -199,6 +201,11 @@ def predict(
     With --source, a row is a stay at an hour. It has the names of the variables that were not
     measured up to then. Stays that are left out are counted by reason.
     """
+    if ":/" not in model and not os.path.exists(model):
+        raise InputError(
+            f"There is no folder {model}. Name a run folder, or a registered model as "
+            "models:/NAME@champion."
+        )
     from mimic_reg.serving import predicting
     from mimic_reg.serving.current import Hours, parse_now
 

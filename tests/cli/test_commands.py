@@ -79,7 +79,9 @@ def test_commands_start_fast_without_what_they_do_not_need(tmp_path):
     wrong = (
         *("report", "runs", "board", "prune", "import-cohort --out x", "import-benchmark --out x"),
         *("import-images --out x", "ui --work", "import-meds --out x --labels . "),
-        *("sweep --config table_09 --out work --store", "predict --model m --out x --source"),
+        *("sweep --config table_09 --out work --store", "run --config demo --out work --source"),
+        *("predict --model m --out x --source", "predict --store . --out x --model"),
+        "finetune --store . --task x --out x --from",
     )
     for commands, loaded in (
         (["list experiments"], ""),
