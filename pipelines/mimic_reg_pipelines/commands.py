@@ -189,9 +189,7 @@ def predict(
     allow_missing: AllowMissingOption = False,
     work: Annotated[
         Path | None,
-        typer.Option(
-            help="The work folder whose registry has the model.", metavar="WORK", callback=there
-        ),
+        typer.Option(help="The work folder whose registry has the model.", metavar="WORK"),
     ] = None,
     device: DeviceOption = None,
     threads: ThreadsOption = None,
