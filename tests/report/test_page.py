@@ -137,6 +137,7 @@ def test_models_are_compared_each_with_its_method_of_validation(tmp_path):
     asked = text.partition("Which model is best?")[2].partition("Each model has the method")[0]
     assert "lstm with dropout has the best mean AUROC, 0.8145 (n = 4); significantly" in asked
     assert "better than gru (p" in asked
+    assert "chose from unequal numbers of methods (gru 1, lstm 2)" in asked
     assert "0.9000" not in asked  # of lstm without a method: the worse one on validation
     assert "which model is best?" in to_markdown(found)
 
