@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mimic_reg.cli.audit import SPLIT_NAMES
-from mimic_reg.cli.options import FoldOption, MemoryOption, StoreArgument, StoreOut
+from mimic_reg.cli.options import FoldOption, MemoryOption, StoreArgument, StoreOut, there
 from mimic_reg.console import err, out, progress, say, table
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ def import_cohort(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Folder with dyn, sta and outc: .parquet, .csv or .csv.gz.", metavar="DIR"
+            help="Folder with dyn, sta and outc: .parquet, .csv or .csv.gz.",
+            metavar="DIR",
+            callback=there,
         ),
     ],
     store: StoreOut,
@@ -65,13 +67,17 @@ def import_cohort(
 
 def import_meds(
     folder: Annotated[
-        Path, typer.Argument(help="Folder of a MEDS data set, with data/.", metavar="DIR")
+        Path,
+        typer.Argument(
+            help="Folder of a MEDS data set, with data/.", metavar="DIR", callback=there
+        ),
     ],
     labels: Annotated[
         Path,
         typer.Option(
             help="Labels as ACES writes them: a .parquet file, or a folder of them.",
             metavar="FILE",
+            callback=there,
         ),
     ],
     store: StoreOut,

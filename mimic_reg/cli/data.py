@@ -10,7 +10,14 @@ import typer
 from mimic_reg.cli.audit import SPLIT_NAMES, print_audit, print_samples
 from mimic_reg.cli.cohorts import synthesize_ricu
 from mimic_reg.cli.command import Result
-from mimic_reg.cli.options import MemoryOption, SourceOption, StoreArgument, StoreOut, listed
+from mimic_reg.cli.options import (
+    MemoryOption,
+    SourceOption,
+    StoreArgument,
+    StoreOut,
+    listed,
+    there,
+)
 from mimic_reg.console import err, out, progress, say, table
 from mimic_reg.errors import InputError, MimicRegError
 
@@ -245,7 +252,9 @@ def import_benchmark(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="Output of the reference code: root/ and its task folders.", metavar="DIR"
+            help="Output of the reference code: root/ and its task folders.",
+            metavar="DIR",
+            callback=there,
         ),
     ],
     store: StoreOut,
@@ -296,6 +305,8 @@ def import_images(
 
     On the same images a second run does nothing.
     """
+    if not download:
+        there(folder)
     from mimic_reg.sources import images
 
     with progress(err) as shown:

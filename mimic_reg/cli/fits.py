@@ -24,6 +24,7 @@ from mimic_reg.cli.options import (
     ThreadsOption,
     listed,
     numbers,
+    there,
     typed,
 )
 from mimic_reg.cli.scores import print_external, print_scores
@@ -284,6 +285,7 @@ def finetune(
             help="A trunk: its folder, a run, or a fit of several tasks. Repeat it to compare "
             "trunks.",
             metavar="TRUNK",
+            callback=there,
         ),
     ],
     store: StoreOption,

@@ -5,11 +5,14 @@ from typing import Annotated, Any
 
 import typer
 
+from mimic_reg.cli.options import there
 from mimic_reg.console import say
 
 
 def prune(
-    folder: Annotated[Path, typer.Argument(help="A store or a work folder.", metavar="DIR")],
+    folder: Annotated[
+        Path, typer.Argument(help="A store or a work folder.", metavar="DIR", callback=there)
+    ],
 ) -> Any:
     """Remove the arrays that processes share on this machine, from a store or a work folder.
 

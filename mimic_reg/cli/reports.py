@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from mimic_reg.cli.checks import print_findings
-from mimic_reg.cli.options import MovedStoreOption, RunArgument, RunsArgument, listed
+from mimic_reg.cli.options import MovedStoreOption, RunArgument, RunsArgument, listed, there
 from mimic_reg.console import err, out, say
 from mimic_reg.errors import InputError
 
@@ -146,7 +146,9 @@ def card(
 def board(
     works: Annotated[
         list[Path],
-        typer.Argument(help="Work folders, or any folders with runs.", metavar="WORK"),
+        typer.Argument(
+            help="Work folders, or any folders with runs.", metavar="WORK", callback=there
+        ),
     ],
     folder: Annotated[
         Path | None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from mimic_reg.cli.options import RunArgument, listed
+from mimic_reg.cli.options import RunArgument, listed, there
 from mimic_reg.console import out, say, table
 from mimic_reg.errors import InputError
 
@@ -20,7 +20,10 @@ _LONGEST = 24  # characters of a run's name in a table
 
 def runs(
     work: Annotated[
-        Path, typer.Argument(help="A work folder, or any folder with runs.", metavar="WORK")
+        Path,
+        typer.Argument(
+            help="A work folder, or any folder with runs.", metavar="WORK", callback=there
+        ),
     ],
     task: Annotated[
         list[str] | None, typer.Option(help="Only runs of these tasks.", metavar="A,B")

@@ -221,24 +221,40 @@ def model_tables(results: Results) -> list[ScoreTable]:
     """Return a table of models for each task that has several, in the place of methods.
 
     At each level a model has its method with the best mean validation score: its label is "lstm
-    with dropout", or "lstm" without a method.
+    with dropout", or "lstm" without a method. Each fold of a cross-validation chooses for itself,
+    since the patients that validate it test another one: "lstm with dropout or none, by fold".
     """
+    of_fold: dict[int | None, list[TrialResult]] = {}
+    for trial in results.trials:
+        of_fold.setdefault(trial.fold, []).append(trial)
     chosen = {
-        (table.task, table.model, level): table.best(level)
-        for table in main_tables(results, "validation")
+        (table.task, table.model, level, fold): table.best(level)
+        for fold, trials in of_fold.items()
+        for table in main_tables(Results(tuple(trials)), "validation")
         for level in table.levels
     }
-    trials = tuple(
-        replace(t, model="", method=_with_method(t), in_focus=False)
-        for t in results.trials
-        if chosen.get((t.task, t.model, t.supervision)) == t.method
+    places = ((t, (t.task, t.model, t.supervision, t.fold)) for t in results.trials)
+    kept = [t for t, place in places if chosen.get(place) == t.method]
+    methods: dict[tuple[str, str, TrainingSize], dict[str, None]] = {}
+    for t in kept:
+        methods.setdefault((t.task, t.model, t.supervision), {})[t.method] = None
+    labelled = tuple(
+        replace(
+            t,
+            model="",
+            method=_with_methods(t.model, list(methods[t.task, t.model, t.supervision])),
+            in_focus=False,
+        )
+        for t in kept
     )
     models = Counter(task for task, _ in results.settings())
-    return [t for t in main_tables(Results(trials)) if models[t.task] > 1 and len(t.methods) > 1]
+    return [t for t in main_tables(Results(labelled)) if models[t.task] > 1 and len(t.methods) > 1]
 
 
-def _with_method(trial: TrialResult) -> str:
-    return trial.model if trial.method == BASELINE else f"{trial.model} with {trial.method}"
+def _with_methods(model: str, methods: Sequence[str]) -> str:
+    if len(methods) > 1:
+        return f"{model} with {' or '.join(methods)}, by fold"
+    return model if methods[0] == BASELINE else f"{model} with {methods[0]}"
 
 
 def best_possible(results: Results, stores: Sequence[Store], table: ScoreTable) -> float | None:

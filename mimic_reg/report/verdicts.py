@@ -116,15 +116,16 @@ def verdicts(table: ScoreTable) -> list[Verdict]:
 def _verdict(table: ScoreTable, level: TrainingSize) -> Verdict:
     at, name = f"At {formats.format_supervision(level)}", formats.format_score_name(table.score)
     scores, best = table.by_seed(level), table.best(level)
+    rows = "method" if table.model else "model"  # see `tables.model_tables`
     if best is None:
-        return Verdict(level, None, None, f"{at}: {name} is undefined for all methods.")
+        return Verdict(level, None, None, f"{at}: {name} is undefined for all {rows}s.")
     signed = {m: {s: table.sign * v for s, v in found.items()} for m, found in scores.items()}
     mean = formats.format_score(table.cells[best, level].summary.mean, table.score)
     text = f"{at}: {quoted(best)} has the best mean {name.removeprefix('mean ')}, {mean}"
     cell = table.cells[best, level]
     text += f" (n = {cell.summary.n}{' folds' if cell.folds else ''})"
     if len(scores) == 1:
-        return Verdict(level, best, None, f"{text}. No other method has a defined score.")
+        return Verdict(level, best, None, f"{text}. No other {rows} has a defined score.")
     wins = winner(signed) == best
     others = {m: found for m, found in signed.items() if m != best}
     against = compare(signed[best], others) if wins else compare_best(best, signed)

@@ -103,9 +103,7 @@ def locked(store: Path) -> Iterator[None]:
     with disk_errors(store), atomic.open_lock(store / _LOCK) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
+        except BlockingIOError as error:
             raise BusyError(
                 f"Another run is writing to {store}. Wait until it ends, or choose another --out."
             ) from error

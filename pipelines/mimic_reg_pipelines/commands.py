@@ -4,6 +4,7 @@
 and MLflow are loaded within the commands that use them.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from mimic_reg.cli.options import (
     MemoryOption,
     SetOption,
     ThreadsOption,
+    there,
     typed,
 )
 from mimic_reg.console import err, progress, say
@@ -60,6 +62,7 @@ def run(
             help="Folder with MIMIC-III's tables, or images; without it the store is used as it "
             "is.",
             metavar="DIR",
+            callback=there,
         ),
     ] = None,
     store: StoreOption = None,
@@ -148,6 +151,7 @@ def predict(
             help="Predict every sample of this store. With --source: where the store of a run is "
             "now, if it was moved.",
             metavar="STORE",
+            callback=there,
         ),
     ] = None,
     source: Annotated[
@@ -156,6 +160,7 @@ def predict(
             help="Predict current stays, from raw tables without outcomes: those of MIMIC, or dyn "
             "and sta.",
             metavar="DIR",
+            callback=there,
         ),
     ] = None,
     at: Annotated[
@@ -194,6 +199,11 @@ def predict(
     With --source, a row is a stay at an hour. It has the names of the variables that were not
     measured up to then. Stays that are left out are counted by reason.
     """
+    if ":/" not in model and not os.path.exists(model):
+        raise InputError(
+            f"There is no folder {model}. Name a run folder, or a registered model as "
+            "models:/NAME@champion."
+        )
     from mimic_reg.serving import predicting
     from mimic_reg.serving.current import Hours, parse_now
 
@@ -237,7 +247,8 @@ def _model_folder(model: str, work: Path | None) -> Iterator[Path]:
 
 def ui(
     work: Annotated[
-        Path | None, typer.Option(help="A work folder with MLflow's database.", metavar="WORK")
+        Path | None,
+        typer.Option(help="A work folder with MLflow's database.", metavar="WORK", callback=there),
     ] = None,
     tracking: Annotated[
         str | None, typer.Option(help="MLflow's store, if it is elsewhere.", metavar="URI")
@@ -264,14 +275,14 @@ def ui(
     ] = None,
 ) -> None:
     """Open MLflow's pages on this machine, to compare runs; Ctrl-C ends them."""
+    if (work is None) == (tracking is None):
+        raise InputError("Say where the runs are: either --work WORK or --tracking URI.")
+    if work is not None and not work.is_dir():
+        raise InputError(f"{work} is not a folder. Name a work folder; `mimic-reg run` makes one.")
     need_pipelines()
     from mimic_reg_pipelines.deploy import ui as pages
     from mimic_reg_pipelines.tracking import client
 
-    if (work is None) == (tracking is None):
-        raise InputError("Say where the runs are: either --work WORK or --tracking URI.")
-    if work is not None and not work.is_dir():
-        raise InputError(f"There is no work folder {work}. Make one with `mimic-reg run`.")
     uri = tracking or client.database_there(work or Path())
     with progress(err) as shown, pages.passwords(uri, password_file) as authentication:
         pages.serve_ui(

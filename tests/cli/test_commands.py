@@ -72,22 +72,30 @@ def test_commands_start_fast_without_what_they_do_not_need(tmp_path):
         "import sys; from mimic_reg import cli; from mimic_reg.cli import application;"
         "from mimic_reg_pipelines import commands;"
         "commands.add_to(cli.app);"
-        "application.run(lambda: cli.app(sys.argv[1:], prog_name='mimic-reg'));"
+        "[application.run(lambda: cli.app(each.split(), prog_name='mimic-reg'))"
+        " for each in sys.argv[1:]];"
         f"print(*sorted({HEAVY} & sys.modules.keys()))"
     )
-    for arguments, loaded in (
-        (["list", "experiments"], ""),
-        (["list", "methods"], "polars"),
-        (["list", "models"], "polars"),
-        (["runs", tmp_path], "polars"),
-        (["report", tmp_path / "missing"], ""),  # wrong names are refused as fast
-        (["sweep", "--store", tmp_path / "missing", "--config", "table_09", "--out", "work"], ""),
+    wrong = (
+        *("report", "runs", "board", "prune", "import-cohort --out x", "import-benchmark --out x"),
+        *("import-images --out x", "ui --work", "import-meds --out x --labels . "),
+        *("sweep --config table_09 --out work --store", "run --config demo --out work --source"),
+        *("predict --model m --out x --source", "predict --store . --out x --model"),
+        "finetune --store . --task x --out x --from",
+    )
+    for commands, loaded in (
+        (["list experiments"], ""),
+        (["list methods"], "polars"),
+        (["list models"], "polars"),
+        ([f"runs {tmp_path}"], "polars"),
+        ([f"{command} {tmp_path / 'missing'}" for command in wrong], ""),
     ):
         told = subprocess.run(
-            [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+            [sys.executable, "-c", script, *commands], capture_output=True, text=True, check=True
         )
-        assert told.stdout.splitlines()[-1] == loaded, arguments
-        assert ("There is no folder" in told.stderr) == (tmp_path / "missing" in arguments)
+        assert told.stdout.splitlines()[-1] == loaded, commands
+        refused = told.stderr.count("There is no folder")
+        assert refused == len(wrong) * ("missing" in commands[0]), told.stderr
 
 
 def test_help_loads_nothing_heavy():

@@ -16,10 +16,10 @@ from mimic_reg.report.markdown import to_markdown
 from mimic_reg.report.page import write_report
 from mimic_reg.report.resampling import resample
 from mimic_reg.report.results import collect
-from mimic_reg.report.tables import main_tables
+from mimic_reg.report.tables import main_tables, model_tables
 from mimic_reg.settings import training_size
 from mimic_reg.store import Store, file_hash, read_json, write_json
-from tests.report.runs import ITPS, history, settings, write_run, write_sweep
+from tests.report.runs import COHORT, ITPS, history, settings, write_run, write_sweep
 from tests.stores import write_manifest, write_store
 
 FLOW = [
@@ -137,8 +137,27 @@ def test_models_are_compared_each_with_its_method_of_validation(tmp_path):
     asked = text.partition("Which model is best?")[2].partition("Each model has the method")[0]
     assert "lstm with dropout has the best mean AUROC, 0.8145 (n = 4); significantly" in asked
     assert "better than gru (p" in asked
+    assert "chose from unequal numbers of methods (gru 1, lstm 2)" in asked
     assert "0.9000" not in asked  # of lstm without a method: the worse one on validation
     assert "which model is best?" in to_markdown(found)
+
+
+def test_each_fold_chooses_the_method_of_a_model_by_its_own_validation(tmp_path):
+    """The patients that validate a fold test another one: all together would have seen them."""
+    cohort = COHORT.model_copy(update={"folds": 3})
+    for fold, plain in ((1, 0.9), (2, 0.7), (3, 0.7)):  # in the mean better than with dropout
+        for model, method, validation, test in (
+            ("lstm", ("none",), plain + 0.01, 0.6),
+            ("lstm", ({"dropout": {"rate": 0.5}},), 0.75, 0.9),
+            ("gru", ("none",), 0.7, 0.5),
+        ):
+            scores = {"validation": {"auroc": validation}, "test": {"auroc": test + fold / 100}}
+            trial = settings(method, fold=fold, model={model: {"units": 8}})
+            write_run(tmp_path / f"{model}{len(method[0])}-{fold}", trial, scores, cohort=cohort)
+    (table,) = model_tables(collect([tmp_path]))
+    assert table.methods == ("gru", "lstm with none or dropout, by fold")
+    cell = table.cells[table.methods[1], table.levels[0]]
+    assert [score for _, score in sorted(cell.scores.items())] == pytest.approx([0.61, 0.92, 0.93])
 
 
 def test_the_page_is_valid_and_self_contained(page):

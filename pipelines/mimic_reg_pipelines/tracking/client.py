@@ -253,13 +253,17 @@ def answering(uri: str) -> Iterator[None]:
 
 def said(error: BaseException) -> str:
     """Return the first line of an error's text, without what may be secret in it."""
-    return redacted(str(error).partition("\n")[0][:ERROR_LENGTH])
+    return redacted(str(error).partition("\n")[0])[:ERROR_LENGTH]
 
 
 def redacted(text: str) -> str:
-    """Return a text whose URLs have no name, password and query: all that may be secret."""
-    text = re.sub(r"(\w://)[^\s'\"]*@", r"\1…@", text)
-    return re.sub(r"(\w://[^\s'\"?]*\?)[^\s'\",)]+", r"\1…", text)
+    """Return a line whose URLs have no name, password and query: all that may be secret.
+
+    A password may have any character, so more may be hidden than one.
+    """
+    text = re.sub(r"(\w://).*\?.*@\S*", r"\1…", text)  # which of both has the @?
+    text = re.sub(r"(\w://).*@", r"\1…@", text)
+    return re.sub(r"(\w://[^\s?]*\?)\S+", r"\1…", text)
 
 
 def without_login(uri: str) -> str:

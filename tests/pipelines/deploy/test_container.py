@@ -163,7 +163,10 @@ def test_postgresqls_passwords_are_quoted(tmp_path):
 
 def test_a_password_in_a_uri_is_not_shown():
     assert client.redacted("sqlite:////a/b.db") == "sqlite:////a/b.db"
-    for uri in ("postgresql://a:SEC/R@ET@h/db", "http://SECRET@h", "mysql://h/db?password=SECRET"):
+    for uri in (
+        *("postgresql://a:SEC/R@ET@h/db", "http://SECRET@h", "mysql://h/db?password=SECRET"),
+        *("postgresql://a:SEC 'R\"ET@h/db", "mysql://h/db?password=SEC@ET@T", "mysql://h?p='SEC"),
+    ):
         with (
             pytest.raises(MimicRegError, match="failed: no answer from ") as failed,
             client.answering(uri),
