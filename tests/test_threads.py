@@ -73,7 +73,7 @@ ENTRIES = {
         *("--out", "run"),
     ],
     "analyse": [COMMAND, "analyse", "hessian", ".", "--out", "figures"],
-    "predict": [COMMAND, "predict", "--model", "no", "--store", ".", "--out", "p.parquet"],
+    "predict": [COMMAND, "predict", "--model", ".", "--store", ".", "--out", "p.parquet"],
     "sweep": [COMMAND, "sweep", "--config", "demo", "--out", "work"],
     "a process of the pool": [sys.executable, "pool.py"],
     "a Prefect flow": [sys.executable, "-c", "import mimic_reg_pipelines.flows.train"],
