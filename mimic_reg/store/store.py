@@ -134,7 +134,8 @@ def disk_errors(store: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        number = _error_number(error)
+        said = re.search(r"\(os error (\d+)\)", str(error))  # Polars sets no errno
+        number = error.errno or (int(said[1]) if said else 0)
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise _disk_full(store) from error
         if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
@@ -147,12 +148,6 @@ def disk_errors(store: Path) -> Iterator[None]:
         if any(text in str(error) for text in ("No space left", "File too large", "quota")):
             raise _disk_full(store) from error
         raise
-
-
-def _error_number(error: OSError) -> int:
-    """Return the error's `errno`; Polars sets none, but has it in its text."""
-    said = re.search(r"\(os error (\d+)\)", str(error))
-    return error.errno or (int(said[1]) if said else 0)
 
 
 def _disk_full(store: Path) -> MimicRegError:
